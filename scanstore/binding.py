@@ -1,0 +1,142 @@
+"""Which store is current: for a thread, a task, a `with` block.
+
+There is no global database. The current one is kept in a ContextVar, so threads, tasks and nested blocks each
+have their own, and a model asks for it every time it is used. Outside any store a model sees AMBIENT, which
+can write SQL and has nowhere to run it.
+
+Change here: how a store becomes current. Nothing here touches a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+
+import peewee
+
+from scanstore.errors import NoStore, StoreClosed
+
+if TYPE_CHECKING:
+    from scanstore.database import Cursor, Database
+    from scanstore.store import Store
+
+_D = TypeVar("_D", bound="Domain")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_current: ContextVar[Any] = ContextVar("scanstore", default=None)  # (database, the one before) or None
+
+
+def current() -> Database | None:
+    """Return the database of the store that is current in this thread or task."""
+    frame = _current.get()
+    return None if frame is None else cast("Database", frame[0])
+
+
+def _without(frame: Any, database: Database) -> Any:
+    if frame is None or frame[0] is database:
+        return None if frame is None else frame[1]
+    return (frame[0], _without(frame[1], database))
+
+
+class Bound:
+    """Makes a database current on entry and restores what was current before on exit, in whatever order."""
+
+    __slots__ = ("database",)
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def __enter__(self) -> Database:
+        if self.database.shut_down:
+            raise StoreClosed(f"{self.database.name} was closed; open it again")
+        _current.set((self.database, _current.get()))
+        return self.database
+
+    def __exit__(self, *_: object) -> None:
+        _current.set(_without(_current.get(), self.database))
+
+
+class _Ambient(peewee.SqliteDatabase):
+    """What a model sees outside any store: it writes SQL, and runs it in the store that is current by then,
+    if any."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def execute_sql(self, sql: str, params: Any = None) -> Cursor:
+        return self._here().execute_sql(sql, params)
+
+    @staticmethod
+    def _here() -> Database:
+        database = current()
+        if database is None:
+            raise NoStore("no store is open here; do this inside 'with Store(path):' or, in a thread, store.bound()")
+        return database
+
+
+def _delegate(name: str) -> Callable[..., Any]:
+    def method(self: _Ambient, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._here(), name)(*args, **kwargs)
+
+    return method
+
+
+for _name in (
+    *("connect", "connection", "cursor", "close", "connection_context", "__enter__", "__exit__"),
+    *("atomic", "transaction", "savepoint", "manual_commit", "begin", "commit", "rollback", "in_transaction"),
+    *("session_start", "session_commit", "session_rollback", "transaction_depth", "top_transaction"),
+    *("push_transaction", "pop_transaction", "after_commit", "batch_commit"),
+):
+    setattr(_Ambient, _name, _delegate(_name))
+
+AMBIENT = _Ambient()
+
+
+class Domain:
+    """Base of the classes that a store is composed of."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.db: Database = store.database
+
+
+def bound(method: Callable[Concatenate[_D, _P], _R]) -> Callable[Concatenate[_D, _P], _R]:
+    """Run a domain's method with its own store current; for a generator method that means each of its steps.
+
+    Between the steps of a generator the caller's own store is current again.
+    """
+    if method.__code__.co_flags & 0x20:  # a generator function
+        return cast("Callable[Concatenate[_D, _P], _R]", _bound_steps(cast("Callable[..., Iterator[Any]]", method)))
+
+    @wraps(method)
+    def call(self: _D, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with Bound(self.db):
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+def _bound_steps(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    @wraps(method)
+    def stream(self: Domain, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        steps = method(self, *args, **kwargs)
+        try:
+            while True:
+                with Bound(self.db):
+                    try:
+                        item = next(steps)
+                    except StopIteration as end:
+                        return end.value
+                yield item
+        finally:
+            # Not a Bound: an abandoned generator is closed even after its store was.
+            _current.set((self.db, _current.get()))
+            try:
+                steps.close()  # type: ignore[attr-defined]
+            finally:
+                _current.set(_without(_current.get(), self.db))
+
+    return stream

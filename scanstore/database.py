@@ -1,0 +1,663 @@
+"""Connections, pragmas, transactions, binding, and what SQLite's errors mean. No other module knows of these.
+
+A `Database` is Peewee's SqliteDatabase for one store: one connection per thread, opened when first used and
+closed when the thread ends or the store is closed. There is no global database: which store is current is
+decided in binding.py, whose names are at home here too.
+
+`:memory:` is a file too: a private temporary one, in shared memory where the system has it, never synced, and
+removed on close. SQLite's own `:memory:` belongs to a single connection, and its shared cache ignores the
+busy timeout; with a file, threads and forks are the same story everywhere.
+
+A file becomes a scanstore by its application id, written by the same transaction as the first schema; the
+journal becomes a write-ahead log only after that. Until the file is known to be ours it is looked at
+read-only and without locks, so that another program's database does not even get a `-wal` beside it.
+
+Change here: pragmas, the opening checks, the translation of errors. `SCHEMA_VERSION` is the number of the
+newest file in migrations/ and moves with it. This module is imported at every start: keep its imports few.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+import peewee
+
+from scanstore.binding import Bound
+from scanstore.binding import Domain as Domain
+from scanstore.binding import bound as bound
+from scanstore.binding import current as current
+from scanstore.errors import (
+    Busy,
+    Conflict,
+    Damaged,
+    DiskFull,
+    InvalidArgument,
+    MissingFolder,
+    NewerSchema,
+    NotAScanstore,
+    NotFound,
+    OutdatedSchema,
+    ReadOnly,
+    SqliteTooOld,
+    StorageError,
+    StoreClosed,
+    WrongTask,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+APPLICATION_ID = 0x5343414E  # "SCAN"
+SCHEMA_VERSION = 1
+SQLITE_FLOOR = (3, 38, 0)
+MEMORY = ":memory:"
+
+
+# Errors
+
+
+def translated(error: sqlite3.Error, name: str) -> Exception:
+    """Return the error to raise, from this one, for something that SQLite refused about the store of that
+    name.
+
+    A mistake in the SQL itself stays Peewee's error of the same kind: it is the caller's, not the file's.
+    """
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    text = str(error)
+    if code == sqlite3.SQLITE_CONSTRAINT:
+        return Conflict(f"{name}: {text}{_CONFLICTS.get(error.sqlite_errorname, '')}")
+    if code == sqlite3.SQLITE_LOCKED:
+        return Busy(f"{name} is in use by an unfinished query of this same thread; read its rows to the end first")
+    if code in _TROUBLES:
+        kind, message = _TROUBLES[code]
+        return kind(f"{name} {message}" + (f" ({text})" if kind is StorageError else ""))
+    if isinstance(error, sqlite3.ProgrammingError) and "closed database" in text:
+        return StoreClosed(f"{name} was closed; open it again")
+    kind = getattr(peewee, type(error).__name__, peewee.DatabaseError)
+    return kind(*error.args)
+
+
+_CONFLICTS = {
+    "SQLITE_CONSTRAINT_UNIQUE": "; such a row exists already",
+    "SQLITE_CONSTRAINT_PRIMARYKEY": "; such a row exists already",
+    "SQLITE_CONSTRAINT_FOREIGNKEY": "; a row it points at does not exist, or rows still point at it",
+    "SQLITE_CONSTRAINT_NOTNULL": "; give it a value",
+    "SQLITE_CONSTRAINT_CHECK": "; the value is outside what that rule allows",
+}
+_DAMAGED = "is damaged; restore a backup, or save what can be read with the sqlite3 shell's .recover"
+_TROUBLES: dict[int, tuple[type[Exception], str]] = {
+    sqlite3.SQLITE_BUSY: (Busy, "is locked by another writer; try again, or open it with a longer timeout"),
+    sqlite3.SQLITE_PROTOCOL: (Busy, "is locked by another process; try again"),
+    sqlite3.SQLITE_FULL: (DiskFull, "cannot grow: its disk is full; free some space and try again"),
+    sqlite3.SQLITE_READONLY: (ReadOnly, "is read-only; open it without read_only, in a place that can be written"),
+    sqlite3.SQLITE_CORRUPT: (Damaged, _DAMAGED),
+    sqlite3.SQLITE_NOTADB: (NotAScanstore, "is not a SQLite database; give the path of a scanstore file or a new one"),
+    sqlite3.SQLITE_CANTOPEN: (StorageError, "cannot be opened; check that it and its folder may be written"),
+    sqlite3.SQLITE_PERM: (StorageError, "may not be opened; check its permissions"),
+    sqlite3.SQLITE_IOERR: (StorageError, "could not be read or written; check its disk"),
+    sqlite3.SQLITE_NOMEM: (StorageError, "needs more memory than there is"),
+}
+
+
+def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+    """Raise SqliteTooOld unless this version of the SQLite library will do."""
+    if version < SQLITE_FLOOR:
+        have, need = (".".join(map(str, numbers)) for numbers in (version, SQLITE_FLOOR))
+        raise SqliteTooOld(f"this Python has SQLite {have} and scanstore needs {need}; use a newer Python build")
+
+
+# Connections
+
+
+class Cursor(sqlite3.Cursor):
+    """A cursor whose fetches raise scanstore's errors, because SQLite may notice trouble only at a later row."""
+
+    connection: Connection  # type: ignore[assignment]
+
+    def fetchone(self) -> Any:
+        try:
+            return super().fetchone()
+        except sqlite3.Error as error:
+            raise translated(error, self.connection.name) from error
+
+    def fetchmany(self, size: int | None = 100) -> list[Any]:
+        try:
+            return super().fetchmany(size)
+        except sqlite3.Error as error:
+            raise translated(error, self.connection.name) from error
+
+    def fetchall(self) -> list[Any]:
+        try:
+            return super().fetchall()
+        except sqlite3.Error as error:
+            raise translated(error, self.connection.name) from error
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except sqlite3.Error as error:
+            raise translated(error, self.connection.name) from error
+
+
+class Connection(sqlite3.Connection):
+    """A connection that knows the name of its store."""
+
+    name = ""
+
+    def cursor(self, factory: Any = Cursor) -> Any:
+        return super().cursor(factory)
+
+
+class _Holder:
+    """Closes a thread's connection when the thread ends: it lives in the thread's own storage and nowhere
+    else."""
+
+    __slots__ = ("connection", "connections", "pid")
+
+    def __init__(self, connection: Connection, connections: dict[int, Connection]) -> None:
+        self.connection, self.connections, self.pid = connection, connections, os.getpid()
+
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
+        if self.pid == getpid() and self.connections.pop(id(self.connection), None) is not None:
+            self.connection.close()
+
+
+def uri(file: str, options: str) -> str:
+    """Return the URI by which SQLite opens exactly this absolute path, whatever bytes are in it."""
+    return "file://" + "".join(map(_quoted, os.fsencode(file))) + "?" + options
+
+
+def _quoted(byte: int) -> str:
+    return chr(byte) if byte in b"/._-" or chr(byte).isalnum() and byte < 128 else f"%{byte:02x}"
+
+
+# Transactions
+
+
+class _Transaction(peewee._transaction):
+    """The outermost transaction: commits on exit, rolls back on any exception, Ctrl-C included.
+
+    A child that is forked inside the block leaves it without effect: the transaction is its parent's.
+    """
+
+    db: Database
+
+    def __enter__(self) -> _Transaction:
+        self._generation = self.db.generation
+        if self.db.transaction_depth():
+            self.db.push_transaction(self)
+            return self
+        ours = not self.db.in_sqlite_transaction()
+        try:
+            self._begin()  # type: ignore[attr-defined]
+            self.db.push_transaction(self)
+        except BaseException:
+            if ours:
+                self.db.roll_back()
+            raise
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        if self._generation != self.db.generation:
+            return
+        outermost = self.db.transaction_depth() == 1
+        try:
+            self.db.pop_transaction()
+            if outermost and exc_type is None:
+                self.commit(False)
+        except BaseException:
+            if outermost:
+                self.db.roll_back()
+            raise
+        if outermost and exc_type is not None:
+            self.db.roll_back()
+
+
+class _Savepoint(peewee._savepoint):
+    """A nested transaction; does nothing on exit when SQLite has already rolled the outermost one back."""
+
+    db: Database
+
+    def __enter__(self) -> _Savepoint:
+        self._generation = self.db.generation
+        super().__enter__()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        if self._generation != self.db.generation:
+            return
+        if exc_type is None or self.db.in_sqlite_transaction():
+            super().__exit__(exc_type, exc_val, exc_tb)
+
+
+def _task() -> Any:
+    """Return the running asyncio task of this thread, if there is one."""
+    asyncio = sys.modules.get("asyncio")
+    loop = asyncio._get_running_loop() if asyncio is not None else None
+    return None if asyncio is None or loop is None else asyncio.current_task(loop)
+
+
+# The database of one store
+
+
+class Database(peewee.SqliteDatabase):
+    """Peewee's database for one store file: `open()` it, use it from any thread, `shut()` it.
+
+    Inside a transaction the connection belongs to the task that began it; statements of another task of the
+    same thread raise WrongTask instead of joining in. A forked child gets connections of its own.
+    """
+
+    _state: Any
+    _lock: Any
+
+    def __init__(
+        self, path: str, *, timeout: float = 30.0, durability: str = "full", read_only: bool = False
+    ) -> None:
+        if durability not in ("full", "normal"):
+            raise InvalidArgument(f"durability is {durability!r}; it must be 'full' or 'normal'")
+        if not timeout >= 0:
+            raise InvalidArgument(f"timeout is {timeout!r}; it must be a number of seconds, 0 or more")
+        if not path or "\0" in path:
+            raise InvalidArgument(f"{path!r} is not a path")
+        self.name = path if path.isprintable() else ascii(path)
+        self.read_only = read_only
+        self.generation = 0
+        self.shut_down = False
+        self._connections: dict[int, Connection] = {}
+        self._options = "mode=ro" if read_only else "mode=rw"
+        self._synchronous = durability.upper()
+        folder = None
+        if path == MEMORY:
+            if read_only:
+                raise InvalidArgument(":memory: would be empty for ever if it were read-only; name a file")
+            folder, self._synchronous = _memory_folder(), "OFF"
+            path = os.path.join(folder, "memory.db")
+        self.file = os.path.realpath(path)
+        super().__init__(self.file, timeout=timeout)
+        self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid())
+        _databases.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Database {self.name}{' closed' if self.shut_down else ''}>"
+
+    # Opening and closing
+
+    def open(self, *, migrate: bool = True) -> None:
+        """Open the file, creating and migrating it when that is needed and allowed.
+
+        Safe to run in many threads and processes at once: a migration happens once. Raises OpenRefused or
+        StorageError, and then nothing of the file was changed.
+        """
+        check_sqlite()
+        try:
+            if self._look():
+                if os.path.getsize(self.file):
+                    self._refuse_foreign()
+            elif self.read_only or not migrate:
+                raise NotFound(f"{self.name} does not exist; open it without read_only and migrate=False to create it")
+            else:
+                create_file(self.file, self.name)
+            self._open(migrate)
+        except sqlite3.Error as error:
+            raise translated(error, self.name) from error
+
+    def _open(self, migrate: bool) -> None:
+        connection, version = self._identified()
+        try:
+            if version > SCHEMA_VERSION:
+                raise NewerSchema(
+                    f"{self.name} has schema {version} and this scanstore knows up to {SCHEMA_VERSION}; update scanstore"
+                )
+            if version < SCHEMA_VERSION:
+                if self.read_only or not migrate:
+                    raise OutdatedSchema(
+                        f"{self.name} has schema {version} and this scanstore needs {SCHEMA_VERSION}; "
+                        "open it once without read_only and migrate=False, or run 'scanstore migrate up'"
+                    )
+                connection.close()
+                from scanstore import migrating
+
+                migrating.up(self.file, timeout=self._timeout, name=self.name)
+                connection, version = self._identified()
+            self._configure(connection)
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            self._adopt(connection)
+
+    def _look(self) -> bool:
+        """Tell whether the file exists; raise when it is no file, or not ours to open."""
+        try:
+            mode = os.stat(self.file).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            folder = os.path.dirname(self.file)
+            if not os.path.isdir(folder):
+                raise MissingFolder(f"{self.name} needs the folder {ascii(folder)}; create it first") from None
+            return False
+        except OSError as error:
+            raise StorageError(f"{self.name} cannot be opened: {error.strerror}") from error
+        if stat.S_ISDIR(mode):
+            raise NotAScanstore(f"{self.name} is a folder; give the path of a file, such as scanstore.db in it")
+        if not stat.S_ISREG(mode):
+            raise NotAScanstore(f"{self.name} is not a regular file; give the path of a scanstore file or a new one")
+        if not os.access(self.file, os.R_OK):
+            raise StorageError(f"{self.name} may not be read by you; check its permissions")
+        if not self.read_only and not os.access(self.file, os.W_OK):
+            raise ReadOnly(f"{self.name} may not be written by you; open it with read_only=True")
+        if not self.read_only and not os.access(os.path.dirname(self.file), os.W_OK):
+            raise ReadOnly(f"the folder of {self.name} may not be written by you; open it with read_only=True")
+        return True
+
+    def _refuse_foreign(self) -> None:
+        """Raise NotAScanstore for another program's file, without taking a lock or leaving a file beside it."""
+        for again in (True, False):
+            connection = sqlite3.connect(uri(self.file, "immutable=1"), uri=True)
+            try:
+                identify(connection, self.name)
+                return
+            except (NotAScanstore, sqlite3.Error):
+                # Without locks, a first schema that is being committed right now may be seen half-written.
+                if os.path.exists(self.file + "-journal"):
+                    return
+                if not again:
+                    raise
+                time.sleep(0.02)
+            finally:
+                connection.close()
+
+    def _identified(self) -> tuple[Connection, int]:
+        """Return a new connection and the schema version that it sees, 0 for an empty file."""
+        connection = self._plain()
+        try:
+            return connection, identify(connection, self.name)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if not self.read_only or self._options != "mode=ro":
+                raise
+            # A log cannot be read without writing its index: in a read-only place only a file without one can.
+            log = self.file + "-wal"
+            if os.path.exists(log) and os.path.getsize(log):
+                raise ReadOnly(
+                    f"{self.name} lies in a read-only place and has changes waiting in its -wal file; "
+                    "open it once where it can be written, or copy both files there"
+                ) from error
+            self._options = "immutable=1"
+            return self._identified()
+        except BaseException:
+            connection.close()
+            raise
+
+    def _plain(self) -> Connection:
+        if self.shut_down:
+            raise StoreClosed(f"{self.name} was closed; open it again")
+        if _inherited:
+            from scanstore.forks import disarm
+
+            disarm(_inherited)
+        connection = sqlite3.connect(
+            uri(self.file, self._options),
+            uri=True,
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
+            cached_statements=256,
+        )
+        connection.name = self.name
+        return connection
+
+    def _connect(self) -> Connection:
+        try:
+            connection = self._plain()
+            try:
+                self._configure(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise translated(error, self.name) from error
+        return connection
+
+    def _configure(self, connection: Connection) -> None:
+        connection.executescript(
+            f"PRAGMA foreign_keys=ON; PRAGMA synchronous={self._synchronous}; PRAGMA temp_store=MEMORY;"
+            "PRAGMA cache_size=-32000; PRAGMA journal_size_limit=67108864"
+        )
+        if not self.read_only:
+            use_log(connection, self._timeout)
+        self._add_conn_hooks(connection)  # type: ignore[attr-defined]
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Open this thread's connection; not needed, the first statement does it."""
+        if not self._state.closed:
+            if reuse_if_open:
+                return False
+            raise peewee.OperationalError("Connection already opened.")
+        connection = self._connect()
+        with self._lock:
+            if self.shut_down:
+                connection.close()
+                raise StoreClosed(f"{self.name} was closed; open it again")
+            self._adopt(connection)
+        return True
+
+    def _adopt(self, connection: Connection) -> None:
+        self._connections[id(connection)] = connection
+        self._state.set_connection(connection)
+        self._state.holder = _Holder(connection, self._connections)
+
+    def _close(self, conn: Connection) -> None:
+        self._connections.pop(id(conn), None)
+        conn.close()
+
+    def shut(self) -> None:
+        """Close the connections of all threads, for good; doing it twice is harmless.
+
+        What is uncommitted in any of them is rolled back. Every later use raises StoreClosed.
+        """
+        with self._lock:
+            self.shut_down = True
+            self._state.reset()
+        self._finalizer()
+
+    # Statements
+
+    def cursor(self, named_cursor: Any = None) -> Cursor:
+        """Return a cursor of this thread's connection; its `execute` is SQLite's own and raises SQLite's
+        errors."""
+        state = self._state
+        if state.transactions and state.owner is not _task():
+            raise WrongTask(
+                f"another task of this thread is inside a transaction of {self.name}; "
+                "leave the transaction before awaiting, or use the store in a thread of its own"
+            )
+        if state.closed:
+            self.connect()
+        return cast(Cursor, state.conn.cursor())
+
+    # Peewee's own execute_sql is not called: it is a favourite of libraries that replace it for a whole process.
+    def execute_sql(self, sql: str, params: Any = None) -> Cursor:
+        """Execute one statement and return its cursor; raises scanstore's errors."""
+        return self._run(sql, params, many=False)
+
+    def executemany(self, sql: str, rows: Iterable[Any]) -> Cursor:
+        """Execute one statement for each row of values, prepared once; `rows` is streamed.
+
+        Atomic only inside a transaction.
+        """
+        return self._run(sql, rows, many=True)
+
+    def _run(self, sql: str, params: Any, *, many: bool) -> Cursor:
+        self._log_query(sql, "…" if many else params)  # type: ignore[attr-defined]
+        start = time.perf_counter() if self.query_hooks else 0.0
+        failure: Exception | None = None
+        cursor = self.cursor()
+        try:
+            return cursor.executemany(sql, params) if many else cursor.execute(sql, params or ())
+        except sqlite3.Error as error:
+            failure = translated(error, self.name)
+            raise failure from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            failure = InvalidArgument(f"a value cannot be stored in {self.name}: {error}")
+            raise failure from error
+        finally:
+            if self.query_hooks:
+                self._notify_hooks(sql, None if many else params, start, failure)  # type: ignore[attr-defined]
+
+    # Transactions
+
+    def begin(self, lock_type: str | None = None) -> None:
+        """Begin a transaction, IMMEDIATE unless told otherwise, so that it cannot fail half-way for want of a
+        lock."""
+        self.execute_sql(f"BEGIN {lock_type or ('DEFERRED' if self.read_only else 'IMMEDIATE')}")
+
+    def commit(self) -> None:
+        self.execute_sql("COMMIT")
+
+    def rollback(self) -> None:
+        self.execute_sql("ROLLBACK")
+
+    def transaction(self, *args: Any, **kwargs: Any) -> _Transaction:
+        return _Transaction(self, *args, **kwargs)
+
+    def savepoint(self) -> _Savepoint:
+        return _Savepoint(self)
+
+    def push_transaction(self, transaction: Any) -> None:
+        state = self._state
+        if not state.transactions:
+            state.owner = _task()
+        elif state.owner is not _task():
+            self.cursor()  # raises
+        state.transactions.append(transaction)
+
+    def in_sqlite_transaction(self) -> bool:
+        """Tell whether this thread's connection has a transaction open, whoever began it."""
+        state = self._state
+        try:
+            return not state.closed and bool(state.conn.in_transaction)
+        except sqlite3.Error:
+            return False
+
+    def roll_back(self) -> None:
+        """Roll back whatever this thread's connection has open; never raises, so as not to hide the real
+        error."""
+        self._state.commit_callbacks.clear()
+        if self.in_sqlite_transaction():
+            try:
+                self._state.conn.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._close(self._state.conn)
+                self._state.reset()
+
+    # Binding
+
+    def bound(self) -> Bound:
+        """Return a context manager that makes this store the current one, for this thread or task only."""
+        return Bound(self)
+
+    # Forks
+
+    def _forked(self) -> None:
+        """Forget, in a child, everything that belongs to the parent."""
+        if self._connections:
+            from scanstore.forks import keep
+
+            for connection in self._connections.values():
+                keep(connection)
+                _inherited.append((self.file, connection))
+            self._connections.clear()
+        self.generation += 1
+        self._lock = threading.Lock()
+        self._state = type(self._state)()
+
+
+def _memory_folder() -> str:
+    import tempfile
+
+    shared = "/dev/shm"
+    usable = os.path.isdir(shared) and os.access(shared, os.W_OK | os.X_OK)
+    return tempfile.mkdtemp(prefix="scanstore-", dir=shared if usable else None)
+
+
+def _release(connections: dict[int, Connection], folder: str | None, pid: int) -> None:
+    while connections:
+        try:
+            connections.popitem()[1].close()
+        except (KeyError, sqlite3.Error):
+            continue
+    if folder is not None and pid == os.getpid():
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_inherited: list[tuple[str, sqlite3.Connection]] = []
+
+
+def _after_fork() -> None:
+    for database in list(_databases):
+        database._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+# Files
+
+
+def create_file(file: str, name: str) -> None:
+    """Create an empty file that only its owner may read, unless something is there already."""
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
+    except FileExistsError:
+        pass
+    except PermissionError as error:
+        raise ReadOnly(f"{name} cannot be created: {error.strerror}; choose a folder that you may write") from error
+    except OSError as error:
+        import errno
+
+        kinds: dict[int | None, type[StorageError]] = {errno.ENOSPC: DiskFull, errno.EROFS: ReadOnly}
+        kind = kinds.get(error.errno, StorageError)
+        raise kind(f"{name} cannot be created: {error.strerror}") from error
+
+
+def identify(connection: sqlite3.Connection, name: str) -> int:
+    """Return the schema version of a scanstore, 0 for an empty one; raise NotAScanstore for anything else."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if application or version or count:
+            raise NotAScanstore(f"{name} is another program's database; give the path of a scanstore file or a new one")
+    return int(version)
+
+
+def use_log(connection: sqlite3.Connection, timeout: float) -> None:
+    """Switch the file to a write-ahead log if it has none yet, waiting for others as long as the timeout
+    allows."""
+    deadline = time.monotonic() + timeout
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait for this lock by itself.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)

@@ -1,0 +1,120 @@
+"""Every error that scanstore raises on purpose, in one tree.
+
+    ScanstoreError
+    ├── NotFound              (also peewee.DoesNotExist, LookupError)  nothing there by that name or id
+    ├── InvalidArgument       (also ValueError)                        refused before any SQL ran
+    ├── IllegalMove                                                    a status cannot go there from where it is
+    ├── BindRefused                                                    Model.bind(), bind_ctx(), Meta.database
+    ├── NoStore               (also peewee.InterfaceError)             a model was used outside any store
+    ├── WrongStore                                                     a row of one store was used inside another
+    ├── WrongTask                                                      two tasks met inside one transaction
+    ├── StoreClosed           (also peewee.InterfaceError)             the store was closed before
+    ├── OpenRefused                                                    the file was left as it is
+    │   ├── MissingFolder
+    │   ├── NotAScanstore
+    │   ├── NewerSchema
+    │   ├── OutdatedSchema
+    │   └── SqliteTooOld
+    ├── MigrationFailed                                                everything was rolled back
+    ├── Conflict              (also peewee.IntegrityError)             unique, check, not-null or foreign key
+    └── StorageError          (also peewee.OperationalError)           the file or its disk said no
+        ├── Busy                                                       somebody else held the lock for too long
+        ├── ReadOnly
+        ├── DiskFull
+        └── Damaged
+
+Add a class here when a caller could sensibly react to it and to nothing else. A message names the thing, its
+state and the remedy, in one line: the command line prints it as it is. What SQLite said stays as `__cause__`.
+"""
+
+from __future__ import annotations
+
+import peewee
+
+
+class ScanstoreError(Exception):
+    """Base of every error that scanstore raises on purpose."""
+
+
+class NotFound(ScanstoreError, peewee.DoesNotExist, LookupError):
+    """Nothing exists by that name, id or path."""
+
+
+class InvalidArgument(ScanstoreError, ValueError):
+    """A value was refused before any SQL ran; nothing was changed."""
+
+
+class IllegalMove(ScanstoreError):
+    """The thing is in a state that does not allow this; nothing was changed."""
+
+
+class BindRefused(ScanstoreError):
+    """Models follow the current store and cannot be bound to a database by hand."""
+
+
+class NoStore(ScanstoreError, peewee.InterfaceError):
+    """A model or query was used while no store is current."""
+
+
+class WrongStore(ScanstoreError):
+    """A row that was read from one store was used while another one is current."""
+
+
+class WrongTask(ScanstoreError):
+    """Another task of this thread is inside a transaction; nothing was executed."""
+
+
+class StoreClosed(ScanstoreError, peewee.InterfaceError):
+    """The store was closed; open it again to go on."""
+
+
+class OpenRefused(ScanstoreError):
+    """The file was not opened and nothing of it was changed."""
+
+
+class MissingFolder(OpenRefused):
+    """The folder that should hold the file does not exist."""
+
+
+class NotAScanstore(OpenRefused):
+    """The path holds something else: a folder, another program's database, any other file."""
+
+
+class NewerSchema(OpenRefused):
+    """The file was written by a newer scanstore."""
+
+
+class OutdatedSchema(OpenRefused):
+    """The file wants migrations that this way of opening does not run."""
+
+
+class SqliteTooOld(OpenRefused):
+    """The SQLite library of this Python is older than scanstore needs."""
+
+
+class MigrationFailed(ScanstoreError):
+    """A migration did not go through; schema, version and rows are as they were before."""
+
+
+class Conflict(ScanstoreError, peewee.IntegrityError):
+    """A unique, check, not-null or foreign key rule refused the write."""
+
+
+class StorageError(ScanstoreError, peewee.OperationalError):
+    """The file cannot be read or written."""
+
+
+class Busy(StorageError):
+    """Somebody else kept the lock for longer than the store's timeout."""
+
+
+class ReadOnly(StorageError):
+    """A write to a store that was opened read-only or lies in a read-only place."""
+
+
+class DiskFull(StorageError):
+    """No space was left; the transaction is rolled back."""
+
+
+class Damaged(StorageError):
+    """The file is malformed."""

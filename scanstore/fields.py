@@ -1,0 +1,315 @@
+"""The base model and the field types that every table is made of.
+
+A model has no database of its own: its metadata answers with the store that is current at that moment. A row
+remembers which file it was made in, and refuses to be saved, deleted or followed while another store is
+current.
+
+Each field decides one thing about storage for the whole schema: times are fixed-width UTC text that sorts,
+JSON is compact text, statuses are lower case, hashes are raw bytes. All of them refuse a bad value before any
+SQL runs. Add a field type here when a second table needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import peewee
+from playhouse import sqlite_ext
+
+from scanstore.binding import AMBIENT, current
+from scanstore.database import Database
+from scanstore.errors import BindRefused, InvalidArgument, WrongStore
+
+# The base model
+
+
+class StoreMetadata(peewee.Metadata):
+    """Model metadata whose database is the current store's, asked for at every use."""
+
+    @property
+    def database(self) -> Any:
+        return current() or AMBIENT
+
+    # Peewee hands every new class the database of its base, which is ours, whatever is current at that moment.
+    @database.setter
+    def database(self, database: Any) -> None:
+        if not (database is None or database is AMBIENT or isinstance(database, Database)):
+            _refuse_binding(self.model)
+
+    @property
+    def table(self) -> peewee.Table:
+        # Cached by Peewee for ever, so it must not remember a store.
+        if self._table is None:
+            columns = [field.column_name for field in self.sorted_fields]
+            self._table = peewee.Table(
+                self.table_name, columns, schema=self.schema, _model=self.model, _database=AMBIENT
+            )
+        return self._table
+
+    @table.setter
+    def table(self, value: Any) -> None:
+        raise AttributeError("the table of a model cannot be set")
+
+    @table.deleter
+    def table(self) -> None:
+        self._table: peewee.Table | None = None
+
+    def set_database(self, database: Any) -> None:
+        _refuse_binding(self.model)
+
+
+def _refuse_binding(model: Any) -> None:
+    name = model.__name__
+    raise BindRefused(f"{name} follows the current store and cannot be bound; use 'with store:' or 'with store.bound():'")
+
+
+class Base(peewee.Model):
+    """Base of every model: `to_dict()`, a short `repr`, `save()` of changed fields only, no binding by hand."""
+
+    __secret__: ClassVar[frozenset[str]] = frozenset()
+
+    class Meta:
+        model_metadata_class = StoreMetadata
+        legacy_table_names = False
+        only_save_dirty = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        database = current()
+        self._home = None if database is None else database.file
+
+    @classmethod
+    def validate_model(cls) -> None:
+        """Guard the foreign keys of a new model class; Peewee calls this once."""
+        super().validate_model()
+        for field in cls._meta.refs:
+            setattr(cls, field.name, _Related(cls, field, field.name))
+            if field.backref not in ("+", "!"):
+                setattr(field.rel_model, field.backref, _Backref(field))
+
+    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        """Return the row as plain values that `json` can write; foreign keys are ids and nothing is queried.
+
+        Fields listed in `__secret__` are left out unless `secrets` is true.
+        """
+        return {
+            name: _plain(self.__data__.get(name))
+            for name in self._meta.sorted_field_names
+            if secrets or name not in self.__secret__
+        }
+
+    def __repr__(self) -> str:
+        data: dict[str, Any] = self.__data__
+        key = self._meta.primary_key
+        words = [type(self).__name__]
+        if isinstance(key, peewee.Field) and not isinstance(key, peewee.CompositeKey):
+            words.append(str(data.get(key.name)))
+        for name in ("qualified_name", "name", "title", "file_path", "path"):
+            if data.get(name) is not None and name not in self.__secret__:
+                words.append(repr(data[name]))
+                break
+        return f"<{' '.join(words)}>"
+
+    __str__ = __repr__
+
+    def check_home(self) -> None:
+        """Raise WrongStore when another store is current than the one this row was made in."""
+        database = current()
+        if self._home is not None and database is not None and database.file != self._home:
+            raise WrongStore(f"{self!r} belongs to {self._home}, and {database.name} is current; use it inside its own store")
+
+    def save(self, force_insert: bool = False, only: Any = None) -> int:
+        """Write the fields that were changed since the row was read; return the number of rows written."""
+        self.check_home()
+        rows = super().save(force_insert=force_insert, only=only)
+        if self._home is None:
+            database = current()
+            self._home = None if database is None else database.file
+        return int(rows)
+
+    def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> int:
+        """Delete this row; what points at it follows its foreign keys' rules. Return the number of rows
+        deleted."""
+        self.check_home()
+        return super().delete_instance(recursive=recursive, delete_nullable=delete_nullable)
+
+    @classmethod
+    def bind(cls, *_: Any, **__: Any) -> bool:
+        """Raise BindRefused: a bound model would write one store's rows into another's file."""
+        _refuse_binding(cls)
+        return False
+
+    @classmethod
+    def bind_ctx(cls, *_: Any, **__: Any) -> Any:
+        """Raise BindRefused, as `bind` does."""
+        _refuse_binding(cls)
+
+
+class _Related(peewee.ForeignKeyAccessor):
+    """Follows a foreign key, in the row's own store only."""
+
+    def get_rel_instance(self, instance: Any) -> Any:
+        if self.name not in instance.__rel__:
+            instance.check_home()
+        return super().get_rel_instance(instance)
+
+
+class _Backref(peewee.BackrefAccessor):
+    """Follows a foreign key backwards, in the row's own store only."""
+
+    def __get__(self, instance: Any, instance_type: Any = None) -> Any:
+        if instance is not None:
+            instance.check_home()
+        return super().__get__(instance, instance_type)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    return value.hex() if isinstance(value, bytes | bytearray | memoryview) else value
+
+
+# Time
+
+
+def utcnow() -> datetime:
+    """Return the time, aware and in UTC, cut to the milliseconds that are stored."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def format_time(value: datetime) -> str:
+    """Return an aware time as text that sorts, such as `2026-11-22T01:46:31.123Z`; raise InvalidArgument for
+    a naive one."""
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidArgument(f"{value.isoformat()} has no time zone; pass an aware datetime, such as utcnow()")
+    return value.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+class UTCField(peewee.DateTimeField[Any]):
+    """An aware time, kept in UTC to the millisecond; reads back in UTC. Text in ISO 8601 with a zone is
+    accepted."""
+
+    field_type = "TEXT"
+
+    def db_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, peewee.Node):
+            return value
+        if isinstance(value, str):
+            try:
+                value = datetime.fromisoformat(value)
+            except ValueError:
+                raise InvalidArgument(f"{self.name} is {value!r}; it must be a time such as 2026-11-22T01:46:31Z") from None
+        if not isinstance(value, datetime):
+            raise InvalidArgument(f"{self.name} is {value!r}; it must be an aware datetime")
+        return format_time(value)
+
+    def python_value(self, value: Any) -> Any:
+        return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+    def adapt(self, value: Any) -> Any:
+        return value
+
+
+# Values
+
+
+class JSONField(sqlite_ext.JSONField):  # type: ignore[misc]
+    """Any JSON value, as compact UTF-8 text; NaN, Infinity and what JSON cannot say raise InvalidArgument.
+
+    Change one key with `Model.update(meta=Model.meta["key"].set(value))`; an in-place change of the value
+    that was read is not noticed.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(json_dumps=dump_json, json_loads=json.loads, **kwargs)
+
+    def db_value(self, value: Any) -> Any:
+        return value if value is None or isinstance(value, peewee.Node) else dump_json(value)
+
+
+def dump_json(value: Any) -> str:
+    """Return a value as compact JSON text; raise InvalidArgument when it has none."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"a value cannot be stored as JSON: {error}") from error
+    return text
+
+
+class EnumField(peewee.TextField[Any]):
+    """One of a few words, kept in lower case and accepted in any; others raise InvalidArgument with the list."""
+
+    def __init__(self, choices: Iterable[str], **kwargs: Any) -> None:
+        self.words = tuple(str(getattr(choice, "value", choice)).lower() for choice in choices)
+        super().__init__(choices=[(word, word) for word in self.words], **kwargs)
+
+    def db_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, peewee.Node):
+            return value
+        word = getattr(value, "value", value)
+        if not isinstance(word, str) or word.lower() not in self.words:
+            raise InvalidArgument(f"{self.name} is {word!r}; it must be one of: {', '.join(self.words)}")
+        return word.lower()
+
+    def adapt(self, value: Any) -> Any:
+        return value
+
+
+class UUIDField(peewee.UUIDField[Any]):
+    """A UUID, given as `uuid.UUID` or text, kept as text of 36 characters; reads back as `uuid.UUID`."""
+
+    field_type = "TEXT"
+
+    def db_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, peewee.Node):
+            return value
+        try:
+            return str(value if isinstance(value, uuid.UUID) else uuid.UUID(value))
+        except (ValueError, AttributeError, TypeError):
+            raise InvalidArgument(f"{self.name} is {value!r}; it must be a UUID") from None
+
+    def python_value(self, value: Any) -> Any:
+        return uuid.UUID(value) if isinstance(value, str) else value
+
+
+class HashField(peewee.Field[Any]):
+    """A content hash: hexadecimal text outside, raw bytes inside; any other text is kept as it is.
+
+    Reads back what was given, but for the case of hexadecimal digits, which becomes lower, and bytes, which
+    become their hexadecimal text.
+    """
+
+    field_type = "BLOB"
+
+    def db_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, peewee.Node):
+            return value
+        return pack_hash(value)
+
+    def python_value(self, value: Any) -> Any:
+        return value.hex() if isinstance(value, bytes) else value
+
+
+def pack_hash(value: str | bytes | bytearray | memoryview) -> str | bytes:
+    """Return what a HashField stores for a value; raise InvalidArgument when it is neither text nor bytes."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{value!r} is not a hash; give hexadecimal text or bytes")
+    # bytes.fromhex() alone would skip blanks, and the text would not read back as it was.
+    if value and len(value) % 2 == 0 and value.isalnum():
+        try:
+            return bytes.fromhex(value)
+        except ValueError:
+            pass
+    return value

@@ -1,0 +1,55 @@
+"""Cutting a file into chunks: the units that are handed to a reviewer or a model.
+
+The chunks of a file partition it: every line stands in exactly one chunk. A top-level function or class is a chunk
+of its own (``function``, ``class``), a class longer than :data:`LONG_CLASS` lines becomes one chunk per method.
+Lines between definitions (imports, constants, comments) belong to the definition that follows them, those after
+the last one to the last. A file without definitions, or of at most :data:`SHORT_FILE` lines, is one ``full_file``
+chunk. A chunk's hash covers its lines alone, so a change elsewhere in the file leaves it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+SHORT_FILE = 40
+LONG_CLASS = 400
+
+#: (type, symbol name, first line, last line)
+Span = tuple[str, str | None, int, int]
+
+
+def content_hash(data: bytes) -> bytes:
+    """The hash of a chunk: BLAKE2b (RFC 7693) of its bytes, 16 bytes long."""
+    return blake2b(data, digest_size=16).digest()
+
+
+def partition(spans: Sequence[Span], line_count: int) -> list[Span]:
+    """Stretch non-overlapping definition spans, given in order, until they cover lines 1 to ``line_count``."""
+    if not spans or line_count <= SHORT_FILE:
+        return [("full_file", None, 1, max(line_count, 1))]
+    out: list[Span] = []
+    start = 1
+    for kind, name, first, last in spans:
+        if last < start:  # a second definition on the same line
+            continue
+        out.append((kind, name, start, last))
+        start = last + 1
+    if start <= line_count and out:
+        kind, name, first, _ = out[-1]
+        out[-1] = (kind, name, first, line_count)
+    return out
+
+
+def hashed(spans: Sequence[Span], lines: Sequence[str]) -> list[tuple[str, str | None, int, int, bytes]]:
+    """The spans with the hash of their text; ``lines`` holds the file's lines without their ends."""
+    return [
+        (kind, name, first, last, content_hash("\n".join(lines[first - 1 : last]).encode("utf-8", "surrogatepass")))
+        for kind, name, first, last in spans
+    ]
+
+
+def whole(content: bytes) -> tuple[int, tuple[str, None, int, int, bytes]]:
+    """``(line_count, chunk)`` for a file that is not cut."""
+    count = content.count(b"\n") + (0 if content.endswith(b"\n") or not content else 1)
+    return count, ("full_file", None, 1, max(count, 1), content_hash(content))

@@ -1,0 +1,490 @@
+"""Which files of a tree a scan looks at, and what they are called.
+
+This module exists so that every other one gets the same answer to "what is in this tree": which files
+come, in which order, under which name, and which are left out and why. It reads folders, `stat`
+results and ignore files; it never opens a source file. Change here what is walked over by default
+(`EXCLUDED_NAMES`, `EXCLUDED_SUFFIXES`, `ENVIRONMENT_MARKER`) and how paths become text or module names.
+
+There are two ways not to come. What nobody wants to hear of (ignored, excluded, the store's own
+file) yields nothing at all; what was meant to come and could not is an `Entry` with a reason.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
+
+from scanstore.errors import InvalidArgument, NotFound
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
+__all__ = [
+    "BINARY_PROBE",
+    "ENVIRONMENT_MARKER",
+    "EXCLUDED_NAMES",
+    "EXCLUDED_SUFFIXES",
+    "MAX_SIZE",
+    "Entry",
+    "escape_path",
+    "is_binary",
+    "module_names",
+    "root_package",
+    "unescape_path",
+    "walk",
+]
+
+MAX_SIZE = 5_000_000
+"""Bytes above which a file is skipped unless the caller says otherwise."""
+
+BINARY_PROBE = 8192
+"""How many bytes of a file's head `is_binary` looks at."""
+
+EXCLUDED_NAMES = frozenset(
+    {
+        # version control
+        ".git",
+        ".hg",
+        ".jj",
+        ".svn",
+        # what tools leave behind
+        "__pycache__",
+        ".eggs",
+        ".hypothesis",
+        ".mypy_cache",
+        ".nox",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".tox",
+        # other people's code
+        "node_modules",
+    }
+)
+"""Names never walked below the root, be they folder, file or link."""
+
+EXCLUDED_SUFFIXES = (".pyc", ".pyo")
+"""Endings of files never yielded."""
+
+ENVIRONMENT_MARKER = "pyvenv.cfg"
+"""A folder below the root that holds this file is a virtual environment and is not entered."""
+
+_STORE_SIBLINGS = ("", "-wal", "-shm", "-journal")
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+_TO_ESCAPE = re.compile(r"\\(?=x[0-9a-f]{2})|[\udc80-\udcff]")
+
+
+class Entry(NamedTuple):
+    """One file of the tree, or one thing that had to be skipped.
+
+    `path` is relative to the root, with `/` between names, storable as UTF-8 and unique in the tree
+    (see `escape_path`); a folder, which comes only when it was skipped, ends in `/`. `full` is the
+    absolute path to open. `size` is in bytes and `mtime_ns` in nanoseconds, both 0 where nothing was
+    measured. `skipped` is None for a file to read, else the reason in a few words.
+    """
+
+    path: str
+    full: str
+    size: int
+    mtime_ns: int
+    skipped: str | None
+
+
+def walk(
+    root: str | os.PathLike[str],
+    *,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    max_size: int | None = MAX_SIZE,
+    ignore_files: Iterable[str] = (".gitignore",),
+    omit: Iterable[str | os.PathLike[str]] = (),
+) -> Iterator[Entry]:
+    """Yield the files below `root`, sorted by `Entry.path`.
+
+    Links are reported and never followed; devices, sockets and pipes are reported and never opened.
+    Ignore files count from `root` downwards, each for its own folder, as Git reads them: an ignored
+    folder is not entered. `include` and `exclude` are patterns of the same kind, relative to `root`:
+    with `include` only matching files come; `exclude` has the last word, so that `!node_modules/` in
+    it brings back what the defaults or an ignore file leave out. `max_size` is in bytes, None for no
+    limit. `omit` names files that never come, nor do their SQLite and backup siblings. When `root` is
+    a file, that file is the tree.
+
+    Raises NotFound when there is no `root`, InvalidArgument for one that cannot be listed or for a
+    pattern that is none; both before the first entry. Trouble below the root is yielded, not raised.
+    """
+    given = os.fsdecode(root)
+    top = os.path.abspath(given)
+    if max_size is not None and max_size < 0:
+        raise InvalidArgument(f"max_size is {max_size}; give a number of bytes, or None for no limit")
+    walker = _Walker(
+        real=os.path.realpath(top),
+        include=_patterns("include", include),
+        exclude=_patterns("exclude", exclude),
+        max_size=max_size,
+        ignore_files=frozenset([ignore_files] if isinstance(ignore_files, str) else ignore_files),
+    )
+    try:
+        status = os.stat(top)
+        if not stat.S_ISDIR(status.st_mode):
+            walker.omit(os.path.dirname(walker.real), omit)
+            return iter(walker.single(top, status))
+        walker.omit(walker.real, omit)
+        first = walker.children(top, "", ())
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"there is no file or folder {given!r}; check the path") from None
+    except OSError as error:
+        raise InvalidArgument(f"{given!r} cannot be read: {_reason(error)}; check its permissions") from error
+    return walker.run(first)
+
+
+class _Folder(NamedTuple):
+    """A folder still to be entered; its `path` ends in a slash, so it sorts where its files will."""
+
+    path: str
+    full: str
+    rules: tuple[tuple[int, GitIgnoreSpec], ...]
+
+
+class _Walker:
+    """The state of one walk: its patterns, its limit, and what it was told to omit."""
+
+    def __init__(
+        self,
+        *,
+        real: str,
+        include: GitIgnoreSpec | None,
+        exclude: GitIgnoreSpec | None,
+        max_size: int | None,
+        ignore_files: frozenset[str],
+    ) -> None:
+        self.real = real
+        self.include = include
+        self.exclude = exclude
+        self.max_size = max_size
+        self.ignore_files = ignore_files
+        self.omitted: dict[str, list[str]] = {}
+
+    def omit(self, base: str, paths: Iterable[str | os.PathLike[str]]) -> None:
+        """Note the omitted paths by their folder relative to `base`, so that a folder looks them up once."""
+        for path in [paths] if isinstance(paths, str) else paths:
+            text = os.path.abspath(os.fsdecode(path))
+            # Both the name it was given by and, for a link, the file behind it.
+            beside = os.path.join(os.path.realpath(os.path.dirname(text)), os.path.basename(text))
+            for full in {beside, os.path.realpath(text)}:
+                inside = _below(full, base)
+                if inside:
+                    folder, _, name = inside.rpartition("/")
+                    self.omitted.setdefault(escape_path(folder + "/" if folder else ""), []).append(name)
+
+    def run(self, first: list[Entry | _Folder]) -> Iterator[Entry]:
+        """Depth first, on a stack of our own: a tree deeper than Python's is only a deep tree."""
+        stack = [iter(first)]
+        while stack:
+            for item in stack[-1]:
+                if isinstance(item, Entry):
+                    yield item
+                    continue
+                try:
+                    below = self.children(item.full, item.path, item.rules)
+                except OSError as error:
+                    yield Entry(item.path, item.full, 0, 0, _reason(error))
+                    continue
+                stack.append(iter(below))
+                break
+            else:
+                stack.pop()
+
+    def single(self, full: str, status: os.stat_result) -> list[Entry]:
+        """The tree of a root that is a file: asked for by name, so only the caller's own patterns count."""
+        name = os.path.basename(full)
+        path = escape_path(name)
+        real_name = os.path.basename(self.real)
+        omitted = self.omitted.get("", [])
+        if _is_omitted(name, omitted) or _is_omitted(real_name, omitted):
+            return []
+        if self.exclude is not None and self.exclude.check_file(path).include:
+            return []
+        if self.include is not None and not self.include.match_file(path):
+            return []
+        return [self.measured(path, full, status)]
+
+    def children(
+        self, folder: str, prefix: str, rules: tuple[tuple[int, GitIgnoreSpec], ...]
+    ) -> list[Entry | _Folder]:
+        """What one folder adds, sorted; raises OSError when it cannot be listed."""
+        with os.scandir(folder) as listing:
+            found = list(listing)
+        names = {entry.name for entry in found}
+        if prefix and ENVIRONMENT_MARKER in names and not self.kept(prefix):
+            return []
+        for entry in found:
+            # A link or a pipe of that name is not read: Git does not either, and a pipe would block.
+            if entry.name in self.ignore_files and entry.is_file(follow_symlinks=False):
+                spec = _ignore_file(entry.path)
+                if spec is not None:
+                    rules = (*rules, (len(prefix), spec))
+
+        omitted = self.omitted.get(prefix)
+        include = self.include
+        plain = self.exclude is None and not rules
+        items: list[Entry | _Folder] = []
+        for entry in found:
+            name = entry.name
+            if omitted and _is_omitted(name, omitted):
+                continue
+            default_out = name in EXCLUDED_NAMES or name.endswith(EXCLUDED_SUFFIXES)
+            if default_out and plain:
+                continue
+            text = name if name.isascii() and "\\" not in name else escape_path(name)
+            path = prefix + text
+            if entry.is_dir(follow_symlinks=False):
+                path += "/"
+                if plain or not self.is_out(path, default_out, rules):
+                    items.append(_Folder(path, entry.path, rules))
+                continue
+            if not plain and self.is_out(path, default_out, rules):
+                continue
+            if include is not None and not include.match_file(path):
+                continue
+            items.append(self.file(entry, path))
+        items.sort(key=itemgetter(0))
+        return items
+
+    def kept(self, path: str) -> bool:
+        """Whether the caller's `exclude` asks for this path with a `!` pattern."""
+        return self.exclude is not None and self.exclude.check_file(path).include is False
+
+    def is_out(self, path: str, default_out: bool, rules: tuple[tuple[int, GitIgnoreSpec], ...]) -> bool:
+        """Whether this path yields nothing: by `exclude`, else the defaults, else the nearest ignore file."""
+        if self.exclude is not None:
+            verdict = self.exclude.check_file(path).include
+            if verdict is not None:
+                return verdict
+        if default_out:
+            return True
+        for offset, spec in reversed(rules):
+            verdict = spec.check_file(path[offset:]).include
+            if verdict is not None:
+                return verdict
+        return False
+
+    def file(self, entry: os.DirEntry[str], path: str) -> Entry:
+        """The entry of anything that is not a folder."""
+        if entry.is_symlink():
+            return Entry(path, entry.path, 0, 0, self.link(entry.path))
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError as error:
+            return Entry(path, entry.path, 0, 0, _reason(error))
+        return self.measured(path, entry.path, status)
+
+    def measured(self, path: str, full: str, status: os.stat_result) -> Entry:
+        """The entry of a thing whose `stat` result is known."""
+        reason = None
+        if not stat.S_ISREG(status.st_mode):
+            reason = "not a regular file"
+        elif self.max_size is not None and status.st_size > self.max_size:
+            reason = f"larger than {_bytes(self.max_size)}"
+        return Entry(path, full, status.st_size, status.st_mtime_ns, reason)
+
+    def link(self, full: str) -> str:
+        """Why a link is skipped: its target is in the tree anyway, or outside, or nowhere."""
+        try:
+            target = os.path.realpath(full, strict=True)
+        except PermissionError:
+            return "permission denied"
+        except OSError:
+            return "broken link"
+        return "link out of the tree" if _below(target, self.real) is None else "link"
+
+
+def _below(path: str, folder: str) -> str | None:
+    """`path` relative to `folder` with slashes, or None when it lies elsewhere; both absolute."""
+    if path == folder:
+        return ""
+    start = folder if folder.endswith(os.sep) else folder + os.sep
+    return path[len(start) :].replace(os.sep, "/") if path.startswith(start) else None
+
+
+def _is_omitted(name: str, omitted: list[str]) -> bool:
+    for base in omitted:
+        if name.startswith(base):
+            rest = name[len(base) :]
+            if rest in _STORE_SIBLINGS or rest.startswith(".backup-"):
+                return True
+    return False
+
+
+def _patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
+    """The caller's patterns, or None when there are none; raises InvalidArgument for a broken one."""
+    lines = [lines] if isinstance(lines, str) else list(lines)
+    if not lines:
+        return None
+    from pathspec import GitIgnoreSpec
+
+    for line in lines:
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except (ValueError, TypeError, re.error):
+            raise InvalidArgument(
+                f"{option} has {line!r}, which is no pattern; write it as in a .gitignore file"
+            ) from None
+    return GitIgnoreSpec.from_lines(lines)
+
+
+def _ignore_file(full: str) -> GitIgnoreSpec | None:
+    """What an ignore file says; a line that cannot be read is dropped, as is a file that cannot."""
+    from pathspec import GitIgnoreSpec
+
+    try:
+        with open(full, "rb") as file:
+            text = file.read().decode("utf-8-sig", "replace")
+    except OSError:
+        return None
+    lines = []
+    for line in text.split("\n"):
+        line = line.removesuffix("\r")
+        try:
+            GitIgnoreSpec.from_lines([line])
+        except (ValueError, re.error):
+            continue
+        lines.append(line)
+    return GitIgnoreSpec.from_lines(lines)
+
+
+def _reason(error: OSError) -> str:
+    """An operating system's error as the reason of a skipped entry."""
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return "vanished"
+    return (error.strerror or str(error)).lower()
+
+
+def _bytes(count: int) -> str:
+    """A size as people write it, in decimal units and without a rounding that lies."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:.10g} {unit}"
+    return f"{count} bytes"
+
+
+def escape_path(name: str) -> str:
+    r"""Make a file name that the operating system gave storable as UTF-8, reversibly.
+
+    A byte that is not UTF-8 becomes `\xff`; a name that spells such an escape itself has its
+    backslash written as `\x5c`, so no two names become one. Everything else stays as it is.
+
+    >>> escape_path(b"caf\xe9.py".decode("utf-8", "surrogateescape"))
+    'caf\\xe9.py'
+    """
+    return _TO_ESCAPE.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)
+
+
+def unescape_path(path: str) -> str:
+    """Give back the name that `escape_path` was given, for `open` and its like."""
+    if "\\x" not in path:
+        return path
+    return _ESCAPED.sub(lambda match: _unescaped(int(match[1], 16)), path)
+
+
+def _unescaped(byte: int) -> str:
+    return chr(byte) if byte < 0x80 else chr(0xDC00 + byte)
+
+
+def is_binary(head: bytes) -> bool:
+    """Tell whether a file that begins with `head` is binary.
+
+    It is when a NUL byte is among the first `BINARY_PROBE`, unless a byte order mark says UTF-16 or
+    UTF-32 and what follows decodes as such. An empty file is text.
+    """
+    head = head[:BINARY_PROBE]
+    if b"\0" not in head:
+        return False
+    for encoding, marks in (
+        ("utf-32", (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
+        ("utf-16", (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+    ):
+        if head.startswith(marks):
+            try:
+                # Incrementally, because the probe may end in the middle of a character.
+                codecs.getincrementaldecoder(encoding)().decode(head)
+            except UnicodeDecodeError:
+                return True
+            return False
+    return True
+
+
+def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
+    """Map every `.py` and `.pyi` among `paths` to the dotted name it is imported by.
+
+    Paths are relative with slashes, as in `Entry.path`; a folder is a package when its `__init__.py`
+    (or `.pyi`) is among them. A file below a package is named from the topmost package down. Any other is
+    named by its path, less a leading `src/` or `lib/`. `package` is the dotted name of the root itself
+    (see `root_package`) and stands before every name. Characters no identifier has are kept.
+
+    >>> module_names(["src/pkg/__init__.py", "src/pkg/a.py", "tools/run.py"])
+    {'src/pkg/__init__.py': 'pkg', 'src/pkg/a.py': 'pkg.a', 'tools/run.py': 'tools.run'}
+    """
+    split: list[tuple[str, str, str]] = []
+    packages: set[str] = set()
+    for path in paths:
+        stem, dot, suffix = path.rpartition(".")
+        if not dot or suffix not in ("py", "pyi"):
+            continue
+        folder, _, name = stem.rpartition("/")
+        if name == "__init__":
+            packages.add(folder)
+        split.append((path, folder, name))
+
+    # Folder -> (its dotted name, whether that was named from a package down).
+    known: dict[str, tuple[str, bool]] = {"": (package, bool(package))}
+    for folder in ("src", "lib"):
+        if folder not in packages and not package:
+            known[folder] = ("", False)
+
+    def named(folder: str) -> tuple[str, bool]:
+        waiting = []
+        while folder not in known:
+            waiting.append(folder)
+            folder = folder.rpartition("/")[0]
+        for folder in reversed(waiting):
+            parent, _, base = folder.rpartition("/")
+            above, inside = known[parent]
+            if folder in packages and not inside:
+                known[folder] = (base, True)
+            else:
+                known[folder] = (f"{above}.{base}" if above else base, inside)
+        return known[folder]
+
+    names: dict[str, str] = {}
+    for path, folder, name in split:
+        above = (known.get(folder) or named(folder))[0]
+        if not above:
+            names[path] = name
+        else:
+            names[path] = above if name == "__init__" else f"{above}.{name}"
+    return names
+
+
+def root_package(root: str | os.PathLike[str]) -> str:
+    """Return the dotted name of the package that `root` is, or "" when it is none.
+
+    Climbs from the real folder (a file's own folder) for as long as there is an `__init__.py` or `.pyi`.
+
+    A root of `/x/site-packages/rich` is `rich`; one of `/repo/src/pkg/sub` is `pkg.sub`.
+    """
+    folder = os.path.realpath(os.fsdecode(root))
+    if not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    parts: list[str] = []
+    while any(os.path.isfile(os.path.join(folder, name)) for name in ("__init__.py", "__init__.pyi")):
+        folder, name = os.path.split(folder)
+        if not name:
+            break
+        parts.append(escape_path(name))
+    return ".".join(reversed(parts))

@@ -1,0 +1,81 @@
+"""Ids of rows that stand in a view: which file of which scan, and the row's place in it, in one integer.
+
+``id = scan_files.id << 24 | ordinal``. Such an id is unique over all scans and stays the same for ever, and no table
+needs to hold it. SQLite cannot look into an expression, so a comparison with one of these fields is written out as a
+comparison of the two parts, which run on indexes. (Comparing through a model alias works too, without the index.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import peewee
+
+SHIFT = 24
+MASK = (1 << SHIFT) - 1
+MOST_PER_FILE = MASK  #: rows of one kind that one file can have
+
+
+def split(value: int) -> tuple[int, int]:
+    """``(scan file id, ordinal)`` of an id."""
+    return value >> SHIFT, value & MASK
+
+
+def join(file_id: int, ordinal: int) -> int:
+    return file_id << SHIFT | ordinal
+
+
+class _Parts:
+    """Comparison by parts, for the two field classes below; they name their part columns in ``parts``."""
+
+    parts: tuple[str, str]
+    model: Any
+
+    def _columns(self) -> tuple[Any, Any]:
+        combined = self.model._meta.combined
+        return combined[self.parts[0]], combined[self.parts[1]]
+
+    def __eq__(self, other: Any) -> Any:
+        file_id, ordinal = self._columns()
+        if isinstance(other, _Parts):
+            theirs = other._columns()
+            return (peewee.Field.__eq__(file_id, theirs[0])) & (peewee.Field.__eq__(ordinal, theirs[1]))
+        if isinstance(other, peewee.Model):
+            other = other.get_id()
+        if isinstance(other, str) and other.isdigit():
+            other = int(other)
+        if isinstance(other, int):
+            value = split(other)
+            return (peewee.Field.__eq__(file_id, value[0])) & (peewee.Field.__eq__(ordinal, value[1]))
+        return peewee.Field.__eq__(self, other)  # type: ignore[arg-type]
+
+    def in_(self, other: Any) -> Any:
+        if isinstance(other, Iterable) and not isinstance(other, peewee.Node):
+            ids = [split(int(v.get_id() if isinstance(v, peewee.Model) else v)) for v in other]
+            rows = ", ".join(f"({file_id}, {ordinal})" for file_id, ordinal in ids) or "(NULL, NULL)"
+            file_column, ordinal_column = self._columns()
+            return peewee.NodeList(
+                (peewee.EnclosedNodeList((file_column, ordinal_column)), peewee.SQL(f"IN (VALUES {rows})"))
+            )
+        return peewee.Field.in_(self, other)  # type: ignore[arg-type]
+
+
+class RowId(_Parts, peewee.IntegerField):
+    """The primary key of a model that sits on a view."""
+
+    def __init__(self, file_column: str, ordinal_column: str, **options: Any) -> None:
+        self.parts = (file_column, ordinal_column)
+        super().__init__(primary_key=True, **options)
+
+    __hash__ = peewee.Field.__hash__
+
+
+class RowKey(_Parts, peewee.ForeignKeyField):
+    """A foreign key to such a model."""
+
+    def __init__(self, model: Any, file_column: str, ordinal_column: str, **options: Any) -> None:
+        self.parts = (file_column, ordinal_column)
+        super().__init__(model, **options)
+
+    __hash__ = peewee.Field.__hash__

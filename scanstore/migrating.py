@@ -1,0 +1,357 @@
+"""Migrations: the only module that imports peewee_migrate, and it is imported only when there is one to run.
+
+A run is one transaction on a connection of its own. The write lock is taken first, and only then is it
+decided what is pending, so that of many processes that open one new file exactly one migrates it. Foreign
+keys are off, because a table is changed by building it anew, and dropping the old one would otherwise delete
+every row that cascades from it; SQLite ignores that switch inside a transaction, so it is thrown before.
+Instead all foreign keys are checked before the commit. Version and application id are set by the same
+transaction: a crash at any moment leaves the old schema or the new one, whole.
+
+peewee_migrate's router keeps its history model global, and replays old migrations under a patch of Peewee
+that every thread of the process would see. `Router` below has a model of its own and replays on a database
+that swallows statements, so nothing leaves this connection.
+
+A migration may not commit, and cannot drop what a view still names; a rebuilt table loses its triggers, so
+make them again. A landed migration is never edited. The newest one's number is `database.SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import peewee
+from peewee_migrate import Migrator
+from peewee_migrate.models import MigrateHistory
+from peewee_migrate.router import Router as _Router
+
+from scanstore.database import APPLICATION_ID, MEMORY, create_file, identify, translated, uri, use_log
+from scanstore.errors import InvalidArgument, MigrationFailed, NotFound, ScanstoreError
+from scanstore.fields import format_time, utcnow
+
+logger = logging.getLogger("scanstore.migrate")
+logger.addHandler(logging.NullHandler())
+
+HISTORY = "migratehistory"
+_FILE = re.compile(r"\d{3}_\w+\.py")
+
+
+class Step(NamedTuple):
+    """A migration, and when it was applied (aware text in UTC), if it was."""
+
+    name: str
+    applied: bool
+    applied_at: str | None
+
+
+class Names(list[str]):
+    """Names of the migrations that were run, in that order, and the path of the backup that was made before."""
+
+    backup: str | None = None
+
+
+# What a caller asks for
+
+
+def up(
+    path: str | os.PathLike[str],
+    *,
+    to: str | int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    backup: bool = True,
+    timeout: float = 30,
+    name: str | None = None,
+) -> Names:
+    """Apply every pending migration, up to and including `to` (a full name or its number), and return their
+    names.
+
+    Atomic: all of them or none. Creates the file when it is missing. A store that has rows is copied first,
+    to `<path>.backup-<version>-<time>`, unless `backup` is false. Raises MigrationFailed, NotFound for an
+    unknown `to`, NotAScanstore for another program's file; nothing was changed then.
+    """
+    with _run(path, folder, timeout, name, create=True) as run:
+        pending = run.router.diff
+        if to is not None:
+            last = run.find(to)
+            pending = [step for step in pending if step <= last]
+        return run.go(pending, backup, downgrade=False)
+
+
+def down(
+    path: str | os.PathLike[str],
+    *,
+    to: str | int | None = None,
+    steps: int = 1,
+    folder: str | os.PathLike[str] | None = None,
+    backup: bool = True,
+    timeout: float = 30,
+    name: str | None = None,
+) -> Names:
+    """Roll back the last `steps` migrations, or every one after `to` (0 for all), and return their names.
+
+    Atomic: all of them or none. Rows of the tables that go are lost, so a store that has rows is copied
+    first, as `up` does. Raises as `up` does.
+    """
+    if steps < 0:
+        raise InvalidArgument(f"steps is {steps}; it must be 0 or more")
+    with _run(path, folder, timeout, name) as run:
+        done = run.router.done[::-1]
+        if to is None:
+            done = done[:steps]
+        else:
+            last = "" if str(to).isdecimal() and int(to) == 0 else run.find(to)
+            done = [step for step in done if step > last]
+        return run.go(done, backup, downgrade=True)
+
+
+def status(
+    path: str | os.PathLike[str], *, folder: str | os.PathLike[str] | None = None, name: str | None = None
+) -> list[Step]:
+    """Return every known migration in order; changes nothing, not even a file that does not exist."""
+    file = os.path.realpath(path)
+    applied: dict[str, str] = {}
+    if os.path.exists(file):
+        shown = name or os.fspath(path)
+        connection = sqlite3.connect(uri(file, "mode=ro"), uri=True)
+        try:
+            identify(connection, shown)
+            if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (HISTORY,)).fetchone():
+                applied = dict(connection.execute(f"SELECT name, migrated_at FROM {HISTORY} ORDER BY id"))
+        except sqlite3.Error as error:
+            raise translated(error, shown) from error
+        finally:
+            connection.close()
+    names = sorted({*_names(default_folder() if folder is None else Path(folder)), *applied})
+    return [Step(step, step in applied, applied.get(step)) for step in names]
+
+
+def default_folder() -> Path:
+    """Return the folder of the shipped migrations: in the installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    for folder in (here / "migrations", here.parent / "migrations"):
+        if folder.is_dir():
+            return folder
+    raise MigrationFailed(f"scanstore's migrations are missing beside {here}; install scanstore again")
+
+
+def _names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise MigrationFailed(f"{folder} is not a folder; migrations are files in a folder, named 001_name.py")
+    return sorted(file.stem for file in folder.iterdir() if _FILE.fullmatch(file.name))
+
+
+# One run
+
+
+class _Connection(peewee.SqliteDatabase):
+    """The plain connection of one run; while `replaying`, statements vanish and queries find nothing."""
+
+    replaying = False
+
+    def __init__(self, file: str, timeout: float) -> None:
+        super().__init__(file, timeout=timeout)
+        self._nothing = sqlite3.connect(MEMORY)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(uri(self.database, "mode=rw"), uri=True, timeout=self._timeout, isolation_level=None)
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("PRAGMA synchronous=FULL")
+        self._add_conn_hooks(connection)  # type: ignore[attr-defined]
+        return connection
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        if self.replaying:
+            return self._nothing.execute("SELECT NULL WHERE 0")
+        return self._execute_cursor(sql, params)  # type: ignore[attr-defined]
+
+
+class Router(_Router):
+    """peewee_migrate's router for one file, free of state that other files or threads could see.
+
+    It runs inside the transaction of its caller and begins none.
+    """
+
+    database: _Connection
+
+    def __init__(self, database: _Connection, folder: Path) -> None:
+        super().__init__(database, folder, migrate_table=HISTORY, logger=logger)
+
+    @cached_property
+    def model(self) -> type[MigrateHistory]:
+        class History(MigrateHistory):
+            class Meta:
+                database = self.database
+                table_name = self.migrate_table
+
+        History.create_table(safe=True)
+        return History
+
+    @property
+    def todo(self) -> list[str]:
+        return _names(self.migrate_dir)
+
+    def read(self, name: str) -> tuple[Any, Any]:
+        """Return a migration's two functions, from the file of that name."""
+        path = self.migrate_dir / f"{name}.py"
+        if not path.is_file():
+            raise MigrationFailed(f"migration {name} was applied and its file is gone from {self.migrate_dir}")
+        scope: dict[str, Any] = {"__name__": name, "__file__": str(path)}
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), scope)
+        if "migrate" not in scope:
+            raise MigrationFailed(f"{path} has no function migrate(); see its neighbours")
+        return scope["migrate"], scope.get("rollback")
+
+    def run_one(
+        self, name: str, migrator: Migrator, *, fake: bool = True, downgrade: bool = False, force: bool = False
+    ) -> str:
+        """Run one migration, or replay it so that `migrator.orm` knows its models."""
+        migrate, rollback = self.read(name)
+        if fake:
+            self.database.replaying = True
+            try:
+                migrate(migrator, self.database, fake=True)
+            finally:
+                self.database.replaying = False
+                migrator.__ops__ = []
+            return name
+        if downgrade and rollback is None:
+            raise MigrationFailed(f"migration {name} has no rollback(); restore a backup instead")
+        (rollback if downgrade else migrate)(migrator, self.database, fake=False)
+        migrator()
+        if downgrade:
+            self.model.delete().where(self.model.name == name).execute()
+        else:
+            self.model.create(name=name, migrated_at=format_time(utcnow()))
+        logger.info("%s %s", "rolled back" if downgrade else "applied", name)
+        return name
+
+
+class _Run:
+    """One locked transaction, in which names are looked up, migrations run and the result is checked."""
+
+    def __init__(self, database: _Connection, router: Router, file: str, shown: str, version: int) -> None:
+        self.database, self.router, self.file, self.shown, self.version = database, router, file, shown, version
+        self.result = Names()
+
+    def find(self, wanted: str | int) -> str:
+        """Return the full name of a migration given by name or number."""
+        names = sorted({*self.router.todo, *self.router.done})
+        number = f"{int(wanted):03}_" if str(wanted).isdecimal() else None
+        for name in names:
+            if name == wanted or (number is not None and name.startswith(number)):
+                return name
+        raise NotFound(f"there is no migration {wanted}; there are: {', '.join(names) or 'none'}")
+
+    def go(self, names: list[str], backup: bool, *, downgrade: bool) -> Names:
+        """Run the named migrations; nothing is final before the enclosing block ends."""
+        if not names:
+            return self.result
+        if backup and self.version:
+            self.result.backup = back_up(self.file, self.version, self.shown)
+        before = self._violations()
+        step = "the history"
+        try:
+            for step in names:
+                self.router.run_one(step, self.router.migrator, fake=False, downgrade=downgrade)
+                self.result.append(step)
+                if not self.database.connection().in_transaction:
+                    raise MigrationFailed(f"{self.shown}: migration {step} committed by itself; restore the backup")
+        except (ScanstoreError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise MigrationFailed(f"{self.shown}: migration {step} failed ({error}); nothing was changed") from error
+        broken = self._violations() - before
+        if broken:
+            table, row, parent = sorted(broken, key=str)[0]
+            raise MigrationFailed(
+                f"{self.shown}: after migration {step}, row {row} of {table} points at nothing in {parent} "
+                f"({len(broken)} such rows); nothing was changed"
+            )
+        newest = max((int(name[:3]) for name in self.router.done), default=0)
+        self.database.execute_sql(f"PRAGMA application_id={APPLICATION_ID}")
+        self.database.execute_sql(f"PRAGMA user_version={newest}")
+        return self.result
+
+    def _violations(self) -> set[tuple[str, int, str]]:
+        return {row[:3] for row in self.database.execute_sql("PRAGMA foreign_key_check")}
+
+
+@contextmanager
+def _run(
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str] | None,
+    timeout: float,
+    name: str | None,
+    *,
+    create: bool = False,
+) -> Iterator[_Run]:
+    file, shown = os.path.realpath(path), name or os.fspath(path)
+    steps = default_folder() if folder is None else Path(folder)
+    _names(steps)
+    if not os.path.exists(file):
+        if not create:
+            raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
+        create_file(file, shown)
+    database = _Connection(file, timeout)
+    run = None
+    try:
+        connection = database.connection()
+        with database.atomic("IMMEDIATE"):
+            run = _Run(database, Router(database, steps), file, shown, identify(connection, shown))
+            yield run
+            if not run.result and not run.version:
+                database.rollback()
+                database.begin()
+        use_log(connection, timeout)
+    except BaseException as error:
+        if run is not None and run.result.backup is not None:
+            os.unlink(run.result.backup)
+        if isinstance(error, peewee.PeeweeException) and not isinstance(error, ScanstoreError):
+            cause = error.__context__
+            if isinstance(cause, sqlite3.Error):
+                raise translated(cause, shown) from cause
+        if isinstance(error, sqlite3.Error):
+            raise translated(error, shown) from error
+        raise
+    finally:
+        database.close()
+        database._nothing.close()
+
+
+# Backups
+
+
+def back_up(file: str, version: int, shown: str) -> str:
+    """Copy what is committed in a store to a new file beside it, verify the copy, and return its path.
+
+    Works while others read and write. The copy is readable by its owner only.
+    """
+    stamp = re.sub(r"[-:.]", "", format_time(utcnow()))
+    target = f"{file}.backup-{version}-{stamp}"
+    while os.path.exists(target):
+        target += "x"
+    create_file(target, target)
+    source = sqlite3.connect(uri(file, "mode=ro"), uri=True)
+    copy = sqlite3.connect(uri(target, "mode=rw"), uri=True)
+    try:
+        source.backup(copy)
+        (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict}); check the store first")
+    except BaseException as error:
+        copy.close()
+        os.unlink(target)
+        if isinstance(error, sqlite3.Error):
+            raise translated(error, shown) from error
+        raise
+    finally:
+        source.close()
+        copy.close()
+    return target

@@ -1,0 +1,163 @@
+"""Store: one file, its connections, and the domains that work on it.
+
+The one class that scripts begin with. It composes; it holds no SQL and no rules. A new domain is one property
+here, imported when it is first asked for, so that opening a store stays cheap.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from scanstore.binding import Bound
+from scanstore.database import MEMORY, Database
+from scanstore.errors import IllegalMove, InvalidArgument
+
+if TYPE_CHECKING:
+    import peewee
+
+    from scanstore.llm import Models
+    from scanstore.migrating import Names, Step
+    from scanstore.scans import Scans
+    from scanstore.symbols import Symbols
+
+
+class Store:
+    """A scanstore file, opened: created with mode 0600 and migrated when that is needed.
+
+    Usable from any thread and, after a fork, in the child. `with store:` makes it the current store of this
+    thread or task; leaving the outermost such block closes it. Without `with`, call `close()`.
+
+    `path` defaults to $SCANSTORE_DB, else `scanstore.db`; ":memory:" is a private temporary store. `timeout`
+    is in seconds, and is how long a writer waits for another. `durability` "full" survives a power cut after
+    every commit, "normal" may lose the last commits then, never the file. With `read_only` nothing is
+    written, not even beside the file; with `migrate=False` a file of an older schema is refused.
+
+    Raises OpenRefused, StorageError or NotFound, and then leaves the file as it was.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float = 30,
+        durability: str = "full",
+        read_only: bool = False,
+        migrate: bool = True,
+    ) -> None:
+        if path is None:
+            path = os.environ.get("SCANSTORE_DB") or "scanstore.db"
+        text = os.fspath(path)
+        if not isinstance(text, str):
+            raise InvalidArgument(f"{path!r} is not a path in text; use os.fsdecode")
+        self._database = Database(text, timeout=timeout, durability=durability, read_only=read_only)
+        self._entered = 0
+        self._lock = threading.Lock()
+        try:
+            self._database.open(migrate=migrate)
+        except BaseException:
+            self._database.shut()
+            raise
+
+    @property
+    def path(self) -> str:
+        """The absolute path of the file, or ":memory:"."""
+        return MEMORY if self._database.name == MEMORY else self._database.file
+
+    @property
+    def database(self) -> Database:
+        """The Peewee database of this store."""
+        return self._database
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store was closed."""
+        return self._database.shut_down
+
+    def __repr__(self) -> str:
+        return f"<Store {self._database.name}{' closed' if self.closed else ''}>"
+
+    # Domains
+
+    @cached_property
+    def scans(self) -> Scans:
+        """Snapshots of source trees."""
+        from scanstore.scans import Scans
+
+        return Scans(self)
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """Symbols, references and imports of the snapshots."""
+        from scanstore.symbols import Symbols
+
+        return Symbols(self)
+
+    @cached_property
+    def llm(self) -> Models:
+        """Configured language models."""
+        from scanstore.llm import Models
+
+        return Models(self)
+
+    # Being current
+
+    def __enter__(self) -> Self:
+        Bound(self._database).__enter__()
+        with self._lock:
+            self._entered += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Bound(self._database).__exit__()
+        with self._lock:
+            self._entered -= 1
+            last = self._entered == 0
+        if last:
+            self.close()
+
+    def bound(self) -> Bound:
+        """Return a context manager that makes this store current without closing it on exit, for threads of a
+        pool."""
+        return self._database.bound()
+
+    def transaction(self) -> peewee._atomic:
+        """Return a context manager: one transaction that commits on exit and is rolled back by any exception.
+
+        The outermost takes the write lock at once, waiting up to the store's timeout (Busy); nested ones are
+        savepoints. Everything inside must happen in this thread, and in this task.
+        """
+        return self._database.atomic()
+
+    def close(self) -> None:
+        """Close the connections of all threads; doing it twice is harmless, every later use raises
+        StoreClosed."""
+        self._database.shut()
+
+    # Migrations
+
+    def migrate_up(self, to: str | int | None = None) -> Names:
+        """Apply pending migrations, up to and including `to`; return the names of those applied, atomically."""
+        return self._migrating("up", to=to)  # type: ignore[no-any-return]
+
+    def migrate_down(self, to: str | int | None = None, *, steps: int = 1) -> Names:
+        """Roll back the last `steps` migrations, or all that came after `to`; return their names, atomically."""
+        return self._migrating("down", to=to, steps=steps)  # type: ignore[no-any-return]
+
+    def migrate_status(self) -> list[Step]:
+        """Return every known migration and when it was applied."""
+        from scanstore import migrating
+
+        return migrating.status(self._database.file, name=self._database.name)
+
+    def _migrating(self, what: str, **options: Any) -> Any:
+        from scanstore import migrating
+
+        database = self._database
+        with Bound(database):
+            if database.in_sqlite_transaction():
+                raise IllegalMove(f"{database.name} is inside a transaction; leave it before migrating")
+            database.close()
+        return getattr(migrating, what)(database.file, name=database.name, timeout=database.timeout, **options)
