@@ -112,6 +112,7 @@ TABLES = [
         line_count INTEGER NOT NULL DEFAULT 0,
         error TEXT,                           -- why it could not be parsed
         interface BLOB,                       -- zlib JSON: what the resolver needs to know of it
+        mentions BLOB,                        -- zlib text: identifiers used other than by calling them
         created_at TEXT NOT NULL DEFAULT ({NOW}),
         CONSTRAINT uq_file_versions_path_content_hash_indexer_module UNIQUE (path, content_hash, indexer, module)
     )
@@ -147,6 +148,7 @@ TABLES = [
         start_line INTEGER NOT NULL,
         end_line INTEGER NOT NULL,
         metadata TEXT,                        -- JSON: params, return_type, decorators, docstring
+        body_hash INTEGER,                    -- of its text: tells a changed symbol from a moved one
         CONSTRAINT uq_symbol_facts_version_id_ordinal UNIQUE (version_id, ordinal),
         CONSTRAINT fk_symbol_facts_version_id FOREIGN KEY (version_id) REFERENCES file_versions (id) ON DELETE CASCADE,
         CONSTRAINT ck_symbol_facts_symbol_type CHECK (symbol_type IN

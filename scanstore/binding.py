@@ -9,10 +9,10 @@ Change here: how a store becomes current. Nothing here touches a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import peewee
 
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from scanstore.database import Cursor, Database
     from scanstore.store import Store
 
-_D = TypeVar("_D", bound="Domain")
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 _current: ContextVar[Any] = ContextVar("scanstore", default=None)  # (database, the one before) or None
 
@@ -73,7 +71,7 @@ class _Ambient(peewee.SqliteDatabase):
     def _here() -> Database:
         database = current()
         if database is None:
-            raise NoStore("no store is open here; do this inside 'with Store(path):' or, in a thread, store.bound()")
+            raise NoStore("no store is open here; use 'with Store(path):', or store.bound() in a thread")
         return database
 
 
@@ -103,25 +101,25 @@ class Domain:
         self.db: Database = store.database
 
 
-def bound(method: Callable[Concatenate[_D, _P], _R]) -> Callable[Concatenate[_D, _P], _R]:
+def bound(method: _F) -> _F:
     """Run a domain's method with its own store current; for a generator method that means each of its steps.
 
     Between the steps of a generator the caller's own store is current again.
     """
     if method.__code__.co_flags & 0x20:  # a generator function
-        return cast("Callable[Concatenate[_D, _P], _R]", _bound_steps(cast("Callable[..., Iterator[Any]]", method)))
+        return cast(_F, _bound_steps(method))
 
     @wraps(method)
-    def call(self: _D, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    def call(self: Domain, *args: Any, **kwargs: Any) -> Any:
         with Bound(self.db):
             return method(self, *args, **kwargs)
 
-    return call
+    return cast(_F, call)
 
 
-def _bound_steps(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+def _bound_steps(method: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
     @wraps(method)
-    def stream(self: Domain, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def stream(self: Domain, *args: Any, **kwargs: Any) -> Generator[Any, None, Any]:
         steps = method(self, *args, **kwargs)
         try:
             while True:
@@ -135,7 +133,7 @@ def _bound_steps(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator
             # Not a Bound: an abandoned generator is closed even after its store was.
             _current.set((self.db, _current.get()))
             try:
-                steps.close()  # type: ignore[attr-defined]
+                steps.close()
             finally:
                 _current.set(_without(_current.get(), self.db))
 

@@ -21,12 +21,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import peewee
 
@@ -51,9 +50,7 @@ from scanstore.errors import (
     StoreClosed,
     WrongTask,
 )
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from scanstore.transactions import Savepoint, Transaction, running_task
 
 APPLICATION_ID = 0x5343414E  # "SCAN"
 SCHEMA_VERSION = 1
@@ -75,7 +72,7 @@ def translated(error: sqlite3.Error, name: str) -> Exception:
     if code == sqlite3.SQLITE_CONSTRAINT:
         return Conflict(f"{name}: {text}{_CONFLICTS.get(error.sqlite_errorname, '')}")
     if code == sqlite3.SQLITE_LOCKED:
-        return Busy(f"{name} is in use by an unfinished query of this same thread; read its rows to the end first")
+        return Busy(f"{name} is in use by an unfinished query of this thread; read its rows to the end first")
     if code in _TROUBLES:
         kind, message = _TROUBLES[code]
         return kind(f"{name} {message}" + (f" ({text})" if kind is StorageError else ""))
@@ -92,14 +89,15 @@ _CONFLICTS = {
     "SQLITE_CONSTRAINT_NOTNULL": "; give it a value",
     "SQLITE_CONSTRAINT_CHECK": "; the value is outside what that rule allows",
 }
+_GIVE = "give the path of a scanstore file or a new one"
 _DAMAGED = "is damaged; restore a backup, or save what can be read with the sqlite3 shell's .recover"
 _TROUBLES: dict[int, tuple[type[Exception], str]] = {
     sqlite3.SQLITE_BUSY: (Busy, "is locked by another writer; try again, or open it with a longer timeout"),
     sqlite3.SQLITE_PROTOCOL: (Busy, "is locked by another process; try again"),
     sqlite3.SQLITE_FULL: (DiskFull, "cannot grow: its disk is full; free some space and try again"),
-    sqlite3.SQLITE_READONLY: (ReadOnly, "is read-only; open it without read_only, in a place that can be written"),
+    sqlite3.SQLITE_READONLY: (ReadOnly, "is read-only; open it without read_only, where it can be written"),
     sqlite3.SQLITE_CORRUPT: (Damaged, _DAMAGED),
-    sqlite3.SQLITE_NOTADB: (NotAScanstore, "is not a SQLite database; give the path of a scanstore file or a new one"),
+    sqlite3.SQLITE_NOTADB: (NotAScanstore, f"is not a SQLite database; {_GIVE}"),
     sqlite3.SQLITE_CANTOPEN: (StorageError, "cannot be opened; check that it and its folder may be written"),
     sqlite3.SQLITE_PERM: (StorageError, "may not be opened; check its permissions"),
     sqlite3.SQLITE_IOERR: (StorageError, "could not be read or written; check its disk"),
@@ -111,16 +109,16 @@ def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None
     """Raise SqliteTooOld unless this version of the SQLite library will do."""
     if version < SQLITE_FLOOR:
         have, need = (".".join(map(str, numbers)) for numbers in (version, SQLITE_FLOOR))
-        raise SqliteTooOld(f"this Python has SQLite {have} and scanstore needs {need}; use a newer Python build")
+        raise SqliteTooOld(f"this Python has SQLite {have} and scanstore needs {need}; use a newer Python")
 
 
 # Connections
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor whose fetches raise scanstore's errors, because SQLite may notice trouble only at a later row."""
+    """A cursor whose fetches raise scanstore's errors: SQLite may notice trouble at any row."""
 
-    connection: Connection  # type: ignore[assignment]
+    connection: Connection
 
     def fetchone(self) -> Any:
         try:
@@ -179,76 +177,6 @@ def _quoted(byte: int) -> str:
     return chr(byte) if byte in b"/._-" or chr(byte).isalnum() and byte < 128 else f"%{byte:02x}"
 
 
-# Transactions
-
-
-class _Transaction(peewee._transaction):
-    """The outermost transaction: commits on exit, rolls back on any exception, Ctrl-C included.
-
-    A child that is forked inside the block leaves it without effect: the transaction is its parent's.
-    """
-
-    db: Database
-
-    def __enter__(self) -> _Transaction:
-        self._generation = self.db.generation
-        if self.db.transaction_depth():
-            self.db.push_transaction(self)
-            return self
-        ours = not self.db.in_sqlite_transaction()
-        try:
-            self._begin()  # type: ignore[attr-defined]
-            self.db.push_transaction(self)
-        except BaseException:
-            if ours:
-                self.db.roll_back()
-            raise
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        if self._generation != self.db.generation:
-            return
-        outermost = self.db.transaction_depth() == 1
-        try:
-            self.db.pop_transaction()
-            if outermost and exc_type is None:
-                self.commit(False)
-        except BaseException:
-            if outermost:
-                self.db.roll_back()
-            raise
-        if outermost and exc_type is not None:
-            self.db.roll_back()
-
-
-class _Savepoint(peewee._savepoint):
-    """A nested transaction; does nothing on exit when SQLite has already rolled the outermost one back."""
-
-    db: Database
-
-    def __enter__(self) -> _Savepoint:
-        self._generation = self.db.generation
-        super().__enter__()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        if self._generation != self.db.generation:
-            return
-        if exc_type is None or self.db.in_sqlite_transaction():
-            super().__exit__(exc_type, exc_val, exc_tb)
-
-
-def _task() -> Any:
-    """Return the running asyncio task of this thread, if there is one."""
-    asyncio = sys.modules.get("asyncio")
-    loop = asyncio._get_running_loop() if asyncio is not None else None
-    return None if asyncio is None or loop is None else asyncio.current_task(loop)
-
-
 # The database of one store
 
 
@@ -261,6 +189,7 @@ class Database(peewee.SqliteDatabase):
 
     _state: Any
     _lock: Any
+    _timeout: float
 
     def __init__(
         self, path: str, *, timeout: float = 30.0, durability: str = "full", read_only: bool = False
@@ -306,7 +235,7 @@ class Database(peewee.SqliteDatabase):
                 if os.path.getsize(self.file):
                     self._refuse_foreign()
             elif self.read_only or not migrate:
-                raise NotFound(f"{self.name} does not exist; open it without read_only and migrate=False to create it")
+                raise NotFound(f"{self.name} does not exist; open it without read_only and with migrate=True")
             else:
                 create_file(self.file, self.name)
             self._open(migrate)
@@ -318,7 +247,8 @@ class Database(peewee.SqliteDatabase):
         try:
             if version > SCHEMA_VERSION:
                 raise NewerSchema(
-                    f"{self.name} has schema {version} and this scanstore knows up to {SCHEMA_VERSION}; update scanstore"
+                    f"{self.name} has schema {version}, and this scanstore knows up to {SCHEMA_VERSION}; "
+                    "install a newer scanstore"
                 )
             if version < SCHEMA_VERSION:
                 if self.read_only or not migrate:
@@ -345,24 +275,24 @@ class Database(peewee.SqliteDatabase):
         except (FileNotFoundError, NotADirectoryError):
             folder = os.path.dirname(self.file)
             if not os.path.isdir(folder):
-                raise MissingFolder(f"{self.name} needs the folder {ascii(folder)}; create it first") from None
+                raise MissingFolder(f"{self.name} needs the folder {ascii(folder)}; create it") from None
             return False
         except OSError as error:
             raise StorageError(f"{self.name} cannot be opened: {error.strerror}") from error
         if stat.S_ISDIR(mode):
-            raise NotAScanstore(f"{self.name} is a folder; give the path of a file, such as scanstore.db in it")
+            raise NotAScanstore(f"{self.name} is a folder; give the path of a file, such as one in it")
         if not stat.S_ISREG(mode):
-            raise NotAScanstore(f"{self.name} is not a regular file; give the path of a scanstore file or a new one")
+            raise NotAScanstore(f"{self.name} is not a regular file; {_GIVE}")
         if not os.access(self.file, os.R_OK):
             raise StorageError(f"{self.name} may not be read by you; check its permissions")
         if not self.read_only and not os.access(self.file, os.W_OK):
             raise ReadOnly(f"{self.name} may not be written by you; open it with read_only=True")
         if not self.read_only and not os.access(os.path.dirname(self.file), os.W_OK):
-            raise ReadOnly(f"the folder of {self.name} may not be written by you; open it with read_only=True")
+            raise ReadOnly(f"the folder of {self.name} may not be written by you; use read_only=True")
         return True
 
     def _refuse_foreign(self) -> None:
-        """Raise NotAScanstore for another program's file, without taking a lock or leaving a file beside it."""
+        """Raise NotAScanstore for another program's file, without a lock or a file left beside it."""
         for again in (True, False):
             connection = sqlite3.connect(uri(self.file, "immutable=1"), uri=True)
             try:
@@ -387,7 +317,7 @@ class Database(peewee.SqliteDatabase):
             connection.close()
             if not self.read_only or self._options != "mode=ro":
                 raise
-            # A log cannot be read without writing its index: in a read-only place only a file without one can.
+            # A log cannot be read without writing its index, so in a read-only place there must be none.
             log = self.file + "-wal"
             if os.path.exists(log) and os.path.getsize(log):
                 raise ReadOnly(
@@ -479,16 +409,19 @@ class Database(peewee.SqliteDatabase):
         """Return a cursor of this thread's connection; its `execute` is SQLite's own and raises SQLite's
         errors."""
         state = self._state
-        if state.transactions and state.owner is not _task():
+        if state.transactions and state.owner is not running_task():
             raise WrongTask(
                 f"another task of this thread is inside a transaction of {self.name}; "
                 "leave the transaction before awaiting, or use the store in a thread of its own"
             )
         if state.closed:
             self.connect()
-        return cast(Cursor, state.conn.cursor())
+        try:
+            return cast(Cursor, state.conn.cursor())
+        except sqlite3.ProgrammingError as error:  # another thread has shut the store
+            raise translated(error, self.name) from error
 
-    # Peewee's own execute_sql is not called: it is a favourite of libraries that replace it for a whole process.
+    # Peewee's own execute_sql is not called: some libraries replace it, for a whole process.
     def execute_sql(self, sql: str, params: Any = None) -> Cursor:
         """Execute one statement and return its cursor; raises scanstore's errors."""
         return self._run(sql, params, many=False)
@@ -515,7 +448,8 @@ class Database(peewee.SqliteDatabase):
             raise failure from error
         finally:
             if self.query_hooks:
-                self._notify_hooks(sql, None if many else params, start, failure)  # type: ignore[attr-defined]
+                shown = None if many else params
+                self._notify_hooks(sql, shown, start, failure)  # type: ignore[attr-defined]
 
     # Transactions
 
@@ -530,17 +464,17 @@ class Database(peewee.SqliteDatabase):
     def rollback(self) -> None:
         self.execute_sql("ROLLBACK")
 
-    def transaction(self, *args: Any, **kwargs: Any) -> _Transaction:
-        return _Transaction(self, *args, **kwargs)
+    def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
+        return Transaction(self, *args, **kwargs)
 
-    def savepoint(self) -> _Savepoint:
-        return _Savepoint(self)
+    def savepoint(self) -> Savepoint:
+        return Savepoint(self)
 
     def push_transaction(self, transaction: Any) -> None:
         state = self._state
         if not state.transactions:
-            state.owner = _task()
-        elif state.owner is not _task():
+            state.owner = running_task()
+        elif state.owner is not running_task():
             self.cursor()  # raises
         state.transactions.append(transaction)
 
@@ -628,7 +562,7 @@ def create_file(file: str, name: str) -> None:
     except FileExistsError:
         pass
     except PermissionError as error:
-        raise ReadOnly(f"{name} cannot be created: {error.strerror}; choose a folder that you may write") from error
+        raise ReadOnly(f"{name} cannot be created: {error.strerror}; choose another folder") from error
     except OSError as error:
         import errno
 
@@ -644,7 +578,7 @@ def identify(connection: sqlite3.Connection, name: str) -> int:
     if application != APPLICATION_ID:
         (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if application or version or count:
-            raise NotAScanstore(f"{name} is another program's database; give the path of a scanstore file or a new one")
+            raise NotAScanstore(f"{name} is another program's database; {_GIVE}")
     return int(version)
 
 

@@ -1,24 +1,24 @@
 """Every error that scanstore raises on purpose, in one tree.
 
     ScanstoreError
-    ├── NotFound              (also peewee.DoesNotExist, LookupError)  nothing there by that name or id
-    ├── InvalidArgument       (also ValueError)                        refused before any SQL ran
-    ├── IllegalMove                                                    a status cannot go there from where it is
-    ├── BindRefused                                                    Model.bind(), bind_ctx(), Meta.database
-    ├── NoStore               (also peewee.InterfaceError)             a model was used outside any store
-    ├── WrongStore                                                     a row of one store was used inside another
-    ├── WrongTask                                                      two tasks met inside one transaction
-    ├── StoreClosed           (also peewee.InterfaceError)             the store was closed before
-    ├── OpenRefused                                                    the file was left as it is
+    ├── NotFound              (also peewee.DoesNotExist, LookupError) nothing by that name or id
+    ├── InvalidArgument       (also ValueError)                      refused before any SQL ran
+    ├── IllegalMove                                                  a status cannot go there from here
+    ├── BindRefused                                                  Model.bind(), bind_ctx(), Meta.database
+    ├── NoStore               (also peewee.InterfaceError)           a model was used outside any store
+    ├── WrongStore                                                   a row of one store used in another
+    ├── WrongTask                                                    two tasks met inside one transaction
+    ├── StoreClosed           (also peewee.InterfaceError)           the store was closed before
+    ├── OpenRefused                                                  the file was left as it is
     │   ├── MissingFolder
     │   ├── NotAScanstore
     │   ├── NewerSchema
     │   ├── OutdatedSchema
     │   └── SqliteTooOld
-    ├── MigrationFailed                                                everything was rolled back
-    ├── Conflict              (also peewee.IntegrityError)             unique, check, not-null or foreign key
-    └── StorageError          (also peewee.OperationalError)           the file or its disk said no
-        ├── Busy                                                       somebody else held the lock for too long
+    ├── MigrationFailed                                              everything was rolled back
+    ├── Conflict              (also peewee.IntegrityError)           unique, check, foreign key
+    └── StorageError          (also peewee.OperationalError)         the file or its disk said no
+        ├── Busy                                                     the lock was held for too long
         ├── ReadOnly
         ├── DiskFull
         └── Damaged
@@ -97,7 +97,7 @@ class MigrationFailed(ScanstoreError):
 
 
 class Conflict(ScanstoreError, peewee.IntegrityError):
-    """A unique, check, not-null or foreign key rule refused the write."""
+    """A unique, check, foreign key rule refused the write."""
 
 
 class StorageError(ScanstoreError, peewee.OperationalError):

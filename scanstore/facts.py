@@ -9,16 +9,11 @@ rows), and :meth:`scanstore.scans.Scans.remove` sweeps the ones that nothing use
 from __future__ import annotations
 
 import peewee
-from peewee import SQL, Check, CompositeKey
+from peewee import SQL, CompositeKey
 
 from scanstore.fields import Base, HashField, JSONField, UTCField, utcnow
 
-RESOLUTIONS = ("exact", "imported", "inherited", "guessed", "external", "unresolved")
 FACT_TABLES = ("symbol_facts", "reference_facts", "import_facts", "chunk_facts")
-
-
-def one_of(column: str, values: tuple[str, ...]) -> object:
-    return Check(f"{column} IN ({', '.join(repr(v) for v in values)})")
 
 
 class Name(Base):
@@ -37,6 +32,7 @@ class FileVersion(Base):
     line_count = peewee.IntegerField(default=0, constraints=[SQL("DEFAULT 0")])
     error = peewee.TextField(null=True)
     interface = peewee.BlobField(null=True)
+    mentions = peewee.BlobField(null=True)
     created_at = UTCField(default=utcnow)
 
     class Meta:
@@ -53,6 +49,7 @@ class SymbolFact(Base):
     start_line = peewee.IntegerField()
     end_line = peewee.IntegerField()
     metadata = JSONField(null=True)
+    body_hash = peewee.IntegerField(null=True)
 
     class Meta:
         table_name = "symbol_facts"

@@ -15,7 +15,7 @@ import json
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import peewee
 from playhouse import sqlite_ext
@@ -24,17 +24,28 @@ from scanstore.binding import AMBIENT, current
 from scanstore.database import Database
 from scanstore.errors import BindRefused, InvalidArgument, WrongStore
 
+if TYPE_CHECKING:  # Peewee's fields are generic in its stubs only
+    _Field = peewee.Field[Any]
+    _TextField = peewee.TextField[Any]
+    _UUIDField = peewee.UUIDField[Any]
+    _DateTimeField = peewee.DateTimeField[Any]
+else:
+    _Field, _TextField = peewee.Field, peewee.TextField
+    _UUIDField, _DateTimeField = peewee.UUIDField, peewee.DateTimeField
+
 # The base model
 
 
 class StoreMetadata(peewee.Metadata):
     """Model metadata whose database is the current store's, asked for at every use."""
 
+    _table: peewee.Table | None
+
     @property
     def database(self) -> Any:
         return current() or AMBIENT
 
-    # Peewee hands every new class the database of its base, which is ours, whatever is current at that moment.
+    # Peewee hands every new class the database of its base: whatever is current at that moment.
     @database.setter
     def database(self, database: Any) -> None:
         if not (database is None or database is AMBIENT or isinstance(database, Database)):
@@ -56,7 +67,7 @@ class StoreMetadata(peewee.Metadata):
 
     @table.deleter
     def table(self) -> None:
-        self._table: peewee.Table | None = None
+        self._table = None
 
     def set_database(self, database: Any) -> None:
         _refuse_binding(self.model)
@@ -64,13 +75,16 @@ class StoreMetadata(peewee.Metadata):
 
 def _refuse_binding(model: Any) -> None:
     name = model.__name__
-    raise BindRefused(f"{name} follows the current store and cannot be bound; use 'with store:' or 'with store.bound():'")
+    raise BindRefused(f"{name} follows the current store and cannot be bound; use 'with store:'")
 
 
 class Base(peewee.Model):
-    """Base of every model: `to_dict()`, a short `repr`, `save()` of changed fields only, no binding by hand."""
+    """Base of every model: `to_dict()`, a short `repr`, `save()` of changed fields, no binding by hand."""
 
     __secret__: ClassVar[frozenset[str]] = frozenset()
+
+    if TYPE_CHECKING:
+        id: Any
 
     class Meta:
         model_metadata_class = StoreMetadata
@@ -84,8 +98,10 @@ class Base(peewee.Model):
 
     @classmethod
     def validate_model(cls) -> None:
-        """Guard the foreign keys of a new model class; Peewee calls this once."""
+        """Guard the foreign keys of a new model class and keep our repr; Peewee calls this once."""
         super().validate_model()
+        if getattr(cls.__dict__.get("__repr__"), "__module__", "") == "peewee":
+            del cls.__repr__
         for field in cls._meta.refs:
             setattr(cls, field.name, _Related(cls, field, field.name))
             if field.backref not in ("+", "!"):
@@ -120,7 +136,7 @@ class Base(peewee.Model):
         """Raise WrongStore when another store is current than the one this row was made in."""
         database = current()
         if self._home is not None and database is not None and database.file != self._home:
-            raise WrongStore(f"{self!r} belongs to {self._home}, and {database.name} is current; use it inside its own store")
+            raise WrongStore(f"{self!r} is of {self._home} and {database.name} is current; use it in its own")
 
     def save(self, force_insert: bool = False, only: Any = None) -> int:
         """Write the fields that were changed since the row was read; return the number of rows written."""
@@ -155,7 +171,7 @@ class _Related(peewee.ForeignKeyAccessor):
     def get_rel_instance(self, instance: Any) -> Any:
         if self.name not in instance.__rel__:
             instance.check_home()
-        return super().get_rel_instance(instance)
+        return super().get_rel_instance(instance)  # type: ignore[no-untyped-call]
 
 
 class _Backref(peewee.BackrefAccessor):
@@ -164,7 +180,7 @@ class _Backref(peewee.BackrefAccessor):
     def __get__(self, instance: Any, instance_type: Any = None) -> Any:
         if instance is not None:
             instance.check_home()
-        return super().__get__(instance, instance_type)
+        return super().__get__(instance, instance_type)  # type: ignore[no-untyped-call]
 
 
 def _plain(value: Any) -> Any:
@@ -188,11 +204,11 @@ def format_time(value: datetime) -> str:
     """Return an aware time as text that sorts, such as `2026-11-22T01:46:31.123Z`; raise InvalidArgument for
     a naive one."""
     if value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidArgument(f"{value.isoformat()} has no time zone; pass an aware datetime, such as utcnow()")
+        raise InvalidArgument(f"{value.isoformat()} has no time zone; pass an aware datetime")
     return value.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
-class UTCField(peewee.DateTimeField[Any]):
+class UTCField(_DateTimeField):
     """An aware time, kept in UTC to the millisecond; reads back in UTC. Text in ISO 8601 with a zone is
     accepted."""
 
@@ -205,7 +221,7 @@ class UTCField(peewee.DateTimeField[Any]):
             try:
                 value = datetime.fromisoformat(value)
             except ValueError:
-                raise InvalidArgument(f"{self.name} is {value!r}; it must be a time such as 2026-11-22T01:46:31Z") from None
+                raise InvalidArgument(f"{self.name} is {value!r}; write 2026-11-22T01:46:31Z") from None
         if not isinstance(value, datetime):
             raise InvalidArgument(f"{self.name} is {value!r}; it must be an aware datetime")
         return format_time(value)
@@ -246,8 +262,8 @@ def dump_json(value: Any) -> str:
     return text
 
 
-class EnumField(peewee.TextField[Any]):
-    """One of a few words, kept in lower case and accepted in any; others raise InvalidArgument with the list."""
+class EnumField(_TextField):
+    """One of a few words, kept in lower case, accepted in any; others raise InvalidArgument with the list."""
 
     def __init__(self, choices: Iterable[str], **kwargs: Any) -> None:
         self.words = tuple(str(getattr(choice, "value", choice)).lower() for choice in choices)
@@ -265,7 +281,7 @@ class EnumField(peewee.TextField[Any]):
         return value
 
 
-class UUIDField(peewee.UUIDField[Any]):
+class UUIDField(_UUIDField):
     """A UUID, given as `uuid.UUID` or text, kept as text of 36 characters; reads back as `uuid.UUID`."""
 
     field_type = "TEXT"
@@ -282,7 +298,7 @@ class UUIDField(peewee.UUIDField[Any]):
         return uuid.UUID(value) if isinstance(value, str) else value
 
 
-class HashField(peewee.Field[Any]):
+class HashField(_Field):
     """A content hash: hexadecimal text outside, raw bytes inside; any other text is kept as it is.
 
     Reads back what was given, but for the case of hexadecimal digits, which becomes lower, and bytes, which

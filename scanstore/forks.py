@@ -38,7 +38,7 @@ def disarm(inherited: list[tuple[str, sqlite3.Connection]]) -> None:
     files = {file for file, _ in inherited}
     if not os.path.exists("/proc/self/maps"):
         names = ", ".join(sorted(files))
-        raise StorageError(f"{names} was open when this process was forked; here, open the store after the fork")
+        raise StorageError(f"{names} was open when this process was forked; open the store after the fork")
     for file in files:
         _make_private(file + "-shm")
     targets = {file + suffix for file in files for suffix in ("", "-wal", "-shm", "-journal")}
@@ -62,7 +62,8 @@ def _make_private(file: str) -> None:
     """Replace every shared mapping of a file by private memory with the same content at the same address."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    number = ctypes.c_int
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, number, number, number, ctypes.c_long]
     with open("/proc/self/maps", "rb") as maps:
         lines = maps.read().splitlines()
     wanted = os.fsencode(file).replace(b"\n", b"\\012")
@@ -70,7 +71,7 @@ def _make_private(file: str) -> None:
         span, _, _, _, _, *name = line.split(maxsplit=5)
         if not name or name[0].removesuffix(b" (deleted)") != wanted:
             continue
-        start, end = (int(number, 16) for number in span.split(b"-"))
+        start, end = (int(text, 16) for text in span.split(b"-"))
         content = ctypes.string_at(start, end - start)
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
         if libc.mmap(start, end - start, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0) != start:

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import peewee
 from peewee_migrate import Migrator
@@ -33,7 +33,7 @@ from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
 from scanstore.database import APPLICATION_ID, MEMORY, create_file, identify, translated, uri, use_log
-from scanstore.errors import InvalidArgument, MigrationFailed, NotFound, ScanstoreError
+from scanstore.errors import InvalidArgument, MigrationFailed, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
 
 logger = logging.getLogger("scanstore.migrate")
@@ -52,7 +52,7 @@ class Step(NamedTuple):
 
 
 class Names(list[str]):
-    """Names of the migrations that were run, in that order, and the path of the backup that was made before."""
+    """Names of the migrations that were run, in order, and the path of the backup made before."""
 
     backup: str | None = None
 
@@ -143,7 +143,7 @@ def default_folder() -> Path:
 
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise MigrationFailed(f"{folder} is not a folder; migrations are files in a folder, named 001_name.py")
+        raise MigrationFailed(f"{folder} is not a folder; migrations are files in a folder")
     return sorted(file.stem for file in folder.iterdir() if _FILE.fullmatch(file.name))
 
 
@@ -154,17 +154,24 @@ class _Connection(peewee.SqliteDatabase):
     """The plain connection of one run; while `replaying`, statements vanish and queries find nothing."""
 
     replaying = False
+    _timeout: float
 
     def __init__(self, file: str, timeout: float) -> None:
         super().__init__(file, timeout=timeout)
         self._nothing = sqlite3.connect(MEMORY)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(uri(self.database, "mode=rw"), uri=True, timeout=self._timeout, isolation_level=None)
+        connection = sqlite3.connect(
+            uri(self.database, "mode=rw"), uri=True, timeout=self._timeout, isolation_level=None
+        )
         connection.execute("PRAGMA foreign_keys=OFF")
         connection.execute("PRAGMA synchronous=FULL")
         self._add_conn_hooks(connection)  # type: ignore[attr-defined]
         return connection
+
+    def link(self) -> sqlite3.Connection:
+        """Return SQLite's connection, opened if it was not."""
+        return cast(sqlite3.Connection, self.connection())  # type: ignore[no-untyped-call]
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         if self.replaying:
@@ -186,6 +193,8 @@ class Router(_Router):
     @cached_property
     def model(self) -> type[MigrateHistory]:
         class History(MigrateHistory):
+            migrated_at = peewee.TextField()  # type: ignore[assignment]
+
             class Meta:
                 database = self.database
                 table_name = self.migrate_table
@@ -201,7 +210,7 @@ class Router(_Router):
         """Return a migration's two functions, from the file of that name."""
         path = self.migrate_dir / f"{name}.py"
         if not path.is_file():
-            raise MigrationFailed(f"migration {name} was applied and its file is gone from {self.migrate_dir}")
+            raise MigrationFailed(f"migration {name} was applied and is missing in {self.migrate_dir}")
         scope: dict[str, Any] = {"__name__": name, "__file__": str(path)}
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), scope)
         if "migrate" not in scope:
@@ -209,7 +218,13 @@ class Router(_Router):
         return scope["migrate"], scope.get("rollback")
 
     def run_one(
-        self, name: str, migrator: Migrator, *, fake: bool = True, downgrade: bool = False, force: bool = False
+        self,
+        name: str,
+        migrator: Migrator,
+        *,
+        fake: bool = True,
+        downgrade: bool = False,
+        force: bool = False,
     ) -> str:
         """Run one migration, or replay it so that `migrator.orm` knows its models."""
         migrate, rollback = self.read(name)
@@ -236,8 +251,9 @@ class Router(_Router):
 class _Run:
     """One locked transaction, in which names are looked up, migrations run and the result is checked."""
 
-    def __init__(self, database: _Connection, router: Router, file: str, shown: str, version: int) -> None:
-        self.database, self.router, self.file, self.shown, self.version = database, router, file, shown, version
+    def __init__(self, router: Router, file: str, shown: str, version: int) -> None:
+        self.router, self.file, self.shown, self.version = router, file, shown, version
+        self.database = router.database
         self.result = Names()
 
     def find(self, wanted: str | int) -> str:
@@ -261,12 +277,17 @@ class _Run:
             for step in names:
                 self.router.run_one(step, self.router.migrator, fake=False, downgrade=downgrade)
                 self.result.append(step)
-                if not self.database.connection().in_transaction:
-                    raise MigrationFailed(f"{self.shown}: migration {step} committed by itself; restore the backup")
+                if not self.database.link().in_transaction:
+                    raise MigrationFailed(f"{self.shown}: migration {step} committed; restore a backup")
         except (ScanstoreError, KeyboardInterrupt):
             raise
         except Exception as error:
-            raise MigrationFailed(f"{self.shown}: migration {step} failed ({error}); nothing was changed") from error
+            cause = error.__context__
+            trouble = translated(cause, self.shown) if isinstance(cause, sqlite3.Error) else None
+            if isinstance(trouble, StorageError):
+                raise trouble from cause
+            message = f"{self.shown}: migration {step} failed ({error}); nothing was changed"
+            raise MigrationFailed(message) from error
         broken = self._violations() - before
         if broken:
             table, row, parent = sorted(broken, key=str)[0]
@@ -302,14 +323,12 @@ def _run(
     database = _Connection(file, timeout)
     run = None
     try:
-        connection = database.connection()
-        with database.atomic("IMMEDIATE"):
-            run = _Run(database, Router(database, steps), file, shown, identify(connection, shown))
+        connection = database.link()
+        with database.atomic("IMMEDIATE") as transaction:
+            run = _Run(Router(database, steps), file, shown, identify(connection, shown))
             yield run
-            if not run.result and not run.version:
-                database.rollback()
-                database.begin()
-        use_log(connection, timeout)
+            if not run.result:
+                transaction.rollback()
     except BaseException as error:
         if run is not None and run.result.backup is not None:
             os.unlink(run.result.backup)
@@ -320,6 +339,12 @@ def _run(
         if isinstance(error, sqlite3.Error):
             raise translated(error, shown) from error
         raise
+    else:
+        try:
+            if run.result:
+                use_log(connection, timeout)
+        except sqlite3.OperationalError:
+            logger.debug("%s gets its write-ahead log when it is opened next", shown)
     finally:
         database.close()
         database._nothing.close()
@@ -344,7 +369,7 @@ def back_up(file: str, version: int, shown: str) -> str:
         source.backup(copy)
         (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict}); check the store first")
+            raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict})")
     except BaseException as error:
         copy.close()
         os.unlink(target)

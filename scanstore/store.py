@@ -139,11 +139,11 @@ class Store:
     # Migrations
 
     def migrate_up(self, to: str | int | None = None) -> Names:
-        """Apply pending migrations, up to and including `to`; return the names of those applied, atomically."""
+        """Apply pending migrations, up to and including `to`; return their names. Atomic."""
         return self._migrating("up", to=to)  # type: ignore[no-any-return]
 
     def migrate_down(self, to: str | int | None = None, *, steps: int = 1) -> Names:
-        """Roll back the last `steps` migrations, or all that came after `to`; return their names, atomically."""
+        """Roll back the last `steps` migrations, or all after `to`; return their names. Atomic."""
         return self._migrating("down", to=to, steps=steps)  # type: ignore[no-any-return]
 
     def migrate_status(self) -> list[Step]:
@@ -159,5 +159,5 @@ class Store:
         with Bound(database):
             if database.in_sqlite_transaction():
                 raise IllegalMove(f"{database.name} is inside a transaction; leave it before migrating")
-            database.close()
-        return getattr(migrating, what)(database.file, name=database.name, timeout=database.timeout, **options)
+        options.update(name=database.name, timeout=database.timeout)
+        return getattr(migrating, what)(database.file, **options)

@@ -8,9 +8,9 @@ Shape of :class:`FileFacts`, kept to tuples of plain values so that it crosses a
 ``strings``
     every text the rows below use, once; rows hold positions in it.
 ``symbols``
-    ``(name, qualified_name, type, start_line, end_line, metadata_json | None)``; a symbol's ordinal is its place
-    in the list. ``name`` and ``qualified_name`` are positions in ``strings``; ``type`` is one of
-    :data:`SYMBOL_TYPES`.
+    ``(name, qualified_name, type, start_line, end_line, metadata_json | None, body_hash | None)``; a symbol's ordinal
+    is its place in the list. ``name`` and ``qualified_name`` are positions in ``strings``; ``type`` is one of
+    :data:`SYMBOL_TYPES`; ``body_hash`` is :func:`scanstore.indexing.chunks.body_hash` of its lines.
 ``references``
     ``(line, from_ordinal, type, written, path | None, ordinal | None, resolution, confidence)``;
     ``written`` is the text in the source. Either ``ordinal`` names the symbol of this same file that is meant,
@@ -22,6 +22,8 @@ Shape of :class:`FileFacts`, kept to tuples of plain values so that it crosses a
     ``(type, symbol_name | None, start_line, end_line, content_hash_bytes)``.
 ``interface``
     compressed JSON: what other files can see of this one (:func:`pack_interface`).
+``mentions``
+    identifiers that the file uses other than by calling them, compressed (:func:`pack_words`).
 """
 
 from __future__ import annotations
@@ -46,11 +48,12 @@ class FileFacts(NamedTuple):
     error: str | None = None
     line_count: int = 0
     strings: list[str] = []
-    symbols: list[tuple[int, int, str, int, int, str | None]] = []
+    symbols: list[tuple[int, int, str, int, int, str | None, int | None]] = []
     references: list[tuple[int, int | None, str, int, int | None, int | None, int, int]] = []
     imports: list[tuple[int, int, str, int | None]] = []
     chunks: list[tuple[str, int | None, int, int, bytes]] = []
     interface: bytes | None = None
+    mentions: bytes | None = None
 
 
 class Indexer(Protocol):
@@ -76,6 +79,14 @@ def unpack_interface(blob: bytes) -> dict[str, Any]:
     return value
 
 
+def pack_words(words: Iterable[str]) -> bytes:
+    return zlib.compress(" ".join(sorted(words)).encode("utf-8", "replace"), 1)
+
+
+def unpack_words(blob: bytes) -> list[str]:
+    return zlib.decompress(blob).decode().split(" ")
+
+
 class Strings:
     """A growing list of distinct texts; calling it with a text gives its place in the list."""
 
@@ -93,9 +104,3 @@ class Strings:
 
     def list(self) -> list[str]:
         return list(self.places)
-
-
-def builtin_indexers() -> Iterable[Indexer]:
-    from scanstore.indexing.python import PythonIndexer
-
-    return (PythonIndexer(),)

@@ -24,13 +24,21 @@ def content_hash(data: bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 
+def body_hash(lines: Sequence[str]) -> int:
+    """A signed 64-bit hash of a symbol's lines, blank ends and common indentation aside: it survives a move."""
+    first = lines[0] if lines else ""
+    cut = len(first) - len(first.lstrip())
+    text = "\n".join(line[cut:] if line[:cut].isspace() else line for line in lines) if cut else "\n".join(lines)
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big", signed=True)
+
+
 def partition(spans: Sequence[Span], line_count: int) -> list[Span]:
     """Stretch non-overlapping definition spans, given in order, until they cover lines 1 to ``line_count``."""
     if not spans or line_count <= SHORT_FILE:
         return [("full_file", None, 1, max(line_count, 1))]
     out: list[Span] = []
     start = 1
-    for kind, name, first, last in spans:
+    for kind, name, _, last in spans:
         if last < start:  # a second definition on the same line
             continue
         out.append((kind, name, start, last))
@@ -43,10 +51,11 @@ def partition(spans: Sequence[Span], line_count: int) -> list[Span]:
 
 def hashed(spans: Sequence[Span], lines: Sequence[str]) -> list[tuple[str, str | None, int, int, bytes]]:
     """The spans with the hash of their text; ``lines`` holds the file's lines without their ends."""
-    return [
-        (kind, name, first, last, content_hash("\n".join(lines[first - 1 : last]).encode("utf-8", "surrogatepass")))
-        for kind, name, first, last in spans
-    ]
+    out = []
+    for kind, name, first, last in spans:
+        text = "\n".join(lines[first - 1 : last])
+        out.append((kind, name, first, last, content_hash(text.encode("utf-8", "surrogatepass"))))
+    return out
 
 
 def whole(content: bytes) -> tuple[int, tuple[str, None, int, int, bytes]]:

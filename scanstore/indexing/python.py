@@ -30,8 +30,8 @@ import re
 import warnings
 from typing import Any
 
-from scanstore.indexing import EXACT, EXTERNAL, GUESSED, UNRESOLVED, FileFacts, Strings, pack_interface
-from scanstore.indexing.chunks import LONG_CLASS, Span, hashed, partition
+from scanstore.indexing import EXACT, EXTERNAL, GUESSED, UNRESOLVED, FileFacts, Strings, pack_interface, pack_words
+from scanstore.indexing.chunks import LONG_CLASS, Span, body_hash, hashed, partition
 from scanstore.indexing.pytypes import annotation_path
 
 BUILTINS = frozenset(dir(builtins))
@@ -123,7 +123,7 @@ class _Reader:
         self.prefix = module + "." if module else ""  # of qualified names
         self.here = module + ":."  # of paths
         self.strings = Strings()
-        self.symbols: list[tuple[int, int, str, int, int, str | None]] = []
+        self.symbols: list[tuple[int, int, str, int, int, str | None, int | None]] = []
         self.calls: list[tuple[Scope, ast.expr, int]] = []
         self.references: list[tuple[int, int | None, str, int, int | None, int | None, int, int]] = []
         self.imports: list[tuple[int, int, str, int | None]] = []
@@ -133,6 +133,7 @@ class _Reader:
         self.stars: list[str] = []
         self.interface: dict[str, list[Any]] = {}
         self.spans: list[Span] = []
+        self.mentions: set[str] = set()
         self.top = Scope("module", "", None, 0)
 
     # -- collecting ------------------------------------------------------------------------------------------------
@@ -152,38 +153,48 @@ class _Reader:
             for kind, name, first, last, digest in hashed(partition(self.spans, len(self.lines)), self.lines)
         ]
         return FileFacts(
-            None, len(self.lines), self.strings.list(), self.symbols, self.references, self.imports, chunks, interface
-        )
+            None, len(self.lines), self.strings.list(), self.symbols, self.references, self.imports, chunks, interface,
+            pack_words(self.mentions),
+        )  # fmt: skip
 
     def symbol(self, name: str, qualified: str, kind: str, start: int, end: int, metadata: Any) -> int:
         packed = _dump(metadata) if metadata else None
         if packed is not None and not packed.isascii():
             packed = packed.encode("utf-8", "backslashreplace").decode("utf-8")
-        self.symbols.append((self.strings(name), self.strings(qualified), kind, start, end, packed))
+        body = body_hash(self.lines[start - 1 : end]) if kind != "module" else None
+        self.symbols.append((self.strings(name), self.strings(qualified), kind, start, end, packed, body))
         return len(self.symbols) - 1
 
     def body(self, nodes: list[Any], scope: Scope) -> None:
         """Walk statements and expressions of one scope; definitions inside open scopes of their own."""
         stack = nodes[::-1]
         push = stack.append
+        mention = self.mentions.add
         children = _CHILDREN
         while stack:
             node = stack.pop()
             kind = type(node)
             if kind is ast.Constant or kind is ast.Name:
-                if kind is ast.Name and type(node.ctx) is ast.Store:
-                    scope.bind(node.id, "other", None, scope)
+                if kind is ast.Name:
+                    if type(node.ctx) is ast.Store:
+                        scope.bind(node.id, "other", None, scope)
+                    else:
+                        mention(node.id)
                 continue
             if kind is ast.Call:
                 self.calls.append((scope, node.func, node.lineno))
-                if type(node.func) is not ast.Name:
-                    push(node.func)
+                func = node.func
+                if type(func) is ast.Attribute:
+                    push(func.value)
+                elif type(func) is not ast.Name:
+                    push(func)
                 for arg in node.args:
                     push(arg)
                 for keyword in node.keywords:
                     push(keyword.value)
                 continue
             if kind is ast.Attribute:
+                mention(node.attr)
                 push(node.value)
                 continue
             handler = _HANDLERS.get(kind)
@@ -241,6 +252,9 @@ class _Reader:
         push(node.value)
         for target in node.targets:
             self.bind_target(target, scope, "assign", node.value, push)
+            if type(target) is ast.Name and target.id == "__all__" and isinstance(node.value, (ast.List, ast.Tuple)):
+                exported = (e.value for e in node.value.elts if isinstance(e, ast.Constant))
+                self.mentions.update(e for e in exported if isinstance(e, str) and e.isidentifier())
 
     def on_annotated(self, node: ast.AnnAssign, scope: Scope, push: Any) -> None:
         if node.value is not None:

@@ -1,0 +1,38 @@
+"""scanstore: one SQLite file that remembers what your scanners saw, and what you decided about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scanstore.errors import *  # noqa: F403
+    from scanstore.store import Store
+    from scanstore.store import Store as open  # noqa: A004
+
+__version__ = "0.1.0"
+
+_ERRORS = (
+    "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "IllegalMove", "InvalidArgument", "MigrationFailed",
+    "MissingFolder", "NewerSchema", "NoStore", "NotAScanstore", "NotFound", "OpenRefused", "OutdatedSchema", "ReadOnly",
+    "ScanstoreError", "SqliteTooOld", "StorageError", "StoreClosed", "WrongStore", "WrongTask",
+)  # fmt: skip
+
+__all__ = ["Store", "open", "__version__", *_ERRORS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first asked for: the indexing workers import this package and need no database.
+    if name in ("Store", "open"):
+        from scanstore.store import Store
+
+        globals().update(Store=Store, open=Store)
+        return Store
+    if name in _ERRORS:
+        from scanstore import errors
+
+        return globals().setdefault(name, getattr(errors, name))
+    raise AttributeError(f"module 'scanstore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

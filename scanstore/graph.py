@@ -1,0 +1,235 @@
+"""The questions that follow references, as SQL over the narrow tables.
+
+A node is ``(version id, ordinal)`` inside one scan. Each step asks for the neighbours of a whole frontier at once;
+every statement runs on indexes from the frontier outwards (the tests look at the query plans).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from scanstore.database import Database
+from scanstore.keys import join
+
+Node = tuple[int, int]
+
+TRUSTED = ("exact", "imported", "inherited")
+FRONTIER = 400  # nodes in one statement
+
+VALID = "b.lineage_id = {lineage} AND b.since <= {revision} AND (b.until IS NULL OR b.until > {revision})"
+
+# Who refers to the wanted nodes: inside their own file, then through bindings.
+INCOMING = """
+WITH wanted (v, n) AS (VALUES {wanted})
+SELECT w.v, w.n, r.version_id, r.from_ordinal, r.ordinal, r.resolution
+  FROM wanted AS w CROSS JOIN reference_facts AS r ON r.version_id = w.v AND r.symbol_ordinal = w.n
+ WHERE r.reference_type IN ({kinds})
+UNION ALL
+SELECT w.v, w.n, r.version_id, r.from_ordinal, r.ordinal, b.resolution
+  FROM wanted AS w
+  CROSS JOIN bindings AS b ON b.version_id = w.v AND b.ordinal = w.n AND {valid}
+  CROSS JOIN reference_facts AS r ON r.path_id = b.path_id
+  CROSS JOIN scan_files AS f ON f.version_id = r.version_id AND f.scan_id = {scan}
+ WHERE r.symbol_ordinal IS NULL AND r.reference_type IN ({kinds})
+"""
+
+# What the wanted nodes refer to.
+OUTGOING = """
+WITH wanted (v, n) AS (VALUES {wanted})
+SELECT w.v, w.n, r.version_id, r.symbol_ordinal, r.ordinal, r.resolution
+  FROM wanted AS w CROSS JOIN reference_facts AS r ON r.version_id = w.v AND r.from_ordinal = w.n
+ WHERE r.symbol_ordinal IS NOT NULL AND r.reference_type IN ({kinds})
+UNION ALL
+SELECT w.v, w.n, b.version_id, b.ordinal, r.ordinal, b.resolution
+  FROM wanted AS w
+  CROSS JOIN reference_facts AS r ON r.version_id = w.v AND r.from_ordinal = w.n
+  CROSS JOIN bindings AS b ON b.path_id = r.path_id AND {valid}
+  CROSS JOIN scan_files AS f ON f.version_id = b.version_id AND f.scan_id = {scan}
+ WHERE r.symbol_ordinal IS NULL AND b.ordinal IS NOT NULL AND r.reference_type IN ({kinds})
+"""
+
+DETAILS = """
+WITH wanted (v, n) AS (VALUES {wanted})
+SELECT w.v, w.n, f.id, n.text, q.text, s.symbol_type, f.file_path, s.start_line, s.end_line
+  FROM wanted AS w
+  CROSS JOIN symbol_facts AS s ON s.version_id = w.v AND s.ordinal = w.n
+  CROSS JOIN scan_files AS f ON f.version_id = w.v AND f.scan_id = {scan}
+  JOIN names AS n ON n.id = s.name_id JOIN names AS q ON q.id = s.qualified_name_id
+"""
+
+OWNERS = """
+WITH wanted (v, n) AS (VALUES {wanted})
+SELECT w.v, w.n, c.ordinal
+  FROM wanted AS w
+  CROSS JOIN symbol_facts AS s ON s.version_id = w.v AND s.ordinal = w.n
+  JOIN names AS m ON m.id = s.name_id AND m.text IN ('__init__', '__new__', '__post_init__')
+  JOIN names AS q ON q.id = s.qualified_name_id
+  CROSS JOIN names AS o ON o.text = substr(q.text, 1, length(q.text) - length(m.text) - 1)
+  CROSS JOIN symbol_facts AS c ON c.qualified_name_id = o.id AND c.version_id = s.version_id AND c.symbol_type = 'class'
+"""
+
+EDGES = """
+SELECT f.file_path, r.line, o.text, r.reference_type, n.text,
+       CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL THEN r.resolution
+            WHEN b.path_id IS NULL THEN 'external'
+            WHEN b.resolution = 'imported' AND b.version_id = r.version_id THEN 'exact' ELSE b.resolution END,
+       CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL THEN r.confidence
+            WHEN b.path_id IS NULL THEN 100 ELSE b.confidence END / 100.0,
+       q.text, t.file_path, s.start_line
+  FROM scan_files AS f
+  CROSS JOIN reference_facts AS r ON r.version_id = f.version_id
+  JOIN names AS n ON n.id = r.name_id
+  LEFT JOIN symbol_facts AS w ON w.version_id = r.version_id AND w.ordinal = r.from_ordinal
+  LEFT JOIN names AS o ON o.id = w.qualified_name_id
+  LEFT JOIN bindings AS b ON r.symbol_ordinal IS NULL AND b.path_id = r.path_id AND {valid}
+  LEFT JOIN scan_files AS t ON t.scan_id = f.scan_id
+        AND t.version_id = CASE WHEN r.symbol_ordinal IS NULL THEN b.version_id ELSE r.version_id END
+  LEFT JOIN symbol_facts AS s ON s.version_id = t.version_id AND s.ordinal = coalesce(r.symbol_ordinal, b.ordinal)
+  LEFT JOIN names AS q ON q.id = s.qualified_name_id
+ WHERE f.scan_id = {scan} AND r.reference_type IN ({kinds})
+ ORDER BY f.file_path, r.line, r.ordinal
+"""
+
+
+class Edge(NamedTuple):
+    """One reference: where, by whom, as written, what it means and how that is known (``confidence`` 0 to 1)."""
+
+    from_file: str
+    from_line: int
+    from_symbol: str | None
+    reference_type: str
+    name: str
+    resolution: str
+    confidence: float
+    target: str | None
+    target_file: str | None
+    target_line: int | None
+
+
+class Reached(NamedTuple):
+    """A symbol found by following references; ``distance`` counts them, ``exact``: none of them is a guess."""
+
+    id: int
+    name: str
+    qualified_name: str
+    symbol_type: str
+    file_path: str
+    start_line: int
+    end_line: int
+    distance: int
+    exact: bool
+
+
+class Graph:
+    """The references of one completed scan."""
+
+    def __init__(self, db: Database, scan: int, lineage: int, revision: int | None) -> None:
+        self.db = db
+        self.scan = scan
+        self.valid = VALID.format(lineage=int(lineage), revision=int(revision or 0))
+
+    def steps(self, sql: str, nodes: Iterable[Node], kinds: Sequence[str]) -> Iterator[tuple[int, int, int, int, int, str]]:
+        marks = ", ".join(f"'{kind}'" for kind in kinds)
+        nodes = list(nodes)
+        for start in range(0, len(nodes), FRONTIER):
+            wanted = ", ".join(f"({int(v)}, {int(n)})" for v, n in nodes[start : start + FRONTIER])
+            yield from self.db.execute_sql(sql.format(wanted=wanted, kinds=marks, valid=self.valid, scan=self.scan))
+
+    def follow(
+        self, sql: str, start: Node, *, kinds: Sequence[str], depth: int | None, guesses: bool, impact: bool = False
+    ) -> list[Reached]:
+        """Breadth first from a node; nearest first. ``impact`` also passes from a constructor to its class."""
+        seen: dict[Node, tuple[int, bool]] = {start: (0, True)}
+        frontier: list[Node] = [start]
+        distance = 0
+        while frontier and (depth is None or distance < depth):
+            distance += 1
+            sources = frontier
+            if impact:
+                for v, n, owner in self._owners(frontier):
+                    if (v, owner) not in seen:
+                        seen[v, owner] = (distance - 1 or 1, seen[v, n][1])
+                        sources = [*sources, (v, owner)]
+            found: dict[Node, bool] = {}
+            for v, n, version, ordinal, _, resolution in self.steps(sql, sources, kinds):
+                if ordinal is None:
+                    continue
+                sure = resolution in TRUSTED
+                if not sure and not guesses:
+                    continue
+                node = (version, ordinal)
+                if node not in seen:
+                    found[node] = found.get(node, False) or (sure and seen[v, n][1])
+            for node, exact in found.items():
+                seen[node] = (distance, exact)
+            frontier = list(found)
+        del seen[start]
+        return self.details(seen)
+
+    def _owners(self, nodes: Sequence[Node]) -> Iterator[tuple[int, int, int]]:
+        for start in range(0, len(nodes), FRONTIER):
+            wanted = ", ".join(f"({int(v)}, {int(n)})" for v, n in nodes[start : start + FRONTIER])
+            yield from self.db.execute_sql(OWNERS.format(wanted=wanted))
+
+    def details(self, nodes: dict[Node, tuple[int, bool]]) -> list[Reached]:
+        rows = []
+        keys = list(nodes)
+        for start in range(0, len(keys), FRONTIER):
+            wanted = ", ".join(f"({int(v)}, {int(n)})" for v, n in keys[start : start + FRONTIER])
+            for v, n, file_id, *rest in self.db.execute_sql(DETAILS.format(wanted=wanted, scan=self.scan)):
+                rows.append(Reached(join(file_id, n), *rest, *nodes[v, n]))
+        rows.sort(key=lambda r: (r.distance, r.file_path, r.start_line, r.id))
+        return rows
+
+    def edges(self, kinds: Sequence[str]) -> Iterator[Edge]:
+        marks = ", ".join(f"'{kind}'" for kind in kinds)
+        for row in self.db.execute_sql(EDGES.format(valid=self.valid, scan=self.scan, kinds=marks)):
+            yield Edge(*row)
+
+
+def cycles(edges: Iterable[tuple[str, str]]) -> list[list[str]]:
+    """Strongly connected components of more than one node (or a node that points at itself), by Tarjan's algorithm
+    (SIAM J. Comput. 1(2), 1972), without recursion. Each sorted, longest first."""
+    targets: dict[str, list[str]] = {}
+    for a, b in edges:
+        targets.setdefault(a, []).append(b)
+        targets.setdefault(b, [])
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    path: list[str] = []
+    on_path: set[str] = set()
+    found: list[list[str]] = []
+    for root in targets:
+        if root in index:
+            continue
+        work = [(root, iter(targets[root]))]
+        index[root] = low[root] = len(index)
+        path.append(root)
+        on_path.add(root)
+        while work:
+            node, rest = work[-1]
+            for onward in rest:
+                if onward not in index:
+                    index[onward] = low[onward] = len(index)
+                    path.append(onward)
+                    on_path.add(onward)
+                    work.append((onward, iter(targets[onward])))
+                    break
+                if onward in on_path:
+                    low[node] = min(low[node], index[onward])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == index[node]:
+                    component = []
+                    while True:
+                        member = path.pop()
+                        on_path.discard(member)
+                        component.append(member)
+                        if member == node:
+                            break
+                    if len(component) > 1 or node in targets[node]:
+                        found.append(sorted(component))
+    return sorted(found, key=lambda c: (-len(c), c))

@@ -1,0 +1,60 @@
+"""The other end of :mod:`.pool`: ``python -m scanstore.indexing.worker`` indexes the files it is told to.
+
+Reads frames from standard input, writes one frame per file to standard output. A frame is a length (4 bytes, little
+endian) and a ``marshal`` value: both ends run the same interpreter. In: ``(number, full path, path, module)``. Out:
+``(number, content hash, size, facts as a tuple)``, or ``(number, None, reason, None)`` for a file that cannot be read.
+"""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import signal
+import sys
+from typing import Any, BinaryIO
+
+from scanstore.indexing.reading import index, load
+from scanstore.indexing.python import PythonIndexer
+
+
+def read_frame(stream: BinaryIO) -> Any:
+    head = stream.read(4)
+    if len(head) < 4:
+        return None
+    body = stream.read(int.from_bytes(head, "little"))
+    return marshal.loads(body)
+
+
+def write_frame(stream: BinaryIO, value: Any) -> None:
+    body = marshal.dumps(value)
+    stream.write(len(body).to_bytes(4, "little"))
+    stream.write(body)
+    stream.flush()
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes our input
+    gc.disable()  # syntax trees are freed by their reference counts; collecting them costs a third of the parsing
+    indexer = PythonIndexer()
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr
+    done = 0
+    while (task := read_frame(source)) is not None:
+        number, full, path, module = task
+        try:
+            content, digest = load(full)
+        except OSError as error:
+            write_frame(sink, (number, None, (error.strerror or str(error)).lower(), None))
+            continue
+        facts = index(indexer, content, path=path, module=module)
+        write_frame(sink, (number, digest, len(content), tuple(facts)))
+        done += 1
+        if done % 200 == 0:
+            gc.collect()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BrokenPipeError:  # the parent is gone
+        sys.stderr = None  # type: ignore[assignment]

@@ -1,0 +1,415 @@
+"""Scans: snapshots of a source tree, the files they saw and the chunks these are cut into.
+
+A scan belongs to a *target*: what is scanned again and again. Questions without ``scan=`` are about the latest
+completed scan, and about one target's if ``target=`` says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import peewee
+
+from scanstore import bindings
+from scanstore.database import Domain, bound
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound
+from scanstore.facts import FACT_TABLES, FileVersion, Lineage
+from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
+from scanstore.keys import RowId
+from scanstore.llm import ModelConfig
+from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_STATUSES
+
+if TYPE_CHECKING:
+    from scanstore.indexing import Indexer
+    from scanstore.recording import Recorder
+
+ScanLike = "Scan | int | None"
+
+
+class Scan(Base):
+    """One snapshot of a target. ``revision`` counts the completed ones of the target."""
+
+    lineage = peewee.ForeignKeyField(Lineage, on_delete="RESTRICT", backref="+", index=False)
+    target = peewee.TextField()
+    name = peewee.TextField()
+    root = peewee.TextField(null=True)
+    status = EnumField(SCAN_STATUSES, default="queued")
+    phase = EnumField(PHASES, default="queued")
+    revision = peewee.IntegerField(null=True)
+    worker = peewee.TextField(null=True)
+    error = peewee.TextField(null=True)
+    options = JSONField(default=dict)
+    started_at = UTCField(null=True)
+    completed_at = UTCField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "scans"
+        indexes = ((("lineage", "revision"), True),)
+
+
+class ScanConfig(Base):
+    """How a scan is to be analysed; one per scan."""
+
+    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="configs", unique=True)
+    analysis_mode = peewee.TextField(default="primary_verifiers")
+    primary_analyzer = peewee.ForeignKeyField(ModelConfig, on_delete="SET NULL", null=True, backref="+", index=False)
+    scope = peewee.TextField(default="full")
+    scanner_concurrency = peewee.IntegerField(default=20)
+    verifier_concurrency = peewee.IntegerField(default=10)
+    enricher_concurrency = peewee.IntegerField(default=5)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "scan_configs"
+
+
+class ScanFile(Base):
+    """A file as one scan saw it. ``done``: recorded; ``failed``, ``skipped``: ``error`` says why."""
+
+    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="files", index=False)
+    version = peewee.ForeignKeyField(FileVersion, on_delete="RESTRICT", null=True, backref="+", index=False)
+    file_path = peewee.TextField(index=True)
+    file_hash = HashField(null=True)
+    risk_level = EnumField(RISKS, default="normal")
+    status = EnumField(FILE_STATUSES, default="pending")
+    error = peewee.TextField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "scan_files"
+        indexes = ((("scan", "file_path"), True), (("version", "scan"), False))
+
+
+class ScanFileChunk(Base):
+    """A piece of a file, the unit of review. The chunks of a file partition it; only its status may be changed."""
+
+    id = RowId("scan_file_id", "chunk_index")
+    scan_file = peewee.ForeignKeyField(ScanFile, backref="chunks")
+    chunk_index = peewee.IntegerField()
+    chunk_type = EnumField(("function", "class", "full_file"))
+    symbol_name = peewee.TextField(null=True)
+    start_line = peewee.IntegerField()
+    end_line = peewee.IntegerField()
+    content_hash = HashField()
+    status = EnumField(CHUNK_STATUSES, default="pending")
+    retry_count = peewee.IntegerField(default=0)
+    scan = peewee.ForeignKeyField(Scan, backref="chunks")
+
+    class Meta:
+        table_name = "scan_file_chunks"
+
+
+class FileNote(NamedTuple):
+    """A file that was not recorded whole, with the reason."""
+
+    path: str
+    reason: str
+
+
+class Summary(NamedTuple):
+    """A scan in figures. ``indexed`` files were read by it, ``reused`` ones were known from an earlier scan."""
+
+    scan: int
+    target: str
+    status: str
+    files: int
+    indexed: int
+    reused: int
+    skipped: int
+    failed: int
+    lines: int
+    chunks: int
+    symbols: int
+    references: int
+    imports: int
+    resolutions: dict[str, int]
+    skipped_files: list[FileNote]
+    failed_files: list[FileNote]
+
+
+class FileDiff(NamedTuple):
+    """Paths that differ between two scans, sorted. ``moved``: same content, ``(old path, new path)``."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+    moved: list[tuple[str, str]]
+
+
+class Removed(NamedTuple):
+    """What went with a scan: its own rows, and the facts that no other scan used."""
+
+    files: int
+    versions: int
+    symbols: int
+    references: int
+    imports: int
+    chunks: int
+    names: int
+
+
+Progress = Callable[[int, int, str], None]  #: (files done, files in all, path of the last one)
+
+
+class Scans(Domain):
+    """Recording, listing, comparing and removing scans."""
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def record(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        target: str | None = None,
+        name: str | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        max_size: int | None = 5_000_000,
+        jobs: int | None = None,
+        indexers: Sequence[Indexer] = (),
+        progress: Progress | None = None,
+    ) -> Scan:
+        """Record a snapshot of the tree (or the one file) at ``path`` and return its completed scan.
+
+        Files are found as :func:`scanstore.indexing.walk.walk` describes; ``include`` and ``exclude`` are patterns
+        like those of ``.gitignore``, ``max_size`` is in bytes (None: any). Content that the store knows is not read
+        again. ``target`` names what is scanned (default: the absolute path), ``jobs`` is the number of processes
+        (default: one per core, fewer for little work). ``indexers`` are asked before the built-in one for Python.
+
+        Files are committed a few at a time: after a crash the next call carries on. A file that cannot be read or
+        parsed is recorded with its error. Raises NotFound for a missing path; the scan is then not started. When
+        interrupted, the scan is left ``cancelled`` or ``failed``.
+        """
+        from scanstore.indexing.tree import Tree
+
+        tree = Tree(
+            path, include=list(include), exclude=list(exclude), max_size=max_size, indexers=indexers, omit=self.store.path
+        )
+        options = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
+        scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
+        try:
+            tree.record_into(self.recorder(scan), jobs=jobs, progress=progress)
+            return self.finish(scan)
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
+            self._end(scan, "cancelled" if stopped else "failed", "interrupted" if stopped else str(error))
+            raise
+
+    @bound
+    def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
+        """Begin a scan whose files come from your own parser, through ``store.symbols.record_file``; then ``finish``."""
+        if not target or not target.strip():
+            raise InvalidArgument("a scan needs a target: what is scanned, such as a path or a repository's name")
+        return self._begin(target, name or os.path.basename(target) or target, None if root is None else os.fspath(root), {})
+
+    @bound
+    def finish(self, scan: Scan | int) -> Scan:
+        """Complete a scan: resolve its references and make it the latest of its target. Atomic; may be repeated
+        after more files were recorded. Raises IllegalMove for a failed or cancelled scan."""
+        row = self.get(scan)
+        if row.status in ("failed", "cancelled"):
+            raise IllegalMove(f"scan {row.id} is {row.status}; record the target again with a new scan")
+        bindings.complete(self.db, row.id, row.lineage_id, format_time(utcnow()))
+        return self.get(row.id)
+
+    @bound
+    def recorder(self, scan: Scan | int) -> Recorder:
+        """The writer of one scan's files."""
+        from scanstore.recording import Recorder
+
+        row = self.get(scan)
+        if row.status in ("failed", "cancelled"):
+            raise IllegalMove(f"scan {row.id} is {row.status}; start a new one to record files")
+        return Recorder(self.db, row.id)
+
+    def _begin(self, target: str, name: str, root: str | None, options: dict[str, Any]) -> Scan:
+        with self.db.atomic():
+            Lineage.insert(target=target).on_conflict_ignore().execute()
+            lineage = Lineage.get(Lineage.target == target)
+            self._bury_the_dead(lineage.id)
+            return Scan.create(
+                lineage=lineage, target=target, name=name, root=root, options=options, status="running", phase="indexing",
+                started_at=utcnow(), worker=_worker(),
+            )  # fmt: skip
+
+    def _end(self, scan: Scan, status: str, error: str) -> None:
+        import contextlib
+
+        from scanstore.errors import ScanstoreError
+
+        with contextlib.suppress(ScanstoreError):  # the reason for ending is what the caller needs to see
+            Scan.update(status=status, error=error[:1000], worker=None).where(
+                Scan.id == scan.id, Scan.status == "running"
+            ).execute()
+
+    def _bury_the_dead(self, lineage_id: int) -> None:
+        """Scans that say they run, on this machine, in a process that is no more, have failed."""
+        rows = Scan.select().where(Scan.lineage == lineage_id, Scan.status == "running", Scan.worker.is_null(False))
+        for scan in rows:
+            host, _, process = scan.worker.rpartition(":")
+            if host == _worker().rpartition(":")[0] and process.isdigit() and not _alive(int(process)):
+                Scan.update(
+                    status="failed", worker=None, error=f"process {process} ended before the scan was complete"
+                ).where(Scan.id == scan.id).execute()
+
+    @bound
+    def remove(self, scan: Scan | int) -> Removed:
+        """Remove a scan with exactly the facts that no remaining scan uses. One transaction. Raises NotFound."""
+        with self.db.atomic():
+            row = self.get(scan)
+            files = ScanFile.select().where(ScanFile.scan == row).count()
+            before = self._fact_counts()
+            run = self.db.execute_sql
+            run("DELETE FROM chunk_states WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)", (row.id,))
+            run("CREATE TEMP TABLE gone AS SELECT DISTINCT version_id FROM scan_files WHERE scan_id = ?", (row.id,))
+            run("DELETE FROM scans WHERE id = ?", (row.id,))
+            unused = run(
+                "SELECT version_id FROM temp.gone WHERE version_id IS NOT NULL"
+                " AND NOT EXISTS (SELECT 1 FROM scan_files AS f WHERE f.version_id = gone.version_id)"
+            ).fetchall()
+            run("DROP TABLE temp.gone")
+            bindings.sweep(self.db, row.lineage_id)
+            self.db.executemany("DELETE FROM file_versions WHERE id = ?", unused)
+            if not Scan.select().where(Scan.lineage == row.lineage_id).exists():
+                Lineage.delete().where(Lineage.id == row.lineage_id).execute()
+            if unused:
+                run(SWEEP_NAMES)
+            after = self._fact_counts()
+            gone = {key: before[key] - after[key] for key in before}
+            return Removed(
+                files, gone["file_versions"], gone["symbol_facts"], gone["reference_facts"], gone["import_facts"],
+                gone["chunk_facts"], gone["names"],
+            )  # fmt: skip
+
+    def _fact_counts(self) -> dict[str, int]:
+        tables = (*FACT_TABLES, "file_versions", "names")
+        return {t: int(self.db.execute_sql(f"SELECT count(*) FROM {t}").fetchone()[0]) for t in tables}
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def get(self, scan: Scan | int) -> Scan:
+        """The scan with that id, read anew. Raises NotFound."""
+        key = scan.id if isinstance(scan, Scan) else scan
+        if isinstance(key, bool) or not isinstance(key, int):
+            raise InvalidArgument(f"{key!r} is not a scan; give a Scan or its id")
+        found = Scan.get_or_none(Scan.id == key)
+        if found is None:
+            raise NotFound(f"no scan {key}; store.scans.list() (scanstore scans list) shows the known ones")
+        return found
+
+    @bound
+    def list(self, *, target: str | None = None, status: str | None = None, limit: int | None = None) -> list[Scan]:
+        """Scans, newest first."""
+        query = Scan.select().order_by(Scan.id.desc())
+        if target is not None:
+            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(Lineage.target == target))
+        if status is not None:
+            query = query.where(Scan.status == status)
+        return list(query.limit(limit) if limit is not None else query)
+
+    @bound
+    def latest(self, target: str | None = None) -> Scan:
+        """The latest completed scan, of one target if given. Raises NotFound when there is none."""
+        query = Scan.select().where(Scan.revision.is_null(False))
+        if target is not None:
+            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(Lineage.target == target))
+        found = query.order_by(Scan.completed_at.desc(), Scan.id.desc()).first()
+        if found is None:
+            about = f" of {target!r}" if target is not None else ""
+            raise NotFound(f"there is no completed scan{about}; make one with: scanstore scan {target or 'PATH'}")
+        return found
+
+    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
+        """The scan that a question is about: the given one, else the latest completed. Raises NotFound."""
+        return self.get(scan) if scan is not None else self.latest(target)
+
+    @bound
+    def summary(self, scan: Scan | int | None = None) -> Summary:
+        """Count what a scan saw, and list what it could not read."""
+        row = self.pick(scan)
+        run = self.db.execute_sql
+        one = {"scan": row.id}
+        status = dict(run("SELECT status, count(*) FROM scan_files WHERE scan_id = :scan GROUP BY status", one))
+        notes: dict[str, list[FileNote]] = {"skipped": [], "failed": []}
+        for path, kind, error in run(
+            "SELECT file_path, status, error FROM scan_files WHERE scan_id = :scan AND status IN ('skipped', 'failed')"
+            " ORDER BY file_path", one
+        ):
+            notes[kind].append(FileNote(path, error or ""))
+        counts = {
+            table: run(f"SELECT count(*) FROM scan_files AS f JOIN {table} AS t ON t.version_id = f.version_id"
+                       " WHERE f.scan_id = :scan", one).fetchone()[0]
+            for table in FACT_TABLES
+        }  # fmt: skip
+        versions, lines, reused = run(SEEN, one).fetchone()
+        resolutions = run("SELECT resolution, count(*) FROM symbol_references WHERE scan_id = :scan GROUP BY 1", one)
+        return Summary(
+            scan=row.id, target=row.target, status=row.status, files=sum(status.values()), indexed=versions - reused,
+            reused=reused, skipped=status.get("skipped", 0), failed=status.get("failed", 0), lines=lines,
+            chunks=counts["chunk_facts"], symbols=counts["symbol_facts"], references=counts["reference_facts"],
+            imports=counts["import_facts"], resolutions=dict(sorted(resolutions, key=lambda r: -r[1])),
+            skipped_files=notes["skipped"], failed_files=notes["failed"],
+        )  # fmt: skip
+
+    @bound
+    def diff(self, a: Scan | int, b: Scan | int | None = None) -> FileDiff:
+        """What changed in the files from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+        first = self.get(a)
+        second = self.get(b) if b is not None else self.latest(first.target)
+        old, new = (
+            {path: digest for path, digest in self.db.execute_sql(CONTENTS, (scan.id,))} for scan in (first, second)
+        )
+        added = [path for path in new if path not in old]
+        removed = [path for path in old if path not in new]
+        changed = sorted(path for path in new if path in old and new[path] != old[path])
+        homes: dict[bytes, list[str]] = {}
+        for path in removed:
+            if old[path] is not None:
+                homes.setdefault(old[path], []).append(path)
+        moved = []
+        for path in sorted(added):
+            if homes.get(new[path]):
+                moved.append((homes[new[path]].pop(0), path))
+        gone, come = {m[0] for m in moved}, {m[1] for m in moved}
+        return FileDiff(
+            sorted(p for p in added if p not in come), sorted(p for p in removed if p not in gone), changed, moved
+        )
+
+
+SEEN = """
+SELECT count(*), coalesce(sum(v.line_count), 0),
+       coalesce(sum(EXISTS (SELECT 1 FROM scan_files AS e WHERE e.version_id = f.version_id AND e.scan_id < f.scan_id)), 0)
+  FROM scan_files AS f JOIN file_versions AS v ON v.id = f.version_id WHERE f.scan_id = :scan
+"""
+CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND status <> 'skipped' ORDER BY file_path"
+SWEEP_NAMES = """
+DELETE FROM names WHERE id NOT IN (
+    SELECT name_id FROM symbol_facts UNION SELECT qualified_name_id FROM symbol_facts
+    UNION SELECT name_id FROM reference_facts UNION SELECT path_id FROM reference_facts WHERE path_id IS NOT NULL
+    UNION SELECT module_id FROM import_facts UNION SELECT path_id FROM import_facts WHERE path_id IS NOT NULL
+    UNION SELECT path_id FROM bindings)
+"""
+
+
+def _worker() -> str:
+    import platform
+
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

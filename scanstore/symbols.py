@@ -1,0 +1,534 @@
+"""Symbols and the references between them: recorded by hand or by an indexer, asked about by name and by edge.
+
+Every question takes ``scan=`` (default: the latest completed scan) and answers with detached rows. A symbol is given
+as a :class:`Symbol`, anything with its ``id``, the id, or its qualified name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import peewee
+
+from scanstore.database import Domain, bound
+from scanstore.errors import InvalidArgument, NotFound
+from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
+from scanstore.graph import INCOMING, OUTGOING, TRUSTED, Edge, Graph, Reached, cycles
+from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
+from scanstore.keys import RowId, RowKey, split
+from scanstore.scans import Scan, ScanFile
+
+
+class Symbol(Base):
+    """Something with a name in a file: ``metadata`` has params, return_type, decorators, docstring where known."""
+
+    id = RowId("file_id", "ordinal", default=None)
+    scan = peewee.ForeignKeyField(Scan, backref="symbols")
+    name = peewee.TextField()
+    qualified_name = peewee.TextField(null=True)
+    symbol_type = EnumField(SYMBOL_TYPES)
+    file_path = peewee.TextField()
+    start_line = peewee.IntegerField(default=1)
+    end_line = peewee.IntegerField(null=True)
+    metadata = JSONField(null=True)
+    file = peewee.ForeignKeyField(ScanFile, backref="symbols", null=True)
+    ordinal = peewee.IntegerField(null=True)
+
+    class Meta:
+        table_name = "symbols"
+
+    def save(self, force_insert: bool = False, only: Any = None) -> int:
+        """Add this symbol to its scan. What is recorded stays as it is: symbols are facts about a file's content."""
+        if self.__data__.get("id") is not None and not force_insert:
+            raise InvalidArgument(f"{self!r} is recorded and cannot be changed; record its file again with record_file")
+        database = self._meta.database
+        with database.atomic():
+            rows = super().save(force_insert=True, only=only)
+            file_id, ordinal = database.execute_sql(
+                "SELECT f.id, max(s.ordinal) FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id"
+                " WHERE f.scan_id = ? AND f.file_path = ?", (self.scan_id, self.file_path)
+            ).fetchone()
+        self.file_id, self.ordinal = file_id, ordinal
+        self.id = file_id << 24 | ordinal
+        self.qualified_name = self.qualified_name or self.name
+        self.end_line = self.end_line or self.start_line
+        self._dirty.clear()
+        return rows
+
+
+class SymbolReference(Base):
+    """A place that refers to a symbol: ``name`` as written, ``symbol`` as resolved (or None), and how that is known."""
+
+    id = RowId("file_id", "ordinal")
+    scan = peewee.ForeignKeyField(Scan, backref="references")
+    symbol = RowKey(Symbol, "symbol_file_id", "symbol_ordinal", backref="references", null=True)
+    from_file = peewee.TextField()
+    from_line = peewee.IntegerField()
+    from_symbol = RowKey(Symbol, "file_id", "from_ordinal", backref="made_references", null=True)
+    reference_type = EnumField(REFERENCE_TYPES)
+    name = peewee.TextField()
+    resolution = EnumField(RESOLUTIONS)
+    confidence = peewee.FloatField()
+    file = peewee.ForeignKeyField(ScanFile, backref="references")
+    ordinal = peewee.IntegerField()
+    from_ordinal = peewee.IntegerField(null=True)
+    symbol_file = peewee.ForeignKeyField(ScanFile, backref="+", null=True)
+    symbol_ordinal = peewee.IntegerField(null=True)
+
+    class Meta:
+        table_name = "symbol_references"
+
+
+class ImportRelation(Base):
+    """An import statement: ``imported_names`` as written, ``resolved_file`` where the module lies in the tree."""
+
+    id = RowId("file_id", "ordinal")
+    scan = peewee.ForeignKeyField(Scan, backref="imports")
+    importer_file = peewee.TextField()
+    imported_module = peewee.TextField()
+    imported_names = JSONField()
+    resolved_file = peewee.TextField(null=True)
+    line = peewee.IntegerField()
+    resolution = EnumField(RESOLUTIONS)
+    file = peewee.ForeignKeyField(ScanFile, backref="imports")
+    ordinal = peewee.IntegerField()
+
+    class Meta:
+        table_name = "import_relations"
+
+
+class SymbolChange(NamedTuple):
+    """One symbol on both sides of a diff."""
+
+    qualified_name: str
+    symbol_type: str
+    old_file: str
+    old_line: int
+    new_file: str
+    new_line: int
+
+
+class SymbolPlace(NamedTuple):
+    """A symbol on one side of a diff."""
+
+    qualified_name: str
+    symbol_type: str
+    file_path: str
+    line: int
+
+
+class SymbolDiff(NamedTuple):
+    """What happened to symbols between two scans. ``changed``: other text; ``moved``: same text under another name
+    or in another file."""
+
+    added: list[SymbolPlace]
+    removed: list[SymbolPlace]
+    changed: list[SymbolChange]
+    moved: list[SymbolChange]
+
+
+class Loaded(NamedTuple):
+    """What an importer took in: files, symbols, and the lines it could not use as ``(line number, reason)``."""
+
+    files: int
+    symbols: int
+    broken: list[tuple[int, str]]
+
+
+SymbolLike = "Symbol | Reached | SymbolReference | int | str"
+
+ORDER = {kind: place for place, kind in enumerate(("class", "function", "method", "variable", "module"))}
+
+
+class Symbols(Domain):
+    """Symbols of a scan, and the references between them."""
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def record_file(
+        self,
+        scan: Scan | int,
+        path: str,
+        content_hash: str | bytes,
+        *,
+        symbols: Iterable[Any] = (),
+        references: Iterable[Any] = (),
+        imports: Iterable[Any] = (),
+        chunks: Iterable[Any] = (),
+        indexer: str = "custom/1",
+        line_count: int = 0,
+    ) -> ScanFile:
+        """Record what your own parser found in one file; see :mod:`scanstore.indexing.given` for the fields.
+
+        Rows are dicts or objects with those attributes, in any iterable. Atomic and idempotent: the same path,
+        content hash and ``indexer`` were recorded before, their facts are used and the rows given now are not read.
+        Raises InvalidArgument for a bad row, naming it, and writes nothing then.
+        """
+        from scanstore.fields import pack_hash
+        from scanstore.indexing.given import facts_of
+        from scanstore.recording import Content
+
+        if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
+            raise InvalidArgument(f"{path!r} is not a path inside the tree; give it relative to the root, with '/'")
+        if not content_hash:
+            raise InvalidArgument(f"{path} needs a content hash: it tells one version of the file from the next")
+        recorder = self.store.scans.recorder(scan)
+        content = Content(path, pack_hash(content_hash), indexer)
+        now = format_time(utcnow())
+        if not recorder.attach([(content, now)])[0]:
+            facts = facts_of(symbols, references, imports, chunks, line_count=line_count)
+            recorder.record([(content, 0, facts)], now)
+        return ScanFile.get(ScanFile.scan == recorder.scan_id, ScanFile.file_path == path)
+
+    @bound
+    def load_ctags(self, scan: Scan | int, file: str | os.PathLike[str]) -> Loaded:
+        """Record the symbols of a universal-ctags JSON file (``ctags --output-format=json --fields='*' -R``).
+
+        Files that the scan has with symbols already keep those. Broken lines are reported, never fatal. Raises
+        NotFound for a missing file, InvalidArgument for one in another format.
+        """
+        from scanstore.interchange.ctags import Broken, read
+
+        row = self.store.scans.get(scan)
+        groups: dict[str, list[dict[str, Any]]] = {}
+        broken: list[tuple[int, str]] = []
+        try:
+            with open(file, "rb") as lines:
+                for item in read(lines, root=row.root):
+                    if isinstance(item, Broken):
+                        broken.append((item.line_number, item.reason))
+                    else:
+                        groups.setdefault(item.path, []).append(item._asdict())
+        except OSError as error:
+            raise NotFound(f"{os.fspath(file)} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        files = symbols = 0
+        for path in sorted(groups):
+            taken = self._tag_file(row, path, groups[path])
+            files += taken > 0
+            symbols += taken
+        return Loaded(files, symbols, broken)
+
+    def _tag_file(self, scan: Scan, path: str, tags: list[dict[str, Any]]) -> int:
+        import hashlib
+
+        known = ScanFile.get_or_none(ScanFile.scan == scan, ScanFile.file_path == path)
+        digest = known.file_hash if known is not None else None
+        if known is not None and Symbol.select().where(Symbol.file == known).exists():
+            return 0
+        tags.sort(key=lambda tag: (tag["start_line"], tag["name"]))
+        chunks: list[dict[str, Any]] = []
+        lines = 0
+        if known is not None and known.version_id is not None:  # its one chunk stays
+            lines = known.version.line_count
+            chunks = self.db.execute_sql(
+                "SELECT chunk_type, symbol_name, start_line, end_line, content_hash FROM chunk_facts WHERE version_id = ?",
+                (known.version_id,),
+            ).fetchall()
+            keys = ("chunk_type", "symbol_name", "start_line", "end_line", "content_hash")
+            chunks = [dict(zip(keys, chunk, strict=True)) for chunk in chunks]
+        if digest is None:
+            digest = hashlib.sha256(repr(tags).encode()).hexdigest()
+        mark = hashlib.sha256(repr(tags).encode()).hexdigest()[:12]
+        self.record_file(scan, path, digest, symbols=tags, chunks=chunks, indexer=f"ctags/1:{mark}", line_count=lines)
+        return len(tags)
+
+    # -- by name ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def find(
+        self,
+        name: str,
+        *,
+        scan: Scan | int | None = None,
+        match: str = "exact",
+        symbol_type: str | None = None,
+        file: str | None = None,
+        limit: int | None = None,
+    ) -> list[Symbol]:
+        """Symbols by name; an empty list when there are none.
+
+        ``match``: ``exact`` (name or qualified name), ``prefix`` (of either), or ``contains`` (anywhere in the
+        qualified name, upper and lower case alike). Classes and functions come before variables and modules.
+        """
+        if match not in ("exact", "prefix", "contains"):
+            raise InvalidArgument(f"match is {match!r}; it must be one of: exact, prefix, contains")
+        if not name:
+            raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
+        row = self.store.scans.pick(scan)
+        texts = "SELECT id FROM names WHERE "
+        if match == "exact":
+            values: list[Any] = [name]
+            condition = "text = ?"
+        elif match == "prefix":
+            values = [name, name + "\U0010ffff"]
+            condition = "text >= ? AND text < ?"
+        else:
+            escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+            values = [f"%{escaped}%"]
+            condition = "text LIKE ? ESCAPE '\\'"
+        column = "qualified_name_id" if match == "contains" else None
+        wanted = f"{texts}{condition}"
+        sql = (
+            f"SELECT s.version_id, s.ordinal FROM symbol_facts AS s WHERE s.{column} IN ({wanted})"
+            if column
+            else f"SELECT s.version_id, s.ordinal FROM symbol_facts AS s WHERE s.name_id IN ({wanted})"
+            f" UNION SELECT s.version_id, s.ordinal FROM symbol_facts AS s WHERE s.qualified_name_id IN ({wanted})"
+        )
+        rows = self.db.execute_sql(
+            f"SELECT f.id, x.ordinal FROM ({sql}) AS x CROSS JOIN scan_files AS f"
+            " ON f.version_id = x.version_id AND f.scan_id = ?",
+            [*(values if column else values * 2), row.id],
+        ).fetchall()
+        found = self._rows([f << 24 | n for f, n in rows])
+        if symbol_type is not None:
+            kind = Symbol.symbol_type.db_value(symbol_type)
+            found = [s for s in found if s.symbol_type == kind]
+        if file is not None:
+            found = [s for s in found if s.file_path == file]
+        found.sort(key=lambda s: (ORDER[s.symbol_type], s.file_path, s.start_line, s.id))
+        return found[:limit] if limit is not None else found
+
+    def _rows(self, ids: list[int]) -> list[Symbol]:
+        found: list[Symbol] = []
+        for start in range(0, len(ids), 500):
+            found.extend(Symbol.select().where(Symbol.id.in_(ids[start : start + 500])))
+        return found
+
+    @bound
+    def get(self, symbol: Any, *, scan: Scan | int | None = None) -> Symbol:
+        """The symbol that is meant by an id, a qualified or plain name, or a row with an ``id``.
+
+        Raises NotFound, and InvalidArgument when a name fits several symbols.
+        """
+        if isinstance(symbol, Symbol) and (scan is None or symbol.scan_id == self.store.scans.get(scan).id):
+            return symbol
+        if isinstance(symbol, str):
+            found = self.find(symbol, scan=scan)
+            precise = [s for s in found if s.qualified_name == symbol] or found
+            places = {(s.qualified_name, s.file_path) for s in precise}
+            if len(places) > 1:
+                shown = ", ".join(sorted(f"{name} ({path})" for name, path in places)[:5])
+                raise InvalidArgument(f"{len(places)} symbols are called {symbol!r}: {shown}; give one's qualified name or id")
+            if not precise:
+                raise NotFound(f"no symbol {symbol!r} in scan {self.store.scans.pick(scan).id}; try: scanstore symbols find")
+            return precise[-1]  # of several definitions in one file the last one counts
+        key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
+        if not isinstance(key, int) or isinstance(key, bool):
+            raise InvalidArgument(f"{symbol!r} is not a symbol; give a Symbol, its id or its qualified name")
+        row = Symbol.get_or_none(Symbol.id == key)
+        if row is None:
+            raise NotFound(f"no symbol {key}; ids belong to a scan, and go with it when it is removed")
+        if scan is not None and row.scan_id != self.store.scans.get(scan).id:
+            return self.get(row.qualified_name, scan=scan)
+        return row
+
+    @bound
+    def list(self, *, scan: Scan | int | None = None, file: str | None = None, symbol_type: str | None = None) -> list[Symbol]:
+        """All symbols of a scan, or of one file of it, in the order of the files' lines."""
+        query = Symbol.select().where(Symbol.scan == self.store.scans.pick(scan))
+        if file is not None:
+            query = query.where(Symbol.file_path == file)
+        if symbol_type is not None:
+            query = query.where(Symbol.symbol_type == symbol_type)
+        return list(query.order_by(Symbol.file_path, Symbol.ordinal))
+
+    # -- by reference ----------------------------------------------------------------------------------------------
+
+    def _at(self, symbol: Any, scan: Scan | int | None) -> tuple[Symbol, Graph]:
+        row = self.get(symbol, scan=scan)
+        owner = self.store.scans.get(row.scan_id)
+        return row, Graph(self.db, owner.id, owner.lineage_id, owner.revision)
+
+    def _follow(self, symbol: Any, scan: Any, sql: str, **options: Any) -> list[Reached]:
+        depth = options["depth"]
+        if depth is not None and (not isinstance(depth, int) or depth < 1):
+            raise InvalidArgument(f"depth is {depth!r}; give a number of steps of at least 1, or None for all")
+        row, graph = self._at(symbol, scan)
+        version = self._version(row)
+        return graph.follow(sql, (version, split(row.id)[1]), **options)
+
+    def _version(self, symbol: Symbol) -> int:
+        row = self.db.execute_sql("SELECT version_id FROM scan_files WHERE id = ?", (split(symbol.id)[0],)).fetchone()
+        if row is None:
+            raise NotFound(f"{symbol!r} went with its scan; find it again in another one")
+        return int(row[0])
+
+    @bound
+    def references(
+        self, symbol: Any, *, scan: Scan | int | None = None, reference_type: str | None = None, guesses: bool = True
+    ) -> list[SymbolReference]:
+        """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out what is only guessed."""
+        row = self.get(symbol, scan=scan)
+        query = SymbolReference.select().where(SymbolReference.symbol == row)
+        if reference_type is not None:
+            query = query.where(SymbolReference.reference_type == reference_type)
+        found = [r for r in query if guesses or r.resolution in TRUSTED]
+        return sorted(found, key=lambda r: (r.from_file, r.from_line, r.id))
+
+    @bound
+    def callers(
+        self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = 1, guesses: bool = False
+    ) -> list[Reached]:
+        """Functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest first."""
+        return self._follow(symbol, scan, INCOMING, kinds=("call",), depth=depth, guesses=guesses)
+
+    @bound
+    def callees(
+        self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = 1, guesses: bool = False
+    ) -> list[Reached]:
+        """What a symbol calls in the tree, up to ``depth`` calls away (None: any), nearest first."""
+        return self._follow(symbol, scan, OUTGOING, kinds=("call",), depth=depth, guesses=guesses)
+
+    @bound
+    def impact(
+        self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = None, guesses: bool = True
+    ) -> list[Reached]:
+        """Everything that depends on a symbol by calls and base classes, directly or not, with its distance.
+
+        A class stands for its constructor. ``exact`` is false where the shortest way contains a guess.
+        """
+        return self._follow(symbol, scan, INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses, impact=True)
+
+    @bound
+    def subclasses(
+        self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = None, guesses: bool = False
+    ) -> list[Reached]:
+        """Classes that inherit from a class, directly or not."""
+        return self._follow(symbol, scan, INCOMING, kinds=("inherit",), depth=depth, guesses=guesses)
+
+    @bound
+    def bases(
+        self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = None, guesses: bool = False
+    ) -> list[Reached]:
+        """Classes of the tree that a class inherits from, directly or not."""
+        return self._follow(symbol, scan, OUTGOING, kinds=("inherit",), depth=depth, guesses=guesses)
+
+    @bound
+    def edges(self, scan: Scan | int | None = None, *, reference_type: str | None = None) -> Iterator[Edge]:
+        """Stream every reference of a scan, by file and line, with what it means and how that is known."""
+        row = self.store.scans.pick(scan)
+        kinds = REFERENCE_TYPES if reference_type is None else (SymbolReference.reference_type.db_value(reference_type),)
+        yield from Graph(self.db, row.id, row.lineage_id, row.revision).edges(kinds)
+
+    # -- imports ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def imports(self, file: str, *, scan: Scan | int | None = None) -> list[ImportRelation]:
+        """The import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
+        row = self._file(file, scan)
+        return list(ImportRelation.select().where(ImportRelation.file == row).order_by(ImportRelation.ordinal))
+
+    @bound
+    def importers(self, file: str, *, scan: Scan | int | None = None) -> list[str]:
+        """The files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
+        row = self._file(file, scan)
+        owner = self.store.scans.get(row.scan_id)
+        graph = Graph(self.db, owner.id, owner.lineage_id, owner.revision)
+        sql = (
+            "SELECT DISTINCT f.file_path FROM bindings AS b CROSS JOIN import_facts AS i ON i.path_id = b.path_id"
+            " CROSS JOIN scan_files AS f ON f.version_id = i.version_id AND f.scan_id = ?1"
+            f" WHERE b.version_id = ?2 AND {graph.valid}"
+            " UNION SELECT f.file_path FROM bindings AS b CROSS JOIN reference_facts AS r ON r.path_id = b.path_id"
+            " AND r.reference_type = 'import' CROSS JOIN scan_files AS f ON f.version_id = r.version_id AND f.scan_id = ?1"
+            f" WHERE b.version_id = ?2 AND b.ordinal = 0 AND {graph.valid}"
+        )
+        return sorted(path for (path,) in self.db.execute_sql(sql, (owner.id, row.version_id)) if path != file)
+
+    @bound
+    def import_cycles(self, *, scan: Scan | int | None = None) -> list[list[str]]:
+        """Groups of files that import each other, largest first."""
+        return cycles((a, b) for a, b in self._import_edges(self.store.scans.pick(scan)) if a != b)
+
+    def _import_edges(self, scan: Scan) -> Iterator[tuple[str, str]]:
+        graph = Graph(self.db, scan.id, scan.lineage_id, scan.revision)
+        yield from self.db.execute_sql(
+            "SELECT DISTINCT f.file_path, t.file_path FROM scan_files AS f"
+            " CROSS JOIN import_facts AS i ON i.version_id = f.version_id"
+            f" CROSS JOIN bindings AS b ON b.path_id = i.path_id AND {graph.valid}"
+            " CROSS JOIN scan_files AS t ON t.version_id = b.version_id AND t.scan_id = f.scan_id WHERE f.scan_id = ?1"
+            " UNION SELECT f.file_path, t.file_path FROM scan_files AS f"
+            " CROSS JOIN reference_facts AS r ON r.version_id = f.version_id AND r.reference_type = 'import'"
+            f" CROSS JOIN bindings AS b ON b.path_id = r.path_id AND b.ordinal = 0 AND {graph.valid}"
+            " CROSS JOIN scan_files AS t ON t.version_id = b.version_id AND t.scan_id = f.scan_id WHERE f.scan_id = ?1"
+            " ORDER BY 1, 2",
+            (scan.id,),
+        )
+
+    @bound
+    def unresolved_imports(self, *, scan: Scan | int | None = None) -> list[ImportRelation]:
+        """Imports that name a module of this tree which is not there; modules from outside are not meant."""
+        row = self.store.scans.pick(scan)
+        return list(
+            ImportRelation.select()
+            .where(ImportRelation.scan == row, ImportRelation.resolution == "unresolved")
+            .order_by(ImportRelation.importer_file, ImportRelation.ordinal)
+        )
+
+    def _file(self, file: str, scan: Scan | int | None) -> ScanFile:
+        row = self.store.scans.pick(scan)
+        found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == file)
+        if found is None:
+            raise NotFound(f"scan {row.id} has no file {file!r}; paths are relative to {row.root or 'its root'}")
+        return found
+
+    # -- over a whole scan -----------------------------------------------------------------------------------------
+
+    @bound
+    def unreferenced(
+        self, *, scan: Scan | int | None = None, symbol_types: Iterable[str] = ("class", "function", "method")
+    ) -> list[Symbol]:
+        """Symbols that nothing in the tree seems to use: no reference is bound to them and no file mentions their name.
+
+        A hint, not a proof: names made at run time are not seen. Special methods, overrides of base classes outside
+        the tree, tests, and what a decorator may register are left out.
+        """
+        from scanstore.unused import unreferenced
+
+        kinds = {Symbol.symbol_type.db_value(kind) for kind in symbol_types}
+        row = self.store.scans.pick(scan)
+        ids = unreferenced(self.db, Graph(self.db, row.id, row.lineage_id, row.revision), kinds)
+        return sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))
+
+    @bound
+    def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
+        """What happened to the symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+        first = self.store.scans.get(a)
+        second = self.store.scans.get(b) if b is not None else self.store.scans.latest(first.target)
+        old, new = (self._only(x, y) for x, y in ((first, second), (second, first)))
+        changed, moved = [], []
+        gone: dict[tuple[Any, ...], list[Any]] = {}
+        keys = {(s[0], s[1], s[2], s[6]) for s in new}
+        before: dict[tuple[Any, ...], Any] = {(s[0], s[1], s[2], s[6]): s for s in old}
+        for symbol in old:
+            if (symbol[0], symbol[1], symbol[2], symbol[6]) not in keys:
+                gone.setdefault((symbol[1], symbol[4], symbol[5]), []).append(symbol)
+        added = []
+        for symbol in new:
+            qualified, kind, path, line, body, name, _ = symbol
+            match = before.get((qualified, kind, path, symbol[6]))
+            if match is not None:
+                if match[4] != body:
+                    changed.append(SymbolChange(qualified, kind, match[2], match[3], path, line))
+            elif body is not None and gone.get((kind, body, name)):
+                match = gone[kind, body, name].pop(0)
+                moved.append(SymbolChange(qualified, kind, match[2], match[3], path, line))
+            else:
+                added.append(SymbolPlace(qualified, kind, path, line))
+        removed = [SymbolPlace(s[0], s[1], s[2], s[3]) for group in gone.values() for s in group]
+        return SymbolDiff(sorted(added), sorted(removed), sorted(changed), sorted(moved))
+
+    def _only(self, scan: Scan, other: Scan) -> list[Any]:
+        """Symbols in files of a scan that the other one does not have in this version; the last field counts namesakes."""
+        return self.db.execute_sql(
+            "SELECT q.text, s.symbol_type, f.file_path, s.start_line, s.body_hash, n.text,"
+            " row_number() OVER (PARTITION BY s.qualified_name_id, s.symbol_type, f.id ORDER BY s.ordinal)"
+            " FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id"
+            " JOIN names AS q ON q.id = s.qualified_name_id JOIN names AS n ON n.id = s.name_id"
+            " WHERE f.scan_id = ?1 AND s.symbol_type <> 'module' AND NOT EXISTS"
+            " (SELECT 1 FROM scan_files AS o WHERE o.version_id = f.version_id AND o.scan_id = ?2)"
+            " ORDER BY f.file_path, s.ordinal",
+            (scan.id, other.id),
+        ).fetchall()
