@@ -115,19 +115,24 @@ def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
             if row is None:
                 raise NotFound(f"scan {scan_id} was removed while it was being recorded; record it again")
             old = row[0]
-            if old is not None:  # completed before, files were added since: replace its own bindings
+            if old is not None:  # completed before, and files were added since: its own bindings are replaced
                 _forget(db, lineage_id, old)
-            revision = 1 + db.execute_sql(
-                "SELECT max(coalesce((SELECT max(revision) FROM scans WHERE lineage_id = ?1), 0),"
-                " coalesce((SELECT max(since) FROM bindings WHERE lineage_id = ?1), 0))", (lineage_id,)
-            ).fetchone()[0]
+            revision = (
+                1
+                + db.execute_sql(
+                    "SELECT max(coalesce((SELECT max(revision) FROM scans WHERE lineage_id = ?1), 0),"
+                    " coalesce((SELECT max(since) FROM bindings WHERE lineage_id = ?1), 0))",
+                    (lineage_id,),
+                ).fetchone()[0]
+            )
             if same:
                 _keep(db, lineage_id, base.revision)
             else:
                 _write(db, lineage_id, base.revision, revision, targets or {})
             db.execute_sql(
-                "UPDATE scans SET status = 'completed', phase = 'completed', revision = ?, completed_at = ?, error = NULL,"
-                " worker = NULL WHERE id = ?", (revision, now, scan_id)
+                "UPDATE scans SET status = 'completed', phase = 'completed', revision = ?, completed_at = ?,"
+                " error = NULL, worker = NULL WHERE id = ?",
+                (revision, now, scan_id),
             )
             return
 
@@ -135,14 +140,17 @@ def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
 def _keep(db: Database, lineage_id: int, base: int) -> None:
     """Carry the bindings of a revision on; they may have been ended by one that was removed since."""
     db.execute_sql(
-        "UPDATE bindings SET until = NULL WHERE lineage_id = ?1 AND since <= ?2 AND until > ?2", (lineage_id, base)
+        "UPDATE bindings SET until = NULL WHERE lineage_id = ?1 AND since <= ?2 AND until > ?2",
+        (lineage_id, base),
     )
 
 
 def _write(db: Database, lineage_id: int, base: int, revision: int, targets: dict[int, Target]) -> None:
     ended, extended = [], []
     rest = dict(targets)
-    for path, since, until, version, ordinal, resolution, confidence in db.execute_sql(CURRENT, (lineage_id, base, base)):
+    for path, since, until, version, ordinal, resolution, confidence in db.execute_sql(
+        CURRENT, (lineage_id, base, base)
+    ):
         target = rest.get(path)
         if target == (version, ordinal, resolution, confidence):
             del rest[path]
@@ -170,5 +178,6 @@ def sweep(db: Database, lineage_id: int) -> None:
     """Remove the bindings that no completed scan of the lineage sees."""
     db.execute_sql(
         "DELETE FROM bindings WHERE lineage_id = ?1 AND NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = ?1"
-        " AND s.revision >= bindings.since AND (bindings.until IS NULL OR s.revision < bindings.until))", (lineage_id,)
+        " AND s.revision >= bindings.since AND (bindings.until IS NULL OR s.revision < bindings.until))",
+        (lineage_id,),
     )

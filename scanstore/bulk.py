@@ -25,9 +25,15 @@ class Writer:
     """
 
     def __init__(
-        self, db: Database, model: type[peewee.Model], columns: Sequence[str], *, converted: bool = False, suffix: str = ""
+        self,
+        db: Database,
+        model: type[peewee.Model],
+        columns: Sequence[str],
+        *,
+        converted: bool = False,
+        suffix: str = "",
     ) -> None:
-        meta: Any = model._meta  # type: ignore[attr-defined]
+        meta: Any = model._meta
         unknown = [c for c in columns if c not in meta.combined]
         if unknown:
             raise InvalidArgument(f"{model.__name__} has no column {', '.join(unknown)}")

@@ -191,9 +191,7 @@ class Database(peewee.SqliteDatabase):
     _lock: Any
     _timeout: float
 
-    def __init__(
-        self, path: str, *, timeout: float = 30.0, durability: str = "full", read_only: bool = False
-    ) -> None:
+    def __init__(self, path: str, *, timeout: float = 30.0, durability: str = "full", read_only: bool = False) -> None:
         if durability not in ("full", "normal"):
             raise InvalidArgument(f"durability is {durability!r}; it must be 'full' or 'normal'")
         if not timeout >= 0:
@@ -232,7 +230,7 @@ class Database(peewee.SqliteDatabase):
         check_sqlite()
         try:
             if self._look():
-                if os.path.getsize(self.file):
+                if size_of(self.file):
                     self._refuse_foreign()
             elif self.read_only or not migrate:
                 raise NotFound(f"{self.name} does not exist; open it without read_only and with migrate=True")
@@ -297,6 +295,10 @@ class Database(peewee.SqliteDatabase):
             connection = sqlite3.connect(uri(self.file, "immutable=1"), uri=True)
             try:
                 identify(connection, self.name)
+                (application,) = connection.execute("PRAGMA application_id").fetchone()
+                if application != APPLICATION_ID and size_of(self.file + "-wal"):
+                    # Ours has its id before it has a log: what is in that log is not.
+                    raise NotAScanstore(f"{self.name} is another program's database; {_GIVE}")
                 return
             except (NotAScanstore, sqlite3.Error):
                 # Without locks, a first schema that is being committed right now may be seen half-written.
@@ -318,8 +320,7 @@ class Database(peewee.SqliteDatabase):
             if not self.read_only or self._options != "mode=ro":
                 raise
             # A log cannot be read without writing its index, so in a read-only place there must be none.
-            log = self.file + "-wal"
-            if os.path.exists(log) and os.path.getsize(log):
+            if size_of(self.file + "-wal"):
                 raise ReadOnly(
                     f"{self.name} lies in a read-only place and has changes waiting in its -wal file; "
                     "open it once where it can be written, or copy both files there"
@@ -569,6 +570,14 @@ def create_file(file: str, name: str) -> None:
         kinds: dict[int | None, type[StorageError]] = {errno.ENOSPC: DiskFull, errno.EROFS: ReadOnly}
         kind = kinds.get(error.errno, StorageError)
         raise kind(f"{name} cannot be created: {error.strerror}") from error
+
+
+def size_of(file: str) -> int:
+    """Return the size of a file in bytes, 0 when there is none."""
+    try:
+        return os.path.getsize(file)
+    except OSError:
+        return 0
 
 
 def identify(connection: sqlite3.Connection, name: str) -> int:

@@ -92,6 +92,37 @@ SELECT f.file_path, r.line, o.text, r.reference_type, n.text,
 """
 
 
+# A file imports another where a statement names its module, or takes the module itself from a package.
+IMPORTS = """
+SELECT DISTINCT f.file_path, t.file_path
+  FROM scan_files AS f
+  CROSS JOIN import_facts AS i ON i.version_id = f.version_id
+  CROSS JOIN bindings AS b ON b.path_id = i.path_id AND {valid}
+  CROSS JOIN scan_files AS t ON t.version_id = b.version_id AND t.scan_id = f.scan_id
+ WHERE f.scan_id = {scan} AND t.id <> f.id
+UNION
+SELECT f.file_path, t.file_path
+  FROM scan_files AS f
+  CROSS JOIN reference_facts AS r ON r.version_id = f.version_id AND r.reference_type = 'import'
+  CROSS JOIN bindings AS b ON b.path_id = r.path_id AND b.ordinal = 0 AND {valid}
+  CROSS JOIN scan_files AS t ON t.version_id = b.version_id AND t.scan_id = f.scan_id
+ WHERE f.scan_id = {scan} AND t.id <> f.id
+ ORDER BY 1, 2
+"""
+IMPORTERS = """
+SELECT f.file_path FROM bindings AS b
+  CROSS JOIN import_facts AS i ON i.path_id = b.path_id
+  CROSS JOIN scan_files AS f ON f.version_id = i.version_id AND f.scan_id = {scan}
+ WHERE b.version_id = {version} AND {valid}
+UNION
+SELECT f.file_path FROM bindings AS b
+  CROSS JOIN reference_facts AS r ON r.path_id = b.path_id AND r.reference_type = 'import'
+  CROSS JOIN scan_files AS f ON f.version_id = r.version_id AND f.scan_id = {scan}
+ WHERE b.version_id = {version} AND b.ordinal = 0 AND {valid}
+ ORDER BY 1
+"""
+
+
 class Edge(NamedTuple):
     """One reference: where, by whom, as written, what it means and how that is known (``confidence`` 0 to 1)."""
 
@@ -129,15 +160,22 @@ class Graph:
         self.scan = scan
         self.valid = VALID.format(lineage=int(lineage), revision=int(revision or 0))
 
-    def steps(self, sql: str, nodes: Iterable[Node], kinds: Sequence[str]) -> Iterator[tuple[int, int, int, int, int, str]]:
+    def steps(
+        self, sql: str, nodes: Sequence[Node], kinds: Sequence[str]
+    ) -> Iterator[tuple[int, int, int, int | None, int, str]]:
         marks = ", ".join(f"'{kind}'" for kind in kinds)
-        nodes = list(nodes)
-        for start in range(0, len(nodes), FRONTIER):
-            wanted = ", ".join(f"({int(v)}, {int(n)})" for v, n in nodes[start : start + FRONTIER])
+        for wanted in batches(nodes):
             yield from self.db.execute_sql(sql.format(wanted=wanted, kinds=marks, valid=self.valid, scan=self.scan))
 
     def follow(
-        self, sql: str, start: Node, *, kinds: Sequence[str], depth: int | None, guesses: bool, impact: bool = False
+        self,
+        sql: str,
+        start: Node,
+        *,
+        kinds: Sequence[str],
+        depth: int | None,
+        guesses: bool,
+        impact: bool = False,
     ) -> list[Reached]:
         """Breadth first from a node; nearest first. ``impact`` also passes from a constructor to its class."""
         seen: dict[Node, tuple[int, bool]] = {start: (0, True)}
@@ -145,18 +183,16 @@ class Graph:
         distance = 0
         while frontier and (depth is None or distance < depth):
             distance += 1
-            sources = frontier
+            sources = list(frontier)
             if impact:
                 for v, n, owner in self._owners(frontier):
                     if (v, owner) not in seen:
                         seen[v, owner] = (distance - 1 or 1, seen[v, n][1])
-                        sources = [*sources, (v, owner)]
+                        sources.append((v, owner))
             found: dict[Node, bool] = {}
             for v, n, version, ordinal, _, resolution in self.steps(sql, sources, kinds):
-                if ordinal is None:
-                    continue
                 sure = resolution in TRUSTED
-                if not sure and not guesses:
+                if ordinal is None or not (sure or guesses):  # None: code outside any symbol of its file
                     continue
                 node = (version, ordinal)
                 if node not in seen:
@@ -168,24 +204,41 @@ class Graph:
         return self.details(seen)
 
     def _owners(self, nodes: Sequence[Node]) -> Iterator[tuple[int, int, int]]:
-        for start in range(0, len(nodes), FRONTIER):
-            wanted = ", ".join(f"({int(v)}, {int(n)})" for v, n in nodes[start : start + FRONTIER])
+        for wanted in batches(nodes):
             yield from self.db.execute_sql(OWNERS.format(wanted=wanted))
 
     def details(self, nodes: dict[Node, tuple[int, bool]]) -> list[Reached]:
         rows = []
-        keys = list(nodes)
-        for start in range(0, len(keys), FRONTIER):
-            wanted = ", ".join(f"({int(v)}, {int(n)})" for v, n in keys[start : start + FRONTIER])
-            for v, n, file_id, *rest in self.db.execute_sql(DETAILS.format(wanted=wanted, scan=self.scan)):
-                rows.append(Reached(join(file_id, n), *rest, *nodes[v, n]))
+        for wanted in batches(list(nodes)):
+            for v, n, file_id, name, qualified, kind, path, start, end in self.db.execute_sql(
+                DETAILS.format(wanted=wanted, scan=self.scan)
+            ):
+                distance, exact = nodes[v, n]
+                rows.append(Reached(join(file_id, n), name, qualified, kind, path, start, end, distance, exact))
         rows.sort(key=lambda r: (r.distance, r.file_path, r.start_line, r.id))
         return rows
+
+    def imports(self) -> list[tuple[str, str]]:
+        """Pairs of files, the first of which imports the second."""
+        return self.db.execute_sql(IMPORTS.format(scan=self.scan, valid=self.valid)).fetchall()
+
+    def importers(self, version: int | None) -> list[str]:
+        """Paths of the files that import a file version."""
+        if version is None:
+            return []
+        sql = IMPORTERS.format(scan=self.scan, valid=self.valid, version=int(version))
+        return [path for (path,) in self.db.execute_sql(sql)]
 
     def edges(self, kinds: Sequence[str]) -> Iterator[Edge]:
         marks = ", ".join(f"'{kind}'" for kind in kinds)
         for row in self.db.execute_sql(EDGES.format(valid=self.valid, scan=self.scan, kinds=marks)):
             yield Edge(*row)
+
+
+def batches(nodes: Sequence[Node]) -> Iterator[str]:
+    """The nodes as rows of VALUES, a statement's worth at a time."""
+    for start in range(0, len(nodes), FRONTIER):
+        yield ", ".join(f"({int(v)}, {int(n)})" for v, n in nodes[start : start + FRONTIER])
 
 
 def cycles(edges: Iterable[tuple[str, str]]) -> list[list[str]]:

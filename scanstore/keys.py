@@ -8,7 +8,7 @@ comparison of the two parts, which run on indexes. (Comparing through a model al
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import peewee
 
@@ -42,23 +42,23 @@ class _Parts:
             theirs = other._columns()
             return (peewee.Field.__eq__(file_id, theirs[0])) & (peewee.Field.__eq__(ordinal, theirs[1]))
         if isinstance(other, peewee.Model):
-            other = other.get_id()
+            other = cast(Any, other)._pk
         if isinstance(other, str) and other.isdigit():
             other = int(other)
         if isinstance(other, int):
             value = split(other)
             return (peewee.Field.__eq__(file_id, value[0])) & (peewee.Field.__eq__(ordinal, value[1]))
-        return peewee.Field.__eq__(self, other)  # type: ignore[arg-type]
+        return peewee.Field.__eq__(cast("peewee.Field[Any]", self), other)
 
     def in_(self, other: Any) -> Any:
         if isinstance(other, Iterable) and not isinstance(other, peewee.Node):
-            ids = [split(int(v.get_id() if isinstance(v, peewee.Model) else v)) for v in other]
+            ids = [split(int(cast(Any, v)._pk if isinstance(v, peewee.Model) else v)) for v in other]
             rows = ", ".join(f"({file_id}, {ordinal})" for file_id, ordinal in ids) or "(NULL, NULL)"
             file_column, ordinal_column = self._columns()
             return peewee.NodeList(
                 (peewee.EnclosedNodeList((file_column, ordinal_column)), peewee.SQL(f"IN (VALUES {rows})"))
             )
-        return peewee.Field.in_(self, other)  # type: ignore[arg-type]
+        return peewee.Field.in_(cast("peewee.Field[Any]", self), other)
 
 
 class RowId(_Parts, peewee.IntegerField):

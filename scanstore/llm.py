@@ -44,6 +44,9 @@ class ModelConfig(Base):
         return value
 
 
+List = list  # the class below has a method of that name
+
+
 class Models(Domain):
     """Model configurations by name."""
 
@@ -73,5 +76,5 @@ class Models(Domain):
         return found
 
     @bound
-    def list(self) -> list[ModelConfig]:
+    def list(self) -> List[ModelConfig]:
         return list(ModelConfig.select().order_by(ModelConfig.name))

@@ -304,6 +304,10 @@ class _Run:
         return {row[:3] for row in self.database.execute_sql("PRAGMA foreign_key_check")}
 
 
+class _NothingToDo(Exception):
+    """Rolls back a run that has run nothing, so that not even an empty file is written to."""
+
+
 @contextmanager
 def _run(
     path: str | os.PathLike[str],
@@ -324,11 +328,13 @@ def _run(
     run = None
     try:
         connection = database.link()
-        with database.atomic("IMMEDIATE") as transaction:
+        with database.atomic("IMMEDIATE"):
             run = _Run(Router(database, steps), file, shown, identify(connection, shown))
             yield run
             if not run.result:
-                transaction.rollback()
+                raise _NothingToDo
+    except _NothingToDo:
+        pass
     except BaseException as error:
         if run is not None and run.result.backup is not None:
             os.unlink(run.result.backup)
@@ -341,8 +347,7 @@ def _run(
         raise
     else:
         try:
-            if run.result:
-                use_log(connection, timeout)
+            use_log(connection, timeout)
         except sqlite3.OperationalError:
             logger.debug("%s gets its write-ahead log when it is opened next", shown)
     finally:

@@ -7,7 +7,7 @@ was recorded stays when its scan does not complete, and the next scan that meets
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scanstore.bulk import Writer
 from scanstore.database import Database
@@ -97,7 +97,8 @@ class Recorder:
         """Note files of which nothing is recorded: ``(path, status, reason, content hash, time)``."""
         with self.db.atomic():
             self.db.executemany(
-                ATTACH, ((self.scan_id, None, path, digest, status, error, t, t) for path, status, error, digest, t in files)
+                ATTACH,
+                ((self.scan_id, None, path, digest, status, error, t, t) for path, status, error, digest, t in files),
             )
 
     def record(self, files: Sequence[tuple[Content, int, FileFacts]], now: str) -> None:
@@ -129,7 +130,19 @@ class Recorder:
 
     def _write(self, files: list[tuple[int, Content, int, FileFacts]], ids: dict[str, int], now: str) -> None:
         Writer(self.db, FileVersion, _VERSION, converted=True).write(
-            (v, c.path, c.digest, c.indexer, c.module, size, f.line_count, f.error, f.interface, f.mentions, now)
+            (
+                v,
+                c.path,
+                c.digest,
+                c.indexer,
+                c.module,
+                size,
+                f.line_count,
+                f.error,
+                f.interface,
+                f.mentions,
+                now,
+            )
             for v, c, size, f in files
         )
         symbols, references, imports, chunks = [], [], [], []
@@ -140,9 +153,21 @@ class Recorder:
                 for n, (name, qualified, *rest) in enumerate(facts.symbols)
             ]
             references += [
-                (version, n, line, origin, kind, place[written], None if path is None else place[path], ordinal,
-                 RESOLUTIONS[resolution], confidence)
-                for n, (line, origin, kind, written, path, ordinal, resolution, confidence) in enumerate(facts.references)
+                (
+                    version,
+                    n,
+                    line,
+                    origin,
+                    kind,
+                    place[written],
+                    None if path is None else place[path],
+                    ordinal,
+                    RESOLUTIONS[resolution],
+                    confidence,
+                )
+                for n, (line, origin, kind, written, path, ordinal, resolution, confidence) in enumerate(
+                    facts.references
+                )
             ]
             imports += [
                 (version, n, line, place[module], None if path is None else place[path], names)
@@ -160,9 +185,7 @@ class Recorder:
                 Writer(self.db, model, fields, converted=True).write(rows)
 
 
-_VERSION = (
-    "id", "path", "content_hash", "indexer", "module", "size", "line_count", "error", "interface", "mentions", "created_at",
-)  # fmt: skip
+_VERSION = tuple("id path content_hash indexer module size line_count error interface mentions created_at".split())
 _SYMBOL = (
     "version_id", "ordinal", "name_id", "qualified_name_id", "symbol_type", "start_line", "end_line", "metadata",
     "body_hash",
@@ -179,4 +202,6 @@ def check_limits(path: str, facts: FileFacts) -> None:
     for what in ("symbols", "references", "imports", "chunks"):
         count = len(getattr(facts, what))
         if count > MOST_PER_FILE:
-            raise InvalidArgument(f"{path} has {count:,} {what}; a file may have {MOST_PER_FILE:,}: split or exclude it")
+            raise InvalidArgument(
+                f"{path} has {count:,} {what}; a file may have {MOST_PER_FILE:,}: split or exclude it"
+            )

@@ -177,7 +177,11 @@ class Resolver:
         if kind == "n":
             return self.entry(value[1], f"{value[2]}.{name}", None)
         if kind == "*":
-            return (("k", value[1]) if name in _ITEM_METHODS else ("k", value) if name == "copy" else EXTERNAL), False, False
+            return (
+                (("k", value[1]) if name in _ITEM_METHODS else ("k", value) if name == "copy" else EXTERNAL),
+                False,
+                False,
+            )
         if kind == "%":
             if name in _VALUE_METHODS:
                 return ("k", value[1]), False, False
@@ -266,9 +270,7 @@ class Resolver:
                 module, name = there[1], name_there
         return self.evaluate(path)
 
-    def member(
-        self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0
-    ) -> tuple[Value, bool, bool]:
+    def member(self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0) -> tuple[Value, bool, bool]:
         """An attribute of a class or of its instances, looked up along the method resolution order."""
         order, outside = self.order(module, owner)
         instance = receiver is not None and receiver[0] == "i"
@@ -389,8 +391,9 @@ class Resolver:
 
 # Methods of the built-in containers, strings and files: a tree that happens to define one of them once is no evidence.
 _COMMON = frozenset(n for t in (str, bytes, list, dict, set, int, float, tuple) for n in dir(t)) | frozenset(
-    "read write close open flush seek readline readlines writelines send recv connect execute fetchone fetchall commit"
-    " rollback run start stop wait group groups match search sub findall acquire release put info debug warning error".split()
+    "read write close open flush seek readline readlines writelines send recv connect execute fetchone fetchall"
+    " commit rollback run start stop wait group groups match search sub findall acquire release put info debug warning"
+    " error".split()
 )
 
 

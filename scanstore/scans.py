@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from scanstore.indexing import Indexer
     from scanstore.recording import Recorder
 
-ScanLike = "Scan | int | None"
-
 
 class Scan(Base):
     """One snapshot of a target. ``revision`` counts the completed ones of the target."""
+
+    if TYPE_CHECKING:
+        id: Any
+        lineage_id: Any
 
     lineage = peewee.ForeignKeyField(Lineage, on_delete="RESTRICT", backref="+", index=False)
     target = peewee.TextField()
@@ -37,7 +39,7 @@ class Scan(Base):
     root = peewee.TextField(null=True)
     status = EnumField(SCAN_STATUSES, default="queued")
     phase = EnumField(PHASES, default="queued")
-    revision = peewee.IntegerField(null=True)
+    revision: Any = peewee.IntegerField(null=True)
     worker = peewee.TextField(null=True)
     error = peewee.TextField(null=True)
     options = JSONField(default=dict)
@@ -70,6 +72,11 @@ class ScanConfig(Base):
 
 class ScanFile(Base):
     """A file as one scan saw it. ``done``: recorded; ``failed``, ``skipped``: ``error`` says why."""
+
+    if TYPE_CHECKING:
+        id: Any
+        scan_id: Any
+        version_id: Any
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="files", index=False)
     version = peewee.ForeignKeyField(FileVersion, on_delete="RESTRICT", null=True, backref="+", index=False)
@@ -157,6 +164,9 @@ class Removed(NamedTuple):
 Progress = Callable[[int, int, str], None]  #: (files done, files in all, path of the last one)
 
 
+List = list  # the class below has a method of that name
+
+
 class Scans(Domain):
     """Recording, listing, comparing and removing scans."""
 
@@ -190,7 +200,12 @@ class Scans(Domain):
         from scanstore.indexing.tree import Tree
 
         tree = Tree(
-            path, include=list(include), exclude=list(exclude), max_size=max_size, indexers=indexers, omit=self.store.path
+            path,
+            include=list(include),
+            exclude=list(exclude),
+            max_size=max_size,
+            indexers=indexers,
+            omit=self.store.path,
         )
         options = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
@@ -204,10 +219,12 @@ class Scans(Domain):
 
     @bound
     def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
-        """Begin a scan whose files come from your own parser, through ``store.symbols.record_file``; then ``finish``."""
+        """Begin a scan whose files come from a parser of your own: ``store.symbols.record_file``, then ``finish``."""
         if not target or not target.strip():
             raise InvalidArgument("a scan needs a target: what is scanned, such as a path or a repository's name")
-        return self._begin(target, name or os.path.basename(target) or target, None if root is None else os.fspath(root), {})
+        return self._begin(
+            target, name or os.path.basename(target) or target, None if root is None else os.fspath(root), {}
+        )
 
     @bound
     def finish(self, scan: Scan | int) -> Scan:
@@ -235,9 +252,16 @@ class Scans(Domain):
             lineage = Lineage.get(Lineage.target == target)
             self._bury_the_dead(lineage.id)
             return Scan.create(
-                lineage=lineage, target=target, name=name, root=root, options=options, status="running", phase="indexing",
-                started_at=utcnow(), worker=_worker(),
-            )  # fmt: skip
+                lineage=lineage,
+                target=target,
+                name=name,
+                root=root,
+                options=options,
+                status="running",
+                phase="indexing",
+                started_at=utcnow(),
+                worker=_worker(),
+            )
 
     def _end(self, scan: Scan, status: str, error: str) -> None:
         import contextlib
@@ -253,10 +277,12 @@ class Scans(Domain):
         """Scans that say they run, on this machine, in a process that is no more, have failed."""
         rows = Scan.select().where(Scan.lineage == lineage_id, Scan.status == "running", Scan.worker.is_null(False))
         for scan in rows:
-            host, _, process = scan.worker.rpartition(":")
+            host, _, process = str(scan.worker).rpartition(":")
             if host == _worker().rpartition(":")[0] and process.isdigit() and not _alive(int(process)):
                 Scan.update(
-                    status="failed", worker=None, error=f"process {process} ended before the scan was complete"
+                    status="failed",
+                    worker=None,
+                    error=f"process {process} ended before the scan was complete",
                 ).where(Scan.id == scan.id).execute()
 
     @bound
@@ -267,8 +293,14 @@ class Scans(Domain):
             files = ScanFile.select().where(ScanFile.scan == row).count()
             before = self._fact_counts()
             run = self.db.execute_sql
-            run("DELETE FROM chunk_states WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)", (row.id,))
-            run("CREATE TEMP TABLE gone AS SELECT DISTINCT version_id FROM scan_files WHERE scan_id = ?", (row.id,))
+            run(
+                "DELETE FROM chunk_states WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)",
+                (row.id,),
+            )
+            run(
+                "CREATE TEMP TABLE gone AS SELECT DISTINCT version_id FROM scan_files WHERE scan_id = ?",
+                (row.id,),
+            )
             run("DELETE FROM scans WHERE id = ?", (row.id,))
             unused = run(
                 "SELECT version_id FROM temp.gone WHERE version_id IS NOT NULL"
@@ -306,7 +338,7 @@ class Scans(Domain):
         return found
 
     @bound
-    def list(self, *, target: str | None = None, status: str | None = None, limit: int | None = None) -> list[Scan]:
+    def list(self, *, target: str | None = None, status: str | None = None, limit: int | None = None) -> List[Scan]:
         """Scans, newest first."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:
@@ -321,7 +353,7 @@ class Scans(Domain):
         query = Scan.select().where(Scan.revision.is_null(False))
         if target is not None:
             query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(Lineage.target == target))
-        found = query.order_by(Scan.completed_at.desc(), Scan.id.desc()).first()
+        found: Scan | None = query.order_by(Scan.completed_at.desc(), Scan.id.desc()).first()
         if found is None:
             about = f" of {target!r}" if target is not None else ""
             raise NotFound(f"there is no completed scan{about}; make one with: scanstore scan {target or 'PATH'}")
@@ -338,10 +370,11 @@ class Scans(Domain):
         run = self.db.execute_sql
         one = {"scan": row.id}
         status = dict(run("SELECT status, count(*) FROM scan_files WHERE scan_id = :scan GROUP BY status", one))
-        notes: dict[str, list[FileNote]] = {"skipped": [], "failed": []}
+        notes: dict[str, List[FileNote]] = {"skipped": [], "failed": []}
         for path, kind, error in run(
             "SELECT file_path, status, error FROM scan_files WHERE scan_id = :scan AND status IN ('skipped', 'failed')"
-            " ORDER BY file_path", one
+            " ORDER BY file_path",
+            one,
         ):
             notes[kind].append(FileNote(path, error or ""))
         counts = {
@@ -364,13 +397,11 @@ class Scans(Domain):
         """What changed in the files from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = self.get(a)
         second = self.get(b) if b is not None else self.latest(first.target)
-        old, new = (
-            {path: digest for path, digest in self.db.execute_sql(CONTENTS, (scan.id,))} for scan in (first, second)
-        )
+        old, new = (dict(self.db.execute_sql(CONTENTS, (scan.id,)).fetchall()) for scan in (first, second))
         added = [path for path in new if path not in old]
         removed = [path for path in old if path not in new]
         changed = sorted(path for path in new if path in old and new[path] != old[path])
-        homes: dict[bytes, list[str]] = {}
+        homes: dict[bytes, List[str]] = {}
         for path in removed:
             if old[path] is not None:
                 homes.setdefault(old[path], []).append(path)
@@ -380,13 +411,17 @@ class Scans(Domain):
                 moved.append((homes[new[path]].pop(0), path))
         gone, come = {m[0] for m in moved}, {m[1] for m in moved}
         return FileDiff(
-            sorted(p for p in added if p not in come), sorted(p for p in removed if p not in gone), changed, moved
+            sorted(p for p in added if p not in come),
+            sorted(p for p in removed if p not in gone),
+            changed,
+            moved,
         )
 
 
 SEEN = """
 SELECT count(*), coalesce(sum(v.line_count), 0),
-       coalesce(sum(EXISTS (SELECT 1 FROM scan_files AS e WHERE e.version_id = f.version_id AND e.scan_id < f.scan_id)), 0)
+       coalesce(sum(EXISTS (SELECT 1 FROM scan_files AS e
+                             WHERE e.version_id = f.version_id AND e.scan_id < f.scan_id)), 0)
   FROM scan_files AS f JOIN file_versions AS v ON v.id = f.version_id WHERE f.scan_id = :scan
 """
 CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND status <> 'skipped' ORDER BY file_path"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import peewee
 
     from scanstore.llm import Models
+    from scanstore.maintenance import Problem, Stats
     from scanstore.migrating import Names, Step
     from scanstore.scans import Scans
     from scanstore.symbols import Symbols
@@ -136,14 +137,30 @@ class Store:
         StoreClosed."""
         self._database.shut()
 
+    # Health
+
+    def check(self) -> list[Problem]:
+        """Look for damage and broken promises; return one problem per kind, an empty list when all is well."""
+        from scanstore import maintenance
+
+        with self.bound():
+            return maintenance.check(self._database)
+
+    def stats(self) -> Stats:
+        """Count rows and bytes, per table."""
+        from scanstore import maintenance
+
+        with self.bound():
+            return maintenance.stats(self._database)
+
     # Migrations
 
     def migrate_up(self, to: str | int | None = None) -> Names:
-        """Apply pending migrations, up to and including `to`; return their names. Atomic."""
+        """Apply pending migrations, up to and including `to`; return their names; atomic."""
         return self._migrating("up", to=to)  # type: ignore[no-any-return]
 
     def migrate_down(self, to: str | int | None = None, *, steps: int = 1) -> Names:
-        """Roll back the last `steps` migrations, or all after `to`; return their names. Atomic."""
+        """Roll back the last `steps` migrations, or all after `to`; return their names; atomic."""
         return self._migrating("down", to=to, steps=steps)  # type: ignore[no-any-return]
 
     def migrate_status(self) -> list[Step]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
@@ -23,6 +23,10 @@ from scanstore.scans import Scan, ScanFile
 
 class Symbol(Base):
     """Something with a name in a file: ``metadata`` has params, return_type, decorators, docstring where known."""
+
+    if TYPE_CHECKING:
+        scan_id: Any
+        file_id: Any
 
     id = RowId("file_id", "ordinal", default=None)
     scan = peewee.ForeignKeyField(Scan, backref="symbols")
@@ -48,13 +52,14 @@ class Symbol(Base):
             rows = super().save(force_insert=True, only=only)
             file_id, ordinal = database.execute_sql(
                 "SELECT f.id, max(s.ordinal) FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id"
-                " WHERE f.scan_id = ? AND f.file_path = ?", (self.scan_id, self.file_path)
+                " WHERE f.scan_id = ? AND f.file_path = ?",
+                (self.scan_id, self.file_path),
             ).fetchone()
         self.file_id, self.ordinal = file_id, ordinal
         self.id = file_id << 24 | ordinal
         self.qualified_name = self.qualified_name or self.name
         self.end_line = self.end_line or self.start_line
-        self._dirty.clear()
+        self._dirty: set[str] = set()
         return rows
 
 
@@ -137,9 +142,10 @@ class Loaded(NamedTuple):
     broken: list[tuple[int, str]]
 
 
-SymbolLike = "Symbol | Reached | SymbolReference | int | str"
-
 ORDER = {kind: place for place, kind in enumerate(("class", "function", "method", "variable", "module"))}
+
+
+List = list  # the class below has a method of that name
 
 
 class Symbols(Domain):
@@ -193,8 +199,8 @@ class Symbols(Domain):
         from scanstore.interchange.ctags import Broken, read
 
         row = self.store.scans.get(scan)
-        groups: dict[str, list[dict[str, Any]]] = {}
-        broken: list[tuple[int, str]] = []
+        groups: dict[str, List[dict[str, Any]]] = {}
+        broken: List[tuple[int, str]] = []
         try:
             with open(file, "rb") as lines:
                 for item in read(lines, root=row.root):
@@ -211,7 +217,7 @@ class Symbols(Domain):
             symbols += taken
         return Loaded(files, symbols, broken)
 
-    def _tag_file(self, scan: Scan, path: str, tags: list[dict[str, Any]]) -> int:
+    def _tag_file(self, scan: Scan, path: str, tags: List[dict[str, Any]]) -> int:
         import hashlib
 
         known = ScanFile.get_or_none(ScanFile.scan == scan, ScanFile.file_path == path)
@@ -219,16 +225,14 @@ class Symbols(Domain):
         if known is not None and Symbol.select().where(Symbol.file == known).exists():
             return 0
         tags.sort(key=lambda tag: (tag["start_line"], tag["name"]))
-        chunks: list[dict[str, Any]] = []
+        chunks: List[dict[str, Any]] = []
         lines = 0
         if known is not None and known.version_id is not None:  # its one chunk stays
-            lines = known.version.line_count
-            chunks = self.db.execute_sql(
-                "SELECT chunk_type, symbol_name, start_line, end_line, content_hash FROM chunk_facts WHERE version_id = ?",
-                (known.version_id,),
-            ).fetchall()
+            version: Any = known.version
+            lines = version.line_count
+            given = self.db.execute_sql(CHUNKS, (known.version_id,)).fetchall()
             keys = ("chunk_type", "symbol_name", "start_line", "end_line", "content_hash")
-            chunks = [dict(zip(keys, chunk, strict=True)) for chunk in chunks]
+            chunks = [dict(zip(keys, chunk, strict=True)) for chunk in given]
         if digest is None:
             digest = hashlib.sha256(repr(tags).encode()).hexdigest()
         mark = hashlib.sha256(repr(tags).encode()).hexdigest()[:12]
@@ -247,7 +251,7 @@ class Symbols(Domain):
         symbol_type: str | None = None,
         file: str | None = None,
         limit: int | None = None,
-    ) -> list[Symbol]:
+    ) -> List[Symbol]:
         """Symbols by name; an empty list when there are none.
 
         ``match``: ``exact`` (name or qualified name), ``prefix`` (of either), or ``contains`` (anywhere in the
@@ -260,7 +264,7 @@ class Symbols(Domain):
         row = self.store.scans.pick(scan)
         texts = "SELECT id FROM names WHERE "
         if match == "exact":
-            values: list[Any] = [name]
+            values: List[Any] = [name]
             condition = "text = ?"
         elif match == "prefix":
             values = [name, name + "\U0010ffff"]
@@ -291,8 +295,8 @@ class Symbols(Domain):
         found.sort(key=lambda s: (ORDER[s.symbol_type], s.file_path, s.start_line, s.id))
         return found[:limit] if limit is not None else found
 
-    def _rows(self, ids: list[int]) -> list[Symbol]:
-        found: list[Symbol] = []
+    def _rows(self, ids: List[int]) -> List[Symbol]:
+        found: List[Symbol] = []
         for start in range(0, len(ids), 500):
             found.extend(Symbol.select().where(Symbol.id.in_(ids[start : start + 500])))
         return found
@@ -311,9 +315,13 @@ class Symbols(Domain):
             places = {(s.qualified_name, s.file_path) for s in precise}
             if len(places) > 1:
                 shown = ", ".join(sorted(f"{name} ({path})" for name, path in places)[:5])
-                raise InvalidArgument(f"{len(places)} symbols are called {symbol!r}: {shown}; give one's qualified name or id")
+                raise InvalidArgument(
+                    f"{len(places)} symbols are called {symbol!r}: {shown}; give one's qualified name or id"
+                )
             if not precise:
-                raise NotFound(f"no symbol {symbol!r} in scan {self.store.scans.pick(scan).id}; try: scanstore symbols find")
+                raise NotFound(
+                    f"no symbol {symbol!r} in scan {self.store.scans.pick(scan).id}; try: scanstore symbols find"
+                )
             return precise[-1]  # of several definitions in one file the last one counts
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
         if not isinstance(key, int) or isinstance(key, bool):
@@ -326,7 +334,9 @@ class Symbols(Domain):
         return row
 
     @bound
-    def list(self, *, scan: Scan | int | None = None, file: str | None = None, symbol_type: str | None = None) -> list[Symbol]:
+    def list(
+        self, *, scan: Scan | int | None = None, file: str | None = None, symbol_type: str | None = None
+    ) -> List[Symbol]:
         """All symbols of a scan, or of one file of it, in the order of the files' lines."""
         query = Symbol.select().where(Symbol.scan == self.store.scans.pick(scan))
         if file is not None:
@@ -342,7 +352,7 @@ class Symbols(Domain):
         owner = self.store.scans.get(row.scan_id)
         return row, Graph(self.db, owner.id, owner.lineage_id, owner.revision)
 
-    def _follow(self, symbol: Any, scan: Any, sql: str, **options: Any) -> list[Reached]:
+    def _follow(self, symbol: Any, scan: Any, sql: str, **options: Any) -> List[Reached]:
         depth = options["depth"]
         if depth is not None and (not isinstance(depth, int) or depth < 1):
             raise InvalidArgument(f"depth is {depth!r}; give a number of steps of at least 1, or None for all")
@@ -358,8 +368,13 @@ class Symbols(Domain):
 
     @bound
     def references(
-        self, symbol: Any, *, scan: Scan | int | None = None, reference_type: str | None = None, guesses: bool = True
-    ) -> list[SymbolReference]:
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        reference_type: str | None = None,
+        guesses: bool = True,
+    ) -> List[SymbolReference]:
         """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out what is only guessed."""
         row = self.get(symbol, scan=scan)
         query = SymbolReference.select().where(SymbolReference.symbol == row)
@@ -371,38 +386,40 @@ class Symbols(Domain):
     @bound
     def callers(
         self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = 1, guesses: bool = False
-    ) -> list[Reached]:
+    ) -> List[Reached]:
         """Functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest first."""
         return self._follow(symbol, scan, INCOMING, kinds=("call",), depth=depth, guesses=guesses)
 
     @bound
     def callees(
         self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = 1, guesses: bool = False
-    ) -> list[Reached]:
+    ) -> List[Reached]:
         """What a symbol calls in the tree, up to ``depth`` calls away (None: any), nearest first."""
         return self._follow(symbol, scan, OUTGOING, kinds=("call",), depth=depth, guesses=guesses)
 
     @bound
     def impact(
         self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = None, guesses: bool = True
-    ) -> list[Reached]:
+    ) -> List[Reached]:
         """Everything that depends on a symbol by calls and base classes, directly or not, with its distance.
 
         A class stands for its constructor. ``exact`` is false where the shortest way contains a guess.
         """
-        return self._follow(symbol, scan, INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses, impact=True)
+        return self._follow(
+            symbol, scan, INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses, impact=True
+        )
 
     @bound
     def subclasses(
         self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = None, guesses: bool = False
-    ) -> list[Reached]:
+    ) -> List[Reached]:
         """Classes that inherit from a class, directly or not."""
         return self._follow(symbol, scan, INCOMING, kinds=("inherit",), depth=depth, guesses=guesses)
 
     @bound
     def bases(
         self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = None, guesses: bool = False
-    ) -> list[Reached]:
+    ) -> List[Reached]:
         """Classes of the tree that a class inherits from, directly or not."""
         return self._follow(symbol, scan, OUTGOING, kinds=("inherit",), depth=depth, guesses=guesses)
 
@@ -410,55 +427,35 @@ class Symbols(Domain):
     def edges(self, scan: Scan | int | None = None, *, reference_type: str | None = None) -> Iterator[Edge]:
         """Stream every reference of a scan, by file and line, with what it means and how that is known."""
         row = self.store.scans.pick(scan)
-        kinds = REFERENCE_TYPES if reference_type is None else (SymbolReference.reference_type.db_value(reference_type),)
+        kinds = (
+            REFERENCE_TYPES if reference_type is None else (SymbolReference.reference_type.db_value(reference_type),)
+        )
         yield from Graph(self.db, row.id, row.lineage_id, row.revision).edges(kinds)
 
     # -- imports ---------------------------------------------------------------------------------------------------
 
     @bound
-    def imports(self, file: str, *, scan: Scan | int | None = None) -> list[ImportRelation]:
+    def imports(self, file: str, *, scan: Scan | int | None = None) -> List[ImportRelation]:
         """The import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
         row = self._file(file, scan)
         return list(ImportRelation.select().where(ImportRelation.file == row).order_by(ImportRelation.ordinal))
 
     @bound
-    def importers(self, file: str, *, scan: Scan | int | None = None) -> list[str]:
+    def importers(self, file: str, *, scan: Scan | int | None = None) -> List[str]:
         """The files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
         row = self._file(file, scan)
         owner = self.store.scans.get(row.scan_id)
         graph = Graph(self.db, owner.id, owner.lineage_id, owner.revision)
-        sql = (
-            "SELECT DISTINCT f.file_path FROM bindings AS b CROSS JOIN import_facts AS i ON i.path_id = b.path_id"
-            " CROSS JOIN scan_files AS f ON f.version_id = i.version_id AND f.scan_id = ?1"
-            f" WHERE b.version_id = ?2 AND {graph.valid}"
-            " UNION SELECT f.file_path FROM bindings AS b CROSS JOIN reference_facts AS r ON r.path_id = b.path_id"
-            " AND r.reference_type = 'import' CROSS JOIN scan_files AS f ON f.version_id = r.version_id AND f.scan_id = ?1"
-            f" WHERE b.version_id = ?2 AND b.ordinal = 0 AND {graph.valid}"
-        )
-        return sorted(path for (path,) in self.db.execute_sql(sql, (owner.id, row.version_id)) if path != file)
+        return [path for path in graph.importers(row.version_id) if path != file]
 
     @bound
-    def import_cycles(self, *, scan: Scan | int | None = None) -> list[list[str]]:
+    def import_cycles(self, *, scan: Scan | int | None = None) -> List[List[str]]:
         """Groups of files that import each other, largest first."""
-        return cycles((a, b) for a, b in self._import_edges(self.store.scans.pick(scan)) if a != b)
-
-    def _import_edges(self, scan: Scan) -> Iterator[tuple[str, str]]:
-        graph = Graph(self.db, scan.id, scan.lineage_id, scan.revision)
-        yield from self.db.execute_sql(
-            "SELECT DISTINCT f.file_path, t.file_path FROM scan_files AS f"
-            " CROSS JOIN import_facts AS i ON i.version_id = f.version_id"
-            f" CROSS JOIN bindings AS b ON b.path_id = i.path_id AND {graph.valid}"
-            " CROSS JOIN scan_files AS t ON t.version_id = b.version_id AND t.scan_id = f.scan_id WHERE f.scan_id = ?1"
-            " UNION SELECT f.file_path, t.file_path FROM scan_files AS f"
-            " CROSS JOIN reference_facts AS r ON r.version_id = f.version_id AND r.reference_type = 'import'"
-            f" CROSS JOIN bindings AS b ON b.path_id = r.path_id AND b.ordinal = 0 AND {graph.valid}"
-            " CROSS JOIN scan_files AS t ON t.version_id = b.version_id AND t.scan_id = f.scan_id WHERE f.scan_id = ?1"
-            " ORDER BY 1, 2",
-            (scan.id,),
-        )
+        row = self.store.scans.pick(scan)
+        return cycles(Graph(self.db, row.id, row.lineage_id, row.revision).imports())
 
     @bound
-    def unresolved_imports(self, *, scan: Scan | int | None = None) -> list[ImportRelation]:
+    def unresolved_imports(self, *, scan: Scan | int | None = None) -> List[ImportRelation]:
         """Imports that name a module of this tree which is not there; modules from outside are not meant."""
         row = self.store.scans.pick(scan)
         return list(
@@ -479,7 +476,7 @@ class Symbols(Domain):
     @bound
     def unreferenced(
         self, *, scan: Scan | int | None = None, symbol_types: Iterable[str] = ("class", "function", "method")
-    ) -> list[Symbol]:
+    ) -> List[Symbol]:
         """Symbols that nothing in the tree seems to use: no reference is bound to them and no file mentions their name.
 
         A hint, not a proof: names made at run time are not seen. Special methods, overrides of base classes outside
@@ -499,7 +496,7 @@ class Symbols(Domain):
         second = self.store.scans.get(b) if b is not None else self.store.scans.latest(first.target)
         old, new = (self._only(x, y) for x, y in ((first, second), (second, first)))
         changed, moved = [], []
-        gone: dict[tuple[Any, ...], list[Any]] = {}
+        gone: dict[tuple[Any, ...], List[Any]] = {}
         keys = {(s[0], s[1], s[2], s[6]) for s in new}
         before: dict[tuple[Any, ...], Any] = {(s[0], s[1], s[2], s[6]): s for s in old}
         for symbol in old:
@@ -520,15 +517,18 @@ class Symbols(Domain):
         removed = [SymbolPlace(s[0], s[1], s[2], s[3]) for group in gone.values() for s in group]
         return SymbolDiff(sorted(added), sorted(removed), sorted(changed), sorted(moved))
 
-    def _only(self, scan: Scan, other: Scan) -> list[Any]:
-        """Symbols in files of a scan that the other one does not have in this version; the last field counts namesakes."""
-        return self.db.execute_sql(
-            "SELECT q.text, s.symbol_type, f.file_path, s.start_line, s.body_hash, n.text,"
-            " row_number() OVER (PARTITION BY s.qualified_name_id, s.symbol_type, f.id ORDER BY s.ordinal)"
-            " FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id"
-            " JOIN names AS q ON q.id = s.qualified_name_id JOIN names AS n ON n.id = s.name_id"
-            " WHERE f.scan_id = ?1 AND s.symbol_type <> 'module' AND NOT EXISTS"
-            " (SELECT 1 FROM scan_files AS o WHERE o.version_id = f.version_id AND o.scan_id = ?2)"
-            " ORDER BY f.file_path, s.ordinal",
-            (scan.id, other.id),
-        ).fetchall()
+    def _only(self, scan: Scan, other: Scan) -> List[Any]:
+        return self.db.execute_sql(ONLY_HERE, (scan.id, other.id)).fetchall()
+
+
+# Symbols in those files of a scan that the other has not in the same version; the last field counts namesakes.
+ONLY_HERE = """
+SELECT q.text, s.symbol_type, f.file_path, s.start_line, s.body_hash, n.text,
+       row_number() OVER (PARTITION BY s.qualified_name_id, s.symbol_type, f.id ORDER BY s.ordinal)
+  FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id
+  JOIN names AS q ON q.id = s.qualified_name_id JOIN names AS n ON n.id = s.name_id
+ WHERE f.scan_id = ?1 AND s.symbol_type <> 'module'
+   AND NOT EXISTS (SELECT 1 FROM scan_files AS o WHERE o.version_id = f.version_id AND o.scan_id = ?2)
+ ORDER BY f.file_path, s.ordinal
+"""
+CHUNKS = "SELECT chunk_type, symbol_name, start_line, end_line, content_hash FROM chunk_facts WHERE version_id = ?"

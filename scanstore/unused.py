@@ -10,8 +10,10 @@ from scanstore.indexing import unpack_words
 from scanstore.keys import join
 
 # Decorators that do not hand the function to anybody else.
-_KEEPING = frozenset("property staticmethod classmethod abstractmethod cached_property overload override final cache lru_cache"
-                     " contextmanager asynccontextmanager wraps dataclass total_ordering".split())  # fmt: skip
+_KEEPING = frozenset(
+    "property staticmethod classmethod abstractmethod cached_property overload override final cache lru_cache"
+    " contextmanager asynccontextmanager wraps dataclass total_ordering".split()
+)
 
 CANDIDATES = """
 SELECT f.id, s.version_id, s.ordinal, n.text, q.text, s.symbol_type, s.metadata, f.file_path

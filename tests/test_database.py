@@ -1,4 +1,4 @@
-"""Opening, connections, transactions, binding and fields: database.py, binding.py, transactions.py, fields.py."""
+"""Opening, connections, transactions, the current store, and fields."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import json
 import math
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -110,7 +111,10 @@ def test_the_private_mode_does_not_depend_on_the_umask(db_path: Path) -> None:
         os.umask(before)
 
 
-@pytest.mark.parametrize("name", ["a?b.db", "a#b.db", "a%41.db", "a b.db", "a\nb.db", "é.db", "file:x.db", "a\udcff.db"])
+NAMES = ["a?b.db", "a#b.db", "a%41.db", "a b.db", "a\nb.db", "é.db", "file:x.db", "a\udcff.db"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_any_file_name_is_taken_literally(tmp_path: Path, name: str) -> None:
     with Store(tmp_path / name):
         assert name in os.listdir(tmp_path)
@@ -200,6 +204,25 @@ def test_another_programs_database_is_left_untouched(tmp_path: Path, journal: st
     assert before == (path.read_bytes(), path.stat().st_mtime_ns, os.listdir(tmp_path))
 
 
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_another_programs_log_is_left_untouched(tmp_path: Path, checkpoint: bool) -> None:
+    live, path = tmp_path / "live.db", tmp_path / "other.db"
+    connection = sqlite3.connect(live)
+    connection.execute("PRAGMA journal_mode=wal")
+    connection.execute("CREATE TABLE t(x)")
+    if checkpoint:
+        connection.execute("PRAGMA wal_checkpoint").fetchall()
+    connection.execute("CREATE TABLE u(x)")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{live}{suffix}", f"{path}{suffix}")
+    connection.close()
+    before = {name: name.read_bytes() for name in tmp_path.iterdir()}
+    for read_only in (False, True):
+        with pytest.raises(errors.NotAScanstore):
+            Store(path, read_only=read_only)
+    assert {name: name.read_bytes() for name in tmp_path.iterdir()} == before
+
+
 def test_an_empty_file_is_a_new_store(db_path: Path) -> None:
     db_path.touch()
     with Store(db_path) as store:
@@ -247,14 +270,15 @@ def test_opening_an_up_to_date_store_imports_little(db_path: Path) -> None:
     )
     modules = run(code, db_path).stdout.split()
     assert "scanstore.database" in modules
-    heavy = {"peewee_migrate", "scanstore.migrating", "click", "rich", "multiprocessing", "asyncio", "dataclasses"}
+    heavy = {"peewee_migrate", "scanstore.migrating", "click", "rich", "multiprocessing", "asyncio"}
     assert not heavy & set(modules)
 
 
 def test_a_damaged_file_is_named(books: Store, db_path: Path) -> None:
     for number in range(200):
         Author.create(name=f"{number}" * 50)
-    root = books.database.execute_sql("SELECT rootpage FROM sqlite_schema WHERE name = 'author'").fetchone()[0]
+    query = "SELECT rootpage FROM sqlite_schema WHERE name = 'author'"
+    root = books.database.execute_sql(query).fetchone()[0]
     books.database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     books.database.close()
     with open(db_path, "r+b") as file:
@@ -317,7 +341,7 @@ for options in ({}, {"read_only": True}):
 
 def in_read_only_place(folder: Path, path: Path) -> list[str]:
     script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$2" -c "$3" "$4"'
-    command = ["unshare", "-rm", "sh", "-c", script, "sh", str(folder), sys.executable, READ_ONLY_PLACE, str(path)]
+    command = ["unshare", "-rm", "sh", "-c", script, "sh", folder, sys.executable, READ_ONLY_PLACE, path]
     environment = {**os.environ, "PYTHONPATH": str(Path(database.__file__).parent.parent)}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
@@ -584,7 +608,8 @@ def expected(store: Store) -> dict[str, Any]:
     four = [stem] * 4
     return {
         **{"select": [stem], "get": stem, "count": 4, "iterator": four, "raw": [stem], "join": four},
-        **{"backref": four, "lazy": stem, "prefetch": [4], "table": [(stem,)], "alias": [stem], "exists": True},
+        **{"backref": four, "lazy": stem, "prefetch": [4], "table": [(stem,)]},
+        **{"alias": [stem], "exists": True},
         **{"updated": 1, "saved": 1, "deleted": 4},
     }
 
@@ -656,7 +681,8 @@ def test_a_row_is_not_used_in_another_store(two: tuple[Store, Store]) -> None:
         book = Book.get()
         with b.bound():
             author.name = "z"
-            for attempt in (author.save, author.delete_instance, lambda: book.author, lambda: author.books):
+            follow = (lambda: book.author, lambda: author.books)
+            for attempt in (author.save, author.delete_instance, *follow):
                 with pytest.raises(errors.WrongStore, match="its own"):
                     attempt()
             assert Author.get().name == "b"
@@ -834,6 +860,7 @@ def test_a_child_works_while_its_parent_is_inside_a_transaction(books: Store, db
             except BaseException as error:
                 print(f"child: {error!r}", file=sys.stderr, flush=True)
                 os._exit(1)
+        os.close(ready[1])
         assert os.read(ready[0], 1) == b"x"
     Author.create(name="parent")
     os.write(go[1], b"x")
@@ -860,7 +887,8 @@ def test_a_child_keeps_its_store_when_the_parent_closes_its_own(db_path: Path) -
                 os._exit(0)
         finally:
             os._exit(1)
-    os.read(ready[0], 1)
+    os.close(ready[1])
+    assert os.read(ready[0], 1) == b"x"
     store.close()
     assert os.path.exists(f"{db_path}-wal"), "the log was removed although the child uses it"
     os.write(go[1], b"x")
@@ -882,6 +910,30 @@ def test_a_child_that_leaves_the_parents_blocks_changes_nothing(books: Store, db
     except ZeroDivisionError:
         os._exit(0 if child == 0 and books.database.transaction_depth() == 0 else 1)
     assert {row.name for row in Author.select()} == {"parent", "parent again"}
+
+
+def test_a_child_does_not_touch_the_transaction_of_another_thread(books: Store) -> None:
+    inside, forked = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with books.bound():
+            books.database.execute_sql("PRAGMA cache_size=10")
+            with books.transaction():
+                Author.insert_many([{"name": f"{number:05}" * 20} for number in range(3000)]).execute()
+                inside.set()
+                forked.wait()
+                assert Author.select(Author.name).distinct().count() == 3000
+                Author.insert_many([{"name": f"b{number:05}" * 20} for number in range(3000)]).execute()
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        inside.wait()
+        assert in_child(lambda: gc.collect()) == 0
+        assert in_child(lambda: Author.select().count() == 0 or os._exit(2)) == 0
+        forked.set()
+        done.result()
+    assert Author.select().count() == 6000
+    assert books.database.pragma("integrity_check") == "ok"
 
 
 def test_a_child_may_open_the_same_file_anew(books: Store, db_path: Path) -> None:
@@ -978,11 +1030,16 @@ def test_save_writes_changed_fields_only(books: Store) -> None:
 
 def test_times_are_fixed_width_utc_text_that_sorts(books: Store) -> None:
     east = timezone(timedelta(hours=5, minutes=30))
-    times = [datetime(2026, 1, 1, 5, 30, tzinfo=east), datetime(2026, 1, 1, 0, 0, 0, 5000, UTC), datetime(999, 1, 1, tzinfo=UTC)]
+    times = [
+        datetime(2026, 1, 1, 5, 30, tzinfo=east),
+        datetime(2026, 1, 1, 0, 0, 0, 5000, UTC),
+        datetime(999, 1, 1, tzinfo=UTC),
+    ]
     for number, time in enumerate(times):
         Author.create(name=str(number), seen=time)
     rows = books.database.execute_sql("SELECT seen FROM author ORDER BY id").fetchall()
-    assert [row[0] for row in rows] == ["2026-01-01T00:00:00.000Z", "2026-01-01T00:00:00.005Z", "0999-01-01T00:00:00.000Z"]
+    texts = ["2026-01-01T00:00:00.000Z", "2026-01-01T00:00:00.005Z", "0999-01-01T00:00:00.000Z"]
+    assert [row[0] for row in rows] == texts
     assert [row.name for row in Author.select().order_by(Author.seen)] == ["2", "0", "1"]
     assert [row.name for row in Author.select().where(Author.seen > times[0])] == ["1"]
     assert Author.get(Author.name == "0").seen == times[0]

@@ -1,4 +1,4 @@
-"""Migrations: atomic, once, undisturbing, reversible. Folders of their own, so that no landed migration matters."""
+"""Migrations: atomic, once, undisturbing, reversible. Most tests bring a folder of their own."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def rebuild(tmp_path: Path) -> Path:
 
 def test_rebuilding_a_parent_keeps_the_rows_that_cascade_from_it(path: Path, rebuild: Path) -> None:
     migrating.up(path, to=1, folder=rebuild)
-    tell(path, "INSERT INTO parent(id, name) VALUES (1, 'a'), (2, 'b')", "INSERT INTO child(parent_id) VALUES (1), (2)")
+    tell(path, "INSERT INTO parent VALUES (1, 'a'), (2, 'b')", "INSERT INTO child VALUES (1, 1), (2, 2)")
     assert migrating.up(path, folder=rebuild) == ["002_rebuild"]
     assert ask(path, "SELECT parent_id FROM child") == [(1,), (2,)]
     assert "TEXT" in ask(path, "SELECT sql FROM sqlite_schema WHERE name = 'parent'")[0][0]
@@ -280,7 +280,8 @@ def test_migrations_are_silent(path: Path, folder: Path) -> None:
         "try: migrating.up(sys.argv[1], folder=sys.argv[2])\n"
         "except errors.MigrationFailed: pass"
     )
-    done = subprocess.run([sys.executable, "-c", code, path, folder], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", code, path, folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -425,9 +426,8 @@ def test_six_processes_open_one_new_file(tmp_path: Path) -> None:
     for number in range(3):
         path = tmp_path / f"{number}.db"
         command = [sys.executable, "-c", OPENER, str(path), str(time.time() + 1)]
-        openers = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(6)
-        ]
+        pipe = subprocess.PIPE
+        openers = [subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) for _ in range(6)]
         for opener in openers:
             out, err = opener.communicate(timeout=60)
             assert (out, err) == (f"{SCHEMA_VERSION} wal\n", "")

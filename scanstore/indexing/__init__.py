@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 SYMBOL_TYPES = ("module", "class", "function", "method", "variable")
@@ -42,16 +42,22 @@ CHUNK_TYPES = ("function", "class", "full_file")
 UNRESOLVED, EXTERNAL, GUESSED, INHERITED, IMPORTED, EXACT = range(6)
 
 
+SymbolRow = tuple[int, int, str, int, int, str | None, int | None]
+ReferenceRow = tuple[int, int | None, str, int, int | None, int | None, int, int]
+ImportRow = tuple[int, int, str, int | None]
+ChunkRow = tuple[str, int | None, int, int, bytes | str]
+
+
 class FileFacts(NamedTuple):
     """What one file contains; see the module docstring for the rows."""
 
     error: str | None = None
     line_count: int = 0
-    strings: list[str] = []
-    symbols: list[tuple[int, int, str, int, int, str | None, int | None]] = []
-    references: list[tuple[int, int | None, str, int, int | None, int | None, int, int]] = []
-    imports: list[tuple[int, int, str, int | None]] = []
-    chunks: list[tuple[str, int | None, int, int, bytes]] = []
+    strings: Sequence[str] = ()
+    symbols: Sequence[SymbolRow] = ()
+    references: Sequence[ReferenceRow] = ()
+    imports: Sequence[ImportRow] = ()
+    chunks: Sequence[ChunkRow] = ()
     interface: bytes | None = None
     mentions: bytes | None = None
 
@@ -64,8 +70,12 @@ class Indexer(Protocol):
     ``module`` is the dotted name under which other files import this one ("" where that makes no sense).
     """
 
-    name: str  #: goes into the key of a file version: change it whenever the facts change ("python/1")
-    endings: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """Goes into the key of a file version, such as ``python/1``: change it whenever the facts change."""
+
+    @property
+    def endings(self) -> tuple[str, ...]: ...
 
     def index(self, content: bytes, *, path: str, module: str) -> FileFacts: ...
 

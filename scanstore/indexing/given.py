@@ -31,8 +31,12 @@ from scanstore.indexing import (
     REFERENCE_TYPES,
     SYMBOL_TYPES,
     UNRESOLVED,
+    ChunkRow,
     FileFacts,
+    ImportRow,
+    ReferenceRow,
     Strings,
+    SymbolRow,
 )
 from scanstore.indexing.chunks import body_hash, content_hash
 
@@ -105,12 +109,17 @@ class _Row:
 
 
 def facts_of(
-    symbols: Iterable[Any], references: Iterable[Any], imports: Iterable[Any], chunks: Iterable[Any], *, line_count: int = 0
+    symbols: Iterable[Any],
+    references: Iterable[Any],
+    imports: Iterable[Any],
+    chunks: Iterable[Any],
+    *,
+    line_count: int = 0,
 ) -> FileFacts:
     """Check the rows and bring them into shape. Raises InvalidArgument naming the first bad one."""
     strings = Strings()
     ordinals: dict[str, int] = {}
-    out_symbols = []
+    out_symbols: list[SymbolRow] = []
     last = line_count
     for n, given in enumerate(symbols):
         row = _Row("symbol", n, given)
@@ -125,7 +134,7 @@ def facts_of(
         ordinals.setdefault(qualified, n)
         last = max(last, end)
         out_symbols.append((strings(name), strings(qualified), kind, start, end, packed, body))
-    out_references = []
+    out_references: list[ReferenceRow] = []
     for n, given in enumerate(references):
         row = _Row("reference", n, given)
         written, line = strings(row.needed("name")), row.number("line", 1)
@@ -141,14 +150,14 @@ def facts_of(
         else:
             path = strings("#" + target) if target else None
             out_references.append((line, origin, kind, written, path, None, UNRESOLVED, 0))
-    out_imports = []
+    out_imports: list[ImportRow] = []
     for n, given in enumerate(imports):
         row = _Row("import", n, given)
         names = row.values.get("names") or []
         target = row.text("target")
         path = strings("#" + target) if target else None
         out_imports.append((row.number("line", 1), strings(row.needed("module")), dump_json(list(names)), path))
-    out_chunks = []
+    out_chunks: list[ChunkRow] = []
     for n, given in enumerate(chunks):
         row = _Row("chunk", n, given)
         start, end = row.lines()
@@ -162,6 +171,10 @@ def facts_of(
         last = max(last, end)
         out_chunks.append((kind, None if label is None else strings(label), start, end, pack_hash(digest)))
     return FileFacts(
-        line_count=last, strings=strings.list(), symbols=out_symbols, references=out_references, imports=out_imports,
-        chunks=out_chunks,  # type: ignore[arg-type]
-    )  # fmt: skip
+        line_count=last,
+        strings=strings.list(),
+        symbols=out_symbols,
+        references=out_references,
+        imports=out_imports,
+        chunks=out_chunks,
+    )

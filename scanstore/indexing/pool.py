@@ -98,7 +98,12 @@ def _one_worker(
     flying: deque[int] = deque()
     command = [sys.executable, "-m", "scanstore.indexing.worker"]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=-1, env=_environment()
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=-1,
+        env=_environment(),
     ) as worker:
         source, sink = cast("Any", worker.stdin), cast("Any", worker.stdout)
         try:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 _CONTAINERS = frozenset(
-    "list List Sequence MutableSequence Iterable Iterator Collection Set set frozenset FrozenSet AbstractSet deque Deque"
-    " Generator AsyncIterator AsyncIterable AsyncGenerator Reversible KeysView ValuesView".split()
+    "list List Sequence MutableSequence Iterable Iterator Collection Set set frozenset FrozenSet AbstractSet deque"
+    " Deque Generator AsyncIterator AsyncIterable AsyncGenerator Reversible KeysView ValuesView".split()
 )
 _MAPPINGS = frozenset("dict Dict Mapping MutableMapping defaultdict DefaultDict OrderedDict ChainMap".split())
 _TRANSPARENT = frozenset("Optional Annotated Final ClassVar Required NotRequired ReadOnly Awaitable Coroutine".split())

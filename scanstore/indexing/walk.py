@@ -212,9 +212,7 @@ class _Walker:
             return []
         return [self.measured(path, full, status)]
 
-    def children(
-        self, folder: str, prefix: str, rules: tuple[tuple[int, GitIgnoreSpec], ...]
-    ) -> list[Entry | _Folder]:
+    def children(self, folder: str, prefix: str, rules: tuple[tuple[int, GitIgnoreSpec], ...]) -> list[Entry | _Folder]:
         """What one folder adds, sorted; raises OSError when it cannot be listed."""
         with os.scandir(folder) as listing:
             found = list(listing)

@@ -13,8 +13,8 @@ import signal
 import sys
 from typing import Any, BinaryIO
 
-from scanstore.indexing.reading import index, load
 from scanstore.indexing.python import PythonIndexer
+from scanstore.indexing.reading import index, load
 
 
 def read_frame(stream: BinaryIO) -> Any:
@@ -57,4 +57,4 @@ if __name__ == "__main__":
     try:
         main()
     except BrokenPipeError:  # the parent is gone
-        sys.stderr = None  # type: ignore[assignment]
+        sys.stderr = None

@@ -1,0 +1,61 @@
+"""The command line: parse, one call of the API, print.
+
+One small file per noun; `base` has what they share and `output` is the only way to the terminal. No SQL and no
+rules here: what a command can do, a script can do with the same words. Only click is imported at the start,
+everything else by the command that needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from scanstore import __version__
+from scanstore.cli import graph, imports, migrate, scan, scans, symbols, upkeep
+from scanstore.cli.base import Group, Root, store_option
+
+EPILOG = """
+\b
+Start here:
+  scanstore scan src/
+  scanstore symbols find NAME
+  scanstore symbols callers NAME
+
+\b
+Exit codes: 0 fine, 1 a problem was found or something failed, 2 wrong usage, 130 interrupted.
+The store is the file of --db, else of $SCANSTORE_DB, else scanstore.db. NO_COLOR=1 turns colours off.
+
+\b
+Shell completion, in your shell's start-up file:
+  bash  eval "$(_SCANSTORE_COMPLETE=bash_source scanstore)"
+  zsh   eval "$(_SCANSTORE_COMPLETE=zsh_source scanstore)"
+  fish  _SCANSTORE_COMPLETE=fish_source scanstore | source
+"""
+
+
+@click.group("scanstore", cls=Root, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="scanstore", message="%(prog)s %(version)s")
+@store_option
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Snapshots of source trees in one file, and answers about what is in them."""
+    if os.environ.get("NO_COLOR"):
+        context.color = False
+
+
+@main.group("symbols", cls=Group)
+@store_option
+def symbols_group() -> None:
+    """Ask about symbols, references and imports."""
+
+
+main.add_command(scan.scan)
+main.add_command(scans.scans)
+for _module in (symbols, graph, imports):
+    for _command in _module.COMMANDS:
+        symbols_group.add_command(_command)
+main.add_command(symbols_group)
+main.add_command(migrate.migrate)
+for _command in upkeep.COMMANDS:
+    main.add_command(_command)

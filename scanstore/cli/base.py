@@ -1,0 +1,207 @@
+"""What every command shares: the groups, the common options, opening the store, and how errors end.
+
+Change here how a store is found and opened from the command line and which exception becomes which exit code.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from scanstore.cli.output import note, plain_text, tree_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scanstore.scans import Scan
+    from scanstore.store import Store
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+DEFAULT_STORE = "scanstore.db"
+INTERRUPTED = 130
+_DB = "scanstore.cli.db"
+
+
+class Failure(click.ClickException):
+    """One line on stderr and an exit code."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(plain_text(message))
+        self.exit_code = exit_code
+
+
+class Group(click.Group):
+    """A group whose help lists the commands in the order of the file, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+class Root(Group):
+    """The outermost group: here every command's errors come by."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            # What the terminal's encoding does not have is spelled out instead of raising.
+            if reconfigure := getattr(stream, "reconfigure", None):
+                reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            note("Interrupted.", fresh_line=True)
+            ctx.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read our output has seen enough
+                _leave_quietly()
+            if error.errno == errno.ENOSPC:
+                raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
+            raise
+        except Exception as error:
+            # Not imported before: a domain error can only come from a module that has imported it.
+            errors = sys.modules.get("scanstore.errors")
+            if errors is not None and isinstance(error, errors.ScanstoreError):
+                raise Failure(str(error)) from error
+            raise
+
+
+def _leave_quietly() -> NoReturn:
+    # The interpreter would try to flush what is left, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+# Options that commands have in common
+
+
+def _remember_store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta[_DB] = value
+
+
+def store_option(command: _Decorated) -> _Decorated:
+    """Add `--db`, which may stand at any level; the innermost counts."""
+    return click.option(
+        "--db",
+        metavar="FILE",
+        expose_value=False,
+        callback=_remember_store,
+        help=f"The store. [default: $SCANSTORE_DB, else {DEFAULT_STORE}]",
+    )(command)
+
+
+def json_option(command: _Decorated) -> _Decorated:
+    """Add `--json`, as the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")(command)
+
+
+def scan_option(command: _Decorated) -> _Decorated:
+    """Add `--scan`, as the argument `scan`."""
+    return click.option(
+        "--scan", metavar="SCAN", help="A scan's id, or a target for its latest. [default: the latest]"
+    )(command)
+
+
+def common(command: _Decorated) -> _Decorated:
+    """Add the options of every question: `--scan`, `--json`, `--db`."""
+    return scan_option(json_option(store_option(command)))
+
+
+# The store
+
+
+def store_path() -> str:
+    """The path of the store that this command is about."""
+    given = click.get_current_context().meta.get(_DB)
+    return given if given is not None else os.environ.get("SCANSTORE_DB") or DEFAULT_STORE
+
+
+def existing_store_path() -> str:
+    """The same, when there is a file; fails with the remedy otherwise."""
+    path = store_path()
+    if path and not os.path.exists(path):
+        option = "" if click.get_current_context().meta.get(_DB) is None else f" --db {path}"
+        raise Failure(f"no store at {path}; make one with: scanstore scan PATH{option}")
+    return path
+
+
+@contextmanager
+def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
+    """Open the store for a command, migrating an older one and saying so.
+
+    Only `create` makes a file that was not there. Without `write` and `create`, a place that cannot be written
+    to is read all the same.
+    """
+    from scanstore.errors import OutdatedSchema, ReadOnly
+    from scanstore.store import Store
+
+    path = store_path() if create else existing_store_path()
+    new = create and not os.path.exists(path)
+    try:
+        store = Store(path, migrate=new)
+    except OutdatedSchema:
+        from scanstore import migrating
+
+        done = migrating.up(path)
+        backup = f"; the file as it was: {done.backup}" if done.backup else ""
+        note(f"Migrated {path}: {', '.join(done) or 'by another process'}{backup}")
+        store = Store(path)
+    except ReadOnly:
+        if create or write:
+            raise
+        store = Store(path, read_only=True)
+    with store:
+        yield store
+
+
+def find_scan(store: Store, given: str | None) -> Scan:
+    """The scan meant by an id, by a target (its latest) or by nothing (the latest of all)."""
+    if given is None or not given.strip():
+        return store.scans.latest()
+    if given.isascii() and given.isdecimal():
+        return store.scans.get(int(given))
+    from scanstore.errors import NotFound
+
+    for target in (given, os.path.realpath(given)):
+        try:
+            return store.scans.latest(target)
+        except NotFound:
+            continue
+    raise Failure(f"no completed scan of {given!r}; give a scan's id, or a target of: scanstore scans list")
+
+
+def find_pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
+    """The two scans of a diff: by default the latest and, of the same target, the one before."""
+    if a is not None:
+        first = find_scan(store, a)
+        return first, store.scans.latest(first.target) if b is None else find_scan(store, b)
+    latest = store.scans.latest()
+    before = previous(store, latest)
+    if before is None:
+        raise Failure(f"scan {latest.id} is the only one of {latest.target}; scan it again to compare")
+    return before, latest
+
+
+def previous(store: Store, scan: Scan) -> Scan | None:
+    """The completed scan of the same target before this one."""
+    completed = store.scans.list(target=scan.target, status="completed")
+    return next((other for other in completed if other.revision < scan.revision), None)
+
+
+def recorded_path(scan: Scan, given: str) -> str:
+    """The path under which a scan knows a file: what is meant from the current folder, else as given."""
+    base = tree_folder(scan)
+    full = os.path.join(os.path.realpath(os.path.dirname(given) or os.curdir), os.path.basename(given))
+    if base is None or not os.path.lexists(full):
+        return given
+    inside = os.path.relpath(full, base)
+    return given if inside.startswith(os.pardir) else inside.replace(os.sep, "/")

@@ -1,0 +1,145 @@
+"""The only way to the terminal: escaping, aligned columns, JSON, and where a file is to be clicked.
+
+File names and source text come from strangers. Nothing of them reaches the terminal before `plain_text` has
+spelled out whatever is not printable, so no escape sequence and no line break of theirs is ever obeyed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from scanstore.scans import Scan
+
+_AT_ONCE = 1000
+_NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to the right
+
+
+def plain_text(text: str) -> str:
+    """Return the text on one line, with everything that is not printable spelled as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Print lines that are ready for the terminal."""
+    stream = iter(lines)
+    while batch := list(islice(stream, _AT_ONCE)):
+        click.echo("\n".join(batch))
+
+
+def note(line: str, *, fresh_line: bool = False) -> None:
+    """Print a remark on stderr, out of the way of the data."""
+    if fresh_line and click.get_text_stream("stderr").isatty():
+        click.echo(err=True)  # the terminal has shown ^C
+    click.echo(plain_text(line), err=True)
+
+
+def dim(text: str) -> str:
+    """Return the text, less loud."""
+    return click.style(text, dim=True)
+
+
+# Columns
+
+
+def columns(rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), indent: str = "") -> Iterator[str]:
+    """Align rows of cells and yield them as lines; columns listed in `right` are flush right.
+
+    Cells are escaped. The last column is neither padded nor cut.
+    """
+    cells = [[plain_text(str(cell)) for cell in row] for row in rows]
+    count = max(map(len, cells), default=0)
+    widths = [
+        min(max((len(row[n]) for row in cells if n < len(row)), default=0), _NOT_ALIGNED) for n in range(count)
+    ]
+    for row in cells:
+        padded = [
+            cell.rjust(widths[n]) if n in right else cell.ljust(widths[n]) if n < len(row) - 1 else cell
+            for n, cell in enumerate(row)
+        ]
+        yield (indent + "  ".join(padded)).rstrip()
+
+
+def places(scan: Scan) -> Callable[[str, int | None], str]:
+    """Return a function that spells `file:line` so that an editor or terminal, from here, finds it.
+
+    Relative below the current folder, absolute elsewhere, and as recorded when the tree is not on this machine.
+    """
+    base = tree_folder(scan)
+    if base is None:
+        prefix = ""
+    else:
+        here = os.path.realpath(os.curdir)
+        inside = base == here or base.startswith(here.rstrip("/") + "/")
+        prefix = os.path.relpath(base, here) if inside else base
+        prefix = "" if prefix == "." else prefix.rstrip("/") + "/"
+
+    def place(path: str, line: int | None = None) -> str:
+        return f"{prefix}{path}" if line is None else f"{prefix}{path}:{line}"
+
+    return place
+
+
+def tree_folder(scan: Scan) -> str | None:
+    """The folder that the paths of a scan are relative to, when it is on this machine."""
+    root: str | None = scan.root
+    if root is None:
+        return None
+    if os.path.isfile(root):
+        return os.path.dirname(root)
+    return os.path.realpath(root) if os.path.isdir(root) else None
+
+
+def count(number: int, what: str, plural: str | None = None) -> str:
+    """Return `1 file`, `2,345 files`."""
+    return f"{number:,} {what if number == 1 else plural or what + 's'}"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes for people: `12.3 MB`."""
+    if number < 1000:
+        return f"{number} B"
+    amount = float(number)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.95:
+            break
+    return f"{amount:.1f} {unit}"
+
+
+# JSON
+
+
+def plain_value(value: Any) -> Any:
+    """Return rows, named tuples and what holds them as values that `json` can write."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if hasattr(value, "_asdict"):
+        return {key: plain_value(item) for key, item in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_value(item) for item in value]
+    return value
+
+
+def say_json(value: Any) -> None:
+    """Print one JSON document: ASCII, so that every locale carries it."""
+    import json
+
+    click.echo(json.dumps(plain_value(value), indent=2))
+
+
+def json_lines(values: Iterable[Any]) -> Iterator[str]:
+    """Yield each value as a line of JSON."""
+    import json
+
+    for value in values:
+        yield json.dumps(plain_value(value))

@@ -1,0 +1,230 @@
+"""`scanstore scan`: record a snapshot of a tree and say what was seen."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanstore.cli.base import INTERRUPTED, Failure, json_option, open_store, previous, store_option
+from scanstore.cli.output import columns, count, dim, note, plain_text, say, say_json, size
+
+if TYPE_CHECKING:
+    from scanstore.scans import FileDiff, FileNote, Scan, Summary
+    from scanstore.store import Store
+    from scanstore.symbols import Loaded
+
+SHOWN = 10  # files and lines in trouble that are named without --verbose
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", re.IGNORECASE)
+
+
+class Size(click.ParamType):
+    """A number of bytes such as 800000, 800k or 5MB; `none` for no limit."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        if value == "none" or isinstance(value, int):
+            return None if value == "none" else int(value)
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a size; give a number of bytes, such as 800k or 5MB, or none", param, ctx)
+        return int(float(match[1]) * 1000 ** " kmg".index(match[2].lower() or " "))
+
+
+@click.command()
+@click.argument("path", type=click.Path())
+@click.option("--target", help="What the snapshots of this tree are filed under. [default: the absolute path]")
+@click.option("--name", help="A name for this scan. [default: the folder's]")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Only files like this, as in .gitignore; repeatable.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="No files like this; repeatable.")
+@click.option("--max-size", type=Size(), default="5MB", show_default=True, help="Skip larger files; none for no limit.")
+@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Processes that read files. [default: one per core]")
+@click.option("--ctags", type=click.Path(), metavar="FILE", help="Add the symbols of a universal-ctags JSON file.")
+@click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
+@json_option
+@store_option
+def scan(
+    path: str,
+    target: str | None,
+    name: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    max_size: int | None,
+    jobs: int | None,
+    ctags: str | None,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Record a snapshot of the tree, or of the one file, at PATH.
+
+    Only what changed since earlier scans is read and written. A file that cannot be read or parsed is recorded with
+    the reason, and the scan completes all the same. The store is made when there is none.
+
+    \b
+    Example:
+      scanstore scan src/ --exclude 'vendor/'
+      ctags --output-format=json --fields='*' -R -f tags.json . && scanstore scan . --ctags tags.json
+    """
+    for given, what in ((path, "folder or file"), (ctags, "ctags file")):
+        if given is not None and not os.path.exists(given):
+            raise Failure(f"there is no {what} {given!r}", exit_code=2)
+    started = time.monotonic()
+    with open_store(create=True) as store:
+        known = store.scans.list(limit=1)
+        try:
+            with progress_bar() as progress:
+                recorded = store.scans.record(
+                    path, target=target, name=name, include=include, exclude=exclude, max_size=max_size, jobs=jobs,
+                    progress=progress,
+                )  # fmt: skip
+            loaded = None
+            if ctags is not None:
+                loaded = store.symbols.load_ctags(recorded, ctags)
+                recorded = store.scans.finish(recorded)
+        except KeyboardInterrupt:
+            begun = [s for s in store.scans.list(limit=1) if s not in known]
+            what = f": scan {begun[0].id} is {begun[0].status}; what it recorded is kept for the next one" if begun else ""
+            note(f"Interrupted{what}.", fresh_line=True)
+            raise SystemExit(INTERRUPTED) from None
+        seconds = time.monotonic() - started
+        before = previous(store, recorded)
+        report = _Report(
+            recorded, store.scans.summary(recorded), seconds, before, store.scans.diff(before, recorded) if before else None,
+            loaded, store,
+        )  # fmt: skip
+        if as_json:
+            say_json(report.as_json())
+        else:
+            say(report.lines(verbose))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, str], None] | None]:
+    """A bar on stderr when that is a terminal; None otherwise."""
+    if not click.get_text_stream("stderr").isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.fields[path]}", markup=False, style="dim"),
+        console=Console(stderr=True, no_color=bool(os.environ.get("NO_COLOR")) or None), transient=True,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("looking", total=None, path="")
+
+        def progress(done: int, total: int, path: str) -> None:
+            what = "resolving" if done == total else "reading"
+            bar.update(task, description=what, completed=done, total=total, path=plain_text(path[-40:]))
+
+        yield progress
+
+
+class _Report:
+    """What a scan has to say for itself."""
+
+    def __init__(
+        self,
+        scan: Scan,
+        summary: Summary,
+        seconds: float,
+        before: Scan | None,
+        diff: FileDiff | None,
+        loaded: Loaded | None,
+        store: Store,
+    ) -> None:
+        self.scan, self.summary, self.seconds, self.before, self.diff = scan, summary, seconds, before, diff
+        self.loaded, self.store = loaded, store.path
+
+    def as_json(self) -> dict[str, Any]:
+        diff, loaded = self.diff, self.loaded
+        return {
+            "store": self.store,
+            "scan": self.scan,
+            "summary": self.summary,
+            "seconds": round(self.seconds, 3),
+            "since": None if diff is None or self.before is None else {"scan": self.before.id, **diff_json(diff)},
+            "ctags": None if loaded is None else {
+                "files": loaded.files,
+                "symbols": loaded.symbols,
+                "broken": [{"line": line, "reason": reason} for line, reason in loaded.broken],
+            },
+        }  # fmt: skip
+
+    def lines(self, verbose: bool) -> Iterator[str]:
+        yield plain_text(f"Scanned {self.scan.root or self.scan.target} as scan {self.scan.id} in {self.seconds:.1f} s")
+        yield from summary_lines(self.summary, verbose=verbose)
+        if self.loaded is not None:
+            yield from self._ctags_lines(self.loaded, verbose)
+        if self.diff is not None and self.before is not None:
+            yield f"since scan {self.before.id}: {diff_line(self.diff)}"
+        yield plain_text(f"store: {self.store}" + (f", {size(_bytes(self.store))}" if os.path.exists(self.store) else ""))
+        if self.diff is not None and self.before is not None and any(self.diff):
+            yield dim(f"next: scanstore symbols diff {self.before.id} {self.scan.id}")
+        elif self.summary.symbols:
+            yield dim("next: scanstore symbols find NAME")
+
+    def _ctags_lines(self, loaded: Loaded, verbose: bool) -> Iterator[str]:
+        yield f"ctags: {count(loaded.symbols, 'symbol')} in {count(loaded.files, 'file')} added"
+        if loaded.broken:
+            yield f"ctags lines that could not be used: {len(loaded.broken):,}"
+            shown = loaded.broken if verbose else loaded.broken[:SHOWN]
+            yield from columns(((f"line {line}", reason) for line, reason in shown), indent="  ")
+            yield from _rest(len(loaded.broken) - len(shown))
+
+
+def summary_lines(summary: Summary, *, verbose: bool = False) -> Iterator[str]:
+    """A scan in figures, for people."""
+    how = [f"{summary.indexed:,} read", f"{summary.reused:,} known before"]
+    how += [f"{summary.skipped:,} skipped"] if summary.skipped else []
+    how += [f"{summary.failed:,} with errors"] if summary.failed else []
+    edges = ", ".join(f"{number:,} {resolution}" for resolution, number in summary.resolutions.items())
+    rows = (
+        ("files", summary.files, ", ".join(how)), ("lines", summary.lines, ""), ("chunks", summary.chunks, ""),
+        ("symbols", summary.symbols, ""), ("references", summary.references, edges), ("imports", summary.imports, ""),
+    )  # fmt: skip
+    yield from columns(((what, f"{number:,}", more) for what, number, more in rows), right=(1,), indent="  ")
+    if summary.skipped_files:
+        reasons = Counter(file.reason for file in summary.skipped_files)
+        yield plain_text("skipped: " + ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common()))
+        if verbose:
+            yield from _notes(summary.skipped_files)
+    if summary.failed_files:
+        shown = summary.failed_files if verbose else summary.failed_files[:SHOWN]
+        yield "not read or not parsed:"
+        yield from _notes(shown)
+        yield from _rest(len(summary.failed_files) - len(shown))
+
+
+def _notes(files: list[FileNote]) -> Iterator[str]:
+    return columns(files, indent="  ")
+
+
+def _rest(number: int) -> Iterator[str]:
+    if number:
+        yield dim(f"  and {number:,} more; --verbose shows all")
+
+
+def diff_line(diff: FileDiff) -> str:
+    """`2 changed, 1 added`, or that nothing did."""
+    parts = ("added", diff.added), ("removed", diff.removed), ("changed", diff.changed), ("moved", diff.moved)
+    return ", ".join(f"{len(files):,} {what}" for what, files in parts if files) or "no file changed"
+
+
+def diff_json(diff: FileDiff) -> dict[str, Any]:
+    """The same as plain values."""
+    moved = [{"from": old, "to": new} for old, new in diff.moved]
+    return {"added": diff.added, "removed": diff.removed, "changed": diff.changed, "moved": moved}
+
+
+def _bytes(path: str) -> int:
+    return sum(os.path.getsize(path + end) for end in ("", "-wal") if os.path.exists(path + end))

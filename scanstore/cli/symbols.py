@@ -1,0 +1,328 @@
+"""`scanstore symbols find|show|refs|unused|edges|diff`: by name, by place, over a whole scan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanstore.cli.base import (
+    Failure,
+    common,
+    find_pair,
+    find_scan,
+    json_option,
+    open_store,
+    recorded_path,
+    scan_option,
+    store_option,
+)
+from scanstore.cli.output import columns, count, json_lines, note, places, plain_text, say, say_json
+from scanstore.cli.scans import marked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from scanstore.scans import Scan
+    from scanstore.store import Store
+    from scanstore.symbols import Symbol, SymbolReference
+
+TYPES = ("class", "function", "method", "variable", "module")
+REFERENCES = ("call", "import", "inherit")
+CANDIDATES = 20
+
+
+def pick_symbol(store: Store, given: str, scan: Scan | None) -> Symbol:
+    """The symbol meant by an id or a name; fails with the candidates when a name fits several."""
+    from scanstore.errors import InvalidArgument
+
+    if given.isascii() and given.isdecimal():
+        return store.symbols.get(int(given), scan=scan)
+    try:
+        return store.symbols.get(given, scan=scan)
+    except InvalidArgument:
+        found = store.symbols.find(given, scan=scan)
+        found = [symbol for symbol in found if symbol.qualified_name == given] or found
+        if len(found) < 2:
+            raise
+        note(f"{len(found)} symbols are called {given}; repeat with the id or the qualified name of one:")
+        lines = list(symbol_lines(found[:CANDIDATES], store))
+        for line in lines:
+            click.echo(line, err=True)
+        if len(found) > CANDIDATES:
+            note(f"and {len(found) - CANDIDATES} more: scanstore symbols find {given}")
+        raise SystemExit(1) from None
+
+
+def chosen_scan(store: Store, scan: str | None) -> Scan | None:
+    """The scan of --scan, None when it was not given."""
+    return None if scan is None else find_scan(store, scan)
+
+
+def symbol_lines(symbols: Iterable[Symbol], store: Store) -> Iterator[str]:
+    """`file:line  type  qualified name  id`."""
+    found = list(symbols)
+    if not found:
+        return iter(())
+    place = places(store.scans.get(found[0].scan_id))
+    return columns((place(s.file_path, s.start_line), s.symbol_type, s.qualified_name, f"#{s.id}") for s in found)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--prefix", "match", flag_value="prefix", help="Names that begin like this.")
+@click.option("--contains", "match", flag_value="contains", help="Names with this in them, in any case.")
+@click.option("--type", "symbol_type", type=click.Choice(TYPES), help="Only symbols of this type.")
+@click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
+@common
+def find(
+    name: str,
+    match: str | None,
+    symbol_type: str | None,
+    file: str | None,
+    limit: int | None,
+    scan: str | None,
+    as_json: bool,
+) -> None:
+    """Find symbols by name or qualified name.
+
+    Prints file:line, type, qualified name and id. Ends with 1 when there are none.
+
+    \b
+    Example:
+      scanstore symbols find parse --contains --type function
+    """
+    with open_store() as store:
+        where = find_scan(store, scan)
+        path = None if file is None else recorded_path(where, file)
+        options: dict[str, Any] = {"scan": where, "symbol_type": symbol_type, "file": path}
+        found = store.symbols.find(name, match=match or "exact", limit=limit, **options)
+        if as_json:
+            say_json(found)
+        else:
+            say(symbol_lines(found, store))
+        if not found:
+            near = 0 if match == "contains" else len(store.symbols.find(name, match="contains", **options))
+            hint = f"; {count(near, 'name contains', 'names contain')} it: add --contains" if near else ""
+            raise Failure(f"no symbol {name!r} in scan {where.id}{hint}")
+
+
+@click.command()
+@click.argument("symbol")
+@common
+def show(symbol: str, scan: str | None, as_json: bool) -> None:
+    """Show a symbol: where it is, its signature and docstring, what it is part of, how often it is used.
+
+    SYMBOL is a name, a qualified name or an id.
+
+    \b
+    Example:
+      scanstore symbols show json.decoder.JSONDecoder
+    """
+    with open_store() as store:
+        row = pick_symbol(store, symbol, chosen_scan(store, scan))
+        references = store.symbols.references(row)
+        kinds = Counter(reference.reference_type for reference in references)
+        known = Counter(reference.resolution for reference in references)
+        if as_json:
+            say_json({**row.to_dict(), "references": {"by_type": dict(kinds), "by_resolution": dict(known)}})
+            return
+        say(_card(row, store, kinds, known))
+
+
+def _card(row: Symbol, store: Store, kinds: Counter[str], known: Counter[str]) -> Iterator[str]:
+    metadata = dict(row.metadata or {})
+    for decorator in metadata.get("decorators") or ():
+        yield plain_text(f"@{decorator}")
+    yield click.style(plain_text(signature(row, metadata)), bold=True)
+    facts = [("where", f"{places(store.scans.get(row.scan_id))(row.file_path, row.start_line)}-{row.end_line}")]
+    facts += [("type", row.symbol_type), ("id", f"#{row.id} in scan {row.scan_id}")]
+    shown = {"params", "return_type", "decorators", "docstring", "bases", "async", "annotation", "signature"}
+    facts += [
+        (key, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for key, value in metadata.items() if key not in shown
+    ]  # fmt: skip
+    uses = ", ".join(count(number, kind) for kind, number in kinds.most_common())
+    trust = ", ".join(f"{number:,} {resolution}" for resolution, number in known.most_common())
+    facts.append(("used by", f"{uses} ({trust})" if uses else "nothing that was found"))
+    yield from columns(facts, indent="  ")
+    docstring = metadata.get("docstring")
+    if isinstance(docstring, str) and docstring.strip():
+        yield ""
+        for line in docstring.strip().splitlines():
+            yield f"  {plain_text(line.expandtabs())}".rstrip()
+
+
+def signature(row: Symbol, metadata: dict[str, Any]) -> str:
+    """How the symbol was declared, put together from what is known of it."""
+    name = str(row.qualified_name)
+    if isinstance(metadata.get("signature"), str):
+        return name + metadata["signature"]
+    if row.symbol_type == "class":
+        bases = metadata.get("bases")
+        return f"class {name}" + (f"({', '.join(map(str, bases))})" if bases else "")
+    if row.symbol_type in ("function", "method") and isinstance(metadata.get("params"), list):
+        returns = f" -> {metadata['return_type']}" if metadata.get("return_type") else ""
+        return f"{'async ' if metadata.get('async') else ''}def {name}({', '.join(_params(metadata['params']))}){returns}"
+    if metadata.get("annotation"):
+        return f"{name}: {metadata['annotation']}"
+    return name
+
+
+def _params(params: list[dict[str, Any]]) -> Iterator[str]:
+    before = ""
+    starred = False
+    for param in params:
+        kind = param.get("kind", "")
+        if before == "positional" and kind != "positional":
+            yield "/"
+        if kind == "keyword" and not starred:
+            yield "*"
+        starred = starred or kind in ("*", "keyword")
+        text = f"{kind if kind in ('*', '**') else ''}{param['name']}"
+        if param.get("annotation"):
+            text += f": {param['annotation']}"
+        if param.get("default") is not None:
+            text += f" = {param['default']}" if param.get("annotation") else f"={param['default']}"
+        yield text
+        before = kind
+    if before == "positional":
+        yield "/"
+
+
+@click.command()
+@click.argument("symbol")
+@click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
+@click.option("--guesses/--no-guesses", default=True, show_default=True, help="With those that are only guessed.")
+@common
+def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | None, as_json: bool) -> None:
+    """List every place that refers to a symbol, with how that is known.
+
+    \b
+    Example:
+      scanstore symbols refs json.loads --type call
+    """
+    with open_store() as store:
+        row = pick_symbol(store, symbol, chosen_scan(store, scan))
+        found = store.symbols.references(row, reference_type=reference_type, guesses=guesses)
+        if as_json:
+            say_json(found)
+        elif found:
+            say(_reference_lines(found, store, store.scans.get(row.scan_id)))
+        else:
+            note(f"nothing that was found refers to {row.qualified_name}")
+
+
+def _reference_lines(found: list[SymbolReference], store: Store, scan: Scan) -> Iterator[str]:
+    place = places(scan)
+    users = {number: store.symbols.get(number) for number in {r.from_symbol_id for r in found} if number is not None}
+
+    def within(reference: SymbolReference) -> str:
+        user = users.get(reference.from_symbol_id)
+        return f"in {user.qualified_name}" if user is not None else ""
+
+    return columns(
+        (place(r.from_file, r.from_line), r.reference_type, trusted(r.resolution, r.confidence), r.name, within(r))
+        for r in found
+    )
+
+
+def trusted(resolution: str, confidence: float) -> str:
+    """`exact`, or `guessed 50%`."""
+    return resolution if confidence >= 1 or resolution == "unresolved" else f"{resolution} {confidence:.0%}"
+
+
+@click.command()
+@click.option(
+    "--type", "types", multiple=True, type=click.Choice(TYPES), default=("class", "function", "method"),
+    show_default=True, help="Symbols of this type; repeatable.",
+)  # fmt: skip
+@common
+def unused(types: tuple[str, ...], scan: str | None, as_json: bool) -> None:
+    """List symbols that nothing in the tree seems to use: a hint, not a proof.
+
+    \b
+    Example:
+      scanstore symbols unused --type function
+    """
+    with open_store() as store:
+        where = find_scan(store, scan)
+        found = store.symbols.unreferenced(scan=where, symbol_types=types)
+        if as_json:
+            say_json(found)
+        elif found:
+            say(symbol_lines(found, store))
+        else:
+            note(f"every {' or '.join(types)} of scan {where.id} seems to be used")
+
+
+@click.command()
+@click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line instead.")
+@scan_option
+@store_option
+def edges(reference_type: str | None, as_json: bool, scan: str | None) -> None:
+    """Stream every reference: where, what kind, as written, what is meant, how that is known.
+
+    \b
+    Example:
+      scanstore symbols edges --type call --json | jq -r .target
+    """
+    with open_store() as store:
+        where = find_scan(store, scan)
+        found = store.symbols.edges(where, reference_type=reference_type)
+        if as_json:
+            say(json_lines(found))
+            return
+        place = places(where)
+        for_people = (
+            f"{place(e.from_file, e.from_line)}  {e.reference_type}  {e.from_symbol or '?'} -> {e.target or e.name}"
+            f"  {trusted(e.resolution, e.confidence)}"
+            for e in found
+        )
+        say(map(plain_text, for_people))
+
+
+@click.command()
+@click.argument("a", required=False)
+@click.argument("b", required=False)
+@json_option
+@store_option
+def diff(a: str | None, b: str | None, as_json: bool) -> None:
+    """Show which symbols differ between scans A and B, as + added, - removed, ~ changed, > moved.
+
+    B is by default the latest scan of A's target; without A, the latest scan is compared with the one before.
+
+    \b
+    Example:
+      scanstore symbols diff 1 2
+    """
+    with open_store() as store:
+        first, second = find_pair(store, a, b)
+        found = store.symbols.diff(first, second)
+        if as_json:
+            say_json({"a": first.id, "b": second.id, **found._asdict()})
+            return
+        old, new = places(first), places(second)
+        for what, place in (("added", new), ("removed", old)):
+            rows = ((place(s.file_path, s.line), s.symbol_type, s.qualified_name) for s in getattr(found, what))
+            say(marked(what, line) for line in columns(rows))
+        for what in ("changed", "moved"):
+            rows = (
+                (new(c.new_file, c.new_line), c.symbol_type, c.qualified_name, _from(old(c.old_file, c.old_line), what))
+                for c in getattr(found, what)
+            )
+            say(marked(what, line) for line in columns(rows))
+        parts = ", ".join(f"{len(items):,} {what}" for what, items in found._asdict().items() if items)
+        note(f"from scan {first.id} to scan {second.id}: {parts or 'no symbol changed'}")
+
+
+def _from(place: str, what: str) -> str:
+    """Where a moved symbol was before."""
+    return f"from {place}" if what == "moved" else ""
+
+
+COMMANDS = (find, show, refs, unused, edges, diff)

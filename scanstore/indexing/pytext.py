@@ -1,0 +1,138 @@
+"""Python source as text: decoding it, and the words of it that are kept with a symbol or a reference."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+LONGEST_CHAIN = 40  # steps of one expression that are followed; more is generated code
+LONGEST_TEXT = 240
+
+_CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+
+
+def decode(content: bytes) -> str:
+    """The source text, by its coding line, its lines ended by ``\\n``; raises SyntaxError or UnicodeDecodeError."""
+    encoding = "utf-8-sig"
+    for line in content.split(b"\n", 2)[:2]:
+        match = _CODING.match(line)
+        if match and not content.startswith(b"\xef\xbb\xbf"):
+            encoding = match[1].decode("ascii")
+            break
+    try:
+        text = content.decode(encoding)
+    except LookupError:
+        raise SyntaxError(f"unknown encoding: {encoding}") from None
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
+
+
+class Source:
+    """The lines of one file, to cut the text of syntax nodes from (their columns count UTF-8 bytes)."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.split("\n")
+        if self.lines and not self.lines[-1]:
+            self.lines.pop()
+        self.ascii = text.isascii()
+
+    def cut(self, node: ast.AST | None) -> str:
+        """The text of a node, on one line and not longer than :data:`LONGEST_TEXT`."""
+        if node is None:
+            return ""
+        if type(node) is ast.Name:
+            return node.id
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1  # type: ignore[attr-defined]
+        start, end = node.col_offset, node.end_col_offset  # type: ignore[attr-defined]
+        try:
+            if first == last:
+                line = self.lines[first]
+                text: str = line[start:end] if self.ascii else line.encode()[start:end].decode()
+            else:
+                parts = self.lines[first : last + 1]
+                parts[0], parts[-1] = parts[0].encode()[start:].decode(), parts[-1].encode()[:end].decode()
+                text = " ".join(part.strip() for part in parts)
+        except (IndexError, UnicodeError):
+            return ""
+        return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
+
+    def params(self, args: ast.arguments) -> list[dict[str, str]]:
+        out: list[dict[str, str]] = []
+        positional = [
+            (a, "positional" if n < len(args.posonlyargs) else "")
+            for n, a in enumerate([*args.posonlyargs, *args.args])
+        ]
+        missing = len(positional) - len(args.defaults)
+        for place, (arg, kind) in enumerate(positional):
+            default = args.defaults[place - missing] if place >= missing else None
+            out.append(self.param(arg, kind, default))
+        if args.vararg is not None:
+            out.append(self.param(args.vararg, "*", None))
+        for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+            out.append(self.param(arg, "keyword", default))
+        if args.kwarg is not None:
+            out.append(self.param(args.kwarg, "**", None))
+        return out
+
+    def param(self, arg: ast.arg, kind: str, default: ast.expr | None) -> dict[str, str]:
+        out = {"name": arg.arg}
+        if kind:
+            out["kind"] = kind
+        if arg.annotation is not None:
+            out["annotation"] = self.cut(arg.annotation)
+        if default is not None:
+            out["default"] = self.cut(default)
+        return out
+
+
+def as_written(node: ast.expr) -> str:
+    """``a.b().c`` as written, for any expression that is called or decorated with."""
+    parts: list[str] = []
+    current: Any = node
+    while len(parts) < LONGEST_CHAIN:
+        kind = type(current)
+        if kind is ast.Attribute:
+            parts.append("." + current.attr)
+            current = current.value
+        elif kind is ast.Name:
+            parts.append(current.id)
+            break
+        elif kind is ast.Call:
+            parts.append("()")
+            current = current.func
+        elif kind is ast.Subscript:
+            parts.append("[]")
+            current = current.value
+        elif kind is ast.Await:
+            current = current.value
+        else:
+            parts.append("''" if kind in (ast.Constant, ast.JoinedStr) else "…")
+            break
+    else:
+        parts.append("…")
+    return "".join(reversed(parts))[-LONGEST_TEXT:]
+
+
+def is_none(node: Any) -> bool:
+    return type(node) is ast.Constant and node.value is None
+
+
+def docstring(node: Any) -> str | None:
+    body = node.body
+    if body and type(body[0]) is ast.Expr and type(body[0].value) is ast.Constant and type(body[0].value.value) is str:
+        return ast.get_docstring(node)
+    return None
+
+
+def span(node: Any) -> tuple[int, int]:
+    """First line (of the first decorator) and last line of a definition."""
+    first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+    return first, node.end_lineno or node.lineno
+
+
+def returns_self(node: ast.FunctionDef | ast.AsyncFunctionDef, self_name: str) -> bool:
+    """Whether the last statement is ``return self``, as in fluent interfaces and ``__enter__``."""
+    last = node.body[-1]
+    return type(last) is ast.Return and type(last.value) is ast.Name and last.value.id == self_name
