@@ -58,8 +58,7 @@ class Bound:
 
 
 class _Ambient(peewee.SqliteDatabase):
-    """What a model sees outside any store: it writes SQL, and runs it in the store that is current by then,
-    if any."""
+    """What a model sees outside any store: it writes SQL, and runs it in whichever store is current then."""
 
     def __init__(self) -> None:
         super().__init__(None)

@@ -129,6 +129,9 @@ def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
                 _keep(db, lineage_id, base.revision)
             else:
                 _write(db, lineage_id, base.revision, revision, targets or {})
+                # The planner's idea of the tables, from samples: a few milliseconds, and the views need it.
+                db.execute_sql("PRAGMA analysis_limit = 400")
+                db.execute_sql("ANALYZE")
             db.execute_sql(
                 "UPDATE scans SET status = 'completed', phase = 'completed', revision = ?, completed_at = ?,"
                 " error = NULL, worker = NULL WHERE id = ?",

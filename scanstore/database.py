@@ -155,8 +155,7 @@ class Connection(sqlite3.Connection):
 
 
 class _Holder:
-    """Closes a thread's connection when the thread ends: it lives in the thread's own storage and nowhere
-    else."""
+    """Closes a thread's connection when the thread ends: it lives in that thread's storage only."""
 
     __slots__ = ("connection", "connections", "pid")
 
@@ -407,8 +406,7 @@ class Database(peewee.SqliteDatabase):
     # Statements
 
     def cursor(self, named_cursor: Any = None) -> Cursor:
-        """Return a cursor of this thread's connection; its `execute` is SQLite's own and raises SQLite's
-        errors."""
+        """Return a cursor of this thread's connection; its own `execute` raises SQLite's errors."""
         state = self._state
         if state.transactions and state.owner is not running_task():
             raise WrongTask(
@@ -455,8 +453,7 @@ class Database(peewee.SqliteDatabase):
     # Transactions
 
     def begin(self, lock_type: str | None = None) -> None:
-        """Begin a transaction, IMMEDIATE unless told otherwise, so that it cannot fail half-way for want of a
-        lock."""
+        """Begin a transaction, IMMEDIATE unless told otherwise, so that no lock is missing half-way."""
         self.execute_sql(f"BEGIN {lock_type or ('DEFERRED' if self.read_only else 'IMMEDIATE')}")
 
     def commit(self) -> None:
@@ -488,8 +485,7 @@ class Database(peewee.SqliteDatabase):
             return False
 
     def roll_back(self) -> None:
-        """Roll back whatever this thread's connection has open; never raises, so as not to hide the real
-        error."""
+        """Roll back what this thread's connection has open; never raises, so as not to hide the real error."""
         self._state.commit_callbacks.clear()
         if self.in_sqlite_transaction():
             try:
@@ -592,8 +588,7 @@ def identify(connection: sqlite3.Connection, name: str) -> int:
 
 
 def use_log(connection: sqlite3.Connection, timeout: float) -> None:
-    """Switch the file to a write-ahead log if it has none yet, waiting for others as long as the timeout
-    allows."""
+    """Switch the file to a write-ahead log if it has none yet, waiting for others up to the timeout."""
     deadline = time.monotonic() + timeout
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:

@@ -148,8 +148,7 @@ class Base(peewee.Model):
         return int(rows)
 
     def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> int:
-        """Delete this row; what points at it follows its foreign keys' rules. Return the number of rows
-        deleted."""
+        """Delete this row; what points at it follows its foreign key. Return the number of rows deleted."""
         self.check_home()
         return super().delete_instance(recursive=recursive, delete_nullable=delete_nullable)
 
@@ -201,16 +200,14 @@ def utcnow() -> datetime:
 
 
 def format_time(value: datetime) -> str:
-    """Return an aware time as text that sorts, such as `2026-11-22T01:46:31.123Z`; raise InvalidArgument for
-    a naive one."""
+    """Return an aware time as text like `2026-11-22T01:46:31.123Z`; raise InvalidArgument for a naive one."""
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidArgument(f"{value.isoformat()} has no time zone; pass an aware datetime")
     return value.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 class UTCField(_DateTimeField):
-    """An aware time, kept in UTC to the millisecond; reads back in UTC. Text in ISO 8601 with a zone is
-    accepted."""
+    """An aware time, kept and read back in UTC, to the millisecond; ISO 8601 text with a zone will do too."""
 
     field_type = "TEXT"
 

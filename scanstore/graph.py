@@ -1,7 +1,8 @@
 """The questions that follow references, as SQL over the narrow tables.
 
 A node is ``(version id, ordinal)`` inside one scan. Each step asks for the neighbours of a whole frontier at once;
-every statement runs on indexes from the frontier outwards (the tests look at the query plans).
+every statement runs on indexes from the frontier outwards, in the order it is written (that is what CROSS JOIN means
+to SQLite), whatever the planner would guess of the tables' sizes. The tests look at the query plans.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ SELECT w.v, w.n, f.id, n.text, q.text, s.symbol_type, f.file_path, s.start_line,
   FROM wanted AS w
   CROSS JOIN symbol_facts AS s ON s.version_id = w.v AND s.ordinal = w.n
   CROSS JOIN scan_files AS f ON f.version_id = w.v AND f.scan_id = {scan}
-  JOIN names AS n ON n.id = s.name_id JOIN names AS q ON q.id = s.qualified_name_id
+  CROSS JOIN names AS n ON n.id = s.name_id CROSS JOIN names AS q ON q.id = s.qualified_name_id
 """
 
 OWNERS = """
@@ -63,8 +64,8 @@ WITH wanted (v, n) AS (VALUES {wanted})
 SELECT w.v, w.n, c.ordinal
   FROM wanted AS w
   CROSS JOIN symbol_facts AS s ON s.version_id = w.v AND s.ordinal = w.n
-  JOIN names AS m ON m.id = s.name_id AND m.text IN ('__init__', '__new__', '__post_init__')
-  JOIN names AS q ON q.id = s.qualified_name_id
+  CROSS JOIN names AS m ON m.id = s.name_id AND m.text IN ('__init__', '__new__', '__post_init__')
+  CROSS JOIN names AS q ON q.id = s.qualified_name_id
   CROSS JOIN names AS o ON o.text = substr(q.text, 1, length(q.text) - length(m.text) - 1)
   CROSS JOIN symbol_facts AS c ON c.qualified_name_id = o.id AND c.version_id = s.version_id AND c.symbol_type = 'class'
 """
@@ -79,7 +80,7 @@ SELECT f.file_path, r.line, o.text, r.reference_type, n.text,
        q.text, t.file_path, s.start_line
   FROM scan_files AS f
   CROSS JOIN reference_facts AS r ON r.version_id = f.version_id
-  JOIN names AS n ON n.id = r.name_id
+  CROSS JOIN names AS n ON n.id = r.name_id
   LEFT JOIN symbol_facts AS w ON w.version_id = r.version_id AND w.ordinal = r.from_ordinal
   LEFT JOIN names AS o ON o.id = w.qualified_name_id
   LEFT JOIN bindings AS b ON r.symbol_ordinal IS NULL AND b.path_id = r.path_id AND {valid}
@@ -120,6 +121,39 @@ SELECT f.file_path FROM bindings AS b
   CROSS JOIN scan_files AS f ON f.version_id = r.version_id AND f.scan_id = {scan}
  WHERE b.version_id = {version} AND b.ordinal = 0 AND {valid}
  ORDER BY 1
+"""
+
+
+# The columns of Symbol for given places, and those of SymbolReference for a given target.
+SYMBOLS = """
+WITH wanted (f, n) AS (VALUES {wanted})
+SELECT f.id << 24 | s.ordinal AS id, f.scan_id, n.text AS name, q.text AS qualified_name, s.symbol_type,
+       f.file_path, s.start_line, s.end_line, s.metadata, f.id AS file_id, s.ordinal
+  FROM wanted AS w
+  CROSS JOIN scan_files AS f ON f.id = w.f
+  CROSS JOIN symbol_facts AS s ON s.version_id = f.version_id AND s.ordinal = w.n
+  CROSS JOIN names AS n ON n.id = s.name_id
+  CROSS JOIN names AS q ON q.id = s.qualified_name_id
+"""
+REFERENCES = """
+SELECT f.id << 24 | r.ordinal AS id, f.scan_id, {target} AS symbol_id, f.file_path AS from_file, r.line AS from_line,
+       f.id << 24 | r.from_ordinal AS from_symbol_id, r.reference_type, n.text AS name, r.resolution,
+       r.confidence / 100.0 AS confidence, f.id AS file_id, r.ordinal, r.from_ordinal,
+       {target} >> 24 AS symbol_file_id, {ordinal} AS symbol_ordinal
+  FROM reference_facts AS r
+  CROSS JOIN scan_files AS f ON f.version_id = r.version_id AND f.scan_id = {scan}
+  CROSS JOIN names AS n ON n.id = r.name_id
+ WHERE r.version_id = {version} AND r.symbol_ordinal = {ordinal}
+UNION ALL
+SELECT f.id << 24 | r.ordinal, f.scan_id, {target}, f.file_path, r.line,
+       f.id << 24 | r.from_ordinal, r.reference_type, n.text,
+       CASE WHEN b.resolution = 'imported' AND b.version_id = r.version_id THEN 'exact' ELSE b.resolution END,
+       b.confidence / 100.0, f.id, r.ordinal, r.from_ordinal, {target} >> 24, {ordinal}
+  FROM bindings AS b
+  CROSS JOIN reference_facts AS r ON r.path_id = b.path_id
+  CROSS JOIN scan_files AS f ON f.version_id = r.version_id AND f.scan_id = {scan}
+  CROSS JOIN names AS n ON n.id = r.name_id
+ WHERE b.version_id = {version} AND b.ordinal = {ordinal} AND {valid} AND r.symbol_ordinal IS NULL
 """
 
 
@@ -217,6 +251,12 @@ class Graph:
                 rows.append(Reached(join(file_id, n), name, qualified, kind, path, start, end, distance, exact))
         rows.sort(key=lambda r: (r.distance, r.file_path, r.start_line, r.id))
         return rows
+
+    def references(self, file_id: int, ordinal: int, version: int) -> str:
+        """The statement that gives the references of one symbol, with the columns of ``SymbolReference``."""
+        return REFERENCES.format(
+            target=join(file_id, ordinal), ordinal=int(ordinal), version=int(version), scan=self.scan, valid=self.valid
+        )
 
     def imports(self) -> list[tuple[str, str]]:
         """Pairs of files, the first of which imports the second."""

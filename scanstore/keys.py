@@ -55,9 +55,11 @@ class _Parts:
             ids = [split(int(cast(Any, v)._pk if isinstance(v, peewee.Model) else v)) for v in other]
             rows = ", ".join(f"({file_id}, {ordinal})" for file_id, ordinal in ids) or "(NULL, NULL)"
             file_column, ordinal_column = self._columns()
-            return peewee.NodeList(
+            pairs = peewee.NodeList(
                 (peewee.EnclosedNodeList((file_column, ordinal_column)), peewee.SQL(f"IN (VALUES {rows})"))
             )
+            # Redundant, but this half is one that SQLite can look up.
+            return peewee.Expression(file_column.in_(sorted({file_id for file_id, _ in ids})), peewee.OP.AND, pairs)
         return peewee.Field.in_(cast("peewee.Field[Any]", self), other)
 
 

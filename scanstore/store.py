@@ -120,8 +120,7 @@ class Store:
             self.close()
 
     def bound(self) -> Bound:
-        """Return a context manager that makes this store current without closing it on exit, for threads of a
-        pool."""
+        """Return a context manager that makes this store current and does not close it; for threads of a pool."""
         return self._database.bound()
 
     def transaction(self) -> peewee._atomic:
@@ -133,8 +132,7 @@ class Store:
         return self._database.atomic()
 
     def close(self) -> None:
-        """Close the connections of all threads; doing it twice is harmless, every later use raises
-        StoreClosed."""
+        """Close the connections of all threads; harmless when repeated. Every later use raises StoreClosed."""
         self._database.shut()
 
     # Health

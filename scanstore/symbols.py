@@ -15,7 +15,7 @@ import peewee
 from scanstore.database import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
-from scanstore.graph import INCOMING, OUTGOING, TRUSTED, Edge, Graph, Reached, cycles
+from scanstore.graph import INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
 from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
 from scanstore.keys import RowId, RowKey, split
 from scanstore.scans import Scan, ScanFile
@@ -298,7 +298,8 @@ class Symbols(Domain):
     def _rows(self, ids: List[int]) -> List[Symbol]:
         found: List[Symbol] = []
         for start in range(0, len(ids), 500):
-            found.extend(Symbol.select().where(Symbol.id.in_(ids[start : start + 500])))
+            wanted = ", ".join("({}, {})".format(*split(key)) for key in ids[start : start + 500])
+            found.extend(Symbol.raw(SYMBOLS.format(wanted=wanted)))
         return found
 
     @bound
@@ -376,11 +377,13 @@ class Symbols(Domain):
         guesses: bool = True,
     ) -> List[SymbolReference]:
         """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out what is only guessed."""
-        row = self.get(symbol, scan=scan)
-        query = SymbolReference.select().where(SymbolReference.symbol == row)
-        if reference_type is not None:
-            query = query.where(SymbolReference.reference_type == reference_type)
-        found = [r for r in query if guesses or r.resolution in TRUSTED]
+        kind = None if reference_type is None else SymbolReference.reference_type.db_value(reference_type)
+        row, graph = self._at(symbol, scan)
+        found = [
+            reference
+            for reference in SymbolReference.raw(graph.references(*split(row.id), self._version(row)))
+            if (guesses or reference.resolution in TRUSTED) and kind in (None, reference.reference_type)
+        ]
         return sorted(found, key=lambda r: (r.from_file, r.from_line, r.id))
 
     @bound

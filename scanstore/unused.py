@@ -59,7 +59,8 @@ def unreferenced(db: Database, graph: Graph, kinds: set[str]) -> list[int]:
             continue
         if kind == "method" and qualified.rpartition(".")[0] in derived:
             continue  # it may override, and be called through, a method of a base class
-        if name.lower().startswith("test") or path.rpartition("/")[2] == "conftest.py":
+        file = path.rpartition("/")[2]
+        if name.lower().startswith("test") or file.startswith(("test_", "conftest.")) or file.endswith("_test.py"):
             continue
         decorators = json.loads(metadata).get("decorators", []) if metadata else []
         if any(d.partition("(")[0].rpartition(".")[2] not in _KEEPING for d in decorators):

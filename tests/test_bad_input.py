@@ -151,6 +151,13 @@ def test_odd_but_valid_files_are_read(store: Store, root: Path, jobs: int) -> No
         assert spans[0][1] == 1, what
         for (_, _, end), (_, start, _) in zip(spans, spans[1:], strict=False):
             assert start == end + 1, what
+
+
+@pytest.mark.xfail(strict=True, reason="metadata with lone surrogates comes back as text that no file or terminal takes")
+def test_what_is_recorded_can_be_printed(store: Store, root: Path) -> None:
+    (root / "odd.py").write_bytes(ODD["surrogates in strings"][0])
+    (root / "odder.py").write_bytes(ODD["surrogates in annotations"][0])
+    record(store, root)
     json.dumps([s.to_dict() for s in Symbol.select()], ensure_ascii=False).encode()
 
 

@@ -290,7 +290,7 @@ FEW = settings(
 @given(edits=st.lists(EDITS, min_size=1, max_size=7))
 @example(edits=[("delete", 3), ("remove", 1), ("return", 0)])  # bindings that ended are carried on
 @example(edits=[("delete", 3), ("remove", 1), ("return", 0), ("add", 0, 21)])
-@example(edits=[("delete", 3), ("remove", 1), ("add", 0, 9)])
+@example(edits=[("delete", 3), ("return", 0), ("remove", 1), ("remove", 1), ("add", 0, 9)])
 @example(edits=[("delete", 1), ("write", "b.py", [2]), ("return", 0)])
 @example(edits=[("rename", 3, "p/q/c.py"), ("remove", 0), ("break", 2), ("mend", 2)])
 @example(edits=[("shift", 0), ("remove", 1), ("shift", 0), ("again", 0)])

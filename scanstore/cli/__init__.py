@@ -12,8 +12,11 @@ import os
 import click
 
 from scanstore import __version__
-from scanstore.cli import graph, imports, migrate, scan, scans, symbols, upkeep
+from scanstore.cli import graph, imports, symbols, upkeep
 from scanstore.cli.base import Group, Root, store_option
+from scanstore.cli.migrate import migrate
+from scanstore.cli.scan import scan
+from scanstore.cli.scans import scans
 
 EPILOG = """
 \b
@@ -44,18 +47,18 @@ def main(context: click.Context) -> None:
         context.color = False
 
 
+main.add_command(scan)
+main.add_command(scans)
+
+
 @main.group("symbols", cls=Group)
 @store_option
 def symbols_group() -> None:
     """Ask about symbols, references and imports."""
 
 
-main.add_command(scan.scan)
-main.add_command(scans.scans)
-for _module in (symbols, graph, imports):
-    for _command in _module.COMMANDS:
-        symbols_group.add_command(_command)
-main.add_command(symbols_group)
-main.add_command(migrate.migrate)
+for _command in (*symbols.COMMANDS, *graph.COMMANDS, *imports.COMMANDS):
+    symbols_group.add_command(_command)
+main.add_command(migrate)
 for _command in upkeep.COMMANDS:
     main.add_command(_command)

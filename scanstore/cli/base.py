@@ -30,11 +30,16 @@ _DB = "scanstore.cli.db"
 
 
 class Failure(click.ClickException):
-    """One line on stderr and an exit code."""
+    """One line on stderr; the command ends with 1."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    def __init__(self, message: str) -> None:
         super().__init__(plain_text(message))
-        self.exit_code = exit_code
+
+
+class Misuse(Failure):
+    """One line on stderr; the command ends with 2."""
+
+    exit_code = 2
 
 
 class Group(click.Group):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,21 +15,13 @@ if TYPE_CHECKING:
     from scanstore.graph import Reached
 
 
-class Depth(click.ParamType):
-    """A number of steps, or `all`."""
-
-    name = "depth"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value == "all":
-            return None
-        try:
-            number = int(value)
-        except ValueError:
-            number = 0
-        if number < 1:
-            self.fail(f"{value!r} is not a number of steps; give 1 or more, or all", param, ctx)
-        return number
+def _steps(_: click.Context, __: click.Parameter, value: str) -> int | None:
+    """The number of steps, None for `all`."""
+    if value == "all":
+        return None
+    if not (value.isascii() and value.isdecimal() and int(value) > 0):
+        raise click.BadParameter(f"{value!r} is not a number of steps; give 1 or more, or all")
+    return int(value)
 
 
 def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) -> click.Command:
@@ -37,8 +29,10 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
 
     @click.command(verb, help=text)
     @click.argument("symbol")
-    @click.option("--depth", type=Depth(), default=depth, show_default=True, metavar="N|all", help="Steps to follow.")
-    @click.option("--guesses/--no-guesses", default=guesses, show_default=True, help="Follow what is only guessed, too.")
+    @click.option(
+        "--depth", callback=_steps, default=depth, show_default=True, metavar="N|all", help="Steps to follow."
+    )
+    @click.option("--guesses/--no-guesses", default=guesses, show_default=True, help="Follow guessed references too.")
     @common
     def ask(symbol: str, depth: int | None, guesses: bool, scan: str | None, as_json: bool) -> None:
         with open_store() as store:

@@ -56,7 +56,7 @@ def up(to: str | None, as_json: bool) -> None:
 
 @migrate.command()
 @click.option("--to", metavar="NAME", help="Undo every one after this, by name or number; 0 undoes all.")
-@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="How many to undo without --to.")
+@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="Without --to: how many.")
 @json_option
 @store_option
 def down(to: str | None, steps: int, as_json: bool) -> None:

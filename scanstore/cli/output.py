@@ -7,6 +7,7 @@ spelled out whatever is not printable, so no escape sequence and no line break o
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def say(lines: Iterable[str]) -> None:
 
 def note(line: str, *, fresh_line: bool = False) -> None:
     """Print a remark on stderr, out of the way of the data."""
-    if fresh_line and click.get_text_stream("stderr").isatty():
+    if fresh_line and sys.stderr.isatty():
         click.echo(err=True)  # the terminal has shown ^C
     click.echo(plain_text(line), err=True)
 
@@ -56,9 +57,7 @@ def columns(rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), inde
     """
     cells = [[plain_text(str(cell)) for cell in row] for row in rows]
     count = max(map(len, cells), default=0)
-    widths = [
-        min(max((len(row[n]) for row in cells if n < len(row)), default=0), _NOT_ALIGNED) for n in range(count)
-    ]
+    widths = [min(max((len(row[n]) for row in cells if n < len(row)), default=0), _NOT_ALIGNED) for n in range(count)]
     for row in cells:
         padded = [
             cell.rjust(widths[n]) if n in right else cell.ljust(widths[n]) if n < len(row) - 1 else cell
@@ -68,18 +67,13 @@ def columns(rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), inde
 
 
 def places(scan: Scan) -> Callable[[str, int | None], str]:
-    """Return a function that spells `file:line` so that an editor or terminal, from here, finds it.
-
-    Relative below the current folder, absolute elsewhere, and as recorded when the tree is not on this machine.
+    """Return a function that spells `file:line`: from the current folder, where editors and terminals make it a
+    link, when the tree is in there; else from the top of the tree, which keeps it short.
     """
     base = tree_folder(scan)
-    if base is None:
-        prefix = ""
-    else:
-        here = os.path.realpath(os.curdir)
-        inside = base == here or base.startswith(here.rstrip("/") + "/")
-        prefix = os.path.relpath(base, here) if inside else base
-        prefix = "" if prefix == "." else prefix.rstrip("/") + "/"
+    here = os.path.realpath(os.curdir)
+    prefix = "" if base is None else os.path.relpath(base, here)
+    prefix = "" if prefix == os.curdir or prefix.startswith(os.pardir) else prefix + "/"
 
     def place(path: str, line: int | None = None) -> str:
         return f"{prefix}{path}" if line is None else f"{prefix}{path}:{line}"
@@ -106,12 +100,9 @@ def size(number: int) -> str:
     """Return a number of bytes for people: `12.3 MB`."""
     if number < 1000:
         return f"{number} B"
-    amount = float(number)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 999.95:
-            break
-    return f"{amount:.1f} {unit}"
+    if number < 999_950:
+        return f"{number / 1e3:.1f} kB"
+    return f"{number / 1e6:.1f} MB" if number < 999_950_000 else f"{number / 1e9:.1f} GB"
 
 
 # JSON

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.base import INTERRUPTED, Failure, json_option, open_store, previous, store_option
+from scanstore.cli.base import INTERRUPTED, Misuse, json_option, open_store, previous, store_option
 from scanstore.cli.output import columns, count, dim, note, plain_text, say, say_json, size
 
 if TYPE_CHECKING:
@@ -24,18 +25,14 @@ SHOWN = 10  # files and lines in trouble that are named without --verbose
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", re.IGNORECASE)
 
 
-class Size(click.ParamType):
-    """A number of bytes such as 800000, 800k or 5MB; `none` for no limit."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        if value == "none" or isinstance(value, int):
-            return None if value == "none" else int(value)
-        match = _SIZE.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a size; give a number of bytes, such as 800k or 5MB, or none", param, ctx)
-        return int(float(match[1]) * 1000 ** " kmg".index(match[2].lower() or " "))
+def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | None:
+    """The number of bytes spelled as 800000, 800k or 5MB; None for `none`."""
+    if value == "none":
+        return None
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a size; give a number of bytes, such as 800k or 5MB, or none")
+    return int(float(match[1]) * 1000 ** " kmg".index(match[2].lower() or " "))
 
 
 @click.command()
@@ -44,7 +41,10 @@ class Size(click.ParamType):
 @click.option("--name", help="A name for this scan. [default: the folder's]")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only files like this, as in .gitignore; repeatable.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No files like this; repeatable.")
-@click.option("--max-size", type=Size(), default="5MB", show_default=True, help="Skip larger files; none for no limit.")
+@click.option(
+    "--max-size", callback=_bytes_meant, metavar="SIZE", default="5MB", show_default=True,
+    help="Skip larger files; none for no limit.",
+)  # fmt: skip
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Processes that read files. [default: one per core]")
 @click.option("--ctags", type=click.Path(), metavar="FILE", help="Add the symbols of a universal-ctags JSON file.")
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
@@ -74,7 +74,7 @@ def scan(
     """
     for given, what in ((path, "folder or file"), (ctags, "ctags file")):
         if given is not None and not os.path.exists(given):
-            raise Failure(f"there is no {what} {given!r}", exit_code=2)
+            raise Misuse(f"there is no {what} {given!r}")
     started = time.monotonic()
     with open_store(create=True) as store:
         known = store.scans.list(limit=1)
@@ -89,16 +89,14 @@ def scan(
                 loaded = store.symbols.load_ctags(recorded, ctags)
                 recorded = store.scans.finish(recorded)
         except KeyboardInterrupt:
-            begun = [s for s in store.scans.list(limit=1) if s not in known]
-            what = f": scan {begun[0].id} is {begun[0].status}; what it recorded is kept for the next one" if begun else ""
-            note(f"Interrupted{what}.", fresh_line=True)
+            begun = [scan for scan in store.scans.list(limit=1) if scan not in known]
+            kept = "; what it recorded is kept, and the next scan carries on"
+            note("Interrupted" + (f": scan {begun[0].id} is {begun[0].status}{kept}" if begun else ""), fresh_line=True)
             raise SystemExit(INTERRUPTED) from None
         seconds = time.monotonic() - started
         before = previous(store, recorded)
-        report = _Report(
-            recorded, store.scans.summary(recorded), seconds, before, store.scans.diff(before, recorded) if before else None,
-            loaded, store,
-        )  # fmt: skip
+        diff = None if before is None else store.scans.diff(before, recorded)
+        report = _Report(recorded, store.scans.summary(recorded), seconds, before, diff, loaded, store)
         if as_json:
             say_json(report.as_json())
         else:
@@ -108,7 +106,7 @@ def scan(
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int, str], None] | None]:
     """A bar on stderr when that is a terminal; None otherwise."""
-    if not click.get_text_stream("stderr").isatty():
+    if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -167,7 +165,7 @@ class _Report:
             yield from self._ctags_lines(self.loaded, verbose)
         if self.diff is not None and self.before is not None:
             yield f"since scan {self.before.id}: {diff_line(self.diff)}"
-        yield plain_text(f"store: {self.store}" + (f", {size(_bytes(self.store))}" if os.path.exists(self.store) else ""))
+        yield plain_text(f"store: {self.store}, {size(_file_bytes(self.store))}")
         if self.diff is not None and self.before is not None and any(self.diff):
             yield dim(f"next: scanstore symbols diff {self.before.id} {self.scan.id}")
         elif self.summary.symbols:
@@ -226,5 +224,5 @@ def diff_json(diff: FileDiff) -> dict[str, Any]:
     return {"added": diff.added, "removed": diff.removed, "changed": diff.changed, "moved": moved}
 
 
-def _bytes(path: str) -> int:
+def _file_bytes(path: str) -> int:
     return sum(os.path.getsize(path + end) for end in ("", "-wal") if os.path.exists(path + end))

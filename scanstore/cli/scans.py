@@ -79,10 +79,8 @@ def show(scan: str | None, verbose: bool, as_json: bool) -> None:
         if as_json:
             say_json({"scan": row, "summary": summary})
             return
-        facts = [
-            ("name", row.name), ("target", row.target), ("root", row.root), ("status", row.status), ("error", row.error),
-            ("started", _time(row, "started_at")), ("completed", _time(row, "completed_at")),
-        ]  # fmt: skip
+        facts = [(key, getattr(row, key)) for key in ("name", "target", "root", "status", "error")]
+        facts += [("started", _time(row, "started_at")), ("completed", _time(row, "completed_at"))]
         say([f"Scan {row.id}"])
         say(columns([fact for fact in facts if fact[1]], indent="  "))
         say(summary_lines(summary, verbose=verbose))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from scanstore.scans import Scan
     from scanstore.store import Store
-    from scanstore.symbols import Symbol, SymbolReference
+    from scanstore.symbols import Symbol
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit")
@@ -67,7 +67,7 @@ def symbol_lines(symbols: Iterable[Symbol], store: Store) -> Iterator[str]:
     if not found:
         return iter(())
     place = places(store.scans.get(found[0].scan_id))
-    return columns((place(s.file_path, s.start_line), s.symbol_type, s.qualified_name, f"#{s.id}") for s in found)
+    return columns((place(s.file_path, s.start_line), s.symbol_type, s.qualified_name, str(s.id)) for s in found)
 
 
 @click.command()
@@ -107,7 +107,7 @@ def find(
         if not found:
             near = 0 if match == "contains" else len(store.symbols.find(name, match="contains", **options))
             hint = f"; {count(near, 'name contains', 'names contain')} it: add --contains" if near else ""
-            raise Failure(f"no symbol {name!r} in scan {where.id}{hint}")
+            raise Failure(f"no symbol {name!r} in scan {where.id} of {where.target}{hint}")
 
 
 @click.command()
@@ -139,7 +139,7 @@ def _card(row: Symbol, store: Store, kinds: Counter[str], known: Counter[str]) -
         yield plain_text(f"@{decorator}")
     yield click.style(plain_text(signature(row, metadata)), bold=True)
     facts = [("where", f"{places(store.scans.get(row.scan_id))(row.file_path, row.start_line)}-{row.end_line}")]
-    facts += [("type", row.symbol_type), ("id", f"#{row.id} in scan {row.scan_id}")]
+    facts += [("type", row.symbol_type), ("id", f"{row.id} in scan {row.scan_id}")]
     shown = {"params", "return_type", "decorators", "docstring", "bases", "async", "annotation", "signature"}
     facts += [
         (key, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
@@ -147,7 +147,9 @@ def _card(row: Symbol, store: Store, kinds: Counter[str], known: Counter[str]) -
     ]  # fmt: skip
     uses = ", ".join(count(number, kind) for kind, number in kinds.most_common())
     trust = ", ".join(f"{number:,} {resolution}" for resolution, number in known.most_common())
-    facts.append(("used by", f"{uses} ({trust})" if uses else "nothing that was found"))
+    facts.append(("used by", uses or "nothing that was found"))
+    if trust:
+        facts.append(("of these", trust))
     yield from columns(facts, indent="  ")
     docstring = metadata.get("docstring")
     if isinstance(docstring, str) and docstring.strip():
@@ -160,13 +162,14 @@ def signature(row: Symbol, metadata: dict[str, Any]) -> str:
     """How the symbol was declared, put together from what is known of it."""
     name = str(row.qualified_name)
     if isinstance(metadata.get("signature"), str):
-        return name + metadata["signature"]
+        return f"{name}{metadata['signature']}"
     if row.symbol_type == "class":
         bases = metadata.get("bases")
         return f"class {name}" + (f"({', '.join(map(str, bases))})" if bases else "")
     if row.symbol_type in ("function", "method") and isinstance(metadata.get("params"), list):
+        begin = "async def" if metadata.get("async") else "def"
         returns = f" -> {metadata['return_type']}" if metadata.get("return_type") else ""
-        return f"{'async ' if metadata.get('async') else ''}def {name}({', '.join(_params(metadata['params']))}){returns}"
+        return f"{begin} {name}({', '.join(_params(metadata['params']))}){returns}"
     if metadata.get("annotation"):
         return f"{name}: {metadata['annotation']}"
     return name
@@ -196,7 +199,7 @@ def _params(params: list[dict[str, Any]]) -> Iterator[str]:
 @click.command()
 @click.argument("symbol")
 @click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
-@click.option("--guesses/--no-guesses", default=True, show_default=True, help="With those that are only guessed.")
+@click.option("--guesses/--no-guesses", default=True, show_default=True, help="Guessed ones too.")
 @common
 def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | None, as_json: bool) -> None:
     """List every place that refers to a symbol, with how that is known.
@@ -216,11 +219,11 @@ def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | Non
             note(f"nothing that was found refers to {row.qualified_name}")
 
 
-def _reference_lines(found: list[SymbolReference], store: Store, scan: Scan) -> Iterator[str]:
+def _reference_lines(found: list[Any], store: Store, scan: Scan) -> Iterator[str]:
     place = places(scan)
     users = {number: store.symbols.get(number) for number in {r.from_symbol_id for r in found} if number is not None}
 
-    def within(reference: SymbolReference) -> str:
+    def within(reference: Any) -> str:
         user = users.get(reference.from_symbol_id)
         return f"in {user.qualified_name}" if user is not None else ""
 
@@ -307,22 +310,17 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
             say_json({"a": first.id, "b": second.id, **found._asdict()})
             return
         old, new = places(first), places(second)
-        for what, place in (("added", new), ("removed", old)):
-            rows = ((place(s.file_path, s.line), s.symbol_type, s.qualified_name) for s in getattr(found, what))
-            say(marked(what, line) for line in columns(rows))
-        for what in ("changed", "moved"):
-            rows = (
-                (new(c.new_file, c.new_line), c.symbol_type, c.qualified_name, _from(old(c.old_file, c.old_line), what))
-                for c in getattr(found, what)
+        for what, places_then, place in (("added", found.added, new), ("removed", found.removed, old)):
+            lines = columns((place(s.file_path, s.line), s.symbol_type, s.qualified_name) for s in places_then)
+            say(marked(what, line) for line in lines)
+        for what, changes in (("changed", found.changed), ("moved", found.moved)):
+            lines = columns(
+                (new(c.new_file, c.new_line), c.symbol_type, c.qualified_name, f"from {old(c.old_file, c.old_line)}")
+                for c in changes
             )
-            say(marked(what, line) for line in columns(rows))
+            say(marked(what, line) for line in lines)
         parts = ", ".join(f"{len(items):,} {what}" for what, items in found._asdict().items() if items)
         note(f"from scan {first.id} to scan {second.id}: {parts or 'no symbol changed'}")
-
-
-def _from(place: str, what: str) -> str:
-    """Where a moved symbol was before."""
-    return f"from {place}" if what == "moved" else ""
 
 
 COMMANDS = (find, show, refs, unused, edges, diff)

@@ -36,7 +36,7 @@ def check(context: click.Context, as_json: bool) -> None:
 @json_option
 @store_option
 def stats(as_json: bool) -> None:
-    """Show how large the store is, and each of its tables with its indexes.
+    """Show how large the store and its tables are.
 
     \b
     Example:

@@ -1,0 +1,229 @@
+"""The house rules that no type checker sees: what is exported, who imports whom, and that models equal the schema."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import peewee
+import pytest
+
+import scanstore
+from scanstore import Store, facts, models
+from scanstore.database import SCHEMA_VERSION
+
+PACKAGE = Path(scanstore.__file__).parent
+ROOT = PACKAGE.parent
+MODULES = sorted(m.name for m in pkgutil.walk_packages([str(PACKAGE)], "scanstore.") if ".migrations" not in m.name)
+
+
+def module_imports(name: str) -> set[str]:
+    """Modules that a module imports when it is loaded (not inside functions, not for type checking)."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text())
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else node.module)
+    return found
+
+
+def test_exports_are_pinned() -> None:
+    assert sorted(scanstore.__all__) == [
+        "BindRefused",
+        "Busy",
+        "Conflict",
+        "Damaged",
+        "DiskFull",
+        "IllegalMove",
+        "InvalidArgument",
+        "MigrationFailed",
+        "MissingFolder",
+        "NewerSchema",
+        "NoStore",
+        "NotAScanstore",
+        "NotFound",
+        "OpenRefused",
+        "OutdatedSchema",
+        "ReadOnly",
+        "ScanstoreError",
+        "SqliteTooOld",
+        "StorageError",
+        "Store",
+        "StoreClosed",
+        "WrongStore",
+        "WrongTask",
+        "__version__",
+        "open",
+    ]
+    for name in scanstore.__all__:
+        assert getattr(scanstore, name) is not None
+    with pytest.raises(AttributeError):
+        scanstore.nothing  # noqa: B018
+
+
+def test_every_error_is_exported() -> None:
+    from scanstore import errors
+
+    tree = {e.__name__ for e in vars(errors).values() if isinstance(e, type) and issubclass(e, Exception)}
+    assert tree <= set(scanstore.__all__)
+
+
+def test_imports_run_one_way() -> None:
+    graph = {name: {i for i in module_imports(name) if i.startswith("scanstore.")} for name in MODULES}
+    done: set[str] = set()
+    while graph:
+        free = {name for name, needs in graph.items() if needs <= done | {name}}
+        assert free, f"these import each other: {sorted(graph)}"
+        done |= free
+        graph = {name: needs for name, needs in graph.items() if name not in free}
+
+
+@pytest.mark.parametrize(
+    ("library", "homes"),
+    [
+        ("click", {"scanstore.cli"}),
+        ("rich", {"scanstore.cli"}),
+        ("peewee_migrate", {"scanstore.migrating"}),
+        ("playhouse", {"scanstore.fields"}),
+    ],
+)
+def test_libraries_stay_in_their_rooms(library: str, homes: set[str]) -> None:
+    for path in PACKAGE.rglob("*.py"):
+        name = "scanstore." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        used = any(
+            (isinstance(node, ast.Import) and any(a.name.split(".")[0] == library for a in node.names))
+            or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == library)
+            for node in ast.walk(ast.parse(path.read_text()))
+        )
+        assert not used or any(name.startswith(home) for home in homes), f"{name} imports {library}"
+
+
+def test_nothing_below_the_command_line_imports_it() -> None:
+    for name in MODULES:
+        if not name.startswith(("scanstore.cli", "scanstore.__main__")):
+            assert not any(i.startswith("scanstore.cli") for i in module_imports(name)), name
+
+
+def test_no_file_is_too_long() -> None:
+    long = {p.name: n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 620}
+    assert not long
+
+
+def test_schema_version_is_the_newest_migration() -> None:
+    newest = max(int(p.name[:3]) for p in (ROOT / "migrations").glob("[0-9][0-9][0-9]_*.py"))
+    assert newest == SCHEMA_VERSION
+
+
+def all_models() -> list[type[peewee.Model]]:
+    found = [getattr(models, name) for name in models.__all__]
+    found += [m for m in vars(facts).values() if isinstance(m, type) and issubclass(m, facts.Base) and m is not facts.Base]
+    return found
+
+
+def affinity(declared: str) -> str:
+    declared = declared.upper()
+    if "INT" in declared or declared == "AUTO":
+        return "INTEGER"
+    if "CHAR" in declared or "TEXT" in declared:
+        return "TEXT"
+    return "REAL" if declared in ("REAL", "FLOAT") else declared
+
+
+TABLES = [m for m in all_models() if m.__name__ not in ("Symbol", "SymbolReference", "ImportRelation", "ScanFileChunk")]
+VIEWS = [m for m in all_models() if m not in TABLES]
+
+
+@pytest.mark.parametrize("model", TABLES, ids=lambda m: m.__name__)
+def test_migrated_table_equals_its_model(model: type[peewee.Model]) -> None:
+    """Columns, types, nulls, keys, foreign keys with their delete rule, unique and plain indexes."""
+    meta = model._meta
+    with Store(":memory:") as store:
+        run = store.database.execute_sql
+        table = meta.table_name
+        columns = {row[1]: row for row in run(f'PRAGMA table_info("{table}")')}
+        assert set(columns) == set(meta.columns)
+        for name, field in meta.columns.items():
+            _, _, declared, notnull, _, key = columns[name]
+            assert affinity(declared) == affinity(field.ddl_datatype(store.database.get_sql_context()).sql), name
+            if not key:
+                assert bool(notnull) != field.null, name
+        keys = [name for name, row in sorted(columns.items(), key=lambda c: c[1][5]) if row[5]]
+        wanted = [f.column_name for f in meta.get_primary_keys()]
+        assert keys == wanted
+        foreign = {row[3]: (row[2], row[6]) for row in run(f'PRAGMA foreign_key_list("{table}")')}
+        for field in meta.refs:
+            parent = field.rel_model._meta.table_name
+            if parent == "names" or (table == "bindings" and parent == "file_versions"):
+                assert field.column_name not in foreign  # interned, see scanstore/facts.py
+                continue
+            assert foreign.pop(field.column_name) == (parent, field.on_delete)
+        assert not foreign
+        indexes = set()
+        for _, name, unique, origin, _ in run(f'PRAGMA index_list("{table}")').fetchall():
+            if origin != "pk":
+                cols = tuple(row[2] for row in run(f'PRAGMA index_info("{name}")'))
+                indexes.add((cols, bool(unique)))
+        declared_indexes = set()
+        for index in meta.fields_to_index():
+            declared_indexes.add((tuple(f.column_name for f in index._expressions), bool(index._unique)))
+        assert indexes == declared_indexes
+
+
+@pytest.mark.parametrize("model", VIEWS, ids=lambda m: m.__name__)
+def test_view_has_the_columns_of_its_model(model: type[peewee.Model]) -> None:
+    with Store(":memory:") as store:
+        columns = {row[1] for row in store.database.execute_sql(f'PRAGMA table_info("{model._meta.table_name}")')}
+        assert columns == set(model._meta.columns)
+
+
+def test_every_table_has_a_model() -> None:
+    with Store(":memory:") as store:
+        names = {n for (n,) in store.database.execute_sql("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")}
+        names = {n for n in names if not n.startswith("sqlite_")} - {"migratehistory", "chunk_states"}
+        assert names == {m._meta.table_name for m in all_models()}
+
+
+def test_constraints_and_indexes_are_named() -> None:
+    import re
+
+    with Store(":memory:") as store:
+        for name, sql in store.database.execute_sql("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"):
+            if name == "migratehistory" or name.startswith("sqlite_"):
+                continue
+            for constraint in re.findall(r"CONSTRAINT (\w+)", sql):
+                assert re.match(r"(pk|uq|ck|fk)_", constraint), constraint
+            if sql.startswith("CREATE INDEX"):
+                assert name.startswith("ix_"), name
+            bare = re.sub(r"CONSTRAINT \w+ (PRIMARY KEY|UNIQUE|CHECK|FOREIGN KEY)", "", sql)
+            if sql.startswith("CREATE TABLE"):
+                assert not re.search(r"PRIMARY KEY|UNIQUE|CHECK|FOREIGN KEY", bare), name
+
+
+def test_opening_a_store_imports_little() -> None:
+    """Neither the migrator nor anything that indexing or the command line needs."""
+    code = """
+import sys
+from scanstore import Store
+Store(sys.argv[1]).close()
+before = set(sys.modules)
+Store(sys.argv[1]).close()
+print(*sorted(m for m in sys.modules if m.split(".")[0] in ("click", "rich", "pathspec", "multiprocessing")))
+"""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        Store(f"{folder}/a.db").close()
+        out = subprocess.run(
+            [sys.executable, "-c", code, f"{folder}/a.db"], capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout
+    assert out.strip() == ""
