@@ -1,8 +1,9 @@
 """The questions that follow references, as SQL over the narrow tables.
 
-A node is ``(version id, ordinal)`` inside one scan. Each step asks for the neighbours of a whole frontier at once;
-every statement runs on indexes from the frontier outwards, in the order it is written (that is what CROSS JOIN means
-to SQLite), whatever the planner would guess of the tables' sizes. The tests look at the query plans.
+A node is ``(version id, ordinal)`` inside one scan; statements take nodes as a JSON array of such pairs, each packed
+into one integer like an id. A step asks for the neighbours of a whole frontier at once. Every statement runs on
+indexes from the frontier outwards, in the order it is written (that is what CROSS JOIN means to SQLite), whatever the
+planner would guess of the tables' sizes. The tests look at the query plans.
 """
 
 from __future__ import annotations
@@ -16,20 +17,19 @@ from scanstore.keys import join
 Node = tuple[int, int]
 
 TRUSTED = ("exact", "imported", "inherited")
-FRONTIER = 400  # nodes in one statement
 
 VALID = "b.lineage_id = {lineage} AND b.since <= {revision} AND (b.until IS NULL OR b.until > {revision})"
 
 # Who refers to the wanted nodes: inside their own file, then through bindings.
 INCOMING = """
-WITH wanted (v, n) AS (VALUES {wanted})
-SELECT w.v, w.n, r.version_id, r.from_ordinal, r.ordinal, r.resolution
-  FROM wanted AS w CROSS JOIN reference_facts AS r ON r.version_id = w.v AND r.symbol_ordinal = w.n
+SELECT w.value >> 24, w.value & 16777215, r.version_id, r.from_ordinal, r.ordinal, r.resolution
+  FROM json_each(?1) AS w
+  CROSS JOIN reference_facts AS r ON r.version_id = (w.value >> 24) AND r.symbol_ordinal = (w.value & 16777215)
  WHERE r.reference_type IN ({kinds})
 UNION ALL
-SELECT w.v, w.n, r.version_id, r.from_ordinal, r.ordinal, b.resolution
-  FROM wanted AS w
-  CROSS JOIN bindings AS b ON b.version_id = w.v AND b.ordinal = w.n AND {valid}
+SELECT w.value >> 24, w.value & 16777215, r.version_id, r.from_ordinal, r.ordinal, b.resolution
+  FROM json_each(?1) AS w
+  CROSS JOIN bindings AS b ON b.version_id = (w.value >> 24) AND b.ordinal = (w.value & 16777215) AND {valid}
   CROSS JOIN reference_facts AS r ON r.path_id = b.path_id
   CROSS JOIN scan_files AS f ON f.version_id = r.version_id AND f.scan_id = {scan}
  WHERE r.symbol_ordinal IS NULL AND r.reference_type IN ({kinds})
@@ -37,33 +37,31 @@ SELECT w.v, w.n, r.version_id, r.from_ordinal, r.ordinal, b.resolution
 
 # What the wanted nodes refer to.
 OUTGOING = """
-WITH wanted (v, n) AS (VALUES {wanted})
-SELECT w.v, w.n, r.version_id, r.symbol_ordinal, r.ordinal, r.resolution
-  FROM wanted AS w CROSS JOIN reference_facts AS r ON r.version_id = w.v AND r.from_ordinal = w.n
+SELECT w.value >> 24, w.value & 16777215, r.version_id, r.symbol_ordinal, r.ordinal, r.resolution
+  FROM json_each(?1) AS w
+  CROSS JOIN reference_facts AS r ON r.version_id = (w.value >> 24) AND r.from_ordinal = (w.value & 16777215)
  WHERE r.symbol_ordinal IS NOT NULL AND r.reference_type IN ({kinds})
 UNION ALL
-SELECT w.v, w.n, b.version_id, b.ordinal, r.ordinal, b.resolution
-  FROM wanted AS w
-  CROSS JOIN reference_facts AS r ON r.version_id = w.v AND r.from_ordinal = w.n
+SELECT w.value >> 24, w.value & 16777215, b.version_id, b.ordinal, r.ordinal, b.resolution
+  FROM json_each(?1) AS w
+  CROSS JOIN reference_facts AS r ON r.version_id = (w.value >> 24) AND r.from_ordinal = (w.value & 16777215)
   CROSS JOIN bindings AS b ON b.path_id = r.path_id AND {valid}
   CROSS JOIN scan_files AS f ON f.version_id = b.version_id AND f.scan_id = {scan}
  WHERE r.symbol_ordinal IS NULL AND b.ordinal IS NOT NULL AND r.reference_type IN ({kinds})
 """
 
 DETAILS = """
-WITH wanted (v, n) AS (VALUES {wanted})
-SELECT w.v, w.n, f.id, n.text, q.text, s.symbol_type, f.file_path, s.start_line, s.end_line
-  FROM wanted AS w
-  CROSS JOIN symbol_facts AS s ON s.version_id = w.v AND s.ordinal = w.n
-  CROSS JOIN scan_files AS f ON f.version_id = w.v AND f.scan_id = {scan}
+SELECT w.value >> 24, w.value & 16777215, f.id, n.text, q.text, s.symbol_type, f.file_path, s.start_line, s.end_line
+  FROM json_each(?1) AS w
+  CROSS JOIN symbol_facts AS s ON s.version_id = (w.value >> 24) AND s.ordinal = (w.value & 16777215)
+  CROSS JOIN scan_files AS f ON f.version_id = (w.value >> 24) AND f.scan_id = {scan}
   CROSS JOIN names AS n ON n.id = s.name_id CROSS JOIN names AS q ON q.id = s.qualified_name_id
 """
 
 OWNERS = """
-WITH wanted (v, n) AS (VALUES {wanted})
-SELECT w.v, w.n, c.ordinal
-  FROM wanted AS w
-  CROSS JOIN symbol_facts AS s ON s.version_id = w.v AND s.ordinal = w.n
+SELECT w.value >> 24, w.value & 16777215, c.ordinal
+  FROM json_each(?1) AS w
+  CROSS JOIN symbol_facts AS s ON s.version_id = (w.value >> 24) AND s.ordinal = (w.value & 16777215)
   CROSS JOIN names AS m ON m.id = s.name_id AND m.text IN ('__init__', '__new__', '__post_init__')
   CROSS JOIN names AS q ON q.id = s.qualified_name_id
   CROSS JOIN names AS o ON o.text = substr(q.text, 1, length(q.text) - length(m.text) - 1)
@@ -124,36 +122,35 @@ SELECT f.file_path FROM bindings AS b
 """
 
 
-# The columns of Symbol for given places, and those of SymbolReference for a given target.
+# The columns of Symbol for given ids, and those of SymbolReference for a target: its id, version and ordinal.
 SYMBOLS = """
-WITH wanted (f, n) AS (VALUES {wanted})
 SELECT f.id << 24 | s.ordinal AS id, f.scan_id, n.text AS name, q.text AS qualified_name, s.symbol_type,
        f.file_path, s.start_line, s.end_line, s.metadata, f.id AS file_id, s.ordinal
-  FROM wanted AS w
-  CROSS JOIN scan_files AS f ON f.id = w.f
-  CROSS JOIN symbol_facts AS s ON s.version_id = f.version_id AND s.ordinal = w.n
+  FROM json_each(?1) AS w
+  CROSS JOIN scan_files AS f ON f.id = (w.value >> 24)
+  CROSS JOIN symbol_facts AS s ON s.version_id = f.version_id AND s.ordinal = (w.value & 16777215)
   CROSS JOIN names AS n ON n.id = s.name_id
   CROSS JOIN names AS q ON q.id = s.qualified_name_id
 """
 REFERENCES = """
-SELECT f.id << 24 | r.ordinal AS id, f.scan_id, {target} AS symbol_id, f.file_path AS from_file, r.line AS from_line,
+SELECT f.id << 24 | r.ordinal AS id, f.scan_id, ?1 AS symbol_id, f.file_path AS from_file, r.line AS from_line,
        f.id << 24 | r.from_ordinal AS from_symbol_id, r.reference_type, n.text AS name, r.resolution,
        r.confidence / 100.0 AS confidence, f.id AS file_id, r.ordinal, r.from_ordinal,
-       {target} >> 24 AS symbol_file_id, {ordinal} AS symbol_ordinal
+       ?1 >> 24 AS symbol_file_id, ?3 AS symbol_ordinal
   FROM reference_facts AS r
   CROSS JOIN scan_files AS f ON f.version_id = r.version_id AND f.scan_id = {scan}
   CROSS JOIN names AS n ON n.id = r.name_id
- WHERE r.version_id = {version} AND r.symbol_ordinal = {ordinal}
+ WHERE r.version_id = ?2 AND r.symbol_ordinal = ?3
 UNION ALL
-SELECT f.id << 24 | r.ordinal, f.scan_id, {target}, f.file_path, r.line,
+SELECT f.id << 24 | r.ordinal, f.scan_id, ?1, f.file_path, r.line,
        f.id << 24 | r.from_ordinal, r.reference_type, n.text,
        CASE WHEN b.resolution = 'imported' AND b.version_id = r.version_id THEN 'exact' ELSE b.resolution END,
-       b.confidence / 100.0, f.id, r.ordinal, r.from_ordinal, {target} >> 24, {ordinal}
+       b.confidence / 100.0, f.id, r.ordinal, r.from_ordinal, ?1 >> 24, ?3
   FROM bindings AS b
   CROSS JOIN reference_facts AS r ON r.path_id = b.path_id
   CROSS JOIN scan_files AS f ON f.version_id = r.version_id AND f.scan_id = {scan}
   CROSS JOIN names AS n ON n.id = r.name_id
- WHERE b.version_id = {version} AND b.ordinal = {ordinal} AND {valid} AND r.symbol_ordinal IS NULL
+ WHERE b.version_id = ?2 AND b.ordinal = ?3 AND {valid} AND r.symbol_ordinal IS NULL
 """
 
 
@@ -196,10 +193,11 @@ class Graph:
 
     def steps(
         self, sql: str, nodes: Sequence[Node], kinds: Sequence[str]
-    ) -> Iterator[tuple[int, int, int, int | None, int, str]]:
+    ) -> list[tuple[int, int, int, int | None, int, str]]:
         marks = ", ".join(f"'{kind}'" for kind in kinds)
-        for wanted in batches(nodes):
-            yield from self.db.execute_sql(sql.format(wanted=wanted, kinds=marks, valid=self.valid, scan=self.scan))
+        return self.db.execute_sql(
+            sql.format(kinds=marks, valid=self.valid, scan=self.scan), (packed(nodes),)
+        ).fetchall()
 
     def follow(
         self,
@@ -237,26 +235,21 @@ class Graph:
         del seen[start]
         return self.details(seen)
 
-    def _owners(self, nodes: Sequence[Node]) -> Iterator[tuple[int, int, int]]:
-        for wanted in batches(nodes):
-            yield from self.db.execute_sql(OWNERS.format(wanted=wanted))
+    def _owners(self, nodes: Sequence[Node]) -> list[tuple[int, int, int]]:
+        return self.db.execute_sql(OWNERS, (packed(nodes),)).fetchall()
 
     def details(self, nodes: dict[Node, tuple[int, bool]]) -> list[Reached]:
         rows = []
-        for wanted in batches(list(nodes)):
-            for v, n, file_id, name, qualified, kind, path, start, end in self.db.execute_sql(
-                DETAILS.format(wanted=wanted, scan=self.scan)
-            ):
-                distance, exact = nodes[v, n]
-                rows.append(Reached(join(file_id, n), name, qualified, kind, path, start, end, distance, exact))
+        found = self.db.execute_sql(DETAILS.format(scan=self.scan), (packed(list(nodes)),))
+        for v, n, file_id, name, qualified, kind, path, start, end in found.fetchall():
+            distance, exact = nodes[v, n]
+            rows.append(Reached(join(file_id, n), name, qualified, kind, path, start, end, distance, exact))
         rows.sort(key=lambda r: (r.distance, r.file_path, r.start_line, r.id))
         return rows
 
-    def references(self, file_id: int, ordinal: int, version: int) -> str:
+    def references(self) -> str:
         """The statement that gives the references of one symbol, with the columns of ``SymbolReference``."""
-        return REFERENCES.format(
-            target=join(file_id, ordinal), ordinal=int(ordinal), version=int(version), scan=self.scan, valid=self.valid
-        )
+        return REFERENCES.format(scan=self.scan, valid=self.valid)
 
     def imports(self) -> list[tuple[str, str]]:
         """Pairs of files, the first of which imports the second."""
@@ -275,10 +268,9 @@ class Graph:
             yield Edge(*row)
 
 
-def batches(nodes: Sequence[Node]) -> Iterator[str]:
-    """The nodes as rows of VALUES, a statement's worth at a time."""
-    for start in range(0, len(nodes), FRONTIER):
-        yield ", ".join(f"({int(v)}, {int(n)})" for v, n in nodes[start : start + FRONTIER])
+def packed(nodes: Sequence[Node]) -> str:
+    """Nodes as a JSON array of integers: SQLite takes such a list to be short, and so never builds a filter for it."""
+    return f"[{','.join(str(join(v, n)) for v, n in nodes)}]"
 
 
 def cycles(edges: Iterable[tuple[str, str]]) -> list[list[str]]:

@@ -296,11 +296,7 @@ class Symbols(Domain):
         return found[:limit] if limit is not None else found
 
     def _rows(self, ids: List[int]) -> List[Symbol]:
-        found: List[Symbol] = []
-        for start in range(0, len(ids), 500):
-            wanted = ", ".join("({}, {})".format(*split(key)) for key in ids[start : start + 500])
-            found.extend(Symbol.raw(SYMBOLS.format(wanted=wanted)))
-        return found
+        return list(Symbol.raw(SYMBOLS, str(ids)))
 
     @bound
     def get(self, symbol: Any, *, scan: Scan | int | None = None) -> Symbol:
@@ -348,24 +344,20 @@ class Symbols(Domain):
 
     # -- by reference ----------------------------------------------------------------------------------------------
 
-    def _at(self, symbol: Any, scan: Scan | int | None) -> tuple[Symbol, Graph]:
+    def _at(self, symbol: Any, scan: Scan | int | None) -> tuple[Symbol, int, Graph]:
+        """A symbol, its file version, and the graph of its scan."""
         row = self.get(symbol, scan=scan)
-        owner = self.store.scans.get(row.scan_id)
-        return row, Graph(self.db, owner.id, owner.lineage_id, owner.revision)
+        place = self.db.execute_sql(PLACE, (split(row.id)[0],)).fetchone()
+        if place is None:
+            raise NotFound(f"{row!r} went with its scan; find it again in another one")
+        return row, place[0], Graph(self.db, *place[1:])
 
     def _follow(self, symbol: Any, scan: Any, sql: str, **options: Any) -> List[Reached]:
         depth = options["depth"]
         if depth is not None and (not isinstance(depth, int) or depth < 1):
             raise InvalidArgument(f"depth is {depth!r}; give a number of steps of at least 1, or None for all")
-        row, graph = self._at(symbol, scan)
-        version = self._version(row)
+        row, version, graph = self._at(symbol, scan)
         return graph.follow(sql, (version, split(row.id)[1]), **options)
-
-    def _version(self, symbol: Symbol) -> int:
-        row = self.db.execute_sql("SELECT version_id FROM scan_files WHERE id = ?", (split(symbol.id)[0],)).fetchone()
-        if row is None:
-            raise NotFound(f"{symbol!r} went with its scan; find it again in another one")
-        return int(row[0])
 
     @bound
     def references(
@@ -378,10 +370,10 @@ class Symbols(Domain):
     ) -> List[SymbolReference]:
         """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out what is only guessed."""
         kind = None if reference_type is None else SymbolReference.reference_type.db_value(reference_type)
-        row, graph = self._at(symbol, scan)
+        row, version, graph = self._at(symbol, scan)
         found = [
             reference
-            for reference in SymbolReference.raw(graph.references(*split(row.id), self._version(row)))
+            for reference in SymbolReference.raw(graph.references(), row.id, version, split(row.id)[1])
             if (guesses or reference.resolution in TRUSTED) and kind in (None, reference.reference_type)
         ]
         return sorted(found, key=lambda r: (r.from_file, r.from_line, r.id))
@@ -533,5 +525,9 @@ SELECT q.text, s.symbol_type, f.file_path, s.start_line, s.body_hash, n.text,
  WHERE f.scan_id = ?1 AND s.symbol_type <> 'module'
    AND NOT EXISTS (SELECT 1 FROM scan_files AS o WHERE o.version_id = f.version_id AND o.scan_id = ?2)
  ORDER BY f.file_path, s.ordinal
+"""
+PLACE = """
+SELECT f.version_id, c.id, c.lineage_id, c.revision FROM scan_files AS f JOIN scans AS c ON c.id = f.scan_id
+ WHERE f.id = ?
 """
 CHUNKS = "SELECT chunk_type, symbol_name, start_line, end_line, content_hash FROM chunk_facts WHERE version_id = ?"

@@ -82,9 +82,16 @@ def killed_scan_leaves_a_good_store(db: Path, status: tuple[str, ...]) -> None:
             assert scan.status in status and (scan.status == "completed") == (scan.revision is not None)
 
 
-def kill_and_carry_on(db: Path, tree: Path, clean: list[Any], after: float, jobs: int) -> int:
-    """Kill a scan after so many seconds, then scan again; returns how many files the dead scan had recorded."""
-    worker = start(db, tree, jobs=jobs)
+OFTEN = "import scanstore.indexing.tree as t; t.FACTS_PER_COMMIT = 300"  # some thirty commits a scan
+
+
+def kill_and_carry_on(db: Path, tree: Path, clean: list[Any], *, after: float, said: str | None, jobs: int) -> int:
+    """Kill a scan some seconds after its start, or after it said something, then scan again; returns how many files
+    the dead scan had recorded."""
+    worker = start(db, tree, jobs=jobs, code=OFTEN)
+    assert worker.stdout is not None
+    while said is not None and (line := worker.stdout.readline()) and line.strip() != said:
+        pass
     time.sleep(after)
     worker.send_signal(signal.SIGKILL)
     out, _ = worker.communicate()
@@ -101,7 +108,7 @@ def kill_and_carry_on(db: Path, tree: Path, clean: list[Any], after: float, jobs
         for other in store.scans.list(status="failed"):
             assert "ended before" in str(other.error) and other.revision is None
             store.scans.remove(other)
-        assert graph(store, scan) == clean
+        assert list(store.symbols.edges(scan)) == clean[1]
         assert store.check() == []
         store.scans.remove(scan)
         if not ended:
@@ -119,10 +126,12 @@ def kills(db: Path, tree: Path, clean: list[Any], times: int, seed: int) -> None
     for n in range(times):
         for suffix in ("", "-wal", "-shm"):
             Path(f"{db}{suffix}").unlink(missing_ok=True)
-        # Evenly over the run, with some chance: imports, migration, walking, indexing, resolving.
-        moment = whole * (n + chance.random()) / times
-        partly += 0 < kill_and_carry_on(db, tree, clean, moment, jobs=1 + n % 2) < FILES
-    print(f"{times} kills over {whole:.2f} s, {partly} left a part of the files")
+        if n % 2:  # evenly over the run, with some chance: imports, migration, walking, indexing, resolving
+            said, moment = None, whole * (n + chance.random()) / times
+        else:  # among the commits
+            said, moment = str(chance.randrange(1, FILES)), chance.random() * 0.02
+        partly += 0 < kill_and_carry_on(db, tree, clean, after=moment, said=said, jobs=1 + n // 2 % 2) < FILES
+    assert partly, "no kill came between two commits"
 
 
 def test_a_scan_killed_at_any_moment_leaves_a_good_store_and_the_next_one_carries_on(
@@ -139,7 +148,7 @@ def test_a_scan_killed_very_often(db_path: Path, tree: Path, clean: list[Any]) -
 
 def test_a_scan_killed_between_two_commits_keeps_what_was_recorded(db_path: Path, tree: Path, clean: list[Any]) -> None:
     """The files of the dead scan's commits are not read again by the next one."""
-    worker = start(db_path, tree, code="import scanstore.indexing.tree as t; t.FACTS_PER_COMMIT = 300")
+    worker = start(db_path, tree, code=OFTEN)
     assert worker.stdout is not None
     for line in worker.stdout:
         if line.strip() == "90":
@@ -178,8 +187,7 @@ def test_killed_scans_do_not_disturb_the_completed_one(db_path: Path, tree: Path
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_interrupting_a_scan_leaves_it_cancelled_and_no_worker_behind(db_path: Path, tree: Path, jobs: int) -> None:
-    code = "import scanstore.indexing.tree as t; t.FACTS_PER_COMMIT = 300"
-    worker = start(db_path, tree, jobs=jobs, code=code, start_new_session=True)
+    worker = start(db_path, tree, jobs=jobs, code=OFTEN, start_new_session=True)
     assert worker.stdout is not None
     for line in worker.stdout:
         if line.strip() == "40":
@@ -351,7 +359,7 @@ def test_removing_scans_while_one_is_recorded_keeps_the_new_one_whole(db_path: P
             for path in sorted(tree.iterdir())[: 30 * (n + 1)]:
                 (root / path.name).write_text(path.read_text() + f"\n\ndef extra{n}(): pass\n")
             store.scans.record(root, jobs=1, target=f"old{n}")
-        worker = start(db_path, tree, code="import scanstore.indexing.tree as t; t.FACTS_PER_COMMIT = 300")
+        worker = start(db_path, tree, code=OFTEN)
         assert worker.stdout is not None
         old = store.scans.list()
         for line in worker.stdout:
