@@ -37,7 +37,6 @@ from _common import (  # noqa: E402
     STDLIB_EXCLUDES,
     Bench,
     Clock,
-    environment,
     median,
     part,
     peak_memory,
@@ -463,7 +462,7 @@ def starting(bench: Bench, db: str, rounds: int) -> None:
         for place, program in enumerate(programs):
             clock = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment(), check=True, text=True
+                [sys.executable, "-c", program], stdout=subprocess.PIPE, env=bench.environment, check=True, text=True
             )
             wall, cpu = map(float, done.stdout.split())
             if number:  # the first one may have to compile
@@ -495,9 +494,9 @@ def main(argv: list[str] | None = None) -> int:
     if not Path(corpus).is_dir():
         parser.error(f"{corpus} is not a folder")
     rounds = 1 if options.quick else 3
-    bench = Bench(__file__)
     with tempfile.TemporaryDirectory(prefix="scanstore-bench-") as folder:
         work = Path(folder)
+        bench = Bench(__file__, work)
         numbers = scanning(bench, corpus, exclude, work, rounds)
         changing(bench, corpus, exclude, work, rounds)
         writing(bench, work, 20_000 if options.quick else 200_000, rounds)

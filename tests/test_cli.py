@@ -197,7 +197,9 @@ def test_bad_stores_are_one_line(run: Run, tmp_path: Path) -> None:
     for db in ("text", "other.sqlite", ".", "", "missing/a.db"):
         for args in (("init",), ("scan", "."), ("scans", "list")):
             assert one_line(run(*args, "--db", db, code=1)).startswith("Error: ")
-    assert one_line(run("scans", "list", "--db", "a\nb\x1b[31m.db", code=1)).startswith(r"Error: no store at a\nb\x1b[31m")
+    assert one_line(run("scans", "list", "--db", "a\nb\x1b[31m.db", code=1)).startswith(
+        r"Error: no store at a\nb\x1b[31m"
+    )
 
 
 def test_init(run: Run, tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ def test_scan_again_says_what_changed(scanned: Run, tmp_path: Path) -> None:
     (tmp_path / "src/new.py").write_text("y = 1\n")
     result = scanned("scan", "src", "--name", "third")
     assert "since scan 2: 1 added, 1 changed" in result.stdout
-    assert "2 read, 5 known before" in result.stdout
+    assert "2 read, 6 known before" in result.stdout
     assert "scanstore symbols diff 2 3" in result.stdout
 
 
@@ -399,12 +401,13 @@ def test_find_nothing(scanned: Run) -> None:
     assert "add --contains" not in one_line(scanned("symbols", "find", "zzz", code=1))
 
 
-def test_places_are_seen_from_the_current_folder(
-    scanned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_places_are_seen_from_the_current_folder(scanned: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert scanned("symbols", "find", "helper").stdout.startswith("src/pkg/core.py:10 ")
     db = str(tmp_path / "scanstore.db")
-    for folder, shown in ((tmp_path / "src", "pkg/core.py:10 "), (Path("/"), f"{tmp_path}/src/pkg/core.py:10 ".lstrip("/"))):
+    for folder, shown in (
+        (tmp_path / "src", "pkg/core.py:10 "),
+        (Path("/"), f"{tmp_path}/src/pkg/core.py:10 ".lstrip("/")),
+    ):
         monkeypatch.chdir(folder)
         assert scanned("symbols", "find", "helper", "--db", db).stdout.startswith(shown)
     (tmp_path / "elsewhere").mkdir()
@@ -440,7 +443,9 @@ def test_unknown_symbols_are_one_line(scanned: Run, verb: str, symbol: str) -> N
 
 
 def test_refs(scanned: Run) -> None:
-    lines = [line.split() for line in scanned("symbols", "refs", "pkg.core.parse", "--type", "call").stdout.splitlines()]
+    lines = [
+        line.split() for line in scanned("symbols", "refs", "pkg.core.parse", "--type", "call").stdout.splitlines()
+    ]
     assert lines == [
         ["src/pkg/core.py:3", "call", "exact", "parse", "in", "pkg.core.Base.run"],
         ["src/pkg/user.py:6", "call", "imported", "parse", "in", "pkg.user.use"],
@@ -579,7 +584,9 @@ def test_migrate(scanned: Run, tmp_path: Path) -> None:
 
 def test_nothing_of_a_stranger_is_obeyed_by_the_terminal(run: Run, tmp_path: Path) -> None:
     evil = "a\x1b]0;owned\x07\nb\u202e.py"
-    write(tmp_path / "src", {evil: 'def f(x="\x1b[2J"):\n    """Doc \x1b[31mred\x9b\n\ttab"""\n', f"bad{evil}": "x = (\n"})
+    write(
+        tmp_path / "src", {evil: 'def f(x="\x1b[2J"):\n    """Doc \x1b[31mred\x9b\n\ttab"""\n', f"bad{evil}": "x = (\n"}
+    )
     for args in (("scan", "src"), ("symbols", "find", "f"), ("symbols", "show", "f"), ("symbols", "edges"),
                  ("symbols", "unused"), ("scans", "show"), ("symbols", "imports", f"src/{evil}"),
                  ("symbols", "find", evil), ("symbols", "refs", "f")):  # fmt: skip
