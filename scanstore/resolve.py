@@ -12,6 +12,7 @@ imports are not remembered. So resolving a snapshot after a change gives what re
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -51,6 +52,11 @@ class Resolver:
             while name and name not in self.packages:
                 self.packages.add(name)
                 name = name.rpartition(".")[0]
+        self.loose: dict[str, list[str]] = {}
+        for name in modules:
+            folder, _, stem = name.rpartition(".")
+            if folder and folder not in modules:
+                self.loose.setdefault(stem, []).append(name)
         self.memo: dict[str, tuple[Value, bool, bool]] = {}
         self.orders: dict[tuple[str, str], tuple[list[tuple[str, str]], bool]] = {}
         self.active: set[str] = set()
@@ -91,7 +97,8 @@ class Resolver:
             return None
         if kind == "m":
             module = self.modules.get(value[1])
-            return Target(module.version if module else None, 0 if module else None, "imported", 100)
+            version, ordinal = (module.version, 0) if module is not None else (None, None)
+            return Target(version, ordinal, "guessed" if guessed else "imported", 50 if guessed else 100)
         if kind not in "cfv":
             return Target(None, None, "unresolved", 0)
         module = self.modules[value[1]]
@@ -151,7 +158,7 @@ class Resolver:
             if head in self.modules:  # a module under a second name, as os.path
                 value = self.evaluate(f"{head}:.{tail}")[0]
                 return (value if value is not None and value[0] == "m" else None), False, False
-            return (None if name.partition(".")[0] in self.packages else EXTERNAL), False, False
+            return self.beside(name)
         if path[0] == "?":
             value, inherited, _ = self.evaluate(path[1:])
             return value, inherited, True
@@ -161,6 +168,17 @@ class Resolver:
         value, _, guessed = self.evaluate(head)
         found, inherited, also = self.attribute(value, name)
         return found, inherited, guessed or also
+
+    def beside(self, name: str) -> tuple[Value, bool, bool]:
+        """A module that is not importable from a root of the tree. A script's folder is on Python's path when it runs,
+        so the one module of that name in a folder that is no package may be meant: a guess."""
+        top = name.partition(".")[0]
+        if top in self.packages:
+            return None, False, False
+        found = self.loose.get(top, ())
+        if len(found) == 1 and top == name and top not in sys.stdlib_module_names:
+            return ("m", found[0]), False, True
+        return EXTERNAL, False, False
 
     def attribute(self, value: Value, name: str) -> tuple[Value, bool, bool]:
         if value is None:

@@ -485,3 +485,18 @@ def test_root_package_climbs_from_the_real_folder(tmp_path: Path) -> None:
     assert root_package(source / "pkg" / "plain") == ""
     assert root_package(tmp_path / "alias") == "pkg.sub"
     assert module_names(["b.py"], root_package(tmp_path / "alias")) == {"b.py": "pkg.sub.b"}
+
+
+def test_module_names_that_two_places_would_share_are_told_apart_by_path() -> None:
+    names = module_names(
+        ["a/tests/__init__.py", "a/tests/x.py", "b/tests/__init__.py", "b/tests/y.py", "src/m.py", "m.py", "m.pyi"]
+    )
+    assert names == {
+        "a/tests/__init__.py": "a.tests",
+        "a/tests/x.py": "a.tests.x",
+        "b/tests/__init__.py": "b.tests",
+        "b/tests/y.py": "b.tests.y",
+        "m.py": "m",
+        "m.pyi": "m",
+        "src/m.py": "src.m",
+    }

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -66,23 +66,15 @@ class Root(Group):
             note("Interrupted.", fresh_line=True)
             ctx.exit(INTERRUPTED)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever read our output has seen enough
-                _leave_quietly()
             if error.errno == errno.ENOSPC:
                 raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
-            raise
+            raise  # a closed pipe: click ends silently
         except Exception as error:
             # Not imported before: a domain error can only come from a module that has imported it.
             errors = sys.modules.get("scanstore.errors")
             if errors is not None and isinstance(error, errors.ScanstoreError):
                 raise Failure(str(error)) from error
             raise
-
-
-def _leave_quietly() -> NoReturn:
-    # The interpreter would try to flush what is left, and complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)
 
 
 # Options that commands have in common

@@ -422,7 +422,9 @@ def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
 
     Paths are relative with slashes, as in `Entry.path`; a folder is a package when its `__init__.py`
     (or `.pyi`) is among them. A file below a package is named from the topmost package down. Any other is
-    named by its path, less a leading `src/` or `lib/`. `package` is the dotted name of the root itself
+    named by its path, less a leading `src/` or `lib/`. Topmost packages of the same name in several
+    places, and files that would share a name otherwise, are named by their whole path: which of them an
+    import means, nobody could say. (A stub shares the name of its source.) `package` is the dotted name of the root itself
     (see `root_package`) and stands before every name. Characters no identifier has are kept.
 
     >>> module_names(["src/pkg/__init__.py", "src/pkg/a.py", "tools/run.py"])
@@ -432,12 +434,19 @@ def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
     packages: set[str] = set()
     for path in paths:
         stem, dot, suffix = path.rpartition(".")
-        if not dot or suffix not in ("py", "pyi"):
+        if not dot or suffix not in ("py", "pyi", "pyw"):
             continue
         folder, _, name = stem.rpartition("/")
         if name == "__init__":
             packages.add(folder)
         split.append((path, folder, name))
+
+    tops: dict[str, list[str]] = {}
+    for folder in packages:
+        parts = folder.split("/")
+        if not any("/".join(parts[:n]) in packages for n in range(1, len(parts))):
+            tops.setdefault(parts[-1], []).append(folder)
+    ambiguous = {folder for folders in tops.values() if len(folders) > 1 for folder in folders}
 
     # Folder -> (its dotted name, whether that was named from a package down).
     known: dict[str, tuple[str, bool]] = {"": (package, bool(package))}
@@ -453,19 +462,25 @@ def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
         for folder in reversed(waiting):
             parent, _, base = folder.rpartition("/")
             above, inside = known[parent]
-            if folder in packages and not inside:
+            if folder in ambiguous and not inside:
+                known[folder] = (folder.replace("/", "."), True)
+            elif folder in packages and not inside:
                 known[folder] = (base, True)
             else:
                 known[folder] = (f"{above}.{base}" if above else base, inside)
         return known[folder]
 
     names: dict[str, str] = {}
+    owners: dict[str, tuple[str, str]] = {}
+    split.sort(key=lambda item: (item[2] != "__init__", item[0].count("/"), item[0]))
     for path, folder, name in split:
         above = (known.get(folder) or named(folder))[0]
         if not above:
             names[path] = name
         else:
             names[path] = above if name == "__init__" else f"{above}.{name}"
+        if owners.setdefault(names[path], (folder, name)) != (folder, name):
+            names[path] = f"{folder}/{name}".replace("/", ".").lstrip(".")
     return names
 
 
