@@ -127,13 +127,15 @@ def scanning(bench: Bench, corpus: str, exclude: list[str], work: Path, rounds: 
     )
     bench.at_most("re-scan, nothing changed, time", 6, median(again_wall), " %", f"CPU {median(again_cpu):.2f} %")
     bench.at_most(
-        "re-scan, nothing changed, rows per file", 2, again["rows"] / max(again["files"], 1), "", f"{again['rows']:,} rows"
-    )
+        "re-scan, nothing changed, rows per file", 2, again["rows"] / max(again["files"], 1), "",
+        f"{again['rows']:,} rows",
+    )  # fmt: skip
     growth = 100 * (again["size"] - first["size"]) / first["size"]
     bench.at_most("re-scan, nothing changed, file grows", 2, growth, " %", f"{again['size'] - first['size']:,} bytes")
     bench.at_most("peak memory of the first scan, parent", 250, first["memory"], " MB")
     return {
-        "files": first["files"], "lines": first["lines"], "python_files": parsed["files"], "python_lines": parsed["lines"],
+        "files": first["files"], "lines": first["lines"],
+        "python_files": parsed["files"], "python_lines": parsed["lines"],
         "not_parsed": first["failed"], "skipped": first["skipped"], "symbols": first["symbols"],
         "references": first["references"], "chunks": first["chunks"],
     }  # fmt: skip

@@ -97,10 +97,11 @@ def scan(
         before = previous(store, recorded)
         diff = None if before is None else store.scans.diff(before, recorded)
         report = _Report(recorded, store.scans.summary(recorded), seconds, before, diff, loaded, store)
-        if as_json:
-            say_json(report.as_json())
-        else:
-            say(report.lines(verbose))
+    # The store is closed by now, so its file has the size that it keeps.
+    if as_json:
+        say_json(report.as_json())
+    else:
+        say(report.lines(verbose))
 
 
 @contextmanager

@@ -1,0 +1,98 @@
+"""The benchmark scripts run: on a tiny tree, without a word about time."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "benchmarks" / "snapshot.py"
+
+SHOP = """\
+def price(item):
+    total = item.cost
+    return total
+
+
+class Basket:
+    def total(self, items):
+        return sum(price(item) for item in items)
+"""
+APP = """\
+from shop import Basket, price
+
+
+def main(items):
+    basket = Basket()
+    return basket.total(items), price(items[0])
+"""
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, env=environment, timeout=240
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    tree = tmp_path / "tree"
+    (tree / "left_out").mkdir(parents=True)
+    (tree / "shop.py").write_text(SHOP)
+    (tree / "app.py").write_text(APP)
+    (tree / "broken.py").write_text("def (:\n")
+    (tree / "notes.txt").write_text("bread\n")
+    (tree / "left_out" / "more.py").write_text(SHOP)
+    return tree
+
+
+def rows(text: str) -> dict[str, dict[str, Any]]:
+    return {row["measure"]: row for row in json.loads(text)["rows"]}
+
+
+@pytest.mark.slow
+def test_snapshot_prints_every_measure_once(corpus: Path) -> None:
+    done = run("--quick", "--json", "--corpus", str(corpus), "--exclude", "left_out/")
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)
+    assert (found["files"], found["python_files"], found["not_parsed"]) == (4, 3, 1)
+    assert found["python_lines"] == sum(text.count("\n") for text in (SHOP, APP, "def (:\n"))
+    measured = rows(done.stdout)
+    assert len(measured) == len(found["rows"])
+    barred = [measure for measure, row in measured.items() if row["bar"]]
+    assert len(barred) == 12
+    for wanted in ("first record()", "file size", "nothing changed", "one file changed", "bulk writer", "references of",
+                   "impact", "peak memory", "import scanstore"):  # fmt: skip
+        assert any(measure.startswith(wanted) or wanted in measure for measure in barred), wanted
+    assert done.returncode == (0 if all(measured[measure]["ok"] for measure in barred) else 1)
+    assert "shop.py" in measured["re-scan, one file changed, time"]["detail"]
+    assert "app.py" in measured["re-scan, one file changed, time"]["detail"]
+    # One row for each file, and the scan itself: what the unchanged tree may cost.
+    assert measured["re-scan, nothing changed, rows per file"]["measured"] == f"{5 / 4:.2f}"
+
+
+def test_a_corpus_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    done = run("--corpus", str(tmp_path / "nowhere"))
+    assert done.returncode == 2
+    assert "is not a folder" in done.stderr
+
+
+def test_the_edit_changes_one_function_and_adds_one() -> None:
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        import snapshot
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
+    text = snapshot.edited(SHOP, 3)
+    names = [node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    assert sorted(names) == ["added_3", "price", "total"]
+    assert sum("changed_3" in line for line in text.splitlines()) == 1
+    assert snapshot.edited("x = 1\n", 1) is None
