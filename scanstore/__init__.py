@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
+    "Ambiguous",
     "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "IllegalMove", "InvalidArgument", "MigrationFailed",
     "MissingFolder", "NewerSchema", "NoStore", "NotAScanstore", "NotFound", "OpenRefused", "OutdatedSchema", "ReadOnly",
     "ScanstoreError", "SqliteTooOld", "StorageError", "StoreClosed", "WrongStore", "WrongTask",

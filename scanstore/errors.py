@@ -3,6 +3,7 @@
     ScanstoreError
     ├── NotFound              (also peewee.DoesNotExist, LookupError) nothing by that name or id
     ├── InvalidArgument       (also ValueError)                      refused before any SQL ran
+    │   └── Ambiguous                                                  a name fits several things: `candidates`
     ├── IllegalMove                                                  a status cannot go there from here
     ├── BindRefused                                                  Model.bind(), bind_ctx(), Meta.database
     ├── NoStore               (also peewee.InterfaceError)           a model was used outside any store
@@ -29,6 +30,9 @@ state and the remedy, in one line: the command line prints it as it is. What SQL
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import peewee
 
 
@@ -42,6 +46,14 @@ class NotFound(ScanstoreError, peewee.DoesNotExist, LookupError):
 
 class InvalidArgument(ScanstoreError, ValueError):
     """A value was refused before any SQL ran; nothing was changed."""
+
+
+class Ambiguous(InvalidArgument):
+    """A name fits several things; `candidates` are their rows."""
+
+    def __init__(self, message: str, candidates: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.candidates = list(candidates)
 
 
 class IllegalMove(ScanstoreError):

@@ -33,7 +33,7 @@ from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
 from scanstore.database import APPLICATION_ID, MEMORY, create_file, identify, translated, uri, use_log
-from scanstore.errors import InvalidArgument, MigrationFailed, NotFound, ScanstoreError, StorageError
+from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
 
 logger = logging.getLogger("scanstore.migrate")
@@ -119,7 +119,10 @@ def status(
     applied: dict[str, str] = {}
     if os.path.exists(file):
         shown = name or os.fspath(path)
-        connection = sqlite3.connect(uri(file, "mode=ro"), uri=True)
+        try:
+            connection = sqlite3.connect(uri(file, "mode=ro"), uri=True)
+        except sqlite3.Error as error:
+            raise NotAScanstore(f"{shown} cannot be opened; give the path of a scanstore file") from error
         try:
             identify(connection, shown)
             if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (HISTORY,)).fetchone():

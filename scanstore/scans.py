@@ -161,6 +161,7 @@ class Removed(NamedTuple):
     names: int
 
 
+MOST_NOTES = 1000  # of a ctags file, kept with the scan
 Progress = Callable[[int, int, str], None]  #: (files done, files in all, path of the last one)
 
 
@@ -184,6 +185,7 @@ class Scans(Domain):
         max_size: int | None = 5_000_000,
         jobs: int | None = None,
         indexers: Sequence[Indexer] = (),
+        ctags: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> Scan:
         """Record a snapshot of the tree (or the one file) at ``path`` and return its completed scan.
@@ -192,6 +194,8 @@ class Scans(Domain):
         like those of ``.gitignore``, ``max_size`` is in bytes (None: any). Content that the store knows is not read
         again. ``target`` names what is scanned (default: the absolute path), ``jobs`` is the number of processes
         (default: one per core, fewer for little work). ``indexers`` are asked before the built-in one for Python.
+        ``ctags`` is a universal-ctags JSON file with symbols of other languages; what came of it is kept in the scan's
+        ``options["ctags"]`` (files, symbols, outside, broken).
 
         Files are committed a few at a time: after a crash the next call carries on. A file that cannot be read or
         parsed is recorded with its error. Raises NotFound for a missing path; the scan is then not started. When
@@ -207,10 +211,20 @@ class Scans(Domain):
             indexers=indexers,
             omit=self.store.path,
         )
+        tags = None
+        if ctags is not None:
+            from scanstore.tags import Tags
+
+            tags = Tags(ctags, tree.root)
         options = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
         try:
-            tree.record_into(self.recorder(scan), jobs=jobs, progress=progress)
+            recorder = self.recorder(scan)
+            tree.record_into(recorder, jobs=jobs, progress=progress)
+            if tags is not None:
+                loaded = tags.record_into(self.db, recorder, walked=True)
+                told = loaded._replace(outside=loaded.outside[:MOST_NOTES], broken=loaded.broken[:MOST_NOTES])._asdict()
+                Scan.update(options=Scan.options["ctags"].set(told)).where(Scan.id == scan.id).execute()
             return self.finish(scan)
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
@@ -383,7 +397,7 @@ class Scans(Domain):
             for table in FACT_TABLES
         }  # fmt: skip
         versions, lines, reused = run(SEEN, one).fetchone()
-        resolutions = run("SELECT resolution, count(*) FROM symbol_references WHERE scan_id = :scan GROUP BY 1", one)
+        resolutions = run(RESOLUTION_COUNTS, one).fetchall()
         return Summary(
             scan=row.id, target=row.target, status=row.status, files=sum(status.values()), indexed=versions - reused,
             reused=reused, skipped=status.get("skipped", 0), failed=status.get("failed", 0), lines=lines,
@@ -423,6 +437,18 @@ SELECT count(*), coalesce(sum(v.line_count), 0),
        coalesce(sum(EXISTS (SELECT 1 FROM scan_files AS e
                              WHERE e.version_id = f.version_id AND e.scan_id < f.scan_id)), 0)
   FROM scan_files AS f JOIN file_versions AS v ON v.id = f.version_id WHERE f.scan_id = :scan
+"""
+# What the view symbol_references says, counted; written out because grouping the view would build all of it first.
+RESOLUTION_COUNTS = """
+SELECT CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL OR c.revision IS NULL THEN r.resolution
+            WHEN b.path_id IS NULL THEN 'external'
+            WHEN b.resolution = 'imported' AND b.version_id = r.version_id THEN 'exact' ELSE b.resolution END, count(*)
+  FROM scans AS c
+  CROSS JOIN scan_files AS f ON f.scan_id = c.id
+  CROSS JOIN reference_facts AS r ON r.version_id = f.version_id
+  LEFT JOIN bindings AS b ON r.symbol_ordinal IS NULL AND b.lineage_id = c.lineage_id AND b.path_id = r.path_id
+        AND b.since <= c.revision AND (b.until IS NULL OR b.until > c.revision)
+ WHERE c.id = :scan GROUP BY 1
 """
 CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND status <> 'skipped' ORDER BY file_path"
 SWEEP_NAMES = """

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import Ambiguous, InvalidArgument, NotFound
 from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
 from scanstore.graph import INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
 from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
 from scanstore.keys import RowId, RowKey, split
 from scanstore.scans import Scan, ScanFile
+
+if TYPE_CHECKING:
+    from scanstore.tags import Loaded
 
 
 class Symbol(Base):
@@ -134,14 +137,6 @@ class SymbolDiff(NamedTuple):
     moved: list[SymbolChange]
 
 
-class Loaded(NamedTuple):
-    """What an importer took in: files, symbols, and the lines it could not use as ``(line number, reason)``."""
-
-    files: int
-    symbols: int
-    broken: list[tuple[int, str]]
-
-
 ORDER = {kind: place for place, kind in enumerate(("class", "function", "method", "variable", "module"))}
 
 
@@ -191,53 +186,16 @@ class Symbols(Domain):
 
     @bound
     def load_ctags(self, scan: Scan | int, file: str | os.PathLike[str]) -> Loaded:
-        """Record the symbols of a universal-ctags JSON file (``ctags --output-format=json --fields='*' -R``).
+        """Add the symbols of a universal-ctags JSON file (``ctags --output-format=json --fields='*' -R``) to a scan.
 
-        Files that the scan has with symbols already keep those. Broken lines are reported, never fatal. Raises
-        NotFound for a missing file, InvalidArgument for one in another format.
+        Files with symbols keep those. Broken lines are reported, never fatal. Finish the scan afterwards; in one go
+        with it: ``store.scans.record(path, ctags=file)``. Raises NotFound for a missing file, InvalidArgument for one
+        in another format; nothing is written then.
         """
-        from scanstore.interchange.ctags import Broken, read
+        from scanstore.tags import Tags
 
         row = self.store.scans.get(scan)
-        groups: dict[str, List[dict[str, Any]]] = {}
-        broken: List[tuple[int, str]] = []
-        try:
-            with open(file, "rb") as lines:
-                for item in read(lines, root=row.root):
-                    if isinstance(item, Broken):
-                        broken.append((item.line_number, item.reason))
-                    else:
-                        groups.setdefault(item.path, []).append(item._asdict())
-        except OSError as error:
-            raise NotFound(f"{os.fspath(file)} cannot be read: {(error.strerror or str(error)).lower()}") from error
-        files = symbols = 0
-        for path in sorted(groups):
-            taken = self._tag_file(row, path, groups[path])
-            files += taken > 0
-            symbols += taken
-        return Loaded(files, symbols, broken)
-
-    def _tag_file(self, scan: Scan, path: str, tags: List[dict[str, Any]]) -> int:
-        import hashlib
-
-        known = ScanFile.get_or_none(ScanFile.scan == scan, ScanFile.file_path == path)
-        digest = known.file_hash if known is not None else None
-        if known is not None and Symbol.select().where(Symbol.file == known).exists():
-            return 0
-        tags.sort(key=lambda tag: (tag["start_line"], tag["name"]))
-        chunks: List[dict[str, Any]] = []
-        lines = 0
-        if known is not None and known.version_id is not None:  # its one chunk stays
-            version: Any = known.version
-            lines = version.line_count
-            given = self.db.execute_sql(CHUNKS, (known.version_id,)).fetchall()
-            keys = ("chunk_type", "symbol_name", "start_line", "end_line", "content_hash")
-            chunks = [dict(zip(keys, chunk, strict=True)) for chunk in given]
-        if digest is None:
-            digest = hashlib.sha256(repr(tags).encode()).hexdigest()
-        mark = hashlib.sha256(repr(tags).encode()).hexdigest()[:12]
-        self.record_file(scan, path, digest, symbols=tags, chunks=chunks, indexer=f"ctags/1:{mark}", line_count=lines)
-        return len(tags)
+        return Tags(file, row.root).record_into(self.db, self.store.scans.recorder(row), walked=row.root is not None)
 
     # -- by name ---------------------------------------------------------------------------------------------------
 
@@ -302,7 +260,7 @@ class Symbols(Domain):
     def get(self, symbol: Any, *, scan: Scan | int | None = None) -> Symbol:
         """The symbol that is meant by an id, a qualified or plain name, or a row with an ``id``.
 
-        Raises NotFound, and InvalidArgument when a name fits several symbols.
+        Raises NotFound, and Ambiguous (with ``candidates``) when a name fits several symbols.
         """
         if isinstance(symbol, Symbol) and (scan is None or symbol.scan_id == self.store.scans.get(scan).id):
             return symbol
@@ -312,9 +270,8 @@ class Symbols(Domain):
             places = {(s.qualified_name, s.file_path) for s in precise}
             if len(places) > 1:
                 shown = ", ".join(sorted(f"{name} ({path})" for name, path in places)[:5])
-                raise InvalidArgument(
-                    f"{len(places)} symbols are called {symbol!r}: {shown}; give one's qualified name or id"
-                )
+                message = f"{len(places)} symbols are called {symbol!r}: {shown}; give one's qualified name or id"
+                raise Ambiguous(message, precise)
             if not precise:
                 raise NotFound(
                     f"no symbol {symbol!r} in scan {self.store.scans.pick(scan).id}; try: scanstore symbols find"
@@ -530,4 +487,3 @@ PLACE = """
 SELECT f.version_id, c.id, c.lineage_id, c.revision FROM scan_files AS f JOIN scans AS c ON c.id = f.scan_id
  WHERE f.id = ?
 """
-CHUNKS = "SELECT chunk_type, symbol_name, start_line, end_line, content_hash FROM chunk_facts WHERE version_id = ?"

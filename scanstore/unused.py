@@ -19,7 +19,7 @@ CANDIDATES = """
 SELECT f.id, s.version_id, s.ordinal, n.text, q.text, s.symbol_type, s.metadata, f.file_path
   FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id
   JOIN names AS n ON n.id = s.name_id JOIN names AS q ON q.id = s.qualified_name_id
- WHERE f.scan_id = {scan}
+ WHERE f.scan_id = {scan} AND s.symbol_type IN ({kinds})
    AND NOT EXISTS (SELECT 1 FROM reference_facts AS r WHERE r.version_id = s.version_id AND r.symbol_ordinal = s.ordinal
                       AND r.from_ordinal IS NOT s.ordinal)
    AND NOT EXISTS (SELECT 1 FROM bindings AS b WHERE b.version_id = s.version_id AND b.ordinal = s.ordinal AND {valid})
@@ -46,7 +46,7 @@ SELECT DISTINCT q.text FROM scan_files AS f
 
 def unreferenced(db: Database, graph: Graph, kinds: set[str]) -> list[int]:
     """Ids of the symbols of these types that seem unused."""
-    options = {"scan": graph.scan, "valid": graph.valid}
+    options = {"scan": graph.scan, "valid": graph.valid, "kinds": ", ".join(f"'{kind}'" for kind in sorted(kinds))}
     used: set[str] = set()
     for (blob,) in db.execute_sql(MENTIONS.format(**options)):
         used.update(unpack_words(blob))
@@ -55,7 +55,7 @@ def unreferenced(db: Database, graph: Graph, kinds: set[str]) -> list[int]:
     derived = {q for (q,) in db.execute_sql(CLASSES_WITH_UNKNOWN_BASES + f" WHERE f.scan_id = {graph.scan}")}
     found = []
     for file_id, _, ordinal, name, qualified, kind, metadata, path in db.execute_sql(CANDIDATES.format(**options)):
-        if kind not in kinds or name in used or name.startswith("__") and name.endswith("__"):
+        if name in used or name.startswith("__") and name.endswith("__"):
             continue
         if kind == "method" and qualified.rpartition(".")[0] in derived:
             continue  # it may override, and be called through, a method of a base class

@@ -86,7 +86,9 @@ def test_a_file_that_is_no_python_is_recorded_with_its_error_and_one_chunk(store
         file = files[path]
         assert file.status == "failed" and file.error, what
         assert re.search(reason, file.error), f"{what}: {file.error}"
-        assert file.file_hash == hashlib.sha256(content).digest() or file.file_hash == hashlib.sha256(content).hexdigest()
+        assert (
+            file.file_hash == hashlib.sha256(content).digest() or file.file_hash == hashlib.sha256(content).hexdigest()
+        )
         assert symbols(path) == [], what
         lines = content.count(b"\n") + (not content.endswith(b"\n"))
         assert chunks(path) == [("full_file", 1, max(lines, 1))], what
@@ -120,7 +122,10 @@ ODD = {
     "latin-1 on line two": ("#!/usr/bin/python\n# vim: set fileencoding=latin-1 :\né = 'ü'\n".encode("latin-1"), ["é"]),
     "cookie in line three is none": ("\n\n# coding: latin-1\nx = 'é'\n".encode(), ["x"]),
     "utf-7": (b"# coding: utf-7\nx = '+AOk-'\n", ["x"]),
-    "unicode identifiers": ("def größe(): pass\nclass Ünïcode:\n    def ﬁ(self): pass\n".encode(), ["größe", "Ünïcode", "fi"]),
+    "unicode identifiers": (
+        "def größe(): pass\nclass Ünïcode:\n    def ﬁ(self): pass\n".encode(),
+        ["größe", "Ünïcode", "fi"],
+    ),
     "surrogates in strings": (b"def f(x='\\ud800'):\n    '''\\udc80 and \\ud83d'''\ns = '\\udfff'\n", ["f", "s"]),
     "surrogates in annotations": (b"x: '\\ud800' = 1\ndef f(a: '\\udc80') -> '\\ud800': pass\n", ["x", "f"]),
     "surrogates in all": (b"__all__ = ['\\ud800', 'f']\ndef f(): pass\n", ["__all__", "f"]),
@@ -153,7 +158,9 @@ def test_odd_but_valid_files_are_read(store: Store, root: Path, jobs: int) -> No
             assert start == end + 1, what
 
 
-@pytest.mark.xfail(strict=True, reason="metadata with lone surrogates comes back as text that no file or terminal takes")
+@pytest.mark.xfail(
+    strict=True, reason="metadata with lone surrogates comes back as text that no file or terminal takes"
+)
 def test_what_is_recorded_can_be_printed(store: Store, root: Path) -> None:
     (root / "odd.py").write_bytes(ODD["surrogates in strings"][0])
     (root / "odder.py").write_bytes(ODD["surrogates in annotations"][0])
@@ -192,7 +199,13 @@ DEEP = {
     "decorators": "@d\n" * 10_000 + "def f(): pass\n",
     "targets": "x = " * 10_000 + "1\n",
     "annotation": "x: " + "list[" * 10_000 + "int" + "]" * 10_000 + "\n",
-    "annotation in text": "x: '" + "list[" * 5_000 + "int" + "]" * 5_000 + "'\ndef f(a: '" + "-" * 20_000 + "1'): pass\n",
+    "annotation in text": "x: '"
+    + "list[" * 5_000
+    + "int"
+    + "]" * 5_000
+    + "'\ndef f(a: '"
+    + "-" * 20_000
+    + "1'): pass\n",
     "unions": "x: " + " | ".join(["int"] * 10_000) + "\n",
     "f-strings": "x = " + "f'{" * 10_000 + "1" + "}'" * 10_000 + "\n",
     "with": "with " + ", ".join(["a"] * 10_000) + ": pass\n",
@@ -200,9 +213,12 @@ DEEP = {
     "pattern": "match x:\n    case " + "[" * 10_000 + "]" * 10_000 + ": pass\n",
     "starred": "x = [" + "*" * 10_000 + "a]\n",
     "chain of assignments": "a0 = A()\n" + "".join(f"a{n + 1} = a{n}\n" for n in range(5_000)) + "a5000.run()\n",
-    "chain of classes": "class C0: pass\n" + "".join(f"class C{n + 1}(C{n}): pass\n" for n in range(3_000)) + "C3000().run()\n",
+    "chain of classes": "class C0: pass\n"
+    + "".join(f"class C{n + 1}(C{n}): pass\n" for n in range(3_000))
+    + "C3000().run()\n",
     "chain of calls": "".join(f"def f{n}(): return f{n + 1}()\n" for n in range(5_000)),
-    "chain of types": "".join(f"def f{n}() -> 'type(f{n + 1}())': ...\nx{n} = x{n + 1}\n" for n in range(3_000)) + "x0.run()\n",
+    "chain of types": "".join(f"def f{n}() -> 'type(f{n + 1}())': ...\nx{n} = x{n + 1}\n" for n in range(3_000))
+    + "x0.run()\n",
 }
 
 
@@ -239,7 +255,9 @@ def test_what_a_chain_means_does_not_depend_on_the_stack_of_the_caller(store: St
 def test_what_a_chain_means_does_not_depend_on_earlier_scans(store: Store, root: Path) -> None:
     length = 500
     for n in range(length):
-        (root / f"m{n:03}.py").write_text(f"from m{n + 1:03} import thing\n" if n < length - 1 else "def thing(): pass\n")
+        (root / f"m{n:03}.py").write_text(
+            f"from m{n + 1:03} import thing\n" if n < length - 1 else "def thing(): pass\n"
+        )
     (root / "a.py").write_text("from m000 import thing\nthing()\n")
     store.scans.record(root, exclude=["m0*.py", "m1*.py", "m2*.py", "a.py"], jobs=1)
     later = store.scans.record(root, jobs=1)
@@ -266,7 +284,9 @@ def test_modules_that_import_each_other_end_somewhere(store: Store, root: Path) 
     (root / "b.py").write_text("from a import *\nfrom a import y as x\nclass B(A): pass\nx()\ny()\nB().go()\n")
     (root / "c.py").write_text("from c import c\nfrom c import *\nclass D(D): pass\nc()\nq = q\nq()\n")
     record(store, root)
-    assert store.symbols.import_cycles() == [["a.py", "b.py"], ["c.py"]] or store.symbols.import_cycles() == [["a.py", "b.py"]]
+    assert store.symbols.import_cycles() == [["a.py", "b.py"], ["c.py"]] or store.symbols.import_cycles() == [
+        ["a.py", "b.py"]
+    ]
     list(store.symbols.edges())
 
 
@@ -298,7 +318,9 @@ def test_a_file_that_vanishes_between_listing_and_reading_is_skipped(store: Stor
     assert store.scans.summary().skipped_files == [("zz.vandal", "vanished")]
 
 
-def test_a_file_that_vanishes_before_it_is_hashed_is_skipped(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_vanishes_before_it_is_hashed_is_skipped(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from scanstore.indexing import tree
 
     (root / "gone.py").write_text("x = 1\n")
@@ -314,7 +336,9 @@ def test_a_file_that_vanishes_before_it_is_hashed_is_skipped(store: Store, root:
     assert (files["gone.py"].status, files["gone.py"].error) == ("skipped", "vanished")
 
 
-def test_a_file_that_vanishes_under_the_workers_is_skipped(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_vanishes_under_the_workers_is_skipped(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from scanstore.indexing import pool
 
     for n in range(6):
@@ -328,16 +352,23 @@ def test_a_file_that_vanishes_under_the_workers_is_skipped(store: Store, root: P
     monkeypatch.setattr(pool, "run", run)
     files = record(store, root, jobs=2)
     assert (files["f3.py"].status, files["f3.py"].error) == ("skipped", "vanished")
-    assert {path for path, file in files.items() if file.status == "done"} == {"good.py", *(f"f{n}.py" for n in (0, 1, 2, 4, 5))}
+    assert {path for path, file in files.items() if file.status == "done"} == {
+        "good.py",
+        *(f"f{n}.py" for n in (0, 1, 2, 4, 5)),
+    }
 
 
-def test_a_file_that_changes_between_hashing_and_reading_is_recorded_under_what_was_read(store: Store, root: Path) -> None:
+def test_a_file_that_changes_between_hashing_and_reading_is_recorded_under_what_was_read(
+    store: Store, root: Path
+) -> None:
     (root / "a.vandal").write_text("x\n")
     (root / "later.py").write_text("def old(): pass\n")
     files = record(store, root, indexers=[Vandal(lambda: (root / "later.py").write_text("def new(): pass\n"))])
     assert symbols("later.py") == ["new"]
-    assert files["later.py"].file_hash in (hashlib.sha256(b"def new(): pass\n").digest(),
-                                           hashlib.sha256(b"def new(): pass\n").hexdigest())  # fmt: skip
+    assert files["later.py"].file_hash in (
+        hashlib.sha256(b"def new(): pass\n").digest(),
+        hashlib.sha256(b"def new(): pass\n").hexdigest(),
+    )
     record(store, root)
     assert store.scans.summary().indexed == 1  # the vandal's file, now nobody's; later.py is known as it is
 
@@ -370,8 +401,23 @@ def test_an_indexer_that_returns_nonsense_costs_its_files_only(store: Store, roo
 
 
 def test_odd_names_are_recorded(store: Store, root: Path) -> None:
-    names = [b"with space.py", b"new\nline.py", b"tab\t.py", b"quote'\".py", b"caf\xe9.py", "größe.py".encode(), b"a;b.py",
-             b"-rf.py", b"%s{}.py", b"back\\slash.py", b"trailing .py", b".hidden.py", b"import.py", b"1.py", b"a.b.py"]  # fmt: skip
+    names = [
+        b"with space.py",
+        b"new\nline.py",
+        b"tab\t.py",
+        b"quote'\".py",
+        b"caf\xe9.py",
+        "größe.py".encode(),
+        b"a;b.py",
+        b"-rf.py",
+        b"%s{}.py",
+        b"back\\slash.py",
+        b"trailing .py",
+        b".hidden.py",
+        b"import.py",
+        b"1.py",
+        b"a.b.py",
+    ]
     for name in names:
         with open(os.path.join(os.fsencode(root), name), "wb") as file:
             file.write(b"def f(): pass\n")
@@ -412,9 +458,14 @@ def test_links_are_skipped_with_the_reason(store: Store, root: Path, tmp_path: P
     (root / "folder/two").symlink_to("one")
     files = record(store, root)
     assert {path: file.error for path, file in files.items() if file.status == "skipped"} == {
-        "broken.py": "broken link", "out.py": "link out of the tree", "inside.py": "link", "loop.py": "broken link",
-        "folder/up": "link", "folder/one": "broken link", "folder/two": "broken link",
-    }  # fmt: skip
+        "broken.py": "broken link",
+        "out.py": "link out of the tree",
+        "inside.py": "link",
+        "loop.py": "broken link",
+        "folder/up": "link",
+        "folder/one": "broken link",
+        "folder/two": "broken link",
+    }
     assert store.symbols.find("outside") == []
 
 
@@ -453,8 +504,10 @@ def test_what_may_not_be_read_is_reported(root: Path, tmp_path: Path) -> None:
         pytest.skip("another user may not read this environment")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [
-        "completed", [["closed/", "permission denied"], ["secret.py", "permission denied"]], 2,
-    ]  # fmt: skip
+        "completed",
+        [["closed/", "permission denied"], ["secret.py", "permission denied"]],
+        2,
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything; see the test before")
@@ -477,7 +530,12 @@ def test_an_empty_tree_and_one_without_python(store: Store, tmp_path: Path) -> N
     assert scan.status == "completed"
     summary = store.scans.summary(scan)
     assert (summary.files, summary.lines, summary.chunks, summary.symbols, summary.resolutions) == (0, 0, 0, 0, {})
-    assert list(store.symbols.edges(scan)) == store.symbols.import_cycles(scan=scan) == store.symbols.find("x", scan=scan) == []
+    assert (
+        list(store.symbols.edges(scan))
+        == store.symbols.import_cycles(scan=scan)
+        == store.symbols.find("x", scan=scan)
+        == []
+    )
     (tmp_path / "other").mkdir()
     (tmp_path / "other/a.txt").write_text("one\ntwo\n")
     (tmp_path / "other/b.js").write_text("function f() {}\n")
@@ -573,10 +631,14 @@ def test_broken_lines_of_ctags_are_reported_and_the_others_used(store: Store, ro
         b'{"_type": "tag", "name": "x", "path": "a.c", "line": "1", "kind": "function"}',
         b'{"_type": "tag", "name": "x", "path": "../a.c", "line": 1, "kind": "function"}',
         b'{"_type": "tag", "name": "x", "path": "/etc/passwd", "line": 1, "kind": "function"}',
-        b'[1, 2]', b"null", b"\xff\xfe", b"[" * 100_000, b"{" * 2_000_000,
+        b"[1, 2]",
+        b"null",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"{" * 2_000_000,
         b'{"_type": "tag", "name": "\\ud800", "path": "a.c", "line": 1, "kind": "variable"}',
         b'{"_type": "tag", "name": "last", "path": "b/new.c", "line": 7, "kind": "function"}',
-    ]  # fmt: skip
+    ]
     (tmp_path / "tags").write_bytes(b"\n".join(lines))
     scan = store.scans.record(root)
     loaded = store.symbols.load_ctags(scan, tmp_path / "tags")

@@ -33,8 +33,20 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for n in range(FILES):
         lines = [f"from m{(n + 1) % FILES} import f0, Thing", f"import m{(n + 7) % FILES} as other", ""]
         for k in range(9):
-            lines += [f"def f{k}(x: Thing):", f"    '''Does {k} things.'''", f"    other.f{(k + 1) % 9}(x)", "    return f0(x).go()", ""]
-        lines += ["class Thing:", "    def go(self):", "        return self.stop()", "    def stop(self):", "        return Thing()"]
+            lines += [
+                f"def f{k}(x: Thing):",
+                f"    '''Does {k} things.'''",
+                f"    other.f{(k + 1) % 9}(x)",
+                "    return f0(x).go()",
+                "",
+            ]
+        lines += [
+            "class Thing:",
+            "    def go(self):",
+            "        return self.stop()",
+            "    def stop(self):",
+            "        return Thing()",
+        ]
         (root / f"m{n}.py").write_text("\n".join(lines) + "\n")
     return root
 
@@ -46,9 +58,15 @@ def clean(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 
 def graph(store: Store, scan: Scan) -> list[Any]:
-    files = [(f.file_path, f.file_hash, f.status, f.error) for f in
-             ScanFile.select().where(ScanFile.scan == scan).order_by(ScanFile.file_path)]  # fmt: skip
-    return [files, list(store.symbols.edges(scan)), store.scans.summary(scan)._replace(scan=0, target="", indexed=0, reused=0)]
+    files = [
+        (f.file_path, f.file_hash, f.status, f.error)
+        for f in ScanFile.select().where(ScanFile.scan == scan).order_by(ScanFile.file_path)
+    ]
+    return [
+        files,
+        list(store.symbols.edges(scan)),
+        store.scans.summary(scan)._replace(scan=0, target="", indexed=0, reused=0),
+    ]
 
 
 def start(db: Path, tree: Path, *, jobs: int | None = 1, code: str = "", **options: Any) -> subprocess.Popen[str]:
@@ -64,8 +82,13 @@ def start(db: Path, tree: Path, *, jobs: int | None = 1, code: str = "", **optio
             scan = store.scans.record({os.fspath(tree)!r}, jobs={jobs}, progress=told)
             print("completed", scan.id, flush=True)
     """
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, **options)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
 
 
 def killed_scan_leaves_a_good_store(db: Path, status: tuple[str, ...]) -> None:
@@ -206,7 +229,9 @@ def test_interrupting_a_scan_leaves_it_cancelled_and_no_worker_behind(db_path: P
         assert store.scans.list(status="completed") == []
 
 
-def test_an_exception_on_the_way_leaves_the_scan_failed_with_its_reason(store: Store, tree: Path, clean: list[Any]) -> None:
+def test_an_exception_on_the_way_leaves_the_scan_failed_with_its_reason(
+    store: Store, tree: Path, clean: list[Any]
+) -> None:
     def stop(done: int, total: int, path: str) -> None:
         if done > 50:
             raise OSError("the terminal is gone")
@@ -261,7 +286,9 @@ def test_a_killed_worker_costs_one_file_at_most(store: Store, tree: Path, murder
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds the workers in /proc")
-@pytest.mark.xfail(strict=True, reason="a file whose worker was killed stays failed for as long as its content is the same")
+@pytest.mark.xfail(
+    strict=True, reason="a file whose worker was killed stays failed for as long as its content is the same"
+)
 def test_the_scan_after_a_killed_worker_reads_that_file_again(
     store: Store, tree: Path, clean: list[Any], murdered: Scan
 ) -> None:
@@ -282,7 +309,11 @@ def test_workers_end_when_the_parent_is_killed(db_path: Path, tree: Path) -> Non
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and any(os.path.exists(f"/proc/{pid}") for pid in workers):
         time.sleep(0.05)
-    left = [pid for pid in workers if os.path.exists(f"/proc/{pid}") and b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    left = [
+        pid
+        for pid in workers
+        if os.path.exists(f"/proc/{pid}") and b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     assert left == []
 
 
@@ -329,7 +360,9 @@ def test_two_processes_record_different_states_of_one_target_at_once(db_path: Pa
         assert len(ids[0]) == len(ids[1]) == 8
         for n, scans in enumerate(ids):
             for scan in scans:
-                bound = {e.name.rpartition(".")[2] for e in store.symbols.edges(scan, reference_type="call") if e.target}
+                bound = {
+                    e.name.rpartition(".")[2] for e in store.symbols.edges(scan, reference_type="call") if e.target
+                }
                 assert bound == {f"f{n}"}, scan
         assert sorted(s.revision for s in store.scans.list()) == list(range(1, 17))
         assert store.check() == []
@@ -350,7 +383,9 @@ def test_a_scan_that_runs_elsewhere_is_left_alone(store: Store, tree: Path) -> N
     assert [store.scans.get(s).status for s in (one, two)] == ["failed", "running"]
 
 
-def test_removing_scans_while_one_is_recorded_keeps_the_new_one_whole(db_path: Path, tree: Path, clean: list[Any]) -> None:
+def test_removing_scans_while_one_is_recorded_keeps_the_new_one_whole(
+    db_path: Path, tree: Path, clean: list[Any]
+) -> None:
     """Another process sweeps names and versions that the recorder has just looked up."""
     with Store(db_path, durability="normal", timeout=60) as store:
         for n in range(2):

@@ -39,6 +39,7 @@ def module_imports(name: str) -> set[str]:
 
 def test_exports_are_pinned() -> None:
     assert sorted(scanstore.__all__) == [
+        "Ambiguous",
         "BindRefused",
         "Busy",
         "Conflict",

@@ -63,9 +63,18 @@ def assert_same(one: dict[str, Any], other: dict[str, Any], about: str) -> None:
 
 def leftovers(store: Store) -> dict[str, int]:
     tables = (
-        "scans", "lineages", "scan_files", "file_versions", "names", "symbol_facts", "reference_facts", "import_facts",
-        "chunk_facts", "chunk_states", "bindings",
-    )  # fmt: skip
+        "scans",
+        "lineages",
+        "scan_files",
+        "file_versions",
+        "names",
+        "symbol_facts",
+        "reference_facts",
+        "import_facts",
+        "chunk_facts",
+        "chunk_states",
+        "bindings",
+    )
     counts = {t: store.database.execute_sql(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables}
     return {table: count for table, count in counts.items() if count}
 
@@ -73,9 +82,22 @@ def leftovers(store: Store) -> dict[str, int]:
 # The trees -----------------------------------------------------------------------------------------------------------
 
 PATHS = (
-    "a.py", "b.py", "p/a.py", "p/b.py", "p/q/a.py", "p/q/c.py", "p/__init__.py", "p/q/__init__.py", "__init__.py",
-    "a/__init__.py", "a/c.py", "src/r/__init__.py", "src/r/b.py", "b.pyi", "notes.txt",
-)  # fmt: skip
+    "a.py",
+    "b.py",
+    "p/a.py",
+    "p/b.py",
+    "p/q/a.py",
+    "p/q/c.py",
+    "p/__init__.py",
+    "p/q/__init__.py",
+    "__init__.py",
+    "a/__init__.py",
+    "a/c.py",
+    "src/r/__init__.py",
+    "src/r/b.py",
+    "b.pyi",
+    "notes.txt",
+)
 
 #: Imports and definitions that meet, miss and shadow each other when files come, go and move.
 FRAGMENTS = (
@@ -150,9 +172,15 @@ EDITS = st.one_of(
 )
 
 FIRST = {
-    "a.py": (4, 0), "b.py": (22, 5, 2), "p/__init__.py": (32, 35), "p/a.py": (22, 4, 0), "p/b.py": (32, 6, 9),
-    "p/q/__init__.py": (33,), "p/q/a.py": (24, 7, 3), "notes.txt": (0,),
-}  # fmt: skip
+    "a.py": (4, 0),
+    "b.py": (22, 5, 2),
+    "p/__init__.py": (32, 35),
+    "p/a.py": (22, 4, 0),
+    "p/b.py": (32, 6, 9),
+    "p/q/__init__.py": (33,),
+    "p/q/a.py": (24, 7, 3),
+    "notes.txt": (0,),
+}
 
 
 class World:
@@ -295,7 +323,9 @@ FEW = settings(
 @example(edits=[("rename", 3, "p/q/c.py"), ("remove", 0), ("break", 2), ("mend", 2)])
 @example(edits=[("shift", 0), ("remove", 1), ("shift", 0), ("again", 0)])
 @example(edits=[("write", "__init__.py", []), ("delete", 0), ("return", 1), ("remove", 1)])
-def test_every_step_equals_a_clean_scan_and_leaves_the_older_ones_alone(empty: Path, edits: list[tuple[Any, ...]]) -> None:
+def test_every_step_equals_a_clean_scan_and_leaves_the_older_ones_alone(
+    empty: Path, edits: list[tuple[Any, ...]]
+) -> None:
     run(empty, edits)
 
 
@@ -316,17 +346,22 @@ def tree(tmp_path: Path) -> Path:
     (root / "p").mkdir(parents=True)
     (root / "p/__init__.py").write_text("from .core import work\n")
     (root / "p/core.py").write_text("def work():\n    return 1\n")
-    (root / "main.py").write_text("import p\nfrom p import work\nfrom late import arrive\n\nwork()\np.work()\narrive()\n")
+    (root / "main.py").write_text(
+        "import p\nfrom p import work\nfrom late import arrive\n\nwork()\np.work()\narrive()\n"
+    )
     return root
 
 
 def calls(store: Store, scan: Any = None) -> dict[tuple[str, int], tuple[str, str | None]]:
     return {
-        (e.from_file, e.from_line): (e.resolution, e.target_file) for e in store.symbols.edges(scan, reference_type="call")
+        (e.from_file, e.from_line): (e.resolution, e.target_file)
+        for e in store.symbols.edges(scan, reference_type="call")
     }
 
 
-def test_a_file_that_appears_resolves_those_that_waited_and_one_that_goes_unresolves_them(store: Store, tree: Path) -> None:
+def test_a_file_that_appears_resolves_those_that_waited_and_one_that_goes_unresolves_them(
+    store: Store, tree: Path
+) -> None:
     before = store.scans.record(tree)
     assert calls(store, before)["main.py", 7] == ("external", None)
     (tree / "late.py").write_text("def arrive(): pass\n")

@@ -124,7 +124,9 @@ def test_models_are_added_once_and_with_sense(store: Store) -> None:
     assert ModelConfig.select().count() == 1
 
 
-@pytest.mark.parametrize(("model", "column"), [(Scan, "status"), (ScanFile, "status"), (ScanFile, "risk_level"), (Scan, "phase")])
+@pytest.mark.parametrize(
+    ("model", "column"), [(Scan, "status"), (ScanFile, "status"), (ScanFile, "risk_level"), (Scan, "phase")]
+)
 def test_statuses_take_any_case_and_refuse_other_words(store: Store, scan: Scan, model: Any, column: str) -> None:
     field = getattr(model, column)
     word = {"status": "FAILED", "risk_level": "High", "phase": "Verifying"}[column]
@@ -141,16 +143,25 @@ def test_statuses_take_any_case_and_refuse_other_words(store: Store, scan: Scan,
 
 def test_select_where_and_count(scan: Scan) -> None:
     assert [s.name for s in Symbol.select().where(Symbol.scan == scan, Symbol.name == "Base")] == ["Base"]
-    assert [s.name for s in Symbol.select().where(Symbol.scan == scan.id, Symbol.file_path == "a.py").order_by(Symbol.start_line)]
+    assert [
+        s.name
+        for s in Symbol.select().where(Symbol.scan == scan.id, Symbol.file_path == "a.py").order_by(Symbol.start_line)
+    ]
     assert Symbol.select().where(Symbol.symbol_type == "function").count() == 21
     assert Symbol.select().where(Symbol.symbol_type == "FUNCTION").count() == 21
     assert Symbol.select().where(Symbol.name.startswith("f"), Symbol.symbol_type << ["function"]).count() == 20
     assert Symbol.select().where(Symbol.scan == 999).count() == 0
     assert Symbol.select().where(Symbol.scan == scan).exists()
     assert sum(1 for _ in Symbol.select().iterator()) == Symbol.select().count()
-    per_file = Symbol.select(Symbol.file_path, fn.COUNT(Symbol.id).alias("n")).group_by(Symbol.file_path).order_by(Symbol.file_path)
+    per_file = (
+        Symbol.select(Symbol.file_path, fn.COUNT(Symbol.id).alias("n"))
+        .group_by(Symbol.file_path)
+        .order_by(Symbol.file_path)
+    )
     assert [(r.file_path, r.n) for r in per_file] == [("a.py", 4), ("b.py", 2), ("long.py", 21)]
-    assert [t for (t,) in Symbol.select(Symbol.name).where(Symbol.file_path == "b.py").order_by(Symbol.id).tuples()] == ["b", "use"]
+    assert [
+        t for (t,) in Symbol.select(Symbol.name).where(Symbol.file_path == "b.py").order_by(Symbol.id).tuples()
+    ] == ["b", "use"]
     assert Symbol.select().where(Symbol.metadata.is_null()).count() > 0
     assert [s["name"] for s in Symbol.select().where(Symbol.name == "run").dicts()] == ["run"]
     assert Symbol.select().order_by(Symbol.id).paginate(2, 5).count() == 5
@@ -189,13 +200,19 @@ def test_foreign_keys_are_followed_and_joined(scan: Scan) -> None:
         .order_by(SymbolReference.from_line)
     )
     assert [(r.from_file, r.from_line, r.reference_type, r.symbol.qualified_name) for r in query] == [
-        ("b.py", 2, "import", "a.Base"), ("b.py", 5, "call", "a.Base"),
-    ]  # fmt: skip
-    explicit = SymbolReference.select().join(Symbol, on=(SymbolReference.symbol == Symbol.id)).where(Symbol.name == "use")
+        ("b.py", 2, "import", "a.Base"),
+        ("b.py", 5, "call", "a.Base"),
+    ]
+    explicit = (
+        SymbolReference.select().join(Symbol, on=(SymbolReference.symbol == Symbol.id)).where(Symbol.name == "use")
+    )
     assert [r.from_line for r in explicit] == [6]
     assert SymbolReference.select().where(SymbolReference.symbol.is_null()).count() == 1  # import os
     assert SymbolReference.select().where(SymbolReference.symbol == None).count() == 1  # noqa: E711
-    assert {r.name for r in SymbolReference.select().where(SymbolReference.symbol.in_([run, one("use")]))} == {"Base().run", "use"}
+    assert {r.name for r in SymbolReference.select().where(SymbolReference.symbol.in_([run, one("use")]))} == {
+        "Base().run",
+        "use",
+    }
     by_scan = Symbol.select().join(Scan).where(Scan.target == scan.target)
     assert by_scan.count() == Symbol.select().count()
     by_file = Symbol.select().join(ScanFile, on=Symbol.file).where(ScanFile.file_path == "a.py")
@@ -207,10 +224,12 @@ def test_both_ends_of_a_reference_are_joined_through_aliases(scan: Scan) -> None
     target, origin = Symbol.alias(), Symbol.alias()
     both = (
         SymbolReference.select(SymbolReference.from_line, target.name.alias("t"), origin.name.alias("o"))
-        .join(target, on=(SymbolReference.symbol_id == target.id)).switch(SymbolReference)
+        .join(target, on=(SymbolReference.symbol_id == target.id))
+        .switch(SymbolReference)
         .join(origin, on=(SymbolReference.from_symbol_id == origin.id))
-        .where(SymbolReference.reference_type == "call").order_by(SymbolReference.ordinal)
-    )  # fmt: skip
+        .where(SymbolReference.reference_type == "call")
+        .order_by(SymbolReference.ordinal)
+    )
     assert {(row["t"], row["o"]) for row in both.dicts()} == {("Base", "use"), ("run", "use"), ("use", "use")}
 
 
@@ -236,18 +255,25 @@ def test_back_references_and_prefetch(scan: Scan) -> None:
 
 def test_the_same_selects_work_in_plain_sqlite(store: Store, scan: Scan, db_path: Path) -> None:
     with sqlite3.connect(db_path) as raw:
-        assert raw.execute("SELECT name, file_path, start_line FROM symbols WHERE scan_id = ? AND name = 'Base'", (scan.id,)).fetchall() == [
-            ("Base", "a.py", 1)
-        ]  # fmt: skip
+        assert raw.execute(
+            "SELECT name, file_path, start_line FROM symbols WHERE scan_id = ? AND name = 'Base'", (scan.id,)
+        ).fetchall() == [("Base", "a.py", 1)]
         rows = raw.execute(
             "SELECT r.from_file, r.from_line, r.resolution, s.qualified_name FROM symbol_references r"
             " JOIN symbols s ON s.id = r.symbol_id WHERE r.scan_id = ? AND r.reference_type = 'call' ORDER BY 1, 2, 4",
             (scan.id,),
         ).fetchall()
-        assert rows == [("b.py", 5, "imported", "a.Base"), ("b.py", 5, "imported", "a.Base.run"), ("b.py", 6, "exact", "b.use")]
-        assert raw.execute("SELECT imported_module, imported_names, resolved_file FROM import_relations ORDER BY line").fetchall() == [
-            ("os", "[]", None), ("a", '["Base"]', "a.py"),
-        ]  # fmt: skip
+        assert rows == [
+            ("b.py", 5, "imported", "a.Base"),
+            ("b.py", 5, "imported", "a.Base.run"),
+            ("b.py", 6, "exact", "b.use"),
+        ]
+        assert raw.execute(
+            "SELECT imported_module, imported_names, resolved_file FROM import_relations ORDER BY line"
+        ).fetchall() == [
+            ("os", "[]", None),
+            ("a", '["Base"]', "a.py"),
+        ]
         (chunk,) = raw.execute("SELECT id FROM scan_file_chunks WHERE symbol_name = 'f3'").fetchone()
         raw.execute("UPDATE scan_file_chunks SET status = 'done' WHERE id = ?", (chunk,))
         names = [row[0] for row in raw.execute("SELECT name FROM symbols ORDER BY id")]
@@ -276,11 +302,24 @@ def test_rows_turn_into_plain_values(scan: Scan) -> None:
 
 def test_create_gives_an_id_that_finds_the_symbol_again(store: Store) -> None:
     scan = store.scans.start("by hand")
-    made = Symbol.create(scan=scan, file_path="x.c", name="main", symbol_type="function", start_line=3, end_line=9,
-                         metadata={"params": [{"name": "argc"}]})  # fmt: skip
+    made = Symbol.create(
+        scan=scan,
+        file_path="x.c",
+        name="main",
+        symbol_type="function",
+        start_line=3,
+        end_line=9,
+        metadata={"params": [{"name": "argc"}]},
+    )
     again = Symbol.get_by_id(made.id)
     assert again == made
-    assert (again.name, again.qualified_name, again.start_line, again.end_line, again.file_path) == ("main", "main", 3, 9, "x.c")
+    assert (again.name, again.qualified_name, again.start_line, again.end_line, again.file_path) == (
+        "main",
+        "main",
+        3,
+        9,
+        "x.c",
+    )
     assert again.metadata == {"params": [{"name": "argc"}]} and again.scan == scan
     second = Symbol.create(scan=scan.id, file_path="x.c", name="run", qualified_name="Thing.run", symbol_type="METHOD")
     assert second.id != made.id and second.symbol_type in ("method", "METHOD")
@@ -324,11 +363,20 @@ def test_a_symbol_cannot_be_added_to_a_file_that_an_indexer_recorded(store: Stor
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"symbol_type": "gadget"}, {"name": None}, {"scan": 999}, {"metadata": {"x": float("nan")}}, {"metadata": object()},
-     pytest.param({"start_line": "three"}, marks=pytest.mark.xfail(strict=True, reason="text is stored in an integer column")),
-      {"name": "\ud800"}, {"start_line": 1 << 70}],
+    [
+        {"symbol_type": "gadget"},
+        {"name": None},
+        {"scan": 999},
+        {"metadata": {"x": float("nan")}},
+        {"metadata": object()},
+        pytest.param(
+            {"start_line": "three"}, marks=pytest.mark.xfail(strict=True, reason="text is stored in an integer column")
+        ),
+        {"name": "\ud800"},
+        {"start_line": 1 << 70},
+    ],
     ids=lambda w: f"{next(iter(w))}={next(iter(w.values()))!r}".encode("ascii", "replace").decode()[:30],
-)  # fmt: skip
+)
 def test_bad_symbols_are_refused_and_nothing_is_left(store: Store, wrong: dict[str, Any]) -> None:
     given = {"scan": store.scans.start("t"), "file_path": "x.c", "name": "f", "symbol_type": "function", **wrong}
     with pytest.raises((ScanstoreError, ValueError)):

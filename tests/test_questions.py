@@ -121,15 +121,21 @@ def test_find_by_name_and_qualified_name(store: Store, scan: Scan) -> None:
 def test_find_by_prefix_of_either(store: Store, scan: Scan) -> None:
     assert set(names(store.symbols.find("work", match="prefix"))) == {"shop.core.work"}
     assert set(names(store.symbols.find("shop.core.Base.", match="prefix"))) == {
-        "shop.core.Base.size", "shop.core.Base.__init__", "shop.core.Base.run", "shop.core.Base.step",
+        "shop.core.Base.size",
+        "shop.core.Base.__init__",
+        "shop.core.Base.run",
+        "shop.core.Base.step",
         "shop.core.Base.unused_method",
-    }  # fmt: skip
+    }
     assert store.symbols.find("WORK", match="prefix") == []
     assert store.symbols.find("%", match="prefix") == []
 
 
 def test_find_what_contains_in_any_case_and_takes_wildcards_literally(store: Store, scan: Scan) -> None:
-    assert set(names(store.symbols.find("DERIVED", match="contains"))) == {"shop.core.Derived", "shop.core.Derived.step"}
+    assert set(names(store.symbols.find("DERIVED", match="contains"))) == {
+        "shop.core.Derived",
+        "shop.core.Derived.step",
+    }
     assert names(store.symbols.find("_method", match="contains")) == ["shop.core.Base.unused_method"]
     assert store.symbols.find("r_n", match="contains") == store.symbols.find("%", match="contains") == []
     assert store.symbols.find("\\", match="contains") == []
@@ -141,7 +147,9 @@ def test_find_takes_names_for_data(store: Store, scan: Scan) -> None:
             assert store.symbols.find(name, match=match) == []
 
 
-@pytest.mark.xfail(strict=True, reason="LIKE ends at a NUL and has a longest pattern: everything is found, or a raw error comes")
+@pytest.mark.xfail(
+    strict=True, reason="LIKE ends at a NUL and has a longest pattern: everything is found, or a raw error comes"
+)
 @pytest.mark.parametrize("name", ["\0", "x" * 100_000])
 def test_find_takes_any_text(store: Store, scan: Scan, name: str) -> None:
     for match in ("exact", "prefix", "contains"):
@@ -154,8 +162,10 @@ def test_find_filters_and_limits(store: Store, scan: Scan) -> None:
         key=["class", "function", "method", "variable", "module"].index,
     )
     assert names(store.symbols.find("shop", match="contains", symbol_type="CLASS")) == [
-        "shop.core.Base", "shop.core.Derived", "shop.core.Leaf",
-    ]  # fmt: skip
+        "shop.core.Base",
+        "shop.core.Derived",
+        "shop.core.Leaf",
+    ]
     assert names(store.symbols.find("shop", match="contains", limit=2)) == ["shop.core.Base", "shop.core.Derived"]
     assert names(store.symbols.find("helper", file="shop/util.py")) == ["shop.util.helper"]
     assert store.symbols.find("helper", file="main.py") == []
@@ -215,8 +225,9 @@ def test_references_with_how_each_is_known(store: Store, scan: Scan) -> None:
         ("shop/core.py", 15, "call", "imported"),
     ]
     assert [r.from_symbol.qualified_name for r in store.symbols.references("helper", reference_type="call")] == [
-        "main.start", "shop.core.Base.step",
-    ]  # fmt: skip
+        "main.start",
+        "shop.core.Base.step",
+    ]
     (inherits,) = store.symbols.references("Base", reference_type="inherit")
     assert (inherits.from_symbol.qualified_name, inherits.confidence) == ("shop.core.Derived", 1.0)
     assert store.symbols.references("lonely") == []
@@ -227,8 +238,10 @@ def test_references_with_how_each_is_known(store: Store, scan: Scan) -> None:
 def test_callers_and_callees_by_depth(store: Store, scan: Scan) -> None:
     assert reached(store.symbols.callers("deep")) == {"shop.util.helper": 1}
     assert reached(store.symbols.callers("deep", depth=2)) == {
-        "shop.util.helper": 1, "main.start": 2, "shop.core.Base.step": 2,
-    }  # fmt: skip
+        "shop.util.helper": 1,
+        "main.start": 2,
+        "shop.core.Base.step": 2,
+    }
     everybody = reached(store.symbols.callers("deep", depth=None))
     assert everybody["main"] == 3 and everybody["shop.core.Derived.step"] == 3
     assert reached(store.symbols.callees("start")) == {"shop.core.work": 1, "shop.util.helper": 1}
@@ -257,12 +270,15 @@ def test_impact_of_a_constructor_passes_to_its_class(store: Store, scan: Scan) -
 
 def test_impact_ends_in_cycles_and_says_where_a_guess_was_needed(store: Store, tmp_path: Path) -> None:
     store.scans.record(
-        plant(tmp_path / "t", {
-            "a.py": "def one():\n    two()\ndef two():\n    three()\ndef three():\n    one()\n",
-            "b.py": "class Only:\n    def very_rare_name(self):\n        pass\n",
-            "c.py": "def sure(x):\n    x.very_rare_name()\ndef above(x):\n    sure(x)\n",
-        })
-    )  # fmt: skip
+        plant(
+            tmp_path / "t",
+            {
+                "a.py": "def one():\n    two()\ndef two():\n    three()\ndef three():\n    one()\n",
+                "b.py": "class Only:\n    def very_rare_name(self):\n        pass\n",
+                "c.py": "def sure(x):\n    x.very_rare_name()\ndef above(x):\n    sure(x)\n",
+            },
+        )
+    )
     assert reached(store.symbols.impact("one")) == {"a.three": 1, "a.two": 2}
     found = {r.qualified_name: (r.distance, r.exact) for r in store.symbols.impact("very_rare_name")}
     assert found == {"c.sure": (1, False), "c.above": (2, False)}
@@ -328,7 +344,9 @@ def test_imports_of_a_file_and_who_imports_it(store: Store, scan: Scan) -> None:
             question("no/such.py")
 
 
-@pytest.mark.xfail(strict=True, reason="'from . import x' in a package's own __init__ records no reference, so no import edge")
+@pytest.mark.xfail(
+    strict=True, reason="'from . import x' in a package's own __init__ records no reference, so no import edge"
+)
 def test_a_package_imports_its_own_modules(store: Store, scan: Scan, tmp_path: Path) -> None:
     assert store.symbols.importers("shop/util.py") == ["shop/__init__.py", "shop/core.py"]
     root = plant(tmp_path / "t", {"p/__init__.py": "from . import a\n", "p/a.py": "import p\n"})
@@ -339,16 +357,24 @@ def test_import_cycles_and_unresolved_imports(store: Store, scan: Scan) -> None:
     assert ["shop/loop_a.py", "shop/loop_b.py"] in [
         [path for path in cycle if "loop" in path] for cycle in store.symbols.import_cycles()
     ]
-    assert [(i.importer_file, i.imported_module) for i in store.symbols.unresolved_imports()] == [("shop/core.py", ".missing")]
+    assert [(i.importer_file, i.imported_module) for i in store.symbols.unresolved_imports()] == [
+        ("shop/core.py", ".missing")
+    ]
 
 
 def test_a_source_comes_before_its_stub_and_a_package_before_its_module(store: Store, tmp_path: Path) -> None:
     store.scans.record(
-        plant(tmp_path / "t", {
-            "b.py": "def f(): pass\n", "b.pyi": "def f() -> int: ...\n", "c.py": "def g(): pass\n",
-            "c/__init__.py": "def g(): pass\n", "use.py": "from b import f\nfrom c import g\nf()\ng()\n",
-        })
-    )  # fmt: skip
+        plant(
+            tmp_path / "t",
+            {
+                "b.py": "def f(): pass\n",
+                "b.pyi": "def f() -> int: ...\n",
+                "c.py": "def g(): pass\n",
+                "c/__init__.py": "def g(): pass\n",
+                "use.py": "from b import f\nfrom c import g\nf()\ng()\n",
+            },
+        )
+    )
     targets = {e.name: e.target_file for e in store.symbols.edges(reference_type="call") if e.from_file == "use.py"}
     assert targets == {"f": "b.py", "g": "c/__init__.py"}
 
@@ -356,7 +382,13 @@ def test_a_source_comes_before_its_stub_and_a_package_before_its_module(store: S
 def test_unreferenced_names_what_nothing_mentions(store: Store, scan: Scan) -> None:
     found = set(names(store.symbols.unreferenced()))
     assert {"shop.core.lonely", "shop.core.Base.unused_method", "shop.util.recursive"} <= found
-    assert not found & {"shop.util.helper", "shop.core.Leaf", "shop.core.Base.__init__", "tests.test_shop.test_work", "shop.core.work"}
+    assert not found & {
+        "shop.util.helper",
+        "shop.core.Leaf",
+        "shop.core.Base.__init__",
+        "tests.test_shop.test_work",
+        "shop.core.work",
+    }
     assert {s.symbol_type for s in store.symbols.unreferenced(symbol_types=["function"])} == {"function"}
     with pytest.raises(InvalidArgument):
         store.symbols.unreferenced(symbol_types=["gadget"])
@@ -370,7 +402,11 @@ def test_questions_are_about_the_latest_completed_scan_unless_told(store: Store,
     second = store.scans.record(root)
     store.scans.start("unfinished")
     assert store.symbols.find("deep") == []
-    assert names(store.symbols.find("deep", scan=scan)) == names(store.symbols.find("deep", scan=scan.id)) == ["shop.util.deep"]
+    assert (
+        names(store.symbols.find("deep", scan=scan))
+        == names(store.symbols.find("deep", scan=scan.id))
+        == ["shop.util.deep"]
+    )
     assert reached(store.symbols.callers("deep", scan=scan)) == {"shop.util.helper": 1}
     assert store.scans.latest().id == second.id
     deep = store.symbols.get("deep", scan=scan)
@@ -386,9 +422,13 @@ def test_questions_are_about_the_latest_completed_scan_unless_told(store: Store,
 
 def test_a_store_without_a_scan_says_what_to_do(store: Store) -> None:
     for question in (
-        lambda: store.symbols.find("x"), lambda: list(store.symbols.edges()), lambda: store.scans.summary(),
-        lambda: store.scans.latest(), lambda: store.symbols.import_cycles(), lambda: store.symbols.get("x"),
-    ):  # fmt: skip
+        lambda: store.symbols.find("x"),
+        lambda: list(store.symbols.edges()),
+        lambda: store.scans.summary(),
+        lambda: store.scans.latest(),
+        lambda: store.symbols.import_cycles(),
+        lambda: store.symbols.get("x"),
+    ):
         with pytest.raises(NotFound, match="scanstore scan"):
             question()
     assert store.scans.list() == []
@@ -413,7 +453,9 @@ def test_targets_are_kept_apart(store: Store, scan: Scan, tmp_path: Path) -> Non
 def test_symbols_diff_tells_added_removed_changed_and_moved(store: Store, scan: Scan, root: Path) -> None:
     assert store.symbols.diff(scan) == ([], [], [], [])
     util = (root / "shop/util.py").read_text()
-    (root / "shop/util.py").write_text("# a line more\n" + util.replace("return 1", "return 2").split("def recursive")[0])
+    (root / "shop/util.py").write_text(
+        "# a line more\n" + util.replace("return 1", "return 2").split("def recursive")[0]
+    )
     (root / "shop/more.py").write_text("def recursive(n):\n    return recursive(n - 1)\n\n\ndef fresh():\n    pass\n")
     second = store.scans.record(root)
     found = store.symbols.diff(scan, second)
@@ -435,7 +477,11 @@ def test_renaming_a_file_moves_its_symbols(store: Store, scan: Scan, root: Path)
     assert store.scans.diff(scan) == ([], [], [], [("shop/util.py", "shop/tools.py")])
     found = store.symbols.diff(scan)
     assert (found.added, found.removed, found.changed) == ([], [], [])
-    assert sorted(c.qualified_name for c in found.moved) == ["shop.tools.deep", "shop.tools.helper", "shop.tools.recursive"]
+    assert sorted(c.qualified_name for c in found.moved) == [
+        "shop.tools.deep",
+        "shop.tools.helper",
+        "shop.tools.recursive",
+    ]
 
 
 def test_a_renamed_function_with_the_same_body_is_told(store: Store, tmp_path: Path) -> None:
@@ -455,8 +501,11 @@ def test_files_diff(store: Store, scan: Scan, root: Path) -> None:
     (root / "copy.py").write_text((root / "tests/test_shop.py").read_text())
     store.scans.record(root)
     assert store.scans.diff(scan) == (
-        ["copy.py", "new.py"], ["shop/loop_a.py"], ["main.py"], [("shop/util.py", "shop/tools.py")],
-    )  # fmt: skip
+        ["copy.py", "new.py"],
+        ["shop/loop_a.py"],
+        ["main.py"],
+        [("shop/util.py", "shop/tools.py")],
+    )
     assert store.scans.diff(scan, scan) == ([], [], [], [])
 
 
@@ -518,7 +567,13 @@ def test_a_running_scan_can_be_removed(store: Store, scan: Scan) -> None:
 def test_summary_counts_what_is_there(store: Store, scan: Scan, root: Path) -> None:
     summary = store.scans.summary()
     assert (summary.scan, summary.target, summary.status) == (scan.id, str(root), "completed")
-    assert (summary.files, summary.indexed, summary.reused, summary.skipped, summary.failed) == (len(SHOP), len(SHOP), 0, 0, 0)
+    assert (summary.files, summary.indexed, summary.reused, summary.skipped, summary.failed) == (
+        len(SHOP),
+        len(SHOP),
+        0,
+        0,
+        0,
+    )
     assert summary.lines == sum(len(path.read_text().splitlines()) for path in root.rglob("*.py"))
     assert summary.symbols == Symbol.select().where(Symbol.scan == scan).count()
     assert sum(summary.resolutions.values()) == summary.references == len(list(store.symbols.edges()))

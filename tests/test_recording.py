@@ -17,9 +17,18 @@ from scanstore.models import ImportRelation, Scan, ScanFile, ScanFileChunk, Symb
 from scanstore.store import Store
 
 TABLES = (
-    "lineages", "scans", "scan_files", "file_versions", "names", "symbol_facts", "reference_facts", "import_facts",
-    "chunk_facts", "chunk_states", "bindings",
-)  # fmt: skip
+    "lineages",
+    "scans",
+    "scan_files",
+    "file_versions",
+    "names",
+    "symbol_facts",
+    "reference_facts",
+    "import_facts",
+    "chunk_facts",
+    "chunk_states",
+    "bindings",
+)
 
 
 def rows(store: Store) -> dict[str, int]:
@@ -65,8 +74,15 @@ def test_a_changed_file_costs_its_own_facts(store: Store, root: Path) -> None:
     scan = store.scans.record(root)
     cost = written(store, before)
     assert cost.pop("bindings", 0) <= 10 and cost.pop("names") == 2
-    assert cost == {"scans": 1, "scan_files": 32, "file_versions": 1, "symbol_facts": 3, "reference_facts": 2,
-                    "import_facts": 1, "chunk_facts": 1}  # fmt: skip
+    assert cost == {
+        "scans": 1,
+        "scan_files": 32,
+        "file_versions": 1,
+        "symbol_facts": 3,
+        "reference_facts": 2,
+        "import_facts": 1,
+        "chunk_facts": 1,
+    }
     assert store.scans.summary(scan).indexed == 1
 
 
@@ -123,7 +139,11 @@ def test_a_file_that_becomes_part_of_a_package_gets_its_new_name(store: Store, t
     ("files", "where", "expected"),
     [
         ({"pkg/__init__.py": "", "pkg/a.py": "def f(): pass\n"}, "pkg", "pkg.a.f"),
-        ({"pkg/__init__.py": "", "pkg/sub/__init__.py": "", "pkg/sub/a.py": "def f(): pass\n"}, "pkg/sub", "pkg.sub.a.f"),
+        (
+            {"pkg/__init__.py": "", "pkg/sub/__init__.py": "", "pkg/sub/a.py": "def f(): pass\n"},
+            "pkg/sub",
+            "pkg.sub.a.f",
+        ),
         ({"src/pkg/__init__.py": "", "src/pkg/a.py": "def f(): pass\n"}, ".", "pkg.a.f"),
         ({"src/a.py": "def f(): pass\n"}, ".", "a.f"),
         ({"deep/er/pkg/__init__.py": "", "deep/er/pkg/a.py": "def f(): pass\n"}, ".", "pkg.a.f"),
@@ -132,7 +152,7 @@ def test_a_file_that_becomes_part_of_a_package_gets_its_new_name(store: Store, t
         ({"pkg/__init__.pyi": "", "pkg/a.pyi": "def f(): ...\n"}, ".", "pkg.a.f"),
         ({"script.pyw": "def f(): pass\n"}, ".", "script.f"),
     ],
-)  # fmt: skip
+)
 def test_qualified_names_are_those_that_python_would_import(
     store: Store, tmp_path: Path, files: dict[str, str], where: str, expected: str
 ) -> None:
@@ -141,11 +161,19 @@ def test_qualified_names_are_those_that_python_would_import(
 
 
 def test_imports_are_resolved_in_a_src_layout_and_below_a_package_root(store: Store, tmp_path: Path) -> None:
-    files = {"src/pkg/__init__.py": "", "src/pkg/a.py": "def f(): pass\n", "src/pkg/b.py": "from pkg.a import f\nfrom . import a\nf()\na.f()\n"}
+    files = {
+        "src/pkg/__init__.py": "",
+        "src/pkg/a.py": "def f(): pass\n",
+        "src/pkg/b.py": "from pkg.a import f\nfrom . import a\nf()\na.f()\n",
+    }
     root = plant(tmp_path / "t", {**files, "tests/test_a.py": "import pkg.a\npkg.a.f()\n"})
     for where in (root, root / "src/pkg"):
         scan = store.scans.record(where)
-        found = {(e.from_line, e.resolution) for e in store.symbols.edges(scan, reference_type="call") if e.target == "pkg.a.f"}
+        found = {
+            (e.from_line, e.resolution)
+            for e in store.symbols.edges(scan, reference_type="call")
+            if e.target == "pkg.a.f"
+        }
         assert {(3, "imported"), (4, "imported")} <= found
 
 
@@ -158,8 +186,9 @@ def test_one_file_can_be_the_tree(store: Store, root: Path) -> None:
 def test_include_and_exclude_say_what_belongs_to_the_scan(store: Store, root: Path) -> None:
     assert paths(store.scans.record(root, include=["*.md"])) == ["notes.md"]
     assert paths(store.scans.record(root, include=["p/m1*.py"], exclude=["m11.py"])) == [
-        "p/m1.py", *(f"p/m{n}.py" for n in (10, *range(12, 20))),
-    ]  # fmt: skip
+        "p/m1.py",
+        *(f"p/m{n}.py" for n in (10, *range(12, 20))),
+    ]
     scan = store.scans.record(root, exclude=["p/"])
     assert paths(scan) == ["notes.md"] and scan.options["exclude"] == ["p/"]
     (root / ".gitignore").write_text("m*.py\n")
@@ -215,8 +244,10 @@ def test_an_indexer_of_ones_own_reads_its_files(store: Store, tmp_path: Path) ->
     root = plant(tmp_path / "t", {"a.words": "one\ntwo\n", "b.w.txt": "three\n", "c.txt": "four\n", "d.py": "x = 1\n"})
     scan = store.scans.record(root, indexers=[Words()])
     assert [(s.name, s.file_path, s.start_line) for s in store.symbols.list(scan=scan, symbol_type="function")] == [
-        ("one", "a.words", 1), ("two", "a.words", 2), ("three", "b.w.txt", 1),
-    ]  # fmt: skip
+        ("one", "a.words", 1),
+        ("two", "a.words", 2),
+        ("three", "b.w.txt", 1),
+    ]
     assert store.scans.summary(store.scans.record(root, indexers=[Words()])).indexed == 0
     changed = Words()
     changed.name = "words/2"
@@ -269,22 +300,27 @@ def test_rows_of_any_shape_are_recorded(store: Store, scan: Scan) -> None:
         yield {"name": "Thing", "symbol_type": "CLASS", "start_line": 5, "end_line": 9, "metadata": {"k": [1, "ä"]}}
 
     file = store.symbols.record_file(
-        scan, "src/a.c", "abc123",
+        scan,
+        "src/a.c",
+        "abc123",
         symbols=symbols(),
         references=(Tuple("main", 7, "Thing", "m.main") for _ in range(2)),
         imports=iter([{"module": "stdio.h", "names": ["printf"], "line": 1}]),
         chunks=[{"start_line": 1, "end_line": 9, "text": "…", "chunk_type": "function", "symbol_name": "main"}],
         line_count=20,
-    )  # fmt: skip
+    )
     assert (file.file_path, file.status) == ("src/a.c", "done")
     assert [(s.name, s.qualified_name, s.symbol_type, s.start_line, s.end_line, s.metadata) for s in file.symbols] == [
-        ("main", "m.main", "function", 3, 3, None), ("Thing", "Thing", "class", 5, 9, {"k": [1, "ä"]}),
-    ]  # fmt: skip
+        ("main", "m.main", "function", 3, 3, None),
+        ("Thing", "Thing", "class", 5, 9, {"k": [1, "ä"]}),
+    ]
     assert [(r.symbol.name, r.from_symbol.name, r.resolution, r.confidence) for r in file.references] == [
         ("main", "Thing", "exact", 1.0)
     ] * 2
     assert [(i.imported_module, i.imported_names, i.line) for i in file.imports] == [("stdio.h", ["printf"], 1)]
-    assert [(c.chunk_type, c.symbol_name, c.start_line, c.end_line) for c in file.chunks] == [("function", "main", 1, 9)]
+    assert [(c.chunk_type, c.symbol_name, c.start_line, c.end_line) for c in file.chunks] == [
+        ("function", "main", 1, 9)
+    ]
     assert store.scans.summary(scan).lines == 20
     assert store.check() == []
 
@@ -296,7 +332,9 @@ def test_recording_a_file_twice_is_recording_it_once(store: Store, scan: Scan) -
 
     first = store.symbols.record_file(scan, "a.c", "1", symbols=[{"name": "f"}], references=[{"name": "f", "line": 1}])
     before = rows(store)
-    again = store.symbols.record_file(scan, "a.c", "1", symbols=never(), references=never(), imports=never(), chunks=never())
+    again = store.symbols.record_file(
+        scan, "a.c", "1", symbols=never(), references=never(), imports=never(), chunks=never()
+    )
     assert again == first and written(store, before) == {}
     second = store.scans.start("repository")
     store.symbols.record_file(second, "a.c", "1", symbols=never())
@@ -325,7 +363,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "none for a row": ({"symbols": [None]}, "symbol 0 is None"),
     "not even iterable": ({"symbols": 5}, ""),
     "reference without a line": ({"references": [{"name": "f"}]}, ""),
-    "reference from nowhere": ({"references": [{"name": "f", "line": 1, "from_symbol": "x"}]}, "no symbol of this file"),
+    "reference from nowhere": (
+        {"references": [{"name": "f", "line": 1, "from_symbol": "x"}]},
+        "no symbol of this file",
+    ),
     "reference of no kind": ({"references": [{"name": "f", "line": 1, "reference_type": "hint"}]}, "one of: call"),
     "import without module": ({"imports": [{"names": []}]}, "import 0 has no module"),
     "import of a number": ({"imports": [{"module": "m", "names": 5}]}, ""),
@@ -339,8 +380,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 LENIENT = {"reference without a line", "import of a number", "import of text", "not even iterable"}
 
 
-@pytest.mark.parametrize("what", [pytest.param(w, marks=pytest.mark.xfail(strict=True, reason="let through, or a raw TypeError")
-                                               if w in LENIENT else ()) for w in BAD])  # fmt: skip
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(
+            w, marks=pytest.mark.xfail(strict=True, reason="let through, or a raw TypeError") if w in LENIENT else ()
+        )
+        for w in BAD
+    ],
+)
 def test_bad_rows_are_refused_by_name_and_nothing_is_written(store: Store, scan: Scan, what: str) -> None:
     given, message = BAD[what]
     before = rows(store)
@@ -383,8 +431,15 @@ def test_a_path_out_of_the_tree_is_refused(store: Store, scan: Scan, path: Any) 
 
 def test_references_by_target_are_bound_at_finish(store: Store, scan: Scan) -> None:
     wanted = ["lib.f", "lib.twice", "lib.missing", "lib.later"]
-    store.symbols.record_file(scan, "a.c", "1", symbols=[{"name": "main"}], references=[
-        {"name": "x", "line": n + 1, "target": target, "from_symbol": "main"} for n, target in enumerate(wanted)])  # fmt: skip
+    store.symbols.record_file(
+        scan,
+        "a.c",
+        "1",
+        symbols=[{"name": "main"}],
+        references=[
+            {"name": "x", "line": n + 1, "target": target, "from_symbol": "main"} for n, target in enumerate(wanted)
+        ],
+    )
     twice = {"name": "twice", "qualified_name": "lib.twice"}
     store.symbols.record_file(scan, "b.c", "1", symbols=[{"name": "f", "qualified_name": "lib.f"}, twice])
     store.symbols.record_file(scan, "c.c", "1", symbols=[twice])
@@ -392,11 +447,16 @@ def test_references_by_target_are_bound_at_finish(store: Store, scan: Scan) -> N
     done = store.scans.finish(scan)
     assert (done.status, done.phase, done.revision) == ("completed", "completed", 1) and done.completed_at
     assert [(e.resolution, e.target, e.target_file) for e in store.symbols.edges(scan)] == [
-        ("imported", "lib.f", "b.c"), ("guessed", "lib.twice", "b.c"), ("unresolved", None, None), ("unresolved", None, None),
-    ]  # fmt: skip
+        ("imported", "lib.f", "b.c"),
+        ("guessed", "lib.twice", "b.c"),
+        ("unresolved", None, None),
+        ("unresolved", None, None),
+    ]
     assert [c.name for c in store.symbols.callers("lib.f")] == ["main"]
     guessed = store.symbols.find("lib.twice", file="b.c")[0]
-    assert store.symbols.callers(guessed) == [] and [c.name for c in store.symbols.callers(guessed, guesses=True)] == ["main"]
+    assert store.symbols.callers(guessed) == [] and [c.name for c in store.symbols.callers(guessed, guesses=True)] == [
+        "main"
+    ]
     # More files, then finish once more.
     store.symbols.record_file(scan, "d.c", "1", symbols=[{"name": "later", "qualified_name": "lib.later"}])
     again = store.scans.finish(scan)
@@ -410,7 +470,10 @@ def test_references_by_target_are_bound_at_finish(store: Store, scan: Scan) -> N
 
 
 def test_the_next_scan_binds_anew_what_is_shared(store: Store, scan: Scan) -> None:
-    main = {"symbols": [{"name": "main"}], "references": [{"name": "f", "line": 2, "target": "f", "from_symbol": "main"}]}
+    main = {
+        "symbols": [{"name": "main"}],
+        "references": [{"name": "f", "line": 2, "target": "f", "from_symbol": "main"}],
+    }
     store.symbols.record_file(scan, "a.c", "1", **main)
     store.symbols.record_file(scan, "b.c", "1", symbols=[{"name": "f"}])
     store.scans.finish(scan)
@@ -424,12 +487,15 @@ def test_the_next_scan_binds_anew_what_is_shared(store: Store, scan: Scan) -> No
 
 
 def test_an_import_by_target_is_resolved_to_its_file(store: Store, scan: Scan) -> None:
-    store.symbols.record_file(scan, "a.js", "1", imports=[{"module": "./b", "target": "b"}, {"module": "x", "target": "x"}])
+    store.symbols.record_file(
+        scan, "a.js", "1", imports=[{"module": "./b", "target": "b"}, {"module": "x", "target": "x"}]
+    )
     store.symbols.record_file(scan, "b.js", "1", symbols=[{"name": "b", "symbol_type": "module"}])
     store.scans.finish(scan)
     assert [(i.imported_module, i.resolved_file, i.resolution) for i in store.symbols.imports("a.js")] == [
-        ("./b", "b.js", "imported"), ("x", None, "unresolved"),
-    ]  # fmt: skip
+        ("./b", "b.js", "imported"),
+        ("x", None, "unresolved"),
+    ]
     assert store.symbols.importers("b.js") == ["a.js"]
     assert ImportRelation.select().count() == 2
 
@@ -483,10 +549,12 @@ def test_hashes_are_taken_as_text_or_bytes(store: Store, scan: Scan) -> None:
 def test_many_rows_of_one_file(store: Store, scan: Scan) -> None:
     count = 30_000
     store.symbols.record_file(
-        scan, "big.c", "1",
+        scan,
+        "big.c",
+        "1",
         symbols=({"name": f"f{n}", "start_line": n + 1} for n in range(count)),
         references=({"name": f"f{n}", "line": n + 1, "target": f"f{n}"} for n in range(count)),
-    )  # fmt: skip
+    )
     store.scans.finish(scan)
     assert Symbol.select().count() == SymbolReference.select().count() == count
     assert store.symbols.references(f"f{count - 1}")[0].from_line == count

@@ -19,7 +19,6 @@ from scanstore.cli.output import columns, count, dim, note, plain_text, say, say
 if TYPE_CHECKING:
     from scanstore.scans import FileDiff, FileNote, Scan, Summary
     from scanstore.store import Store
-    from scanstore.symbols import Loaded
 
 SHOWN = 10  # files and lines in trouble that are named without --verbose
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", re.IGNORECASE)
@@ -82,12 +81,8 @@ def scan(
             with progress_bar() as progress:
                 recorded = store.scans.record(
                     path, target=target, name=name, include=include, exclude=exclude, max_size=max_size, jobs=jobs,
-                    progress=progress,
+                    ctags=ctags, progress=progress,
                 )  # fmt: skip
-            loaded = None
-            if ctags is not None:
-                loaded = store.symbols.load_ctags(recorded, ctags)
-                recorded = store.scans.finish(recorded)
         except KeyboardInterrupt:
             begun = [scan for scan in store.scans.list(limit=1) if scan not in known]
             kept = "; what it recorded is kept, and the next scan carries on"
@@ -96,7 +91,7 @@ def scan(
         seconds = time.monotonic() - started
         before = previous(store, recorded)
         diff = None if before is None else store.scans.diff(before, recorded)
-        report = _Report(recorded, store.scans.summary(recorded), seconds, before, diff, loaded, store)
+        report = _Report(recorded, store.scans.summary(recorded), seconds, before, diff, store)
     # The store is closed by now, so its file has the size that it keeps.
     if as_json:
         say_json(report.as_json())
@@ -138,11 +133,11 @@ class _Report:
         seconds: float,
         before: Scan | None,
         diff: FileDiff | None,
-        loaded: Loaded | None,
         store: Store,
     ) -> None:
         self.scan, self.summary, self.seconds, self.before, self.diff = scan, summary, seconds, before, diff
-        self.loaded, self.store = loaded, store.path
+        self.loaded: dict[str, Any] | None = scan.options.get("ctags")
+        self.store = store.path
 
     def as_json(self) -> dict[str, Any]:
         diff, loaded = self.diff, self.loaded
@@ -153,9 +148,7 @@ class _Report:
             "seconds": round(self.seconds, 3),
             "since": None if diff is None or self.before is None else {"scan": self.before.id, **diff_json(diff)},
             "ctags": None if loaded is None else {
-                "files": loaded.files,
-                "symbols": loaded.symbols,
-                "broken": [{"line": line, "reason": reason} for line, reason in loaded.broken],
+                **loaded, "broken": [{"line": line, "reason": reason} for line, reason in loaded["broken"]],
             },
         }  # fmt: skip
 
@@ -172,13 +165,16 @@ class _Report:
         elif self.summary.symbols:
             yield dim("next: scanstore symbols find NAME")
 
-    def _ctags_lines(self, loaded: Loaded, verbose: bool) -> Iterator[str]:
-        yield f"ctags: {count(loaded.symbols, 'symbol')} in {count(loaded.files, 'file')} added"
-        if loaded.broken:
-            yield f"ctags lines that could not be used: {len(loaded.broken):,}"
-            shown = loaded.broken if verbose else loaded.broken[:SHOWN]
+    def _ctags_lines(self, loaded: dict[str, Any], verbose: bool) -> Iterator[str]:
+        yield f"ctags: {count(loaded['symbols'], 'symbol')} in {count(loaded['files'], 'file')} added"
+        if loaded["outside"]:
+            yield plain_text(f"ctags files that this scan does not have: {len(loaded['outside']):,}")
+        broken = loaded["broken"]
+        if broken:
+            yield f"ctags lines that could not be used: {len(broken):,}"
+            shown = broken if verbose else broken[:SHOWN]
             yield from columns(((f"line {line}", reason) for line, reason in shown), indent="  ")
-            yield from _rest(len(loaded.broken) - len(shown))
+            yield from _rest(len(broken) - len(shown))
 
 
 def summary_lines(summary: Summary, *, verbose: bool = False) -> Iterator[str]:

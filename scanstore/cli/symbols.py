@@ -36,17 +36,14 @@ CANDIDATES = 20
 
 def pick_symbol(store: Store, given: str, scan: Scan | None) -> Symbol:
     """The symbol meant by an id or a name; fails with the candidates when a name fits several."""
-    from scanstore.errors import InvalidArgument
+    from scanstore.errors import Ambiguous
 
     if given.isascii() and given.isdecimal():
         return store.symbols.get(int(given), scan=scan)
     try:
         return store.symbols.get(given, scan=scan)
-    except InvalidArgument:
-        found = store.symbols.find(given, scan=scan)
-        found = [symbol for symbol in found if symbol.qualified_name == given] or found
-        if len(found) < 2:
-            raise
+    except Ambiguous as error:
+        found = error.candidates
         note(f"{len(found)} symbols are called {given}; repeat with the id or the qualified name of one:")
         lines = list(symbol_lines(found[:CANDIDATES], store))
         for line in lines:

@@ -380,6 +380,9 @@ def escape_path(name: str) -> str:
     >>> escape_path(b"caf\xe9.py".decode("utf-8", "surrogateescape"))
     'caf\\xe9.py'
     """
+    if not name.isascii():
+        # The same file has the same path whatever the locale says of its bytes.
+        name = os.fsencode(name).decode("utf-8", "surrogateescape")
     return _TO_ESCAPE.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)
 
 
@@ -424,8 +427,8 @@ def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
     (or `.pyi`) is among them. A file below a package is named from the topmost package down. Any other is
     named by its path, less a leading `src/` or `lib/`. Topmost packages of the same name in several
     places, and files that would share a name otherwise, are named by their whole path: which of them an
-    import means, nobody could say. (A stub shares the name of its source.) `package` is the dotted name of the root itself
-    (see `root_package`) and stands before every name. Characters no identifier has are kept.
+    import means, nobody could say. (A stub shares the name of its source.) `package` is the dotted name of
+    the root itself (see `root_package`) and stands before every name. Characters no identifier has are kept.
 
     >>> module_names(["src/pkg/__init__.py", "src/pkg/a.py", "tools/run.py"])
     {'src/pkg/__init__.py': 'pkg', 'src/pkg/a.py': 'pkg.a', 'tools/run.py': 'tools.run'}
