@@ -1,8 +1,8 @@
 """Completing a scan: what every path in it means, written as the difference to the scan before.
 
-The bindings of a lineage are kept as intervals of revisions (see ``migrations/001_snapshot.py``). A completed scan is
-resolved whole, from the interfaces of its files, and compared with the latest completed revision: equal rows stay as
-they are, others end or begin. So what a scan shows never depends on the scans before it.
+The bindings of a lineage are kept as intervals of revisions (see ``migrations/001_snapshot.py``). The meanings of a
+completed scan are compared with those of the latest completed revision: equal rows stay as they are, others end or
+begin. What a scan shows never depends on the scans before it.
 """
 
 from __future__ import annotations
@@ -11,26 +11,9 @@ from typing import NamedTuple
 
 from scanstore.database import Database
 from scanstore.errors import NotFound
-from scanstore.indexing import unpack_interface
-from scanstore.resolve import Module, Resolver, Target
+from scanstore.resolution import no_collection, since, whole
+from scanstore.resolve import Target
 
-MODULES = """
-SELECT v.id, v.path, v.module, v.interface FROM scan_files AS f JOIN file_versions AS v ON v.id = f.version_id
- WHERE f.scan_id = ? AND v.interface IS NOT NULL ORDER BY v.path
-"""
-PATHS = """
-SELECT n.text, n.id FROM names AS n WHERE n.id IN (
-    SELECT r.path_id FROM scan_files AS f JOIN reference_facts AS r ON r.version_id = f.version_id
-     WHERE f.scan_id = :scan AND r.path_id IS NOT NULL
-    UNION
-    SELECT i.path_id FROM scan_files AS f JOIN import_facts AS i ON i.version_id = f.version_id
-     WHERE f.scan_id = :scan AND i.path_id IS NOT NULL)
-"""
-QUALIFIED = """
-SELECT q.text, s.version_id, s.ordinal FROM scan_files AS f
-  JOIN symbol_facts AS s ON s.version_id = f.version_id JOIN names AS q ON q.id = s.qualified_name_id
- WHERE f.scan_id = ? ORDER BY f.file_path, s.ordinal
-"""
 SAME_FILES = """
 SELECT NOT EXISTS (SELECT version_id FROM scan_files WHERE scan_id = :a AND version_id IS NOT NULL
                    EXCEPT SELECT version_id FROM scan_files WHERE scan_id = :b)
@@ -40,6 +23,11 @@ SELECT NOT EXISTS (SELECT version_id FROM scan_files WHERE scan_id = :a AND vers
 CURRENT = """
 SELECT path_id, since, until, version_id, ordinal, resolution, confidence FROM bindings
  WHERE lineage_id = ? AND since <= ? AND (until IS NULL OR until > ?)
+"""
+CURRENT_OF = """
+SELECT b.path_id, b.since, b.until, b.version_id, b.ordinal, b.resolution, b.confidence
+  FROM json_each(?1) AS w CROSS JOIN bindings AS b ON b.lineage_id = ?2 AND b.path_id = w.value
+ WHERE b.since <= ?3 AND (b.until IS NULL OR b.until > ?3)
 """
 LATEST = """
 SELECT id, revision FROM scans WHERE lineage_id = ? AND revision IS NOT NULL AND id <> ? ORDER BY revision DESC LIMIT 1
@@ -58,45 +46,6 @@ def baseline(db: Database, lineage_id: int, scan_id: int) -> Baseline:
     return Baseline(*row) if row else Baseline(0, 0)
 
 
-def resolve(db: Database, scan_id: int) -> dict[int, Target]:
-    """What each path in a scan's files means, by path id; what is missing lies outside the tree."""
-    modules: dict[str, Module] = {}
-    rank: dict[str, tuple[bool, bool, str]] = {}
-    for version, path, module, blob in db.execute_sql(MODULES, (scan_id,)):
-        # One name, two files: Python takes the package before the module; a stub gives way to its source.
-        order = (path.endswith(".pyi"), not path.endswith(("__init__.py", "__init__.pyi")), path)
-        if module in rank and rank[module] <= order:
-            continue
-        rank[module] = order
-        interface = unpack_interface(blob)
-        modules[module] = Module(version, interface["names"], interface["stars"])
-    paths = dict(db.execute_sql(PATHS, {"scan": scan_id}).fetchall())
-    resolver = Resolver(modules)
-    named = [text for text in paths if text.startswith("#")]
-    found = resolver.resolve(text for text in paths if not text.startswith("#"))
-    if named:
-        found.update(_by_name(db, scan_id, named))
-    return {paths[text]: target for text, target in found.items()}
-
-
-def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, Target]:
-    """``#name``: the symbol with that qualified name; a guess where several have it."""
-    wanted = {path[1:]: path for path in paths}
-    places: dict[str, list[tuple[int, int]]] = {}
-    for qualified, version, ordinal in db.execute_sql(QUALIFIED, (scan_id,)):
-        if qualified in wanted:
-            places.setdefault(qualified, []).append((version, ordinal))
-    found = {}
-    for qualified, path in wanted.items():
-        where = places.get(qualified, [])
-        if where:
-            sure = len(where) == 1
-            found[path] = Target(*where[0], "imported" if sure else "guessed", 100 if sure else 50)
-        else:
-            found[path] = Target(None, None, "unresolved", 0)
-    return found
-
-
 def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
     """Resolve a scan and mark it completed, in one short transaction after the work.
 
@@ -106,8 +55,11 @@ def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
     for attempt in range(4):
         base = baseline(db, lineage_id, scan_id)
         same = bool(base.scan_id) and bool(db.execute_sql(SAME_FILES, {"a": scan_id, "b": base.scan_id}).fetchone()[0])
-        if not same and targets is None:
-            targets = resolve(db, scan_id)
+        changes: dict[int, Target | None] | None = {} if same else None
+        if base.scan_id and not same:
+            changes = since(db, scan_id, base.scan_id, lineage_id, base.revision)
+        if changes is None and targets is None:
+            targets = whole(db, scan_id)
         with db.atomic():
             if attempt < 3 and baseline(db, lineage_id, scan_id) != base:
                 continue
@@ -125,10 +77,12 @@ def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
                     (lineage_id,),
                 ).fetchone()[0]
             )
-            if same:
-                _keep(db, lineage_id, base.revision)
-            else:
-                _write(db, lineage_id, base.revision, revision, targets or {})
+            with no_collection():
+                if changes is not None:
+                    _change(db, lineage_id, base.revision, revision, changes)
+                else:
+                    _replace(db, lineage_id, base.revision, revision, targets or {})
+            if not same:
                 # The planner's idea of the tables, from samples: a few milliseconds, and the views need it.
                 db.execute_sql("PRAGMA analysis_limit = 400")
                 db.execute_sql("ANALYZE")
@@ -140,34 +94,42 @@ def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
             return
 
 
-def _keep(db: Database, lineage_id: int, base: int) -> None:
-    """Carry the bindings of a revision on; they may have been ended by one that was removed since."""
+Row = tuple[int, int, int | None, int | None, int | None, str, int]  # path, since, until, and the target
+
+
+def _replace(db: Database, lineage_id: int, base: int, revision: int, targets: dict[int, Target]) -> None:
+    """Make ``targets`` all that the lineage means from a revision on."""
+    rows = db.execute_sql(CURRENT, (lineage_id, base, base)).fetchall()
+    _write(db, lineage_id, revision, rows, dict(targets))
+
+
+def _change(db: Database, lineage_id: int, base: int, revision: int, changes: dict[int, Target | None]) -> None:
+    """Carry the meanings of a revision on, but for the changes."""
+    # They may have been ended by a revision that was removed since.
     db.execute_sql(
-        "UPDATE bindings SET until = NULL WHERE lineage_id = ?1 AND since <= ?2 AND until > ?2",
-        (lineage_id, base),
+        "UPDATE bindings SET until = NULL WHERE lineage_id = ?1 AND since <= ?2 AND until > ?2", (lineage_id, base)
     )
+    rows = db.execute_sql(CURRENT_OF, (str(list(changes)), lineage_id, base)).fetchall()
+    _write(db, lineage_id, revision, rows, {path: target for path, target in changes.items() if target is not None})
 
 
-def _write(db: Database, lineage_id: int, base: int, revision: int, targets: dict[int, Target]) -> None:
+def _write(db: Database, lineage_id: int, revision: int, rows: list[Row], wanted: dict[int, Target]) -> None:
+    """End the rows that are not wanted any more, carry on those that are, and begin what is missing."""
     ended, extended = [], []
-    rest = dict(targets)
-    for path, since, until, version, ordinal, resolution, confidence in db.execute_sql(
-        CURRENT, (lineage_id, base, base)
-    ):
-        target = rest.get(path)
-        if target == (version, ordinal, resolution, confidence):
-            del rest[path]
+    for path, begun, until, version, ordinal, resolution, confidence in rows:
+        if wanted.get(path) == (version, ordinal, resolution, confidence):
+            del wanted[path]
             if until is not None:
-                extended.append((lineage_id, path, since))
+                extended.append((lineage_id, path, begun))
         else:
-            ended.append((revision, lineage_id, path, since))
+            ended.append((revision, lineage_id, path, begun))
     where = "WHERE lineage_id = ? AND path_id = ? AND since = ?"
     db.executemany(f"UPDATE bindings SET until = NULL {where}", extended)
     db.executemany(f"UPDATE bindings SET until = ? {where}", ended)
     db.executemany(
         "INSERT INTO bindings (lineage_id, path_id, since, version_id, ordinal, resolution, confidence)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        ((lineage_id, path, revision, *target) for path, target in sorted(rest.items())),
+        ((lineage_id, path, revision, *target) for path, target in sorted(wanted.items())),
     )
 
 

@@ -46,6 +46,7 @@ class Names:
     def __init__(self, db: Database) -> None:
         self.db = db
         self.known: dict[str, int] = {}
+        self.complete = False  # whether ``known`` holds all that the table holds
         self.seen = -1
 
     def ids(self, texts: Iterable[str]) -> dict[str, int]:
@@ -53,12 +54,14 @@ class Names:
         seen = self.db.execute_sql("PRAGMA data_version").fetchone()[0]
         if seen != self.seen or len(self.known) > MOST_REMEMBERED:
             self.known.clear()
+            self.complete = False
             self.seen = seen
         known = self.known
         missing = list({text for text in texts if text not in known})
         if missing:
             last = self.db.execute_sql("SELECT coalesce(max(id), 0) FROM names").fetchone()[0]
-            if last:
+            self.complete = self.complete or last == 0
+            if not self.complete:
                 for start in range(0, len(missing), IN_ONE_STATEMENT):
                     batch = missing[start : start + IN_ONE_STATEMENT]
                     marks = ", ".join("?" * len(batch))

@@ -12,25 +12,57 @@ imports are not remembered. So resolving a snapshot after a change gives what re
 from __future__ import annotations
 
 import builtins
+import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
+
+from scanstore.indexing import interface_text
 
 Value = tuple[Any, ...] | None
 
 EXTERNAL: Value = ("x",)
+
+#: Names that a step looks up without spelling them.
+IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__"))
+#: For so many paths a table of all methods pays.
+MANY = 500
 _OBJECT = frozenset(dir(object))
 _BUILTINS = frozenset(dir(builtins))
 _ITEM_METHODS = frozenset(("pop", "popleft", "__next__"))
 _VALUE_METHODS = frozenset(("get", "pop", "setdefault"))
 
 
-class Module(NamedTuple):
-    """One importable file: its file version and its unpacked interface."""
+class Module:
+    """One importable file: its file version and its interface, unpacked when it is first looked at."""
 
-    version: int
-    names: dict[str, list[Any]]
-    stars: list[str]
+    __slots__ = ("_names", "_stars", "_text", "packed", "version")
+
+    def __init__(self, version: int, packed: bytes) -> None:
+        self.version = version
+        self.packed = packed
+        self._text: str | None = None
+        self._names: dict[str, list[Any]] | None = None
+        self._stars: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The interface as JSON."""
+        if self._text is None:
+            self._text = interface_text(self.packed)
+        return self._text
+
+    @property
+    def names(self) -> dict[str, list[Any]]:
+        if self._names is None:
+            interface = json.loads(self.text)
+            self._stars = interface["stars"]
+            self._names = interface["names"]
+        return self._names
+
+    @property
+    def stars(self) -> list[str]:
+        return self._stars if self.names is not None else []
 
 
 class Target(NamedTuple):
@@ -40,6 +72,9 @@ class Target(NamedTuple):
     ordinal: int | None
     resolution: str
     confidence: int
+
+
+UNRESOLVED = Target(None, None, "unresolved", 0)
 
 
 class Resolver:
@@ -65,6 +100,12 @@ class Resolver:
 
     def resolve(self, paths: Iterable[str]) -> dict[str, Target]:
         """The target of each path that has one; what is missing from the result lies outside the tree."""
+        paths = list(paths)
+        if len(paths) > MANY:
+            self.by_method = {}
+            for module in self.modules.values():
+                for name, place in _methods(module):
+                    self.by_method.setdefault(name, []).append(place)
         found: dict[str, Target] = {}
         for path in paths:
             target = self.target(path)
@@ -81,17 +122,17 @@ class Resolver:
             if definition and value is not None and value[0] not in "xm":
                 value, inherited, guessed = self.definition(path[1:])
         except RecursionError:
-            return Target(None, None, "unresolved", 0)
+            return UNRESOLVED
         finally:
             self.active.clear()
             self.cyclic = False
         if value is None:
-            return Target(None, None, "unresolved", 0)
+            return UNRESOLVED
         kind = value[0]
         if kind == "i" and not definition:  # calling an instance
             value, inherited = self.member(value[1], value[2], "__call__", value)[:2]
             if value is None:
-                return Target(None, None, "unresolved", 0)
+                return UNRESOLVED
             kind = value[0]
         if kind == "x" or kind in "*%wk":
             return None
@@ -100,7 +141,7 @@ class Resolver:
             version, ordinal = (module.version, 0) if module is not None else (None, None)
             return Target(version, ordinal, "guessed" if guessed else "imported", 50 if guessed else 100)
         if kind not in "cfv":
-            return Target(None, None, "unresolved", 0)
+            return UNRESOLVED
         module = self.modules[value[1]]
         ordinal = module.names[value[2]][1]
         inferred = "()" in path or "[" in path or "~" in path
@@ -392,19 +433,33 @@ class Resolver:
             me = (mark, me) if mark in "*%" else None
         return me
 
-    def guess_method(self, name: str) -> Target | None:
+    def guess_method(self, name: str) -> Target:
         """The one method of that name in the tree: a guess, and only if there is no second."""
-        if self.by_method is None:
-            self.by_method = {}
-            for module in self.modules.values():
-                for qual, line in module.names.items():
-                    owner, _, method = qual.rpartition(".")
-                    if line[0] == "f" and owner and not owner.endswith("<locals>"):
-                        self.by_method.setdefault(method, []).append((module.version, line[1]))
-        places = self.by_method.get(name, ())
-        if len(places) != 1 or name in _COMMON:
-            return Target(None, None, "unresolved", 0)
-        return Target(places[0][0], places[0][1], "guessed", 30)
+        if name in _COMMON:
+            return UNRESOLVED
+        if self.by_method is not None:
+            places = self.by_method.get(name, [])
+        else:
+            mark = f".{json.dumps(name)[1:]}:"
+            places = [
+                place
+                for module in self.modules.values()
+                if mark in module.text
+                for method, place in _methods(module)
+                if method == name
+            ]
+        if len(places) != 1:
+            return UNRESOLVED
+        return Target(*places[0], "guessed", 30)
+
+
+def _methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The methods of a module's classes, each with its place."""
+    for qual, line in module.names.items():
+        if line[0] == "f" and "." in qual:
+            owner, _, method = qual.rpartition(".")
+            if not owner.endswith("<locals>"):
+                yield method, (module.version, line[1])
 
 
 # Methods of the built-in containers, strings and files: a tree that happens to define one of them once is no evidence.

@@ -54,7 +54,7 @@ def chunks(path: str) -> list[tuple[str, int, int]]:
     return [(c.chunk_type, c.start_line, c.end_line) for c in query]
 
 
-# -- content that is no Python -----------------------------------------------------------------------------------------
+# -- content that is no Python -------------------------------------------------------------------------------
 
 UNPARSABLE = {
     "undecodable": (b"x = '\xff\xfe'\ny = 2\n", "not utf-8"),
@@ -148,7 +148,7 @@ def test_odd_but_valid_files_are_read(store: Store, root: Path, jobs: int) -> No
     for number, (content, _) in enumerate(ODD.values()):
         (root / f"odd{number}.py").write_bytes(content)
     files = record(store, root, jobs=jobs)
-    for number, (what, (content, names)) in enumerate(ODD.items()):
+    for number, (what, (_, names)) in enumerate(ODD.items()):
         path = f"odd{number}.py"
         assert (files[path].status, files[path].error) == ("done", None), what
         assert symbols(path) == names, what
@@ -168,7 +168,7 @@ def test_what_is_recorded_can_be_printed(store: Store, root: Path) -> None:
     json.dumps([s.to_dict() for s in Symbol.select()], ensure_ascii=False).encode()
 
 
-# -- nesting -------------------------------------------------------------------------------------------------------------
+# -- nesting -------------------------------------------------------------------------------------------------
 
 DEEP = {
     "parentheses": "x = " + "(" * 10_000 + ")" * 10_000 + "\n",
@@ -272,7 +272,7 @@ def test_a_long_chain_of_re_exports_ends_somewhere(store: Store, root: Path, len
         (root / f"m{n}.py").write_text(f"from m{n + 1} import thing\n" if n < length - 1 else "def thing(): pass\n")
     (root / "use.py").write_text("from m0 import thing\nthing()\n")
     record(store, root)
-    (edge,) = [e for e in store.symbols.edges(reference_type="call")]
+    (edge,) = store.symbols.edges(reference_type="call")
     if length == 100:
         assert (edge.resolution, edge.target_file) == ("imported", "m99.py")
     else:
@@ -290,7 +290,7 @@ def test_modules_that_import_each_other_end_somewhere(store: Store, root: Path) 
     list(store.symbols.edges())
 
 
-# -- files that change or vanish meanwhile -----------------------------------------------------------------------------
+# -- files that change or vanish meanwhile -------------------------------------------------------------------
 
 
 class Vandal:
@@ -397,7 +397,7 @@ def test_an_indexer_that_returns_nonsense_costs_its_files_only(store: Store, roo
     assert record(store, root, indexers=[Nonsense()])["a.no"].status == "failed"
 
 
-# -- names and links -----------------------------------------------------------------------------------------------------
+# -- names and links -----------------------------------------------------------------------------------------
 
 
 def test_odd_names_are_recorded(store: Store, root: Path) -> None:
@@ -521,7 +521,7 @@ def test_what_i_may_not_read_is_reported(store: Store, root: Path) -> None:
     assert files["closed/"].error == files["secret.py"].error == "permission denied"
 
 
-# -- nothing, and too much -----------------------------------------------------------------------------------------------
+# -- nothing, and too much -----------------------------------------------------------------------------------
 
 
 def test_an_empty_tree_and_one_without_python(store: Store, tmp_path: Path) -> None:
@@ -615,11 +615,13 @@ def test_one_file_as_the_tree(store: Store, root: Path) -> None:
     assert store.scans.summary(scan).failed == 1
 
 
-# -- ctags -----------------------------------------------------------------------------------------------------------------
+# -- ctags ---------------------------------------------------------------------------------------------------
 
 
 def test_broken_lines_of_ctags_are_reported_and_the_others_used(store: Store, root: Path, tmp_path: Path) -> None:
     (root / "a.c").write_text("int main() {}\n")
+    (root / "b").mkdir()
+    (root / "b/new.c").write_text("\n" * 6 + "int last() {}\n")
     lines = [
         b'{"_type": "ptag", "name": "JSON_OUTPUT_VERSION", "path": "0.0"}',
         b'{"_type": "tag", "name": "main", "path": "a.c", "line": 1, "kind": "function"}',

@@ -12,12 +12,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from scanstore.indexing import unpack_interface
+from scanstore.indexing.python import PythonIndexer
+from scanstore.indexing.reading import index
+from scanstore.indexing.walk import module_names
+from scanstore.resolve import Module, Resolver
 from scanstore.store import Store
 
 # What a scan shows ---------------------------------------------------------------------------------------------------
@@ -26,16 +32,18 @@ from scanstore.store import Store
 # The four views, each with what its ids stand for.
 ROWS = {
     "files": "SELECT file_path, file_hash, status, error FROM scan_files WHERE scan_id = ?1",
-    "symbols": "SELECT file_path, ordinal, name, qualified_name, symbol_type, start_line, end_line, metadata FROM symbols"
-    " WHERE scan_id = ?1",
+    "symbols": "SELECT file_path, ordinal, name, qualified_name, symbol_type, start_line, end_line, metadata"
+    " FROM symbols WHERE scan_id = ?1",
     "references": "SELECT r.from_file, r.ordinal, r.from_line, r.reference_type, r.name, r.resolution, r.confidence,"
     " o.qualified_name, o.start_line, s.qualified_name, s.file_path, s.start_line, r.symbol_id IS NULL"
-    " FROM symbol_references AS r LEFT JOIN symbols AS s ON s.file_id = r.symbol_file_id AND s.ordinal = r.symbol_ordinal"
+    " FROM symbol_references AS r"
+    " LEFT JOIN symbols AS s ON s.file_id = r.symbol_file_id AND s.ordinal = r.symbol_ordinal"
     " LEFT JOIN symbols AS o ON o.file_id = r.file_id AND o.ordinal = r.from_ordinal WHERE r.scan_id = ?1",
     "imports": "SELECT importer_file, ordinal, line, imported_module, imported_names, resolved_file, resolution"
     " FROM import_relations WHERE scan_id = ?1",
-    "chunks": "SELECT f.file_path, c.chunk_index, c.chunk_type, c.symbol_name, c.start_line, c.end_line, c.content_hash,"
-    " c.status FROM scan_file_chunks AS c JOIN scan_files AS f ON f.id = c.scan_file_id WHERE c.scan_id = ?1",
+    "chunks": "SELECT f.file_path, c.chunk_index, c.chunk_type, c.symbol_name, c.start_line, c.end_line,"
+    " c.content_hash, c.status FROM scan_file_chunks AS c JOIN scan_files AS f ON f.id = c.scan_file_id"
+    " WHERE c.scan_id = ?1",
 }
 
 
@@ -335,6 +343,34 @@ def test_every_step_equals_a_clean_scan_and_leaves_the_older_ones_alone(
 @given(edits=st.lists(EDITS, min_size=4, max_size=25))
 def test_every_step_equals_a_clean_scan_for_long(empty: Path, edits: list[tuple[Any, ...]]) -> None:
     run(empty, edits)
+
+
+CYCLIC = [n for n, text in enumerate(FRAGMENTS) if "import" in text or "class" in text or "def" in text]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    tree=st.dictionaries(FILE, st.lists(st.sampled_from(CYCLIC), min_size=1, max_size=5), min_size=2, max_size=7),
+    order=st.randoms(use_true_random=False),
+)
+@example(tree={"p/q/a.py": [27], "p/__init__.py": [29, 30, 33]}, order=Random(1))  # a cycle of star imports
+def test_what_a_path_means_does_not_depend_on_what_was_asked_before(tree: dict[str, list[int]], order: Any) -> None:
+    """In one scan names come in the order of their ids, which tells of the scans before."""
+    names = module_names([path for path in tree if path.endswith((".py", ".pyi"))])
+    modules: dict[str, Module] = {}
+    paths: set[str] = set()
+    for version, (path, module) in enumerate(sorted(names.items())):
+        text = "".join(FRAGMENTS[n] for n in tree[path]).encode()
+        facts = index(PythonIndexer(), text, path=path, module=module)
+        interface = unpack_interface(facts.interface or b"")
+        modules[module] = Module(version, interface["names"], interface["stars"])
+        paths.update(facts.strings[r[4]] for r in facts.references if r[4] is not None)
+    alone = {path: Resolver(modules).target(path) for path in sorted(paths)}
+    mixed = sorted(paths)
+    order.shuffle(mixed)
+    for asked in (mixed, mixed[::-1], sorted(paths), sorted(paths, reverse=True)):
+        together = Resolver(modules)
+        assert {path: together.target(path) for path in asked} == alone
 
 
 # The same by hand, where the reason should be readable ----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The Python indexer, one file at a time: symbols with their metadata, references, imports; and the cutting into chunks."""
+"""The Python indexer, one file at a time: symbols, references, imports; and the cutting into chunks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def calls(text: str, kind: str = "call") -> list[tuple[str, str | None, str]]:
     return out
 
 
-# -- symbols -------------------------------------------------------------------------------------------------------------
+# -- symbols -------------------------------------------------------------------------------------------------
 
 
 def test_every_kind_of_symbol_with_its_lines() -> None:
@@ -155,7 +155,7 @@ def test_long_source_in_metadata_is_shortened() -> None:
     assert len(found) < 300 and found.endswith("…")
 
 
-# -- references ----------------------------------------------------------------------------------------------------------
+# -- references ----------------------------------------------------------------------------------------------
 
 
 def test_calls_inside_the_file_are_exact() -> None:
@@ -346,7 +346,7 @@ def test_whatever_parses_is_indexed(lines: list[str]) -> None:
     assert found.error is None or found.error.startswith("syntax error"), found.error
 
 
-# -- chunks --------------------------------------------------------------------------------------------------------------
+# -- chunks --------------------------------------------------------------------------------------------------
 
 
 def test_chunks_of_a_file() -> None:

@@ -46,7 +46,7 @@ def one(name: str) -> Symbol:
     return Symbol.get(Symbol.name == name)
 
 
-# -- the documents' defaults ---------------------------------------------------------------------------------------------
+# -- the documents' defaults ---------------------------------------------------------------------------------
 
 
 def test_every_model_of_the_document_has_its_fields_and_defaults(store: Store) -> None:
@@ -56,7 +56,8 @@ def test_every_model_of_the_document_has_its_fields_and_defaults(store: Store) -
         ScanConfig: "id scan analysis_mode primary_analyzer scope scanner_concurrency verifier_concurrency"
         " enricher_concurrency",
         ScanFile: "id scan file_path file_hash risk_level status created_at",
-        ScanFileChunk: "id scan_file chunk_index chunk_type symbol_name start_line end_line content_hash status retry_count",
+        ScanFileChunk: "id scan_file chunk_index chunk_type symbol_name start_line end_line content_hash status"
+        " retry_count",
         Symbol: "id scan name qualified_name symbol_type file_path start_line end_line metadata",
         SymbolReference: "id scan symbol from_file from_line from_symbol reference_type",
         ImportRelation: "id scan importer_file imported_module imported_names resolved_file",
@@ -138,7 +139,7 @@ def test_statuses_take_any_case_and_refuse_other_words(store: Store, scan: Scan,
         store.database.execute_sql(f"UPDATE {model._meta.table_name} SET {column} = 'sideways'")
 
 
-# -- reading -------------------------------------------------------------------------------------------------------------
+# -- reading -------------------------------------------------------------------------------------------------
 
 
 def test_select_where_and_count(scan: Scan) -> None:
@@ -297,7 +298,7 @@ def test_rows_turn_into_plain_values(scan: Scan) -> None:
     assert one("Base").to_dict()["scan"] == scan.id
 
 
-# -- writing symbols by hand -----------------------------------------------------------------------------------------------
+# -- writing symbols by hand ---------------------------------------------------------------------------------
 
 
 def test_create_gives_an_id_that_finds_the_symbol_again(store: Store) -> None:
@@ -402,7 +403,7 @@ def test_facts_cannot_be_changed_or_deleted_through_the_models(store: Store, sca
     assert store.check() == []
 
 
-# -- chunks --------------------------------------------------------------------------------------------------------------
+# -- chunks --------------------------------------------------------------------------------------------------
 
 
 def test_the_status_of_chunks_is_changed_through_the_model(store: Store, scan: Scan) -> None:

@@ -1,4 +1,4 @@
-"""Questions: what the store answers about names, edges, files and differences, on a tree small enough to know by heart."""
+"""Questions: what the store answers about names, edges, files and differences, on a tree to know by heart."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def reached(rows: Any) -> dict[str, int]:
     return {row.qualified_name: row.distance for row in rows}
 
 
-# -- by name -------------------------------------------------------------------------------------------------------------
+# -- by name -------------------------------------------------------------------------------------------------
 
 
 def test_find_by_name_and_qualified_name(store: Store, scan: Scan) -> None:
@@ -215,7 +215,7 @@ def test_list_is_in_the_order_of_the_lines(store: Store, scan: Scan) -> None:
     assert [s.file_path for s in everything] == sorted(s.file_path for s in everything)
 
 
-# -- by reference --------------------------------------------------------------------------------------------------------
+# -- by reference --------------------------------------------------------------------------------------------
 
 
 def test_references_with_how_each_is_known(store: Store, scan: Scan) -> None:
@@ -325,7 +325,7 @@ def test_edges_may_be_left_half_read(store: Store, scan: Scan) -> None:
     assert store.check() == []
 
 
-# -- imports and files ---------------------------------------------------------------------------------------------------
+# -- imports and files ---------------------------------------------------------------------------------------
 
 
 def test_imports_of_a_file_and_who_imports_it(store: Store, scan: Scan) -> None:
@@ -394,7 +394,7 @@ def test_unreferenced_names_what_nothing_mentions(store: Store, scan: Scan) -> N
         store.symbols.unreferenced(symbol_types=["gadget"])
 
 
-# -- between scans -------------------------------------------------------------------------------------------------------
+# -- between scans -------------------------------------------------------------------------------------------
 
 
 def test_questions_are_about_the_latest_completed_scan_unless_told(store: Store, scan: Scan, root: Path) -> None:
@@ -527,7 +527,7 @@ def test_diff_of_a_missing_scan(store: Store, scan: Scan) -> None:
             question(scan, 99)
 
 
-# -- removing and summary ------------------------------------------------------------------------------------------------
+# -- removing and summary ------------------------------------------------------------------------------------
 
 
 def test_remove_counts_what_went_and_the_rest_answers_as_before(store: Store, scan: Scan, root: Path) -> None:

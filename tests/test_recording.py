@@ -56,7 +56,7 @@ def paths(scan: Scan) -> list[str]:
     return [f.file_path for f in ScanFile.select().where(ScanFile.scan == scan).order_by(ScanFile.file_path)]
 
 
-# -- trees ---------------------------------------------------------------------------------------------------------------
+# -- trees ---------------------------------------------------------------------------------------------------
 
 
 def test_an_unchanged_tree_costs_one_row_a_file(store: Store, root: Path) -> None:
@@ -206,7 +206,7 @@ def test_progress_counts_every_file_once(store: Store, root: Path) -> None:
     for jobs in (1, 2):
         told: list[tuple[int, int, str]] = []
         (root / "new.py").write_text(f"x = {jobs}\n")
-        store.scans.record(root, jobs=jobs, progress=lambda *args: told.append(args))
+        store.scans.record(root, jobs=jobs, progress=lambda *args, told=told: told.append(args))
         counts = [done for done, _, _ in told]
         assert counts == sorted(counts) and counts[-1] == 33 and {total for _, total, _ in told} == {33}
 
@@ -263,7 +263,7 @@ def test_an_indexer_of_ones_own_goes_before_the_built_in_one(store: Store, tmp_p
     assert [s.name for s in store.symbols.find("hello")] == ["hello"]
 
 
-# -- record_file ---------------------------------------------------------------------------------------------------------
+# -- record_file ---------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass

@@ -84,9 +84,9 @@ def pack_interface(interface: dict[str, Any]) -> bytes:
     return zlib.compress(json.dumps(interface, ensure_ascii=True, separators=(",", ":")).encode(), 1)
 
 
-def unpack_interface(blob: bytes) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(zlib.decompress(blob))
-    return value
+def interface_text(blob: bytes) -> str:
+    """The JSON of a packed interface: ``{"names": {qualified name: entry}, "stars": [path]}``."""
+    return zlib.decompress(blob).decode("ascii")
 
 
 def pack_words(words: Iterable[str]) -> bytes:

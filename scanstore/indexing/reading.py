@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 from scanstore.indexing import FileFacts, Indexer, Strings
 from scanstore.indexing.chunks import whole
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 
 
 def load(full: str) -> tuple[bytes, bytes]:
@@ -19,12 +20,15 @@ def load(full: str) -> tuple[bytes, bytes]:
 
 def fingerprint(full: str) -> tuple[bytes, bytes]:
     """SHA-256 of a file and its first bytes, in constant memory; raises OSError."""
-    with open(full, "rb", buffering=0) as file:
-        head = block = file.read(BLOCK)
+    file = os.open(full, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        head = block = os.read(file, BLOCK)
         digest = hashlib.sha256(block)
         while block:
-            block = file.read(BLOCK)
+            block = os.read(file, BLOCK)
             digest.update(block)
+    finally:
+        os.close(file)
     return digest.digest(), head
 
 
