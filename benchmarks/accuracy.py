@@ -210,9 +210,7 @@ def examples(score: Score, *, wrong: int, missed: int, rng: random.Random) -> No
         print(f"  wrong   {site.file}:{site.line} {site.written}() said {said}; is {site.kind} {site.callee}")
     for site, told in rng.sample(score.missed_sites, min(missed, len(score.missed_sites))):
         said = ", ".join(f"{claim.resolution} {claim.target or ''}".strip() for claim in told) or "no edge"
-        print(
-            f"  missed  {site.file}:{site.line} {site.written}() said {said}; is {site.callee} [{site.via}]"
-        )
+        print(f"  missed  {site.file}:{site.line} {site.written}() said {said}; is {site.callee} [{site.via}]")
 
 
 def report_truth(name: str, truth: Truth, *, sample: int, rng: random.Random) -> None:

@@ -122,7 +122,10 @@ def scanning(bench: Bench, corpus: str, exclude: list[str], work: Path, rounds: 
         f" {first['own']:.2f} s CPU here and {first['children']:.2f} s in workers",
     )  # fmt: skip
     bench.at_most(
-        "file size after it, per source line", 70, first["size"] / lines, " B",
+        "file size after it, per source line",
+        70,
+        first["size"] / lines,
+        " B",
         f"{first['size']:,} bytes; per .py line {first['size'] / max(parsed['lines'], 1):.1f} B",
     )
     bench.at_most("re-scan, nothing changed, time", 6, median(again_wall), " %", f"CPU {median(again_cpu):.2f} %")

@@ -207,9 +207,7 @@ class _Judge:
             return self._named(callee, callee.node, "name")
         if isinstance(callee, nodes.MemberExpr):
             if callee.node is not None:
-                on_class = isinstance(callee.expr, nodes.RefExpr) and isinstance(
-                    callee.expr.node, nodes.TypeInfo
-                )
+                on_class = isinstance(callee.expr, nodes.RefExpr) and isinstance(callee.expr.node, nodes.TypeInfo)
                 return self._named(callee, callee.node, "Class.attribute" if on_class else "module.attribute")
             return self._member(callee)
         if isinstance(callee, nodes.SuperExpr):
@@ -255,11 +253,7 @@ class _Judge:
                 return None
             return _Verdict("external", via, first.fullname)
         found = source.definition(first.name, first.line) or source.definition(first.name, node.line)
-        return (
-            None
-            if found is None
-            else _Verdict("project", via, f"{found.file}:{found.qualified_name}", (found,))
-        )
+        return None if found is None else _Verdict("project", via, f"{found.file}:{found.qualified_name}", (found,))
 
     def _class(self, info: nodes.TypeInfo, via: str) -> _Verdict | None:
         source = self._sources.get(info.module_name)

@@ -134,11 +134,11 @@ TABLES = [
         updated_at TEXT NOT NULL DEFAULT ({NOW}),
         CONSTRAINT fk_scan_files_scan_id FOREIGN KEY (scan_id) REFERENCES scans (id) ON DELETE CASCADE,
         CONSTRAINT fk_scan_files_version_id FOREIGN KEY (version_id) REFERENCES file_versions (id) ON DELETE RESTRICT,
-        CONSTRAINT uq_scan_files_scan_id_file_path UNIQUE (scan_id, file_path),
         CONSTRAINT ck_scan_files_risk_level CHECK (risk_level IN ('high', 'normal', 'low')),
         CONSTRAINT ck_scan_files_status CHECK (status IN ('pending', 'running', 'done', 'failed', 'skipped'))
     )
     """,
+    "CREATE UNIQUE INDEX uq_scan_files_scan_id_file_path ON scan_files (scan_id, file_path)",
     "CREATE INDEX ix_scan_files_file_path ON scan_files (file_path)",
     "CREATE INDEX ix_scan_files_version_id_scan_id ON scan_files (version_id, scan_id)",
     """
@@ -338,7 +338,7 @@ TRIGGERS = [
     """
     CREATE TRIGGER tr_symbols_insert INSTEAD OF INSERT ON symbols
     BEGIN
-        SELECT RAISE(ABORT, 'this file was recorded by an indexer and its symbols are shared between scans; record it again with record_file to change them')
+        SELECT RAISE(ABORT, 'an indexer recorded this file, its symbols are shared between scans; use record_file')
          WHERE EXISTS (SELECT 1 FROM scan_files AS f JOIN file_versions AS v ON v.id = f.version_id
                         WHERE f.scan_id = NEW.scan_id AND f.file_path = NEW.file_path
                           AND v.indexer <> 'scan:' || NEW.scan_id);
@@ -380,6 +380,19 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
 def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
     for view in ("scan_file_chunks", "import_relations", "symbol_references", "symbols"):
         migrator.sql(f"DROP VIEW {view}")
-    for table in ("bindings", "chunk_states", "chunk_facts", "import_facts", "reference_facts", "symbol_facts",
-                  "scan_files", "file_versions", "names", "scan_configs", "model_configs", "scans", "lineages"):
+    for table in (
+        "bindings",
+        "chunk_states",
+        "chunk_facts",
+        "import_facts",
+        "reference_facts",
+        "symbol_facts",
+        "scan_files",
+        "file_versions",
+        "names",
+        "scan_configs",
+        "model_configs",
+        "scans",
+        "lineages",
+    ):
         migrator.sql(f"DROP TABLE {table}")

@@ -2,7 +2,7 @@
 
 ``id = scan_files.id << 24 | ordinal``. Such an id is unique over all scans and stays the same for ever, and no table
 needs to hold it. SQLite cannot look into an expression, so a comparison with one of these fields is written out as a
-comparison of the two parts, which run on indexes. (Comparing through a model alias works too, without the index.)
+comparison of the two parts, which run on indexes.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ class _Parts:
     model: Any
 
     def _columns(self) -> tuple[Any, Any]:
-        combined = self.model._meta.combined
-        return combined[self.parts[0]], combined[self.parts[1]]
+        first, second = (self.model._meta.combined[part] for part in self.parts)
+        if isinstance(self, peewee.FieldAlias):
+            return getattr(self.source, first.name), getattr(self.source, second.name)
+        return first, second
 
     def __eq__(self, other: Any) -> Any:
         file_id, ordinal = self._columns()

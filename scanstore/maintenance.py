@@ -72,6 +72,9 @@ DANGLING = {
         SELECT count(*) FROM scans WHERE (status = 'completed') <> (revision IS NOT NULL)""",
     "files marked done without anything recorded": """
         SELECT count(*) FROM scan_files WHERE status = 'done' AND version_id IS NULL""",
+    "file versions that no scan uses": """
+        SELECT count(*) FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = v.id)
+           AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = v.id)""",
     "values that are not JSON": """
         SELECT (SELECT count(*) FROM symbol_facts WHERE metadata IS NOT NULL AND NOT json_valid(metadata))
              + (SELECT count(*) FROM import_facts WHERE NOT json_valid(imported_names))""",

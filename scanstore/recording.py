@@ -13,6 +13,7 @@ from scanstore.bulk import Writer
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument
 from scanstore.facts import ChunkFact, FileVersion, ImportFact, Name, ReferenceFact, SymbolFact
+from scanstore.fields import dump_json
 from scanstore.indexing import RESOLUTIONS, FileFacts
 from scanstore.keys import MOST_PER_FILE
 
@@ -27,6 +28,15 @@ ON CONFLICT (scan_id, file_path) DO UPDATE SET version_id = excluded.version_id,
     OR status <> excluded.status OR error IS NOT excluded.error
 """
 
+REPLACED = """
+SELECT f.version_id FROM json_each(?1) AS w
+  CROSS JOIN scan_files AS f ON f.scan_id = ?2 AND f.file_path = w.value AND f.version_id IS NOT NULL
+"""
+DROP_UNUSED = """
+DELETE FROM file_versions WHERE id = ?1
+   AND NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = ?1)
+   AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = ?1)
+"""
 IN_ONE_STATEMENT = 900
 MOST_REMEMBERED = 1_000_000
 
@@ -93,7 +103,7 @@ class Recorder:
                     status = "failed" if version[1] else "done"
                     rows.append((self.scan_id, version[0], content.path, content.digest, status, version[1], now, now))
             if rows:
-                self.db.executemany(ATTACH, rows)
+                self._point(rows)
         return found
 
     def leave_out(self, files: Iterable[tuple[str, str, str, bytes | None, str]]) -> None:
@@ -129,7 +139,15 @@ class Recorder:
                 status = "failed" if facts.error else "done"
                 links.append((self.scan_id, version, content.path, content.digest, status, facts.error, now, now))
             self._write(fresh, ids, now)
-            self.db.executemany(ATTACH, links)
+            self._point(links)
+
+    def _point(self, rows: Sequence[tuple[object, ...]]) -> None:
+        """Point the scan's files at versions; what they had before in this scan goes, if nothing else uses it."""
+        paths = dump_json([row[2] for row in rows])
+        before = self.db.execute_sql(REPLACED, (paths, self.scan_id)).fetchall()
+        self.db.executemany(ATTACH, rows)
+        if before:
+            self.db.executemany(DROP_UNUSED, before)
 
     def _write(self, files: list[tuple[int, Content, int, FileFacts]], ids: dict[str, int], now: str) -> None:
         Writer(self.db, FileVersion, _VERSION, converted=True).write(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,7 @@ from scanstore.resolve import IMPLICIT, Module, Resolver, Target
 #: More changed files, or more names than this in the closure: everything is evaluated.
 MOST_FILES = 50
 MOST_NAMES = 60
+DEEPEST = 1_000_000
 
 MODULES = """
 SELECT v.id, v.path, v.module, v.interface FROM scan_files AS f JOIN file_versions AS v ON v.id = f.version_id
@@ -71,7 +73,7 @@ BY_NAME = "SELECT 1 FROM names WHERE text >= '#' AND text < '$' LIMIT 1"
 
 def whole(db: Database, scan_id: int) -> dict[int, Target]:
     """What each path in a scan's files means, by path id; what is missing lies outside the tree."""
-    with no_collection():
+    with deep():
         paths = dict(db.execute_sql(PATHS, {"scan": scan_id}).fetchall())
         found = Resolver(_modules(db, scan_id)).resolve(text for text in paths if not text.startswith("#"))
         found.update(_by_name(db, scan_id, [text for text in paths if text.startswith("#")]))
@@ -81,7 +83,7 @@ def whole(db: Database, scan_id: int) -> dict[int, Target]:
 def since(db: Database, scan_id: int, base_id: int, lineage_id: int, revision: int) -> dict[int, Target | None] | None:
     """What changed from the completed scan ``base_id``: path ids with their meaning now (None: outside, or not used
     any more). None when only the whole can tell."""
-    with no_collection():
+    with deep():
         new = [version for (version,) in db.execute_sql(CHANGED, (scan_id, base_id))]
         old = [version for (version,) in db.execute_sql(CHANGED, (base_id, scan_id))]
         if len(new) > MOST_FILES or len(old) > MOST_FILES or db.execute_sql(BY_NAME).fetchone():
@@ -91,7 +93,9 @@ def since(db: Database, scan_id: int, base_id: int, lineage_id: int, revision: i
         if names is None:
             return None
         ids = {path for (path,) in db.execute_sql(PATHS_OF_VERSIONS, (str(old + new),))}
-        ids.update(path for (path,) in db.execute_sql(PATHS_TO_VERSIONS, (str(old), lineage_id, revision)))
+        # Also a file that is still there, but no longer the one that its module name means.
+        left = {*old, *(then.version for module, then in before.items() if then.version != after[module].version)}
+        ids.update(path for (path,) in db.execute_sql(PATHS_TO_VERSIONS, (str(list(left)), lineage_id, revision)))
         if names:
             ids.update(_mentioning(db, names))
         result: dict[int, Target | None] = {}
@@ -188,6 +192,20 @@ def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, Target]:
         else:
             found[path] = Target(None, None, "unresolved", 0)
     return found
+
+
+@contextmanager
+def deep() -> Iterator[None]:
+    """Let chains of imports be as long as memory allows. The resolver calls itself in Python only, which needs no C
+    stack; were it to stop where the caller's stack happens to end, a chain could mean one thing here and another
+    there."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, DEEPEST))
+    try:
+        with no_collection():
+            yield
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 @contextmanager

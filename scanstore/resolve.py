@@ -25,6 +25,8 @@ EXTERNAL: Value = ("x",)
 
 #: Names that a step looks up without spelling them.
 IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__"))
+#: Of a class with more ancestors the farthest are taken to lie outside the tree.
+LONGEST_ORDER = 250
 #: For so many paths a table of all methods pays.
 MANY = 500
 _OBJECT = frozenset(dir(object))
@@ -369,10 +371,11 @@ class Resolver:
                 outside = True
         orders = []
         for base in bases:
-            above, beyond = self.order(*base)
+            order, beyond = self.order(*base)
             outside = outside or beyond
-            orders.append(list(above))
-        result = [key, *_merge([*orders, bases])], outside
+            orders.append(order)
+        above = orders[0] if len(orders) == 1 else _merge([*orders, bases])
+        result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER
         self.active.discard(mark)
         if not self.cyclic:
             self.orders[key] = result

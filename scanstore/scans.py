@@ -203,6 +203,8 @@ class Scans(Domain):
         """
         from scanstore.indexing.tree import Tree
 
+        if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
+            raise InvalidArgument(f"jobs is {jobs!r}; give a number of processes of at least 1")
         tree = Tree(
             path,
             include=list(include),
@@ -311,16 +313,11 @@ class Scans(Domain):
                 "DELETE FROM chunk_states WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)",
                 (row.id,),
             )
-            run(
-                "CREATE TEMP TABLE gone AS SELECT DISTINCT version_id FROM scan_files WHERE scan_id = ?",
-                (row.id,),
-            )
             run("DELETE FROM scans WHERE id = ?", (row.id,))
             unused = run(
-                "SELECT version_id FROM temp.gone WHERE version_id IS NOT NULL"
-                " AND NOT EXISTS (SELECT 1 FROM scan_files AS f WHERE f.version_id = gone.version_id)"
+                "SELECT id FROM file_versions AS v"
+                " WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f WHERE f.version_id = v.id)"
             ).fetchall()
-            run("DROP TABLE temp.gone")
             bindings.sweep(self.db, row.lineage_id)
             self.db.executemany("DELETE FROM file_versions WHERE id = ?", unused)
             if not Scan.select().where(Scan.lineage == row.lineage_id).exists():
@@ -391,11 +388,7 @@ class Scans(Domain):
             one,
         ):
             notes[kind].append(FileNote(path, error or ""))
-        counts = {
-            table: run(f"SELECT count(*) FROM scan_files AS f JOIN {table} AS t ON t.version_id = f.version_id"
-                       " WHERE f.scan_id = :scan", one).fetchone()[0]
-            for table in FACT_TABLES
-        }  # fmt: skip
+        counts = {table: run(COUNT.format(table=table), one).fetchone()[0] for table in FACT_TABLES}
         versions, lines, reused = run(SEEN, one).fetchone()
         resolutions = run(RESOLUTION_COUNTS, one).fetchall()
         return Summary(
@@ -432,11 +425,18 @@ class Scans(Domain):
         )
 
 
+# INDEXED BY: statistics from a time of few scans would have the files of all of them read.
+COUNT = """
+SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
+  CROSS JOIN {table} AS t ON t.version_id = f.version_id
+ WHERE f.scan_id = :scan
+"""
 SEEN = """
 SELECT count(*), coalesce(sum(v.line_count), 0),
        coalesce(sum(EXISTS (SELECT 1 FROM scan_files AS e
                              WHERE e.version_id = f.version_id AND e.scan_id < f.scan_id)), 0)
-  FROM scan_files AS f JOIN file_versions AS v ON v.id = f.version_id WHERE f.scan_id = :scan
+  FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
+  CROSS JOIN file_versions AS v ON v.id = f.version_id WHERE f.scan_id = :scan
 """
 # What the view symbol_references says, counted; written out because grouping the view would build all of it first.
 RESOLUTION_COUNTS = """
@@ -444,7 +444,7 @@ SELECT CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL OR c.revision
             WHEN b.path_id IS NULL THEN 'external'
             WHEN b.resolution = 'imported' AND b.version_id = r.version_id THEN 'exact' ELSE b.resolution END, count(*)
   FROM scans AS c
-  CROSS JOIN scan_files AS f ON f.scan_id = c.id
+  CROSS JOIN scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path ON f.scan_id = c.id
   CROSS JOIN reference_facts AS r ON r.version_id = f.version_id
   LEFT JOIN bindings AS b ON r.symbol_ordinal IS NULL AND b.lineage_id = c.lineage_id AND b.path_id = r.path_id
         AND b.since <= c.revision AND (b.until IS NULL OR b.until > c.revision)

@@ -50,6 +50,12 @@ class Symbol(Base):
         """Add this symbol to its scan. What is recorded stays as it is: symbols are facts about a file's content."""
         if self.__data__.get("id") is not None and not force_insert:
             raise InvalidArgument(f"{self!r} is recorded and cannot be changed; record its file again with record_file")
+        start, end = self.start_line, self.end_line
+        for line in (start, start if end is None else end):
+            if not isinstance(line, int) or isinstance(line, bool) or not 1 <= line <= LARGEST_LINE:
+                raise InvalidArgument(f"line {line!r} of symbol {self.name!r} is not a number of at least 1")
+        if end is not None and end < start:
+            raise InvalidArgument(f"symbol {self.name!r} ends on line {end}, before it starts on line {start}")
         database = self._meta.database
         with database.atomic():
             rows = super().save(force_insert=True, only=only)
@@ -137,6 +143,7 @@ class SymbolDiff(NamedTuple):
     moved: list[SymbolChange]
 
 
+LARGEST_LINE = 2**31
 ORDER = {kind: place for place, kind in enumerate(("class", "function", "method", "variable", "module"))}
 
 
@@ -228,9 +235,8 @@ class Symbols(Domain):
             values = [name, name + "\U0010ffff"]
             condition = "text >= ? AND text < ?"
         else:
-            escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-            values = [f"%{escaped}%"]
-            condition = "text LIKE ? ESCAPE '\\'"
+            values = [name]
+            condition = "instr(lower(text), lower(?)) > 0"
         column = "qualified_name_id" if match == "contains" else None
         wanted = f"{texts}{condition}"
         sql = (

@@ -131,9 +131,7 @@ def is_expected(target: str | None, wanted: str) -> bool:
 
 
 @pytest.mark.parametrize("expected", expectations(), ids=str)
-def test_call_is_bound_as_the_comment_says(
-    expected: Expected, edges: dict[tuple[str, int], list[Any]]
-) -> None:
+def test_call_is_bound_as_the_comment_says(expected: Expected, edges: dict[tuple[str, int], list[Any]]) -> None:
     told = [edge for edge in edges.get((expected.file, expected.line), []) if edge.name == expected.written]
     bound = [edge for edge in told if how(edge) in BOUND and edge.target_file is not None]
     said = [(how(edge), edge.target) for edge in bound]

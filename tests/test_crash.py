@@ -286,9 +286,6 @@ def test_a_killed_worker_costs_one_file_at_most(store: Store, tree: Path, murder
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds the workers in /proc")
-@pytest.mark.xfail(
-    strict=True, reason="a file whose worker was killed stays failed for as long as its content is the same"
-)
 def test_the_scan_after_a_killed_worker_reads_that_file_again(
     store: Store, tree: Path, clean: list[Any], murdered: Scan
 ) -> None:

@@ -252,7 +252,7 @@ def test_text_that_no_database_takes_is_replaced() -> None:
 @pytest.mark.parametrize("first", ["!_TAG_FILE_FORMAT\t2\t/extended/\n", b"!_TAG_FILE_SORTED\t1\n"])
 def test_a_tags_file_of_the_classic_format_is_refused_with_the_option(first: str | bytes) -> None:
     with pytest.raises(InvalidArgument, match="--output-format=json"):
-        list(read([first, "main\tmain.c\t/^int main$/;\"\tf\n"]))
+        list(read([first, 'main\tmain.c\t/^int main$/;"\tf\n']))
 
 
 def test_reading_streams() -> None:
@@ -282,9 +282,7 @@ def test_an_overlong_line_of_a_file_is_not_held_in_memory(tmp_path: Path) -> Non
     assert peak < 8_000_000
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4
-)
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4)
 KEYS = st.sampled_from("name path line end kind scope scopeKind signature inherits roles extras".split())
 
 

@@ -264,10 +264,7 @@ def test_the_schema_version_is_the_newest_migrations_number() -> None:
 
 def test_opening_an_up_to_date_store_imports_little(db_path: Path) -> None:
     Store(db_path).close()
-    code = (
-        "import sys; from scanstore.store import Store\n"
-        "with Store(sys.argv[1]): print(*sys.modules)"
-    )
+    code = "import sys; from scanstore.store import Store\nwith Store(sys.argv[1]): print(*sys.modules)"
     modules = run(code, db_path).stdout.split()
     assert "scanstore.database" in modules
     heavy = {"peewee_migrate", "scanstore.migrating", "click", "rich", "multiprocessing", "asyncio"}

@@ -127,7 +127,9 @@ def test_schema_version_is_the_newest_migration() -> None:
 
 def all_models() -> list[type[peewee.Model]]:
     found = [getattr(models, name) for name in models.__all__]
-    found += [m for m in vars(facts).values() if isinstance(m, type) and issubclass(m, facts.Base) and m is not facts.Base]
+    found += [
+        m for m in vars(facts).values() if isinstance(m, type) and issubclass(m, facts.Base) and m is not facts.Base
+    ]
     return found
 
 
@@ -189,7 +191,9 @@ def test_view_has_the_columns_of_its_model(model: type[peewee.Model]) -> None:
 
 def test_every_table_has_a_model() -> None:
     with Store(":memory:") as store:
-        names = {n for (n,) in store.database.execute_sql("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")}
+        names = {
+            n for (n,) in store.database.execute_sql("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")
+        }
         names = {n for n in names if not n.startswith("sqlite_")} - {"migratehistory", "chunk_states"}
         assert names == {m._meta.table_name for m in all_models()}
 

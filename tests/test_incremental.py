@@ -19,7 +19,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from scanstore.indexing import unpack_interface
 from scanstore.indexing.python import PythonIndexer
 from scanstore.indexing.reading import index
 from scanstore.indexing.walk import module_names
@@ -362,8 +361,7 @@ def test_what_a_path_means_does_not_depend_on_what_was_asked_before(tree: dict[s
     for version, (path, module) in enumerate(sorted(names.items())):
         text = "".join(FRAGMENTS[n] for n in tree[path]).encode()
         facts = index(PythonIndexer(), text, path=path, module=module)
-        interface = unpack_interface(facts.interface or b"")
-        modules[module] = Module(version, interface["names"], interface["stars"])
+        modules[module] = Module(version, facts.interface or b"")
         paths.update(facts.strings[r[4]] for r in facts.references if r[4] is not None)
     alone = {path: Resolver(modules).target(path) for path in sorted(paths)}
     mixed = sorted(paths)

@@ -22,7 +22,7 @@ from scanstore import errors, migrating
 from scanstore.database import APPLICATION_ID, SCHEMA_VERSION
 from scanstore.store import Store
 
-FIRST = '''
+FIRST = """
 def migrate(migrator, database, *, fake=False):
     migrator.sql("CREATE TABLE parent(id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
     migrator.sql("CREATE TABLE child(id INTEGER PRIMARY KEY,"
@@ -31,15 +31,15 @@ def migrate(migrator, database, *, fake=False):
 def rollback(migrator, database, *, fake=False):
     migrator.sql("DROP TABLE child")
     migrator.sql("DROP TABLE parent")
-'''
-SECOND = '''
+"""
+SECOND = """
 def migrate(migrator, database, *, fake=False):
     migrator.sql("CREATE TABLE extra(x)")
 
 def rollback(migrator, database, *, fake=False):
     migrator.sql("DROP TABLE extra")
-'''
-MODELS = '''
+"""
+MODELS = """
 import peewee as pw
 
 def migrate(migrator, database, *, fake=False):
@@ -58,8 +58,8 @@ def migrate(migrator, database, *, fake=False):
 def rollback(migrator, database, *, fake=False):
     migrator.remove_model("child")
     migrator.remove_model("parent")
-'''
-REBUILD = '''
+"""
+REBUILD = """
 import peewee as pw
 
 def migrate(migrator, database, *, fake=False):
@@ -67,7 +67,7 @@ def migrate(migrator, database, *, fake=False):
 
 def rollback(migrator, database, *, fake=False):
     migrator.change_fields("parent", name=pw.CharField())
-'''
+"""
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ def test_migrations_are_silent(path: Path, folder: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-KILLED = '''
+KILLED = """
 import os, signal
 def migrate(migrator, database, *, fake=False):
     migrator.sql("CREATE TABLE half(x)")
@@ -294,7 +294,7 @@ def migrate(migrator, database, *, fake=False):
                  " INSERT INTO half SELECT hex(zeroblob(100)) FROM n")
     migrator.sql("UPDATE parent SET name = 'gone'")
     migrator.run(os.kill, os.getpid(), signal.SIGKILL)
-'''
+"""
 
 
 @pytest.mark.parametrize("applied", [0, 2])
@@ -335,7 +335,7 @@ def test_a_store_with_a_schema_is_copied_before(path: Path, folder: Path) -> Non
 # Others meanwhile
 
 
-SLOW = '''
+SLOW = """
 import time
 def migrate(migrator, database, *, fake=False):
     if fake:
@@ -343,7 +343,7 @@ def migrate(migrator, database, *, fake=False):
     else:
         migrator.sql("CREATE TABLE slow(x)")
         migrator.run(time.sleep, 0.3)
-'''
+"""
 
 
 def test_other_threads_are_not_disturbed(path: Path, folder: Path, tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ GROWING = (
     "bindings",
     "chunk_states",
 )
-KNOWN = {("analyzed", "summary"): "counts over all scans' files when the statistics say that there are few scans"}
 
 
 @pytest.fixture(scope="module", params=["fresh", "analyzed"])
@@ -225,12 +224,8 @@ def look_ups(store: Store, scan: Scan) -> dict[str, Callable[[], Any]]:
         "model: a file's symbols",
     ],
 )
-def test_look_ups_run_on_indexes(
-    world: tuple[Store, Scan], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, name: str
-) -> None:
+def test_look_ups_run_on_indexes(world: tuple[Store, Scan], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     store, scan = world
-    if reason := KNOWN.get((request.node.callspec.params["world"], name)):
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     questions = look_ups(store, scan)
     watch = Watch(store, monkeypatch)
     answer = questions[name]()

@@ -72,9 +72,7 @@ def test_entries_come_sorted_by_whole_path_with_size_and_time(tmp_path: Path) ->
     assert Path(entry.full).read_text() == "x = 1\n"
 
 
-def test_full_paths_are_absolute_for_a_relative_root(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_paths_are_absolute_for_a_relative_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(tmp_path, "tree/a.py")
     monkeypatch.chdir(tmp_path)
     (entry,) = walk("tree")

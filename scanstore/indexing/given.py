@@ -86,9 +86,9 @@ class _Row:
             raise InvalidArgument(f"{self.label} has no {key}")
         return value
 
-    def number(self, key: str, default: int) -> int:
-        value = self.values.get(key)
-        if value is None:
+    def number(self, key: str, default: int | None = None) -> int:
+        value = self.values.get(key, default)
+        if value is None and default is not None:
             return default
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < LARGEST_LINE:
             raise InvalidArgument(f"{key} of {self.label} is {value!r}; lines count from 1")
@@ -117,6 +117,9 @@ def facts_of(
     line_count: int = 0,
 ) -> FileFacts:
     """Check the rows and bring them into shape. Raises InvalidArgument naming the first bad one."""
+    for what, rows in (("symbols", symbols), ("references", references), ("imports", imports), ("chunks", chunks)):
+        if isinstance(rows, (str, bytes, dict)) or not isinstance(rows, Iterable):
+            raise InvalidArgument(f"{what} are {rows!r}; give rows, in a list or any other iterable")
     strings = Strings()
     ordinals: dict[str, int] = {}
     out_symbols: list[SymbolRow] = []
@@ -137,7 +140,7 @@ def facts_of(
     out_references: list[ReferenceRow] = []
     for n, given in enumerate(references):
         row = _Row("reference", n, given)
-        written, line = strings(row.needed("name")), row.number("line", 1)
+        written, line = strings(row.needed("name")), row.number("line")
         kind = row.one_of("reference_type", REFERENCE_TYPES, "call")
         origin_name, target = row.text("from_symbol"), row.text("target")
         origin = None
@@ -154,6 +157,8 @@ def facts_of(
     for n, given in enumerate(imports):
         row = _Row("import", n, given)
         names = row.values.get("names") or []
+        if isinstance(names, str) or not isinstance(names, Iterable) or not all(isinstance(n, str) for n in names):
+            raise InvalidArgument(f"names of {row.label} are {names!r}; give a list of text")
         target = row.text("target")
         path = strings("#" + target) if target else None
         out_imports.append((row.number("line", 1), strings(row.needed("module")), dump_json(list(names)), path))

@@ -19,6 +19,7 @@ from scanstore.indexing import FileFacts
 from scanstore.indexing.worker import read_frame, write_frame
 
 IN_FLIGHT = 4
+CRASHED = "the parser crashed on this file"
 #: Below this many files a worker costs more than it saves.
 FILES_PER_WORKER = 12
 
@@ -81,7 +82,7 @@ def _serve(
             if flying:  # the worker died: the file it was at is to blame, the others were only waiting
                 culprit = flying.popleft()
                 todo.extendleft(reversed(flying))
-                results.put(Result(culprit, None, 0, None, "the parser crashed on this file"))
+                results.put(Result(culprit, None, 0, None, CRASHED))
     except BaseException as error:
         results.put(error)
     finally:

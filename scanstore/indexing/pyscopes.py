@@ -44,6 +44,7 @@ class Scope:
         "qual",
         "self_name",
         "static",
+        "transparent",
     )
 
     def __init__(self, kind: str, qual: str, parent: Scope | None, ordinal: int) -> None:
@@ -57,6 +58,14 @@ class Scope:
         self.class_scope: Scope | None = None  # of a method: its class
         self.self_name: str | None = None
         self.static = ""
+        self.transparent = False  # a comprehension: := in it binds outside
+
+    def closure(self) -> Scope:
+        """The scope of a lambda or comprehension in this one; its code counts as this one's."""
+        inner = Scope("function", self.qual, self, self.ordinal)
+        if self.kind == "function":
+            inner.class_scope, inner.self_name = self.class_scope, self.self_name
+        return inner
 
     def bind(self, name: str, kind: str, value: Any, scope: Scope) -> None:
         home: Scope = self
@@ -74,6 +83,14 @@ def qualified(scope: Scope, name: str) -> str:
     if scope.kind == "function":
         return f"{scope.qual}.<locals>.{name}"
     return f"{scope.qual}.{name}" if scope.qual else name
+
+
+def has_rivals(binds: list[tuple[str, Any, Scope]]) -> bool:
+    """Whether a name that a definition binds is bound by anything else too, other than to None."""
+    return any(
+        kind not in ("def", "class", "symbol", "annotated") and not (kind == "assign" and is_none(value))
+        for kind, value, _ in binds
+    )
 
 
 class Meanings:
@@ -162,7 +179,7 @@ class Meanings:
         imported = [b for b in binds if b[0] == "import"]
         if defined:
             path = self.here + qual
-            return "?" + path if imported and not path.startswith("?") else path
+            return "?" + path if has_rivals(binds) else path
         if imported:
             targets = {b[1] for b in imported if b[1]}
             if not targets:
@@ -231,6 +248,6 @@ class Meanings:
                 defined = [b[1] for b in binds if b[0] in ("def", "class")]
                 if not defined:
                     return None
-                return defined[-1].ordinal, not any(b[0] == "import" for b in binds)
+                return defined[-1].ordinal, not has_rivals(binds)
             current = current.parent
         return None

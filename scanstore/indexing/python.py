@@ -41,7 +41,7 @@ from scanstore.indexing import (
     pack_words,
 )  # fmt: skip
 from scanstore.indexing.chunks import LONG_CLASS, Span, body_hash, hashed, partition
-from scanstore.indexing.pyscopes import Meanings, Scope, qualified
+from scanstore.indexing.pyscopes import Meanings, Scope, has_rivals, qualified
 from scanstore.indexing.pytext import Source, as_written, decode, docstring, returns_self, span
 
 # Looked up for every node of every tree.
@@ -104,6 +104,7 @@ class _Reader:
         self.interface: dict[str, list[Any]] = {}
         self.spans: list[Span] = []
         self.mentions: set[str] = set()
+        self.pending: list[tuple[list[Any], Scope]] = []  # lambdas and comprehensions, with their scopes
         self.top = Scope("module", "", None, 0)
 
     # -- collecting ------------------------------------------------------------------------------------------------
@@ -120,6 +121,9 @@ class _Reader:
             {"docstring": doc} if doc else None,
         )
         self.body(self.tree.body, self.top)
+        while self.pending:
+            self.body(*self.pending.pop())
+        self.calls.sort(key=lambda call: call[2])
         self.reference_bases()
         self.describe()
         for scope, func, line in self.calls:
@@ -144,7 +148,7 @@ class _Reader:
     def symbol(self, name: str, qualified: str, kind: str, start: int, end: int, metadata: Any) -> int:
         packed = _dump(metadata) if metadata else None
         if packed is not None and not packed.isascii():
-            packed = packed.encode("utf-8", "backslashreplace").decode("utf-8")
+            packed = packed.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # no half characters
         body = body_hash(self.source.lines[start - 1 : end]) if kind != "module" else None
         self.symbols.append((self.strings(name), self.strings(qualified), kind, start, end, packed, body))
         return len(self.symbols) - 1
@@ -196,7 +200,7 @@ class _Reader:
         shape = type(target)
         if shape is ast.Name:
             scope.bind(target.id, kind, value, scope)
-            if scope.kind != "function" and scope.binds[target.id] and kind in ("assign", "annotated"):
+            if scope.kind != "function" and scope.binds[target.id] and kind in ("assign", "annotated", "unpack"):
                 self.variable(target, scope, value if kind == "annotated" else None)
         elif shape is ast.Attribute:
             owner = target.value
@@ -212,9 +216,9 @@ class _Reader:
                 if pairs is not None:
                     self.bind_target(item, scope, "assign", pairs[place], push)
                 else:
-                    self.bind_target(item, scope, "other", None, push)
+                    self.bind_target(item, scope, "unpack" if kind in ("assign", "unpack") else "other", None, push)
         elif shape is ast.Starred:
-            self.bind_target(target.value, scope, "other", None, push)
+            self.bind_target(target.value, scope, "unpack" if kind in ("assign", "unpack") else "other", None, push)
         else:
             push(target)
 
@@ -250,7 +254,10 @@ class _Reader:
 
     def on_walrus(self, node: ast.NamedExpr, scope: Scope, push: Any) -> None:
         push(node.value)
-        self.bind_target(node.target, scope, "assign" if scope.kind == "function" else "other", node.value, push)
+        home: Scope = scope
+        while home.transparent and home.parent is not None:
+            home = home.parent
+        home.bind(node.target.id, "assign" if home.kind == "function" else "other", node.value, scope)
 
     def on_for(self, node: ast.For | ast.AsyncFor, scope: Scope, push: Any) -> None:
         for statement in reversed(node.body + node.orelse):
@@ -258,11 +265,18 @@ class _Reader:
         push(node.iter)
         self.bind_target(node.target, scope, "iterate", node.iter, push)
 
-    def on_comprehension(self, node: ast.comprehension, scope: Scope, push: Any) -> None:
-        push(node.iter)
-        for test in node.ifs:
-            push(test)
-        self.bind_target(node.target, scope, "iterate", node.iter, push)
+    def on_comprehension(self, node: Any, scope: Scope, push: Any) -> None:
+        inner = scope.closure()
+        inner.transparent = True
+        inside: list[Any] = [node.key, node.value] if type(node) is ast.DictComp else [node.elt]
+        for place, part in enumerate(node.generators):
+            inside += part.ifs
+            if place == 0:
+                push(part.iter)
+            else:
+                inside.append(part.iter)
+            self.bind_target(part.target, inner, "iterate", part.iter, inside.append)
+        self.pending.append((inside, inner))
 
     def on_with(self, node: ast.With | ast.AsyncWith, scope: Scope, push: Any) -> None:
         for statement in reversed(node.body):
@@ -292,20 +306,15 @@ class _Reader:
             scope.foreign[name] = outer
 
     def on_lambda(self, node: ast.Lambda, scope: Scope, push: Any) -> None:
-        push(node.body)
+        inner = scope.closure()
         arguments = node.args
         for default in [*arguments.defaults, *arguments.kw_defaults]:
             if default is not None:
                 push(default)
-        for arg in (
-            *arguments.posonlyargs,
-            *arguments.args,
-            *arguments.kwonlyargs,
-            arguments.vararg,
-            arguments.kwarg,
-        ):
+        for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
             if arg is not None:
-                scope.bind(arg.arg, "other", None, scope)
+                inner.bind(arg.arg, "other", None, inner)
+        self.pending.append(([node.body], inner))
 
     def on_match_name(self, node: Any, scope: Scope, push: Any) -> None:
         name = node.rest if type(node) is ast.MatchMapping else node.name
@@ -358,9 +367,8 @@ class _Reader:
                     )
                 continue
             target = f"{base}:.{alias.name}" if base else None
-            if scope is self.top and target == f"{self.meanings.here}{alias.asname or alias.name}":
-                continue  # a module that imports itself binds nothing new
-            scope.bind(alias.asname or alias.name, "import", target, scope)
+            if scope is not self.top or target != f"{self.meanings.here}{alias.asname or alias.name}":
+                scope.bind(alias.asname or alias.name, "import", target, scope)
             shown = self.strings(f"{written}{'' if written.endswith('.') else '.'}{alias.name}")
             place = self.strings("=" + target) if target else None
             self.references.append((node.lineno, scope.ordinal, "import", shown, place, None, UNRESOLVED, 0))
@@ -541,7 +549,7 @@ class _Reader:
                 qual = qualified(scope, name)
                 symbols = [b[1] for b in binds if b[0] == "symbol"]
                 if any(b[0] in ("def", "class") for b in binds):
-                    if any(b[0] == "import" for b in binds) and qual in self.interface:
+                    if has_rivals(binds) and qual in self.interface:
                         self.interface[qual] = [*self.interface[qual][:4], "?"]
                 elif any(b[0] == "import" for b in binds):
                     self.interface[qual] = ["i", -1, self.meanings.meaning(name, scope)]
@@ -573,7 +581,10 @@ _HANDLERS: dict[type, Any] = {
     ast.NamedExpr: _Reader.on_walrus,
     ast.For: _Reader.on_for,
     ast.AsyncFor: _Reader.on_for,
-    ast.comprehension: _Reader.on_comprehension,
+    ast.ListComp: _Reader.on_comprehension,
+    ast.SetComp: _Reader.on_comprehension,
+    ast.DictComp: _Reader.on_comprehension,
+    ast.GeneratorExp: _Reader.on_comprehension,
     ast.With: _Reader.on_with,
     ast.AsyncWith: _Reader.on_with,
     ast.ExceptHandler: _Reader.on_handler,

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore.errors import InvalidArgument
 from scanstore.fields import format_time, utcnow
 from scanstore.indexing import FileFacts, Indexer
 from scanstore.indexing.reading import fingerprint, index, load, unparsed
-from scanstore.indexing.walk import Entry, is_binary, module_names, root_package, walk
+from scanstore.indexing.walk import Entry, escape_path, is_binary, module_names, root_package, walk
 from scanstore.recording import Content
 
 if TYPE_CHECKING:
@@ -46,13 +47,15 @@ class Tree:
     ) -> None:
         from scanstore.indexing.python import PythonIndexer
 
-        self.root = os.path.realpath(os.fsdecode(path))
+        if not os.fspath(path):
+            raise InvalidArgument("the path to scan is empty; give a folder or a file, '.' for the current folder")
+        self.root = escape_path(os.path.realpath(os.fsdecode(path)))
         self.include, self.exclude = list(include), list(exclude)
         self.indexers: list[tuple[Indexer, bool]] = [*((i, False) for i in indexers), (PythonIndexer(), True)]
         self.entries = list(
             walk(path, include=include, exclude=exclude, max_size=max_size, omit=() if omit == ":memory:" else (omit,))
         )
-        package = root_package(self.root) if os.path.isdir(self.root) else ""
+        package = root_package(path) if os.path.isdir(path) else ""
         self.modules = module_names((e.path for e in self.entries if e.skipped is None), package)
 
     def record_into(
@@ -155,14 +158,15 @@ class Tree:
             candidate = candidates[number]
             if facts is not None and digest is not None:
                 yield candidate._replace(content=candidate.content._replace(digest=digest)), size, facts
-            elif error == "the parser crashed on this file":
+            elif error == pool.CRASHED:
                 try:
                     content, digest = load(candidate.entry.full)
                 except OSError:
                     yield candidate, 0, error
                     continue
-                seen = candidate._replace(content=candidate.content._replace(digest=digest))
-                yield seen, len(content), unparsed(content, error)
+                # Under a name of its own: perhaps it was the machine, and the next scan should try again.
+                key = candidate.content._replace(digest=digest, indexer=candidate.content.indexer + " crashed")
+                yield candidate._replace(content=key), len(content), unparsed(content, error)
             else:
                 yield candidate, 0, error or "unreadable"
 

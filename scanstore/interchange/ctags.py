@@ -31,9 +31,7 @@ MAX_LINE = 1_000_000
 
 _MAX_NUMBER = 2**31 - 1
 
-_FUNCTIONS = frozenset(
-    "func function generator prototype procedure program rpc sub subprogram subroutine task".split()
-)
+_FUNCTIONS = frozenset("func function generator prototype procedure program rpc sub subprogram subroutine task".split())
 _METHODS = frozenset(
     "accessor constructor destructor getter method methodSpec setter singletonMethod submethod".split()
 )
@@ -74,9 +72,7 @@ class Broken(NamedTuple):
     reason: str
 
 
-def read(
-    lines: Iterable[str | bytes], *, root: str | os.PathLike[str] | None = None
-) -> Iterator[Tag | Broken]:
+def read(lines: Iterable[str | bytes], *, root: str | os.PathLike[str] | None = None) -> Iterator[Tag | Broken]:
     """Yield what each line says, in the order of the lines, holding one line at a time.
 
     `lines` is an open file, text or binary, or any iterable of lines. Lines that define nothing (blank ones,
@@ -92,8 +88,7 @@ def read(
     for number, line in enumerate(_bounded(lines), 1):
         if number == 1 and line[:6] in ("!_TAG_", b"!_TAG_"):
             raise InvalidArgument(
-                "this is a tags file in ctags' own format; "
-                "make one with `ctags --output-format=json --fields='*'`"
+                "this is a tags file in ctags' own format; make one with `ctags --output-format=json --fields='*'`"
             )
         if len(line) > MAX_LINE:
             yield Broken(number, f"the line is longer than {MAX_LINE:,} characters")
