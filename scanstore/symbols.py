@@ -219,7 +219,8 @@ class Symbols(Domain):
     ) -> List[Symbol]:
         """Symbols by name; an empty list when there are none.
 
-        ``match``: ``exact`` (name or qualified name), ``prefix`` (of either), or ``contains`` (anywhere in the
+        ``match``: ``exact`` (name, qualified name, or the name that code imports it by: ``json.JSONEncoder``
+        is found as ``json.encoder.JSONEncoder``), ``prefix`` (of either), or ``contains`` (anywhere in the
         qualified name, upper and lower case alike). Classes and functions come before variables and modules.
         """
         if match not in ("exact", "prefix", "contains"):
@@ -250,7 +251,10 @@ class Symbols(Domain):
             " ON f.version_id = x.version_id AND f.scan_id = ?",
             [*(values if column else values * 2), row.id],
         ).fetchall()
-        found = self._rows([f << 24 | n for f, n in rows])
+        ids = [f << 24 | n for f, n in rows]
+        if not ids and match == "exact" and "." in name:
+            ids = Graph(self.db, row.id, row.lineage_id, row.revision).aliases(name)
+        found = self._rows(ids)
         if symbol_type is not None:
             kind = Symbol.symbol_type.db_value(symbol_type)
             found = [s for s in found if s.symbol_type == kind]

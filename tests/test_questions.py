@@ -575,3 +575,15 @@ def test_summary_counts_what_is_there(store: Store, scan: Scan, root: Path) -> N
     store.scans.record(root)
     assert store.scans.summary() == summary._replace(scan=scan.id + 1, indexed=0, reused=len(SHOP))
     assert store.scans.summary(scan) == summary
+
+
+def test_find_by_the_name_that_code_imports_it_by(store: Store, tmp_path: Path) -> None:
+    root = plant(
+        tmp_path / "alias",
+        {"pkg/__init__.py": "from .impl import Thing\n", "pkg/impl.py": "class Thing:\n    def go(self): pass\n",
+         "use.py": "import pkg\nfrom pkg import Thing\npkg.Thing.go(None)\n"},
+    )  # fmt: skip
+    store.scans.record(root)
+    assert [s.qualified_name for s in store.symbols.find("pkg.Thing")] == ["pkg.impl.Thing"]
+    assert store.symbols.get("pkg.Thing.go").qualified_name == "pkg.impl.Thing.go"
+    assert store.symbols.find("pkg.Nothing") == []
