@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from scanstore.database import Database
-from scanstore.fields import dump_json
 from scanstore.keys import join
 
 Node = tuple[int, int]
@@ -133,14 +132,6 @@ SELECT f.id << 24 | s.ordinal AS id, f.scan_id, n.text AS name, q.text AS qualif
   CROSS JOIN names AS n ON n.id = s.name_id
   CROSS JOIN names AS q ON q.id = s.qualified_name_id
 """
-# Places that a dotted name leads to, where code of the scan uses it as a path.
-ALIASES = """
-SELECT DISTINCT t.id << 24 | b.ordinal
-  FROM json_each(?1) AS w
-  CROSS JOIN names AS n ON n.text = w.value
-  CROSS JOIN bindings AS b ON b.path_id = n.id AND b.ordinal IS NOT NULL AND b.resolution <> 'guessed' AND {valid}
-  CROSS JOIN scan_files AS t ON t.version_id = b.version_id AND t.scan_id = {scan}
-"""
 REFERENCES = """
 SELECT f.id << 24 | r.ordinal AS id, f.scan_id, ?1 AS symbol_id, f.file_path AS from_file, r.line AS from_line,
        f.id << 24 | r.from_ordinal AS from_symbol_id, r.reference_type, n.text AS name, r.resolution,
@@ -259,13 +250,6 @@ class Graph:
     def references(self) -> str:
         """The statement that gives the references of one symbol, with the columns of ``SymbolReference``."""
         return REFERENCES.format(scan=self.scan, valid=self.valid)
-
-    def aliases(self, name: str) -> list[int]:
-        """Ids of the symbols that a dotted name means to code that imports it, such as through a package."""
-        parts = name.split(".")
-        paths = [f"{'.'.join(parts[:n])}:.{'.'.join(parts[n:])}" for n in range(1, len(parts))]
-        wanted = dump_json([*paths, *("=" + path for path in paths)])
-        return [key for (key,) in self.db.execute_sql(ALIASES.format(scan=self.scan, valid=self.valid), (wanted,))]
 
     def imports(self) -> list[tuple[str, str]]:
         """Pairs of files, the first of which imports the second."""

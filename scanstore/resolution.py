@@ -105,6 +105,18 @@ def since(db: Database, scan_id: int, base_id: int, lineage_id: int, revision: i
         return result
 
 
+def lookup(db: Database, scan_id: int, name: str) -> Target | None:
+    """What a dotted name means to code that imports it, None if nothing in the tree."""
+    parts = name.split(".")
+    with deep():
+        resolver = Resolver(_modules(db, scan_id))
+        for n in range(len(parts) - 1, 0, -1):
+            target = resolver.target(f"={'.'.join(parts[:n])}:.{'.'.join(parts[n:])}")
+            if target is not None and target.version is not None and target.resolution != "guessed":
+                return target
+    return None
+
+
 def _modules(db: Database, scan_id: int) -> dict[str, Module]:
     """The importable files of a scan. One name, two files: Python takes the package before the module, and a stub
     gives way to its source."""

@@ -253,7 +253,7 @@ class Symbols(Domain):
         ).fetchall()
         ids = [f << 24 | n for f, n in rows]
         if not ids and match == "exact" and "." in name:
-            ids = Graph(self.db, row.id, row.lineage_id, row.revision).aliases(name)
+            ids = self._imported_as(name, row.id)
         found = self._rows(ids)
         if symbol_type is not None:
             kind = Symbol.symbol_type.db_value(symbol_type)
@@ -262,6 +262,16 @@ class Symbols(Domain):
             found = [s for s in found if s.file_path == file]
         found.sort(key=lambda s: (ORDER[s.symbol_type], s.file_path, s.start_line, s.id))
         return found[:limit] if limit is not None else found
+
+    def _imported_as(self, name: str, scan: int) -> List[int]:
+        """Where a dotted name leads through the imports of the scan's files."""
+        from scanstore.resolution import lookup
+
+        target = lookup(self.db, scan, name)
+        if target is None or target.ordinal is None:
+            return []
+        file_id = "SELECT id FROM scan_files WHERE scan_id = ? AND version_id = ?"
+        return [f << 24 | target.ordinal for (f,) in self.db.execute_sql(file_id, (scan, target.version)).fetchall()]
 
     def _rows(self, ids: List[int]) -> List[Symbol]:
         return list(Symbol.raw(SYMBOLS, str(ids)))
