@@ -294,7 +294,8 @@ class Symbols(Domain):
                 raise Ambiguous(message, precise)
             if not precise:
                 raise NotFound(
-                    f"no symbol {symbol!r} in scan {self.store.scans.pick(scan).id}; try: scanstore symbols find"
+                    f"no symbol {symbol!r} in scan {self.store.scans.pick(scan).id};"
+                    f" try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
                 )
             return precise[-1]  # of several definitions in one file the last one counts
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)

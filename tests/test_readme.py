@@ -1,0 +1,81 @@
+"""What the README shows is what happens: its scripts print what stands below them, its commands exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SCRIPTS = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", README, re.DOTALL)
+
+
+def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not isinstance(group, click.Group):
+        return [path]
+    context = click.Context(group)
+    found = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found += commands(command, (*path, name))
+    return found
+
+
+def test_scripts_print_what_the_readme_says(tmp_path: Path) -> None:
+    """One after the other in one folder, as a reader would try them."""
+    assert len(SCRIPTS) == README.count("```python")
+    shutil.copytree(ROOT / "tests" / "callgraph", tmp_path / "tests" / "callgraph")
+    for script, printed in SCRIPTS:
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+        )
+        assert done.stderr == ""
+        assert done.stdout == printed
+
+
+def test_the_sql_of_the_readme_runs(tmp_path: Path) -> None:
+    from scanstore import Store
+
+    (sql,) = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
+    with Store(tmp_path / "scan.db") as store:
+        store.scans.record(ROOT / "tests" / "callgraph" / "shop")
+        rows = store.database.execute_sql(sql).fetchall()
+        plan = " ".join(row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}"))
+    assert len(rows) == 9
+    assert "SCAN s" not in plan and "SCAN r" not in plan
+
+
+def test_every_command_is_in_the_readme() -> None:
+    from scanstore.cli import main
+
+    found = commands(main)
+    assert len(found) > 20
+    for words in found:
+        plain = " ".join(words)
+        group, _, verb = plain.rpartition(" ")
+        named = re.search(rf"\b{re.escape(plain)}\b", README)
+        listed = group and re.search(rf"{re.escape(group)} [\w/]*\b{re.escape(verb)}\b", README)
+        assert named or listed, f"{plain} is not in the README"
+
+
+def test_commands_of_the_readme_exist() -> None:
+    from scanstore.cli import main
+
+    known = {" ".join(words) for words in commands(main)}
+    groups = {" ".join(words[:-1]) for words in commands(main) if len(words) > 1}
+    for line in re.findall(r"^\$ (scanstore [^|\n]*)", README, re.MULTILINE):
+        words = line.split()[1:3]
+        assert " ".join(words) in known or words[0] in known, line
+        assert words[0] in known | groups, line
+
+
+@pytest.mark.parametrize("word", ["@@", "TODO", "FIXME"])
+def test_the_readme_is_finished(word: str) -> None:
+    assert word not in README
