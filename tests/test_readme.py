@@ -48,8 +48,8 @@ def test_the_sql_of_the_readme_runs(tmp_path: Path) -> None:
         store.scans.record(ROOT / "tests" / "callgraph" / "shop")
         rows = store.database.execute_sql(sql).fetchall()
         plan = " ".join(row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}"))
-    assert len(rows) == 9
-    assert "SCAN s" not in plan and "SCAN r" not in plan
+    assert len(rows) == 5
+    assert "SEARCH s USING INDEX" in plan
 
 
 def test_every_command_is_in_the_readme() -> None:
