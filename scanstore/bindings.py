@@ -13,6 +13,7 @@ from scanstore.database import Database
 from scanstore.errors import NotFound
 from scanstore.resolution import no_collection, since, whole
 from scanstore.resolve import Target
+from scanstore.states import SCANS, move
 
 SAME_FILES = """
 SELECT NOT EXISTS (SELECT version_id FROM scan_files WHERE scan_id = :a AND version_id IS NOT NULL
@@ -49,7 +50,8 @@ def baseline(db: Database, lineage_id: int, scan_id: int) -> Baseline:
 def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
     """Resolve a scan and mark it completed, in one short transaction after the work.
 
-    If another scan of the same target completes meanwhile, the comparison is done again.
+    If another scan of the same target completes meanwhile, the comparison is done again. Raises IllegalMove when the
+    scan is over; nothing is written then.
     """
     targets: dict[int, Target] | None = None
     for attempt in range(4):
@@ -86,11 +88,8 @@ def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
                 # The planner's idea of the tables, from samples: a few milliseconds, and the views need it.
                 db.execute_sql("PRAGMA analysis_limit = 400")
                 db.execute_sql("ANALYZE")
-            db.execute_sql(
-                "UPDATE scans SET status = 'completed', phase = 'completed', revision = ?, completed_at = ?,"
-                " error = NULL, worker = NULL WHERE id = ?",
-                (revision, now, scan_id),
-            )
+            move(db, SCANS, scan_id, "completed", phase="completed", revision=revision, completed_at=now, error=None,
+                 worker=None)  # fmt: skip
             return
 
 

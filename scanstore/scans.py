@@ -19,7 +19,7 @@ from scanstore.facts import FACT_TABLES, FileVersion, Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.keys import RowId
 from scanstore.llm import ModelConfig
-from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_STATUSES
+from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_STATUSES, SCANS, move
 
 if TYPE_CHECKING:
     from scanstore.indexing import Indexer
@@ -247,8 +247,6 @@ class Scans(Domain):
         """Complete a scan: resolve its references and make it the latest of its target. Atomic; may be repeated
         after more files were recorded. Raises IllegalMove for a failed or cancelled scan."""
         row = self.get(scan)
-        if row.status in ("failed", "cancelled"):
-            raise IllegalMove(f"scan {row.id} is {row.status}; record the target again with a new scan")
         bindings.complete(self.db, row.id, row.lineage_id, format_time(utcnow()))
         return self.get(row.id)
 
@@ -285,9 +283,7 @@ class Scans(Domain):
         from scanstore.errors import ScanstoreError
 
         with contextlib.suppress(ScanstoreError):  # the reason for ending is what the caller needs to see
-            Scan.update(status=status, error=error[:1000], worker=None).where(
-                Scan.id == scan.id, Scan.status == "running"
-            ).execute()
+            move(self.db, SCANS, scan.id, status, error=error[:1000], worker=None)
 
     def _bury_the_dead(self, lineage_id: int) -> None:
         """Scans that say they run, on this machine, in a process that is no more, have failed."""
@@ -295,45 +291,33 @@ class Scans(Domain):
         for scan in rows:
             host, _, process = str(scan.worker).rpartition(":")
             if host == _worker().rpartition(":")[0] and process.isdigit() and not _alive(int(process)):
-                Scan.update(
-                    status="failed",
-                    worker=None,
-                    error=f"process {process} ended before the scan was complete",
-                ).where(Scan.id == scan.id).execute()
+                error = f"process {process} ended before the scan was complete"
+                move(self.db, SCANS, scan.id, "failed", error=error, worker=None)
 
     @bound
     def remove(self, scan: Scan | int) -> Removed:
         """Remove a scan with exactly the facts that no remaining scan uses. One transaction. Raises NotFound."""
         with self.db.atomic():
             row = self.get(scan)
-            files = ScanFile.select().where(ScanFile.scan == row).count()
-            before = self._fact_counts()
-            run = self.db.execute_sql
+            run, many = self.db.execute_sql, self.db.executemany
             run(
                 "DELETE FROM chunk_states WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)",
                 (row.id,),
             )
+            files = run("DELETE FROM scan_files WHERE scan_id = ?", (row.id,)).rowcount
             run("DELETE FROM scans WHERE id = ?", (row.id,))
-            unused = run(
-                "SELECT id FROM file_versions AS v"
-                " WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f WHERE f.version_id = v.id)"
-            ).fetchall()
             bindings.sweep(self.db, row.lineage_id)
-            self.db.executemany("DELETE FROM file_versions WHERE id = ?", unused)
             if not Scan.select().where(Scan.lineage == row.lineage_id).exists():
                 Lineage.delete().where(Lineage.id == row.lineage_id).execute()
-            if unused:
-                run(SWEEP_NAMES)
-            after = self._fact_counts()
-            gone = {key: before[key] - after[key] for key in before}
-            return Removed(
-                files, gone["file_versions"], gone["symbol_facts"], gone["reference_facts"], gone["import_facts"],
-                gone["chunk_facts"], gone["names"],
-            )  # fmt: skip
-
-    def _fact_counts(self) -> dict[str, int]:
-        tables = (*FACT_TABLES, "file_versions", "names")
-        return {t: int(self.db.execute_sql(f"SELECT count(*) FROM {t}").fetchone()[0]) for t in tables}
+            unused = run(UNUSED_VERSIONS).fetchall()
+            if not unused:
+                return Removed(files, 0, 0, 0, 0, 0, 0)
+            symbols, references, imports, chunks = (
+                many(f"DELETE FROM {table} WHERE version_id = ?", unused).rowcount for table in FACT_TABLES
+            )
+            versions = many("DELETE FROM file_versions WHERE id = ?", unused).rowcount
+            names = run(SWEEP_NAMES).rowcount
+            return Removed(files, versions, symbols, references, imports, chunks, names)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -451,6 +435,9 @@ SELECT CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL OR c.revision
  WHERE c.id = :scan GROUP BY 1
 """
 CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND status <> 'skipped' ORDER BY file_path"
+UNUSED_VERSIONS = """
+SELECT v.id FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f WHERE f.version_id = v.id)
+"""
 SWEEP_NAMES = """
 DELETE FROM names WHERE id NOT IN (
     SELECT name_id FROM symbol_facts UNION SELECT qualified_name_id FROM symbol_facts

@@ -1,9 +1,72 @@
-"""Statuses and the words for them: every value a status column may hold, in the order of its life."""
+"""Statuses: the words a status column may hold, the moves between them, and the one way to make a move.
+
+A move is one guarded UPDATE: it happens only from a status that allows it, so a late or repeated call can never bring
+something back to life. Add a machine here for every table that gets a life of its own.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from scanstore.database import Database
+from scanstore.errors import IllegalMove, NotFound
 
 SCAN_STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelled")
 PHASES = ("queued", "ingestion", "indexing", "chunking", "scanning", "verifying", "enriching", "completed")
 FILE_STATUSES = ("pending", "running", "done", "failed", "skipped")
 CHUNK_STATUSES = FILE_STATUSES
 RISKS = ("high", "normal", "low")
+
+
+class Machine(NamedTuple):
+    """The life of one table's rows: ``moves`` says for each status which ones lead to it, ``remedies`` what to do
+    about a row that is in one and cannot leave it as asked."""
+
+    table: str
+    noun: str
+    moves: Mapping[str, tuple[str, ...]]
+    remedies: Mapping[str, str]
+
+
+SCANS = Machine(
+    "scans",
+    "scan",
+    {
+        "queued": ("failed", "cancelled", "paused"),
+        "running": ("queued", "paused"),
+        "paused": ("running",),
+        "completed": ("running", "completed"),  # again, when more files were recorded
+        "failed": ("queued", "running", "paused"),
+        "cancelled": ("queued", "running", "paused"),
+    },
+    {
+        "queued": "it has to run first",
+        "paused": "resume it first",
+        "failed": "record the target again with a new scan",
+        "cancelled": "record the target again with a new scan",
+        "completed": "what it recorded stays; a new scan shows what has changed since",
+    },
+)
+
+
+def move(db: Database, machine: Machine, key: int, to: str, **columns: Any) -> None:
+    """Move a row to a status and set other columns with it, in one statement.
+
+    Raises IllegalMove, naming the row, its status and the remedy, when it is not in a status that leads there, and
+    NotFound when it does not exist; nothing is changed then.
+    """
+    origins = machine.moves[to]
+    assignments = ", ".join(f"{column} = ?" for column in ("status", *columns))
+    marks = ", ".join("?" * len(origins))
+    done = db.execute_sql(
+        f"UPDATE {machine.table} SET {assignments} WHERE id = ? AND status IN ({marks})",
+        (to, *columns.values(), key, *origins),
+    )
+    if done.rowcount:
+        return
+    row = db.execute_sql(f"SELECT status FROM {machine.table} WHERE id = ?", (key,)).fetchone()
+    if row is None:
+        raise NotFound(f"{machine.noun} {key} does not exist any more")
+    remedy = machine.remedies.get(row[0], "look at it first")
+    raise IllegalMove(f"{machine.noun} {key} is {row[0]} and cannot become {to}; {remedy}")

@@ -1,0 +1,91 @@
+"""``check`` finds each kind of damage that it promises to find, and nothing in a healthy store; ``stats`` adds up."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from scanstore import Store
+from scanstore.maintenance import DANGLING
+
+TREE = {"pkg/__init__.py": "from .a import f\n", "pkg/a.py": "import json\ndef f(): g()\ndef g(): json.dumps(1)\n"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    for path, text in TREE.items():
+        (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / path).write_text(text)
+    with Store(tmp_path / "s.db") as store:
+        store.scans.record(tmp_path / "tree")
+        (tmp_path / "tree/pkg/a.py").write_text(TREE["pkg/a.py"] + "def h(): f()\n")
+        store.scans.record(tmp_path / "tree")
+        assert store.check() == []
+    return tmp_path / "s.db"
+
+
+# What to break, and what check says of it.
+DAMAGE = {
+    "UPDATE symbol_facts SET name_id = 9999 WHERE ordinal = 1": "symbols without a name",
+    "UPDATE reference_facts SET path_id = 9999 WHERE path_id IS NOT NULL": "references without a name",
+    "UPDATE import_facts SET module_id = 9999": "imports without a name",
+    "UPDATE reference_facts SET symbol_ordinal = 77 WHERE symbol_ordinal IS NOT NULL": "references from or to a symbol",
+    "UPDATE bindings SET ordinal = 77 WHERE ordinal IS NOT NULL": "bindings to a symbol that is not there",
+    "INSERT INTO bindings (lineage_id, path_id, since, resolution, confidence)"
+    " SELECT lineage_id, path_id, since + 1, 'unresolved', 0 FROM bindings WHERE until IS NULL": (
+        "bindings that overlap"
+    ),
+    "UPDATE bindings SET since = 50, until = 51 WHERE until IS NOT NULL": "bindings that no scan sees",
+    "UPDATE scans SET revision = NULL WHERE id = 2": "completed scans without a revision",
+    "UPDATE scan_files SET version_id = NULL WHERE id = 1": "files marked done without anything recorded",
+    "INSERT INTO file_versions (path, content_hash, indexer) VALUES ('x', x'00', 'i')": (
+        "file versions that no scan uses"
+    ),
+    "UPDATE symbol_facts SET metadata = '{' WHERE ordinal = 1": "values that are not JSON",
+    "DELETE FROM file_versions WHERE id = 1": "rows of symbol_facts point at rows of file_versions that are gone",
+}
+
+
+@pytest.mark.parametrize("sql", DAMAGE)
+def test_each_kind_of_damage_is_found_with_a_remedy(file: Path, sql: str) -> None:
+    with sqlite3.connect(file) as connection:  # foreign keys are off here
+        assert connection.execute(sql).rowcount > 0
+    connection.close()
+    with Store(file) as store:
+        problems = store.check()
+    assert any(DAMAGE[sql] in problem.what for problem in problems), problems
+    assert all(problem.remedy for problem in problems)
+
+
+def test_every_check_is_tested() -> None:
+    found = " ".join(DAMAGE.values())
+    for what in DANGLING:
+        assert any(part in found for part in (what, what[:30])), what
+
+
+def test_a_malformed_file_is_reported_not_raised(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'ix_scan_files_file_path'"
+        ).fetchone()
+    connection.close()
+    with open(file, "r+b") as handle:
+        handle.seek(4096 * (page - 1))
+        handle.write(b"\xff" * 4096)
+    with Store(file) as store:
+        problems = store.check()
+    assert problems and "damaged" in problems[0].what and "backup" in problems[0].remedy
+
+
+def test_stats_add_up(file: Path) -> None:
+    with Store(file) as store:
+        stats = store.stats()
+        rows = dict(store.database.execute_sql("SELECT 'scans', count(*) FROM scans").fetchall())
+    sizes = [table.bytes for table in stats.tables if table.bytes is not None]
+    assert stats.scans == rows["scans"] == 2
+    assert stats.lines == 1 + 3 + 4
+    assert {table.name: table.rows for table in stats.tables}["scan_files"] == 4
+    assert not sizes or sum(sizes) <= os.path.getsize(file)
