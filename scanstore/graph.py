@@ -122,6 +122,31 @@ SELECT f.file_path FROM bindings AS b
 """
 
 
+# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 how many at most.
+_BY_NAME = """
+SELECT f.id << 24 | s.ordinal AS id, s.symbol_type, f.file_path, s.start_line
+  FROM names AS n
+  CROSS JOIN symbol_facts AS s ON s.{column} = n.id
+  CROSS JOIN scan_files AS f ON f.version_id = s.version_id AND f.scan_id = ?2
+ WHERE {condition} AND (?3 IS NULL OR s.symbol_type = ?3) AND (?4 IS NULL OR f.file_path = ?4)
+"""
+_FOUND = """
+SELECT id FROM ({found})
+ ORDER BY instr('class,function,method,variable,module', symbol_type), file_path, start_line, id LIMIT ?5
+"""
+
+
+def _finding(condition: str, *columns: str) -> str:
+    parts = [_BY_NAME.format(column=column, condition=condition) for column in columns]
+    return _FOUND.format(found=" UNION ".join(parts))
+
+
+FIND = {
+    "exact": _finding("n.text = ?1", "name_id", "qualified_name_id"),
+    "prefix": _finding("n.text >= ?1 AND n.text < ?1 || char(1114111)", "name_id", "qualified_name_id"),
+    "contains": _finding("instr(lower(n.text), lower(?1)) > 0", "qualified_name_id"),
+}
+
 # The columns of Symbol for given ids, and those of SymbolReference for a target: its id, version and ordinal.
 SYMBOLS = """
 SELECT f.id << 24 | s.ordinal AS id, f.scan_id, n.text AS name, q.text AS qualified_name, s.symbol_type,

@@ -15,7 +15,7 @@ import peewee
 from scanstore.database import Domain, bound
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound
 from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
-from scanstore.graph import INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
+from scanstore.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
 from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
 from scanstore.keys import RowId, RowKey, split
 from scanstore.scans import Scan, ScanFile
@@ -144,7 +144,6 @@ class SymbolDiff(NamedTuple):
 
 
 LARGEST_LINE = 2**31
-ORDER = {kind: place for place, kind in enumerate(("class", "function", "method", "variable", "module"))}
 
 
 List = list  # the class below has a method of that name
@@ -228,40 +227,13 @@ class Symbols(Domain):
         if not name:
             raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
         row = self.store.scans.pick(scan)
-        texts = "SELECT id FROM names WHERE "
-        if match == "exact":
-            values: List[Any] = [name]
-            condition = "text = ?"
-        elif match == "prefix":
-            values = [name, name + "\U0010ffff"]
-            condition = "text >= ? AND text < ?"
-        else:
-            values = [name]
-            condition = "instr(lower(text), lower(?)) > 0"
-        column = "qualified_name_id" if match == "contains" else None
-        wanted = f"{texts}{condition}"
-        sql = (
-            f"SELECT s.version_id, s.ordinal FROM symbol_facts AS s WHERE s.{column} IN ({wanted})"
-            if column
-            else f"SELECT s.version_id, s.ordinal FROM symbol_facts AS s WHERE s.name_id IN ({wanted})"
-            f" UNION SELECT s.version_id, s.ordinal FROM symbol_facts AS s WHERE s.qualified_name_id IN ({wanted})"
-        )
-        rows = self.db.execute_sql(
-            f"SELECT f.id, x.ordinal FROM ({sql}) AS x CROSS JOIN scan_files AS f"
-            " ON f.version_id = x.version_id AND f.scan_id = ?",
-            [*(values if column else values * 2), row.id],
-        ).fetchall()
-        ids = [f << 24 | n for f, n in rows]
+        kind = None if symbol_type is None else Symbol.symbol_type.db_value(symbol_type)
+        most = -1 if limit is None else limit
+        found = self.db.execute_sql(FIND[match], (name, row.id, kind, file, most)).fetchall()
+        ids = [key for (key,) in found]
         if not ids and match == "exact" and "." in name:
             ids = self._imported_as(name, row.id)
-        found = self._rows(ids)
-        if symbol_type is not None:
-            kind = Symbol.symbol_type.db_value(symbol_type)
-            found = [s for s in found if s.symbol_type == kind]
-        if file is not None:
-            found = [s for s in found if s.file_path == file]
-        found.sort(key=lambda s: (ORDER[s.symbol_type], s.file_path, s.start_line, s.id))
-        return found[:limit] if limit is not None else found
+        return self._rows(ids)
 
     def _imported_as(self, name: str, scan: int) -> List[int]:
         """Where a dotted name leads through the imports of the scan's files."""
@@ -274,6 +246,7 @@ class Symbols(Domain):
         return [f << 24 | target.ordinal for (f,) in self.db.execute_sql(file_id, (scan, target.version)).fetchall()]
 
     def _rows(self, ids: List[int]) -> List[Symbol]:
+        """Symbols by id, in the order of the ids."""
         return list(Symbol.raw(SYMBOLS, str(ids)))
 
     @bound
@@ -297,7 +270,7 @@ class Symbols(Domain):
                     f"no symbol {symbol!r} in scan {self.store.scans.pick(scan).id};"
                     f" try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
                 )
-            return precise[-1]  # of several definitions in one file the last one counts
+            return [s for s in precise if s.symbol_type == precise[0].symbol_type][-1]  # the last definition counts
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
         if not isinstance(key, int) or isinstance(key, bool):
             raise InvalidArgument(f"{symbol!r} is not a symbol; give a Symbol, its id or its qualified name")
