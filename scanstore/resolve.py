@@ -193,8 +193,11 @@ class Resolver:
         if last == "^":
             value, _, guessed = self.evaluate(path[:-1])
             return (("s", value[1], value[2]) if value and value[0] == "c" else None), False, guessed
+        if path[0] == "?":
+            value, inherited, _ = self.evaluate(path[1:])
+            return value, inherited, True
         if last == ":":
-            name = path[:-1]
+            name = path[:-1].removesuffix(".__init__")
             if name in self.packages:
                 return ("m", name), False, False
             head, _, tail = name.rpartition(".")
@@ -202,9 +205,6 @@ class Resolver:
                 value = self.evaluate(f"{head}:.{tail}")[0]
                 return (value if value is not None and value[0] == "m" else None), False, False
             return self.beside(name)
-        if path[0] == "?":
-            value, inherited, _ = self.evaluate(path[1:])
-            return value, inherited, True
         head, _, name = path.rpartition(".")
         if not head:
             return EXTERNAL, False, False
@@ -313,7 +313,7 @@ class Resolver:
     def definition(self, path: str) -> tuple[Value, bool, bool]:
         """Like :meth:`evaluate`, but a variable stays itself: what an import brings in, not what it holds."""
         head, _, name = path.rpartition(".")
-        value = self.evaluate(head)[0] if head else None
+        value, _, guessed = self.evaluate(head) if head else (None, False, False)
         if value is not None and value[0] == "m":
             module, seen = value[1], set()
             while (module, name) not in seen:
@@ -321,14 +321,18 @@ class Resolver:
                 known = self.modules.get(module)
                 line = known.names.get(name) if known is not None else None
                 if line is None or line[0] != "i" or not line[2]:
-                    return self.module_attribute(module, name, follow=False)
-                if line[2].endswith(":"):
-                    return self.evaluate(line[2])
-                onward, _, name_there = line[2].lstrip("?").rpartition(".")
-                there = self.evaluate(onward)[0] if onward else None
+                    found, inherited, also = self.module_attribute(module, name, follow=False)
+                    return found, inherited, guessed or also
+                onward = line[2].lstrip("?")
+                guessed = guessed or onward != line[2]
+                if onward.endswith(":"):
+                    found, inherited, also = self.evaluate(onward)
+                    return found, inherited, guessed or also
+                onward, _, name_there = onward.rpartition(".")
+                there, _, also = self.evaluate(onward) if onward else (None, False, False)
                 if there is None or there[0] != "m":
                     break
-                module, name = there[1], name_there
+                module, name, guessed = there[1], name_there, guessed or also
         return self.evaluate(path)
 
     def member(self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0) -> tuple[Value, bool, bool]:

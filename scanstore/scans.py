@@ -454,10 +454,13 @@ def _worker() -> str:
 
 
 def _alive(process: int) -> bool:
+    """Whether a process of this machine exists; where that cannot be asked without harm, it is taken to."""
+    if os.name != "posix":
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:
+    except OSError:  # it is somebody else's
         return True
     return True

@@ -587,3 +587,27 @@ def test_find_by_the_name_that_code_imports_it_by(store: Store, tmp_path: Path) 
     assert [s.qualified_name for s in store.symbols.find("pkg.Thing")] == ["pkg.impl.Thing"]
     assert store.symbols.get("pkg.Thing.go").qualified_name == "pkg.impl.Thing.go"
     assert store.symbols.find("pkg.Nothing") == []
+
+
+def test_what_only_one_of_several_imports_brings_is_a_guess(store: Store, tmp_path: Path) -> None:
+    """Through a package, as a module, and as a name: the doubt stays with it."""
+    root = plant(
+        tmp_path / "doubt",
+        {
+            "pkg/__init__.py": "try:\n    from .fast import f\nexcept ImportError:\n    from .slow import f\n",
+            "pkg/fast.py": "def f(): pass\n",
+            "pkg/slow.py": "def f(): pass\n",
+            "plat.py": "if windows:\n    import pkg.fast as impl\nelse:\n    import pkg.slow as impl\n",
+            "use.py": "from pkg import f\nimport plat\nf()\nplat.impl.f()\n",
+        },
+    )
+    store.scans.record(root)
+    edges = [e for e in store.symbols.edges() if e.from_file == "use.py" and e.name in ("f", "plat.impl.f", "pkg.f")]
+    assert [(e.name, e.resolution, e.target) for e in edges] == [
+        ("pkg.f", "guessed", "pkg.fast.f"),
+        ("f", "guessed", "pkg.fast.f"),
+        ("plat.impl.f", "guessed", "pkg.fast.f"),
+    ]
+    assert store.symbols.callers("pkg.fast.f") == []
+    assert [c.qualified_name for c in store.symbols.callers("pkg.fast.f", guesses=True)] == ["use"]
+    assert store.symbols.unresolved_imports() == []

@@ -26,20 +26,8 @@ import json
 import warnings
 from typing import Any
 
-from scanstore.indexing import (
-    EXACT,
-    EXTERNAL,
-    GUESSED,
-    UNRESOLVED,
-    ChunkRow,
-    FileFacts,
-    ImportRow,
-    ReferenceRow,
-    Strings,
-    SymbolRow,
-    pack_interface,
-    pack_words,
-)  # fmt: skip
+from scanstore import indexing
+from scanstore.indexing import EXACT, EXTERNAL, GUESSED, UNRESOLVED, FileFacts, Strings, pack_interface, pack_words
 from scanstore.indexing.chunks import LONG_CLASS, Span, body_hash, hashed, partition
 from scanstore.indexing.pyscopes import Meanings, Scope, has_rivals, qualified
 from scanstore.indexing.pytext import Source, as_written, decode, docstring, returns_self, span
@@ -49,26 +37,13 @@ Attribute, Call, Constant, Name, Store = ast.Attribute, ast.Call, ast.Constant, 
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
-# Which fields of a node may hold calls, for each node type that is not handled by name below.
+# Which fields of a node may hold calls, last first, for each node type that is not handled by name below.
 _CHILDREN: dict[type, tuple[str, ...]] = {}
 
 
 def _children(kind: type[ast.AST]) -> tuple[str, ...]:
-    plain = (
-        "ctx",
-        "op",
-        "ops",
-        "kind",
-        "name",
-        "attr",
-        "id",
-        "arg",
-        "rest",
-        "conversion",
-        "is_async",
-        "type_params",
-    )
-    fields = () if kind is ast.MatchSingleton else tuple(f for f in kind._fields if f not in plain)
+    plain = "ctx op ops kind name attr id arg rest conversion is_async type_params".split()
+    fields = () if kind is ast.MatchSingleton else tuple(f for f in reversed(kind._fields) if f not in plain)
     _CHILDREN[kind] = fields
     return fields
 
@@ -94,10 +69,10 @@ class _Reader:
         self.package = module if package else module.rpartition(".")[0]
         self.prefix = module + "." if module else ""  # of qualified names
         self.strings = Strings()
-        self.symbols: list[SymbolRow] = []
+        self.symbols: list[indexing.SymbolRow] = []
         self.calls: list[tuple[Scope, ast.expr, int]] = []
-        self.references: list[ReferenceRow] = []
-        self.imports: list[ImportRow] = []
+        self.references: list[indexing.ReferenceRow] = []
+        self.imports: list[indexing.ImportRow] = []
         self.bases: list[tuple[Scope, Scope, ast.ClassDef]] = []
         self.functions: list[tuple[Scope, Scope, ast.FunctionDef | ast.AsyncFunctionDef]] = []
         self.self_types: dict[tuple[str, str], list[tuple[str, Any, Scope]]] = {}
@@ -112,14 +87,8 @@ class _Reader:
     def facts(self) -> FileFacts:
         short = self.module.rpartition(".")[2]
         doc = ast.get_docstring(self.tree) if self.tree.body else None
-        self.symbol(
-            short,
-            self.module,
-            "module",
-            1,
-            max(len(self.source.lines), 1),
-            {"docstring": doc} if doc else None,
-        )
+        metadata = {"docstring": doc} if doc else None
+        self.symbol(short, self.module, "module", 1, max(len(self.source.lines), 1), metadata)
         self.body(self.tree.body, self.top)
         while self.pending:
             self.body(*self.pending.pop())
@@ -130,7 +99,7 @@ class _Reader:
             self.reference(scope, func, line)
         interface = pack_interface({"names": self.interface, "stars": self.meanings.stars}) if self.module else None
         lines = self.source.lines
-        chunks: list[ChunkRow] = [
+        chunks: list[indexing.ChunkRow] = [
             (kind, None if name is None else self.strings(name), first, last, digest)
             for kind, name, first, last, digest in hashed(partition(self.spans, len(lines)), lines)
         ]
@@ -508,7 +477,7 @@ class _Reader:
                 if path:
                     paths.append(path)
                 line, origin = base.lineno, inner.ordinal
-                row: ReferenceRow
+                row: indexing.ReferenceRow
                 if local is not None:
                     row = (line, origin, "inherit", written, None, local[0], *how_sure(local[1]))
                 elif path is not None and path.startswith("builtins.") and not self.meanings.stars:
