@@ -15,6 +15,9 @@ _KEEPING = frozenset(
     " contextmanager asynccontextmanager wraps dataclass total_ordering".split()
 )
 
+# Inner classes that a framework looks for by name.
+_READ_BY_FRAMEWORKS = frozenset(("Meta", "Config"))
+
 CANDIDATES = """
 SELECT f.id, s.version_id, s.ordinal, n.text, q.text, s.symbol_type, s.metadata, f.file_path
   FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id
@@ -55,6 +58,8 @@ def unreferenced(db: Database, graph: Graph, kinds: set[str]) -> list[int]:
     derived = {q for (q,) in db.execute_sql(CLASSES_WITH_UNKNOWN_BASES + f" WHERE f.scan_id = {graph.scan}")}
     found = []
     for file_id, _, ordinal, name, qualified, kind, metadata, path in db.execute_sql(CANDIDATES.format(**options)):
+        if kind == "class" and name in _READ_BY_FRAMEWORKS:
+            continue
         if name in used or name.startswith("__") and name.endswith("__"):
             continue
         if kind == "method" and qualified.rpartition(".")[0] in derived:

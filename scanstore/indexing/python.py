@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import warnings
 from typing import Any
 
@@ -31,6 +32,8 @@ from scanstore.indexing import EXACT, EXTERNAL, GUESSED, UNRESOLVED, FileFacts, 
 from scanstore.indexing.chunks import LONG_CLASS, Span, body_hash, hashed, partition
 from scanstore.indexing.pyscopes import Meanings, Scope, has_rivals, qualified
 from scanstore.indexing.pytext import Source, as_written, decode, docstring, returns_self, span
+
+IDENTIFIERS = re.compile(r"[^\W\d]\w*")
 
 # Looked up for every node of every tree.
 Attribute, Call, Constant, Name, Store = ast.Attribute, ast.Call, ast.Constant, ast.Name, ast.Store
@@ -214,7 +217,16 @@ class _Reader:
     def on_annotated(self, node: ast.AnnAssign, scope: Scope, push: Any) -> None:
         if node.value is not None:
             push(node.value)
+        self.use(node.annotation, push)
         self.bind_target(node.target, scope, "annotated", node.annotation, push)
+
+    def use(self, annotation: ast.expr | None, push: Any) -> None:
+        """Names in an annotation are used by it, in quotes or not."""
+        if type(annotation) is Constant:
+            if isinstance(annotation.value, str):
+                self.mentions.update(IDENTIFIERS.findall(annotation.value))
+        elif annotation is not None:
+            push(annotation)
 
     def on_augmented(self, node: ast.AugAssign, scope: Scope, push: Any) -> None:
         push(node.value)
@@ -322,18 +334,8 @@ class _Reader:
             if alias.name == "*":
                 if base:
                     self.meanings.stars.append(base + ":")
-                    self.references.append(
-                        (
-                            node.lineno,
-                            scope.ordinal,
-                            "import",
-                            self.strings(written),
-                            path,
-                            None,
-                            UNRESOLVED,
-                            0,
-                        )
-                    )
+                    shown = self.strings(written)
+                    self.references.append((node.lineno, scope.ordinal, "import", shown, path, None, UNRESOLVED, 0))
                 continue
             target = f"{base}:.{alias.name}" if base else None
             if scope is not self.top or target != f"{self.meanings.here}{alias.asname or alias.name}":
@@ -398,6 +400,10 @@ class _Reader:
         for default in [*args.defaults, *args.kw_defaults]:
             if default is not None:
                 push(default)
+        for each in (*positional, *args.kwonlyargs, args.vararg, args.kwarg):
+            if each is not None:
+                self.use(each.annotation, push)
+        self.use(node.returns, push)
         self.decorated(node.decorator_list, scope, push)
         self.functions.append((inner, scope, node))
         if scope is self.top:
