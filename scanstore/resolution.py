@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -206,18 +207,32 @@ def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, Target]:
     return found
 
 
+class _Deep:
+    """How many threads need a high recursion limit now, and the limit from before the first of them."""
+
+    lock = threading.Lock()
+    users = 0
+    limit = 0
+
+
 @contextmanager
 def deep() -> Iterator[None]:
     """Let chains of imports be as long as memory allows. The resolver calls itself in Python only, which needs no C
     stack; were it to stop where the caller's stack happens to end, a chain could mean one thing here and another
     there."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, DEEPEST))
+    with _Deep.lock:
+        if _Deep.users == 0:
+            _Deep.limit = sys.getrecursionlimit()
+            sys.setrecursionlimit(max(_Deep.limit, DEEPEST))
+        _Deep.users += 1
     try:
         with no_collection():
             yield
     finally:
-        sys.setrecursionlimit(limit)
+        with _Deep.lock:
+            _Deep.users -= 1
+            if _Deep.users == 0:
+                sys.setrecursionlimit(_Deep.limit)
 
 
 @contextmanager
