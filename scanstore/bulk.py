@@ -31,7 +31,6 @@ class Writer:
         columns: Sequence[str],
         *,
         converted: bool = False,
-        suffix: str = "",
     ) -> None:
         meta: Any = model._meta
         unknown = [c for c in columns if c not in meta.combined]
@@ -39,9 +38,8 @@ class Writer:
             raise InvalidArgument(f"{model.__name__} has no column {', '.join(unknown)}")
         fields = [meta.combined[c] for c in columns]
         self.db = db
-        self.width = len(columns)
         names = ", ".join(f'"{field.column_name}"' for field in fields)
-        self.sql = f'INSERT INTO "{meta.table_name}" ({names}) VALUES ({", ".join("?" * len(fields))}) {suffix}'.strip()
+        self.sql = f'INSERT INTO "{meta.table_name}" ({names}) VALUES ({", ".join("?" * len(fields))})'
         self.converters: list[tuple[int, Callable[[Any], Any]]] = []
         if not converted:
             self.converters = [(n, f.db_value) for n, f in enumerate(fields) if not _is_plain(f)]

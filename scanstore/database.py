@@ -50,9 +50,9 @@ from scanstore.errors import (
     StoreClosed,
     WrongTask,
 )
+from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, create_file, identify, size_of, uri, use_log
 from scanstore.transactions import Savepoint, Transaction, running_task
 
-APPLICATION_ID = 0x5343414E  # "SCAN"
 SCHEMA_VERSION = 1
 SQLITE_FLOOR = (3, 38, 0)
 MEMORY = ":memory:"
@@ -89,7 +89,6 @@ _CONFLICTS = {
     "SQLITE_CONSTRAINT_NOTNULL": "; give it a value",
     "SQLITE_CONSTRAINT_CHECK": "; the value is outside what that rule allows",
 }
-_GIVE = "give the path of a scanstore file or a new one"
 _DAMAGED = "is damaged; restore a backup, or save what can be read with the sqlite3 shell's .recover"
 _TROUBLES: dict[int, tuple[type[Exception], str]] = {
     sqlite3.SQLITE_BUSY: (Busy, "is locked by another writer; try again, or open it with a longer timeout"),
@@ -97,7 +96,7 @@ _TROUBLES: dict[int, tuple[type[Exception], str]] = {
     sqlite3.SQLITE_FULL: (DiskFull, "cannot grow: its disk is full; free some space and try again"),
     sqlite3.SQLITE_READONLY: (ReadOnly, "is read-only; open it without read_only, where it can be written"),
     sqlite3.SQLITE_CORRUPT: (Damaged, _DAMAGED),
-    sqlite3.SQLITE_NOTADB: (NotAScanstore, f"is not a SQLite database; {_GIVE}"),
+    sqlite3.SQLITE_NOTADB: (NotAScanstore, f"is not a SQLite database; {GIVE_ANOTHER}"),
     sqlite3.SQLITE_CANTOPEN: (StorageError, "cannot be opened; check that it and its folder may be written"),
     sqlite3.SQLITE_PERM: (StorageError, "may not be opened; check its permissions"),
     sqlite3.SQLITE_IOERR: (StorageError, "could not be read or written; check its disk"),
@@ -165,15 +164,6 @@ class _Holder:
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
         if self.pid == getpid() and self.connections.pop(id(self.connection), None) is not None:
             self.connection.close()
-
-
-def uri(file: str, options: str) -> str:
-    """Return the URI by which SQLite opens exactly this absolute path, whatever bytes are in it."""
-    return "file://" + "".join(map(_quoted, os.fsencode(file))) + "?" + options
-
-
-def _quoted(byte: int) -> str:
-    return chr(byte) if byte in b"/._-" or chr(byte).isalnum() and byte < 128 else f"%{byte:02x}"
 
 
 # The database of one store
@@ -279,7 +269,7 @@ class Database(peewee.SqliteDatabase):
         if stat.S_ISDIR(mode):
             raise NotAScanstore(f"{self.name} is a folder; give the path of a file, such as one in it")
         if not stat.S_ISREG(mode):
-            raise NotAScanstore(f"{self.name} is not a regular file; {_GIVE}")
+            raise NotAScanstore(f"{self.name} is not a regular file; {GIVE_ANOTHER}")
         if not os.access(self.file, os.R_OK):
             raise StorageError(f"{self.name} may not be read by you; check its permissions")
         if not self.read_only and not os.access(self.file, os.W_OK):
@@ -297,7 +287,7 @@ class Database(peewee.SqliteDatabase):
                 (application,) = connection.execute("PRAGMA application_id").fetchone()
                 if application != APPLICATION_ID and size_of(self.file + "-wal"):
                     # Ours has its id before it has a log: what is in that log is not.
-                    raise NotAScanstore(f"{self.name} is another program's database; {_GIVE}")
+                    raise NotAScanstore(f"{self.name} is another program's database; {GIVE_ANOTHER}")
                 return
             except (NotAScanstore, sqlite3.Error):
                 # Without locks, a first schema that is being committed right now may be seen half-written.
@@ -547,55 +537,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-# Files
-
-
-def create_file(file: str, name: str) -> None:
-    """Create an empty file that only its owner may read, unless something is there already."""
-    try:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
-    except FileExistsError:
-        pass
-    except PermissionError as error:
-        raise ReadOnly(f"{name} cannot be created: {error.strerror}; choose another folder") from error
-    except OSError as error:
-        import errno
-
-        kinds: dict[int | None, type[StorageError]] = {errno.ENOSPC: DiskFull, errno.EROFS: ReadOnly}
-        kind = kinds.get(error.errno, StorageError)
-        raise kind(f"{name} cannot be created: {error.strerror}") from error
-
-
-def size_of(file: str) -> int:
-    """Return the size of a file in bytes, 0 when there is none."""
-    try:
-        return os.path.getsize(file)
-    except OSError:
-        return 0
-
-
-def identify(connection: sqlite3.Connection, name: str) -> int:
-    """Return the schema version of a scanstore, 0 for an empty one; raise NotAScanstore for anything else."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if application or version or count:
-            raise NotAScanstore(f"{name} is another program's database; {_GIVE}")
-    return int(version)
-
-
-def use_log(connection: sqlite3.Connection, timeout: float) -> None:
-    """Switch the file to a write-ahead log if it has none yet, waiting for others up to the timeout."""
-    deadline = time.monotonic() + timeout
-    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            # SQLite does not wait for this lock by itself.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)

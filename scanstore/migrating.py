@@ -32,9 +32,10 @@ from peewee_migrate import Migrator
 from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
-from scanstore.database import APPLICATION_ID, MEMORY, create_file, identify, translated, uri, use_log
+from scanstore.database import MEMORY, translated
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
+from scanstore.files import APPLICATION_ID, create_file, identify, uri, use_log
 
 logger = logging.getLogger("scanstore.migrate")
 logger.addHandler(logging.NullHandler())

@@ -26,8 +26,9 @@ import peewee
 import pytest
 
 from scanstore import database, errors, migrating
-from scanstore.database import APPLICATION_ID, SCHEMA_VERSION, Domain, bound, check_sqlite, current
+from scanstore.database import SCHEMA_VERSION, Domain, bound, check_sqlite, current
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField, utcnow
+from scanstore.files import APPLICATION_ID
 from scanstore.store import Store
 
 

@@ -19,7 +19,8 @@ import pytest
 from peewee_migrate.models import MigrateHistory
 
 from scanstore import errors, migrating
-from scanstore.database import APPLICATION_ID, SCHEMA_VERSION
+from scanstore.database import SCHEMA_VERSION
+from scanstore.files import APPLICATION_ID
 from scanstore.store import Store
 
 FIRST = """
