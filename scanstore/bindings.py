@@ -30,6 +30,10 @@ SELECT b.path_id, b.since, b.until, b.version_id, b.ordinal, b.resolution, b.con
   FROM json_each(?1) AS w CROSS JOIN bindings AS b ON b.lineage_id = ?2 AND b.path_id = w.value
  WHERE b.since <= ?3 AND (b.until IS NULL OR b.until > ?3)
 """
+NEXT_REVISION = """
+SELECT 1 + max(coalesce((SELECT max(revision) FROM scans WHERE lineage_id = ?1), 0),
+               coalesce((SELECT max(since) FROM bindings WHERE lineage_id = ?1), 0))
+"""
 LATEST = """
 SELECT id, revision FROM scans WHERE lineage_id = ? AND revision IS NOT NULL AND id <> ? ORDER BY revision DESC LIMIT 1
 """
@@ -47,50 +51,63 @@ def baseline(db: Database, lineage_id: int, scan_id: int) -> Baseline:
     return Baseline(*row) if row else Baseline(0, 0)
 
 
+class Meanings(NamedTuple):
+    """What a scan means, against a baseline: the ``changes`` since it, or where nobody could say, the ``whole``."""
+
+    base: Baseline
+    changes: dict[int, Target | None] | None
+    whole: dict[int, Target] | None
+
+
+ATTEMPTS = 3
+
+
 def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
     """Resolve a scan and mark it completed, in one short transaction after the work.
 
-    If another scan of the same target completes meanwhile, the comparison is done again. Raises IllegalMove when the
-    scan is over; nothing is written then.
+    If another scan of the same target completes meanwhile, the work is done again, at last with the write lock held.
+    Raises IllegalMove when the scan is over; nothing is written then.
     """
-    targets: dict[int, Target] | None = None
-    for attempt in range(4):
-        base = baseline(db, lineage_id, scan_id)
-        same = bool(base.scan_id) and bool(db.execute_sql(SAME_FILES, {"a": scan_id, "b": base.scan_id}).fetchone()[0])
-        changes: dict[int, Target | None] | None = {} if same else None
-        if base.scan_id and not same:
-            changes = since(db, scan_id, base.scan_id, lineage_id, base.revision)
-        if changes is None and targets is None:
-            targets = whole(db, scan_id)
+    for _ in range(ATTEMPTS):
+        meanings = _resolve(db, scan_id, lineage_id)
         with db.atomic():
-            if attempt < 3 and baseline(db, lineage_id, scan_id) != base:
-                continue
-            row = db.execute_sql("SELECT revision FROM scans WHERE id = ?", (scan_id,)).fetchone()
-            if row is None:
-                raise NotFound(f"scan {scan_id} was removed while it was being recorded; record it again")
-            old = row[0]
-            if old is not None:  # completed before, and files were added since: its own bindings are replaced
-                _forget(db, lineage_id, old)
-            revision = (
-                1
-                + db.execute_sql(
-                    "SELECT max(coalesce((SELECT max(revision) FROM scans WHERE lineage_id = ?1), 0),"
-                    " coalesce((SELECT max(since) FROM bindings WHERE lineage_id = ?1), 0))",
-                    (lineage_id,),
-                ).fetchone()[0]
-            )
-            with no_collection():
-                if changes is not None:
-                    _change(db, lineage_id, base.revision, revision, changes)
-                else:
-                    _replace(db, lineage_id, base.revision, revision, targets or {})
-            if not same:
-                # The planner's idea of the tables, from samples: a few milliseconds, and the views need it.
-                db.execute_sql("PRAGMA analysis_limit = 400")
-                db.execute_sql("ANALYZE")
-            move(db, SCANS, scan_id, "completed", phase="completed", revision=revision, completed_at=now, error=None,
-                 worker=None)  # fmt: skip
-            return
+            if baseline(db, lineage_id, scan_id) == meanings.base:
+                _settle(db, scan_id, lineage_id, meanings, now)
+                return
+    with db.atomic():
+        _settle(db, scan_id, lineage_id, _resolve(db, scan_id, lineage_id), now)
+
+
+def _resolve(db: Database, scan_id: int, lineage_id: int) -> Meanings:
+    base = baseline(db, lineage_id, scan_id)
+    if base.scan_id:
+        if db.execute_sql(SAME_FILES, {"a": scan_id, "b": base.scan_id}).fetchone()[0]:
+            return Meanings(base, {}, None)
+        changes = since(db, scan_id, base.scan_id, lineage_id, base.revision)
+        if changes is not None:
+            return Meanings(base, changes, None)
+    return Meanings(base, None, whole(db, scan_id))
+
+
+def _settle(db: Database, scan_id: int, lineage_id: int, meanings: Meanings, now: str) -> None:
+    """Write the meanings of a scan as the next revision of its lineage. Inside a transaction, on their baseline."""
+    row = db.execute_sql("SELECT revision FROM scans WHERE id = ?", (scan_id,)).fetchone()
+    if row is None:
+        raise NotFound(f"scan {scan_id} was removed while it was being recorded; record it again")
+    if row[0] is not None:  # completed before, and files were added since: its own bindings are replaced
+        _forget(db, lineage_id, row[0])
+    revision = db.execute_sql(NEXT_REVISION, (lineage_id,)).fetchone()[0]
+    with no_collection():
+        if meanings.whole is None:
+            _change(db, lineage_id, meanings.base.revision, revision, meanings.changes or {})
+        else:
+            _replace(db, lineage_id, meanings.base.revision, revision, meanings.whole)
+    if meanings.changes != {}:
+        # The planner's idea of the tables, from samples: a few milliseconds, and the views need it.
+        db.execute_sql("PRAGMA analysis_limit = 400")
+        db.execute_sql("ANALYZE")
+    done = {"phase": "completed", "revision": revision, "completed_at": now, "error": None, "worker": None}
+    move(db, SCANS, scan_id, "completed", **done)
 
 
 Row = tuple[int, int, int | None, int | None, int | None, str, int]  # path, since, until, and the target

@@ -190,6 +190,7 @@ class Database(peewee.SqliteDatabase):
         self.name = path if path.isprintable() else ascii(path)
         self.read_only = read_only
         self.generation = 0
+        self.sweeps = 0  # how often interned names were removed through this object
         self.shut_down = False
         self._connections: dict[int, Connection] = {}
         self._options = "mode=ro" if read_only else "mode=rw"

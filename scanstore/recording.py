@@ -57,11 +57,11 @@ class Names:
         self.db = db
         self.known: dict[str, int] = {}
         self.complete = False  # whether ``known`` holds all that the table holds
-        self.seen = -1
+        self.seen = (-1, -1)
 
     def ids(self, texts: Iterable[str]) -> dict[str, int]:
-        # Another process may have swept names that nothing used any more.
-        seen = self.db.execute_sql("PRAGMA data_version").fetchone()[0]
+        # Another process may have swept names that nothing used any more, or this one.
+        seen = (self.db.execute_sql("PRAGMA data_version").fetchone()[0], self.db.sweeps)
         if seen != self.seen or len(self.known) > MOST_REMEMBERED:
             self.known.clear()
             self.complete = False
@@ -81,6 +81,10 @@ class Names:
             known.update(zip(missing, range(last + 1, last + 1 + len(missing)), strict=True))
             Writer(self.db, Name, ("text", "id"), converted=True).write((text, known[text]) for text in missing)
         return known
+
+    def forget(self) -> None:
+        """Start afresh: ids that were given out in a transaction are void when it is rolled back."""
+        self.seen = (-1, -1)
 
 
 class Recorder:
@@ -116,6 +120,15 @@ class Recorder:
 
     def record(self, files: Sequence[tuple[Content, int, FileFacts]], now: str) -> None:
         """Write file versions with all their facts and point the scan at them. One transaction."""
+        try:
+            self._record(files, now)
+        except BaseException:
+            self.names.forget()
+            raise
+        if self.db.in_transaction():  # the caller's, who may still roll back
+            self.names.forget()
+
+    def _record(self, files: Sequence[tuple[Content, int, FileFacts]], now: str) -> None:
         with self.db.atomic():
             texts: set[str] = set()
             for content, _, facts in files:

@@ -317,6 +317,7 @@ class Scans(Domain):
             )
             versions = many("DELETE FROM file_versions WHERE id = ?", unused).rowcount
             names = run(SWEEP_NAMES).rowcount
+            self.db.sweeps += 1
             return Removed(files, versions, symbols, references, imports, chunks, names)
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -327,7 +328,7 @@ class Scans(Domain):
         key = scan.id if isinstance(scan, Scan) else scan
         if isinstance(key, bool) or not isinstance(key, int):
             raise InvalidArgument(f"{key!r} is not a scan; give a Scan or its id")
-        found = Scan.get_or_none(Scan.id == key)
+        found = Scan.get_or_none(Scan.id == key) if 0 < key < 2**63 else None
         if found is None:
             raise NotFound(f"no scan {key}; store.scans.list() (scanstore scans list) shows the known ones")
         return found

@@ -10,7 +10,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scanstore.errors import NotFound
+from scanstore.errors import InvalidArgument, NotFound
 from scanstore.fields import format_time, utcnow
 from scanstore.indexing.given import facts_of
 from scanstore.interchange.ctags import Broken, read
@@ -57,6 +57,12 @@ class Tags:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise NotFound(f"{os.fspath(file)} cannot be read: {reason}; check the path") from error
+        if self.broken and not self.groups:
+            line, reason = self.broken[0]
+            raise InvalidArgument(
+                f"{os.fspath(file)} has no line that is a tag (line {line}: {reason});"
+                " make it with: ctags --output-format=json --fields='*'"
+            )
 
     def record_into(self, db: Database, recorder: Recorder, *, walked: bool) -> Loaded:
         """Write the tags. Files that the scan does not have are added, unless it ``walked`` a tree to find its own."""

@@ -436,3 +436,35 @@ def test_a_body_s_hash_survives_indentation() -> None:
     assert body_hash(lines) == body_hash(["    " + line if line else line for line in lines])
     assert body_hash(lines) != body_hash([*lines[:1], "    return 2", *lines[2:]])
     assert body_hash([]) == body_hash([""]) and -(2**63) <= body_hash(lines) < 2**63
+
+
+def test_every_kind_of_statement_is_walked() -> None:
+    """Patterns with keywords, star patterns, mappings; global, nonlocal, del, assert, async everything."""
+    text = """
+        import asyncio
+        async def f(x, *a, k=1, **kw):
+            global g; g = 1
+            async with x as y, y: pass
+            async for i in x: await i()
+            match x:
+                case int(real=1, imag=0) | str(): h()
+                case {"k": [1, *rest], **others} if h(): pass
+                case None | True: pass
+                case (1 | 2) as n: pass
+            try: raise ValueError from None
+            except* TypeError as e: h()
+            assert h(), f"{h()!r:>{n}}"
+            del x[0], x.y
+            return [j async for j in x if h()], {**kw}, (yield_ := 1), lambda: (yield)
+        def h():
+            n = 0
+            def inner():
+                nonlocal n
+                n += 1
+            while n: break
+            else: inner()
+        class C(metaclass=type, key=h()): ...
+    """
+    found = calls(text)
+    assert [name for name, *_ in found].count("h") == 7
+    assert ("inner", "pkg.mod.h.<locals>.inner", "exact") in found

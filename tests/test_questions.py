@@ -611,3 +611,9 @@ def test_what_only_one_of_several_imports_brings_is_a_guess(store: Store, tmp_pa
     assert store.symbols.callers("pkg.fast.f") == []
     assert [c.qualified_name for c in store.symbols.callers("pkg.fast.f", guesses=True)] == ["use"]
     assert store.symbols.unresolved_imports() == []
+
+
+def test_find_scan_by_an_impossible_id(store: Store) -> None:
+    for key in (0, -1, 10**20):
+        with pytest.raises(NotFound, match=f"no scan {key}"):
+            store.scans.get(key)

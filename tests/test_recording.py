@@ -547,3 +547,70 @@ def test_many_rows_of_one_file(store: Store, scan: Scan) -> None:
     assert Symbol.select().count() == SymbolReference.select().count() == count
     assert store.symbols.references(f"f{count - 1}")[0].from_line == count
     assert store.check() == []
+
+
+def test_a_recorder_survives_a_rollback_and_a_sweep(store: Store, tmp_path: Path) -> None:
+    """Ids of names that were given out are void when their transaction is rolled back, or the names are swept."""
+    from scanstore.indexing.given import facts_of
+    from scanstore.recording import Content
+
+    other = store.scans.start("other")
+    store.symbols.record_file(other, "b.x", "2", symbols=[{"name": "swept"}])
+    scan = store.scans.start("t")
+    recorder = store.scans.recorder(scan)
+    now = "2026-01-01T00:00:00.000Z"
+
+    def record(path: str, name: str) -> None:
+        recorder.record([(Content(path, b"1", "c/1"), 0, facts_of([{"name": name}], (), (), ()))], now)
+
+    with pytest.raises(ZeroDivisionError), store.transaction():
+        record("a.x", "zed")
+        raise ZeroDivisionError
+    record("a.x", "zed")
+    record("c.x", "swept")
+    store.symbols.record_file(scan, "c.x", "3")
+    store.scans.remove(other)
+    record("d.x", "swept")
+    store.scans.finish(scan)
+    assert [s.file_path for s in store.symbols.find("zed")] == ["a.x"]
+    assert [s.file_path for s in store.symbols.find("swept")] == ["d.x"]
+    assert store.check() == []
+
+
+def test_a_file_that_is_no_ctags_file_is_refused_before_the_scan(store: Store, root: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("hello there\n")
+    with pytest.raises(InvalidArgument, match="no line that is a tag"):
+        store.scans.record(root, ctags=text)
+    assert store.scans.list() == []
+
+
+@pytest.mark.parametrize("times", [1, 3, 6])
+def test_others_that_complete_meanwhile_change_nothing(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Each time the scan is about to be compared, another scan of the target completes first, as often as it can."""
+    from scanstore import bindings
+
+    store.scans.record(root)
+    real, left = bindings.since, [times]
+
+    def since(*args: Any) -> Any:
+        if left[0] and not store.database.in_transaction():
+            left[0] -= 1
+            keep = left[0]
+            left[0] = 0
+            (root / "more.py").write_text(f"def more{keep}(): pass\n")
+            store.scans.record(root)
+            left[0] = keep
+        return real(*args)
+
+    (root / "mine.py").write_text("from more import *\ndef mine(): mine()\n")
+    monkeypatch.setattr(bindings, "since", since)
+    scan = store.scans.record(root)
+    assert scan.status == "completed" and scan.id < store.scans.list()[0].id
+    assert store.check() == []
+    with Store(":memory:") as clean:
+        (root / "more.py").unlink()
+        first = [e for e in clean.symbols.edges(clean.scans.record(root)) if e.from_file == "mine.py"]
+    assert [e for e in store.symbols.edges(scan) if e.from_file == "mine.py"] == first

@@ -125,7 +125,7 @@ def store_path() -> str:
 def existing_store_path() -> str:
     """The same, when there is a file; fails with the remedy otherwise."""
     path = store_path()
-    if path and not os.path.exists(path):
+    if path and (not os.path.exists(path) or os.path.isfile(path) and not os.path.getsize(path)):
         option = "" if click.get_current_context().meta.get(_DB) is None else f" --db {path}"
         raise Failure(f"no store at {path}; make one with: scanstore scan PATH{option}")
     return path

@@ -69,7 +69,8 @@ def scan(
     \b
     Example:
       scanstore scan src/ --exclude 'vendor/'
-      ctags --output-format=json --fields='*' -R -f tags.json . && scanstore scan . --ctags tags.json
+      ctags -R --output-format=json --fields='*' --exclude=tags.json -f tags.json .
+      scanstore scan . --ctags tags.json
     """
     for given, what in ((path, "folder or file"), (ctags, "ctags file")):
         if given is not None and not os.path.exists(given):

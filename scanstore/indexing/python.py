@@ -45,7 +45,7 @@ _CHILDREN: dict[type, tuple[str, ...]] = {}
 
 
 def _children(kind: type[ast.AST]) -> tuple[str, ...]:
-    plain = "ctx op ops kind name attr id arg rest conversion is_async type_params".split()
+    plain = "ctx op ops kind name attr id arg rest kwd_attrs conversion str is_async type_params".split()
     fields = () if kind is ast.MatchSingleton else tuple(f for f in reversed(kind._fields) if f not in plain)
     _CHILDREN[kind] = fields
     return fields

@@ -7,7 +7,7 @@ Change here which kind becomes which symbol type (`_FUNCTIONS`, `_METHODS`, `_CL
 
 Make the input with
 
-    ctags --output-format=json --fields='*' -R -f tags.json .
+    ctags -R --output-format=json --fields='*' --exclude=tags.json -f tags.json .
 
 The fields that are used: name, path, line and kind (needed); end, scope, scopeKind, language,
 signature, access, inherits, typeref, roles, extras (used when there). The format is described in
