@@ -111,12 +111,11 @@ class Recorder:
         return found
 
     def leave_out(self, files: Iterable[tuple[str, str, str, bytes | None, str]]) -> None:
-        """Note files of which nothing is recorded: ``(path, status, reason, content hash, time)``."""
-        with self.db.atomic():
-            self.db.executemany(
-                ATTACH,
-                ((self.scan_id, None, path, digest, status, error, t, t) for path, status, error, digest, t in files),
-            )
+        """Note files of which nothing is recorded: ``(path, status, reason, content hash, time)``. One transaction."""
+        rows = [(self.scan_id, None, path, digest, status, error, t, t) for path, status, error, digest, t in files]
+        if rows:
+            with self.db.atomic():
+                self._point(rows)
 
     def record(self, files: Sequence[tuple[Content, int, FileFacts]], now: str) -> None:
         """Write file versions with all their facts and point the scan at them. One transaction."""

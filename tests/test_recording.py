@@ -614,3 +614,11 @@ def test_others_that_complete_meanwhile_change_nothing(
         (root / "more.py").unlink()
         first = [e for e in clean.symbols.edges(clean.scans.record(root)) if e.from_file == "mine.py"]
     assert [e for e in store.symbols.edges(scan) if e.from_file == "mine.py"] == first
+
+
+def test_a_file_that_is_left_out_after_all_leaves_no_garbage(store: Store, scan: Scan) -> None:
+    store.symbols.record_file(scan, "a.x", "1", symbols=[{"name": "f"}])
+    store.scans.recorder(scan).leave_out([("a.x", "skipped", "vanished", None, "2026-01-01T00:00:00.000Z")])
+    store.scans.finish(scan)
+    assert store.database.execute_sql("SELECT count(*) FROM file_versions").fetchone() == (0,)
+    assert store.check() == []

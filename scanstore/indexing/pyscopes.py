@@ -231,11 +231,7 @@ class Meanings:
     def annotation(self, node: ast.expr | None, scope: Scope) -> str | None:
         if node is None:
             return None
-        owner: Scope | None = scope
-        while owner is not None and owner.kind != "class":
-            owner = owner.parent
-        me = f"{self.here}{owner.qual}()" if owner is not None else None
-        return annotation_path(node, lambda expr: self.spell(expr, scope), me)
+        return annotation_path(node, lambda expr: self.spell(expr, scope))
 
     def local(self, name: str, scope: Scope) -> tuple[int, bool] | None:
         """The function or class of this file that a bare name means, and whether nothing else binds the name."""

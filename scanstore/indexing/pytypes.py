@@ -16,8 +16,8 @@ _CLASSES = frozenset(("type", "Type"))
 _SELF = frozenset(("Self",))
 
 
-def annotation_path(node: Any, spell: Callable[[Any], str | None], me: str | None) -> str | None:
-    """The path of a value annotated with ``node``; ``me`` is the path of an instance of the class around it."""
+def annotation_path(node: Any, spell: Callable[[Any], str | None]) -> str | None:
+    """The path of a value annotated with ``node``; ``Self`` is ``@``, which the resolver fills in."""
     for _ in range(8):  # a string in a string in an Optional …
         kind = type(node)
         if kind is ast.Constant:
@@ -56,19 +56,19 @@ def annotation_path(node: Any, spell: Callable[[Any], str | None], me: str | Non
                 node = options[0]
                 continue
             if tail in _CLASSES:
-                path = annotation_path(first, spell, me)
+                path = annotation_path(first, spell)
                 return path[:-2] if path and path.endswith("()") else None
             if tail in ("tuple", "Tuple"):
                 same = type(inner) is ast.Tuple and len(inner.elts) == 2 and type(inner.elts[1]) is ast.Constant
-                path = annotation_path(first, spell, me) if same else None
+                path = annotation_path(first, spell) if same else None
                 return path and path + "*"
             if tail in _CONTAINERS:
-                path = annotation_path(first, spell, me)
+                path = annotation_path(first, spell)
                 return path and path + "*"
             if tail in _MAPPINGS:
                 if type(inner) is not ast.Tuple or len(inner.elts) != 2:
                     return None
-                path = annotation_path(inner.elts[1], spell, me)
+                path = annotation_path(inner.elts[1], spell)
                 return path and path + "%"
             path = spell(head)  # a generic class of one's own: Box[int] is a Box
             return path and path + "()"
