@@ -13,8 +13,9 @@ __version__ = "0.1.0"
 
 _ERRORS = (
     "Ambiguous",
-    "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "IllegalMove", "InvalidArgument", "MigrationFailed",
-    "MissingFolder", "NewerSchema", "NoStore", "NotAScanstore", "NotFound", "OpenRefused", "OutdatedSchema", "ReadOnly",
+    "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "IllegalMove", "InvalidArgument", "LeaseLost",
+    "MigrationFailed",
+    "MissingFolder", "NewerSchema", "NoSlot", "NoStore", "NotAScanstore", "NotFound", "OpenRefused", "OutdatedSchema", "ReadOnly",
     "ScanstoreError", "SqliteTooOld", "StorageError", "StoreClosed", "WrongStore", "WrongTask",
 )  # fmt: skip
 

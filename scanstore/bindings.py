@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from scanstore import life
 from scanstore.database import Database
 from scanstore.errors import NotFound
 from scanstore.resolution import no_collection, since, whole
@@ -108,6 +109,7 @@ def _settle(db: Database, scan_id: int, lineage_id: int, meanings: Meanings, now
         db.execute_sql("ANALYZE")
     done = {"phase": "completed", "revision": revision, "completed_at": now, "error": None, "worker": None}
     move(db, SCANS, scan_id, "completed", **done)
+    life.renew(db, scan_id)
 
 
 Row = tuple[int, int, int | None, int | None, int | None, str, int]  # path, since, until, and the target

@@ -53,7 +53,7 @@ from scanstore.errors import (
 from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, create_file, identify, size_of, uri, use_log
 from scanstore.transactions import Savepoint, Transaction, running_task
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SQLITE_FLOOR = (3, 38, 0)
 MEMORY = ":memory:"
 
@@ -424,7 +424,10 @@ class Database(peewee.SqliteDatabase):
         return self._run(sql, rows, many=True)
 
     def _run(self, sql: str, params: Any, *, many: bool) -> Cursor:
-        self._log_query(sql, "…" if many else params)  # type: ignore[attr-defined]
+        shown = None if many else params
+        if "api_key" in sql or "hashed_password" in sql:
+            shown = ("…",)
+        self._log_query(sql, "…" if many else shown)  # type: ignore[attr-defined]
         start = time.perf_counter() if self.query_hooks else 0.0
         failure: Exception | None = None
         cursor = self.cursor()
@@ -438,7 +441,6 @@ class Database(peewee.SqliteDatabase):
             raise failure from error
         finally:
             if self.query_hooks:
-                shown = None if many else params
                 self._notify_hooks(sql, shown, start, failure)  # type: ignore[attr-defined]
 
     # Transactions

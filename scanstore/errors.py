@@ -5,6 +5,8 @@
     ├── InvalidArgument       (also ValueError)                      refused before any SQL ran
     │   └── Ambiguous                                                  a name fits several things: `candidates`
     ├── IllegalMove                                                  a status cannot go there from here
+    │   └── LeaseLost                                                  the work is not leased to this worker
+    ├── NoSlot                                                       all places of a model are taken
     ├── BindRefused                                                  Model.bind(), bind_ctx(), Meta.database
     ├── NoStore               (also peewee.InterfaceError)           a model was used outside any store
     ├── WrongStore                                                   a row of one store used in another
@@ -58,6 +60,14 @@ class Ambiguous(InvalidArgument):
 
 class IllegalMove(ScanstoreError):
     """The thing is in a state that does not allow this; nothing was changed."""
+
+
+class LeaseLost(IllegalMove):
+    """The work is not, or no longer, leased to this worker; nothing was changed."""
+
+
+class NoSlot(ScanstoreError):
+    """All places of a model stayed taken for as long as the caller would wait."""
 
 
 class BindRefused(ScanstoreError):

@@ -27,7 +27,7 @@ def join(file_id: int, ordinal: int) -> int:
 
 
 class _Parts:
-    """Comparison by parts, for the two field classes below; they name their part columns in ``parts``."""
+    """Comparison by parts, for the field classes below; they name their part columns in ``parts``."""
 
     parts: tuple[str, str]
     model: Any
@@ -81,5 +81,21 @@ class RowKey(_Parts, peewee.ForeignKeyField):
     def __init__(self, model: Any, file_column: str, ordinal_column: str, **options: Any) -> None:
         self.parts = (file_column, ordinal_column)
         super().__init__(model, **options)
+
+    __hash__ = peewee.Field.__hash__
+
+
+class WholeKey(_Parts, peewee.ForeignKeyField):
+    """A foreign key to such a model in one column of a table. Values are compared as they are; against a view's row
+    the parts are taken out of it, so that the view is looked up by its indexes."""
+
+    def _columns(self) -> tuple[Any, Any]:
+        return peewee.Expression(self, ">>", SHIFT), peewee.Expression(self, "&", MASK)
+
+    def __eq__(self, other: Any) -> Any:
+        return _Parts.__eq__(self, other) if isinstance(other, _Parts) else peewee.Field.__eq__(self, other)
+
+    def in_(self, other: Any) -> Any:
+        return peewee.Field.in_(self, other)
 
     __hash__ = peewee.Field.__hash__

@@ -68,13 +68,50 @@ DANGLING = {
     "bindings that no scan sees": """
         SELECT count(*) FROM bindings AS b WHERE NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = b.lineage_id
            AND s.revision >= b.since AND (b.until IS NULL OR s.revision < b.until))""",
-    "completed scans without a revision, or others with one": """
-        SELECT count(*) FROM scans WHERE (status = 'completed') <> (revision IS NOT NULL)""",
+    "completed scans without a revision, or analysed ones": """
+        SELECT count(*) FROM scans WHERE revision IS NULL AND (status = 'completed' OR active_since IS NOT NULL)""",
     "files marked done without anything recorded": """
         SELECT count(*) FROM scan_files WHERE status = 'done' AND version_id IS NULL""",
     "file versions that no scan uses": """
         SELECT count(*) FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = v.id)
            AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = v.id)""",
+    "pieces of work for chunks that their file does not have": """
+        SELECT count(*) FROM chunk_work AS w WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f JOIN chunk_facts AS c
+            ON c.version_id = f.version_id AND c.chunk_index = w.id & 16777215
+            WHERE f.id = w.scan_file_id AND f.scan_id = w.scan_id)""",
+    "counts of work that do not match the rows": """
+        SELECT count(*) FROM (
+            SELECT scan_id, kind, status, sum(n) AS n FROM (
+                SELECT scan_id, kind, status, count AS n FROM work_counts
+                UNION ALL SELECT scan_id, 'chunk', status, -count(*) FROM chunk_work GROUP BY scan_id, status
+                UNION ALL SELECT scan_id, 'draft', status, -count(*) FROM draft_findings GROUP BY scan_id, status
+                UNION ALL SELECT scan_id, 'verified', status, -count(*) FROM verified_findings
+                           GROUP BY scan_id, status)
+             GROUP BY scan_id, kind, status HAVING sum(n) <> 0)""",
+    "analyses that are over with work left, or not over without": """
+        SELECT count(*) FROM scans AS s WHERE active_since IS NOT NULL AND status IN ('completed', 'queued', 'running')
+           AND (status = 'completed') = EXISTS (SELECT 1 FROM work_counts AS w
+                LEFT JOIN scan_configs AS c ON c.scan_id = w.scan_id
+                WHERE w.scan_id = s.id AND w.count > 0 AND w.status IN ('pending', 'running', 'verifying', 'enriching')
+                  AND (w.kind = 'chunk' OR c.analysis_mode IS NOT 'primary_only'))""",
+    "drafts in a chunk of another scan or file": """
+        SELECT count(*) FROM draft_findings AS d JOIN chunk_work AS w ON w.id = d.chunk_id
+          JOIN scan_files AS f ON f.id = w.scan_file_id WHERE w.scan_id <> d.scan_id OR f.file_path <> d.file_path""",
+    "drafts of the same thing at the same line": """
+        SELECT count(*) FROM (SELECT 1 FROM draft_findings GROUP BY scan_id, file_path, lower(vulnerability_type),
+            title_key, line_number HAVING count(*) > 1)""",
+    "verified drafts without a verified finding, or others with one": """
+        SELECT count(*) FROM draft_findings AS d LEFT JOIN verified_findings AS v ON v.draft_id = d.id
+         WHERE (d.status = 'verified' AND v.id IS NULL) OR v.scan_id <> d.scan_id
+            OR (v.status = 'enriching' AND d.status <> 'verified')""",
+    "completed verified findings that were not published": """
+        SELECT count(*) FROM verified_findings AS v LEFT JOIN findings AS f ON f.verified_id = v.id
+         WHERE (v.status = 'complete' AND f.id IS NULL) OR f.scan_id <> v.scan_id""",
+    "votes of a round that has not begun": """
+        SELECT count(*) FROM votes AS v JOIN draft_findings AS d ON d.id = v.draft_id WHERE v.round > d.round""",
+    "calls about something of another scan": """
+        SELECT count(*) FROM model_calls AS m LEFT JOIN chunk_work AS w ON w.id = m.chunk_id
+          LEFT JOIN draft_findings AS d ON d.id = m.draft_id WHERE m.scan_id <> coalesce(w.scan_id, d.scan_id)""",
     "values that are not JSON": """
         SELECT (SELECT count(*) FROM symbol_facts WHERE metadata IS NOT NULL AND NOT json_valid(metadata))
              + (SELECT count(*) FROM import_facts WHERE NOT json_valid(imported_names))""",

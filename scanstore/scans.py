@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore import bindings
-from scanstore.database import Domain, bound
+from scanstore.database import bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound
 from scanstore.facts import FACT_TABLES, FileVersion, Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.keys import RowId
+from scanstore.life import Life
 from scanstore.llm import ModelConfig
 from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_STATUSES, SCANS, move
+from scanstore.workers import gone, me
 
 if TYPE_CHECKING:
     from scanstore.indexing import Indexer
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
 
 class Scan(Base):
-    """One snapshot of a target. ``revision`` counts the completed ones of the target."""
+    """One snapshot of a target, and its analysis. ``revision`` counts the target's snapshots that were recorded whole;
+    ``active_since`` is set once the analysis was begun, ``analyzed_at`` when it has nothing left to do."""
 
     if TYPE_CHECKING:
         id: Any
@@ -47,6 +50,9 @@ class Scan(Base):
     completed_at = UTCField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
+    errors_in_a_row = peewee.IntegerField(default=0)
+    active_since = UTCField(null=True)
+    analyzed_at = UTCField(null=True)
 
     class Meta:
         table_name = "scans"
@@ -54,7 +60,7 @@ class Scan(Base):
 
 
 class ScanConfig(Base):
-    """How a scan is to be analysed; one per scan."""
+    """How a scan is to be analysed; one per scan. Set by ``store.scans.analyze``, which says what the columns mean."""
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="configs", unique=True)
     analysis_mode = peewee.TextField(default="primary_verifiers")
@@ -65,6 +71,9 @@ class ScanConfig(Base):
     enricher_concurrency = peewee.IntegerField(default=5)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
+    max_retries = peewee.IntegerField(default=3)
+    retry_delay = peewee.FloatField(default=2.0)
+    pause_after = peewee.IntegerField(null=True, default=10)
 
     class Meta:
         table_name = "scan_configs"
@@ -94,7 +103,14 @@ class ScanFile(Base):
 
 
 class ScanFileChunk(Base):
-    """A piece of a file, the unit of review. The chunks of a file partition it; only its status may be changed."""
+    """A piece of a file, the unit of review. The chunks of a file partition it; only its status may be changed.
+
+    ``worker``, ``attempt`` and the times are those of its lease, see :mod:`scanstore.leases`.
+    """
+
+    if TYPE_CHECKING:
+        scan_id: Any
+        scan_file_id: Any
 
     id = RowId("scan_file_id", "chunk_index")
     scan_file = peewee.ForeignKeyField(ScanFile, backref="chunks")
@@ -107,6 +123,13 @@ class ScanFileChunk(Base):
     status = EnumField(CHUNK_STATUSES, default="pending")
     retry_count = peewee.IntegerField(default=0)
     scan = peewee.ForeignKeyField(Scan, backref="chunks")
+    file_path = peewee.TextField()
+    risk_level = EnumField(RISKS)
+    attempt = peewee.IntegerField(default=0)
+    worker = peewee.TextField(null=True)
+    lease_until = UTCField(null=True)
+    next_retry_at = UTCField(null=True)
+    error = peewee.TextField(null=True)
 
     class Meta:
         table_name = "scan_file_chunks"
@@ -159,6 +182,11 @@ class Removed(NamedTuple):
     imports: int
     chunks: int
     names: int
+    drafts: int
+    votes: int
+    verified: int
+    findings: int
+    calls: int
 
 
 MOST_NOTES = 1000  # of a ctags file, kept with the scan
@@ -168,8 +196,8 @@ Progress = Callable[[int, int, str], None]  #: (files done, files in all, path o
 List = list  # the class below has a method of that name
 
 
-class Scans(Domain):
-    """Recording, listing, comparing and removing scans."""
+class Scans(Life):
+    """Recording, analysing, listing, comparing and removing scans."""
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -274,7 +302,7 @@ class Scans(Domain):
                 status="running",
                 phase="indexing",
                 started_at=utcnow(),
-                worker=_worker(),
+                worker=me(),
             )
 
     def _end(self, scan: Scan, status: str, error: str) -> None:
@@ -289,21 +317,26 @@ class Scans(Domain):
         """Scans that say they run, on this machine, in a process that is no more, have failed."""
         rows = Scan.select().where(Scan.lineage == lineage_id, Scan.status == "running", Scan.worker.is_null(False))
         for scan in rows:
-            host, _, process = str(scan.worker).rpartition(":")
-            if host == _worker().rpartition(":")[0] and process.isdigit() and not _alive(int(process)):
-                error = f"process {process} ended before the scan was complete"
+            if gone(scan.worker):
+                error = f"process {scan.worker} ended before the scan was complete"
                 move(self.db, SCANS, scan.id, "failed", error=error, worker=None)
 
     @bound
     def remove(self, scan: Scan | int) -> Removed:
-        """Remove a scan with exactly the facts that no remaining scan uses. One transaction. Raises NotFound."""
+        """Remove a scan, its analysis, and exactly the facts that no remaining scan uses. One transaction.
+
+        Answers that were paid for stay: an analysis of the same content finds them. Raises NotFound.
+        """
         with self.db.atomic():
             row = self.get(scan)
             run, many = self.db.execute_sql, self.db.executemany
-            run(
-                "DELETE FROM chunk_states WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)",
-                (row.id,),
+            # From the leaves up, so that no foreign key has to look for rows below.
+            votes = run(DROP_VOTES, (row.id,)).rowcount
+            calls, findings, verified, drafts = (
+                run(f"DELETE FROM {table} WHERE scan_id = ?", (row.id,)).rowcount for table in ANALYSIS_TABLES
             )
+            analysis = (drafts, votes, verified, findings, calls)
+            run(DROP_WORK, (row.id,))
             files = run("DELETE FROM scan_files WHERE scan_id = ?", (row.id,)).rowcount
             run("DELETE FROM scans WHERE id = ?", (row.id,))
             bindings.sweep(self.db, row.lineage_id)
@@ -311,14 +344,14 @@ class Scans(Domain):
                 Lineage.delete().where(Lineage.id == row.lineage_id).execute()
             unused = run(UNUSED_VERSIONS).fetchall()
             if not unused:
-                return Removed(files, 0, 0, 0, 0, 0, 0)
+                return Removed(files, 0, 0, 0, 0, 0, 0, *analysis)
             symbols, references, imports, chunks = (
                 many(f"DELETE FROM {table} WHERE version_id = ?", unused).rowcount for table in FACT_TABLES
             )
             versions = many("DELETE FROM file_versions WHERE id = ?", unused).rowcount
             names = run(SWEEP_NAMES).rowcount
             self.db.sweeps += 1
-            return Removed(files, versions, symbols, references, imports, chunks, names)
+            return Removed(files, versions, symbols, references, imports, chunks, names, *analysis)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -439,6 +472,9 @@ CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND st
 UNUSED_VERSIONS = """
 SELECT v.id FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f WHERE f.version_id = v.id)
 """
+ANALYSIS_TABLES = ("model_calls", "findings", "verified_findings", "draft_findings")
+DROP_VOTES = "DELETE FROM votes WHERE draft_id IN (SELECT id FROM draft_findings WHERE scan_id = ?)"
+DROP_WORK = "DELETE FROM chunk_work WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)"
 SWEEP_NAMES = """
 DELETE FROM names WHERE id NOT IN (
     SELECT name_id FROM symbol_facts UNION SELECT qualified_name_id FROM symbol_facts
@@ -446,22 +482,3 @@ DELETE FROM names WHERE id NOT IN (
     UNION SELECT module_id FROM import_facts UNION SELECT path_id FROM import_facts WHERE path_id IS NOT NULL
     UNION SELECT path_id FROM bindings)
 """
-
-
-def _worker() -> str:
-    import platform
-
-    return f"{platform.node()}:{os.getpid()}"
-
-
-def _alive(process: int) -> bool:
-    """Whether a process of this machine exists; where that cannot be asked without harm, it is taken to."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is somebody else's
-        return True
-    return True

@@ -16,7 +16,13 @@ SCAN_STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelle
 PHASES = ("queued", "ingestion", "indexing", "chunking", "scanning", "verifying", "enriching", "completed")
 FILE_STATUSES = ("pending", "running", "done", "failed", "skipped")
 CHUNK_STATUSES = FILE_STATUSES
-RISKS = ("high", "normal", "low")
+RISKS = ("high", "normal", "low")  # as chunks of such files are claimed
+DRAFT_STATUSES = ("pending", "verifying", "verified", "rejected", "weakness", "skipped", "failed")
+VERIFIED_STATUSES = ("pending", "enriching", "complete", "failed")
+FINDING_STATUSES = ("open", "confirmed", "false_positive", "ignored", "fixed")
+SEVERITIES = ("critical", "high", "medium", "low", "info")  # the worst first, as work on them is claimed
+VOTES = ("verified", "rejected", "weakness", "abstain")
+CALL_STATUSES = ("running", "answered", "failed", "abandoned")
 
 
 class Machine(NamedTuple):
@@ -33,18 +39,18 @@ SCANS = Machine(
     "scans",
     "scan",
     {
-        "queued": ("failed", "cancelled", "paused"),
+        "queued": ("failed", "cancelled", "paused", "completed"),  # to be analysed, or once more
         "running": ("queued", "paused"),
-        "paused": ("running",),
-        "completed": ("running", "completed"),  # again, when more files were recorded
+        "paused": ("running", "queued"),
+        "completed": ("running", "completed", "queued"),  # again, when more files were recorded
         "failed": ("queued", "running", "paused"),
         "cancelled": ("queued", "running", "paused"),
     },
     {
         "queued": "it has to run first",
         "paused": "resume it first",
-        "failed": "record the target again with a new scan",
-        "cancelled": "record the target again with a new scan",
+        "failed": "record the target again with a new scan, or rerun its analysis",
+        "cancelled": "record the target again with a new scan, or rerun its analysis",
         "completed": "what it recorded stays; a new scan shows what has changed since",
     },
 )

@@ -18,6 +18,10 @@ from scanstore.errors import IllegalMove, InvalidArgument
 if TYPE_CHECKING:
     import peewee
 
+    from scanstore.chunks import Chunks
+    from scanstore.drafts import Drafts
+    from scanstore.findings import Findings, Verified
+    from scanstore.leases import Recovered
     from scanstore.llm import Models
     from scanstore.maintenance import Problem, Stats
     from scanstore.migrating import Names, Step
@@ -56,8 +60,11 @@ class Store:
         self._database = Database(text, timeout=timeout, durability=durability, read_only=read_only)
         self._entered = 0
         self._lock = threading.Lock()
+        self.recovered: Recovered | None = None  #: what opening has freed, see recover()
         try:
             self._database.open(migrate=migrate)
+            if not read_only:
+                self._recover_what_is_lost()
         except BaseException:
             self._database.shut()
             raise
@@ -98,10 +105,38 @@ class Store:
 
     @cached_property
     def llm(self) -> Models:
-        """Configured language models."""
+        """Language models: their settings, places, calls, costs and answers."""
         from scanstore.llm import Models
 
         return Models(self)
+
+    @cached_property
+    def chunks(self) -> Chunks:
+        """Pieces of files that are handed out for review."""
+        from scanstore.chunks import Chunks
+
+        return Chunks(self)
+
+    @cached_property
+    def drafts(self) -> Drafts:
+        """What reviewers reported and others vote on."""
+        from scanstore.drafts import Drafts
+
+        return Drafts(self)
+
+    @cached_property
+    def verified(self) -> Verified:
+        """Drafts that the vote confirmed, to be enriched and published."""
+        from scanstore.findings import Verified
+
+        return Verified(self)
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What is to be fixed."""
+        from scanstore.findings import Findings
+
+        return Findings(self)
 
     # Being current
 
@@ -134,6 +169,33 @@ class Store:
     def close(self) -> None:
         """Close the connections of all threads; harmless when repeated. Every later use raises StoreClosed."""
         self._database.shut()
+
+    # Crashes
+
+    def recover(self) -> Recovered:
+        """Free the work, the places and the calls of processes that died, and leases that ran out; return how many
+        pieces of work wait again and how many have failed for good.
+
+        Opening a store does it too.
+        """
+        from scanstore import calls, slots
+
+        with self.bound(), self._database.atomic():
+            found = [stage.recover() for stage in (self.chunks, self.drafts, self.verified)]
+            slots.recover(self._database)
+            calls.recover(self._database)
+        kinds = zip(*found, strict=True)
+        return type(found[0])(*(sum(each) for each in kinds))
+
+    def _recover_what_is_lost(self) -> None:
+        from scanstore.errors import Busy
+        from scanstore.leases import lost
+
+        if lost(self._database):
+            try:
+                self.recovered = self.recover()
+            except Busy:  # claims recover what they need
+                return
 
     # Health
 

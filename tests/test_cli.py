@@ -137,8 +137,11 @@ def test_root_help_names_every_command_and_the_completion(run: Run) -> None:
 
 def test_every_command_of_the_issue_is_there() -> None:
     wanted = {
-        "scan": (), "check": (), "stats": (), "init": (), "migrate": ("status", "up", "down"),
-        "scans": ("list", "show", "diff", "remove"),
+        "scan": (), "check": (), "stats": (), "init": (), "recover": (), "migrate": ("status", "up", "down"),
+        "scans": ("list", "show", "diff", "remove", "analyze", "progress", "pause", "resume", "cancel", "rerun",
+                  "risk"),
+        "chunks": ("state", "list", "retry"), "drafts": ("list", "show"), "findings": ("list", "show"),
+        "models": ("add", "list", "show", "update", "remove"), "llm": ("usage",),
         "symbols": ("find", "show", "refs", "callers", "callees", "impact", "subclasses", "bases", "imports",
                     "importers", "cycles", "unused", "unresolved", "edges", "diff"),
     }  # fmt: skip

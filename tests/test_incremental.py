@@ -79,7 +79,7 @@ def leftovers(store: Store) -> dict[str, int]:
         "reference_facts",
         "import_facts",
         "chunk_facts",
-        "chunk_states",
+        "chunk_work",
         "bindings",
     )
     counts = {t: store.database.execute_sql(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables}

@@ -432,7 +432,7 @@ def test_the_status_of_a_chunk_belongs_to_its_scan(store: Store, scan: Scan) -> 
     assert {c.status for c in ScanFileChunk.select().where(ScanFileChunk.scan == second)} == {"pending"}
     assert {c.status for c in ScanFileChunk.select().where(ScanFileChunk.scan == scan)} == {"done"}
     store.scans.remove(scan)
-    assert store.database.execute_sql("SELECT count(*) FROM chunk_states").fetchone() == (0,)
+    assert store.database.execute_sql("SELECT count(*) FROM chunk_work").fetchone() == (0,)
 
 
 def test_deleting_a_scan_through_the_model_leaves_no_orphan_rows(store: Store, scan: Scan) -> None:

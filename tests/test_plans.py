@@ -23,7 +23,7 @@ GROWING = (
     "file_versions",
     "names",
     "bindings",
-    "chunk_states",
+    "chunk_work",
 )
 
 
@@ -108,7 +108,7 @@ VIEW_ALIASES = {
     "b": "bindings",
     "t": "scan_files",
     "m": "names",
-    "w": "chunk_states",
+    "w": "chunk_work",
 }
 
 
@@ -267,7 +267,7 @@ def test_removing_a_scan_runs_on_indexes(tmp_path: Path, store: Store, monkeypat
             f"EXPLAIN QUERY PLAN SELECT 1 FROM {table} WHERE version_id = ?", (1,)
         ).fetchall()
         assert all(row[3].startswith("SEARCH") for row in rows), (table, rows)
-    for table, column in (("bindings", "version_id"), ("scan_files", "scan_id"), ("chunk_states", "scan_file_id")):
+    for table, column in (("bindings", "version_id"), ("scan_files", "scan_id"), ("chunk_work", "scan_file_id")):
         partial = " AND version_id IS NOT NULL" if table == "bindings" else ""
         rows = store.database.execute_sql(
             f"EXPLAIN QUERY PLAN SELECT 1 FROM {table} WHERE {column} = ?{partial}", (1,)

@@ -26,7 +26,7 @@ TABLES = (
     "reference_facts",
     "import_facts",
     "chunk_facts",
-    "chunk_states",
+    "chunk_work",
     "bindings",
 )
 

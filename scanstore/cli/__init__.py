@@ -13,8 +13,14 @@ import click
 
 from scanstore import __version__
 from scanstore.cli import graph, imports, symbols, upkeep
+from scanstore.cli.analysis import recover
 from scanstore.cli.base import Group, Root, store_option
+from scanstore.cli.chunks import chunks
+from scanstore.cli.drafts import drafts
+from scanstore.cli.findings import findings
+from scanstore.cli.llm import llm
 from scanstore.cli.migrate import migrate
+from scanstore.cli.models import models
 from scanstore.cli.scan import scan
 from scanstore.cli.scans import scans
 
@@ -59,6 +65,8 @@ def symbols_group() -> None:
 
 for _command in (*symbols.COMMANDS, *graph.COMMANDS, *imports.COMMANDS):
     symbols_group.add_command(_command)
-main.add_command(migrate)
+for _group in (chunks, drafts, findings, models, llm, migrate):
+    main.add_command(_group)
 for _command in upkeep.COMMANDS:
     main.add_command(_command)
+main.add_command(recover)

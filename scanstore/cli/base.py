@@ -190,8 +190,8 @@ def find_pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
 
 def previous(store: Store, scan: Scan) -> Scan | None:
     """The completed scan of the same target before this one."""
-    completed = store.scans.list(target=scan.target, status="completed")
-    return next((other for other in completed if other.revision < scan.revision), None)
+    recorded = (other for other in store.scans.list(target=scan.target) if other.revision is not None)
+    return next((other for other in recorded if other.revision < scan.revision), None)
 
 
 def recorded_path(scan: Scan, given: str) -> str:

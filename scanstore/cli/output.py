@@ -47,6 +47,12 @@ def dim(text: str) -> str:
     return click.style(text, dim=True)
 
 
+def paragraph(text: str, *, indent: str = "  ") -> Iterator[str]:
+    """Yield the lines of a longer text, each escaped: its line breaks are kept, and nothing else is obeyed."""
+    for line in text.strip("\r\n").splitlines():
+        yield f"{indent}{plain_text(line.expandtabs())}".rstrip()
+
+
 # Columns
 
 

@@ -1,4 +1,4 @@
-"""`scanstore scans`: list, show, compare and remove snapshots."""
+"""`scanstore scans`: list, show, compare and remove snapshots; what analyses them is in `analysis`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanstore.cli import analysis
 from scanstore.cli.base import Group, find_pair, find_scan, json_option, open_store, store_option
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json
 from scanstore.cli.scan import diff_json, diff_line, summary_lines
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan
+    from scanstore.scans import Removed, Scan
 
 #: How a diff marks what it lists, and in which colour.
 MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "moved": (">", "cyan")}
@@ -27,7 +28,7 @@ def marked(what: str, line: str) -> str:
 @click.group(cls=Group)
 @store_option
 def scans() -> None:
-    """List, show, compare and remove snapshots."""
+    """List, show, compare and remove snapshots, and analyse them."""
 
 
 @scans.command("list")
@@ -138,4 +139,13 @@ def remove(scan: tuple[int, ...], as_json: bool) -> None:
         for number, gone in removed:
             more = f" and {count(gone.versions, 'version')} of files that no other scan has" if gone.versions else ""
             say([f"Removed scan {number}: {count(gone.files, 'file')}{more}, {count(gone.symbols, 'symbol')},"
-                 f" {count(gone.references, 'reference')}"])  # fmt: skip
+                 f" {count(gone.references, 'reference')}{_analysis(gone)}"])  # fmt: skip
+
+
+def _analysis(gone: Removed) -> str:
+    parts = ("draft", gone.drafts), ("vote", gone.votes), ("finding", gone.findings), ("model call", gone.calls)
+    return "".join(f", {count(number, what)}" for what, number in parts if number)
+
+
+for _command in analysis.COMMANDS:
+    scans.add_command(_command)

@@ -6,7 +6,7 @@ import hashlib
 import os
 
 from scanstore.indexing import FileFacts, Indexer, Strings
-from scanstore.indexing.chunks import whole
+from scanstore.indexing.chunks import content_hash, whole
 
 BLOCK = 1 << 18
 
@@ -57,3 +57,20 @@ def unparsed(content: bytes, error: str | None = None) -> FileFacts:
         error = error.encode("utf-8", "replace").decode()
     count, chunk = whole(content)
     return FileFacts(error=error, line_count=count, strings=Strings().list(), chunks=[chunk])
+
+
+def chunk_text(full: str, first: int, last: int, chunk: object, file: object) -> str | None:
+    """Lines ``first`` to ``last`` of a file, if it is as it was recorded, or at least this chunk of it is; else None.
+
+    ``chunk`` and ``file`` are the recorded hashes. What cannot be decoded is replaced. Raises OSError.
+    """
+    from scanstore.indexing.pytext import decode
+
+    content, digest = load(full)
+    try:
+        text = decode(content)
+    except (SyntaxError, UnicodeDecodeError):
+        text = content.decode("utf-8", "replace")
+    piece = "\n".join(text.split("\n")[first - 1 : last])
+    same = digest == file or chunk in (content_hash(content), content_hash(piece.encode("utf-8", "surrogatepass")))
+    return piece if same else None

@@ -1,0 +1,363 @@
+"""Calls of models: what each one cost, how long it took and what came of it.
+
+A call is one row, written when it begins and once more when it ends; nothing is written while the model works, and no
+transaction is open. So a crash loses nothing but the answer that was on its way, and leaves a call that
+:func:`recover` finds ``abandoned``. An answer that arrived is recorded whatever else goes wrong afterwards: it was paid
+for. The end can be part of a larger transaction (:func:`finish`), such as the one that completes a chunk.
+
+Change here: what is measured of a call.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import peewee
+
+from scanstore.answers import Analyzer, content_key, identify, keep_response, pack, unpack
+from scanstore.database import Database
+from scanstore.drafts import DraftFinding
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore
+from scanstore.fields import Base, EnumField, UTCField, format_time, utcnow
+from scanstore.keys import WholeKey
+from scanstore.llm import ModelConfig
+from scanstore.scans import Scan, ScanFileChunk
+from scanstore.states import CALL_STATUSES
+from scanstore.workers import gone, me
+
+if TYPE_CHECKING:
+    from scanstore.store import Store
+
+LONGEST_ERROR = 4000  #: characters of an error that are kept
+
+
+class ModelCall(Base):
+    """One call of a model. ``cost`` is in whatever money the caller counts, ``latency_ms`` from a clock nobody sets.
+
+    ``running``; ``answered``: a response came; ``failed``: none did; ``abandoned``: its process ended before either.
+    """
+
+    if TYPE_CHECKING:
+        id: Any
+        scan_id: Any
+        model_config_id: Any
+        chunk_id: Any
+        draft_id: Any
+        analyzer_id: Any
+
+    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", null=True, backref="calls", index=False)
+    model_config = peewee.ForeignKeyField(ModelConfig, on_delete="SET NULL", null=True, backref="calls")
+    model = peewee.TextField()
+    purpose = peewee.TextField()
+    chunk = WholeKey(ScanFileChunk, on_delete="SET NULL", null=True, backref="calls", index=False)
+    draft = peewee.ForeignKeyField(DraftFinding, on_delete="SET NULL", null=True, backref="calls", index=False)
+    analyzer = peewee.ForeignKeyField(Analyzer, on_delete="SET NULL", null=True, backref="calls", index=False)
+    process = peewee.TextField()
+    status = EnumField(CALL_STATUSES, default="running")
+    started_at = UTCField(default=utcnow)
+    ended_at = UTCField(null=True)
+    latency_ms: Any = peewee.IntegerField(null=True)
+    prompt_tokens = peewee.IntegerField(default=0)
+    completion_tokens = peewee.IntegerField(default=0)
+    cost = peewee.FloatField(default=0.0)
+    error = peewee.TextField(null=True)
+    prompt: Any = peewee.BlobField(null=True)
+    response: Any = peewee.BlobField(null=True)
+
+    class Meta:
+        table_name = "model_calls"
+        indexes = ((("scan", "model", "purpose"), False),)
+
+    @property
+    def prompt_text(self) -> str | None:
+        """The prompt, if it was kept and read."""
+        return None if self.prompt is None else unpack(self.prompt)
+
+    @property
+    def response_text(self) -> str | None:
+        """The response, if it was kept and read."""
+        return None if self.response is None else unpack(self.response)
+
+    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        return {**super().to_dict(secrets=secrets), "prompt": self.prompt_text, "response": self.response_text}
+
+
+class Usage(NamedTuple):
+    """What the calls of one model for one purpose came to. ``seconds`` is the sum of their latencies."""
+
+    model: str
+    purpose: str
+    calls: int
+    answered: int
+    failed: int
+    running: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    seconds: float
+
+
+# One call
+
+
+class Call:
+    """A call that is going on, inside its ``with`` block; see ``store.llm.call``."""
+
+    response: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+    def __init__(self, db: Database, model: ModelConfig, entry: dict[str, Any], *, content: Any, keep: bool) -> None:
+        self._db = db
+        self._key = str(model.api_key)
+        self._entry = entry
+        self._content = content  # what a response is kept for, with an analyzer
+        self._keep = keep
+        self._id: int | None = None
+        self._process = ""
+        self._began = 0.0
+        self._written: tuple[Any, ...] | None = None
+
+    @property
+    def id(self) -> int:
+        """The id of the call's row. Raises IllegalMove before the block was entered."""
+        if self._id is None:
+            raise IllegalMove("this call has not begun; enter it: 'with store.llm.call(…) as call:'")
+        return self._id
+
+    def __repr__(self) -> str:
+        return f"<Call {self._id} of {self._entry['model']!r} for {self._entry['purpose']!r}>"
+
+    def __enter__(self) -> Call:
+        if self._id is not None:
+            raise IllegalMove(f"{self!r} was made already; ask store.llm.call for another")
+        if self._db.in_sqlite_transaction():
+            raise IllegalMove("a transaction is open, and a call would keep all writers out; leave it first")
+        self._process = me()
+        values = {**self._entry, "process": self._process, "started_at": format_time(utcnow())}
+        self._id = self._db.execute_sql(BEGIN, values).lastrowid
+        self._began = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process != me():  # a forked child: the call is its parent's
+            return
+        measures, unfit = self._measures()
+        if self._is_written(measures):
+            return
+        words = [] if error is None else [self._described(error)]
+        if not words and self.response is None:
+            words = ["the block ended and call.response was not set"]
+        self._write(measures, "; ".join([*words, *unfit]) or None)
+        if unfit and error is None:
+            raise InvalidArgument(f"{'; '.join(unfit)} (call {self._id}, whose other values were recorded)")
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def _measures(self) -> tuple[tuple[Any, ...], list[str]]:
+        """(response, prompt tokens, completion tokens, cost) as far as they are fit, and what is wrong with others."""
+        unfit = []
+        response: Any = self.response
+        if response is not None and not isinstance(response, str):
+            unfit.append(f"response is of {type(response).__name__}; it must be text")
+            response = None
+        found: list[Any] = [response]
+        for name in ("prompt_tokens", "completion_tokens"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+                unfit.append(f"{name} is {value!r}; it must be a whole number of at least 0")
+                value = 0
+            found.append(value)
+        cost: Any = self.cost
+        try:
+            fit = not isinstance(cost, bool) and isinstance(cost, int | float) and 0 <= float(cost) < math.inf
+        except OverflowError:
+            fit = False
+        if not fit:
+            unfit.append(f"cost is {cost!r}; it must be a number of at least 0")
+        found.append(float(cost) if fit else 0.0)
+        return tuple(found), unfit
+
+    def _is_written(self, measures: tuple[Any, ...]) -> bool:
+        """Whether these were written; a transaction that was rolled back since has taken them back."""
+        if self._written != measures:
+            return False
+        row = self._db.execute_sql("SELECT status FROM model_calls WHERE id = ?", (self._id,)).fetchone()
+        return row is None or row[0] in ("answered", "failed")
+
+    def _write(self, measures: tuple[Any, ...], error: str | None, *, answered: bool = False) -> None:
+        response, prompt_tokens, completion_tokens, cost = measures
+        packed = None if response is None else pack(response)
+        values = {
+            "id": self._id,
+            "status": "failed" if response is None and not answered else "answered",
+            "ended_at": format_time(utcnow()),
+            "latency_ms": round((time.monotonic() - self._began) * 1000),
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "cost": cost,
+            "error": None if error is None else error.encode("utf-8", "backslashreplace").decode()[:LONGEST_ERROR],
+            "response": packed if self._keep else None,
+        }
+        with self._db.atomic():
+            self._db.execute_sql(END, values)
+            if packed is not None and self._content is not None:
+                keep_response(self._db, self._entry["analyzer"], self._content, packed)
+        self._written = measures
+
+    def _described(self, error: BaseException) -> str:
+        """An error in words, without the model's key: clients like to quote the request."""
+        try:
+            text = str(error)
+        except Exception:
+            text = ""
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        key = os.environ.get(self._key[4:], "") if self._key.startswith("env:") else self._key
+        return text.replace(key, "…") if key else text
+
+
+# A chunk has a row to point at once its scan is analysed.
+BEGIN = """
+INSERT INTO model_calls (scan_id, model_config_id, model, purpose, chunk_id, draft_id, analyzer_id, process, started_at,
+                         prompt)
+VALUES (:scan, :model_config, :model, :purpose, (SELECT id FROM chunk_work WHERE id = :chunk), :draft, :analyzer,
+        :process, :started_at, :prompt)
+"""
+# What was answered stays so when more of it becomes known later.
+END = """
+UPDATE model_calls
+   SET status = CASE status WHEN 'answered' THEN status ELSE :status END, ended_at = :ended_at,
+       latency_ms = :latency_ms, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens, cost = :cost,
+       error = :error, response = :response
+ WHERE id = :id
+"""
+
+
+def begin(
+    store: Store,
+    model: str | int | ModelConfig,
+    *,
+    purpose: str,
+    scan: Any,
+    chunk: Any,
+    draft: Any,
+    analyzer: Any,
+    prompt: str | None,
+    keep: bool,
+) -> Call:
+    """See ``store.llm.call``; nothing is written before the block is entered."""
+    db = store.database
+    if not isinstance(purpose, str) or not purpose.strip():
+        raise InvalidArgument(f"purpose is {purpose!r}; give a word, such as 'analysis' or 'verification'")
+    if prompt is not None and not isinstance(prompt, str):
+        raise InvalidArgument(f"prompt is of {type(prompt).__name__}; give the text that was sent, or leave it out")
+    row = store.llm.get(model)
+    way = None if analyzer is None else identify(analyzer)
+    if way is not None and way.model != row.name:
+        raise InvalidArgument(
+            f"analyzer {way.id} is one of model {way.model!r}, and this is a call of {row.name!r}; "
+            "make one with store.llm.analyzer(model)"
+        )
+    subjects = [
+        content_key(db, given, kind) for kind, given in (("chunk", chunk), ("draft", draft)) if given is not None
+    ]
+    scan_id = None if scan is None else int(store.scans.get(scan).id)
+    for subject in subjects:
+        if scan_id is not None and subject.scan_id != scan_id:
+            noun = "chunk" if subject.kind == "chunk" else "draft"
+            raise InvalidArgument(f"{noun} {subject.id} is of scan {subject.scan_id}, not of scan {scan_id}")
+        scan_id = subject.scan_id
+    entry = {
+        "scan": scan_id,
+        "model_config": row.id,
+        "model": row.name,
+        "purpose": purpose.strip(),
+        "chunk": next((s.id for s in subjects if s.kind == "chunk"), None),
+        "draft": next((s.id for s in subjects if s.kind != "chunk"), None),
+        "analyzer": None if way is None else way.id,
+        "prompt": pack(prompt) if keep and prompt is not None else None,
+    }
+    content = subjects[-1].content if subjects and way is not None else None
+    return Call(db, row, entry, content=content, keep=bool(keep))
+
+
+def finish(call: Call, db: Database) -> None:
+    """End a call as answered, inside the caller's transaction; the call's own block then writes nothing more.
+
+    Doing it twice is harmless. When the transaction is rolled back, the call ends with its block as if this had not
+    been. Raises InvalidArgument for unfit values.
+    """
+    if db.file != call._db.file:
+        raise WrongStore(f"{call!r} is of {call._db.name} and {db.name} is current; use it in its own")
+    key = call.id
+    measures, unfit = call._measures()
+    if unfit:
+        raise InvalidArgument(f"{'; '.join(unfit)} (call {key})")
+    if not call._is_written(measures):
+        call._write(measures, None, answered=True)
+
+
+# All calls
+
+
+def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: int | None) -> list[ModelCall]:
+    """Calls, newest first, without prompts and responses."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < 2**63):
+        raise InvalidArgument(f"limit is {limit!r}; give a whole number of at least 0")
+    light = [field for field in ModelCall._meta.sorted_fields if field.name not in ("prompt", "response")]
+    query = ModelCall.select(*light).order_by(ModelCall.id.desc())
+    if scan_id is not None:
+        query = query.where(ModelCall.scan == scan_id)
+    if purpose is not None:
+        query = query.where(ModelCall.purpose == purpose)
+    if status is not None:
+        query = query.where(ModelCall.status == status)
+    return list(query if limit is None else query.limit(limit))
+
+
+def get(call: ModelCall | int) -> ModelCall:
+    """One call with everything that was kept of it. Raises NotFound."""
+    key: Any = (call.id or 0) if isinstance(call, ModelCall) else call
+    if isinstance(key, bool) or not isinstance(key, int):
+        raise InvalidArgument(f"{key!r} is not a call; give its row or its id")
+    found = ModelCall.get_or_none(ModelCall.id == key) if 0 < key < 2**63 else None
+    if found is None:
+        raise NotFound(f"no call {key}; store.llm.calls() shows the known ones")
+    return found
+
+
+def usage(db: Database, scan_id: int | None) -> list[Usage]:
+    """One grouped query over the calls of one scan, or of all; by model and purpose."""
+    where, values = ("", ()) if scan_id is None else (" WHERE scan_id = ?", (scan_id,))
+    return [Usage(*row) for row in db.execute_sql(USAGE.format(where=where), values).fetchall()]
+
+
+USAGE = """
+SELECT model, purpose, count(*), sum(status = 'answered'), sum(status = 'failed'), sum(status = 'running'),
+       sum(prompt_tokens), sum(completion_tokens), sum(cost), coalesce(sum(latency_ms), 0) / 1000.0
+  FROM model_calls{where} GROUP BY model, purpose ORDER BY model, purpose
+"""
+
+
+def recover(db: Database) -> int:
+    """End the running calls whose process has ended as ``abandoned``; return how many. Writes only if there are any."""
+    rows = db.execute_sql("SELECT id, process FROM model_calls WHERE status = 'running'").fetchall()
+    ended = {process for process in {process for _, process in rows} if gone(process)}
+    if not ended:
+        return 0
+    now = format_time(utcnow())
+    return db.executemany(
+        "UPDATE model_calls SET status = 'abandoned', ended_at = ?, error = ? WHERE id = ? AND status = 'running'",
+        [
+            (now, f"its process ({process}) ended before an answer came", key)
+            for key, process in rows
+            if process in ended
+        ],
+    ).rowcount

@@ -1,0 +1,180 @@
+"""Chunks as work: handed out, read, completed with what was found in them, or completed from what was found before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from scanstore import leases, life
+from scanstore.database import bound
+from scanstore.errors import InvalidArgument, NotFound
+from scanstore.fields import dump_json, format_time, pack_hash, utcnow
+from scanstore.scans import Scan, ScanFileChunk
+from scanstore.stages import Stage
+from scanstore.states import CHUNK_STATUSES
+
+if TYPE_CHECKING:
+    from scanstore.answers import Analyzer
+    from scanstore.calls import Call
+
+AT_ONCE = 500  #: chunks that one transaction completes from the cache
+WINDOW = 5  #: lines within which two reports of the same thing are one
+
+KNOWN = """
+SELECT w.id, f.file_path, c.start_line, c.end_line, a.drafts
+  FROM chunk_work AS w INDEXED BY ix_chunk_work_ready
+ CROSS JOIN scan_files AS f ON f.id = w.scan_file_id
+ CROSS JOIN chunk_facts AS c ON c.version_id = f.version_id AND c.chunk_index = w.id & 16777215
+ CROSS JOIN analysis_cache AS a ON a.analyzer_id = :analyzer AND a.content_hash = c.content_hash
+ WHERE w.scan_id = :scan AND w.status = 'pending' AND w.next_retry_at IS NULL AND a.drafts IS NOT NULL
+ ORDER BY w.rank, w.id LIMIT :limit
+"""
+
+# The view, its tables in the order in which their keys lead on.
+ROWS = """
+SELECT i.value AS id, f.id AS scan_file_id, c.chunk_index, c.chunk_type, c.symbol_name, c.start_line, c.end_line,
+       c.content_hash, coalesce(w.status, 'pending') AS status, coalesce(w.retry_count, 0) AS retry_count, f.scan_id,
+       f.file_path, f.risk_level, coalesce(w.attempt, 0) AS attempt, w.worker, w.lease_until, w.next_retry_at, w.error
+  FROM json_each(?) AS i
+ CROSS JOIN scan_files AS f ON f.id = i.value >> 24
+ CROSS JOIN chunk_facts AS c ON c.version_id = f.version_id AND c.chunk_index = i.value & 16777215
+  LEFT JOIN chunk_work AS w ON w.id = i.value
+"""
+
+List = list  # the class below has a method of that name
+
+
+class Chunks(Stage[ScanFileChunk]):
+    """The chunks of scans whose analysis was begun (``store.scans.analyze``)."""
+
+    queue = leases.CHUNKS
+    model = ScanFileChunk
+
+    @bound
+    def complete(
+        self,
+        chunk: ScanFileChunk | int,
+        *,
+        worker: str | None = None,
+        drafts: Iterable[Mapping[str, Any]] = (),
+        analyzer: Analyzer | None = None,
+        call: Call | None = None,
+        source: str | None = None,
+        window: int = WINDOW,
+    ) -> List[int]:
+        """Mark a claimed chunk done with what was found in it, all in one transaction; return the drafts' ids.
+
+        Each draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and more, see
+        :meth:`scanstore.drafts.Drafts.add`; one that says what another draft says is merged with it. With ``analyzer``
+        the result is kept for every chunk of the same text. ``call`` is the model call that gave the answer, if it is
+        still open. ``source`` is who reported it (default: the analyzer's model). Doing it twice is harmless.
+
+        Raises LeaseLost when the chunk is not, or no longer, leased to the worker, and InvalidArgument for a draft that
+        is not one; nothing is written then.
+        """
+        from scanstore import answers, calls
+        from scanstore.drafts import check_drafts, relative, write_drafts
+
+        leases.check_lease(worker, leases.LEASE)
+        source = source or (analyzer.model if analyzer is not None else None)
+        row = self.get(chunk)
+        given = check_drafts(drafts, chunk=row)
+        with self.db.atomic():
+            key, owner, attempt = self._owner(chunk, worker)
+            leases.settle(self.db, self.queue, key, "done", worker=owner, attempt=attempt)
+            ids = write_drafts(self.db, row.scan_id, given, chunk=row, source=source, window=window)
+            if analyzer is not None:
+                digest = pack_hash(row.content_hash)
+                answers.keep_drafts(self.db, analyzer.id, digest, relative(given, row))
+            if call is not None:
+                calls.finish(call, self.db)
+            life.steady(self.db, row.scan_id)
+            life.advance(self.db, row.scan_id)
+        return ids
+
+    @bound
+    def reuse(self, scan: Scan | int, analyzer: Analyzer) -> int:
+        """Complete every waiting chunk whose text this analyzer has judged before; return how many there were.
+
+        Costs no claim and no model call; the drafts are those of the time before, with the lines of today. A few
+        hundred chunks a transaction, and it may be repeated.
+        """
+        from scanstore.drafts import absolute, check_drafts, write_drafts
+
+        scan_id = self._scan(scan)
+        total = 0
+        while True:
+            with self.db.atomic():
+                if not life.gate(self.db, scan_id, self.queue.kind).open:
+                    return total
+                known = self.db.execute_sql(
+                    KNOWN, {"scan": scan_id, "analyzer": analyzer.id, "limit": AT_ONCE}
+                ).fetchall()
+                now = format_time(utcnow())
+                self.db.executemany(
+                    "UPDATE chunk_work SET status = 'done', worker = ?, updated_at = ? WHERE id = ?",
+                    [(f"analyzer:{analyzer.id}", now, row[0]) for row in known],
+                )
+                busy = [row for row in known if row[4] != "[]"]
+                chunks = {row.id: row for row in self._rows([row[0] for row in busy])}
+                for key, _, _, _, drafts in busy:
+                    row = chunks[key]
+                    given = check_drafts(absolute(drafts, row), chunk=row)
+                    write_drafts(self.db, scan_id, given, chunk=row, source=analyzer.model, window=WINDOW)
+                life.advance(self.db, scan_id)
+            total += len(known)
+            if len(known) < AT_ONCE:
+                return total
+
+    @bound
+    def list(
+        self,
+        scan: Scan | int,
+        *,
+        status: str | None = None,
+        file: str | None = None,
+        limit: int | None = None,
+    ) -> List[ScanFileChunk]:
+        """Chunks of a scan in the order of its files, of one status or file if given."""
+        scan_id = self._scan(scan)
+        query = ScanFileChunk.select().where(ScanFileChunk.scan == scan_id)
+        if status is not None:
+            if status.lower() not in CHUNK_STATUSES:
+                raise InvalidArgument(f"status is {status!r}; it must be one of: {', '.join(CHUNK_STATUSES)}")
+            query = query.where(ScanFileChunk.status == status.lower())
+        if file is not None:
+            query = query.where(ScanFileChunk.file_path == file)
+        query = query.order_by(ScanFileChunk.file_path, ScanFileChunk.chunk_index)
+        return list(query.limit(limit) if limit is not None else query)
+
+    @bound
+    def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:
+        """The source text of a chunk, read from the tree that was scanned, or from one at ``root``.
+
+        Raises NotFound when the file is not there any more, or not as it was scanned.
+        """
+        from scanstore.indexing.reading import chunk_text
+
+        row = chunk if isinstance(chunk, ScanFileChunk) else self.get(chunk)
+        scan = self.store.scans.get(row.scan_id)
+        base = os.fspath(root) if root is not None else scan.root
+        if base is None:
+            raise NotFound(f"scan {scan.id} has no folder; say where its files are with root=")
+        top = os.path.realpath(base)
+        full = top if os.path.isfile(top) else os.path.realpath(os.path.join(top, row.file_path))
+        if os.path.commonpath((top, full)) != top:
+            raise InvalidArgument(f"{row.file_path} leads out of {base}; it is not read")
+        digest = pack_hash(row.scan_file.file_hash or "")
+        try:
+            text = chunk_text(full, row.start_line, row.end_line, pack_hash(row.content_hash), digest)
+        except OSError as error:
+            raise NotFound(f"{full} cannot be read: {error.strerror}; scan the tree again") from error
+        if text is None:
+            raise NotFound(f"{full} has changed since scan {scan.id}; scan it again")
+        return text
+
+    def _rows(self, ids: Sequence[int]) -> List[ScanFileChunk]:
+        """Found by their keys from the ids on, whatever statistics say."""
+        found = {row.id: row for row in ScanFileChunk.raw(ROWS, dump_json(list(ids)))}
+        return [found[each] for each in ids if each in found]

@@ -1,0 +1,351 @@
+"""`scanstore scans analyze|progress|pause|resume|cancel|rerun|risk` and `recover`: the life of an analysis.
+
+Watching is a plain loop of asking how far it has come: redrawn in place on a terminal, one line for each change in a
+pipe. Nothing is held open between two looks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanstore.cli.base import Failure, find_scan, json_option, open_store, store_option
+from scanstore.cli.chunks import not_begun
+from scanstore.cli.output import columns, count, json_lines, note, plain_text, say, say_json
+
+if TYPE_CHECKING:
+    from scanstore.life import Progress
+    from scanstore.scans import Scan
+    from scanstore.store import Store
+
+MODES = ("primary_verifiers", "primary_only")
+SCOPES = ("full", "changed")
+STEPS = ("scan", "verify", "enrich")
+RISKS = ("high", "normal", "low")
+OVER = ("completed", "paused", "cancelled", "failed")
+WORK = ("chunks", "drafts", "verified")
+WAITING = ("pending", "running", "verifying", "enriching")
+
+
+def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | str | None:
+    """A number of errors, `none`, or None when it was not given."""
+    if value is None or value == "none":
+        return value
+    if not (value.isascii() and value.isdecimal() and int(value) > 0):
+        raise click.BadParameter(f"{value!r} is not a number of errors; give 1 or more, or none")
+    return int(value)
+
+
+@click.command()
+@click.argument("scan", required=False)
+@click.option("--mode", "analysis_mode", type=click.Choice(MODES), help="Wait for verifiers, or only for chunks.")
+@click.option("--scope", type=click.Choice(SCOPES), help="All chunks, or those the scan before did not have.")
+@click.option("--concurrency", "scanner_concurrency", type=click.IntRange(min=1), metavar="N", help="Chunks at once.")
+@click.option("--verifiers", "verifier_concurrency", type=click.IntRange(min=1), metavar="N", help="Drafts at once.")
+@click.option(
+    "--enrichers", "enricher_concurrency", type=click.IntRange(min=1), metavar="N", help="Verified findings at once."
+)
+@click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="Tries after the first.")
+@click.option("--pause-after", callback=_limit, metavar="N|none", help="Errors in a row that pause it.")
+@json_option
+@store_option
+def analyze(scan: str | None, as_json: bool, **given: Any) -> None:
+    """Begin the analysis of a scan. SCAN is by default the latest.
+
+    Its chunks may be handed out then. The work itself is done by scripts of yours, which claim chunks with store.chunks.work(SCAN). May be repeated: what
+    is given is changed, the rest stays.
+
+    \b
+    Example:
+      scanstore scans analyze 3 --scope changed --concurrency 8
+    """
+    config = {name: None if value == "none" else value for name, value in given.items() if value is not None}
+    with open_store(write=True) as store:
+        row = store.scans.analyze(find_scan(store, scan), **config)
+        if as_json:
+            say_json(row)
+            return
+        chunks = store.scans.progress(row).chunks
+        say(
+            [
+                plain_text(
+                    f"Analysis of scan {row.id} of {row.target}: {row.status}, chunks: {_counts(chunks) or 'none'}"
+                )
+            ]
+        )
+        if row.status != "completed":
+            note(f"claim them in a script with store.chunks.work({row.id}); scanstore scans progress --watch shows it")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """`2 running, 1,234 done`; what is left to do comes first."""
+    known = sorted(counts, key=lambda status: (WAITING.index(status) if status in WAITING else 9, status))
+    return ", ".join(f"{counts[status]:,} {status}" for status in known)
+
+
+# How far it has come
+
+
+def _pause(_: click.Context, __: click.Parameter, value: float) -> float:
+    if not 0.05 <= value <= 3600:
+        raise click.BadParameter(f"{value} is not a number of seconds from 0.05 to 3600")
+    return value
+
+
+@click.command()
+@click.argument("scan", required=False)
+@click.option("--watch", is_flag=True, help="Go on until it is completed, paused, cancelled or failed.")
+@click.option(
+    "--interval",
+    type=float,
+    callback=_pause,
+    default=1.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds between looks.",
+)
+@json_option
+@store_option
+@click.pass_context
+def progress(context: click.Context, scan: str | None, watch: bool, interval: float, as_json: bool) -> None:
+    """Show how far an analysis has come. SCAN is by default the latest.
+
+    With --watch, a terminal is redrawn in place, and anything else gets a line for each change (with --json, a line of
+    JSON). It ends with 0 when the analysis is completed, and with 1 when it is paused, cancelled or failed.
+
+    \b
+    Example:
+      scanstore scans progress 3 --watch
+    """
+    with open_store() as store:
+        row = find_scan(store, scan)
+        found = store.scans.progress(row)
+        if row.active_since is None and not any(getattr(found, kind) for kind in WORK):
+            raise not_begun(row)
+        if watch:
+            with _screen(row, as_json) as show:
+                status = _watch(store, row, interval, show)
+            context.exit(0 if status == "completed" else 1)
+        if as_json:
+            say_json(found)
+        else:
+            say(_lines(row, found))
+
+
+def _watch(store: Store, scan: Scan, interval: float, show: Callable[[Progress], None]) -> str:
+    while True:
+        found = store.scans.progress(scan)
+        show(found)
+        if found.status in OVER:
+            return found.status
+        time.sleep(interval)
+
+
+@contextmanager
+def _screen(scan: Scan, as_json: bool) -> Iterator[Callable[[Progress], None]]:
+    """What shows one progress after the other."""
+    if as_json or not sys.stdout.isatty():
+        last: list[Progress] = []
+
+        def line(found: Progress) -> None:
+            known = found._replace(rate=None, eta=None)  # these change by themselves
+            if [known] != last:
+                last[:] = [known]
+                say(json_lines([found]) if as_json else [plain_text(_line(found))])
+                sys.stdout.flush()
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(no_color=bool(os.environ.get("NO_COLOR")) or None)
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda found: live.update(Text("\n".join(_lines(scan, found))), refresh=True)
+
+
+def _lines(scan: Scan, found: Progress) -> Iterator[str]:
+    phase = "" if found.phase == found.status else f", {found.phase}"
+    yield plain_text(f"Scan {scan.id} of {scan.target}: {found.status}{phase}")
+    facts = []
+    for kind in WORK:
+        counts = getattr(found, kind)
+        facts.append((kind, f"{_share(counts)} ({_counts(counts)})" if counts else "none"))
+    facts.append(("findings", f"{found.findings:,}" if found.findings else "none"))
+    if found.calls:
+        spend = f"{count(found.calls, 'call')}, {count(found.tokens, 'token')}, cost {found.cost:,.4f}"
+        facts.append(("models", spend))
+    if found.rate:
+        left = "" if not found.eta else f", about {_duration(found.eta)} left of {found.phase}"
+        facts.append(("rate", f"{found.rate:,.1f} a minute{left}"))
+    if found.error:
+        facts.append(("error" if found.status == "failed" else "reason", found.error))
+    yield from columns(facts, indent="  ")
+
+
+def _line(found: Progress) -> str:
+    parts = [f"{kind} {_share(getattr(found, kind), '/')}" for kind in WORK]
+    reason = f": {found.error}" if found.error else ""
+    return f"{found.status} {found.phase}  {', '.join(parts)}, {count(found.findings, 'finding')}" + (
+        f", {count(found.calls, 'call')}, cost {found.cost:,.4f}{reason}" if found.calls else reason
+    )
+
+
+def _share(counts: dict[str, int], of: str = " of ") -> str:
+    total = sum(counts.values())
+    return f"{total - sum(counts.get(status, 0) for status in WAITING):,}{of}{total:,}"
+
+
+def _duration(seconds: float) -> str:
+    """Return `40 s`, `5 min`, `2 h 10 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
+# Turning it
+
+
+def _turn(verb: str, text: str, *, reasoned: bool) -> click.Command:
+    """Make the command that calls `store.scans.<verb>`."""
+
+    @json_option
+    @store_option
+    def turn(scan: str, as_json: bool, **options: Any) -> None:
+        with open_store(write=True) as store:
+            row = getattr(store.scans, verb)(find_scan(store, scan), **options)
+            if as_json:
+                say_json(row)
+            else:
+                say([plain_text(f"Scan {row.id} of {row.target} is {row.status}")])
+
+    if reasoned:
+        turn = click.option("--reason", help="Kept with the scan, and shown with it.")(turn)
+    return click.command(verb, help=text)(click.argument("scan")(turn))
+
+
+pause = _turn(
+    "pause",
+    """Hand out no more work of a scan for now.
+
+    What was handed out before may still be completed.
+
+    \b
+    Example:
+      scanstore scans pause 3 --reason 'too expensive'
+    """,
+    reasoned=True,
+)
+resume = _turn(
+    "resume",
+    """Go on with an analysis.
+
+    It was paused or cancelled, or has failed.
+
+    \b
+    Example:
+      scanstore scans resume 3
+    """,
+    reasoned=False,
+)
+cancel = _turn(
+    "cancel",
+    """Hand out no more work of a scan.
+
+    What was handed out before may still be completed. To take it back: scanstore scans resume.
+
+    \b
+    Example:
+      scanstore scans cancel 3
+    """,
+    reasoned=True,
+)
+
+
+@click.command()
+@click.argument("scan")
+@click.option("--to", type=click.Choice(STEPS), required=True, help="The step to go back to.")
+@click.option("--failed-only", is_flag=True, help="Only what failed in it.")
+@json_option
+@store_option
+def rerun(scan: str, to: str, failed_only: bool, as_json: bool) -> None:
+    """Do a step of an analysis again.
+
+    What follows from it is done again too. Nothing is deleted, and answers that are known need not be paid again.
+
+    \b
+    Example:
+      scanstore scans rerun 3 --to verify
+    """
+    with open_store(write=True) as store:
+        row = find_scan(store, scan)
+        again = store.scans.rerun(row, to=to, failed_only=failed_only)
+        if as_json:
+            say_json({"scan": row.id, **again._asdict()})
+            return
+        parts = (
+            count(again.chunks, "chunk"), count(again.drafts, "draft"), count(again.verified, "verified finding")
+        )  # fmt: skip
+        waiting = [part for part, number in zip(parts, again, strict=True) if number]
+        one = sum(again) == 1
+        say([f"Scan {row.id}: {' and '.join(waiting) or 'nothing'} {'waits' if one or not waiting else 'wait'} again"])
+
+
+@click.command()
+@click.argument("scan")
+@click.argument("risk", type=click.Choice(RISKS))
+@click.argument("pattern", nargs=-1, required=True)
+@json_option
+@store_option
+def risk(scan: str, risk: str, pattern: tuple[str, ...], as_json: bool) -> None:
+    """Set the risk of files, to have them first or last.
+
+    Those like PATTERN, as in .gitignore: chunks of high ones are handed out first, low ones last. Ends with 1 when there are none.
+
+    \b
+    Example:
+      scanstore scans risk 3 high 'auth/' '*_crypto.py'
+    """
+    with open_store(write=True) as store:
+        row = find_scan(store, scan)
+        files = store.scans.set_risk(row, risk, pattern)
+        if as_json:
+            say_json({"scan": row.id, "risk": risk, "files": files})
+        elif files:
+            say([f"{count(files, 'file')} of scan {row.id} {'has' if files == 1 else 'have'} {risk} risk now"])
+        if not files:
+            raise Failure(f"no file of scan {row.id} is like {' or '.join(pattern)}")
+
+
+@click.command()
+@json_option
+@store_option
+def recover(as_json: bool) -> None:
+    """Free the work of processes that died and leases that ran out. Workers do it too, when they look for work.
+
+    \b
+    Example:
+      scanstore recover
+    """
+    with open_store(write=True) as store:
+        waiting, failed = store.recover()
+        if store.recovered is not None:  # most of it was found when the store was opened
+            waiting, failed = waiting + store.recovered.waiting, failed + store.recovered.failed
+        if as_json:
+            say_json({"waiting": waiting, "failed": failed})
+        elif waiting or failed:
+            waits = "waits" if waiting == 1 else "wait"
+            say([f"{count(waiting, 'piece')} of work {waits} again, {failed:,} failed for good"])
+        else:
+            say(["Nothing was lost"])
+
+
+COMMANDS = (analyze, progress, pause, resume, cancel, rerun, risk)

@@ -1,0 +1,114 @@
+"""`scanstore chunks`: how the chunks of an analysis stand, which they are, and another try for those that failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from scanstore.cli.base import Failure, Group, common, find_scan, open_store, recorded_path, store_option
+from scanstore.cli.output import columns, count, note, places, say, say_json
+
+if TYPE_CHECKING:
+    from scanstore.scans import Scan, ScanFileChunk
+
+STATUSES = ("pending", "running", "done", "failed", "skipped")
+
+
+@click.group(cls=Group)
+@store_option
+def chunks() -> None:
+    """Look at the pieces that an analysis works through."""
+
+
+def not_begun(scan: Scan) -> Failure:
+    """What is said of a scan that has no analysis."""
+    return Failure(f"the analysis of scan {scan.id} was not begun; begin it with: scanstore scans analyze {scan.id}")
+
+
+@chunks.command()
+@common
+def state(scan: str | None, as_json: bool) -> None:
+    """Show how many chunks are ready, delayed, leased, done, failed and skipped, and when the next one is due.
+
+    Nothing ready does not mean finished: the last line says so.
+
+    \b
+    Example:
+      scanstore chunks state --scan 3
+    """
+    with open_store() as store:
+        row = find_scan(store, scan)
+        if row.active_since is None:
+            raise not_begun(row)
+        from scanstore.fields import format_time
+
+        found = store.chunks.state(row)
+        due = None if found.next_at is None else format_time(found.next_at)
+        if as_json:
+            say_json({"scan": row.id, **found._asdict(), "next_at": due, "finished": found.finished})
+            return
+        say([f"Scan {row.id}, {row.status}"])
+        figures = [(name, f"{number:,}") for name, number in found._asdict().items() if name != "next_at"]
+        say(columns(figures, right=(1,), indent="  "))
+        if due is not None:
+            say([f"next due: {due}"])
+        say(["finished" if found.finished else "not finished"])
+
+
+@chunks.command("list")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
+@click.option("--file", metavar="FILE", help="Only those of this file of the scan.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
+@common
+def list_(status: str | None, file: str | None, limit: int | None, scan: str | None, as_json: bool) -> None:
+    """List the chunks of a scan: where, what they are, how they stand, id.
+
+    \b
+    Example:
+      scanstore chunks list --status failed
+    """
+    with open_store() as store:
+        where = find_scan(store, scan)
+        path = None if file is None else recorded_path(where, file)
+        found = store.chunks.list(where, status=status, file=path, limit=limit)
+        if as_json:
+            say_json(found)
+        elif found:
+            place = places(where)
+            say(columns((place(c.file_path, c.start_line), *_row(c)) for c in found))
+        else:
+            note(f"no chunks {'like that ' if status or file else ''}in scan {where.id}")
+
+
+def _row(chunk: ScanFileChunk) -> tuple[object, ...]:
+    risk = "" if chunk.risk_level == "normal" else f"{chunk.risk_level} risk"
+    tried = count(chunk.retry_count, "retry", "retries") if chunk.retry_count else ""
+    held = f"by {chunk.worker}" if chunk.status == "running" else ""
+    what = " ".join(filter(None, (chunk.chunk_type, chunk.symbol_name)))
+    return what, chunk.status, chunk.id, ", ".join(filter(None, (risk, tried, held, chunk.error)))
+
+
+@chunks.command()
+@click.argument("chunk", nargs=-1, type=click.IntRange(min=1))
+@common
+def retry(chunk: tuple[int, ...], scan: str | None, as_json: bool) -> None:
+    """Let chunks that failed wait again, with all their tries: those with the ids CHUNK, by default all of a scan.
+
+    \b
+    Example:
+      scanstore chunks retry --scan 3
+    """
+    with open_store(write=True) as store:
+        if chunk and scan is None:
+            scans = {store.chunks.get(number).scan_id for number in chunk}
+        else:
+            scans = {find_scan(store, scan).id}
+        with store.transaction():
+            waiting = sum(store.chunks.retry(number, ids=chunk or None) for number in scans)
+        if as_json:
+            say_json({"waiting": waiting})
+        elif waiting:
+            say([f"{count(waiting, 'chunk')} {'waits' if waiting == 1 else 'wait'} again"])
+        else:
+            note("none of these has failed" if chunk else f"no chunk of scan {scans.pop()} has failed")

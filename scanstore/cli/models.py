@@ -1,0 +1,241 @@
+"""`scanstore models`: the language models that an analysis may ask, and how.
+
+A key is never printed. It comes from the environment, by name, or over stdin: the command line itself can be seen by
+every user of the machine, and is kept in the shell's history.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from scanstore.cli.base import Group, Misuse, json_option, open_store, store_option
+from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
+
+if TYPE_CHECKING:
+    from scanstore.llm import ModelConfig
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+PROMPTS = {"analysis_prompt": "analysis_prompt_template", "verification_prompt": "verification_prompt_template"}
+
+
+@click.group(cls=Group)
+@store_option
+def models() -> None:
+    """Set up the language models that an analysis asks."""
+
+
+def _reference(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """What names a key without being one. A refused value is not shown: it may be a key."""
+    if value is None or value.startswith("env:"):
+        return value
+    if value == "none":
+        return ""
+    raise click.BadParameter(
+        "a key does not belong on the command line, where others see it; give env:NAME for the variable that holds"
+        " it, or use --api-key-stdin"
+    )
+
+
+def _settings(command: _Decorated) -> _Decorated:
+    """Add the options that set columns of a model."""
+    prompt = click.Path(exists=True, dir_okay=False)
+    number = click.IntRange(min=1)
+    for option in reversed(
+        (
+            click.option("--base-url", metavar="URL", help="Where the model answers."),
+            click.option(
+                "--api-key", callback=_reference, metavar="env:NAME|none",
+                help="The variable that holds its key, read when it is used.",
+            ),
+            click.option("--api-key-stdin", is_flag=True, help="Read the key itself from stdin, and keep it."),
+            click.option("--max-tokens", type=number, metavar="N", help="Tokens of an answer, at most."),
+            click.option("--max-concurrent", type=number, metavar="N", help="Calls at once, over all processes."),
+            click.option("--votes", type=number, metavar="N", help="What its vote weighs."),
+            click.option("--analyzer/--no-analyzer", "is_analyzer", default=None, help="It may look for findings."),
+            click.option("--verifier/--no-verifier", "is_verifier", default=None, help="It may vote on findings."),
+            click.option("--analysis-prompt", type=prompt, metavar="FILE", help="Prompt template for analysing."),
+            click.option("--verification-prompt", type=prompt, metavar="FILE", help="Prompt template for voting."),
+        )
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _columns(given: dict[str, Any]) -> dict[str, Any]:
+    """The columns that the options set; those not given are left out."""
+    if given.pop("api_key_stdin"):
+        if given["api_key"] is not None:
+            raise Misuse("give one of --api-key and --api-key-stdin")
+        given["api_key"] = _key_from_stdin()
+    for option, column in PROMPTS.items():
+        path = given.pop(option)
+        if path is not None:
+            given[column] = _text(path)
+    return {column: value for column, value in given.items() if value is not None}
+
+
+def _key_from_stdin() -> str:
+    if sys.stdin.isatty():
+        key = click.prompt("API key", hide_input=True, err=True)
+    else:
+        key = sys.stdin.read()
+    key = key.strip()
+    if not key or not key.isprintable():
+        raise Misuse("stdin holds no key" if not key else "what stdin holds is not a key: it has several lines")
+    return str(key)
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misuse(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
+
+
+def _key(model: ModelConfig) -> str:
+    key = str(model.api_key)
+    return key if key.startswith("env:") else "(set)" if key else "(none)"
+
+
+def _dict(model: ModelConfig) -> dict[str, Any]:
+    return {**model.to_dict(), "api_key": _key(model)}
+
+
+def _roles(model: ModelConfig) -> str:
+    roles = (("analyzer", model.is_analyzer), ("verifier", model.is_verifier))
+    return ", ".join(role for role, has in roles if has) or "no role"
+
+
+@models.command()
+@click.argument("name")
+@_settings
+@json_option
+@store_option
+def add(name: str, as_json: bool, **given: Any) -> None:
+    """Add a model under a NAME. The store is made when there is none.
+
+    \b
+    Example:
+      scanstore models add llama3 --base-url http://localhost:11434/v1 --analyzer
+      scanstore models add gpt --api-key env:OPENAI_API_KEY --verifier --max-concurrent 4
+    """
+    columns_given = _columns(given)
+    with open_store(create=True) as store:
+        model = store.llm.add(name, **columns_given)
+        if as_json:
+            say_json(_dict(model))
+        else:
+            say([plain_text(f"Added model {model.name}: {_roles(model)}, {_limits(model)}")])
+
+
+def _limits(model: ModelConfig) -> str:
+    return f"{count(model.max_concurrent, 'call')} at once, {count(model.max_tokens, 'token')} an answer"
+
+
+@models.command("list")
+@json_option
+@store_option
+def list_(as_json: bool) -> None:
+    """List the models: name, roles, limits, key, where they answer.
+
+    \b
+    Example:
+      scanstore models list
+    """
+    with open_store() as store:
+        found = store.llm.list()
+        if as_json:
+            say_json([_dict(model) for model in found])
+        elif found:
+            say(columns((m.name, _roles(m), _limits(m), f"key {_key(m)}", m.base_url) for m in found))
+        else:
+            note("no models here; add one with: scanstore models add NAME")
+
+
+@models.command()
+@click.argument("name")
+@json_option
+@store_option
+def show(name: str, as_json: bool) -> None:
+    """Show a model, its prompts, and how many of its places are taken. Of its key only where it comes from.
+
+    \b
+    Example:
+      scanstore models show gpt
+    """
+    with open_store() as store:
+        from scanstore.slots import taken
+
+        model = store.llm.get(name)
+        held, waiting = taken(store.database, model.id)
+        if as_json:
+            say_json({**_dict(model), "places": {"held": held, "waiting": waiting}})
+        else:
+            say(_card(model, held, waiting))
+
+
+def _card(model: ModelConfig, held: int, waiting: int) -> Iterator[str]:
+    yield click.style(plain_text(model.name), bold=True)
+    wait = f", {waiting:,} waiting" if waiting else ""
+    facts = [
+        ("base URL", model.base_url or "(none)"),
+        ("key", _key(model)),
+        ("roles", _roles(model)),
+        ("weight", count(model.votes, "vote")),
+        ("answer", f"at most {count(model.max_tokens, 'token')}"),
+        ("places", f"{held:,} of {model.max_concurrent:,} taken{wait}"),
+    ]
+    yield from columns(facts, indent="  ")
+    for option, column in PROMPTS.items():
+        template = getattr(model, column)
+        if template.strip():
+            yield ""
+            yield option.replace("_", " ") + ":"
+            yield from paragraph(template)
+
+
+@models.command()
+@click.argument("name")
+@_settings
+@json_option
+@store_option
+def update(name: str, as_json: bool, **given: Any) -> None:
+    """Change a model: only what is given. A new limit of calls holds at once, for those who wait already.
+
+    \b
+    Example:
+      scanstore models update gpt --max-concurrent 8 --no-verifier
+    """
+    columns_given = _columns(given)
+    if not columns_given:
+        raise Misuse("nothing to change; scanstore models update --help lists what can be given")
+    with open_store(write=True) as store:
+        model = store.llm.update(name, **columns_given)
+        if as_json:
+            say_json(_dict(model))
+        else:
+            say([plain_text(f"Model {model.name}: {_roles(model)}, {_limits(model)}")])
+
+
+@models.command()
+@click.argument("name")
+@json_option
+@store_option
+def remove(name: str, as_json: bool) -> None:
+    """Remove a model that has not voted. What its calls cost stays on record.
+
+    \b
+    Example:
+      scanstore models remove gpt
+    """
+    with open_store(write=True) as store:
+        store.llm.remove(name)
+        if as_json:
+            say_json({"removed": name})
+        else:
+            say([plain_text(f"Removed model {name}")])

@@ -1,0 +1,56 @@
+"""CVSS scores and vectors: the only module that knows the ``cvss`` library, an extra that is loaded when first needed.
+
+Scores need no library. A vector does: without the library nobody could tell whether it is one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from scanstore.errors import InvalidArgument
+
+EXAMPLE = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"
+
+
+def rated(score: Any, vector: Any) -> tuple[float | None, str | None]:
+    """Return the score and the vector to keep, both checked; a score that is not given is the vector's base score.
+
+    Versions 2, 3.0, 3.1 and 4.0 are known. Raises InvalidArgument for a score outside 0 to 10, a malformed vector, a
+    score that is none of its vector's, and a vector where the library is missing.
+    """
+    number = None if score is None else _number(score)
+    if vector is None or vector == "":
+        return number, None
+    clean, scores = _read(vector)
+    if number is None:
+        return scores[0], clean
+    if not any(math.isclose(number, known, abs_tol=0.05) for known in scores):
+        known = " or ".join(str(known) for known in dict.fromkeys(scores))
+        raise InvalidArgument(f"cvss_score is {number} and cvss_vector {clean} says {known}; leave one of them out")
+    return number, clean
+
+
+def _number(score: Any) -> float:
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 10:
+        raise InvalidArgument(f"cvss_score is {score!r}; it must be a number from 0 to 10")
+    return float(score)
+
+
+def _read(vector: Any) -> tuple[str, list[float]]:
+    """A vector in its usual order, and its scores, the base score first."""
+    if not isinstance(vector, str):
+        raise InvalidArgument(f"cvss_vector is {vector!r}; write it like {EXAMPLE}")
+    try:
+        import cvss as library  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    except ImportError as error:
+        raise InvalidArgument(
+            "cvss_vector cannot be checked without the cvss library; pip install 'scanstore[cvss]', or leave it out"
+        ) from error
+    text = vector.strip().strip("()")
+    version = "CVSS4" if text.startswith("CVSS:4") else "CVSS3" if text.startswith("CVSS:") else "CVSS2"
+    try:
+        read = getattr(library, version)(text)
+        return str(read.clean_vector()), [float(known) for known in read.scores() if known is not None]
+    except library.CVSSError as error:
+        raise InvalidArgument(f"cvss_vector is {vector!r}: {error}; write it like {EXAMPLE}") from error

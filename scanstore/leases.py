@@ -1,0 +1,453 @@
+"""Leases: one mechanism for every table that is worked through, by any number of processes that may die at any point.
+
+A row waits (``pending``), is leased to a worker until a certain time, or is over. Only three things free a leased row:
+its owner (:func:`settle`, :func:`fail`, :func:`release`), its lease running out, and the end of its owner's process.
+The next claim then takes it, or :func:`recover` does without claiming. ``attempt`` grows with every claim of a row; an
+owner that comes too late is told apart by it, even from itself, and is refused with LeaseLost.
+
+A claim costs the same however many rows are over or wait for another try: it reads partial indexes that hold only the
+rows that are ready, and only those that are leased. Rows that wait for a retry are moved among the ready ones when their
+time has come.
+
+The clock may be set back. A row that was touched in what is now the future has its times moved by the difference.
+
+A table that wants this has the columns of ``LEASE`` in ``migrations/002_analysis.py`` and a :class:`Queue`. Everything
+here runs in the caller's transaction or in one of its own, which takes the write lock first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from scanstore.database import Database
+from scanstore.errors import InvalidArgument, LeaseLost, NotFound
+from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.workers import gone, me
+
+LEASE = 600.0  #: seconds that a claim holds unless told otherwise
+MOST_RETRIES = 3
+RETRY_DELAY = 2.0  #: seconds before the first retry; doubles with each
+LONGEST_DELAY = 3600.0
+LAST_ERROR = 4000  #: characters of an error that are kept
+
+
+class Queue(NamedTuple):
+    """A table that is worked through: its rows are claimed within one ``scope``, by ``rank`` and then by age."""
+
+    table: str
+    kind: str  #: as work_counts calls it
+    noun: str
+    methods: str  #: where the methods are, for remedies
+    leased: str
+    done: tuple[str, ...]
+    scope: str = "scan_id"
+
+    def on(self, what: str) -> str:
+        """The name of one of the partial indexes that the mechanism lives on."""
+        return f"ix_{self.table}_{what}"
+
+
+CHUNKS = Queue("chunk_work", "chunk", "chunk", "store.chunks", "running", ("done",))
+DRAFTS = Queue("draft_findings", "draft", "draft", "store.drafts", "verifying", ("verified", "rejected", "weakness"))
+VERIFIED = Queue("verified_findings", "verified", "verified finding", "store.verified", "enriching", ("complete",))
+QUEUES = (CHUNKS, DRAFTS, VERIFIED)
+
+
+class Recovered(NamedTuple):
+    """Leases that had run out or whose process had ended: rows that wait again, and rows that failed for good."""
+
+    waiting: int
+    failed: int
+
+
+class State(NamedTuple):
+    """Where a queue stands. ``ready`` may be claimed now (leases that ran out among them), ``delayed`` wait for their
+    next try, the first of which is due at ``next_at``, as is the first lease to run out."""
+
+    ready: int
+    delayed: int
+    leased: int
+    done: int
+    failed: int
+    skipped: int
+    next_at: datetime | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do: nothing ready, nothing delayed, nothing in anybody's hands."""
+        return not (self.ready or self.delayed or self.leased)
+
+
+# Claiming
+
+
+def claim(
+    db: Database,
+    queue: Queue,
+    scope: int,
+    *,
+    worker: str,
+    limit: int,
+    lease: float,
+    most: int | None = None,
+    max_retries: int = MOST_RETRIES,
+) -> list[int]:
+    """Lease up to ``limit`` rows for ``lease`` seconds, the first in order; return their ids in order.
+
+    No more than ``most`` rows of the scope are leased at once. Runs inside the caller's immediate transaction.
+    """
+    now = utcnow()
+    leased = _tend(db, queue, scope, now, max_retries)
+    found = _take(db, queue, scope, now, worker, limit if most is None else min(limit, most - leased), lease)
+    if len(found) < limit and leased and _bury(db, queue, scope, now, max_retries):
+        room = limit if most is None else min(limit, most - _leased(db, queue, scope)[1])
+        found += _take(db, queue, scope, now, worker, min(room, limit - len(found)), lease)
+    return found
+
+
+def _take(db: Database, queue: Queue, scope: int, now: datetime, worker: str, count: int, lease: float) -> list[int]:
+    if count <= 0:
+        return []
+    rows = db.execute_sql(
+        f"UPDATE {queue.table} SET status = '{queue.leased}', attempt = attempt + 1, worker = ?, process = ?,"
+        " lease_until = ?, updated_at = ?, error = NULL"
+        f" WHERE id IN (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
+        f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at IS NULL ORDER BY rank, id LIMIT ?)"
+        " RETURNING rank, id",
+        (worker, me(), _after(now, lease), format_time(now), scope, count),
+    ).fetchall()
+    return [key for _, key in sorted(rows)]
+
+
+def _leased(db: Database, queue: Queue, scope: int) -> tuple[str | None, int, str | None]:
+    """The first lease to run out, how many there are, and when the latest was touched."""
+    return db.execute_sql(  # type: ignore[no-any-return]
+        f"SELECT min(lease_until), count(*), max(updated_at) FROM {queue.table} INDEXED BY {queue.on('leased')}"
+        f" WHERE {queue.scope} = ? AND status = '{queue.leased}'",
+        (scope,),
+    ).fetchone()
+
+
+def _delayed(db: Database, queue: Queue, scope: int) -> str | None:
+    """When the next row that waits for its retry is due."""
+    return db.execute_sql(  # type: ignore[no-any-return]
+        f"SELECT min(next_retry_at) FROM {queue.table} INDEXED BY {queue.on('delayed')}"
+        f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at IS NOT NULL",
+        (scope,),
+    ).fetchone()[0]
+
+
+def _tend(db: Database, queue: Queue, scope: int, now: datetime, max_retries: int) -> int:
+    """Free what ran out and wake what is due; return how many rows are leased."""
+    text = format_time(now)
+    first, leased, touched = _leased(db, queue, scope)
+    if touched is not None and touched > text:
+        _follow_the_clock(db, queue, scope, "leased", "lease_until", now)
+        first, leased, _ = _leased(db, queue, scope)
+    if first is not None and first <= text:
+        freed = _free(
+            db, queue, f"{queue.scope} = ? AND lease_until <= ?", (scope, text), "its lease ran out", now, max_retries
+        )
+        leased -= sum(freed)
+    due = _delayed(db, queue, scope)
+    if due is not None:
+        if (
+            due > _after(now, LONGEST_DELAY)
+            or db.execute_sql(
+                f"SELECT updated_at FROM {queue.table} INDEXED BY {queue.on('delayed')} WHERE {queue.scope} = ?"
+                " AND status = 'pending' AND next_retry_at IS NOT NULL ORDER BY next_retry_at LIMIT 1",
+                (scope,),
+            ).fetchone()[0]
+            > text
+        ):
+            _follow_the_clock(db, queue, scope, "delayed", "next_retry_at", now)
+            due = _delayed(db, queue, scope)
+        if due is not None and due <= text:
+            db.execute_sql(
+                f"UPDATE {queue.table} SET next_retry_at = NULL, updated_at = ?"
+                f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at <= ?",
+                (text, scope, text),
+            )
+    return leased
+
+
+def _follow_the_clock(db: Database, queue: Queue, scope: int, index: str, column: str, now: datetime) -> None:
+    """The clock was set back: what was timed before counts from now."""
+    status = queue.leased if index == "leased" else "pending"
+    rows = db.execute_sql(
+        f"SELECT id, {column}, updated_at FROM {queue.table} INDEXED BY {queue.on(index)}"
+        f" WHERE {queue.scope} = ? AND status = '{status}' AND {column} IS NOT NULL AND updated_at > ?",
+        (scope, format_time(now)),
+    ).fetchall()
+    changes = []
+    for key, until, touched in rows:
+        rest = datetime.fromisoformat(until) - datetime.fromisoformat(touched)
+        changes.append((format_time(now + max(rest, timedelta(0))), format_time(now), key))
+    db.executemany(f"UPDATE {queue.table} SET {column} = ?, updated_at = ? WHERE id = ?", changes)
+
+
+def _bury(db: Database, queue: Queue, scope: int | None, now: datetime, max_retries: int) -> Recovered:
+    """Free what processes of this machine held that are no more."""
+    where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
+    holders = db.execute_sql(
+        f"SELECT DISTINCT process FROM {queue.table} INDEXED BY {queue.on('leased')}"
+        f" WHERE {where} AND status = '{queue.leased}'",
+        values,
+    ).fetchall()
+    freed = Recovered(0, 0)
+    for (process,) in holders:
+        if gone(process):
+            more = _free(
+                db, queue, f"{where} AND process IS ?", (*values, process), "its process ended", now, max_retries
+            )
+            freed = Recovered(freed.waiting + more.waiting, freed.failed + more.failed)
+    return freed
+
+
+def _free(
+    db: Database, queue: Queue, where: str, values: Sequence[Any], why: str, now: datetime, max_retries: int
+) -> Recovered:
+    """End leases that nobody will end; a row that was given up too often has failed."""
+    rows = db.execute_sql(
+        f"UPDATE {queue.table} SET status = CASE WHEN retry_count >= ? THEN 'failed' ELSE 'pending' END,"
+        " error = CASE WHEN retry_count >= ? THEN"
+        "   'given up after ' || (retry_count + 1) || ' tries; the last worker was ' || coalesce(worker, 'unknown')"
+        "   || ': ' || ? END,"
+        " retry_count = min(retry_count + 1, max(retry_count, ?)), lease_until = NULL, updated_at = ?"
+        f" WHERE status = '{queue.leased}' AND {where} RETURNING status",
+        (max_retries, max_retries, why, max_retries, format_time(now), *values),
+    ).fetchall()
+    failed = sum(status == "failed" for (status,) in rows)
+    return Recovered(len(rows) - failed, failed)
+
+
+# What an owner does
+
+
+def settle(
+    db: Database, queue: Queue, key: int, to: str, *, worker: str, attempt: int | None = None, **columns: Any
+) -> bool:
+    """Move a leased row to a status that ends its work, with other columns, inside the caller's transaction.
+
+    False when the same worker has settled it like that already: doing it twice is harmless. Raises LeaseLost when the
+    row is not leased to this worker, or its lease ran out, and NotFound.
+    """
+    now = format_time(utcnow())
+    assignments = "".join(f", {column} = ?" for column in columns)
+    done = db.execute_sql(
+        f"UPDATE {queue.table} SET status = ?, lease_until = NULL, error = NULL, updated_at = ?{assignments}"
+        f" WHERE id = ? AND {_owned(queue, attempt)}",
+        (to, now, *columns.values(), key, *_owner(worker, now, attempt)),
+    )
+    if done.rowcount:
+        return True
+    row = _look(db, queue, key)
+    if row["status"] == to and row["worker"] == worker and attempt in (None, row["attempt"]):
+        return False
+    raise _lost(queue, key, row, worker, now)
+
+
+def fail(
+    db: Database,
+    queue: Queue,
+    key: int,
+    error: str,
+    *,
+    worker: str,
+    attempt: int | None = None,
+    max_retries: int = MOST_RETRIES,
+    delay: float = RETRY_DELAY,
+    retry: bool = True,
+) -> str:
+    """Give a leased row back with an error; return its status: ``pending`` with a next try, or ``failed``.
+
+    The next try is due after ``delay`` seconds, doubled with each retry, at most an hour; after ``max_retries``, or with
+    ``retry=False``, there is none. Raises LeaseLost and NotFound.
+    """
+    now = utcnow()
+    text = format_time(now)
+    with db.atomic():
+        row = _look(db, queue, key)
+        again = retry and row["retry_count"] < max_retries
+        wait = min(delay * 2 ** min(row["retry_count"], 30), LONGEST_DELAY)
+        done = db.execute_sql(
+            f"UPDATE {queue.table} SET status = ?, lease_until = NULL, next_retry_at = ?, retry_count = retry_count + ?,"
+            f" error = ?, updated_at = ? WHERE id = ? AND {_owned(queue, attempt)}",
+            (
+                "pending" if again else "failed",
+                _after(now, wait) if again and wait else None,
+                int(again),
+                error[:LAST_ERROR],
+                text,
+                key,
+                *_owner(worker, text, attempt),
+            ),
+        )
+        if not done.rowcount:
+            raise _lost(queue, key, row, worker, text)
+    return "pending" if again else "failed"
+
+
+def release(db: Database, queue: Queue, key: int, *, worker: str, attempt: int | None = None) -> None:
+    """Give a leased row back untouched: it is ready at once and no retry is counted. Raises LeaseLost, NotFound."""
+    now = format_time(utcnow())
+    done = db.execute_sql(
+        f"UPDATE {queue.table} SET status = 'pending', lease_until = NULL, updated_at = ?"
+        f" WHERE id = ? AND {_owned(queue, attempt)}",
+        (now, key, *_owner(worker, now, attempt)),
+    )
+    if not done.rowcount:
+        raise _lost(queue, key, _look(db, queue, key), worker, now)
+
+
+def heartbeat(
+    db: Database, queue: Queue, key: int, *, worker: str, attempt: int | None = None, lease: float = LEASE
+) -> datetime:
+    """Extend a lease to ``lease`` seconds from now; return when it will run out. Raises LeaseLost, NotFound."""
+    now = utcnow()
+    until, text = _after(now, lease), format_time(now)
+    done = db.execute_sql(
+        f"UPDATE {queue.table} SET lease_until = ?, process = ?, updated_at = ?"
+        f" WHERE id = ? AND {_owned(queue, attempt)}",
+        (until, me(), text, key, *_owner(worker, text, attempt)),
+    )
+    if not done.rowcount:
+        raise _lost(queue, key, _look(db, queue, key), worker, text)
+    return datetime.fromisoformat(until)
+
+
+def held(db: Database, queue: Queue, key: int, *, worker: str, attempt: int | None = None) -> None:
+    """Raise LeaseLost unless the row is leased to this worker now, and NotFound; changes nothing."""
+    now = format_time(utcnow())
+    sql = f"SELECT 1 FROM {queue.table} WHERE id = ? AND {_owned(queue, attempt)}"
+    if not db.execute_sql(sql, (key, *_owner(worker, now, attempt))).fetchall():
+        raise _lost(queue, key, _look(db, queue, key), worker, now)
+
+
+def _owned(queue: Queue, attempt: int | None) -> str:
+    # A lease that was touched in what is now the future was not outlived: the clock was set back.
+    mine = f"status = '{queue.leased}' AND worker = ? AND (lease_until > ? OR updated_at > ?)"
+    return mine if attempt is None else mine + " AND attempt = ?"
+
+
+def _owner(worker: str, now: str, attempt: int | None) -> tuple[Any, ...]:
+    return (worker, now, now) if attempt is None else (worker, now, now, attempt)
+
+
+def _look(db: Database, queue: Queue, key: int) -> dict[str, Any]:
+    columns = ("status", "worker", "attempt", "retry_count", "lease_until", "next_retry_at")
+    row = db.execute_sql(f"SELECT {', '.join(columns)} FROM {queue.table} WHERE id = ?", (key,)).fetchone()
+    if row is None:
+        raise NotFound(f"{queue.noun} {key} is not there, or was never claimed; claim one with {queue.methods}.claim")
+    return dict(zip(columns, row, strict=True))
+
+
+def _lost(queue: Queue, key: int, row: dict[str, Any], worker: str, now: str) -> LeaseLost:
+    status = row["status"]
+    if status == "pending":
+        state = "waiting"
+    elif status != queue.leased:
+        state = status
+    elif row["worker"] != worker:
+        state = f"leased to {row['worker']}"
+    elif row["lease_until"] <= now:
+        state = "yours no more: the lease ran out"
+    else:
+        state = "leased to a later claim of yours"
+    return LeaseLost(
+        f"{queue.noun} {key} is {state}, so {worker} cannot settle it; claim it with {queue.methods}.claim,"
+        " and for longer work with a longer lease or a heartbeat"
+    )
+
+
+# Looking after the whole
+
+
+def recover(db: Database, queue: Queue, scope: int | None = None, *, max_retries: int = MOST_RETRIES) -> Recovered:
+    """Free the leases that ran out and those whose process has ended, of one scope or of all. One transaction."""
+    now = utcnow()
+    where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
+    with db.atomic():
+        late = _free(
+            db,
+            queue,
+            f"{where} AND lease_until <= ? AND updated_at <= ?",
+            (*values, format_time(now), format_time(now)),
+            "its lease ran out",
+            now,
+            max_retries,
+        )
+        dead = _bury(db, queue, scope, now, max_retries)
+    return Recovered(late.waiting + dead.waiting, late.failed + dead.failed)
+
+
+def lost(db: Database) -> bool:
+    """Whether there is anything to recover, a call that nobody will end among it. Reads only what is under way."""
+    now = format_time(utcnow())
+    for queue in QUEUES:
+        rows = db.execute_sql(
+            f"SELECT process, min(lease_until) FROM {queue.table} INDEXED BY {queue.on('leased')}"
+            f" WHERE status = '{queue.leased}' GROUP BY process"
+        ).fetchall()
+        if any(until <= now or gone(process) for process, until in rows):
+            return True
+    calls = db.execute_sql("SELECT DISTINCT process FROM model_calls WHERE status = 'running'").fetchall()
+    return any(gone(process) for (process,) in calls)
+
+
+def state(db: Database, queue: Queue, scope: int) -> State:
+    """Where the queue stands. Reads counters, and of the rows only those that are leased or delayed."""
+    now = format_time(utcnow())
+    counts = dict(
+        db.execute_sql(
+            "SELECT status, count FROM work_counts WHERE scan_id = ? AND kind = ?", (scope, queue.kind)
+        ).fetchall()
+    )
+    first, out = db.execute_sql(
+        f"SELECT min(lease_until), coalesce(sum(lease_until <= ?), 0) FROM {queue.table}"
+        f" INDEXED BY {queue.on('leased')} WHERE {queue.scope} = ? AND status = '{queue.leased}'",
+        (now, scope),
+    ).fetchone()
+    due, waiting = db.execute_sql(
+        f"SELECT min(next_retry_at), count(*) FROM {queue.table} INDEXED BY {queue.on('delayed')}"
+        f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at > ?",
+        (scope, now),
+    ).fetchone()
+    following = [time for time in (due, first if not out else None) if time is not None]
+    return State(
+        ready=counts.get("pending", 0) - waiting + out,
+        delayed=waiting,
+        leased=counts.get(queue.leased, 0) - out,
+        done=sum(counts.get(status, 0) for status in queue.done),
+        failed=counts.get("failed", 0),
+        skipped=counts.get("skipped", 0),
+        next_at=datetime.fromisoformat(min(following)) if following else None,
+    )
+
+
+def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None = None) -> int:
+    """Let rows that failed for good wait again, with all their tries; return how many."""
+    where = "" if ids is None else " AND id IN (SELECT value FROM json_each(?))"
+    values = () if ids is None else (dump_json(list(ids)),)
+    return db.execute_sql(
+        f"UPDATE {queue.table} SET status = 'pending', retry_count = 0, next_retry_at = NULL, updated_at = ?"
+        f" WHERE {queue.scope} = ? AND status = 'failed'{where}",
+        (format_time(utcnow()), scope, *values),
+    ).rowcount
+
+
+def check_lease(worker: str | None, lease: float, limit: int = 1) -> str:
+    """Return the name of the worker, by default this process; raise InvalidArgument for what makes no lease."""
+    if worker is not None and (not isinstance(worker, str) or not worker.strip()):
+        raise InvalidArgument(f"worker is {worker!r}; give a name, or leave it out for the name of this process")
+    if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= 30 * 86400:
+        raise InvalidArgument(f"lease is {lease!r}; give seconds, more than 0 and at most 30 days")
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise InvalidArgument(f"limit is {limit!r}; give a whole number of at least 1")
+    return worker if worker is not None else me()
+
+
+def _after(now: datetime, seconds: float) -> str:
+    return format_time(now + timedelta(seconds=seconds))

@@ -1,0 +1,230 @@
+"""What chunks, drafts and verified findings have in common: the public face of leased work.
+
+The mechanism is in :mod:`scanstore.leases`, the scan's part in :mod:`scanstore.life`. A stage adds what completing one
+of its rows means.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar
+
+from scanstore import leases, life
+from scanstore.database import Domain, bound
+from scanstore.errors import InvalidArgument, NotFound
+from scanstore.fields import Base, utcnow
+from scanstore.leases import LEASE, Queue, Recovered, State, check_lease
+from scanstore.scans import Scan
+from scanstore.workers import me
+
+Row = TypeVar("Row", bound=Base)
+IDLE = 0.25  #: seconds between two looks for work that others hold
+
+
+class Stage(Domain, Generic[Row]):
+    """Work of one kind, scan by scan: claimed, and completed, failed or released by whoever claimed it."""
+
+    queue: ClassVar[Queue]
+    model: type[Row]
+
+    # -- claiming --------------------------------------------------------------------------------------------------
+
+    @bound
+    def claim(self, scan: Scan | int, *, worker: str | None = None, limit: int = 1, lease: float = LEASE) -> list[Row]:
+        """Lease up to ``limit`` rows for ``lease`` seconds, the most pressing and then the oldest; one transaction.
+
+        An empty list says that there is nothing to claim now, not that all is done: see :meth:`state`. No more are
+        leased at once, by all processes together, than the scan's configuration allows. Each row is leased to one
+        worker (default: this process), and when that process ends or the time is up, to the next. A row carries its
+        ``worker`` and ``attempt``; give it back to :meth:`fail`, :meth:`release` or what completes it.
+        """
+        worker = check_lease(worker, lease, limit)
+        scan_id = scan if type(scan) is int else self._scan(scan)  # the gate knows whether it exists
+        with self.db.atomic():
+            gate = life.gate(self.db, scan_id, self.queue.kind)
+            if not gate.open:
+                return []
+            ids = leases.claim(
+                self.db, self.queue, scan_id,
+                worker=worker, limit=limit, lease=lease, most=gate.concurrency, max_retries=gate.max_retries,
+            )  # fmt: skip
+            if not ids:
+                life.advance(self.db, scan_id)  # what was freed may have been the last, and have failed
+                return []
+            return self._rows(ids)
+
+    def work(
+        self, scan: Scan | int, *, worker: str | None = None, lease: float = LEASE, wait: bool = True
+    ) -> Iterator[Row]:
+        """Claim one row after the other until nothing is left to do, or the scan is paused or cancelled.
+
+        Waits while others hold the last rows or a retry is not due, since those may come free; with ``wait=False`` it
+        ends there. The loop's body completes or fails each row; one that it neither completed, failed nor released
+        when the loop is left is released.
+        """
+        scan_id = self._scan(scan)
+        while True:
+            rows = self.claim(scan_id, worker=worker, lease=lease)
+            if rows:
+                try:
+                    yield rows[0]
+                except GeneratorExit:
+                    self._drop(rows[0])
+                    raise
+                continue
+            state = self.state(scan_id)
+            if not wait or state.finished or not self._open(scan_id):
+                return
+            due = IDLE if state.next_at is None else (state.next_at - utcnow()).total_seconds()
+            time.sleep(min(max(due, 0.01), IDLE))
+
+    def _drop(self, row: Row) -> None:
+        import contextlib
+
+        from scanstore.errors import ScanstoreError
+
+        with contextlib.suppress(ScanstoreError):  # settled already, or lost
+            self.release(row)
+
+    @bound
+    def _open(self, scan_id: int) -> bool:
+        return life.terms(self.db, scan_id, self.queue.kind).open
+
+    # -- what an owner does ----------------------------------------------------------------------------------------
+
+    @bound
+    def heartbeat(self, item: Row | int, *, worker: str | None = None, lease: float = LEASE) -> datetime:
+        """Extend the lease to ``lease`` seconds from now and return when it ends. Raises LeaseLost, NotFound."""
+        check_lease(worker, lease)
+        key, owner, attempt = self._owner(item, worker)
+        return leases.heartbeat(self.db, self.queue, key, worker=owner, attempt=attempt, lease=lease)
+
+    @bound
+    def fail(
+        self, item: Row | int, error: str | BaseException, *, worker: str | None = None, retry: bool = True
+    ) -> str:
+        """Give a leased row back with an error; one transaction. Returns its status: ``pending`` or ``failed``.
+
+        It is tried again after ``retry_delay`` seconds, doubled with each retry, until ``max_retries`` (both of the
+        scan's configuration) are used up; ``retry=False`` gives up at once. Too many errors in a row pause the scan.
+        Raises LeaseLost, NotFound.
+        """
+        check_lease(worker, LEASE)
+        text = (str(error) or type(error).__name__) if isinstance(error, BaseException) else error
+        if not isinstance(text, str):
+            raise InvalidArgument(f"error is {error!r}; give a text or an exception")
+        key, owner, attempt = self._owner(item, worker)
+        with self.db.atomic():
+            scan_id = self._scan_of(key)
+            gate = life.terms(self.db, scan_id, self.queue.kind)
+            status = leases.fail(
+                self.db, self.queue, key, text,
+                worker=owner, attempt=attempt, max_retries=gate.max_retries, delay=gate.retry_delay, retry=retry,
+            )  # fmt: skip
+            life.stumble(self.db, scan_id, text)
+            if status == "failed":
+                life.advance(self.db, scan_id)
+        return status
+
+    @bound
+    def release(self, item: Row | int, *, worker: str | None = None) -> None:
+        """Give a leased row back untouched, to be claimed by anyone. Raises LeaseLost, NotFound."""
+        check_lease(worker, LEASE)
+        key, owner, attempt = self._owner(item, worker)
+        leases.release(self.db, self.queue, key, worker=owner, attempt=attempt)
+
+    def _settle(self, item: Row | int, to: str, *, worker: str | None, **columns: Any) -> bool:
+        """Settle a leased row and tell the scan, inside the caller's transaction; False when it was so already."""
+        key, owner, attempt = self._owner(item, worker)
+        moved = leases.settle(self.db, self.queue, key, to, worker=owner, attempt=attempt, **columns)
+        if moved:
+            scan_id = self._scan_of(key)
+            life.steady(self.db, scan_id)
+            life.advance(self.db, scan_id)
+        return moved
+
+    # -- the whole -------------------------------------------------------------------------------------------------
+
+    @bound
+    def state(self, scan: Scan | int) -> State:
+        """How many rows are ready, delayed, leased, done, failed, skipped, and when the next one is due.
+
+        ``state(scan).finished`` says that nothing is left; an empty claim does not.
+        """
+        return leases.state(self.db, self.queue, self._scan(scan))
+
+    @bound
+    def recover(self, scan: Scan | int | None = None) -> Recovered:
+        """Free leases that ran out or whose process ended, of one scan or all. Claims do it too, when they need it."""
+        scan_id = None if scan is None else self._scan(scan)
+        with self.db.atomic():
+            where = "" if scan_id is None else " AND scan_id = ?"
+            scans = self.db.execute_sql(
+                f"SELECT DISTINCT scan_id FROM {self.queue.table} INDEXED BY {self.queue.on('leased')}"
+                f" WHERE status = '{self.queue.leased}'{where}",
+                () if scan_id is None else (scan_id,),
+            ).fetchall()
+            waiting = failed = 0
+            for (each,) in scans:
+                retries = life.terms(self.db, each, self.queue.kind).max_retries
+                found = leases.recover(self.db, self.queue, each, max_retries=retries)
+                life.advance(self.db, each)
+                waiting, failed = waiting + found.waiting, failed + found.failed
+        return Recovered(waiting, failed)
+
+    @bound
+    def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:
+        """Let rows that failed wait again, all of a scan or those of ``ids``, with all their tries; how many did."""
+        scan_id = self._scan(scan)
+        with self.db.atomic():
+            count = leases.retry(self.db, self.queue, scan_id, ids=ids)
+            if count:
+                life.advance(self.db, scan_id)
+        return count
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    @bound
+    def get(self, item: Row | int) -> Row:
+        """The row with that id, read anew. Raises NotFound."""
+        key = self._key(item)[0]
+        rows = self._rows([key]) if 0 < key < 2**63 else []
+        if not rows:
+            raise NotFound(f"no {self.queue.noun} {key}; {self.queue.methods}.list(scan) shows those of a scan")
+        return rows[0]
+
+    def _rows(self, ids: Sequence[int]) -> list[Row]:
+        """The rows with these ids, in this order."""
+        key: Any = self.model._meta.primary_key
+        found = {row.id: row for row in self.model.select().where(key.in_(list(ids)))}
+        return [found[each] for each in ids if each in found]
+
+    def _key(self, item: Row | int) -> tuple[int, str | None, int | None]:
+        """Id, and of a row also the worker and the attempt that it carries."""
+        if isinstance(item, self.model):
+            row: Any = item
+            row.check_home()
+            return row.id, row.worker, row.attempt
+        if isinstance(item, bool) or not isinstance(item, int):
+            raise InvalidArgument(f"{item!r} is not a {self.queue.noun}; give a row or its id")
+        return item, None, None
+
+    def _owner(self, item: Row | int, worker: str | None) -> tuple[int, str, int | None]:
+        key, carried, attempt = self._key(item)
+        # The attempt that a row carries counts only for the worker that it was claimed by.
+        if worker is None or worker == carried:
+            return key, carried or me(), attempt if carried else None
+        return key, worker, None
+
+    def _scan(self, scan: Scan | int) -> int:
+        return int(self.store.scans.get(scan).id)
+
+    def _scan_of(self, key: int) -> int:
+        row = self.db.execute_sql(f"SELECT scan_id FROM {self.queue.table} WHERE id = ?", (key,)).fetchone()
+        if row is None:
+            raise NotFound(
+                f"{self.queue.noun} {key} is not there, or was never claimed; claim one with {self.queue.methods}.claim"
+            )
+        return int(row[0])

@@ -1,0 +1,837 @@
+"""Leases: what their docstrings promise, against a plain model with a clock of its own, and with real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from scanstore import workers
+from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, ReadOnly, WrongStore
+from scanstore.models import ScanFileChunk
+from scanstore.store import Store
+
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+CLOCKS = ("leases", "life", "stages", "chunks")  # the rooms that look at the clock
+
+
+class Clock:
+    """Wall time in whole seconds, which goes on, and back, only when told to."""
+
+    def __init__(self) -> None:
+        self.wall = 100_000
+
+    def __call__(self) -> datetime:
+        return START + timedelta(seconds=self.wall)
+
+    def patches(self) -> contextlib.ExitStack:
+        stack = contextlib.ExitStack()
+        for room in CLOCKS:
+            stack.enter_context(mock.patch(f"scanstore.{room}.utcnow", self))
+        return stack
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    own = Clock()
+    with own.patches():
+        yield own
+
+
+def tree(root: Path, count: int) -> Path:
+    """Files of one chunk each, no two alike."""
+    root.mkdir()
+    for n in range(count):
+        (root / f"f{n:03}.py").write_text(f"x = {n}\n")
+    return root
+
+
+def begun(store: Store, root: Path, **config: Any) -> int:
+    scan = store.scans.record(root, jobs=1)
+    store.scans.analyze(scan, **{"pause_after": None, **config})
+    return int(scan.id)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one scan of eight chunks, whose analysis was begun."""
+    root = tmp_path_factory.mktemp("leases")
+    with Store(root / "scan.db", durability="normal") as store:
+        assert begun(store, tree(root / "tree", 8)) == 1
+    return root / "scan.db"
+
+
+@pytest.fixture
+def eight(template: Path, tmp_path: Path) -> Iterator[Store]:
+    shutil.copy(template, tmp_path / "eight.db")
+    with Store(tmp_path / "eight.db", durability="normal", timeout=5) as store:
+        yield store
+        assert store.check() == []
+
+
+SCAN = 1
+
+# The model ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Until:
+    """When something is over, by the wall clock: not before ``low``, at the latest at ``high``. They differ only after
+    the clock was set back; ``high`` is then corrected by the next claim, which is when somebody looks."""
+
+    low: float
+    high: float
+    length: int
+
+    @classmethod
+    def after(cls, wall: int, length: int) -> Until:
+        return cls(wall + length, wall + length, length)
+
+    def over(self, wall: int) -> bool | None:
+        return True if wall >= self.high else False if wall < self.low else None
+
+    def set_back(self, wall: int, by: int) -> None:
+        self.low = self.low - by if wall < self.low else float("-inf")
+
+    def look(self, wall: int, more: int = 0) -> None:
+        self.high = min(self.high, wall + self.length + more)
+        self.low = min(self.low, self.high)
+
+
+@dataclass
+class Work:
+    rank: int = 1
+    status: str = "pending"
+    retries: int = 0
+    attempt: int = 0
+    worker: str | None = None
+    process: str = ""
+    until: Until | None = None  # of a lease, or of the wait for a retry
+
+
+@dataclass
+class Claimed:
+    """What a worker holds in its hand, for ever: most of them are late."""
+
+    row: ScanFileChunk
+    key: int
+    worker: str
+    attempt: int
+
+
+WORKERS = ("ann", "bob", "cy")
+SECONDS = st.sampled_from([1, 2, 3, 7, 20, 60])
+LONGEST_WAIT = 5 * 2**3  # for a retry, as the machine configures it
+
+
+class LeaseMachine(RuleBasedStateMachine):
+    """Chunks in the hands of three workers that die, come late and disagree, under a clock that jumps."""
+
+    template: Path
+    folder: Path
+
+    @initialize()
+    def begin(self) -> None:
+        self.clock = Clock()
+        self.stack = contextlib.ExitStack()
+        path = self.folder / "machine.db"
+        for left in self.folder.glob("machine.db*"):
+            left.unlink()
+        shutil.copy(self.template, path)
+        self.store = self.stack.enter_context(Store(path, durability="normal", timeout=5))
+        self.stack.enter_context(self.clock.patches())
+        self.acting = ""
+        self.lives = dict.fromkeys(WORKERS, 1)
+        self.stack.enter_context(mock.patch("scanstore.leases.me", lambda: self.process(self.acting)))
+        self.stack.enter_context(mock.patch("scanstore.leases.gone", self.gone))
+        self.chunks = self.store.chunks
+        self.most, self.max_retries, self.delay = 20, 3, 2
+        self.work = {row.id: Work() for row in self.chunks.list(SCAN)}
+        self.claims: list[Claimed] = []
+        self.blurred = False
+
+    def process(self, worker: str) -> str:
+        return f"here:{worker}@{self.lives[worker]}"
+
+    def gone(self, process: str | None) -> bool:
+        return process is not None and process not in {self.process(worker) for worker in WORKERS}
+
+    def rows(self) -> dict[int, tuple[Any, ...]]:
+        columns = "id, status, retry_count, attempt, rank, worker, lease_until, next_retry_at"
+        return {
+            row[0]: row[1:] for row in self.store.database.execute_sql(f"SELECT {columns} FROM chunk_work").fetchall()
+        }
+
+    # -- what the docstrings say
+
+    def free(self, work: Work) -> None:
+        if work.retries >= self.max_retries:
+            work.status = "failed"
+        else:
+            work.status, work.retries = "pending", work.retries + 1
+        work.until = None
+
+    def leased(self) -> int:
+        return sum(work.status == "running" for work in self.work.values())
+
+    def take(self, worker: str, count: int, lease: int) -> list[int]:
+        ready = [key for key, work in self.work.items() if work.status == "pending" and work.until is None]
+        ready.sort(key=lambda key: (self.work[key].rank, key))
+        taken = ready[: max(count, 0)]
+        for key in taken:
+            work = self.work[key]
+            work.status, work.worker, work.process = "running", worker, self.process(worker)
+            work.attempt, work.until = work.attempt + 1, Until.after(self.clock.wall, lease)
+        return taken
+
+    def follow(self, after: dict[int, tuple[Any, ...]], *, recovering: bool = False) -> None:
+        """Free what ran out and wake what is due; where the model cannot know, as it was seen to be."""
+        for key, work in self.work.items():
+            if work.until is None:
+                continue
+            if not recovering:
+                work.until.look(self.clock.wall, LONGEST_WAIT if work.status == "pending" else 0)  # as xfailed below
+            elif work.status != "running":
+                continue
+            over = work.until.over(self.clock.wall)
+            status, retries, attempt, _, _, _, next_retry_at = after[key]
+            if work.status == "running":
+                if over is None:
+                    over = status != "running" or retries != work.retries
+                if over:
+                    self.free(work)
+            elif over or (over is None and (attempt != work.attempt or next_retry_at is None)):
+                work.until = None
+
+    def bury(self) -> None:
+        for work in self.work.values():
+            if work.status == "running" and self.gone(work.process):
+                self.free(work)
+
+    # -- rules
+
+    @rule(worker=st.sampled_from(WORKERS), limit=st.integers(1, 4), lease=SECONDS)
+    def claim(self, worker: str, limit: int, lease: int) -> None:
+        self.acting = worker
+        rows = self.chunks.claim(SCAN, worker=worker, limit=limit, lease=float(lease))
+        self.follow(self.rows())
+        want = self.take(worker, min(limit, self.most - self.leased()), lease)
+        if len(want) < limit:
+            self.bury()
+            want += self.take(worker, min(limit - len(want), self.most - self.leased()), lease)
+        assert [row.id for row in rows] == want  # each part in order; together they are not, as xfailed below
+        for row in rows:
+            work = self.work[row.id]
+            assert (row.worker, row.attempt, row.status) == (worker, work.attempt, "running")
+            assert row.lease_until == self.clock() + timedelta(seconds=lease)
+            self.claims.append(Claimed(row, row.id, worker, row.attempt))
+
+    def attempted(self, claimed: Claimed, worker: str, by_row: bool, action: Callable[[Any], Any]) -> bool | None:
+        """Do it as that worker; True when it was accepted and the work was the worker's, False when it was refused,
+        None when it had been done before. Asserts that this is what was to be expected."""
+        work, self.acting = self.work[claimed.key], worker
+        mine = work.status == "running" and work.worker == worker
+        mine = mine and not (by_row and worker == claimed.worker and work.attempt != claimed.attempt)
+        over = work.until.over(self.clock.wall) if mine and work.until else True
+        before = self.rows()
+        try:
+            action(claimed.row if by_row else claimed.key)
+        except LeaseLost as error:
+            assert over is not False, f"a live owner was refused: {error}"
+            assert self.rows() == before
+            assert f"chunk {claimed.key} is " in str(error) and worker in str(error) and ".claim" in str(error)
+            return False
+        if not over or (over is None and mine):
+            return True
+        assert work.status == "done" and work.worker == worker, f"{worker} had no right to {work}"
+        assert self.rows() == before
+        return None
+
+    anybody = {"data": st.data(), "worker": st.sampled_from(("its own", *WORKERS)), "by_row": st.booleans()}
+
+    def hand(self, data: Any, worker: str) -> tuple[Claimed, str]:
+        # The latest are the likeliest to be good.
+        back = data.draw(st.integers(1, len(self.claims)).map(lambda n: min(n, len(self.claims))))
+        claimed = self.claims[-back]
+        return claimed, claimed.worker if worker == "its own" else worker
+
+    @precondition(lambda self: self.claims)
+    @rule(**anybody)
+    def complete(self, data: Any, worker: str, by_row: bool) -> None:
+        claimed, worker = self.hand(data, worker)
+        if self.attempted(claimed, worker, by_row, lambda item: self.chunks.complete(item, worker=worker)):
+            work = self.work[claimed.key]
+            work.status, work.until = "done", None
+
+    @precondition(lambda self: self.claims)
+    @rule(**anybody, retry=st.booleans())
+    def fail(self, data: Any, worker: str, by_row: bool, retry: bool) -> None:
+        claimed, worker = self.hand(data, worker)
+        work, told = self.work[claimed.key], []
+        done = self.attempted(
+            claimed, worker, by_row, lambda i: told.append(self.chunks.fail(i, "no", worker=worker, retry=retry))
+        )
+        assert done is not None, "only completing twice is harmless"
+        if done:
+            work.until, work.status = None, "failed"
+            if retry and work.retries < self.max_retries:
+                wait = self.delay * 2**work.retries
+                work.status, work.retries = "pending", work.retries + 1
+                work.until = Until.after(self.clock.wall, wait) if wait else None
+            assert told == [work.status]
+
+    @precondition(lambda self: self.claims)
+    @rule(**anybody)
+    def release(self, data: Any, worker: str, by_row: bool) -> None:
+        claimed, worker = self.hand(data, worker)
+        done = self.attempted(claimed, worker, by_row, lambda item: self.chunks.release(item, worker=worker))
+        assert done is not None
+        if done:
+            work = self.work[claimed.key]
+            work.status, work.until = "pending", None
+
+    @precondition(lambda self: self.claims)
+    @rule(**anybody, lease=SECONDS)
+    def heartbeat(self, data: Any, worker: str, by_row: bool, lease: int) -> None:
+        claimed, worker = self.hand(data, worker)
+        told: list[datetime] = []
+        done = self.attempted(
+            claimed, worker, by_row, lambda i: told.append(self.chunks.heartbeat(i, worker=worker, lease=lease))
+        )
+        assert done is not None
+        if done:
+            work = self.work[claimed.key]
+            work.until, work.process = Until.after(self.clock.wall, lease), self.process(worker)
+            assert told == [self.clock() + timedelta(seconds=lease)]
+
+    @rule(seconds=SECONDS)
+    def time_passes(self, seconds: int) -> None:
+        self.clock.wall += seconds
+
+    @rule(seconds=st.sampled_from([3600, 90_000]))
+    def clock_jumps_forward(self, seconds: int) -> None:
+        self.clock.wall += seconds
+
+    @precondition(lambda self: not any(w.status == "running" and self.gone(w.process) for w in self.work.values()))
+    @rule(seconds=st.sampled_from([1, 5, 60, 3600, 90_000]))
+    def clock_is_set_back(self, seconds: int) -> None:
+        for work in self.work.values():
+            if work.until is not None:
+                work.until.set_back(self.clock.wall, seconds)
+        self.clock.wall -= seconds
+
+    @precondition(lambda self: all(w.until is None or w.until.low == w.until.high for w in self.work.values()))
+    @rule(worker=st.sampled_from(WORKERS))
+    def die(self, worker: str) -> None:
+        self.lives[worker] += 1
+
+    @rule()
+    def recover(self) -> None:
+        before = {key: work.status for key, work in self.work.items()}
+        found = self.chunks.recover(SCAN)
+        self.follow(self.rows(), recovering=True)
+        self.bury()
+        freed = [work.status for key, work in self.work.items() if before[key] == "running" != work.status]
+        assert tuple(found) == (freed.count("pending"), freed.count("failed"))
+
+    @rule(one=st.none() | st.integers(0, 7))
+    def retry(self, one: int | None) -> None:
+        keys = list(self.work) if one is None else [sorted(self.work)[one]]
+        failed = [self.work[key] for key in keys if self.work[key].status == "failed"]
+        assert self.chunks.retry(SCAN, ids=None if one is None else keys) == len(failed)
+        for work in failed:
+            work.status, work.retries = "pending", 0
+
+    @rule(most=st.integers(1, 5), max_retries=st.integers(0, 4), delay=st.sampled_from([0, 2, 5]))
+    def configure(self, most: int, max_retries: int, delay: int) -> None:
+        self.most, self.max_retries, self.delay = most, max_retries, delay
+        self.store.scans.analyze(SCAN, scanner_concurrency=most, max_retries=max_retries, retry_delay=delay)
+
+    @rule(one=st.integers(0, 7), risk=st.sampled_from(["high", "normal", "low"]))
+    def set_risk(self, one: int, risk: str) -> None:
+        assert self.store.scans.set_risk(SCAN, risk, [f"f{one:03}.py"]) == 1
+        self.work[sorted(self.work)[one]].rank = ("high", "normal", "low").index(risk)
+
+    @invariant()
+    def rows_are_as_in_the_model(self) -> None:
+        for key, (status, retries, attempt, rank, worker, lease_until, next_retry_at) in self.rows().items():
+            work = self.work[key]
+            assert (status, retries, attempt, rank) == (work.status, work.retries, work.attempt, work.rank)
+            if status == "running":
+                assert worker == work.worker
+            time = lease_until or next_retry_at
+            assert (time is None) == (work.until is None)
+            if work.until is not None:
+                wall = (datetime.fromisoformat(time) - START).total_seconds()
+                assert work.until.low <= wall <= work.until.high
+
+    @invariant()
+    def state_counts_them(self) -> None:
+        state, wall = self.chunks.state(SCAN), self.clock.wall
+        works = list(self.work.values())
+        for status, count in (("done", state.done), ("failed", state.failed), ("skipped", state.skipped)):
+            assert count == sum(work.status == status for work in works)
+        waiting = sum(work.status in ("pending", "running") for work in works)
+        assert state.ready + state.delayed + state.leased == waiting
+        assert state.finished == (waiting == 0)
+        timed = [work for work in works if work.until is not None]
+        if any(work.until is not None and work.until.low != work.until.high for work in timed):
+            return
+        ahead = [work for work in timed if work.until is not None and work.until.high > wall]
+        assert state.delayed == sum(work.status == "pending" for work in ahead)
+        assert state.leased == sum(work.status == "running" for work in ahead)
+        if not state.ready:
+            first = min((work.until.high for work in ahead if work.until is not None), default=None)
+            assert state.next_at == (None if first is None else START + timedelta(seconds=first))
+
+    def teardown(self) -> None:
+        try:
+            assert self.store.check() == []
+        finally:
+            self.stack.close()
+
+
+def test_leases_are_as_promised(template: Path, tmp_path: Path) -> None:
+    LeaseMachine.template, LeaseMachine.folder = template, tmp_path
+    run = LeaseMachine.TestCase
+    run.settings = settings(
+        max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "60")),
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run("runTest").runTest()
+
+
+# One by one -----------------------------------------------------------------------------------------------------------
+
+
+def test_late_completion_is_refused_and_changes_nothing(eight: Store, clock: Clock) -> None:
+    (late,) = eight.chunks.claim(SCAN, worker="ann", lease=10)
+    clock.wall += 10
+    draft = {"title": "late", "vulnerability_type": "sqli", "severity": "high"}
+    # The lease ran out, though nobody has claimed the chunk since.
+    with pytest.raises(LeaseLost, match=rf"chunk {late.id} is yours no more: the lease ran out.*heartbeat"):
+        eight.chunks.complete(late, drafts=[draft])
+    (now,) = eight.chunks.claim(SCAN, worker="bob", lease=10)
+    assert (now.id, now.attempt, now.retry_count) == (late.id, 2, 1)
+    with pytest.raises(LeaseLost, match=rf"chunk {late.id} is leased to bob, so ann cannot settle it; claim it with"):
+        eight.chunks.complete(late, drafts=[draft])
+    for refused in (eight.chunks.release, eight.chunks.heartbeat, lambda item: eight.chunks.fail(item, "no")):
+        with pytest.raises(LeaseLost):
+            refused(late)
+    assert eight.drafts.list(SCAN) == []
+    assert len(eight.chunks.complete(now, drafts=[draft])) == 1
+    with pytest.raises(LeaseLost, match=f"chunk {late.id} is done"):
+        eight.chunks.complete(late, drafts=[{**draft, "title": "too late"}])
+    assert [row.title for row in eight.drafts.list(SCAN)] == ["late"]
+
+
+def test_a_worker_is_late_against_itself(eight: Store, clock: Clock) -> None:
+    (first,) = eight.chunks.claim(SCAN, worker="ann", lease=10)
+    clock.wall += 10
+    (second,) = eight.chunks.claim(SCAN, worker="ann", lease=10)
+    assert (second.id, second.attempt) == (first.id, 2)
+    with pytest.raises(LeaseLost, match="leased to a later claim of yours"):
+        eight.chunks.complete(first)
+    eight.chunks.complete(second)
+    with pytest.raises(LeaseLost):
+        eight.chunks.complete(first)
+
+
+def test_completing_twice_is_harmless_for_the_same_worker_only(eight: Store) -> None:
+    (chunk,) = eight.chunks.claim(SCAN, worker="ann")
+    draft = {"title": "t", "vulnerability_type": "xss", "severity": "low", "line_number": 1}
+    ids = eight.chunks.complete(chunk, drafts=[draft])
+    before = [row.to_dict() for row in eight.drafts.list(SCAN)]
+    assert eight.chunks.complete(chunk, drafts=[draft]) == ids
+    assert eight.chunks.complete(chunk.id, worker="ann", drafts=[draft]) == ids
+    for other in ("bob", None):
+        with pytest.raises(LeaseLost, match="is done"):
+            eight.chunks.complete(chunk.id, worker=other, drafts=[draft])
+    with pytest.raises(LeaseLost):
+        eight.chunks.fail(chunk, "after all")
+    assert [row.to_dict() for row in eight.drafts.list(SCAN)] == before
+    assert eight.chunks.state(SCAN).done == 1
+
+
+def test_clock_set_back(eight: Store, clock: Clock) -> None:
+    ann = eight.chunks.claim(SCAN, worker="ann", lease=60, limit=4)
+    eight.chunks.fail(ann[3], "later")  # due in two seconds
+    clock.wall -= 50_000
+    eight.chunks.complete(ann[0])
+    assert eight.chunks.heartbeat(ann[1], lease=60) == clock() + timedelta(seconds=60)
+    bob = eight.chunks.claim(SCAN, worker="bob", limit=8)
+    assert not {row.id for row in ann} & {row.id for row in bob} and len(bob) == 4
+    clock.wall += 2
+    assert [row.id for row in eight.chunks.claim(SCAN, worker="cy")] == [ann[3].id]
+    clock.wall += 57
+    eight.chunks.complete(ann[1])
+    assert not eight.chunks.claim(SCAN, worker="cy")
+    clock.wall += 1
+    assert [row.id for row in eight.chunks.claim(SCAN, worker="cy")] == [ann[2].id]
+    with pytest.raises(LeaseLost):
+        eight.chunks.complete(ann[2])
+
+
+DELAYED = "only the row whose retry is due first has its time moved when the clock was set back"
+
+
+@pytest.mark.xfail(strict=True, reason=DELAYED)
+def test_no_retry_waits_longer_than_its_delay_after_the_clock_was_set_back(eight: Store, clock: Clock) -> None:
+    first, second = eight.chunks.claim(SCAN, worker="ann", limit=2)
+    eight.chunks.fail(first, "no")  # due at 2
+    clock.wall += 1
+    eight.chunks.fail(second, "no")  # due at 3
+    clock.wall -= 1  # so it should be due at 2
+    eight.chunks.claim(SCAN, worker="bob", limit=6)
+    clock.wall += 2
+    assert [row.id for row in eight.chunks.claim(SCAN, worker="bob", limit=8)] == [first.id, second.id]
+
+
+def test_clock_jumps_forward(eight: Store, clock: Clock) -> None:
+    (chunk,) = eight.chunks.claim(SCAN, worker="ann", lease=60)
+    failed = eight.chunks.claim(SCAN, worker="ann")[0]
+    eight.chunks.fail(failed, "no")
+    clock.wall += 10**8
+    state = eight.chunks.state(SCAN)
+    assert (state.ready, state.delayed, state.leased) == (8, 0, 0)
+    assert len(eight.chunks.claim(SCAN, worker="bob", limit=8)) == 8
+    with pytest.raises(LeaseLost):
+        eight.chunks.complete(chunk)
+
+
+@pytest.mark.xfail(strict=True, reason="what is freed from the dead is appended to what was ready")
+def test_freed_chunks_come_in_order(eight: Store) -> None:
+    eight.scans.set_risk(SCAN, "high", ["f007.py"])
+    dead(eight, eight.chunks.claim(SCAN, worker="gone"))
+    rows = eight.chunks.claim(SCAN, worker="bob", limit=8)
+    assert [row.file_path for row in rows] == ["f007.py", *(f"f{n:03}.py" for n in range(7))]
+
+
+def dead(store: Store, rows: list[ScanFileChunk], process: str | None = None) -> None:
+    """Make rows look as if a process that has ended had claimed them."""
+    if process is None:
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        start = workers._started(ended.pid)
+        ended.wait()
+        process = f"{workers._host()}:{ended.pid}@{start}"
+    for row in rows:
+        store.database.execute_sql("UPDATE chunk_work SET process = ? WHERE id = ?", (process, row.id))
+
+
+def test_the_same_process_id_with_another_start_is_another_process(eight: Store) -> None:
+    host, _, rest = workers.me().rpartition(":")
+    process, start = rest.split("@")
+    (mine, reused, elsewhere) = eight.chunks.claim(SCAN, worker="ann", limit=3)
+    dead(eight, [reused], f"{host}:{process}@{int(start) - 1}")
+    dead(eight, [elsewhere], f"another-{host}:{2**30}@1")
+    assert eight.chunks.recover(SCAN) == (1, 0)
+    eight.chunks.complete(mine)
+    assert eight.chunks.get(reused.id).status == "pending"
+    eight.chunks.complete(elsewhere)  # nothing is known of the processes of other machines
+
+
+def test_a_live_process_loses_its_lease_when_it_runs_out(eight: Store) -> None:
+    (chunk,) = eight.chunks.claim(SCAN, worker="ann", lease=0.02)
+    others = eight.chunks.claim(SCAN, worker="bob", limit=8)
+    assert len(others) == 7
+    time.sleep(0.03)
+    assert [row.id for row in eight.chunks.claim(SCAN, worker="bob")] == [chunk.id]
+
+
+def test_heartbeat_keeps_a_lease(eight: Store, clock: Clock) -> None:
+    (chunk,) = eight.chunks.claim(SCAN, worker="ann", lease=10)
+    for _ in range(5):
+        clock.wall += 9
+        assert eight.chunks.heartbeat(chunk, lease=10) == clock() + timedelta(seconds=10)
+    assert len(eight.chunks.claim(SCAN, worker="bob", limit=8)) == 7
+    eight.chunks.complete(chunk)
+
+
+def test_backoff_doubles_and_ends(eight: Store, clock: Clock) -> None:
+    key = eight.chunks.claim(SCAN, worker="ann")[0].id
+    eight.chunks.claim(SCAN, worker="other", limit=7, lease=10**6)
+    waits = []
+    while eight.chunks.fail(key, f"error {len(waits)}", worker="ann") == "pending":
+        row, began = eight.chunks.get(key), clock.wall
+        assert row.error == f"error {len(waits)}" and row.retry_count == len(waits) + 1
+        assert eight.chunks.state(SCAN).next_at == row.next_retry_at
+        while not eight.chunks.claim(SCAN, worker="ann", lease=3600):
+            clock.wall += 1
+        waits.append(clock.wall - began)
+    assert waits == [2, 4, 8]
+    assert (eight.chunks.get(key).status, eight.chunks.get(key).error) == ("failed", "error 3")
+    assert eight.chunks.retry(SCAN) == 1
+    assert eight.chunks.claim(SCAN, worker="ann")[0].retry_count == 0
+    eight.scans.analyze(SCAN, max_retries=0)
+    assert eight.chunks.fail(key, ValueError("for good"), worker="ann") == "failed"
+    assert eight.chunks.get(key).error == "for good"
+
+
+def test_a_row_of_another_store_is_refused(eight: Store, template: Path, tmp_path: Path) -> None:
+    shutil.copy(template, tmp_path / "other.db")
+    with Store(tmp_path / "other.db", durability="normal") as other:
+        mine, his = eight.chunks.claim(SCAN, worker="ann"), other.chunks.claim(SCAN, worker="ann")
+        assert mine[0].id == his[0].id
+        draft = {"title": "t", "vulnerability_type": "v", "severity": "info"}
+        his_own = other.chunks
+        for refused in (his_own.complete, his_own.release, his_own.heartbeat, lambda row: his_own.fail(row, "x")):
+            with pytest.raises(WrongStore):
+                refused(mine[0])
+        eight.chunks.complete(mine[0], drafts=[draft])
+        assert (eight.chunks.state(SCAN).done, other.chunks.state(SCAN).done) == (1, 0)
+        assert other.drafts.list(SCAN) == [] and len(eight.drafts.list(SCAN)) == 1
+        assert len(other.chunks.claim(SCAN, limit=20)) == 7
+        assert eight.chunks.state(SCAN).ready == 7
+        assert other.check() == []
+
+
+def test_threads_may_share_the_default_name(eight: Store) -> None:
+    seen: list[int] = []
+
+    def drain() -> None:
+        for chunk in eight.chunks.work(SCAN):
+            seen.append(chunk.id)
+            eight.chunks.complete(chunk)
+
+    threads = [threading.Thread(target=drain) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == sorted(row.id for row in eight.chunks.list(SCAN)) and len(set(seen)) == 8
+    assert {row.worker for row in eight.chunks.list(SCAN)} == {workers.me()}
+
+
+def test_what_a_loop_leaves_is_released(eight: Store) -> None:
+    work = eight.chunks.work(SCAN)
+    chunk = next(work)
+    work.close()  # type: ignore[attr-defined]
+    row = eight.chunks.get(chunk.id)
+    assert (row.status, row.retry_count, row.attempt) == ("pending", 0, 1)
+    with pytest.raises(KeyError):
+        for _ in eight.chunks.work(SCAN):
+            raise KeyError
+    assert eight.chunks.state(SCAN).leased == 0
+
+
+def test_asking_for_what_cannot_be(eight: Store) -> None:
+    (chunk,) = eight.chunks.claim(SCAN, worker="ann")
+    unclaimed = eight.chunks.list(SCAN, status="pending")[0]
+    with pytest.raises(LeaseLost, match=rf"chunk {unclaimed.id} is waiting.*claim it with store.chunks.claim"):
+        eight.chunks.complete(unclaimed.id)
+    with pytest.raises(LeaseLost, match=f"chunk {unclaimed.id} is waiting"):
+        eight.chunks.complete(unclaimed)
+    for unknown in (0, -1, 5, 2**63, 2**80):
+        for call in (eight.chunks.complete, eight.chunks.release, eight.chunks.heartbeat, eight.chunks.get):
+            with pytest.raises(NotFound if unknown < 2**63 else (NotFound, InvalidArgument)):
+                call(unknown)
+        with pytest.raises(NotFound if unknown < 2**63 else (NotFound, InvalidArgument)):
+            eight.chunks.fail(unknown, "no")
+    for wrong in (True, "7", None, 1.0, object()):
+        for call in (eight.chunks.complete, eight.chunks.release, eight.chunks.heartbeat, eight.chunks.get):
+            with pytest.raises(InvalidArgument):
+                call(wrong)  # type: ignore[arg-type]
+    for lease in (0, -1, float("nan"), float("inf"), True, "600", None, 10**9):
+        with pytest.raises(InvalidArgument, match="lease is"):
+            eight.chunks.claim(SCAN, lease=lease)  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgument, match="lease is"):
+            eight.chunks.heartbeat(chunk, lease=lease)  # type: ignore[arg-type]
+    for limit in (0, -1, True, 1.5, None):
+        with pytest.raises(InvalidArgument, match="limit is"):
+            eight.chunks.claim(SCAN, limit=limit)  # type: ignore[arg-type]
+    for worker in ("", "  ", 7, b"ann"):
+        with pytest.raises(InvalidArgument, match="worker is"):
+            eight.chunks.claim(SCAN, worker=worker)  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgument, match="worker is"):
+            eight.chunks.complete(chunk, worker=worker)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="error is"):
+        eight.chunks.fail(chunk, 7)  # type: ignore[arg-type]
+    with pytest.raises(NotFound):
+        eight.chunks.claim(99)
+    with pytest.raises(NotFound):
+        eight.chunks.state(99)
+    assert eight.chunks.state(SCAN)[:3] == (7, 0, 1)
+
+
+def test_a_very_large_limit_is_all_there_is(eight: Store) -> None:
+    eight.scans.analyze(SCAN, scanner_concurrency=3)
+    assert len(eight.chunks.claim(SCAN, limit=2**62)) == 3
+    assert eight.chunks.claim(SCAN, limit=2**70) == []
+
+
+def test_claiming_from_a_scan_that_was_not_begun(store: Store, tmp_path: Path) -> None:
+    scan = store.scans.record(tree(tmp_path / "tree", 1), jobs=1)
+    with pytest.raises(IllegalMove, match=rf"not begun; call store.scans.analyze\({scan.id}\)"):
+        store.chunks.claim(scan)
+    with pytest.raises(NotFound, match="was never claimed"):
+        store.chunks.complete(store.chunks.list(scan)[0])
+    assert store.check() == []
+
+
+def test_a_read_only_store_hands_nothing_out(eight: Store) -> None:
+    with Store(eight.path, read_only=True) as other:
+        with pytest.raises(ReadOnly):
+            other.chunks.claim(SCAN)
+        assert other.chunks.state(SCAN).ready == 8
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_claims_run_on_their_indexes(eight: Store, monkeypatch: pytest.MonkeyPatch, analyzed: bool) -> None:
+    database = eight.database
+    if analyzed:
+        database.execute_sql("ANALYZE")
+    real, said = type(database).execute_sql, []
+
+    def watched(self: Any, sql: str, params: Any = None) -> Any:
+        said.append((sql, params))
+        return real(self, sql, params)
+
+    failed = eight.chunks.claim(SCAN)[0]
+    eight.chunks.fail(failed, "no")
+    monkeypatch.setattr(type(database), "execute_sql", watched)
+    chunk = eight.chunks.claim(SCAN, limit=2)[0]
+    eight.chunks.state(SCAN)
+    eight.chunks.complete(chunk)
+    eight.chunks.recover(SCAN)
+    monkeypatch.undo()
+    plans = []
+    for sql, params in said:
+        if re.match(r"\s*(SELECT|UPDATE|INSERT|DELETE|WITH)", sql):
+            rows = real(database, "EXPLAIN QUERY PLAN " + sql, params).fetchall()
+            plans += [(row[-1], sql) for row in rows]
+    assert any("USING INDEX ix_chunk_work_ready" in plan for plan, _ in plans)
+    assert any("ix_chunk_work_leased" in plan for plan, _ in plans)
+    for plan, sql in plans:
+        assert not re.match(r"SCAN (chunk_work|scan_file|chunk_facts)", plan), (plan, sql)
+        # What is leased is few, and its holders are fewer.
+        assert "TEMP B-TREE" not in plan or "DISTINCT process" in sql or "FROM work_counts" in sql, (plan, sql)
+
+
+# Real processes -------------------------------------------------------------------------------------------------------
+
+
+def start(store: Store, code: str, *arguments: object) -> subprocess.Popen[str]:
+    """A process with a store of its own, that says something and then waits to be killed, or ends."""
+    script = "import sys, time\nfrom scanstore.store import Store\n" + textwrap.dedent(code)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, store.path, *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def outputs(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
+    found = []
+    for process in processes:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and err == "", err
+        found.append(out.split())
+    return found
+
+
+HOLD = """
+    store = Store(sys.argv[1])
+    print(*[row.id for row in store.chunks.claim(1, limit=int(sys.argv[2]), lease=3600)], flush=True)
+    time.sleep(60)
+"""
+
+
+def kill(process: subprocess.Popen[str]) -> list[int]:
+    """Kill a process that has said which chunks it holds."""
+    assert process.stdout is not None
+    held = [int(key) for key in process.stdout.readline().split()]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return held
+
+
+@pytest.mark.parametrize("how", ["claim", "recover", "open"])
+def test_the_work_of_a_killed_process_is_free_at_once(eight: Store, how: str) -> None:
+    held = kill(start(eight, HOLD, 3))
+    assert len(held) == 3 and eight.chunks.state(SCAN).leased == 3
+    if how == "claim":
+        rows = eight.chunks.claim(SCAN, limit=8)
+        assert len(rows) == 8 and [row.retry_count for row in rows if row.id in held] == [1] * 3
+        return
+    if how == "recover":
+        assert eight.recover() == (3, 0)
+    else:
+        Store(eight.path).close()
+    assert eight.chunks.state(SCAN)[:3] == (8, 0, 0)
+    assert eight.recover() == (0, 0)
+
+
+def test_a_chunk_that_kills_its_workers_fails_in_the_end(eight: Store) -> None:
+    eight.scans.analyze(SCAN, max_retries=2)
+    for chunk in eight.chunks.claim(SCAN, limit=7, worker="me"):
+        eight.chunks.complete(chunk)
+    for _ in range(3):
+        assert len(kill(start(eight, HOLD, 1))) == 1
+    assert eight.chunks.claim(SCAN) == []
+    (poison,) = eight.chunks.list(SCAN, status="failed")
+    assert "given up after 3 tries" in str(poison.error) and "its process ended" in str(poison.error)
+    assert poison.retry_count == 2
+    assert eight.scans.get(SCAN).status == "completed"
+    assert eight.chunks.state(SCAN).finished
+
+
+DRAIN = """
+    store = Store(sys.argv[1], durability="normal", timeout=30)
+    mine = []
+    for chunk in store.chunks.work(1):
+        mine.append(chunk.id)
+        store.chunks.complete(chunk)
+    print(*mine)
+"""
+
+
+def test_processes_drain_a_scan_together(tmp_path: Path) -> None:
+    with Store(tmp_path / "scan.db", durability="normal") as store:
+        begun(store, tree(tmp_path / "tree", 600))
+        found = outputs([start(store, DRAIN) for _ in range(6)])
+        claimed = [int(key) for each in found for key in each]
+        assert sorted(claimed) == sorted(row.id for row in store.chunks.list(SCAN)) and len(claimed) == 600
+        assert {row.attempt for row in store.chunks.list(SCAN)} == {1}
+        assert store.chunks.state(SCAN)[:5] == (0, 0, 0, 600, 0)
+        assert store.scans.get(SCAN).status == "completed"
+        assert store.check() == []
+
+
+LIMITED = """
+    store = Store(sys.argv[1], durability="normal", timeout=30)
+    most = 0
+    for chunk in store.chunks.work(1):
+        state = store.chunks.state(1)
+        most = max(most, state.leased)
+        time.sleep(0.002)
+        store.chunks.complete(chunk)
+    print(most)
+"""
+
+
+def test_no_more_are_leased_than_the_configuration_allows(tmp_path: Path) -> None:
+    with Store(tmp_path / "scan.db", durability="normal") as store:
+        begun(store, tree(tmp_path / "tree", 60), scanner_concurrency=2)
+        found = outputs([start(store, LIMITED) for _ in range(4)])
+        assert max(int(each[0]) for each in found) == 2
+        assert store.chunks.state(SCAN).done == 60
+        assert store.check() == []

@@ -1,0 +1,127 @@
+"""Stores of every earlier schema, with rows in them, come through each migration whole, up and down.
+
+A store is taken down to the earlier schema, its rows are noted, and then it is opened by today's code.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scanstore import Store, migrating
+from scanstore.database import SCHEMA_VERSION
+from scanstore.models import ScanConfig, ScanFile, ScanFileChunk
+
+ROOT = Path(__file__).parent
+
+
+def rows(path: Path) -> dict[str, list[Any]]:
+    """Every row of every table and view, without what says when it was upgraded."""
+    connection = sqlite3.connect(path)
+    names = [
+        name
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
+        )
+    ]
+    found = {}
+    for name in set(names) - {"migratehistory"}:
+        columns = [f'"{row[1]}"' for row in connection.execute(f"PRAGMA table_info({name})") if row[1] != "updated_at"]
+        found[name] = sorted(map(repr, connection.execute(f"SELECT {', '.join(columns)} FROM {name}")))
+    connection.close()
+    return found
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store of schema 1, with rows in each of its tables and chunks in each status."""
+    path = tmp_path / "old.db"
+    with Store(path) as store:
+        scan = store.scans.record(ROOT / "callgraph" / "shop")
+        store.scans.record(ROOT / "callgraph" / "shop")
+        model = store.llm.add("m", api_key="env:KEY", votes=2)
+        ScanConfig.create(scan=scan, primary_analyzer=model, scanner_concurrency=7)
+        ScanFile.update(risk_level="high").where(ScanFile.file_path == "models.py").execute()
+        statuses = ("pending", "running", "done", "failed", "skipped")
+        for n, chunk in enumerate(store.chunks.list(scan)[:10]):
+            ScanFileChunk.update(status=statuses[n % 5], retry_count=n % 3).where(ScanFileChunk.id == chunk.id).execute()
+    migrating.down(path, to=1)
+    return path
+
+
+def version(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    try:
+        return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    finally:
+        connection.close()
+
+
+def test_rows_of_the_first_schema_are_all_there_afterwards(path: Path) -> None:
+    assert version(path) == 1
+    before = rows(path)
+    assert len(before["chunk_states"]) >= 7 and before["scan_configs"] and before["bindings"]
+    with Store(path) as store:
+        assert store.check() == []
+        assert version(path) == SCHEMA_VERSION
+        scan = store.scans.list()[-1]
+        chunks = store.chunks.list(scan)[:10]
+        assert [c.status for c in chunks] == ["pending", "running", "done", "failed", "skipped"] * 2 or all(
+            c.status in ("pending", "done", "failed", "skipped") for c in chunks
+        )
+        assert [c.retry_count for c in chunks][2:5] == [2, 0, 1]
+        config = scan.configs.get()
+        assert (config.scanner_concurrency, config.max_retries, config.pause_after) == (7, 3, 10)
+        assert scan.status == "completed" and scan.active_since is None
+        # And it can be worked with: what was done stays done, a lease of nobody is free.
+        store.scans.analyze(scan)
+        claimed = store.chunks.claim(scan, limit=7)
+        assert len(claimed) == 7 and claimed[0].risk_level == "high"
+        assert store.chunks.state(scan).done == 2
+        assert store.check() == []
+    after = rows(path)
+    for table in set(before) - {"chunk_states", "scan_file_chunks", "scans", "scan_configs"}:
+        assert after[table] == before[table], table
+
+
+def test_down_and_up_again_changes_nothing_of_what_both_know(path: Path) -> None:
+    before = rows(path)
+    migrating.up(path)
+    migrating.down(path, to=1)
+    after = rows(path)
+    before["chunk_states"] = [row for row in before["chunk_states"] if not row.endswith("'pending', 0)")]
+    assert after == before
+
+
+def test_going_down_leaves_a_scan_that_was_recorded(path: Path) -> None:
+    with Store(path) as store:
+        scan = store.scans.latest()
+        store.scans.analyze(scan)
+        (chunk,) = store.chunks.claim(scan)
+        store.drafts.add(scan, [{"title": "t", "vulnerability_type": "x", "severity": "low"}], chunk=chunk)
+        store.scans.pause(scan)
+    migrating.down(path, to=1)
+    connection = sqlite3.connect(path)
+    assert set(connection.execute("SELECT status, phase FROM scans")) == {("completed", "completed")}
+    connection.close()
+    with Store(path) as store:
+        assert store.check() == []
+        assert store.scans.latest().active_since is None and store.drafts.list(scan) == []
+
+
+def test_a_schema_that_was_migrated_equals_a_new_one(path: Path, tmp_path: Path) -> None:
+    migrating.up(path)
+    Store(tmp_path / "new.db").close()
+
+    def schema(file: Path) -> set[tuple[str, str, str]]:
+        connection = sqlite3.connect(file)
+        found = connection.execute(
+            "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' AND name <> 'migratehistory'"
+        ).fetchall()
+        connection.close()
+        return set(found)
+
+    assert schema(path) == schema(tmp_path / "new.db")
