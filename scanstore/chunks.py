@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,7 @@ class Chunks(Stage[ScanFileChunk]):
         Costs no claim and no model call; the drafts are those of the time before, with the lines of today. A few
         hundred chunks a transaction, and it may be repeated.
         """
-        from scanstore.drafts import absolute, check_drafts, write_drafts
+        from scanstore.drafts import absolute, write_drafts
 
         scan_id = self._scan(scan)
         total = 0
@@ -120,7 +121,7 @@ class Chunks(Stage[ScanFileChunk]):
                 chunks = {row.id: row for row in self._rows([row[0] for row in busy])}
                 for key, _, _, _, drafts in busy:
                     row = chunks[key]
-                    given = check_drafts(absolute(drafts, row), chunk=row)
+                    given = absolute(json.loads(drafts), row)
                     write_drafts(self.db, scan_id, given, chunk=row, source=analyzer.model, window=WINDOW)
                 life.advance(self.db, scan_id)
             total += len(known)

@@ -233,8 +233,8 @@ def test_chunks_list_and_retry(begun: Run) -> None:
 def test_models(run: Run, tmp_path: Path) -> None:
     (tmp_path / "ask.txt").write_text("Look at\n\x1b[31m{code}\n")
     line = run(
-        "models", "add", "gpt", "--api-key", "env:GPT_KEY", "--base-url", "http://x", "--analyzer", "--max-tokens", "99",
-        "--max-concurrent", "4", "--votes", "3", "--analysis-prompt", "ask.txt",
+        "models", "add", "gpt", "--api-key", "env:GPT_KEY", "--base-url", "http://x", "--analyzer",
+        "--max-tokens", "99", "--max-concurrent", "4", "--votes", "3", "--analysis-prompt", "ask.txt",
     ).stdout  # fmt: skip
     assert line == "Added model gpt: analyzer, 4 calls at once, 99 tokens an answer\n"
     assert "there is already a model 'gpt'" in one_line(run("models", "add", "gpt", code=1))

@@ -505,6 +505,21 @@ def test_the_severity_without_any_said_is_the_drafts_and_a_tie_goes_to_the_worse
     assert [VerifiedFinding.get_by_id(j.verified_id).adjusted_severity for j in (plain, tie)] == ["info", "critical"]
 
 
+def test_the_severity_is_what_most_agreeing_voters_say(store: Store, scan: Scan) -> None:
+    votes = [vote("m1", severity="low"), vote("m2", severity="critical"), vote("m3", severity="low")]
+    judged = store.drafts.record_votes(one(store, scan), votes)
+    assert VerifiedFinding.get_by_id(judged.verified_id).adjusted_severity == "low"
+
+
+def test_a_completed_scan_goes_on_when_something_is_reported(store: Store, scan: Scan) -> None:
+    finish_chunks(store, scan)
+    assert store.scans.get(scan).status == "completed"
+    row = one(store, scan)
+    assert (store.scans.get(scan).status, store.scans.get(scan).phase) == ("queued", "verifying")
+    store.drafts.skip(row, "not ours")
+    assert store.scans.get(scan).status == "completed"
+
+
 def test_a_model_may_change_its_vote_until_the_verdict(store: Store, scan: Scan) -> None:
     row = one(store, scan)
     store.drafts.record_votes(row, [vote("m1", "rejected", reason="no")], policy=Majority(3))

@@ -17,6 +17,7 @@ import pytest
 from scanstore import answers
 from scanstore.answers import Analyzer, CachedAnswer
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, WrongStore
+from scanstore.findings import VerifiedFinding
 from scanstore.llm import ModelConfig
 from scanstore.scans import Scan, ScanFileChunk
 from scanstore.store import Store
@@ -366,16 +367,17 @@ def test_a_draft_finds_its_answer_in_a_later_scan_of_the_same_text(store: Store,
     assert len(count) == 2 and store.check() == []
 
 
-def test_a_verified_finding_stands_for_its_draft(store: Store, scan: Scan) -> None:
-    findings = pytest.importorskip("scanstore.findings")
+def test_a_verified_finding_is_another_question_than_its_draft(store: Store, scan: Scan) -> None:
     store.llm.add("m")
     analyzer = store.llm.analyzer("m", prompt="enrich")
     draft = add_draft(store, scan, chunk_of(scan, "f"))
-    row = findings.VerifiedFinding.get_by_id(add_verified(store, scan, draft))
+    row = VerifiedFinding.get_by_id(add_verified(store, scan, draft))
     assert store.llm.ask(analyzer, row, paid("rich", [])) == "rich"
     (call,) = store.llm.calls(scan)
     assert (call.purpose, call.draft_id, store.llm.answer(analyzer, row)) == ("enrichment", draft, "rich")
-    assert store.llm.answer(analyzer, draft) == "rich"
+    assert store.llm.answer(analyzer, draft) is None
+    assert store.llm.ask(analyzer, draft, paid("judged", [])) == "judged"
+    assert store.llm.answer(analyzer, row) == "rich"
     with store.llm.call("m", purpose="enrichment", draft=row) as again:
         again.response = "x"
     assert store.llm.get_call(again.id).draft_id == draft

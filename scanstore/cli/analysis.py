@@ -58,8 +58,8 @@ def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | st
 def analyze(scan: str | None, as_json: bool, **given: Any) -> None:
     """Begin the analysis of a scan. SCAN is by default the latest.
 
-    Its chunks may be handed out then. The work itself is done by scripts of yours, which claim chunks with store.chunks.work(SCAN). May be repeated: what
-    is given is changed, the rest stays.
+    Its chunks may be handed out then. The work itself is done by scripts of yours, which claim chunks with
+    store.chunks.work(SCAN). May be repeated: what is given is changed, the rest stays.
 
     \b
     Example:
@@ -308,7 +308,8 @@ def rerun(scan: str, to: str, failed_only: bool, as_json: bool) -> None:
 def risk(scan: str, risk: str, pattern: tuple[str, ...], as_json: bool) -> None:
     """Set the risk of files, to have them first or last.
 
-    Those like PATTERN, as in .gitignore: chunks of high ones are handed out first, low ones last. Ends with 1 when there are none.
+    Those like PATTERN, as in .gitignore: chunks of high ones are handed out first, low ones last. Ends with 1 when
+    there are none.
 
     \b
     Example:
