@@ -42,7 +42,7 @@ def _read(vector: Any) -> tuple[str, list[float]]:
     if not isinstance(vector, str):
         raise InvalidArgument(f"cvss_vector is {vector!r}; write it like {EXAMPLE}")
     try:
-        import cvss as library  # type: ignore[import-untyped, import-not-found, unused-ignore]
+        import cvss as library
     except ImportError as error:
         raise InvalidArgument(
             "cvss_vector cannot be checked without the cvss library; pip install 'scanstore[cvss]', or leave it out"

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from scanstore import leases, life
 from scanstore.database import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound
-from scanstore.fields import Base, utcnow
+from scanstore.fields import Base, dump_json, utcnow
 from scanstore.leases import LEASE, Queue, Recovered, State, check_lease
 from scanstore.scans import Scan
 from scanstore.workers import me
@@ -197,8 +197,9 @@ class Stage(Domain, Generic[Row]):
 
     def _rows(self, ids: Sequence[int]) -> list[Row]:
         """The rows with these ids, in this order."""
-        key: Any = self.model._meta.primary_key
-        found = {row.id: row for row in self.model.select().where(key.in_(list(ids)))}
+        table = self.model._meta.table_name
+        sql = f"SELECT t.* FROM json_each(?) AS i CROSS JOIN {table} AS t ON t.id = i.value"
+        found = {row.id: row for row in self.model.raw(sql, dump_json(list(ids)))}
         return [found[each] for each in ids if each in found]
 
     def _key(self, item: Row | int) -> tuple[int, str | None, int | None]:

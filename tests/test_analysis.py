@@ -1,4 +1,4 @@
-"""The life of an analysis: begun, paused, cancelled, run again; its phases, its figures, its end; chunks and answers."""
+"""The life of an analysis: begun, paused, cancelled, run again; its phases and figures; chunks and answers."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def paths(rows: list[ScanFileChunk]) -> list[str]:
     return [row.file_path for row in rows]
 
 
-# Beginning ------------------------------------------------------------------------------------------------------------
+# Beginning ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_analysis_goes_through_its_phases(store: Store, root: Path, clock: Clock) -> None:
@@ -180,7 +180,7 @@ def test_what_cannot_be_analysed_or_configured(store: Store, root: Path) -> None
         ({"retry_delay": float("nan")}, "retry_delay is nan"),
         ({"retry_delay": -1}, "retry_delay is -1"),
         ({"pause_after": 0}, "pause_after is 0"),
-        ({"scan": 7}, "no setting scan"),
+        ({"id": 7}, "no setting id"),
     ):
         with pytest.raises(InvalidArgument, match=match):
             store.scans.analyze(scan, **config)
@@ -214,7 +214,7 @@ def test_primary_only_does_not_wait_for_drafts(store: Store, root: Path) -> None
     assert store.drafts.state(scan).ready == 1
 
 
-# The order of work ----------------------------------------------------------------------------------------------------
+# The order of work -------------------------------------------------------------------------------------------------
 
 
 def test_risk_comes_first(store: Store, root: Path) -> None:
@@ -252,7 +252,7 @@ def test_drafts_and_verified_findings_by_severity(store: Store, root: Path) -> N
     ]
 
 
-# Stopping -------------------------------------------------------------------------------------------------------------
+# Stopping ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["pause", "cancel"])
@@ -366,7 +366,7 @@ def test_errors_never_pause_a_scan_that_is_to_go_on(store: Store, root: Path) ->
     assert store.chunks.retry(scan) == 4 and where(store, scan) == ("queued", "scanning")
 
 
-# Again ----------------------------------------------------------------------------------------------------------------
+# Again -------------------------------------------------------------------------------------------------------------
 
 
 def through(store: Store, root: Path, decision: str = "verified") -> Scan:
@@ -452,7 +452,7 @@ def test_running_again_leaves_leased_work_with_its_worker(store: Store, root: Pa
     assert store.chunks.state(scan)[:4] == (3, 0, 0, 1)
 
 
-# Figures --------------------------------------------------------------------------------------------------------------
+# Figures -----------------------------------------------------------------------------------------------------------
 
 
 def test_progress_counts_and_foresees(store: Store, root: Path, clock: Clock) -> None:
@@ -519,7 +519,7 @@ def test_progress_and_state_read_no_table_through(
             assert not re.match(rf"SCAN ({big})\b", row[-1]), (sql, row[-1])
 
 
-# Removing and recording ------------------------------------------------------------------------------------------------
+# Removing and recording ---------------------------------------------------------------------------------------------
 
 
 def test_removing_a_scan_takes_its_analysis_with_it(store: Store, root: Path) -> None:
@@ -584,7 +584,7 @@ def test_a_file_that_is_recorded_anew_has_new_work(store: Store) -> None:
     assert set(paths(store.chunks.claim(scan, limit=9))) <= {"b.c"}
 
 
-# Chunks and their texts ------------------------------------------------------------------------------------------------
+# Chunks and their texts ---------------------------------------------------------------------------------------------
 
 
 def test_chunks_joined_are_the_files(store: Store) -> None:
@@ -626,7 +626,7 @@ FUNCTIONS = "".join(
 )
 
 
-# Answers that were paid for --------------------------------------------------------------------------------------------
+# Answers that were paid for -----------------------------------------------------------------------------------------
 
 
 def draft_at(line: int, title: str = "Sum") -> dict[str, Any]:

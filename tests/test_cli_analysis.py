@@ -21,7 +21,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scanstore import Store, life, states
-from scanstore.cli import analysis, chunks, drafts, findings, main
+from scanstore.cli import analysis, main
+from scanstore.cli.chunks import STATUSES as CHUNK_STATUSES
+from scanstore.cli.drafts import SEVERITIES
+from scanstore.cli.drafts import STATUSES as DRAFT_STATUSES
+from scanstore.cli.findings import STATUSES as FINDING_STATUSES
 
 SECRET = "sk-very-secret-4711"
 EVIL = "Query \x1b[31mpasted\nfrom\u202e input"
@@ -109,10 +113,8 @@ def cells(line: str) -> list[str]:
 
 
 def test_words_are_those_of_the_store() -> None:
-    assert chunks.STATUSES == states.CHUNK_STATUSES or set(chunks.STATUSES) == set(states.CHUNK_STATUSES)
-    assert set(drafts.STATUSES) == set(states.DRAFT_STATUSES)
-    assert set(findings.STATUSES) == set(states.FINDING_STATUSES)
-    assert drafts.SEVERITIES == states.SEVERITIES
+    assert CHUNK_STATUSES == states.CHUNK_STATUSES and DRAFT_STATUSES == states.DRAFT_STATUSES
+    assert FINDING_STATUSES == states.FINDING_STATUSES and SEVERITIES == states.SEVERITIES
     assert (analysis.MODES, analysis.SCOPES, analysis.STEPS) == (life.MODES, life.SCOPES, tuple(life.STEPS))
     assert set(analysis.RISKS) == set(states.RISKS) and set(analysis.OVER) < set(states.SCAN_STATUSES)
 
@@ -192,6 +194,7 @@ def test_chunks_state(begun: Run) -> None:
     lines = begun("chunks", "state").stdout.splitlines()
     assert lines[0] == "Scan 1, queued" and cells(lines[1]) == ["ready", "2"] and lines[-1] == "not finished"
     with Store() as store:
+        store.scans.analyze(1, retry_delay=0.5)
         held, failing = store.chunks.claim(1, limit=2, worker="w")
         store.chunks.fail(failing, "no luck")
         found = data(begun("chunks", "state", "--json"))
@@ -201,8 +204,8 @@ def test_chunks_state(begun: Run) -> None:
         }  # fmt: skip
         assert "next due: 2" in begun("chunks", "state").stdout
         store.chunks.complete(held)
-        (failing,) = store.chunks.work(1)
-        store.chunks.fail(store.chunks.claim(1)[0], "no luck", retry=False)
+        for failing in store.chunks.work(1):
+            store.chunks.fail(failing, "no luck", retry=False)
     assert begun("chunks", "state", "--scan", "1").stdout.endswith("\nfinished\n")
 
 
@@ -550,7 +553,8 @@ def test_watching_on_a_terminal_is_redrawn_in_place(begun: Run) -> None:
             for chunk in store.chunks.work(1):
                 store.chunks.complete(chunk)
 
-    code, shown = in_terminal("scans", "progress", "--watch", "--interval", "0.1", at=b"2 pending", then=work)
+    watch = ("scans", "progress", "--watch", "--interval", "0.1")
+    code, shown = in_terminal(*watch, at=b"2 pending", then=work, COLUMNS="300")
     assert code == 0 and "\x1b[1A" in shown and "queued, scanning" in shown  # the cursor goes up again
     last = shown.rpartition("Scan 1 of ")[2]
     assert ": completed" in last and "2 of 2 (2 done)" in last and "2 pending" not in last
