@@ -75,7 +75,8 @@ def prepare(db: str, chunks: int, done: int) -> dict[str, Any]:
         store.scans.analyze(scan, scanner_concurrency=1000, pause_after=None)
         spent = clock.stop()
         store.database.execute_sql(
-            "UPDATE chunk_work SET status = 'done', worker = 'bench', updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
+            "UPDATE chunk_work SET status = 'done', worker = 'bench',"
+            " updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
             " WHERE id IN (SELECT id FROM chunk_work WHERE scan_id = ? ORDER BY rank, id LIMIT ?)",
             (scan, done),
         )

@@ -3,10 +3,11 @@
 Frozen. A chunk has a row in ``chunk_work`` once its scan is analysed; without one it is pending. Its id is the one of
 ``scan_file_chunks``: ``scan_files.id << 24 | chunk_index``.
 
-Work is waiting (``pending``), leased (``running``, ``verifying``, ``enriching``: exactly then ``lease_until`` is set) or
-over. ``attempt`` counts the claims of a row: it tells a late owner from the present one. Waiting rows with a
-``next_retry_at`` are kept out of the index that claims read, and leased ones have an index of their own, so that a claim
-costs the same however many rows are over. ``work_counts`` holds how many rows are in which status; triggers keep it.
+Work is waiting (``pending``), leased (``running``, ``verifying``, ``enriching``: exactly then ``lease_until`` is set)
+or over. ``attempt`` counts the claims of a row: it tells a late owner from the present one. Waiting rows with a
+``next_retry_at`` are kept out of the index that claims read, and leased ones have an index of their own, so that a
+claim costs the same however many rows are over. ``work_counts`` holds how many rows are in which status; triggers
+keep it.
 """
 
 from __future__ import annotations
@@ -159,7 +160,8 @@ TABLES = [
         status TEXT NOT NULL DEFAULT 'pending',
         {LEASE:2}
         CONSTRAINT uq_verified_findings_draft_id UNIQUE (draft_id),
-        CONSTRAINT fk_verified_findings_draft_id FOREIGN KEY (draft_id) REFERENCES draft_findings (id) ON DELETE CASCADE,
+        CONSTRAINT fk_verified_findings_draft_id FOREIGN KEY (draft_id)
+            REFERENCES draft_findings (id) ON DELETE CASCADE,
         CONSTRAINT fk_verified_findings_scan_id FOREIGN KEY (scan_id) REFERENCES scans (id) ON DELETE CASCADE,
         CONSTRAINT ck_verified_findings_confidence CHECK (confidence BETWEEN 0 AND 100),
         CONSTRAINT ck_verified_findings_adjusted_severity CHECK (adjusted_severity IN
@@ -207,7 +209,7 @@ TABLES = [
     "CREATE INDEX ix_findings_scan_id_file_path ON findings (scan_id, file_path)",
     """
     CREATE TABLE model_slots (
-        id INTEGER NOT NULL CONSTRAINT pk_model_slots PRIMARY KEY AUTOINCREMENT,   -- a ticket: the lowest hold the places
+        id INTEGER NOT NULL CONSTRAINT pk_model_slots PRIMARY KEY AUTOINCREMENT,  -- a ticket: the lowest hold places
         model_config_id INTEGER NOT NULL,
         process TEXT NOT NULL,
         lease_until TEXT NOT NULL,

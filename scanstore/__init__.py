@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
-    "Ambiguous",
-    "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "IllegalMove", "InvalidArgument", "LeaseLost",
-    "MigrationFailed",
-    "MissingFolder", "NewerSchema", "NoSlot", "NoStore", "NotAScanstore", "NotFound", "OpenRefused", "OutdatedSchema", "ReadOnly",
-    "ScanstoreError", "SqliteTooOld", "StorageError", "StoreClosed", "WrongStore", "WrongTask",
+    "Ambiguous", "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "IllegalMove", "InvalidArgument",
+    "LeaseLost", "MigrationFailed", "MissingFolder", "NewerSchema", "NoSlot", "NoStore", "NotAScanstore", "NotFound",
+    "OpenRefused", "OutdatedSchema", "ReadOnly", "ScanstoreError", "SqliteTooOld", "StorageError", "StoreClosed",
+    "WrongStore", "WrongTask",
 )  # fmt: skip
 
 __all__ = ["Store", "open", "__version__", *_ERRORS]  # noqa: PLE0604

@@ -150,11 +150,11 @@ def content_key(db: Database, subject: Any, kind: str | None = None) -> Subject:
     if kind == "chunk":
         row = db.execute_sql(CHUNK, split(key)).fetchone()
         if row is None:
-            raise NotFound(f"no chunk {key}; store.chunks.list(scan) shows those of a scan")
+            raise NotFound(f"no chunk {key}; store.chunks.list(scan) (scanstore chunks list) shows those of a scan")
         return Subject(kind, key, *row)
     row = db.execute_sql(DRAFT, (key,)).fetchone()
     if row is None:
-        raise NotFound(f"no draft {key}; store.drafts.list(scan) shows those of a scan")
+        raise NotFound(f"no draft {key}; store.drafts.list(scan) (scanstore drafts list) shows those of a scan")
     scan_id, *parts = row
     return Subject(kind, key, scan_id, _draft_key(kind, *parts))
 

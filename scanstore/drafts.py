@@ -139,7 +139,7 @@ UNLEASED = Machine(
     dict.fromkeys(("verified", "rejected", "weakness", "skipped"), ("pending",)),
     {
         "verifying": "its worker has to complete or release it first",
-        "failed": "let it wait again first: store.drafts.retry(scan)",
+        "failed": "let it wait again first: store.drafts.retry(scan) (scanstore scans rerun --to verify --failed-only)",
         "skipped": "to take that back: set its status to pending and save it",
         **dict.fromkeys(leases.DRAFTS.done, "to judge it again: store.scans.rerun(scan, to='verify')"),
     },

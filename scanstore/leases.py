@@ -6,8 +6,8 @@ The next claim then takes it, or :func:`recover` does without claiming. ``attemp
 owner that comes too late is told apart by it, even from itself, and is refused with LeaseLost.
 
 A claim costs the same however many rows are over or wait for another try: it reads partial indexes that hold only the
-rows that are ready, and only those that are leased. Rows that wait for a retry are moved among the ready ones when their
-time has come.
+rows that are ready, and only those that are leased. Rows that wait for a retry are moved among the ready ones when
+their time has come.
 
 The clock may be set back. A row that was touched in what is now the future has its times moved by the difference.
 
@@ -263,8 +263,8 @@ def fail(
 ) -> str:
     """Give a leased row back with an error; return its status: ``pending`` with a next try, or ``failed``.
 
-    The next try is due after ``delay`` seconds, doubled with each retry, at most an hour; after ``max_retries``, or with
-    ``retry=False``, there is none. Raises LeaseLost and NotFound.
+    The next try is due after ``delay`` seconds, doubled with each retry, at most an hour; after ``max_retries``, or
+    with ``retry=False``, there is none. Raises LeaseLost and NotFound.
     """
     now = utcnow()
     text = format_time(now)
@@ -273,8 +273,8 @@ def fail(
         again = retry and row["retry_count"] < max_retries
         wait = min(delay * 2 ** min(row["retry_count"], 30), LONGEST_DELAY)
         done = db.execute_sql(
-            f"UPDATE {queue.table} SET status = ?, lease_until = NULL, next_retry_at = ?, retry_count = retry_count + ?,"
-            f" error = ?, updated_at = ? WHERE id = ? AND {_owned(queue, attempt)}",
+            f"UPDATE {queue.table} SET status = ?, lease_until = NULL, next_retry_at = ?,"
+            f" retry_count = retry_count + ?, error = ?, updated_at = ? WHERE id = ? AND {_owned(queue, attempt)}",
             (
                 "pending" if again else "failed",
                 _after(now, wait) if again and wait else None,

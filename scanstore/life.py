@@ -1,7 +1,7 @@
 """The life of a scan's analysis: begun, paused, resumed, cancelled, run again, and how far it has come.
 
-A recorded scan is ``completed``. Its analysis makes it ``queued``, the first claim ``running``, and when no chunk, draft
-or verified finding is left to work on it is ``completed`` again. ``phase`` is the first of scanning, verifying and
+A recorded scan is ``completed``. Its analysis makes it ``queued``, the first claim ``running``, and when no chunk,
+draft or verified finding is left to work on it is ``completed`` again. ``phase`` is the first of scanning, verifying and
 enriching that has work left, while all three may go on at once. A scan that is paused or cancelled hands nothing out;
 what was handed out before may still be completed, so that no answer that was paid for is refused.
 
@@ -113,7 +113,10 @@ def gate(db: Database, scan_id: int, kind: str) -> Gate:
     if since is None and revision is None:
         raise IllegalMove(f"scan {scan_id} is {status} and was not recorded whole; record its target again")
     if since is None and kind == "chunk":
-        raise IllegalMove(f"the analysis of scan {scan_id} was not begun; call store.scans.analyze({scan_id}) first")
+        raise IllegalMove(
+            f"the analysis of scan {scan_id} was not begun; call store.scans.analyze({scan_id})"
+            f" (scanstore scans analyze {scan_id}) first"
+        )
     if status == "queued":
         move(db, SCANS, scan_id, "running")
     return Gate(status not in ("paused", "cancelled", "failed"), *rest)
@@ -298,7 +301,7 @@ class Life(Domain):
     def _begun(self, scan: Scan | int) -> Scan:
         row = self.get(scan)
         if row.active_since is None:
-            remedy = f"call store.scans.analyze({row.id})" if row.revision else "record its target again"
+            remedy = f"begin one (scanstore scans analyze {row.id})" if row.revision else "record its target again"
             raise IllegalMove(f"scan {row.id} is {row.status} and has no analysis; {remedy}")
         return row
 
@@ -319,11 +322,11 @@ class Life(Domain):
         with self.db.atomic():
             row = self._begun(scan)
             if row.status == "running":
-                raise IllegalMove(f"scan {row.id} is running; pause it first: store.scans.pause({row.id})")
+                raise IllegalMove(f"scan {row.id} is running; pause it first (scanstore scans pause {row.id})")
             more = ", round = round + 1" if to == "verify" else ""
             waiting = self.db.execute_sql(
-                f"UPDATE {queue.table} SET status = 'pending', retry_count = 0, next_retry_at = NULL, error = NULL{more},"
-                f" updated_at = ? WHERE scan_id = ? AND status IN ({', '.join('?' * len(over))})",
+                f"UPDATE {queue.table} SET status = 'pending', retry_count = 0, next_retry_at = NULL, error = NULL"
+                f"{more}, updated_at = ? WHERE scan_id = ? AND status IN ({', '.join('?' * len(over))})",
                 (format_time(utcnow()), row.id, *over),
             ).rowcount
             if row.status != "queued":
@@ -345,11 +348,11 @@ class Life(Domain):
         """
         if not isinstance(risk, str) or risk.lower() not in RISKS:
             raise InvalidArgument(f"risk is {risk!r}; it must be one of: {', '.join(RISKS)}")
-        if isinstance(patterns, str):
-            raise InvalidArgument(f"patterns is the text {patterns!r}; give a list of patterns")
-        from pathspec import PathSpec
+        from scanstore.indexing.walk import patterns as compiled
 
-        spec = PathSpec.from_lines("gitwildmatch", list(patterns))
+        spec = compiled("patterns", patterns)
+        if spec is None:
+            return 0
         with self.db.atomic():
             row = self.get(scan)
             files = self.db.execute_sql("SELECT id, file_path FROM scan_files WHERE scan_id = ?", (row.id,)).fetchall()

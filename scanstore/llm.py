@@ -100,7 +100,7 @@ class Models(Domain):
         elif 0 < key < 2**63:
             found = ModelConfig.get_or_none(ModelConfig.id == key)
         if found is None:
-            raise NotFound(f"no model {model!r}; store.llm.list() shows the known ones")
+            raise NotFound(f"no model {model!r}; store.llm.list() (scanstore models list) shows the known ones")
         return found
 
     @bound
@@ -139,7 +139,7 @@ class Models(Domain):
 
     @staticmethod
     def _known(name: str) -> Conflict:
-        return Conflict(f"there is already a model {name!r}; change it with store.llm.update")
+        return Conflict(f"there is already a model {name!r}; change it with store.llm.update (scanstore models update)")
 
     # -- places ------------------------------------------------------------------------------------------------------
 

@@ -192,7 +192,9 @@ class Stage(Domain, Generic[Row]):
         key = self._key(item)[0]
         rows = self._rows([key]) if 0 < key < 2**63 else []
         if not rows:
-            raise NotFound(f"no {self.queue.noun} {key}; {self.queue.methods}.list(scan) shows those of a scan")
+            command = self.queue.methods.replace("store.", "scanstore ") + " list"
+            listed = f"{self.queue.methods}.list(scan)" + ("" if "verified" in command else f" ({command})")
+            raise NotFound(f"no {self.queue.noun} {key}; {listed} shows those of a scan")
         return rows[0]
 
     def _rows(self, ids: Sequence[int]) -> list[Row]:

@@ -120,6 +120,7 @@ class Store:
     @cached_property
     def drafts(self) -> Drafts:
         """What reviewers reported and others vote on."""
+        import scanstore.findings  # noqa: F401  drafts lead to them
         from scanstore.drafts import Drafts
 
         return Drafts(self)

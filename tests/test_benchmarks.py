@@ -14,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "snapshot.py"
+CLAIMS = ROOT / "benchmarks" / "claims.py"
 
 SHOP = """\
 def price(item):
@@ -35,10 +36,10 @@ def main(items):
 """
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, script: Path = SCRIPT) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, env=environment, timeout=240
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, env=environment, timeout=240
     )
 
 
@@ -96,3 +97,29 @@ def test_the_edit_changes_one_function_and_adds_one() -> None:
     assert sorted(names) == ["added_3", "price", "total"]
     assert sum("changed_3" in line for line in text.splitlines()) == 1
     assert snapshot.edited("x = 1\n", 1) is None
+
+
+@pytest.mark.slow
+def test_claims_prints_every_measure_once() -> None:
+    done = run("--quick", "--json", "--chunks", "120", "--processes", "3", script=CLAIMS)
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)
+    assert (found["chunks"], found["processes"], found["rounds"]) == (120, 3, 1)
+    measured = rows(done.stdout)
+    assert len(measured) == len(found["rows"])
+    barred = [measure for measure, row in measured.items() if row["bar"]]
+    assert len(barred) == 7
+    for wanted in ("exactly once", "locked", "against sqlite3 by hand", "a claim with 1,200 rows done, against 120",
+                   "release", "progress() of 1,320 chunks"):  # fmt: skip
+        assert any(wanted in measure for measure in barred), wanted
+    assert done.returncode == (0 if all(measured[measure]["ok"] for measure in barred) else 1)
+    # What does not depend on the machine.
+    assert measured["3 processes: chunks not done exactly once"]["ok"]
+    assert measured["3 processes: 'database is locked'"]["ok"]
+    assert "1,320 model calls" in measured["progress() of 1,320 chunks, many calls"]["detail"]
+
+
+def test_a_drain_without_processes_is_a_usage_error() -> None:
+    done = run("--processes", "0", script=CLAIMS)
+    assert done.returncode == 2
+    assert "at least one" in done.stderr

@@ -605,3 +605,8 @@ def test_every_command_is_here() -> None:
         group = main.commands[name]
         assert isinstance(group, click.Group) and verbs <= set(group.commands)
     assert "recover" in main.commands
+
+
+def test_a_broken_pattern_is_one_line(begun: Run) -> None:
+    done = begun("scans", "risk", "1", "high", "!", code=1)
+    assert done.stdout == "" and "'!', which is no pattern" in done.stderr

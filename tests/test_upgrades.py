@@ -47,7 +47,9 @@ def path(tmp_path: Path) -> Path:
         ScanFile.update(risk_level="high").where(ScanFile.file_path == "models.py").execute()
         statuses = ("pending", "running", "done", "failed", "skipped")
         for n, chunk in enumerate(store.chunks.list(scan)[:10]):
-            ScanFileChunk.update(status=statuses[n % 5], retry_count=n % 3).where(ScanFileChunk.id == chunk.id).execute()
+            ScanFileChunk.update(status=statuses[n % 5], retry_count=n % 3).where(
+                ScanFileChunk.id == chunk.id
+            ).execute()
     migrating.down(path, to=1)
     return path
 

@@ -51,6 +51,8 @@ def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | st
 @click.option(
     "--enrichers", "enricher_concurrency", type=click.IntRange(min=1), metavar="N", help="Verified findings at once."
 )
+@click.option("--analyzer", "primary_analyzer", metavar="MODEL", help="The model that looks first.")
+@click.option("--retry-delay", type=click.FloatRange(min=0), metavar="S", help="Seconds before the first retry.")
 @click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="Tries after the first.")
 @click.option("--pause-after", callback=_limit, metavar="N|none", help="Errors in a row that pause it.")
 @json_option

@@ -122,8 +122,8 @@ def walk(
         raise InvalidArgument(f"max_size is {max_size}; give a number of bytes, or None for no limit")
     walker = _Walker(
         real=os.path.realpath(top),
-        include=_patterns("include", include),
-        exclude=_patterns("exclude", exclude),
+        include=patterns("include", include),
+        exclude=patterns("exclude", exclude),
         max_size=max_size,
         ignore_files=frozenset([ignore_files] if isinstance(ignore_files, str) else ignore_files),
     )
@@ -317,7 +317,7 @@ def _is_omitted(name: str, omitted: list[str]) -> bool:
     return False
 
 
-def _patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
+def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
     """The caller's patterns, or None when there are none; raises InvalidArgument for a broken one."""
     lines = [lines] if isinstance(lines, str) else list(lines)
     if not lines:
