@@ -232,8 +232,13 @@ def draining(bench: Bench, template: str, scan: int, work: Path, chunks: int, pr
     def of(name: str, what: str) -> float:
         return median(run[what] for run in runs[name])
 
+    def ratios(name: str, rival: str, what: str) -> list[float]:
+        return [a[what] / b[what] for a, b in zip(runs[name], runs[rival], strict=True)]
+
     def ratio(name: str, rival: str, what: str) -> float:
-        return median(a[what] / b[what] for a, b in zip(runs[name], runs[rival], strict=True))
+        return median(ratios(name, rival, what))
+
+    rounds_of_it = ", ".join(f"{each:.2f}" for each in ratios("hand", "us", "wall"))
 
     ours = runs["us"] + runs["us, ten"]
     what = f"{processes} processes"
@@ -242,7 +247,7 @@ def draining(bench: Bench, template: str, scan: int, work: Path, chunks: int, pr
     bench.at_least(
         f"{what}: chunks a second, against sqlite3 by hand", 0.6, 1 / ratio("us", "hand", "wall"), " x",
         f"{chunks / of('us', 'wall'):,.0f} against {chunks / of('hand', 'wall'):,.0f} a second;"
-        f" CPU {ratio('us', 'hand', 'cpu'):.2f} x; a process did {of('us', 'least'):,.0f} to"
+        f" rounds {rounds_of_it}; CPU {ratio('us', 'hand', 'cpu'):.2f} x; a process did {of('us', 'least'):,.0f} to"
         f" {of('us', 'largest'):,.0f}, by hand {of('hand', 'least'):,.0f} to {of('hand', 'largest'):,.0f}",
     )  # fmt: skip
     bench.row(

@@ -2,8 +2,8 @@
 
 A recorded scan is ``completed``. Its analysis makes it ``queued``, the first claim ``running``, and when no chunk,
 draft or verified finding is left to work on it is ``completed`` again. ``phase`` is the first of scanning, verifying
-and enriching that has work left, while all three may go on at once. A scan that is paused or cancelled hands nothing out;
-what was handed out before may still be completed, so that no answer that was paid for is refused.
+and enriching that has work left, while all three may go on at once. A scan that is paused or cancelled hands nothing
+out; what was handed out before may still be completed, so that no answer that was paid for is refused.
 
 Every end of a piece of work comes by here (:func:`advance`, :func:`stumble`), inside the transaction that ends it.
 """

@@ -230,7 +230,7 @@ def test_risk_comes_first(store: Store, root: Path) -> None:
     store.scans.set_risk(scan, "high", ["d.py"])
     store.scans.set_risk(scan, "normal", ["c.py"])
     assert paths(store.chunks.claim(scan, limit=4)) == ["d.py", "b.py", "c.py", "a.py"]
-    for risk, patterns in (("urgent", ["a.py"]), (None, ["a.py"]), ("high", "a.py")):
+    for risk, patterns in (("urgent", ["a.py"]), (None, ["a.py"]), ("high", [7])):
         with pytest.raises(InvalidArgument):
             store.scans.set_risk(scan, risk, patterns)  # type: ignore[arg-type]
 

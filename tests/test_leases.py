@@ -473,6 +473,23 @@ def test_completing_twice_is_harmless_for_the_same_worker_only(eight: Store) -> 
     assert eight.chunks.state(SCAN).done == 1
 
 
+def test_only_its_owner_may_settle_a_live_lease(eight: Store) -> None:
+    (chunk,) = eight.chunks.claim(SCAN, worker="ann")
+    for item in (chunk, chunk.id):
+        for refused in (
+            lambda item: eight.chunks.complete(item, worker="bob"),
+            lambda item: eight.chunks.fail(item, "no", worker="bob"),
+            lambda item: eight.chunks.release(item, worker="bob"),
+            lambda item: eight.chunks.heartbeat(item, worker="bob"),
+        ):
+            with pytest.raises(LeaseLost, match=f"chunk {chunk.id} is leased to ann, so bob cannot settle it"):
+                refused(item)
+    with pytest.raises(LeaseLost):
+        eight.chunks.complete(chunk.id)  # by id it is this process that asks, not ann
+    assert eight.chunks.get(chunk.id).to_dict() == chunk.to_dict()
+    eight.chunks.complete(chunk.id, worker="ann")
+
+
 def test_clock_set_back(eight: Store, clock: Clock) -> None:
     ann = eight.chunks.claim(SCAN, worker="ann", lease=60, limit=4)
     eight.chunks.fail(ann[3], "later")  # due in two seconds

@@ -337,3 +337,37 @@ def test_opening_a_store_frees_what_the_dead_have_left_behind(store: Store, what
     with Store(store.path):
         table, where = ("model_slots", "1") if what == "slot" else ("model_calls", "status = 'running'")
         assert store.database.execute_sql(f"SELECT count(*) FROM {table} WHERE {where}").fetchone() == (0,)
+
+
+def test_two_who_want_the_same_answer_pay_for_it_once(store: Store, tmp_path: Path) -> None:
+    """The second has seen no answer when it begins to wait for the only place; it looks again when it has it."""
+    (tmp_path / "tree").mkdir()
+    for name in "ab":
+        (tmp_path / f"tree/{name}.py").write_text("x = 1\n")
+    store.llm.add("m", max_concurrent=1)
+    store.scans.analyze(store.scans.record(tmp_path / "tree", jobs=1))
+    way, journal = store.llm.analyzer("m"), Journal(tmp_path)
+
+    def ask(name: str) -> None:
+        with Store(store.path) as own:
+            (chunk,) = own.chunks.list(SCAN, file=name)
+
+            def answer() -> str:
+                journal.write("asked", name)
+                deadline = time.monotonic() + 20  # until the other one waits too
+                while own.database.execute_sql("SELECT count(*) FROM model_slots").fetchone() != (2,):
+                    assert time.monotonic() < deadline
+                    time.sleep(0.002)
+                return "paid"
+
+            journal.write(own.llm.ask(way, chunk, answer))
+
+    workers = [processes.Process(target=ask, args=(f"{name}.py",)) for name in "ab"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert sorted(line[0] for line in journal.read()) == ["asked", "paid", "paid"]
+    assert ModelCall.select().count() == 1
+    assert store.check() == []
