@@ -6,8 +6,8 @@ Frozen. A chunk has a row in ``chunk_work`` once its scan is analysed; without o
 Work is waiting (``pending``), leased (``running``, ``verifying``, ``enriching``: exactly then ``lease_until`` is set)
 or over. ``attempt`` counts the claims of a row: it tells a late owner from the present one. Waiting rows with a
 ``next_retry_at`` are kept out of the index that claims read, and leased ones have an index of their own, so that a
-claim costs the same however many rows are over. ``work_counts`` holds how many rows are in which status; triggers
-keep it.
+claim costs the same however many rows are over. ``work_counts`` holds how many rows are in which status,
+``call_counts`` what the calls came to; triggers keep both.
 """
 
 from __future__ import annotations
@@ -252,6 +252,20 @@ TABLES = [
         CONSTRAINT ck_model_calls_cost CHECK (cost >= 0)
     )
     """,
+    """
+    CREATE TABLE call_counts (
+        scan_id INTEGER NOT NULL,             -- 0: of no scan
+        model TEXT NOT NULL,
+        purpose TEXT NOT NULL,
+        status TEXT NOT NULL,
+        calls INTEGER NOT NULL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL,
+        cost REAL NOT NULL,
+        latency_ms INTEGER NOT NULL,
+        CONSTRAINT pk_call_counts PRIMARY KEY (scan_id, model, purpose, status)
+    ) WITHOUT ROWID
+    """,
     "CREATE INDEX ix_model_calls_scan_id_model_purpose ON model_calls (scan_id, model, purpose)",
     "CREATE INDEX ix_model_calls_model_config_id ON model_calls (model_config_id)",
     "CREATE INDEX ix_model_calls_chunk_id ON model_calls (chunk_id) WHERE chunk_id IS NOT NULL",
@@ -328,6 +342,30 @@ TRIGGERS = [
 ]
 
 
+def _calls() -> list[str]:
+    sums = ("prompt_tokens", "completion_tokens", "cost", "latency_ms")
+    values = ", ".join(f"coalesce(NEW.{column}, 0)" for column in sums)
+    count = (
+        f"INSERT INTO call_counts (scan_id, model, purpose, status, calls, {', '.join(sums)})"
+        f" VALUES (coalesce(NEW.scan_id, 0), NEW.model, NEW.purpose, NEW.status, 1, {values})"
+        " ON CONFLICT (scan_id, model, purpose, status) DO UPDATE SET calls = calls + 1, "
+        + ", ".join(f"{column} = {column} + excluded.{column}" for column in sums)
+        + ";"
+    )
+    these = "scan_id = coalesce(OLD.scan_id, 0) AND model = OLD.model AND purpose = OLD.purpose AND status = OLD.status"
+    discount = (
+        "UPDATE call_counts SET calls = calls - 1, "
+        + ", ".join(f"{column} = {column} - coalesce(OLD.{column}, 0)" for column in sums)
+        + f" WHERE {these}; DELETE FROM call_counts WHERE {these} AND calls = 0;"
+    )
+    watched = ", ".join(("scan_id", "model", "purpose", "status", *sums))
+    return [
+        f"CREATE TRIGGER tr_model_calls_insert AFTER INSERT ON model_calls BEGIN {count} END",
+        f"CREATE TRIGGER tr_model_calls_update AFTER UPDATE OF {watched} ON model_calls BEGIN {discount} {count} END",
+        f"CREATE TRIGGER tr_model_calls_delete AFTER DELETE ON model_calls BEGIN {discount} END",
+    ]
+
+
 def _work(kind: str, table: str, leased: str, done: str) -> list[str]:
     count = (
         f"INSERT INTO work_counts (scan_id, kind, status, count) VALUES (NEW.scan_id, '{kind}', NEW.status, 1)"
@@ -342,7 +380,9 @@ def _work(kind: str, table: str, leased: str, done: str) -> list[str]:
         " WHERE status = 'pending' AND next_retry_at IS NULL",
         f"CREATE INDEX ix_{table}_delayed ON {table} (scan_id, next_retry_at)"
         " WHERE status = 'pending' AND next_retry_at IS NOT NULL",
-        f"CREATE INDEX ix_{table}_leased ON {table} (scan_id, lease_until) WHERE status = '{leased}'",
+        f"CREATE INDEX ix_{table}_touched ON {table} (scan_id, updated_at)"
+        " WHERE status = 'pending' AND next_retry_at IS NOT NULL",
+        f"CREATE INDEX ix_{table}_leased ON {table} (scan_id, lease_until, updated_at) WHERE status = '{leased}'",
         f"CREATE INDEX ix_{table}_done ON {table} (scan_id, updated_at) WHERE status IN ({done})",
         f"CREATE INDEX ix_{table}_failed ON {table} (scan_id) WHERE status = 'failed'",
         f"CREATE TRIGGER tr_{table}_insert AFTER INSERT ON {table} BEGIN {count} END",
@@ -368,6 +408,8 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
     for work in WORK:
         for statement in _work(*work):
             migrator.sql(statement)
+    for statement in _calls():
+        migrator.sql(statement)
     migrator.sql(
         f"""
         INSERT INTO chunk_work (id, scan_file_id, scan_id, rank, status, retry_count, lease_until)
@@ -406,8 +448,8 @@ def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -
     for trigger in ("tr_scan_files_version_id", "tr_scan_files_risk_level"):
         migrator.sql(f"DROP TRIGGER {trigger}")
     for table in (
-        "model_calls", "model_slots", "findings", "verified_findings", "votes", "draft_findings", "analysis_cache",
-        "analyzers", "chunk_work", "work_counts",
+        "model_calls", "call_counts", "model_slots", "findings", "verified_findings", "votes", "draft_findings",
+        "analysis_cache", "analyzers", "chunk_work", "work_counts",
     ):  # fmt: skip
         migrator.sql(f"DROP TABLE {table}")
     # An analysis that was not over leaves a scan that was recorded.

@@ -334,15 +334,17 @@ def get(call: ModelCall | int) -> ModelCall:
 
 
 def usage(db: Database, scan_id: int | None) -> list[Usage]:
-    """One grouped query over the calls of one scan, or of all; by model and purpose."""
+    """What is counted of one scan, or of all; by model and purpose."""
     where, values = ("", ()) if scan_id is None else (" WHERE scan_id = ?", (scan_id,))
-    return [Usage(*row) for row in db.execute_sql(USAGE.format(where=where), values).fetchall()]
+    rows = db.execute_sql(USAGE.format(where=where), values).fetchall()
+    return [Usage(row[0], row[1], *(value or 0 for value in row[2:])) for row in rows]
 
 
 USAGE = """
-SELECT model, purpose, count(*), sum(status = 'answered'), sum(status = 'failed'), sum(status = 'running'),
-       sum(prompt_tokens), sum(completion_tokens), sum(cost), coalesce(sum(latency_ms), 0) / 1000.0
-  FROM model_calls{where} GROUP BY model, purpose ORDER BY model, purpose
+SELECT model, purpose, sum(calls), sum(calls) FILTER (WHERE status = 'answered'),
+       sum(calls) FILTER (WHERE status = 'failed'), sum(calls) FILTER (WHERE status = 'running'),
+       sum(prompt_tokens), sum(completion_tokens), sum(cost), sum(latency_ms) / 1000.0
+  FROM call_counts{where} GROUP BY model, purpose ORDER BY model, purpose
 """
 
 

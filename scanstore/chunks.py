@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from scanstore import leases, life
 from scanstore.database import bound
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, pack_hash, utcnow
+from scanstore.keys import split
 from scanstore.scans import Scan, ScanFileChunk
 from scanstore.stages import Stage
 from scanstore.states import CHUNK_STATUSES
@@ -51,6 +53,26 @@ class Chunks(Stage[ScanFileChunk]):
 
     queue = leases.CHUNKS
     model = ScanFileChunk
+    _more = """(
+        SELECT json_array(c.chunk_type, c.symbol_name, c.start_line, c.end_line,
+                          CASE typeof(c.content_hash) WHEN 'blob' THEN lower(hex(c.content_hash)) ELSE c.content_hash END,
+                          f.scan_id, f.file_path, f.risk_level)
+          FROM scan_files AS f CROSS JOIN chunk_facts AS c
+            ON c.version_id = f.version_id AND c.chunk_index = chunk_work.id & 16777215
+         WHERE f.id = chunk_work.scan_file_id)"""
+
+    def _claimed(self, one: tuple[Any, ...], worker: str) -> List[ScanFileChunk]:
+        key, attempt, retries, until, more = one
+        kind, symbol, start, end, digest, scan, path, risk = json.loads(more)
+        file, index = split(key)
+        row = ScanFileChunk(__no_default__=True)
+        row.__data__ = {
+            "id": key, "scan_file": file, "chunk_index": index, "chunk_type": kind, "symbol_name": symbol,
+            "start_line": start, "end_line": end, "content_hash": digest, "status": "running", "retry_count": retries,
+            "scan": scan, "file_path": path, "risk_level": risk, "attempt": attempt, "worker": worker,
+            "lease_until": datetime.fromisoformat(until), "next_retry_at": None, "error": None,
+        }  # fmt: skip
+        return [row]
 
     @bound
     def complete(
@@ -59,7 +81,7 @@ class Chunks(Stage[ScanFileChunk]):
         *,
         worker: str | None = None,
         drafts: Iterable[Mapping[str, Any]] = (),
-        analyzer: Analyzer | None = None,
+        analyzer: Analyzer | int | None = None,
         call: Call | None = None,
         source: str | None = None,
         window: int = WINDOW,
@@ -78,32 +100,44 @@ class Chunks(Stage[ScanFileChunk]):
         from scanstore.drafts import check_drafts, relative, write_drafts
 
         leases.check_lease(worker, leases.LEASE)
+        analyzer = None if analyzer is None else answers.identify(analyzer)
         source = source or (analyzer.model if analyzer is not None else None)
-        row = self.get(chunk)
+        key, owner, attempt = self._owner(chunk, worker)
+        # A chunk never changes but for its status; one that was read whole need not be read again.
+        whole = isinstance(chunk, ScanFileChunk) and None not in (chunk.file_path, chunk.start_line, chunk.content_hash)
+        row: Any = chunk if whole else self.get(chunk)
         given = check_drafts(drafts, chunk=row)
+        if (
+            not given
+            and analyzer is None
+            and call is None
+            and leases.settle_one(
+                self.db, self.queue, key, "done", scope=row.scan_id, worker=owner, attempt=attempt, guard=life.STEADY
+            )
+        ):
+            return []
         with self.db.atomic():
-            key, owner, attempt = self._owner(chunk, worker)
             leases.settle(self.db, self.queue, key, "done", worker=owner, attempt=attempt)
             ids = write_drafts(self.db, row.scan_id, given, chunk=row, source=source, window=window)
             if analyzer is not None:
-                digest = pack_hash(row.content_hash)
-                answers.keep_drafts(self.db, analyzer.id, digest, relative(given, row))
+                answers.keep_drafts(self.db, analyzer.id, pack_hash(row.content_hash), relative(given, row))
             if call is not None:
                 calls.finish(call, self.db)
-            life.steady(self.db, row.scan_id)
-            life.advance(self.db, row.scan_id)
+            life.advance(self.db, row.scan_id, steady=True)
         return ids
 
     @bound
-    def reuse(self, scan: Scan | int, analyzer: Analyzer) -> int:
+    def reuse(self, scan: Scan | int, analyzer: Analyzer | int) -> int:
         """Complete every waiting chunk whose text this analyzer has judged before; return how many there were.
 
         Costs no claim and no model call; the drafts are those of the time before, with the lines of today. A few
         hundred chunks a transaction, and it may be repeated.
         """
+        from scanstore.answers import identify
         from scanstore.drafts import absolute, write_drafts
 
         scan_id = self._scan(scan)
+        analyzer = identify(analyzer)
         total = 0
         while True:
             with self.db.atomic():

@@ -176,6 +176,8 @@ def write_drafts(
     """
     if whole("window", window, 0, 2**31) is None:
         raise InvalidArgument("window is None; give a number of lines, or 0 for the same line only")
+    if not drafts:
+        return []
     votes = _votes_of(db, {draft["source"] or source for draft in drafts})
     by_file: dict[str, list[int]] = {}
     for number, draft in enumerate(drafts):

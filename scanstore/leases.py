@@ -83,6 +83,49 @@ class State(NamedTuple):
 # Claiming
 
 
+def claim_one(
+    db: Database, queue: Queue, scope: int, *, worker: str, lease: float, most: str, guard: str, more: str
+) -> tuple[Any, ...] | None:
+    """Lease the first row in one statement; return its id, attempt, retries, end of lease, and ``more``.
+
+    Only while ``guard`` holds, fewer than ``most`` are leased (expressions over ``:scope``), and there is nothing to
+    tend first; otherwise nothing is done, and :func:`claim` knows why. ``more`` is an expression over the row.
+    """
+    now = utcnow()
+    waits = f"{queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NOT NULL"
+    rows = db.execute_sql(
+        f"UPDATE {queue.table} SET {_TAKEN.format(leased=queue.leased)}"
+        f" WHERE id = (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
+        f" WHERE {queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NULL AND {guard}"
+        f" AND (SELECT count(*) < {most} AND min(lease_until) > :now IS NOT FALSE"
+        f" AND max(updated_at) <= :now IS NOT FALSE FROM {queue.table} INDEXED BY {queue.on('leased')}"
+        f" WHERE {queue.scope} = :scope AND status = '{queue.leased}')"
+        f" AND NOT EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('delayed')}"
+        f" WHERE {waits} AND next_retry_at <= :now)"
+        f" AND NOT EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('touched')}"
+        f" WHERE {waits} AND updated_at > :now)"
+        f" ORDER BY rank, id LIMIT 1) RETURNING id, attempt, retry_count, lease_until, {more}",
+        _taking(scope, now, worker, lease),
+    ).fetchall()
+    return rows[0] if rows else None
+
+
+_TAKEN = (
+    "status = '{leased}', attempt = attempt + 1, worker = :worker, process = :process, lease_until = :until,"
+    " updated_at = :now, error = NULL"
+)
+
+
+def _taking(scope: int, now: datetime, worker: str, lease: float) -> dict[str, Any]:
+    return {
+        "worker": worker,
+        "process": me(),
+        "until": _after(now, lease),
+        "now": format_time(now),
+        "scope": scope,
+    }
+
+
 def claim(
     db: Database,
     queue: Queue,
@@ -93,84 +136,86 @@ def claim(
     lease: float,
     most: int | None = None,
     max_retries: int = MOST_RETRIES,
-) -> list[int]:
-    """Lease up to ``limit`` rows for ``lease`` seconds, the first in order; return their ids in order.
+) -> dict[int, int]:
+    """Lease up to ``limit`` rows for ``lease`` seconds, the first in order; return ids, in order, and their attempts.
 
     No more than ``most`` rows of the scope are leased at once. Runs inside the caller's immediate transaction.
     """
     now = utcnow()
-    leased = _tend(db, queue, scope, now, max_retries)
-    found = _take(db, queue, scope, now, worker, limit if most is None else min(limit, most - leased), lease)
-    if len(found) < limit and leased and _bury(db, queue, scope, now, max_retries):
-        room = limit if most is None else min(limit, most - _leased(db, queue, scope)[1])
-        found += _take(db, queue, scope, now, worker, min(room, limit - len(found)), lease)
+    _tend(db, queue, scope, now, max_retries)
+    found = _take(db, queue, scope, now, worker, limit, lease, most)
+    if len(found) < limit and any(_bury(db, queue, scope, now, max_retries)):
+        found |= _take(db, queue, scope, now, worker, limit - len(found), lease, most)
+        ranks = f"SELECT id FROM {queue.table} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rank, id"
+        found = {key: found[key] for (key,) in db.execute_sql(ranks, (dump_json(list(found)),)).fetchall()}
     return found
 
 
-def _take(db: Database, queue: Queue, scope: int, now: datetime, worker: str, count: int, lease: float) -> list[int]:
-    if count <= 0:
-        return []
+def _take(
+    db: Database, queue: Queue, scope: int, now: datetime, worker: str, limit: int, lease: float, most: int | None
+) -> dict[int, int]:
     rows = db.execute_sql(
-        f"UPDATE {queue.table} SET status = '{queue.leased}', attempt = attempt + 1, worker = ?, process = ?,"
-        " lease_until = ?, updated_at = ?, error = NULL"
+        f"UPDATE {queue.table} SET {_TAKEN.format(leased=queue.leased)}"
         f" WHERE id IN (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
-        f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at IS NULL ORDER BY rank, id LIMIT ?)"
-        " RETURNING rank, id",
-        (worker, me(), _after(now, lease), format_time(now), scope, count),
+        f" WHERE {queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NULL"
+        f" ORDER BY rank, id LIMIT {_room(queue, most)}) RETURNING rank, id, attempt",
+        {**_taking(scope, now, worker, lease), "limit": min(limit, 2**31), "most": most},
     ).fetchall()
-    return [key for _, key in sorted(rows)]
+    return {key: attempt for _, key, attempt in sorted(rows)}
 
 
-def _leased(db: Database, queue: Queue, scope: int) -> tuple[str | None, int, str | None]:
-    """The first lease to run out, how many there are, and when the latest was touched."""
-    return db.execute_sql(  # type: ignore[no-any-return]
-        f"SELECT min(lease_until), count(*), max(updated_at) FROM {queue.table} INDEXED BY {queue.on('leased')}"
-        f" WHERE {queue.scope} = ? AND status = '{queue.leased}'",
-        (scope,),
+def _room(queue: Queue, most: int | None) -> str:
+    """How many rows may be leased more, as an expression."""
+    if most is None:
+        return ":limit"
+    leased = (
+        f"SELECT count(*) FROM {queue.table} INDEXED BY {queue.on('leased')}"
+        f" WHERE {queue.scope} = :scope AND status = '{queue.leased}'"
+    )
+    return f"max(0, min(:limit, :most - ({leased})))"
+
+
+class Standing(NamedTuple):
+    """Of what is leased: when the first runs out, and when the latest was touched; of what waits for its retry: when
+    the first is due, and when the latest was touched."""
+
+    until: str | None
+    leased_at: str | None
+    due: str | None
+    delayed_at: str | None
+
+
+def _standing(db: Database, queue: Queue, scope: int) -> Standing:
+    leased = f"{queue.scope} = :scope AND status = '{queue.leased}'"
+    waits = f"{queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NOT NULL"
+    row = db.execute_sql(
+        "SELECT min(lease_until), max(updated_at),"
+        f" (SELECT min(next_retry_at) FROM {queue.table} INDEXED BY {queue.on('delayed')} WHERE {waits}),"
+        f" (SELECT max(updated_at) FROM {queue.table} INDEXED BY {queue.on('touched')} WHERE {waits})"
+        f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {leased}",
+        {"scope": scope},
     ).fetchone()
+    return Standing(*row)
 
 
-def _delayed(db: Database, queue: Queue, scope: int) -> str | None:
-    """When the next row that waits for its retry is due."""
-    return db.execute_sql(  # type: ignore[no-any-return]
-        f"SELECT min(next_retry_at) FROM {queue.table} INDEXED BY {queue.on('delayed')}"
-        f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at IS NOT NULL",
-        (scope,),
-    ).fetchone()[0]
-
-
-def _tend(db: Database, queue: Queue, scope: int, now: datetime, max_retries: int) -> int:
-    """Free what ran out and wake what is due; return how many rows are leased."""
+def _tend(db: Database, queue: Queue, scope: int, now: datetime, max_retries: int) -> None:
+    """Free what ran out and wake what is due."""
     text = format_time(now)
-    first, leased, touched = _leased(db, queue, scope)
-    if touched is not None and touched > text:
+    standing = _standing(db, queue, scope)
+    if max(standing.leased_at or "", standing.delayed_at or "") > text:
         _follow_the_clock(db, queue, scope, "leased", "lease_until", now)
-        first, leased, _ = _leased(db, queue, scope)
-    if first is not None and first <= text:
-        freed = _free(
+        _follow_the_clock(db, queue, scope, "delayed", "next_retry_at", now)
+        standing = _standing(db, queue, scope)
+    if standing.until is not None and standing.until <= text:
+        _free(
             db, queue, f"{queue.scope} = ? AND lease_until <= ?", (scope, text), "its lease ran out", now, max_retries
         )
-        leased -= sum(freed)
-    due = _delayed(db, queue, scope)
-    if due is not None:
-        if (
-            due > _after(now, LONGEST_DELAY)
-            or db.execute_sql(
-                f"SELECT updated_at FROM {queue.table} INDEXED BY {queue.on('delayed')} WHERE {queue.scope} = ?"
-                " AND status = 'pending' AND next_retry_at IS NOT NULL ORDER BY next_retry_at LIMIT 1",
-                (scope,),
-            ).fetchone()[0]
-            > text
-        ):
-            _follow_the_clock(db, queue, scope, "delayed", "next_retry_at", now)
-            due = _delayed(db, queue, scope)
-        if due is not None and due <= text:
-            db.execute_sql(
-                f"UPDATE {queue.table} SET next_retry_at = NULL, updated_at = ?"
-                f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at <= ?",
-                (text, scope, text),
-            )
-    return leased
+    if standing.due is not None and standing.due <= text:
+        db.execute_sql(
+            f"UPDATE {queue.table} SET next_retry_at = NULL, updated_at = ?"
+            f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at <= ?",
+            (text, scope, text),
+        )
 
 
 def _follow_the_clock(db: Database, queue: Queue, scope: int, index: str, column: str, now: datetime) -> None:
@@ -247,6 +292,25 @@ def settle(
     if row["status"] == to and row["worker"] == worker and attempt in (None, row["attempt"]):
         return False
     raise _lost(queue, key, row, worker, now)
+
+
+def settle_one(
+    db: Database, queue: Queue, key: int, to: str, *, scope: int, worker: str, attempt: int | None, guard: str
+) -> bool:
+    """Settle a row in one statement, while others of its scope are ready and ``guard`` holds, a condition on ``?``.
+
+    False, and nothing is changed, when that is not so: :func:`settle` says why.
+    """
+    now = format_time(utcnow())
+    return bool(
+        db.execute_sql(
+            f"UPDATE {queue.table} SET status = ?, lease_until = NULL, error = NULL, updated_at = ?"
+            f" WHERE id = ? AND {_owned(queue, attempt)}"
+            f" AND EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('ready')}"
+            f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at IS NULL) AND {guard}",
+            (to, now, key, *_owner(worker, now, attempt), scope, scope),
+        ).rowcount
+    )
 
 
 def fail(
@@ -384,7 +448,7 @@ def recover(db: Database, queue: Queue, scope: int | None = None, *, max_retries
 
 
 def lost(db: Database) -> bool:
-    """Whether there is anything to recover, a call that nobody will end among it. Reads only what is under way."""
+    """Whether there is anything to recover, calls and places among it. Reads only what is under way."""
     now = format_time(utcnow())
     for queue in QUEUES:
         rows = db.execute_sql(
@@ -393,8 +457,8 @@ def lost(db: Database) -> bool:
         ).fetchall()
         if any(until <= now or gone(process) for process, until in rows):
             return True
-    calls = db.execute_sql("SELECT DISTINCT process FROM model_calls WHERE status = 'running'").fetchall()
-    return any(gone(process) for (process,) in calls)
+    others = "SELECT process FROM model_calls WHERE status = 'running' UNION SELECT process FROM model_slots"
+    return any(gone(process) for (process,) in db.execute_sql(others).fetchall())
 
 
 def state(db: Database, queue: Queue, scope: int) -> State:
@@ -406,8 +470,8 @@ def state(db: Database, queue: Queue, scope: int) -> State:
         ).fetchall()
     )
     first, out = db.execute_sql(
-        f"SELECT min(lease_until), coalesce(sum(lease_until <= ?), 0) FROM {queue.table}"
-        f" INDEXED BY {queue.on('leased')} WHERE {queue.scope} = ? AND status = '{queue.leased}'",
+        "SELECT min(lease_until) FILTER (WHERE lease_until > ?1), coalesce(sum(lease_until <= ?1), 0)"
+        f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {queue.scope} = ?2 AND status = '{queue.leased}'",
         (now, scope),
     ).fetchone()
     due, waiting = db.execute_sql(
@@ -415,7 +479,7 @@ def state(db: Database, queue: Queue, scope: int) -> State:
         f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at > ?",
         (scope, now),
     ).fetchone()
-    following = [time for time in (due, first if not out else None) if time is not None]
+    following = [time for time in (due, first) if time is not None and time > now]
     return State(
         ready=counts.get("pending", 0) - waiting + out,
         delayed=waiting,

@@ -31,12 +31,21 @@ RECENT = 200  #: pieces of work that the rate is taken from
 
 
 class Gate(NamedTuple):
-    """Whether a scan hands out work of one kind, and on what terms."""
+    """Whether a scan hands out work of one kind, and on what terms.
 
-    open: bool
+    ``recorded``: whole; ``begun``: its analysis was.
+    """
+
+    status: str
+    recorded: bool
+    begun: bool
     concurrency: int
     max_retries: int
     retry_delay: float
+
+    @property
+    def open(self) -> bool:
+        return self.status not in ("paused", "cancelled", "failed")
 
 
 class Progress(NamedTuple):
@@ -67,15 +76,37 @@ class Rerun(NamedTuple):
 
 
 GATE = """
-SELECT s.status, s.revision, s.active_since, coalesce(c.{concurrency}, {default}),
+SELECT s.status, s.revision IS NOT NULL, s.active_since IS NOT NULL, coalesce(c.{concurrency}, {default}),
        coalesce(c.max_retries, 3), coalesce(c.retry_delay, 2.0)
   FROM scans AS s LEFT JOIN scan_configs AS c ON c.scan_id = s.id WHERE s.id = ?
 """
 DEFAULTS = {"chunk": 20, "draft": 10, "verified": 5}
-OPEN = """
-SELECT kind, sum(count) FROM work_counts
- WHERE scan_id = ? AND status IN ('pending', 'running', 'verifying', 'enriching') GROUP BY kind
-"""
+# The second of the terms by itself, as an expression.
+MOST = {
+    kind: f"coalesce((SELECT {column} FROM scan_configs WHERE scan_id = :scope), {DEFAULTS[kind]})"
+    for kind, column in CONCURRENCY.items()
+}
+# Written so that a look at one or two counters is mostly all that it takes.
+STANDING = """
+SELECT s.status, s.phase, s.active_since, s.errors_in_a_row,
+       CASE WHEN {chunk} THEN 'scanning'
+            WHEN (SELECT analysis_mode FROM scan_configs WHERE scan_id = s.id) = 'primary_only' THEN 'completed'
+            WHEN {draft} THEN 'verifying' WHEN {verified} THEN 'enriching' ELSE 'completed' END
+  FROM scans AS s WHERE s.id = ?
+""".format(
+    **{
+        queue.kind: " OR ".join(
+            "(SELECT count FROM work_counts"
+            f" WHERE scan_id = s.id AND kind = '{queue.kind}' AND status = '{status}') > 0"
+            for status in ("pending", queue.leased)
+        )
+        for queue in leases.QUEUES
+    }
+)
+# While this holds and chunks are ready, one that is completed changes nothing about its scan.
+STEADY = "EXISTS (SELECT 1 FROM scans WHERE id = ? AND errors_in_a_row = 0 AND phase = 'scanning')"
+# While this holds, the scan hands out work.
+RUNNING = "EXISTS (SELECT 1 FROM scans WHERE id = :scope AND status = 'running' AND revision > 0)"
 # A chunk of an unchanged text, in the file of the same path, of the scan before.
 FILL = """
 INSERT OR IGNORE INTO chunk_work (id, scan_file_id, scan_id, rank, status)
@@ -100,8 +131,11 @@ SELECT b.id FROM scans AS s JOIN scans AS b ON b.lineage_id = s.lineage_id AND b
 
 def terms(db: Database, scan_id: int, kind: str) -> Gate:
     """The terms on which a scan hands out work. Raises NotFound."""
-    status, _, _, *rest = _terms(db, scan_id, kind)
-    return Gate(status not in ("paused", "cancelled", "failed"), *rest)
+    sql = GATE.format(concurrency=CONCURRENCY[kind], default=DEFAULTS[kind])
+    row = db.execute_sql(sql, (scan_id,)).fetchone()
+    if row is None:
+        raise NotFound(f"no scan {scan_id}; store.scans.list() (scanstore scans list) shows the known ones")
+    return Gate(*row)
 
 
 def gate(db: Database, scan_id: int, kind: str) -> Gate:
@@ -109,25 +143,17 @@ def gate(db: Database, scan_id: int, kind: str) -> Gate:
 
     Raises NotFound, and IllegalMove for chunks of a scan whose analysis was not begun.
     """
-    status, revision, since, *rest = _terms(db, scan_id, kind)
-    if since is None and revision is None:
-        raise IllegalMove(f"scan {scan_id} is {status} and was not recorded whole; record its target again")
-    if since is None and kind == "chunk":
+    found = terms(db, scan_id, kind)
+    if not found.begun and not found.recorded:
+        raise IllegalMove(f"scan {scan_id} is {found.status} and was not recorded whole; record its target again")
+    if not found.begun and kind == "chunk":
         raise IllegalMove(
             f"the analysis of scan {scan_id} was not begun; call store.scans.analyze({scan_id})"
             f" (scanstore scans analyze {scan_id}) first"
         )
-    if status == "queued":
+    if found.status == "queued":
         move(db, SCANS, scan_id, "running")
-    return Gate(status not in ("paused", "cancelled", "failed"), *rest)
-
-
-def _terms(db: Database, scan_id: int, kind: str) -> tuple[Any, ...]:
-    sql = GATE.format(concurrency=CONCURRENCY[kind], default=DEFAULTS[kind])
-    row = db.execute_sql(sql, (scan_id,)).fetchone()
-    if row is None:
-        raise NotFound(f"no scan {scan_id}; store.scans.list() (scanstore scans list) shows the known ones")
-    return tuple(row)
+    return found
 
 
 def renew(db: Database, scan_id: int) -> None:
@@ -144,22 +170,18 @@ def renew(db: Database, scan_id: int) -> None:
     advance(db, scan_id)
 
 
-def advance(db: Database, scan_id: int) -> None:
-    """Set the phase by what is left to do, and complete the scan when nothing is. Inside a transaction."""
-    row = db.execute_sql(
-        "SELECT s.status, s.phase, s.active_since, c.analysis_mode FROM scans AS s"
-        " LEFT JOIN scan_configs AS c ON c.scan_id = s.id WHERE s.id = ?",
-        (scan_id,),
-    ).fetchone()
-    if row is None or row[2] is None:
+def advance(db: Database, scan_id: int, *, steady: bool = False) -> None:
+    """Set the phase by what is left to do, and complete the scan when nothing is. Inside a transaction.
+
+    ``steady`` says that something went well: the errors in a row are forgotten.
+    """
+    row = db.execute_sql(STANDING, (scan_id,)).fetchone()
+    if row is None:
         return
-    status, phase, _, mode = row
-    left = dict(db.execute_sql(OPEN, (scan_id,)).fetchall())
-    kinds = {"chunk": "scanning", "draft": "verifying", "verified": "enriching"}
-    if mode == "primary_only":
-        kinds = {"chunk": "scanning"}
-    due = next((name for kind, name in kinds.items() if left.get(kind)), "completed")
-    if due == phase and (due == "completed") == (status == "completed"):
+    status, phase, since, errors, due = row
+    if steady and errors:
+        db.execute_sql("UPDATE scans SET errors_in_a_row = 0 WHERE id = ?", (scan_id,))
+    if since is None or (due == phase and (due == "completed") == (status == "completed")):
         return
     if due == "completed" and status in ("queued", "running", "paused"):
         now = format_time(utcnow())
@@ -171,11 +193,6 @@ def advance(db: Database, scan_id: int) -> None:
         db.execute_sql("UPDATE scans SET phase = ?, status = 'queued', analyzed_at = NULL WHERE id = ?", (due, scan_id))
     else:
         db.execute_sql("UPDATE scans SET phase = ? WHERE id = ?", (due, scan_id))
-
-
-def steady(db: Database, scan_id: int) -> None:
-    """Something went well: forget the errors in a row. Inside a transaction."""
-    db.execute_sql("UPDATE scans SET errors_in_a_row = 0 WHERE id = ? AND errors_in_a_row > 0", (scan_id,))
 
 
 def stumble(db: Database, scan_id: int, error: str) -> bool:
@@ -373,8 +390,8 @@ class Life(Domain):
             counts[kind][status] = count
         (findings,) = run("SELECT count(*) FROM findings WHERE scan_id = ?", (row.id,)).fetchone()
         calls, tokens, cost = run(
-            "SELECT count(*), coalesce(sum(prompt_tokens + completion_tokens), 0), coalesce(sum(cost), 0.0)"
-            " FROM model_calls WHERE scan_id = ?",
+            "SELECT coalesce(sum(calls), 0), coalesce(sum(prompt_tokens + completion_tokens), 0),"
+            " coalesce(sum(cost), 0.0) FROM call_counts WHERE scan_id = ?",
             (row.id,),
         ).fetchone()
         rate = eta = None

@@ -88,6 +88,15 @@ DANGLING = {
                 UNION ALL SELECT scan_id, 'verified', status, -count(*) FROM verified_findings
                            GROUP BY scan_id, status)
              GROUP BY scan_id, kind, status HAVING sum(n) <> 0)""",
+    "sums of model calls that do not match the calls": """
+        SELECT count(*) FROM (
+            SELECT scan_id, model, purpose, status FROM (
+                SELECT scan_id, model, purpose, status, calls, prompt_tokens + completion_tokens AS tokens, cost
+                  FROM call_counts
+                UNION ALL SELECT coalesce(scan_id, 0), model, purpose, status, -count(*),
+                       -sum(prompt_tokens + completion_tokens), -sum(cost) FROM model_calls GROUP BY 1, 2, 3, 4)
+             GROUP BY 1, 2, 3, 4
+            HAVING sum(calls) <> 0 OR sum(tokens) <> 0 OR abs(sum(cost)) > 1e-6 * max(1, max(cost)))""",
     "analyses that are over with work left, or not over without": """
         SELECT count(*) FROM scans AS s WHERE active_since IS NOT NULL AND status IN ('completed', 'queued', 'running')
            AND (status = 'completed') = EXISTS (SELECT 1 FROM work_counts AS w

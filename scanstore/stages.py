@@ -41,19 +41,41 @@ class Stage(Domain, Generic[Row]):
         ``worker`` and ``attempt``; give it back to :meth:`fail`, :meth:`release` or what completes it.
         """
         worker = check_lease(worker, lease, limit)
-        scan_id = scan if type(scan) is int else self._scan(scan)  # the gate knows whether it exists
+        if isinstance(scan, Scan):
+            scan.check_home()
+        scan_id = scan.id if isinstance(scan, Scan) else self._scan(scan) if type(scan) is not int else scan
+        if limit == 1:  # mostly: one statement
+            one = leases.claim_one(
+                self.db, self.queue, scan_id,
+                worker=worker, lease=lease, most=life.MOST[self.queue.kind], guard=life.RUNNING, more=self._more,
+            )  # fmt: skip
+            if one is not None:
+                return self._claimed(one, worker)
+        found = self._claim(scan_id, worker, limit, lease)
+        # Read when the others may write again; one that was lost meanwhile is somebody else's.
+        rows: list[Any] = self._rows(list(found)) if found else []
+        return [row for row in rows if row.attempt == found[row.id]]
+
+    _more: ClassVar[str] = "NULL"  # what a single claim reads of a row besides its lease
+
+    def _claimed(self, one: tuple[Any, ...], worker: str) -> list[Row]:
+        """The row of a single claim."""
+        rows: list[Any] = self._rows([one[0]])
+        return [row for row in rows if row.attempt == one[1]]
+
+    def _claim(self, scan_id: int, worker: str, limit: int, lease: float) -> dict[int, int]:
+        """With all that may be to do before, and after: what was freed may have been the last, and have failed."""
         with self.db.atomic():
             gate = life.gate(self.db, scan_id, self.queue.kind)
             if not gate.open:
-                return []
-            ids = leases.claim(
+                return {}
+            found = leases.claim(
                 self.db, self.queue, scan_id,
                 worker=worker, limit=limit, lease=lease, most=gate.concurrency, max_retries=gate.max_retries,
             )  # fmt: skip
-            if not ids:
-                life.advance(self.db, scan_id)  # what was freed may have been the last, and have failed
-                return []
-            return self._rows(ids)
+            if not found:
+                life.advance(self.db, scan_id)
+            return found
 
     def work(
         self, scan: Scan | int, *, worker: str | None = None, lease: float = LEASE, wait: bool = True
@@ -141,8 +163,7 @@ class Stage(Domain, Generic[Row]):
         moved = leases.settle(self.db, self.queue, key, to, worker=owner, attempt=attempt, **columns)
         if moved:
             scan_id = self._scan_of(key)
-            life.steady(self.db, scan_id)
-            life.advance(self.db, scan_id)
+            life.advance(self.db, scan_id, steady=True)
         return moved
 
     # -- the whole -------------------------------------------------------------------------------------------------

@@ -315,10 +315,7 @@ def test_workers_may_be_killed_at_any_moment(tmp_path: Path) -> None:
     assert done > FILES * rounds * 0.8
 
 
-NO_SLOTS = pytest.mark.xfail(strict=True, reason="opening looks for lost work and calls, not for lost places")
-
-
-@pytest.mark.parametrize("what", [pytest.param("slot", marks=NO_SLOTS), "call"])
+@pytest.mark.parametrize("what", ["slot", "call"])
 def test_opening_a_store_frees_what_the_dead_have_left_behind(store: Store, what: str) -> None:
     """Also when they had no work in their hands."""
     store.llm.add("m", max_concurrent=1)
