@@ -55,7 +55,8 @@ class Chunks(Stage[ScanFileChunk]):
     model = ScanFileChunk
     _more = """(
         SELECT json_array(c.chunk_type, c.symbol_name, c.start_line, c.end_line,
-                          CASE typeof(c.content_hash) WHEN 'blob' THEN lower(hex(c.content_hash)) ELSE c.content_hash END,
+                          CASE typeof(c.content_hash) WHEN 'blob' THEN lower(hex(c.content_hash))
+                               ELSE c.content_hash END,
                           f.scan_id, f.file_path, f.risk_level)
           FROM scan_files AS f CROSS JOIN chunk_facts AS c
             ON c.version_id = f.version_id AND c.chunk_index = chunk_work.id & 16777215
@@ -103,27 +104,28 @@ class Chunks(Stage[ScanFileChunk]):
         analyzer = None if analyzer is None else answers.identify(analyzer)
         source = source or (analyzer.model if analyzer is not None else None)
         key, owner, attempt = self._owner(chunk, worker)
-        # A chunk never changes but for its status; one that was read whole need not be read again.
+        # A chunk never changes but in its status; one that was read whole need not be read again.
         whole = isinstance(chunk, ScanFileChunk) and None not in (chunk.file_path, chunk.start_line, chunk.content_hash)
         row: Any = chunk if whole else self.get(chunk)
         given = check_drafts(drafts, chunk=row)
-        if (
-            not given
-            and analyzer is None
-            and call is None
-            and leases.settle_one(
-                self.db, self.queue, key, "done", scope=row.scan_id, worker=owner, attempt=attempt, guard=life.STEADY
-            )
-        ):
+        plain = not given and analyzer is None and call is None
+        one = {"scope": row.scan_id, "worker": owner, "attempt": attempt, "guard": life.STEADY}
+        in_loop = getattr(chunk, "ahead", None) is not None and not self.db.in_transaction()
+        if plain and not in_loop and leases.settle_one(self.db, self.queue, key, "done", **one):
             return []
+        ids: List[int] = []
         with self.db.atomic():
-            leases.settle(self.db, self.queue, key, "done", worker=owner, attempt=attempt)
-            ids = write_drafts(self.db, row.scan_id, given, chunk=row, source=source, window=window)
-            if analyzer is not None:
-                answers.keep_drafts(self.db, analyzer.id, pack_hash(row.content_hash), relative(given, row))
-            if call is not None:
-                calls.finish(call, self.db)
-            life.advance(self.db, row.scan_id, steady=True)
+            if not (plain and leases.settle_one(self.db, self.queue, key, "done", **one)):
+                leases.settle(self.db, self.queue, key, "done", worker=owner, attempt=attempt)
+                ids = write_drafts(self.db, row.scan_id, given, chunk=row, source=source, window=window)
+                if analyzer is not None:
+                    answers.keep_drafts(self.db, analyzer.id, pack_hash(row.content_hash), relative(given, row))
+                if call is not None:
+                    calls.finish(call, self.db)
+                life.advance(self.db, row.scan_id, steady=True)
+            following = self._next(chunk, owner) if in_loop else None
+        if following is not None:
+            row.ahead.rows += self._claimed(following, owner)
         return ids
 
     @bound

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from scanstore.database import Database
@@ -91,9 +92,14 @@ def claim_one(
     Only while ``guard`` holds, fewer than ``most`` are leased (expressions over ``:scope``), and there is nothing to
     tend first; otherwise nothing is done, and :func:`claim` knows why. ``more`` is an expression over the row.
     """
-    now = utcnow()
+    rows = db.execute_sql(_claim_one(queue, most, guard, more), _taking(scope, utcnow(), worker, lease)).fetchall()
+    return rows[0] if rows else None
+
+
+@lru_cache
+def _claim_one(queue: Queue, most: str, guard: str, more: str) -> str:
     waits = f"{queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NOT NULL"
-    rows = db.execute_sql(
+    return (
         f"UPDATE {queue.table} SET {_TAKEN.format(leased=queue.leased)}"
         f" WHERE id = (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
         f" WHERE {queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NULL AND {guard}"
@@ -104,10 +110,8 @@ def claim_one(
         f" WHERE {waits} AND next_retry_at <= :now)"
         f" AND NOT EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('touched')}"
         f" WHERE {waits} AND updated_at > :now)"
-        f" ORDER BY rank, id LIMIT 1) RETURNING id, attempt, retry_count, lease_until, {more}",
-        _taking(scope, now, worker, lease),
-    ).fetchall()
-    return rows[0] if rows else None
+        f" ORDER BY rank, id LIMIT 1) RETURNING id, attempt, retry_count, lease_until, {more}"
+    )
 
 
 _TAKEN = (
@@ -302,14 +306,17 @@ def settle_one(
     False, and nothing is changed, when that is not so: :func:`settle` says why.
     """
     now = format_time(utcnow())
-    return bool(
-        db.execute_sql(
-            f"UPDATE {queue.table} SET status = ?, lease_until = NULL, error = NULL, updated_at = ?"
-            f" WHERE id = ? AND {_owned(queue, attempt)}"
-            f" AND EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('ready')}"
-            f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at IS NULL) AND {guard}",
-            (to, now, key, *_owner(worker, now, attempt), scope, scope),
-        ).rowcount
+    values = (to, now, key, *_owner(worker, now, attempt), scope, scope)
+    return bool(db.execute_sql(_settle_one(queue, attempt is None, guard), values).rowcount)
+
+
+@lru_cache
+def _settle_one(queue: Queue, any_attempt: bool, guard: str) -> str:
+    return (
+        f"UPDATE {queue.table} SET status = ?, lease_until = NULL, error = NULL, updated_at = ?"
+        f" WHERE id = ? AND {_owned(queue, None if any_attempt else 0)}"
+        f" AND EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('ready')}"
+        f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at IS NULL) AND {guard}"
     )
 
 

@@ -23,6 +23,16 @@ Row = TypeVar("Row", bound=Base)
 IDLE = 0.25  #: seconds between two looks for work that others hold
 
 
+class Ahead:
+    """What a loop over work will do next, when that was claimed already."""
+
+    __slots__ = ("lease", "rows", "scan_id", "worker")
+
+    def __init__(self, scan_id: int, worker: str, lease: float) -> None:
+        self.scan_id, self.worker, self.lease = scan_id, worker, lease
+        self.rows: list[Any] = []
+
+
 class Stage(Domain, Generic[Row]):
     """Work of one kind, scan by scan: claimed, and completed, failed or released by whoever claimed it."""
 
@@ -87,13 +97,16 @@ class Stage(Domain, Generic[Row]):
         when the loop is left is released.
         """
         scan_id = self._scan(scan)
+        ahead = Ahead(scan_id, check_lease(worker, lease), lease)
         while True:
-            rows = self.claim(scan_id, worker=worker, lease=lease)
+            rows: list[Any] = [ahead.rows.pop()] if ahead.rows else self.claim(scan_id, worker=worker, lease=lease)
             if rows:
+                rows[0].ahead = ahead
                 try:
                     yield rows[0]
                 except GeneratorExit:
-                    self._drop(rows[0])
+                    for row in (rows[0], *ahead.rows):
+                        self._drop(row)
                     raise
                 continue
             state = self.state(scan_id)
@@ -101,6 +114,17 @@ class Stage(Domain, Generic[Row]):
                 return
             due = IDLE if state.next_at is None else (state.next_at - utcnow()).total_seconds()
             time.sleep(min(max(due, 0.01), IDLE))
+
+    def _next(self, item: Row | int, worker: str) -> tuple[Any, ...] | None:
+        """Claim the next row for the loop that an item comes from, in the transaction that settles it: one commit
+        for both. Nothing outside such a loop."""
+        ahead: Ahead | None = getattr(item, "ahead", None)
+        if ahead is None or ahead.rows or ahead.worker != worker:
+            return None
+        return leases.claim_one(
+            self.db, self.queue, ahead.scan_id,
+            worker=worker, lease=ahead.lease, most=life.MOST[self.queue.kind], guard=life.RUNNING, more=self._more,
+        )  # fmt: skip
 
     def _drop(self, row: Row) -> None:
         import contextlib

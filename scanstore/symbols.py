@@ -378,6 +378,37 @@ class Symbols(Domain):
         )
         yield from Graph(self.db, row.id, row.lineage_id, row.revision).edges(kinds)
 
+    @bound
+    def export(
+        self,
+        format: str,
+        *,
+        root: Any = None,
+        depth: int | None = 2,
+        direction: str = "callees",
+        guesses: bool = False,
+        imports: bool = False,
+        scan: Scan | int | None = None,
+    ) -> Iterator[str]:
+        """Stream the call graph as lines of ``dot``, ``graphml`` or ``mermaid``: symbols that call or are called.
+
+        ``root`` keeps what is up to ``depth`` calls away from a symbol (None: any), ``direction`` being ``callers``,
+        ``callees`` or ``both``, with every call among those. ``imports`` draws which file imports which instead, and
+        ``root`` is a file's path then. The same tree gives the same lines. Raises InvalidArgument and NotFound at once.
+        """
+        from scanstore.subgraph import export
+
+        return export(
+            self,
+            format,
+            root=root,
+            depth=depth,
+            direction=direction,
+            guesses=guesses,
+            imports=imports,
+            scan=scan,
+        )
+
     # -- imports ---------------------------------------------------------------------------------------------------
 
     @bound

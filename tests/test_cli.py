@@ -143,7 +143,7 @@ def test_every_command_of_the_issue_is_there() -> None:
         "chunks": ("state", "list", "retry"), "drafts": ("list", "show"), "findings": ("list", "show"),
         "models": ("add", "list", "show", "update", "remove"), "llm": ("usage",),
         "symbols": ("find", "show", "refs", "callers", "callees", "impact", "subclasses", "bases", "imports",
-                    "importers", "cycles", "unused", "unresolved", "edges", "diff"),
+                    "importers", "cycles", "unused", "unresolved", "edges", "diff", "graph"),
     }  # fmt: skip
     have = {
         name: tuple(command.commands) if isinstance(command, click.Group) else ()

@@ -846,3 +846,58 @@ def test_no_more_are_leased_than_the_configuration_allows(tmp_path: Path) -> Non
         assert max(int(each[0]) for each in found) == 2
         assert store.chunks.state(SCAN).done == 60
         assert store.check() == []
+
+
+# The loop
+
+
+def leased(store: Store) -> int:
+    return store.chunks.state(SCAN).leased
+
+
+def test_the_loop_claims_the_next_chunk_with_the_completion_of_one(eight: Store) -> None:
+    loop = eight.chunks.work(SCAN, worker="ann")
+    first = next(loop)
+    assert leased(eight) == 1
+    eight.chunks.complete(first)
+    assert (leased(eight), eight.chunks.state(SCAN).done) == (1, 1)  # the next one, in the same transaction
+    second = next(loop)
+    assert leased(eight) == 1 and (second.worker, second.attempt) == ("ann", 1) and second.id != first.id
+    assert second.to_dict() == eight.chunks.get(second).to_dict()
+
+
+def test_a_loop_that_is_left_holds_nothing(eight: Store) -> None:
+    for chunk in eight.chunks.work(SCAN, worker="ann"):
+        eight.chunks.complete(chunk)
+        break
+    assert (leased(eight), eight.chunks.state(SCAN).ready) == (0, 7)
+    with pytest.raises(RuntimeError):
+        for _ in eight.chunks.work(SCAN, worker="ann"):
+            raise RuntimeError
+    assert leased(eight) == 0 and eight.check() == []
+
+
+def test_nothing_is_claimed_ahead_in_a_transaction_that_may_be_rolled_back(eight: Store) -> None:
+    loop = eight.chunks.work(SCAN, worker="ann")
+    chunk = next(loop)
+    with pytest.raises(RuntimeError), eight.transaction():
+        eight.chunks.complete(chunk)
+        raise RuntimeError
+    assert (leased(eight), eight.chunks.state(SCAN).done) == (1, 0)
+    eight.chunks.complete(chunk)
+    assert [row.id for row in loop if eight.chunks.complete(row) == []] and eight.chunks.state(SCAN).done == 8
+    assert eight.chunks.state(SCAN).finished and eight.check() == []
+
+
+def test_a_loop_ends_when_its_scan_is_paused_and_keeps_to_the_limit(eight: Store) -> None:
+    eight.scans.analyze(SCAN, scanner_concurrency=1)
+    seen = []
+    for chunk in eight.chunks.work(SCAN, worker="ann"):
+        assert leased(eight) == 1 and eight.chunks.claim(SCAN, worker="bob") == []
+        eight.chunks.complete(chunk)
+        assert eight.chunks.claim(SCAN, worker="bob") == []
+        seen.append(chunk.id)
+        if len(seen) == 3:
+            eight.scans.pause(SCAN)
+    assert len(seen) == 4  # the fourth was in hand already
+    assert (leased(eight), eight.scans.get(SCAN).status) == (0, "paused") and eight.check() == []

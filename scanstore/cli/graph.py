@@ -1,18 +1,21 @@
-"""`scanstore symbols callers|callees|impact|subclasses|bases`: follow references from a symbol."""
+"""`scanstore symbols callers|callees|impact|subclasses|bases|graph`: follow references from a symbol, or draw them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.base import common, open_store
+from scanstore.cli.base import Misuse, common, find_scan, open_store, recorded_path, scan_option, store_option
 from scanstore.cli.output import columns, note, places, say, say_json
 from scanstore.cli.symbols import chosen_scan, pick_symbol
 
 if TYPE_CHECKING:
     from scanstore.graph import Reached
+    from scanstore.symbols import Symbol
+
+DEFAULT = click.core.ParameterSource.DEFAULT
 
 
 def _steps(_: click.Context, __: click.Parameter, value: str) -> int | None:
@@ -58,6 +61,60 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
                 note(f"{nothing.format(row.qualified_name)}{more}")
 
     return ask
+
+
+@click.command("graph")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("dot", "graphml", "mermaid")),
+    default="dot",
+    show_default=True,
+    help="For Graphviz; for yEd, Gephi and networkx; for Markdown.",
+)
+@click.option("--root", metavar="SYMBOL", help="Only what is around this symbol; with --imports, around this file.")
+@click.option("--depth", callback=_steps, default="2", show_default=True, metavar="N|all", help="Steps from --root.")
+@click.option(
+    "--direction",
+    type=click.Choice(("callers", "callees", "both")),
+    default="callees",
+    show_default=True,
+    help="Which way from --root.",
+)
+@click.option("--guesses/--no-guesses", default=False, show_default=True, help="Guessed calls too, dashed.")
+@click.option("--imports", is_flag=True, help="Draw which file imports which instead of calls.")
+@scan_option
+@store_option
+@click.pass_context
+def draw(
+    context: click.Context,
+    form: str,
+    root: str | None,
+    depth: int | None,
+    direction: str,
+    guesses: bool,
+    imports: bool,
+    scan: str | None,
+) -> None:
+    """Draw the call graph, or the import graph, in a format that other tools show.
+
+    Mermaid viewers refuse more than 500 arrows: give a --root then. As data, with every single place:
+    `symbols edges --json`.
+
+    \b
+    Example:
+      scanstore symbols graph --root json.loads | dot -Tsvg > calls.svg
+    """
+    given = {name for name in ("depth", "direction") if context.get_parameter_source(name) is not DEFAULT}
+    if root is None and given:
+        raise Misuse(f"--{min(given)} counts from somewhere: add --root SYMBOL")
+    with open_store() as store:
+        where = chosen_scan(store, scan)
+        start: Symbol | str | None = None
+        if root is not None:
+            start = recorded_path(find_scan(store, scan), root) if imports else pick_symbol(store, root, where)
+        options: dict[str, Any] = {"root": start, "depth": depth, "direction": direction, "scan": where}
+        say(store.symbols.export(form, guesses=guesses, imports=imports, **options))
 
 
 COMMANDS = (
@@ -123,4 +180,5 @@ COMMANDS = (
         depth="all",
         guesses=False,
     ),
+    draw,
 )
