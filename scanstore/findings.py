@@ -19,7 +19,8 @@ from scanstore.cvss import rated
 from scanstore.database import Database, Domain, bound
 from scanstore.drafts import DraftFinding, Leased, Vote
 from scanstore.errors import InvalidArgument, NotFound
-from scanstore.fields import Base, EnumField, UTCField, utcnow
+from scanstore.facts import Lineage
+from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, utcnow
 from scanstore.reports import cwe as checked_cwe
 from scanstore.reports import text, whole, word
 from scanstore.scans import Scan
@@ -48,36 +49,56 @@ class VerifiedFinding(Leased):
 
 
 class Finding(Base):
-    """What is to be fixed. ``status`` is what people decided, everything else what the analysis found."""
+    """What is to be fixed: one row for all scans of its target that saw it, as the last of them did.
+
+    ``status`` is what people decided, everything else what was reported. ``scan`` saw it last, ``first_scan`` first;
+    ``rule_id`` is the rule of ``tool``. What it is recognised by is explained in :mod:`scanstore.identity`.
+    """
 
     if TYPE_CHECKING:
+        id: Any
+        lineage_id: Any
         scan_id: Any
+        first_scan_id: Any
         verified_id: Any
 
-    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="findings", index=False)
+    lineage = peewee.ForeignKeyField(Lineage, on_delete="CASCADE", backref="+", index=False)
+    scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="findings")
+    first_scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="first_findings")
     verified = peewee.ForeignKeyField(VerifiedFinding, on_delete="SET NULL", null=True, unique=True, backref="findings")
-    title = peewee.TextField()
-    vulnerability_type = peewee.TextField()
+    tool: Any = peewee.TextField(default="scanstore")
+    rule_id: Any = peewee.TextField()
+    title: Any = peewee.TextField()
+    message: Any = peewee.TextField(default="")
+    vulnerability_type: Any = peewee.TextField()
     severity: Any = EnumField(SEVERITIES)
     status: Any = EnumField(FINDING_STATUSES, default="open")
     file_path: Any = peewee.TextField()
     line_number: Any = peewee.IntegerField(null=True)
-    end_line = peewee.IntegerField(null=True)
-    snippet = peewee.TextField(default="")
-    cwe = peewee.TextField(null=True)
-    confidence = peewee.IntegerField(null=True)
-    vulnerability_details = peewee.TextField(default="")
-    proof_of_concept = peewee.TextField(default="")
-    remediation_steps = peewee.TextField(default="")
-    references = peewee.TextField(default="")
-    cvss_score = peewee.FloatField(null=True)
-    cvss_vector = peewee.TextField(null=True)
+    end_line: Any = peewee.IntegerField(null=True)
+    start_column: Any = peewee.IntegerField(null=True)
+    end_column: Any = peewee.IntegerField(null=True)
+    snippet: Any = peewee.TextField(default="")
+    cwe: Any = peewee.TextField(null=True)
+    confidence: Any = peewee.IntegerField(null=True)
+    vulnerability_details: Any = peewee.TextField(default="")
+    proof_of_concept: Any = peewee.TextField(default="")
+    remediation_steps: Any = peewee.TextField(default="")
+    references: Any = peewee.TextField(default="")
+    cvss_score: Any = peewee.FloatField(null=True)
+    cvss_vector: Any = peewee.TextField(null=True)
+    symbol: Any = peewee.TextField(null=True)
+    line_hash: Any = HashField(null=True)
+    context_hash: Any = HashField(null=True)
+    message_key: Any = peewee.TextField(default="")
+    fingerprints: Any = JSONField(default=dict)
+    detail: Any = peewee.BlobField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "findings"
-        indexes = ((("scan", "file_path"), False),)
+        indexes = ((("lineage", "tool", "rule_id"), False), (("lineage", "file_path"), False))
 
 
 # Moves of a verified finding that nobody has leased; leases.py makes the others.
@@ -102,15 +123,23 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 RETURNING id
 """
 PUBLISHED = (
-    "scan_id", "verified_id", "title", "vulnerability_type", "severity", "file_path", "line_number", "end_line",
+    "lineage_id", "scan_id", "first_scan_id", "verified_id", "rule_id", "title", "vulnerability_type", "severity", "file_path", "line_number", "end_line",
     "snippet", "cwe", "confidence", "vulnerability_details", "proof_of_concept", "remediation_steps", "references",
     "cvss_score", "cvss_vector",
 )  # fmt: skip
 PUBLISH = "INSERT INTO findings ({}) VALUES ({}) ON CONFLICT (verified_id) DO UPDATE SET {} RETURNING id".format(
     ", ".join(f'"{column}"' for column in PUBLISHED),
     ", ".join("?" * len(PUBLISHED)),
-    ", ".join(f'"{column}" = excluded."{column}"' for column in PUBLISHED),
+    ", ".join(f'"{column}" = excluded."{column}"' for column in PUBLISHED if column != "first_scan_id"),
 )
+
+
+SEEN = """
+INSERT INTO sightings (scan_id, finding_id, verified_id, state, file_path, line_number, end_line)
+SELECT scan_id, id, verified_id, 'new', file_path, line_number, end_line FROM findings WHERE id = ?
+    ON CONFLICT (scan_id, finding_id) DO UPDATE SET verified_id = excluded.verified_id,
+       file_path = excluded.file_path, line_number = excluded.line_number, end_line = excluded.end_line
+"""
 
 
 # What a verdict on a draft does, inside the transaction that records it
@@ -228,13 +257,15 @@ class Findings(Domain):
             draft: DraftFinding = row.draft
             values = {
                 **{name: getattr(draft, name) for name in DRAFTED},
-                **{"scan_id": row.scan_id, "verified_id": key, "confidence": row.confidence},
+                **{"scan_id": row.scan_id, "first_scan_id": row.scan_id, "lineage_id": row.scan.lineage_id},
+                **{"verified_id": key, "rule_id": draft.vulnerability_type, "confidence": row.confidence},
                 **{"title": row.title, "severity": row.adjusted_severity, "cwe": draft.cwe},
                 **{name: value for name, value in given.items() if value is not None},
                 **texts,
                 **{"cvss_score": score, "cvss_vector": vector},
             }
             found = self.db.execute_sql(PUBLISH, [values[column] for column in PUBLISHED]).fetchall()
+            self.db.execute_sql(SEEN, (found[0][0],))
             if claimed or row.status == leased:
                 stage._settle(verified, "complete", worker=worker)
             else:

@@ -114,8 +114,13 @@ DANGLING = {
          WHERE (d.status = 'verified' AND v.id IS NULL) OR v.scan_id <> d.scan_id
             OR (v.status = 'enriching' AND d.status <> 'verified')""",
     "completed verified findings that were not published": """
-        SELECT count(*) FROM verified_findings AS v LEFT JOIN findings AS f ON f.verified_id = v.id
-         WHERE (v.status = 'complete' AND f.id IS NULL) OR f.scan_id <> v.scan_id""",
+        SELECT count(*) FROM verified_findings AS v LEFT JOIN sightings AS s ON s.verified_id = v.id
+         WHERE (v.status = 'complete' AND s.scan_id IS NULL) OR s.scan_id <> v.scan_id""",
+    "findings that no scan has seen, and sightings of another target": """
+        SELECT (SELECT count(*) FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
+                  JOIN scans AS c ON c.id = s.scan_id WHERE c.lineage_id <> f.lineage_id)
+             + (SELECT count(*) FROM findings AS f WHERE NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = f.id)
+                   AND NOT EXISTS (SELECT 1 FROM finding_events AS e WHERE e.finding_id = f.id))""",
     "votes of a round that has not begun": """
         SELECT count(*) FROM votes AS v JOIN draft_findings AS d ON d.id = v.draft_id WHERE v.round > d.round""",
     "calls about something of another scan": """

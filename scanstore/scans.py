@@ -20,7 +20,7 @@ from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, fo
 from scanstore.keys import RowId
 from scanstore.life import Life
 from scanstore.llm import ModelConfig
-from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_STATUSES, SCANS, move
+from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES, SCANS, move
 from scanstore.workers import gone, me
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Scan(Base):
     root = peewee.TextField(null=True)
     status = EnumField(SCAN_STATUSES, default="queued")
     phase = EnumField(PHASES, default="queued")
+    kind = EnumField(SCAN_KINDS, default="source")
     revision: Any = peewee.IntegerField(null=True)
     worker = peewee.TextField(null=True)
     error = peewee.TextField(null=True)
@@ -339,6 +340,8 @@ class Scans(Life):
             run(DROP_WORK, (row.id,))
             files = run("DELETE FROM scan_files WHERE scan_id = ?", (row.id,)).rowcount
             run("DELETE FROM scans WHERE id = ?", (row.id,))
+            run(SEEN_BEFORE, (row.lineage_id,))
+            run(FORGET, (row.lineage_id,))
             bindings.sweep(self.db, row.lineage_id)
             if not Scan.select().where(Scan.lineage == row.lineage_id).exists():
                 Lineage.delete().where(Lineage.id == row.lineage_id).execute()
@@ -472,7 +475,17 @@ CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND st
 UNUSED_VERSIONS = """
 SELECT v.id FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f WHERE f.version_id = v.id)
 """
-ANALYSIS_TABLES = ("model_calls", "findings", "verified_findings", "draft_findings")
+ANALYSIS_TABLES = ("model_calls", "sightings", "verified_findings", "draft_findings")
+# What no scan has seen any more goes, unless somebody decided about it.
+FORGET = """
+DELETE FROM findings WHERE lineage_id = ?1 AND NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = findings.id)
+   AND NOT EXISTS (SELECT 1 FROM finding_events AS e WHERE e.finding_id = findings.id AND e.by <> 'scanstore')
+"""
+# Those that this scan saw last are as the scan before it saw them.
+SEEN_BEFORE = """
+UPDATE findings SET scan_id = (SELECT max(scan_id) FROM sightings WHERE finding_id = findings.id AND state <> 'fixed')
+ WHERE lineage_id = ?1 AND scan_id IS NULL
+"""
 DROP_VOTES = "DELETE FROM votes WHERE draft_id IN (SELECT id FROM draft_findings WHERE scan_id = ?)"
 DROP_WORK = "DELETE FROM chunk_work WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)"
 SWEEP_NAMES = """

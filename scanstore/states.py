@@ -22,6 +22,8 @@ VERIFIED_STATUSES = ("pending", "enriching", "complete", "failed")
 FINDING_STATUSES = ("open", "confirmed", "false_positive", "ignored", "fixed")
 SEVERITIES = ("critical", "high", "medium", "low", "info")  # the worst first, as work on them is claimed
 VOTES = ("verified", "rejected", "weakness", "abstain")
+SIGHTINGS = ("new", "unchanged", "updated", "reopened", "fixed")
+SCAN_KINDS = ("source", "results")  # a tree that was read, or reports about one
 CALL_STATUSES = ("running", "answered", "failed", "abandoned")
 
 

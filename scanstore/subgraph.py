@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 DIRECTIONS = ("callers", "callees", "both")
 
-# Who calls whom: inside one file, then through bindings. Ids of symbols are packed like everywhere.
+# Who calls whom: inside one file, then through bindings. Ids of symbols are packed like everywhere. Which index the
+# callers are found by is said, for the planner would read all scans' files here, and all references of a file there.
 CALLS = """
-SELECT source, target, max(confidence) FROM (
-  SELECT f.id << 24 | r.from_ordinal AS source, f.id << 24 | r.symbol_ordinal AS target, r.confidence
+SELECT source, target, max(confidence), min(resolution = 'guessed') FROM (
+  SELECT f.id << 24 | r.from_ordinal AS source, f.id << 24 | r.symbol_ordinal AS target, r.confidence, r.resolution
     FROM {callers}
    WHERE f.scan_id = {scan} AND r.reference_type = 'call' AND r.from_ordinal IS NOT NULL
      AND r.symbol_ordinal IS NOT NULL AND r.resolution IN ({known})
   UNION ALL
-  SELECT f.id << 24 | r.from_ordinal, t.id << 24 | b.ordinal, b.confidence
+  SELECT f.id << 24 | r.from_ordinal, t.id << 24 | b.ordinal, b.confidence, b.resolution
     FROM {callers}
     CROSS JOIN bindings AS b ON b.path_id = r.path_id AND {valid}
     CROSS JOIN scan_files AS t ON t.version_id = b.version_id AND t.scan_id = f.scan_id
@@ -37,11 +38,15 @@ SELECT source, target, max(confidence) FROM (
      AND r.symbol_ordinal IS NULL AND b.ordinal IS NOT NULL AND b.resolution IN ({known})
 ) GROUP BY source, target
 """
-ALL = "scan_files AS f CROSS JOIN reference_facts AS r ON r.version_id = f.version_id"
+ALL = """
+    scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
+    CROSS JOIN reference_facts AS r ON r.version_id = f.version_id
+"""
 THESE = """
     json_each(?1) AS w
     CROSS JOIN scan_files AS f ON f.id = (w.value >> 24)
-    CROSS JOIN reference_facts AS r ON r.version_id = f.version_id AND r.from_ordinal = (w.value & 16777215)
+    CROSS JOIN reference_facts AS r INDEXED BY ix_reference_facts_version_id_from_ordinal
+      ON r.version_id = f.version_id AND r.from_ordinal = (w.value & 16777215)
 """
 FILES = "SELECT id FROM scan_files WHERE scan_id = ? ORDER BY file_path"
 NODES = """
@@ -100,17 +105,18 @@ def _calls(
         valid=Graph(symbols.db, owner.id, owner.lineage_id, owner.revision).valid,
     )
     found = [
-        (source, target, confidence)
-        for source, target, confidence in symbols.db.execute_sql(sql, () if ids is None else (_packed(ids),))
-        if ids is None or target in ids
+        row
+        for row in symbols.db.execute_sql(sql, () if ids is None else (_packed(ids),))
+        if ids is None or row[1] in ids
     ]
     if ids is None:
-        ids = {end for source, target, _ in found for end in (source, target)}
+        ids = {end for source, target, *_ in found for end in (source, target)}
     files = {file: place for place, (file,) in enumerate(symbols.db.execute_sql(FILES, (owner.id,)).fetchall())}
     order = sorted(ids, key=lambda key: (files.get(key >> 24, 0), key))
     number = {key: place for place, key in enumerate(order, 1)}
-    found = sorted((number[source], number[target], confidence) for source, target, confidence in found)
-    return _details(symbols.db, order, owner.id), (Link(s, t, "call", per_cent / 100) for s, t, per_cent in found)
+    found = sorted((number[source], number[target], *how) for source, target, *how in found)
+    links = (Link(source, target, "call", sure / 100, bool(guessed)) for source, target, sure, guessed in found)
+    return _details(symbols.db, order, owner.id), links
 
 
 def _details(db: Database, ids: list[int], scan: int) -> Iterator[Node]:

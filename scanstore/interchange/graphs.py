@@ -24,12 +24,13 @@ class Node(NamedTuple):
 
 
 class Link(NamedTuple):
-    """An arrow between two nodes, by their ids; ``confidence`` (0 to 1) is below 1 for a guess."""
+    """An arrow between two nodes, by their ids, ``confidence`` 0 to 1; what is only ``guessed`` is drawn dashed."""
 
     source: int
     target: int
     kind: str
     confidence: float = 1.0
+    guessed: bool = False
 
 
 def write(form: str, nodes: Iterable[Node], links: Iterable[Link]) -> Iterator[str]:
@@ -77,7 +78,7 @@ def _dot(nodes: Iterable[Node], links: Iterable[Link]) -> Iterator[str]:
         if file is not None:
             yield "  }"
     for link in links:
-        guess = "" if link.confidence >= 1 else f' [style=dashed, label="{link.confidence:.0%}"]'
+        guess = "" if not link.guessed else f' [style=dashed, label="{link.confidence:.0%}"]'
         yield f"  n{link.source} -> n{link.target}{guess};"
     yield "}"
 
@@ -133,7 +134,8 @@ def _mermaid_text(text: str) -> str:
 
     Everything else is a character code: Mermaid looks for directives, styles, Markdown and HTML inside quotes too.
     """
-    return '"{}"'.format("".join(c if c.isalnum() or c in " ._-/" else f"#{ord(c)};" for c in _spelled(text)))
+    safe = "".join(c if c.isalnum() or c in " ._-/" else f"#{ord(c)};" for c in _spelled(text))
+    return f'"{safe or " "}"'  # an empty string is a syntax error
 
 
 def _mermaid(nodes: Iterable[Node], links: Iterable[Link]) -> Iterator[str]:
@@ -146,7 +148,7 @@ def _mermaid(nodes: Iterable[Node], links: Iterable[Link]) -> Iterator[str]:
         if file is not None:
             yield "  end"
     for link in links:
-        arrow = "-->" if link.confidence >= 1 else f"-.->|{_mermaid_text(f'{link.confidence:.0%}')}|"
+        arrow = "-->" if not link.guessed else f"-.->|{_mermaid_text(f'{link.confidence:.0%}')}|"
         yield f"  n{link.source} {arrow} n{link.target}"
 
 

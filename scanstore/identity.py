@@ -1,0 +1,438 @@
+"""Identity: what a finding is recognised by from one scan to the next, and the matching of two sets of findings.
+
+A finding is recognised by traits kept apart, never by one opaque hash: so each pass of :func:`match` asks only for what
+it needs, the surest first. Within a pass the pairs that agree in more (message, neighbouring lines) come before those
+that agree in less. Pure: nothing here knows of a store.
+
+Change here: what is normalised away, which traits a pass compares, and the order of the passes. Traits that were stored
+before such a change no longer agree with new ones; the order of the passes is free to change.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+PASSES = ("fingerprint", "line", "text", "block", "renamed", "symbol")  #: names of the passes, the surest first
+NEIGHBOURS = 3  #: lines before, and as many after, that make the context of a line
+FARTHEST = 100  #: lines within which the neighbours are looked for
+CROWD = 64  #: pairs of files with one line text in common, beyond which that text says nothing about renames
+
+# Kept: words, with the numbers that belong to them (sha256, CVE-2021-44228). Masked: every other number, hexadecimal
+# addresses and ids, positions such as 12:5.
+_NUMBERS = re.compile(
+    r"\b(?:0x[0-9a-f]+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[a-f]*[0-9])[0-9a-f]{8,})\b"
+    r"|([^\W\d]\w*(?:-[0-9]\w*)*)"
+    r"|[0-9]+(?:[.,:][0-9]+)*",
+    re.IGNORECASE,
+)
+
+
+class Traits(NamedTuple):
+    """What one finding is recognised by; None is unknown.
+
+    ``path`` is relative to the root of the tree, ``line`` counts from 1, ``symbol`` is the qualified name around it.
+    ``line_hash`` is of the text of its line and ``context_hash`` of the lines around it, whatever their white space.
+    ``message_key`` is the message without its own numbers. ``fingerprints`` are those that the tool supplied, by name.
+    """
+
+    tool: str
+    rule: str
+    path: str | None
+    symbol: str | None = None
+    line: int | None = None
+    line_hash: bytes | None = None
+    context_hash: bytes | None = None
+    message_key: str = ""
+    fingerprints: Mapping[str, str] = {}
+    file_hash: bytes | None = None
+
+
+class Pair(NamedTuple):
+    """An old and a new finding, by their indexes, that are the same, and the name of the pass that found out."""
+
+    old: int
+    new: int
+    by: str
+
+
+class Matched(NamedTuple):
+    """``pairs`` in the order of the old ones; ``gone`` and ``come`` are the indexes of those without a partner."""
+
+    pairs: list[Pair]
+    gone: list[int]
+    come: list[int]
+
+
+Key = Callable[[Traits], object]  #: what two findings must agree in; None: takes no part
+
+
+def traits_of(
+    lines: Sequence[str] | None,
+    *,
+    tool: str,
+    rule: str,
+    path: str | None,
+    line: int | None = None,
+    message: str = "",
+    snippet: str | None = None,
+    fingerprints: Mapping[str, str] | None = None,
+    symbol: str | None = None,
+    file_hash: bytes | None = None,
+) -> Traits:
+    """Traits of a finding in a file of these ``lines``; the snippet's first line stands in for a line not in them.
+
+    A line without any text is recognised by nothing, as if it were not known.
+    """
+    if lines is not None and line is not None and 1 <= line <= len(lines):
+        line_hash, context_hash = text_hash(lines[line - 1]), _context(lines, line - 1)
+    else:
+        first = next(filter(str.strip, (snippet or "").splitlines()), "")
+        line_hash, context_hash = text_hash(first), None
+    return Traits(
+        tool,
+        rule,
+        path,
+        symbol,
+        line,
+        line_hash,
+        context_hash,
+        message_key(message),
+        dict(fingerprints or {}),
+        file_hash,
+    )
+
+
+@lru_cache(maxsize=256)
+def text_hash(text: str) -> bytes | None:
+    """Eight bytes for a line's text, whatever its white space; None when there is nothing else in it."""
+    words = " ".join(text.split())
+    return blake2b(words.encode("utf-8", "surrogatepass"), digest_size=8).digest() if words else None
+
+
+@lru_cache(maxsize=256)
+def message_key(message: str) -> str:
+    """The message on one line, its own numbers, addresses and positions masked; numbers within words are kept."""
+    return _NUMBERS.sub(lambda match: match[1] or "#", " ".join(message.split()))
+
+
+def same_content(old: Traits, new: Traits) -> bool:
+    """Whether the line of a finding still reads the same; wherever it moved to, and when its text is not known."""
+    return old.line_hash == new.line_hash or old.line_hash is None or new.line_hash is None
+
+
+def renames(old_files: Mapping[str, bytes | None], new_files: Mapping[str, bytes | None]) -> dict[str, str]:
+    """Old to new path of each file that went and came with a content (hash) that no other of those files has."""
+    gone, come = _contents(old_files, new_files), _contents(new_files, old_files)
+    return {
+        paths[0]: come[content][0]
+        for content, paths in gone.items()
+        if len(paths) == 1 and len(come.get(content, ())) == 1
+    }
+
+
+def match(old: Sequence[Traits], new: Sequence[Traits], *, renamed: Mapping[str, str] | None = None) -> Matched:
+    """Pair the findings of two scans that are the same, one to one, never across tools or rules.
+
+    Deterministic, and the same in whatever order the findings come, but that findings equal in all their traits are
+    paired in that order. ``renamed`` maps old paths to new ones; one that is mapped to itself is known to have stayed.
+    Other renames are guessed: from the content of the files, else from the lines that their findings have in common.
+    Where the text of a line is not known the message decides. Takes n log n time, also for findings that are all alike.
+    """
+    matching = _Matching(old, new)
+    _match_fingerprints(matching)
+    # A line number is good evidence, but neighbours that are nowhere else are better: after lines were inserted above
+    # several equal lines, one of them often stands exactly where another one stood.
+    matching.run("line", lambda t: (t.path, t.line, t.line_hash, t.message_key, t.context_hash))
+    matching.run("block", lambda t: _placed(t) and (t.path, t.line_hash, t.message_key, t.context_hash), unique=True)
+    matching.run("line", lambda t: (t.path, t.line, t.line_hash, t.message_key))
+    matching.run("line", lambda t: t.line_hash and t.line and (t.path, t.line, t.line_hash))
+    matching.run_textless("line", lambda t: (t.path, t.line, t.message_key))
+    matching.run("text", lambda t: _placed(t) and (t.path, t.line_hash, t.message_key, t.context_hash))
+    matching.run("text", lambda t: (t.path, t.line_hash, t.message_key))
+    matching.run_textless("text", lambda t: (t.path, t.message_key))
+    matching.run("block", lambda t: _placed(t) and (t.path, t.line_hash, t.context_hash))
+    _match_offsets(matching)
+    moved = _moved(matching, renamed or {})
+    matching.run_moved("renamed", moved, lambda t: _placed(t) and (t.path, t.line_hash, t.message_key, t.context_hash))
+    matching.run_moved("renamed", moved, lambda t: (t.path, t.line_hash, t.message_key))
+    matching.run_moved("renamed", moved, lambda t: t.line_hash and (t.path, t.line_hash))
+    matching.run("symbol", lambda t: t.symbol and (t.path, t.symbol, t.message_key))
+    matching.run_moved("symbol", moved, lambda t: t.symbol and (t.path, t.symbol, t.message_key))
+    _match_symbols(matching)
+    return matching.result()
+
+
+class _Matching:
+    """Both sides, and who has no partner yet, in an order that the traits alone decide."""
+
+    def __init__(self, old: Sequence[Traits], new: Sequence[Traits]) -> None:
+        self.old, self.new = old, new
+        self.pairs: list[Pair] = []
+        self.old_left = dict.fromkeys(sorted(range(len(old)), key=lambda i: _order(old[i])))
+        self.new_left = dict.fromkeys(sorted(range(len(new)), key=lambda i: _order(new[i])))
+
+    def pair(self, old: int, new: int, by: str) -> None:
+        del self.old_left[old], self.new_left[new]
+        self.pairs.append(Pair(old, new, by))
+
+    def run(self, by: str, key: Key, new_key: Key | None = None, *, unique: bool = False) -> None:
+        """Pair what agrees in a key, nearest first; ``unique``: only where one of each side has that key."""
+        if self.old_left and self.new_left:
+            self._run(
+                by, _groups(self.old, self.old_left, key), _groups(self.new, self.new_left, new_key or key), unique
+            )
+
+    def run_textless(self, by: str, key: Key) -> None:
+        """Pair what agrees in a key when one of the two knows the text of its line and the other does not."""
+        self.run(by, lambda t: t.line_hash is None and key(t), lambda t: t.line_hash is not None and key(t))
+        self.run(by, lambda t: t.line_hash is not None and key(t), lambda t: t.line_hash is None and key(t))
+
+    def run_moved(self, by: str, moved: Mapping[str, str], key: Key) -> None:
+        """Pair what agrees in a key once the old one is where its file was moved to."""
+        self.run(by, lambda t: t.path in moved and key(t._replace(path=moved[t.path or ""])), key)
+
+    def _run(self, by: str, olds: Mapping[object, list[int]], news: Mapping[object, list[int]], unique: bool) -> None:
+        for key, ours in olds.items():
+            theirs = news.get(key)
+            if theirs is None:
+                continue
+            if len(ours) == len(theirs) == 1:
+                self.pair(ours[0], theirs[0], by)
+            elif not unique:
+                for old, new in _nearest(_by_line(self.old, ours), _by_line(self.new, theirs)):
+                    self.pair(old, new, by)
+
+    def result(self) -> Matched:
+        return Matched(sorted(self.pairs), sorted(self.old_left), sorted(self.new_left))
+
+
+def _groups(traits: Sequence[Traits], left: Iterable[int], key: Key) -> dict[object, list[int]]:
+    groups: dict[object, list[int]] = {}
+    for index in left:
+        one = traits[index]
+        agreed = key(one)
+        if agreed:
+            groups.setdefault((one.tool, one.rule, agreed), []).append(index)
+    return groups
+
+
+def _by_line(traits: Sequence[Traits], indexes: Iterable[int]) -> dict[int, list[int]]:
+    lines: dict[int, list[int]] = {}
+    for index in indexes:
+        lines.setdefault(traits[index].line or 0, []).append(index)
+    return lines
+
+
+def _nearest(old: dict[int, list[int]], new: dict[int, list[int]]) -> Iterator[tuple[int, int]]:
+    """Pair as many as there are on the smaller side, always the two nearest lines that are left.
+
+    Those are next to each other in the sorted lines of both sides, so a heap of such neighbours is all it takes; when
+    a line has no finding left, its neighbours become neighbours.
+    """
+    nodes = sorted([(line, 0) for line in old] + [(line, 1) for line in new])
+    waiting = [(new if side else old)[line][::-1] for line, side in nodes]
+    before, after = list(range(-1, len(nodes) - 1)), list(range(1, len(nodes) + 1))
+
+    def distance(left: int, right: int) -> tuple[int, int, int, int]:
+        return nodes[right][0] - nodes[left][0], nodes[right][0] + nodes[left][0], left, right
+
+    heap = [distance(i, i + 1) for i in range(len(nodes) - 1) if nodes[i][1] != nodes[i + 1][1]]
+    heapify(heap)
+    while heap:
+        *_, left, right = heappop(heap)
+        ours, theirs = (left, right) if nodes[right][1] else (right, left)
+        while waiting[ours] and waiting[theirs]:
+            yield waiting[ours].pop(), waiting[theirs].pop()
+        for node in (left, right):
+            if not waiting[node] and after[node] >= 0:
+                low, high = before[node], after[node]
+                after[node] = -1  # taken out
+                if low >= 0:
+                    after[low] = high
+                if high < len(nodes):
+                    before[high] = low
+                if low >= 0 and high < len(nodes) and nodes[low][1] != nodes[high][1]:
+                    heappush(heap, distance(low, high))
+
+
+def _match_fingerprints(matching: _Matching) -> None:
+    """First pass: what the tool itself calls the same. Of several names the last counts first: x/v2 before x/v1."""
+    olds, news = _fingerprints(matching.old), _fingerprints(matching.new)
+    for name in sorted(olds.keys() & news.keys(), reverse=True):
+        ours, theirs = olds[name], news[name]
+        for value in sorted(ours.keys() & theirs.keys()):
+            old, new = ours[value], theirs[value]
+            free = old in matching.old_left and new in matching.new_left
+            if free and matching.old[old].rule == matching.new[new].rule:
+                matching.pair(old, new, "fingerprint")
+
+
+def _fingerprints(side: Sequence[Traits]) -> dict[tuple[str, str], dict[str, int]]:
+    """The finding of each fingerprint that can be trusted, by (name, tool) and value.
+
+    One that several findings have is none. A name most of whose values are such (a constant, a hash of the rule) is no
+    name of fingerprints at all, and a value with blanks in it is a remark ("requires login").
+    """
+    holders: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for index, one in enumerate(side):
+        for name, value in one.fingerprints.items():
+            holders.setdefault((name, one.tool), {}).setdefault(value, []).append(index)
+    trusted = {}
+    for key, values in holders.items():
+        alone = {value: found[0] for value, found in values.items() if len(found) == 1 and len(value.split()) == 1}
+        if 2 * len(alone) > sum(map(len, values.values())):
+            trusted[key] = alone
+    return trusted
+
+
+def _match_offsets(matching: _Matching) -> None:
+    """Part of the block pass: same text, as far from where it was as the nearest finding above or below it now is."""
+    steps: dict[str | None, list[tuple[int, int]]] = {}
+    for old, new, _ in matching.pairs:
+        was, now = matching.old[old], matching.new[new]
+        if was.path == now.path and was.line and now.line:
+            steps.setdefault(was.path, []).append((was.line, now.line - was.line))
+    for known in steps.values():
+        known.sort()
+    waiting = _groups(
+        matching.new, matching.new_left, lambda t: t.line_hash and t.line and (t.path, t.line, t.line_hash)
+    )
+    for group in waiting.values():
+        group.reverse()
+    for index in list(matching.old_left):
+        one = matching.old[index]
+        known = steps.get(one.path, [])
+        if not (one.line and one.line_hash and known):
+            continue
+        at = bisect_left(known, (one.line, 0))
+        around = sorted(known[max(at - 1, 0) : at + 1], key=lambda step: abs(step[0] - (one.line or 0)))
+        for _, offset in around:
+            found = waiting.get((one.tool, one.rule, (one.path, one.line + offset, one.line_hash)))
+            if found:
+                matching.pair(index, found.pop(), "block")
+                break
+
+
+def _match_symbols(matching: _Matching) -> None:
+    """Part of the symbol pass: the symbol is in another file now. It and the message must be nowhere else."""
+
+    def key(t: Traits) -> object:
+        return t.symbol and (t.symbol, t.message_key)
+
+    olds, news = (_groups(side, range(len(side)), key) for side in (matching.old, matching.new))
+    for agreed, ours in olds.items():
+        theirs = news.get(agreed, [])
+        if len(ours) == len(theirs) == 1 and ours[0] in matching.old_left and theirs[0] in matching.new_left:
+            matching.pair(ours[0], theirs[0], "symbol")
+
+
+def _moved(matching: _Matching, known: Mapping[str, str]) -> dict[str, str]:
+    """Old to new path of renamed files: the known ones, then those with the same content, then those whose findings'
+    lines are for the greater part the same."""
+    moved = {was: now for was, now in known.items() if was != now}
+    if not (matching.old_left and matching.new_left):
+        return moved
+    old_paths, new_paths = ({t.path: t.file_hash for t in side if t.path} for side in (matching.old, matching.new))
+    targets = set(known.values())
+    gone = {path: content for path, content in old_paths.items() if path not in new_paths and path not in known}
+    come = {path: content for path, content in new_paths.items() if path not in old_paths and path not in targets}
+    same = renames(gone, come)
+    moved |= same
+    targets |= set(same.values())
+    for was, now in _alike(matching, gone.keys() - same.keys(), come.keys() - targets):
+        if was not in moved and now not in targets:
+            moved[was] = now
+            targets.add(now)
+    return moved
+
+
+def _alike(matching: _Matching, gone: set[str], come: set[str]) -> list[tuple[str, str]]:
+    """Pairs of a path that went and one that came, whose findings are mostly on the same lines; the likeliest first."""
+    olds, news = _texts(matching.old, gone), _texts(matching.new, come)
+    common: Counter[tuple[str, str]] = Counter()
+    for text, ours in olds.items():
+        theirs = news.get(text, Counter())
+        crowded = len(ours) * len(theirs) > CROWD
+        for mine, their in _namesakes(ours, theirs) if crowded else [(ours, theirs)]:
+            for was in mine:
+                for now in their:
+                    common[was, now] += min(ours[was], theirs[now])
+    sizes = Counter(t.path for side in (matching.old, matching.new) for t in side if t.line_hash)
+    likely = [pair for pair, count in common.items() if 2 * count >= min(sizes[pair[0]], sizes[pair[1]])]
+    return sorted(likely, key=lambda pair: (-common[pair], _name(pair[0]) != _name(pair[1]), pair))
+
+
+def _namesakes(ours: Iterable[str], theirs: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
+    """Of too many paths on both sides, those whose last parts are the same, as long as they are not too many."""
+    groups: dict[str, tuple[list[str], list[str]]] = {}
+    for side, paths in enumerate((ours, theirs)):
+        for path in paths:
+            groups.setdefault(_name(path), ([], []))[side].append(path)
+    return (group for group in groups.values() if len(group[0]) * len(group[1]) <= CROWD)
+
+
+def _texts(side: Sequence[Traits], paths: set[str]) -> dict[tuple[str, str, bytes], Counter[str]]:
+    texts: dict[tuple[str, str, bytes], Counter[str]] = {}
+    for one in side:
+        if one.line_hash and one.path in paths:
+            texts.setdefault((one.tool, one.rule, one.line_hash), Counter())[one.path] += 1
+    return texts
+
+
+def _contents(files: Mapping[str, bytes | None], others: Mapping[str, bytes | None]) -> dict[bytes, list[str]]:
+    """Paths by content, of the files that are not among the others."""
+    contents: dict[bytes, list[str]] = {}
+    for path, content in files.items():
+        if content is not None and path not in others:
+            contents.setdefault(content, []).append(path)
+    return contents
+
+
+def _context(lines: Sequence[str], at: int) -> bytes | None:
+    """Eight bytes for the lines around one, blank ones left out; None when there are none."""
+    above = _neighbours(lines, range(at - 1, max(at - FARTHEST, 0) - 1, -1))
+    below = _neighbours(lines, range(at + 1, min(at + FARTHEST, len(lines))))
+    if not above and not below:
+        return None
+    return blake2b(b"".join(above) + b"|" + b"".join(below), digest_size=8).digest()
+
+
+def _neighbours(lines: Sequence[str], ats: Iterable[int]) -> list[bytes]:
+    found: list[bytes] = []
+    for at in ats:
+        hashed = text_hash(lines[at])
+        if hashed:
+            found.append(hashed)
+            if len(found) == NEIGHBOURS:
+                break
+    return found
+
+
+def _placed(t: Traits) -> bool:
+    return t.line_hash is not None and t.context_hash is not None
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _order(t: Traits) -> tuple[object, ...]:
+    return (
+        t.path or "",
+        t.line or 0,
+        t.tool,
+        t.rule,
+        t.message_key,
+        t.line_hash or b"",
+        t.context_hash or b"",
+        t.symbol or "",
+        sorted(t.fingerprints.items()),
+        t.file_hash or b"",
+    )
