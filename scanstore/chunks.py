@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -97,36 +97,55 @@ class Chunks(Stage[ScanFileChunk]):
         Raises LeaseLost when the chunk is not, or no longer, leased to the worker, and InvalidArgument for a draft that
         is not one; nothing is written then.
         """
-        from scanstore import answers, calls
-        from scanstore.drafts import check_drafts, relative, write_drafts
-
         leases.check_lease(worker, leases.LEASE)
-        analyzer = None if analyzer is None else answers.identify(analyzer)
-        source = source or (analyzer.model if analyzer is not None else None)
         key, owner, attempt = self._owner(chunk, worker)
         # A chunk never changes but in its status; one that was read whole need not be read again.
         whole = isinstance(chunk, ScanFileChunk) and None not in (chunk.file_path, chunk.start_line, chunk.content_hash)
         row: Any = chunk if whole else self.get(chunk)
-        given = check_drafts(drafts, chunk=row)
-        plain = not given and analyzer is None and call is None
-        one = {"scope": row.scan_id, "worker": owner, "attempt": attempt, "guard": life.STEADY}
         in_loop = getattr(chunk, "ahead", None) is not None and not self.db.in_transaction()
+        # Mostly there is nothing to write but the status, and one statement does it.
+        plain = drafts == () and analyzer is None and call is None
+        one = {"scope": row.scan_id, "worker": owner, "attempt": attempt, "guard": life.STEADY}
         if plain and not in_loop and leases.settle_one(self.db, self.queue, key, "done", **one):
             return []
+        write = None if plain else self._writer(row, drafts, analyzer, call, source, window)
         ids: List[int] = []
         with self.db.atomic():
             if not (plain and leases.settle_one(self.db, self.queue, key, "done", **one)):
                 leases.settle(self.db, self.queue, key, "done", worker=owner, attempt=attempt)
-                ids = write_drafts(self.db, row.scan_id, given, chunk=row, source=source, window=window)
-                if analyzer is not None:
-                    answers.keep_drafts(self.db, analyzer.id, pack_hash(row.content_hash), relative(given, row))
-                if call is not None:
-                    calls.finish(call, self.db)
+                ids = write() if write is not None else []
                 life.advance(self.db, row.scan_id, steady=True)
             following = self._next(chunk, owner) if in_loop else None
         if following is not None:
             row.ahead.rows += self._claimed(following, owner)
         return ids
+
+    def _writer(
+        self,
+        row: ScanFileChunk,
+        drafts: Iterable[Mapping[str, Any]],
+        analyzer: Analyzer | int | None,
+        call: Call | None,
+        source: str | None,
+        window: int,
+    ) -> Callable[[], List[int]]:
+        """Check what came of a chunk, and return what writes it, inside a transaction."""
+        from scanstore import answers, calls
+        from scanstore.drafts import check_drafts, relative, write_drafts
+
+        known = None if analyzer is None else answers.identify(analyzer)
+        given = check_drafts(drafts, chunk=row)
+        who = source or (known.model if known is not None else None)
+
+        def write() -> List[int]:
+            ids = write_drafts(self.db, row.scan_id, given, chunk=row, source=who, window=window)
+            if known is not None:
+                answers.keep_drafts(self.db, known.id, pack_hash(row.content_hash), relative(given, row))
+            if call is not None:
+                calls.finish(call, self.db)
+            return ids
+
+        return write
 
     @bound
     def reuse(self, scan: Scan | int, analyzer: Analyzer | int) -> int:

@@ -201,9 +201,11 @@ def utcnow() -> datetime:
 
 def format_time(value: datetime) -> str:
     """Return an aware time as text like `2026-11-22T01:46:31.123Z`; raise InvalidArgument for a naive one."""
-    if value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidArgument(f"{value.isoformat()} has no time zone; pass an aware datetime")
-    return value.astimezone(UTC).isoformat(timespec="milliseconds")[:23] + "Z"
+    if value.tzinfo is not UTC:
+        if value.tzinfo is None or value.utcoffset() is None:
+            raise InvalidArgument(f"{value.isoformat()} has no time zone; pass an aware datetime")
+        value = value.astimezone(UTC)
+    return value.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 class UTCField(_DateTimeField):

@@ -6,6 +6,7 @@ of its rows means.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from scanstore import leases, life
 from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, ScanstoreError
 from scanstore.fields import Base, dump_json, utcnow
 from scanstore.leases import LEASE, Queue, Recovered, State, check_lease
 from scanstore.scans import Scan
@@ -127,10 +128,6 @@ class Stage(Domain, Generic[Row]):
         )  # fmt: skip
 
     def _drop(self, row: Row) -> None:
-        import contextlib
-
-        from scanstore.errors import ScanstoreError
-
         with contextlib.suppress(ScanstoreError):  # settled already, or lost
             self.release(row)
 
