@@ -1,4 +1,4 @@
-"""Readers of other tools' formats: pure mappings from their records to plain tuples, with no SQL.
+"""Readers and writers of other tools' formats: pure mappings from their records to plain tuples, with no SQL.
 
 A format is one module. It imports nothing of the store, never raises on a bad record (that comes back as
 data, with its line number and the reason) and streams, so that size is the caller's choice. This file
