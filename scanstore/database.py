@@ -54,7 +54,7 @@ from scanstore.errors import (
 from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, create_file, identify, size_of, uri, use_log
 from scanstore.transactions import Savepoint, Transaction, running_task
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SQLITE_FLOOR = (3, 38, 0)
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")

@@ -8,6 +8,7 @@ Change here: what a verdict does to what came of earlier ones, and what a findin
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,22 @@ import peewee
 
 from scanstore import leases, life
 from scanstore.cvss import rated
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database, bound
+from scanstore.decisions import Triage
 from scanstore.drafts import DraftFinding, Leased, Vote
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.facts import Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, utcnow
+from scanstore.identity import Traits, traits_of
 from scanstore.reports import cwe as checked_cwe
 from scanstore.reports import text, whole, word
 from scanstore.scans import Scan
 from scanstore.stages import Stage
-from scanstore.states import FINDING_STATUSES, SEVERITIES, VERIFIED_STATUSES, Machine, move
+from scanstore.states import FINDING_STATUSES, SEVERITIES, SIGHTINGS, VERIFIED_STATUSES, Machine, move
+
+if TYPE_CHECKING:
+    from scanstore.seen import FindingDiff
+    from scanstore.sightings import Sighting
 
 
 class VerifiedFinding(Leased):
@@ -96,6 +103,8 @@ class Finding(Base):
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
+    state: str | None = None  #: what the scan said of it for which it was listed
+
     class Meta:
         table_name = "findings"
         indexes = ((("lineage", "tool", "rule_id"), False), (("lineage", "file_path"), False))
@@ -122,26 +131,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
        status = 'pending', retry_count = 0, lease_until = NULL, next_retry_at = NULL, error = NULL
 RETURNING id
 """
-PUBLISHED = (
-    "lineage_id", "scan_id", "first_scan_id", "verified_id", "rule_id", "title", "vulnerability_type", "severity", "file_path", "line_number", "end_line",
-    "snippet", "cwe", "confidence", "vulnerability_details", "proof_of_concept", "remediation_steps", "references",
-    "cvss_score", "cvss_vector",
-)  # fmt: skip
-PUBLISH = "INSERT INTO findings ({}) VALUES ({}) ON CONFLICT (verified_id) DO UPDATE SET {} RETURNING id".format(
-    ", ".join(f'"{column}"' for column in PUBLISHED),
-    ", ".join("?" * len(PUBLISHED)),
-    ", ".join(f'"{column}" = excluded."{column}"' for column in PUBLISHED if column != "first_scan_id"),
-)
-
-
-SEEN = """
-INSERT INTO sightings (scan_id, finding_id, verified_id, state, file_path, line_number, end_line)
-SELECT scan_id, id, verified_id, 'new', file_path, line_number, end_line FROM findings WHERE id = ?
-    ON CONFLICT (scan_id, finding_id) DO UPDATE SET verified_id = excluded.verified_id,
-       file_path = excluded.file_path, line_number = excluded.line_number, end_line = excluded.end_line
-"""
-
-
 # What a verdict on a draft does, inside the transaction that records it
 
 
@@ -165,7 +154,7 @@ def confirm(db: Database, draft: DraftFinding, votes: Sequence[Vote], confidence
 def withdraw(db: Database, draft: DraftFinding, outcome: str) -> int | None:
     """Take back what an earlier round verified: delete it, or fail it when a finding came of it; return its id then."""
     found = db.execute_sql(
-        "SELECT v.id, f.id FROM verified_findings AS v LEFT JOIN findings AS f ON f.verified_id = v.id"
+        "SELECT v.id, s.finding_id FROM verified_findings AS v LEFT JOIN sightings AS s ON s.verified_id = v.id"
         " WHERE v.draft_id = ?",
         (draft.id,),
     ).fetchall()
@@ -179,6 +168,12 @@ def withdraw(db: Database, draft: DraftFinding, outcome: str) -> int | None:
         "UPDATE verified_findings SET status = 'failed', lease_until = NULL, next_retry_at = NULL, error = ?"
         " WHERE id = ?",
         (f"{outcome} in round {draft.round}", verified),
+    )
+    db.execute_sql(
+        "INSERT INTO finding_events (finding_id, scan_id, action, by, from_status, to_status, note)"
+        " SELECT id, ?, 'status', 'scanstore', 'open', 'false_positive', ? FROM findings"
+        " WHERE id = ? AND status = 'open'",
+        (draft.scan_id, f"{outcome} in round {draft.round}", finding),
     )
     db.execute_sql("UPDATE findings SET status = 'false_positive' WHERE id = ? AND status = 'open'", (finding,))
     return int(verified)
@@ -206,7 +201,7 @@ class Verified(Stage[VerifiedFinding]):
         return list(query.limit(whole("limit", limit, 0, 2**31)))
 
 
-class Findings(Domain):
+class Findings(Triage):
     """Findings: published from verified ones, listed."""
 
     @bound
@@ -231,10 +226,13 @@ class Findings(Domain):
         ``references`` may be a list, kept a line each. ``cvss_score`` is 0 to 10, and by default the base score of
         ``cvss_vector``, of which versions 2, 3 and 4 are known (needs ``scanstore[cvss]``).
 
+        What an earlier scan of the target published is recognised and brought up to date (:mod:`scanstore.tracking`).
         Published again, the finding is what it was published as last, and keeps its ``status``. A verified finding that
         waits unclaimed may be published directly. Raises LeaseLost when it was claimed and is leased to the worker no
         more, IllegalMove for one that has failed or is leased to somebody, NotFound, InvalidArgument.
         """
+        from scanstore import tracking
+
         leases.check_lease(worker, leases.LEASE)
         texts = {
             "vulnerability_details": text("vulnerability_details", vulnerability_details),
@@ -252,26 +250,29 @@ class Findings(Domain):
         key = stage._key(verified)[0]
         leased = stage.queue.leased
         claimed = worker is not None or (isinstance(verified, VerifiedFinding) and verified.status == leased)
+        draft: DraftFinding = stage.get(key).draft
+        lines = _lines_of(self.db, draft)
         with self.db.atomic():
             row = stage.get(key)
-            draft: DraftFinding = row.draft
-            values = {
-                **{name: getattr(draft, name) for name in DRAFTED},
-                **{"scan_id": row.scan_id, "first_scan_id": row.scan_id, "lineage_id": row.scan.lineage_id},
-                **{"verified_id": key, "rule_id": draft.vulnerability_type, "confidence": row.confidence},
-                **{"title": row.title, "severity": row.adjusted_severity, "cwe": draft.cwe},
-                **{name: value for name, value in given.items() if value is not None},
-                **texts,
-                **{"cvss_score": score, "cvss_vector": vector},
-            }
-            found = self.db.execute_sql(PUBLISH, [values[column] for column in PUBLISHED]).fetchall()
-            self.db.execute_sql(SEEN, (found[0][0],))
+            draft = row.draft
+            found = tracking.publish(
+                self.db, row.scan_id,
+                tracking.Incoming(
+                    tool="scanstore", rule_id=draft.vulnerability_type, title=given["title"] or row.title, message="",
+                    vulnerability_type=draft.vulnerability_type, severity=given["severity"] or row.adjusted_severity,
+                    file_path=draft.file_path, traits=_traits(self.db, draft, lines),
+                    line_number=draft.line_number, end_line=draft.end_line, snippet=draft.snippet,
+                    cwe=given["cwe"] or draft.cwe, confidence=row.confidence, verified_id=key,
+                    more={**texts, "cvss_score": score, "cvss_vector": vector},
+                ),
+                others=[_traits(self.db, other, lines) for other in _siblings(draft)],
+            )  # fmt: skip
             if claimed or row.status == leased:
                 stage._settle(verified, "complete", worker=worker)
             else:
                 move(self.db, UNLEASED, key, "complete", error=None, next_retry_at=None)
                 life.advance(self.db, row.scan_id)
-            return self.get(found[0][0])
+            return self.get(found)
 
     @bound
     def get(self, finding: Finding | int) -> Finding:
@@ -295,25 +296,69 @@ class Findings(Domain):
         status: str | None = None,
         severity: str | None = None,
         file: str | None = None,
+        state: str | None = None,
+        tool: str | None = None,
+        suppressed: bool | None = None,
         limit: int | None = None,
     ) -> List[Finding]:
-        """Findings of a scan (default: the latest), the most severe first and then by file and line.
+        """Findings as a scan (default: the latest that has any) saw them, the most severe first, by file and line.
 
-        Of one status, severity or file if given. Raises InvalidArgument for a status or severity that there is not.
+        Each says in ``state`` what the scan said of it: ``new``, ``unchanged``, ``updated``, ``reopened``, or
+        ``fixed``; those that are fixed are listed when ``state`` asks for them. Of one status, severity, file, state
+        or tool if given; ``suppressed`` lists only those that are hidden by a suppression that counts, or only the
+        others. Raises InvalidArgument for a word that there is not.
         """
-        query = Finding.select().where(Finding.scan == self.store.scans.pick(scan))
-        if status is not None:
-            query = query.where(Finding.status == status)
-        if severity is not None:
-            query = query.where(Finding.severity == severity)
-        if file is not None:
-            query = query.where(Finding.file_path == file)
-        rank = peewee.Case(Finding.severity, [(word, n) for n, word in enumerate(SEVERITIES)])
-        query = query.order_by(rank, Finding.file_path, Finding.line_number, Finding.id)
-        return list(query.limit(whole("limit", limit, 0, 2**31)))
+        from scanstore import seen
 
+        severity = None if severity is None else word("severity", severity, SEVERITIES)
+        status = None if status is None else word("status", status, FINDING_STATUSES)
+        state = None if state is None else word("state", state, SIGHTINGS)
+        most = whole("limit", limit, 0, 2**31)
+        row = self.store.scans.pick(self._sighted() if scan is None else scan)
+        found = seen.listed(
+            self.db, row.id, status=status, severity=severity, file=file, state=state, tool=tool,
+            limit=most if suppressed is None else None,
+        )  # fmt: skip
+        if suppressed is not None:
+            hidden = {key for key, why in self.suppressed(found).items() if not why.expired}
+            found = [each for each in found if (each.id in hidden) is suppressed][:most]
+        return found
 
-DRAFTED = ("vulnerability_type", "file_path", "line_number", "end_line", "snippet")
+    @bound
+    def sightings(self, finding: Finding | int) -> List[Sighting]:
+        """What each scan saw of a finding, the oldest first. Raises NotFound."""
+        from scanstore.sightings import Sighting
+
+        key = self.get(finding).id
+        return list(Sighting.select().where(Sighting.finding == key).order_by(Sighting.scan))
+
+    @bound
+    def diff(self, a: Scan | int, b: Scan | int | None = None) -> FindingDiff:
+        """What became of the findings of a target from scan ``a`` to scan ``b`` (default: the latest that has any).
+
+        Goes by what the scans from the first to ``b`` said. ``not_checked`` ones were there in ``a`` and are not known
+        to be fixed, as ``b`` did not look for them. The most severe first. Raises InvalidArgument for scans of
+        different targets.
+        """
+        from scanstore import seen
+
+        first = self.store.scans.get(a)
+        second = self.store.scans.get(b if b is not None else self._sighted(first.lineage_id) or first)
+        if first.lineage_id != second.lineage_id:
+            raise InvalidArgument(
+                f"scan {first.id} is of {first.target} and scan {second.id} of {second.target};"
+                " compare scans of one target"
+            )
+        return seen.diff(self.db, first.lineage_id, first.id, second.id)
+
+    def _sighted(self, lineage: int | None = None) -> int | None:
+        """The latest scan that said anything about findings."""
+        row = self.db.execute_sql(
+            "SELECT s.id FROM scans AS s WHERE (?1 IS NULL OR s.lineage_id = ?1)"
+            " AND EXISTS (SELECT 1 FROM sightings WHERE scan_id = s.id) ORDER BY s.id DESC LIMIT 1",
+            (lineage,),
+        ).fetchone()
+        return None if row is None else int(row[0])
 
 
 def _lines(references: Any) -> str:
@@ -322,3 +367,67 @@ def _lines(references: Any) -> str:
     if not isinstance(references, Iterable) or isinstance(references, bytes):
         raise InvalidArgument(f"references is {references!r:.80}; give a text or a list of texts")
     return "\n".join(text(f"references[{n}]", each, needed=True) for n, each in enumerate(references))
+
+
+# Functions and classes around a line, the innermost first.
+AROUND = """
+SELECT qualified_name FROM symbols
+ WHERE scan_id = ? AND file_path = ? AND start_line <= ? AND end_line >= ?
+   AND symbol_type IN ('function', 'method', 'class')
+ ORDER BY start_line DESC, end_line LIMIT 1
+"""
+
+
+# What else of a kind was reported in a file and may still be published.
+SIBLINGS = """
+SELECT d.* FROM draft_findings AS d
+  LEFT JOIN verified_findings AS v ON v.draft_id = d.id LEFT JOIN sightings AS s ON s.verified_id = v.id
+ WHERE d.scan_id = ? AND d.file_path = ? AND d.vulnerability_type = ? AND d.id <> ?
+   AND d.status IN ('pending', 'verifying', 'verified') AND s.scan_id IS NULL
+ ORDER BY d.id
+"""
+
+
+def _siblings(draft: DraftFinding) -> List[DraftFinding]:
+    return list(DraftFinding.raw(SIBLINGS, draft.scan_id, draft.file_path, draft.vulnerability_type, draft.id))
+
+
+def _lines_of(db: Database, draft: DraftFinding) -> Sequence[str] | None:
+    """The lines of a draft's file, if the tree is there and the file is as it was scanned."""
+    from scanstore.indexing.pytext import decode
+    from scanstore.indexing.reading import load
+
+    row = db.execute_sql(
+        "SELECT s.root, g.file_hash FROM scans AS s JOIN scan_files AS g ON g.scan_id = s.id"
+        " WHERE s.id = ? AND g.file_path = ?",
+        (draft.scan_id, draft.file_path),
+    ).fetchone()
+    if row is None or row[0] is None:
+        return None
+    top = os.path.realpath(row[0])
+    full = top if os.path.isfile(top) else os.path.realpath(os.path.join(top, draft.file_path))
+    if os.path.commonpath((top, full)) != top:
+        return None
+    try:
+        content, digest = load(full)
+        return decode(content).split("\n") if digest == row[1] else None
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return None
+
+
+def _traits(db: Database, draft: DraftFinding, lines: Sequence[str] | None) -> Traits:
+    """What a draft is recognised by in later scans."""
+    where = (draft.scan_id, draft.file_path)
+    line = draft.line_number
+    around = db.execute_sql(AROUND, (*where, line, line)).fetchone() if line else None
+    file = db.execute_sql("SELECT file_hash FROM scan_files WHERE scan_id = ? AND file_path = ?", where).fetchone()
+    return traits_of(
+        lines,
+        tool="scanstore",
+        rule=draft.vulnerability_type,
+        path=draft.file_path,
+        line=line,
+        snippet=draft.snippet,
+        symbol=around and around[0],
+        file_hash=file and file[0],
+    )

@@ -27,10 +27,10 @@ CROWD = 64  #: pairs of files with one line text in common, beyond which that te
 # Kept: words, with the numbers that belong to them (sha256, CVE-2021-44228). Masked: every other number, hexadecimal
 # addresses and ids, positions such as 12:5.
 _NUMBERS = re.compile(
-    r"\b(?:0x[0-9a-f]+|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[a-f]*[0-9])[0-9a-f]{8,})\b"
+    r"\b(?:0[xX][0-9a-fA-F]+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+    r"|(?=[a-fA-F]*[0-9])[0-9a-fA-F]{8,})\b"
     r"|([^\W\d]\w*(?:-[0-9]\w*)*)"
-    r"|[0-9]+(?:[.,:][0-9]+)*",
-    re.IGNORECASE,
+    r"|[0-9]+(?:[.,:][0-9]+)*"
 )
 
 
@@ -240,13 +240,13 @@ def _nearest(old: dict[int, list[int]], new: dict[int, list[int]]) -> Iterator[t
     waiting = [(new if side else old)[line][::-1] for line, side in nodes]
     before, after = list(range(-1, len(nodes) - 1)), list(range(1, len(nodes) + 1))
 
-    def distance(left: int, right: int) -> tuple[int, int, int, int]:
-        return nodes[right][0] - nodes[left][0], nodes[right][0] + nodes[left][0], left, right
+    def distance(left: int, right: int) -> tuple[int, int, int]:
+        return nodes[right][0] - nodes[left][0], left, right
 
     heap = [distance(i, i + 1) for i in range(len(nodes) - 1) if nodes[i][1] != nodes[i + 1][1]]
     heapify(heap)
     while heap:
-        *_, left, right = heappop(heap)
+        _, left, right = heappop(heap)
         ours, theirs = (left, right) if nodes[right][1] else (right, left)
         while waiting[ours] and waiting[theirs]:
             yield waiting[ours].pop(), waiting[theirs].pop()
@@ -304,8 +304,6 @@ def _match_offsets(matching: _Matching) -> None:
     waiting = _groups(
         matching.new, matching.new_left, lambda t: t.line_hash and t.line and (t.path, t.line, t.line_hash)
     )
-    for group in waiting.values():
-        group.reverse()
     for index in list(matching.old_left):
         one = matching.old[index]
         known = steps.get(one.path, [])

@@ -189,6 +189,9 @@ def advance(db: Database, scan_id: int, *, steady: bool = False) -> None:
             "UPDATE scans SET phase = 'completed', status = 'completed', analyzed_at = ?, error = NULL WHERE id = ?",
             (now, scan_id),
         )
+        from scanstore.tracking import close
+
+        close(db, scan_id, tool="scanstore")
     elif status == "completed":  # work has come up since
         db.execute_sql("UPDATE scans SET phase = ?, status = 'queued', analyzed_at = NULL WHERE id = ?", (due, scan_id))
     else:
@@ -388,7 +391,7 @@ class Life(Domain):
             (row.id,),
         ):
             counts[kind][status] = count
-        (findings,) = run("SELECT count(*) FROM findings WHERE scan_id = ?", (row.id,)).fetchone()
+        (findings,) = run("SELECT count(*) FROM sightings WHERE scan_id = ? AND state <> 'fixed'", (row.id,)).fetchone()
         calls, tokens, cost = run(
             "SELECT coalesce(sum(calls), 0), coalesce(sum(prompt_tokens + completion_tokens), 0),"
             " coalesce(sum(cost), 0.0) FROM call_counts WHERE scan_id = ?",

@@ -126,6 +126,18 @@ DANGLING = {
     "calls about something of another scan": """
         SELECT count(*) FROM model_calls AS m LEFT JOIN chunk_work AS w ON w.id = m.chunk_id
           LEFT JOIN draft_findings AS d ON d.id = m.draft_id WHERE m.scan_id <> coalesce(w.scan_id, d.scan_id)""",
+    "findings that the full-text search misses, or knows though they are gone": """
+        SELECT count(*) FROM (SELECT id FROM findings UNION SELECT id FROM finding_search_docsize) AS a
+         WHERE (id NOT IN (SELECT id FROM findings) OR id NOT IN (SELECT id FROM finding_search_docsize))
+           AND NOT EXISTS (SELECT 1 FROM search_changes AS c WHERE c.kind = 'finding' AND c.id = a.id)""",
+    "symbols that the full-text search misses, or knows though they are gone": """
+        SELECT count(*) FROM (
+            SELECT d.id FROM symbol_search_docsize AS d WHERE NOT EXISTS (SELECT 1 FROM symbol_facts AS s
+                WHERE s.version_id = d.id >> 24 AND s.ordinal = d.id & 16777215)
+            UNION ALL SELECT s.version_id << 24 | s.ordinal FROM symbol_facts AS s
+             WHERE s.version_id IN (SELECT DISTINCT id >> 24 FROM symbol_search_docsize) AND NOT EXISTS
+                   (SELECT 1 FROM symbol_search_docsize WHERE id = s.version_id << 24 | s.ordinal)) AS a
+         WHERE NOT EXISTS (SELECT 1 FROM search_changes AS c WHERE c.kind = 'symbol' AND c.id = a.id >> 24)""",
     "values that are not JSON": """
         SELECT (SELECT count(*) FROM symbol_facts WHERE metadata IS NOT NULL AND NOT json_valid(metadata))
              + (SELECT count(*) FROM import_facts WHERE NOT json_valid(imported_names))""",
@@ -134,7 +146,9 @@ AGAIN = "restore a backup, or remove the scans concerned and record them again"
 
 
 def check(db: Database) -> list[Problem]:
-    """Look for damage: SQLite's own integrity, foreign keys, and what the schema cannot enforce. Reads only.
+    """Look for damage: SQLite's own integrity, foreign keys, and what the schema cannot enforce.
+
+    Changes nothing; takes the write lock for a moment, unless the store is read-only.
 
     Returns one problem per kind, an empty list for a healthy store.
     """
@@ -151,12 +165,26 @@ def _problems(db: Database) -> Iterator[Problem]:
             orphans[table, parent] = orphans.get((table, parent), 0) + 1
         for (table, parent), count in sorted(orphans.items()):
             yield Problem(f"{count} rows of {table} point at rows of {parent} that are gone", AGAIN)
+        yield from _searches(db)
         for what, sql in DANGLING.items():
             count = db.execute_sql(sql).fetchone()[0]
             if count:
                 yield Problem(f"{count} {what}", AGAIN)
     except (Damaged, sqlite3.DatabaseError) as error:
         yield Problem(f"the file is damaged: {error}", "restore a backup")
+
+
+def _searches(db: Database) -> Iterator[Problem]:
+    """Compare the full-text indexes with the text that they are of; SQLite takes that for a write."""
+    if db.read_only:
+        return
+    for table in ("finding_search", "symbol_search"):
+        try:
+            with db.atomic():
+                db.execute_sql(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)").fetchall()
+        except Damaged:
+            remedy = f"make it again: INSERT INTO {table} ({table}) VALUES ('rebuild')"
+            yield Problem(f"{table} is not the index of its text", remedy)
 
 
 def stats(db: Database) -> Stats:

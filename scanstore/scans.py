@@ -328,20 +328,21 @@ class Scans(Life):
 
         Answers that were paid for stay: an analysis of the same content finds them. Raises NotFound.
         """
+        from scanstore.forgetting import forget
+
         with self.db.atomic():
             row = self.get(scan)
             run, many = self.db.execute_sql, self.db.executemany
             # From the leaves up, so that no foreign key has to look for rows below.
             votes = run(DROP_VOTES, (row.id,)).rowcount
-            calls, findings, verified, drafts = (
+            findings = forget(self.db, row.id)
+            calls, verified, drafts = (
                 run(f"DELETE FROM {table} WHERE scan_id = ?", (row.id,)).rowcount for table in ANALYSIS_TABLES
             )
             analysis = (drafts, votes, verified, findings, calls)
             run(DROP_WORK, (row.id,))
             files = run("DELETE FROM scan_files WHERE scan_id = ?", (row.id,)).rowcount
             run("DELETE FROM scans WHERE id = ?", (row.id,))
-            run(SEEN_BEFORE, (row.lineage_id,))
-            run(FORGET, (row.lineage_id,))
             bindings.sweep(self.db, row.lineage_id)
             if not Scan.select().where(Scan.lineage == row.lineage_id).exists():
                 Lineage.delete().where(Lineage.id == row.lineage_id).execute()
@@ -381,11 +382,15 @@ class Scans(Life):
 
     @bound
     def latest(self, target: str | None = None) -> Scan:
-        """The latest completed scan, of one target if given. Raises NotFound when there is none."""
+        """The latest completed scan of a tree, of one target if given; where there is none, the latest of reports.
+
+        Raises NotFound when there is neither.
+        """
         query = Scan.select().where(Scan.revision.is_null(False))
         if target is not None:
             query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(Lineage.target == target))
-        found: Scan | None = query.order_by(Scan.completed_at.desc(), Scan.id.desc()).first()
+        trees_first = Scan.kind != "source"
+        found: Scan | None = query.order_by(trees_first, Scan.completed_at.desc(), Scan.id.desc()).first()
         if found is None:
             about = f" of {target!r}" if target is not None else ""
             raise NotFound(f"there is no completed scan{about}; make one with: scanstore scan {target or 'PATH'}")
@@ -475,17 +480,7 @@ CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND st
 UNUSED_VERSIONS = """
 SELECT v.id FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f WHERE f.version_id = v.id)
 """
-ANALYSIS_TABLES = ("model_calls", "sightings", "verified_findings", "draft_findings")
-# What no scan has seen any more goes, unless somebody decided about it.
-FORGET = """
-DELETE FROM findings WHERE lineage_id = ?1 AND NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = findings.id)
-   AND NOT EXISTS (SELECT 1 FROM finding_events AS e WHERE e.finding_id = findings.id AND e.by <> 'scanstore')
-"""
-# Those that this scan saw last are as the scan before it saw them.
-SEEN_BEFORE = """
-UPDATE findings SET scan_id = (SELECT max(scan_id) FROM sightings WHERE finding_id = findings.id AND state <> 'fixed')
- WHERE lineage_id = ?1 AND scan_id IS NULL
-"""
+ANALYSIS_TABLES = ("model_calls", "verified_findings", "draft_findings")
 DROP_VOTES = "DELETE FROM votes WHERE draft_id IN (SELECT id FROM draft_findings WHERE scan_id = ?)"
 DROP_WORK = "DELETE FROM chunk_work WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)"
 SWEEP_NAMES = """

@@ -57,6 +57,20 @@ SCANS = Machine(
     },
 )
 
+_REOPEN = "open it again first: store.findings.triage(finding, 'open', by=...) (scanstore findings triage ID open)"
+FINDINGS = Machine(
+    "findings",
+    "finding",
+    {
+        "open": ("confirmed", "false_positive", "ignored", "fixed"),
+        "confirmed": ("open",),
+        "false_positive": ("open", "confirmed"),
+        "ignored": ("open", "confirmed"),
+        "fixed": ("open", "confirmed"),
+    },
+    {"false_positive": _REOPEN, "ignored": _REOPEN, "fixed": _REOPEN},
+)
+
 
 def move(db: Database, machine: Machine, key: int, to: str, **columns: Any) -> None:
     """Move a row to a status and set other columns with it, in one statement.

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from scanstore.llm import Models
     from scanstore.maintenance import Problem, Stats
     from scanstore.migrating import Names, Step
-    from scanstore.scans import Scans
+    from scanstore.sarif import Sarif
+    from scanstore.scans import Scan, Scans
+    from scanstore.search import Search
     from scanstore.symbols import Symbols
 
 
@@ -135,9 +137,37 @@ class Store:
     @cached_property
     def findings(self) -> Findings:
         """What is to be fixed."""
+        import scanstore.sightings
+        import scanstore.triage  # noqa: F401  findings lead to both
         from scanstore.findings import Findings
 
         return Findings(self)
+
+    @cached_property
+    def sarif(self) -> Sarif:
+        """Reports of other tools, and those for them."""
+        from scanstore.sarif import Sarif
+
+        return Sarif(self)
+
+    @cached_property
+    def search(self) -> Search:
+        """Findings and symbols by their words: ``store.search("sql injection login")``."""
+        from scanstore.search import Search
+
+        return Search(self)
+
+    def report(
+        self, scan: Scan | int | None = None, *, format: str = "text", baseline: Scan | int | None = None
+    ) -> str:
+        """A report of what is to be fixed, as "text", "json", "csv", "markdown" or "html" (one file by itself).
+
+        It is about a scan (default: the latest that looked for findings) and what changed since ``baseline`` (default:
+        the one before of the same target). Raises NotFound, InvalidArgument.
+        """
+        from scanstore.report import render
+
+        return "".join(render(self, scan, format, baseline))
 
     # Being current
 

@@ -41,7 +41,7 @@ class FindingEvent(Base):
 
 
 class Suppression(Base):
-    """A decision not to be told of a finding, or of a rule; one that has expired or was lifted does not count."""
+    """A decision not to be told of a finding, or of a rule; one that has expired or was lifted hides nothing."""
 
     if TYPE_CHECKING:
         id: Any
@@ -63,3 +63,19 @@ class Suppression(Base):
 
     class Meta:
         table_name = "suppressions"
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over. What it hid is to be seen again, with a word that it was hidden."""
+        return self.expires_at is not None and bool(self.expires_at <= utcnow())
+
+    @property
+    def state(self) -> str:
+        """``active``: it hides what it is about; ``expired``; or ``lifted``, by a person."""
+        if self.lifted_at is not None:
+            return "lifted"
+        return "expired" if self.expired else "active"
+
+    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        """The row as plain values, and its state at this moment."""
+        return {**super().to_dict(secrets=secrets), "state": self.state}

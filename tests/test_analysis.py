@@ -538,7 +538,7 @@ def test_removing_a_scan_takes_its_analysis_with_it(store: Store, root: Path) ->
     assert (removed.chunks, removed.versions) == (0, 0)  # the other scan has the same files
     left = {table: store.database.execute_sql(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}
     assert {table: others[table] - left[table] for table in TABLES} == {
-        "chunk_work": 4, "draft_findings": 1, "votes": 2, "verified_findings": 1, "findings": 1, "model_calls": 1,
+        "chunk_work": 4, "draft_findings": 1, "votes": 2, "verified_findings": 1, "findings": 0, "model_calls": 1,
         "analysis_cache": 0,
     }  # fmt: skip
     counts = "SELECT count(*) FROM work_counts WHERE scan_id = ?"

@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "snapshot.py"
 CLAIMS = ROOT / "benchmarks" / "claims.py"
+SEARCH = ROOT / "benchmarks" / "search.py"
+SARIF = ROOT / "benchmarks" / "sarif.py"
 
 SHOP = """\
 def price(item):
@@ -123,3 +125,40 @@ def test_a_drain_without_processes_is_a_usage_error() -> None:
     done = run("--processes", "0", script=CLAIMS)
     assert done.returncode == 2
     assert "at least one" in done.stderr
+
+
+@pytest.mark.slow
+def test_sarif_prints_every_measure_once() -> None:
+    done = run("--quick", "--json", "--results", "300", script=SARIF)
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)
+    assert (found["results"], found["rounds"]) == (300, 1)
+    measured = rows(done.stdout)
+    assert len(measured) == len(found["rows"]) == 4
+    assert "300 new" in measured["load"]["detail"]
+    assert "300 unchanged" in measured["load of what is known"]["detail"]
+    assert done.returncode == (0 if all(row["ok"] for row in measured.values()) else 1)
+
+
+def test_a_report_without_results_is_a_usage_error() -> None:
+    done = run("--results", "0", script=SARIF)
+    assert done.returncode == 2
+    assert "at least one" in done.stderr
+
+
+@pytest.mark.slow
+def test_search_prints_every_measure_once() -> None:
+    done = run("--rows", "400", "--json", script=SEARCH)
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)
+    assert found["searched_rows"] == 400
+    measured = rows(done.stdout)
+    assert len(measured) == len(found["rows"]) == 3
+    assert [measure for measure, row in measured.items() if row["bar"]] == ["search over 400 rows, p95"]
+    assert "200 findings, 200 symbols" in measured["first search, which takes all up"]["detail"]
+
+
+def test_a_search_among_too_few_rows_is_a_usage_error() -> None:
+    done = run("--rows", "1", script=SEARCH)
+    assert done.returncode == 2
+    assert "at least 80" in done.stderr

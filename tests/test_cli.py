@@ -137,10 +137,14 @@ def test_root_help_names_every_command_and_the_completion(run: Run) -> None:
 
 def test_every_command_of_the_issue_is_there() -> None:
     wanted = {
-        "scan": (), "check": (), "stats": (), "init": (), "recover": (), "migrate": ("status", "up", "down"),
+        "scan": (), "search": (), "report": (), "check": (), "stats": (), "init": (), "recover": (),
+        "migrate": ("status", "up", "down"),
         "scans": ("list", "show", "diff", "remove", "analyze", "progress", "pause", "resume", "cancel", "rerun",
                   "risk"),
-        "chunks": ("state", "list", "retry"), "drafts": ("list", "show"), "findings": ("list", "show"),
+        "chunks": ("state", "list", "retry"), "drafts": ("list", "show"),
+        "findings": ("list", "show", "triage", "comment", "history", "suppress", "unsuppress", "suppressions",
+                     "diff", "search"),
+        "sarif": ("load", "dump"),
         "models": ("add", "list", "show", "update", "remove"), "llm": ("usage",),
         "symbols": ("find", "show", "refs", "callers", "callees", "impact", "subclasses", "bases", "imports",
                     "importers", "cycles", "unused", "unresolved", "edges", "diff", "graph"),

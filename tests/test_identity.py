@@ -219,6 +219,7 @@ def test_a_rename_is_guessed_from_the_content(sources: tuple[list[Line], list[Li
         ({}, {}, "line"),
         ({}, {"message_key": "other", "around": "other"}, "line"),
         ({}, {"text": None}, "line"),
+        ({"around": "{}"}, {"around": "{}"}, "line"),
         ({"text": None, "line": None}, {"text": None, "line": None}, "line"),
         ({"text": None, "line": None, "path": None}, {"text": None, "line": None, "path": None}, "line"),
         ({}, {"line": 90}, "text"),
@@ -255,7 +256,8 @@ def test_surer_passes_come_first() -> None:
 def test_the_message_decides_between_findings_on_one_line() -> None:
     names = [one(message_key=m) for m in "abc"]
     assert ends(match(names, names[::-1])) == [(0, 2), (1, 1), (2, 0)]
-    assert ends(match(names, [one(message_key="c"), one(message_key="new")])) == [(0, 1), (2, 0)]
+    new = [one(message_key="c", around="changed"), one(message_key="new", around="changed")]
+    assert ends(match(names, new)) == [(0, 1), (2, 0)]
 
 
 def test_equal_findings_match_as_many_as_there_are() -> None:
@@ -270,7 +272,26 @@ def test_neighbours_beat_a_line_number_where_another_equal_finding_stood() -> No
     new = [one(line=n + 10, around=str(n)) for n in (10, 20, 30)]
     assert ends(match(old, new)) == [(0, 0), (1, 1), (2, 2)]
     again = [one(line=n, around="same") for n in (10, 20)]
-    assert ends(match(again, [one(line=20, around="same")])) == [(1, 0)], "neighbours found twice say nothing"
+    new = [one(line=18, around="same"), one(line=20, around="changed")]
+    assert ends(match(again, new)) == [(0, 0), (1, 1)], "neighbours found twice say nothing"
+
+
+def test_neighbours_beat_the_distance() -> None:
+    old = [one(line=n, around=around) for n, around in ((10, "a"), (11, "a"), (40, "b"), (41, "b"))]
+    new = [one(line=n, around=around) for n, around in ((12, "b"), (13, "b"), (38, "a"), (39, "a"))]
+    assert {(old[a].context_hash == new[b].context_hash) for a, b in ends(match(old, new))} == {True}
+    old = [one(line=n, around=str(n)) for n in (10, 20)]
+    new = [one(line=n + 10, around=str(n), path="b.py") for n in (10, 20)]
+    assert ends(match(old, new)) == [(0, 0), (1, 1)]
+
+
+def test_a_function_keeps_as_many_findings_as_it_has_when_it_is_rewritten() -> None:
+    old = [one(text=f"old {n}", line=n, symbol="f") for n in (10, 20, 30)]
+    new = [one(text=f"new {n}", line=n, symbol="f") for n in (32, 12)]
+    assert ends(match(old, new)) == [(0, 1), (2, 0)]
+    new = [t._replace(path="b.py") for t in new]
+    assert match(old, new).pairs == [], "several findings of one name may be of another function"
+    assert ends(match(old, new, renamed={"a.py": "b.py"})) == [(0, 1), (2, 0)]
 
 
 def test_a_finding_moves_with_those_around_it() -> None:
@@ -347,11 +368,24 @@ def test_a_rename_is_guessed_from_most_of_the_lines() -> None:
     assert match(old, other).pairs == []
 
 
+def test_the_likeliest_file_is_the_new_one() -> None:
+    old = [one(text=f"eval({i})", line=i + 1) for i in range(3)]
+    some = [one(text=f"eval({i})", line=i + 1, path="b.py") for i in range(2)]
+    most = [one(text=f"eval({i})", line=i + 1, path="c.py") for i in range(3)]
+    assert ends(match(old, some + most)) == [(0, 2), (1, 3), (2, 4)]
+    assert ends(match([one(path="x/y.py")], [one(path="z/a.py"), one(path="z/y.py")])) == [(0, 1)]
+    content = one(file_hash=b"1")
+    assert ends(match([content], [one(path="b.py"), content._replace(path="c.py")])) == [(0, 1)]
+
+
 def test_a_file_that_is_known_to_stay_was_not_renamed() -> None:
     assert match([one()], [one(path="b.py")]).gone == []
     assert match([one()], [one(path="b.py")], renamed={"a.py": "a.py"}).gone == [0]
     assert match([one()], [one(path="b.py")], renamed={"b.py": "b.py"}).gone == [0]
     assert match([one()], [one(path="a.py", line=3), one(path="b.py")]).come == [1]
+    content = one(file_hash=b"1")
+    assert match([content], [content._replace(path="b.py")], renamed={"b.py": "b.py"}).gone == [0]
+    assert match([one()], [one(line=90, message_key="other")], renamed={"a.py": "a.py"}).gone == [0]
 
 
 def test_a_folder_is_renamed_with_the_same_line_in_all_its_files() -> None:
@@ -438,7 +472,7 @@ MANY = 25_000
         pytest.param(lambda n, side: one(), id="alike, on one line"),
         pytest.param(lambda n, side: one(path=f"{side}/{n}.py"), id="alike, each in a file that was renamed"),
         pytest.param(lambda n, side: one(path=f"{side}/x", line=n, text=f"{n}"), id="one file that was renamed"),
-        pytest.param(lambda n, side: one(line=n, text=f"{n}", message_key=f"{side}"), id="messages changed"),
+        pytest.param(lambda n, side: one(line=n + 1, text=f"{n}", message_key=f"{side}"), id="messages changed"),
         pytest.param(lambda n, side: one(text=f"{side}", symbol="f"), id="one function that was rewritten"),
         pytest.param(lambda n, side: one(text=f"{n}{side}", fingerprints={"h": f"{n}"}), id="fingerprints"),
     ],

@@ -21,8 +21,11 @@ from scanstore.cli.findings import findings
 from scanstore.cli.llm import llm
 from scanstore.cli.migrate import migrate
 from scanstore.cli.models import models
+from scanstore.cli.report import report
+from scanstore.cli.sarif import sarif
 from scanstore.cli.scan import scan
 from scanstore.cli.scans import scans
+from scanstore.cli.search import search, search_findings
 
 EPILOG = """
 \b
@@ -48,7 +51,7 @@ Shell completion, in your shell's start-up file:
 @store_option
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Snapshots of source trees in one file, and answers about what is in them."""
+    """What scanners saw, in one file: snapshots of source trees, findings over time, and what was decided."""
     if os.environ.get("NO_COLOR"):
         context.color = False
 
@@ -65,8 +68,11 @@ def symbols_group() -> None:
 
 for _command in (*symbols.COMMANDS, *graph.COMMANDS, *imports.COMMANDS):
     symbols_group.add_command(_command)
-for _group in (chunks, drafts, findings, models, llm, migrate):
+for _group in (chunks, drafts, findings, sarif, models, llm, migrate):
     main.add_command(_group)
+findings.add_command(search_findings)
+main.add_command(search)
+main.add_command(report)
 for _command in upkeep.COMMANDS:
     main.add_command(_command)
 main.add_command(recover)

@@ -190,8 +190,9 @@ def find_pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
 
 def previous(store: Store, scan: Scan) -> Scan | None:
     """The completed scan of the same target before this one."""
-    recorded = (other for other in store.scans.list(target=scan.target) if other.revision is not None)
-    return next((other for other in recorded if other.revision < scan.revision), None)
+    others = store.scans.list(target=scan.target)
+    recorded = (other for other in others if other.revision is not None and other.kind == scan.kind)
+    return next((other for other in recorded if abs(other.revision) < abs(scan.revision)), None)
 
 
 def recorded_path(scan: Scan, given: str) -> str:

@@ -1,54 +1,83 @@
-"""`scanstore findings`: what is to be fixed, in full, and where it comes from."""
+"""`scanstore findings`: what is to be fixed, in full, and where it comes from; deciding about it is in `triage`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.base import Group, common, find_scan, json_option, open_store, recorded_path, store_option
-from scanstore.cli.drafts import SEVERITIES, percent, place_of, reported_lines, texts, vote_lines, votes_json
-from scanstore.cli.output import columns, note, plain_text, say, say_json
+from scanstore.cli.base import Failure, Group, common, find_scan, json_option, open_store, recorded_path, store_option
+from scanstore.cli.drafts import SEVERITIES, percent, place_of, texts, vote_lines, votes_json
+from scanstore.cli.output import columns, note, places, plain_text, say, say_json
+from scanstore.cli.triage import COMMANDS, STATUSES, hidden_by
 
 if TYPE_CHECKING:
     from scanstore.findings import Finding
     from scanstore.scans import Scan
+    from scanstore.store import Store
+    from scanstore.triage import Suppression
 
-STATUSES = ("open", "confirmed", "false_positive", "ignored", "fixed")
+STATES = ("new", "unchanged", "updated", "reopened", "fixed")
 
 
 @click.group(cls=Group)
 @store_option
 def findings() -> None:
-    """Look at what is to be fixed."""
+    """Look at what is to be fixed, and decide about it."""
 
 
 @findings.command("list")
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
 @click.option("--severity", type=click.Choice(SEVERITIES, case_sensitive=False), help="Only those this severe.")
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only those that the scan saw so.")
+@click.option("--tool", metavar="TOOL", help="Only those of this tool.")
+@click.option("--suppressed/--not-suppressed", default=None, help="Only those that are hidden, or are not.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
 @common
-def list_(
-    status: str | None, severity: str | None, file: str | None, limit: int | None, scan: str | None, as_json: bool
-) -> None:
+def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> None:
     """List the findings of a scan, the most severe first: where, severity, status, type, title, id.
+
+    What is suppressed, or was until the suppression expired, says so and why. The scan is by default the latest that
+    has any findings; those that it saw no more are listed with --state fixed.
 
     \b
     Example:
       scanstore findings list --status open --severity critical
     """
     with open_store() as store:
-        where = find_scan(store, scan)
+        where = _sighted(store, scan)
         path = None if file is None else recorded_path(where, file)
-        found = store.findings.list(where, status=status, severity=severity, file=path, limit=limit)
+        found = store.findings.list(where, file=path, **only)
+        held = store.findings.suppressed(found)
         if as_json:
-            say_json(found)
+            say_json([{**row.to_dict(), "state": row.state, "suppression": held.get(row.id)} for row in found])
         elif found:
-            say(reported_lines(found, where))
+            say(_lines(found, where, held))
         else:
-            note(f"no findings {'like that ' if status or severity or file else ''}in scan {where.id}")
+            asked = file is not None or any(value is not None for name, value in only.items() if name != "limit")
+            note(f"no findings {'like that ' if asked else ''}in scan {where.id}")
+
+
+def _sighted(store: Store, given: str | None) -> Scan:
+    """The scan that is meant; where only a target or nothing is said, the latest that knows anything of findings."""
+    from scanstore.sightings import Sighting
+
+    latest = find_scan(store, given)
+    if given is not None and given.isdecimal():
+        return latest
+    known = store.scans.list(target=None if given is None else latest.target)
+    return next((each for each in known if Sighting.select().where(Sighting.scan == each.id).exists()), latest)
+
+
+def _lines(rows: Iterable[Finding], scan: Scan, held: Mapping[int, Suppression]) -> Iterator[str]:
+    place = places(scan)
+    return columns(
+        (place(r.file_path, r.line_number), r.severity, r.status, r.vulnerability_type, r.title, str(r.id))
+        + ((hidden_by(held[r.id]),) if r.id in held else ())
+        for r in rows
+    )
 
 
 @findings.command()
@@ -67,10 +96,12 @@ def show(finding: int, as_json: bool) -> None:
         verified = row.verified
         draft = None if verified is None else verified.draft
         votes = [] if draft is None else store.drafts.votes(draft)
+        held = store.findings.suppressed([row]).get(row.id)
         if as_json:
-            say_json({**row.to_dict(), "verified": verified, "draft": draft, "votes": votes_json(votes)})
+            rest = {"verified": verified, "draft": draft, "votes": votes_json(votes), "suppression": held}
+            say_json({**row.to_dict(), **rest})
             return
-        say(_card(row, store.scans.get(row.scan_id)))
+        say(_card(row, None if row.scan_id is None else store.scans.get(row.scan_id), held))
         if verified is not None:
             say(texts(("attack vector", verified.attack_vector), ("data flow", verified.data_flow)))
         if draft is not None:
@@ -79,25 +110,84 @@ def show(finding: int, as_json: bool) -> None:
             say(vote_lines(votes))
 
 
-def _card(row: Finding, scan: Scan) -> Iterator[str]:
+@findings.command()
+@click.argument("a", required=False)
+@click.argument("b", required=False)
+@json_option
+@store_option
+def diff(a: str | None, b: str | None, as_json: bool) -> None:
+    """Show what became of the findings from scan A to scan B: new, reopened, updated, fixed.
+
+    Not checked are those of A that B did not look for. B is by default the latest scan of A's target that has any
+    findings; without A, the latest of all is compared with the one before.
+
+    \b
+    Example:
+      scanstore findings diff 1 2
+    """
+    with open_store() as store:
+        first, second = _pair(store, a, b)
+        found = store.findings.diff(first, second)
+        if as_json:
+            say_json({"a": first.id, "b": second.id, **found._asdict()})
+            return
+        told = {name: getattr(found, name) for name in ("new", "reopened", "updated", "fixed")}
+        held = store.findings.suppressed([row for rows in told.values() for row in rows])
+        place = places(second)
+        say(columns(
+            (name, place(r.file_path, r.line_number), r.severity, r.status, r.vulnerability_type, r.title, str(r.id))
+            + ((hidden_by(held[r.id]),) if r.id in held else ())
+            for name, rows in told.items()
+            for r in rows
+        ))  # fmt: skip
+        counts = ", ".join(f"{len(rows):,} {name.replace('_', ' ')}" for name, rows in found._asdict().items())
+        note(f"from scan {first.id} to scan {second.id}: {counts}")
+
+
+def _pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
+    """The scans of a diff."""
+    if a is not None:
+        first = find_scan(store, a)
+        return first, _sighted(store, first.target) if b is None else find_scan(store, b)
+    latest = _sighted(store, None)
+    before = (each for each in store.scans.list(target=latest.target) if each.id < latest.id)
+    one = next((each for each in before if each.revision is not None), None)
+    if one is None:
+        raise Failure(f"scan {latest.id} is the first of {latest.target}; scan it again to compare")
+    return one, latest
+
+
+def _card(row: Finding, scan: Scan | None, held: Suppression | None) -> Iterator[str]:
     yield click.style(plain_text(row.title), bold=True)
     score = "" if row.cvss_score is None else f"{row.cvss_score:.1f}"
     facts = [
-        ("where", place_of(row, scan)),
+        ("where", _place(row) if scan is None else place_of(row, scan)),
         ("severity", row.severity),
         ("status", row.status),
+        ("suppression", hidden_by(held)),
+        ("rule", None if row.tool == "scanstore" else f"{row.tool}: {row.rule_id}"),
         ("type", row.vulnerability_type),
         ("CWE", row.cwe),
         ("CVSS", " ".join(filter(None, (score, row.cvss_vector)))),
         ("confidence", percent(row.confidence)),
         ("published", row.to_dict()["created_at"]),
-        ("id", f"{row.id} in scan {row.scan_id}"),
+        ("id", str(row.id) if scan is None else f"{row.id} in scan {scan.id}"),
     ]
     yield from columns([fact for fact in facts if fact[1]], indent="  ")
     yield from texts(
+        ("message", row.message),
         ("snippet", row.snippet),
         ("details", row.vulnerability_details),
         ("proof of concept", row.proof_of_concept),
         ("remediation", row.remediation_steps),
         ("references", row.references),
     )
+
+
+def _place(row: Finding) -> str:
+    """Where it was, when no scan is left that saw it."""
+    return str(row.file_path) if row.line_number is None else f"{row.file_path}:{row.line_number}"
+
+
+for _command in COMMANDS:
+    findings.add_command(_command)

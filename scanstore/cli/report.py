@@ -1,0 +1,113 @@
+"""`scanstore report`: what a scan saw, what changed and what was decided; in CI, whether that is acceptable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from scanstore.cli.base import Failure, find_scan, open_store, scan_option, store_option
+from scanstore.cli.drafts import SEVERITIES
+from scanstore.cli.output import count, note
+
+if TYPE_CHECKING:
+    from scanstore.reporting.contents import Report
+    from scanstore.scans import Scan
+    from scanstore.store import Store
+
+FORMATS = ("text", "json", "csv", "markdown", "html")
+RULES = tuple(f"{which}-{severity}" for which in ("new", "any") for severity in SEVERITIES)
+ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json", ".csv": "csv"}
+
+
+@click.command()
+@click.option(
+    "--format",
+    type=click.Choice(FORMATS, case_sensitive=False),
+    help="How to write it. [default: by the file's ending, else text]",
+)
+@click.option("-o", "--output", metavar="FILE", type=click.Path(), help="Write to this file; - is the terminal.")
+@click.option(
+    "--baseline", metavar="ID", type=click.IntRange(min=1), help="Compare with this scan. [default: the one before]"
+)
+@click.option(
+    "--fail-on",
+    "rule",
+    type=click.Choice(RULES, case_sensitive=False),
+    metavar="WHICH-SEVERITY",
+    help="End with 1 when a finding that is to be fixed is at least that severe: new-high looks at what is new or came"
+    " back since the baseline, any-high at all.",
+)
+@scan_option
+@store_option
+@click.pass_context
+def report(
+    context: click.Context, format: str | None, output: str | None, baseline: int | None, rule: str | None,
+    scan: str | None,
+) -> None:  # fmt: skip
+    """Report on the findings of a scan: text, JSON, CSV, Markdown, or one HTML page.
+
+    \b
+    Example:
+      scanstore report --fail-on new-high
+      scanstore report --format html -o findings.html
+    """
+    from scanstore.report import gather, writer
+
+    file = None if output in (None, "-") else output
+    name = format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
+    with open_store() as store:
+        found = gather(store, _chosen(store, scan), baseline)
+    pieces = writer(name)(found)
+    if file is None:
+        for piece in pieces:
+            click.echo(piece, nl=False)
+    else:
+        _write(file, pieces)
+        note(f"{file}: {count(len(found.items), 'finding')} of scan {found.scan.id}")
+    if rule is not None:
+        _judge(context, found, rule)
+
+
+def _chosen(store: Store, given: str | None) -> Scan | None:
+    """The scan that is meant; of a target, the latest that looked for findings."""
+    if given is None or not given.strip():
+        return None
+    if not given.isdecimal():
+        from scanstore.errors import NotFound
+        from scanstore.report import latest
+
+        for target in (given, os.path.realpath(given)):
+            try:
+                return latest(store, target)
+            except NotFound:
+                continue
+    return find_scan(store, given)
+
+
+def _judge(context: click.Context, found: Report, rule: str) -> None:
+    failing = found.failing(rule)
+    for item in failing[:10]:
+        note(f"{item.severity}, {item.change}: {item.title} ({item.place}, finding {item.id})")
+    if failing:
+        note(f"{rule}: {count(len(failing), 'finding')}")
+        context.exit(1)
+
+
+def _write(path: str, pieces: Iterable[str]) -> None:
+    """The whole file or nothing of it; what stood there before stays until then. A device or a pipe is written to."""
+    place = os.path.realpath(path)
+    plain = os.path.isfile(place) or not os.path.exists(place)
+    beside = f"{place}.{os.getpid()}.part" if plain else place
+    try:
+        with open(beside, "w", encoding="utf-8", newline="") as file:
+            file.writelines(pieces)
+        if plain:
+            os.replace(beside, place)
+    except OSError as error:
+        raise Failure(f"{path} cannot be written: {error.strerror}; give another place with -o") from None
+    finally:
+        if plain and os.path.exists(beside):
+            os.unlink(beside)

@@ -1,0 +1,164 @@
+"""`scanstore sarif`: reports of other tools in, and reports for other tools out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from scanstore.cli.base import Failure, Group, json_option, open_store, store_option
+from scanstore.cli.drafts import SEVERITIES
+from scanstore.cli.output import count, note, plain_text, say, say_json
+
+if TYPE_CHECKING:
+    from scanstore.sarif import ImportResult
+    from scanstore.sarif_dump import Dumped
+    from scanstore.scans import Scan
+    from scanstore.store import Store
+
+STATES = ("new", "unchanged", "updated", "reopened", "fixed")
+RULES = tuple(f"{which}-{severity}" for which in ("new", "any") for severity in SEVERITIES)
+MOST = 20  # problems that are shown
+
+
+@click.group(cls=Group)
+@store_option
+def sarif() -> None:
+    """Load and write reports in SARIF."""
+
+
+@sarif.command()
+@click.argument("file", metavar="FILE")
+@click.option("--target", metavar="TARGET", help="What the report is about: a path, a repository's name.")
+@click.option("--root", metavar="DIR", help="The folder that was looked at; its lines help to recognise findings.")
+@click.option("--scan", type=click.IntRange(min=1), metavar="ID", help="Make it part of this scan, not a new one.")
+@click.option("--scope", multiple=True, metavar="PATTERN", help="Only these files were looked at; may be repeated.")
+@click.option(
+    "--fail-on", "rule", type=click.Choice(RULES, case_sensitive=False), metavar="WHICH-SEVERITY",
+    help="End with 1 when a finding is at least that severe: new-high looks at what is new or came back, any-high at"
+    " all.",
+)  # fmt: skip
+@json_option
+@store_option
+@click.pass_context
+def load(
+    context: click.Context, file: str, target: str | None, root: str | None, scan: int | None, scope: tuple[str, ...],
+    rule: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Load a report, SARIF 2.1.0, and say what is new, fixed or back. FILE may be - for the standard input.
+
+    The store is made when there is none. The same file again changes nothing.
+
+    \b
+    Example:
+      scanstore sarif load bandit.sarif --target . --root .
+      semgrep --sarif src/ | scanstore sarif load - --target . --scope src/ --fail-on new-high
+    """
+    with open_store(create=True) as store:
+        if target is None and scan is None:
+            raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
+        name = os.path.realpath(target) if target is not None and os.path.isdir(target) else target
+        source = sys.stdin.buffer if file == "-" else file
+        found = store.sarif.load(source, target=name, root=root, scan=scan, scope=scope or None)
+        if as_json:
+            say_json(found)
+        else:
+            _tell(found)
+        if rule is not None and found.scan is not None:
+            _judge(context, store, store.scans.get(found.scan), rule.lower())
+
+
+@sarif.command()
+@click.argument("scan", metavar="[SCAN]", required=False)
+@click.option("-o", "--output", metavar="FILE", help="Write to this file; - is the terminal. [default: -]")
+@click.option(
+    "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those; may be repeated."
+)
+@click.option("--github", is_flag=True, help="Keep within that host's limits, and say what was left out.")
+@json_option
+@store_option
+def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bool, as_json: bool) -> None:
+    """Write what a scan saw as SARIF 2.1.0. SCAN is an id, or a target for its latest; else the latest with findings.
+
+    With --json what was written and left out is printed as JSON; the report then needs a file.
+
+    \b
+    Example:
+      scanstore sarif dump -o findings.sarif
+      scanstore sarif dump --only new --only reopened --github -o upload.sarif
+    """
+    file = None if output in (None, "-") else output
+    if as_json and file is None:
+        raise click.UsageError("--json needs a file for the report: -o FILE")
+    with open_store() as store:
+        where = _chosen(store, scan)
+        sys.stdout.flush()
+        wanted = [state.lower() for state in only] or None
+        stream = sys.stdout.buffer if file is None else file
+        told = store.sarif.dump(where, stream, only=wanted, github=github)
+    if as_json:
+        say_json(told)
+    else:
+        _tell_left(told, file)
+
+
+def _chosen(store: Store, given: str | None) -> Scan | None:
+    if given is None or not given.strip():
+        return None
+    if given.isascii() and given.isdecimal():
+        return store.scans.get(int(given))
+    from scanstore.errors import NotFound
+
+    for target in (given, os.path.realpath(given)):
+        try:
+            return store.sarif.latest(target)
+        except NotFound:
+            continue
+    raise Failure(f"no completed scan of {given!r}; give a scan's id, or a target of: scanstore scans list")
+
+
+def _tell(found: ImportResult) -> None:
+    for problem in found.problems[:MOST]:
+        note(f"{problem.path} {problem.reason}")
+    if len(found.problems) > MOST:
+        note(f"and {count(len(found.problems) - MOST, 'problem')} more; --json shows all")
+    if found.scan is None:
+        note("the report holds no run that can be used; nothing was recorded")
+    elif found.again:
+        note(f"this report was loaded before, as scan {found.scan}; nothing was changed")
+    else:
+        parts = [f"{getattr(found, state):,} {state}" for state in STATES if getattr(found, state)]
+        if found.not_checked:
+            parts.append(f"{found.not_checked:,} not checked")
+        if found.skipped:
+            parts.append(f"{count(found.skipped, 'result')} left out")
+        told = f"scan {found.scan}: {count(found.results, 'result')} in {count(found.runs, 'run')}"
+        say([plain_text(f"{told}{': ' if parts else ''}{', '.join(parts)}")])
+
+
+def _tell_left(told: Dumped, file: str | None) -> None:
+    if file is not None:
+        note(f"{file}: {count(told.results, 'result')} of scan {told.scan}")
+    for number, what in (
+        (told.left_out_runs, "run"), (told.left_out, "result"), (told.locations, "location"),
+        (told.flow_locations, "step of a flow"),
+    ):  # fmt: skip
+        if number:
+            note(f"left out: {count(number, what, 'steps of flows' if what.startswith('step') else None)}")
+    if told.hidden:
+        note(f"the host will not show {count(told.hidden, 'result')}")
+    if told.bytes_over:
+        note(f"the host may refuse it: zipped, it is {count(told.bytes_over, 'byte')} too large")
+
+
+def _judge(context: click.Context, store: Store, scan: Scan, rule: str) -> None:
+    from scanstore.report import gather
+
+    failing = gather(store, scan, None).failing(rule)
+    for item in failing[:10]:
+        note(f"{item.severity}, {item.change}: {item.title} ({item.place}, finding {item.id})")
+    if failing:
+        note(f"{rule}: {count(len(failing), 'finding')}")
+        context.exit(1)

@@ -1,0 +1,290 @@
+"""`scanstore findings`, the part that decides: statuses, comments, suppressions and their history.
+
+Every decision has a name to it: that of --by, of $SCANSTORE_USER or of the login.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from scanstore.cli.base import Misuse, json_option, open_store, store_option
+from scanstore.cli.output import columns, count, note, say, say_json
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from scanstore.store import Store
+    from scanstore.triage import FindingEvent, Suppression
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+STATUSES = ("open", "confirmed", "false_positive", "ignored", "fixed")
+ID = click.IntRange(min=1)
+UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+def _author(_: click.Context, __: click.Parameter, value: str | None) -> str:
+    if value is None:
+        value = os.environ.get("SCANSTORE_USER") or None
+    if value is None:
+        import getpass
+
+        try:
+            value = getpass.getuser()
+        except (KeyError, OSError, ImportError):
+            raise Misuse("this login has no name; say who decides: --by NAME") from None
+    return value
+
+
+def by_option(command: _Decorated) -> _Decorated:
+    """Add `--by`, as the argument `by`, which always has a value."""
+    return click.option(
+        "--by", metavar="NAME", callback=_author, help="Who decides. [default: $SCANSTORE_USER, else your login]"
+    )(command)
+
+
+def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
+    """The end of a day, so much time from now, or an exact time."""
+    if value is None:
+        return None
+    from datetime import UTC, date, datetime, time, timedelta
+
+    if span := re.fullmatch(r"([0-9]{1,4})([hdw])", value.strip()):
+        return datetime.now(UTC) + timedelta(**{UNITS[span[2]]: int(span[1])})
+    try:
+        return datetime.combine(date.fromisoformat(value.strip()), time(23, 59, 59, 999_000), UTC)
+    except ValueError:
+        pass
+    try:
+        exact = datetime.fromisoformat(value.strip())
+    except ValueError:
+        exact = None
+    if exact is None or exact.tzinfo is None:
+        raise click.BadParameter(f"{value!r} is no time; write 2027-01-31, 30d, 12h or 2027-01-31T12:00:00Z")
+    return exact
+
+
+@click.command()
+@click.argument("findings", metavar="ID...", type=ID, nargs=-1, required=True)
+@click.argument("status", metavar="STATUS", type=click.Choice(STATUSES, case_sensitive=False))
+@click.option("--note", "remark", metavar="TEXT", help="Why.")
+@by_option
+@json_option
+@store_option
+def triage(findings: tuple[int, ...], status: str, remark: str | None, by: str, as_json: bool) -> None:
+    """Decide about findings: all of those named, or, if one of them cannot become that, none.
+
+    STATUS is open, confirmed, false_positive, ignored or fixed. Later scans leave it alone.
+
+    \b
+    Example:
+      scanstore findings triage 3 4 false_positive --note "the name is checked before"
+    """
+    with open_store(write=True) as store:
+        with store.transaction():
+            before = {key: store.findings.get(key).status for key in findings}
+            rows = [store.findings.triage(key, status, by=by, note=remark) for key in before]
+        if as_json:
+            say_json(rows)
+            return
+        for row in rows:
+            was = before[row.id]
+            if was == row.status:
+                lost = "" if remark is None else ", and the note was not kept; see: scanstore findings comment"
+                note(f"finding {row.id} is {was} already{lost}")
+        say(columns((row.id, f"{before[row.id]} -> {row.status}", row.title) for row in rows
+                    if before[row.id] != row.status))  # fmt: skip
+
+
+@click.command()
+@click.argument("finding", metavar="ID", type=ID)
+@click.argument("text")
+@by_option
+@json_option
+@store_option
+def comment(finding: int, text: str, by: str, as_json: bool) -> None:
+    """Add a comment to the history of a finding.
+
+    \b
+    Example:
+      scanstore findings comment 3 "only the tests call this"
+    """
+    with open_store(write=True) as store:
+        made = store.findings.comment(finding, text, by=by)
+        if as_json:
+            say_json(made)
+        else:
+            note(f"Added a comment of {made.by} to finding {finding}")
+
+
+@click.command()
+@click.argument("finding", metavar="ID", type=ID)
+@json_option
+@store_option
+def history(finding: int, as_json: bool) -> None:
+    """Show what was decided and said about a finding: when, by whom, what, why.
+
+    \b
+    Example:
+      scanstore findings history 3
+    """
+    with open_store() as store:
+        events = store.findings.history(finding)
+        if as_json:
+            say_json(events)
+        elif events:
+            say(columns((each.to_dict()["created_at"], each.by, _what(each), each.note) for each in events))
+        else:
+            note(f"nothing was decided about finding {finding} yet")
+
+
+def _what(event: FindingEvent) -> str:
+    return f"{event.from_status} -> {event.to_status}" if event.action == "status" else str(event.action)
+
+
+# Suppressions
+
+
+@click.command()
+@click.argument("findings", metavar="[ID]...", type=ID, nargs=-1)
+@click.option("--rule", metavar="RULE", help="Hide what this rule finds, instead of single findings.")
+@click.option("--tool", metavar="TOOL", help="The rule of this tool only.")
+@click.option("--path", metavar="PATTERN", help="Only in files like this, written as in a .gitignore file.")
+@click.option("--target", metavar="TARGET", help="Of which target. [default: the only one]")
+@click.option("--justification", "-j", metavar="TEXT", required=True, help="Why.")
+@click.option("--expires", metavar="WHEN", callback=_moment, help="Until when: a day (2027-01-31), or 30d, 12h, 4w.")
+@by_option
+@json_option
+@store_option
+def suppress(
+    findings: tuple[int, ...],
+    rule: str | None,
+    tool: str | None,
+    path: str | None,
+    target: str | None,
+    justification: str,
+    expires: datetime | None,
+    by: str,
+    as_json: bool,
+) -> None:
+    """Hide findings, or what a rule finds, with a reason and perhaps until some day; their status stays.
+
+    One that has expired hides nothing any more, and lists and reports say that it did. Days are those of UTC, the
+    last one included.
+
+    \b
+    Example:
+      scanstore findings suppress 3 --justification "gone with the rewrite" --expires 30d
+      scanstore findings suppress --rule B101 --tool Bandit --path tests/ --justification "tests may assert"
+    """
+    if bool(findings) == (rule is not None):
+        raise click.UsageError("Give the ids of findings, or --rule.")
+    if findings and (tool is not None or path is not None or target is not None):
+        raise click.UsageError("--tool, --path and --target go with --rule.")
+    with open_store(write=True) as store:
+        said: dict[str, Any] = {"justification": justification, "by": by, "expires": expires}
+        with store.transaction():
+            if rule is None:
+                made = [store.findings.suppress(key, **said) for key in dict.fromkeys(findings)]
+            else:
+                target = None if target is None else _target(store, target)
+                made = [store.findings.suppress(rule=rule, tool=tool, path=path, target=target, **said)]
+        if as_json:
+            say_json(made)
+            return
+        say(_lines(made))
+        if rule is not None:
+            note(f"{count(_hidden(store, made[0]), 'finding')} hidden by it now")
+
+
+def _target(store: Store, given: str) -> str:
+    """The target meant by its name, or by a path that leads there."""
+    real = os.path.realpath(given)
+    return given if store.scans.list(target=given, limit=1) or not store.scans.list(target=real, limit=1) else real
+
+
+def _hidden(store: Store, made: Suppression) -> int:
+    from scanstore.findings import Finding
+
+    likely = Finding.select().where(Finding.lineage == made.lineage_id, Finding.rule_id == made.rule_id)
+    return sum(each.id == made.id for each in store.findings.suppressed(list(likely)).values())
+
+
+@click.command()
+@click.argument("suppressions", metavar="SUPPRESSION...", type=ID, nargs=-1, required=True)
+@by_option
+@json_option
+@store_option
+def unsuppress(suppressions: tuple[int, ...], by: str, as_json: bool) -> None:
+    """Lift suppressions, by their ids: what they hid is to be seen again.
+
+    \b
+    Example:
+      scanstore findings unsuppress 2
+    """
+    with open_store(write=True) as store:
+        with store.transaction():
+            rows = [store.findings.unsuppress(key, by=by) for key in dict.fromkeys(suppressions)]
+        if as_json:
+            say_json(rows)
+        else:
+            say(_lines(rows))
+
+
+@click.command("suppressions")
+@click.option("--target", metavar="TARGET", help="Only those of this target.")
+@click.option("--all", "lifted", is_flag=True, help="Those that were lifted, too.")
+@json_option
+@store_option
+def list_suppressions(target: str | None, lifted: bool, as_json: bool) -> None:
+    """List suppressions: id, active or expired, what they hide, until when, who, why.
+
+    \b
+    Example:
+      scanstore findings suppressions --target src --all
+    """
+    with open_store() as store:
+        found = store.findings.suppressions(None if target is None else _target(store, target))
+        shown = [row for row in found if lifted or row.state != "lifted"]
+        if as_json:
+            say_json(shown)
+        elif shown:
+            say(_lines(shown))
+        else:
+            note("nothing is suppressed")
+
+
+def _lines(rows: Iterable[Suppression]) -> Iterable[str]:
+    return columns((str(r.id), r.state, _scope(r), _end(r), r.by, r.justification) for r in rows)
+
+
+def _scope(row: Suppression) -> str:
+    if row.finding_id is not None:
+        return f"finding {row.finding_id}"
+    rule = f"{row.tool}: {row.rule_id}" if row.tool else f"{row.rule_id}"
+    return f"{rule} in {row.path_pattern}" if row.path_pattern else rule
+
+
+def _end(row: Suppression) -> str:
+    at = row.to_dict()
+    if row.lifted_at is not None:
+        return f"lifted {at['lifted_at']} by {row.lifted_by}"
+    return f"until {at['expires_at']}" if row.expires_at is not None else "for good"
+
+
+def hidden_by(row: Suppression | None) -> str:
+    """What a list of findings says about a finding that a suppression is about."""
+    if row is None:
+        return ""
+    if row.expired:
+        return f"suppression {row.id} expired {row.to_dict()['expires_at']}: {row.justification}"
+    end = "" if row.expires_at is None else f" until {row.to_dict()['expires_at']}"
+    return f"suppressed{end}: {row.justification}"
+
+
+COMMANDS = (triage, comment, history, suppress, unsuppress, list_suppressions)

@@ -1,0 +1,118 @@
+"""Coverage: whether a scan looked for a finding that it did not see, which is what makes it a fixed one.
+
+What was not looked at is not fixed: files that were skipped, failed or out of scope, rules that were switched off,
+pieces of an analysis that are undone or failed. Reports say themselves what they looked at; an analysis is asked for
+each file's chunks and drafts; a snapshot knows which files are gone.
+
+Change here: what counts as looked at. Where there is doubt it does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from scanstore.database import Database
+from scanstore.fields import dump_json
+
+RUNS = """
+SELECT rules, complete, successful, files, failed_files, scope FROM tool_runs WHERE scan_id = ? AND tool = ? ORDER BY id
+"""
+# Of each path: how the scan recorded it, whether all its chunks were analysed, whether anything in it is undecided.
+FILES = """
+SELECT i.value, g.status,
+       NOT EXISTS (SELECT 1 FROM chunk_work WHERE scan_file_id = g.id AND status <> 'done'),
+       EXISTS (SELECT 1 FROM draft_findings AS d LEFT JOIN verified_findings AS v ON v.draft_id = d.id
+                WHERE d.scan_id = :scan AND d.file_path = i.value
+                  AND (d.status IN ('pending', 'verifying', 'failed', 'skipped')
+                       OR (d.status = 'verified' AND v.status IS NOT 'complete')))
+  FROM json_each(:paths) AS i CROSS JOIN scan_files AS g ON g.scan_id = :scan AND g.file_path = i.value
+"""
+
+
+class File(NamedTuple):
+    """A file of the scan: its status, all chunks done, something undecided."""
+
+    status: str
+    analysed: bool
+    undecided: bool
+
+
+class Run:
+    """What one report says about what it looked at."""
+
+    def __init__(self, rules: str, complete: int, files: str | None, failed_files: str, scope: str | None) -> None:
+        listed: Any = json.loads(rules)
+        listed = [{"id": key, **rule} for key, rule in listed.items()] if isinstance(listed, dict) else listed
+        self.rules = {rule["id"]: rule.get("enabled", True) is not False for rule in listed}
+        self.complete = bool(complete)
+        self.files = None if files is None else set(json.loads(files))
+        self.failed = set(json.loads(failed_files))
+        self.scope = None if scope is None else _matcher("scope", json.loads(scope))
+
+    def covers(self, rule: str, path: str) -> bool:
+        """Whether the rule ran and the file was looked at."""
+        return (
+            self.rules.get(rule, not self.complete)
+            and path not in self.failed
+            and (self.files is None or path in self.files)
+            and (self.scope is None or (bool(path) and self.scope(path)))
+        )
+
+
+class Coverage:
+    """What one scan looked at with one tool, as far as findings in ``paths`` are concerned."""
+
+    def __init__(self, db: Database, scan_id: int, tool: str, paths: Iterable[str]) -> None:
+        kind, recorded, analysed, root, options = db.execute_sql(
+            "SELECT kind, revision IS NOT NULL, analyzed_at IS NOT NULL AND status = 'completed', root, options"
+            " FROM scans WHERE id = ?",
+            (scan_id,),
+        ).fetchone()
+        runs = db.execute_sql(RUNS, (scan_id, tool)).fetchall()
+        self.runs = [Run(rules, complete, *rest) for rules, complete, _, *rest in runs]
+        self.tree = kind == "source"
+        self.analysis = self.tree and tool == "scanstore" and not runs
+        self.nothing = (
+            not (analysed if self.analysis else runs) or not all(run[2] for run in runs) or (self.tree and not recorded)
+        )
+        self.root: str | None = root
+        self.files: dict[str, File] = {}
+        self.chosen = None
+        if self.tree and not self.nothing:
+            names = dump_json(sorted(paths))
+            for path, status, done, undecided in db.execute_sql(FILES, {"scan": scan_id, "paths": names}):
+                self.files[path] = File(status, bool(done), bool(undecided))
+            chosen: dict[str, Any] = json.loads(options)
+            self.include = _matcher("include", chosen.get("include") or [])
+            self.exclude = _matcher("exclude", chosen.get("exclude") or [])
+
+    def covers(self, rule: str, path: str) -> bool:
+        """Whether a finding of this rule in this file would have been seen."""
+        if self.nothing or not (self.analysis or any(run.covers(rule, path) for run in self.runs)):
+            return False
+        if not self.tree:
+            return True
+        if not path:
+            return not self.analysis
+        file = self.files.get(path)
+        if file is None:
+            return self._gone(path)
+        return file.status == "done" and (not self.analysis or (file.analysed and not file.undecided))
+
+    def _gone(self, path: str) -> bool:
+        """Whether a file that the scan does not have is gone, rather than left out."""
+        if (self.include and not self.include(path)) or (self.exclude and self.exclude(path)):
+            return False
+        return self.root is None or not os.path.lexists(os.path.join(self.root, path))
+
+
+def _matcher(name: str, patterns: list[str]) -> Any:
+    if not patterns:
+        return None
+    from scanstore.indexing.walk import patterns as compiled
+
+    spec = compiled(name, patterns)
+    return None if spec is None else spec.match_file

@@ -1,0 +1,216 @@
+"""Reads JSON too large to be held: the caller walks the outer objects and arrays, values within are decoded one by one.
+
+This module exists because the standard decoder wants the whole text and is fast, and incremental parsers are neither
+in the standard library nor of its speed everywhere. A window slides over the text; the standard decoder runs inside.
+What is bad about a single value (`flaw`) is told apart from what ends the reading (InvalidArgument), so that one value
+can be left out. Limits are set here (`MAX_DEPTH`, `MAX_VALUE`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from scanstore.errors import InvalidArgument
+
+__all__ = ["MAX_DEPTH", "MAX_VALUE", "Reader"]
+
+MAX_DEPTH = 40
+"""Levels of nesting above which a value is flawed; what a finding needs is fewer than 20."""
+MAX_VALUE = 2**26
+"""Characters above which a value that is decoded in one piece ends the reading."""
+
+_BLOCK = 2**18
+_SPACE = re.compile(r"[ \t\n\r]*")
+_MARK = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}"]', re.DOTALL)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_NEAR = 16  # characters: no token but a string or a number is longer
+
+
+class Reader:
+    """A position in a JSON text. ``flaw`` says why the last value cannot be used, or is None.
+
+    UTF-8 with or without its mark, or UTF-16 with its mark. Of a name that is there twice within a decoded value, the
+    last one counts. ``name`` is how errors call the text.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self.name = name
+        self.flaw: str | None = None
+        self._stream = stream
+        head = stream.read(_BLOCK)
+        if not isinstance(head, bytes):
+            raise InvalidArgument(f"{name} is open as text; open it in binary mode")
+        wide = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        kind = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")
+        self._decoder = kind("surrogatepass" if wide else "surrogateescape")
+        self._text = ""
+        self._at = 0
+        self._dropped = 0  # characters before the window
+        self._ended = False
+        self._odd: str | None = None
+        self._scan = json.JSONDecoder(parse_constant=self._constant, parse_float=self._float).raw_decode
+        self._feed(head)
+
+    def peek(self) -> str:
+        """The character that the next value or mark begins with; empty at the end."""
+        while True:
+            match = _SPACE.match(self._text, self._at)
+            self._at = match.end() if match else self._at
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._more():
+                return ""
+
+    def members(self) -> Iterator[str]:
+        """The names in the object that begins here; each value has to be read before the next name is asked for."""
+        self._expect("{")
+        if self.peek() == "}":
+            self._at += 1
+            return
+        while True:
+            if self.peek() != '"':
+                raise self.broken("a name in double quotes was expected")
+            key: str = self.value()
+            self._expect(":")
+            yield key
+            if self._expect(",}") == "}":
+                return
+
+    def elements(self) -> Iterator[int]:
+        """The indexes of the array that begins here; each value has to be read before the next is asked for."""
+        self._expect("[")
+        if self.peek() == "]":
+            self._at += 1
+            return
+        index = 0
+        while True:
+            yield index
+            if self._expect(",]") == "]":
+                return
+            index += 1
+
+    def value(self) -> Any:
+        """Decode the value that begins here; None with a ``flaw`` when it is nested too deeply to be decoded."""
+        while True:
+            self.peek()
+            self.flaw = self._odd = None
+            try:
+                value, end = self._scan(self._text, self._at)
+            except RecursionError:
+                return self._left_out(f"is nested more than {MAX_DEPTH} levels deep")
+            except json.JSONDecodeError as error:
+                near = error.pos > len(self._text) - _NEAR or error.msg.startswith("Unterminated string")
+                if near and self._more():
+                    continue
+                raise self.broken(error.msg, error.pos) from None
+            except ValueError:  # int() has a limit
+                return self._left_out("holds a number of too many digits")
+            if end == len(self._text) and self._text[end - 1] not in '"}]' and self._more():
+                continue  # a number may go on
+            self.flaw = self._flaw(value, self._text[self._at : end])
+            self._at = end
+            return value
+
+    def finish(self) -> None:
+        """Raise InvalidArgument when anything but space follows."""
+        if self.peek():
+            raise self.broken("something follows the end")
+
+    def broken(self, reason: str, at: int | None = None) -> InvalidArgument:
+        """The error that ends the reading, with its position."""
+        position = self._dropped + (self._at if at is None else at)
+        cut = "; it ends too early" if self._ended and position >= self._dropped + len(self._text) - 1 else ""
+        return InvalidArgument(f"{self.name} is not JSON: {reason} at character {position:,}{cut}")
+
+    def _expect(self, marks: str) -> str:
+        found = self.peek()
+        if not found or found not in marks:
+            raise self.broken(" or ".join(repr(mark) for mark in marks) + " was expected")
+        self._at += 1
+        return found
+
+    def _more(self) -> bool:
+        """Slide the window on, at least doubling what is left in it; False at the end of the text."""
+        if self._ended:
+            return False
+        self._dropped += self._at
+        self._text = self._text[self._at :]
+        self._at = 0
+        if len(self._text) > MAX_VALUE:
+            raise InvalidArgument(
+                f"{self.name} holds a value of more than {MAX_VALUE:,} characters, from character {self._dropped:,}"
+            )
+        self._feed(self._stream.read(max(_BLOCK, len(self._text))))
+        return True
+
+    def _feed(self, data: bytes) -> None:
+        self._ended = not data
+        try:
+            self._text += self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise self.broken(f"{error.reason} in UTF-16") from None
+
+    def _left_out(self, reason: str) -> None:
+        """Go past the value that begins here without decoding it."""
+        self.flaw = reason
+        depth = 0
+        if self._text[self._at] not in "[{":
+            raise self.broken(f"a value {reason}")
+        while True:
+            for match in _MARK.finditer(self._text, self._at):
+                mark = match[0]
+                if mark == '"':  # its end is not here yet
+                    break
+                self._at = match.end()
+                depth += (mark in "[{") - (mark in "]}")
+                if depth == 0:
+                    return
+            if not self._more():
+                raise self.broken("a bracket is not closed", len(self._text))
+
+    def _flaw(self, value: Any, text: str) -> str | None:
+        if self._odd is not None:
+            return f"holds {self._odd}, which is no JSON number"
+        if text.count("{") + text.count("[") > MAX_DEPTH and _deep(value):
+            return f"is nested more than {MAX_DEPTH} levels deep"
+        if not text.isascii() and not _encodes(text):
+            return "holds bytes that are not UTF-8"
+        if _SURROGATE.search(text) and not _encodes(json.dumps(value, ensure_ascii=False)):
+            return "holds half a character (a lone surrogate)"
+        return None
+
+    def _constant(self, text: str) -> None:
+        self._odd = text
+
+    def _float(self, text: str) -> float:
+        number = float(text)
+        if math.isinf(number):
+            self._odd = f"{text:.20}"
+        return number
+
+
+def _deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

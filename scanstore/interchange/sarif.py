@@ -1,0 +1,155 @@
+"""The words of SARIF 2.1.0 that reader and writer share: plain tuples, and how grave a result is.
+
+A tuple holds what the store has columns for; whatever else a report says is kept in ``properties``, named and shaped
+as in SARIF, so that it can be written again. Change here which level or score becomes which severity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+__all__ = ["Artifact", "Problem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of"]
+
+VERSION = "2.1.0"
+BASE = "SRCROOT"
+"""How the root of the source tree is called in what is written."""
+SEVERITY = "scanstore/severity"
+"""The property that says a severity which level and score do not."""
+LINE_HASH = "primaryLocationLineHash"
+BASELINE_STATES = ("new", "unchanged", "updated", "absent")
+SEVERITIES = ("critical", "high", "medium", "low", "info")
+"""The words of the store, the worst first."""
+KINDS = ("notApplicable", "pass", "fail", "review", "open", "informational")
+LEVELS = {"error": "high", "warning": "medium", "note": "low", "none": "info"}
+"""Each level with the severity that it stands for when there is no score."""
+
+_CWE = re.compile(r"(?<![a-z])cwe[-_: /]?0*([1-9][0-9]{0,5})(?![0-9])", re.IGNORECASE)
+
+
+class Problem(NamedTuple):
+    """Something that could not be used: where in the document, and why."""
+
+    path: str
+    reason: str
+
+
+class Vcs(NamedTuple):
+    """Where the scanned tree comes from; ``repository`` is a URI."""
+
+    repository: str
+    revision: str | None = None
+    branch: str | None = None
+
+
+class Artifact(NamedTuple):
+    """A file that the tool speaks of; ``digest`` is ``algorithm:hex``."""
+
+    path: str
+    roles: Sequence[str] = ()
+    digest: str | None = None
+
+
+class Rule(NamedTuple):
+    """What a tool looks for; ``properties`` is the rest of the rule as SARIF has it."""
+
+    id: str
+    name: str | None = None
+    short: str | None = None
+    full: str | None = None
+    help: str | None = None
+    help_uri: str | None = None
+    level: str | None = None
+    security_severity: float | None = None
+    tags: Sequence[str] = ()
+    cwe: Sequence[str] = ()
+    enabled: bool = True
+    properties: Mapping[str, Any] = {}
+
+
+class Run(NamedTuple):
+    """One run of one tool, as it is read, without its results.
+
+    ``results`` is how many the run holds, the broken ones too, and None when it has no list of them: then the tool
+    says nothing of what is there or gone. ``complete`` means that ``rules`` names rules without a result: then they
+    are those that ran. ``successful`` is what the tool says of itself, None when it does not; ``failed_files`` are the
+    files it says it failed on. ``properties`` is the rest of the run as SARIF has it, for `OutRun.properties`.
+    """
+
+    run_index: int
+    tool: str
+    tool_version: str | None
+    rules: dict[str, Rule]
+    artifacts: list[Artifact]
+    base_ids: dict[str, Any]
+    complete: bool
+    successful: bool | None
+    failed_files: list[str]
+    results: int | None
+    automation_id: str | None
+    vcs: Vcs | None
+    properties: dict[str, Any]
+
+
+class Result(NamedTuple):
+    """One finding of a run, read or to be written.
+
+    ``uri`` is a relative path with slashes that stays inside the tree. Lines and columns count from 1, the end column
+    is behind the last character, and each is None where the report says nothing. ``locations`` holds all of them as
+    SARIF has them where they say more than these fields do, else nothing. ``code_flows`` and ``related`` are as in
+    SARIF, with what pointed elsewhere in the run put in its place; ``suppressions`` too, None when the tool does not
+    know of any way to suppress. ``properties`` is the rest of the result as SARIF has it, the property bag under
+    "properties". ``path`` is where it was read. A ``level`` of None is written as that of the severity.
+    """
+
+    rule_id: str | None
+    message: str
+    severity: str = "medium"
+    level: str | None = None
+    kind: str = "fail"
+    uri: str | None = None
+    start_line: int | None = None
+    start_column: int | None = None
+    end_line: int | None = None
+    end_column: int | None = None
+    snippet: str | None = None
+    fingerprints: Mapping[str, str] = {}
+    partial_fingerprints: Mapping[str, str] = {}
+    line_hash: str | None = None
+    guid: str | None = None
+    cwe: Sequence[str] = ()
+    code_flows: Sequence[Any] = ()
+    related: Sequence[Any] = ()
+    locations: Sequence[Any] = ()
+    suppressions: Sequence[Mapping[str, Any]] | None = None
+    baseline_state: str | None = None
+    properties: Mapping[str, Any] = {}
+    run_index: int = 0
+    number: int = 0
+    path: str = ""
+
+
+def severity_of(level: str, *scores: float | None) -> str:
+    """The severity of a result: by the first score there is, else by its level."""
+    for score in scores:
+        if score is not None and score > 0:
+            return "critical" if score >= 9 else "high" if score >= 7 else "medium" if score >= 4 else "low"
+    return LEVELS[level]
+
+
+def score_of(bag: Mapping[str, Any]) -> float | None:
+    """The ``security-severity`` in a property bag, a number from 0 to 10 or its text; None for anything else."""
+    value = bag.get("security-severity")
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        return None
+    return score if 0 <= score <= 10 else None
+
+
+def cwe_in(words: Iterable[Any]) -> list[str]:
+    """The weaknesses that tags or the like name, as ``CWE-79``, each once, in order."""
+    return list(dict.fromkeys(f"CWE-{found[1]}" for word in words if (found := _CWE.search(str(word)))))

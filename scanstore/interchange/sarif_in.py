@@ -1,0 +1,190 @@
+"""Reads SARIF 2.1.0: one pass that checks the document and reads what is said of the runs, one that yields the results.
+
+Two passes, because a run may name its tool, rules and files behind its results and because a document that breaks off
+must yield nothing; each decodes one result at a time. What is wrong with a single result is a `Problem` and the result
+is left out. Change here how a document is walked; what a run and its results say is read in
+`sarif_run.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
+from typing import Any, BinaryIO, NamedTuple
+
+from scanstore.errors import InvalidArgument
+from scanstore.interchange.jsonstream import Reader
+from scanstore.interchange.sarif import VERSION, Problem, Result, Rule, Run
+from scanstore.interchange.sarif_parts import Bad, read_artifact, rule_key, shown
+from scanstore.interchange.sarif_run import Head, RunReader
+
+__all__ = ["Problem", "Result", "Rule", "Run", "read"]
+
+
+class _Event(NamedTuple):
+    """A value of the document: of a run, or of the document itself (run -1); number -1 is the begin of an array, or of
+    a run, whose elements follow one by one."""
+
+    run: int
+    name: str
+    number: int | None
+    value: Any
+    flaw: str | None
+
+
+def read(
+    file: str | os.PathLike[str] | BinaryIO,
+    *,
+    problems: list[Problem],
+    root: str | os.PathLike[str] | None = None,
+) -> Iterator[Run | Result]:
+    """Yield each run and then its results, in the order of the document, holding one result at a time.
+
+    ``file`` is a path or an open binary file, read from where it stands. ``root`` is the folder that the paths are
+    meant to lie in; it is not read, it only makes absolute addresses inside it relative. What cannot be used is left
+    out and appended to ``problems`` as it is met: a run whole, a result, or a path (then ``uri`` is None). A run that
+    is yielded may have lost results to problems, so what is missing from it is not proven gone.
+
+    Raises InvalidArgument, before anything is yielded, for a file that is not JSON to its end, or not SARIF 2.1.0.
+    """
+    name = str(file) if isinstance(file, str | os.PathLike) else str(getattr(file, "name", "the file"))
+    opened = _opener(file, name)
+    document: dict[str, Any] = {}
+    heads: dict[int, Head] = {}
+    with opened() as stream:
+        for event in _walk(Reader(stream, name)):
+            if event.run < 0:
+                document[event.name] = event.number if event.name == "runs" else event.value
+            elif event.name == "" and event.number is None:
+                problems.append(Problem(f"$.runs[{event.run}]", event.flaw or "is no object"))
+            else:
+                _take(heads.setdefault(event.run, Head({}, [], set())), event, problems)
+    _check(document, name, problems)
+    readers: dict[int, RunReader] = {}
+    for index, head in heads.items():
+        try:
+            readers[index] = RunReader(index, head, problems, root)
+        except Bad as bad:
+            problems.append(Problem(f"$.runs[{index}]{bad.args[0]}", bad.args[1] + "; the whole run is left out"))
+    return _results(opened, name, readers, problems)
+
+
+def _results(
+    opened: Callable[[], Any], name: str, readers: dict[int, RunReader], problems: list[Problem]
+) -> Iterator[Run | Result]:
+    with opened() as stream:
+        reader: RunReader | None = None
+        for run, key, number, value, flaw in _walk(Reader(stream, name)):
+            if key == "" and number is not None:
+                reader = readers.get(run)
+                if reader is not None:
+                    yield reader.run
+            elif key == "results" and number is not None and number >= 0 and reader is not None:
+                try:
+                    if flaw:
+                        raise Bad("", flaw)
+                    result = reader.result(number, value)
+                except Bad as bad:
+                    problems.append(Problem(f"$.runs[{run}].results[{number}]{bad.args[0]}", bad.args[1]))
+                else:
+                    yield result
+
+
+def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], Any]:
+    """What opens the file at its beginning, as often as wanted."""
+    if isinstance(file, str | os.PathLike):
+        path = file
+
+        def by_path() -> Any:
+            try:
+                return open(path, "rb")
+            except OSError as error:
+                raise InvalidArgument(f"{name} cannot be read: {error.strerror}") from error
+
+        return by_path
+    stream = file
+    if not stream.seekable():  # a pipe
+        stream = tempfile.TemporaryFile()  # noqa: SIM115
+        shutil.copyfileobj(file, stream)
+        stream.seek(0)
+    start = stream.tell()
+
+    def by_seeking() -> Any:
+        stream.seek(start)
+        return nullcontext(stream)
+
+    return by_seeking
+
+
+def _walk(text: Reader) -> Iterator[_Event]:
+    if text.peek() != "{":
+        text.value()  # to tell what is no JSON at all
+        raise InvalidArgument(f"{text.name} is JSON but no SARIF: it holds no object")
+    seen = set()
+    for name in text.members():
+        if name == "runs" and name in seen:
+            raise InvalidArgument(f"{text.name} names $.runs twice")
+        seen.add(name)
+        if name == "runs" and text.peek() == "[":
+            yield _Event(-1, name, -1, None, None)
+            for run in text.elements():
+                yield from _walk_run(text, run)
+        else:
+            yield _Event(-1, name, None, text.value(), text.flaw)
+    text.finish()
+
+
+def _walk_run(text: Reader, run: int) -> Iterator[_Event]:
+    if text.peek() != "{":
+        yield _Event(run, "", None, text.value(), text.flaw)
+        return
+    yield _Event(run, "", -1, None, None)
+    seen = set()
+    for name in text.members():
+        if name in seen:
+            raise InvalidArgument(f"{text.name} names $.runs[{run}].{name:.80} twice")
+        seen.add(name)
+        if name in ("results", "artifacts") and text.peek() == "[":
+            yield _Event(run, name, -1, None, None)
+            for number in text.elements():
+                yield _Event(run, name, number, text.value(), text.flaw)
+        else:
+            yield _Event(run, name, None, text.value(), text.flaw)
+
+
+def _check(document: dict[str, Any], name: str, problems: list[Problem]) -> None:
+    version = document.get("version")
+    if not isinstance(version, str):
+        raise InvalidArgument(f"{name} is no SARIF: $.version is {shown(version)}; it must be '{VERSION}'")
+    if not version.startswith(VERSION):
+        raise InvalidArgument(f"{name} is SARIF {version:.20}; only {VERSION} is read, convert it first")
+    if document.get("runs") != -1:
+        raise InvalidArgument(f"{name} is no SARIF: $.runs is {'no array' if 'runs' in document else 'missing'}")
+    if document.get("inlineExternalProperties"):
+        problems.append(Problem("$.inlineExternalProperties", "external properties are not supported; left out"))
+
+
+def _take(head: Head, event: _Event, problems: list[Problem]) -> None:
+    """Add what an event says to what is known of its run."""
+    run, name, number, value, flaw = event
+    if name == "":
+        return
+    if number is None:
+        if flaw:
+            problems.append(Problem(f"$.runs[{run}].{name:.80}", flaw + "; left out"))
+        elif name in ("results", "artifacts") and value is not None:
+            problems.append(Problem(f"$.runs[{run}].{name}", f"is {shown(value)}; it must be an array"))
+        else:
+            head.members[name] = value
+        if name == "results" and (flaw or value is not None):
+            head.members[name] = False
+    elif name == "results":
+        head.members["results"] = number + 1
+        if number >= 0 and isinstance(value, dict):
+            with suppress(Bad):
+                head.used.add(rule_key(value))
+    elif number >= 0:
+        head.artifacts.append(read_artifact(value))

@@ -1,0 +1,448 @@
+"""Reads the results of one run, and what the run says of itself: the mapping from SARIF to our tuples.
+
+A result points to rules, files, messages and flow steps by their numbers in the run; all of that is looked up here, so
+that a result stands for itself when it leaves. Change here what is taken from where.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from scanstore.interchange.places import Outside, Places, address
+from scanstore.interchange.sarif import (
+    BASE,
+    BASELINE_STATES,
+    KINDS,
+    LEVELS,
+    SEVERITIES,
+    SEVERITY,
+    Artifact,
+    Problem,
+    Result,
+    Rule,
+    Run,
+    cwe_in,
+    score_of,
+    severity_of,
+)
+from scanstore.interchange.sarif_parts import (
+    NOTHING,
+    Bad,
+    RuleKey,
+    as_dict,
+    as_list,
+    as_text,
+    cwe_words,
+    filled,
+    member,
+    place,
+    read_rule,
+    read_vcs,
+    rule_key,
+    shown,
+    taxon,
+    texts,
+)
+
+_RESULT_TAKEN = frozenset(
+    "ruleId ruleIndex rule kind level message locations guid partialFingerprints fingerprints codeFlows"
+    " relatedLocations suppressions baselineState".split()
+)
+_RESULT_KEPT = frozenset(
+    "analysisTarget correlationGuid occurrenceCount stacks graphs graphTraversals rank attachments hostedViewerUri"
+    " workItemUris provenance fixes taxa webRequest webResponse properties".split()
+)
+_RUN_TAKEN = frozenset(
+    "tool artifacts results originalUriBaseIds logicalLocations threadFlowLocations"
+    " externalPropertyFileReferences".split()
+)
+_RUN_KEPT = frozenset(
+    "invocations conversion language versionControlProvenance graphs automationDetails runAggregates baselineGuid"
+    " redactionTokens defaultEncoding defaultSourceLanguage newlineSequences columnKind taxonomies addresses"
+    " translations policies webRequests webResponses specialLocations properties".split()
+)
+_SIMPLE_LOCATION = {"physicalLocation"}
+_SIMPLE_PLACE = {"artifactLocation", "region"}
+_SIMPLE_ARTIFACT = {"uri", "uriBaseId", "index"}
+_SIMPLE_REGION = {"startLine", "startColumn", "endLine", "endColumn", "snippet"}
+_SIMPLE_SNIPPET = {"text"}
+_REGIONS = {"region", "contextRegion"}
+_COUNTED = {"startLine", "startColumn", "endLine", "endColumn"}
+_BEGINS = {"startLine", "charOffset", "byteOffset"}
+
+
+class Head(NamedTuple):
+    """What a run says besides its results, and which rules its results name.
+
+    Of its results ``members`` holds the number, None where the run says so, and False when it is no list.
+    """
+
+    members: dict[str, Any]
+    artifacts: list[tuple[str | None, str | None, Artifact] | None]  # uri, base, what else; None: not usable
+    used: set[RuleKey]
+
+
+class RunReader:
+    """A run, and what its results are to be read with. Raises Bad when the run cannot be used at all."""
+
+    def __init__(self, index: int, head: Head, problems: list[Problem], root: str | os.PathLike[str] | None) -> None:
+        self._at = f"$.runs[{index}]"
+        self._problems = problems
+        self._members = members = head.members
+        if members.get("results") is False:
+            raise Bad("", "has results that cannot be read")
+        if members.get("externalPropertyFileReferences"):
+            self._problem(".externalPropertyFileReferences", "external properties are not supported; left out")
+        tool = as_dict(members.get("tool"))
+        driver = as_dict(tool.get("driver"))
+        name = driver.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise Bad(".tool.driver.name", f"is {shown(name)}; it must name the tool")
+        self._components = [driver, *map(as_dict, as_list(tool.get("extensions")))]
+        paths = [".tool.driver", *(f".tool.extensions[{n}]" for n in range(len(self._components) - 1))]
+        self._rules = [self._component(*each) for each in zip(self._components, paths, strict=True)]
+        self._by_id: dict[str, tuple[Rule, int]] = {}
+        for at, rules in enumerate(self._rules):
+            for rule in rules:
+                if rule is not None:
+                    self._by_id.setdefault(rule.id, (rule, at))
+        self._found: dict[RuleKey, tuple[str | None, Rule | None, int]] = {}
+
+        bases = as_dict(members.get("originalUriBaseIds"))
+        self._places = Places(bases, root)
+        self._locations: dict[tuple[Any, ...], tuple[str | None, str | None]] = {}
+        self._artifacts = head.artifacts
+        artifacts = [found for found in map(self._placed, head.artifacts) if found is not None]
+
+        named = set()
+        for key in head.used:
+            with suppress(Bad):
+                rule = self._looked_up(key)[1]
+                named.add(rule and rule.id)
+        invocations = [one for one in as_list(members.get("invocations")) if isinstance(one, dict)]
+        told = [one["executionSuccessful"] for one in invocations if isinstance(one.get("executionSuccessful"), bool)]
+        automation = as_dict(members.get("automationDetails"))
+        count = members.get("results")
+        self.run = Run(
+            run_index=index,
+            tool=name.strip(),
+            tool_version=as_text(driver.get("version")) or as_text(driver.get("semanticVersion")),
+            rules={rule_id: rule for rule_id, (rule, _) in self._by_id.items()},
+            artifacts=artifacts,
+            base_ids=bases,
+            complete=any(rule_id not in named for rule_id in self._by_id),
+            successful=all(told) if told else None,
+            failed_files=self._failed(invocations),
+            results=count if type(count) is int else None,
+            automation_id=as_text(automation.get("id")),
+            vcs=read_vcs(members.get("versionControlProvenance")),
+            properties=self._rest(tool),
+        )
+
+    def result(self, number: int, raw: Any) -> Result:
+        """What a decoded result says; raises Bad."""
+        if type(raw) is not dict:
+            raise Bad("", f"is {shown(raw)}; it must be an object")
+        get = raw.get
+        path = f"{self._at}.results[{number}]"
+        key = rule_key(raw)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._looked_up(key)
+        rule_id, rule, component = found
+        kind = get("kind", "fail")
+        if kind not in KINDS:
+            raise Bad(".kind", f"is {shown(kind)}; it must be one of {', '.join(KINDS)}")
+        level = get("level")
+        if level is None:
+            level = "none" if kind != "fail" else (rule.level if rule is not None else None) or "warning"
+        elif not isinstance(level, str) or (level := level.lower()) not in LEVELS:
+            raise Bad(".level", f"is {shown(level)}; it must be one of {', '.join(LEVELS)}")
+        rest, bag = NOTHING, NOTHING
+        more = [key for key in raw if key not in _RESULT_TAKEN]
+        if more:
+            rest, bag = self._more(raw, more, path)
+        message = get("message")
+        text = self._message(message, rule, component)
+        if text is None:
+            raise Bad(".message", "is missing" if message is None else "holds no text")
+        if isinstance(message, dict) and isinstance(message.get("markdown"), str):
+            rest = {**rest, "message": {"markdown": self._message({**message, "text": None}, rule, component)}}
+
+        uri = snippet = None
+        start = start_column = end = end_column = None
+        locations: list[Any] = []
+        given = get("locations")
+        if given:
+            if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+                raise Bad(".locations", "is no array of objects")
+            first = given[0]
+            physical = member(first, "physicalLocation", ".locations[0]")
+            artifact = member(physical, "artifactLocation", ".locations[0].physicalLocation")
+            region = member(physical, "region", ".locations[0].physicalLocation")
+            snip = member(region, "snippet", ".locations[0].physicalLocation.region")
+            uri, reason = self._located(artifact, ".locations[0].physicalLocation.artifactLocation")
+            if reason is not None:
+                self._problems.append(
+                    Problem(f"{path}.locations[0].physicalLocation.artifactLocation.uri", reason + "; no path is kept")
+                )
+            if region:
+                start, end = place(region, "startLine"), place(region, "endLine")
+                start_column, end_column = place(region, "startColumn"), place(region, "endColumn")
+                snippet = as_text(snip.get("text"))
+            if (
+                len(given) > 1
+                or not first.keys() <= _SIMPLE_LOCATION
+                or not physical.keys() <= _SIMPLE_PLACE
+                or not artifact.keys() <= _SIMPLE_ARTIFACT
+                or not region.keys() <= _SIMPLE_REGION
+                or not snip.keys() <= _SIMPLE_SNIPPET
+            ):
+                locations = self._settled(given, "", path, quiet=len(given) == 1)
+
+        own = bag.get(SEVERITY)
+        severity = (
+            own
+            if own in SEVERITIES
+            else severity_of(level, score_of(bag) if bag else None, None if rule is None else rule.security_severity)
+        )
+        if own is not None:
+            bag = {key: value for key, value in bag.items() if key != SEVERITY}
+            rest = {**rest, "properties": bag} if bag else {k: v for k, v in rest.items() if k != "properties"}
+        state = get("baselineState")
+        if state is not None and state not in BASELINE_STATES:
+            raise Bad(".baselineState", f"is {shown(state)}; it must be one of {', '.join(BASELINE_STATES)}")
+        return Result(
+            rule_id=rule_id,
+            message=text,
+            severity=severity,
+            level=level,
+            kind=kind,
+            uri=uri,
+            start_line=start,
+            start_column=start_column,
+            end_line=end,
+            end_column=end_column,
+            snippet=snippet,
+            fingerprints=texts(raw, "fingerprints"),
+            partial_fingerprints=texts(raw, "partialFingerprints"),
+            guid=as_text(get("guid")),
+            cwe=self._cwe(raw, rule, bag) if "taxa" in raw or bag else [] if rule is None else rule.cwe,
+            code_flows=self._kept(raw, "codeFlows", path),
+            related=self._kept(raw, "relatedLocations", path),
+            locations=locations,
+            suppressions=self._suppressions(raw, path),
+            baseline_state=state,
+            properties=rest,
+            run_index=self.run.run_index,
+            number=number,
+            path=path,
+        )
+
+    # -- what belongs to the run
+
+    def _component(self, component: dict[str, Any], path: str) -> list[Rule | None]:
+        rules: list[Rule | None] = []
+        given = component.get("rules")
+        if given is not None and not isinstance(given, list):
+            self._problem(path + ".rules", f"is {shown(given)}; it must be an array")
+        for number, raw in enumerate(as_list(given)):
+            rule = read_rule(raw) if isinstance(raw, dict) else None
+            if rule is None:
+                self._problem(f"{path}.rules[{number}]", "has no id; left out")
+            rules.append(rule)
+        return rules
+
+    def _placed(self, found: tuple[str | None, str | None, Artifact] | None) -> Artifact | None:
+        """A file that the run lists; those outside of the tree (its libraries, say) are no files of ours."""
+        if found is None or found[0] is None:
+            return None
+        try:
+            return found[2]._replace(path=self._places.path(found[0], found[1]))
+        except Outside:
+            return None
+
+    def _failed(self, invocations: list[dict[str, Any]]) -> list[str]:
+        paths = []
+        for invocation in invocations:
+            for key in ("toolExecutionNotifications", "toolConfigurationNotifications"):
+                for notification in map(as_dict, as_list(invocation.get(key))):
+                    for location in map(as_dict, as_list(notification.get("locations"))):
+                        artifact = as_dict(as_dict(location.get("physicalLocation")).get("artifactLocation"))
+                        if notification.get("level") == "error":
+                            try:
+                                paths.append(self._located(artifact, "")[0])
+                            except Bad:
+                                continue
+        return sorted({path for path in paths if path is not None})
+
+    def _rest(self, tool: dict[str, Any]) -> dict[str, Any]:
+        """What is kept of the run for the way out."""
+        rest: dict[str, Any] = {}
+        unknown: dict[str, Any] = {}
+        for key, value in self._members.items():
+            if key in _RUN_KEPT:
+                try:
+                    rest[key] = self._settled(value, key, self._at, quiet=True)
+                except Bad as bad:
+                    self._problem("." + key + bad.args[0], bad.args[1] + "; left out")
+            elif key not in _RUN_TAKEN:
+                unknown[key] = value
+        if unknown:
+            rest["properties"] = {**unknown, **as_dict(rest.get("properties"))}
+        driver = {k: v for k, v in self._components[0].items() if k not in ("name", "version", "rules")}
+        extensions = [{k: v for k, v in one.items() if k != "rules"} for one in self._components[1:] if one.get("name")]
+        kept = {k: v for k, v in tool.items() if k not in ("driver", "extensions")}
+        kept.update({k: v for k, v in (("driver", driver), ("extensions", extensions)) if v})
+        return {**rest, "tool": kept} if kept else rest
+
+    def _problem(self, path: str, reason: str) -> None:
+        self._problems.append(Problem(self._at + path, reason))
+
+    # -- what belongs to a result
+
+    def _looked_up(self, key: RuleKey) -> tuple[str | None, Rule | None, int]:
+        """The id, the rule if the tool describes it, and which of the tool's components does."""
+        name, index, component = key
+        at = 0 if component is None or component == -1 else component + 1
+        if not 0 <= at < len(self._rules):
+            raise Bad(".rule.toolComponent.index", f"is {component}; the tool has {len(self._rules) - 1} extensions")
+        rule = None
+        if index is not None and index != -1:
+            if not 0 <= index < len(self._rules[at]):
+                raise Bad(".ruleIndex", f"is {index}; the tool has {len(self._rules[at])} rules")
+            rule = self._rules[at][index]
+            name = name or (rule and rule.id)
+        stem = name
+        while rule is None and stem:  # the rule a/b is described as a, or as itself
+            rule, at = self._by_id.get(stem, (None, at))
+            stem = stem.rpartition("/")[0]
+        return name, rule, at
+
+    def _message(self, message: Any, rule: Rule | None, component: int) -> str | None:
+        """The text of a message, arguments filled in; None when it has none."""
+        if not isinstance(message, dict):
+            return None
+        text = message.get("text")
+        markdown = text is None and "markdown" in message
+        if markdown:
+            text = message.get("markdown")
+        key, arguments = message.get("id"), message.get("arguments")
+        if isinstance(text, str) and not arguments:
+            return text
+        if text is None and isinstance(key, str):
+            for strings in (
+                as_dict(rule.properties.get("messageStrings")) if rule else NOTHING,
+                as_dict(self._components[component].get("globalMessageStrings")),
+                as_dict(self._components[0].get("globalMessageStrings")),
+            ):
+                if key in strings:
+                    text = as_dict(strings[key]).get("text")
+                    break
+            else:
+                raise Bad(".message.id", f"is {key!r:.80}, which the tool does not define")
+        if not isinstance(text, str):
+            return None
+        return filled(text, as_list(arguments))
+
+    def _located(self, artifact: dict[str, Any], path: str) -> tuple[str | None, str | None]:
+        """The path of an `artifactLocation`, or None and, where it names something, the reason."""
+        uri, base, index = artifact.get("uri"), artifact.get("uriBaseId"), artifact.get("index")
+        try:
+            known = self._locations.get((uri, base, index))
+        except TypeError:
+            raise Bad(path, "has an address that is no text") from None
+        if known is not None:
+            return known
+        if not (isinstance(uri, str | None) and isinstance(base, str | None) and isinstance(index, int | None)):
+            raise Bad(path, "has an address that is no text")
+        if index is not None and index != -1:
+            if not 0 <= index < len(self._artifacts):
+                raise Bad(path + ".index", f"is {index}; the run has {len(self._artifacts)} artifacts")
+            found = self._artifacts[index]
+            if uri is None and found is not None:
+                uri, base = found[:2]
+        try:
+            known = (None if uri is None else self._places.path(uri, base)), None
+        except Outside as reason:
+            known = None, f"{uri!r:.200} {reason}"
+        self._locations[artifact.get("uri"), artifact.get("uriBaseId"), index] = known
+        return known
+
+    def _kept(self, raw: dict[str, Any], key: str, path: str) -> list[Any]:
+        value = raw.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise Bad("." + key, f"is {shown(value)}; it must be an array")
+        if not all(isinstance(one, dict) for one in value):
+            raise Bad("." + key, "holds something that is no object")
+        kept: list[Any] = self._settled(value, "", path)
+        return kept
+
+    def _settled(self, value: Any, key: str, path: str, *, quiet: bool = False) -> Any:
+        """A value as SARIF has it, with everything that points into arrays of the run put in its place."""
+        if isinstance(value, list):
+            return [self._settled(one, key, path, quiet=quiet) for one in value]
+        if not isinstance(value, dict) or key == "properties":
+            return value
+        if key in ("artifactLocation", "analysisTarget"):
+            uri, reason = self._located(value, "")
+            if reason is not None and not quiet:
+                self._problems.append(Problem(path, f"names {reason}; no path is kept"))
+            rest = {k: v for k, v in value.items() if k not in _SIMPLE_ARTIFACT}
+            return rest if uri is None else {**rest, "uri": address(uri), "uriBaseId": BASE}
+        if key == "message" and "text" not in value and "id" in value:
+            text = self._message(value, None, 0)
+            return {"text": text or ""}
+        if key in ("associatedRule", "descriptor", "rule"):
+            return {k: v for k, v in value.items() if k != "index"}
+        index = value.get("index")
+        if index is not None and key in ("locations", "logicalLocations"):
+            name = "threadFlowLocations" if key == "locations" else key
+            known = as_list(self._members.get(name))
+            if type(index) is not int or not -1 <= index < len(known):
+                raise Bad("", f"points to {name}[{shown(index)}]; the run has {len(known)} of them")
+            value = {**(as_dict(known[index]) if index >= 0 else NOTHING), **value}
+            value = {k: v for k, v in value.items() if k not in ("index", "parentIndex")}
+        kept = {k: self._settled(v, k, path, quiet=quiet) if type(v) in (dict, list) else v for k, v in value.items()}
+        for key in _REGIONS & kept.keys():
+            kept[key] = region = {
+                k: v for k, v in as_dict(kept[key]).items() if k not in _COUNTED or (type(v) is int and v > 0)
+            }
+            if not _BEGINS & region.keys():
+                del kept[key]
+        return kept
+
+    def _more(self, raw: dict[str, Any], keys: list[str], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a result says beyond the fields of ours, and its property bag."""
+        bag = member(raw, "properties", "")
+        rest: dict[str, Any] = {}
+        unknown: dict[str, Any] = {}
+        for key in keys:
+            if key not in _RESULT_KEPT:
+                unknown[key] = raw[key]
+            elif key != "properties":
+                rest[key] = self._settled(raw[key], key, path)
+        if unknown:
+            bag = {**unknown, **bag}
+        if bag:
+            rest["properties"] = bag
+        return rest, bag
+
+    def _cwe(self, raw: dict[str, Any], rule: Rule | None, bag: dict[str, Any]) -> list[str]:
+        words = [*as_list(bag.get("tags")), *cwe_words(bag.get("cwe"))]
+        for reference in map(as_dict, as_list(raw.get("taxa"))):
+            words += taxon(reference, as_list(self._members.get("taxonomies")))
+        return list(dict.fromkeys([*(rule.cwe if rule else ()), *cwe_in(words)]))
+
+    def _suppressions(self, raw: dict[str, Any], path: str) -> list[dict[str, Any]] | None:
+        given = raw.get("suppressions")
+        if given is None:
+            return None
+        if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
+            raise Bad(".suppressions", "is no array of objects")
+        kept: list[dict[str, Any]] = self._settled(given, "", path) if given else []
+        return kept

@@ -1,0 +1,491 @@
+"""SARIF: reports of other tools into the store, and what a scan saw out of it again.
+
+The public face, and the way in; the way out is in :mod:`scanstore.sarif_dump`, the format itself in
+:mod:`scanstore.interchange`. A report is read before anything is written, and then written in one transaction.
+
+Change here: what of a result goes into which column of a finding, and what a report may decide by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from scanstore import tracking
+from scanstore.database import Database, Domain, bound
+from scanstore.errors import IllegalMove, InvalidArgument
+from scanstore.facts import Lineage
+from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.identity import traits_of
+from scanstore.interchange.places import address
+from scanstore.interchange.sarif import BASE, Problem, Result, Rule, Run
+from scanstore.scans import Scan
+from scanstore.sources import Enclosing, Source, Sources, recorded
+from scanstore.states import SIGHTINGS
+from scanstore.tracking import Incoming
+
+if TYPE_CHECKING:
+    from scanstore.sarif_dump import Dumped
+
+BY = "sarif"  #: whose suppressions are those that reports brought
+SILENT = ("pass", "notApplicable")  #: kinds of results that say that there is nothing to be fixed
+MOST_TITLE = 200  # characters
+
+KNOWN = """
+SELECT r.scan_id FROM tool_runs AS r JOIN scans AS s ON s.id = r.scan_id
+ WHERE r.digest >= ? AND r.digest < ? AND s.lineage_id = ? ORDER BY r.scan_id DESC LIMIT 1
+"""
+ADD_RUN = """
+INSERT INTO tool_runs (
+    scan_id, tool, tool_version, digest, rules, complete, successful, files, failed_files, scope, detail
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
+"""
+# Scans of reports count down from -1: what references mean belongs to the revisions of trees, from 1 on.
+NEXT_REVISION = "SELECT min(0, coalesce(min(revision), 0)) - 1 FROM scans WHERE lineage_id = ?"
+FILES_OF = "SELECT DISTINCT file_path FROM findings WHERE lineage_id = ? AND tool = ?"
+ADD_FILE = """
+INSERT INTO scan_files (scan_id, file_path, file_hash, status) VALUES (?, ?, ?, 'pending')
+    ON CONFLICT (scan_id, file_path) DO NOTHING
+"""
+# What the results of a report say, with what the store knows of suppressions that reports brought.
+TOLD = """
+SELECT s.finding_id, f.detail, c.body FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
+  LEFT JOIN finding_contents AS c ON c.id = s.content_id WHERE s.run_id = ?
+"""
+SUPPRESSED = """
+SELECT finding_id, id, justification, lifted_at, lifted_by FROM suppressions
+ WHERE lineage_id = ? AND by = ? AND finding_id IS NOT NULL ORDER BY id
+"""
+SUPPRESS = "INSERT INTO suppressions (lineage_id, finding_id, justification, by) VALUES (?, ?, ?, ?)"
+LIFT = "UPDATE suppressions SET lifted_at = ?, lifted_by = ? WHERE id = ?"
+EVENT = "INSERT INTO finding_events (finding_id, scan_id, action, by, note) VALUES (?, ?, ?, ?, ?)"
+
+
+class ImportResult(NamedTuple):
+    """What came of a report. ``scan`` is None when it held no run. ``again``: it was loaded before, by that ``scan``,
+    and nothing was changed.
+
+    ``results`` were recorded, and are new, unchanged, updated or reopened. ``fixed`` and ``not_checked`` count findings
+    of the same tools that are not in it. ``passed`` results say that something is fine or not there any more;
+    ``skipped`` ones could not be used, see ``problems``.
+    """
+
+    scan: int | None
+    runs: int = 0
+    results: int = 0
+    new: int = 0
+    unchanged: int = 0
+    updated: int = 0
+    reopened: int = 0
+    fixed: int = 0
+    not_checked: int = 0
+    passed: int = 0
+    skipped: int = 0
+    problems: list[Problem] = []
+    again: bool = False
+
+
+class _Report:
+    """One run of a report, read whole."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.tool = run.tool
+        self.incoming: list[Incoming] = []
+        self.passed = 0
+        self.suppresses = False
+
+    @property
+    def skipped(self) -> int:
+        return max(0, (self.run.results or 0) - self.passed - len(self.incoming))
+
+
+class Sarif(Domain):
+    """Reports in SARIF 2.1.0: loaded into a target, and written for a scan."""
+
+    @bound
+    def load(
+        self,
+        file: str | os.PathLike[str] | BinaryIO,
+        *,
+        target: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+        scan: Scan | int | None = None,
+        scope: Iterable[str] | None = None,
+    ) -> ImportResult:
+        """Record the results of a report, each as a finding of ``target`` that is known or new; one transaction.
+
+        It counts as a new scan of that target, or as part of ``scan``. ``root`` is the folder that was looked at: lines
+        and symbols of its files help to recognise a finding that has moved, and nothing outside of it is read.
+        ``scope`` are patterns like those of ``.gitignore`` for the files that were looked at, when it was not all of
+        them: findings elsewhere are not checked. Findings that the report should name and does not are fixed; not when
+        the tool failed or some of its results could not be used. Decisions of people stay as they are.
+
+        The same file again changes nothing, unless another ``scan`` is given. A path or an open binary file; a result
+        that cannot be used is left out with a problem. Raises InvalidArgument, with nothing written, for what is not
+        SARIF 2.1.0 to its end, NotFound for a scan that there is not, IllegalMove for one that failed.
+        """
+        from scanstore.interchange.sarif_in import read
+        from scanstore.resolution import no_collection
+
+        given = None if scan is None else self.store.scans.get(scan)
+        target = _target(target, given)
+        patterns = _patterns(scope)
+        folder = given.root if root is None and given is not None else None if root is None else os.fspath(root)
+        if root is not None and not os.path.isdir(folder or ""):
+            raise InvalidArgument(f"root is {folder!r}, which is no folder; give the one that was looked at")
+        problems: list[Problem] = []
+        with opened(file) as stream, no_collection():
+            digest = _digest(stream)
+            known = self._known(target, digest, given)
+            if known is not None:
+                return ImportResult(known, again=True)
+            sources = Sources(folder, None if root is not None or given is None else recorded(self.db, given.id))
+            lineage = Lineage.get_or_none(Lineage.target == target)
+            enclosing = Enclosing(self.db, 0 if lineage is None else lineage.id)
+            reports: list[_Report] = []
+            for item in read(stream, problems=problems, root=folder):
+                if isinstance(item, Run):
+                    reports.append(_Report(item))
+                else:
+                    _take(reports[-1], item, sources, enclosing)
+            if not reports:
+                return ImportResult(None, problems=problems)
+            with self.db.atomic():
+                known = self._known(target, digest, given)
+                if known is not None:
+                    return ImportResult(known, again=True)
+                row = given if given is not None else self._begin(target, folder)
+                return self._record(row, reports, digest, patterns, sources)._replace(problems=problems)
+
+    @bound
+    def dump(
+        self,
+        scan: Scan | int | None,
+        file: str | os.PathLike[str] | BinaryIO,
+        *,
+        only: Iterable[str] | None = None,
+        github: bool = False,
+    ) -> Dumped:
+        """Write what a scan saw as SARIF 2.1.0: a run for each report of it, and one for the store's own findings.
+
+        Each result is as it was in that scan, with its state against the scan before; what is fixed is ``absent``.
+        Without a scan, it is the latest that has findings. ``only`` names the states that are wanted: new, unchanged,
+        updated, reopened, fixed. With ``github`` it keeps within the limits of that host, leaves out what is fixed, and
+        returns what was left out. The same findings give the same bytes. A file at a path is replaced at the end.
+
+        Raises NotFound, and InvalidArgument for a state that there is not.
+        """
+        from scanstore.sarif_dump import dump
+
+        states = SIGHTINGS if only is None else tuple(only)
+        if isinstance(only, str) or not states or not set(states) <= set(SIGHTINGS):
+            raise InvalidArgument(f"only is {only!r}; give a list of: {', '.join(SIGHTINGS)}")
+        row = self.latest() if scan is None else self.store.scans.get(scan)
+        return dump(self.store, row, file, states, github)
+
+    @bound
+    def latest(self, target: str | None = None) -> Scan:
+        """The latest scan that has findings, of one target if given, else the latest one of all. Raises NotFound."""
+        where = "" if target is None else " WHERE f.lineage_id = (SELECT id FROM lineages WHERE target = ?)"
+        found = self.db.execute_sql(
+            f"SELECT max(f.scan_id) FROM findings AS f{where}", () if target is None else (target,)
+        ).fetchall()
+        return self.store.scans.latest(target) if found[0][0] is None else self.store.scans.get(found[0][0])
+
+    def _known(self, target: str, digest: str, given: Scan | None) -> int | None:
+        """The scan that has loaded this report already."""
+        if given is not None:
+            sql = "SELECT scan_id FROM tool_runs WHERE scan_id = ? AND digest >= ? AND digest < ? LIMIT 1"
+            rows = self.db.execute_sql(sql, (given.id, f"{digest}:", f"{digest};")).fetchall()
+        else:
+            lineage = Lineage.get_or_none(Lineage.target == target)
+            key = 0 if lineage is None else lineage.id
+            rows = self.db.execute_sql(KNOWN, (f"{digest}:", f"{digest};", key)).fetchall()
+        return rows[0][0] if rows else None
+
+    def _begin(self, target: str, root: str | None) -> Scan:
+        Lineage.insert(target=target).on_conflict_ignore().execute()
+        lineage = Lineage.get(Lineage.target == target)
+        now = utcnow()
+        return Scan.create(
+            lineage=lineage,
+            target=target,
+            name=os.path.basename(target) or target,
+            root=None if root is None else os.path.realpath(root),
+            kind="results",
+            status="completed",
+            phase="completed",
+            revision=self.db.execute_sql(NEXT_REVISION, (lineage.id,)).fetchone()[0],
+            started_at=now,
+            completed_at=now,
+        )
+
+    def _record(
+        self, scan: Scan, reports: list[_Report], digest: str, scope: list[str] | None, sources: Sources
+    ) -> ImportResult:
+        tools = sorted({report.tool for report in reports})
+        known = {
+            tool: [path for (path,) in self.db.execute_sql(FILES_OF, (scan.lineage_id, tool)).fetchall()]
+            for tool in tools
+        }
+        if scan.kind == "results":
+            for path in {path for paths in known.values() for path in paths}:
+                sources.get(path)  # a file that has lost its findings is still there, so it was not renamed
+            files = ((scan.id, path, found) for path, found in sorted(sources.digests.items()))
+            self.db.executemany(ADD_FILE, files)
+        seen = [0] * 4
+        for report in reports:
+            gone = [path for path in known[report.tool] if sources.missing(path)]
+            run_id = self._add_run(scan.id, report, digest, scope, gone)
+            counted = tracking.record(self.db, scan.id, report.incoming, run_id=run_id)
+            seen = [a + b for a, b in zip(seen, counted[:4], strict=True)]
+            if report.suppresses:
+                _suppress(self.db, scan, run_id)
+        closed = [tracking.close(self.db, scan.id, tool=tool) for tool in tools]
+        return ImportResult(
+            scan.id,
+            len(reports),
+            sum(len(report.incoming) for report in reports),
+            new=seen[0],
+            unchanged=seen[1],
+            updated=seen[2],
+            reopened=seen[3],
+            fixed=sum(each.fixed for each in closed),
+            not_checked=sum(each.not_checked for each in closed),
+            passed=sum(report.passed for report in reports),
+            skipped=sum(report.skipped for report in reports),
+        )
+
+    def _add_run(self, scan_id: int, report: _Report, digest: str, scope: list[str] | None, gone: Sequence[str]) -> int:
+        run = report.run
+        looked_at = {one.path for one in run.artifacts if "analysisTarget" in one.roles}
+        files = looked_at | {one.file_path for one in report.incoming} | set(gone) if looked_at else None
+        detail = {
+            "properties": run.properties,
+            "artifacts": [list(one) for one in run.artifacts],
+            "automation_id": run.automation_id,
+            "vcs": None if run.vcs is None else list(run.vcs),
+            "successful": run.successful,
+        }
+        values = (
+            scan_id, report.tool, run.tool_version or "", f"{digest}:{run.index}",
+            dump_json([rule._asdict() for rule in run.rules.values()]), run.complete,
+            run.successful is not False and run.results is not None and not report.skipped,
+            None if files is None else dump_json(sorted(files)), dump_json(run.failed_files),
+            None if scope is None else dump_json(scope), tracking.pack(detail),
+        )  # fmt: skip
+        return int(self.db.execute_sql(ADD_RUN, values).fetchall()[0][0])
+
+
+# Reading
+
+
+@contextmanager
+def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    """A file that can be read more than once, from where it stands; raises InvalidArgument for what is no file."""
+    import tempfile
+
+    if isinstance(file, str | os.PathLike):
+        try:
+            stream: BinaryIO = open(file, "rb")  # noqa: SIM115
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InvalidArgument(f"{os.fspath(file)} cannot be read: {reason}") from error
+        with stream, opened(stream) as same:
+            yield same
+        return
+    if not hasattr(file, "read") or hasattr(file, "encoding"):
+        raise InvalidArgument(f"file is {file!r:.80}; give a path, or a file opened in binary mode")
+    if file.seekable():
+        yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(file, copy)
+        copy.seek(0)
+        yield copy
+
+
+def _digest(stream: BinaryIO) -> str:
+    start = stream.tell()
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    stream.seek(start)
+    return digest.hexdigest()
+
+
+def _target(target: Any, scan: Scan | None) -> str:
+    if scan is not None:
+        if scan.status in ("failed", "cancelled"):
+            raise IllegalMove(f"scan {scan.id} is {scan.status}; load the report without a scan, or into another one")
+        if target is not None and target != scan.target:
+            raise InvalidArgument(f"scan {scan.id} is of {scan.target!r}, not of {target!r}; give one of the two")
+        return str(scan.target)
+    if not isinstance(target, str) or not target.strip():
+        raise InvalidArgument(f"target is {target!r}; say what the report is about: a path, a repository's name")
+    return target
+
+
+def _patterns(scope: Any) -> list[str] | None:
+    if scope is None:
+        return None
+    if isinstance(scope, str | bytes) or not isinstance(scope, Iterable):
+        raise InvalidArgument(f"scope is {scope!r:.80}; give a list of patterns such as 'src/'")
+    from scanstore.indexing.walk import patterns
+
+    chosen = list(scope)
+    if not chosen or not all(isinstance(one, str) and one.strip() for one in chosen):
+        raise InvalidArgument(f"scope is {chosen!r:.80}; give at least one pattern such as 'src/'")
+    patterns("scope", chosen)
+    return chosen
+
+
+def _take(report: _Report, result: Result, sources: Sources, enclosing: Enclosing) -> None:
+    if result.kind in SILENT or result.baseline_state == "absent":
+        report.passed += 1
+        return
+    if result.suppressions is not None:
+        report.suppresses = True
+    report.incoming.append(_incoming(report, result, sources, enclosing))
+
+
+def _incoming(report: _Report, result: Result, sources: Sources, enclosing: Enclosing) -> Incoming:
+    rule_id, message = result.rule_id or "", result.message
+    rule = report.run.rules.get(result.rule_id or "")
+    path, line, end = result.uri or "", result.start_line, result.end_line
+    snippet = result.snippet or ""
+    source: Source | None = sources.get(path) if path else None
+    symbol = None if source is None or line is None else enclosing.name(path, source.digest, line)
+    fingerprints: Mapping[str, str] = result.partial_fingerprints
+    if result.fingerprints:
+        fingerprints = {**fingerprints, **result.fingerprints}
+    traits = traits_of(
+        None if source is None else source.lines,
+        tool=report.tool,
+        rule=rule_id,
+        path=path or None,
+        line=line,
+        message=message,
+        snippet=snippet,
+        fingerprints=fingerprints,
+        symbol=symbol,
+        file_hash=None if source is None else source.digest,
+    )
+    title = (rule and (rule.short or rule.name)) or message or rule_id or "untitled"
+    return Incoming(
+        tool=report.tool,
+        rule_id=rule_id,
+        title=_title(title),
+        message=message,
+        vulnerability_type=rule_id or "unspecified",
+        severity=result.severity,
+        file_path=path,
+        traits=traits,
+        line_number=line,
+        end_line=None if end is None or line is None or end < line else end,
+        start_column=result.start_column,
+        end_column=result.end_column,
+        snippet=snippet,
+        cwe=result.cwe[0] if result.cwe else None,
+        symbol=symbol,
+        detail=_detail(result, usual_level(rule, result.kind)),
+    )
+
+
+def _title(text: str) -> str:
+    first = text.strip().partition("\n")[0].rstrip()
+    return first if len(first) <= MOST_TITLE else first[: MOST_TITLE - 1] + "…"
+
+
+def usual_level(rule: Rule | None, kind: str) -> str:
+    """The level of a result that says none."""
+    return "none" if kind != "fail" else (rule and rule.level) or "warning"
+
+
+def _detail(result: Result, usual: str) -> dict[str, Any] | None:
+    """What a result says that has no column; None when that is nothing. Undone by ``sarif_dump``."""
+    detail: dict[str, Any] = {}
+    if result.level != usual:
+        detail["level"] = result.level
+    if result.kind != "fail":
+        detail["kind"] = result.kind
+    if len(result.cwe) > 1:
+        detail["cwe"] = list(result.cwe)
+    if result.fingerprints:
+        detail["fingerprints"] = dict(result.fingerprints)
+        detail["partial_fingerprints"] = dict(result.partial_fingerprints)
+    for name in ("code_flows", "related", "locations"):
+        if kept := getattr(result, name):
+            detail[name] = shifted(kept, result.uri, -(result.start_line or 0), away=True)
+    for name in ("properties", "suppressions", "guid"):
+        if (kept := getattr(result, name)) not in (None, {}):
+            detail[name] = kept
+    return detail or None
+
+
+def shifted(value: Any, path: str | None, by: int, *, away: bool) -> Any:
+    """Places as SARIF has them: those in a file relative to a line of it (``away``), or absolute again.
+
+    What is said of the same file then stays equal when only lines above have come or gone.
+    """
+    if isinstance(value, list | tuple):
+        return [shifted(one, path, by, away=away) for one in value]
+    if not isinstance(value, dict) or path is None:
+        return value
+    own = address(path)
+    artifact = value.get("artifactLocation")
+    here = isinstance(artifact, dict) and artifact.get("uri") == (own if away else "")
+    moved: dict[str, Any] = {}
+    for key, one in value.items():
+        if here and key == "artifactLocation":
+            moved[key] = {**one, "uri": "" if away else own, "uriBaseId": BASE}
+        elif here and key in ("region", "contextRegion") and isinstance(one, dict):
+            lines = {name: one[name] + by for name in ("startLine", "endLine") if type(one.get(name)) is int}
+            moved[key] = {**one, **lines}
+        else:
+            moved[key] = one if key == "properties" else shifted(one, path, by, away=away)
+    return moved
+
+
+# Suppressions
+
+
+def _suppress(db: Database, scan: Scan, run_id: int) -> None:
+    """Bring the suppressions that reports brought in line with this one's; those that people lifted stay lifted."""
+    standing: dict[int, tuple[int, str, Any, Any]] = {}
+    for finding, *row in db.execute_sql(SUPPRESSED, (scan.lineage_id, BY)).fetchall():
+        standing[finding] = (row[0], row[1], row[2], row[3])
+    added, lifted, events = [], [], []
+    now = format_time(utcnow())
+    for finding, detail, body in db.execute_sql(TOLD, (run_id,)).fetchall():
+        told = tracking.unpack(detail) if body is None else tracking.unpack(body)["detail"]
+        reason = justification((told or {}).get("suppressions") or ())
+        key, was, when, who = standing.get(finding, (None, "", now, BY))
+        if reason is not None and (key is None or when is not None) and who == BY:
+            added.append((scan.lineage_id, finding, reason, BY))
+            events.append((finding, scan.id, "suppress", tracking.BY, reason))
+        elif key is not None and when is None and reason != was:
+            lifted.append((now, BY, key))
+            if reason is not None:
+                added.append((scan.lineage_id, finding, reason, BY))
+            else:
+                events.append((finding, scan.id, "unsuppress", tracking.BY, ""))
+    db.executemany(LIFT, lifted)
+    db.executemany(SUPPRESS, added)
+    db.executemany(EVENT, events)
+
+
+def justification(suppressions: Iterable[Mapping[str, Any]]) -> str | None:
+    """Why a result is suppressed by what a report says; None when it is not."""
+    if any(one.get("status") in ("underReview", "rejected") for one in suppressions):
+        return None  # one that does not hold is enough
+    for one in suppressions:
+        where = "in the source" if one.get("kind") == "inSource" else "by the report"
+        reason = one.get("justification")
+        return reason if isinstance(reason, str) and reason.strip() else f"suppressed {where}"
+    return None
