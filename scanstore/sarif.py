@@ -407,8 +407,8 @@ def usual_level(rule: Rule | None, kind: str) -> str:
     return "none" if kind != "fail" else (rule and rule.level) or "warning"
 
 
-def _detail(result: Result, usual: str) -> dict[str, Any] | None:
-    """What a result says that has no column; None when that is nothing. Undone by ``sarif_dump``."""
+def _detail(result: Result, usual: str) -> bytes | None:
+    """What a result says that has no column, packed: texts may be long. Undone by ``sarif_dump``."""
     detail: dict[str, Any] = {}
     if result.level != usual:
         detail["level"] = result.level
@@ -425,7 +425,7 @@ def _detail(result: Result, usual: str) -> dict[str, Any] | None:
     for name in ("properties", "suppressions", "guid"):
         if (kept := getattr(result, name)) not in (None, {}):
             detail[name] = kept
-    return detail or None
+    return tracking.pack(detail) if detail else None
 
 
 def shifted(value: Any, path: str | None, by: int, *, away: bool) -> Any:

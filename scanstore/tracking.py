@@ -31,7 +31,7 @@ BATCH = 500  #: findings whose content is in memory at a time
 class Incoming(NamedTuple):
     """A finding as a scan saw it. Lines and columns count from 1, ``confidence`` is per cent.
 
-    ``detail`` is whatever else the tool said, as JSON; ``more`` holds columns of Finding that this tool sets besides
+    ``detail`` is whatever else the tool said, as JSON or packed; ``more`` holds columns of Finding that this tool sets besides
     (those that it does not name stay as they are).
     """
 
@@ -51,7 +51,7 @@ class Incoming(NamedTuple):
     cwe: str | None = None
     confidence: int | None = None
     symbol: str | None = None
-    detail: Mapping[str, Any] | None = None
+    detail: Mapping[str, Any] | bytes | None = None
     verified_id: int | None = None
     more: Mapping[str, Any] = {}
 
@@ -431,7 +431,7 @@ def _said(one: Incoming) -> dict[str, Any]:
     return {
         "title": one.title, "message": one.message, "vulnerability_type": one.vulnerability_type,
         "severity": one.severity, "snippet": one.snippet, "cwe": one.cwe, "confidence": one.confidence,
-        "detail": pack(one.detail) if one.detail else None, **one.more,
+        "detail": one.detail if isinstance(one.detail, bytes) else pack(one.detail) if one.detail else None, **one.more,
     }  # fmt: skip
 
 

@@ -40,14 +40,17 @@ ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json", 
     help="End with 1 when a finding that is to be fixed is at least that severe: new-high looks at what is new or came"
     " back since the baseline, any-high at all.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @scan_option
 @store_option
 @click.pass_context
 def report(
     context: click.Context, format: str | None, output: str | None, baseline: int | None, rule: str | None,
-    scan: str | None,
+    scan: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Report on the findings of a scan: text, JSON, CSV, Markdown, or one HTML page.
+    """Report what is to be fixed, and what has changed.
+
+    As text, JSON, CSV, Markdown, or one HTML page; by default what the file's ending says, else text.
 
     \b
     Example:
@@ -57,7 +60,7 @@ def report(
     from scanstore.report import gather, writer
 
     file = None if output in (None, "-") else output
-    name = format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
+    name = "json" if as_json else format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
     with open_store() as store:
         found = gather(store, _chosen(store, scan), baseline)
     pieces = writer(name)(found)

@@ -35,9 +35,9 @@ def _asking(command: _Decorated) -> _Decorated:
 def search(
     text: tuple[str, ...], kind: str | None, target: str | None, limit: int, scan: str | None, as_json: bool
 ) -> None:
-    """Find findings and symbols by their words, the best first: where, what, id.
+    """Find findings and symbols by their words.
 
-    All words have to be there; if nothing has them all, any of them. 'inj*' is how a word begins, '"two words"' stand
+    The best come first: where, what, id. All words have to be there; if nothing has them all, any of them. 'inj*' is how a word begins, '"two words"' stand
     side by side, and after -- what has -word is left out. Findings are those of all scans, symbols those of the latest
     scan of each target, unless --scan or --target says otherwise.
 
@@ -52,7 +52,9 @@ def search(
 @click.command("search")
 @_asking
 def search_findings(text: tuple[str, ...], target: str | None, limit: int, scan: str | None, as_json: bool) -> None:
-    """Find findings by their words and the notes on them, the best first: where, what, id.
+    """Find findings by their words and the notes on them.
+
+    The best first: where, what, id. See scanstore search --help for what the words may be.
 
     \b
     Example:
