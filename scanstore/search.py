@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 KINDS = ("finding", "symbol")
 WHAT = {"finding": "new findings", "symbol": "symbols of new files"}
 MARKS = ("«", "»")
-MOST_RANKED = 4000  # rows of a kind: to rank a row costs microseconds, and 'the' is in most
+MOST_RANKED = 2000  # rows of a kind: to rank a row costs microseconds, and 'the' is in most
 MOST_WORDS = 64  # of a query; more than that nobody means
 EVERY = 2**31
 AT_ONCE = {"finding": 5000, "symbol": 200}  # findings, files: in one transaction, so that other writers get their turn
@@ -133,7 +133,7 @@ class Search(Domain):
         other forms of English; ``"two words"`` stand side by side, ``inj*`` is how a word begins, and what has
         ``-word`` is left out. Names are known as written and by their parts: ``parse http`` finds ``parseHTTPBody`` and
         ``http_parse``. Any other character only parts words: no text is an error, one without words finds nothing. The
-        first 64 words count. Of what more than 4,000 rows of a kind have, the newest 4,000 are ranked.
+        first 64 words count. Of what more than 2,000 rows of a kind have, the newest 2,000 are ranked.
 
         Findings are searched in all targets, or in those of one target or that one scan saw; symbols in the latest scan
         of every target, of one target, or in one scan. What is new is taken up first, which writes, and takes

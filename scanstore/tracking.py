@@ -31,8 +31,8 @@ BATCH = 500  #: findings whose content is in memory at a time
 class Incoming(NamedTuple):
     """A finding as a scan saw it. Lines and columns count from 1, ``confidence`` is per cent.
 
-    ``detail`` is whatever else the tool said, as JSON or packed; ``more`` holds columns of Finding that this tool sets besides
-    (those that it does not name stay as they are).
+    ``detail`` is whatever else the tool said, as JSON or packed; ``more`` holds columns of Finding that this tool sets
+    besides (those that it does not name stay as they are).
     """
 
     tool: str

@@ -349,7 +349,7 @@ def told(store: Store, scans: Sequence[Scan]) -> list[Any]:
     return said
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=st.lists(SEEN, min_size=1, max_size=6), data=st.data())
 def test_removing_scans_leaves_what_the_others_say(history: list[dict[str, str]], data: st.DataObject) -> None:
     gone = data.draw(st.permutations(data.draw(st.lists(st.integers(0, len(history) - 1), unique=True))))

@@ -37,9 +37,9 @@ def search(
 ) -> None:
     """Find findings and symbols by their words.
 
-    The best come first: where, what, id. All words have to be there; if nothing has them all, any of them. 'inj*' is how a word begins, '"two words"' stand
-    side by side, and after -- what has -word is left out. Findings are those of all scans, symbols those of the latest
-    scan of each target, unless --scan or --target says otherwise.
+    The best come first: where, what, id. All words have to be there; if nothing has them all, any of them. 'inj*' is
+    how a word begins, '"two words"' stand side by side, and after -- what has -word is left out. Findings are those of
+    all scans, symbols those of the latest scan of each target, unless --scan or --target says otherwise.
 
     \b
     Example:
@@ -54,7 +54,7 @@ def search(
 def search_findings(text: tuple[str, ...], target: str | None, limit: int, scan: str | None, as_json: bool) -> None:
     """Find findings by their words and the notes on them.
 
-    The best first: where, what, id. See scanstore search --help for what the words may be.
+    The best come first: where, what, id. See scanstore search --help for what the words may be.
 
     \b
     Example:
