@@ -375,7 +375,7 @@ def test_a_scan_that_runs_elsewhere_is_left_alone(store: Store, tree: Path) -> N
     Scan.update(worker="another-machine:1").where(Scan.id == one).execute()
     two = store.scans.start("t")
     assert [store.scans.get(s).status for s in (one, two)] == ["running", "running"]
-    assert store.scans.get(two).worker.endswith(f":{os.getpid()}")
+    assert f":{os.getpid()}" in store.scans.get(two).worker
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     host = store.scans.get(two).worker.rpartition(":")[0]

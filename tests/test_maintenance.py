@@ -22,7 +22,18 @@ def file(tmp_path: Path) -> Path:
     with Store(tmp_path / "s.db") as store:
         store.scans.record(tmp_path / "tree")
         (tmp_path / "tree/pkg/a.py").write_text(TREE["pkg/a.py"] + "def h(): f()\n")
-        store.scans.record(tmp_path / "tree")
+        scan = store.scans.analyze(store.scans.record(tmp_path / "tree"))
+        store.llm.add("m")
+        draft = {"title": "t", "vulnerability_type": "x", "severity": "low", "line_number": 2}
+        for chunk in store.chunks.work(scan):
+            with store.llm.call("m", purpose="analysis", chunk=chunk) as call:
+                call.response = "[]"
+            store.chunks.complete(chunk, drafts=[draft] if chunk.file_path == "pkg/a.py" else [])
+        for row in store.drafts.work(scan):
+            store.drafts.record_votes(row, [{"model": "m", "decision": "verified"}])
+        for verified in store.verified.work(scan):
+            store.findings.publish(verified)
+        assert store.search("t")
         assert store.check() == []
     return tmp_path / "s.db"
 
@@ -45,6 +56,26 @@ DAMAGE = {
         "file versions that no scan uses"
     ),
     "UPDATE symbol_facts SET metadata = '{' WHERE ordinal = 1": "values that are not JSON",
+    "INSERT INTO chunk_work (id, scan_file_id, scan_id) SELECT id << 24 | 999, id, scan_id FROM scan_files LIMIT 1": (
+        "pieces of work for chunks that their file"
+    ),
+    "UPDATE work_counts SET count = count + 1": "counts of work that do not match",
+    "UPDATE call_counts SET calls = calls + 1": "sums of model calls that do not",
+    "UPDATE scans SET status = 'running' WHERE active_since IS NOT NULL": "analyses that are over with work left",
+    "UPDATE draft_findings SET file_path = 'elsewhere.py'": "drafts in a chunk of another scan",
+    "INSERT INTO draft_findings (scan_id, file_path, title, title_key, vulnerability_type, severity, line_number)"
+    " SELECT scan_id, file_path, title, title_key, 'X', severity, line_number FROM draft_findings": (
+        "drafts of the same thing at the same line"
+    ),
+    "DELETE FROM verified_findings": "verified drafts without a verified finding",
+    "UPDATE sightings SET verified_id = NULL": "completed verified findings that were not published",
+    "DELETE FROM sightings": "findings that no scan has seen, and",
+    "UPDATE votes SET round = 9": "votes of a round that has not begun",
+    "UPDATE model_calls SET scan_id = 1": "calls about something of another scan",
+    "DELETE FROM finding_search": "findings that the full-text search misses",
+    "DELETE FROM symbol_search WHERE rowid = (SELECT max(rowid) FROM symbol_search)": (
+        "symbols that the full-text search misses"
+    ),
     "DELETE FROM file_versions WHERE id = 1": "rows of symbol_facts point at rows of file_versions that are gone",
 }
 
