@@ -66,9 +66,9 @@ def in_terminal(environment: dict[str, str], *args: str, interrupt_at: bytes | N
 
 
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(environment: dict[str, str], tmp_path: Path) -> None:
-    tree(tmp_path / "src", 30)
+    tree(tmp_path / "src", 600, functions=20)
     code, shown = in_terminal(environment, "scan", "src")
-    assert code == 0 and b"30/30" in shown and b"reading" in shown
+    assert code == 0 and b"600/600" in shown and b"reading" in shown
     assert shown.rpartition(b"\x1b[2K")[2].lstrip().startswith(b"Scanned ")  # the bar is wiped away
     piped = run(environment, "scan", "src")
     assert piped.returncode == 0 and piped.stderr == b"" and b"\x1b" not in piped.stdout

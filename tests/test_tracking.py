@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -206,7 +207,11 @@ def histories(draw: st.DrawFn) -> list[tuple[str, list[tuple[int, str]]]]:
     return versions
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "40")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(versions=histories(), unique=st.booleans())
 def test_edits_never_turn_an_untouched_finding_into_a_new_and_a_fixed_one(
     versions: list[tuple[str, list[tuple[int, str]]]], unique: bool
@@ -349,7 +354,11 @@ def told(store: Store, scans: Sequence[Scan]) -> list[Any]:
     return said
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "25")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(history=st.lists(SEEN, min_size=1, max_size=6), data=st.data())
 def test_removing_scans_leaves_what_the_others_say(history: list[dict[str, str]], data: st.DataObject) -> None:
     gone = data.draw(st.permutations(data.draw(st.lists(st.integers(0, len(history) - 1), unique=True))))
