@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
+LONG = pytest.mark.skipif(not os.environ.get("SCANSTORE_LONG"), reason="takes long; set SCANSTORE_LONG=1")
 SCRIPT = ROOT / "benchmarks" / "snapshot.py"
 CLAIMS = ROOT / "benchmarks" / "claims.py"
 SEARCH = ROOT / "benchmarks" / "search.py"
@@ -101,7 +102,7 @@ def test_the_edit_changes_one_function_and_adds_one() -> None:
     assert snapshot.edited("x = 1\n", 1) is None
 
 
-@pytest.mark.slow
+@LONG
 def test_claims_prints_every_measure_once() -> None:
     done = run("--quick", "--json", "--chunks", "120", "--processes", "3", script=CLAIMS)
     assert done.returncode in (0, 1), done.stderr
@@ -127,7 +128,7 @@ def test_a_drain_without_processes_is_a_usage_error() -> None:
     assert "at least one" in done.stderr
 
 
-@pytest.mark.slow
+@LONG
 def test_sarif_prints_every_measure_once() -> None:
     done = run("--quick", "--json", "--results", "300", script=SARIF)
     assert done.returncode in (0, 1), done.stderr
@@ -146,7 +147,7 @@ def test_a_report_without_results_is_a_usage_error() -> None:
     assert "at least one" in done.stderr
 
 
-@pytest.mark.slow
+@LONG
 def test_search_prints_every_measure_once() -> None:
     done = run("--rows", "400", "--json", script=SEARCH)
     assert done.returncode in (0, 1), done.stderr

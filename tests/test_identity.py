@@ -123,7 +123,7 @@ def check(matched: Matched, old: Sequence[Traits], new: Sequence[Traits]) -> Non
 
 
 @given(edited(), st.sampled_from(["a.py", "b.py"]), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_an_untouched_finding_is_never_new_and_fixed(
     sources: tuple[list[Line], list[Line]], path: str, text: bool
 ) -> None:
@@ -137,7 +137,7 @@ def test_an_untouched_finding_is_never_new_and_fixed(
 
 
 @given(edited(unique=True), st.sampled_from(["a.py", "b.py"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_lines_that_read_unlike_each_other_keep_their_findings(
     sources: tuple[list[Line], list[Line]], path: str
 ) -> None:
@@ -158,7 +158,7 @@ def old_text(source: Sequence[Line], uid: int) -> str:
 
 
 @given(edited(), st.randoms(use_true_random=False))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_order_of_the_findings_does_not_matter(sources: tuple[list[Line], list[Line]], rng: random.Random) -> None:
     was, now = findings(sources[0], symbol="f"), findings(sources[1], symbol="f")
     mixed_was, mixed_now = rng.sample(was, len(was)), rng.sample(now, len(now))
@@ -170,7 +170,7 @@ def lines(matched: Matched, old: Sequence[Traits], new: Sequence[Traits]) -> set
 
 
 @given(edited(), st.sampled_from(["a.py", "b.py"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_there_and_back_are_the_same(sources: tuple[list[Line], list[Line]], path: str) -> None:
     was, now = findings(sources[0]), findings(sources[1], path)
     there = match(was, now, renamed={"a.py": path})
@@ -202,7 +202,7 @@ def greedy(old: list[int], new: list[int]) -> list[int]:
 
 
 @given(edited(unique=True))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_rename_is_guessed_from_the_content(sources: tuple[list[Line], list[Line]]) -> None:
     was = [t._replace(file_hash=b"same") for t in findings(sources[0])]
     now = [t._replace(path="lib/b.py") for t in was]

@@ -347,7 +347,7 @@ def test_every_step_equals_a_clean_scan_for_long(empty: Path, edits: list[tuple[
 CYCLIC = [n for n, text in enumerate(FRAGMENTS) if "import" in text or "class" in text or "def" in text]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     tree=st.dictionaries(FILE, st.lists(st.sampled_from(CYCLIC), min_size=1, max_size=5), min_size=2, max_size=7),
     order=st.randoms(use_true_random=False),

@@ -150,13 +150,13 @@ SOURCE = st.text(st.sampled_from("ab \t\n\n\r\U0001f600\uffff\ud800é{"), max_si
 
 
 @given(SOURCE)
-@settings(max_examples=150)
+@settings(max_examples=50)
 def test_line_hashes_are_those_of_the_description(text: str) -> None:
     assert line_hashes(text) == hashed_slowly(text)
 
 
 @given(SOURCE, SOURCE, SOURCE)
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_a_line_out_of_reach_of_an_edit_keeps_its_hash(before: str, edited: str, after: str) -> None:
     kept = "\n" + "x" * 101 + "\n" + "y" * 101 + "\n"
     one, two = (
@@ -446,7 +446,7 @@ def test_a_path_a_file_and_a_pipe_are_read(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 40), st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_windows_of_any_size_read_the_same(block: int, seed: int) -> None:
     big = [result(f"R{n}", 'ü\\"\U0001f600' * n, rank=n * 123.5, level="note") for n in range(seed + 3)]
     data = document(run(*big, mine=[1, 22, 333, -4.5e3, True, None]))
@@ -741,7 +741,7 @@ JSON = st.recursive(
 
 
 @given(JSON, JSON, JSON)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_anything_in_any_place_is_read_or_reported(inner: Any, other: Any, third: Any) -> None:
     raw = {**result("R1", "x"), **(inner if isinstance(inner, dict) else {"locations": inner})}
     base = run(raw, result(codeFlows=[third]), other, rules=[other, {"id": "R1", "messageStrings": third}])
@@ -967,7 +967,7 @@ RESULTS = st.fixed_dictionaries(FIELDS).map(lambda fields: Result(**fields))
 
 
 @given(st.lists(RESULTS, max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_results_survive_the_way_out_and_in(results: list[Result]) -> None:
     data = written([OutRun("t", results, rules=[RULE, Rule("R2", level="note")])])
     valid(data)

@@ -185,7 +185,7 @@ def test_no_text_is_an_error(store: Store, tree: Path, text: str) -> None:
     assert not words or [hit.id for hit in found] == [finding.id]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.one_of(st.sampled_from('ab "-*^(){}:+NEAROT'), st.characters()), max_size=40))
 def test_no_text_at_all_is_an_error(store: Store, text: str) -> None:
     assert store.search(text) == []
@@ -194,7 +194,7 @@ def test_no_text_at_all_is_an_error(store: Store, text: str) -> None:
 def test_every_word_of_a_text_finds_it_again(store: Store, tree: Path) -> None:
     scan = store.scans.record(tree)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(st.lists(st.from_regex(r"[A-Za-z]{1,12}", fullmatch=True), min_size=1, max_size=6))
     def check(words: list[str]) -> None:
         finding = add(store, scan, " ".join(words))
