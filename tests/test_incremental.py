@@ -315,7 +315,7 @@ def run(empty: Path, edits: list[tuple[Any, ...]]) -> None:
 
 
 FEW = settings(
-    max_examples=16,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
