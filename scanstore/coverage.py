@@ -1,8 +1,9 @@
 """Coverage: whether a scan looked for a finding that it did not see, which is what makes it a fixed one.
 
 What was not looked at is not fixed: files that were skipped, failed or out of scope, rules that were switched off,
-pieces of an analysis that are undone or failed. Reports say themselves what they looked at; an analysis is asked for
-each file's chunks and drafts; a snapshot knows which files are gone.
+pieces of an analysis that are undone or failed. Reports say themselves what they looked at, each for the series of
+analyses that it belongs to; an analysis is asked for each file's chunks and drafts; a snapshot knows which files are
+gone.
 
 Change here: what counts as looked at. Where there is doubt it does not.
 """
@@ -14,12 +15,15 @@ import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from scanstore.contents import unpack
 from scanstore.database import Database
 from scanstore.fields import dump_json
 
 RUNS = """
-SELECT rules, complete, successful, files, failed_files, scope FROM tool_runs WHERE scan_id = ? AND tool = ? ORDER BY id
+SELECT id, rules, complete, successful, files, failed_files, scope FROM tool_runs
+ WHERE scan_id = ? AND tool = ? ORDER BY id
 """
+DETAILS = "SELECT r.id, r.detail FROM json_each(?) AS i CROSS JOIN tool_runs AS r ON r.id = i.value"
 # Of each path: how the scan recorded it, whether all its chunks were analysed, whether anything in it is undecided.
 FILES = """
 SELECT i.value, g.status,
@@ -30,6 +34,23 @@ SELECT i.value, g.status,
                        OR (d.status = 'verified' AND v.status IS NOT 'complete')))
   FROM json_each(:paths) AS i CROSS JOIN scan_files AS g ON g.scan_id = :scan AND g.file_path = i.value
 """
+
+
+def categories(db: Database, runs: Iterable[int | None]) -> dict[int | None, str]:
+    """The series of analyses that each report belongs to: its automation id up to the last slash; '' if it says none.
+
+    What is in no report is in none either.
+    """
+    keys = {key for key in runs if key is not None}
+    found: dict[int | None, str] = {None: ""}
+    for key, detail in db.execute_sql(DETAILS, (dump_json(sorted(keys)),)).fetchall():
+        found[key] = ((unpack(detail) or {}).get("automation_id") or "").rpartition("/")[0]
+    return found
+
+
+def apart(one: str, other: str) -> bool:
+    """Whether two categories say nothing of each other's findings; one that is not named speaks of all."""
+    return bool(one and other) and one != other
 
 
 class File(NamedTuple):
@@ -43,7 +64,10 @@ class File(NamedTuple):
 class Run:
     """What one report says about what it looked at."""
 
-    def __init__(self, rules: str, complete: int, files: str | None, failed_files: str, scope: str | None) -> None:
+    def __init__(
+        self, category: str, rules: str, complete: int, files: str | None, failed_files: str, scope: str | None
+    ) -> None:
+        self.category = category
         listed: Any = json.loads(rules)
         listed = [{"id": key, **rule} for key, rule in listed.items()] if isinstance(listed, dict) else listed
         self.rules = {rule["id"]: rule.get("enabled", True) is not False for rule in listed}
@@ -72,11 +96,12 @@ class Coverage:
             (scan_id,),
         ).fetchone()
         runs = db.execute_sql(RUNS, (scan_id, tool)).fetchall()
-        self.runs = [Run(rules, complete, *rest) for rules, complete, _, *rest in runs]
+        series = categories(db, [run[0] for run in runs])
+        self.runs = [Run(series[key], rules, complete, *rest) for key, rules, complete, _, *rest in runs]
         self.tree = kind == "source"
         self.analysis = self.tree and tool == "scanstore" and not runs
         self.nothing = (
-            not (analysed if self.analysis else runs) or not all(run[2] for run in runs) or (self.tree and not recorded)
+            not (analysed if self.analysis else runs) or not all(run[3] for run in runs) or (self.tree and not recorded)
         )
         self.root: str | None = root
         self.files: dict[str, File] = {}
@@ -89,9 +114,10 @@ class Coverage:
             self.include = _matcher("include", chosen.get("include") or [])
             self.exclude = _matcher("exclude", chosen.get("exclude") or [])
 
-    def covers(self, rule: str, path: str) -> bool:
-        """Whether a finding of this rule in this file would have been seen."""
-        if self.nothing or not (self.analysis or any(run.covers(rule, path) for run in self.runs)):
+    def covers(self, rule: str, path: str, category: str = "") -> bool:
+        """Whether a finding of this rule in this file would have been seen, by a report of the same category."""
+        runs = (run for run in self.runs if not apart(category, run.category))
+        if self.nothing or not (self.analysis or any(run.covers(rule, path) for run in runs)):
             return False
         if not self.tree:
             return True

@@ -54,7 +54,7 @@ from scanstore.errors import (
 from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, create_file, identify, size_of, uri, use_log
 from scanstore.transactions import Savepoint, Transaction, running_task
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 6
 SQLITE_FLOOR = (3, 38, 0)
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
@@ -286,6 +286,9 @@ class Database(peewee.SqliteDatabase):
         for again in (True, False):
             connection = sqlite3.connect(uri(self.file, "immutable=1"), uri=True)
             try:
+                # A checkpoint writes the first page, with the new size in it, before the pages at the end. Where one is
+                # under way, or was killed, SQLite takes the file for damaged unless told to go by what is there.
+                connection.execute("PRAGMA writable_schema=ON")
                 identify(connection, self.name)
                 (application,) = connection.execute("PRAGMA application_id").fetchone()
                 if application != APPLICATION_ID and size_of(self.file + "-wal"):

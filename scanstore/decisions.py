@@ -33,6 +33,12 @@ OF_TARGETS = """
 SELECT s.* FROM json_each(?) AS i CROSS JOIN suppressions AS s ON s.lineage_id = i.value WHERE s.lifted_at IS NULL
 """
 
+# Whether nobody but the votes has decided last.
+VOTED = f"""
+SELECT 1 FROM finding_events AS e WHERE e.by = '{ITSELF}'
+   AND e.id = (SELECT max(id) FROM finding_events WHERE finding_id = ? AND action = 'status')
+"""
+
 _Place = tuple[int, int, str, str, str]  # finding, lineage, tool, rule, path
 
 
@@ -46,15 +52,17 @@ class Triage(Domain):
         """Decide about a finding and return it; status and event are one transaction.
 
         From ``open`` to ``confirmed``, ``false_positive``, ``ignored`` or ``fixed``, from ``confirmed`` to the last
-        three, and from any back to ``open``. The same status again changes nothing, and its note is not kept. Raises
+        three, and from any back to ``open``. The same status again changes nothing, and its note is not kept, except
+        that a false positive by votes alone becomes one by a person's word, which no later votes take back. Raises
         IllegalMove for other moves, NotFound, and InvalidArgument for a status that there is not or without ``by``.
         """
         status, by, note = word("status", status, FINDING_STATUSES), _author(by), checked("note", note)
         with self.db.atomic():
             row = self.store.findings.get(finding)
-            if row.status == status:
+            if row.status != status:
+                move(self.db, FINDINGS, row.id, status)
+            elif status != "false_positive" or not self.db.execute_sql(VOTED, (row.id,)).fetchall():
                 return row
-            move(self.db, FINDINGS, row.id, status)
             self._event(row, "status", by, note, from_status=row.status, to_status=status)
             return self.store.findings.get(row.id)
 

@@ -377,7 +377,8 @@ class Drafts(Stage[DraftFinding]):
         model has one vote in a round; its last one counts. Once ``policy`` comes to a verdict the draft moves there,
         and a verified one gets its verified finding, of which there is never a second: judged again after
         ``store.scans.rerun(scan, to="verify")``, it is brought up to date and enriched again. One that is not verified
-        any more goes, or fails when a finding came of it; that finding, if it is still open, is a false positive.
+        any more goes, or fails when a finding came of it; that finding, if it is still open, is a false positive until
+        it is verified once more.
 
         Undecided votes are kept and the draft stays where it is. A draft that waits unclaimed may be judged directly.
         Doing it twice is harmless. Raises LeaseLost when the draft was claimed and is leased to the worker no more,

@@ -249,10 +249,13 @@ class JSONField(sqlite_ext.JSONField):  # type: ignore[misc]
         return value if value is None or isinstance(value, peewee.Node) else dump_json(value)
 
 
+_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # made but once
+
+
 def dump_json(value: Any) -> str:
     """Return a value as compact JSON text; raise InvalidArgument when it has none."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _encoded(value)
         text.encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)

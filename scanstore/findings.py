@@ -1,7 +1,8 @@
 """Verified findings and what is published of them.
 
 A draft that the vote confirmed has one verified finding, which is claimed to be enriched; publishing that makes or
-updates its one finding. A finding's status is a person's decision: publishing again brings everything else up to date.
+updates its one finding. A finding's status is a person's decision: publishing again brings everything else up to date,
+and takes back only what votes alone had decided.
 
 Change here: what a verdict does to what came of earlier ones, and what a finding takes over from its draft.
 """
@@ -18,11 +19,11 @@ import peewee
 from scanstore import leases, life
 from scanstore.cvss import rated
 from scanstore.database import Database, bound
-from scanstore.decisions import Triage
+from scanstore.decisions import VOTED, Triage
 from scanstore.drafts import DraftFinding, Leased, Vote
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.facts import Lineage
-from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, utcnow
+from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.identity import Traits, traits_of
 from scanstore.reports import cwe as checked_cwe
 from scanstore.reports import text, whole, word
@@ -169,14 +170,27 @@ def withdraw(db: Database, draft: DraftFinding, outcome: str) -> int | None:
         " WHERE id = ?",
         (f"{outcome} in round {draft.round}", verified),
     )
-    db.execute_sql(
-        "INSERT INTO finding_events (finding_id, scan_id, action, by, from_status, to_status, note)"
-        " SELECT id, ?, 'status', 'scanstore', 'open', 'false_positive', ? FROM findings"
-        " WHERE id = ? AND status = 'open'",
-        (draft.scan_id, f"{outcome} in round {draft.round}", finding),
-    )
-    db.execute_sql("UPDATE findings SET status = 'false_positive' WHERE id = ? AND status = 'open'", (finding,))
+    _turn(db, OPEN, finding, draft.scan_id, ("open", "false_positive"), f"{outcome} in round {draft.round}")
     return int(verified)
+
+
+# Whether votes of this scan have a say: a later one that saw it knows better, and so does a person.
+OPEN = """
+SELECT 1 FROM findings AS f WHERE f.id = ?1 AND f.status = 'open'
+   AND NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = f.id AND scan_id > ?2 AND state <> 'fixed')
+"""
+WITHDRAWN = f"""
+{VOTED.replace("?", "?1")} AND coalesce(e.scan_id, 0) <= ?2
+   AND EXISTS (SELECT 1 FROM findings WHERE id = ?1 AND status = 'false_positive')
+"""
+
+
+def _turn(db: Database, may: str, finding: int, scan_id: int, move: tuple[str, str], note: str) -> None:
+    """Change a status as the votes of a scan have it, where they may."""
+    from scanstore.tracking import set_status
+
+    if db.execute_sql(may, (finding, scan_id)).fetchall():
+        set_status(db, scan_id, [(finding, *move)], format_time(utcnow()), note)
 
 
 List = list  # the classes below have a method of that name
@@ -199,6 +213,16 @@ class Verified(Stage[VerifiedFinding]):
             query = query.where(VerifiedFinding.status == status)
         query = query.order_by(VerifiedFinding.rank, VerifiedFinding.id)
         return list(query.limit(whole("limit", limit, 0, 2**31)))
+
+    @bound
+    def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:
+        """Let rows that failed wait again, all of a scan or those of ``ids``, with all their tries; how many did.
+
+        Those that later votes took back stay as they are.
+        """
+        sql = f"SELECT id FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {life.UPHELD}"
+        known = {key for (key,) in self.db.execute_sql(sql, (self._scan(scan),))}
+        return super().retry(scan, ids=sorted(known if ids is None else known.intersection(ids)))
 
 
 class Findings(Triage):
@@ -227,9 +251,10 @@ class Findings(Triage):
         ``cvss_vector``, of which versions 2, 3 and 4 are known (needs ``scanstore[cvss]``).
 
         What an earlier scan of the target published is recognised and brought up to date (:mod:`scanstore.tracking`).
-        Published again, the finding is what it was published as last, and keeps its ``status``. A verified finding that
-        waits unclaimed may be published directly. Raises LeaseLost when it was claimed and is leased to the worker no
-        more, IllegalMove for one that has failed or is leased to somebody, NotFound, InvalidArgument.
+        Published again, the finding is what it was published as last, and keeps its ``status``, except that a false
+        positive by votes alone, not by a person's word, is open again. A verified finding that waits unclaimed may be
+        published directly. Raises LeaseLost when it was claimed and is leased to the worker no more,
+        IllegalMove for one that has failed or is leased to somebody, NotFound, InvalidArgument.
         """
         from scanstore import tracking
 
@@ -267,6 +292,7 @@ class Findings(Triage):
                 ),
                 others=[_traits(self.db, other, lines) for other in _siblings(draft)],
             )  # fmt: skip
+            _turn(self.db, WITHDRAWN, found, row.scan_id, ("false_positive", "open"), "verified again")
             if claimed or row.status == leased:
                 stage._settle(verified, "complete", worker=worker)
             else:
@@ -301,7 +327,7 @@ class Findings(Triage):
         suppressed: bool | None = None,
         limit: int | None = None,
     ) -> List[Finding]:
-        """Findings as a scan (default: the latest that has any) saw them, the most severe first, by file and line.
+        """Findings as a scan (default: :meth:`latest`) saw them, the most severe first, by file and line.
 
         Each says in ``state`` what the scan said of it: ``new``, ``unchanged``, ``updated``, ``reopened``, or
         ``fixed``; those that are fixed are listed when ``state`` asks for them. Of one status, severity, file, state
@@ -314,7 +340,7 @@ class Findings(Triage):
         status = None if status is None else word("status", status, FINDING_STATUSES)
         state = None if state is None else word("state", state, SIGHTINGS)
         most = whole("limit", limit, 0, 2**31)
-        row = self.store.scans.pick(self._sighted() if scan is None else scan)
+        row = self.latest() if scan is None else self.store.scans.get(scan)
         found = seen.listed(
             self.db, row.id, status=status, severity=severity, file=file, state=state, tool=tool,
             limit=most if suppressed is None else None,
@@ -334,7 +360,7 @@ class Findings(Triage):
 
     @bound
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> FindingDiff:
-        """What became of the findings of a target from scan ``a`` to scan ``b`` (default: the latest that has any).
+        """What became of the findings of a target from scan ``a`` to scan ``b`` (default: :meth:`latest` of it).
 
         Goes by what the scans from the first to ``b`` said. ``not_checked`` ones were there in ``a`` and are not known
         to be fixed, as ``b`` did not look for them. The most severe first. Raises InvalidArgument for scans of
@@ -343,7 +369,7 @@ class Findings(Triage):
         from scanstore import seen
 
         first = self.store.scans.get(a)
-        second = self.store.scans.get(b if b is not None else self._sighted(first.lineage_id) or first)
+        second = self.latest(first.target) if b is None else self.store.scans.get(b)
         if first.lineage_id != second.lineage_id:
             raise InvalidArgument(
                 f"scan {first.id} is of {first.target} and scan {second.id} of {second.target};"
@@ -351,14 +377,35 @@ class Findings(Triage):
             )
         return seen.diff(self.db, first.lineage_id, first.id, second.id)
 
-    def _sighted(self, lineage: int | None = None) -> int | None:
-        """The latest scan that said anything about findings."""
-        row = self.db.execute_sql(
-            "SELECT s.id FROM scans AS s WHERE (?1 IS NULL OR s.lineage_id = ?1)"
-            " AND EXISTS (SELECT 1 FROM sightings WHERE scan_id = s.id) ORDER BY s.id DESC LIMIT 1",
-            (lineage,),
-        ).fetchone()
-        return None if row is None else int(row[0])
+    @bound
+    def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
+        """The latest scan that looked for findings, else the latest completed one; of one target if given.
+
+        What lists, diffs and reports are about unless they are told. With ``before``, a scan, the latest of its target
+        that is earlier and looked for findings. Raises NotFound when there is none.
+        """
+        first = None if before is None else self.store.scans.get(before)
+        if first is not None:
+            target = first.target
+        found = self.db.execute_sql(LATEST, {"target": target, "before": first and first.id}).fetchall()
+        if found:
+            return self.store.scans.get(found[0][0])
+        if first is not None:
+            raise NotFound(
+                f"scan {first.id} is the first of {target} that looked for findings; scan it again to compare"
+            )
+        return self.store.scans.latest(target)
+
+
+# That a scan saw nothing is something, once it was looked.
+LOOKS = """(s.analyzed_at IS NOT NULL OR EXISTS (SELECT 1 FROM sightings AS g WHERE g.scan_id = s.id)
+        OR EXISTS (SELECT 1 FROM tool_runs AS r WHERE r.scan_id = s.id))"""
+LATEST = f"""
+SELECT s.id FROM scans AS s
+ WHERE (:target IS NULL OR s.lineage_id = (SELECT id FROM lineages WHERE target = :target))
+   AND (:before IS NULL OR s.id < :before) AND {LOOKS}
+ ORDER BY s.id DESC LIMIT 1
+"""
 
 
 def _lines(references: Any) -> str:

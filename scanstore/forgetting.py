@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from scanstore.contents import gist, unpacked
 from scanstore.database import Database
 from scanstore.fields import dump_json, format_time, utcnow
-from scanstore.tracking import CONTENT, PLACE, close, gist, set_status, unpacked
+from scanstore.tracking import CONTENT, PLACE, close, set_status
 
 # Each of these is about the findings of the list that is its first parameter.
 OURS = "IN (SELECT value FROM json_each(?1))"

@@ -93,7 +93,9 @@ def traits_of(
     if lines is not None and line is not None and 1 <= line <= len(lines):
         line_hash, context_hash = text_hash(lines[line - 1]), _context(lines, line - 1)
     else:
-        first = next(filter(str.strip, (snippet or "").splitlines()), "")
+        first = snippet or ""
+        if not first.isprintable():
+            first = next(filter(str.strip, first.splitlines()), "")
         line_hash, context_hash = text_hash(first), None
     return Traits(
         tool,
@@ -119,7 +121,15 @@ def text_hash(text: str) -> bytes | None:
 @lru_cache(maxsize=256)
 def message_key(message: str) -> str:
     """The message on one line, its own numbers, addresses and positions masked; numbers within words are kept."""
-    return _NUMBERS.sub(lambda match: match[1] or "#", " ".join(message.split()))
+    return " ".join([
+        word if word.isalpha() else "#" if word.isdecimal() and word.isascii() else _masked(word)
+        for word in message.split()
+    ])  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _masked(word: str) -> str:
+    return _NUMBERS.sub(lambda match: match[1] or "#", word)
 
 
 def same_content(old: Traits, new: Traits) -> bool:
@@ -147,6 +157,7 @@ def match(old: Sequence[Traits], new: Sequence[Traits], *, renamed: Mapping[str,
     """
     matching = _Matching(old, new)
     _match_fingerprints(matching)
+    matching.sort()
     # A line number is good evidence, but neighbours that are nowhere else are better: after lines were inserted above
     # several equal lines, one of them often stands exactly where another one stood.
     matching.run("line", lambda t: (t.path, t.line, t.line_hash, t.message_key, t.context_hash))
@@ -170,13 +181,17 @@ def match(old: Sequence[Traits], new: Sequence[Traits], *, renamed: Mapping[str,
 
 
 class _Matching:
-    """Both sides, and who has no partner yet, in an order that the traits alone decide."""
+    """Both sides, and who has no partner yet; once sorted, in an order that the traits alone decide."""
 
     def __init__(self, old: Sequence[Traits], new: Sequence[Traits]) -> None:
         self.old, self.new = old, new
         self.pairs: list[Pair] = []
-        self.old_left = dict.fromkeys(sorted(range(len(old)), key=lambda i: _order(old[i])))
-        self.new_left = dict.fromkeys(sorted(range(len(new)), key=lambda i: _order(new[i])))
+        self.old_left, self.new_left = dict.fromkeys(range(len(old))), dict.fromkeys(range(len(new)))
+
+    def sort(self) -> None:
+        """From here on the order counts."""
+        self.old_left = dict.fromkeys(sorted(self.old_left, key=lambda i: _order(self.old[i])))
+        self.new_left = dict.fromkeys(sorted(self.new_left, key=lambda i: _order(self.new[i])))
 
     def pair(self, old: int, new: int, by: str) -> None:
         del self.old_left[old], self.new_left[new]
@@ -267,7 +282,7 @@ def _match_fingerprints(matching: _Matching) -> None:
     olds, news = _fingerprints(matching.old), _fingerprints(matching.new)
     for name in sorted(olds.keys() & news.keys(), reverse=True):
         ours, theirs = olds[name], news[name]
-        for value in sorted(ours.keys() & theirs.keys()):
+        for value in ours.keys() & theirs.keys():  # each finding has but one of them, so their order is of no account
             old, new = ours[value], theirs[value]
             free = old in matching.old_left and new in matching.new_left
             if free and matching.old[old].rule == matching.new[new].rule:

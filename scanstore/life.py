@@ -91,7 +91,9 @@ STANDING = """
 SELECT s.status, s.phase, s.active_since, s.errors_in_a_row,
        CASE WHEN {chunk} THEN 'scanning'
             WHEN (SELECT analysis_mode FROM scan_configs WHERE scan_id = s.id) = 'primary_only' THEN 'completed'
-            WHEN {draft} THEN 'verifying' WHEN {verified} THEN 'enriching' ELSE 'completed' END
+            WHEN {draft} THEN 'verifying' WHEN {verified} THEN 'enriching' ELSE 'completed' END,
+       s.status = 'completed' AND ({draft} OR {verified}) IS NOT TRUE
+       AND (SELECT analysis_mode FROM scan_configs WHERE scan_id = s.id) = 'primary_only'
   FROM scans AS s WHERE s.id = ?
 """.format(
     **{
@@ -103,6 +105,9 @@ SELECT s.status, s.phase, s.active_since, s.errors_in_a_row,
         for queue in leases.QUEUES
     }
 )
+# Of a verified finding: later votes have not taken it back.
+UPHELD = """NOT EXISTS (SELECT 1 FROM draft_findings AS d
+            WHERE d.id = verified_findings.draft_id AND d.status IN ('rejected', 'weakness'))"""
 # While this holds and chunks are ready, one that is completed changes nothing about its scan.
 STEADY = "EXISTS (SELECT 1 FROM scans WHERE id = ? AND errors_in_a_row = 0 AND phase = 'scanning')"
 # While this holds, the scan hands out work.
@@ -173,29 +178,36 @@ def renew(db: Database, scan_id: int) -> None:
 def advance(db: Database, scan_id: int, *, steady: bool = False) -> None:
     """Set the phase by what is left to do, and complete the scan when nothing is. Inside a transaction.
 
+    Where drafts are not waited for, what became of earlier findings is said again once the last of them is judged.
     ``steady`` says that something went well: the errors in a row are forgotten.
     """
     row = db.execute_sql(STANDING, (scan_id,)).fetchone()
     if row is None:
         return
-    status, phase, since, errors, due = row
+    status, phase, since, errors, due, judged = row
     if steady and errors:
         db.execute_sql("UPDATE scans SET errors_in_a_row = 0 WHERE id = ?", (scan_id,))
-    if since is None or (due == phase and (due == "completed") == (status == "completed")):
+    if since is None or (due == phase and (due == "completed") == (status == "completed") and not judged):
         return
-    if due == "completed" and status in ("queued", "running", "paused"):
+    if judged and due == "completed":
+        _close(db, scan_id)
+    elif due == "completed" and status in ("queued", "running", "paused"):
         now = format_time(utcnow())
         db.execute_sql(
             "UPDATE scans SET phase = 'completed', status = 'completed', analyzed_at = ?, error = NULL WHERE id = ?",
             (now, scan_id),
         )
-        from scanstore.tracking import close
-
-        close(db, scan_id, tool="scanstore")
+        _close(db, scan_id)
     elif status == "completed":  # work has come up since
         db.execute_sql("UPDATE scans SET phase = ?, status = 'queued', analyzed_at = NULL WHERE id = ?", (due, scan_id))
     else:
         db.execute_sql("UPDATE scans SET phase = ? WHERE id = ?", (due, scan_id))
+
+
+def _close(db: Database, scan_id: int) -> None:
+    from scanstore.tracking import close
+
+    close(db, scan_id, tool="scanstore")
 
 
 def stumble(db: Database, scan_id: int, error: str) -> bool:
@@ -330,10 +342,10 @@ class Life(Domain):
         """Do a step of an analysis again, and what follows from it. One transaction; returns what waits again.
 
         ``to`` is ``scan`` (all chunks), ``verify`` (all drafts that were judged, in a new round: earlier votes are
-        kept) or ``enrich`` (all verified findings). ``failed_only`` takes those that failed. Nothing is deleted: drafts
-        that come again are merged, a finding that is published again is updated and keeps its status. Answers that
-        were paid for are found again. Work that is leased stays with its worker. Raises IllegalMove while the scan is
-        running.
+        kept) or ``enrich`` (all verified findings but those that later votes took back). ``failed_only`` takes those
+        that failed. Nothing is deleted: drafts that come again are merged, a finding that is published again is updated
+        and keeps its status. Answers that were paid for are found again. Work that is leased stays with its worker.
+        Raises IllegalMove while the scan is running.
         """
         if to not in STEPS:
             raise InvalidArgument(f"to is {to!r}; it must be one of: {', '.join(STEPS)}")
@@ -344,9 +356,11 @@ class Life(Domain):
             if row.status == "running":
                 raise IllegalMove(f"scan {row.id} is running; pause it first (scanstore scans pause {row.id})")
             more = ", round = round + 1" if to == "verify" else ""
+            upheld = f" AND {UPHELD}" if to == "enrich" else ""
             waiting = self.db.execute_sql(
                 f"UPDATE {queue.table} SET status = 'pending', retry_count = 0, next_retry_at = NULL, error = NULL"
-                f"{more}, updated_at = ? WHERE scan_id = ? AND status IN ({', '.join('?' * len(over))})",
+                f"{more}, updated_at = ? WHERE scan_id = ? AND status IN ({', '.join('?' * len(over))})"
+                f"{upheld}",
                 (format_time(utcnow()), row.id, *over),
             ).rowcount
             if row.status != "queued":

@@ -112,7 +112,10 @@ DANGLING = {
     "verified drafts without a verified finding, or others with one": """
         SELECT count(*) FROM draft_findings AS d LEFT JOIN verified_findings AS v ON v.draft_id = d.id
          WHERE (d.status = 'verified' AND v.id IS NULL) OR v.scan_id <> d.scan_id
-            OR (v.status = 'enriching' AND d.status <> 'verified')""",
+            OR (v.status = 'enriching' AND d.status IN ('rejected', 'weakness'))""",
+    "suppressions of a finding of another target": """
+        SELECT count(*) FROM suppressions AS s JOIN findings AS f ON f.id = s.finding_id
+         WHERE f.lineage_id <> s.lineage_id""",
     "completed verified findings that were not published": """
         SELECT count(*) FROM verified_findings AS v LEFT JOIN sightings AS s ON s.verified_id = v.id
          WHERE (v.status = 'complete' AND s.scan_id IS NULL) OR s.scan_id <> v.scan_id""",
@@ -127,7 +130,8 @@ DANGLING = {
         SELECT count(*) FROM model_calls AS m LEFT JOIN chunk_work AS w ON w.id = m.chunk_id
           LEFT JOIN draft_findings AS d ON d.id = m.draft_id WHERE m.scan_id <> coalesce(w.scan_id, d.scan_id)""",
     "findings that the full-text search misses, or knows though they are gone": """
-        SELECT count(*) FROM (SELECT id FROM findings UNION SELECT id FROM finding_search_docsize) AS a
+        SELECT count(*) FROM (SELECT id FROM findings WHERE id <= (SELECT max(id) FROM finding_search_docsize)
+                              UNION SELECT id FROM finding_search_docsize) AS a
          WHERE (id NOT IN (SELECT id FROM findings) OR id NOT IN (SELECT id FROM finding_search_docsize))
            AND NOT EXISTS (SELECT 1 FROM search_changes AS c WHERE c.kind = 'finding' AND c.id = a.id)""",
     "symbols that the full-text search misses, or knows though they are gone": """
@@ -138,6 +142,31 @@ DANGLING = {
              WHERE s.version_id IN (SELECT DISTINCT id >> 24 FROM symbol_search_docsize) AND NOT EXISTS
                    (SELECT 1 FROM symbol_search_docsize WHERE id = s.version_id << 24 | s.ordinal)) AS a
          WHERE NOT EXISTS (SELECT 1 FROM search_changes AS c WHERE c.kind = 'symbol' AND c.id = a.id >> 24)""",
+    "library rows that were seen by a sync run which is not there": """
+        SELECT count(*) FROM (SELECT run_id FROM scenes UNION ALL SELECT run_id FROM performers
+            UNION ALL SELECT run_id FROM tags UNION ALL SELECT run_id FROM studios) AS l
+         WHERE l.run_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_runs WHERE id = l.run_id)""",
+    "sync runs of one kind that run at once": """
+        SELECT count(*) FROM (SELECT 1 FROM sync_runs WHERE status = 'running' GROUP BY kind HAVING count(*) > 1)""",
+    "counts of plans that do not match their changes": """
+        SELECT count(*) FROM (
+            SELECT plan_id, status FROM (
+                SELECT plan_id, status, count AS n FROM plan_counts
+                UNION ALL SELECT plan_id, status, -count(*) FROM plan_changes GROUP BY plan_id, status)
+             GROUP BY plan_id, status HAVING sum(n) <> 0)""",
+    "plans whose status is not what their changes say": """
+        SELECT count(*) FROM (
+            SELECT p.status, coalesce(sum(c.count) FILTER (WHERE c.status = 'applied'), 0) AS applied,
+                   coalesce(sum(c.count) FILTER (WHERE c.status IN ('pending', 'approved')), 0) AS left_over,
+                   coalesce(sum(c.count) FILTER (WHERE c.status = 'reverted'), 0) AS reverted
+              FROM analysis_plans AS p LEFT JOIN plan_counts AS c ON c.plan_id = p.id GROUP BY p.id)
+         WHERE (status IN ('draft', 'reviewing', 'applied', 'reverted') OR applied > 0)
+           AND ((status = 'applied') <> (applied > 0 AND left_over = 0)
+                OR (status = 'reverted') <> (applied = 0 AND reverted > 0))""",
+    "jobs that wait for a time though they do not wait": """
+        SELECT count(*) FROM jobs WHERE next_retry_at IS NOT NULL AND status <> 'pending'""",
+    "schedules that are enabled without a next run, or disabled with one": """
+        SELECT count(*) FROM scheduled_tasks WHERE (next_run IS NOT NULL) <> enabled""",
     "values that are not JSON": """
         SELECT (SELECT count(*) FROM symbol_facts WHERE metadata IS NOT NULL AND NOT json_valid(metadata))
              + (SELECT count(*) FROM import_facts WHERE NOT json_valid(imported_names))""",

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from scanstore.contents import unpack
 from scanstore.decisions import Triage
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.findings import LOOKS
 from scanstore.reporting.contents import Event, Item, Point, Report, ScanInfo, Silenced, Step
 from scanstore.states import SEVERITIES
-from scanstore.tracking import unpack
 
 if TYPE_CHECKING:
     from scanstore.scans import Scan
@@ -64,7 +65,7 @@ def gather(store: Store, scan: Scan | int | None = None, baseline: Scan | int | 
     such scan, InvalidArgument for a baseline that is later or of another target.
     """
     with store.bound(), store.database.atomic("DEFERRED"):
-        row = latest(store) if scan is None else store.scans.get(scan)
+        row = store.findings.latest() if scan is None else store.scans.get(scan)
         before = _before(store, row, baseline)
         now = format_time(utcnow())
         items = _items(store, row, before)
@@ -82,18 +83,12 @@ def gather(store: Store, scan: Scan | int | None = None, baseline: Scan | int | 
 # Which scans
 
 
-def latest(store: Store, target: str | None = None) -> Scan:
-    """The scan that a report is about by default: the latest that looked for findings, else the latest completed one;
-    of one target if given. Raises NotFound when there is none."""
-    with store.bound():
-        found = store.database.execute_sql(LATEST, {"target": target}).fetchall()
-        return store.scans.get(found[0][0]) if found else store.scans.latest(target)
-
-
 def _before(store: Store, scan: Scan, baseline: Scan | int | None) -> Scan | None:
     if baseline is None:
-        found = store.database.execute_sql(BEFORE, (scan.lineage_id, scan.id)).fetchall()[0][0]
-        return None if found is None else store.scans.get(found)
+        try:
+            return store.findings.latest(before=scan)
+        except NotFound:
+            return None
     before = store.scans.get(baseline)
     if before.lineage_id != scan.lineage_id:
         raise InvalidArgument(
@@ -234,15 +229,6 @@ def _trend(store: Store, scan: Scan, hidden: list[int]) -> list[Point]:
 
 # Statements
 
-# That a scan saw nothing is something, once it was looked.
-LOOKS = """(s.analyzed_at IS NOT NULL OR EXISTS (SELECT 1 FROM sightings AS g WHERE g.scan_id = s.id)
-        OR EXISTS (SELECT 1 FROM tool_runs AS r WHERE r.scan_id = s.id))"""
-LATEST = f"""
-SELECT s.id FROM scans AS s
- WHERE (:target IS NULL OR s.lineage_id = (SELECT id FROM lineages WHERE target = :target)) AND {LOOKS}
- ORDER BY s.id DESC LIMIT 1
-"""
-BEFORE = f"SELECT max(s.id) FROM scans AS s WHERE s.lineage_id = ? AND s.id < ? AND {LOOKS}"
 LOOKED = f"""
 SELECT s.id, coalesce(s.analyzed_at, s.completed_at, s.started_at, s.created_at) FROM scans AS s
  WHERE s.lineage_id = :lineage AND s.id <= :scan AND {LOOKS}

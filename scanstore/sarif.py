@@ -13,9 +13,11 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from scanstore import tracking
+from scanstore.contents import pack, unpack
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.facts import Lineage
@@ -123,11 +125,14 @@ class Sarif(Domain):
         and symbols of its files help to recognise a finding that has moved, and nothing outside of it is read.
         ``scope`` are patterns like those of ``.gitignore`` for the files that were looked at, when it was not all of
         them: findings elsewhere are not checked. Findings that the report should name and does not are fixed; not when
-        the tool failed or some of its results could not be used. Decisions of people stay as they are.
+        the tool failed or some of its results could not be used, nor those of another category: what the automation id
+        of a run names before its last slash. Decisions of people stay as they are.
 
-        The same file again changes nothing, unless another ``scan`` is given. A path or an open binary file; a result
-        that cannot be used is left out with a problem. Raises InvalidArgument, with nothing written, for what is not
-        SARIF 2.1.0 to its end, NotFound for a scan that there is not, IllegalMove for one that failed.
+        The same file again changes nothing, unless another ``scan`` is given. What another report of the same ``scan``
+        said already, of the same tool and category, at the same place and in the same way, is recorded once. A path or
+        an open binary file; a result that cannot be used is left out with a problem. Raises InvalidArgument, with
+        nothing written, for what is not SARIF 2.1.0 to its end, NotFound for a scan that there is not, IllegalMove for
+        one that failed.
         """
         from scanstore.interchange.sarif_in import read
         from scanstore.resolution import no_collection
@@ -185,17 +190,8 @@ class Sarif(Domain):
         states = SIGHTINGS if only is None else tuple(only)
         if isinstance(only, str) or not states or not set(states) <= set(SIGHTINGS):
             raise InvalidArgument(f"only is {only!r}; give a list of: {', '.join(SIGHTINGS)}")
-        row = self.latest() if scan is None else self.store.scans.get(scan)
+        row = self.store.findings.latest() if scan is None else self.store.scans.get(scan)
         return dump(self.store, row, file, states, github)
-
-    @bound
-    def latest(self, target: str | None = None) -> Scan:
-        """The latest scan that has findings, of one target if given, else the latest one of all. Raises NotFound."""
-        where = "" if target is None else " WHERE f.lineage_id = (SELECT id FROM lineages WHERE target = ?)"
-        found = self.db.execute_sql(
-            f"SELECT max(f.scan_id) FROM findings AS f{where}", () if target is None else (target,)
-        ).fetchall()
-        return self.store.scans.latest(target) if found[0][0] is None else self.store.scans.get(found[0][0])
 
     def _known(self, target: str, digest: str, given: Scan | None) -> int | None:
         """The scan that has loaded this report already."""
@@ -238,12 +234,12 @@ class Sarif(Domain):
                 sources.get(path)  # a file that has lost its findings is still there, so it was not renamed
             files = ((scan.id, path, found) for path, found in sorted(sources.digests.items()))
             self.db.executemany(ADD_FILE, files)
-        seen = [0] * 4
+        runs: list[tuple[int | None, list[Incoming]]] = []
         for report in reports:
             gone = [path for path in known[report.tool] if sources.missing(path)]
-            run_id = self._add_run(scan.id, report, digest, scope, gone)
-            counted = tracking.record(self.db, scan.id, report.incoming, run_id=run_id)
-            seen = [a + b for a, b in zip(seen, counted[:4], strict=True)]
+            runs.append((self._add_run(scan.id, report, digest, scope, gone), report.incoming))
+        seen = tracking.record_runs(self.db, scan.id, runs)
+        for (run_id, _), report in zip(runs, reports, strict=True):
             if report.suppresses:
                 _suppress(self.db, scan, run_id)
         closed = [tracking.close(self.db, scan.id, tool=tool) for tool in tools]
@@ -251,10 +247,10 @@ class Sarif(Domain):
             scan.id,
             len(reports),
             sum(len(report.incoming) for report in reports),
-            new=seen[0],
-            unchanged=seen[1],
-            updated=seen[2],
-            reopened=seen[3],
+            new=seen.new,
+            unchanged=seen.unchanged,
+            updated=seen.updated,
+            reopened=seen.reopened,
             fixed=sum(each.fixed for each in closed),
             not_checked=sum(each.not_checked for each in closed),
             passed=sum(report.passed for report in reports),
@@ -277,7 +273,7 @@ class Sarif(Domain):
             dump_json([rule._asdict() for rule in run.rules.values()]), run.complete,
             run.successful is not False and run.results is not None and not report.skipped,
             None if files is None else dump_json(sorted(files)), dump_json(run.failed_files),
-            None if scope is None else dump_json(scope), tracking.pack(detail),
+            None if scope is None else dump_json(scope), pack(detail),
         )  # fmt: skip
         return int(self.db.execute_sql(ADD_RUN, values).fetchall()[0][0])
 
@@ -378,25 +374,26 @@ def _incoming(report: _Report, result: Result, sources: Sources, enclosing: Encl
     )
     title = (rule and (rule.short or rule.name)) or message or rule_id or "untitled"
     return Incoming(
-        tool=report.tool,
-        rule_id=rule_id,
-        title=_title(title),
-        message=message,
-        vulnerability_type=rule_id or "unspecified",
-        severity=result.severity,
-        file_path=path,
-        traits=traits,
-        line_number=line,
-        end_line=None if end is None or line is None or end < line else end,
-        start_column=result.start_column,
-        end_column=result.end_column,
-        snippet=snippet,
-        cwe=result.cwe[0] if result.cwe else None,
+        report.tool,
+        rule_id,
+        _title(title),
+        message,
+        rule_id or "unspecified",
+        result.severity,
+        path,
+        traits,
+        line,
+        None if end is None or line is None or end < line else end,
+        result.start_column,
+        result.end_column,
+        snippet,
+        result.cwe[0] if result.cwe else None,
         symbol=symbol,
         detail=_detail(result, usual_level(rule, result.kind)),
     )
 
 
+@lru_cache(maxsize=256)
 def _title(text: str) -> str:
     first = text.strip().partition("\n")[0].rstrip()
     return first if len(first) <= MOST_TITLE else first[: MOST_TITLE - 1] + "…"
@@ -419,13 +416,18 @@ def _detail(result: Result, usual: str) -> bytes | None:
     if result.fingerprints:
         detail["fingerprints"] = dict(result.fingerprints)
         detail["partial_fingerprints"] = dict(result.partial_fingerprints)
-    for name in ("code_flows", "related", "locations"):
-        if kept := getattr(result, name):
+    for name, kept in (
+        ("code_flows", result.code_flows), ("related", result.related), ("locations", result.locations),
+    ):  # fmt: skip
+        if kept:
             detail[name] = shifted(kept, result.uri, -(result.start_line or 0), away=True)
-    for name in ("properties", "suppressions", "guid"):
-        if (kept := getattr(result, name)) not in (None, {}):
-            detail[name] = kept
-    return tracking.pack(detail) if detail else None
+    if result.properties:
+        detail["properties"] = result.properties
+    if result.suppressions is not None:
+        detail["suppressions"] = result.suppressions
+    if result.guid is not None:
+        detail["guid"] = result.guid
+    return pack(detail) if detail else None
 
 
 def shifted(value: Any, path: str | None, by: int, *, away: bool) -> Any:
@@ -455,7 +457,7 @@ def shifted(value: Any, path: str | None, by: int, *, away: bool) -> Any:
 # Suppressions
 
 
-def _suppress(db: Database, scan: Scan, run_id: int) -> None:
+def _suppress(db: Database, scan: Scan, run_id: int | None) -> None:
     """Bring the suppressions that reports brought in line with this one's; those that people lifted stay lifted."""
     standing: dict[int, tuple[int, str, Any, Any]] = {}
     for finding, *row in db.execute_sql(SUPPRESSED, (scan.lineage_id, BY)).fetchall():
@@ -463,7 +465,7 @@ def _suppress(db: Database, scan: Scan, run_id: int) -> None:
     added, lifted, events = [], [], []
     now = format_time(utcnow())
     for finding, detail, body in db.execute_sql(TOLD, (run_id,)).fetchall():
-        told = tracking.unpack(detail) if body is None else tracking.unpack(body)["detail"]
+        told = unpack(detail) if body is None else unpack(body)["detail"]
         reason = justification((told or {}).get("suppressions") or ())
         key, was, when, who = standing.get(finding, (None, "", now, BY))
         if reason is not None and (key is None or when is not None) and who == BY:

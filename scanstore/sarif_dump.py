@@ -12,8 +12,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from scanstore import __version__, tracking
+from scanstore import __version__
 from scanstore.checkout import provenance
+from scanstore.contents import unpack
 from scanstore.errors import InvalidArgument
 from scanstore.fields import dump_json
 from scanstore.interchange.linehash import line_hashes
@@ -143,7 +144,7 @@ class _Dumping:
             loose.add(OWN)
         checkout = provenance(self._scan.root)
         for key, tool, version, rules, failed, detail in self._db.execute_sql(RUNS, (self._scan.id,)).fetchall():
-            said = tracking.unpack(detail) or {}
+            said = unpack(detail) or {}
             properties: dict[str, Any] = said.get("properties") or {}
             told = "versionControlProvenance" in properties
             described = [_rule(each) for each in _loaded(rules)]
@@ -202,10 +203,10 @@ class _Dumping:
         key, rule_id, status, fingerprints, state, path, line, end, column, end_column, body, *columns = row
         said = dict(zip(COLUMNS, columns, strict=True))
         if body is not None:
-            said = {**said, **tracking.unpack(body)}
+            said = {**said, **unpack(body)}
             detail = said["detail"] or {}
         else:
-            detail = tracking.unpack(said["detail"]) or {}
+            detail = unpack(said["detail"]) or {}
         severity = said["severity"]
         kind, partial = detail.get("kind", "fail"), detail.get("partial_fingerprints")
         places = {name: shifted(detail[name], path or None, line or 0, away=False) for name in PLACES if name in detail}

@@ -1,8 +1,8 @@
 """Full-text search over findings and symbols, ranked by BM25.
 
-The tables are in migrations/004_search.py. Triggers note what changed, and a search first takes up what it needs of
-that: all findings, and the symbols of files that were not searched before. These are facts of a file version, so each
-is taken up once for all scans that have it.
+The tables are in migrations/004_search.py. Triggers note what changed, ids tell which findings are new, and a search
+first takes up what it needs of that: all findings, and the symbols of files that were not searched before. These are
+facts of a file version, so each is taken up once for all scans that have it.
 
 A query is made of words in quotes only, so no text can be wrong. Change here: what a query may say, how names are split
 into words, what a hit shows.
@@ -35,7 +35,14 @@ _PIECE = re.compile(r'(?P<without>(?<!\S)-(?=[\w"]))?(?:"(?P<phrase>[^"]*)"|(?P<
 _WORD = re.compile(r"[^\W_]+")
 _INSIDE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
-CHANGED = "SELECT id FROM search_changes WHERE kind = ? ORDER BY id"
+# What is new among the findings stands above all that is known, so it must be taken up in the order of the ids.
+CHANGED = {
+    "symbol": "SELECT id FROM search_changes WHERE kind = 'symbol' ORDER BY id",
+    "finding": """
+        SELECT id FROM search_changes WHERE kind = 'finding'
+         UNION SELECT id FROM findings WHERE id > (SELECT coalesce(max(id), 0) FROM finding_search_docsize)
+         ORDER BY id""",
+}
 SETTLED = "DELETE FROM search_changes WHERE kind = ? AND id IN (SELECT value FROM json_each(?))"
 FORGET_FINDINGS = "DELETE FROM finding_search WHERE rowid IN (SELECT value FROM json_each(?))"
 LEARN_FINDINGS = """
@@ -197,7 +204,7 @@ class Search(Domain):
     def _take_up(self, kinds: Iterable[str], scans: list[int]) -> None:
         """Bring the indexes up to date: with all findings, and with the symbols of these scans."""
         for kind in kinds:
-            for ids in self._batches(kind, [key for (key,) in self.db.execute_sql(CHANGED, (kind,)).fetchall()]):
+            for ids in self._batches(kind, [key for (key,) in self.db.execute_sql(CHANGED[kind]).fetchall()]):
                 with self.db.atomic():
                     if kind == "finding":
                         self.db.execute_sql(FORGET_FINDINGS, (ids,)).fetchall()

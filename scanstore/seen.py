@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from scanstore.contents import unpacked
 from scanstore.database import Database
 from scanstore.fields import dump_json
 from scanstore.findings import Finding
 from scanstore.states import SEVERITIES
-from scanstore.tracking import BATCH, CONTENT, PLACE, unpacked
+from scanstore.tracking import BATCH, CONTENT, PLACE
 
 
 class FindingDiff(NamedTuple):

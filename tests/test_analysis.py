@@ -214,6 +214,34 @@ def test_primary_only_does_not_wait_for_drafts(store: Store, root: Path) -> None
     assert store.drafts.state(scan).ready == 1
 
 
+def test_the_last_draft_says_what_became_of_earlier_findings(store: Store, root: Path) -> None:
+    through(store, root)
+    (finding,) = Finding.select()
+    scan = begin(store, root, analysis_mode="primary_only")
+    scan_all(store, scan)
+    other = store.drafts.add(scan, [{**DRAFT, "file_path": finding.file_path, "title": "Other"}])[0]
+    assert where(store, scan) == ("completed", "completed")
+    assert [row.id for row in store.findings.diff(1, scan).not_checked] == [finding.id]
+    verify_all(store, scan, "rejected")
+    assert store.drafts.get(other).status == "rejected" and where(store, scan) == ("completed", "completed")
+    assert [row.id for row in store.findings.diff(1, scan).fixed] == [finding.id]
+    assert store.findings.get(finding).status == "fixed"
+
+
+def test_what_is_published_after_the_end_of_a_scan_is_seen_by_it(store: Store, root: Path) -> None:
+    first = through(store, root)
+    drafts = store.drafts.add(first, [{**DRAFT, "file_path": "a.py", "title": title} for title in ("Two", "Three")])
+    verify_all(store, first)
+    enrich_all(store, first)
+    scan = begin(store, root, analysis_mode="primary_only")
+    scan_all(store, scan)
+    verify_all(store, scan)
+    assert len(store.findings.diff(first, scan).not_checked) == 1 + len(drafts)
+    enrich_all(store, scan)
+    diff = store.findings.diff(first, scan)
+    assert (len(diff.unchanged), len(diff.fixed), len(diff.not_checked)) == (1, 2, 0)
+
+
 # The order of work -------------------------------------------------------------------------------------------------
 
 
@@ -410,6 +438,69 @@ def test_a_finding_that_is_not_upheld_is_a_false_positive(store: Store, root: Pa
     (verified,), (finding,) = VerifiedFinding.select(), Finding.select()
     assert (verified.status, finding.status) == ("failed", "false_positive")
     assert where(store, scan) == ("completed", "completed")
+
+
+def withdrawn(store: Store, root: Path) -> tuple[Scan, Finding]:
+    """A finding that the votes of a second round took back."""
+    scan = through(store, root)
+    store.scans.rerun(scan, to="verify")
+    verify_all(store, scan, "rejected")
+    return scan, Finding.get()
+
+
+def test_a_later_scan_that_verifies_it_again_opens_what_votes_had_withdrawn(store: Store, root: Path) -> None:
+    scan, finding = withdrawn(store, root)
+    later = through(store, root)
+    assert [row.id for row in store.findings.list(later)] == [finding.id]
+    assert store.findings.get(finding).status == "open"
+    told = [(e.scan_id, e.by, e.from_status, e.to_status, e.note) for e in store.findings.history(finding)]
+    assert told == [
+        (scan.id, "scanstore", "open", "false_positive", "rejected in round 2"),
+        (later.id, "scanstore", "false_positive", "open", "verified again"),
+    ]
+    store.scans.rerun(scan, to="verify")  # the older scan has no say any more
+    verify_all(store, scan, "rejected")
+    assert store.findings.get(finding).status == "open" and len(store.findings.history(finding)) == 2
+
+
+def test_the_same_scan_may_verify_it_again(store: Store, root: Path) -> None:
+    scan, finding = withdrawn(store, root)
+    store.scans.rerun(scan, to="verify")
+    verify_all(store, scan)
+    assert store.findings.get(finding).status == "false_positive"
+    enrich_all(store, scan)
+    assert store.findings.get(finding).status == "open"
+
+
+def test_an_older_scan_does_not_open_what_a_later_one_withdrew(store: Store, root: Path) -> None:
+    scan = through(store, root)
+    later = through(store, root)
+    store.scans.rerun(later, to="verify")
+    verify_all(store, later, "rejected")
+    store.scans.rerun(scan, to="enrich")
+    enrich_all(store, scan)
+    assert Finding.get().status == "false_positive"
+
+
+def test_what_a_person_calls_a_false_positive_stays_one(store: Store, root: Path) -> None:
+    _, finding = withdrawn(store, root)
+    store.findings.triage(finding, "false_positive", by="ann", note="rightly so")
+    assert [(e.by, e.note) for e in store.findings.history(finding)][1:] == [("ann", "rightly so")]
+    store.findings.triage(finding, "false_positive", by="bob", note="again")
+    through(store, root)
+    assert store.findings.get(finding).status == "false_positive" and len(store.findings.history(finding)) == 2
+    store.findings.triage(finding, "open", by="ann")
+    store.findings.triage(finding, "ignored", by="ann")
+    through(store, root)
+    assert store.findings.get(finding).status == "ignored"
+
+
+def test_what_votes_took_back_is_not_enriched_again(store: Store, root: Path) -> None:
+    scan, _ = withdrawn(store, root)
+    (verified,) = store.verified.list(scan)
+    assert store.scans.rerun(scan, to="enrich") == (0, 0, 0)
+    assert store.verified.retry(scan) == store.verified.retry(scan, ids=[verified.id]) == 0
+    assert store.verified.claim(scan) == [] and store.verified.get(verified).status == "failed"
 
 
 def test_enriching_again_updates_the_finding(store: Store, root: Path) -> None:

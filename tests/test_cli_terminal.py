@@ -66,9 +66,9 @@ def in_terminal(environment: dict[str, str], *args: str, interrupt_at: bytes | N
 
 
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(environment: dict[str, str], tmp_path: Path) -> None:
-    tree(tmp_path / "src", 600, functions=20)
+    tree(tmp_path / "src", 250, functions=20)
     code, shown = in_terminal(environment, "scan", "src")
-    assert code == 0 and b"600/600" in shown and b"reading" in shown
+    assert code == 0 and b"250/250" in shown and b"reading" in shown
     assert shown.rpartition(b"\x1b[2K")[2].lstrip().startswith(b"Scanned ")  # the bar is wiped away
     piped = run(environment, "scan", "src")
     assert piped.returncode == 0 and piped.stderr == b"" and b"\x1b" not in piped.stdout
@@ -82,7 +82,7 @@ def test_no_color(environment: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_ctrl_c_is_one_line_and_the_next_scan_carries_on(environment: dict[str, str], tmp_path: Path) -> None:
-    tree(tmp_path / "src", 1500, functions=30)
+    tree(tmp_path / "src", 800, functions=30)
     code, shown = in_terminal(environment, "scan", "src", "--jobs", "2", interrupt_at=b"reading")
     assert code == 130
     last = shown.decode().rstrip().rpartition("\n")[2]
@@ -91,7 +91,7 @@ def test_ctrl_c_is_one_line_and_the_next_scan_carries_on(environment: dict[str, 
         assert store.scans.get(1).status == "cancelled"
         assert store.check() == []
     again = json.loads(run(environment, "scan", "src", "--json").stdout)
-    assert again["scan"]["status"] == "completed" and again["summary"]["files"] == 1500
+    assert again["scan"]["status"] == "completed" and again["summary"]["files"] == 800
 
 
 def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str], tmp_path: Path) -> None:

@@ -34,6 +34,17 @@ def file(tmp_path: Path) -> Path:
         for verified in store.verified.work(scan):
             store.findings.publish(verified)
         assert store.search("t")
+        with store.library.sync("scene") as run:
+            store.library.upsert_scenes([{"id": "1", "title": "One"}, {"id": "2", "title": "Two"}], run=run)
+        plan = store.plans.create("tidy")
+        for scene in ("1", "2"):
+            store.plans.propose(plan, scene, "title", "set", proposed="Better")
+        store.plans.submit(plan)
+        store.plans.review(plan, "approve")
+        store.plans.apply(plan)
+        store.jobs.enqueue("sync")
+        store.jobs.complete(store.jobs.claim("sync")[0])
+        store.schedules.add("nightly", "sync", "0 3 * * *")
         assert store.check() == []
     return tmp_path / "s.db"
 
@@ -70,12 +81,22 @@ DAMAGE = {
     "DELETE FROM verified_findings": "verified drafts without a verified finding",
     "UPDATE sightings SET verified_id = NULL": "completed verified findings that were not published",
     "DELETE FROM sightings": "findings that no scan has seen, and",
+    "INSERT INTO suppressions (lineage_id, finding_id, justification, by)"
+    " SELECT lineage_id + 1, id, 'j', 'ann' FROM findings": ("suppressions of a finding of another target"),
     "UPDATE votes SET round = 9": "votes of a round that has not begun",
     "UPDATE model_calls SET scan_id = 1": "calls about something of another scan",
-    "DELETE FROM finding_search": "findings that the full-text search misses",
+    "INSERT INTO finding_search (rowid, title) VALUES (99, 'x')": "findings that the full-text search misses",
     "DELETE FROM symbol_search WHERE rowid = (SELECT max(rowid) FROM symbol_search)": (
         "symbols that the full-text search misses"
     ),
+    "UPDATE scenes SET run_id = 77": "library rows that were seen by a sync run which is not there",
+    "INSERT INTO sync_runs (kind, process) VALUES ('tag', 'a'), ('tag', 'b')": "sync runs of one kind that run at once",
+    "UPDATE plan_counts SET count = count + 1": "counts of plans that do not match",
+    "UPDATE plan_changes SET status = 'approved', applied_at = NULL WHERE id = 1": "plans whose status is not what",
+    "UPDATE analysis_plans SET status = 'reverted'": "plans whose status is not what their changes say",
+    "UPDATE jobs SET next_retry_at = '2026'": "jobs that wait for a time though they do not",
+    "UPDATE scheduled_tasks SET next_run = NULL": "schedules that are enabled without a next run",
+    "UPDATE scheduled_tasks SET enabled = 0": "schedules that are enabled without a next run",
     "DELETE FROM file_versions WHERE id = 1": "rows of symbol_facts point at rows of file_versions that are gone",
 }
 

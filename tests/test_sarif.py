@@ -157,6 +157,79 @@ def test_scope_says_what_was_looked_at(store: Store) -> None:
     assert load(store, report(invocations=[])).fixed == 2
 
 
+def series(name: str | None, *found: Document, day: int = 1) -> Document:
+    """A report of one series of analyses, or of none."""
+    details = {} if name is None else {"automationDetails": {"id": f"{name}/{day}"}}
+    return report(*found, **details)
+
+
+def test_series_of_analyses_say_nothing_of_each_other(store: Store) -> None:
+    assert load(store, series("ci/linux", result(1), result(2))).new == 2
+    found = load(store, series("ci/windows", result(1), result(3)))
+    assert (found.new, found.fixed, found.not_checked) == (2, 0, 2)  # the same place there is another finding
+    found = load(store, series("ci/linux", result(1), day=2))
+    assert (found.new, found.unchanged, found.fixed, found.not_checked) == (0, 1, 1, 2)
+    found = load(store, series("ci/windows", result(1), result(2), day=2))
+    assert (found.new, found.unchanged, found.fixed) == (1, 1, 1)  # what is fixed in one is not back in the other
+    found = load(store, series("ci/linux", result(2), day=3))
+    assert (found.reopened, found.fixed) == (1, 1)
+    assert {f.status for f in store.findings.list(scan=found.scan, state="fixed")} == {"fixed"}
+
+
+def test_a_report_of_no_series_speaks_of_all_and_so_does_an_id_without_a_slash(store: Store) -> None:
+    load(store, series("ci", result(1), result(2)))
+    found = load(store, series(None, result(1)))
+    assert (found.new, found.unchanged, found.fixed) == (0, 1, 1)
+    found = load(store, report(result(1), result(2), automationDetails={"id": "nightly"}))
+    assert (found.unchanged, found.reopened) == (1, 1)
+    assert load(store, series("other", result(1), result(2))).unchanged == 2
+
+
+def test_runs_of_one_tool_are_matched_together(store: Store) -> None:
+    def runs(*parts: list[Document], **details: Any) -> Document:
+        return {"version": "2.1.0", "runs": [run for part in parts for run in report(*part, **details)["runs"]]}
+
+    moved = result(1, line=12, uri="src/b.py")
+    assert load(store, runs([result(1)], [result(1, uri="src/b.py")])).new == 2
+    # The first run's result resembles a finding that the second one's is: that one is surer.
+    found = load(store, runs([result(1, line=12)], [result(1), moved]))
+    assert (found.new, found.unchanged, found.fixed) == (1, 2, 0)
+    places = {f.state: (f.file_path, f.line_number) for f in store.findings.list(scan=found.scan)}
+    assert places["new"] == ("src/a.py", 12)
+    assert len(results(dumped(store, found.scan))) == 3
+    assert [len(run["results"]) for run in dumped(store, found.scan)["runs"]] == [1, 2]
+
+
+def test_series_within_one_report_stay_apart(store: Store) -> None:
+    def both(*parts: Document) -> Document:
+        return {"version": "2.1.0", "runs": [run for part in parts for run in part["runs"]]}
+
+    load(store, both(series("a", result(1), result(2)), series("b", result(1))))
+    found = load(store, both(series("b", result(1), result(2)), series("a", result(1))))
+    assert (found.new, found.unchanged, found.fixed) == (1, 2, 1)
+
+
+def test_what_two_reports_of_a_scan_say_alike_is_one_finding(store: Store) -> None:
+    first = load(store, report(result(1), result(1), result(2)))
+    scan = first.scan
+    found = load(store, report(result(1), result(1), result(1), result(2), result(3)), scan=scan)
+    assert found.results == 5 and len(store.findings.list(scan=scan)) == 5  # one more of the first, and the third
+    moved = load(store, report(result(2, line=21)), scan=scan)
+    assert moved.new == 1 and len(store.findings.list(scan=scan)) == 6  # at another place it is another one
+    load(store, series("a", result(3)), scan=scan)
+    load(store, series("b", result(3)), scan=scan)
+    assert len(store.findings.list(scan=scan)) == 8
+    load(store, report(result(3), tool="Other"), scan=scan)
+    assert len(store.findings.list(scan=scan)) == 9
+    assert len(results(dumped(store, scan))) == 9
+    # And they are recognised in the next one, each once.
+    again = load(store, report(result(2), result(1), result(1)))
+    assert (again.new, again.unchanged) == (0, 3)
+    again = load(store, report(result(3), result(2), result(1), result(1), result(1)), scan=again.scan)
+    assert (again.new, again.unchanged) == (0, 5)
+    assert len([f for f in store.findings.list(scan=again.scan) if f.tool == "Demo"]) == 5
+
+
 def test_results_that_are_fine_are_no_findings(store: Store) -> None:
     found = load(store, report(result(1), result(2, kind="pass"), result(3, baselineState="absent")))
     assert (found.results, found.passed, found.skipped) == (1, 2, 0)
@@ -199,7 +272,7 @@ def test_lines_of_the_source_tell_equal_results_apart(store: Store, tmp_path: Pa
     write(tmp_path, "src/a.py", "import os", "def f():", "    eval(a)", "def g():", "    eval(b)")
     store.scans.record(tmp_path, target="t", jobs=1)
     load(store, report(bare(3), bare(5)), root=tmp_path)
-    first, second = store.findings.list(store.sarif.latest())
+    first, second = store.findings.list(store.findings.latest())
     assert (first.symbol, second.symbol) == ("a.f", "a.g")
     # The first is gone, and the second stands where the first has been.
     write(tmp_path, "src/a.py", "import os", "def g():", "    eval(b)")
@@ -238,7 +311,7 @@ def test_nothing_outside_of_the_root_is_read(store: Store, tmp_path: Path, monke
         f"$.runs[0].results[{n}].locations[0].physicalLocation.artifactLocation.uri" for n in range(len(outside))
     ]
     assert not any("secret" in path or "passwd" in path for path in opened)
-    known = {one.file_path for one in store.findings.list(store.sarif.latest()) if one.line_hash is not None}
+    known = {one.file_path for one in store.findings.list(store.findings.latest()) if one.line_hash is not None}
     assert known == {"a.py"}
     large = root / "large.py"
     with open(large, "wb") as file:
@@ -275,7 +348,7 @@ def test_into_a_scan_of_the_tree(store: Store, tmp_path: Path) -> None:
 def test_suppressions_of_reports_come_and_go_and_a_persons_word_stays(store: Store) -> None:
     held = {"suppressions": [{"kind": "inSource", "justification": "nosec: tested"}]}
     load(store, report(result(1, **held), result(2, suppressions=[])))
-    one, two = store.findings.list(store.sarif.latest())
+    one, two = store.findings.list(store.findings.latest())
     assert {key: (row.by, row.justification) for key, row in store.findings.suppressed([one, two]).items()} == {
         one.id: ("sarif", "nosec: tested")
     }
@@ -302,7 +375,7 @@ def test_a_suppression_that_does_not_hold_is_only_told(store: Store, status: str
 
 def test_decisions_are_told_and_kept(store: Store) -> None:
     load(store, report(result(1), result(2), result(3)))
-    one, two, three = store.findings.list(store.sarif.latest())
+    one, two, three = store.findings.list(store.findings.latest())
     store.findings.triage(one, "false_positive", by="ann", note="a test")
     store.findings.suppress(two, justification="later", by="bob")
     found = load(store, report(result(1), result(2), result(3), invocations=[]))
@@ -375,7 +448,7 @@ def test_the_pipelines_own_findings_come_out_and_in_again(store: Store, tmp_path
     assert one["properties"]["scanstore"]["remediation_steps"] == "do not"
     with Store(tmp_path / "other.db") as other:
         load(other, first)
-        (copy,) = other.findings.list(other.sarif.latest())
+        (copy,) = other.findings.list(other.findings.latest())
         assert (copy.severity, copy.cwe) == ("critical", "CWE-95")
         assert results(dumped(other)) == results(first)
 

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanstore.errors import InvalidArgument
-from scanstore.interchange import jsonstream, sarif_out
+from scanstore.interchange import jsonstream, sarif_in, sarif_out
 from scanstore.interchange.linehash import line_hashes
 from scanstore.interchange.places import Outside, Places, address
 from scanstore.interchange.sarif import Artifact, Problem, Result, Rule, Run, Vcs, cwe_in, severity_of
@@ -410,6 +410,8 @@ def test_missing_things_are_none() -> None:
     found = one({"message": {"text": "x"}})
     assert (found.rule_id, found.uri, found.start_line, found.snippet, found.suppressions) == (None,) * 5
     assert one(result(None, "x", at("a", 0))).start_line is None
+    found = one({"message": {"markdown": "*x*"}})
+    assert (found.message, found.properties) == ("*x*", {"message": {"markdown": "*x*"}})
     assert one(result(suppressions=[])).suppressions == []
 
 
@@ -454,6 +456,40 @@ def test_windows_of_any_size_read_the_same(block: int, seed: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jsonstream, "_BLOCK", block)
         assert reading(data) == whole
+
+
+HALVES = st.lists(
+    st.sampled_from(["\\\\", "\\ud83d", "\\ude00", "\\uD83D", "\\uDE00", "ud83d", "x", "ü", "[{"]), max_size=9
+)
+
+
+@given(st.lists(HALVES.map("".join), min_size=1, max_size=6), st.sampled_from([0, jsonstream._BLOCK]))
+@settings(max_examples=150, deadline=None)
+def test_halves_of_characters_are_told_from_whole_ones(texts: list[str], block: int) -> None:
+    data = document(run(*(result(f"R{n}", f"HERE{n}") for n in range(len(texts)))))
+    for n, text in enumerate(texts):
+        data = data.replace(b"HERE%d" % n, text.encode())
+    whole = {n: json.loads(f'"{text}"') for n, text in enumerate(texts)}
+    good = {n: text for n, text in whole.items() if not any("\ud800" <= mark <= "\udfff" for mark in text)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sarif_in, "SMALL", block)
+        _, results, problems = reading(data)
+    assert {found.number: found.message for found in results} == good
+    assert [p.path for p in problems] == [f"$.runs[0].results[{n}]" for n in whole.keys() - good.keys()]
+    assert all("half a character" in p.reason for p in problems)
+
+
+def test_a_document_held_and_one_read_twice_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = {"threadFlows": [{"locations": [{"location": at("a.py", n)} for n in range(30)]}]}
+    odd = [5, result(properties={"x": float("nan")}), result(properties={"x": json.loads(nested(60))}), result(3)]  # type: ignore[arg-type]
+    mixed = [result("R1", f"{n}", *[at(f"{n}.py", n)] * (n % 3), codeFlows=[flow] * (n % 2)) for n in range(40)]
+    data = document(run(*mixed[:9], *odd, *mixed[9:]), run(), 7, run(*odd, result("last")))
+    held = reading(data)
+    assert (len(held[0]), len(held[1]), len(held[2])) == (3, 41, 9)
+    assert [found.number for found in held[1]] == [*range(9), *range(13, 44), 4]
+    monkeypatch.setattr(sarif_in, "SMALL", 0)
+    assert reading(data) == held
+    assert reading(json.dumps(json.loads(data), indent=3).encode()) == held
 
 
 # -- paths
@@ -1050,6 +1086,7 @@ def test_the_zipped_document_stays_in_its_limit(monkeypatch: pytest.MonkeyPatch)
 
 def test_memory_does_not_grow_with_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonstream, "_BLOCK", 2**14)  # so that both are larger than a window
+    monkeypatch.setattr(sarif_in, "SMALL", 2**14)
 
     def peaks(count: int) -> tuple[int, int]:
         data = document(run(*(result("R1", f"number {n}", at(f"f{n % 50}.py", n + 1)) for n in range(count))))
@@ -1064,7 +1101,7 @@ def test_memory_does_not_grow_with_the_results(monkeypatch: pytest.MonkeyPatch) 
         finally:
             tracemalloc.stop()
 
-    for small, large in zip(peaks(1_000), peaks(10_000), strict=True):
+    for small, large in zip(peaks(1_000), peaks(4_000), strict=True):
         assert large < small * 1.2 + 100_000
 
 

@@ -343,6 +343,28 @@ def test_taking_up_goes_on_where_it_was_broken_off(store: Store, tree: Path, mon
     assert store.check() == []
 
 
+def test_new_findings_are_taken_up_in_the_order_of_their_ids(
+    store: Store, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = store.scans.record(tree)
+    found = [add(store, scan, "zebra") for _ in range(4)]
+    note(found[2], "a noted one, above one that is only new")
+    monkeypatch.setitem(search_module.AT_ONCE, "finding", 2)
+    batches = search_module.Search._batches
+
+    def broken(self: Any, kind: str, keys: list[int]) -> Any:
+        yield next(batches(self, kind, keys))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_module.Search, "_batches", broken)
+    with pytest.raises(KeyboardInterrupt):
+        store.search("zebra", kind="finding")
+    assert store.check() == []
+    monkeypatch.undo()
+    assert sorted(ids(store, "zebra")) == [one.id for one in found] and ids(store, "noted") == [found[2].id]
+    assert store.check() == []
+
+
 SEARCHER = """
 import sys
 from scanstore import Store, search
@@ -396,7 +418,6 @@ def test_a_read_only_store_is_searched_unless_something_is_new(tmp_path: Path, t
 
 
 DAMAGE = {
-    "DELETE FROM search_changes": "findings that the full-text search misses",
     "DELETE FROM finding_search WHERE rowid = 1": "findings that the full-text search misses",
     "INSERT INTO finding_search (rowid, title) VALUES (99, 'x')": "findings that the full-text search misses",
     "DELETE FROM symbol_search WHERE rowid = (SELECT max(id) FROM symbol_search_docsize)": (
@@ -413,6 +434,7 @@ def test_damage_is_found(tmp_path: Path, tree: Path, sql: str) -> None:
     with Store(tmp_path / "s.db") as store:
         scan = store.scans.record(tree)
         add(store, scan, "zebra")
+        add(store, scan, "yak")
         store.search("zebra")
         add(store, scan, "not taken up yet")
         assert store.check() == []
@@ -447,16 +469,50 @@ def test_findings_and_symbols_of_the_schema_before_are_found(tmp_path: Path, tre
         assert store.check() == []
 
 
+def test_findings_that_were_new_at_a_change_of_schema_are_found(tmp_path: Path, tree: Path) -> None:
+    path = tmp_path / "s.db"
+    with Store(path) as store:
+        scan = store.scans.record(tree)
+        known = add(store, scan, "zebra")
+        assert ids(store, "zebra") == [known.id]
+        first = add(store, scan, "yak")
+
+    def noted() -> list[int]:
+        connection = sqlite3.connect(path)
+        rows = connection.execute("SELECT id FROM search_changes WHERE kind = 'finding' ORDER BY id").fetchall()
+        connection.close()
+        return [key for (key,) in rows]
+
+    assert noted() == []
+    migrating.down(path, to=5)
+    assert noted() == [first.id]
+    connection = sqlite3.connect(path)
+    columns = "lineage_id, rule_id, title, vulnerability_type, severity, file_path"
+    connection.execute(f"INSERT INTO findings ({columns}) SELECT {columns} FROM findings ORDER BY id")
+    connection.execute(
+        "INSERT INTO sightings (scan_id, finding_id, state) SELECT 1, id, 'new' FROM findings WHERE id > 2"
+    )
+    connection.commit()
+    connection.close()
+    assert noted() == [first.id, 3, 4]
+    with Store(path) as store:
+        add(store, store.scans.latest(), "zebra and yak")
+        assert store.check() == []
+        assert (ids(store, "zebra"), ids(store, "yak")) == ([1, 3, 5], [2, 4, 5])
+        assert noted() == [] and store.check() == []
+
+
 def test_statements_run_on_indexes(store: Store, tree: Path) -> None:
     store.scans.record(tree)
     store.database.execute_sql("DROP TABLE IF EXISTS sqlite_stat1").fetchall()  # a small store is scanned, and rightly
     store.database.execute_sql("ANALYZE sqlite_schema").fetchall()
     for name, values in {
-        "MISSING": ("[1]",), "TEXTS": ("[1]",), "CHANGED": ("finding",), "SETTLED": ("finding", "[1]"),
+        "MISSING": ("[1]",), "TEXTS": ("[1]",), "SETTLED": ("finding", "[1]"),
         "FORGET_FINDINGS": ("[1]",), "LEARN_FINDINGS": ("[1]",), "FORGET_SYMBOLS": ("[1]",),
         "FINDING": ("a", 1, "", "", 1), "SYMBOL": ("a", 1, "", ""), "SYMBOLS": ("a", 1, "[1]", 9), "LATEST": (1,),
+        "finding": (), "symbol": (),
     }.items():  # fmt: skip
-        statement = getattr(search_module, name)
+        statement = search_module.CHANGED.get(name) or getattr(search_module, name)
         for row in store.database.execute_sql("EXPLAIN QUERY PLAN " + statement, values).fetchall():
             whole = row[3].startswith("SCAN ") and "VIRTUAL TABLE" not in row[3]
             # All targets, for the latest scan of each; what the subquery found; all else by an index.

@@ -536,7 +536,8 @@ def test_running_again_ends_as_if_it_had_run_once(store: Store, root: Path) -> N
     "sql",
     [
         tracking.CANDIDATES, tracking.STANDING, tracking.UNSEEN, tracking.NEXT, tracking.CHANGED_HERE, tracking.GONE,
-        tracking.POINT, coverage.FILES, coverage.RUNS, seen.LISTED, seen.SIGHTED, seen.STOOD, forgetting.SIDES,
+        tracking.POINT, tracking.REPEATED, tracking.SIGHT_NEW, tracking.SAME, tracking.SIGHT_SAME, coverage.FILES,
+        coverage.RUNS, coverage.DETAILS, seen.LISTED, seen.SIGHTED, seen.STOOD, forgetting.SIDES,
         forgetting.BEFORE, forgetting.STATES, forgetting.UNUSED, forgetting.FORGET, forgetting.STATUSES,
         forgetting.LAST, findings.AROUND, findings.SIBLINGS,
     ],

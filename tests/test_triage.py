@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 
 from scanstore import Conflict, IllegalMove, InvalidArgument, NotFound, Store, WrongStore
+from scanstore.cli.output import places
 from scanstore.fields import format_time, utcnow
 from scanstore.models import Finding, FindingEvent, Scan, Sighting, Suppression
+from scanstore.sightings import ToolRun
 from scanstore.states import FINDING_STATUSES, FINDINGS
 
 Make = Callable[..., Finding]
@@ -412,3 +414,22 @@ def test_questions_go_by_indexes(store: Store, finding: Finding) -> None:
         plan = [row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", ("1",)).fetchall()]
         assert not [line for line in plan if line.startswith("SCAN") and "i VIRTUAL" not in line], plan
         assert not [line for line in plan if "TEMP B-TREE" in line], plan
+
+
+def test_the_latest_scan_is_one_that_looked_though_it_found_nothing(store: Store, make: Make, scan: Scan) -> None:
+    made = make()
+    assert store.findings.latest().id == scan.id and [row.id for row in store.findings.list()] == [made.id]
+    empty, idle = (store.scans.finish(store.scans.start("t")) for _ in range(2))
+    other = store.scans.finish(store.scans.start("u"))
+    ToolRun.create(scan=empty, tool="x", digest="1")
+    assert store.findings.latest().id == store.findings.latest("t").id == empty.id
+    assert store.findings.list() == [] and store.findings.latest("u").id == other.id
+    assert store.findings.latest(before=empty).id == scan.id and store.findings.latest(before=idle).id == empty.id
+    with pytest.raises(NotFound, match="scan it again"):
+        store.findings.latest(before=scan)
+    with pytest.raises(NotFound):
+        store.findings.latest("v")
+
+
+def test_places_of_a_tree_that_is_elsewhere_are_as_reported(scan: Scan) -> None:
+    assert scan.root is None and places(scan)("src/a.py", 3) == "src/a.py:3"

@@ -160,17 +160,21 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
         yield store
 
 
-def find_scan(store: Store, given: str | None) -> Scan:
-    """The scan meant by an id, by a target (its latest) or by nothing (the latest of all)."""
+def find_scan(store: Store, given: str | None, *, findings: bool = False) -> Scan:
+    """The scan meant by an id, by a target (its latest) or by nothing (the latest of all).
+
+    Where ``findings`` are asked for, the latest is one that looked for them.
+    """
+    latest = store.findings.latest if findings else store.scans.latest
     if given is None or not given.strip():
-        return store.scans.latest()
+        return latest()
     if given.isascii() and given.isdecimal():
         return store.scans.get(int(given))
     from scanstore.errors import NotFound
 
     for target in (given, os.path.realpath(given)):
         try:
-            return store.scans.latest(target)
+            return latest(target)
         except NotFound:
             continue
     raise Failure(f"no completed scan of {given!r}; give a scan's id, or a target of: scanstore scans list")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,18 +46,16 @@ def list_(
         if as_json:
             say_json(found)
         elif found:
-            say(reported_lines(found, where))
+            place = places(where)
+            say(columns(cells(row, place) for row in found))
         else:
             note(f"no drafts {'like that ' if status or severity or file else ''}in scan {where.id}")
 
 
-def reported_lines(rows: Iterable[Any], scan: Scan) -> Iterator[str]:
-    """`file:line  severity  status  type  title  id`, of drafts or findings."""
-    place = places(scan)
-    return columns(
-        (place(r.file_path, r.line_number), r.severity, r.status, r.vulnerability_type, r.title, str(r.id))
-        for r in rows
-    )
+def cells(row: Any, place: Callable[[str, int | None], str]) -> tuple[str, ...]:
+    """`file:line  severity  status  type  title  id`, of a draft or a finding."""
+    where = place(row.file_path, row.line_number)
+    return (where, row.severity, row.status, row.vulnerability_type, row.title, str(row.id))
 
 
 @drafts.command()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.base import Failure, Group, common, find_scan, json_option, open_store, recorded_path, store_option
-from scanstore.cli.drafts import SEVERITIES, percent, place_of, texts, vote_lines, votes_json
+from scanstore.cli.base import Group, common, find_scan, json_option, open_store, recorded_path, store_option
+from scanstore.cli.drafts import SEVERITIES, cells, percent, place_of, texts, vote_lines, votes_json
 from scanstore.cli.output import columns, note, places, plain_text, say, say_json
 from scanstore.cli.triage import COMMANDS, STATUSES, hidden_by
 
@@ -40,43 +40,33 @@ def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> Non
     """List the findings of a scan, the most severe first: where, severity, status, type, title, id.
 
     What is suppressed, or was until the suppression expired, says so and why. The scan is by default the latest that
-    has any findings; those that it saw no more are listed with --state fixed.
+    looked for findings; those that it saw no more are listed with --state fixed.
 
     \b
     Example:
       scanstore findings list --status open --severity critical
     """
     with open_store() as store:
-        where = _sighted(store, scan)
+        where = find_scan(store, scan, findings=True)
         path = None if file is None else recorded_path(where, file)
         found = store.findings.list(where, file=path, **only)
         held = store.findings.suppressed(found)
         if as_json:
             say_json([{**row.to_dict(), "state": row.state, "suppression": held.get(row.id)} for row in found])
         elif found:
-            say(_lines(found, where, held))
+            say(_lines({"": found}, where, held))
         else:
             asked = file is not None or any(value is not None for name, value in only.items() if name != "limit")
             note(f"no findings {'like that ' if asked else ''}in scan {where.id}")
 
 
-def _sighted(store: Store, given: str | None) -> Scan:
-    """The scan that is meant; where only a target or nothing is said, the latest that knows anything of findings."""
-    from scanstore.sightings import Sighting
-
-    latest = find_scan(store, given)
-    if given is not None and given.isdecimal():
-        return latest
-    known = store.scans.list(target=None if given is None else latest.target)
-    return next((each for each in known if Sighting.select().where(Sighting.scan == each.id).exists()), latest)
-
-
-def _lines(rows: Iterable[Finding], scan: Scan, held: Mapping[int, Suppression]) -> Iterator[str]:
+def _lines(parts: Mapping[str, Iterable[Finding]], scan: Scan, held: Mapping[int, Suppression]) -> Iterator[str]:
+    """A line for each, with the name of its part, if it has one, before it and what hides it behind it."""
     place = places(scan)
     return columns(
-        (place(r.file_path, r.line_number), r.severity, r.status, r.vulnerability_type, r.title, str(r.id))
-        + ((hidden_by(held[r.id]),) if r.id in held else ())
-        for r in rows
+        ((name,) if name else ()) + cells(row, place) + ((hidden_by(held[row.id]),) if row.id in held else ())
+        for name, rows in parts.items()
+        for row in rows
     )
 
 
@@ -118,8 +108,8 @@ def show(finding: int, as_json: bool) -> None:
 def diff(a: str | None, b: str | None, as_json: bool) -> None:
     """Show what became of the findings from scan A to scan B: new, reopened, updated, fixed.
 
-    Not checked are those of A that B did not look for. B is by default the latest scan of A's target that has any
-    findings; without A, the latest of all is compared with the one before.
+    Not checked are those of A that B did not look for. B is by default the latest scan of A's target that
+    looked for findings; without A, the latest of all is compared with the one before.
 
     \b
     Example:
@@ -133,13 +123,7 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
             return
         told = {name: getattr(found, name) for name in ("new", "reopened", "updated", "fixed")}
         held = store.findings.suppressed([row for rows in told.values() for row in rows])
-        place = places(second)
-        say(columns(
-            (name, place(r.file_path, r.line_number), r.severity, r.status, r.vulnerability_type, r.title, str(r.id))
-            + ((hidden_by(held[r.id]),) if r.id in held else ())
-            for name, rows in told.items()
-            for r in rows
-        ))  # fmt: skip
+        say(_lines(told, second, held))
         counts = ", ".join(f"{len(rows):,} {name.replace('_', ' ')}" for name, rows in found._asdict().items())
         note(f"from scan {first.id} to scan {second.id}: {counts}")
 
@@ -147,14 +131,10 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
 def _pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
     """The scans of a diff."""
     if a is not None:
-        first = find_scan(store, a)
-        return first, _sighted(store, first.target) if b is None else find_scan(store, b)
-    latest = _sighted(store, None)
-    before = (each for each in store.scans.list(target=latest.target) if each.id < latest.id)
-    one = next((each for each in before if each.revision is not None), None)
-    if one is None:
-        raise Failure(f"scan {latest.id} is the first of {latest.target}; scan it again to compare")
-    return one, latest
+        first = find_scan(store, a, findings=True)
+        return first, store.findings.latest(first.target) if b is None else find_scan(store, b, findings=True)
+    latest = store.findings.latest()
+    return store.findings.latest(before=latest), latest
 
 
 def _card(row: Finding, scan: Scan | None, held: Suppression | None) -> Iterator[str]:

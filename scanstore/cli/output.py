@@ -78,7 +78,7 @@ def places(scan: Scan) -> Callable[[str, int | None], str]:
     """
     base = tree_folder(scan)
     here = os.path.realpath(os.curdir)
-    prefix = "" if base is None else os.path.relpath(base, here)
+    prefix = os.curdir if base is None else os.path.relpath(base, here)
     prefix = "" if prefix == os.curdir or prefix.startswith(os.pardir) else prefix + "/"
 
     def place(path: str, line: int | None = None) -> str:

@@ -14,12 +14,15 @@ from scanstore.cli.output import count, note
 
 if TYPE_CHECKING:
     from scanstore.reporting.contents import Report
-    from scanstore.scans import Scan
-    from scanstore.store import Store
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
 RULES = tuple(f"{which}-{severity}" for which in ("new", "any") for severity in SEVERITIES)
 ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json", ".csv": "csv"}
+fail_on_option = click.option(
+    "--fail-on", "rule", type=click.Choice(RULES, case_sensitive=False), metavar="WHICH-SEVERITY",
+    help="End with 1 when a finding that is to be fixed is at least that severe: new-high looks at what is new or came"
+    " back since the scan before, any-high at all.",
+)  # fmt: skip
 
 
 @click.command()
@@ -32,14 +35,7 @@ ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json", 
 @click.option(
     "--baseline", metavar="ID", type=click.IntRange(min=1), help="Compare with this scan. [default: the one before]"
 )
-@click.option(
-    "--fail-on",
-    "rule",
-    type=click.Choice(RULES, case_sensitive=False),
-    metavar="WHICH-SEVERITY",
-    help="End with 1 when a finding that is to be fixed is at least that severe: new-high looks at what is new or came"
-    " back since the baseline, any-high at all.",
-)
+@fail_on_option
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @scan_option
 @store_option
@@ -62,7 +58,7 @@ def report(
     file = None if output in (None, "-") else output
     name = "json" if as_json else format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
     with open_store() as store:
-        found = gather(store, _chosen(store, scan), baseline)
+        found = gather(store, find_scan(store, scan, findings=True), baseline)
     pieces = writer(name)(found)
     if file is None:
         for piece in pieces:
@@ -71,26 +67,11 @@ def report(
         _write(file, pieces)
         note(f"{file}: {count(len(found.items), 'finding')} of scan {found.scan.id}")
     if rule is not None:
-        _judge(context, found, rule)
+        judge(context, found, rule)
 
 
-def _chosen(store: Store, given: str | None) -> Scan | None:
-    """The scan that is meant; of a target, the latest that looked for findings."""
-    if given is None or not given.strip():
-        return None
-    if not given.isdecimal():
-        from scanstore.errors import NotFound
-        from scanstore.report import latest
-
-        for target in (given, os.path.realpath(given)):
-            try:
-                return latest(store, target)
-            except NotFound:
-                continue
-    return find_scan(store, given)
-
-
-def _judge(context: click.Context, found: Report, rule: str) -> None:
+def judge(context: click.Context, found: Report, rule: str) -> None:
+    """Name the findings that fail a rule, and end with 1 if there are any."""
     failing = found.failing(rule)
     for item in failing[:10]:
         note(f"{item.severity}, {item.change}: {item.title} ({item.place}, finding {item.id})")

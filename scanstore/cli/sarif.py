@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, Group, json_option, open_store, store_option
-from scanstore.cli.drafts import SEVERITIES
+from scanstore.cli.base import Group, find_scan, json_option, open_store, store_option
 from scanstore.cli.output import count, note, plain_text, say, say_json
+from scanstore.cli.report import fail_on_option, judge
 
 if TYPE_CHECKING:
     from scanstore.sarif import ImportResult
     from scanstore.sarif_dump import Dumped
-    from scanstore.scans import Scan
-    from scanstore.store import Store
 
 STATES = ("new", "unchanged", "updated", "reopened", "fixed")
-RULES = tuple(f"{which}-{severity}" for which in ("new", "any") for severity in SEVERITIES)
 MOST = 20  # problems that are shown
 
 
@@ -35,11 +32,7 @@ def sarif() -> None:
 @click.option("--root", metavar="DIR", help="The folder that was looked at; its lines help to recognise findings.")
 @click.option("--scan", type=click.IntRange(min=1), metavar="ID", help="Make it part of this scan, not a new one.")
 @click.option("--scope", multiple=True, metavar="PATTERN", help="Only these files were looked at; may be repeated.")
-@click.option(
-    "--fail-on", "rule", type=click.Choice(RULES, case_sensitive=False), metavar="WHICH-SEVERITY",
-    help="End with 1 when a finding is at least that severe: new-high looks at what is new or came back, any-high at"
-    " all.",
-)  # fmt: skip
+@fail_on_option
 @json_option
 @store_option
 @click.pass_context
@@ -67,7 +60,9 @@ def load(
         else:
             _tell(found)
         if rule is not None and found.scan is not None:
-            _judge(context, store, store.scans.get(found.scan), rule.lower())
+            from scanstore.report import gather
+
+            judge(context, gather(store, found.scan), rule.lower())
 
 
 @sarif.command()
@@ -80,7 +75,8 @@ def load(
 @json_option
 @store_option
 def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bool, as_json: bool) -> None:
-    """Write what a scan saw as SARIF 2.1.0. SCAN is an id, or a target for its latest; else the latest with findings.
+    """Write what a scan saw as SARIF 2.1.0. SCAN is an id, or a target for its latest; else the latest that looked
+    for findings.
 
     With --json what was written and left out is printed as JSON; the report then needs a file.
 
@@ -93,7 +89,7 @@ def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bo
     if as_json and file is None:
         raise click.UsageError("--json needs a file for the report: -o FILE")
     with open_store() as store:
-        where = _chosen(store, scan)
+        where = find_scan(store, scan, findings=True)
         sys.stdout.flush()
         wanted = [state.lower() for state in only] or None
         stream = sys.stdout.buffer if file is None else file
@@ -102,21 +98,6 @@ def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bo
         say_json(told)
     else:
         _tell_left(told, file)
-
-
-def _chosen(store: Store, given: str | None) -> Scan | None:
-    if given is None or not given.strip():
-        return None
-    if given.isascii() and given.isdecimal():
-        return store.scans.get(int(given))
-    from scanstore.errors import NotFound
-
-    for target in (given, os.path.realpath(given)):
-        try:
-            return store.sarif.latest(target)
-        except NotFound:
-            continue
-    raise Failure(f"no completed scan of {given!r}; give a scan's id, or a target of: scanstore scans list")
 
 
 def _tell(found: ImportResult) -> None:
@@ -151,14 +132,3 @@ def _tell_left(told: Dumped, file: str | None) -> None:
         note(f"the host will not show {count(told.hidden, 'result')}")
     if told.bytes_over:
         note(f"the host may refuse it: zipped, it is {count(told.bytes_over, 'byte')} too large")
-
-
-def _judge(context: click.Context, store: Store, scan: Scan, rule: str) -> None:
-    from scanstore.report import gather
-
-    failing = gather(store, scan, None).failing(rule)
-    for item in failing[:10]:
-        note(f"{item.severity}, {item.change}: {item.title} ({item.place}, finding {item.id})")
-    if failing:
-        note(f"{rule}: {count(len(failing), 'finding')}")
-        context.exit(1)

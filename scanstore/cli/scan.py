@@ -116,10 +116,15 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None] | None]:
     )  # fmt: skip
     with bar:
         task = bar.add_task("looking", total=None, path="")
+        stage = ""
 
         def progress(done: int, total: int, path: str) -> None:
-            what = "resolving" if done == total else "reading"
-            bar.update(task, description=what, completed=done, total=total, path=plain_text(path[-40:]))
+            nonlocal stage
+            was, stage = stage, "resolving" if done == total else "reading"
+            bar.update(
+                task, description=stage, completed=done, total=total, path=plain_text(path[-40:]),
+                refresh=stage != was,  # however quick it is, each stage is seen
+            )  # fmt: skip
 
         yield progress
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from scanstore.cli.base import Misuse, json_option, open_store, store_option
+from scanstore.cli.base import Failure, Misuse, json_option, open_store, store_option
 from scanstore.cli.output import columns, count, note, say, say_json
 
 if TYPE_CHECKING:
@@ -56,16 +56,18 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 
     if span := re.fullmatch(r"([0-9]{1,4})([hdw])", value.strip()):
         return datetime.now(UTC) + timedelta(**{UNITS[span[2]]: int(span[1])})
+    exact: datetime | None
     try:
-        return datetime.combine(date.fromisoformat(value.strip()), time(23, 59, 59, 999_000), UTC)
+        exact = datetime.combine(date.fromisoformat(value.strip()), time(23, 59, 59, 999_000), UTC)
     except ValueError:
-        pass
-    try:
-        exact = datetime.fromisoformat(value.strip())
-    except ValueError:
-        exact = None
+        try:
+            exact = datetime.fromisoformat(value.strip())
+        except ValueError:
+            exact = None
     if exact is None or exact.tzinfo is None:
         raise click.BadParameter(f"{value!r} is no time; write 2027-01-31, 30d, 12h or 2027-01-31T12:00:00Z")
+    if exact <= datetime.now(UTC):
+        raise Failure(f"--expires is {value}, which is over already; give a later time")
     return exact
 
 
@@ -88,17 +90,19 @@ def triage(findings: tuple[int, ...], status: str, remark: str | None, by: str, 
     with open_store(write=True) as store:
         with store.transaction():
             before = {key: store.findings.get(key).status for key in findings}
+            said = {key: len(store.findings.history(key)) for key in before}
             rows = [store.findings.triage(key, status, by=by, note=remark) for key in before]
+            said = {key: len(store.findings.history(key)) - count for key, count in said.items()}
         if as_json:
             say_json(rows)
             return
         for row in rows:
             was = before[row.id]
-            if was == row.status:
+            if not said[row.id]:
                 lost = "" if remark is None else ", and the note was not kept; see: scanstore findings comment"
                 note(f"finding {row.id} is {was} already{lost}")
         say(columns((row.id, f"{before[row.id]} -> {row.status}", row.title) for row in rows
-                    if before[row.id] != row.status))  # fmt: skip
+                    if said[row.id]))  # fmt: skip
 
 
 @click.command()
@@ -211,7 +215,9 @@ def _target(store: Store, given: str) -> str:
 def _hidden(store: Store, made: Suppression) -> int:
     from scanstore.findings import Finding
 
-    likely = Finding.select().where(Finding.lineage == made.lineage_id, Finding.rule_id == made.rule_id)
+    likely = Finding.select().where(
+        Finding.lineage == made.lineage_id, Finding.rule_id == made.rule_id, Finding.status != "fixed"
+    )
     return sum(each.id == made.id for each in store.findings.suppressed(list(likely)).values())
 
 

@@ -27,7 +27,13 @@ MAX_VALUE = 2**26
 _BLOCK = 2**18
 _SPACE = re.compile(r"[ \t\n\r]*")
 _MARK = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}"]', re.DOTALL)
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+# Half of a character, or what may be one: a first half without its second, or behind one more backslash, which may
+# make it mere text; a second half without its first. What this does not find is surely whole.
+_HALF = re.compile(
+    r"\\u[dD](?:[89abAB](?:(?!..\\u[dD][c-fC-F])|(?<=\\\\u[dD].))|[c-fC-F](?<!\\u[dD][89abAB]..\\u[dD].))", re.DOTALL
+)
+_AFTER = re.compile(r"[ \t\n\r]*+([,\]])[ \t\n\r]*+")
+_NESTS = (dict, list)
 _NEAR = 16  # characters: no token but a string or a number is longer
 
 
@@ -53,6 +59,7 @@ class Reader:
         self._dropped = 0  # characters before the window
         self._ended = False
         self._odd: str | None = None
+        self._plain = False  # no character in the window can be half of one
         self._scan = json.JSONDecoder(parse_constant=self._constant, parse_float=self._float).raw_decode
         self._feed(head)
 
@@ -94,6 +101,21 @@ class Reader:
                 return
             index += 1
 
+    def values(self) -> Iterator[tuple[list[Any], str | None]]:
+        """Decode the array that begins here, some elements at a time; one that has a flaw comes alone, with it."""
+        self._expect("[")
+        if self.peek() == "]":
+            self._at += 1
+            return
+        while True:
+            some = self._some()
+            if some:
+                yield some, None
+            else:
+                yield [self.value()], self.flaw
+            if self._expect(",]") == "]":
+                return
+
     def value(self) -> Any:
         """Decode the value that begins here; None with a ``flaw`` when it is nested too deeply to be decoded."""
         while True:
@@ -127,6 +149,34 @@ class Reader:
         cut = "; it ends too early" if self._ended and position >= self._dropped + len(self._text) - 1 else ""
         return InvalidArgument(f"{self.name} is not JSON: {reason} at character {position:,}{cut}")
 
+    def _some(self) -> list[Any]:
+        """Decode the elements from here on that lie in the window whole and have no flaw; the others are for `value`.
+
+        This is where large arrays are read, so it does no more than it must for each element.
+        """
+        values: list[Any] = []
+        self.peek()
+        if not self._plain:
+            return values
+        self._odd = None
+        text, at, scan, count, after = self._text, self._at, self._scan, self._text.count, _AFTER.match
+        most = at + _BLOCK
+        try:
+            while at < most:
+                value, end = scan(text, at)
+                mark = after(text, end)
+                deep = count("{", at, end) + count("[", at, end) > MAX_DEPTH and _deep(value)
+                if mark is None or deep or self._odd is not None:
+                    break
+                values.append(value)
+                self._at = end
+                if mark[1] == "]":
+                    break
+                at = mark.end()
+        except (ValueError, RecursionError):  # `value` tells what is wrong, or reads on
+            pass
+        return values
+
     def _expect(self, marks: str) -> str:
         found = self.peek()
         if not found or found not in marks:
@@ -154,6 +204,7 @@ class Reader:
             self._text += self._decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             raise self.broken(f"{error.reason} in UTF-16") from None
+        self._plain = _encodes(self._text) and _HALF.search(self._text) is None
 
     def _left_out(self, reason: str) -> None:
         """Go past the value that begins here without decoding it."""
@@ -178,9 +229,11 @@ class Reader:
             return f"holds {self._odd}, which is no JSON number"
         if text.count("{") + text.count("[") > MAX_DEPTH and _deep(value):
             return f"is nested more than {MAX_DEPTH} levels deep"
-        if not text.isascii() and not _encodes(text):
+        if self._plain:
+            return None
+        if not _encodes(text):
             return "holds bytes that are not UTF-8"
-        if _SURROGATE.search(text) and not _encodes(json.dumps(value, ensure_ascii=False)):
+        if _HALF.search(text) and not _encodes(json.dumps(value, ensure_ascii=False)):
             return "holds half a character (a lone surrogate)"
         return None
 
@@ -195,13 +248,13 @@ class Reader:
 
 
 def _deep(value: Any) -> bool:
-    level = [value]
+    level = [value] if type(value) in _NESTS else []
     for _ in range(MAX_DEPTH):
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in _NESTS
         ]
         if not level:
             return False
@@ -209,6 +262,8 @@ def _deep(value: Any) -> bool:
 
 
 def _encodes(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,9 +1,9 @@
 """Reads SARIF 2.1.0: one pass that checks the document and reads what is said of the runs, one that yields the results.
 
 Two passes, because a run may name its tool, rules and files behind its results and because a document that breaks off
-must yield nothing; each decodes one result at a time. What is wrong with a single result is a `Problem` and the result
-is left out. Change here how a document is walked; what a run and its results say is read in
-`sarif_run.py`.
+must yield nothing. A small document is decoded once and held in between; a large one is decoded twice, a few results at
+a time. What is wrong with a single result is a `Problem` and the result is left out. Change here how a document is
+walked; what a run and its results say is read in `sarif_run.py`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any, BinaryIO, NamedTuple
 
 from scanstore.errors import InvalidArgument
@@ -23,10 +24,13 @@ from scanstore.interchange.sarif_run import Head, RunReader
 
 __all__ = ["Problem", "Result", "Rule", "Run", "read"]
 
+SMALL = 2**24
+"""Bytes up to which a document is held decoded, which takes some seven times as much memory."""
+
 
 class _Event(NamedTuple):
     """A value of the document: of a run, or of the document itself (run -1); number -1 is the begin of an array, or of
-    a run, whose elements follow one by one."""
+    a run. The elements of an array follow in lists, each with the number of its first; one with a flaw is alone."""
 
     run: int
     name: str
@@ -41,7 +45,7 @@ def read(
     problems: list[Problem],
     root: str | os.PathLike[str] | None = None,
 ) -> Iterator[Run | Result]:
-    """Yield each run and then its results, in the order of the document, holding one result at a time.
+    """Yield each run and then its results, in the order of the document; memory does not grow with a large document.
 
     ``file`` is a path or an open binary file, read from where it stands. ``root`` is the folder that the paths are
     meant to lie in; it is not read, it only makes absolute addresses inside it relative. What cannot be used is left
@@ -54,8 +58,13 @@ def read(
     opened = _opener(file, name)
     document: dict[str, Any] = {}
     heads: dict[int, Head] = {}
+    held: deque[_Event] | None = None
     with opened() as stream:
-        for event in _walk(Reader(stream, name)):
+        small = _fits(stream)
+        events: Iterable[_Event] = _walk(Reader(stream, name))
+        if small:
+            events = held = deque(events)
+        for event in events:
             if event.run < 0:
                 document[event.name] = event.number if event.name == "runs" else event.value
             elif event.name == "" and event.number is None:
@@ -69,20 +78,20 @@ def read(
             readers[index] = RunReader(index, head, problems, root)
         except Bad as bad:
             problems.append(Problem(f"$.runs[{index}]{bad.args[0]}", bad.args[1] + "; the whole run is left out"))
-    return _results(opened, name, readers, problems)
+    return _results(_again(opened, name) if held is None else _released(held), readers, problems)
 
 
 def _results(
-    opened: Callable[[], Any], name: str, readers: dict[int, RunReader], problems: list[Problem]
+    events: Iterable[_Event], readers: dict[int, RunReader], problems: list[Problem]
 ) -> Iterator[Run | Result]:
-    with opened() as stream:
-        reader: RunReader | None = None
-        for run, key, number, value, flaw in _walk(Reader(stream, name)):
-            if key == "" and number is not None:
-                reader = readers.get(run)
-                if reader is not None:
-                    yield reader.run
-            elif key == "results" and number is not None and number >= 0 and reader is not None:
+    reader: RunReader | None = None
+    for run, key, first, values, flaw in events:
+        if key == "" and first is not None:
+            reader = readers.get(run)
+            if reader is not None:
+                yield reader.run
+        elif key == "results" and first is not None and first >= 0 and reader is not None:
+            for number, value in enumerate(values, first):
                 try:
                     if flaw:
                         raise Bad("", flaw)
@@ -91,6 +100,24 @@ def _results(
                     problems.append(Problem(f"$.runs[{run}].results[{number}]{bad.args[0]}", bad.args[1]))
                 else:
                     yield result
+
+
+def _again(opened: Callable[[], Any], name: str) -> Iterator[_Event]:
+    with opened() as stream:
+        yield from _walk(Reader(stream, name))
+
+
+def _released(held: deque[_Event]) -> Iterator[_Event]:
+    while held:
+        yield held.popleft()
+
+
+def _fits(stream: BinaryIO) -> bool:
+    """Whether the rest of the stream is a small document."""
+    start = stream.tell()
+    end = stream.seek(0, os.SEEK_END)
+    stream.seek(start)
+    return end - start <= SMALL
 
 
 def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], Any]:
@@ -149,8 +176,10 @@ def _walk_run(text: Reader, run: int) -> Iterator[_Event]:
         seen.add(name)
         if name in ("results", "artifacts") and text.peek() == "[":
             yield _Event(run, name, -1, None, None)
-            for number in text.elements():
-                yield _Event(run, name, number, text.value(), text.flaw)
+            first = 0
+            for values, flaw in text.values():
+                yield _Event(run, name, first, values, flaw)
+                first += len(values)
         else:
             yield _Event(run, name, None, text.value(), text.flaw)
 
@@ -181,10 +210,16 @@ def _take(head: Head, event: _Event, problems: list[Problem]) -> None:
             head.members[name] = value
         if name == "results" and (flaw or value is not None):
             head.members[name] = False
+    elif number < 0:
+        if name == "results":
+            head.members["results"] = 0
     elif name == "results":
-        head.members["results"] = number + 1
-        if number >= 0 and isinstance(value, dict):
-            with suppress(Bad):
-                head.used.add(rule_key(value))
-    elif number >= 0:
-        head.artifacts.append(read_artifact(value))
+        head.members["results"] = number + len(value)
+        for one in value:
+            if type(one) is dict:
+                try:
+                    head.used.add(rule_key(one))
+                except Bad:
+                    continue
+    else:
+        head.artifacts.extend(map(read_artifact, value))

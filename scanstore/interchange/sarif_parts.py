@@ -19,11 +19,8 @@ _RULE_KEPT = frozenset(
     "deprecatedIds guid deprecatedGuids deprecatedNames messageStrings relationships properties help"
     " defaultConfiguration shortDescription fullDescription".split()
 )
-_RULE_KEPT = frozenset(
-    "deprecatedIds guid deprecatedGuids deprecatedNames messageStrings relationships properties help"
-    " defaultConfiguration shortDescription fullDescription".split()
-)
 NOTHING: dict[str, Any] = {}
+_Extent = tuple[int | None, int | None, int | None, int | None]
 RuleKey = tuple[str | None, int | None, int | None]
 """How a result names its rule: the id, the number in the list of rules, and the number of the extension."""
 
@@ -127,14 +124,25 @@ def filled(text: str, arguments: list[Any]) -> str:
 def member(value: dict[str, Any], key: str, path: str) -> dict[str, Any]:
     """An inner object, empty when there is none; raises Bad for anything else."""
     found = value.get(key)
-    if found is None:
-        return NOTHING
-    if type(found) is not dict:
+    if type(found) is dict:
+        return found
+    if found is not None:
         raise Bad(f"{path}.{key}", f"is {shown(found)}; it must be an object")
+    return NOTHING
+
+
+def extent(region: Mapping[str, Any]) -> _Extent:
+    """The lines and columns of the region of a first location: start, start column, end, end column."""
+    get = region.get
+    found: _Extent = get("startLine"), get("startColumn"), get("endLine"), get("endColumn")
+    for value in found:
+        if value is not None and (type(value) is not int or not 0 < value <= _MAX):
+            line, column = _place(region, "startLine"), _place(region, "startColumn")
+            return line, column, _place(region, "endLine"), _place(region, "endColumn")
     return found
 
 
-def place(region: Mapping[str, Any], key: str) -> int | None:
+def _place(region: Mapping[str, Any], key: str) -> int | None:
     """A line or column; 0 and -1 are what tools write when they do not know it."""
     value = region.get(key)
     if value is None:
@@ -148,7 +156,7 @@ def texts(raw: dict[str, Any], key: str) -> dict[str, str]:
     """Fingerprints by their names."""
     found = member(raw, key, "")
     for name, value in found.items():
-        if not isinstance(value, str):
+        if type(value) is not str:
             raise Bad(f".{key}[{name!r:.80}]", f"is {shown(value)}; it must be text")
     return found
 

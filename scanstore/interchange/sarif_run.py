@@ -7,6 +7,7 @@ that a result stands for itself when it leaves. Change here what is taken from w
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -35,9 +36,9 @@ from scanstore.interchange.sarif_parts import (
     as_list,
     as_text,
     cwe_words,
+    extent,
     filled,
     member,
-    place,
     read_rule,
     read_vcs,
     rule_key,
@@ -50,6 +51,7 @@ _RESULT_TAKEN = frozenset(
     "ruleId ruleIndex rule kind level message locations guid partialFingerprints fingerprints codeFlows"
     " relatedLocations suppressions baselineState".split()
 )
+_RESULT_PLAIN = frozenset("ruleId ruleIndex rule kind level message locations guid partialFingerprints".split())
 _RESULT_KEPT = frozenset(
     "analysisTarget correlationGuid occurrenceCount stacks graphs graphTraversals rank attachments hostedViewerUri"
     " workItemUris provenance fixes taxa webRequest webResponse properties".split()
@@ -68,7 +70,8 @@ _SIMPLE_PLACE = {"artifactLocation", "region"}
 _SIMPLE_ARTIFACT = {"uri", "uriBaseId", "index"}
 _SIMPLE_REGION = {"startLine", "startColumn", "endLine", "endColumn", "snippet"}
 _SIMPLE_SNIPPET = {"text"}
-_REGIONS = {"region", "contextRegion"}
+_REGIONS = ("region", "contextRegion")
+_NESTS = (dict, list)
 _COUNTED = {"startLine", "startColumn", "endLine", "endColumn"}
 _BEGINS = {"startLine", "charOffset", "byteOffset"}
 
@@ -82,6 +85,21 @@ class Head(NamedTuple):
     members: dict[str, Any]
     artifacts: list[tuple[str | None, str | None, Artifact] | None]  # uri, base, what else; None: not usable
     used: set[RuleKey]
+
+
+class _Named(NamedTuple):
+    """What the results that name their rule in one way have in common."""
+
+    rule_id: str | None
+    rule: Rule | None  # if the tool describes it
+    component: int  # of the tool: the one that describes it
+    level: str
+    severity: str | None  # of the rule's score, if it has one
+    cwe: Sequence[str]
+
+
+_Place = tuple[str | None, int | None, int | None, int | None, int | None, str | None, Sequence[Any]]
+_NOWHERE: _Place = (None, None, None, None, None, None, ())
 
 
 class RunReader:
@@ -108,7 +126,7 @@ class RunReader:
             for rule in rules:
                 if rule is not None:
                     self._by_id.setdefault(rule.id, (rule, at))
-        self._found: dict[RuleKey, tuple[str | None, Rule | None, int]] = {}
+        self._found: dict[RuleKey, _Named] = {}
 
         bases = as_dict(members.get("originalUriBaseIds"))
         self._places = Places(bases, root)
@@ -119,7 +137,7 @@ class RunReader:
         named = set()
         for key in head.used:
             with suppress(Bad):
-                rule = self._looked_up(key)[1]
+                rule = self._looked_up(key).rule
                 named.add(rule and rule.id)
         invocations = [one for one in as_list(members.get("invocations")) if isinstance(one, dict)]
         told = [one["executionSuccessful"] for one in invocations if isinstance(one.get("executionSuccessful"), bool)]
@@ -142,104 +160,122 @@ class RunReader:
         )
 
     def result(self, number: int, raw: Any) -> Result:
-        """What a decoded result says; raises Bad."""
+        """What a decoded result says; raises Bad.
+
+        This runs for each result of a report: what is the same for all of a rule or a file is looked up once, and what
+        few results have is looked for only when there is more than the plain members.
+        """
         if type(raw) is not dict:
             raise Bad("", f"is {shown(raw)}; it must be an object")
         get = raw.get
         path = f"{self._at}.results[{number}]"
         key = rule_key(raw)
-        found = self._found.get(key)
-        if found is None:
-            found = self._found[key] = self._looked_up(key)
-        rule_id, rule, component = found
+        told = self._found.get(key)
+        if told is None:
+            told = self._found[key] = self._looked_up(key)
         kind = get("kind", "fail")
-        if kind not in KINDS:
+        if kind != "fail" and kind not in KINDS:
             raise Bad(".kind", f"is {shown(kind)}; it must be one of {', '.join(KINDS)}")
         level = get("level")
         if level is None:
-            level = "none" if kind != "fail" else (rule.level if rule is not None else None) or "warning"
+            level = told.level if kind == "fail" else "none"
         elif not isinstance(level, str) or (level := level.lower()) not in LEVELS:
             raise Bad(".level", f"is {shown(level)}; it must be one of {', '.join(LEVELS)}")
-        rest, bag = NOTHING, NOTHING
-        more = [key for key in raw if key not in _RESULT_TAKEN]
-        if more:
-            rest, bag = self._more(raw, more, path)
-        message = get("message")
-        text = self._message(message, rule, component)
-        if text is None:
-            raise Bad(".message", "is missing" if message is None else "holds no text")
-        if isinstance(message, dict) and isinstance(message.get("markdown"), str):
-            rest = {**rest, "message": {"markdown": self._message({**message, "text": None}, rule, component)}}
-
-        uri = snippet = None
-        start = start_column = end = end_column = None
-        locations: list[Any] = []
+        plain = _RESULT_PLAIN.issuperset(raw)
+        message: Any = get("message")
+        text = message.get("text") if type(message) is dict and len(message) == 1 else None
+        if type(text) is not str:
+            plain = False
+            text = self._message(message, told.rule, told.component)
+            if text is None:
+                raise Bad(".message", "is missing" if message is None else "holds no text")
         given = get("locations")
-        if given:
-            if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
-                raise Bad(".locations", "is no array of objects")
-            first = given[0]
-            physical = member(first, "physicalLocation", ".locations[0]")
-            artifact = member(physical, "artifactLocation", ".locations[0].physicalLocation")
-            region = member(physical, "region", ".locations[0].physicalLocation")
-            snip = member(region, "snippet", ".locations[0].physicalLocation.region")
-            uri, reason = self._located(artifact, ".locations[0].physicalLocation.artifactLocation")
-            if reason is not None:
-                self._problems.append(
-                    Problem(f"{path}.locations[0].physicalLocation.artifactLocation.uri", reason + "; no path is kept")
-                )
-            if region:
-                start, end = place(region, "startLine"), place(region, "endLine")
-                start_column, end_column = place(region, "startColumn"), place(region, "endColumn")
-                snippet = as_text(snip.get("text"))
-            if (
-                len(given) > 1
-                or not first.keys() <= _SIMPLE_LOCATION
-                or not physical.keys() <= _SIMPLE_PLACE
-                or not artifact.keys() <= _SIMPLE_ARTIFACT
-                or not region.keys() <= _SIMPLE_REGION
-                or not snip.keys() <= _SIMPLE_SNIPPET
-            ):
-                locations = self._settled(given, "", path, quiet=len(given) == 1)
+        uri, start, start_column, end, end_column, snippet, locations = self._place(given, path) if given else _NOWHERE
 
-        own = bag.get(SEVERITY)
-        severity = (
-            own
-            if own in SEVERITIES
-            else severity_of(level, score_of(bag) if bag else None, None if rule is None else rule.security_severity)
-        )
-        if own is not None:
-            bag = {key: value for key, value in bag.items() if key != SEVERITY}
-            rest = {**rest, "properties": bag} if bag else {k: v for k, v in rest.items() if k != "properties"}
-        state = get("baselineState")
-        if state is not None and state not in BASELINE_STATES:
-            raise Bad(".baselineState", f"is {shown(state)}; it must be one of {', '.join(BASELINE_STATES)}")
+        severity = told.severity or LEVELS[level]
+        cwe, state, suppressions = told.cwe, None, None
+        rest = fingerprints = NOTHING
+        flows: list[Any] = []
+        related: list[Any] = []
+        if not plain:
+            rest, bag = self._more(raw, path)
+            if isinstance(message.get("markdown"), str):
+                markdown = self._message({**message, "text": None}, told.rule, told.component)
+                rest = {**rest, "message": {"markdown": markdown}}
+            own = bag.get(SEVERITY)
+            if own is not None:
+                bag = {key: value for key, value in bag.items() if key != SEVERITY}
+                rest = {**rest, "properties": bag} if bag else {k: v for k, v in rest.items() if k != "properties"}
+            if own in SEVERITIES:
+                severity = own
+            elif "security-severity" in bag and (score := score_of(bag)):
+                severity = severity_of(level, score)
+            state = get("baselineState")
+            if state is not None and state not in BASELINE_STATES:
+                raise Bad(".baselineState", f"is {shown(state)}; it must be one of {', '.join(BASELINE_STATES)}")
+            fingerprints = texts(raw, "fingerprints")
+            if "taxa" in raw or "tags" in bag or "cwe" in bag:
+                cwe = self._cwe(raw, told.rule, bag)
+            if "codeFlows" in raw:
+                flows = self._kept(raw, "codeFlows", path)
+            if "relatedLocations" in raw:
+                related = self._kept(raw, "relatedLocations", path)
+            if "suppressions" in raw:
+                suppressions = self._suppressions(raw, path)
         return Result(
-            rule_id=rule_id,
-            message=text,
-            severity=severity,
-            level=level,
-            kind=kind,
-            uri=uri,
-            start_line=start,
-            start_column=start_column,
-            end_line=end,
-            end_column=end_column,
-            snippet=snippet,
-            fingerprints=texts(raw, "fingerprints"),
-            partial_fingerprints=texts(raw, "partialFingerprints"),
-            guid=as_text(get("guid")),
-            cwe=self._cwe(raw, rule, bag) if "taxa" in raw or bag else [] if rule is None else rule.cwe,
-            code_flows=self._kept(raw, "codeFlows", path),
-            related=self._kept(raw, "relatedLocations", path),
-            locations=locations,
-            suppressions=self._suppressions(raw, path),
-            baseline_state=state,
-            properties=rest,
-            run_index=self.run.run_index,
-            number=number,
-            path=path,
+            told.rule_id,
+            text,
+            severity,
+            level,
+            kind,
+            uri,
+            start,
+            start_column,
+            end,
+            end_column,
+            snippet,
+            fingerprints,
+            texts(raw, "partialFingerprints"),
+            None,  # the line's hash, which is one of the fingerprints
+            as_text(get("guid")),
+            cwe,
+            flows,
+            related,
+            locations,
+            suppressions,
+            state,
+            rest,
+            self.run.run_index,
+            number,
+            path,
         )
+
+    def _place(self, given: Any, path: str) -> _Place:
+        """Where the first of the locations is, and all of them where they say more than that."""
+        for one in given if type(given) is list else [None]:
+            if type(one) is not dict:
+                raise Bad(".locations", "is no array of objects")
+        first = given[0]
+        physical = member(first, "physicalLocation", ".locations[0]")
+        artifact = member(physical, "artifactLocation", ".locations[0].physicalLocation")
+        region = member(physical, "region", ".locations[0].physicalLocation")
+        snippet = member(region, "snippet", ".locations[0].physicalLocation.region")
+        uri, reason = self._located(artifact, ".locations[0].physicalLocation.artifactLocation")
+        if reason is not None:
+            self._problems.append(
+                Problem(f"{path}.locations[0].physicalLocation.artifactLocation.uri", reason + "; no path is kept")
+            )
+        locations: list[Any] = []
+        if (
+            len(given) > 1
+            or not _SIMPLE_LOCATION.issuperset(first)
+            or not _SIMPLE_PLACE.issuperset(physical)
+            or not _SIMPLE_ARTIFACT.issuperset(artifact)
+            or not _SIMPLE_REGION.issuperset(region)
+            or not _SIMPLE_SNIPPET.issuperset(snippet)
+        ):
+            locations = self._settled(given, "", path, quiet=len(given) == 1)
+        return uri, *extent(region), as_text(snippet.get("text")), locations
 
     # -- what belongs to the run
 
@@ -303,8 +339,8 @@ class RunReader:
 
     # -- what belongs to a result
 
-    def _looked_up(self, key: RuleKey) -> tuple[str | None, Rule | None, int]:
-        """The id, the rule if the tool describes it, and which of the tool's components does."""
+    def _looked_up(self, key: RuleKey) -> _Named:
+        """What a result's way to name its rule stands for; raises Bad."""
         name, index, component = key
         at = 0 if component is None or component == -1 else component + 1
         if not 0 <= at < len(self._rules):
@@ -319,7 +355,10 @@ class RunReader:
         while rule is None and stem:  # the rule a/b is described as a, or as itself
             rule, at = self._by_id.get(stem, (None, at))
             stem = stem.rpartition("/")[0]
-        return name, rule, at
+        if rule is None:
+            return _Named(name, None, at, "warning", None, [])
+        score = rule.security_severity
+        return _Named(name, rule, at, rule.level or "warning", severity_of("none", score) if score else None, rule.cwe)
 
     def _message(self, message: Any, rule: Rule | None, component: int) -> str | None:
         """The text of a message, arguments filled in; None when it has none."""
@@ -382,11 +421,11 @@ class RunReader:
         kept: list[Any] = self._settled(value, "", path)
         return kept
 
-    def _settled(self, value: Any, key: str, path: str, *, quiet: bool = False) -> Any:
+    def _settled(self, value: Any, key: str, path: str, quiet: bool = False) -> Any:
         """A value as SARIF has it, with everything that points into arrays of the run put in its place."""
-        if isinstance(value, list):
-            return [self._settled(one, key, path, quiet=quiet) for one in value]
-        if not isinstance(value, dict) or key == "properties":
+        if type(value) is list:
+            return [self._settled(one, key, path, quiet) if type(one) in _NESTS else one for one in value]
+        if type(value) is not dict or key == "properties":
             return value
         if key in ("artifactLocation", "analysisTarget"):
             uri, reason = self._located(value, "")
@@ -394,34 +433,40 @@ class RunReader:
                 self._problems.append(Problem(path, f"names {reason}; no path is kept"))
             rest = {k: v for k, v in value.items() if k not in _SIMPLE_ARTIFACT}
             return rest if uri is None else {**rest, "uri": address(uri), "uriBaseId": BASE}
-        if key == "message" and "text" not in value and "id" in value:
+        if key == "message" and "text" in value:
+            if len(value) == 1:
+                return value
+        elif key == "message" and "id" in value:
             text = self._message(value, None, 0)
             return {"text": text or ""}
         if key in ("associatedRule", "descriptor", "rule"):
             return {k: v for k, v in value.items() if k != "index"}
-        index = value.get("index")
-        if index is not None and key in ("locations", "logicalLocations"):
+        if "index" in value and key in ("locations", "logicalLocations") and (index := value["index"]) is not None:
             name = "threadFlowLocations" if key == "locations" else key
             known = as_list(self._members.get(name))
             if type(index) is not int or not -1 <= index < len(known):
                 raise Bad("", f"points to {name}[{shown(index)}]; the run has {len(known)} of them")
             value = {**(as_dict(known[index]) if index >= 0 else NOTHING), **value}
             value = {k: v for k, v in value.items() if k not in ("index", "parentIndex")}
-        kept = {k: self._settled(v, k, path, quiet=quiet) if type(v) in (dict, list) else v for k, v in value.items()}
-        for key in _REGIONS & kept.keys():
-            kept[key] = region = {
-                k: v for k, v in as_dict(kept[key]).items() if k not in _COUNTED or (type(v) is int and v > 0)
-            }
-            if not _BEGINS & region.keys():
-                del kept[key]
+        kept = {k: self._settled(v, k, path, quiet) if type(v) in _NESTS else v for k, v in value.items()}
+        for key in _REGIONS:
+            if key in kept:
+                region = as_dict(kept[key])
+                kept[key] = region = {
+                    k: v for k, v in region.items() if k not in _COUNTED or (type(v) is int and v > 0)
+                }
+                if _BEGINS.isdisjoint(region):
+                    del kept[key]
         return kept
 
-    def _more(self, raw: dict[str, Any], keys: list[str], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _more(self, raw: dict[str, Any], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a result says beyond the fields of ours, and its property bag."""
         bag = member(raw, "properties", "")
         rest: dict[str, Any] = {}
         unknown: dict[str, Any] = {}
-        for key in keys:
+        for key in raw:
+            if key in _RESULT_TAKEN:
+                continue
             if key not in _RESULT_KEPT:
                 unknown[key] = raw[key]
             elif key != "properties":

@@ -118,7 +118,7 @@ def _line(item: Item) -> str:
 
 
 def _state(item: Item) -> str:
-    words = [item.change] if item.status == item.change else [item.change, item.status]
+    words = [item.change] if item.status in ("open", item.change) else [item.change, item.status]
     if item.suppression is not None:
         words.append("suppression expired" if item.suppression.expired else "suppressed")
     return ", ".join(words).replace("_", " ")
