@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scanstore.errors import *  # noqa: F403
+    from scanstore.provisioning import check_db_health, drop_db, init_db, seed_db  # noqa: F401
     from scanstore.store import Store
     from scanstore.store import Store as open  # noqa: A004
 
@@ -17,8 +18,9 @@ _ERRORS = (
     "OpenRefused", "OutdatedSchema", "ReadOnly", "ScanstoreError", "SqliteTooOld", "StorageError", "StoreClosed",
     "WrongStore", "WrongTask",
 )  # fmt: skip
+_PROVISIONING = ("check_db_health", "drop_db", "init_db", "seed_db")
 
-__all__ = ["Store", "open", "__version__", *_ERRORS]  # noqa: PLE0604
+__all__ = ["Store", "open", "__version__", *_PROVISIONING, *_ERRORS]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
@@ -28,6 +30,10 @@ def __getattr__(name: str) -> Any:
 
         globals().update(Store=Store, open=Store)
         return Store
+    if name in _PROVISIONING:
+        from scanstore import provisioning
+
+        return globals().setdefault(name, getattr(provisioning, name))
     if name in _ERRORS:
         from scanstore import errors
 

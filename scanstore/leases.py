@@ -11,13 +11,14 @@ their time has come.
 
 The clock may be set back. A row that was touched in what is now the future has its times moved by the difference.
 
-A table that wants this has the columns of ``LEASE`` in ``migrations/002_analysis.py`` and a :class:`Queue`. Everything
-here runs in the caller's transaction or in one of its own, which takes the write lock first.
+A table that wants this has the columns of ``LEASE`` in ``migrations/002_analysis.py`` and a :class:`Queue`. Its keys,
+and what it is divided by, are numbers or text. Everything here runs in the caller's transaction or in one of its own,
+which takes the write lock first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -44,6 +45,10 @@ class Queue(NamedTuple):
     leased: str
     done: tuple[str, ...]
     scope: str = "scan_id"
+    taken: str = ""  #: what else a claim sets; ``:now`` is the time
+    ended: str | None = None  #: the column that holds when a row was over
+    most_retries: str | None = None  #: the column that holds how many a row has; without one the caller says
+    not_before: str | None = None  #: the column that holds before when a row is never ready
 
     def on(self, what: str) -> str:
         """The name of one of the partial indexes that the mechanism lives on."""
@@ -53,7 +58,15 @@ class Queue(NamedTuple):
 CHUNKS = Queue("chunk_work", "chunk", "chunk", "store.chunks", "running", ("done",))
 DRAFTS = Queue("draft_findings", "draft", "draft", "store.drafts", "verifying", ("verified", "rejected", "weakness"))
 VERIFIED = Queue("verified_findings", "verified", "verified finding", "store.verified", "enriching", ("complete",))
-QUEUES = (CHUNKS, DRAFTS, VERIFIED)
+QUEUES = (CHUNKS, DRAFTS, VERIFIED)  #: the work of scans
+JOBS = Queue(
+    "jobs", "job", "job", "store.jobs", "running", ("completed",), scope="queue",
+    taken="started_at = coalesce(started_at, :now), progress = 0, processed_items = 0, message = ''",
+    ended="completed_at", most_retries="max_retries", not_before="run_at",
+)  # fmt: skip
+
+Key = int | str  #: of a row
+Scope = int | str  #: what a table is divided by
 
 
 class Recovered(NamedTuple):
@@ -85,14 +98,25 @@ class State(NamedTuple):
 
 
 def claim_one(
-    db: Database, queue: Queue, scope: int, *, worker: str, lease: float, most: str, guard: str, more: str
+    db: Database,
+    queue: Queue,
+    scope: Scope,
+    *,
+    worker: str,
+    lease: float,
+    most: str,
+    guard: str,
+    more: str,
+    values: Mapping[str, Any] | None = None,
 ) -> tuple[Any, ...] | None:
     """Lease the first row in one statement; return its id, attempt, retries, end of lease, and ``more``.
 
-    Only while ``guard`` holds, fewer than ``most`` are leased (expressions over ``:scope``), and there is nothing to
-    tend first; otherwise nothing is done, and :func:`claim` knows why. ``more`` is an expression over the row.
+    Only while ``guard`` holds, fewer than ``most`` are leased (expressions over ``:scope`` and what ``values`` names;
+    ``guard`` is also one over the row), and there is nothing to tend first; otherwise nothing is done, and
+    :func:`claim` knows why. ``more`` is an expression over the row.
     """
-    rows = db.execute_sql(_claim_one(queue, most, guard, more), _taking(scope, utcnow(), worker, lease)).fetchall()
+    taking = {**_taking(scope, utcnow(), worker, lease), **(values or {})}
+    rows = db.execute_sql(_claim_one(queue, most, guard, more), taking).fetchall()
     return rows[0] if rows else None
 
 
@@ -100,7 +124,7 @@ def claim_one(
 def _claim_one(queue: Queue, most: str, guard: str, more: str) -> str:
     waits = f"{queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NOT NULL"
     return (
-        f"UPDATE {queue.table} SET {_TAKEN.format(leased=queue.leased)}"
+        f"UPDATE {queue.table} SET {_taken(queue)}"
         f" WHERE id = (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
         f" WHERE {queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NULL AND {guard}"
         f" AND (SELECT count(*) < {most} AND min(lease_until) > :now IS NOT FALSE"
@@ -120,7 +144,11 @@ _TAKEN = (
 )
 
 
-def _taking(scope: int, now: datetime, worker: str, lease: float) -> dict[str, Any]:
+def _taken(queue: Queue) -> str:
+    return _TAKEN.format(leased=queue.leased) + (f", {queue.taken}" if queue.taken else "")
+
+
+def _taking(scope: Scope, now: datetime, worker: str, lease: float) -> dict[str, Any]:
     return {
         "worker": worker,
         "process": me(),
@@ -133,7 +161,7 @@ def _taking(scope: int, now: datetime, worker: str, lease: float) -> dict[str, A
 def claim(
     db: Database,
     queue: Queue,
-    scope: int,
+    scope: Scope,
     *,
     worker: str,
     limit: int,
@@ -146,7 +174,7 @@ def claim(
     No more than ``most`` rows of the scope are leased at once. Runs inside the caller's immediate transaction.
     """
     now = utcnow()
-    _tend(db, queue, scope, now, max_retries)
+    tend(db, queue, scope, max_retries=max_retries, now=now)
     found = _take(db, queue, scope, now, worker, limit, lease, most)
     if len(found) < limit and any(_bury(db, queue, scope, now, max_retries)):
         found |= _take(db, queue, scope, now, worker, limit - len(found), lease, most)
@@ -156,10 +184,10 @@ def claim(
 
 
 def _take(
-    db: Database, queue: Queue, scope: int, now: datetime, worker: str, limit: int, lease: float, most: int | None
+    db: Database, queue: Queue, scope: Scope, now: datetime, worker: str, limit: int, lease: float, most: int | None
 ) -> dict[int, int]:
     rows = db.execute_sql(
-        f"UPDATE {queue.table} SET {_TAKEN.format(leased=queue.leased)}"
+        f"UPDATE {queue.table} SET {_taken(queue)}"
         f" WHERE id IN (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
         f" WHERE {queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NULL"
         f" ORDER BY rank, id LIMIT {_room(queue, most)}) RETURNING rank, id, attempt",
@@ -189,7 +217,7 @@ class Standing(NamedTuple):
     delayed_at: str | None
 
 
-def _standing(db: Database, queue: Queue, scope: int) -> Standing:
+def _standing(db: Database, queue: Queue, scope: Scope) -> Standing:
     leased = f"{queue.scope} = :scope AND status = '{queue.leased}'"
     waits = f"{queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NOT NULL"
     row = db.execute_sql(
@@ -202,8 +230,11 @@ def _standing(db: Database, queue: Queue, scope: int) -> Standing:
     return Standing(*row)
 
 
-def _tend(db: Database, queue: Queue, scope: int, now: datetime, max_retries: int) -> None:
-    """Free what ran out and wake what is due."""
+def tend(
+    db: Database, queue: Queue, scope: Scope, *, max_retries: int = MOST_RETRIES, now: datetime | None = None
+) -> None:
+    """Free what ran out and wake what is due, inside the caller's transaction, before a claim."""
+    now = now if now is not None else utcnow()
     text = format_time(now)
     standing = _standing(db, queue, scope)
     if max(standing.leased_at or "", standing.delayed_at or "") > text:
@@ -222,22 +253,24 @@ def _tend(db: Database, queue: Queue, scope: int, now: datetime, max_retries: in
         )
 
 
-def _follow_the_clock(db: Database, queue: Queue, scope: int, index: str, column: str, now: datetime) -> None:
+def _follow_the_clock(db: Database, queue: Queue, scope: Scope, index: str, column: str, now: datetime) -> None:
     """The clock was set back: what was timed before counts from now."""
     status = queue.leased if index == "leased" else "pending"
+    floor = queue.not_before if index == "delayed" and queue.not_before else "NULL"
     rows = db.execute_sql(
-        f"SELECT id, {column}, updated_at FROM {queue.table} INDEXED BY {queue.on(index)}"
+        f"SELECT id, {column}, updated_at, {floor} FROM {queue.table} INDEXED BY {queue.on(index)}"
         f" WHERE {queue.scope} = ? AND status = '{status}' AND {column} IS NOT NULL AND updated_at > ?",
         (scope, format_time(now)),
     ).fetchall()
     changes = []
-    for key, until, touched in rows:
+    for key, until, touched, earliest in rows:
         rest = datetime.fromisoformat(until) - datetime.fromisoformat(touched)
-        changes.append((format_time(now + max(rest, timedelta(0))), format_time(now), key))
+        moved = format_time(now + max(rest, timedelta(0)))
+        changes.append((max(moved, earliest or ""), format_time(now), key))
     db.executemany(f"UPDATE {queue.table} SET {column} = ?, updated_at = ? WHERE id = ?", changes)
 
 
-def _bury(db: Database, queue: Queue, scope: int | None, now: datetime, max_retries: int) -> Recovered:
+def _bury(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_retries: int) -> Recovered:
     """Free what processes of this machine held that are no more."""
     where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
     holders = db.execute_sql(
@@ -259,14 +292,16 @@ def _free(
     db: Database, queue: Queue, where: str, values: Sequence[Any], why: str, now: datetime, max_retries: int
 ) -> Recovered:
     """End leases that nobody will end; a row that was given up too often has failed."""
+    most = queue.most_retries or str(int(max_retries))
+    ended = f" {queue.ended} = CASE WHEN retry_count >= {most} THEN ?1 END," if queue.ended else ""
     rows = db.execute_sql(
-        f"UPDATE {queue.table} SET status = CASE WHEN retry_count >= ? THEN 'failed' ELSE 'pending' END,"
-        " error = CASE WHEN retry_count >= ? THEN"
+        f"UPDATE {queue.table} SET status = CASE WHEN retry_count >= {most} THEN 'failed' ELSE 'pending' END,"
+        f" error = CASE WHEN retry_count >= {most} THEN"
         "   'given up after ' || (retry_count + 1) || ' tries; the last worker was ' || coalesce(worker, 'unknown')"
-        "   || ': ' || ? END,"
-        " retry_count = min(retry_count + 1, max(retry_count, ?)), lease_until = NULL, updated_at = ?"
+        f"   || ': ' || ?2 END,{ended}"
+        f" retry_count = min(retry_count + 1, max(retry_count, {most})), lease_until = NULL, updated_at = ?1"
         f" WHERE status = '{queue.leased}' AND {where} RETURNING status",
-        (max_retries, max_retries, why, max_retries, format_time(now), *values),
+        (format_time(now), why, *values),
     ).fetchall()
     failed = sum(status == "failed" for (status,) in rows)
     return Recovered(len(rows) - failed, failed)
@@ -276,7 +311,7 @@ def _free(
 
 
 def settle(
-    db: Database, queue: Queue, key: int, to: str, *, worker: str, attempt: int | None = None, **columns: Any
+    db: Database, queue: Queue, key: Key, to: str, *, worker: str, attempt: int | None = None, **columns: Any
 ) -> bool:
     """Move a leased row to a status that ends its work, with other columns, inside the caller's transaction.
 
@@ -299,7 +334,7 @@ def settle(
 
 
 def settle_one(
-    db: Database, queue: Queue, key: int, to: str, *, scope: int, worker: str, attempt: int | None, guard: str
+    db: Database, queue: Queue, key: Key, to: str, *, scope: Scope, worker: str, attempt: int | None, guard: str
 ) -> bool:
     """Settle a row in one statement, while others of its scope are ready and ``guard`` holds, a condition on ``?``.
 
@@ -323,7 +358,7 @@ def _settle_one(queue: Queue, any_attempt: bool, guard: str) -> str:
 def fail(
     db: Database,
     queue: Queue,
-    key: int,
+    key: Key,
     error: str,
     *,
     worker: str,
@@ -335,23 +370,26 @@ def fail(
     """Give a leased row back with an error; return its status: ``pending`` with a next try, or ``failed``.
 
     The next try is due after ``delay`` seconds, doubled with each retry, at most an hour; after ``max_retries``, or
-    with ``retry=False``, there is none. Raises LeaseLost and NotFound.
+    with ``retry=False``, there is none. A queue whose rows have a number of their own goes by that. Raises LeaseLost
+    and NotFound.
     """
     now = utcnow()
     text = format_time(now)
     with db.atomic():
         row = _look(db, queue, key)
-        again = retry and row["retry_count"] < max_retries
+        again = retry and row["retry_count"] < row.get("most_retries", max_retries)
         wait = min(delay * 2 ** min(row["retry_count"], 30), LONGEST_DELAY)
         done = db.execute_sql(
             f"UPDATE {queue.table} SET status = ?, lease_until = NULL, next_retry_at = ?,"
-            f" retry_count = retry_count + ?, error = ?, updated_at = ? WHERE id = ? AND {_owned(queue, attempt)}",
+            f" retry_count = retry_count + ?, error = ?, updated_at = ?{f', {queue.ended} = ?' if queue.ended else ''}"
+            f" WHERE id = ? AND {_owned(queue, attempt)}",
             (
                 "pending" if again else "failed",
                 _after(now, wait) if again and wait else None,
                 int(again),
                 error[:LAST_ERROR],
                 text,
+                *((None if again else text,) if queue.ended else ()),
                 key,
                 *_owner(worker, text, attempt),
             ),
@@ -361,7 +399,7 @@ def fail(
     return "pending" if again else "failed"
 
 
-def release(db: Database, queue: Queue, key: int, *, worker: str, attempt: int | None = None) -> None:
+def release(db: Database, queue: Queue, key: Key, *, worker: str, attempt: int | None = None) -> None:
     """Give a leased row back untouched: it is ready at once and no retry is counted. Raises LeaseLost, NotFound."""
     now = format_time(utcnow())
     done = db.execute_sql(
@@ -374,22 +412,33 @@ def release(db: Database, queue: Queue, key: int, *, worker: str, attempt: int |
 
 
 def heartbeat(
-    db: Database, queue: Queue, key: int, *, worker: str, attempt: int | None = None, lease: float = LEASE
+    db: Database,
+    queue: Queue,
+    key: Key,
+    *,
+    worker: str,
+    attempt: int | None = None,
+    lease: float = LEASE,
+    **columns: Any,
 ) -> datetime:
-    """Extend a lease to ``lease`` seconds from now; return when it will run out. Raises LeaseLost, NotFound."""
+    """Extend a lease to ``lease`` seconds from now, set other columns, and return when it will run out.
+
+    Raises LeaseLost, NotFound.
+    """
     now = utcnow()
     until, text = _after(now, lease), format_time(now)
+    assignments = "".join(f", {column} = ?" for column in columns)
     done = db.execute_sql(
-        f"UPDATE {queue.table} SET lease_until = ?, process = ?, updated_at = ?"
+        f"UPDATE {queue.table} SET lease_until = ?, process = ?, updated_at = ?{assignments}"
         f" WHERE id = ? AND {_owned(queue, attempt)}",
-        (until, me(), text, key, *_owner(worker, text, attempt)),
+        (until, me(), text, *columns.values(), key, *_owner(worker, text, attempt)),
     )
     if not done.rowcount:
         raise _lost(queue, key, _look(db, queue, key), worker, text)
     return datetime.fromisoformat(until)
 
 
-def held(db: Database, queue: Queue, key: int, *, worker: str, attempt: int | None = None) -> None:
+def held(db: Database, queue: Queue, key: Key, *, worker: str, attempt: int | None = None) -> None:
     """Raise LeaseLost unless the row is leased to this worker now, and NotFound; changes nothing."""
     now = format_time(utcnow())
     sql = f"SELECT 1 FROM {queue.table} WHERE id = ? AND {_owned(queue, attempt)}"
@@ -407,15 +456,17 @@ def _owner(worker: str, now: str, attempt: int | None) -> tuple[Any, ...]:
     return (worker, now, now) if attempt is None else (worker, now, now, attempt)
 
 
-def _look(db: Database, queue: Queue, key: int) -> dict[str, Any]:
-    columns = ("status", "worker", "attempt", "retry_count", "lease_until", "next_retry_at")
-    row = db.execute_sql(f"SELECT {', '.join(columns)} FROM {queue.table} WHERE id = ?", (key,)).fetchone()
+def _look(db: Database, queue: Queue, key: Key) -> dict[str, Any]:
+    columns = {name: name for name in ("status", "worker", "attempt", "retry_count", "lease_until", "next_retry_at")}
+    if queue.most_retries:
+        columns["most_retries"] = queue.most_retries
+    row = db.execute_sql(f"SELECT {', '.join(columns.values())} FROM {queue.table} WHERE id = ?", (key,)).fetchone()
     if row is None:
         raise NotFound(f"{queue.noun} {key} is not there, or was never claimed; claim one with {queue.methods}.claim")
     return dict(zip(columns, row, strict=True))
 
 
-def _lost(queue: Queue, key: int, row: dict[str, Any], worker: str, now: str) -> LeaseLost:
+def _lost(queue: Queue, key: Key, row: dict[str, Any], worker: str, now: str) -> LeaseLost:
     status = row["status"]
     if status == "pending":
         state = "waiting"
@@ -436,7 +487,7 @@ def _lost(queue: Queue, key: int, row: dict[str, Any], worker: str, now: str) ->
 # Looking after the whole
 
 
-def recover(db: Database, queue: Queue, scope: int | None = None, *, max_retries: int = MOST_RETRIES) -> Recovered:
+def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_retries: int = MOST_RETRIES) -> Recovered:
     """Free the leases that ran out and those whose process has ended, of one scope or of all. One transaction."""
     now = utcnow()
     where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
@@ -457,10 +508,11 @@ def recover(db: Database, queue: Queue, scope: int | None = None, *, max_retries
 def lost(db: Database) -> bool:
     """Whether there is anything to recover, calls and places among it. Reads only what is under way."""
     now = format_time(utcnow())
-    for queue in QUEUES:
+    under_way = [(queue.table, queue.on("leased"), queue.leased) for queue in (*QUEUES, JOBS)]
+    for table, index, status in (*under_way, (JOBS.table, JOBS.on("cancelling"), "cancelling")):
         rows = db.execute_sql(
-            f"SELECT process, min(lease_until) FROM {queue.table} INDEXED BY {queue.on('leased')}"
-            f" WHERE status = '{queue.leased}' GROUP BY process"
+            f"SELECT process, min(lease_until) FROM {table} INDEXED BY {index}"
+            f" WHERE status = '{status}' GROUP BY process"
         ).fetchall()
         if any(until <= now or gone(process) for process, until in rows):
             return True

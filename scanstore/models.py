@@ -6,14 +6,21 @@ from scanstore.answers import Analyzer, CachedAnswer
 from scanstore.calls import ModelCall
 from scanstore.drafts import DraftFinding, Vote
 from scanstore.findings import Finding, VerifiedFinding
+from scanstore.jobs import Job, JobScene
+from scanstore.library import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
 from scanstore.llm import ModelConfig
+from scanstore.plans import AnalysisPlan, PlanChange
 from scanstore.scans import Scan, ScanConfig, ScanFile, ScanFileChunk
+from scanstore.schedules import ScheduledTask
+from scanstore.settings import Setting
 from scanstore.sightings import FindingContent, Sighting, ToolRun
 from scanstore.symbols import ImportRelation, Symbol, SymbolReference
+from scanstore.syncs import SyncRun
 from scanstore.triage import FindingEvent, Suppression
 
 __all__ = [
-    "Analyzer", "CachedAnswer", "DraftFinding", "Finding", "FindingContent", "FindingEvent", "ImportRelation",
-    "ModelCall", "ModelConfig", "Scan", "ScanConfig", "ScanFile", "ScanFileChunk", "Sighting", "Suppression", "Symbol",
-    "SymbolReference", "ToolRun", "VerifiedFinding", "Vote",
+    "AnalysisPlan", "Analyzer", "CachedAnswer", "DraftFinding", "Finding", "FindingContent", "FindingEvent",
+    "ImportRelation", "Job", "JobScene", "ModelCall", "ModelConfig", "Performer", "PlanChange", "Scan", "ScanConfig",
+    "ScanFile", "ScanFileChunk", "Scene", "ScenePerformer", "SceneTag", "ScheduledTask", "Setting", "Sighting",
+    "Studio", "Suppression", "Symbol", "SymbolReference", "SyncRun", "Tag", "ToolRun", "VerifiedFinding", "Vote",
 ]  # fmt: skip

@@ -25,6 +25,14 @@ VOTES = ("verified", "rejected", "weakness", "abstain")
 SIGHTINGS = ("new", "unchanged", "updated", "reopened", "fixed")
 SCAN_KINDS = ("source", "results")  # a tree that was read, or reports about one
 CALL_STATUSES = ("running", "answered", "failed", "abandoned")
+SYNC_KINDS = ("scene", "performer", "tag", "studio")
+SYNC_STATUSES = ("running", "completed", "failed")
+PLAN_STATUSES = ("pending", "draft", "reviewing", "applied", "cancelled", "reverted")
+CHANGE_STATUSES = ("pending", "approved", "rejected", "applied", "failed", "skipped", "reverted")
+CHANGE_TARGETS = ("scene", "finding")
+CHANGE_ACTIONS = ("add", "remove", "update", "set")
+JOB_STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
+JOB_LIVE = ("pending", "running", "cancelling")  # not over
 
 
 class Machine(NamedTuple):
@@ -72,7 +80,7 @@ FINDINGS = Machine(
 )
 
 
-def move(db: Database, machine: Machine, key: int, to: str, **columns: Any) -> None:
+def move(db: Database, machine: Machine, key: int | str, to: str, **columns: Any) -> None:
     """Move a row to a status and set other columns with it, in one statement.
 
     Raises IllegalMove, naming the row, its status and the remedy, when it is not in a status that leads there, and

@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     from scanstore.chunks import Chunks
     from scanstore.drafts import Drafts
     from scanstore.findings import Findings, Verified
+    from scanstore.jobs import Jobs
     from scanstore.leases import Recovered
+    from scanstore.library import Library
     from scanstore.llm import Models
     from scanstore.maintenance import Problem, Stats
     from scanstore.migrating import Names, Step
+    from scanstore.plans import Plans
     from scanstore.sarif import Sarif
     from scanstore.scans import Scan, Scans
+    from scanstore.schedules import Schedules
     from scanstore.search import Search
+    from scanstore.settings import Settings
     from scanstore.symbols import Symbols
 
 
@@ -157,6 +162,42 @@ class Store:
 
         return Search(self)
 
+    @cached_property
+    def library(self) -> Library:
+        """Scenes, performers, tags and studios of a media library, as they were synced."""
+        import scanstore.plans  # noqa: F401  scenes lead to their changes
+        from scanstore.library import Library
+
+        return Library(self)
+
+    @cached_property
+    def plans(self) -> Plans:
+        """Changes that were proposed, to be reviewed, applied and taken back."""
+        from scanstore.plans import Plans
+
+        return Plans(self)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """Work in the background: queued, leased, watched, cancelled."""
+        from scanstore.jobs import Jobs
+
+        return Jobs(self)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """Jobs that are due again and again."""
+        from scanstore.schedules import Schedules
+
+        return Schedules(self)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Values by name: ``store.settings["page_size"]``."""
+        from scanstore.settings import Settings
+
+        return Settings(self)
+
     def report(
         self, scan: Scan | int | None = None, *, format: str = "text", baseline: Scan | int | None = None
     ) -> str:
@@ -212,7 +253,8 @@ class Store:
         from scanstore import calls, slots
 
         with self.bound(), self._database.atomic():
-            found = [stage.recover() for stage in (self.chunks, self.drafts, self.verified)]
+            works = (self.chunks, self.drafts, self.verified, self.jobs)
+            found = [work.recover() for work in works]
             slots.recover(self._database)
             calls.recover(self._database)
         kinds = zip(*found, strict=True)

@@ -138,6 +138,13 @@ def test_root_help_names_every_command_and_the_completion(run: Run) -> None:
 def test_every_command_of_the_issue_is_there() -> None:
     wanted = {
         "scan": (), "search": (), "report": (), "check": (), "stats": (), "init": (), "recover": (),
+        "seed": (), "health": (), "drop": (),
+        "plans": ("create", "list", "show", "preview", "review", "apply", "retry", "revert", "submit", "cancel",
+                  "remove"),
+        "library": ("sync", "list", "stats"),
+        "jobs": ("add", "list", "show", "cancel", "retry", "work", "prune"),
+        "schedules": ("add", "list", "run-due", "enable", "disable", "remove"),
+        "settings": ("get", "set", "list", "unset"),
         "migrate": ("status", "up", "down"),
         "scans": ("list", "show", "diff", "remove", "analyze", "progress", "pause", "resume", "cancel", "rerun",
                   "risk"),
@@ -171,7 +178,10 @@ READING = [
     ("check",), ("stats",), ("scans", "list"), ("scans", "show"), ("scans", "diff"), ("scans", "remove", "1"),
     ("symbols", "find", "x"), ("symbols", "show", "x"), ("symbols", "refs", "x"), ("symbols", "callers", "x"),
     ("symbols", "cycles"), ("symbols", "imports", "x"), ("symbols", "edges"), ("symbols", "diff"),
-    ("migrate", "status"), ("migrate", "up"), ("migrate", "down"),
+    ("migrate", "status"), ("migrate", "up"), ("migrate", "down"), ("drop", "--yes"), ("settings", "list"),
+    ("settings", "get", "x"), ("settings", "unset", "x"), ("schedules", "list"), ("schedules", "run-due"),
+    ("schedules", "enable", "x"), ("schedules", "remove", "x"), ("library", "list"), ("library", "stats"),
+    ("plans", "list"), ("plans", "show", "1"), ("plans", "apply", "1"), ("jobs", "list"), ("jobs", "show", "x"),
 ]  # fmt: skip
 
 

@@ -5,8 +5,10 @@ Real processes, real signals. SCANSTORE_KILLS sets how often the long version ki
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from scanstore.errors import NotAScanstore
 from scanstore.models import Scan, ScanFile
 from scanstore.store import Store
 
@@ -210,6 +213,42 @@ def test_killed_scans_do_not_disturb_the_completed_one(db_path: Path, tree: Path
                 assert store.scans.latest().id == whole.id
             assert graph(store, store.scans.latest()) == clean
             assert store.check() == []
+
+
+def checkpoint_killed_after_the_first_page(path: Path, into: Path) -> None:
+    """Copy a database that is in use as a kill in the midst of its checkpoint would leave it: the first page tells of
+    pages that are in the log alone."""
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", f"{into}{suffix}")
+    with contextlib.closing(sqlite3.connect(path)) as raw:
+        assert raw.execute("PRAGMA wal_checkpoint").fetchone()[0] == 0
+    assert path.stat().st_size > into.stat().st_size
+    with open(into, "r+b") as file:
+        file.write(path.read_bytes()[:4096])
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_killed_checkpoint_is_no_damage(store: Store, tmp_path: Path, read_only: bool) -> None:
+    store.database.execute_sql("PRAGMA wal_autocheckpoint=0").fetchall()
+    with store.transaction():
+        for n in range(300):
+            store.llm.add(f"m{n}", api_key="x" * 1000)
+    checkpoint_killed_after_the_first_page(Path(store.path), tmp_path / "killed.db")
+    with Store(tmp_path / "killed.db", read_only=read_only) as again:
+        assert len(again.llm.list()) == 300
+        assert again.check() == []
+
+
+def test_a_killed_checkpoint_of_another_program_is_left_to_it(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as raw:
+        raw.executescript("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA application_id=7")
+        raw.execute("PRAGMA wal_checkpoint")
+        raw.executescript("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(1000000))")
+        checkpoint_killed_after_the_first_page(tmp_path / "other.db", tmp_path / "killed.db")
+    before = {path: path.read_bytes() for path in tmp_path.glob("killed.db*")}
+    with pytest.raises(NotAScanstore):
+        Store(tmp_path / "killed.db")
+    assert {path: path.read_bytes() for path in tmp_path.glob("killed.db*")} == before
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

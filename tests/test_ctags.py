@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from scanstore.errors import InvalidArgument
@@ -288,6 +288,7 @@ KEYS = st.sampled_from("name path line end kind scope scopeKind signature inheri
 
 @given(st.lists(st.dictionaries(KEYS, JSON).map(json.dumps) | st.text() | st.binary()))
 def test_no_input_raises_and_every_tag_is_storable(lines: list[str | bytes]) -> None:
+    assume(not (lines and lines[0][:6] in ("!_TAG_", b"!_TAG_")))  # the one file that is refused, see above
     for found in read(lines, root="/tree"):
         if isinstance(found, Tag):
             assert 1 <= found.start_line <= found.end_line

@@ -6,12 +6,13 @@ A store is taken down to the earlier schema, its rows are noted, and then it is 
 from __future__ import annotations
 
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scanstore import Store, migrating
+from scanstore import Store, migrating, seed_db
 from scanstore.database import SCHEMA_VERSION
 from scanstore.models import ScanConfig, ScanFile, ScanFileChunk
 
@@ -112,6 +113,26 @@ def test_going_down_leaves_a_scan_that_was_recorded(path: Path) -> None:
     with Store(path) as store:
         assert store.check() == []
         assert store.scans.latest().active_since is None and store.drafts.list(scan) == []
+
+
+def test_going_down_takes_the_library_and_what_drives_it(path: Path) -> None:
+    Store(path).close()  # frees what nobody leases any more
+    migrating.down(path, to=4)
+    before = rows(path)
+    with Store(path) as store:
+        seed_db(store)
+        plan = store.plans.create("tidy")
+        store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
+        store.jobs.enqueue("sync", scenes=["sc-1"], parent=store.jobs.enqueue("all"))
+        store.schedules.enable("nightly")
+        assert len(store.schedules.run_due(datetime(2099, 1, 1, tzinfo=UTC))) == 1
+        assert store.check() == []
+    migrating.down(path, to=4)
+    after = rows(path)
+    assert {**after, "model_configs": []} == {**before, "model_configs": []}  # a model was added
+    with Store(path) as store:
+        assert store.check() == []
+        assert store.library.list() == store.plans.list() == store.jobs.list() == store.schedules.list() == []
 
 
 def test_a_schema_that_was_migrated_equals_a_new_one(path: Path, tmp_path: Path) -> None:

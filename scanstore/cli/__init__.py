@@ -12,20 +12,25 @@ import os
 import click
 
 from scanstore import __version__
-from scanstore.cli import graph, imports, symbols, upkeep
+from scanstore.cli import graph, imports, provision, symbols, upkeep
 from scanstore.cli.analysis import recover
 from scanstore.cli.base import Group, Root, store_option
 from scanstore.cli.chunks import chunks
 from scanstore.cli.drafts import drafts
 from scanstore.cli.findings import findings
+from scanstore.cli.jobs import jobs
+from scanstore.cli.library import library
 from scanstore.cli.llm import llm
 from scanstore.cli.migrate import migrate
 from scanstore.cli.models import models
+from scanstore.cli.plans import plans
 from scanstore.cli.report import report
 from scanstore.cli.sarif import sarif
 from scanstore.cli.scan import scan
 from scanstore.cli.scans import scans
+from scanstore.cli.schedules import schedules
 from scanstore.cli.search import search, search_findings
+from scanstore.cli.settings import settings
 
 EPILOG = """
 \b
@@ -68,11 +73,11 @@ def symbols_group() -> None:
 
 for _command in (*symbols.COMMANDS, *graph.COMMANDS, *imports.COMMANDS):
     symbols_group.add_command(_command)
-for _group in (chunks, drafts, findings, sarif, models, llm, migrate):
+for _group in (chunks, drafts, findings, sarif, models, llm, library, plans, jobs, schedules, settings, migrate):
     main.add_command(_group)
 findings.add_command(search_findings)
 main.add_command(search)
 main.add_command(report)
-for _command in upkeep.COMMANDS:
+for _command in (*provision.COMMANDS, *upkeep.COMMANDS):
     main.add_command(_command)
 main.add_command(recover)

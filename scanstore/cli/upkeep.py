@@ -1,12 +1,10 @@
-"""`scanstore check|stats|init`: is the store well, how large is it, make one."""
+"""`scanstore check|stats`: is the store well, how large is it."""
 
 from __future__ import annotations
 
-import os
-
 import click
 
-from scanstore.cli.base import json_option, open_store, store_option, store_path
+from scanstore.cli.base import json_option, open_store, store_option
 from scanstore.cli.output import columns, count, plain_text, say, say_json, size
 
 
@@ -57,24 +55,4 @@ def stats(as_json: bool) -> None:
         say(columns(rows, right=(1, 3), indent="  "))
 
 
-@click.command()
-@json_option
-@store_option
-def init(as_json: bool) -> None:
-    """Make an empty store. Harmless when it is there already: an older one is migrated.
-
-    `scanstore scan` makes one by itself.
-
-    \b
-    Example:
-      scanstore init --db audit.db
-    """
-    new = not os.path.exists(store_path())
-    with open_store(create=True) as store:
-        if as_json:
-            say_json({"store": store.path, "created": new})
-        else:
-            say([plain_text(f"{'Made' if new else 'Already there:'} {store.path}")])
-
-
-COMMANDS = (check, stats, init)
+COMMANDS = (check, stats)

@@ -1,0 +1,339 @@
+"""`scanstore jobs`: what waits, runs and is over; adding, cancelling, trying again, and a worker that does the work.
+
+The work itself is code of the user's: a module with a mapping of job types to functions, imported by name.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanstore.cli.base import Failure, Group, Misuse, json_option, open_store, store_option
+from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
+from scanstore.cli.triage import UNITS
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from scanstore.jobs import Job
+
+STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
+
+
+@click.group(cls=Group)
+@store_option
+def jobs() -> None:
+    """Queue work for the background, watch it and do it."""
+
+
+def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    from datetime import datetime
+
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise click.BadParameter(f"{value!r} is no time with its zone; write 2026-11-22T03:00:00Z")
+    return moment
+
+
+def _span(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
+    if value is None:
+        return None
+    from datetime import timedelta
+
+    span = re.fullmatch(r"([0-9]{1,4})([hdw])", value.strip())
+    if span is None:
+        raise click.BadParameter(f"{value!r} is no span of time; write 12h, 30d or 8w")
+    return timedelta(**{UNITS[span[2]]: int(span[1])})
+
+
+def _object(_: click.Context, __: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    import json
+
+    try:
+        found = json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise click.BadParameter('give a JSON object, such as \'{"path": "src"}\'')
+    return found
+
+
+@jobs.command()
+@click.argument("type")
+@click.option("--meta", metavar="JSON", callback=_object, help="Its input, a JSON object.")
+@click.option("--unique", metavar="KEY", help="Not while a job with this key is not over.")
+@click.option("--group", "exclusive_group", metavar="NAME", help="Of a group, one job runs at a time.")
+@click.option("--parent", metavar="ID", help="The job that it is a part of.")
+@click.option("--scene", "scenes", metavar="ID", multiple=True, help="A scene that it is about; may be repeated.")
+@click.option("--at", "run_at", metavar="TIME", callback=_moment, help="Not before this time.")
+@click.option("--priority", type=int, default=0, metavar="N", help="The highest first. [default: 0]")
+@json_option
+@store_option
+def add(type: str, as_json: bool, **given: Any) -> None:
+    """Add a job of a TYPE that some worker knows. The store is made when there is none.
+
+    \b
+    Example:
+      scanstore jobs add sync --unique nightly --meta '{"full": true}'
+    """
+    with open_store(create=True) as store:
+        row = store.jobs.enqueue(type, **given)
+        if as_json:
+            say_json(row)
+        else:
+            say([plain_text(f"Job {row.id}: {row.type}, {row.status}")])
+
+
+@jobs.command("list")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
+@click.option("--type", metavar="TYPE", help="Only those of this type.")
+@click.option("--parent", metavar="ID", help="Only the parts of this job.")
+@click.option("--scene", metavar="ID", help="Only those about this scene.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
+@json_option
+@store_option
+def list_(as_json: bool, **only: Any) -> None:
+    """List jobs, the newest first: status, how far it is, type, id, what it is at or why it failed.
+
+    \b
+    Example:
+      scanstore jobs list --status failed --limit 20
+    """
+    with open_store() as store:
+        found = store.jobs.list(**only)
+        if as_json:
+            say_json(found)
+        elif found:
+            say(columns((_cells(row) for row in found), right=(1,)))
+        elif any(value is not None for name, value in only.items() if name != "limit"):
+            note("no jobs like that")
+        else:
+            note("no jobs here; add one with: scanstore jobs add TYPE")
+
+
+def _cells(row: Job) -> tuple[str, ...]:
+    return row.status, f"{row.progress} %", row.type, row.id, _remark(row)
+
+
+def _remark(row: Job) -> str:
+    """What there is to say about it, on one line."""
+    if row.status == "pending" and row.next_retry_at is not None:
+        again = f", then another try: {_line(row.error)}" if row.error else ""
+        return f"waits until {row.to_dict()['next_retry_at']}{again}"
+    return _line(row.message if row.status in ("running", "cancelling", "completed") else row.error or row.message)
+
+
+def _line(text: str | None) -> str:
+    """The first line of a longer text."""
+    return (text or "").strip().partition("\n")[0]
+
+
+@jobs.command()
+@click.argument("job", metavar="ID")
+@json_option
+@store_option
+def show(job: str, as_json: bool) -> None:
+    """Show a job: how it stands, its input and result, its parts.
+
+    \b
+    Example:
+      scanstore jobs show 01a20256-f7e1-744b-91c3-26422c0cc9f7
+    """
+    with open_store() as store:
+        row = store.jobs.get(job)
+        parts, scenes = store.jobs.children(row), [scene.id for scene in row.scenes]
+        if as_json:
+            say_json({**row.to_dict(), "children": parts, "scenes": scenes})
+        else:
+            say(_card(row, parts, scenes))
+
+
+def _card(row: Job, parts: list[Job], scenes: list[str]) -> Iterator[str]:
+    import json
+
+    yield click.style(plain_text(f"{row.type}, {row.status}, {row.progress} %"), bold=True)
+    data = row.to_dict()
+    items = f"{row.processed_items:,}" + ("" if row.total_items is None else f" of {row.total_items:,}")
+    tried = count(row.attempt, "claim") + f", {count(row.retry_count, 'retry', 'retries')} of {row.max_retries}"
+    facts = [
+        ("id", row.id),
+        ("part of", row.parent_id),
+        ("unique key", row.unique_key),
+        ("group", row.exclusive_group),
+        ("priority", str(row.priority) if row.priority else None),
+        ("queue", row.queue if row.queue != "default" else None),
+        ("at", row.message),
+        ("items", items if row.processed_items or row.total_items else None),
+        ("tries", tried if row.attempt else None),
+        ("worker", row.worker),
+        ("scenes", ", ".join(scenes)),
+        *((name.removesuffix("_at").replace("_", " "), data[name]) for name in ("created_at", "started_at")),
+        ("lease until", data["lease_until"]),
+        ("waits until", data["next_retry_at"]),
+        ("over", data["completed_at"]),
+    ]
+    yield from columns([fact for fact in facts if fact[1]], indent="  ")
+    for name, value in (("input", row.meta or None), ("result", row.result)):
+        if value is not None:
+            yield from ("", f"{name}:", *paragraph(json.dumps(value, indent=2, ensure_ascii=False)))
+    if row.error:
+        yield from ("", "error:", *paragraph(row.error))
+    if parts:
+        yield from ("", "parts:", *columns((_cells(part) for part in parts), right=(1,), indent="  "))
+
+
+@jobs.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@json_option
+@store_option
+def cancel(ids: tuple[str, ...], as_json: bool) -> None:
+    """Cancel jobs, and their parts: all of them or none.
+
+    One that runs is told so when its worker next says how far it is, and is cancelled when that lets it go.
+
+    \b
+    Example:
+      scanstore jobs cancel 01a20256-f7e1-744b-91c3-26422c0cc9f7
+    """
+    with open_store(write=True) as store:
+        with store.transaction():
+            found = [store.jobs.cancel(each) for each in ids]
+        _say_status(found, as_json)
+
+
+@jobs.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@json_option
+@store_option
+def retry(ids: tuple[str, ...], as_json: bool) -> None:
+    """Let jobs that failed or were cancelled wait again: all of them or none.
+
+    \b
+    Example:
+      scanstore jobs retry 01a20256-f7e1-744b-91c3-26422c0cc9f7
+    """
+    with open_store(write=True) as store:
+        with store.transaction():
+            found = [store.jobs.retry(each) for each in ids]
+        _say_status(found, as_json)
+
+
+def _say_status(found: list[Job], as_json: bool) -> None:
+    if as_json:
+        say_json(found)
+    else:
+        say(columns((row.id, row.type, row.status) for row in found))
+
+
+@jobs.command()
+@click.option(
+    "--import", "place", metavar="MODULE:NAME", required=True,
+    help="Where the handlers are: a mapping of types to functions. NAME is by default handlers.",
+)  # fmt: skip
+@click.option("--type", "types", metavar="TYPE", multiple=True, help="Only this type; may be repeated.")
+@click.option("--until-empty", is_flag=True, help="End when nothing can be claimed any more.")
+@click.option("--lease", type=click.FloatRange(min=1), default=600, metavar="S", help="Seconds. [default: 600]")
+@click.option(
+    "--poll", type=click.FloatRange(min=0.01), default=0.5, metavar="S", help="Seconds between looks. [default: 0.5]"
+)
+@json_option
+@store_option
+@click.pass_context
+def work(
+    context: click.Context,
+    place: str,
+    types: tuple[str, ...],
+    until_empty: bool,
+    lease: float,
+    poll: float,
+    as_json: bool,
+) -> None:
+    """Do jobs, one after the other, until it is interrupted; the one that runs is finished first.
+
+    The module is looked for in the current folder too. A handler gets the job: job.meta is its input, job.tick(50)
+    says how far it is and is False when it was cancelled, job.store is the store. Interrupt it twice to give up the
+    job that runs. It ends with 1 when a job failed for good.
+
+    \b
+    Example:
+      scanstore jobs work --import mytasks:handlers
+    """
+    handlers = _handlers(place)
+    with open_store(write=True) as store:
+        if not as_json:
+            note(f"working on {', '.join(types or handlers)}; Ctrl-C stops")
+        done = store.jobs.run_worker(
+            handlers, types=types or None, until_empty=until_empty, lease=lease, poll=poll,
+            ended=None if as_json else _say_ended,
+        )  # fmt: skip
+        if as_json:
+            say_json(done)
+        else:
+            note(", ".join(f"{number:,} {name}" for name, number in done._asdict().items() if number) or "no jobs")
+    context.exit(1 if done.failed else 0)
+
+
+def _say_ended(job: Job) -> None:
+    failure = f"  {_line(job.error)}" if job.status in ("pending", "failed") else ""
+    say([plain_text(f"{job.status}  {job.type}  {job.id}{failure}")])
+    sys.stdout.flush()
+
+
+def _handlers(place: str) -> dict[str, Any]:
+    """The mapping that the user has written."""
+    import importlib
+    import os
+
+    module, _, name = place.partition(":")
+    name = name or "handlers"
+    if not module:
+        raise Misuse(f"{place!r} names no module; give MODULE:NAME, such as mytasks:handlers")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:
+        raise Failure(f"module {module} cannot be imported: {type(error).__name__}: {error}") from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise Failure(f"module {module} has no {name}; give MODULE:NAME of a mapping of types to functions")
+        found = getattr(found, part)
+    if not hasattr(found, "keys"):
+        raise Failure(f"{place} is no mapping; write {name} = {{'sync': function}}")
+    return dict(found)
+
+
+@jobs.command()
+@click.option("--older-than", metavar="SPAN", callback=_span, help="Only those over for so long: 12h, 30d, 8w.")
+@click.option("--keep-last", type=click.IntRange(min=0), metavar="N", help="Keep this many of the newest.")
+@click.option("--yes", is_flag=True, help="Remove them; without this they are only counted.")
+@json_option
+@store_option
+def prune(older_than: timedelta | None, keep_last: int | None, yes: bool, as_json: bool) -> None:
+    """Remove jobs that are over, each with all its parts or not at all.
+
+    \b
+    Example:
+      scanstore jobs prune --older-than 30d --keep-last 100 --yes
+    """
+    if older_than is None and keep_last is None:
+        raise Misuse("say which: give --older-than, --keep-last or both")
+    with open_store(write=True) as store:
+        number = store.jobs.prune(older_than=older_than, keep_last=keep_last, dry_run=not yes)
+        if as_json:
+            say_json({"jobs": number, "removed": yes})
+        elif yes or not number:
+            say([f"Removed {count(number, 'job')}" if number else "No jobs to remove"])
+        else:
+            say([f"{count(number, 'job')} would be removed; remove with: --yes"])

@@ -1,0 +1,176 @@
+"""`scanstore library`: a media library, synced from a file of records, looked at."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanstore.cli.base import Failure, Group, json_option, open_store, store_option
+from scanstore.cli.output import columns, count, note, say, say_json
+
+if TYPE_CHECKING:
+    from scanstore.store import Store
+
+KINDS = ("scene", "performer", "tag", "studio")
+kind_option = click.option(
+    "--kind", type=click.Choice(KINDS, case_sensitive=False), default="scene", show_default=True, help="Of what."
+)
+
+
+@click.group(cls=Group)
+@store_option
+def library() -> None:
+    """Sync a media library, and look at it."""
+
+
+@library.command()
+@click.argument("file", metavar="FILE")
+@kind_option
+@click.option("--prune", is_flag=True, help="FILE lists all there is: remove the others.")
+@click.option("--take-over", is_flag=True, help="Begin although another sync seems to run; that one has failed then.")
+@json_option
+@store_option
+def sync(file: str, kind: str, prune: bool, take_over: bool, as_json: bool) -> None:
+    """Write the records of FILE, a JSON object a line, and count what changed. FILE may be - for the standard input.
+
+    A scene is {"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio", "performers",
+    "tags"}; of these only the id is needed, and what is absent stays as it is. The studio, performers and tags are
+    {"id", "name"}, as are the records of these kinds. The store is made when there is none.
+
+    \b
+    Example:
+      scanstore library sync scenes.jsonl
+      scanstore library sync tags.jsonl --kind tag --prune
+    """
+    name = "the input" if file == "-" else file
+    with (
+        _opened(file) as stream,
+        open_store(create=True) as store,
+        store.library.sync(kind, take_over=take_over) as run,
+    ):
+        counts = getattr(store.library, f"upsert_{kind}s")(_records(stream, name), run=run)
+        unseen = run.prune_unseen(dry_run=not prune) if sum(counts[:3]) or prune else []
+    if as_json:
+        say_json({"run": run.id, **counts._asdict(), "unseen": unseen, "pruned": len(unseen) if prune else 0})
+        return
+    said = [
+        count(sum(counts[:3]), kind) + f": {counts.created:,} created, {counts.updated:,} updated, "
+        f"{counts.unchanged:,} unchanged"
+    ]
+    if kind == "scene":
+        said.append(f"{count(counts.links_added, 'link')} added, {counts.links_removed:,} removed")
+    if prune:
+        said.append(f"{len(unseen):,} pruned")
+    say(["; ".join(said)])
+    if unseen and not prune:
+        note(f"{count(len(unseen), kind)} that the store has {'was' if len(unseen) == 1 else 'were'} not in {name}; "
+             "--prune removes what a full listing lacks")  # fmt: skip
+
+
+@library.command("list")
+@kind_option
+@click.option("--performer", metavar="ID|NAME", help="Only scenes with this performer.")
+@click.option("--tag", metavar="ID|NAME", help="Only scenes with this tag.")
+@click.option("--studio", metavar="ID|NAME", help="Only scenes of this studio.")
+@click.option("--organized/--not-organized", default=None, help="Only scenes that are, or are not.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
+@json_option
+@store_option
+def list_(kind: str, organized: bool | None, limit: int | None, as_json: bool, **only: str | None) -> None:
+    """List scenes: id, date, title, studio. Or performers, tags, studios: id, name, number of scenes.
+
+    With --json scenes are the records that sync takes.
+
+    \b
+    Example:
+      scanstore library list --tag outdoor --not-organized
+      scanstore library list --kind performer
+    """
+    given = {name: value for name, value in only.items() if value is not None}
+    if kind != "scene" and (given or organized is not None):
+        raise click.UsageError(f"--{next(iter(given), 'organized')} is about scenes; leave out --kind {kind}")
+    with open_store() as store:
+        if kind == "scene":
+            wanted: Any = {name: _one(store, name, value) for name, value in given.items()}
+            rows: list[Any] = store.library.list(organized=organized, limit=limit, **wanted)
+            found: list[Any] = list(store.library.records(rows))
+        else:
+            found = store.library.names(kind, limit=limit)
+        if as_json:
+            say_json(found)
+        elif found:
+            say(columns(map(_scene_cells, found)) if kind == "scene" else columns(found, right=(2,)))
+        elif given or organized is not None:
+            note("no scenes like that")
+        else:
+            note(f"no {kind}s yet; write some with: scanstore library sync FILE{'' if kind == 'scene' else _of(kind)}")
+
+
+@library.command()
+@json_option
+@store_option
+def stats(as_json: bool) -> None:
+    """Count the library, and say when each kind was synced last.
+
+    \b
+    Example:
+      scanstore library stats
+    """
+    with open_store() as store:
+        found = store.library.stats()
+        if as_json:
+            say_json(found)
+            return
+        names = ("scenes", "organized", "performers", "tags", "studios", "links to performers", "links to tags")
+        say(columns([(name, f"{value:,}") for name, value in zip(names, found[:-1], strict=True)], right=(1,)))
+        last = {kind: run.to_dict() for kind, run in found.synced.items()}
+        say(columns(
+            (f"last sync of {kind}s", run["status"], run["ended_at"] or run["started_at"], run["error"] or "")
+            for kind, run in last.items()
+        ))  # fmt: skip
+        if not found.synced:
+            note("nothing was synced yet: scanstore library sync FILE")
+
+
+def _opened(file: str) -> Any:
+    if file == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return open(file, "rb")
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {(error.strerror or str(error)).lower()}; check the path") from None
+
+
+def _records(lines: Iterable[bytes], file: str) -> Iterator[Any]:
+    import json
+
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise Failure(f"line {number} of {file} is not JSON: {error}; write one object a line") from None
+
+
+def _one(store: Store, kind: str, what: str) -> Any:
+    """The performer, tag or studio of that id or, when there is none, of that name."""
+    found = store.library.find(kind, what)
+    row = next((row for row in found if row.id == what), found[0] if len(found) == 1 else None)
+    if row is None:
+        ids = ", ".join(row.id for row in found[:5])
+        why = f"has {len(found)} {kind}s, give an id: {ids}" if found else f"is no {kind}; list them{_of(kind)}"
+        raise Failure(f"{what!r} {why}")
+    return row
+
+
+def _of(kind: str) -> str:
+    return f" --kind {kind}"
+
+
+def _scene_cells(record: dict[str, Any]) -> tuple[str, ...]:
+    studio = record["studio"]
+    return record["id"], (record["scene_date"] or "")[:10], record["title"], "" if studio is None else studio["name"]

@@ -1,0 +1,114 @@
+"""`scanstore init|seed|health|drop`: a whole store, from its beginning to its end."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from scanstore.cli.base import existing_store_path, json_option, open_store, store_option, store_path
+from scanstore.cli.output import count, note, plain_text, say, say_json, size
+
+
+@click.command()
+@json_option
+@store_option
+def init(as_json: bool) -> None:
+    """Make an empty store. Harmless when it is there already: an older one is migrated.
+
+    `scanstore scan` makes one by itself.
+
+    \b
+    Example:
+      scanstore init --db audit.db
+    """
+    new = not os.path.exists(store_path())
+    with open_store(create=True) as store:
+        if as_json:
+            say_json({"store": store.path, "created": new})
+        else:
+            say([plain_text(f"{'Made' if new else 'Already there:'} {store.path}")])
+
+
+@click.command()
+@click.argument("file", required=False)
+@json_option
+@store_option
+def seed(file: str | None, as_json: bool) -> None:
+    """Add first rows from a FILE, or a small sample. The store is made when there is none.
+
+    FILE is TOML or JSON with the sections settings, studios, performers, tags, scenes, models and schedules. What the
+    store has already stays as it is, so this may be repeated.
+
+    \b
+    Example:
+      scanstore seed
+      scanstore seed first.toml --db media.db
+    """
+    from scanstore.provisioning import seed_db
+
+    with open_store(create=True) as store:
+        added = seed_db(store, file)
+        if as_json:
+            say_json(added)
+        elif any(added.values()):
+            parts = (count(number, section[:-1]) for section, number in added.items() if number)
+            say([f"Added {', '.join(parts)}"])
+        else:
+            note("nothing to add: all of it is there already")
+
+
+@click.command()
+@click.option("--thorough", is_flag=True, help="Also look for damage, as `scanstore check` does.")
+@json_option
+@store_option
+@click.pass_context
+def health(context: click.Context, thorough: bool, as_json: bool) -> None:
+    """Say whether the store can be worked with, without changing it. Ends with 1 when it cannot.
+
+    \b
+    Example:
+      scanstore health --json
+    """
+    from scanstore.provisioning import check_db_health
+
+    found = check_db_health(store_path(), thorough=thorough)
+    if as_json:
+        say_json(found)
+    else:
+        say(plain_text(problem) for problem in found.problems)
+        if found.ok:
+            how = "writable" if found.writable else "read-only"
+            facts = f"schema {found.schema_version}, {size(found.bytes)}, {how}, SQLite {found.sqlite}"
+            say([plain_text(f"{found.path}: well ({facts})")])
+    context.exit(0 if found.ok else 1)
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@store_option
+@click.pass_context
+def drop(context: click.Context, yes: bool, as_json: bool) -> None:
+    """Delete the store and everything in it, after asking. Backups beside it stay.
+
+    Refuses a file that is no store, and one that somebody has open.
+
+    \b
+    Example:
+      scanstore drop --db old.db
+    """
+    from scanstore.provisioning import drop_db
+
+    path = existing_store_path()
+    if not yes and not click.confirm(plain_text(f"Delete {path}, {size(os.path.getsize(path))}, for good?"), err=True):
+        note("Nothing was deleted.")
+        context.exit(1)
+    dropped = drop_db(path, confirm=True)
+    if as_json:
+        say_json({"dropped": dropped})
+    else:
+        say([plain_text(f"Deleted {dropped}")])
+
+
+COMMANDS = (init, seed, health, drop)

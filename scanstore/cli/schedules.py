@@ -1,0 +1,173 @@
+"""`scanstore schedules`: jobs that are due again and again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanstore.cli.base import Group, Misuse, json_option, open_store, store_option
+from scanstore.cli.output import columns, count, note, plain_text, say, say_json
+
+if TYPE_CHECKING:
+    from scanstore.schedules import ScheduledTask
+
+
+@click.group(cls=Group)
+@store_option
+def schedules() -> None:
+    """Enqueue jobs when they are due."""
+
+
+def _local(task: ScheduledTask) -> str:
+    """When a task runs next, as the clocks of its time zone say."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        return f"next {task.next_run.astimezone(ZoneInfo(task.timezone)):%Y-%m-%d %H:%M %Z}"
+    except (OSError, LookupError, ValueError):  # a zone that only another machine knows
+        return f"next {task.next_run:%Y-%m-%d %H:%M} UTC"
+
+
+def _cells(task: ScheduledTask) -> tuple[str, ...]:
+    begun = task.last_run
+    last = f"last {begun:%Y-%m-%d %H:%M} UTC, job {task.last_job_id or 'gone'}" if begun else "never ran"
+    following = _local(task) if task.enabled else "disabled"
+    return task.name, task.task_type, task.schedule, task.timezone, following, last
+
+
+@schedules.command()
+@click.argument("name")
+@click.argument("task_type", metavar="TYPE")
+@click.argument("cron")
+@click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Whose clocks CRON is about.")
+@click.option("--config", metavar="JSON", help="The input of its jobs, an object.")
+@click.option("--disabled", is_flag=True, help="Do not run it before it is enabled.")
+@json_option
+@store_option
+def add(name: str, task_type: str, cron: str, timezone: str, config: str | None, disabled: bool, as_json: bool) -> None:
+    """Add a task: a job of TYPE whenever CRON says so. The store is made when there is none.
+
+    CRON has five fields: minute, hour, day of month, month, day of week. At a change of the clocks, a fixed time that
+    is skipped runs at once after it, and one that comes twice runs the first time.
+
+    \b
+    Example:
+      scanstore schedules add nightly sync "0 3 * * *" --timezone Europe/Berlin
+      scanstore schedules add hourly analysis "0 * * * *" --config '{"model": "local"}'
+    """
+    try:
+        given: Any = json.loads(config or "{}")
+    except (ValueError, RecursionError) as error:
+        raise Misuse(f"--config is not JSON: {error}") from None
+    with open_store(create=True) as store:
+        task = store.schedules.add(name, task_type, cron, timezone=timezone, config=given, enabled=not disabled)
+        if as_json:
+            say_json(task)
+        else:
+            say([plain_text(f"Added schedule {task.name}: {_local(task) if task.enabled else 'disabled'}")])
+
+
+@schedules.command("list")
+@json_option
+@store_option
+def list_(as_json: bool) -> None:
+    """List the tasks, and when each runs next and ran last.
+
+    \b
+    Example:
+      scanstore schedules list
+    """
+    with open_store() as store:
+        found = store.schedules.list()
+        if as_json:
+            say_json(found)
+        elif found:
+            say(columns(_cells(task) for task in found))
+        else:
+            note("no schedules here; add one with: scanstore schedules add NAME TYPE CRON")
+
+
+@schedules.command("run-due")
+@json_option
+@store_option
+def run_due(as_json: bool) -> None:
+    """Enqueue a job for every task that is due. To be called again and again, by a loop or the system's cron.
+
+    However many runs were missed, one makes up for them. A task whose last job is not over yet is left out.
+
+    \b
+    Example:
+      scanstore schedules run-due
+      while scanstore schedules run-due; do sleep 30; done
+    """
+    with open_store(write=True) as store:
+        runs = store.schedules.run_due()
+        if as_json:
+            say_json(runs)
+            return
+        say(plain_text(_ran(run.task.name, run.job.id, run.started)) for run in runs)
+        if not runs:
+            enabled = len(store.schedules.list(enabled=True))
+            note(f"nothing is due; {count(enabled, 'task')} enabled: scanstore schedules list shows when")
+
+
+def _ran(name: str, job: str, started: bool) -> str:
+    return f"{name}: job {job}" if started else f"{name}: left out, job {job} is not over yet"
+
+
+def _told(task: ScheduledTask, as_json: bool) -> None:
+    if as_json:
+        say_json(task)
+    else:
+        say([plain_text(f"Schedule {task.name}: {_local(task) if task.enabled else 'disabled'}")])
+
+
+@schedules.command()
+@click.argument("name")
+@json_option
+@store_option
+def enable(name: str, as_json: bool) -> None:
+    """Let a task run again, from its next time on.
+
+    \b
+    Example:
+      scanstore schedules enable nightly
+    """
+    with open_store(write=True) as store:
+        _told(store.schedules.enable(name), as_json)
+
+
+@schedules.command()
+@click.argument("name")
+@json_option
+@store_option
+def disable(name: str, as_json: bool) -> None:
+    """Let a task rest until it is enabled.
+
+    \b
+    Example:
+      scanstore schedules disable nightly
+    """
+    with open_store(write=True) as store:
+        _told(store.schedules.disable(name), as_json)
+
+
+@schedules.command()
+@click.argument("name")
+@json_option
+@store_option
+def remove(name: str, as_json: bool) -> None:
+    """Remove a task. Its jobs stay.
+
+    \b
+    Example:
+      scanstore schedules remove nightly
+    """
+    with open_store(write=True) as store:
+        store.schedules.remove(name)
+        if as_json:
+            say_json({"removed": name})
+        else:
+            say([plain_text(f"Removed schedule {name}")])

@@ -1,0 +1,248 @@
+"""The rows of jobs, and what may be given as one or for one.
+
+Change here: a job's columns, and what they accept. What is done with jobs is in :mod:`scanstore.jobs`, the part of its
+worker in :mod:`scanstore.job_leases`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import peewee
+
+from scanstore.database import current
+from scanstore.errors import InvalidArgument, NoStore, NotFound
+from scanstore.fields import Base, EnumField, JSONField, UTCField, UUIDField, format_time, utcnow
+from scanstore.leases import LEASE, MOST_RETRIES
+from scanstore.library import Scene
+from scanstore.states import JOB_LIVE, JOB_STATUSES
+from scanstore.uuids import uuid7
+from scanstore.workers import me
+
+if TYPE_CHECKING:
+    from scanstore.jobs import Jobs
+    from scanstore.store import Store
+
+QUEUE = "default"
+
+
+class _Id(UUIDField):
+    """A UUID that reads back as text."""
+
+    def python_value(self, value: Any) -> Any:
+        return value
+
+
+class Job(Base):
+    """One job. Its methods act on the current store, as those of ``store.jobs`` do, and bring the row up to date."""
+
+    if TYPE_CHECKING:
+        parent_id: Any
+
+    lease: float = LEASE  # seconds that its ticks extend its lease by
+    store: Store  # only of one that was claimed
+
+    id: Any = _Id(primary_key=True, default=lambda: str(uuid7()))
+    type: Any = peewee.TextField()
+    queue: Any = peewee.TextField(default=QUEUE)
+    status: Any = EnumField(JOB_STATUSES, default="pending", index=True)
+    progress: Any = peewee.IntegerField(default=0)
+    total_items: Any = peewee.IntegerField(null=True)
+    processed_items: Any = peewee.IntegerField(default=0)
+    message: Any = peewee.TextField(default="")
+    meta: Any = JSONField(default=dict)
+    result: Any = JSONField(null=True)
+    parent = peewee.ForeignKeyField("self", on_delete="CASCADE", null=True, backref="children")
+    unique_key: Any = peewee.TextField(null=True)
+    exclusive_group: Any = peewee.TextField(null=True)
+    run_at: Any = UTCField(null=True)
+    max_retries: Any = peewee.IntegerField(default=MOST_RETRIES)
+    rank: Any = peewee.IntegerField(default=0)
+    retry_count: Any = peewee.IntegerField(default=0)
+    attempt: Any = peewee.IntegerField(default=0)
+    worker: Any = peewee.TextField(null=True)
+    process: Any = peewee.TextField(null=True)
+    lease_until: Any = UTCField(null=True)
+    next_retry_at: Any = UTCField(null=True)
+    error: Any = peewee.TextField(null=True)
+    started_at: Any = UTCField(null=True)
+    completed_at: Any = UTCField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "jobs"
+        without_rowid = True
+
+    @property
+    def priority(self) -> int:
+        """How pressing it is: the highest is claimed first."""
+        return -int(self.rank)
+
+    @property
+    def over(self) -> bool:
+        """Whether it was completed, failed for good or was cancelled, when this row was read."""
+        return self.status not in JOB_LIVE
+
+    @property
+    def scenes(self) -> list[Scene]:
+        """The scenes that it is about."""
+        self.check_home()
+        links = JobScene.select(JobScene.scene).where(JobScene.job == self.id)
+        return list(Scene.select().where(Scene.id.in_(links)).order_by(Scene.id))
+
+    def tick(
+        self,
+        progress: float | None = None,
+        *,
+        processed: int | None = None,
+        total: int | None = None,
+        message: str | None = None,
+        lease: float | None = None,
+    ) -> bool:
+        """Say that it goes on, see :meth:`Jobs.tick`: False when it was cancelled and should end."""
+        return _here().tick(
+            self, progress=progress, processed=processed, total=total, message=message, lease=lease
+        )  # fmt: skip
+
+    update_progress = tick
+
+    def mark_completed(self, result: Any = None) -> str:
+        """Complete it, see :meth:`Jobs.complete`."""
+        return _here().complete(self, result=result)
+
+    def mark_failed(self, error: str | BaseException, *, retry: bool = True) -> str:
+        """Give it back with an error, see :meth:`Jobs.fail`."""
+        return _here().fail(self, error, retry=retry)
+
+
+class JobScene(Base):
+    """Which job is about which scene."""
+
+    if TYPE_CHECKING:
+        job_id: Any
+        scene_id: Any
+
+    job = peewee.ForeignKeyField(Job, on_delete="CASCADE", backref="+", index=False)
+    scene = peewee.ForeignKeyField(Scene, on_delete="CASCADE", backref="+")
+
+    class Meta:
+        table_name = "job_scenes"
+        primary_key = peewee.CompositeKey("job", "scene")
+        without_rowid = True
+
+
+def _here() -> Jobs:
+    """The jobs of the current store, for the methods of a row."""
+    database = current()
+    if database is None:
+        raise NoStore("no store is open here; use 'with Store(path):', or store.bound() in a thread")
+    from scanstore.jobs import Jobs
+
+    jobs = Jobs.__new__(Jobs)
+    jobs.db = database
+    return jobs
+
+
+# What is given as a job
+
+
+def bring_up_to_date(job: Job | str | uuid.UUID, **columns: Any) -> None:
+    if isinstance(job, Job):
+        job.__data__.update(columns)
+
+
+def owner_of(job: Job | str | uuid.UUID, worker: str | None) -> tuple[str, str, int | None]:
+    key = key_of(job)
+    if isinstance(job, Job) and worker in (None, job.worker):
+        # The attempt that a row carries counts only for the worker that it was claimed by.
+        return key, job.worker or me(), job.attempt if job.worker else None
+    return key, worker or me(), None
+
+
+def key_of(job: Job | str | uuid.UUID) -> str:
+    if isinstance(job, Job):
+        job.check_home()
+        return str(job.id)
+    try:
+        return str(job if isinstance(job, uuid.UUID) else uuid.UUID(job))
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidArgument(f"{job!r} is not a job; give a row or its id, a UUID") from None
+
+
+def unknown(key: str) -> NotFound:
+    return NotFound(f"no job {key}; store.jobs.list() (scanstore jobs list) shows those that there are")
+
+
+# What is given
+
+
+def a_word(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise InvalidArgument(f"{what} is {value!r}; give a name")
+    return value.strip()
+
+
+def some_types(types: str | Iterable[str]) -> list[str]:
+    return [a_word(each, "type") for each in ((types,) if isinstance(types, str) else types)]
+
+
+def a_number(value: Any, what: str, *, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
+        raise InvalidArgument(f"{what} is {value!r}; give a whole number" + (" of at least 0" if least == 0 else ""))
+    return value
+
+
+def a_moment(value: Any) -> str | None:
+    if value is not None and not isinstance(value, datetime):
+        raise InvalidArgument(f"run_at is {value!r}; give an aware datetime")
+    return None if value is None else format_time(value)
+
+
+def an_error(error: Any) -> str:
+    if isinstance(error, BaseException):
+        name = type(error).__name__
+        return f"{name}: {error}" if str(error) else name
+    if not isinstance(error, str):
+        raise InvalidArgument(f"error is {error!r}; give a text or an exception")
+    return error
+
+
+def scene_key(scene: Any) -> str:
+    if isinstance(scene, Scene):
+        scene.check_home()
+        return str(scene.id)
+    if not isinstance(scene, str) or not scene:
+        raise InvalidArgument(f"{scene!r} is not a scene; give a row or its id")
+    return scene
+
+
+def scene_keys(scenes: Iterable[Scene | str]) -> list[str]:
+    if isinstance(scenes, str | Scene):
+        raise InvalidArgument(f"scenes is {scenes!r}; give a list of scenes")
+    return list(dict.fromkeys(scene_key(each) for each in scenes))
+
+
+def told_by(progress: Any, processed: Any, total: Any, message: Any) -> dict[str, Any]:
+    """The columns that a tick sets."""
+    columns: dict[str, Any] = {}
+    if progress is not None:
+        if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
+            raise InvalidArgument(f"progress is {progress!r}; give per cent, from 0 to 100")
+        columns["progress"] = int(progress)
+    if processed is not None:
+        columns["processed_items"] = a_number(processed, "processed")
+    if total is not None:
+        columns["total_items"] = a_number(total, "total")
+    if message is not None:
+        if not isinstance(message, str):
+            raise InvalidArgument(f"message is {message!r}; give a text")
+        columns["message"] = message
+    return columns
+
+
+def share_of(processed: int, total: int | None) -> int | None:
+    return min(100, processed * 100 // total) if total else None

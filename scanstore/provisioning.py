@@ -1,0 +1,271 @@
+"""Whole stores: making one, dropping one, giving it its first rows, asking whether it can be worked with.
+
+For scripts that set something up, so a store is given by its path. A file of first rows is TOML or JSON;
+``sample.toml``, which is used when none is given, shows every section of it. Change here: what belongs to a store's
+beginning and end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from scanstore.database import MEMORY, translated
+from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, StorageError
+from scanstore.fields import dump_json
+from scanstore.files import APPLICATION_ID, size_of, uri
+from scanstore.store import Store
+
+Path = str | os.PathLike[str]
+
+SAMPLE = os.path.join(os.path.dirname(__file__), "sample.toml")
+PATIENCE = 1.0  # seconds that a store which is about to be dropped may still be in use
+
+
+class Health(NamedTuple):
+    """Whether a store can be worked with, and what is in the way: ``problems``, each with its remedy.
+
+    ``schema_version`` is None when the store could not be opened; ``sqlite`` is the version of the library in use.
+    """
+
+    ok: bool
+    path: str
+    schema_version: int | None
+    sqlite: str
+    writable: bool
+    bytes: int
+    problems: list[str]
+
+
+# Beginning and end
+
+
+def init_db(path: Path | None = None) -> str:
+    """Make an empty store, or migrate the one that is there; return its absolute path.
+
+    Idempotent, and safe in many processes at once. The path defaults as that of ``Store`` does. Raises OpenRefused and
+    StorageError, and then leaves what is there as it was.
+    """
+    name = _name(path)
+    if name == MEMORY:
+        raise InvalidArgument(f"{MEMORY} is gone when it is closed, so it cannot be made ahead; name a file")
+    with Store(name) as store:
+        return store.path
+
+
+def drop_db(path: Path | None = None, *, confirm: bool = False) -> str:
+    """Delete a store with its log, for good; return its absolute path. Backups beside it stay.
+
+    ``confirm`` must be True. Raises NotFound, NotAScanstore for any other file, and Busy while anybody, in this process
+    or another, has the store open; nothing is deleted then.
+    """
+    name = _name(path)
+    if confirm is not True:
+        raise InvalidArgument(f"drop_db deletes everything in {name}; if that is meant, say confirm=True")
+    file = os.path.realpath(name)
+    if not os.path.lexists(file):
+        raise NotFound(f"{name} does not exist, so it cannot be dropped")
+    try:
+        _refuse_other_files(file, name)
+        _refuse_while_in_use(file, name)
+    except sqlite3.Error as error:
+        raise translated(error, name) from error
+    try:
+        for suffix in ("-wal", "-shm", "-journal", ""):
+            if os.path.lexists(file + suffix):
+                os.unlink(file + suffix)
+    except OSError as error:
+        raise StorageError(
+            f"{name} cannot be deleted: {error.strerror}; check the permissions of its folder"
+        ) from error
+    return file
+
+
+def _refuse_other_files(file: str, name: str) -> None:
+    application = None
+    if os.path.isfile(file):
+        connection = sqlite3.connect(uri(file, "immutable=1"), uri=True)
+        try:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+        finally:
+            connection.close()
+    if application != APPLICATION_ID:
+        raise NotAScanstore(f"{name} is not a scanstore, so it is not dropped; delete it yourself if that is meant")
+
+
+def _refuse_while_in_use(file: str, name: str) -> None:
+    """Raise Busy unless the log can be given up, which SQLite allows to a file's only connection."""
+    connection = sqlite3.connect(uri(file, "mode=rw"), uri=True, timeout=PATIENCE)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        (journal,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        journal = None
+    finally:
+        connection.close()
+    if journal != "delete":
+        raise Busy(f"{name} is in use, so it is not dropped; close it everywhere first")
+
+
+def _name(path: Path | None) -> str:
+    return os.fspath(path) if path is not None else os.environ.get("SCANSTORE_DB") or "scanstore.db"
+
+
+# Health
+
+
+def check_db_health(path: Path | None = None, *, thorough: bool = False) -> Health:
+    """Say whether a store can be opened, is of this version and lets its tables be read, without changing it.
+
+    Quick whatever its size; ``thorough`` adds what ``store.check()`` looks for. Never raises for a missing, foreign,
+    damaged or outdated file: that is among the ``problems``.
+    """
+    name = _name(path)
+    file = os.path.realpath(name)
+    version, problems = None, []
+    try:
+        with Store(name, read_only=True) as store:
+            run = store.database.execute_sql
+            (version,) = run("PRAGMA user_version").fetchone()
+            for (table,) in run("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
+                run(f'SELECT 1 FROM "{table}" LIMIT 1').fetchall()
+            if thorough:
+                problems = [f"{problem.what}: {problem.remedy}" for problem in store.check()]
+    except NotFound:
+        problems = [f"{name} does not exist; make it with init_db (scanstore init)"]
+    except ScanstoreError as error:
+        problems = [str(error)]
+    writable = os.access(file, os.W_OK) and os.access(os.path.dirname(file), os.W_OK)
+    return Health(not problems, file, version, sqlite3.sqlite_version, writable, size_of(file), problems)
+
+
+# First rows
+
+
+def seed_db(store: Store | Path | None = None, source: Path | Mapping[str, Any] | None = None) -> dict[str, int]:
+    """Add first rows to a store, made when there is none; return how many were added, by section.
+
+    ``source`` is a TOML or JSON file, or its content; by default a small sample. What the store has already, by name or
+    id, stays as it is, so this is idempotent. One transaction: all of it or nothing. Raises NotFound for a missing
+    file, and InvalidArgument and Conflict for what is wrong in it.
+    """
+    sections = _sections(SAMPLE if source is None else source)
+    if not isinstance(store, Store):
+        with Store(_name(store)) as opened:
+            return seed_db(opened, sections)
+    added = dict.fromkeys(sections, 0)
+    with store.bound(), store.transaction():
+        for section, content in sections.items():
+            added[section] = SECTIONS[section](store, content)
+    return added
+
+
+def _sections(source: Path | Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of a source in the order in which they can be written, each of the right shape."""
+    name, found = ("the source", source) if isinstance(source, Mapping) else (os.fspath(source), _read(source))
+    if not isinstance(found, Mapping):
+        raise InvalidArgument(f"{name} is no table of sections; there may be: {', '.join(SECTIONS)}")
+    for section, content in found.items():
+        if section not in SECTIONS:
+            raise InvalidArgument(f"{name} has a section {section!r}; there may be: {', '.join(SECTIONS)}")
+        if section == "settings":
+            if not isinstance(content, Mapping):
+                raise InvalidArgument(f"settings in {name} must be a table of names and values")
+        elif not isinstance(content, list) or not all(isinstance(entry, Mapping) for entry in content):
+            raise InvalidArgument(f"{section} in {name} must be a list of tables")
+    return {section: found[section] for section in SECTIONS if section in found}
+
+
+def _read(source: Path) -> Any:
+    import tomllib
+
+    name = os.fspath(source)
+    try:
+        with open(source, "rb") as file:
+            text = file.read().decode()
+        return json.loads(text) if name.lower().endswith(".json") else tomllib.loads(text)
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {name!r} to take first rows from") from None
+    except OSError as error:
+        raise StorageError(f"{name} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        kind = "JSON" if name.lower().endswith(".json") else "TOML"
+        raise InvalidArgument(f"{name} is not {kind}: {error}") from None
+
+
+def _settings(store: Store, content: Mapping[str, Any]) -> int:
+    before = len(store.settings)
+    for key, value in content.items():
+        store.settings.define(key, value)
+    return len(store.settings) - before
+
+
+def _models(store: Store, entries: list[Mapping[str, Any]]) -> int:
+    before = len(store.llm.list())
+    for number, entry in enumerate(entries, 1):
+        _call("models", number, store.llm.ensure, entry)
+    return len(store.llm.list()) - before
+
+
+def _schedules(store: Store, entries: list[Mapping[str, Any]]) -> int:
+    names = {task.name for task in store.schedules.list()}
+    new = [(number, entry) for number, entry in enumerate(entries, 1) if not _is_in(names, entry.get("name"))]
+    for number, entry in new:
+        _call("schedules", number, store.schedules.add, entry)
+    return len(new)
+
+
+def _call(section: str, number: int, function: Callable[..., Any], entry: Mapping[str, Any]) -> None:
+    """Call a function with an entry's columns; a column that it does not have is the entry's mistake."""
+    import inspect
+
+    try:
+        inspect.signature(function).bind(**entry)
+    except TypeError as error:
+        raise InvalidArgument(f"entry {number} of {section}: {error}") from None
+    function(**entry)
+
+
+def _library(kind: str) -> Callable[[Store, list[Mapping[str, Any]]], int]:
+    def add(store: Store, entries: list[Mapping[str, Any]]) -> int:
+        for number, entry in enumerate(entries, 1):
+            linked = (entry.get("studio"), *_several(entry, "performers"), *_several(entry, "tags"))
+            if any(isinstance(each, Mapping) for each in linked):
+                raise InvalidArgument(
+                    f"entry {number} of {kind}: name its studio, performers and tags by id, and list them themselves"
+                    " under studios, performers and tags"
+                )
+        ids = dump_json([str(entry.get("id")) for entry in entries])
+        sql = f"SELECT id FROM {kind} WHERE id IN (SELECT value FROM json_each(?))"
+        there = {key for (key,) in store.database.execute_sql(sql, (ids,)).fetchall()}
+        new = [entry for entry in entries if not _is_in(there, entry.get("id"))]
+        return int(getattr(store.library, f"upsert_{kind}")(new).created) if new else 0
+
+    return add
+
+
+def _is_in(known: set[str], key: Any) -> bool:
+    return isinstance(key, str) and key in known
+
+
+def _several(entry: Mapping[str, Any], column: str) -> list[Any]:
+    value = entry.get(column)
+    return value if isinstance(value, list) else []
+
+
+#: what a source may hold, in the order in which it is written: scenes point at what comes before them
+SECTIONS: dict[str, Callable[[Store, Any], int]] = {
+    "settings": _settings,
+    "studios": _library("studios"),
+    "performers": _library("performers"),
+    "tags": _library("tags"),
+    "scenes": _library("scenes"),
+    "models": _models,
+    "schedules": _schedules,
+}

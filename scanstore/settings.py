@@ -1,0 +1,218 @@
+"""Settings: JSON values by name, that scripts and people keep in the store.
+
+``store.settings`` reads like a dictionary. What several processes may change at once is changed by comparing:
+``replace`` and ``update`` never lose what somebody else wrote in between. Change here: what a setting may hold and how
+it is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, overload
+
+import peewee
+
+from scanstore.database import Domain, bound
+from scanstore.errors import InvalidArgument, NotFound
+from scanstore.fields import Base, JSONField, UTCField, dump_json, utcnow
+
+_T = TypeVar("_T", bool, int, float, str, list[Any], dict[str, Any])
+
+WITHOUT_LOCK = 5  # how often update() works beside other writers before it keeps them out
+List = list  # the class below has a method of that name
+SET = """
+INSERT INTO settings (key, value, description) VALUES (?1, ?2, ?3)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, description = coalesce(excluded.description, description)
+    WHERE value <> excluded.value OR description IS NOT coalesce(excluded.description, description)
+"""
+
+
+class Setting(Base):
+    """One value; ``updated_at`` is when it last became another one."""
+
+    key: Any = peewee.TextField(primary_key=True)
+    value: Any = JSONField()
+    description: Any = peewee.TextField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "settings"
+
+
+class Settings(Domain):
+    """Values by name: ``store.settings["page_size"] = 50``. Each call is atomic; iterating yields the names, sorted."""
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    @bound
+    def __getitem__(self, key: str) -> Any:
+        """The value of that name. Raises NotFound."""
+        text = self._text(key)
+        if text is None:
+            raise _missing(key)
+        return json.loads(text)
+
+    @overload
+    def get(self, key: str, default: Any = None) -> Any: ...
+
+    @overload
+    def get(self, key: str, default: _T, *, type: type[_T]) -> _T: ...
+
+    @overload
+    def get(self, key: str, default: None = None, *, type: type[_T]) -> _T | None: ...
+
+    @bound
+    def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:
+        """The value of that name, or ``default`` when there is none.
+
+        With ``type`` (bool, int, float, str, list or dict) a stored value of another one raises InvalidArgument, naming
+        it. A whole number will do for float; true and false are no numbers.
+        """
+        _check_type(type)
+        text = self._text(key)
+        return default if text is None else _of_type(key, json.loads(text), type)
+
+    @bound
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and bool(key.strip()) and self._text(key) is not None
+
+    @bound
+    def __len__(self) -> int:
+        return int(self.db.execute_sql("SELECT count(*) FROM settings").fetchone()[0])
+
+    @bound
+    def __iter__(self) -> Iterator[str]:
+        return iter([key for (key,) in self.db.execute_sql("SELECT key FROM settings ORDER BY key").fetchall()])
+
+    @bound
+    def list(self) -> List[Setting]:
+        """All settings with their descriptions and times, by name."""
+        return list(Setting.select().order_by(Setting.key))
+
+    @bound
+    def to_dict(self) -> dict[str, Any]:
+        """All values by name, as they are at one moment."""
+        rows = self.db.execute_sql("SELECT key, value FROM settings ORDER BY key").fetchall()
+        return {key: json.loads(value) for key, value in rows}
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    @bound
+    def set(self, key: str, value: Any, *, description: str | None = None) -> None:
+        """Keep a JSON value under a name, whatever was there; without ``description`` the old one stays.
+
+        Idempotent. Raises InvalidArgument for an empty name and for what JSON cannot say.
+        """
+        self.db.execute_sql(SET, (_checked(key), dump_json(value), _described(key, description)))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.set(key, value)
+
+    @bound
+    def define(self, key: str, default: Any, *, type: Any = None, description: str | None = None) -> Any:
+        """Keep a value under a name unless there is one, and return the one that is there then.
+
+        Idempotent, so that a script can begin with it. Raises InvalidArgument, also when the default or the value that
+        is there is not of ``type``.
+        """
+        _check_type(type)
+        text = dump_json(_of_type(_checked(key), default, type))
+        with self.db.atomic():
+            self._add(key, text, _described(key, description))
+            return _of_type(key, json.loads(self._text(key) or text), type)
+
+    @bound
+    def unset(self, key: str) -> None:
+        """Remove a setting. Raises NotFound."""
+        if not self.db.execute_sql("DELETE FROM settings WHERE key = ?", (_checked(key),)).rowcount:
+            raise _missing(key)
+
+    def __delitem__(self, key: str) -> None:
+        self.unset(key)
+
+    @bound
+    def replace(self, key: str, old: Any, new: Any) -> bool:
+        """Set a value if it is ``old`` now; return whether it was. False too when there is none.
+
+        What counts is what JSON says: the order of an object's keys does not matter, and 1, 1.0 and true differ.
+        """
+        expected, text = _canonical(dump_json(old)), dump_json(new)
+        with self.db.atomic():
+            now = self._text(key)
+            return now is not None and _canonical(now) == expected and self._swap(key, now, text)
+
+    @bound
+    def update(self, key: str, function: Callable[[Any], Any], *, default: Any = ...) -> Any:
+        """Set a value to what ``function`` makes of it, and return that; nothing that others write is lost.
+
+        When somebody else has changed the value meanwhile, ``function`` is called again with theirs, at last with other
+        writers kept out, so it should do nothing else. It begins with ``default`` when there is no value. Raises
+        NotFound without a default, InvalidArgument for what JSON cannot say.
+        """
+        for _ in range(WITHOUT_LOCK):
+            done, value = self._try(key, function, default)
+            if done:
+                return value
+        with self.db.atomic():
+            return self._try(key, function, default)[1]
+
+    def _try(self, key: str, function: Callable[[Any], Any], default: Any) -> tuple[bool, Any]:
+        now = self._text(key)
+        if now is None and default is ...:
+            raise _missing(key)
+        value = function(default if now is None else json.loads(now))
+        text = dump_json(value)
+        return (self._add(key, text, None) if now is None else self._swap(key, now, text)), json.loads(text)
+
+    # -- statements --------------------------------------------------------------------------------------------------
+
+    def _text(self, key: str) -> str | None:
+        row = self.db.execute_sql("SELECT value FROM settings WHERE key = ?", (_checked(key),)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _add(self, key: str, text: str, description: str | None) -> bool:
+        sql = "INSERT INTO settings (key, value, description) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        return bool(self.db.execute_sql(sql, (key, text, description)).rowcount)
+
+    def _swap(self, key: str, now: str, text: str) -> bool:
+        if now == text:
+            return True  # as it should be: it has not become another one
+        sql = "UPDATE settings SET value = ? WHERE key = ? AND value = ?"
+        return bool(self.db.execute_sql(sql, (text, key, now)).rowcount)
+
+
+def _missing(key: str) -> NotFound:
+    return NotFound(f"no setting {key!r}; set it first, or read it with store.settings.get(key, default)")
+
+
+def _checked(key: Any) -> str:
+    if not isinstance(key, str) or not key.strip():
+        raise InvalidArgument(f"{key!r} is no name of a setting; give text that is not empty")
+    return key
+
+
+def _described(key: str, description: Any) -> str | None:
+    if description is not None and not isinstance(description, str):
+        raise InvalidArgument(f"the description of setting {key!r} is {description!r}; give text")
+    return description
+
+
+def _canonical(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True)
+
+
+def _check_type(type_: Any) -> None:
+    if type_ not in (None, bool, int, float, str, list, dict):
+        raise InvalidArgument(f"type is {type_!r}; it must be bool, int, float, str, list or dict")
+
+
+def _of_type(key: str, value: Any, type_: Any) -> Any:
+    if type_ is None or type(value) is type_:
+        return value
+    if type_ is float and type(value) is int:
+        return float(value)
+    shown = json.dumps(value, default=repr)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    raise InvalidArgument(f"setting {key!r} is {shown}, which is not of type {type_.__name__}; set it to one that is")

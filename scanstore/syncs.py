@@ -1,0 +1,162 @@
+"""Runs of a sync: since when there is something new, what the run saw, and what it did not see any more.
+
+A run that succeeds moves the watermark of its kind to the time it was started; one that raised, or whose process died,
+leaves it where it was. One run of a kind goes on at a time.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self
+
+import peewee
+
+from scanstore import workers
+from scanstore.database import Domain, bound
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore
+from scanstore.fields import Base, EnumField, UTCField, format_time, utcnow
+from scanstore.library import KINDS
+from scanstore.states import Machine, move
+
+if TYPE_CHECKING:
+    from scanstore.store import Store
+    from scanstore.upserts import Counts
+
+STATUSES = ("running", "completed", "failed")
+SYNCS = Machine(
+    "sync_runs",
+    "sync run",
+    {"completed": ("running",), "failed": ("running",)},
+    dict.fromkeys(("completed", "failed"), "start another with store.library.sync(...)"),
+)
+
+
+class SyncRun(Base):
+    """One run of a sync: its figures, and ``process``, who runs it. ``since`` was the watermark when it began."""
+
+    if TYPE_CHECKING:
+        id: Any
+
+    kind: Any = EnumField(KINDS)
+    status: Any = EnumField(STATUSES, default="running")
+    since: Any = UTCField(null=True)
+    started_at: Any = UTCField(default=utcnow)
+    ended_at: Any = UTCField(null=True)
+    created: Any = peewee.IntegerField(default=0)
+    updated: Any = peewee.IntegerField(default=0)
+    unchanged: Any = peewee.IntegerField(default=0)
+    links_added: Any = peewee.IntegerField(default=0)
+    links_removed: Any = peewee.IntegerField(default=0)
+    pruned: Any = peewee.IntegerField(default=0)
+    process: Any = peewee.TextField()
+    error: Any = peewee.TextField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "sync_runs"
+        indexes = ((("kind", "status", "started_at"), False),)
+
+
+RUNNING = "SELECT id, process, started_at FROM sync_runs WHERE kind = ? AND status = 'running'"
+SINCE = "SELECT max(started_at) FROM sync_runs WHERE kind = ? AND status = 'completed'"
+BEGIN = "INSERT INTO sync_runs (kind, since, started_at, process) VALUES (?, ?, ?, ?) RETURNING id"
+COUNTED = """
+UPDATE sync_runs SET created = created + ?, updated = updated + ?, unchanged = unchanged + ?,
+       links_added = links_added + ?, links_removed = links_removed + ?
+ WHERE id = ? AND status = 'running'
+"""
+# What somebody else saw since the run began is there, whatever the run's own listing said before.
+UNSEEN = "SELECT id FROM {}s WHERE run_id IS NOT ? AND last_synced < ? ORDER BY id"
+
+
+class Sync(Domain):
+    """A run as a context: begun on entry, completed on exit, failed by an exception, which goes on its way."""
+
+    def __init__(self, store: Store, kind: str, *, take_over: bool = False) -> None:
+        super().__init__(store)
+        self.kind = kind
+        self.take_over = take_over
+        self.id = 0
+        self.since: datetime | None = None  #: when the last run that succeeded was started
+        self.started_at = utcnow()
+
+    def __repr__(self) -> str:
+        return f"<Sync {self.id or 'not begun'} of {self.kind}s>"
+
+    @bound
+    def __enter__(self) -> Self:
+        with self.db.atomic():
+            for key, process, started in self.db.execute_sql(RUNNING, (self.kind,)).fetchall():
+                if not self.take_over and not workers.gone(process):
+                    raise IllegalMove(
+                        f"sync run {key} of {self.kind}s is running since {started} in {process}; wait for it, or, when"
+                        " that is known to be dead, begin with take_over=True (scanstore library sync --take-over)"
+                    )
+                self._fail(key, "taken over" if self.take_over else f"its process {process} ended")
+            self.started_at = utcnow()
+            since = self.db.execute_sql(SINCE, (self.kind,)).fetchone()[0]
+            self.since = None if since is None else datetime.fromisoformat(since)
+            values = (self.kind, since, format_time(self.started_at), workers.me())
+            self.id = self.db.execute_sql(BEGIN, values).fetchall()[0][0]
+        return self
+
+    @bound
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            move(self.db, SYNCS, self.id, "completed", ended_at=format_time(utcnow()))
+            return
+        try:
+            self._fail(self.id, f"{type(error).__name__}: {error}".removesuffix(": "))
+        except ScanstoreError:  # taken over, or the file is out of reach; the caller is told what came first
+            return
+
+    def _fail(self, key: int, error: str) -> None:
+        move(self.db, SYNCS, key, "failed", ended_at=format_time(utcnow()), error=error)
+
+    @bound
+    def prune_unseen(self, *, dry_run: bool = True) -> list[str]:
+        """Ids of what this run did not see, in order; removed with their links unless ``dry_run``; one transaction.
+
+        Only right after a full listing: whoever lists what is new since the watermark has not seen the rest. What was
+        written by others since the run began counts as seen. Changes that were proposed for a scene outlive it. Raises
+        IllegalMove when the run saw nothing at all, or is over.
+        """
+        with self.db.atomic():
+            sql = "SELECT status, created + updated + unchanged FROM sync_runs WHERE id = ?"
+            status, seen = self.db.execute_sql(sql, (self.id,)).fetchone() or ("not begun", 0)
+            if status != "running":
+                raise IllegalMove(f"{self!r} is {status}; prune inside 'with store.library.sync(...)'")
+            if not seen:
+                raise IllegalMove(
+                    f"sync run {self.id} has seen no {self.kind}s, so all would go; write a full listing with run=run"
+                )
+            found = self.db.execute_sql(UNSEEN.format(self.kind), (self.id, format_time(self.started_at))).fetchall()
+            if not dry_run:
+                self.db.executemany(f"DELETE FROM {self.kind}s WHERE id = ?", found)
+                self.db.execute_sql("UPDATE sync_runs SET pruned = pruned + ? WHERE id = ?", (len(found), self.id))
+        return [key for (key,) in found]
+
+
+def count(domain: Domain, run: int, counts: Counts) -> None:
+    """Add to the figures of a run, inside the transaction that wrote. Raises IllegalMove when the run is over."""
+    if domain.db.execute_sql(COUNTED, (*counts, run)).rowcount == 0:
+        status = SyncRun.get_by_id(run).status
+        raise IllegalMove(f"sync run {run} is {status}; begin another with store.library.sync(...)")
+
+
+def identified(domain: Domain, run: Sync | SyncRun | int, kind: str) -> int:
+    """The id of a run of that kind. Raises NotFound, IllegalMove for another kind, WrongStore, InvalidArgument."""
+    if isinstance(run, SyncRun):
+        run.check_home()
+    elif isinstance(run, Sync) and run.db.file != domain.db.file:
+        raise WrongStore(f"{run!r} is of {run.db.name}, not of {domain.db.name}; use it in its own")
+    key = getattr(run, "id", run)
+    if not isinstance(key, int):
+        raise InvalidArgument(f"{run!r:.80} is not a sync run; give what store.library.sync(...) returned, or its id")
+    row = SyncRun.get_or_none(SyncRun.id == key)
+    if row is None:
+        raise NotFound(f"no sync run {key}; begin one with store.library.sync({kind!r})")
+    if row.kind != kind:
+        raise IllegalMove(f"sync run {key} is of {row.kind}s; {kind}s want one of their own, or none")
+    return int(key)

@@ -1,0 +1,35 @@
+"""UUIDs that sort by the time at which they were made: version 7 of RFC 9562.
+
+The 12 bits after the version hold the fraction of the millisecond, as its section 6.2 (method 3) has it, and within a
+process each id is later than the one before even when the clock is not: what was made first sorts first.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+
+_lock = threading.Lock()
+_last = 0  # 48 bits of milliseconds and 12 of their fraction
+
+
+def uuid7() -> uuid.UUID:
+    """Return a new UUID, greater than every one that this process has made before."""
+    global _last
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    with _lock:
+        _last = stamp = max(milliseconds << 12 | rest * 4096 // 1_000_000, _last + 1)
+    random = int.from_bytes(os.urandom(8)) & (1 << 62) - 1
+    return uuid.UUID(int=(stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | random)
+
+
+def _forked() -> None:
+    """The parent's lock may have been held by a thread that the child does not have."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
