@@ -1,4 +1,4 @@
-"""What full-text search costs: queries over many findings and symbols, the first search, and loading with its triggers.
+"""What full-text search costs: queries over many findings and symbols, and the first search, which takes all up.
 
     python benchmarks/search.py                  100,000 rows: half findings, half symbols; 400 queries
     python benchmarks/search.py --quick          a tenth of the rows
@@ -53,7 +53,7 @@ def vocabulary() -> list[str]:
 
 @part
 def fill(db: str, rows: int) -> dict[str, Any]:
-    """Make a store with so many findings and symbols; seconds that the findings took, with the triggers and without."""
+    """Make a store with so many findings and symbols, and what to ask it."""
     from scanstore import Store
 
     chosen = random.Random(4)
@@ -79,21 +79,10 @@ def fill(db: str, rows: int) -> dict[str, Any]:
              f"package_{n % 40}/module_{n % 900}.py", n % 900 + 1, some(5, 15))
             for n in range(rows // 2)
         ]  # fmt: skip
-        spent: dict[str, Any] = {}
-        run = store.database.execute_sql
-        (trigger,) = run("SELECT sql FROM sqlite_schema WHERE name = 'tr_findings_search_insert'").fetchone()
-        for name in ("without", "with"):
-            if name == "without":
-                run("DROP TRIGGER tr_findings_search_insert").fetchall()
-            clock = Clock()
-            with store.transaction():
-                store.database.executemany(INSERT, findings).fetchall()
-            spent[name] = clock.stop()["own"]
-            if name == "without":
-                run("DELETE FROM findings").fetchall()
-                run(trigger).fetchall()
+        with store.transaction():
+            store.database.executemany(INSERT, findings).fetchall()
     queries = [" ".join(chosen.choices(words, k=1 + n % 3)) for n in range(QUERIES)]
-    return {**spent, "queries": queries}
+    return {"queries": queries}
 
 
 @part
@@ -156,10 +145,6 @@ def main(argv: list[str] | None = None) -> int:
         bench.row(
             "first search, which takes all up", "", f"{taken['wall']:.2f} s", None,
             f"{taken['findings']:,} findings, {taken['symbols']:,} symbols; {count / taken['wall']:,.0f} rows/s",
-        )  # fmt: skip
-        bench.row(
-            "inserting findings, against without the trigger", "", f"{made['with'] / made['without']:.2f} x", None,
-            f"{made['with']:.2f} s against {made['without']:.2f} s of CPU",
         )  # fmt: skip
     facts = {"searched_rows": count, "python": sys.version.split()[0], "sqlite": sqlite3.sqlite_version}
     show(bench.rows, facts, as_json=options.json)
