@@ -154,7 +154,7 @@ def test_add_get_list_remove(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "columns",
-    [{"name": ""}, {"name": 5}, {"task_type": " "}, {"config": [1]}, {"config": {"a": object()}}, {"enabled": 1}],
+    [{"name": ""}, {"name": 5}, {"task_type": " "}, {"config": [1]}, {"config": {"a": object}}, {"enabled": 1}],
     ids=str,
 )
 def test_bad_columns_are_refused(store: Store, columns: dict[str, Any]) -> None:
