@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,6 +56,8 @@ def add(name: str, task_type: str, cron: str, timezone: str, config: str | None,
       scanstore schedules add nightly sync "0 3 * * *" --timezone Europe/Berlin
       scanstore schedules add hourly analysis "0 * * * *" --config '{"model": "local"}'
     """
+    import json
+
     try:
         given: Any = json.loads(config or "{}")
     except (ValueError, RecursionError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -18,6 +17,8 @@ def settings() -> None:
 
 
 def _shown(value: Any) -> str:
+    import json
+
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -66,6 +67,8 @@ def set_(key: str, value: str, text: bool, description: str | None, as_json: boo
 
 
 def _read(value: str) -> Any:
+    import json
+
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
