@@ -76,7 +76,7 @@ def test_from_a_file_and_back(run: Run) -> None:
     ]
     done = run("review", "1", "approve", "--min-confidence", "0.6")
     assert (done.stderr, done.stdout) == (
-        "1 change decided otherwise than before\n", "Plan 1 'tidy' is reviewing: 3 pending, 1 approved\n"
+        "1 change approved\n", "Plan 1 'tidy' is reviewing: 3 pending, 1 approved\n"
     )  # fmt: skip
     run("review", "1", "APPROVE", "--id", "2", "--id", "4", "--by", "bob")
     run("review", "1", "reject", "--scene", "1", "--field", "tag", "--id", "3")

@@ -252,7 +252,8 @@ def review(
         if as_json:
             say_json(done)
         else:
-            note(f"{count(done.changed, 'change')} decided otherwise than before")
+            word = {"approve": "approved", "reject": "rejected"}.get(decision, "set back to pending")
+            note(f"{count(done.changed, 'change')} {word}")
             say([_line(store.plans.get(plan))])
 
 
