@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scanstore.aio import AsyncStore
     from scanstore.errors import *  # noqa: F403
     from scanstore.provisioning import check_db_health, drop_db, init_db, seed_db  # noqa: F401
     from scanstore.store import Store
@@ -16,11 +17,11 @@ _ERRORS = (
     "Ambiguous", "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "IllegalMove", "InvalidArgument",
     "LeaseLost", "MigrationFailed", "MissingFolder", "NewerSchema", "NoSlot", "NoStore", "NotAScanstore", "NotFound",
     "OpenRefused", "OutdatedSchema", "ReadOnly", "ScanstoreError", "SqliteTooOld", "StorageError", "StoreClosed",
-    "WrongStore", "WrongTask",
+    "WrongKey", "WrongStore", "WrongTask",
 )  # fmt: skip
 _PROVISIONING = ("check_db_health", "drop_db", "init_db", "seed_db")
 
-__all__ = ["Store", "open", "__version__", *_PROVISIONING, *_ERRORS]  # noqa: PLE0604
+__all__ = ["AsyncStore", "Store", "open", "__version__", *_PROVISIONING, *_ERRORS]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
@@ -30,6 +31,10 @@ def __getattr__(name: str) -> Any:
 
         globals().update(Store=Store, open=Store)
         return Store
+    if name == "AsyncStore":
+        from scanstore.aio import AsyncStore
+
+        return globals().setdefault(name, AsyncStore)
     if name in _PROVISIONING:
         from scanstore import provisioning
 

@@ -51,10 +51,10 @@ from scanstore.errors import (
     StoreClosed,
     WrongTask,
 )
-from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, create_file, identify, size_of, uri, use_log
+from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
 from scanstore.transactions import Savepoint, Transaction, running_task
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 SQLITE_FLOOR = (3, 38, 0)
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
@@ -84,6 +84,10 @@ def translated(error: sqlite3.Error, name: str) -> Exception:
     return kind(*error.args)
 
 
+def _code(error: BaseException) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 _CONFLICTS = {
     "SQLITE_CONSTRAINT_UNIQUE": "; such a row exists already",
     "SQLITE_CONSTRAINT_PRIMARYKEY": "; such a row exists already",
@@ -98,7 +102,7 @@ _TROUBLES: dict[int, tuple[type[Exception], str]] = {
     sqlite3.SQLITE_FULL: (DiskFull, "cannot grow: its disk is full; free some space and try again"),
     sqlite3.SQLITE_READONLY: (ReadOnly, "is read-only; open it without read_only, where it can be written"),
     sqlite3.SQLITE_CORRUPT: (Damaged, _DAMAGED),
-    sqlite3.SQLITE_NOTADB: (NotAScanstore, f"is not a SQLite database; {GIVE_ANOTHER}"),
+    sqlite3.SQLITE_NOTADB: (NotAScanstore, f"is not a SQLite database; {GIVE_ANOTHER}, or its key if it is encrypted"),
     sqlite3.SQLITE_CANTOPEN: (StorageError, "cannot be opened; check that it and its folder may be written"),
     sqlite3.SQLITE_PERM: (StorageError, "may not be opened; check its permissions"),
     sqlite3.SQLITE_IOERR: (StorageError, "could not be read or written; check its disk"),
@@ -182,7 +186,16 @@ class Database(peewee.SqliteDatabase):
     _lock: Any
     _timeout: float
 
-    def __init__(self, path: str, *, timeout: float = 30.0, durability: str = "full", read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        timeout: float = 30.0,
+        durability: str = "full",
+        read_only: bool = False,
+        key: str | None = None,
+        slow_ms: float | None = None,
+    ) -> None:
         if durability not in ("full", "normal"):
             raise InvalidArgument(f"durability is {durability!r}; it must be 'full' or 'normal'")
         if not timeout >= 0:
@@ -191,6 +204,16 @@ class Database(peewee.SqliteDatabase):
             raise InvalidArgument(f"{path!r} is not a path")
         self.name = path if path.isprintable() else ascii(path)
         self.read_only = read_only
+        self.key = key
+        self.slow: float | None = None  # seconds
+        if slow_ms is not None or "SCANSTORE_SLOW_MS" in os.environ:
+            from scanstore.logs import threshold
+
+            self.slow = threshold(slow_ms)
+        if key is not None:
+            from scanstore.encryption import check_key
+
+            check_key(key)
         self.generation = 0
         self.sweeps = 0  # how often interned names were removed through this object
         self.shut_down = False
@@ -229,7 +252,13 @@ class Database(peewee.SqliteDatabase):
             else:
                 create_file(self.file, self.name)
             self._open(migrate)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, NotAScanstore) as error:
+            if self.key is not None and (isinstance(error, NotAScanstore) or _code(error) == sqlite3.SQLITE_NOTADB):
+                from scanstore.encryption import wrong_key
+
+                raise wrong_key(self.file, self.name) from None
+            if isinstance(error, NotAScanstore):
+                raise
             raise translated(error, self.name) from error
 
     def _open(self, migrate: bool) -> None:
@@ -249,7 +278,7 @@ class Database(peewee.SqliteDatabase):
                 connection.close()
                 from scanstore import migrating
 
-                migrating.up(self.file, timeout=self._timeout, name=self.name)
+                migrating.up(self.file, timeout=self._timeout, name=self.name, key=self.key)
                 connection, version = self._identified()
             self._configure(connection)
         except BaseException:
@@ -284,7 +313,7 @@ class Database(peewee.SqliteDatabase):
     def _refuse_foreign(self) -> None:
         """Raise NotAScanstore for another program's file, without a lock or a file left beside it."""
         for again in (True, False):
-            connection = sqlite3.connect(uri(self.file, "immutable=1"), uri=True)
+            connection = connect(self.file, "immutable=1", key=self.key)
             try:
                 # A checkpoint writes the first page, with the new size in it, before the pages at the end. Where one is
                 # under way, or was killed, SQLite takes the file for damaged unless told to go by what is there.
@@ -333,14 +362,17 @@ class Database(peewee.SqliteDatabase):
             from scanstore.forks import disarm
 
             disarm(_inherited)
-        connection = sqlite3.connect(
-            uri(self.file, self._options),
-            uri=True,
-            timeout=self._timeout,
-            isolation_level=None,
-            check_same_thread=False,
-            factory=Connection,
-            cached_statements=256,
+        connection = cast(
+            Connection,
+            connect(
+                self.file,
+                self._options,
+                key=self.key,
+                timeout=self._timeout,
+                check_same_thread=False,
+                factory=Connection,
+                cached_statements=256,
+            ),
         )
         connection.name = self.name
         return connection
@@ -412,9 +444,14 @@ class Database(peewee.SqliteDatabase):
         if state.closed:
             self.connect()
         try:
-            return cast(Cursor, state.conn.cursor())
+            return cast(Cursor, state.conn.cursor() if self.slow is None else self._timed(state.conn))
         except sqlite3.ProgrammingError as error:  # another thread has shut the store
             raise translated(error, self.name) from error
+
+    def _timed(self, connection: Connection) -> Cursor:
+        from scanstore.logs import timed
+
+        return timed(connection, self.name, self.slow or 0.0)
 
     # Peewee's own execute_sql is not called: some libraries replace it, for a whole process.
     def execute_sql(self, sql: str, params: Any = None) -> Cursor:

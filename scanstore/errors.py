@@ -17,6 +17,7 @@
     │   ├── NotAScanstore
     │   ├── NewerSchema
     │   ├── OutdatedSchema
+    │   ├── WrongKey                                                 encrypted otherwise, or not at all
     │   └── SqliteTooOld
     ├── MigrationFailed                                              everything was rolled back
     ├── Conflict              (also peewee.IntegrityError)           unique, check, foreign key
@@ -108,6 +109,10 @@ class NewerSchema(OpenRefused):
 
 class OutdatedSchema(OpenRefused):
     """The file wants migrations that this way of opening does not run."""
+
+
+class WrongKey(OpenRefused):
+    """The file cannot be read with the key that was given, or needs none."""
 
 
 class SqliteTooOld(OpenRefused):

@@ -300,6 +300,13 @@ class UUIDField(_UUIDField):
         return uuid.UUID(value) if isinstance(value, str) else value
 
 
+class IdField(UUIDField):
+    """A UUID that reads back as text."""
+
+    def python_value(self, value: Any) -> Any:
+        return value
+
+
 class HashField(_Field):
     """A content hash: hexadecimal text outside, raw bytes inside; any other text is kept as it is.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from typing import Any, cast
 
 from scanstore.errors import DiskFull, NotAScanstore, ReadOnly, StorageError
 
@@ -19,6 +20,15 @@ def uri(file: str, options: str) -> str:
 
 def _quoted(byte: int) -> str:
     return chr(byte) if byte in b"/._-" or chr(byte).isalnum() and byte < 128 else f"%{byte:02x}"
+
+
+def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> sqlite3.Connection:
+    """Open exactly this absolute path, with a key when it is encrypted; nothing of it is read yet."""
+    if key is not None:
+        from scanstore import encryption
+
+        return encryption.connect(file, options, key, isolation_level=None, **more)
+    return cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
 
 
 def create_file(file: str, name: str) -> None:

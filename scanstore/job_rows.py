@@ -15,7 +15,7 @@ import peewee
 
 from scanstore.database import current
 from scanstore.errors import InvalidArgument, NoStore, NotFound
-from scanstore.fields import Base, EnumField, JSONField, UTCField, UUIDField, format_time, utcnow
+from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, format_time, utcnow
 from scanstore.leases import LEASE, MOST_RETRIES
 from scanstore.library import Scene
 from scanstore.states import JOB_LIVE, JOB_STATUSES
@@ -29,13 +29,6 @@ if TYPE_CHECKING:
 QUEUE = "default"
 
 
-class _Id(UUIDField):
-    """A UUID that reads back as text."""
-
-    def python_value(self, value: Any) -> Any:
-        return value
-
-
 class Job(Base):
     """One job. Its methods act on the current store, as those of ``store.jobs`` do, and bring the row up to date."""
 
@@ -45,7 +38,7 @@ class Job(Base):
     lease: float = LEASE  # seconds that its ticks extend its lease by
     store: Store  # only of one that was claimed
 
-    id: Any = _Id(primary_key=True, default=lambda: str(uuid7()))
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
     type: Any = peewee.TextField()
     queue: Any = peewee.TextField(default=QUEUE)
     status: Any = EnumField(JOB_STATUSES, default="pending", index=True)

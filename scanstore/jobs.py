@@ -303,14 +303,25 @@ class Jobs(JobLeases):
             next_at=datetime.fromisoformat(min(following)) if following else None,
         )
 
-    def wait(self, job: Job | str | uuid.UUID, *, timeout: float | None = None, poll: float = 0.1) -> Job:
-        """Wait until a job is over, at most ``timeout`` seconds, and return it as it is then. Raises NotFound, and
-        IllegalMove inside a transaction, which would never see it end."""
+    def wait(
+        self,
+        job: Job | str | uuid.UUID,
+        *,
+        timeout: float | None = None,
+        poll: float = 0.1,
+        stop: Stop | None = None,
+    ) -> Job:
+        """Wait until a job is over, at most ``timeout`` seconds or until ``stop`` is set, and return it as it is then.
+
+        Raises NotFound, and IllegalMove inside a transaction, which would never see it end.
+        """
         if self.db.in_sqlite_transaction():
             raise IllegalMove("a transaction is open, and no worker can end a job before it is over; leave it first")
         end = None if timeout is None else time.monotonic() + timeout
         while not (row := self.get(job)).over and (end is None or time.monotonic() < end):
             time.sleep(poll)
+            if stop is not None and stop.is_set():
+                break
         return row
 
     # -- working ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Leases: one mechanism for every table that is worked through, by any number of processes that may die at any point.
 
-A row waits (``pending``), is leased to a worker until a certain time, or is over. Only three things free a leased row:
+A row waits, is leased to a worker until a certain time, or is over. Only three things free a leased row:
 its owner (:func:`settle`, :func:`fail`, :func:`release`), its lease running out, and the end of its owner's process.
 The next claim then takes it, or :func:`recover` does without claiming. ``attempt`` grows with every claim of a row; an
 owner that comes too late is told apart by it, even from itself, and is refused with LeaseLost.
@@ -18,7 +18,7 @@ which takes the write lock first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -35,11 +35,16 @@ LONGEST_DELAY = 3600.0
 LAST_ERROR = 4000  #: characters of an error that are kept
 
 
+Key = int | str  #: of a row
+Scope = int | str  #: what a table is divided by
+Freed = Callable[[Database, Sequence[tuple[Any, str]], str], None]  #: takes ids and statuses of rows, and the reason
+
+
 class Queue(NamedTuple):
     """A table that is worked through: its rows are claimed within one ``scope``, by ``rank`` and then by age."""
 
     table: str
-    kind: str  #: as work_counts calls it
+    kind: str  #: as work_counts calls it; empty where rows are counted one by one
     noun: str
     methods: str  #: where the methods are, for remedies
     leased: str
@@ -49,6 +54,9 @@ class Queue(NamedTuple):
     ended: str | None = None  #: the column that holds when a row was over
     most_retries: str | None = None  #: the column that holds how many a row has; without one the caller says
     not_before: str | None = None  #: the column that holds before when a row is never ready
+    waiting: str = "pending"
+    error: str = "error"  #: the column that holds why a row failed last
+    freed: Freed | None = None  #: is called, in the transaction, when leases were ended without their owner
 
     def on(self, what: str) -> str:
         """The name of one of the partial indexes that the mechanism lives on."""
@@ -64,9 +72,16 @@ JOBS = Queue(
     taken="started_at = coalesce(started_at, :now), progress = 0, processed_items = 0, message = ''",
     ended="completed_at", most_retries="max_retries", not_before="run_at",
 )  # fmt: skip
-
-Key = int | str  #: of a row
-Scope = int | str  #: what a table is divided by
+AUDIT_TASKS = Queue(
+    "audit_tasks", "", "audit", "store.audits", "processing", ("completed",), scope="queue",
+    taken="started_at = coalesce(started_at, :now)", ended="completed_at", most_retries="max_retries",
+    waiting="queued", error="error_message",
+)  # fmt: skip
+SESSION_TASKS = Queue(
+    "analysis_tasks", "", "task", "store.sessions", "processing", ("completed",), scope="analysis_session_id",
+    taken="started_at = coalesce(started_at, :now), progress = 0", ended="completed_at", most_retries="max_retries",
+    error="error_message",
+)  # fmt: skip
 
 
 class Recovered(NamedTuple):
@@ -122,11 +137,11 @@ def claim_one(
 
 @lru_cache
 def _claim_one(queue: Queue, most: str, guard: str, more: str) -> str:
-    waits = f"{queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NOT NULL"
+    waits = f"{queue.scope} = :scope AND status = '{queue.waiting}' AND next_retry_at IS NOT NULL"
     return (
         f"UPDATE {queue.table} SET {_taken(queue)}"
         f" WHERE id = (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
-        f" WHERE {queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NULL AND {guard}"
+        f" WHERE {queue.scope} = :scope AND status = '{queue.waiting}' AND next_retry_at IS NULL AND {guard}"
         f" AND (SELECT count(*) < {most} AND min(lease_until) > :now IS NOT FALSE"
         f" AND max(updated_at) <= :now IS NOT FALSE FROM {queue.table} INDEXED BY {queue.on('leased')}"
         f" WHERE {queue.scope} = :scope AND status = '{queue.leased}')"
@@ -140,12 +155,12 @@ def _claim_one(queue: Queue, most: str, guard: str, more: str) -> str:
 
 _TAKEN = (
     "status = '{leased}', attempt = attempt + 1, worker = :worker, process = :process, lease_until = :until,"
-    " updated_at = :now, error = NULL"
+    " updated_at = :now, {error} = NULL"
 )
 
 
 def _taken(queue: Queue) -> str:
-    return _TAKEN.format(leased=queue.leased) + (f", {queue.taken}" if queue.taken else "")
+    return _TAKEN.format(leased=queue.leased, error=queue.error) + (f", {queue.taken}" if queue.taken else "")
 
 
 def _taking(scope: Scope, now: datetime, worker: str, lease: float) -> dict[str, Any]:
@@ -168,7 +183,7 @@ def claim(
     lease: float,
     most: int | None = None,
     max_retries: int = MOST_RETRIES,
-) -> dict[int, int]:
+) -> dict[Any, int]:
     """Lease up to ``limit`` rows for ``lease`` seconds, the first in order; return ids, in order, and their attempts.
 
     No more than ``most`` rows of the scope are leased at once. Runs inside the caller's immediate transaction.
@@ -185,11 +200,11 @@ def claim(
 
 def _take(
     db: Database, queue: Queue, scope: Scope, now: datetime, worker: str, limit: int, lease: float, most: int | None
-) -> dict[int, int]:
+) -> dict[Any, int]:
     rows = db.execute_sql(
         f"UPDATE {queue.table} SET {_taken(queue)}"
         f" WHERE id IN (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
-        f" WHERE {queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NULL"
+        f" WHERE {queue.scope} = :scope AND status = '{queue.waiting}' AND next_retry_at IS NULL"
         f" ORDER BY rank, id LIMIT {_room(queue, most)}) RETURNING rank, id, attempt",
         {**_taking(scope, now, worker, lease), "limit": min(limit, 2**31), "most": most},
     ).fetchall()
@@ -219,7 +234,7 @@ class Standing(NamedTuple):
 
 def _standing(db: Database, queue: Queue, scope: Scope) -> Standing:
     leased = f"{queue.scope} = :scope AND status = '{queue.leased}'"
-    waits = f"{queue.scope} = :scope AND status = 'pending' AND next_retry_at IS NOT NULL"
+    waits = f"{queue.scope} = :scope AND status = '{queue.waiting}' AND next_retry_at IS NOT NULL"
     row = db.execute_sql(
         "SELECT min(lease_until), max(updated_at),"
         f" (SELECT min(next_retry_at) FROM {queue.table} INDEXED BY {queue.on('delayed')} WHERE {waits}),"
@@ -248,14 +263,14 @@ def tend(
     if standing.due is not None and standing.due <= text:
         db.execute_sql(
             f"UPDATE {queue.table} SET next_retry_at = NULL, updated_at = ?"
-            f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at <= ?",
+            f" WHERE {queue.scope} = ? AND status = '{queue.waiting}' AND next_retry_at <= ?",
             (text, scope, text),
         )
 
 
 def _follow_the_clock(db: Database, queue: Queue, scope: Scope, index: str, column: str, now: datetime) -> None:
     """The clock was set back: what was timed before counts from now."""
-    status = queue.leased if index == "leased" else "pending"
+    status = queue.leased if index == "leased" else queue.waiting
     floor = queue.not_before if index == "delayed" and queue.not_before else "NULL"
     rows = db.execute_sql(
         f"SELECT id, {column}, updated_at, {floor} FROM {queue.table} INDEXED BY {queue.on(index)}"
@@ -295,15 +310,17 @@ def _free(
     most = queue.most_retries or str(int(max_retries))
     ended = f" {queue.ended} = CASE WHEN retry_count >= {most} THEN ?1 END," if queue.ended else ""
     rows = db.execute_sql(
-        f"UPDATE {queue.table} SET status = CASE WHEN retry_count >= {most} THEN 'failed' ELSE 'pending' END,"
-        f" error = CASE WHEN retry_count >= {most} THEN"
+        f"UPDATE {queue.table} SET status = CASE WHEN retry_count >= {most} THEN 'failed' ELSE '{queue.waiting}' END,"
+        f" {queue.error} = CASE WHEN retry_count >= {most} THEN"
         "   'given up after ' || (retry_count + 1) || ' tries; the last worker was ' || coalesce(worker, 'unknown')"
         f"   || ': ' || ?2 END,{ended}"
         f" retry_count = min(retry_count + 1, max(retry_count, {most})), lease_until = NULL, updated_at = ?1"
-        f" WHERE status = '{queue.leased}' AND {where} RETURNING status",
+        f" WHERE status = '{queue.leased}' AND {where} RETURNING id, status",
         (format_time(now), why, *values),
     ).fetchall()
-    failed = sum(status == "failed" for (status,) in rows)
+    if rows and queue.freed is not None:
+        queue.freed(db, rows, why)
+    failed = sum(status == "failed" for _, status in rows)
     return Recovered(len(rows) - failed, failed)
 
 
@@ -321,7 +338,7 @@ def settle(
     now = format_time(utcnow())
     assignments = "".join(f", {column} = ?" for column in columns)
     done = db.execute_sql(
-        f"UPDATE {queue.table} SET status = ?, lease_until = NULL, error = NULL, updated_at = ?{assignments}"
+        f"UPDATE {queue.table} SET status = ?, lease_until = NULL, {queue.error} = NULL, updated_at = ?{assignments}"
         f" WHERE id = ? AND {_owned(queue, attempt)}",
         (to, now, *columns.values(), key, *_owner(worker, now, attempt)),
     )
@@ -348,10 +365,10 @@ def settle_one(
 @lru_cache
 def _settle_one(queue: Queue, any_attempt: bool, guard: str) -> str:
     return (
-        f"UPDATE {queue.table} SET status = ?, lease_until = NULL, error = NULL, updated_at = ?"
+        f"UPDATE {queue.table} SET status = ?, lease_until = NULL, {queue.error} = NULL, updated_at = ?"
         f" WHERE id = ? AND {_owned(queue, None if any_attempt else 0)}"
         f" AND EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('ready')}"
-        f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at IS NULL) AND {guard}"
+        f" WHERE {queue.scope} = ? AND status = '{queue.waiting}' AND next_retry_at IS NULL) AND {guard}"
     )
 
 
@@ -367,7 +384,7 @@ def fail(
     delay: float = RETRY_DELAY,
     retry: bool = True,
 ) -> str:
-    """Give a leased row back with an error; return its status: ``pending`` with a next try, or ``failed``.
+    """Give a leased row back with an error; return its status: it waits, with a next try, or has ``failed``.
 
     The next try is due after ``delay`` seconds, doubled with each retry, at most an hour; after ``max_retries``, or
     with ``retry=False``, there is none. A queue whose rows have a number of their own goes by that. Raises LeaseLost
@@ -381,10 +398,11 @@ def fail(
         wait = min(delay * 2 ** min(row["retry_count"], 30), LONGEST_DELAY)
         done = db.execute_sql(
             f"UPDATE {queue.table} SET status = ?, lease_until = NULL, next_retry_at = ?,"
-            f" retry_count = retry_count + ?, error = ?, updated_at = ?{f', {queue.ended} = ?' if queue.ended else ''}"
+            f" retry_count = retry_count + ?, {queue.error} = ?, updated_at = ?"
+            f"{f', {queue.ended} = ?' if queue.ended else ''}"
             f" WHERE id = ? AND {_owned(queue, attempt)}",
             (
-                "pending" if again else "failed",
+                queue.waiting if again else "failed",
                 _after(now, wait) if again and wait else None,
                 int(again),
                 error[:LAST_ERROR],
@@ -396,14 +414,14 @@ def fail(
         )
         if not done.rowcount:
             raise _lost(queue, key, row, worker, text)
-    return "pending" if again else "failed"
+    return queue.waiting if again else "failed"
 
 
 def release(db: Database, queue: Queue, key: Key, *, worker: str, attempt: int | None = None) -> None:
     """Give a leased row back untouched: it is ready at once and no retry is counted. Raises LeaseLost, NotFound."""
     now = format_time(utcnow())
     done = db.execute_sql(
-        f"UPDATE {queue.table} SET status = 'pending', lease_until = NULL, updated_at = ?"
+        f"UPDATE {queue.table} SET status = '{queue.waiting}', lease_until = NULL, updated_at = ?"
         f" WHERE id = ? AND {_owned(queue, attempt)}",
         (now, key, *_owner(worker, now, attempt)),
     )
@@ -468,7 +486,7 @@ def _look(db: Database, queue: Queue, key: Key) -> dict[str, Any]:
 
 def _lost(queue: Queue, key: Key, row: dict[str, Any], worker: str, now: str) -> LeaseLost:
     status = row["status"]
-    if status == "pending":
+    if status == queue.waiting:
         state = "waiting"
     elif status != queue.leased:
         state = status
@@ -508,7 +526,9 @@ def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_retri
 def lost(db: Database) -> bool:
     """Whether there is anything to recover, calls and places among it. Reads only what is under way."""
     now = format_time(utcnow())
-    under_way = [(queue.table, queue.on("leased"), queue.leased) for queue in (*QUEUES, JOBS)]
+    under_way = [
+        (queue.table, queue.on("leased"), queue.leased) for queue in (*QUEUES, JOBS, AUDIT_TASKS, SESSION_TASKS)
+    ]
     for table, index, status in (*under_way, (JOBS.table, JOBS.on("cancelling"), "cancelling")):
         rows = db.execute_sql(
             f"SELECT process, min(lease_until) FROM {table} INDEXED BY {index}"
@@ -520,32 +540,37 @@ def lost(db: Database) -> bool:
     return any(gone(process) for (process,) in db.execute_sql(others).fetchall())
 
 
-def state(db: Database, queue: Queue, scope: int) -> State:
-    """Where the queue stands. Reads counters, and of the rows only those that are leased or delayed."""
+def state(db: Database, queue: Queue, scope: Scope | None) -> State:
+    """Where the queue stands, one scope or, where rows are counted one by one, all of them (None).
+
+    Otherwise it reads counters, and of the rows only those that are leased or delayed.
+    """
     now = format_time(utcnow())
-    counts = dict(
-        db.execute_sql(
-            "SELECT status, count FROM work_counts WHERE scan_id = ? AND kind = ?", (scope, queue.kind)
-        ).fetchall()
+    where, values = ("?2 IS NULL", (now, None)) if scope is None else (f"{queue.scope} = ?2", (now, scope))
+    sql = (
+        "SELECT status, count FROM work_counts WHERE scan_id = ? AND kind = ?"
+        if queue.kind
+        else f"SELECT status, count(*) FROM {queue.table} WHERE {where} GROUP BY status"
     )
+    counts = dict(db.execute_sql(sql, (scope, queue.kind) if queue.kind else values).fetchall())
     first, out = db.execute_sql(
         "SELECT min(lease_until) FILTER (WHERE lease_until > ?1), coalesce(sum(lease_until <= ?1), 0)"
-        f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {queue.scope} = ?2 AND status = '{queue.leased}'",
-        (now, scope),
+        f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {where} AND status = '{queue.leased}'",
+        values,
     ).fetchone()
     due, waiting = db.execute_sql(
         f"SELECT min(next_retry_at), count(*) FROM {queue.table} INDEXED BY {queue.on('delayed')}"
-        f" WHERE {queue.scope} = ? AND status = 'pending' AND next_retry_at > ?",
-        (scope, now),
+        f" WHERE {where} AND status = '{queue.waiting}' AND next_retry_at > ?1",
+        values,
     ).fetchone()
     following = [time for time in (due, first) if time is not None and time > now]
     return State(
-        ready=counts.get("pending", 0) - waiting + out,
+        ready=counts.get(queue.waiting, 0) - waiting + out,
         delayed=waiting,
         leased=counts.get(queue.leased, 0) - out,
         done=sum(counts.get(status, 0) for status in queue.done),
         failed=counts.get("failed", 0),
-        skipped=counts.get("skipped", 0),
+        skipped=counts.get("skipped", 0) + counts.get("cancelled", 0),
         next_at=datetime.fromisoformat(min(following)) if following else None,
     )
 
@@ -555,7 +580,7 @@ def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None =
     where = "" if ids is None else " AND id IN (SELECT value FROM json_each(?))"
     values = () if ids is None else (dump_json(list(ids)),)
     return db.execute_sql(
-        f"UPDATE {queue.table} SET status = 'pending', retry_count = 0, next_retry_at = NULL, updated_at = ?"
+        f"UPDATE {queue.table} SET status = '{queue.waiting}', retry_count = 0, next_retry_at = NULL, updated_at = ?"
         f" WHERE {queue.scope} = ? AND status = 'failed'{where}",
         (format_time(utcnow()), scope, *values),
     ).rowcount

@@ -10,11 +10,14 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
+import peewee
+
+from scanstore.checks import DANGLING
 from scanstore.database import Database
-from scanstore.errors import Damaged
+from scanstore.errors import Damaged, ReadOnly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Problem(NamedTuple):
@@ -22,6 +25,7 @@ class Problem(NamedTuple):
 
     what: str
     remedy: str
+    fixed: bool = False
 
 
 class TableStats(NamedTuple):
@@ -32,188 +36,109 @@ class TableStats(NamedTuple):
     bytes: int | None
 
 
+class Growth(NamedTuple):
+    """What a scan brought that the store did not know: files and their lines; ``bytes`` as these take on average."""
+
+    scan: int
+    target: str
+    at: str
+    files: int
+    lines: int
+    bytes: int
+
+
 class Stats(NamedTuple):
-    """A store in figures; ``bytes`` is the file with its log."""
+    """A store in figures; ``bytes`` is the file with its log, ``free`` what of it a vacuum would give back, ``growth``
+    what the latest scans brought, the newest first.
+    """
 
     path: str
     bytes: int
     scans: int
     lines: int
     tables: list[TableStats]
+    free: int
+    growth: list[Growth]
 
 
-# Rows that point at nothing, for what is not a foreign key: interned names, places in files, bindings.
-DANGLING = {
-    "symbols without a name": """
-        SELECT count(*) FROM symbol_facts AS s WHERE NOT EXISTS (SELECT 1 FROM names WHERE id = s.name_id)
-            OR NOT EXISTS (SELECT 1 FROM names WHERE id = s.qualified_name_id)""",
-    "references without a name": """
-        SELECT count(*) FROM reference_facts AS r WHERE NOT EXISTS (SELECT 1 FROM names WHERE id = r.name_id)
-            OR (r.path_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM names WHERE id = r.path_id))""",
-    "imports without a name": """
-        SELECT count(*) FROM import_facts AS i WHERE NOT EXISTS (SELECT 1 FROM names WHERE id = i.module_id)
-            OR (i.path_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM names WHERE id = i.path_id))""",
-    "references from or to a symbol that their file does not have": """
-        SELECT count(*) FROM reference_facts AS r
-         WHERE (r.symbol_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s
-                   WHERE s.version_id = r.version_id AND s.ordinal = r.symbol_ordinal))
-            OR (r.from_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s
-                   WHERE s.version_id = r.version_id AND s.ordinal = r.from_ordinal))""",
-    "bindings to a symbol that is not there": """
-        SELECT count(*) FROM bindings AS b WHERE b.version_id IS NOT NULL AND NOT EXISTS
-            (SELECT 1 FROM symbol_facts AS s WHERE s.version_id = b.version_id AND s.ordinal = b.ordinal)""",
-    "bindings that overlap": """
-        SELECT count(*) FROM bindings AS a JOIN bindings AS b ON b.lineage_id = a.lineage_id AND b.path_id = a.path_id
-           AND b.since > a.since AND (a.until IS NULL OR a.until > b.since)""",
-    "bindings that no scan sees": """
-        SELECT count(*) FROM bindings AS b WHERE NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = b.lineage_id
-           AND s.revision >= b.since AND (b.until IS NULL OR s.revision < b.until))""",
-    "completed scans without a revision, or analysed ones": """
-        SELECT count(*) FROM scans WHERE revision IS NULL AND (status = 'completed' OR active_since IS NOT NULL)""",
-    "files marked done without anything recorded": """
-        SELECT count(*) FROM scan_files WHERE status = 'done' AND version_id IS NULL""",
-    "file versions that no scan uses": """
-        SELECT count(*) FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = v.id)
-           AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = v.id)""",
-    "pieces of work for chunks that their file does not have": """
-        SELECT count(*) FROM chunk_work AS w WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f JOIN chunk_facts AS c
-            ON c.version_id = f.version_id AND c.chunk_index = w.id & 16777215
-            WHERE f.id = w.scan_file_id AND f.scan_id = w.scan_id)""",
-    "counts of work that do not match the rows": """
-        SELECT count(*) FROM (
-            SELECT scan_id, kind, status, sum(n) AS n FROM (
-                SELECT scan_id, kind, status, count AS n FROM work_counts
-                UNION ALL SELECT scan_id, 'chunk', status, -count(*) FROM chunk_work GROUP BY scan_id, status
-                UNION ALL SELECT scan_id, 'draft', status, -count(*) FROM draft_findings GROUP BY scan_id, status
-                UNION ALL SELECT scan_id, 'verified', status, -count(*) FROM verified_findings
-                           GROUP BY scan_id, status)
-             GROUP BY scan_id, kind, status HAVING sum(n) <> 0)""",
-    "sums of model calls that do not match the calls": """
-        SELECT count(*) FROM (
-            SELECT scan_id, model, purpose, status FROM (
-                SELECT scan_id, model, purpose, status, calls, prompt_tokens + completion_tokens AS tokens, cost
-                  FROM call_counts
-                UNION ALL SELECT coalesce(scan_id, 0), model, purpose, status, -count(*),
-                       -sum(prompt_tokens + completion_tokens), -sum(cost) FROM model_calls GROUP BY 1, 2, 3, 4)
-             GROUP BY 1, 2, 3, 4
-            HAVING sum(calls) <> 0 OR sum(tokens) <> 0 OR abs(sum(cost)) > 1e-6 * max(1, max(cost)))""",
-    "analyses that are over with work left, or not over without": """
-        SELECT count(*) FROM scans AS s WHERE active_since IS NOT NULL AND status IN ('completed', 'queued', 'running')
-           AND (status = 'completed') = EXISTS (SELECT 1 FROM work_counts AS w
-                LEFT JOIN scan_configs AS c ON c.scan_id = w.scan_id
-                WHERE w.scan_id = s.id AND w.count > 0 AND w.status IN ('pending', 'running', 'verifying', 'enriching')
-                  AND (w.kind = 'chunk' OR c.analysis_mode IS NOT 'primary_only'))""",
-    "drafts in a chunk of another scan or file": """
-        SELECT count(*) FROM draft_findings AS d JOIN chunk_work AS w ON w.id = d.chunk_id
-          JOIN scan_files AS f ON f.id = w.scan_file_id WHERE w.scan_id <> d.scan_id OR f.file_path <> d.file_path""",
-    "drafts of the same thing at the same line": """
-        SELECT count(*) FROM (SELECT 1 FROM draft_findings GROUP BY scan_id, file_path, lower(vulnerability_type),
-            title_key, line_number HAVING count(*) > 1)""",
-    "verified drafts without a verified finding, or others with one": """
-        SELECT count(*) FROM draft_findings AS d LEFT JOIN verified_findings AS v ON v.draft_id = d.id
-         WHERE (d.status = 'verified' AND v.id IS NULL) OR v.scan_id <> d.scan_id
-            OR (v.status = 'enriching' AND d.status IN ('rejected', 'weakness'))""",
-    "suppressions of a finding of another target": """
-        SELECT count(*) FROM suppressions AS s JOIN findings AS f ON f.id = s.finding_id
-         WHERE f.lineage_id <> s.lineage_id""",
-    "completed verified findings that were not published": """
-        SELECT count(*) FROM verified_findings AS v LEFT JOIN sightings AS s ON s.verified_id = v.id
-         WHERE (v.status = 'complete' AND s.scan_id IS NULL) OR s.scan_id <> v.scan_id""",
-    "findings that no scan has seen, and sightings of another target": """
-        SELECT (SELECT count(*) FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
-                  JOIN scans AS c ON c.id = s.scan_id WHERE c.lineage_id <> f.lineage_id)
-             + (SELECT count(*) FROM findings AS f WHERE NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = f.id)
-                   AND NOT EXISTS (SELECT 1 FROM finding_events AS e WHERE e.finding_id = f.id))""",
-    "votes of a round that has not begun": """
-        SELECT count(*) FROM votes AS v JOIN draft_findings AS d ON d.id = v.draft_id WHERE v.round > d.round""",
-    "calls about something of another scan": """
-        SELECT count(*) FROM model_calls AS m LEFT JOIN chunk_work AS w ON w.id = m.chunk_id
-          LEFT JOIN draft_findings AS d ON d.id = m.draft_id WHERE m.scan_id <> coalesce(w.scan_id, d.scan_id)""",
-    "findings that the full-text search misses, or knows though they are gone": """
-        SELECT count(*) FROM (SELECT id FROM findings WHERE id <= (SELECT max(id) FROM finding_search_docsize)
-                              UNION SELECT id FROM finding_search_docsize) AS a
-         WHERE (id NOT IN (SELECT id FROM findings) OR id NOT IN (SELECT id FROM finding_search_docsize))
-           AND NOT EXISTS (SELECT 1 FROM search_changes AS c WHERE c.kind = 'finding' AND c.id = a.id)""",
-    "symbols that the full-text search misses, or knows though they are gone": """
-        SELECT count(*) FROM (
-            SELECT d.id FROM symbol_search_docsize AS d WHERE NOT EXISTS (SELECT 1 FROM symbol_facts AS s
-                WHERE s.version_id = d.id >> 24 AND s.ordinal = d.id & 16777215)
-            UNION ALL SELECT s.version_id << 24 | s.ordinal FROM symbol_facts AS s
-             WHERE s.version_id IN (SELECT DISTINCT id >> 24 FROM symbol_search_docsize) AND NOT EXISTS
-                   (SELECT 1 FROM symbol_search_docsize WHERE id = s.version_id << 24 | s.ordinal)) AS a
-         WHERE NOT EXISTS (SELECT 1 FROM search_changes AS c WHERE c.kind = 'symbol' AND c.id = a.id >> 24)""",
-    "library rows that were seen by a sync run which is not there": """
-        SELECT count(*) FROM (SELECT run_id FROM scenes UNION ALL SELECT run_id FROM performers
-            UNION ALL SELECT run_id FROM tags UNION ALL SELECT run_id FROM studios) AS l
-         WHERE l.run_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_runs WHERE id = l.run_id)""",
-    "sync runs of one kind that run at once": """
-        SELECT count(*) FROM (SELECT 1 FROM sync_runs WHERE status = 'running' GROUP BY kind HAVING count(*) > 1)""",
-    "counts of plans that do not match their changes": """
-        SELECT count(*) FROM (
-            SELECT plan_id, status FROM (
-                SELECT plan_id, status, count AS n FROM plan_counts
-                UNION ALL SELECT plan_id, status, -count(*) FROM plan_changes GROUP BY plan_id, status)
-             GROUP BY plan_id, status HAVING sum(n) <> 0)""",
-    "plans whose status is not what their changes say": """
-        SELECT count(*) FROM (
-            SELECT p.status, coalesce(sum(c.count) FILTER (WHERE c.status = 'applied'), 0) AS applied,
-                   coalesce(sum(c.count) FILTER (WHERE c.status IN ('pending', 'approved')), 0) AS left_over,
-                   coalesce(sum(c.count) FILTER (WHERE c.status = 'reverted'), 0) AS reverted
-              FROM analysis_plans AS p LEFT JOIN plan_counts AS c ON c.plan_id = p.id GROUP BY p.id)
-         WHERE (status IN ('draft', 'reviewing', 'applied', 'reverted') OR applied > 0)
-           AND ((status = 'applied') <> (applied > 0 AND left_over = 0)
-                OR (status = 'reverted') <> (applied = 0 AND reverted > 0))""",
-    "jobs that wait for a time though they do not wait": """
-        SELECT count(*) FROM jobs WHERE next_retry_at IS NOT NULL AND status <> 'pending'""",
-    "schedules that are enabled without a next run, or disabled with one": """
-        SELECT count(*) FROM scheduled_tasks WHERE (next_run IS NOT NULL) <> enabled""",
-    "values that are not JSON": """
-        SELECT (SELECT count(*) FROM symbol_facts WHERE metadata IS NOT NULL AND NOT json_valid(metadata))
-             + (SELECT count(*) FROM import_facts WHERE NOT json_valid(imported_names))""",
-}
 AGAIN = "restore a backup, or remove the scans concerned and record them again"
+SAFE = "put it right with: scanstore check --fix"
+SEARCHES = ("finding_search", "symbol_search")
 
 
-def check(db: Database) -> list[Problem]:
-    """Look for damage: SQLite's own integrity, foreign keys, and what the schema cannot enforce.
+def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None = None) -> list[Problem]:
+    """Look for damage: SQLite's own integrity, foreign keys, the schema, and what the schema cannot enforce.
 
-    Changes nothing; takes the write lock for a moment, unless the store is read-only.
+    Takes the write lock for a moment, unless the store is read-only, and changes nothing without ``fix``. With it, what
+    follows from other rows is made anew and what nothing uses is removed; ``recover`` is called to free lost work.
 
-    Returns one problem per kind, an empty list for a healthy store.
+    Returns one problem per kind, those that are ``fixed`` first; an empty list for a healthy store.
     """
-    return list(_problems(db))
+    problems = list(_problems(db))
+    if not fix:
+        return [problem for _, problem in problems]
+    if db.read_only:
+        raise ReadOnly(f"{db.name} is open read-only and cannot be put right; open it without read_only")
+    from scanstore import fixes, schema
+
+    if any("index" in problem.what and what == INTEGRITY for what, problem in problems):
+        fixes.rebuild_indexes(db)
+    for table in SEARCHES:
+        if any(what == table for what, _ in problems):
+            fixes.rebuild_search(db, table)
+    if any(what == SCHEMA for what, _ in problems):
+        schema.complete(db)
+    fixes.repair(db, [what for what, _ in problems])
+    left = list(_problems(db))
+    found = {problem.what for _, problem in left}
+    fixed = [problem._replace(fixed=True) for _, problem in problems if problem.what not in found]
+    if not left:  # what counts as unused is certain in a store that is well
+        if names := fixes.sweep_names(db):
+            fixed.append(Problem(f"{names} interned names that nothing uses", "nothing is to be done", True))
+        if recover is not None and (works := recover()):
+            fixed.append(Problem(f"{works} pieces of lost work", "nothing is to be done", True))
+    return fixed + [problem for _, problem in left]
 
 
-def _problems(db: Database) -> Iterator[Problem]:
+INTEGRITY, SCHEMA = "integrity", "schema"  # names of problems that are not of CHECKS
+Found = tuple[str, Problem]
+
+
+def _problems(db: Database) -> Iterator[Found]:
+    """Problems, with the name of the check that found each."""
     try:
         for (text,) in db.execute_sql("PRAGMA integrity_check(20)").fetchall():
             if text != "ok":
-                yield Problem(f"the file is damaged: {text}", "restore a backup")
+                yield INTEGRITY, Problem(f"the file is damaged: {text}", "restore a backup")
         orphans: dict[tuple[str, str], int] = {}
         for table, _, parent, _ in db.execute_sql("PRAGMA foreign_key_check").fetchall():
             orphans[table, parent] = orphans.get((table, parent), 0) + 1
         for (table, parent), count in sorted(orphans.items()):
-            yield Problem(f"{count} rows of {table} point at rows of {parent} that are gone", AGAIN)
+            yield "", Problem(f"{count} rows of {table} point at rows of {parent} that are gone", AGAIN)
+        from scanstore import schema
+        from scanstore.fixes import FIXABLE
+
+        for what, remedy in schema.differences(db):
+            yield SCHEMA, Problem(what, remedy)
         yield from _searches(db)
         for what, sql in DANGLING.items():
             count = db.execute_sql(sql).fetchone()[0]
             if count:
-                yield Problem(f"{count} {what}", AGAIN)
-    except (Damaged, sqlite3.DatabaseError) as error:
-        yield Problem(f"the file is damaged: {error}", "restore a backup")
+                yield what, Problem(f"{count} {what}", SAFE if what in FIXABLE else AGAIN)
+    except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        yield "", Problem(f"the file is damaged: {error}", "restore a backup")
 
 
-def _searches(db: Database) -> Iterator[Problem]:
+def _searches(db: Database) -> Iterator[Found]:
     """Compare the full-text indexes with the text that they are of; SQLite takes that for a write."""
     if db.read_only:
         return
-    for table in ("finding_search", "symbol_search"):
+    for table in SEARCHES:
         try:
             with db.atomic():
                 db.execute_sql(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)").fetchall()
         except Damaged:
-            remedy = f"make it again: INSERT INTO {table} ({table}) VALUES ('rebuild')"
-            yield Problem(f"{table} is not the index of its text", remedy)
+            yield table, Problem(f"{table} is not the index of its text", SAFE)
 
 
 def stats(db: Database) -> Stats:
@@ -234,19 +159,43 @@ def stats(db: Database) -> Stats:
     ]
     rows.sort(key=lambda t: (-(t.bytes or 0), -t.rows, t.name))
     run = db.execute_sql
+    total = _file_bytes(db)
+    lines = run("SELECT coalesce(sum(line_count), 0) FROM file_versions").fetchone()[0]
+    facts = sum(table.bytes or 0 for table in rows if table.name in OF_LINES) if sizes else total
+    per_line = facts / lines if lines else 0
+    growth = [
+        Growth(scan, target, at, files, new, round(new * per_line))
+        for scan, target, at, files, new in run(GROWTH, (LATEST,)).fetchall()
+    ]
+    free = run("PRAGMA freelist_count").fetchone()[0] * run("PRAGMA page_size").fetchone()[0]
     return Stats(
         path=db.name,
-        bytes=_file_bytes(db),
+        bytes=total,
         scans=run("SELECT count(*) FROM scans").fetchone()[0],
-        lines=run("SELECT coalesce(sum(line_count), 0) FROM file_versions").fetchone()[0],
+        lines=lines,
         tables=rows,
+        free=free,
+        growth=growth,
     )
+
+
+LATEST = 10  # scans whose growth is told
+OF_LINES = (
+    "names", "file_versions", "symbol_facts", "reference_facts", "import_facts", "chunk_facts", "bindings",
+)  # fmt: skip
+# A file version came with the first scan that has it.
+GROWTH = """
+SELECT s.id, s.target, s.created_at, count(v.id), coalesce(sum(v.line_count), 0)
+  FROM (SELECT id, target, created_at FROM scans ORDER BY id DESC LIMIT ?) AS s
+  LEFT JOIN (SELECT version_id, min(scan_id) AS scan_id FROM scan_files WHERE version_id IS NOT NULL
+              GROUP BY version_id) AS f ON f.scan_id = s.id
+  LEFT JOIN file_versions AS v ON v.id = f.version_id
+ GROUP BY s.id ORDER BY s.id DESC
+"""
 
 
 def _sizes(db: Database) -> dict[str, int]:
     """Bytes per table, indexes included; empty where SQLite cannot say."""
-    import peewee
-
     try:
         return dict(
             db.execute_sql(

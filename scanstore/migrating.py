@@ -35,7 +35,7 @@ from peewee_migrate.router import Router as _Router
 from scanstore.database import MEMORY, translated
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
-from scanstore.files import APPLICATION_ID, create_file, identify, uri, use_log
+from scanstore.files import APPLICATION_ID, connect, create_file, identify, use_log
 
 logger = logging.getLogger("scanstore.migrate")
 logger.addHandler(logging.NullHandler())
@@ -69,6 +69,7 @@ def up(
     backup: bool = True,
     timeout: float = 30,
     name: str | None = None,
+    key: str | None = None,
 ) -> Names:
     """Apply every pending migration, up to and including `to` (a full name or its number), and return their
     names.
@@ -77,7 +78,7 @@ def up(
     to `<path>.backup-<version>-<time>`, unless `backup` is false. Raises MigrationFailed, NotFound for an
     unknown `to`, NotAScanstore for another program's file; nothing was changed then.
     """
-    with _run(path, folder, timeout, name, create=True) as run:
+    with _run(path, folder, timeout, name, key, create=True) as run:
         pending = run.router.diff
         if to is not None:
             last = run.find(to)
@@ -94,6 +95,7 @@ def down(
     backup: bool = True,
     timeout: float = 30,
     name: str | None = None,
+    key: str | None = None,
 ) -> Names:
     """Roll back the last `steps` migrations, or every one after `to` (0 for all), and return their names.
 
@@ -102,7 +104,7 @@ def down(
     """
     if steps < 0:
         raise InvalidArgument(f"steps is {steps}; it must be 0 or more")
-    with _run(path, folder, timeout, name) as run:
+    with _run(path, folder, timeout, name, key) as run:
         done = run.router.done[::-1]
         if to is None:
             done = done[:steps]
@@ -113,7 +115,11 @@ def down(
 
 
 def status(
-    path: str | os.PathLike[str], *, folder: str | os.PathLike[str] | None = None, name: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    key: str | None = None,
 ) -> list[Step]:
     """Return every known migration in order; changes nothing, not even a file that does not exist."""
     file = os.path.realpath(path)
@@ -121,7 +127,7 @@ def status(
     if os.path.exists(file):
         shown = name or os.fspath(path)
         try:
-            connection = sqlite3.connect(uri(file, "mode=ro"), uri=True)
+            connection = connect(file, "mode=ro", key=key)
         except sqlite3.Error as error:
             raise NotAScanstore(f"{shown} cannot be opened; give the path of a scanstore file") from error
         try:
@@ -160,14 +166,13 @@ class _Connection(peewee.SqliteDatabase):
     replaying = False
     _timeout: float
 
-    def __init__(self, file: str, timeout: float) -> None:
+    def __init__(self, file: str, timeout: float, key: str | None = None) -> None:
         super().__init__(file, timeout=timeout)
+        self.key = key
         self._nothing = sqlite3.connect(MEMORY)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            uri(self.database, "mode=rw"), uri=True, timeout=self._timeout, isolation_level=None
-        )
+        connection = connect(self.database, "mode=rw", key=self.key, timeout=self._timeout)
         connection.execute("PRAGMA foreign_keys=OFF")
         connection.execute("PRAGMA synchronous=FULL")
         self._add_conn_hooks(connection)  # type: ignore[attr-defined]
@@ -274,7 +279,7 @@ class _Run:
         if not names:
             return self.result
         if backup and self.version:
-            self.result.backup = back_up(self.file, self.version, self.shown)
+            self.result.backup = back_up(self.file, self.version, self.shown, key=self.database.key)
         before = self._violations()
         step = "the history"
         try:
@@ -318,6 +323,7 @@ def _run(
     folder: str | os.PathLike[str] | None,
     timeout: float,
     name: str | None,
+    key: str | None = None,
     *,
     create: bool = False,
 ) -> Iterator[_Run]:
@@ -328,7 +334,7 @@ def _run(
         if not create:
             raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
         create_file(file, shown)
-    database = _Connection(file, timeout)
+    database = _Connection(file, timeout, key)
     run = None
     try:
         connection = database.link()
@@ -362,18 +368,18 @@ def _run(
 # Backups
 
 
-def back_up(file: str, version: int, shown: str) -> str:
+def back_up(file: str, version: int, shown: str, *, key: str | None = None) -> str:
     """Copy what is committed in a store to a new file beside it, verify the copy, and return its path.
 
-    Works while others read and write. The copy is readable by its owner only.
+    Works while others read and write. The copy is readable by its owner only, and encrypted as the store is.
     """
     stamp = re.sub(r"[-:.]", "", format_time(utcnow()))
     target = f"{file}.backup-{version}-{stamp}"
     while os.path.exists(target):
         target += "x"
     create_file(target, target)
-    source = sqlite3.connect(uri(file, "mode=ro"), uri=True)
-    copy = sqlite3.connect(uri(target, "mode=rw"), uri=True)
+    source = connect(file, "mode=ro", key=key)
+    copy = connect(target, "mode=rw", key=key)
     try:
         source.backup(copy)
         (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()

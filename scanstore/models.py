@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from scanstore.accounts import User
 from scanstore.answers import Analyzer, CachedAnswer
+from scanstore.audits import Analysis, AnalysisFinding, AuditEvent, Task
 from scanstore.calls import ModelCall
 from scanstore.drafts import DraftFinding, Vote
 from scanstore.findings import Finding, VerifiedFinding
@@ -10,8 +12,10 @@ from scanstore.jobs import Job, JobScene
 from scanstore.library import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
 from scanstore.llm import ModelConfig
 from scanstore.plans import AnalysisPlan, PlanChange
+from scanstore.prompts import Configuration
 from scanstore.scans import Scan, ScanConfig, ScanFile, ScanFileChunk
 from scanstore.schedules import ScheduledTask
+from scanstore.sessions import AnalysisResult, AnalysisSession, AnalysisTask, FileUpload
 from scanstore.settings import Setting
 from scanstore.sightings import FindingContent, Sighting, ToolRun
 from scanstore.symbols import ImportRelation, Symbol, SymbolReference
@@ -19,8 +23,10 @@ from scanstore.syncs import SyncRun
 from scanstore.triage import FindingEvent, Suppression
 
 __all__ = [
-    "AnalysisPlan", "Analyzer", "CachedAnswer", "DraftFinding", "Finding", "FindingContent", "FindingEvent",
-    "ImportRelation", "Job", "JobScene", "ModelCall", "ModelConfig", "Performer", "PlanChange", "Scan", "ScanConfig",
-    "ScanFile", "ScanFileChunk", "Scene", "ScenePerformer", "SceneTag", "ScheduledTask", "Setting", "Sighting",
-    "Studio", "Suppression", "Symbol", "SymbolReference", "SyncRun", "Tag", "ToolRun", "VerifiedFinding", "Vote",
+    "Analysis", "AnalysisFinding", "AnalysisPlan", "AnalysisResult", "AnalysisSession", "AnalysisTask", "Analyzer",
+    "AuditEvent", "CachedAnswer", "Configuration", "DraftFinding", "FileUpload", "Finding", "FindingContent",
+    "FindingEvent", "ImportRelation", "Job", "JobScene", "ModelCall", "ModelConfig", "Performer", "PlanChange", "Scan",
+    "ScanConfig", "ScanFile", "ScanFileChunk", "Scene", "ScenePerformer", "SceneTag", "ScheduledTask", "Setting",
+    "Sighting", "Studio", "Suppression", "Symbol", "SymbolReference", "SyncRun", "Tag", "Task", "ToolRun", "User",
+    "VerifiedFinding", "Vote",
 ]  # fmt: skip

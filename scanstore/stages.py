@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from scanstore import leases, life
 from scanstore.database import Domain, bound
@@ -19,6 +19,9 @@ from scanstore.fields import Base, dump_json, utcnow
 from scanstore.leases import LEASE, Queue, Recovered, State, check_lease
 from scanstore.scans import Scan
 from scanstore.workers import me
+
+if TYPE_CHECKING:
+    from scanstore.job_worker import Stop
 
 Row = TypeVar("Row", bound=Base)
 IDLE = 0.25  #: seconds between two looks for work that others hold
@@ -89,9 +92,16 @@ class Stage(Domain, Generic[Row]):
             return found
 
     def work(
-        self, scan: Scan | int, *, worker: str | None = None, lease: float = LEASE, wait: bool = True
+        self,
+        scan: Scan | int,
+        *,
+        worker: str | None = None,
+        lease: float = LEASE,
+        wait: bool = True,
+        stop: Stop | None = None,
     ) -> Iterator[Row]:
-        """Claim one row after the other until nothing is left to do, or the scan is paused or cancelled.
+        """Claim one row after the other until nothing is left to do, ``stop`` is set (a ``threading.Event``), or the
+        scan is paused or cancelled.
 
         Waits while others hold the last rows or a retry is not due, since those may come free; with ``wait=False`` it
         ends there. The loop's body completes or fails each row; one that it neither completed, failed nor released
@@ -99,7 +109,7 @@ class Stage(Domain, Generic[Row]):
         """
         scan_id = self._scan(scan)
         ahead = Ahead(scan_id, check_lease(worker, lease), lease)
-        while True:
+        while stop is None or not stop.is_set():
             rows: list[Any] = [ahead.rows.pop()] if ahead.rows else self.claim(scan_id, worker=worker, lease=lease)
             if rows:
                 rows[0].ahead = ahead
@@ -115,6 +125,8 @@ class Stage(Domain, Generic[Row]):
                 return
             due = IDLE if state.next_at is None else (state.next_at - utcnow()).total_seconds()
             time.sleep(min(max(due, 0.01), IDLE))
+        for row in ahead.rows:
+            self._drop(row)
 
     def _next(self, item: Row | int, worker: str) -> tuple[Any, ...] | None:
         """Claim the next row for the loop that an item comes from, in the transaction that settles it: one commit

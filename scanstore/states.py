@@ -33,6 +33,11 @@ CHANGE_TARGETS = ("scene", "finding")
 CHANGE_ACTIONS = ("add", "remove", "update", "set")
 JOB_STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
 JOB_LIVE = ("pending", "running", "cancelling")  # not over
+SESSION_STATUSES = ("created", "processing", "completed", "failed", "cancelled")
+SESSION_OPEN = ("created", "processing")  # more may come in
+UPLOAD_STATUSES = ("uploaded", "processing", "completed", "error")
+RESULT_STATUSES = ("pending", "completed", "failed")
+TASK_STATUSES = ("pending", "processing", "completed", "failed", "cancelled")  # of a session
 
 
 class Machine(NamedTuple):

@@ -6,6 +6,7 @@ here, imported when it is first asked for, so that opening a store stays cheap.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from functools import cached_property
@@ -16,24 +17,40 @@ from scanstore.database import MEMORY, Database
 from scanstore.errors import IllegalMove, InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+
     import peewee
 
+    from scanstore.accounts import Accounts
+    from scanstore.audits import Audits
+    from scanstore.backups import Backup, Progress, Restored
     from scanstore.chunks import Chunks
+    from scanstore.compaction import Compacted
     from scanstore.drafts import Drafts
+    from scanstore.fields import Base
     from scanstore.findings import Findings, Verified
     from scanstore.jobs import Jobs
     from scanstore.leases import Recovered
     from scanstore.library import Library
     from scanstore.llm import Models
     from scanstore.maintenance import Problem, Stats
+    from scanstore.merging import MergeResult
     from scanstore.migrating import Names, Step
+    from scanstore.pages import Page
     from scanstore.plans import Plans
+    from scanstore.pruning import Pruned
+    from scanstore.repair import Repaired
     from scanstore.sarif import Sarif
     from scanstore.scans import Scan, Scans
     from scanstore.schedules import Schedules
     from scanstore.search import Search
+    from scanstore.sessions import Sessions
     from scanstore.settings import Settings
     from scanstore.symbols import Symbols
+    from scanstore.transfer import File, Transferred
+
+_log = logging.getLogger("scanstore.store")
 
 
 class Store:
@@ -45,7 +62,10 @@ class Store:
     `path` defaults to $SCANSTORE_DB, else `scanstore.db`; ":memory:" is a private temporary store. `timeout`
     is in seconds, and is how long a writer waits for another. `durability` "full" survives a power cut after
     every commit, "normal" may lose the last commits then, never the file. With `read_only` nothing is
-    written, not even beside the file; with `migrate=False` a file of an older schema is refused.
+    written, not even beside the file; with `migrate=False` a file of an older schema is refused. With a `key`
+    (default: $SCANSTORE_KEY, if set) the file is encrypted, or is to be made so; that needs `scanstore[encryption]`.
+    Statements that take longer than `slow_ms` milliseconds (default: $SCANSTORE_SLOW_MS, else never) are logged by
+    `scanstore.slow`.
 
     Raises OpenRefused, StorageError or NotFound, and then leaves the file as it was.
     """
@@ -58,18 +78,23 @@ class Store:
         durability: str = "full",
         read_only: bool = False,
         migrate: bool = True,
+        key: str | None = None,
+        slow_ms: float | None = None,
     ) -> None:
-        if path is None:
-            path = os.environ.get("SCANSTORE_DB") or "scanstore.db"
-        text = os.fspath(path)
+        text = os.fspath(_default(path))
         if not isinstance(text, str):
             raise InvalidArgument(f"{path!r} is not a path in text; use os.fsdecode")
-        self._database = Database(text, timeout=timeout, durability=durability, read_only=read_only)
+        if key is None and text != MEMORY:
+            key = os.environ.get("SCANSTORE_KEY") or None
+        self._database = Database(
+            text, timeout=timeout, durability=durability, read_only=read_only, key=key, slow_ms=slow_ms
+        )
         self._entered = 0
         self._lock = threading.Lock()
         self.recovered: Recovered | None = None  #: what opening has freed, see recover()
         try:
             self._database.open(migrate=migrate)
+            _log.debug("opened %s", self._database.name)
             if not read_only:
                 self._recover_what_is_lost()
         except BaseException:
@@ -198,6 +223,31 @@ class Store:
 
         return Settings(self)
 
+    @cached_property
+    def accounts(self) -> Accounts:
+        """Users: who may log in, and what is theirs."""
+        import scanstore.audits
+        import scanstore.sessions  # noqa: F401  users lead to both
+        from scanstore.accounts import Accounts
+
+        return Accounts(self)
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Analysis sessions: their files, prompts, tasks and results."""
+        import scanstore.audits  # noqa: F401  users lead to them
+        from scanstore.sessions import Sessions
+
+        return Sessions(self)
+
+    @cached_property
+    def audits(self) -> Audits:
+        """Audits of documents: findings with evidence, verdicts, and a trail that only grows."""
+        import scanstore.sessions  # noqa: F401  users lead to them
+        from scanstore.audits import Audits
+
+        return Audits(self)
+
     def report(
         self, scan: Scan | int | None = None, *, format: str = "text", baseline: Scan | int | None = None
     ) -> str:
@@ -209,6 +259,36 @@ class Store:
         from scanstore.report import render
 
         return "".join(render(self, scan, format, baseline))
+
+    # Pages and figures
+
+    def page(
+        self,
+        model: type[Base],
+        *where: Any,
+        sort: str | None = None,
+        page: int = 1,
+        per_page: int = 50,
+        heavy: bool = False,
+    ) -> Page:
+        """A page of the rows for which all of ``where`` holds: ``store.page(Finding, Finding.severity == "high")``.
+
+        Sorted by the key, the newest first, or by a column that is indexed: ``sort="created_at"``, or
+        ``sort="-created_at"`` for the other way. Rows that are equal there keep their order. Columns that may hold
+        much, such as texts and JSON, are None unless ``heavy``; secrets always are. Raises InvalidArgument.
+        """
+        from scanstore import pages
+
+        return pages.page_of(self._database, model, where, sort=sort, page=page, per_page=per_page, heavy=heavy)
+
+    def counts(self, model: type[Base], by: str, *where: Any) -> dict[Any, int]:
+        """How many rows of a model there are for each value of a column: ``store.counts(Job, "status")``.
+
+        Counted by SQLite, in the order of the values. Raises InvalidArgument.
+        """
+        from scanstore import pages
+
+        return pages.counts(self._database, model, by, where)
 
     # Being current
 
@@ -253,7 +333,7 @@ class Store:
         from scanstore import calls, slots
 
         with self.bound(), self._database.atomic():
-            works = (self.chunks, self.drafts, self.verified, self.jobs)
+            works = (self.chunks, self.drafts, self.verified, self.jobs, self.sessions, self.audits)
             found = [work.recover() for work in works]
             slots.recover(self._database)
             calls.recover(self._database)
@@ -267,24 +347,161 @@ class Store:
         if lost(self._database):
             try:
                 self.recovered = self.recover()
+                _log.info("%s: freed lost work, %d wait again, %d failed", self._database.name, *self.recovered)
             except Busy:  # claims recover what they need
                 return
 
     # Health
 
-    def check(self) -> list[Problem]:
-        """Look for damage and broken promises; return one problem per kind, an empty list when all is well."""
+    def check(self, *, fix: bool = False) -> list[Problem]:
+        """Look for damage and broken promises; return one problem per kind, an empty list when all is well.
+
+        With ``fix``, counters and search indexes are made anew, what nothing uses is removed, lost work is freed;
+        problems that went by that are listed as ``fixed``. Nothing that was recorded or decided is ever changed.
+        Raises ReadOnly.
+        """
         from scanstore import maintenance
 
         with self.bound():
-            return maintenance.check(self._database)
+            return maintenance.check(self._database, fix=fix, recover=lambda: sum(self.recover()))
 
     def stats(self) -> Stats:
-        """Count rows and bytes, per table."""
+        """Count rows and bytes, per table, and what the latest scans brought."""
         from scanstore import maintenance
 
         with self.bound():
             return maintenance.stats(self._database)
+
+    def prune(
+        self,
+        *,
+        older_than: timedelta | str | None = None,
+        keep_last: int | None = None,
+        dry_run: bool = True,
+        what: Iterable[str] = ("scans", "jobs"),
+    ) -> Pruned:
+        """Remove what is old; with ``dry_run`` say what would go, and the same call without it removes exactly that.
+
+        ``what`` are any of: "scans" that are over, with the facts that no other scan uses; "jobs" that are over;
+        "calls": prompts and responses of model calls, whose costs stay; "answers" that are kept so that nobody pays
+        twice. Only what was over longer than ``older_than`` ago goes (a timedelta, or text such as "90d"), and of each
+        target's scans, and of all jobs, the newest ``keep_last`` stay. The latest scan of a target always stays, as do
+        findings that people decided about, whatever scan saw them.
+
+        Each scan goes in a transaction of its own, so that others can write. Idempotent. Raises InvalidArgument, also
+        when nothing says how much is to stay.
+        """
+        from scanstore import pruning
+
+        with self.bound():
+            return pruning.prune(self, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what)
+
+    def rekey(self, key: str | None) -> None:
+        """Encrypt the store with another key, or with none any more, and close it: open it again with that key.
+
+        Needs `scanstore[encryption]` and free space for a copy. Atomic. Raises Busy while the store is open elsewhere,
+        IllegalMove inside a transaction, InvalidArgument, DiskFull.
+        """
+        from scanstore import encryption
+
+        database = self._database
+        if database.name == MEMORY:
+            raise InvalidArgument(":memory: goes with this process and needs no other key")
+        with self.bound():
+            if database.in_sqlite_transaction():
+                raise IllegalMove(f"{database.name} is inside a transaction; leave it before its key is changed")
+        if key is not None:
+            encryption.check_key(key)
+        self.close()
+        encryption.rekey(database.file, database.name, database.key, key)
+
+    # From store to store
+
+    def dump(self, file: File, *, include_secrets: bool = False, tables: Iterable[str] | None = None) -> Transferred:
+        """Write all rows as JSON Lines to a path or an open binary file: the same bytes for the same content.
+
+        What is written is the store at one moment, while others write to it; memory stays flat. Keys of models and
+        hashes of passwords are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
+        """
+        from scanstore import transfer
+
+        with self.bound():
+            return transfer.dump(self._database, file, include_secrets=include_secrets, tables=tables)
+
+    def load(self, file: File) -> Transferred:
+        """Fill this empty store with a dump, of this or an older schema; atomic.
+
+        Raises InvalidArgument that names the line, NewerSchema, NotFound, and IllegalMove when the store has rows.
+        """
+        from scanstore import transfer
+
+        with self.bound():
+            return transfer.load(self._database, file)
+
+    def merge(self, other: Store | str | os.PathLike[str]) -> MergeResult:
+        """Take over what another store has and this one has not; atomic, and idempotent. The other stays as it is.
+
+        Where both have the same thing and say it differently, this store's row stays and the conflict is listed. The
+        scans of a target that both have come after this store's. Raises OutdatedSchema and whatever opening raises.
+        """
+        from scanstore import merging
+
+        with self.bound():
+            return merging.merge(self._database, other)
+
+    # Copies
+
+    def backup(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        keep: int | None = None,
+        verify: bool = True,
+        progress: Progress | None = None,
+    ) -> Backup:
+        """Copy what is committed, while others read and write, to `path`, or to a name with the time in it, in `folder`
+        or beside the store.
+
+        The copy stands under its name whole and verified, or not at all, and its owner alone may read it. With `keep`
+        only so many copies under names with the time remain. Raises InvalidArgument, StorageError; see
+        :func:`scanstore.backups.backup`.
+        """
+        from scanstore import backups
+
+        return backups.backup(self._database, path, folder=folder, keep=keep, verify=verify, progress=progress)
+
+    @staticmethod
+    def restore(
+        backup: str | os.PathLike[str], path: str | os.PathLike[str] | None = None, *, timeout: float = 5
+    ) -> Restored:
+        """Make the store at `path` (default: as for opening) what a copy is; what was there is kept beside it.
+
+        Verifies first. Atomic. Raises Busy while anybody has the store open; see :func:`scanstore.backups.restore`.
+        """
+        from scanstore import backups
+
+        return backups.restore(backup, _default(path), timeout=timeout)
+
+    @staticmethod
+    def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str]) -> Repaired:
+        """Save what can be read of a damaged store into a new one, and say what is lost of which table; see
+        :func:`scanstore.repair.repair`."""
+        from scanstore import repair
+
+        return repair.repair(damaged, new)
+
+    def vacuum(self) -> Compacted:
+        """Write the file anew without its free pages; needs free space, twice its size. Raises DiskFull, Busy."""
+        from scanstore import compaction
+
+        return compaction.vacuum(self._database)
+
+    def optimize(self) -> Compacted:
+        """Tidy up the indexes, what SQLite knows of them, and the log; other writers get their turn. Raises Busy."""
+        from scanstore import compaction
+
+        return compaction.optimize(self._database)
 
     # Migrations
 
@@ -300,7 +517,7 @@ class Store:
         """Return every known migration and when it was applied."""
         from scanstore import migrating
 
-        return migrating.status(self._database.file, name=self._database.name)
+        return migrating.status(self._database.file, name=self._database.name, key=self._database.key)
 
     def _migrating(self, what: str, **options: Any) -> Any:
         from scanstore import migrating
@@ -309,5 +526,9 @@ class Store:
         with Bound(database):
             if database.in_sqlite_transaction():
                 raise IllegalMove(f"{database.name} is inside a transaction; leave it before migrating")
-        options.update(name=database.name, timeout=database.timeout)
+        options.update(name=database.name, timeout=database.timeout, key=database.key)
         return getattr(migrating, what)(database.file, **options)
+
+
+def _default(path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+    return os.environ.get("SCANSTORE_DB") or "scanstore.db" if path is None else path

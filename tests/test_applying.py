@@ -283,6 +283,7 @@ def test_a_finding_that_is_gone_stays_gone(library: Store, finding: Finding) -> 
     library.database.execute_sql("DELETE FROM findings")
     assert library.plans.apply(plan) == (0, 0, 1)
     assert change(library, plan).error == f"finding {finding.id} is gone"
+    assert library.plans.review(plan, "approve").changed == 0  # a decision about all is not another try
     assert library.plans.get(plan).status == "reviewing"
 
 

@@ -137,14 +137,19 @@ def test_root_help_names_every_command_and_the_completion(run: Run) -> None:
 
 def test_every_command_of_the_issue_is_there() -> None:
     wanted = {
-        "scan": (), "search": (), "report": (), "check": (), "stats": (), "init": (), "recover": (),
-        "seed": (), "health": (), "drop": (),
+        "scan": (), "search": (), "report": (), "check": (), "stats": (), "prune": (), "rekey": (), "init": (), "recover": (),
+        "backup": (), "restore": (), "vacuum": (), "optimize": (), "repair": (),
+        "seed": (), "health": (), "drop": (), "dump": (), "load": (), "merge": (),
         "plans": ("create", "list", "show", "preview", "review", "apply", "retry", "revert", "submit", "cancel",
                   "remove"),
         "library": ("sync", "list", "stats"),
         "jobs": ("add", "list", "show", "cancel", "retry", "work", "prune"),
         "schedules": ("add", "list", "run-due", "enable", "disable", "remove"),
         "settings": ("get", "set", "list", "unset"),
+        "users": ("add", "list", "passwd", "deactivate", "activate", "remove"),
+        "prompts": ("list", "show", "save", "restore", "default"),
+        "sessions": ("list", "show", "remove"),
+        "audits": ("list", "show", "review", "trail"),
         "migrate": ("status", "up", "down"),
         "scans": ("list", "show", "diff", "remove", "analyze", "progress", "pause", "resume", "cancel", "rerun",
                   "risk"),
@@ -568,7 +573,7 @@ def test_check_ends_with_1_on_a_problem(scanned: Run, tmp_path: Path) -> None:
     connection.commit()
     try:
         assert "completed scans without a revision" in scanned("check", code=1).stdout
-        assert set(data(scanned("check", "--json", code=1))[0]) == {"what", "remedy"}
+        assert set(data(scanned("check", "--json", code=1))[0]) == {"what", "remedy", "fixed"}
     finally:
         connection.execute("UPDATE scans SET revision = 1")
         connection.commit()

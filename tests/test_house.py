@@ -40,6 +40,7 @@ def module_imports(name: str) -> set[str]:
 def test_exports_are_pinned() -> None:
     assert sorted(scanstore.__all__) == [
         "Ambiguous",
+        "AsyncStore",
         "BindRefused",
         "Busy",
         "Conflict",
@@ -63,6 +64,7 @@ def test_exports_are_pinned() -> None:
         "StorageError",
         "Store",
         "StoreClosed",
+        "WrongKey",
         "WrongStore",
         "WrongTask",
         "__version__",
@@ -101,8 +103,11 @@ def test_imports_run_one_way() -> None:
         ("click", {"scanstore.cli"}),
         ("rich", {"scanstore.cli"}),
         ("peewee_migrate", {"scanstore.migrating"}),
-        ("playhouse", {"scanstore.fields"}),
+        ("playhouse", {"scanstore.fields", "scanstore.encryption"}),
+        ("sqlcipher3", set()),
         ("cronsim", {"scanstore.schedules"}),
+        ("argon2", {"scanstore.passwords"}),
+        ("bcrypt", {"scanstore.passwords"}),
     ],
 )
 def test_libraries_stay_in_their_rooms(library: str, homes: set[str]) -> None:
@@ -237,7 +242,7 @@ from scanstore import Store
 Store(sys.argv[1]).close()
 before = set(sys.modules)
 Store(sys.argv[1]).close()
-unwanted = ("click", "rich", "pathspec", "multiprocessing", "cronsim", "zoneinfo", "tomllib")
+unwanted = ("click", "rich", "pathspec", "multiprocessing", "cronsim", "zoneinfo", "tomllib", "argon2", "asyncio")
 print(*sorted(m for m in sys.modules if m.split(".")[0] in unwanted))
 """
     import tempfile

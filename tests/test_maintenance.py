@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scanstore import Store
-from scanstore.maintenance import DANGLING
+from scanstore.checks import DANGLING
 
 TREE = {"pkg/__init__.py": "from .a import f\n", "pkg/a.py": "import json\ndef f(): g()\ndef g(): json.dumps(1)\n"}
 
@@ -45,6 +45,16 @@ def file(tmp_path: Path) -> Path:
         store.jobs.enqueue("sync")
         store.jobs.complete(store.jobs.claim("sync")[0])
         store.schedules.add("nightly", "sync", "0 3 * * *")
+        user = store.accounts.add("Ada@x.org")
+        for name in ("one", "two"):
+            session = store.sessions.create(user, name)
+            store.sessions.add_uploads(session, [{"file_path": "a.py", "file_size": 1, "file_type": "text/x-python"}])
+            store.sessions.add_task(session, "summary")
+            task = store.sessions.claim(session)[0]
+            store.sessions.complete_task(task, result={"result_content": "fine"})
+            store.sessions.complete(session)
+            audit = store.audits.add(user, f"{name}.pdf", 10)
+            store.audits.complete(audit, analysis={"equipment_type": "panel", "test_type": "grounding"})
         assert store.check() == []
     return tmp_path / "s.db"
 
@@ -97,6 +107,19 @@ DAMAGE = {
     "UPDATE jobs SET next_retry_at = '2026'": "jobs that wait for a time though they do not",
     "UPDATE scheduled_tasks SET next_run = NULL": "schedules that are enabled without a next run",
     "UPDATE scheduled_tasks SET enabled = 0": "schedules that are enabled without a next run",
+    "UPDATE users SET email_key = 'eve@x.org'": "users whose address is not what it was folded to",
+    "UPDATE analysis_sessions SET total_files = 2": "counts of sessions that do not match their files",
+    "UPDATE analysis_sessions SET processed_files = 1": "counts of sessions that do not match their files",
+    "UPDATE analysis_results SET analysis_session_id = (SELECT min(id) FROM analysis_sessions)": (
+        "results of a task of another session"
+    ),
+    "UPDATE analysis_tasks SET status = 'pending'": "sessions that are completed with tasks left",
+    "UPDATE analysis_tasks SET next_retry_at = '2026'": "tasks and audits that wait for a time though they do not",
+    "UPDATE audit_tasks SET next_retry_at = '2026'": "tasks and audits that wait for a time though they do not",
+    "DELETE FROM audit_analyses": "audits that are completed without an analysis",
+    "UPDATE audit_tasks SET status = 'failed'": "audits that are completed without an analysis",
+    "INSERT INTO audit_events (task_id, analysis_id, action, by) SELECT t.id, a.id, 'x', 'y' FROM audit_tasks AS t"
+    " JOIN audit_analyses AS a ON a.task_id <> t.id": "events about the analysis of another audit",
     "DELETE FROM file_versions WHERE id = 1": "rows of symbol_facts point at rows of file_versions that are gone",
 }
 

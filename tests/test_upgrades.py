@@ -5,6 +5,7 @@ A store is taken down to the earlier schema, its rows are noted, and then it is 
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,6 +134,69 @@ def test_going_down_takes_the_library_and_what_drives_it(path: Path) -> None:
     with Store(path) as store:
         assert store.check() == []
         assert store.library.list() == store.plans.list() == store.jobs.list() == store.schedules.list() == []
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of today with rows in nearly every table."""
+    path = tmp_path_factory.mktemp("full") / "full.db"
+    with Store(path) as store:
+        seed_db(store)
+        scan = store.scans.analyze(store.scans.record(ROOT / "callgraph" / "shop"))
+        draft = {"title": "t", "vulnerability_type": "x", "severity": "low", "line_number": 2}
+        store.llm.add("m")
+        for chunk in store.chunks.claim(scan, limit=3):
+            with store.llm.call("m", purpose="analysis", chunk=chunk) as call:
+                call.response = "[]"
+            store.chunks.complete(chunk, drafts=[draft])
+        for row in store.drafts.claim(scan, limit=2):
+            store.drafts.record_votes(row, [{"model": "m", "decision": "verified"}])
+        for verified in store.verified.claim(scan, limit=1):
+            store.findings.publish(verified)
+        store.scans.pause(scan)
+        plan = store.plans.create("tidy")
+        store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
+        store.jobs.enqueue("sync", scenes=["sc-1"])
+        user = store.accounts.add("ada@example.org")
+        session = store.sessions.create(user, "first")
+        store.sessions.add_uploads(session, [{"file_path": "a.py", "file_size": 1, "file_type": "text/x-python"}])
+        prompt = store.sessions.save_prompt(user, "summary", "Summarise.")
+        store.sessions.add_task(session, "summary")
+        (task,) = store.sessions.claim(session)
+        store.sessions.complete_task(task, result={"result_content": "Fine.", "score": 99.5, "configuration": prompt})
+        audit = store.audits.add(user, "report.pdf", 10)
+        finding = {"severity": "minor", "rule_id": "GND-01", "message": "too high", "evidence": {"ohm": 12}}
+        store.audits.complete(audit, analysis={"equipment_type": "panel", "test_type": "x"}, findings=[finding])
+        assert store.check() == []
+    return path
+
+
+OURS = (
+    "users", "configurations", "analysis_sessions", "file_uploads", "analysis_tasks", "analysis_results",
+    "audit_tasks", "audit_analyses", "audit_findings", "audit_events",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", range(1, SCHEMA_VERSION))
+def test_a_store_of_any_earlier_schema_comes_through_with_its_rows(full: Path, tmp_path: Path, schema: int) -> None:
+    path = tmp_path / "old.db"
+    shutil.copy(full, path)
+    there = rows(path)
+    assert all(there[table] for table in OURS)
+    migrating.down(path, to=schema)
+    before = rows(path)
+    assert version(path) == schema and not set(OURS) & set(before) and before["symbol_facts"]
+    with Store(path) as store:
+        assert store.check() == []
+        assert store.accounts.list() == [] and store.accounts.add("ada@example.org").email == "ada@example.org"
+        assert store.check() == []
+    assert version(path) == SCHEMA_VERSION
+    after = rows(path)
+    wider = {1: {"chunk_states", "scan_file_chunks", "scans", "scan_configs"}, 2: {"findings", "scans"}}.get(
+        schema, set()
+    )
+    assert {table for table in before if after.get(table) != before[table]} == wider
+    assert all(len(after[table]) == len(before[table]) for table in wider - {"chunk_states"})
 
 
 def test_a_schema_that_was_migrated_equals_a_new_one(path: Path, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import os
 import click
 
 from scanstore import __version__
-from scanstore.cli import graph, imports, provision, symbols, upkeep
+from scanstore.cli import backup, graph, imports, provision, symbols, transfer, upkeep
 from scanstore.cli.analysis import recover
-from scanstore.cli.base import Group, Root, store_option
+from scanstore.cli.audits import audits
+from scanstore.cli.base import Group, Root, store_option, verbose_option
 from scanstore.cli.chunks import chunks
 from scanstore.cli.drafts import drafts
 from scanstore.cli.findings import findings
@@ -24,13 +25,16 @@ from scanstore.cli.llm import llm
 from scanstore.cli.migrate import migrate
 from scanstore.cli.models import models
 from scanstore.cli.plans import plans
+from scanstore.cli.prompts import prompts
 from scanstore.cli.report import report
 from scanstore.cli.sarif import sarif
 from scanstore.cli.scan import scan
 from scanstore.cli.scans import scans
 from scanstore.cli.schedules import schedules
 from scanstore.cli.search import search, search_findings
+from scanstore.cli.sessions import sessions
 from scanstore.cli.settings import settings
+from scanstore.cli.users import users
 
 EPILOG = """
 \b
@@ -42,6 +46,7 @@ Start here:
 \b
 Exit codes: 0 fine, 1 a problem was found or something failed, 2 wrong usage, 130 interrupted.
 The store is the file of --db, else of $SCANSTORE_DB, else scanstore.db. NO_COLOR=1 turns colours off.
+The key of an encrypted store is taken from $SCANSTORE_KEY.
 
 \b
 Shell completion, in your shell's start-up file:
@@ -54,6 +59,7 @@ Shell completion, in your shell's start-up file:
 @click.group("scanstore", cls=Root, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="scanstore", message="%(prog)s %(version)s")
 @store_option
+@verbose_option
 @click.pass_context
 def main(context: click.Context) -> None:
     """What scanners saw, in one file: snapshots of source trees, findings over time, and what was decided."""
@@ -73,11 +79,14 @@ def symbols_group() -> None:
 
 for _command in (*symbols.COMMANDS, *graph.COMMANDS, *imports.COMMANDS):
     symbols_group.add_command(_command)
-for _group in (chunks, drafts, findings, sarif, models, llm, library, plans, jobs, schedules, settings, migrate):
+for _group in (
+    chunks, drafts, findings, sarif, models, llm, library, plans, jobs, schedules, users, sessions, prompts, audits,
+    settings, migrate,
+):  # fmt: skip
     main.add_command(_group)
 findings.add_command(search_findings)
 main.add_command(search)
 main.add_command(report)
-for _command in (*provision.COMMANDS, *upkeep.COMMANDS):
+for _command in (*provision.COMMANDS, *upkeep.COMMANDS, *backup.COMMANDS, *transfer.COMMANDS):
     main.add_command(_command)
 main.add_command(recover)

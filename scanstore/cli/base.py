@@ -80,6 +80,27 @@ class Root(Group):
 # Options that commands have in common
 
 
+def _be_verbose(_: click.Context, __: click.Parameter, times: int) -> None:
+    if times:
+        import logging
+
+        from scanstore import logs
+
+        logs.to_stderr(logging.INFO if times == 1 else logging.DEBUG)
+
+
+def verbose_option(command: _Decorated) -> _Decorated:
+    """Add `--verbose`: what the store logs, on stderr; given twice, every statement too."""
+    return click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        callback=_be_verbose,
+        help="Log to stderr what the store does; -vv logs every statement.",
+    )(command)
+
+
 def _remember_store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None:
         ctx.meta[_DB] = value
@@ -122,6 +143,11 @@ def store_path() -> str:
     return given if given is not None else os.environ.get("SCANSTORE_DB") or DEFAULT_STORE
 
 
+def store_key() -> str | None:
+    """The key of the store, when it is encrypted; never on the command line, which others can see."""
+    return os.environ.get("SCANSTORE_KEY") or None
+
+
 def existing_store_path() -> str:
     """The same, when there is a file; fails with the remedy otherwise."""
     path = store_path()
@@ -148,7 +174,7 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
     except OutdatedSchema:
         from scanstore import migrating
 
-        done = migrating.up(path)
+        done = migrating.up(path, key=store_key())
         backup = f"; the file as it was: {done.backup}" if done.backup else ""
         note(f"Migrated {path}: {', '.join(done) or 'by another process'}{backup}")
         store = Store(path)

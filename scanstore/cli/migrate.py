@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Group, existing_store_path, json_option, store_option
+from scanstore.cli.base import Group, existing_store_path, json_option, store_key, store_option
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def status(as_json: bool) -> None:
     """
     from scanstore import migrating
 
-    steps = migrating.status(existing_store_path())
+    steps = migrating.status(existing_store_path(), key=store_key())
     if as_json:
         say_json(steps)
     else:
@@ -51,7 +51,8 @@ def up(to: str | None, as_json: bool) -> None:
     """
     from scanstore import migrating
 
-    _tell(migrating.up(existing_store_path(), to=to), "applied", "nothing to do: no migration is pending", as_json)
+    done = migrating.up(existing_store_path(), to=to, key=store_key())
+    _tell(done, "applied", "nothing to do: no migration is pending", as_json)
 
 
 @migrate.command()
@@ -70,7 +71,7 @@ def down(to: str | None, steps: int, as_json: bool) -> None:
     """
     from scanstore import migrating
 
-    done = migrating.down(existing_store_path(), to=to, steps=steps)
+    done = migrating.down(existing_store_path(), to=to, steps=steps, key=store_key())
     _tell(done, "rolled back", "nothing to do: no migration to roll back", as_json)
 
 

@@ -1,40 +1,62 @@
-"""`scanstore check|stats`: is the store well, how large is it."""
+"""`scanstore check|stats|prune|rekey`: is the store well, how large is it, what may go, another key."""
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import TYPE_CHECKING
+
 import click
 
-from scanstore.cli.base import json_option, open_store, store_option
+from scanstore.cli.base import (
+    Failure,
+    Misuse,
+    existing_store_path,
+    json_option,
+    open_store,
+    store_key,
+    store_option,
+)
 from scanstore.cli.output import columns, count, plain_text, say, say_json, size
+
+if TYPE_CHECKING:
+    from scanstore.pruning import Pruned
+
+MOST = 20  # scans that are listed
 
 
 @click.command()
+@click.option("--fix", is_flag=True, help="Put right what can be without losing anything.")
 @json_option
 @store_option
 @click.pass_context
-def check(context: click.Context, as_json: bool) -> None:
-    """Look for damage and broken promises in the store. Ends with 1 when there are any.
+def check(context: click.Context, fix: bool, as_json: bool) -> None:
+    """Look for damage and broken promises in the store. Ends with 1 when there are any left.
 
     \b
     Example:
       scanstore check && echo well
+      scanstore check --fix
     """
-    with open_store() as store:
-        problems = store.check()
+    with open_store(write=fix) as store:
+        problems = store.check(fix=fix)
         if as_json:
             say_json(problems)
         elif problems:
-            say(plain_text(f"{problem.what}: {problem.remedy}") for problem in problems)
+            say(
+                plain_text(f"fixed: {problem.what}" if problem.fixed else f"{problem.what}: {problem.remedy}")
+                for problem in problems
+            )
         else:
             say([plain_text(f"{store.path}: no problems")])
-    context.exit(1 if problems else 0)
+    context.exit(0 if all(problem.fixed for problem in problems) else 1)
 
 
 @click.command()
 @json_option
 @store_option
 def stats(as_json: bool) -> None:
-    """Show how large the store and its tables are.
+    """Show how large the store and its tables are, and what the latest scans brought.
 
     \b
     Example:
@@ -46,13 +68,129 @@ def stats(as_json: bool) -> None:
             say_json(found)
             return
         per_line = f", {found.bytes / found.lines:.0f} bytes per line" if found.lines else ""
+        free = f", {size(found.free)} of it free (scanstore vacuum)" if found.free > found.bytes // 10 else ""
         say([plain_text(found.path)])
-        say([f"{size(found.bytes)}, {count(found.scans, 'scan')}, {count(found.lines, 'line')} of source{per_line}"])
+        say(
+            [
+                f"{size(found.bytes)}, {count(found.scans, 'scan')}, {count(found.lines, 'line')} of source"
+                f"{per_line}{free}"
+            ]
+        )
         rows = (
             (table.name, f"{table.rows:,}", "rows", "" if table.bytes is None else size(table.bytes))
             for table in found.tables
         )
         say(columns(rows, right=(1, 3), indent="  "))
+        grown = [
+            (f"scan {g.scan}", g.at[:10], f"{g.files:,}", "new files", f"{g.lines:,}", "lines", size(g.bytes), g.target)
+            for g in found.growth
+        ]
+        if grown:
+            say(["growth"])
+            say(columns(grown, right=(2, 4, 6), indent="  "))
 
 
-COMMANDS = (check, stats)
+@click.command()
+@click.option("--older-than", metavar="SPAN", help="Only what was over that long ago, such as 12h, 90d or 8w.")
+@click.option("--keep-last", type=click.IntRange(0), metavar="N", help="Keep so many scans of each target, and jobs.")
+@click.option(
+    "--what",
+    "kinds",
+    multiple=True,
+    type=click.Choice(("scans", "jobs", "calls", "answers")),
+    help="What may go; may be repeated. [default: scans, jobs]",
+)
+@click.option("--dry-run/--yes", default=True, help="Say what would go, or remove it. [default: --dry-run]")
+@json_option
+@store_option
+def prune(older_than: str | None, keep_last: int | None, kinds: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Remove old scans and jobs.
+
+    Texts of model calls and kept answers go when they are named. The latest scan of a target stays, as does what people decided about findings. Of calls only the prompts and
+    responses go. Space is given back by scanstore vacuum.
+
+    \b
+    Example:
+      scanstore prune --older-than 90d --keep-last 5
+      scanstore prune --older-than 90d --keep-last 5 --yes
+    """
+    if older_than is None and keep_last is None:
+        raise Misuse("say how much is to stay: give --older-than, --keep-last or both")
+    from scanstore.errors import InvalidArgument
+
+    with open_store(write=not dry_run) as store:
+        try:
+            done = store.prune(
+                older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=kinds or ("scans", "jobs")
+            )
+        except InvalidArgument as error:
+            raise Misuse(str(error)) from None
+    if as_json:
+        say_json(done)
+        return
+    _say_pruned(done)
+
+
+def _say_pruned(done: Pruned) -> None:
+    rows = [(f"scan {s.id}", s.status, s.ended_at[:16].replace("T", " "), s.target) for s in done.scans[:MOST]]
+    say(columns(rows, indent="  "))
+    if len(done.scans) > MOST:
+        say([f"  and {count(len(done.scans) - MOST, 'more scan')}"])
+    parts = [
+        count(number, what)
+        for number, what in (
+            (len(done.scans), "scan"),
+            (done.jobs, "job"),
+            (done.calls, "call's texts" if done.calls == 1 else "calls' text"),
+            (done.answers, "answer"),
+        )
+        if number
+    ]
+    if not parts:
+        say(["Nothing to remove"])
+    elif done.dry_run:
+        say([f"{', '.join(parts)} would be removed; remove with: --yes"])
+    else:
+        say([f"Removed {', '.join(parts)}"])
+
+
+@click.command()
+@click.option("--key-stdin", is_flag=True, help="Read the new key from the first line of standard input.")
+@click.option("--remove", is_flag=True, help="Decrypt the store: it has no key then.")
+@json_option
+@store_option
+def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
+    """Encrypt the store with a new key.
+
+    The new key is asked for, the one it has is $SCANSTORE_KEY. Atomic. Nobody else may have the store open. There is no way to the data without the key.
+
+    \b
+    Example:
+      scanstore rekey
+      SCANSTORE_KEY=old scanstore rekey --key-stdin < new.txt
+    """
+    if key_stdin and remove:
+        raise Misuse("give --key-stdin or --remove, not both")
+    from scanstore import encryption
+
+    path, old = existing_store_path(), store_key()
+    if remove and old is None:
+        raise Misuse("the store's key is needed to decrypt it: set SCANSTORE_KEY")
+    new = None if remove else _new_key(key_stdin)
+    encryption.rekey(os.path.realpath(path), path, old, new)
+    if as_json:
+        say_json({"store": os.path.realpath(path), "encrypted": not remove})
+    else:
+        say([plain_text(f"{path}: {'decrypted' if remove else 'encrypted with the new key'}")])
+
+
+def _new_key(from_stdin: bool) -> str:
+    if from_stdin:
+        try:
+            return sys.stdin.buffer.readline().decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise Failure("what came in is not text in UTF-8") from None
+    return str(click.prompt("New key", hide_input=True, confirmation_prompt=True, err=True))
+
+
+COMMANDS = (check, stats, prune, rekey)

@@ -1,0 +1,428 @@
+"""Copies of a store: made while others write, verified, kept in rotation, and put back.
+
+A copy is taken by SQLite's own backup from a connection that holds one read transaction for all of its steps: it is
+the store at one moment, writers go on meanwhile, and none of them makes it start again. It grows under a name of its
+own beside the destination, is verified, reaches the disk, and only then gets the name that was asked for. Whoever is
+killed on the way leaves that other file, which the next copy into the folder removes.
+
+Putting back writes into the file that is there, in one transaction under an exclusive lock. Replacing the file would
+be quicker and wrong: a process that has just opened the old one would write its log beside the new one. Only a file
+that SQLite cannot open for its damage is replaced.
+
+Change here: how copies are named, what a copy is verified for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, NoReturn
+
+from scanstore.database import MEMORY, SCHEMA_VERSION, Database, translated
+from scanstore.errors import (
+    Busy,
+    Damaged,
+    DiskFull,
+    InvalidArgument,
+    MissingFolder,
+    NewerSchema,
+    NotAScanstore,
+    NotFound,
+    StorageError,
+)
+from scanstore.fields import format_time, utcnow
+from scanstore.files import create_file, identify, size_of, uri
+
+Progress = Callable[[int, int], object]
+
+_STAMP = re.compile(r"\.backup-\d{8}T\d{9}Z")
+_PARTIAL = ".partial-"
+_PAGES = 2000  # of one step
+_BESIDE = ("-wal", "-shm", "-journal")
+
+
+class Backup(NamedTuple):
+    """A copy that was made: where, its bytes, the seconds it took to copy and to verify, which older ones it replaced
+    in the rotation.
+    """
+
+    path: str
+    bytes: int
+    seconds: float
+    verifying: float
+    removed: list[str]
+
+
+class Restored(NamedTuple):
+    """A store that was put back: where, its bytes and seconds, and the path of the file as it was before, if any."""
+
+    path: str
+    bytes: int
+    seconds: float
+    kept: str | None
+
+
+# What a caller asks for
+
+
+def backup(
+    db: Database,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    keep: int | None = None,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Backup:
+    """Copy what is committed in the store to `path`, or to a name with the time in it, in `folder` or beside the store.
+
+    Works while others read and write; the copy is the store at one moment, readable by its owner only, and stands
+    under its name whole or not at all. It replaces an earlier copy of that name, never another file. With `keep`, for
+    names with the time in them, only so many of these remain: the oldest are removed, and no other file is. Copies of
+    stores of one name want a folder each. `verify` reads the copy again and checks its structure, which takes longer
+    than copying. `progress` is called with the pages done and all of them.
+
+    Raises InvalidArgument, MissingFolder, ReadOnly, DiskFull, and Damaged when the copy is not sound, which then the
+    store itself is not; no copy is left then.
+    """
+    target, shown = _target(db, path, folder, keep)
+    if os.path.lexists(target):
+        _refuse_others(target, shown, db.file)
+    needed = size_of(db.file)
+    _refuse_without_room(target, needed, shown)
+    with _partial(target, shown) as partial:
+        start = time.perf_counter()
+        with _reading(db.file, db.name) as source:
+            _copy(source, partial, shown, progress)
+        _sync(partial)
+        copied = time.perf_counter()
+        if verify:
+            with _reading(partial, shown) as copy:
+                _verify(copy, f"the copy of {db.name}", quick=True)
+        verified = time.perf_counter()
+        _publish(partial, target, shown)
+    removed = [] if keep is None else _rotate(db.file, target, keep)
+    return Backup(target, size_of(target), copied - start, verified - copied, removed)
+
+
+def backups(file: str, folder: str | os.PathLike[str] | None = None) -> list[str]:
+    """Return the paths of the copies that were made of a store under names with the time in them, oldest first."""
+    place, name = os.path.split(file)
+    place = place if folder is None else os.path.realpath(folder)
+    try:
+        found = os.listdir(place)
+    except OSError:
+        return []
+    return [os.path.join(place, n) for n in sorted(found) if n.startswith(name) and _STAMP.fullmatch(n, len(name))]
+
+
+def verify(path: str | os.PathLike[str]) -> int:
+    """Read a whole file and return its schema version when it is a sound scanstore that this version can use.
+
+    Raises NotFound, NotAScanstore, NewerSchema, Damaged; changes nothing.
+    """
+    shown = os.fspath(path)
+    with _reading(os.path.realpath(path), shown) as connection:
+        return _verify(connection, shown, quick=False)
+
+
+def restore(
+    backup: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    timeout: float = 5,
+    progress: Progress | None = None,
+) -> Restored:
+    """Make the store at `path` what the copy `backup` is; the file that was there is kept under
+    ``<path>.before-restore-<time>``.
+
+    The copy is verified first, and is not changed. Atomic: whoever is killed leaves the old store or the new one.
+    An older schema is migrated by the next opening. Raises Busy when a connection of this or another process has the
+    store open (it asks for SQLite's exclusive lock, for `timeout` seconds), and what `verify` raises; nothing was
+    changed then.
+    """
+    source, file = os.path.realpath(backup), os.path.realpath(path)
+    shown = os.fspath(path)
+    if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
+        raise InvalidArgument(f"{shown} is the copy itself; give the path of the store to be restored")
+    start = time.perf_counter()
+    with _reading(source, os.fspath(backup)) as copy:
+        _verify(copy, os.fspath(backup), quick=False)
+        _refuse_without_room(file, size_of(source) + 2 * size_of(file), shown)
+        kept = None
+        if size_of(file):
+            kept = f"{file}.before-restore-{_stamp()}"
+            try:
+                with _alone(file, shown, timeout) as connection:
+                    with _partial(kept, kept) as partial:
+                        _copy(connection, partial, kept, None)
+                        _sync(partial)
+                        _publish(partial, kept, kept)
+                    _pour(copy, connection, progress)
+            except (Damaged, NotAScanstore) as error:
+                if error.__cause__ is None:  # another program's, and sound
+                    raise
+                _replace(copy, file, shown, kept, progress)
+        else:
+            _replace(copy, file, shown, None, progress)
+    return Restored(file, size_of(file), time.perf_counter() - start, kept)
+
+
+# Copying
+
+
+def _copy(source: sqlite3.Connection, file: str, shown: str, progress: Progress | None) -> None:
+    target = sqlite3.connect(uri(file, "mode=rw"), uri=True, isolation_level=None)
+    try:
+        # Nobody else sees this file and nothing of it is worth a rollback.
+        target.executescript("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
+        _pour(source, target, progress)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+            raise translated(error, shown) from error
+        raise
+    finally:
+        target.close()
+
+
+def _pour(source: sqlite3.Connection, target: sqlite3.Connection, progress: Progress | None) -> None:
+    def step(_: int, remaining: int, total: int) -> None:
+        if progress is not None:
+            progress(total - remaining, total)
+
+    source.backup(target, pages=_PAGES, progress=step)
+
+
+@contextmanager
+def _reading(file: str, shown: str) -> Iterator[sqlite3.Connection]:
+    """A connection of its own that sees the file as it is now, to the end of the block, and changes nothing of it."""
+    if not os.path.isfile(file):
+        raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
+    # A file that is in use has a log; one without is read as it lies there, and nothing comes to stand beside it.
+    options = "mode=ro" if os.path.exists(file + "-wal") else "immutable=1"
+    connection = sqlite3.connect(uri(file, options), uri=True, isolation_level=None)
+    try:
+        connection.execute("BEGIN")
+        identify(connection, shown)
+        yield connection
+    except sqlite3.Error as error:
+        raise translated(error, shown) from error
+    finally:
+        connection.close()
+
+
+def _verify(connection: sqlite3.Connection, shown: str, *, quick: bool) -> int:
+    version = identify(connection, shown)
+    if not version:
+        raise NotAScanstore(f"{shown} is empty; give the path of a scanstore file")
+    if version > SCHEMA_VERSION:
+        raise NewerSchema(
+            f"{shown} has schema {version}, and this scanstore knows up to {SCHEMA_VERSION}; install a newer scanstore"
+        )
+    remedy = "save what can be read with: scanstore repair"
+    try:
+        verdict = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check(1)").fetchone()[0]
+        steps = connection.execute("SELECT count(*) FROM migratehistory").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise Damaged(f"{shown} is damaged ({error}); {remedy}") from error
+    if verdict != "ok" or steps != version:
+        raise Damaged(f"{shown} is damaged ({verdict if verdict != 'ok' else 'its schema is not whole'}); {remedy}")
+    return version
+
+
+# Files
+
+
+def _target(
+    db: Database, path: str | os.PathLike[str] | None, folder: str | os.PathLike[str] | None, keep: int | None
+) -> tuple[str, str]:
+    """The file to write, and its name for people."""
+    if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
+        raise InvalidArgument(f"keep is {keep!r}; it must be a number of copies, 1 or more")
+    if path is not None:
+        if folder is not None or keep is not None:
+            raise InvalidArgument("folder and keep are for copies with the time in their names; leave path out")
+        text = os.fspath(path)
+        if not text or "\0" in text:
+            raise InvalidArgument(f"{text!r} is not a path")
+        if os.path.isdir(text):
+            raise InvalidArgument(f"{text} is a folder; give it as folder, or the path of a file in it")
+        target = os.path.realpath(text)
+    else:
+        if db.name == MEMORY and folder is None:
+            raise InvalidArgument(":memory: goes with this process; give the path of a file to keep")
+        place = os.path.dirname(db.file) if folder is None else os.path.realpath(folder)
+        stem = os.path.join(place, os.path.basename(db.file))
+        while os.path.lexists(target := f"{stem}.backup-{_stamp()}"):
+            time.sleep(0.001)
+        text = target
+    if not os.path.isdir(os.path.dirname(target)):
+        raise MissingFolder(f"{text} needs the folder {ascii(os.path.dirname(target))}; create it")
+    return target, text
+
+
+def _stamp() -> str:
+    return re.sub(r"[-:.]", "", format_time(utcnow()))
+
+
+def _refuse_others(target: str, shown: str, store: str) -> None:
+    """Raise InvalidArgument unless what is there is an earlier copy."""
+    if os.path.samefile(target, store):
+        raise InvalidArgument(f"{shown} is the store itself; give another path")
+    try:
+        with _reading(target, shown):
+            pass
+    except (NotAScanstore, Damaged) as error:
+        raise InvalidArgument(f"{shown} is there and is not a copy of a store; give another path") from error
+    if any(size_of(target + end) for end in _BESIDE):
+        raise InvalidArgument(f"{shown} is a store that is open, or was not closed; give another path")
+
+
+def _refuse_without_room(target: str, needed: int, shown: str) -> None:
+    import shutil
+
+    free = shutil.disk_usage(os.path.dirname(target)).free
+    if free < needed:
+        raise DiskFull(f"{shown} needs about {needed:,} bytes and {free:,} are free there; free some space")
+
+
+@contextmanager
+def _partial(target: str, shown: str) -> Iterator[str]:
+    """The path of a new file beside the target, gone at the end unless it was published."""
+    from urllib.parse import quote
+
+    from scanstore.workers import me
+
+    _sweep(target)
+    partial = f"{target}.{os.urandom(4).hex()}{_PARTIAL}{quote(me(), safe='')}"
+    create_file(partial, shown)
+    try:
+        yield partial
+    finally:
+        for end in ("", *_BESIDE):
+            try:
+                os.unlink(partial + end)
+            except OSError:
+                continue
+
+
+def _sweep(target: str) -> None:
+    """Remove what those have left who were killed while they made a copy like this one."""
+    from urllib.parse import unquote
+
+    from scanstore.workers import gone
+
+    place, name = os.path.split(target)
+    stem = _STAMP.sub("", re.sub(r"\.before-restore-\w+$", "", name))
+    for other in os.listdir(place):
+        before, mark, owner = other.rpartition(_PARTIAL)
+        if mark and before.startswith(stem) and gone(unquote(owner)):
+            try:
+                os.unlink(os.path.join(place, other))
+            except OSError:
+                continue
+
+
+def _sync(file: str) -> None:
+    handle = os.open(file, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _publish(partial: str, target: str, shown: str) -> None:
+    """Give the file its name, for good."""
+    try:
+        os.replace(partial, target)
+        if os.name == "posix":
+            handle = os.open(os.path.dirname(target), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+    except OSError as error:
+        raise StorageError(f"{shown} cannot be written: {error.strerror}; choose another path") from error
+
+
+def _rotate(file: str, newest: str, keep: int) -> list[str]:
+    older = [path for path in backups(file, os.path.dirname(newest)) if path != newest]
+    removed = older[: max(len(older) - keep + 1, 0)]
+    for path in removed:
+        os.unlink(path)
+    return removed
+
+
+# Putting back
+
+
+@contextmanager
+def _alone(file: str, shown: str, timeout: float) -> Iterator[sqlite3.Connection]:
+    """The only connection to a store, for the time of the block; its log is folded into the file first."""
+    connection = sqlite3.connect(uri(file, "mode=rw"), uri=True, isolation_level=None, timeout=timeout)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        identify(connection, shown)
+        # Leaving the log takes a lock that nobody gets while another connection is open, however idle it is.
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+        yield connection
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            _refuse_in_use(shown)
+        raise translated(error, shown) from error
+    finally:
+        connection.close()
+
+
+def _refuse_in_use(shown: str) -> NoReturn:
+    raise Busy(f"{shown} is open in this or another process; close it there, and try again")
+
+
+def _replace(copy: sqlite3.Connection, file: str, shown: str, kept: str | None, progress: Progress | None) -> None:
+    """Put a new file in the place of one that cannot be opened, or of none."""
+    with _partial(file, shown) as partial:
+        _copy(copy, partial, shown, progress)
+        _sync(partial)
+        if kept is not None:
+            _refuse_locked(file, shown)
+            _set_aside(file, kept)
+        for end in _BESIDE:
+            if os.path.exists(file + end):
+                os.unlink(file + end)
+        _publish(partial, file, shown)
+
+
+def _set_aside(file: str, kept: str) -> None:
+    """Keep a damaged file with its log, so that `repair` finds what is in them."""
+    import shutil
+
+    for end in ("", "-wal"):
+        if not os.path.exists(file + end) or os.path.exists(kept + end):
+            continue
+        try:
+            os.link(file + end, kept + end)
+        except OSError:
+            shutil.copy2(file + end, kept + end)
+
+
+def _refuse_locked(file: str, shown: str) -> None:
+    """Raise Busy when some other process has the file open, by the lock that SQLite keeps on it meanwhile."""
+    from scanstore.database import _databases
+
+    if any(db.file == file and not db.shut_down for db in list(_databases)):
+        _refuse_in_use(shown)
+    try:
+        import fcntl
+    except ImportError:  # there an open file cannot be replaced at all
+        return
+    with open(file, "r+b") as handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)
+        except OSError:
+            _refuse_in_use(shown)

@@ -1,0 +1,120 @@
+"""`scanstore dump|load|merge`: a store as text, a store of that text, two stores in one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from scanstore.cli.base import Failure, existing_store_path, json_option, open_store, store_option, store_path
+from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
+
+if TYPE_CHECKING:
+    from scanstore.merging import MergeResult
+
+MOST = 20  # conflicts that are shown
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@click.option("--include-secrets", is_flag=True, help="Write keys of models and hashes of passwords too.")
+@click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; may be repeated.")
+@json_option
+@store_option
+def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: bool) -> None:
+    """Write the whole store as JSON Lines. FILE may be - for the standard output.
+
+    Equal stores give equal bytes. Only you may read the file. A dump of some tables only cannot be loaded.
+
+    \b
+    Example:
+      scanstore dump store.jsonl
+      scanstore dump - --table findings | jq -c 'select(.[11] == "open")'
+    """
+    if as_json and file == "-":
+        raise click.UsageError("--json needs a file for the dump: give FILE")
+    with open_store() as store:
+        sys.stdout.flush()
+        target = sys.stdout.buffer if file == "-" else file
+        told = store.dump(target, include_secrets=include_secrets, tables=tables or None)
+    if as_json:
+        say_json(told)
+    elif file != "-":
+        say([plain_text(f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")])
+
+
+@click.command()
+@click.argument("file", metavar="FILE")
+@json_option
+@store_option
+def load(file: str, as_json: bool) -> None:
+    """Make a store of a dump, all of it or nothing. FILE may be - for the standard input.
+
+    The store is made when there is none, else it must be empty. A dump of an older scanstore is migrated.
+
+    \b
+    Example:
+      scanstore load store.jsonl --db copy.db
+    """
+    path = store_path()
+    new = not os.path.exists(path)
+    try:
+        with open_store(create=True) as store:
+            told = store.load(sys.stdin.buffer if file == "-" else file)
+    except BaseException:
+        if new:  # an empty store is nothing that anybody asked for
+            for name in (path, f"{path}-wal", f"{path}-shm"):
+                if os.path.exists(name):
+                    os.unlink(name)
+        raise
+    if as_json:
+        say_json(told)
+    else:
+        say(
+            [plain_text(f"{path}: {count(told.rows, 'row')} in {count(sum(map(bool, told.tables.values())), 'table')}")]
+        )
+
+
+@click.command()
+@click.argument("other", metavar="OTHER")
+@json_option
+@store_option
+def merge(other: str, as_json: bool) -> None:
+    """Take over what another store has and this one has not. OTHER stays as it is.
+
+    What both have and say differently stays as it is here, and is listed. Doing it again changes nothing.
+
+    \b
+    Example:
+      scanstore merge laptop.db
+    """
+    path = existing_store_path()
+    if not os.path.exists(other):
+        raise Failure(f"no store at {other}; give the path of the store to take over")
+    with open_store(write=True) as store:
+        found = store.merge(other)
+    if as_json:
+        say_json(found)
+    else:
+        _tell(path, found)
+
+
+def _tell(path: str, found: MergeResult) -> None:
+    for conflict in found.conflicts[:MOST]:
+        note(f"{conflict.table} {conflict.key}: {conflict.what}")
+    if len(found.conflicts) > MOST:
+        note(f"and {count(len(found.conflicts) - MOST, 'conflict')} more; --json shows all")
+    for what, why in found.skipped.items():
+        note(f"left out: {what}; {why}")
+    say([plain_text(f"{path}: {count(found.added, 'row')} added, {count(len(found.conflicts), 'conflict')}")])
+    rows = (
+        (name, f"{table.added:,}", "added", f"{table.same:,}", "the same")
+        for name, table in found.tables.items()
+        if table.added or table.same
+    )
+    say(columns(rows, right=(1, 3), indent="  "))
+
+
+COMMANDS = (dump, load, merge)

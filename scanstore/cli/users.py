@@ -1,0 +1,172 @@
+"""`scanstore users`: accounts and their passwords."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanstore.cli.base import Failure, Group, Misuse, json_option, open_store, store_option
+from scanstore.cli.output import columns, note, plain_text, say, say_json
+
+if TYPE_CHECKING:
+    from scanstore.accounts import User
+
+
+@click.group(cls=Group)
+@store_option
+def users() -> None:
+    """Manage accounts."""
+
+
+def _state(user: User) -> str:
+    if not user.is_active:
+        return "deactivated"
+    if user.locked:
+        return f"locked until {user.locked_until:%Y-%m-%d %H:%M} UTC"
+    return "active" if user.hashed_password else "no password"
+
+
+def _cells(user: User) -> tuple[str, ...]:
+    last = f"last login {user.last_login_at:%Y-%m-%d %H:%M} UTC" if user.last_login_at else "never logged in"
+    return user.email, user.full_name or "", user.role, _state(user), last
+
+
+def _told(user: User, what: str, as_json: bool) -> None:
+    if as_json:
+        say_json(user)
+    else:
+        say([plain_text(f"{what} {user.email}: {_state(user)}")])
+
+
+def _password(from_stdin: bool) -> str:
+    """The password that somebody types, unseen, or a program pipes in."""
+    if from_stdin:
+        try:
+            return sys.stdin.buffer.readline().decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise Failure("what came in is not text in UTF-8") from None
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
+
+
+def _stdin_option(command: Any) -> Any:
+    return click.option("--password-stdin", is_flag=True, help="Read it from the first line of standard input.")(
+        command
+    )
+
+
+@users.command()
+@click.argument("email")
+@click.option("--name", metavar="TEXT", help="The full name.")
+@click.option("--role", default="user", show_default=True, metavar="ROLE", help="What they are here.")
+@click.option("--password", is_flag=True, help="Ask for a password. Without one, nobody can log in.")
+@_stdin_option
+@json_option
+@store_option
+def add(email: str, name: str | None, role: str, password: bool, password_stdin: bool, as_json: bool) -> None:
+    """Add a user. The store is made when there is none.
+
+    A password is never an argument: others could see it. It needs 8 characters or more, and scanstore[auth].
+
+    \b
+    Example:
+      scanstore users add ada@example.org --name "Ada Lovelace" --password
+      scanstore users add bob@example.org --role admin --password-stdin < secret.txt
+    """
+    if password and password_stdin:
+        raise Misuse("give --password or --password-stdin, not both")
+    given = _password(password_stdin) if password or password_stdin else None
+    with open_store(create=True) as store:
+        _told(store.accounts.add(email, password=given, full_name=name, role=role), "Added", as_json)
+
+
+@users.command("list")
+@click.option("--active/--deactivated", default=None, help="Only those who may log in, or may not.")
+@click.option("--role", metavar="ROLE", help="Only those of this role.")
+@json_option
+@store_option
+def list_(active: bool | None, role: str | None, as_json: bool) -> None:
+    """List the users, by address.
+
+    \b
+    Example:
+      scanstore users list
+      scanstore users list --active --role admin
+    """
+    with open_store() as store:
+        found = store.accounts.list(active=active, role=role)
+        if as_json:
+            say_json(found)
+        elif found:
+            say(columns(map(_cells, found)))
+        else:
+            note("no such users here; add one with: scanstore users add EMAIL")
+
+
+@users.command()
+@click.argument("user")
+@_stdin_option
+@json_option
+@store_option
+def passwd(user: str, password_stdin: bool, as_json: bool) -> None:
+    """Set a password; it is asked for, unseen. A lock-out ends. USER is an address or an id.
+
+    \b
+    Example:
+      scanstore users passwd ada@example.org
+      scanstore users passwd ada@example.org --password-stdin < secret.txt
+    """
+    with open_store(write=True) as store:
+        row = store.accounts.get(user)  # nobody types one for somebody who is not there
+        given = _password(password_stdin)
+        _told(store.accounts.set_password(row, given), "Set the password of", as_json)
+
+
+@users.command()
+@click.argument("user")
+@json_option
+@store_option
+def deactivate(user: str, as_json: bool) -> None:
+    """Let nobody log in as USER. What is theirs stays.
+
+    \b
+    Example:
+      scanstore users deactivate ada@example.org
+    """
+    with open_store(write=True) as store:
+        _told(store.accounts.deactivate(user), "User", as_json)
+
+
+@users.command()
+@click.argument("user")
+@json_option
+@store_option
+def activate(user: str, as_json: bool) -> None:
+    """Let USER log in again. A lock-out ends.
+
+    \b
+    Example:
+      scanstore users activate ada@example.org
+    """
+    with open_store(write=True) as store:
+        _told(store.accounts.activate(user), "User", as_json)
+
+
+@users.command()
+@click.argument("user")
+@json_option
+@store_option
+def remove(user: str, as_json: bool) -> None:
+    """Remove USER, who must have no sessions or audits.
+
+    \b
+    Example:
+      scanstore users remove ada@example.org
+    """
+    with open_store(write=True) as store:
+        store.accounts.remove(user)
+        if as_json:
+            say_json({"removed": user})
+        else:
+            say([plain_text(f"Removed user {user}")])

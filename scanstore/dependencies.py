@@ -1,0 +1,122 @@
+"""Stores for a web application to inject: one of each kind for a process, at the place that the environment names.
+
+``$SCANSTORE_DB`` is a path; else ``$DATABASE_URL`` is a URL such as ``sqlite:///scan.db``; else it is ``scanstore.db``.
+With ``DEBUG=true`` every statement is logged to the standard error output. A store is opened when it is first asked
+for, shared by all threads and tasks, and closed when the process ends, or by :func:`close_all`.
+
+Change here: what the environment says. Nothing is read from it when this module is imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import re
+import threading
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+
+from scanstore.aio import AsyncStore
+from scanstore.database import MEMORY
+from scanstore.errors import InvalidArgument
+from scanstore.store import Store
+
+_lock = threading.Lock()
+_stores: dict[str, Store] = {}
+_async_stores: dict[tuple[str, int], AsyncStore] = {}  # threads do not survive a fork, so each process has its own
+_echo: list[logging.Handler] = []
+
+
+def get_db() -> Generator[Store]:
+    """Give the process's store, current meanwhile; for ``Depends(get_db)`` of FastAPI and its like.
+
+    Where the framework runs the endpoint in another thread, ``with db.bound():`` makes it current there, which only
+    queries on the models need. Raises InvalidArgument for a URL of another database, and what Store raises.
+    """
+    store = _shared()
+    with store.bound():
+        yield store
+
+
+@contextmanager
+def get_db_context() -> Generator[Store]:
+    """Give the process's store for a block, in which it is current; it stays open after that."""
+    yield from get_db()
+
+
+async def get_async_session() -> AsyncGenerator[AsyncStore]:
+    """Give the process's store to be used with ``await``; for ``Depends(get_async_session)``. Raises as get_db does."""
+    path = location()
+    with _lock:
+        store = _async_stores.get((path, os.getpid()))
+        if store is None or store.closed:
+            store = _async_stores[path, os.getpid()] = async_session_factory()
+    yield await store.open()
+
+
+def async_session_factory() -> AsyncStore:
+    """Return a store of the caller's own at the place that the environment names: ``async with`` opens and closes it.
+
+    Raises InvalidArgument for a URL of another database.
+    """
+    _echo_if_debugging()
+    return AsyncStore(location())
+
+
+def location() -> str:
+    """Return the absolute path of the store that the environment names, or ":memory:". Raises InvalidArgument."""
+    path = os.environ.get("SCANSTORE_DB") or _path_of_url(os.environ.get("DATABASE_URL") or "sqlite:///scanstore.db")
+    return path if path == MEMORY else os.path.abspath(path)
+
+
+def close_all() -> None:
+    """Close the stores of this process; the next that is asked for is opened anew. Harmless when repeated.
+
+    Waits for the calls that were made; a coroutine uses ``await asyncio.to_thread(close_all)``.
+    """
+    with _lock:
+        stores, awaited = list(_stores.values()), [s for (_, pid), s in _async_stores.items() if pid == os.getpid()]
+        _stores.clear()
+        _async_stores.clear()
+        while _echo:
+            logging.getLogger("peewee").removeHandler(_echo.pop())
+            logging.getLogger("peewee").setLevel(logging.NOTSET)
+    for each in awaited:
+        each.shut().result()
+    for store in stores:
+        store.close()
+
+
+atexit.register(close_all)
+
+
+def _shared() -> Store:
+    path = location()
+    with _lock:
+        store = _stores.get(path)
+        if store is None or store.closed:
+            _echo_if_debugging()
+            store = _stores[path] = Store(path)
+        return store
+
+
+def _path_of_url(url: str) -> str:
+    found = re.fullmatch(r"sqlite(?:\+\w+)?://(?:/([^?#]*))?", url)
+    if found is None:
+        shown = re.sub(r"//.*@", "//…@", url)  # there may be a password in it
+        raise InvalidArgument(
+            f"$DATABASE_URL is {shown!r:.200}, no file of SQLite; write sqlite:///scan.db, or set $SCANSTORE_DB"
+        )
+    return found[1] or MEMORY
+
+
+def _echo_if_debugging() -> None:
+    """Log statements when the environment says DEBUG=true, once."""
+    if os.environ.get("DEBUG", "").strip().lower() == "true" and not _echo:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        _echo.append(handler)
+        log = logging.getLogger("peewee")
+        log.addHandler(handler)
+        log.setLevel(logging.DEBUG)

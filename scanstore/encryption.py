@@ -1,0 +1,226 @@
+"""Encryption at rest: the only module that knows SQLCipher, an extra that is loaded when a store is opened with a key.
+
+SQLCipher is SQLite with encrypted pages, its log and its journal included; Peewee's playhouse knows its driver. That
+driver has errors of its own, which become those of `sqlite3` here, so that nobody else has to tell the two apart. The
+key is never part of a message, a log or a representation.
+
+Change here: how a key is given to SQLCipher, and how another one is set.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from scanstore.errors import Busy, DiskFull, InvalidArgument, WrongKey
+from scanstore.files import create_file, identify, size_of, uri
+from scanstore.logs import Timed
+
+try:
+    from playhouse.sqlcipher_ext import sqlcipher
+except ImportError as missing:
+    raise InvalidArgument(
+        "a key needs SQLCipher, which is not installed; pip install 'scanstore[encryption]', or leave the key out"
+    ) from missing
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+PLAIN = b"SQLite format 3\0"
+
+
+def check_key(key: Any) -> str:
+    """Return a key that SQLCipher can take. Raises InvalidArgument, which does not show it."""
+    if not isinstance(key, str) or not key or "\0" in key:
+        raise InvalidArgument("key is not usable; it must be text that is not empty, without NUL characters")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument("key is not usable; it must be text that UTF-8 can write") from None
+    return key
+
+
+def connect(file: str, options: str, key: str, **more: Any) -> sqlite3.Connection:
+    """Open a file with a key, as ``sqlite3.connect`` would without one; raises its errors.
+
+    A wrong key is noticed by the first statement: SQLite does not take the file for a database then.
+    """
+    more.pop("factory", None)
+    try:
+        connection = sqlcipher.connect(uri(file, options), uri=True, factory=_Connection, **more)
+    except sqlcipher.Error as error:
+        raise _as_sqlite(error) from None
+    try:
+        # Its own complaints on stderr say nothing that the error does not, and nobody can read them.
+        connection.execute("PRAGMA cipher_log_level=NONE").fetchall()
+        connection.execute(f"PRAGMA key={_quoted(key)}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return cast(sqlite3.Connection, connection)
+
+
+def wrong_key(file: str, name: str) -> WrongKey:
+    """Return the error to raise when a file cannot be read with the key that was given."""
+    try:
+        with open(file, "rb") as handle:
+            plain = handle.read(len(PLAIN)) == PLAIN
+    except OSError:
+        plain = False
+    if plain:
+        return WrongKey(f"{name} is not encrypted; open it without a key, or encrypt it with: scanstore rekey")
+    return WrongKey(f"{name} cannot be read with this key; give the one it was encrypted with")
+
+
+def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: float = 5.0) -> None:
+    """Encrypt a store with another key; ``None`` is none, so that a plain store is encrypted, or an encrypted one is
+    not any more.
+
+    Takes free space for another copy. Atomic: whoever is killed leaves a store with the old key or with the new one.
+    Raises Busy when the store is open anywhere, WrongKey, DiskFull.
+    """
+    if new is not None:
+        check_key(new)
+    _refuse_without_room(file, name)
+    # Without a key SQLCipher reads plain files.
+    connection = connect(file, "mode=rw", old, timeout=timeout, isolation_level=None) if old else _plain(file, timeout)
+    partial = f"{file}.rekey-partial"
+    try:
+        _alone(connection, file, name)
+        if os.path.exists(partial):  # of one who was killed; nobody else is here
+            os.unlink(partial)
+        if old is not None and new is not None:
+            connection.execute(f"PRAGMA rekey={_quoted(new)}").fetchall()
+            return
+        create_file(partial, name)
+        version = identify(connection, name)
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        connection.execute(f"ATTACH ? AS fresh KEY {_quoted(new or '')}", (uri(partial, "mode=rw"),))
+        connection.execute("SELECT sqlcipher_export('fresh')").fetchall()
+        connection.execute(f"PRAGMA fresh.application_id={application}")
+        connection.execute(f"PRAGMA fresh.user_version={version}")
+        verdict = connection.execute("PRAGMA fresh.quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(f"the new file is not sound: {verdict}")
+        connection.execute("DETACH fresh")
+        handle = os.open(partial, os.O_RDWR)
+        os.fsync(handle)
+        os.close(handle)
+        os.replace(partial, file)  # while nobody else can read or write the one that was there
+    finally:
+        connection.close()
+        if os.path.exists(partial):
+            os.unlink(partial)
+
+
+def _alone(connection: sqlite3.Connection, file: str, name: str) -> None:
+    """Fold the log into the file and keep everybody else out of it, until the connection is closed."""
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+        identify(connection, name)
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
+            raise wrong_key(file, name) from error
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise Busy(f"{name} is open in this or another process; close it there, and try again") from error
+        raise
+
+
+def _plain(file: str, timeout: float) -> sqlite3.Connection:
+    try:
+        connection = sqlcipher.connect(
+            uri(file, "mode=rw"), uri=True, factory=_Connection, timeout=timeout, isolation_level=None
+        )
+        connection.execute("PRAGMA cipher_log_level=NONE").fetchall()
+    except sqlcipher.Error as error:
+        raise _as_sqlite(error) from None
+    return cast(sqlite3.Connection, connection)
+
+
+def _refuse_without_room(file: str, name: str) -> None:
+    import shutil
+
+    needed, free = 2 * size_of(file), shutil.disk_usage(os.path.dirname(file)).free
+    if free < needed:
+        raise DiskFull(f"{name} needs about {needed:,} bytes for that, and {free:,} are free; free some space")
+
+
+def _quoted(key: str) -> str:
+    return "'" + key.replace("'", "''") + "'"
+
+
+# The driver's errors
+
+
+def _as_sqlite(error: Exception) -> sqlite3.Error:
+    """The same error of `sqlite3`, with its code."""
+    same: sqlite3.Error = getattr(sqlite3, type(error).__name__, sqlite3.DatabaseError)(*error.args)
+    for name in ("sqlite_errorcode", "sqlite_errorname"):
+        if hasattr(error, name):
+            setattr(same, name, getattr(error, name))
+    return same
+
+
+def _raising(method: _F) -> _F:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except sqlcipher.Error as error:
+            raise _as_sqlite(error) from None
+
+    return cast(_F, call)
+
+
+def _fetching(method: _F) -> _F:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except sqlcipher.Error as error:
+            name = self.connection.name
+            if not name:
+                raise _as_sqlite(error) from None
+            from scanstore.database import translated
+
+            raise translated(_as_sqlite(error), name) from None
+
+    return cast(_F, call)
+
+
+class _Cursor(sqlcipher.Cursor):  # type: ignore[misc]
+    execute = _raising(sqlcipher.Cursor.execute)
+    executemany = _raising(sqlcipher.Cursor.executemany)
+    executescript = _raising(sqlcipher.Cursor.executescript)
+    fetchone = _fetching(sqlcipher.Cursor.fetchone)
+    fetchmany = _fetching(sqlcipher.Cursor.fetchmany)
+    fetchall = _fetching(sqlcipher.Cursor.fetchall)
+    __next__ = _fetching(sqlcipher.Cursor.__next__)
+
+
+class _TimedCursor(Timed, _Cursor):
+    pass
+
+
+class _Connection(sqlcipher.Connection):  # type: ignore[misc]
+    """A connection that knows the name of its store, as `database.Connection` does."""
+
+    name = ""
+
+    def cursor(self, factory: Any = None) -> Any:
+        return super().cursor(_Cursor if factory is None else _TimedCursor)
+
+    def execute(self, sql: str, parameters: Any = ()) -> Any:
+        return self.cursor().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Any) -> Any:
+        return self.cursor().executemany(sql, parameters)
+
+    def executescript(self, script: str) -> Any:
+        return self.cursor().executescript(script)
+
+    commit = _raising(sqlcipher.Connection.commit)
+    rollback = _raising(sqlcipher.Connection.rollback)
+    backup = _raising(sqlcipher.Connection.backup)
+    close = _raising(sqlcipher.Connection.close)

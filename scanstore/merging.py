@@ -1,0 +1,92 @@
+"""Merging: what another store has and this one has not, taken over in one transaction.
+
+The other store is attached read-only, and is read as it is at one moment. What makes two rows the same is said in
+:mod:`scanstore.merge_scans`, :mod:`scanstore.merge_findings` and :mod:`scanstore.merge_others`; the statements that all
+of them use are in :mod:`scanstore.merge_rows`. Each table of the schema is merged by one of these, or named in
+``NOT_MERGED`` with the reason; a test holds that against the schema.
+
+Change here: in which order the parts come, and what is not merged.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from scanstore.database import Database
+from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
+from scanstore.files import uri
+from scanstore.merge_findings import merge_findings
+from scanstore.merge_others import merge_accounts, merge_jobs, merge_library, merge_plans
+from scanstore.merge_rows import Conflict, Merge, Merged
+from scanstore.merge_scans import merge_models, merge_scans
+
+if TYPE_CHECKING:
+    from scanstore.store import Store
+
+PARTS = (merge_models, merge_scans, merge_library, merge_findings, merge_plans, merge_jobs, merge_accounts)
+#: Tables that no part takes over, and why.
+NOT_MERGED = {
+    "sync_runs": "by one of theirs the next sync would take our library for newer than it is",
+    "model_slots": "they are places that processes hold right now",
+    "work_counts": "they follow from the work",
+    "call_counts": "they follow from the calls",
+    "plan_counts": "they follow from the changes",
+    "search_changes": "a search takes up what is new",
+    "migratehistory": "it is of the file",
+}
+
+
+class MergeResult(NamedTuple):
+    """What a merge did: rows ``added`` and rows that both had, in all and per table.
+
+    ``conflicts`` are the things that both have and say differently, where ours stays. ``skipped`` says what was left
+    out, with how to get it. A second merge adds nothing.
+    """
+
+    added: int
+    same: int
+    tables: dict[str, Merged]
+    conflicts: list[Conflict]
+    skipped: dict[str, str]
+
+
+def merge(db: Database, other: Store | str | os.PathLike[str]) -> MergeResult:
+    """Take over what the other store has and this one has not; atomic and idempotent.
+
+    Must be called outside a transaction. Raises InvalidArgument for the store itself, OutdatedSchema for one that was
+    not opened by this scanstore yet, NotFound, ReadOnly.
+    """
+    if db.read_only:
+        raise ReadOnly(f"{db.name} was opened with read_only; open it without to merge something into it")
+    if db.in_sqlite_transaction():
+        raise IllegalMove(f"{db.name} is inside a transaction; leave it before merging")
+    path = os.fspath(other) if isinstance(other, str | os.PathLike) else other.database.file
+    their = Database(path, read_only=True)
+    try:
+        their.open(migrate=False)
+        if os.path.samefile(their.file, db.file):
+            raise InvalidArgument(f"{their.name} is this store itself; give another one to merge")
+        options = their._options
+    finally:
+        their.shut()
+    db.execute_sql("ATTACH ? AS other", (uri(their.file, options),)).fetchall()
+    try:
+        with db.atomic():
+            return _merge(db)
+    finally:
+        db.execute_sql("DETACH other").fetchall()
+
+
+def _merge(db: Database) -> MergeResult:
+    work = Merge(db)
+    work.run("PRAGMA defer_foreign_keys = ON")
+    for part in PARTS:
+        part(work)
+    work.done()
+    added = sum(table.added for table in work.tables.values())
+    same = sum(table.same for table in work.tables.values())
+    if added:
+        work.run("PRAGMA analysis_limit = 400")
+        work.run("ANALYZE main")
+    return MergeResult(added, same, dict(sorted(work.tables.items())), work.conflicts, work.skipped)

@@ -1,0 +1,63 @@
+"""The schema that a store should have: what the migrations make, kept once per process and compared with what is there.
+
+Tables, indexes and triggers of the user's own are left alone. Change here: what counts as a difference.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from scanstore.database import MEMORY, Database
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCHEMA = """
+SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY rowid
+"""
+HARMLESS = ("index", "trigger", "view")  # they hold no rows, and are made anew from what is there
+
+
+@lru_cache(maxsize=1)
+def expected() -> dict[tuple[str, str], str]:
+    """The statement of each table, index, view and trigger, by type and name, in the order of their making."""
+    fresh = Database(MEMORY)
+    try:
+        fresh.open()
+        return _schema(fresh)
+    finally:
+        fresh.shut()
+
+
+def differences(db: Database) -> Iterator[tuple[str, str]]:
+    """Yield what is missing or other than it should be, each with its remedy."""
+    there = _schema(db)
+    for (kind, name), sql in expected().items():
+        remedy = "put it right with: scanstore check --fix"
+        if (kind, name) not in there:
+            yield f"the {kind} {name} is missing", remedy if kind in HARMLESS else "restore a backup"
+        elif _words(there[kind, name]) != _words(sql):
+            yield f"the {kind} {name} is not as it should be", remedy if kind in HARMLESS else "restore a backup"
+
+
+def complete(db: Database) -> None:
+    """Make anew the indexes, views and triggers that are missing or other than they should be; one transaction.
+
+    Raises Conflict when rows are there that a unique index forbids; nothing was changed then.
+    """
+    with db.atomic():
+        for _ in range(2):  # the triggers of a view go with it
+            there = _schema(db)
+            for (kind, name), sql in expected().items():
+                if kind in HARMLESS and _words(there.get((kind, name), "")) != _words(sql):
+                    db.execute_sql(f'DROP {kind} IF EXISTS "{name}"')
+                    db.execute_sql(sql)
+
+
+def _schema(db: Database) -> dict[tuple[str, str], str]:
+    return {(kind, name): sql for kind, name, sql in db.execute_sql(SCHEMA).fetchall()}
+
+
+def _words(sql: str) -> list[str]:
+    return sql.split()

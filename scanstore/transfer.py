@@ -1,0 +1,457 @@
+"""Dump and load: a whole store as JSON Lines, to keep, to compare, to read with other tools, and to make a store of.
+
+The first line says which format and schema it is, a line with a table's name and columns stands before its rows, each
+row is one array, and the last line counts them, so that a file which was cut off is noticed. Nothing in it tells when
+it was written: equal stores give equal bytes. What is not a value of JSON is spelled ``{"$b": base64}`` for bytes and
+``{"$f": "inf"}`` for an infinite number. ::
+
+    {"scanstore":1,"schema":7,"secrets":false}
+    {"table":"settings","columns":["key","value","description","created_at","updated_at"]}
+    ["page_size","50",null,"2026-01-01T00:00:00.000000Z","2026-01-01T00:00:00.000000Z"]
+    {"end":1}
+
+Tables and columns are those of the file's own schema, so this module does not change with it. Left out is what belongs
+to the file and not to its content: the history of its migrations and the full-text indexes, which a search makes again.
+
+Change here: the format (and then VERSION), what is left out, which columns are secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain
+from typing import Any, BinaryIO, NamedTuple
+
+import peewee
+
+from scanstore.database import SCHEMA_VERSION, Database
+from scanstore.errors import (
+    IllegalMove,
+    InvalidArgument,
+    MissingFolder,
+    NewerSchema,
+    NotFound,
+    ReadOnly,
+    StorageError,
+)
+from scanstore.files import uri
+
+VERSION = 1
+BATCH = 500  #: rows in memory at a time
+LONGEST = 2**30  #: bytes of a line; SQLite holds no row that needs more
+SECRETS = frozenset(("api_key", "hashed_password"))
+LEFT_OUT = frozenset(("migratehistory", "search_changes"))
+SEARCHES = ("finding_search", "symbol_search")
+COUNTERS = "sqlite_sequence"  # so that no number is given out again
+
+Run = Callable[..., Any]  # (sql, parameters) -> cursor
+Lines = Iterator[bytes]
+File = str | os.PathLike[str] | BinaryIO
+
+
+class Transferred(NamedTuple):
+    """What a dump or a load has moved: ``tables`` says how many rows of each; ``rows`` and ``bytes`` are of all."""
+
+    rows: int
+    bytes: int
+    tables: dict[str, int]
+
+
+class Table(NamedTuple):
+    """A table with the columns that are stored, and those by which its rows are in order."""
+
+    name: str
+    columns: list[str]
+    key: list[str]
+
+
+# What there is
+
+
+def tables_of(run: Run) -> list[Table]:
+    """Tables with content, parents before those that point at them, else by name."""
+    listed = run("PRAGMA main.table_list").fetchall()
+    names = sorted(name for _, name, kind, *_ in listed if kind == "table" and not name.startswith("sqlite_"))
+    parents = {
+        name: {row[2] for row in run(f'PRAGMA foreign_key_list("{name}")').fetchall()} & set(names) - {name}
+        for name in names
+        if name not in LEFT_OUT
+    }
+    found: list[Table] = []
+    done: set[str] = set()
+    while parents:
+        name = next(name for name, above in parents.items() if above <= done)
+        done.add(name)
+        del parents[name]
+        found.append(_table(run, name))
+    return found
+
+
+def _table(run: Run, name: str) -> Table:
+    rows = [
+        row for row in run(f'PRAGMA table_xinfo("{name}")').fetchall() if not row[6]
+    ]  # what is computed is not kept
+    key = [row[1] for row in sorted(rows, key=lambda row: row[5]) if row[5]]
+    if not key:
+        for _, index, unique, *_ in run(f'PRAGMA index_list("{name}")').fetchall():
+            if unique:
+                key = [row[2] for row in run(f'PRAGMA index_info("{index}")').fetchall()]
+    return Table(name, [row[1] for row in rows], key or ["rowid"])
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(f'"{column}"' for column in columns)
+
+
+# Writing
+
+
+def dump(
+    db: Database, file: File, *, include_secrets: bool = False, tables: Iterable[str] | None = None
+) -> Transferred:
+    """Write a store, as it is at one moment, to a path or an open binary file, while others write to it.
+
+    A file at a path is replaced when all is written and safe on the disk, and readable by its owner only. Keys of
+    models and hashes of passwords are null unless ``include_secrets``. With ``tables`` only those are written, to be
+    read by others: such a file cannot be loaded. Memory stays flat. Raises InvalidArgument, MissingFolder,
+    StorageError.
+    """
+    known = [table.name for table in tables_of(db.execute_sql)]
+    wanted = None if tables is None else [tables] if isinstance(tables, str) else list(tables)
+    for name in wanted or ():
+        if name not in known:
+            raise InvalidArgument(f"{db.name} has no table {name!r}; it has: {', '.join(known)}")
+    told: dict[str, int] = {}
+    size = 0
+    with _target(db, file) as stream, db.atomic("DEFERRED"):
+        for part in lines(db.execute_sql, SCHEMA_VERSION, told, include_secrets=include_secrets, tables=wanted):
+            stream.write(part)
+            size += len(part)
+    return Transferred(sum(told.values()), size, told)
+
+
+def lines(
+    run: Run,
+    schema: int,
+    told: dict[str, int],
+    *,
+    include_secrets: bool = False,
+    tables: list[str] | None = None,
+) -> Iterator[bytes]:
+    """Yield a dump in pieces of whole lines; ``told`` gets the number of rows of each table."""
+    yield _line(
+        {"scanstore": VERSION, "schema": schema, "secrets": include_secrets}
+        | ({} if tables is None else {"tables": sorted(set(tables))})
+    )
+    for table in tables_of(run):
+        if tables is None or table.name in tables:
+            told[table.name] = 0
+            yield from _rows(run, table, told, frozenset() if include_secrets else SECRETS)
+    end = sum(told.values())
+    if tables is None:
+        has = run("SELECT count(*) FROM sqlite_schema WHERE name = ?", (COUNTERS,)).fetchone()[0]
+        if has:
+            counters: dict[str, int] = {COUNTERS: 0}
+            yield from _rows(run, Table(COUNTERS, ["name", "seq"], ["name"]), counters, frozenset())
+            end += counters[COUNTERS]
+    yield _line({"end": end})
+
+
+def _rows(run: Run, table: Table, told: dict[str, int], hidden: frozenset[str]) -> Iterator[bytes]:
+    yield _line({"table": table.name, "columns": table.columns})
+    columns = ", ".join("NULL" if column in hidden else f'"{column}"' for column in table.columns)
+    cursor = run(f'SELECT {columns} FROM main."{table.name}" ORDER BY {_names(table.key)}')
+    try:
+        while rows := cursor.fetchmany(BATCH):
+            told[table.name] += len(rows)
+            yield b"".join(map(_line, rows))
+    finally:
+        cursor.close()
+
+
+def _bytes(value: Any) -> dict[str, str]:
+    return {"$b": base64.b64encode(value).decode("ascii")}
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_bytes)
+
+
+def _line(value: Any) -> bytes:
+    try:
+        return _encoder.encode(value).encode() + b"\n"
+    except ValueError:  # NaN is not kept by SQLite: it must be an infinite number
+        return _encoder.encode([_finite(each) for each in value]).encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    return {"$f": str(value)} if value in (float("inf"), float("-inf")) else value
+
+
+@contextmanager
+def _target(db: Database, file: File) -> Iterator[BinaryIO]:
+    if not isinstance(file, str | os.PathLike):
+        yield file
+        return
+    path = os.fsdecode(file)
+    shown = path if path.isprintable() else ascii(path)
+    if os.path.realpath(path) in (db.file, db.file + "-wal", db.file + "-shm"):
+        raise InvalidArgument(f"{shown} is the store itself; give another file to dump it to")
+    beside = f"{path}.{os.getpid()}.part"
+    try:
+        with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingFolder(f"{shown} needs its folder; create it") from error
+    except OSError as error:
+        if error.filename is None:  # not ours: the caller's disk is full, and the command line says so
+            raise
+        raise StorageError(f"{shown} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            os.unlink(beside)
+
+
+# Reading
+
+
+def load(db: Database, file: File) -> Transferred:
+    """Fill an empty store with what a path or an open binary file holds; atomic.
+
+    A dump of an older schema is taken through the migrations. Triggers do not run: counts and times are as they were.
+    Memory stays flat. Raises InvalidArgument with the number of the line, NewerSchema, NotFound, and IllegalMove for a
+    store that has rows.
+    """
+    if db.read_only:
+        raise ReadOnly(f"{db.name} was opened with read_only; open it without to load something into it")
+    with _source(file) as stream:
+        reader = _Reader(stream)
+        schema = reader.header()
+        if schema == SCHEMA_VERSION:
+            return _into(db, reader)
+        import tempfile
+
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(db.file), prefix=".scanstore-load-") as folder:
+            connection = _migrated(os.path.join(folder, "older.db"), schema, reader)
+            try:
+                newer = _Reader(_Pieces(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)))
+                newer.header()
+                return _into(db, newer)._replace(bytes=reader.bytes)
+            finally:
+                connection.close()
+
+
+def _migrated(path: str, schema: int, reader: _Reader) -> sqlite3.Connection:
+    """Fill a store of an older schema, and return a connection to it as it is today."""
+    from scanstore import migrating
+
+    migrating.up(path, to=schema)
+    connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        _fill(connection.execute, connection.executemany, reader)
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+    migrating.up(path, backup=False)
+    return sqlite3.connect(uri(path, "mode=ro"), uri=True, isolation_level=None)
+
+
+def _into(db: Database, reader: _Reader) -> Transferred:
+    run = db.execute_sql
+    with db.atomic():
+        for table in tables_of(run):
+            if run(f'SELECT EXISTS (SELECT 1 FROM "{table.name}")').fetchone()[0]:
+                raise IllegalMove(
+                    f"{db.name} has rows in {table.name} already; load into a new store, and merge that into this one"
+                )
+        for name in (*SEARCHES, "search_changes"):  # of rows that are gone
+            run(f"DELETE FROM {name}").fetchall()
+        told = _fill(run, db.executemany, reader)
+        run("PRAGMA analysis_limit = 400").fetchall()
+        run("ANALYZE").fetchall()
+    return Transferred(sum(told.values()), reader.bytes, told)
+
+
+def _fill(run: Run, many: Run, reader: _Reader) -> dict[str, int]:
+    """Insert the rows of a dump, inside a transaction."""
+    run("PRAGMA defer_foreign_keys = ON").fetchall()
+    triggers = run(
+        "SELECT t.name, t.sql FROM sqlite_schema AS t JOIN sqlite_schema AS o ON o.name = t.tbl_name"
+        " WHERE t.type = 'trigger' AND o.type = 'table' ORDER BY t.rowid"
+    ).fetchall()
+    for name, _ in triggers:
+        run(f'DROP TRIGGER "{name}"').fetchall()
+    known = {table.name: table for table in tables_of(run)}
+    told = dict.fromkeys(known, 0)
+    known[COUNTERS] = Table(COUNTERS, ["name", "seq"], ["name"])
+    while (section := reader.section(known)) is not None:
+        table, columns = section
+        sql = f'INSERT INTO "{table}" ({_names(columns)}) VALUES ({", ".join("?" * len(columns))})'
+        secret = [n for n, column in enumerate(columns) if column in SECRETS]
+        before = reader.rows
+        if table == COUNTERS:  # the rows have set them already
+            run(f"DELETE FROM {COUNTERS}").fetchall()
+        try:
+            many(sql, reader.values(len(columns), secret))
+        except (StorageError, BadLine):
+            raise
+        except (InvalidArgument, peewee.PeeweeException, sqlite3.Error, OverflowError, UnicodeError) as error:
+            raise BadLine(f"line {reader.line}: {table} does not take this row: {error}") from error
+        if table != COUNTERS:
+            told[table] = reader.rows - before
+    for table, _, parent, _ in run("PRAGMA foreign_key_check").fetchall():
+        raise InvalidArgument(f"the file is not whole: a row of {table} points at a row of {parent} that is not in it")
+    for _, sql in triggers:
+        run(sql).fetchall()
+    return told
+
+
+class BadLine(InvalidArgument):
+    """A line of a dump cannot be used; nothing was written."""
+
+
+class _Reader:
+    """The lines of a dump, checked one by one; ``line`` is the number of the one that was read last."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._next: Any = None
+        self.line = 0
+        self.rows = 0
+        self.bytes = 0
+        self._seen: set[str] = set()
+
+    def header(self) -> int:
+        """Read the first line and return the schema."""
+        head = self._read()
+        if not isinstance(head, dict) or type(head.get("scanstore")) is not int or type(head.get("schema")) is not int:
+            raise BadLine("line 1: this is no dump of a scanstore; make one with: scanstore dump")
+        if head["scanstore"] > VERSION or head["schema"] > SCHEMA_VERSION:
+            raise NewerSchema(
+                f"the dump has format {head['scanstore']} and schema {head['schema']}, and this scanstore knows up to"
+                f" {VERSION} and {SCHEMA_VERSION}; install a newer scanstore"
+            )
+        if head["scanstore"] != VERSION or head["schema"] < 1:
+            raise BadLine("line 1: there is no such format or schema; make a dump with: scanstore dump")
+        if head.get("tables") is not None:
+            raise BadLine("line 1: the dump holds some tables only; load one that holds all")
+        self._next = self._read()
+        return int(head["schema"])
+
+    def section(self, known: dict[str, Table]) -> tuple[str, list[str]] | None:
+        """The table that comes now, and its columns; None, when all was well, at the end."""
+        head = self._next
+        if isinstance(head, dict) and head.keys() == {"end"}:
+            if head["end"] != self.rows:
+                raise BadLine(f"line {self.line}: {self.rows} rows came and the dump had {head['end']!r:.30}")
+            if self._stream.readline(2).strip():
+                raise BadLine(f"line {self.line + 1}: something comes after the end of the dump")
+            return None
+        if not isinstance(head, dict) or head.keys() != {"table", "columns"}:
+            raise BadLine(f"line {self.line}: a table's name and columns should be here, not {_short(head)}")
+        name, columns = head["table"], head["columns"]
+        if not isinstance(name, str) or name not in known:
+            raise BadLine(f"line {self.line}: there is no table {_short(name)}")
+        if name in self._seen:
+            raise BadLine(f"line {self.line}: {name} was here before")
+        self._seen.add(name)
+        unknown = [c for c in columns if c not in known[name].columns] if isinstance(columns, list) else [columns]
+        if unknown or not columns or len(set(columns)) < len(columns):
+            raise BadLine(f"line {self.line}: {name} has other columns than {_short(unknown or columns)}")
+        return name, columns
+
+    def values(self, width: int, secret: list[int]) -> Generator[list[Any], None, None]:
+        """The rows up to the next table."""
+        plain = {str, int, float, type(None)}
+        while True:
+            row = self._read()
+            if type(row) is not list:
+                self._next = row
+                return
+            if len(row) != width:
+                raise BadLine(f"line {self.line}: {len(row)} values stand where {width} columns are")
+            if not plain.issuperset(map(type, row)):
+                row = [self._value(value) for value in row]
+            for n in secret:
+                if row[n] is None:
+                    row[n] = ""
+            self.rows += 1
+            yield row
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) == 1:
+            ((kind, text),) = value.items()
+            if kind == "$b" and isinstance(text, str):
+                try:
+                    return base64.b64decode(text, validate=True)
+                except (binascii.Error, ValueError):
+                    pass
+            if kind == "$f" and text in ("inf", "-inf"):
+                return float(text)
+        elif value is None or isinstance(value, str | int | float) and not isinstance(value, bool):
+            return value
+        raise BadLine(f"line {self.line}: {_short(value)} is no value of a column")
+
+    def _read(self) -> Any:
+        text = self._stream.readline(LONGEST)
+        self.line += 1
+        self.bytes += len(text)
+        if not text.endswith(b"\n"):
+            if len(text) == LONGEST:
+                raise BadLine(f"line {self.line} is longer than any row")
+            raise BadLine(f"line {self.line}: the dump was cut off here; make it again")
+        try:
+            return _decoder.decode(text.decode())
+        except (ValueError, RecursionError) as error:
+            raise BadLine(f"line {self.line} is not JSON: {_short(error)}") from error
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse)
+
+
+def _short(value: Any) -> str:
+    try:
+        text = str(value) if isinstance(value, Exception) else json.dumps(value)
+    except RecursionError:
+        text = "something too deep"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class _Pieces:
+    """Pieces of whole lines, to be read line by line like a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._lines = chain.from_iterable(piece.splitlines(keepends=True) for piece in pieces)
+
+    def readline(self, _: int = -1) -> bytes:
+        return next(self._lines, b"")
+
+
+@contextmanager
+def _source(file: File) -> Iterator[Any]:
+    if not isinstance(file, str | os.PathLike):
+        yield file
+        return
+    path = os.fsdecode(file)
+    shown = path if path.isprintable() else ascii(path)
+    try:
+        stream = open(path, "rb")
+    except FileNotFoundError as error:
+        raise NotFound(f"{shown} does not exist; give the path of a dump") from error
+    except OSError as error:
+        raise StorageError(f"{shown} cannot be read: {error.strerror}") from error
+    with stream:
+        yield stream

@@ -1,0 +1,87 @@
+"""Verdicts: what a machine makes of the findings of an audit, by a policy that can be replaced. No SQL, no rows.
+
+The policy that is used unless told otherwise, :class:`Deductions`, begins at 100 and takes 25 for each critical
+finding, 10 for each major and 2 for each minor one, down to 0. A critical finding rejects. Less than 95, or a
+confidence below 0.7 or not known, wants a person to look. What is left is approved.
+
+Another policy is an object with a ``name``, which is kept with every verdict, and a method ``judge``. Change here: the
+words, and what the usual policy does; a change of what it says needs another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from scanstore.errors import InvalidArgument
+
+VERDICTS = ("approved", "review", "rejected")
+SEVERITIES = ("critical", "major", "minor", "info")  # of what an audit finds, the worst first
+
+
+class Judgement(NamedTuple):
+    """A verdict, and how well the document complies: 0 to 100."""
+
+    verdict: str
+    compliance_score: float
+
+
+class Policy(Protocol):
+    """What decides about an audit."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from other policies."""
+
+    def judge(self, findings: Sequence[Mapping[str, Any]], confidence: float | None) -> Judgement:
+        """Decide by the findings (``severity`` in lower case, ``rule_id``, ``message``, ``evidence``, ``remediation``)
+        and how sure the extraction is, 0 to 1, or None where nobody has said."""
+
+
+class Deductions(NamedTuple):
+    """Points off for each finding by its severity; less than ``enough`` points, or less than ``sure``, is for a person.
+
+    >>> Deductions().judge([{"severity": "minor"}], 0.9)
+    Judgement(verdict='approved', compliance_score=98.0)
+    >>> Deductions(minor=10).name
+    'deductions(minor=10)'
+    """
+
+    critical: float = 25
+    major: float = 10
+    minor: float = 2
+    info: float = 0
+    enough: float = 95
+    sure: float = 0.7
+
+    @property
+    def name(self) -> str:
+        """``deductions``, and what of it is not as usual."""
+        told = [f"{key}={value}" for key, value in self._asdict().items() if value != self._field_defaults[key]]
+        return f"deductions({', '.join(told)})" if told else "deductions"
+
+    def judge(self, findings: Sequence[Mapping[str, Any]], confidence: float | None) -> Judgement:
+        """The verdict and the score that follow from these findings."""
+        severities = [finding["severity"] for finding in findings]
+        off = sum(severities.count(severity) * getattr(self, severity) for severity in SEVERITIES)
+        score = max(0.0, 100.0 - off)
+        if "critical" in severities:
+            return Judgement("rejected", score)
+        unsure = confidence is None or confidence < self.sure
+        return Judgement("review" if unsure or score < self.enough else "approved", score)
+
+
+STANDARD = Deductions()
+
+
+def judged(policy: Policy, findings: Sequence[Mapping[str, Any]], confidence: float | None) -> tuple[Judgement, str]:
+    """What a policy says, and its name. Raises InvalidArgument when that is no verdict, or there is no policy."""
+    name = getattr(policy, "name", None)
+    if not isinstance(name, str) or not name.strip() or not callable(getattr(policy, "judge", None)):
+        raise InvalidArgument(f"policy is {policy!r:.80}; give an object with a name and a method judge")
+    verdict, score = policy.judge(findings, confidence)
+    if verdict not in VERDICTS:
+        raise InvalidArgument(f"policy {name} says {verdict!r:.80}; it must be one of: {', '.join(VERDICTS)}")
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 100:
+        raise InvalidArgument(f"policy {name} gives a score of {score!r:.80}; it must be a number from 0 to 100")
+    return Judgement(verdict, float(score)), name
