@@ -52,6 +52,38 @@ def test_the_sql_of_the_readme_runs(tmp_path: Path) -> None:
     assert "SEARCH s USING INDEX" in plan
 
 
+def schema() -> str:
+    """The tables that have a model, as the README lists them."""
+    import peewee
+
+    from scanstore import models
+
+    lines = ["| table | model | columns |", "|---|---|---|"]
+    for name in sorted(models.__all__, key=lambda name: getattr(models, name)._meta.table_name):
+        meta = getattr(models, name)._meta
+        columns = [
+            f"{field.column_name} → {field.rel_model._meta.table_name}"
+            if isinstance(field, peewee.ForeignKeyField)
+            else field.column_name
+            for field in meta.sorted_fields
+        ]
+        lines.append(f"| `{meta.table_name}` | `{name}` | {', '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def test_the_schema_of_the_readme_is_that_of_the_models() -> None:
+    """Made anew by: python tests/test_readme.py"""
+    (written,) = re.findall(r"<!-- schema -->\n(.*)\n<!-- /schema -->", README, re.DOTALL)
+    assert written == schema()
+
+
+def test_each_promise_of_the_readme_has_its_test() -> None:
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", README)
+    assert len(named) > 25
+    for path, test in named:
+        assert re.search(rf"^(async )?def {test}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{test}"
+
+
 def test_every_command_is_in_the_readme() -> None:
     from scanstore.cli import main
 
@@ -79,3 +111,9 @@ def test_commands_of_the_readme_exist() -> None:
 @pytest.mark.parametrize("word", ["@@", "TODO", "FIXME"])
 def test_the_readme_is_finished(word: str) -> None:
     assert word not in README
+
+
+if __name__ == "__main__":
+    (ROOT / "README.md").write_text(
+        re.sub(r"(?s)<!-- schema -->\n.*<!-- /schema -->", f"<!-- schema -->\n{schema()}\n<!-- /schema -->", README)
+    )
