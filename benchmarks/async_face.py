@@ -8,8 +8,9 @@
 The queries are each one performer by its id: first one after the other on a Store, then all at once on an AsyncStore,
 both warm, in one process; the medians of many turns are compared. While the scenes are written by one call, the loop
 does nothing but sleep for a millisecond, again and again; the delay is what it slept beyond that, and the worst one of
-the write counts. The same is measured of a loop that has nothing beside it: on a machine that does other things too,
-that one is late as well, so there is the best of several rounds of each.
+the write counts. The same is measured of a loop that has nothing beside it, and of one beside a thread that
+does nothing but count, which is as polite as a thread of Python can be. On a machine that does other things too these
+are late as well, so the best of several rounds counts.
 
 Everything runs in processes of its own (see `_common.py`). Exits with 1 when a bar is missed.
 What may be changed here: the parts, the bars, the sizes.
@@ -83,6 +84,13 @@ def records(scenes: int) -> Iterator[dict[str, Any]]:
         }
 
 
+def count_for(seconds: float) -> int:
+    end, n = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end:
+        n += 1
+    return n
+
+
 @part
 def writing(db: str, scenes: int) -> dict[str, Any]:
     """The worst delay of a loop, in seconds: beside a write, and beside nothing before and after it."""
@@ -105,13 +113,17 @@ def writing(db: str, scenes: int) -> dict[str, Any]:
             given = list(records(scenes))
             gc.collect()
             before, _ = await worst_beside(asyncio.sleep(IDLE))
-            write, took = await worst_beside(store.library.upsert_scenes(given)._awaited())
+            write, took = await worst_beside(store.library.upsert_scenes(given))
             after, _ = await worst_beside(asyncio.sleep(IDLE))
+            counting, _ = await worst_beside(asyncio.to_thread(count_for, IDLE))
             began = time.perf_counter()
             gc.collect()
             collection = time.perf_counter() - began
             count = (await store.library.stats()).scenes
-        return {"idle": max(before, after), "write": write, "took": took, "collection": collection, "scenes": count}
+        return {
+            "idle": max(before, after), "counting": counting, "write": write, "took": took,
+            "collection": collection, "scenes": count,
+        }  # fmt: skip
 
     return asyncio.run(main())
 
@@ -142,15 +154,15 @@ def main(argv: list[str] | None = None) -> int:
             + ", ".join(f"{ratio:.2f}" for ratio in ratios),
         )  # fmt: skip
         written = [bench.run(writing, db=str(work / f"write{number}.db"), scenes=scenes) for number in range(rounds)]
-        delays = {name: sorted(run[name] * 1e3 for run in written) for name in ("write", "idle")}
+        delays = {name: sorted(run[name] * 1e3 for run in written) for name in ("write", "counting", "idle")}
         least = min(written, key=lambda run: run["write"])
-        for name, bar in (("write", 20.0), ("idle", None)):
-            detail = "worst of each round: " + ", ".join(f"{delay:.0f}" for delay in delays[name])
-            if bar is None:
-                bench.row("the loop's delay beside nothing", "", f"{delays[name][0]:.2f} ms", None, detail)
-            else:
-                measure = f"the loop's delay while {scenes:,} scenes are written"
-                bench.at_most(measure, bar, delays[name][0], " ms", f"{least['took']:.2f} s; {detail}")
+        rest = {name: "worst of each round: " + ", ".join(f"{ms:.0f}" for ms in each) for name, each in delays.items()}
+        bench.at_most(
+            f"the loop's delay while {scenes:,} scenes are written", 20, delays["write"][0], " ms",
+            f"{least['took']:.2f} s; {rest['write']}",
+        )  # fmt: skip
+        for name, beside in (("counting", "a thread that counts"), ("idle", "nothing")):
+            bench.row(f"the loop's delay beside {beside}", "", f"{delays[name][0]:.2f} ms", None, rest[name])
         bench.row(
             "a full garbage collection of that program", "", f"{least['collection'] * 1e3:.0f} ms", None,
             "put off while the scenes are written",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import gc
 import inspect
 import os
 import threading
@@ -24,6 +23,7 @@ from functools import cached_property, partial, wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
+from scanstore.collecting import unhurried
 from scanstore.errors import InvalidArgument, StoreClosed
 from scanstore.lanes import Lane, Mark, complete, here
 from scanstore.store import Store
@@ -45,7 +45,7 @@ LONG = frozenset(
 BULK = frozenset(
     "add add_files add_uploads load load_ctags propose_many record upsert_performers upsert_scenes upsert_studios"
     " upsert_tags".split()
-)  #: methods that may write very much at a time
+)  #: methods that may write very much at a time, see collecting.py
 NOT_HERE = frozenset({"bound"})  #: of a thread, which the caller has none of; there is run() instead
 BATCH = 256  #: rows that a stream fetches at a time
 
@@ -182,7 +182,7 @@ class AsyncStore:
     def _submit(self, name: str, function: Callable[[], Any], going: _Going) -> Future[Any]:
         """Run a function where calls of that name run; those of a transaction all run in its thread."""
         if name in BULK:
-            function = partial(_unhurried, function)
+            function = partial(unhurried, function)
         if not self._order.inside():
             if name in LONG:
                 return self._alone(function, going)
@@ -490,31 +490,6 @@ class _Transaction:
         if here.get() is self._mark:
             here.set(self._mark.outer)
         return await asyncio.shield(_result(self._lane.submit(lambda: self._exit(*error), mark=self._mark)))
-
-
-def _unhurried(function: Callable[[], Any]) -> Any:
-    """Call a function that makes very many objects, and put off full garbage collections until it is over.
-
-    One of these looks at all objects of the process and lets no other thread run meanwhile, not that of the loop
-    either. The younger objects are collected as ever.
-    """
-    with _collecting:
-        if not _put_off:
-            _put_off.append(gc.get_threshold())
-            gc.set_threshold(*_put_off[0][:2], 1_000_000)
-        else:
-            _put_off.append(_put_off[0])
-    try:
-        return function()
-    finally:
-        with _collecting:
-            before = _put_off.pop()
-            if not _put_off:
-                gc.set_threshold(*before)
-
-
-_collecting = threading.Lock()
-_put_off: list[tuple[int, int, int]] = []  # how often there were full ones before, once for each function that runs
 
 
 async def _result(future: Future[Any]) -> Any:

@@ -35,7 +35,7 @@ from scanstore.errors import (
     StorageError,
 )
 from scanstore.fields import format_time, utcnow
-from scanstore.files import create_file, identify, size_of, uri
+from scanstore.files import connect, create_file, identify, size_of
 
 Progress = Callable[[int, int], object]
 
@@ -91,17 +91,17 @@ def backup(
     """
     target, shown = _target(db, path, folder, keep)
     if os.path.lexists(target):
-        _refuse_others(target, shown, db.file)
+        _refuse_others(target, shown, db)
     needed = size_of(db.file)
     _refuse_without_room(target, needed, shown)
     with _partial(target, shown) as partial:
         start = time.perf_counter()
-        with _reading(db.file, db.name) as source:
-            _copy(source, partial, shown, progress)
+        with _reading(db.file, db.name, db.key) as source:
+            _copy(source, partial, shown, progress, db.key)
         _sync(partial)
         copied = time.perf_counter()
         if verify:
-            with _reading(partial, shown) as copy:
+            with _reading(partial, shown, db.key) as copy:
                 _verify(copy, f"the copy of {db.name}", quick=True)
         verified = time.perf_counter()
         _publish(partial, target, shown)
@@ -120,13 +120,13 @@ def backups(file: str, folder: str | os.PathLike[str] | None = None) -> list[str
     return [os.path.join(place, n) for n in sorted(found) if n.startswith(name) and _STAMP.fullmatch(n, len(name))]
 
 
-def verify(path: str | os.PathLike[str]) -> int:
+def verify(path: str | os.PathLike[str], *, key: str | None = None) -> int:
     """Read a whole file and return its schema version when it is a sound scanstore that this version can use.
 
     Raises NotFound, NotAScanstore, NewerSchema, Damaged; changes nothing.
     """
     shown = os.fspath(path)
-    with _reading(os.path.realpath(path), shown) as connection:
+    with _reading(os.path.realpath(path), shown, key) as connection:
         return _verify(connection, shown, quick=False)
 
 
@@ -136,6 +136,7 @@ def restore(
     *,
     timeout: float = 5,
     progress: Progress | None = None,
+    key: str | None = None,
 ) -> Restored:
     """Make the store at `path` what the copy `backup` is; the file that was there is kept under
     ``<path>.before-restore-<time>``.
@@ -150,33 +151,33 @@ def restore(
     if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
         raise InvalidArgument(f"{shown} is the copy itself; give the path of the store to be restored")
     start = time.perf_counter()
-    with _reading(source, os.fspath(backup)) as copy:
+    with _reading(source, os.fspath(backup), key) as copy:
         _verify(copy, os.fspath(backup), quick=False)
         _refuse_without_room(file, size_of(source) + 2 * size_of(file), shown)
         kept = None
         if size_of(file):
             kept = f"{file}.before-restore-{_stamp()}"
             try:
-                with _alone(file, shown, timeout) as connection:
+                with _alone(file, shown, timeout, key) as connection:
                     with _partial(kept, kept) as partial:
-                        _copy(connection, partial, kept, None)
+                        _copy(connection, partial, kept, None, key)
                         _sync(partial)
                         _publish(partial, kept, kept)
                     _pour(copy, connection, progress)
             except (Damaged, NotAScanstore) as error:
                 if error.__cause__ is None:  # another program's, and sound
                     raise
-                _replace(copy, file, shown, kept, progress)
+                _replace(copy, file, shown, kept, progress, key)
         else:
-            _replace(copy, file, shown, None, progress)
+            _replace(copy, file, shown, None, progress, key)
     return Restored(file, size_of(file), time.perf_counter() - start, kept)
 
 
 # Copying
 
 
-def _copy(source: sqlite3.Connection, file: str, shown: str, progress: Progress | None) -> None:
-    target = sqlite3.connect(uri(file, "mode=rw"), uri=True, isolation_level=None)
+def _copy(source: sqlite3.Connection, file: str, shown: str, progress: Progress | None, key: str | None) -> None:
+    target = connect(file, "mode=rw", key=key)
     try:
         # Nobody else sees this file and nothing of it is worth a rollback.
         target.executescript("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
@@ -198,13 +199,13 @@ def _pour(source: sqlite3.Connection, target: sqlite3.Connection, progress: Prog
 
 
 @contextmanager
-def _reading(file: str, shown: str) -> Iterator[sqlite3.Connection]:
+def _reading(file: str, shown: str, key: str | None) -> Iterator[sqlite3.Connection]:
     """A connection of its own that sees the file as it is now, to the end of the block, and changes nothing of it."""
     if not os.path.isfile(file):
         raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
     # A file that is in use has a log; one without is read as it lies there, and nothing comes to stand beside it.
     options = "mode=ro" if os.path.exists(file + "-wal") else "immutable=1"
-    connection = sqlite3.connect(uri(file, options), uri=True, isolation_level=None)
+    connection = connect(file, options, key=key)
     try:
         connection.execute("BEGIN")
         identify(connection, shown)
@@ -269,12 +270,12 @@ def _stamp() -> str:
     return re.sub(r"[-:.]", "", format_time(utcnow()))
 
 
-def _refuse_others(target: str, shown: str, store: str) -> None:
+def _refuse_others(target: str, shown: str, db: Database) -> None:
     """Raise InvalidArgument unless what is there is an earlier copy."""
-    if os.path.samefile(target, store):
+    if os.path.samefile(target, db.file):
         raise InvalidArgument(f"{shown} is the store itself; give another path")
     try:
-        with _reading(target, shown):
+        with _reading(target, shown, db.key):
             pass
     except (NotAScanstore, Damaged) as error:
         raise InvalidArgument(f"{shown} is there and is not a copy of a store; give another path") from error
@@ -361,9 +362,9 @@ def _rotate(file: str, newest: str, keep: int) -> list[str]:
 
 
 @contextmanager
-def _alone(file: str, shown: str, timeout: float) -> Iterator[sqlite3.Connection]:
+def _alone(file: str, shown: str, timeout: float, key: str | None) -> Iterator[sqlite3.Connection]:
     """The only connection to a store, for the time of the block; its log is folded into the file first."""
-    connection = sqlite3.connect(uri(file, "mode=rw"), uri=True, isolation_level=None, timeout=timeout)
+    connection = connect(file, "mode=rw", key=key, timeout=timeout)
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         identify(connection, shown)
@@ -384,10 +385,12 @@ def _refuse_in_use(shown: str) -> NoReturn:
     raise Busy(f"{shown} is open in this or another process; close it there, and try again")
 
 
-def _replace(copy: sqlite3.Connection, file: str, shown: str, kept: str | None, progress: Progress | None) -> None:
+def _replace(
+    copy: sqlite3.Connection, file: str, shown: str, kept: str | None, progress: Progress | None, key: str | None
+) -> None:
     """Put a new file in the place of one that cannot be opened, or of none."""
     with _partial(file, shown) as partial:
-        _copy(copy, partial, shown, progress)
+        _copy(copy, partial, shown, progress, key)
         _sync(partial)
         if kept is not None:
             _refuse_locked(file, shown)

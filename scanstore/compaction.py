@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from scanstore.database import Database, translated
 from scanstore.errors import DiskFull, IllegalMove, ReadOnly
-from scanstore.files import size_of, uri
+from scanstore.files import connect, size_of
 
 SEARCHES = ("finding_search", "symbol_search")
 _MERGE = 500  # pages of a full-text index that are written between two turns of other writers
@@ -40,7 +40,8 @@ def vacuum(db: Database) -> Compacted:
     """
     with _tidying(db, "vacuum") as (connection, before, start):
         pages, free, size = (
-            connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count", "page_size")
+            int(connection.execute(f"PRAGMA {what}").fetchone()[0])
+            for what in ("page_count", "freelist_count", "page_size")
         )
         _refuse_without_room(db, 2 * (pages - free) * size)
         connection.execute("VACUUM")
@@ -82,7 +83,7 @@ def _tidying(db: Database, what: str) -> Iterator[tuple[sqlite3.Connection, int,
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it, then {what}")
     start, before = time.perf_counter(), _bytes(db)
-    connection = sqlite3.connect(uri(db.file, "mode=rw"), uri=True, isolation_level=None, timeout=db._timeout)
+    connection = connect(db.file, "mode=rw", key=db.key, timeout=db._timeout)
     try:
         connection.execute("PRAGMA temp_store=FILE")  # a whole store does not belong into memory
         yield connection, before, start

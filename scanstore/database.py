@@ -73,6 +73,9 @@ def translated(error: sqlite3.Error, name: str) -> Exception:
     text = str(error)
     if code == sqlite3.SQLITE_CONSTRAINT:
         return Conflict(f"{name}: {text}{_CONFLICTS.get(error.sqlite_errorname, '')}")
+    # Neither a first page of another format nor a text that is none has a code.
+    if text == "unsupported file format" or text.startswith("Could not decode to UTF-8"):
+        code = sqlite3.SQLITE_CORRUPT
     if code == sqlite3.SQLITE_LOCKED:
         return Busy(f"{name} is in use by an unfinished query of this thread; read its rows to the end first")
     if code in _TROUBLES:
@@ -95,7 +98,7 @@ _CONFLICTS = {
     "SQLITE_CONSTRAINT_NOTNULL": "; give it a value",
     "SQLITE_CONSTRAINT_CHECK": "; the value is outside what that rule allows",
 }
-_DAMAGED = "is damaged; restore a backup, or save what can be read with the sqlite3 shell's .recover"
+_DAMAGED = "is damaged; restore a backup, or save what is left with: scanstore repair FILE NEW"
 _TROUBLES: dict[int, tuple[type[Exception], str]] = {
     sqlite3.SQLITE_BUSY: (Busy, "is locked by another writer; try again, or open it with a longer timeout"),
     sqlite3.SQLITE_PROTOCOL: (Busy, "is locked by another process; try again"),
@@ -245,7 +248,7 @@ class Database(peewee.SqliteDatabase):
         check_sqlite()
         try:
             if self._look():
-                if size_of(self.file):
+                if size_of(self.file) and self.key is None:  # with our key, nobody else's file can be read
                     self._refuse_foreign()
             elif self.read_only or not migrate:
                 raise NotFound(f"{self.name} does not exist; open it without read_only and with migrate=True")
@@ -308,10 +311,26 @@ class Database(peewee.SqliteDatabase):
             raise ReadOnly(f"{self.name} may not be written by you; open it with read_only=True")
         if not self.read_only and not os.access(os.path.dirname(self.file), os.W_OK):
             raise ReadOnly(f"the folder of {self.name} may not be written by you; use read_only=True")
+        if not self.read_only:
+            self._refuse_closed_log(mode)
         return True
+
+    def _refuse_closed_log(self, mode: int) -> None:
+        """A log that was made while the file was read-only is so too, and stays it: make it as the file is now."""
+        for beside in (self.file + "-wal", self.file + "-shm"):
+            if os.path.exists(beside) and not os.access(beside, os.W_OK):
+                try:
+                    os.chmod(beside, stat.S_IMODE(mode))
+                except OSError:
+                    raise ReadOnly(
+                        f"{ascii(os.path.basename(beside))} of {self.name} may not be written by you; "
+                        "check its permissions, or use read_only=True"
+                    ) from None
 
     def _refuse_foreign(self) -> None:
         """Raise NotAScanstore for another program's file, without a lock or a file left beside it."""
+        if size_of(self.file) == 1:  # which SQLite would take for an empty file
+            raise NotAScanstore(f"{self.name} is not a SQLite database; {GIVE_ANOTHER}")
         for again in (True, False):
             connection = connect(self.file, "immutable=1", key=self.key)
             try:

@@ -158,9 +158,11 @@ def _quoted(key: str) -> str:
 def _as_sqlite(error: Exception) -> sqlite3.Error:
     """The same error of `sqlite3`, with its code."""
     same: sqlite3.Error = getattr(sqlite3, type(error).__name__, sqlite3.DatabaseError)(*error.args)
-    for name in ("sqlite_errorcode", "sqlite_errorname"):
-        if hasattr(error, name):
-            setattr(same, name, getattr(error, name))
+    same.sqlite_errorcode = getattr(error, "sqlite_errorcode", 0)
+    same.sqlite_errorname = getattr(error, "sqlite_errorname", "")
+    if same.sqlite_errorname == "SQLITE_CONSTRAINT":  # which one, it only says in words
+        rule = str(error).partition(" constraint failed")[0]
+        same.sqlite_errorname += f"_{rule.replace(' ', '')}"
     return same
 
 

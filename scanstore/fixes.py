@@ -110,9 +110,15 @@ def sweep_names(db: Database) -> int:
 
 
 def rebuild_search(db: Database, table: str) -> None:
-    """Make a full-text index anew from the text that it keeps."""
+    """Make a full-text index sound again, and have the next search take up anew all that it knows."""
+    ids = (
+        f"SELECT id FROM {table}_docsize"
+        if table == "finding_search"
+        else f"SELECT id >> 24 AS id FROM {table}_docsize"
+    )
     with db.atomic():
         db.execute_sql(f"INSERT INTO {table} ({table}) VALUES ('rebuild')").fetchall()
+        db.execute_sql(NOTE.format(kind=table.removesuffix("_search"), ids=ids))
 
 
 def rebuild_indexes(db: Database) -> bool:

@@ -158,6 +158,16 @@ class _Plain(logging.Formatter):
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+class _Stderr(logging.Handler):
+    """Writes to whatever stderr is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr)
+        except (OSError, ValueError):
+            return  # nobody reads it any more
+
+
 def to_stderr(level: int) -> None:
     """Show what scanstore logs on stderr, from a level on; at DEBUG every statement too. Repeating it only sets the
     level.
@@ -166,7 +176,7 @@ def to_stderr(level: int) -> None:
         logger = logging.getLogger(name)
         logger.setLevel(level)
         if not any(isinstance(handler.formatter, _Plain) for handler in logger.handlers):
-            handler = logging.StreamHandler()
+            handler = _Stderr()
             handler.setFormatter(_Plain("%(asctime)s %(name)s: %(message)s"))
             logger.addHandler(handler)
             logger.propagate = False

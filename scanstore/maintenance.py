@@ -167,7 +167,7 @@ def stats(db: Database) -> Stats:
         Growth(scan, target, at, files, new, round(new * per_line))
         for scan, target, at, files, new in run(GROWTH, (LATEST,)).fetchall()
     ]
-    free = run("PRAGMA freelist_count").fetchone()[0] * run("PRAGMA page_size").fetchone()[0]
+    free = run("PRAGMA freelist_count").fetchone()[0] * int(run("PRAGMA page_size").fetchone()[0])
     return Stats(
         path=db.name,
         bytes=total,

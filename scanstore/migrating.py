@@ -291,7 +291,7 @@ class _Run:
         except (ScanstoreError, KeyboardInterrupt):
             raise
         except Exception as error:
-            cause = error.__context__
+            cause = _first(error)
             trouble = translated(cause, self.shown) if isinstance(cause, sqlite3.Error) else None
             if isinstance(trouble, StorageError):
                 raise trouble from cause
@@ -311,6 +311,15 @@ class _Run:
 
     def _violations(self) -> set[tuple[str, int, str]]:
         return {row[:3] for row in self.database.execute_sql("PRAGMA foreign_key_check")}
+
+
+def _first(error: BaseException | None) -> BaseException | None:
+    """What SQLite said first: a commit that failed may be followed by a rollback that had nothing to roll back."""
+    found = None
+    while error is not None:
+        found = error if isinstance(error, sqlite3.Error) else found
+        error = error.__context__
+    return found
 
 
 class _NothingToDo(Exception):
@@ -349,7 +358,7 @@ def _run(
         if run is not None and run.result.backup is not None:
             os.unlink(run.result.backup)
         if isinstance(error, peewee.PeeweeException) and not isinstance(error, ScanstoreError):
-            cause = error.__context__
+            cause = _first(error)
             if isinstance(cause, sqlite3.Error):
                 raise translated(cause, shown) from cause
         if isinstance(error, sqlite3.Error):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import peewee
+
 from scanstore.database import MEMORY, Database
 
 if TYPE_CHECKING:
@@ -42,17 +44,20 @@ def differences(db: Database) -> Iterator[tuple[str, str]]:
 
 
 def complete(db: Database) -> None:
-    """Make anew the indexes, views and triggers that are missing or other than they should be; one transaction.
-
-    Raises Conflict when rows are there that a unique index forbids; nothing was changed then.
+    """Make anew the indexes, views and triggers that are missing or other than they should be, where that can be done;
+    one transaction.
     """
     with db.atomic():
         for _ in range(2):  # the triggers of a view go with it
             there = _schema(db)
             for (kind, name), sql in expected().items():
                 if kind in HARMLESS and _words(there.get((kind, name), "")) != _words(sql):
-                    db.execute_sql(f'DROP {kind} IF EXISTS "{name}"')
-                    db.execute_sql(sql)
+                    try:
+                        with db.atomic():
+                            db.execute_sql(f'DROP {kind} IF EXISTS "{name}"')
+                            db.execute_sql(sql)
+                    except peewee.DatabaseError:
+                        continue  # its table is missing too, or has rows that it forbids: it is told again
 
 
 def _schema(db: Database) -> dict[tuple[str, str], str]:

@@ -413,7 +413,7 @@ class Store:
         if key is not None:
             encryption.check_key(key)
         self.close()
-        encryption.rekey(database.file, database.name, database.key, key)
+        encryption.rekey(database.file, database.name, database.key, key, timeout=database._timeout)
 
     # From store to store
 
@@ -473,7 +473,11 @@ class Store:
 
     @staticmethod
     def restore(
-        backup: str | os.PathLike[str], path: str | os.PathLike[str] | None = None, *, timeout: float = 5
+        backup: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
+        *,
+        timeout: float = 5,
+        key: str | None = None,
     ) -> Restored:
         """Make the store at `path` (default: as for opening) what a copy is; what was there is kept beside it.
 
@@ -481,7 +485,7 @@ class Store:
         """
         from scanstore import backups
 
-        return backups.restore(backup, _default(path), timeout=timeout)
+        return backups.restore(backup, _default(path), timeout=timeout, key=key)
 
     @staticmethod
     def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str]) -> Repaired:

@@ -45,10 +45,11 @@ class Hung(AssertionError):
 class Child:
     """A forked process that does some work and tells what it has done, which outlives it.
 
-    `work` is called with a function that notes a JSON value. What it raises is noted as a text under "raised".
+    `work` is called with a function that notes a JSON value. What it raises is noted as a text under "raised". Whatever
+    becomes of the test, it ends after `limit` seconds.
     """
 
-    def __init__(self, work: Callable[[Tell], object]) -> None:
+    def __init__(self, work: Callable[[Tell], object], *, limit: int = 60) -> None:
         self._notes = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by end()
         self.status: int | None = None
         self.pid = os.fork()
@@ -57,12 +58,19 @@ class Child:
         code = 1
         try:
             os.setpgid(0, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(limit)
             work(self._note)
             code = 0
         except BaseException:
             self._note({"raised": traceback.format_exc()})
         finally:
             os._exit(code)
+
+    def __del__(self) -> None:
+        if self.pid and self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
 
     def _note(self, value: Any) -> None:
         os.write(self._notes.fileno(), json.dumps(value).encode() + b"\n")
@@ -169,7 +177,12 @@ def fill(path: Path) -> None:
         analyzer = store.llm.analyzer("m", prompt="What is wrong here?")
         for n, chunk in enumerate(store.chunks.claim(scan, limit=4)):
             store.llm.ask(analyzer, chunk, lambda: "[]")
-            draft = {"title": f"Flaw {n}", "vulnerability_type": "x", "severity": "low", "line_number": chunk.start_line}
+            draft = {
+                "title": f"Flaw {n}",
+                "vulnerability_type": "x",
+                "severity": "low",
+                "line_number": chunk.start_line,
+            }
             store.chunks.complete(chunk, drafts=[draft], analyzer=analyzer)
         for row in store.drafts.claim(scan, limit=3):
             store.drafts.record_votes(row, [{"model": "m", "decision": "verified"}])
@@ -181,11 +194,15 @@ def fill(path: Path) -> None:
         assert store.search("Flaw")
         store.findings.triage(findings[0], "confirmed", by="ann", note="seen")  # for the search to catch up with
         with store.library.sync("scene") as run:
-            store.library.upsert_scenes([{"id": "sc-9", "title": "Nine", "tags": [{"id": "t9", "name": "new"}]}], run=run)
+            store.library.upsert_scenes(
+                [{"id": "sc-9", "title": "Nine", "tags": [{"id": "t9", "name": "new"}]}], run=run
+            )
         plan = store.plans.create("tidy")
         store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
         store.jobs.enqueue("sync", scenes=["sc-1"], parent=store.jobs.enqueue("all"))
-        user = store.accounts.add("ada@example.org", hashed_password="$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g")
+        user = store.accounts.add(
+            "ada@example.org", hashed_password="$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"
+        )
         session = store.sessions.create(user, "first")
         store.sessions.add_uploads(session, [{"file_path": "a.py", "file_size": 1, "file_type": "text/x-python"}])
         prompt = store.sessions.save_prompt(user, "summary", "Summarise.")

@@ -163,3 +163,22 @@ def test_a_search_among_too_few_rows_is_a_usage_error() -> None:
     done = run("--rows", "1", script=SEARCH)
     assert done.returncode == 2
     assert "at least 80" in done.stderr
+
+
+@LONG
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("library", ["--rows", "200"]),
+        ("audits", ["--quick"]),
+        ("async_face", ["--quick"]),
+        ("transfer", ["--rows", "400"]),
+        ("maintenance", ["--quick"]),
+    ],
+)
+def test_the_others_print_every_measure_once(script: str, arguments: list[str]) -> None:
+    done = run(*arguments, "--json", script=ROOT / "benchmarks" / f"{script}.py")
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)["rows"]
+    assert len(rows(done.stdout)) == len(found) > 1
+    assert done.returncode == (0 if all(row["ok"] is not False for row in found) else 1)

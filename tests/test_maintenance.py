@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from scanstore import Store
+from scanstore import ReadOnly, Store
 from scanstore.checks import DANGLING
+from scanstore.cli import main
 
 TREE = {"pkg/__init__.py": "from .a import f\n", "pkg/a.py": "import json\ndef f(): g()\ndef g(): json.dumps(1)\n"}
 
@@ -135,6 +140,162 @@ def test_each_kind_of_damage_is_found_with_a_remedy(file: Path, sql: str) -> Non
     assert all(problem.remedy for problem in problems)
 
 
+# What `fix` puts right, and which of it is only known to have gone when a search has taken it up.
+MENDED = [
+    "INSERT INTO file_versions (path, content_hash, indexer) VALUES ('x', x'00', 'i')",
+    "INSERT INTO bindings (lineage_id, path_id, since, until, resolution, confidence)"
+    " SELECT 1, max(path_id) + 1, 50, 51, 'unresolved', 0 FROM bindings",
+    "UPDATE work_counts SET count = count + 1",
+    "DELETE FROM work_counts",
+    "UPDATE call_counts SET calls = calls + 1",
+    "UPDATE plan_counts SET count = count + 1",
+    "UPDATE analysis_sessions SET total_files = 2",
+    "INSERT INTO finding_search (rowid, title) VALUES (99, 'x')",
+    "DELETE FROM symbol_search WHERE rowid = (SELECT max(rowid) FROM symbol_search)",
+    "UPDATE jobs SET next_retry_at = '2026'",
+    "UPDATE analysis_tasks SET next_retry_at = '2026'",
+    "UPDATE audit_tasks SET next_retry_at = '2026'",
+    "DROP INDEX ix_scan_files_file_path",
+    "DROP TRIGGER tr_jobs_parent_id",
+    "DROP VIEW scan_file_chunks",
+    "UPDATE finding_search_content SET c0 = 'other words'",
+]
+
+
+def contents(file: Path) -> dict[str, list[Any]]:
+    """All rows of all tables, but for those that are made from others."""
+    made = ("work_counts", "call_counts", "plan_counts", "search_changes", "finding_search", "symbol_search", "sqlite_")
+    connection = sqlite3.connect(file)
+    try:
+        names = [n for (n,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")]
+        return {
+            name: sorted(map(repr, connection.execute(f'SELECT * FROM "{name}"')))
+            for name in names
+            if not name.startswith(made)
+        }
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("sql", MENDED)
+def test_what_follows_from_other_rows_is_put_right(file: Path, sql: str) -> None:
+    before, counts = contents(file), counters(file)
+    connection = sqlite3.connect(file)
+    connection.execute(sql)
+    connection.commit()
+    connection.close()
+    with Store(file) as store:
+        found = store.check()
+        assert found and not any(problem.fixed for problem in found)
+        assert any("--fix" in problem.remedy for problem in found), found
+        done = store.check(fix=True)
+        assert {problem.what for problem in done} >= {problem.what for problem in found}
+        assert all(problem.fixed for problem in done)
+        assert store.search("t") and store.check() == []
+    assert counters(file) == counts
+    after = contents(file)
+    ours = ("bindings", "names")  # what nothing saw is gone
+    assert {n: rows for n, rows in after.items() if n not in ours} == {
+        n: rows for n, rows in before.items() if n not in ours
+    } or "UPDATE" in sql
+
+
+def counters(file: Path) -> list[Any]:
+    connection = sqlite3.connect(file)
+    try:
+        return [
+            sorted(connection.execute(f"SELECT * FROM {table} WHERE {some} > 0"))
+            for table, some in (("work_counts", "count"), ("call_counts", "calls"), ("plan_counts", "count"))
+        ]
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("sql", ["DELETE FROM sightings", "UPDATE votes SET round = 9", "DELETE FROM audit_analyses"])
+def test_what_only_a_person_can_decide_is_left_and_said(file: Path, sql: str) -> None:
+    connection = sqlite3.connect(file)
+    connection.execute(sql)
+    connection.commit()
+    connection.close()
+    before = contents(file)
+    with Store(file) as store:
+        left = store.check(fix=True)
+        assert any(DAMAGE[sql] in problem.what and not problem.fixed for problem in left)
+    assert contents(file) == before
+
+
+def test_a_broken_index_is_made_anew(file: Path) -> None:
+    name = "ix_scan_files_file_path"
+    row: Any = ()
+    for sql, values in (
+        ("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema WHERE name = ?", [name]),
+        ("DELETE FROM sqlite_schema WHERE name = ?", [name]),
+        ("UPDATE scan_files SET file_path = file_path || 'x' WHERE id = 1", []),  # which the index misses
+        ("UPDATE scan_files SET file_path = rtrim(file_path, 'x') WHERE id = 1", []),
+        ("DELETE FROM scan_files WHERE id = 2", []),
+        ("INSERT INTO sqlite_schema (type, name, tbl_name, rootpage, sql) VALUES (?, ?, ?, ?, ?)", None),
+    ):
+        connection = sqlite3.connect(file, isolation_level=None)
+        connection.execute("PRAGMA writable_schema=ON")
+        found = connection.execute(sql, row if values is None else values).fetchall()
+        row = found[0] if found else row
+        connection.close()
+    with Store(file) as store:
+        assert any("ix_scan_files_file_path" in problem.what for problem in store.check())
+        done = [problem for problem in store.check(fix=True) if "index" in problem.what]
+        assert done and all(problem.fixed for problem in done)
+        assert not any("damaged" in problem.what for problem in store.check())
+
+
+def test_waste_is_removed_and_lost_work_freed(file: Path) -> None:
+    code = "import os, sys; from scanstore import Store; s = Store(sys.argv[1]); s.jobs.enqueue('x'); s.jobs.claim('x')"
+    with Store(file) as store:
+        subprocess.run([sys.executable, "-c", code + "; os._exit(1)", str(file)], check=False)
+        store.database.execute_sql("INSERT INTO names (text) VALUES ('nobody.uses.this')")
+        assert store.check() == []  # none of this is damage
+        told = {problem.what for problem in store.check(fix=True)}
+        assert "1 pieces of lost work" in told and any("interned names" in what for what in told)
+        assert store.check(fix=True) == []
+        assert store.jobs.state().ready == 1
+
+
+def test_tables_of_the_user_are_no_business_of_ours(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    connection.executescript("CREATE TABLE mine (x); CREATE INDEX ix_mine ON mine (x); INSERT INTO mine VALUES (1)")
+    connection.close()
+    with Store(file) as store:
+        assert store.check(fix=True) == [] == store.check()
+        assert store.database.execute_sql("SELECT x FROM mine").fetchall() == [(1,)]
+
+
+def test_a_missing_table_is_reported(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    connection.execute("DROP TABLE job_scenes")
+    connection.close()
+    with Store(file) as store:
+        (problem,) = (p for p in store.check(fix=True) if p.what.startswith("the table"))
+    assert problem.what == "the table job_scenes is missing" and not problem.fixed and "backup" in problem.remedy
+
+
+def test_a_read_only_store_is_not_fixed(file: Path) -> None:
+    with Store(file, read_only=True) as store:
+        assert store.check() == []
+        with pytest.raises(ReadOnly, match="cannot be put right"):
+            store.check(fix=True)
+
+
+def test_the_command_fixes(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    connection.execute("DELETE FROM work_counts")
+    connection.commit()
+    connection.close()
+    run = CliRunner().invoke
+    assert run(main, ["check", "--db", str(file)]).exit_code == 1
+    done = run(main, ["check", "--fix", "--db", str(file)])
+    assert done.exit_code == 0 and "fixed: " in done.output
+    assert run(main, ["check", "--db", str(file)]).output.endswith("no problems\n")
+
+
 def test_every_check_is_tested() -> None:
     found = " ".join(DAMAGE.values())
     for what in DANGLING:
@@ -163,4 +324,7 @@ def test_stats_add_up(file: Path) -> None:
     assert stats.scans == rows["scans"] == 2
     assert stats.lines == 1 + 3 + 4
     assert {table.name: table.rows for table in stats.tables}["scan_files"] == 4
+    assert [(g.scan, g.files, g.lines) for g in stats.growth] == [(2, 1, 4), (1, 2, 4)]
+    assert stats.growth[0].bytes > 0 and stats.growth[0].target == str(file.parent / "tree")
+    assert 0 <= stats.free < stats.bytes
     assert not sizes or sum(sizes) <= os.path.getsize(file)

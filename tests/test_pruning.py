@@ -45,7 +45,7 @@ def record(store: Store, tmp_path: Path, n: int, target: str = "t") -> Any:
     return store.scans.record(tree, target=target)
 
 
-def report(tool: str, *rules: str) -> bytes:
+def report(tool: str, *rules: str, version: int) -> bytes:
     results = [
         {
             "ruleId": rule, "message": {"text": f"about {rule}"},
@@ -53,7 +53,10 @@ def report(tool: str, *rules: str) -> bytes:
         }
         for rule in rules
     ]  # fmt: skip
-    run = {"tool": {"driver": {"name": tool, "rules": [{"id": "r"}, {"id": "q"}]}}, "results": results}
+    run = {
+        "tool": {"driver": {"name": tool, "version": str(version), "rules": [{"id": "r"}, {"id": "q"}]}},
+        "results": results,
+    }
     return json.dumps({"version": "2.1.0", "runs": [run]}).encode()
 
 
@@ -67,7 +70,7 @@ def test_old_scans_go_and_the_latest_of_each_target_stays(store: Store, tmp_path
     done = store.prune(older_than=timedelta(days=90), dry_run=False)
     assert done == told._replace(dry_run=False)
     assert [scan.id for scan in store.scans.list()] == [other.id, scans[3].id]
-    assert store.symbols.find("f3") and store.symbols.find("f9", target="other")
+    assert store.symbols.find("f3", scan=scans[3]) and store.symbols.find("f9", scan=other)
     names = {text for (text,) in store.database.execute_sql("SELECT text FROM names").fetchall()}
     assert "f0" not in names and "f3" in names  # the facts of what went, and no others
     assert store.prune(older_than="90d", dry_run=False) == Pruned(False, [], 0, 0, 0)
@@ -103,8 +106,10 @@ def test_the_latest_analysed_scan_stays(store: Store, tmp_path: Path) -> None:
 
 
 def test_findings_that_are_open_or_decided_about_stay(store: Store, tmp_path: Path) -> None:
+    loads = iter(range(9))
+
     def load(tool: str, *rules: str) -> int:
-        (tmp_path / "r.sarif").write_bytes(report(tool, *rules))
+        (tmp_path / "r.sarif").write_bytes(report(tool, *rules, version=next(loads)))
         return int(store.sarif.load(tmp_path / "r.sarif", target="t").scan)
 
     first = load("lint", "r", "q")
@@ -112,14 +117,15 @@ def test_findings_that_are_open_or_decided_about_stay(store: Store, tmp_path: Pa
     store.findings.triage(keyed["q"], "false_positive", by="ann", note="test code")
     load("lint", "r", "q")
     load("lint", "r")
-    other = load("other", "r")
+    load("other", "r")
+    other = load("other")  # says that it is fixed
     latest = load("lint", "r")
     age(store, 400)
     before = [f.to_dict() for f in store.findings.list(latest)]
     done = store.prune(keep_last=0, dry_run=False)
     left = {scan.id for scan in store.scans.list()}
     assert left == {other, latest}  # the latest report of each tool
-    assert {scan.id for scan in done.scans}.isdisjoint(left) and len(done.scans) == 3
+    assert {scan.id for scan in done.scans}.isdisjoint(left) and len(done.scans) == 4
     assert [f.to_dict()["status"] for f in store.findings.list(latest)] == [f["status"] for f in before]
     again = store.findings.get(keyed["q"].id)
     assert again.status == "false_positive"
@@ -143,7 +149,7 @@ def test_jobs_and_texts_of_calls_and_answers(store: Store, tmp_path: Path) -> No
     assert told == Pruned(True, [], 1, 1, 1)
     assert store.prune(older_than="8w", what=kinds) == Pruned(True, [], 0, 0, 0)
     assert store.prune(older_than="7w", dry_run=False, what=kinds) == told._replace(dry_run=False)
-    (call,) = store.llm.calls(scan) if hasattr(store.llm, "calls") else [scan.calls.get()]
+    (call,) = store.scans.get(scan).calls
     assert call.response_text is None and call.cost == 2.5  # what it cost stays
     assert [job.type for job in store.jobs.list()] == ["new"]
     assert store.prune(older_than="7w", what=kinds) == Pruned(True, [], 0, 0, 0)
@@ -192,20 +198,18 @@ def test_an_age_beyond_all_time_removes_nothing(store: Store, tmp_path: Path) ->
 
 
 def test_a_scan_that_is_run_again_meanwhile_stays(store: Store, tmp_path: Path, monkeypatch: Any) -> None:
+    first, broken = store.scans.start("t"), store.scans.start("t")
+    for scan in (first, broken):
+        store.scans._end(scan, "failed", "x")
     record(store, tmp_path, 1)
-    broken = store.scans.start("t")
-    store.scans._end(broken, "failed", "x")
     real = store.scans.remove
 
     def remove(scan: int) -> Any:
         store.database.execute_sql("UPDATE scans SET status = 'queued' WHERE id = ?", (broken.id,))
         return real(scan)
 
-    first = store.scans.start("t")
-    store.scans._end(first, "failed", "x")
-    store.database.execute_sql("UPDATE scans SET id = id - 100 WHERE id = ?", (first.id,))
     monkeypatch.setattr(store.scans, "remove", remove)
-    assert [scan.id for scan in store.prune(keep_last=0, dry_run=False).scans] == [first.id - 100]
+    assert [scan.id for scan in store.prune(keep_last=0, dry_run=False).scans] == [first.id]
     assert store.scans.get(broken).status == "queued"
 
 
@@ -217,7 +221,7 @@ def test_a_dry_run_tells_exactly_what_goes(data: st.DataObject) -> None:
         for target, end in steps:
             scan = store.scans.start(target)
             if end == "done":
-                store.symbols.record_file(scan, "a.py", content=target, symbols=[])
+                store.symbols.record_file(scan, "a.py", "ab" * 8)
                 store.scans.finish(scan)
             elif end == "failed":
                 store.scans._end(scan, "failed", "x")
@@ -262,3 +266,30 @@ def test_the_command(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM scans").fetchone() == (2,)
     connection.close()
+
+
+def test_the_last_scan_that_saw_an_open_finding_stays(store: Store, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+
+    def analyse(scope: str, **files: str) -> Any:
+        for name, text in files.items():
+            (tree / f"{name}.py").write_text(text)
+        scan = store.scans.analyze(store.scans.record(tree, target="t"), scope=scope)
+        for chunk in store.chunks.work(scan):
+            found = {"title": "t", "vulnerability_type": "x", "severity": "low", "line_number": 1}
+            store.chunks.complete(chunk, drafts=[found] if chunk.file_path == "a.py" else [])
+        for draft in store.drafts.work(scan):
+            store.drafts.record_votes(draft, [{"model": "m", "decision": "verified"}])
+        for verified in store.verified.work(scan):
+            store.findings.publish(verified)
+        return scan
+
+    store.llm.add("m")
+    nothing = analyse("full", b="def g():\n    return 1\n")
+    saw = analyse("full", a="def f():\n    return 1\n")
+    others = [analyse("changed", b=f"def g():\n    return {n}\n") for n in range(2, 4)]  # does not look at a.py
+    (finding,) = (row for row in store.findings.list(saw))
+    assert [old.id for old in store.prune(keep_last=0, dry_run=False).scans] == [nothing.id, others[0].id]
+    assert store.findings.get(finding.id).status == "open"
+    assert [s.state for s in store.findings.get(finding.id).sightings] == ["new"]

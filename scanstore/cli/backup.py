@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import json_option, open_store, store_option, store_path
+from scanstore.cli.base import json_option, open_store, store_key, store_option, store_path
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ def _quiet() -> bool:
 @json_option
 @store_option
 def backup(path: str | None, folder: str | None, keep: int | None, verify: bool, as_json: bool) -> None:
-    """Copy the store while others use it. The copy is whole, or it is not there.
+    """Copy the store while others use it.
+
+    The copy is the store at one moment, whole and verified, or it is not there. Without PATH it gets a name with the
+    time in it; --keep counts only these.
 
     \b
     Example:
@@ -62,9 +65,9 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool,
 @json_option
 @store_option
 def restore(copy: str, as_json: bool) -> None:
-    """Put a COPY back in the place of the store. The file that was there is kept.
+    """Make the store what a COPY of it is.
 
-    The copy is verified first. The store must not be open anywhere.
+    The file that was there is kept beside it. The copy is verified first. The store must not be open anywhere.
 
     \b
     Example:
@@ -73,7 +76,7 @@ def restore(copy: str, as_json: bool) -> None:
     from scanstore.backups import restore as put_back
 
     with _bar("Restoring", hidden=as_json or _quiet()) as progress:
-        done = put_back(copy, store_path(), progress=progress)
+        done = put_back(copy, store_path(), progress=progress, key=store_key())
     if as_json:
         say_json(done)
         return
@@ -86,7 +89,9 @@ def restore(copy: str, as_json: bool) -> None:
 @json_option
 @store_option
 def vacuum(as_json: bool) -> None:
-    """Make the file as small as its content. Needs free space, twice that.
+    """Make the file as small as its content.
+
+    Needs free space: twice what will be left, beside the store and for temporary files.
 
     \b
     Example:
@@ -124,9 +129,10 @@ def _tell(path: str, done: Compacted, as_json: bool) -> None:
 @store_option
 @click.pass_context
 def repair(context: click.Context, damaged: str, new: str, as_json: bool) -> None:
-    """Save what can be read of a DAMAGED store into a NEW one.
+    """Save what is left of a damaged store.
 
-    Says what is lost, table by table. Ends with 1 when anything is. The damaged file is not changed.
+    What can be read of DAMAGED goes into a store at NEW; what is lost is said, table by table, and ends with 1.
+    The damaged file is not changed.
 
     \b
     Example:

@@ -69,6 +69,8 @@ class Root(Group):
             if error.errno == errno.ENOSPC:
                 raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
             raise  # a closed pipe: click ends silently
+        except UnicodeEncodeError as error:  # bytes of the command line that are no text in its encoding
+            raise Misuse(f"{ascii(error.object)[:80]} is no text that can be written; give it in UTF-8") from None
         except Exception as error:
             # Not imported before: a domain error can only come from a module that has imported it.
             errors = sys.modules.get("scanstore.errors")

@@ -31,7 +31,8 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
     match = _SIZE.fullmatch(value.strip())
     if match is None:
         raise click.BadParameter(f"{value!r} is not a size; give a number of bytes, such as 800k or 5MB, or none")
-    return int(float(match[1]) * 1000 ** " kmg".index(match[2].lower() or " "))
+    size = float(match[1]) * 1000 ** " kmg".index(match[2].lower() or " ")
+    return int(size) if size < 2**63 else None  # larger than any file: no limit
 
 
 @click.command()

@@ -50,9 +50,10 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: boo
 @json_option
 @store_option
 def load(file: str, as_json: bool) -> None:
-    """Make a store of a dump, all of it or nothing. FILE may be - for the standard input.
+    """Make a store of a dump. FILE may be - for the standard input.
 
-    The store is made when there is none, else it must be empty. A dump of an older scanstore is migrated.
+    All of it is loaded or nothing. The store is made when there is none, else it must be empty. A dump of an older
+    scanstore is migrated.
 
     \b
     Example:
@@ -82,7 +83,7 @@ def load(file: str, as_json: bool) -> None:
 @json_option
 @store_option
 def merge(other: str, as_json: bool) -> None:
-    """Take over what another store has and this one has not. OTHER stays as it is.
+    """Take over what another store has. OTHER stays as it is.
 
     What both have and say differently stays as it is here, and is listed. Doing it again changes nothing.
 

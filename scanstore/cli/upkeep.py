@@ -56,7 +56,9 @@ def check(context: click.Context, fix: bool, as_json: bool) -> None:
 @json_option
 @store_option
 def stats(as_json: bool) -> None:
-    """Show how large the store and its tables are, and what the latest scans brought.
+    """Show how large the store is.
+
+    Its tables too, and what the latest scans brought.
 
     \b
     Example:
@@ -106,8 +108,9 @@ def stats(as_json: bool) -> None:
 def prune(older_than: str | None, keep_last: int | None, kinds: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     """Remove old scans and jobs.
 
-    Texts of model calls and kept answers go when they are named. The latest scan of a target stays, as does what people decided about findings. Of calls only the prompts and
-    responses go. Space is given back by scanstore vacuum.
+    Texts of model calls and kept answers go when they are named; of calls only the prompts and responses go.
+    The latest scan of a target stays, as does what people decided about findings. The space is given back by
+    scanstore vacuum.
 
     \b
     Example:
@@ -162,7 +165,8 @@ def _say_pruned(done: Pruned) -> None:
 def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
     """Encrypt the store with a new key.
 
-    The new key is asked for, the one it has is $SCANSTORE_KEY. Atomic. Nobody else may have the store open. There is no way to the data without the key.
+    The new key is asked for, the one it has is $SCANSTORE_KEY. Atomic. Nobody else may have the store open. There
+    is no way to the data without the key.
 
     \b
     Example:

@@ -1,0 +1,219 @@
+"""An encrypted store: nothing of it can be read without its key, everything works with it, and it can be changed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from scanstore import Busy, Conflict, IllegalMove, InvalidArgument, NotAScanstore, Store, WrongKey, backups
+from scanstore.cli import main
+
+KEY = "it's a \"key\"; --'"
+WORD = "Pl4inW0rd"
+
+
+def need() -> None:
+    pytest.importorskip("sqlcipher3", reason="the extra scanstore[encryption] is not installed")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    need()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a.py").write_text(f"def {WORD}():\n    '''Say {WORD}.'''\n")
+    with Store(tmp_path / "s.db", key=KEY) as store:
+        store.scans.record(tmp_path / "tree", target="t")
+        store.settings["word"] = WORD
+        assert store.search(WORD) and store.check() == []
+    return tmp_path / "s.db"
+
+
+def readable(path: Path) -> bool:
+    return any(WORD.encode() in each.read_bytes() for each in path.parent.glob(path.name + "*"))
+
+
+def test_without_the_extra_a_key_is_refused_clearly(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['sqlcipher3'] = None\n"
+        "from scanstore import Store\n"
+        "try: Store(sys.argv[1], key='k')\n"
+        "except ValueError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "s.db"], capture_output=True, text=True, check=True)
+    assert "pip install 'scanstore[encryption]'" in done.stdout and "'k'" not in done.stdout
+    assert os.listdir(tmp_path) == []
+
+
+def test_nothing_can_be_read_without_the_key(file: Path) -> None:
+    with Store(file, key=KEY) as store:
+        store.settings["more"] = WORD * 9
+        assert not readable(file)  # the log neither
+        assert all(stat.S_IMODE(p.stat().st_mode) == 0o600 for p in file.parent.glob("s.db*"))
+    assert not readable(file) and file.read_bytes()[:6] != b"SQLite"
+    before = file.read_bytes()
+    with pytest.raises(NotAScanstore, match="or its key if it is encrypted"):
+        Store(file)
+    for wrong in ("x", KEY + " "):
+        with pytest.raises(WrongKey, match="cannot be read with this key") as caught:
+            Store(file, key=wrong)
+        assert not [word for word in str(caught.value).split() if word == wrong]
+    assert file.read_bytes() == before and sorted(os.listdir(file.parent)) == ["s.db", "tree"]
+
+
+@pytest.mark.parametrize("key", ["", "a\0b", 7, b"bytes", "\ud800"])
+def test_bad_keys_are_refused(tmp_path: Path, key: Any) -> None:
+    need()
+    with pytest.raises(InvalidArgument, match="key is not usable"):
+        Store(tmp_path / "s.db", key=key)
+    assert os.listdir(tmp_path) == []
+
+
+def test_everything_works_with_it(file: Path) -> None:
+    with Store(file, key=KEY, slow_ms=0) as store:
+        assert store.settings["word"] == WORD
+        assert store.symbols.find(WORD) and store.search(WORD)
+        stats = store.stats()
+        assert (stats.scans, stats.lines) == (1, 2) and isinstance(stats.free, int)
+        with pytest.raises(Conflict, match="such a row exists already"):
+            store.database.execute_sql("INSERT INTO settings (key, value) VALUES ('word', '1')")
+        with pytest.raises(RuntimeError), store.transaction():
+            store.settings["word"] = "gone"
+            raise RuntimeError
+        assert store.settings["word"] == WORD
+        store.jobs.enqueue("x")
+        store.jobs.complete(store.jobs.claim("x")[0])
+        store.dump(file.parent / "out.jsonl")
+        assert store.check() == []
+    with Store(file, key=KEY, read_only=True) as store:
+        assert store.settings["word"] == WORD
+    with Store(":memory:", key=KEY) as store:
+        store.settings["a"] = 1
+
+
+def test_the_environment_gives_the_key(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCANSTORE_KEY", KEY)
+    with Store(file) as store:
+        assert store.settings["word"] == WORD
+    with Store(":memory:") as store:
+        assert store.database.key is None
+    result = CliRunner().invoke(main, ["settings", "get", "word", "--db", str(file)])
+    assert result.exit_code == 0 and WORD in result.output
+
+
+def test_migrations_and_their_backups_stay_encrypted(file: Path) -> None:
+    with Store(file, key=KEY) as store:
+        names = store.migrate_down(steps=1)
+        assert names.backup is not None
+    assert not readable(file)
+    with Store(names.backup, key=KEY) as copy:
+        assert copy.settings["word"] == WORD
+    with Store(file, key=KEY) as store:
+        assert store.settings["word"] == WORD and store.migrate_status()[-1].applied and store.check() == []
+
+
+def test_copies_are_encrypted_and_can_be_put_back(file: Path) -> None:
+    copy = file.parent / "copy.db"
+    with Store(file, key=KEY) as store:
+        assert store.backup(copy).bytes > 0
+        store.settings["word"] = "later"
+        assert store.vacuum().after and store.optimize().after
+    assert not readable(copy) and stat.S_IMODE(copy.stat().st_mode) == 0o600
+    backups.restore(copy, file, key=KEY)
+    with Store(file, key=KEY) as store:
+        assert store.settings["word"] == WORD
+    assert not readable(file)
+
+
+@pytest.mark.parametrize(("old", "new"), [(KEY, "other"), (KEY, None), (None, KEY)])
+def test_rekey(file: Path, old: str | None, new: str | None) -> None:
+    if old is None:
+        Store(file, key=KEY).rekey(None)
+    store = Store(file, key=old)
+    store.rekey(new)
+    assert store.closed
+    with Store(file, key=new) as again:
+        assert again.settings["word"] == WORD and again.symbols.find(WORD) and again.search(WORD)
+        again.settings["later"] = WORD
+        assert again.check() == []
+    assert readable(file) == (new is None)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert sorted(os.listdir(file.parent)) == ["s.db", "tree"]
+    if old != new:
+        with pytest.raises((WrongKey, NotAScanstore)):
+            Store(file, key=old)
+
+
+def test_rekey_waits_for_nobody_and_harms_nobody(file: Path) -> None:
+    with Store(file, key=KEY) as reader:
+        for new in ("new", None):
+            with pytest.raises(Busy, match="is open in this or another process"):
+                Store(file, key=KEY, timeout=0.1).rekey(new)
+        reader.settings["word"] = WORD
+    with Store(file, key=KEY) as store:
+        with store.transaction(), pytest.raises(IllegalMove, match="inside a transaction"):
+            store.rekey("x")
+        with pytest.raises(InvalidArgument, match="not usable"):
+            store.rekey("")
+        assert store.check() == []
+    with Store(":memory:") as memory, pytest.raises(InvalidArgument, match="needs no other key"):
+        memory.rekey("x")
+
+
+@pytest.mark.parametrize("new", ["new", None])
+def test_a_killed_rekey_leaves_the_old_key_or_the_new_one(file: Path, new: str | None) -> None:
+    with Store(file, key=KEY) as store, store.transaction():
+        for n in range(3000):
+            store.settings[f"k{n}"] = os.urandom(200).hex()
+    code = "import sys; from scanstore import encryption as e; print(flush=True); e.rekey(*sys.argv[1:4], {!r})"
+    key: str | None = KEY
+    for delay in (0.01, 0.4):  # while the key is made of the words, while pages are written
+        process = subprocess.Popen(
+            [sys.executable, "-c", code.format(new), file, "s.db", KEY], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        for key in (KEY, new):
+            try:
+                with Store(file, key=key) as store:
+                    assert len(store.settings) == 3001 and store.check() == []
+                break
+            except (WrongKey, NotAScanstore):
+                continue
+        else:
+            pytest.fail("neither key opens it")
+        if key == new:
+            Store(file, key=new).rekey(KEY)
+
+
+def test_the_command(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*args: str, given: str = "", code: int = 0) -> str:
+        result = CliRunner().invoke(main, ["rekey", "--db", str(file), *args], input=given)
+        assert result.exit_code == code, result.output
+        assert "n3w" not in result.output and KEY not in result.output
+        return result.output
+
+    assert "set SCANSTORE_KEY" in run("--remove", code=2)
+    assert "not both" in run("--remove", "--key-stdin", code=2)
+    monkeypatch.setenv("SCANSTORE_KEY", KEY)
+    assert "encrypted with the new key" in run("--key-stdin", given="n3w\n")
+    assert "cannot be read with this key" in run("--key-stdin", given="x\n", code=1)
+    monkeypatch.setenv("SCANSTORE_KEY", "n3w")
+    assert "not usable" in run("--key-stdin", given="\n", code=1)
+    assert '"encrypted": false' in run("--remove", "--json")
+    monkeypatch.delenv("SCANSTORE_KEY")
+    with Store(file) as store:
+        assert store.settings["word"] == WORD
+    assert "encrypted with the new key" in run(given="n3w\nn3w\n")
