@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 READS = frozenset(
     "analyses analysis answer bases callees callers calls changes children counts diff edges export find"
-    " find_task findings get get_call get_scene get_task get_upload history impact import_cycles importers imports"
+    " find_task findings get get_call get_scene get_task get_upload history impact import_cycles importers imports keys"
     " latest list live migrate_status names of_scene page pick preview progress prompt prompts records references"
     " report results runs sightings state stats subclasses summary suppressed suppressions tasks text to_dict"
     " trail unreferenced unresolved_imports uploads usage votes __getitem__ __iter__".split()

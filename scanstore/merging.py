@@ -62,7 +62,7 @@ def merge(db: Database, other: Store | str | os.PathLike[str]) -> MergeResult:
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it before merging")
     path = os.fspath(other) if isinstance(other, str | os.PathLike) else other.database.file
-    their = Database(path, read_only=True)
+    their = Database(path, read_only=True, key=db.key)
     try:
         their.open(migrate=False)
         if os.path.samefile(their.file, db.file):
@@ -70,7 +70,12 @@ def merge(db: Database, other: Store | str | os.PathLike[str]) -> MergeResult:
         options = their._options
     finally:
         their.shut()
-    db.execute_sql("ATTACH ? AS other", (uri(their.file, options),)).fetchall()
+    # An encrypted store is merged with those of the same key.
+    file = uri(their.file, options)
+    if db.key is None:
+        db.execute_sql("ATTACH ? AS other", (file,)).fetchall()
+    else:
+        db.execute_sql("ATTACH ? AS other KEY ?", (file, db.key)).fetchall()
     try:
         with db.atomic():
             return _merge(db)

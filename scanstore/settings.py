@@ -86,6 +86,10 @@ class Settings(Domain):
     def __iter__(self) -> Iterator[str]:
         return iter([key for (key,) in self.db.execute_sql("SELECT key FROM settings ORDER BY key").fetchall()])
 
+    def keys(self) -> List[str]:
+        """The names, sorted; with it ``dict(store.settings)`` is all values."""
+        return List(iter(self))
+
     @bound
     def list(self) -> List[Setting]:
         """All settings with their descriptions and times, by name."""

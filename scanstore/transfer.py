@@ -237,6 +237,11 @@ def load(db: Database, file: File) -> Transferred:
         schema = reader.header()
         if schema == SCHEMA_VERSION:
             return _into(db, reader)
+        if db.key is not None:
+            raise IllegalMove(
+                f"the dump is of schema {schema}, and {db.name} is encrypted: what is migrated would lie beside it in"
+                " plain; load it into a store without a key, and encrypt that with: scanstore rekey"
+            )
         import tempfile
 
         with tempfile.TemporaryDirectory(dir=os.path.dirname(db.file), prefix=".scanstore-load-") as folder:

@@ -329,9 +329,7 @@ def test_thousands_of_reports_in_one_file(store: Store, scan: Scan) -> None:
     assert [row.line_number for row in rows] == list(range(1, 6_001))
     again = store.drafts.add(scan, reports, source="other")
     assert [row.id for row in again] == [row.id for row in rows]
-    assert store.database.execute_sql("SELECT count(*), min(vote_count) FROM draft_findings").fetchall() == [
-        (6_000, 2)
-    ]
+    assert store.database.execute_sql("SELECT count(*), min(vote_count) FROM draft_findings").fetchall() == [(6_000, 2)]
     assert store.drafts.state(scan).ready == 6_000
     assert store.check() == []
 

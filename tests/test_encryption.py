@@ -217,3 +217,16 @@ def test_the_command(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(file) as store:
         assert store.settings["word"] == WORD
     assert "encrypted with the new key" in run(given="n3w\nn3w\n")
+
+
+def test_stores_of_the_same_key_are_merged(file: Path, tmp_path: Path) -> None:
+    with Store(tmp_path / "other.db", key=KEY) as other:
+        other.settings["more"] = 1
+    with Store(tmp_path / "plain.db") as plain:
+        plain.settings["none"] = 1
+    with Store(file, key=KEY) as store:
+        assert store.merge(tmp_path / "other.db").added == 1
+        with pytest.raises(WrongKey, match="is not encrypted"):
+            store.merge(tmp_path / "plain.db")
+        assert dict(store.settings) == {"word": WORD, "more": 1}
+        assert store.check() == []
