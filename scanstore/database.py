@@ -30,6 +30,7 @@ from typing import Any, cast
 
 import peewee
 
+from scanstore import waiting
 from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
@@ -415,6 +416,7 @@ class Database(peewee.SqliteDatabase):
         )
         if not self.read_only:
             use_log(connection, self._timeout)
+        connection.execute(f"PRAGMA busy_timeout={waiting.patience(self._timeout)}")
         self._add_conn_hooks(connection)  # type: ignore[attr-defined]
 
     def connect(self, reuse_if_open: bool = False) -> bool:
@@ -478,22 +480,25 @@ class Database(peewee.SqliteDatabase):
         return self._run(sql, params, many=False)
 
     def executemany(self, sql: str, rows: Iterable[Any]) -> Cursor:
-        """Execute one statement for each row of values, prepared once; `rows` is streamed.
-
-        Atomic only inside a transaction.
-        """
-        return self._run(sql, rows, many=True)
+        """Execute one statement for each row of values, prepared once; `rows` is streamed. Atomic."""
+        if self.in_sqlite_transaction():
+            return self._run(sql, rows, many=True)
+        with self.atomic():
+            return self._run(sql, rows, many=True)
 
     def _run(self, sql: str, params: Any, *, many: bool) -> Cursor:
         if self.query_hooks or _queries.isEnabledFor(logging.DEBUG):
             return self._watched(sql, params, many)
-        cursor = self.cursor()
         try:
-            return cursor.executemany(sql, params) if many else cursor.execute(sql, params or ())
+            return self._executed(sql, params, many)
         except sqlite3.Error as error:
             raise translated(error, self.name) from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
+
+    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
+        cursor = self.cursor()
+        return cursor.executemany(sql, params) if many else waiting.execute(cursor, sql, params or (), self._timeout)
 
     def _watched(self, sql: str, params: Any, many: bool) -> Cursor:
         """The same for those who log or measure; nobody sees a secret."""
@@ -502,9 +507,8 @@ class Database(peewee.SqliteDatabase):
         self._log_query(sql, "…" if many else shown)  # type: ignore[attr-defined]
         start = time.perf_counter()
         failure: Exception | None = None
-        cursor = self.cursor()
         try:
-            return cursor.executemany(sql, params) if many else cursor.execute(sql, params or ())
+            return self._executed(sql, params, many)
         except sqlite3.Error as error:
             failure = translated(error, self.name)
             raise failure from error

@@ -380,23 +380,28 @@ def _run(
 def back_up(file: str, version: int, shown: str, *, key: str | None = None) -> str:
     """Copy what is committed in a store to a new file beside it, verify the copy, and return its path.
 
-    Works while others read and write. The copy is readable by its owner only, and encrypted as the store is.
+    Works while others read and write. The copy is readable by its owner only, encrypted as the store is, and has its
+    name only once it is whole.
     """
     stamp = re.sub(r"[-:.]", "", format_time(utcnow()))
     target = f"{file}.backup-{version}-{stamp}"
     while os.path.exists(target):
         target += "x"
-    create_file(target, target)
+    partial = f"{target}.partial"
+    create_file(partial, target)
     source = connect(file, "mode=ro", key=key)
-    copy = connect(target, "mode=rw", key=key)
+    copy = connect(partial, "mode=rw", key=key)
     try:
         source.backup(copy)
         (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict})")
+        copy.close()
+        os.replace(partial, target)
     except BaseException as error:
         copy.close()
-        os.unlink(target)
+        if os.path.exists(partial):
+            os.unlink(partial)
         if isinstance(error, sqlite3.Error):
             raise translated(error, shown) from error
         raise

@@ -61,8 +61,8 @@ class Store:
 
     `path` defaults to $SCANSTORE_DB, else `scanstore.db`; ":memory:" is a private temporary store. `timeout`
     is in seconds, and is how long a writer waits for another. `durability` "full" survives a power cut after
-    every commit, "normal" may lose the last commits then, never the file. With `read_only` nothing is
-    written, not even beside the file; with `migrate=False` a file of an older schema is refused. With a `key`
+    every commit, "normal" may lose the last commits then, never the file. With `read_only` the store is
+    not changed, wherever it lies; with `migrate=False` a file of an older schema is refused. With a `key`
     (default: $SCANSTORE_KEY, if set) the file is encrypted, or is to be made so; that needs `scanstore[encryption]`.
     Statements that take longer than `slow_ms` milliseconds (default: $SCANSTORE_SLOW_MS, else never) are logged by
     `scanstore.slow`.

@@ -1,0 +1,36 @@
+"""Waiting for the lock of a store, so that everybody's turn comes.
+
+SQLite waits longer and longer between its tries: whoever has waited long is passed by those who have just come, and
+with many writers some wait for seconds. Here the tries come at short random intervals. Change here: how often.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from typing import Any, TypeVar
+
+_Cursor = TypeVar("_Cursor", bound=sqlite3.Cursor)
+
+PATIENCE = 2  #: milliseconds that SQLite itself waits
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
+
+
+def patience(timeout: float) -> int:
+    """The milliseconds to leave to SQLite, of so many seconds in all."""
+    return min(PATIENCE, round(timeout * 1000))
+
+
+def execute(cursor: _Cursor, sql: str, params: Any, timeout: float) -> _Cursor:
+    """Execute a statement, which does nothing while others hold the lock, until it gets it or the time is up."""
+    deadline = 0.0
+    while True:
+        try:
+            return cursor.execute(sql, params)
+        except sqlite3.OperationalError as error:
+            now = time.monotonic()
+            deadline = deadline or now + timeout
+            if getattr(error, "sqlite_errorcode", None) not in _LOCKED or now >= deadline:
+                raise
+        time.sleep(0.0005 + os.urandom(1)[0] / 46_000)  # 0.5 to 6 ms
