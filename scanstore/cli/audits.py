@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -120,6 +119,8 @@ def _joined(*parts: str | None) -> str:
 
 
 def _finding_lines(found: list[AnalysisFinding]) -> Iterator[str]:
+    import json
+
     yield count(len(found), "finding")
     for row in found:
         yield plain_text(f"{row.ordinal:>3}  {row.severity:8}  {row.rule_id}")
