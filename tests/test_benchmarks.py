@@ -62,7 +62,7 @@ def rows(text: str) -> dict[str, dict[str, Any]]:
     return {row["measure"]: row for row in json.loads(text)["rows"]}
 
 
-@pytest.mark.slow
+@LONG
 def test_snapshot_prints_every_measure_once(corpus: Path) -> None:
     done = run("--quick", "--json", "--corpus", str(corpus), "--exclude", "left_out/")
     assert done.returncode in (0, 1), done.stderr
