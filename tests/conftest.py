@@ -39,7 +39,15 @@ def new_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # These are about how a store comes to be.
-MADE_ANEW = ("test_crash", "test_database", "test_migrating", "test_upgrades", "test_provisioning", "stress_")
+MADE_ANEW = (
+    "test_crash",
+    "test_database",
+    "test_logs",
+    "test_migrating",
+    "test_upgrades",
+    "test_provisioning",
+    "stress_",
+)
 
 
 @pytest.fixture(autouse=True)
