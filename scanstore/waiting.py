@@ -33,4 +33,4 @@ def execute(cursor: _Cursor, sql: str, params: Any, timeout: float) -> _Cursor:
             deadline = deadline or now + timeout
             if getattr(error, "sqlite_errorcode", None) not in _LOCKED or now >= deadline:
                 raise
-        time.sleep(0.0005 + os.urandom(1)[0] / 46_000)  # 0.5 to 6 ms
+        time.sleep(0.0002 + os.urandom(1)[0] / 140_000)  # 0.2 to 2 ms
