@@ -18,7 +18,7 @@ which takes the write lock first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -26,6 +26,16 @@ from typing import Any, NamedTuple
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, LeaseLost, NotFound
 from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.queues import AUDIT_TASKS as AUDIT_TASKS
+from scanstore.queues import CHUNKS as CHUNKS
+from scanstore.queues import DRAFTS as DRAFTS
+from scanstore.queues import JOBS as JOBS
+from scanstore.queues import QUEUES as QUEUES
+from scanstore.queues import SESSION_TASKS as SESSION_TASKS
+from scanstore.queues import VERIFIED as VERIFIED
+from scanstore.queues import Key as Key
+from scanstore.queues import Queue as Queue
+from scanstore.queues import Scope as Scope
 from scanstore.workers import gone, me
 
 LEASE = 600.0  #: seconds that a claim holds unless told otherwise
@@ -33,55 +43,6 @@ MOST_RETRIES = 3
 RETRY_DELAY = 2.0  #: seconds before the first retry; doubles with each
 LONGEST_DELAY = 3600.0
 LAST_ERROR = 4000  #: characters of an error that are kept
-
-
-Key = int | str  #: of a row
-Scope = int | str  #: what a table is divided by
-Freed = Callable[[Database, Sequence[tuple[Any, str]], str], None]  #: takes ids and statuses of rows, and the reason
-
-
-class Queue(NamedTuple):
-    """A table that is worked through: its rows are claimed within one ``scope``, by ``rank`` and then by age."""
-
-    table: str
-    kind: str  #: as work_counts calls it; empty where rows are counted one by one
-    noun: str
-    methods: str  #: where the methods are, for remedies
-    leased: str
-    done: tuple[str, ...]
-    scope: str = "scan_id"
-    taken: str = ""  #: what else a claim sets; ``:now`` is the time
-    ended: str | None = None  #: the column that holds when a row was over
-    most_retries: str | None = None  #: the column that holds how many a row has; without one the caller says
-    not_before: str | None = None  #: the column that holds before when a row is never ready
-    waiting: str = "pending"
-    error: str = "error"  #: the column that holds why a row failed last
-    freed: Freed | None = None  #: is called, in the transaction, when leases were ended without their owner
-
-    def on(self, what: str) -> str:
-        """The name of one of the partial indexes that the mechanism lives on."""
-        return f"ix_{self.table}_{what}"
-
-
-CHUNKS = Queue("chunk_work", "chunk", "chunk", "store.chunks", "running", ("done",))
-DRAFTS = Queue("draft_findings", "draft", "draft", "store.drafts", "verifying", ("verified", "rejected", "weakness"))
-VERIFIED = Queue("verified_findings", "verified", "verified finding", "store.verified", "enriching", ("complete",))
-QUEUES = (CHUNKS, DRAFTS, VERIFIED)  #: the work of scans
-JOBS = Queue(
-    "jobs", "job", "job", "store.jobs", "running", ("completed",), scope="queue",
-    taken="started_at = coalesce(started_at, :now), progress = 0, processed_items = 0, message = ''",
-    ended="completed_at", most_retries="max_retries", not_before="run_at",
-)  # fmt: skip
-AUDIT_TASKS = Queue(
-    "audit_tasks", "", "audit", "store.audits", "processing", ("completed",), scope="queue",
-    taken="started_at = coalesce(started_at, :now)", ended="completed_at", most_retries="max_retries",
-    waiting="queued", error="error_message",
-)  # fmt: skip
-SESSION_TASKS = Queue(
-    "analysis_tasks", "", "task", "store.sessions", "processing", ("completed",), scope="analysis_session_id",
-    taken="started_at = coalesce(started_at, :now), progress = 0", ended="completed_at", most_retries="max_retries",
-    error="error_message",
-)  # fmt: skip
 
 
 class Recovered(NamedTuple):
