@@ -9,20 +9,31 @@ from __future__ import annotations
 # Rows that point at nothing, for what is not a foreign key: interned names, places in files, bindings.
 DANGLING = {
     "symbols without a name": """
-        SELECT count(*) FROM symbol_facts AS s WHERE NOT EXISTS (SELECT 1 FROM names WHERE id = s.name_id)
-            OR NOT EXISTS (SELECT 1 FROM names WHERE id = s.qualified_name_id)""",
+        SELECT count(*) FROM symbol_facts
+         WHERE name_id NOT IN (SELECT id FROM names) OR qualified_name_id NOT IN (SELECT id FROM names)""",
     "references without a name": """
-        SELECT count(*) FROM reference_facts AS r WHERE NOT EXISTS (SELECT 1 FROM names WHERE id = r.name_id)
-            OR (r.path_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM names WHERE id = r.path_id))""",
+        SELECT count(*) FROM reference_facts
+         WHERE name_id NOT IN (SELECT id FROM names) OR path_id NOT IN (SELECT id FROM names)""",
     "imports without a name": """
-        SELECT count(*) FROM import_facts AS i WHERE NOT EXISTS (SELECT 1 FROM names WHERE id = i.module_id)
-            OR (i.path_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM names WHERE id = i.path_id))""",
+        SELECT count(*) FROM import_facts
+         WHERE module_id NOT IN (SELECT id FROM names) OR path_id NOT IN (SELECT id FROM names)""",
+    # Where the symbols of a file are numbered without gaps, as they are written, their number is all there is to ask.
     "references from or to a symbol that their file does not have": """
-        SELECT count(*) FROM reference_facts AS r
-         WHERE (r.symbol_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s
-                   WHERE s.version_id = r.version_id AND s.ordinal = r.symbol_ordinal))
-            OR (r.from_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s
-                   WHERE s.version_id = r.version_id AND s.ordinal = r.from_ordinal))""",
+        SELECT CASE WHEN NOT EXISTS (
+            SELECT 1 FROM (
+                SELECT version_id, max(symbol_ordinal) AS last, max(from_ordinal) AS last_from,
+                       min(symbol_ordinal) AS first, min(from_ordinal) AS first_from
+                  FROM reference_facts GROUP BY version_id) AS r
+              LEFT JOIN (SELECT version_id, count(*) AS n, min(ordinal) AS first, max(ordinal) AS last
+                           FROM symbol_facts GROUP BY version_id) AS s ON s.version_id = r.version_id
+             WHERE s.first IS NOT 0 OR s.last <> s.n - 1 OR r.last > s.last OR r.last_from > s.last
+                OR r.first < 0 OR r.first_from < 0)
+        THEN 0 ELSE (
+            SELECT count(*) FROM reference_facts AS r
+             WHERE (r.symbol_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s
+                       WHERE s.version_id = r.version_id AND s.ordinal = r.symbol_ordinal))
+                OR (r.from_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s
+                       WHERE s.version_id = r.version_id AND s.ordinal = r.from_ordinal))) END""",
     "bindings to a symbol that is not there": """
         SELECT count(*) FROM bindings AS b WHERE b.version_id IS NOT NULL AND NOT EXISTS
             (SELECT 1 FROM symbol_facts AS s WHERE s.version_id = b.version_id AND s.ordinal = b.ordinal)""",

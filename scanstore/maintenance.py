@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import peewee
 
 from scanstore.checks import DANGLING
 from scanstore.database import Database
-from scanstore.errors import Damaged, ReadOnly
+from scanstore.errors import Damaged, ReadOnly, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,6 +63,7 @@ class Stats(NamedTuple):
 
 
 AGAIN = "restore a backup, or remove the scans concerned and record them again"
+SAVE = "restore a backup, or save all but these with: scanstore repair FILE NEW"
 SAFE = "put it right with: scanstore check --fix"
 SEARCHES = ("finding_search", "symbol_search")
 
@@ -125,7 +127,10 @@ def _problems(db: Database) -> Iterator[Found]:
             count = db.execute_sql(sql).fetchone()[0]
             if count:
                 yield what, Problem(f"{count} {what}", SAFE if what in FIXABLE else AGAIN)
+        yield from _texts(db)
     except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        if isinstance(error, StorageError) and not isinstance(error, Damaged):
+            raise  # its disk or its rights are the trouble, or another writer
         yield "", Problem(f"the file is damaged: {error}", "restore a backup")
 
 
@@ -137,8 +142,39 @@ def _searches(db: Database) -> Iterator[Found]:
         try:
             with db.atomic():
                 db.execute_sql(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)").fetchall()
+        except ReadOnly:  # the file or its log, for this process
+            return
         except Damaged:
             yield table, Problem(f"{table} is not the index of its text", SAFE)
+
+
+def _texts(db: Database) -> Iterator[Found]:
+    """Read all texts: SQLite keeps any bytes as one, and who asks for a row with others than UTF-8 gets an error."""
+    from scanstore import schema
+
+    raw = cast("sqlite3.Connection", db.connection())  # type: ignore[no-untyped-call]
+    for table, columns in schema.texts().items():
+        cursor = raw.cursor(sqlite3.Cursor)
+        try:
+            cursor.execute(f"SELECT {', '.join(columns)} FROM {table}")
+            deque(cursor, maxlen=0)
+        except sqlite3.OperationalError as error:
+            if not str(error).startswith("Could not decode"):
+                raise
+            for column in columns:
+                cursor.execute(f"SELECT CAST({column} AS BLOB) FROM {table} WHERE typeof({column}) = 'text'")
+                if count := sum(not _is_text(value) for (value,) in cursor):
+                    yield "", Problem(f"{count} values of {column} in {table} are not text in UTF-8", SAVE)
+        finally:
+            cursor.close()
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def stats(db: Database) -> Stats:

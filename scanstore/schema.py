@@ -5,6 +5,7 @@ Tables, indexes and triggers of the user's own are left alone. Change here: what
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,19 @@ def expected() -> dict[tuple[str, str], str]:
         return _schema(fresh)
     finally:
         fresh.shut()
+
+
+@lru_cache(maxsize=1)
+def texts() -> dict[str, list[str]]:
+    """The quoted columns of each table that hold text of any kind; of the others a constraint lists the values."""
+    found: dict[str, list[str]] = {}
+    for (kind, table), sql in expected().items():
+        if kind == "table" and not sql.startswith("CREATE VIRTUAL"):
+            columns = re.findall(r"^\s*\"?(\w+)\"? TEXT\b", sql, re.MULTILINE)
+            free = [f'"{column}"' for column in columns if not re.search(rf"CHECK \({column} (IN \(|= ')", sql)]
+            if free:
+                found[table] = free
+    return found
 
 
 def differences(db: Database) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from scanstore import ReadOnly, Store
+from scanstore import Busy, ReadOnly, Store
 from scanstore.checks import DANGLING
 from scanstore.cli import main
 
@@ -125,6 +125,9 @@ DAMAGE = {
     "UPDATE audit_tasks SET status = 'failed'": "audits that are completed without an analysis",
     "INSERT INTO audit_events (task_id, analysis_id, action, by) SELECT t.id, a.id, 'x', 'y' FROM audit_tasks AS t"
     " JOIN audit_analyses AS a ON a.task_id <> t.id": "events about the analysis of another audit",
+    "UPDATE names SET text = CAST(x'66ff' AS TEXT) WHERE id = 1": '1 values of "text" in names are not text in UTF-8',
+    "UPDATE jobs SET message = CAST(x'c3' AS TEXT)": '1 values of "message" in jobs are not text in UTF-8',
+    "UPDATE findings SET \"references\" = CAST('[' || x'80' AS TEXT)": '"references" in findings are not text in UTF-8',
     "DELETE FROM file_versions WHERE id = 1": "rows of symbol_facts point at rows of file_versions that are gone",
 }
 
@@ -282,6 +285,19 @@ def test_a_read_only_store_is_not_fixed(file: Path) -> None:
         assert store.check() == []
         with pytest.raises(ReadOnly, match="cannot be put right"):
             store.check(fix=True)
+
+
+def test_what_keeps_a_check_from_writing_is_not_damage(file: Path) -> None:
+    with Store(file, timeout=0.1) as store:
+        store.database.execute_sql("PRAGMA query_only=ON")  # what a log of another user comes to
+        assert store.check() == []
+        store.database.execute_sql("PRAGMA query_only=OFF")
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Busy):
+            store.check()
+        other.close()
+        assert store.check() == []
 
 
 def test_the_command_fixes(file: Path) -> None:
