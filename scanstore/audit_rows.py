@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import peewee
 
 from scanstore.accounts import User
+from scanstore.arguments import a_text, a_text_or_none, a_word
 from scanstore.errors import InvalidArgument
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, dump_json, utcnow
 from scanstore.leases import MOST_RETRIES
@@ -134,49 +135,7 @@ class AuditEvent(Base):
         indexes = ((("task", "id"), False),)
 
 
-# What is given as a row
-
-
-def key_of(row: Any, what: str, *models: type[Base]) -> str:
-    """The id of what is given as a row of one of these models: a row, or an id. Looks nothing up."""
-    if isinstance(row, models):
-        row.check_home()
-        return str(row.id)
-    try:
-        return str(row if isinstance(row, uuid.UUID) else uuid.UUID(row))
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidArgument(f"{row!r:.80} is not {what}; give a row or its id, a UUID") from None
-
-
 # What is given
-
-
-def a_text(value: Any, what: str, most: int = 2**30) -> str:
-    """A text that says something, stripped, of a length that fits."""
-    kept = value.strip() if isinstance(value, str) else ""
-    if not kept or "\0" in kept:
-        raise InvalidArgument(f"{what} is {value!r:.80}; it must be a text that is not empty")
-    if len(kept) > most:
-        raise InvalidArgument(f"{what} has {len(kept)} characters; it may have {most}")
-    return kept
-
-
-def a_text_or_none(value: Any, what: str, most: int = 2**30) -> str | None:
-    return None if value is None else a_text(value, what, most)
-
-
-def a_whole(value: Any, what: str, *, least: int = 0, most: int = 2**31 - 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidArgument(f"{what} is {value!r:.80}; it must be a whole number from {least:,} to {most:,}")
-    return value
-
-
-def a_word(value: Any, what: str, words: tuple[str, ...]) -> str:
-    """One of a few words, in any case."""
-    found = value.strip().lower() if isinstance(value, str) else ""
-    if found not in words:
-        raise InvalidArgument(f"{what} is {value!r:.80}; it must be one of: {', '.join(words)}")
-    return found
 
 
 def _json(value: Any, what: str) -> str | None:

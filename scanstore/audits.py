@@ -22,14 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from scanstore import leases
 from scanstore.accounts import User, known_user, user_key
+from scanstore.arguments import a_text, a_text_or_none, a_whole, a_word, owner_of, uuid_of
 from scanstore.audit_rows import (
     QUEUE,
     STATUSES,
-    a_text,
-    a_text_or_none,
-    a_whole,
-    a_word,
-    key_of,
     the_analysis,
     the_findings,
 )
@@ -143,7 +139,7 @@ class Audits(Domain):
 
         Raises NotFound, and IllegalMove while it is being worked on.
         """
-        key = key_of(audit, "an audit", Task)
+        key = uuid_of(audit, "an audit", Task)
         with self.db.atomic():
             row = self._task(key)
             if row.status == "processing":
@@ -156,7 +152,7 @@ class Audits(Domain):
 
         Return it. Raises NotFound, and IllegalMove when it is over.
         """
-        key, by, reason = key_of(audit, "an audit", Task), a_text(by, "by"), a_text_or_none(reason, "reason")
+        key, by, reason = uuid_of(audit, "an audit", Task), a_text(by, "by"), a_text_or_none(reason, "reason")
         with self.db.atomic():
             now = format_time(utcnow())
             move(
@@ -172,7 +168,7 @@ class Audits(Domain):
 
         Raises NotFound, and IllegalMove for any other.
         """
-        key, by = key_of(audit, "an audit", Task), a_text(by, "by")
+        key, by = uuid_of(audit, "an audit", Task), a_text(by, "by")
         with self.db.atomic():
             error, now = self._task(key).error_message, format_time(utcnow())
             move(
@@ -344,7 +340,7 @@ class Audits(Domain):
         The same of the same person once more changes nothing. One transaction. Raises NotFound, InvalidArgument, and
         IllegalMove where the machine has decided by itself.
         """
-        key = key_of(analysis, "an analysis", Analysis, Task)
+        key = uuid_of(analysis, "an analysis", Analysis, Task)
         verdict, by = a_word(verdict, "verdict", HUMAN), a_text(by, "by")
         reason = a_text(reason, "reason")
         with self.db.atomic():
@@ -367,12 +363,12 @@ class Audits(Domain):
     @bound
     def get(self, audit: AuditId) -> Task:
         """The audit, read anew. Raises NotFound."""
-        return self._task(key_of(audit, "an audit", Task))
+        return self._task(uuid_of(audit, "an audit", Task))
 
     @bound
     def find(self, audit: AuditId) -> Task | None:
         """The audit, read anew, or None when it is not there."""
-        return Task.get_or_none(Task.id == key_of(audit, "an audit", Task))
+        return Task.get_or_none(Task.id == uuid_of(audit, "an audit", Task))
 
     @bound
     def list(
@@ -401,19 +397,19 @@ class Audits(Domain):
     @bound
     def analysis(self, audit: ResultId) -> Analysis:
         """What came out of an audit, by the audit or by itself. Raises NotFound."""
-        return self._analysis(key_of(audit, "an audit", Analysis, Task))
+        return self._analysis(uuid_of(audit, "an audit", Analysis, Task))
 
     @bound
     def analyses(self, audits: Iterable[AuditId]) -> dict[str, Analysis]:
         """What came out of several audits, by the ids of those that have come to something."""
-        keys = dump_json([key_of(audit, "an audit", Task) for audit in audits])
+        keys = dump_json([uuid_of(audit, "an audit", Task) for audit in audits])
         found = self._read(Analysis, "task_id IN (SELECT value FROM json_each(?))", (keys,))
         return {str(row.task_id): row for row in found}
 
     @bound
     def findings(self, audit: ResultId, *, severity: str | None = None) -> List[AnalysisFinding]:
         """What an audit found, as it was given: all, or those of a severity. Raises NotFound."""
-        row = self._analysis(key_of(audit, "an audit", Analysis, Task))
+        row = self._analysis(uuid_of(audit, "an audit", Analysis, Task))
         query = AnalysisFinding.select().where(AnalysisFinding.analysis == row.id)
         if severity is not None:
             query = query.where(AnalysisFinding.severity == a_word(severity, "severity", SEVERITIES))
@@ -425,7 +421,7 @@ class Audits(Domain):
         from scanstore.pages import check_page, paged
 
         check_page(page, per_page)
-        key = key_of(audit, "an audit", Analysis, Task)
+        key = uuid_of(audit, "an audit", Analysis, Task)
         with self.db.atomic("DEFERRED"):  # reads only
             row = Analysis.get_or_none(Analysis.id == key)
             events = AuditEvent.select().where(AuditEvent.task == (self._task(key).id if row is None else row.task_id))
@@ -520,11 +516,7 @@ AUDITS = leases.AUDIT_TASKS._replace(freed=_on_the_trail)
 
 
 def _owner(audit: AuditId, worker: str | None) -> tuple[str, str, int | None]:
-    key = key_of(audit, "an audit", Task)
-    if isinstance(audit, Task) and worker in (None, audit.worker):
-        # The attempt that a row carries counts only for the worker that it was claimed by.
-        return key, audit.worker or me(), audit.attempt if audit.worker else None
-    return key, worker or me(), None
+    return owner_of(audit, worker, "an audit", Task)
 
 
 def _unknown(key: str) -> NotFound:

@@ -15,15 +15,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scanstore import leases
+from scanstore.arguments import a_text, bring_up_to_date
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.job_rows import (
     QUEUE,
     Job,
-    a_word,
     an_error,
-    bring_up_to_date,
     key_of,
     owner_of,
     share_of,
@@ -96,7 +95,7 @@ class JobLeases(Domain):
         """
         worker = check_lease(worker, lease, limit)
         wanted = None if types is None else some_types(types)
-        found = self._claim(a_word(queue, "queue"), worker, limit, lease, wanted)
+        found = self._claim(a_text(queue, "queue"), worker, limit, lease, wanted)
         return self._claimed(found, lease)
 
     @bound

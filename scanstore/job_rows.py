@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import peewee
 
+from scanstore import arguments
+from scanstore.arguments import a_text, a_whole, uuid_of
 from scanstore.database import current
 from scanstore.errors import InvalidArgument, NoStore, NotFound
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, format_time, utcnow
@@ -20,7 +22,6 @@ from scanstore.leases import LEASE, MOST_RETRIES
 from scanstore.library import Scene
 from scanstore.states import JOB_LIVE, JOB_STATUSES
 from scanstore.uuids import uuid7
-from scanstore.workers import me
 
 if TYPE_CHECKING:
     from scanstore.jobs import Jobs
@@ -143,27 +144,12 @@ def _here() -> Jobs:
 # What is given as a job
 
 
-def bring_up_to_date(job: Job | str | uuid.UUID, **columns: Any) -> None:
-    if isinstance(job, Job):
-        job.__data__.update(columns)
-
-
 def owner_of(job: Job | str | uuid.UUID, worker: str | None) -> tuple[str, str, int | None]:
-    key = key_of(job)
-    if isinstance(job, Job) and worker in (None, job.worker):
-        # The attempt that a row carries counts only for the worker that it was claimed by.
-        return key, job.worker or me(), job.attempt if job.worker else None
-    return key, worker or me(), None
+    return arguments.owner_of(job, worker, "a job", Job)
 
 
 def key_of(job: Job | str | uuid.UUID) -> str:
-    if isinstance(job, Job):
-        job.check_home()
-        return str(job.id)
-    try:
-        return str(job if isinstance(job, uuid.UUID) else uuid.UUID(job))
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidArgument(f"{job!r} is not a job; give a row or its id, a UUID") from None
+    return uuid_of(job, "a job", Job)
 
 
 def unknown(key: str) -> NotFound:
@@ -173,20 +159,8 @@ def unknown(key: str) -> NotFound:
 # What is given
 
 
-def a_word(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise InvalidArgument(f"{what} is {value!r}; give a name")
-    return value.strip()
-
-
 def some_types(types: str | Iterable[str]) -> list[str]:
-    return [a_word(each, "type") for each in ((types,) if isinstance(types, str) else types)]
-
-
-def a_number(value: Any, what: str, *, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
-        raise InvalidArgument(f"{what} is {value!r}; give a whole number" + (" of at least 0" if least == 0 else ""))
-    return value
+    return [a_text(each, "type") for each in ((types,) if isinstance(types, str) else types)]
 
 
 def a_moment(value: Any) -> str | None:
@@ -227,9 +201,9 @@ def told_by(progress: Any, processed: Any, total: Any, message: Any) -> dict[str
             raise InvalidArgument(f"progress is {progress!r}; give per cent, from 0 to 100")
         columns["progress"] = int(progress)
     if processed is not None:
-        columns["processed_items"] = a_number(processed, "processed")
+        columns["processed_items"] = a_whole(processed, "processed")
     if total is not None:
-        columns["total_items"] = a_number(total, "total")
+        columns["total_items"] = a_whole(total, "total")
     if message is not None:
         if not isinstance(message, str):
             raise InvalidArgument(f"message is {message!r}; give a text")

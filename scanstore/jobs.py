@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from scanstore.arguments import a_text, a_whole
 from scanstore.database import bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.job_leases import LIFE, JobLeases, let_go
-from scanstore.job_rows import QUEUE, a_moment, a_number, a_word, key_of, scene_key, scene_keys
+from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
 from scanstore.job_rows import Job as Job
 from scanstore.job_rows import JobScene as JobScene
 from scanstore.leases import LEASE, MOST_RETRIES, State
@@ -97,12 +98,12 @@ class Jobs(JobLeases):
         """
         row: dict[str, Any] = {
             "id": str(uuid7()),
-            "type": a_word(type, "type"),
-            "queue": a_word(queue, "queue"),
-            "unique_key": None if unique is None else a_word(unique, "unique"),
-            "exclusive_group": None if exclusive_group is None else a_word(exclusive_group, "exclusive_group"),
-            "rank": -a_number(priority, "priority", least=-(2**31)),
-            "max_retries": a_number(max_retries, "max_retries"),
+            "type": a_text(type, "type"),
+            "queue": a_text(queue, "queue"),
+            "unique_key": None if unique is None else a_text(unique, "unique"),
+            "exclusive_group": None if exclusive_group is None else a_text(exclusive_group, "exclusive_group"),
+            "rank": -a_whole(priority, "priority", least=-(2**31) + 1),
+            "max_retries": a_whole(max_retries, "max_retries"),
             "run_at": a_moment(run_at),
             "parent_id": None if parent is None else key_of(parent),
         }
@@ -200,7 +201,7 @@ class Jobs(JobLeases):
             raise InvalidArgument("nothing says which jobs to remove; give older_than=, keep_last= or both")
         if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
             raise InvalidArgument(f"older_than is {older_than!r}; give a timedelta, such as timedelta(days=30)")
-        kept = 0 if keep_last is None else a_number(keep_last, "keep_last")
+        kept = 0 if keep_last is None else a_whole(keep_last, "keep_last")
         try:
             before = format_time(utcnow() - (older_than or timedelta(0)))
         except OverflowError:
@@ -231,7 +232,7 @@ class Jobs(JobLeases):
         row = self.db.execute_sql(
             "SELECT id FROM jobs INDEXED BY uq_jobs_unique_key WHERE unique_key = ?"
             " AND (status = 'pending' OR status = 'running' OR status = 'cancelling')",
-            (a_word(unique, "unique"),),
+            (a_text(unique, "unique"),),
         ).fetchone()
         return None if row is None else self._row(row[0])
 
@@ -259,7 +260,7 @@ class Jobs(JobLeases):
         if queue is not None:
             query = query.where(Job.queue == queue)
         query = query.order_by(Job.id.desc())
-        return self._with_progress(list(query if limit is None else query.limit(a_number(limit, "limit"))))
+        return self._with_progress(list(query if limit is None else query.limit(a_whole(limit, "limit"))))
 
     @bound
     def children(self, job: Job | str | uuid.UUID) -> List[Job]:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import peewee
 
+from scanstore import arguments
 from scanstore.accounts import User
+from scanstore.arguments import a_text, encodable, uuid_of
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.fields import Base, EnumField, HashField, IdField, UTCField, utcnow
@@ -24,7 +26,6 @@ from scanstore.leases import LEASE, MOST_RETRIES
 from scanstore.prompts import Configuration
 from scanstore.states import RESULT_STATUSES, SESSION_OPEN, SESSION_STATUSES, TASK_STATUSES, UPLOAD_STATUSES
 from scanstore.uuids import uuid7
-from scanstore.workers import me
 
 if TYPE_CHECKING:
     _DecimalField = peewee.DecimalField[Any]
@@ -221,35 +222,16 @@ Upload = FileUpload | str | uuid.UUID
 Prompt = Configuration | str | uuid.UUID
 
 
-def key_of(row: Any, model: type[Base], noun: str) -> str:
-    if isinstance(row, model):
-        row.check_home()
-        return str(row.id)
-    try:
-        return str(row if isinstance(row, uuid.UUID) else uuid.UUID(row))
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidArgument(f"{row!r} is not a {noun}; give a row or its id, a UUID") from None
-
-
 def session_key(session: Session) -> str:
-    return key_of(session, AnalysisSession, "session")
+    return uuid_of(session, "a session", AnalysisSession)
 
 
 def task_key(task: Task) -> str:
-    return key_of(task, AnalysisTask, "task")
+    return uuid_of(task, "a task", AnalysisTask)
 
 
 def owner_of(task: Task, worker: str | None) -> tuple[str, str, int | None]:
-    key = task_key(task)
-    if isinstance(task, AnalysisTask) and worker in (None, task.worker):
-        # The attempt that a row carries counts only for the worker that it was claimed by.
-        return key, task.worker or me(), task.attempt if task.worker else None
-    return key, worker or me(), None
-
-
-def bring_up_to_date(task: Task, **columns: Any) -> None:
-    if isinstance(task, AnalysisTask):
-        task.__data__.update(columns)
+    return arguments.owner_of(task, worker, "a task", AnalysisTask)
 
 
 def no_session(key: str) -> NotFound:
@@ -261,30 +243,6 @@ def no_task(key: str) -> NotFound:
 
 
 # What is given for a row
-
-
-def a_text(value: Any, what: str, most: int | None = None) -> str:
-    """A name of at most so many characters, without blanks around it."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise InvalidArgument(f"{what} is {value!r}; give a text")
-    text = value.strip()
-    if most is not None and len(text) > most:
-        raise InvalidArgument(f"{what} has {len(text)} characters; give at most {most}")
-    return _encodable(text, what)
-
-
-def _encodable(text: str, what: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidArgument(f"{what} is {text!r}, which is no valid Unicode") from None
-    return text
-
-
-def a_number(value: Any, what: str, *, least: int = 0, below: int = 2**31) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < below:
-        raise InvalidArgument(f"{what} is {value!r}; give a whole number" + (" of at least 0" if least == 0 else ""))
-    return value
 
 
 def a_score(value: Any) -> Decimal:
@@ -314,9 +272,9 @@ def a_result(given: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidArgument(f"result_content is {content!r}; give a text")
     kind, name, score, prompt = (given.get(each) for each in ("analysis_type", "file_name", "score", "configuration"))
     return {
-        "configuration_id": None if prompt is None else key_of(prompt, Configuration, "prompt"),
+        "configuration_id": None if prompt is None else uuid_of(prompt, "a prompt", Configuration),
         "analysis_type": None if kind is None else a_text(kind, "analysis_type", 50),
         "file_name": None if name is None else a_text(name, "file_name", 255),
-        "result_content": _encodable(content, "result_content"),
+        "result_content": encodable(content, "result_content"),
         "score": None if score is None else float(a_score(score)),
     }

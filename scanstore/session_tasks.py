@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from scanstore import leases
+from scanstore.arguments import a_text, a_whole, bring_up_to_date
 from scanstore.database import bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, utcnow
@@ -23,10 +24,7 @@ from scanstore.session_rows import (
     AnalysisTask,
     Session,
     Task,
-    a_number,
     a_result,
-    a_text,
-    bring_up_to_date,
     no_task,
     owner_of,
     read,
@@ -90,7 +88,7 @@ class SessionTasks(SessionUploads):
         key, own = session_key(session), str(uuid7())
         kind = a_text(task_type, "task_type", 50)
         name = own if task_id is None else a_text(task_id, "task_id", 255)
-        rank, most = -a_number(priority, "priority", least=-(2**31)), a_number(max_retries, "max_retries")
+        rank, most = -a_whole(priority, "priority", least=-(2**31) + 1), a_whole(max_retries, "max_retries")
         with self.db.atomic():
             self._session_status(key)
             for known in read(self.db, AnalysisTask, "task_id = ?", (name,)):
@@ -332,7 +330,7 @@ class SessionTasks(SessionUploads):
         if type is not None:
             query = query.where(AnalysisTask.task_type == type)
         if limit is not None:
-            query = query.limit(a_number(limit, "limit"))
+            query = query.limit(a_whole(limit, "limit"))
         self._session_status(key)
         return list(query)
 
@@ -408,7 +406,7 @@ class SessionTasks(SessionUploads):
         if analysis_type is not None:
             query = query.where(AnalysisResult.analysis_type == analysis_type)
         if limit is not None:
-            query = query.limit(a_number(limit, "limit"))
+            query = query.limit(a_whole(limit, "limit"))
         self._session_status(key)
         return list(query)
 

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from scanstore.arguments import a_text, a_whole, uuid_of
 from scanstore.bulk import Writer
 from scanstore.database import Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
@@ -25,9 +26,6 @@ from scanstore.session_rows import (
     FileUpload,
     Session,
     Upload,
-    a_number,
-    a_text,
-    key_of,
     no_session,
     read,
     session_key,
@@ -168,7 +166,7 @@ class SessionUploads(Domain):
         if status is not None:
             query = query.where(FileUpload.upload_status == status)  # refuses a word that is none
         if limit is not None:
-            query = query.limit(a_number(limit, "limit"))
+            query = query.limit(a_whole(limit, "limit"))
         self._session_status(key)
         return list(query)
 
@@ -212,7 +210,7 @@ class SessionUploads(Domain):
 
 
 def _upload_key(upload: FileUpload | str | uuid.UUID) -> str:
-    return key_of(upload, FileUpload, "upload")
+    return uuid_of(upload, "an upload", FileUpload)
 
 
 def _no_upload(key: str) -> NotFound:
@@ -245,7 +243,7 @@ def _file(given: Any) -> _File:
     return _File(
         a_text(path.rpartition("/")[2] if name is None else name, "file_name", LONGEST_NAME),
         path,
-        a_number(given.get("file_size"), "file_size", below=2**63),
+        a_whole(given.get("file_size"), "file_size", most=2**63 - 1),
         _type_of(path) if kind is None else a_text(kind, "file_type", LONGEST_TYPE),
         _sha256(given.get("sha256")),
     )

@@ -15,11 +15,12 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from scanstore.accounts import User, known_user
+from scanstore.arguments import a_text, a_whole
 from scanstore.database import bound
 from scanstore.errors import IllegalMove
 from scanstore.fields import format_time, utcnow
 from scanstore.prompts import Prompts
-from scanstore.session_rows import CENT, Session, a_number, a_text, no_session, read, session_key
+from scanstore.session_rows import CENT, Session, no_session, read, session_key
 from scanstore.session_rows import AnalysisResult as AnalysisResult
 from scanstore.session_rows import AnalysisSession as AnalysisSession
 from scanstore.session_rows import AnalysisTask as AnalysisTask
@@ -178,7 +179,7 @@ class Sessions(SessionTasks, Prompts):
         if status is not None:
             query = query.where(AnalysisSession.status == status)  # refuses a word that is none
         if limit is not None:
-            query = query.limit(a_number(limit, "limit"))
+            query = query.limit(a_whole(limit, "limit"))
         if user is not None:
             query = query.where(AnalysisSession.user == known_user(self.db, user))
         return list(query)

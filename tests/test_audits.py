@@ -111,7 +111,7 @@ def test_add_and_the_defaults(store: Store, user: User) -> None:
     [
         ({"user": "ann"}, "'ann' is not a user"),
         ({"original_filename": " "}, "original_filename is ' '"),
-        ({"original_filename": "x" * 256}, "original_filename has 256 characters; it may have 255"),
+        ({"original_filename": "x" * 256}, "original_filename has 256 characters; give at most 255"),
         ({"original_filename": b"x"}, "original_filename is b'x'"),
         ({"original_filename": "a\0b"}, "original_filename is"),
         ({"file_size": -1}, "file_size is -1"),
@@ -388,7 +388,7 @@ def test_who_may_complete(store: Store, user: User) -> None:
     [
         ([1], "analysis is \\[1\\]; give a mapping"),
         ({"equipment_type": None}, "equipment_type is None"),
-        ({"equipment_type": "x" * 51}, "equipment_type has 51 characters; it may have 50"),
+        ({"equipment_type": "x" * 51}, "equipment_type has 51 characters; give at most 50"),
         ({"test_type": ""}, "test_type is ''"),
         ({"equipment_tag": "x" * 101}, "equipment_tag has 101"),
         ({"confidence_score": 1.2}, "confidence_score is 1.2; it must be a number from 0 to 1, or None"),
