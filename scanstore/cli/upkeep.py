@@ -78,10 +78,14 @@ def stats(as_json: bool) -> None:
                 f"{per_line}{free}"
             ]
         )
-        rows = (
+        rows = [
             (table.name, f"{table.rows:,}", "rows", "" if table.bytes is None else size(table.bytes))
             for table in found.tables
-        )
+            if table.rows
+        ]
+        empty = [table.bytes or 0 for table in found.tables if not table.rows]
+        if empty:
+            rows.append((count(len(empty), "other table"), "no", "rows", size(sum(empty)) if any(empty) else ""))
         say(columns(rows, right=(1, 3), indent="  "))
         grown = [
             (f"scan {g.scan}", g.at[:10], f"{g.files:,}", "new files", f"{g.lines:,}", "lines", size(g.bytes), g.target)
@@ -102,10 +106,13 @@ def stats(as_json: bool) -> None:
     type=click.Choice(("scans", "jobs", "calls", "answers")),
     help="What may go; may be repeated. [default: scans, jobs]",
 )
-@click.option("--dry-run/--yes", default=True, help="Say what would go, or remove it. [default: --dry-run]")
+@click.option("--dry-run", is_flag=True, help="Say what would go, as without --yes.")
+@click.option("--yes", is_flag=True, help="Remove it.")
 @json_option
 @store_option
-def prune(older_than: str | None, keep_last: int | None, kinds: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+def prune(
+    older_than: str | None, keep_last: int | None, kinds: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool
+) -> None:
     """Remove old scans and jobs.
 
     Texts of model calls and kept answers go when they are named; of calls only the prompts and responses go.
@@ -119,12 +126,14 @@ def prune(older_than: str | None, keep_last: int | None, kinds: tuple[str, ...],
     """
     if older_than is None and keep_last is None:
         raise Misuse("say how much is to stay: give --older-than, --keep-last or both")
+    if dry_run and yes:
+        raise Misuse("give --dry-run or --yes, not both")
     from scanstore.errors import InvalidArgument
 
-    with open_store(write=not dry_run) as store:
+    with open_store(write=yes) as store:
         try:
             done = store.prune(
-                older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=kinds or ("scans", "jobs")
+                older_than=older_than, keep_last=keep_last, dry_run=not yes, what=kinds or ("scans", "jobs")
             )
         except InvalidArgument as error:
             raise Misuse(str(error)) from None
