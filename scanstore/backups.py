@@ -1,9 +1,10 @@
 """Copies of a store: made while others write, verified, kept in rotation, and put back.
 
-A copy is taken by SQLite's own backup from a connection that holds one read transaction for all of its steps: it is
-the store at one moment, writers go on meanwhile, and none of them makes it start again. It grows under a name of its
-own beside the destination, is verified, reaches the disk, and only then gets the name that was asked for. Whoever is
-killed on the way leaves that other file, which the next copy into the folder removes.
+A copy is taken of the file while nobody may write into it (see :mod:`scanstore.freezing`), or by SQLite's own backup
+from a connection that holds one read transaction for all of its steps: it is the store at one moment, writers go on
+meanwhile, and none of them makes it start again. It grows under a name of its own beside the destination, is verified,
+reaches the disk, and only then gets the name that was asked for. Whoever is killed on the way leaves that other file,
+which the next copy into the folder removes.
 
 Putting back writes into the file that is there, in one transaction under an exclusive lock. Replacing the file would
 be quicker and wrong: a process that has just opened the old one would write its log beside the new one. Only a file
@@ -22,7 +23,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
-from scanstore.database import MEMORY, SCHEMA_VERSION, Database, translated
+from scanstore import freezing
+from scanstore.database import MEMORY, SCHEMA_VERSION, TROUBLE, Database, translated
 from scanstore.errors import (
     Busy,
     Damaged,
@@ -96,9 +98,10 @@ def backup(
     _refuse_without_room(target, needed, shown)
     with _partial(target, shown) as partial:
         start = time.perf_counter()
-        with _reading(db.file, db.name, db.key) as source:
-            _copy(source, partial, shown, progress, db.key)
-        _sync(partial)
+        if db.read_only or not freezing.copy(db.file, partial, db.key, progress):
+            with _reading(db.file, db.name, db.key) as source:
+                _copy(source, partial, shown, progress, db.key)
+            _sync(partial)
         copied = time.perf_counter()
         if verify:
             with _reading(partial, shown, db.key) as copy:
@@ -210,7 +213,7 @@ def _reading(file: str, shown: str, key: str | None) -> Iterator[sqlite3.Connect
         connection.execute("BEGIN")
         identify(connection, shown)
         yield connection
-    except sqlite3.Error as error:
+    except TROUBLE as error:
         raise translated(error, shown) from error
     finally:
         connection.close()
@@ -228,7 +231,7 @@ def _verify(connection: sqlite3.Connection, shown: str, *, quick: bool) -> int:
     try:
         verdict = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check(1)").fetchone()[0]
         steps = connection.execute("SELECT count(*) FROM migratehistory").fetchone()[0]
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise Damaged(f"{shown} is damaged ({error}); {remedy}") from error
     if verdict != "ok" or steps != version:
         raise Damaged(f"{shown} is damaged ({verdict if verdict != 'ok' else 'its schema is not whole'}); {remedy}")
@@ -318,9 +321,15 @@ def _sweep(target: str) -> None:
     from scanstore.workers import gone
 
     place, name = os.path.split(target)
-    stem = _STAMP.sub("", re.sub(r"\.before-restore-\w+$", "", name))
-    for other in os.listdir(place):
+    stem = _STAMP.sub("", re.sub(r"\.(before-restore|backup-\d+)-\w+$", "", name))
+    try:
+        others = os.listdir(place)
+    except OSError:  # it may be written and not read
+        return
+    for other in others:
         before, mark, owner = other.rpartition(_PARTIAL)
+        for end in _BESIDE:
+            owner = owner.removesuffix(end)
         if mark and before.startswith(stem) and gone(unquote(owner)):
             try:
                 os.unlink(os.path.join(place, other))

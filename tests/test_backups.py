@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from scanstore import Store, backups
+from scanstore import Store, backups, freezing
 from scanstore.cli import main
 from scanstore.database import SCHEMA_VERSION
 from scanstore.errors import (
@@ -194,7 +194,11 @@ def _write(path: str, stop: Any, wrote: Any) -> None:
     os._exit(0)
 
 
-def test_copies_under_writers_are_of_one_moment(full: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("least", [0, 2**40], ids=["by the system", "by SQLite"])
+def test_copies_under_writers_are_of_one_moment(
+    full: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    monkeypatch.setattr(freezing, "LEAST", least)
     full.settings.set("filler", ["x" * 500] * 2000)
     full.settings.set("left", 0)
     full.settings.set("right", 0)
