@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
 from scanstore import freezing
-from scanstore.database import MEMORY, SCHEMA_VERSION, TROUBLE, Database, translated
+from scanstore.database import MEMORY, SCHEMA_VERSION, Database
 from scanstore.errors import (
     Busy,
     Damaged,
@@ -38,6 +38,7 @@ from scanstore.errors import (
 )
 from scanstore.fields import format_time, utcnow
 from scanstore.files import connect, create_file, identify, size_of
+from scanstore.troubles import TROUBLE, translated
 
 Progress = Callable[[int, int], object]
 

@@ -7,11 +7,13 @@ begin. What a scan shows never depends on the scans before it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from scanstore import life
 from scanstore.database import Database
 from scanstore.errors import NotFound
+from scanstore.facts import FACT_TABLES
 from scanstore.resolution import no_collection, since, whole
 from scanstore.resolve import Target
 from scanstore.states import SCANS, move
@@ -38,6 +40,28 @@ SELECT 1 + max(coalesce((SELECT max(revision) FROM scans WHERE lineage_id = ?1),
 LATEST = """
 SELECT id, revision FROM scans WHERE lineage_id = ? AND revision IS NOT NULL AND id <> ? ORDER BY revision DESC LIMIT 1
 """
+
+
+UNSEEN = """
+DELETE FROM bindings WHERE lineage_id = ?1 AND NOT EXISTS (
+       SELECT 1 FROM scans AS s WHERE s.lineage_id = ?1
+          AND s.revision >= bindings.since AND (bindings.until IS NULL OR s.revision < bindings.until))
+RETURNING version_id
+"""
+UNUSED = """
+SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = value)
+   AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = value)
+"""
+
+
+class Swept(NamedTuple):
+    """File versions that have gone, and their facts."""
+
+    versions: int
+    symbols: int
+    references: int
+    imports: int
+    chunks: int
 
 
 class Baseline(NamedTuple):
@@ -152,15 +176,17 @@ def _write(db: Database, lineage_id: int, revision: int, rows: list[Row], wanted
 
 
 def _forget(db: Database, lineage_id: int, revision: int) -> None:
-    """Take one revision out of the lineage; intervals in which no completed scan is left go."""
+    """Take one revision out of the lineage; intervals in which no completed scan is left go, and what only they use."""
     db.execute_sql("UPDATE scans SET revision = NULL WHERE lineage_id = ? AND revision = ?", (lineage_id, revision))
     sweep(db, lineage_id)
 
 
-def sweep(db: Database, lineage_id: int) -> None:
-    """Remove the bindings that no completed scan of the lineage sees."""
-    db.execute_sql(
-        "DELETE FROM bindings WHERE lineage_id = ?1 AND NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = ?1"
-        " AND s.revision >= bindings.since AND (bindings.until IS NULL OR s.revision < bindings.until))",
-        (lineage_id,),
-    )
+def sweep(db: Database, lineage_id: int, versions: Iterable[int] = ()) -> Swept:
+    """Remove the bindings that no completed scan of the lineage sees, and those file versions that nothing uses any
+    more: of the given ones, and of those that were bound. Inside the transaction that took away their use."""
+    run, many = db.execute_sql, db.executemany
+    bound = run(UNSEEN, (lineage_id,)).fetchall()
+    candidates = {*versions, *(version for (version,) in bound if version is not None)}
+    unused = run(UNUSED, (str(sorted(candidates)),)).fetchall()
+    facts = [many(f"DELETE FROM {table} WHERE version_id = ?", unused).rowcount for table in FACT_TABLES]
+    return Swept(many("DELETE FROM file_versions WHERE id = ?", unused).rowcount, *facts)

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from scanstore.database import Database, translated
+from scanstore.database import Database
 from scanstore.errors import DiskFull, IllegalMove, ReadOnly
 from scanstore.files import connect, size_of
+from scanstore.troubles import translated
 
 SEARCHES = ("finding_search", "symbol_search")
 _MERGE = 500  # pages of a full-text index that are written between two turns of other writers

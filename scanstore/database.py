@@ -1,4 +1,4 @@
-"""Connections, pragmas, transactions, binding, and what SQLite's errors mean. No other module knows of these.
+"""Connections, pragmas, transactions and binding. No other module knows of these.
 
 A `Database` is Peewee's SqliteDatabase for one store: one connection per thread, opened when first used and
 closed when the thread ends or the store is closed. There is no global database: which store is current is
@@ -12,8 +12,9 @@ A file becomes a scanstore by its application id, written by the same transactio
 journal becomes a write-ahead log only after that. Until the file is known to be ours it is looked at
 read-only and without locks, so that another program's database does not even get a `-wal` beside it.
 
-Change here: pragmas, the opening checks, the translation of errors. `SCHEMA_VERSION` is the number of the
-newest file in migrations/ and moves with it. This module is imported at every start: keep its imports few.
+Change here: pragmas, the opening checks. What SQLite's errors mean is in troubles.py. `SCHEMA_VERSION` is the
+number of the newest file in migrations/ and moves with it. This module is imported at every start: keep its
+imports few.
 """
 
 from __future__ import annotations
@@ -36,10 +37,6 @@ from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
 from scanstore.binding import current as current
 from scanstore.errors import (
-    Busy,
-    Conflict,
-    Damaged,
-    DiskFull,
     InvalidArgument,
     MissingFolder,
     NewerSchema,
@@ -54,64 +51,12 @@ from scanstore.errors import (
 )
 from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
 from scanstore.transactions import Savepoint, Transaction, running_task
+from scanstore.troubles import TROUBLE, code_of, translated
 
 SCHEMA_VERSION = 7
 SQLITE_FLOOR = (3, 38, 0)
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
-
-
-# Errors
-
-
-def translated(error: sqlite3.Error, name: str) -> Exception:
-    """Return the error to raise, from this one, for something that SQLite refused about the store of that
-    name.
-
-    A mistake in the SQL itself stays Peewee's error of the same kind: it is the caller's, not the file's.
-    """
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    text = str(error)
-    if code == sqlite3.SQLITE_CONSTRAINT:
-        return Conflict(f"{name}: {text}{_CONFLICTS.get(error.sqlite_errorname, '')}")
-    # Neither a first page of another format nor a text that is none has a code.
-    if text == "unsupported file format" or text.startswith("Could not decode to UTF-8"):
-        code = sqlite3.SQLITE_CORRUPT
-    if code == sqlite3.SQLITE_LOCKED:
-        return Busy(f"{name} is in use by an unfinished query of this thread; read its rows to the end first")
-    if code in _TROUBLES:
-        kind, message = _TROUBLES[code]
-        return kind(f"{name} {message}" + (f" ({text})" if kind is StorageError else ""))
-    if isinstance(error, sqlite3.ProgrammingError) and "closed database" in text:
-        return StoreClosed(f"{name} was closed; open it again")
-    kind = getattr(peewee, type(error).__name__, peewee.DatabaseError)
-    return kind(*error.args)
-
-
-def _code(error: BaseException) -> int:
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-_CONFLICTS = {
-    "SQLITE_CONSTRAINT_UNIQUE": "; such a row exists already",
-    "SQLITE_CONSTRAINT_PRIMARYKEY": "; such a row exists already",
-    "SQLITE_CONSTRAINT_FOREIGNKEY": "; a row it points at does not exist, or rows still point at it",
-    "SQLITE_CONSTRAINT_NOTNULL": "; give it a value",
-    "SQLITE_CONSTRAINT_CHECK": "; the value is outside what that rule allows",
-}
-_DAMAGED = "is damaged; restore a backup, or save what is left with: scanstore repair FILE NEW"
-_TROUBLES: dict[int, tuple[type[Exception], str]] = {
-    sqlite3.SQLITE_BUSY: (Busy, "is locked by another writer; try again, or open it with a longer timeout"),
-    sqlite3.SQLITE_PROTOCOL: (Busy, "is locked by another process; try again"),
-    sqlite3.SQLITE_FULL: (DiskFull, "cannot grow: its disk is full; free some space and try again"),
-    sqlite3.SQLITE_READONLY: (ReadOnly, "is read-only; open it without read_only, where it can be written"),
-    sqlite3.SQLITE_CORRUPT: (Damaged, _DAMAGED),
-    sqlite3.SQLITE_NOTADB: (NotAScanstore, f"is not a SQLite database; {GIVE_ANOTHER}, or its key if it is encrypted"),
-    sqlite3.SQLITE_CANTOPEN: (StorageError, "cannot be opened; check that it and its folder may be written"),
-    sqlite3.SQLITE_PERM: (StorageError, "may not be opened; check its permissions"),
-    sqlite3.SQLITE_IOERR: (StorageError, "could not be read or written; check its disk"),
-    sqlite3.SQLITE_NOMEM: (StorageError, "needs more memory than there is"),
-}
 
 
 def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
@@ -132,25 +77,25 @@ class Cursor(sqlite3.Cursor):
     def fetchone(self) -> Any:
         try:
             return super().fetchone()
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             raise translated(error, self.connection.name) from error
 
     def fetchmany(self, size: int | None = 100) -> list[Any]:
         try:
             return super().fetchmany(size)
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             raise translated(error, self.connection.name) from error
 
     def fetchall(self) -> list[Any]:
         try:
             return super().fetchall()
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             raise translated(error, self.connection.name) from error
 
     def __next__(self) -> Any:
         try:
             return super().__next__()
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             raise translated(error, self.connection.name) from error
 
 
@@ -256,8 +201,8 @@ class Database(peewee.SqliteDatabase):
             else:
                 create_file(self.file, self.name)
             self._open(migrate)
-        except (sqlite3.Error, NotAScanstore) as error:
-            if self.key is not None and (isinstance(error, NotAScanstore) or _code(error) == sqlite3.SQLITE_NOTADB):
+        except (*TROUBLE, NotAScanstore) as error:
+            if self.key is not None and (isinstance(error, NotAScanstore) or code_of(error) == sqlite3.SQLITE_NOTADB):
                 from scanstore.encryption import wrong_key
 
                 raise wrong_key(self.file, self.name) from None
@@ -405,7 +350,7 @@ class Database(peewee.SqliteDatabase):
             except BaseException:
                 connection.close()
                 raise
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             raise translated(error, self.name) from error
         return connection
 
@@ -491,10 +436,18 @@ class Database(peewee.SqliteDatabase):
             return self._watched(sql, params, many)
         try:
             return self._executed(sql, params, many)
-        except sqlite3.Error as error:
-            raise translated(error, self.name) from error
+        except TROUBLE as error:
+            raise self._translated(error) from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
+
+    def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+        if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
+            from scanstore.schema import damage
+
+            if (trouble := damage(self)) is not None:
+                return trouble
+        return translated(error, self.name)
 
     def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
         cursor = self.cursor()
@@ -509,8 +462,8 @@ class Database(peewee.SqliteDatabase):
         failure: Exception | None = None
         try:
             return self._executed(sql, params, many)
-        except sqlite3.Error as error:
-            failure = translated(error, self.name)
+        except TROUBLE as error:
+            failure = self._translated(error)
             raise failure from error
         except (OverflowError, UnicodeEncodeError) as error:
             failure = InvalidArgument(f"a value cannot be stored in {self.name}: {error}")

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from scanstore.errors import Busy, DiskFull, InvalidArgument, WrongKey
+from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
 from scanstore.files import create_file, identify, size_of, uri
 from scanstore.logs import Timed
 
@@ -41,11 +41,12 @@ def check_key(key: Any) -> str:
 
 
 def connect(file: str, options: str, key: str, **more: Any) -> sqlite3.Connection:
-    """Open a file with a key, as ``sqlite3.connect`` would without one; raises its errors.
+    """Open a file with a key, as ``sqlite3.connect`` would without one; raises its errors, and InvalidArgument.
 
     A wrong key is noticed by the first statement: SQLite does not take the file for a database then.
     """
     more.pop("factory", None)
+    check_key(key)
     try:
         connection = sqlcipher.connect(uri(file, options), uri=True, factory=_Connection, **more)
     except sqlcipher.Error as error:
@@ -60,8 +61,8 @@ def connect(file: str, options: str, key: str, **more: Any) -> sqlite3.Connectio
     return cast(sqlite3.Connection, connection)
 
 
-def wrong_key(file: str, name: str) -> WrongKey:
-    """Return the error to raise when a file cannot be read with the key that was given."""
+def wrong_key(file: str, name: str, otherwise: str = "") -> WrongKey:
+    """Return the error to raise when a file cannot be read with the key that was given, and what else may be done."""
     try:
         with open(file, "rb") as handle:
             plain = handle.read(len(PLAIN)) == PLAIN
@@ -69,7 +70,7 @@ def wrong_key(file: str, name: str) -> WrongKey:
         plain = False
     if plain:
         return WrongKey(f"{name} is not encrypted; open it without a key, or encrypt it with: scanstore rekey")
-    return WrongKey(f"{name} cannot be read with this key; give the one it was encrypted with")
+    return WrongKey(f"{name} cannot be read with this key; give the one it was encrypted with{otherwise}")
 
 
 def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: float = 5.0) -> None:
@@ -77,11 +78,20 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
     not any more.
 
     Takes free space for another copy. Atomic: whoever is killed leaves a store with the old key or with the new one.
-    Raises Busy when the store is open anywhere, WrongKey, DiskFull.
+    Raises Busy when the store is open anywhere, WrongKey, DiskFull, and Damaged, when nothing was changed.
     """
     if new is not None:
         check_key(new)
     _refuse_without_room(file, name)
+    try:
+        _rekey(file, name, old, new, timeout)
+    except sqlite3.Error as error:
+        from scanstore.troubles import translated
+
+        raise translated(error, name) from error
+
+
+def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: float) -> None:
     # Without a key SQLCipher reads plain files.
     connection = connect(file, "mode=rw", old, timeout=timeout, isolation_level=None) if old else _plain(file, timeout)
     partial = f"{file}.rekey-partial"
@@ -89,6 +99,8 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
         _alone(connection, file, name)
         if os.path.exists(partial):  # of one who was killed; nobody else is here
             os.unlink(partial)
+        if connection.execute("PRAGMA cipher_integrity_check").fetchall():
+            raise Damaged(f"{name} is damaged; restore a backup, or save what is left with: scanstore repair FILE NEW")
         if old is not None and new is not None:
             connection.execute(f"PRAGMA rekey={_quoted(new)}").fetchall()
             return
@@ -96,6 +108,9 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
         version = identify(connection, name)
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         connection.execute(f"ATTACH ? AS fresh KEY {_quoted(new or '')}", (uri(partial, "mode=rw"),))
+        # Nobody else sees this file, and nothing of it is worth a rollback.
+        connection.execute("PRAGMA fresh.journal_mode=OFF").fetchall()
+        connection.execute("PRAGMA fresh.synchronous=OFF").fetchall()
         connection.execute("SELECT sqlcipher_export('fresh')").fetchall()
         connection.execute(f"PRAGMA fresh.application_id={application}")
         connection.execute(f"PRAGMA fresh.user_version={version}")
@@ -184,7 +199,7 @@ def _fetching(method: _F) -> _F:
             name = self.connection.name
             if not name:
                 raise _as_sqlite(error) from None
-            from scanstore.database import translated
+            from scanstore.troubles import translated
 
             raise translated(_as_sqlite(error), name) from None
 

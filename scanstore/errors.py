@@ -38,9 +38,15 @@ from typing import Any
 
 import peewee
 
+LONGEST = 2000  #: characters of a message; what was given wrongly may be longer
+
 
 class ScanstoreError(Exception):
     """Base of every error that scanstore raises on purpose."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 class NotFound(ScanstoreError, peewee.DoesNotExist, LookupError):

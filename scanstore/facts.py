@@ -3,7 +3,7 @@
 Not part of the public face: read through ``Symbol``, ``SymbolReference``, ``ImportRelation`` and ``ScanFileChunk``.
 The layout is explained in ``migrations/001_snapshot.py``; a test keeps these models equal to the migrated schema.
 Texts are interned in ``names``; rows point at them without a foreign key (checking it would cost more than the
-rows), and :meth:`scanstore.scans.Scans.remove` sweeps the ones that nothing uses.
+rows), and :mod:`scanstore.sweeping` removes the ones that nothing uses.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from playhouse import sqlite_ext
 
 from scanstore.binding import AMBIENT, current
 from scanstore.database import Database
-from scanstore.errors import BindRefused, InvalidArgument, WrongStore
+from scanstore.errors import BindRefused, Damaged, InvalidArgument, WrongStore
 
 if TYPE_CHECKING:  # Peewee's fields are generic in its stubs only
     _Field = peewee.Field[Any]
@@ -208,6 +208,12 @@ def format_time(value: datetime) -> str:
     return value.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
+def _unreadable(field: Any, value: str, kind: str) -> Damaged:
+    return Damaged(
+        f"{field.model.__name__}.{field.name} is {value!r} in the file, which is no {kind}; restore a backup"
+    )
+
+
 class UTCField(_DateTimeField):
     """An aware time, kept and read back in UTC, to the millisecond; ISO 8601 text with a zone will do too."""
 
@@ -226,7 +232,10 @@ class UTCField(_DateTimeField):
         return format_time(value)
 
     def python_value(self, value: Any) -> Any:
-        return datetime.fromisoformat(value) if isinstance(value, str) else value
+        try:
+            return datetime.fromisoformat(value) if isinstance(value, str) else value
+        except ValueError:
+            raise _unreadable(self, value, "time") from None
 
     def adapt(self, value: Any) -> Any:
         return value
@@ -297,7 +306,10 @@ class UUIDField(_UUIDField):
             raise InvalidArgument(f"{self.name} is {value!r}; it must be a UUID") from None
 
     def python_value(self, value: Any) -> Any:
-        return uuid.UUID(value) if isinstance(value, str) else value
+        try:
+            return uuid.UUID(value) if isinstance(value, str) else value
+        except ValueError:
+            raise _unreadable(self, value, "UUID") from None
 
 
 class IdField(UUIDField):

@@ -14,7 +14,7 @@ import peewee
 
 from scanstore import bindings
 from scanstore.facts import FACT_TABLES
-from scanstore.scans import SWEEP_NAMES
+from scanstore.sweeping import sweep_names as sweep_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -99,14 +99,6 @@ def repair(db: Database, found: Iterable[str]) -> None:
                     bindings.sweep(db, lineage)
             for sql in REPAIRS.get(what, ()):
                 db.execute_sql(sql).fetchall()
-
-
-def sweep_names(db: Database) -> int:
-    """Remove the interned names that nothing uses, which is no damage but takes space; return how many."""
-    with db.atomic():
-        names = db.execute_sql(SWEEP_NAMES).rowcount
-        db.sweeps += bool(names)
-        return names
 
 
 def rebuild_search(db: Database, table: str) -> None:

@@ -68,6 +68,7 @@ AGAIN = "restore a backup, or remove the scans concerned and record them again"
 SAVE = "restore a backup, or save all but these with: scanstore repair FILE NEW"
 SAFE = "put it right with: scanstore check --fix"
 SEARCHES = ("finding_search", "symbol_search")
+SMALL = 4 << 20  #: bytes, up to which SQLite's check is over before another connection has read the schema
 
 
 def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None = None) -> list[Problem]:
@@ -125,9 +126,9 @@ def _problems(db: Database) -> Iterator[Found]:
 @contextmanager
 def _aside(db: Database, sql: str) -> Iterator[Callable[[], list[Any]]]:
     """Run a statement in a thread with a connection of its own, meanwhile; inside of a transaction, when it is asked
-    for. Gives a function that waits for the rows, or raises what the statement raised.
+    for, as in a small store. Gives a function that waits for the rows, or raises what the statement raised.
     """
-    if db.in_sqlite_transaction():
+    if db.in_sqlite_transaction() or _file_bytes(db) <= SMALL:
         yield lambda: db.execute_sql(sql).fetchall()
         return
     came: list[Any] = []

@@ -32,10 +32,11 @@ from peewee_migrate import Migrator
 from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
-from scanstore.database import MEMORY, translated
+from scanstore.database import MEMORY
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
 from scanstore.files import APPLICATION_ID, connect, create_file, identify, use_log
+from scanstore.troubles import translated
 
 logger = logging.getLogger("scanstore.migrate")
 logger.addHandler(logging.NullHandler())
@@ -387,25 +388,20 @@ def back_up(file: str, version: int, shown: str, *, key: str | None = None) -> s
     target = f"{file}.backup-{version}-{stamp}"
     while os.path.exists(target):
         target += "x"
-    partial = f"{target}.partial"
-    create_file(partial, target)
-    source = connect(file, "mode=ro", key=key)
-    copy = connect(partial, "mode=rw", key=key)
-    try:
-        source.backup(copy)
-        (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+    from scanstore.backups import _partial, _publish
+
+    with _partial(target, target) as partial:
+        source = connect(file, "mode=ro", key=key)
+        copy = connect(partial, "mode=rw", key=key)
+        try:
+            source.backup(copy)
+            (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            raise translated(error, shown) from error
+        finally:
+            source.close()
+            copy.close()
         if verdict != "ok":
             raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict})")
-        copy.close()
-        os.replace(partial, target)
-    except BaseException as error:
-        copy.close()
-        if os.path.exists(partial):
-            os.unlink(partial)
-        if isinstance(error, sqlite3.Error):
-            raise translated(error, shown) from error
-        raise
-    finally:
-        source.close()
-        copy.close()
+        _publish(partial, target, target)
     return target

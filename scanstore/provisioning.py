@@ -13,11 +13,12 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from scanstore.database import MEMORY, translated
+from scanstore.database import MEMORY
 from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import dump_json
-from scanstore.files import APPLICATION_ID, size_of, uri
+from scanstore.files import APPLICATION_ID, connect, size_of
 from scanstore.store import Store
+from scanstore.troubles import translated
 
 Path = str | os.PathLike[str]
 
@@ -43,24 +44,25 @@ class Health(NamedTuple):
 # Beginning and end
 
 
-def init_db(path: Path | None = None) -> str:
+def init_db(path: Path | None = None, *, key: str | None = None) -> str:
     """Make an empty store, or migrate the one that is there; return its absolute path.
 
-    Idempotent, and safe in many processes at once. The path defaults as that of ``Store`` does. Raises OpenRefused and
-    StorageError, and then leaves what is there as it was.
+    Idempotent, and safe in many processes at once. Path and key default as those of ``Store`` do. Raises OpenRefused
+    and StorageError, and then leaves what is there as it was.
     """
     name = _name(path)
     if name == MEMORY:
         raise InvalidArgument(f"{MEMORY} is gone when it is closed, so it cannot be made ahead; name a file")
-    with Store(name) as store:
+    with Store(name, key=key) as store:
         return store.path
 
 
-def drop_db(path: Path | None = None, *, confirm: bool = False) -> str:
+def drop_db(path: Path | None = None, *, confirm: bool = False, key: str | None = None) -> str:
     """Delete a store with its log, for good; return its absolute path. Backups beside it stay.
 
-    ``confirm`` must be True. Raises NotFound, NotAScanstore for any other file, and Busy while anybody, in this process
-    or another, has the store open; nothing is deleted then.
+    ``confirm`` must be True. Path and key default as those of ``Store`` do. Raises NotFound, NotAScanstore for any
+    other file, WrongKey, and Busy while anybody, in this process or another, has the store open; nothing is deleted
+    then.
     """
     name = _name(path)
     if confirm is not True:
@@ -68,9 +70,11 @@ def drop_db(path: Path | None = None, *, confirm: bool = False) -> str:
     file = os.path.realpath(name)
     if not os.path.lexists(file):
         raise NotFound(f"{name} does not exist, so it cannot be dropped")
+    if key is None:
+        key = os.environ.get("SCANSTORE_KEY") or None
     try:
-        _refuse_other_files(file, name)
-        _refuse_while_in_use(file, name)
+        _refuse_other_files(file, name, key)
+        _refuse_while_in_use(file, name, key)
     except sqlite3.Error as error:
         raise translated(error, name) from error
     try:
@@ -84,21 +88,31 @@ def drop_db(path: Path | None = None, *, confirm: bool = False) -> str:
     return file
 
 
-def _refuse_other_files(file: str, name: str) -> None:
+def _refuse_other_files(file: str, name: str, key: str | None) -> None:
     application = None
     if os.path.isfile(file):
-        connection = sqlite3.connect(uri(file, "immutable=1"), uri=True)
+        connection = connect(file, "mode=ro" if os.path.exists(file + "-wal") else "immutable=1", key=key)
         try:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_NOTADB:
+                raise
+            if key is not None:
+                from scanstore.encryption import wrong_key
+
+                raise wrong_key(file, name) from error
         finally:
             connection.close()
     if application != APPLICATION_ID:
-        raise NotAScanstore(f"{name} is not a scanstore, so it is not dropped; delete it yourself if that is meant")
+        or_key = "" if key is not None else ", or needs its key"
+        raise NotAScanstore(
+            f"{name} is not a scanstore{or_key}, so it is not dropped; delete it yourself if that is meant"
+        )
 
 
-def _refuse_while_in_use(file: str, name: str) -> None:
+def _refuse_while_in_use(file: str, name: str, key: str | None) -> None:
     """Raise Busy unless the log can be given up, which SQLite allows to a file's only connection."""
-    connection = sqlite3.connect(uri(file, "mode=rw"), uri=True, timeout=PATIENCE)
+    connection = connect(file, "mode=rw", key=key, timeout=PATIENCE)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         (journal,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
@@ -120,7 +134,7 @@ def _name(path: Path | None) -> str:
 # Health
 
 
-def check_db_health(path: Path | None = None, *, thorough: bool = False) -> Health:
+def check_db_health(path: Path | None = None, *, thorough: bool = False, key: str | None = None) -> Health:
     """Say whether a store can be opened, is of this version and lets its tables be read, without changing it.
 
     Quick whatever its size; ``thorough`` adds what ``store.check()`` looks for. Never raises for a missing, foreign,
@@ -128,11 +142,12 @@ def check_db_health(path: Path | None = None, *, thorough: bool = False) -> Heal
     """
     name = _name(path)
     file = os.path.realpath(name)
-    version, problems = None, []
+    version, library, problems = None, sqlite3.sqlite_version, []
     try:
-        with Store(name, read_only=True) as store:
+        with Store(name, read_only=True, key=key) as store:
             run = store.database.execute_sql
             (version,) = run("PRAGMA user_version").fetchone()
+            (library,) = run("SELECT sqlite_version()").fetchone()
             for (table,) in run("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
                 run(f'SELECT 1 FROM "{table}" LIMIT 1').fetchall()
             if thorough:
@@ -142,7 +157,7 @@ def check_db_health(path: Path | None = None, *, thorough: bool = False) -> Heal
     except ScanstoreError as error:
         problems = [str(error)]
     writable = os.access(file, os.W_OK) and os.access(os.path.dirname(file), os.W_OK)
-    return Health(not problems, file, version, sqlite3.sqlite_version, writable, size_of(file), problems)
+    return Health(not problems, file, version, library, writable, size_of(file), problems)
 
 
 # First rows

@@ -4,6 +4,9 @@ What goes is decided first, by one question per kind, and a dry run ends there. 
 present would be another without it: the latest of a target, the latest that was analysed, the latest report of each
 tool, and the last one that saw a finding which is not fixed. What people decided stays with its finding.
 
+Scans go one by one, each with its facts in one transaction; the names that nothing uses any more go at the end, for all
+of them at once. Who is killed before leaves some of these: they take space until a scan is removed the next time.
+
 Change here: what may go, and what protects it.
 """
 
@@ -14,7 +17,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument
 from scanstore.fields import format_time, utcnow
 
 if TYPE_CHECKING:
@@ -39,9 +42,8 @@ WITH all_scans AS (
 SELECT s.id, s.target, s.name, s.status, s.ended_at FROM all_scans AS s
  WHERE s.status IN ('completed', 'failed', 'cancelled') AND s.ended_at <= :before AND s.newer >= :keep
    AND s.place > 1 AND (s.broken OR s.newer > 0) AND NOT (s.analysed AND s.newer_analysed = 0)
-   AND NOT EXISTS (SELECT 1 FROM tool_runs AS t WHERE t.scan_id = s.id AND NOT EXISTS (
-           SELECT 1 FROM scans AS c JOIN tool_runs AS u ON u.scan_id = c.id AND u.tool = t.tool
-            WHERE c.lineage_id = s.lineage_id AND c.id > s.id))
+   AND s.id NOT IN (SELECT max(t.scan_id) FROM tool_runs AS t JOIN scans AS c ON c.id = t.scan_id
+                     GROUP BY c.lineage_id, t.tool)
    AND NOT EXISTS (SELECT 1 FROM findings AS f WHERE f.scan_id = s.id AND NOT EXISTS (
            SELECT 1 FROM sightings AS g WHERE g.finding_id = f.id AND g.scan_id > s.id))
  ORDER BY s.id
@@ -104,7 +106,7 @@ def prune(
     if keep_last is not None and (isinstance(keep_last, bool) or not isinstance(keep_last, int) or keep_last < 0):
         raise InvalidArgument(f"keep_last is {keep_last!r}; give a whole number, 0 or more")
     if older_than is None and (rest := [kind for kind in kinds if kind in ROWS]):
-        raise InvalidArgument(f"{' and '.join(rest)} go by their age alone; give older_than=")
+        raise InvalidArgument(f"{' and '.join(rest)} go by their age alone; give older_than= (--older-than)")
     try:
         before = format_time(utcnow() - (older_than or timedelta(0)))
     except OverflowError:
@@ -115,7 +117,7 @@ def prune(
         rows = db.execute_sql(SCANS, {"before": before, "keep": keep_last or 0}).fetchall()
         found = [OldScan(*row) for row in rows]
         if not dry_run:
-            found = [scan for scan in found if _remove(store, scan.id)]
+            found = _remove(store, found)
     jobs = 0
     if "jobs" in kinds:
         jobs = store.jobs.prune(older_than=older_than, keep_last=keep_last, dry_run=dry_run)
@@ -132,16 +134,20 @@ def _kinds(what: Iterable[str]) -> tuple[str, ...]:
     return kinds
 
 
-def _remove(store: Store, scan: int) -> bool:
-    """Remove a scan unless somebody has done so, or runs it again, since it was chosen."""
-    with store.database.atomic():
-        if not store.database.execute_sql(STILL, (scan,)).fetchall():
-            return False
-        try:
-            store.scans.remove(scan)
-        except NotFound:
-            return False
-        return True
+def _remove(store: Store, chosen: list[OldScan]) -> list[OldScan]:
+    """Remove scans one by one, unless somebody has done so, or runs them again, since they were chosen."""
+    from scanstore.scans import take_out
+    from scanstore.sweeping import sweep_names
+
+    db, gone = store.database, []
+    for scan in chosen:
+        with db.atomic():
+            if db.execute_sql(STILL, (scan.id,)).fetchall():
+                take_out(db, store.scans.get(scan.id))
+                gone.append(scan)
+    if gone:  # once for all of them: it reads all that is left
+        sweep_names(db)
+    return gone
 
 
 def _rows(db: Database, kind: str, before: str, dry_run: bool) -> int:

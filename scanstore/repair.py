@@ -19,12 +19,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.database import SCHEMA_VERSION, Database, translated
-from scanstore.errors import Damaged, InvalidArgument, NewerSchema, NotAScanstore, NotFound
-from scanstore.files import APPLICATION_ID, uri
-from scanstore.salvage import INDEX_LEAF, TABLE_LEAF, Pages, Row, Value
+from scanstore.database import SCHEMA_VERSION, Database
+from scanstore.errors import (
+    Damaged,
+    InvalidArgument,
+    MissingFolder,
+    NewerSchema,
+    NotAScanstore,
+    NotFound,
+    StorageError,
+)
+from scanstore.files import APPLICATION_ID, connect
+from scanstore.salvage import INDEX_LEAF, TABLE_LEAF, Nonsense, Pages, Row, Value
+from scanstore.troubles import translated
 
 if TYPE_CHECKING:
+    from scanstore.deciphering import Cipher
     from scanstore.maintenance import Problem
 
 # Tables whose rows follow from those of others, or belong to processes that are gone.
@@ -116,32 +126,43 @@ class Repaired(NamedTuple):
         return not self.problems and not any(table.lost or table.bad_pages for table in self.tables)
 
 
-def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str]) -> Repaired:
+def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
     """Save what can be read of a damaged store, and of its log, into a new one at `new`; say what is lost.
 
     The damaged file is not changed and should be closed everywhere. The new one has the newest schema, and stands under
-    its name whole or not at all. Raises NotFound, InvalidArgument when `new` exists, NewerSchema, NotAScanstore for
-    another program's database, and Damaged when nothing of a store is left.
+    its name whole or not at all. An encrypted store needs its `key`, which the new one has too: nothing is written
+    plain on the way; reading takes some seconds per 10 MB then. Raises NotFound, InvalidArgument when `new` exists,
+    MissingFolder, StorageError, NewerSchema, NotAScanstore for another program's database, WrongKey, and Damaged when
+    nothing of a store is left.
     """
     from scanstore.backups import _partial, _publish, _sync
 
     start = time.perf_counter()
     shown, file, target = os.fspath(damaged), os.path.realpath(damaged), os.path.realpath(new)
-    if not os.path.isfile(file):
+    if not os.path.exists(file):
         raise NotFound(f"{shown} does not exist; give the path of the damaged file")
+    if not os.path.isfile(file):
+        raise NotAScanstore(f"{shown} is no file; give the path of the damaged one")
     if os.path.lexists(new):
         raise InvalidArgument(f"{os.fspath(new)} exists; give a path where nothing is yet")
-    pages = Pages(file)
+    if not os.path.isdir(os.path.dirname(target)):
+        raise MissingFolder(f"{os.fspath(new)} needs the folder {os.path.dirname(target)}; create it")
     try:
+        pages = Pages(file, None if key is None else _cipher(file, key))
+    except OSError as error:
+        raise StorageError(f"{shown} cannot be read: {error.strerror}; check its permissions and its disk") from error
+    try:
+        _refuse_wrong_key(pages, file, shown, key)
         version = _version(pages, shown)
         with _partial(target, os.fspath(new)) as partial:
             try:
-                saved = _Saving(pages, partial, version).run()
+                saved = _Saving(pages, partial, version, key).run()
             except sqlite3.Error as error:
                 raise translated(error, os.fspath(new)) from error
             if not any(table.rows for table in saved):
-                raise Damaged(f"{shown} has nothing left that could be saved; restore a backup")
-            problems = _check(partial)
+                key_too = "" if pages.sound else ", or give its key if it is encrypted"
+                raise Damaged(f"{shown} has nothing left that could be saved; restore a backup{key_too}")
+            problems = _check(partial, key)
             _sync(partial)
             _publish(partial, target, os.fspath(new))
     finally:
@@ -149,11 +170,31 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str]) -> Repa
     return Repaired(target, saved, problems, time.perf_counter() - start)
 
 
+def _cipher(file: str, key: str) -> Cipher:
+    from scanstore import encryption
+    from scanstore.deciphering import SALT, Cipher
+
+    encryption.check_key(key)
+    with open(file, "rb") as handle:
+        return Cipher(key, handle.read(SALT))
+
+
+def _refuse_wrong_key(pages: Pages, file: str, shown: str, key: str | None) -> None:
+    """Raise WrongKey unless the key opens a page, whichever."""
+    if key is None or not pages.count or any(map(pages.readable, range(1, pages.count + 1))):
+        return
+    from scanstore.encryption import wrong_key
+
+    raise wrong_key(file, shown, ", or restore a backup if that is the one")
+
+
 def _version(pages: Pages, shown: str) -> int:
     """The schema version that the first page tells, or the newest when there is nothing to tell."""
     try:
         head = pages.page(1)
-    except Exception as error:
+    except Nonsense as error:
+        if pages.count > 1:
+            return SCHEMA_VERSION
         raise NotAScanstore(f"{shown} is shorter than a page; there is nothing to be saved in it") from error
     application, version = (int.from_bytes(head[at : at + 4], "big") for at in (68, 60))
     if application == APPLICATION_ID and version > SCHEMA_VERSION:
@@ -163,10 +204,10 @@ def _version(pages: Pages, shown: str) -> int:
     return version if application == APPLICATION_ID and version else SCHEMA_VERSION
 
 
-def _check(file: str) -> list[Problem]:
+def _check(file: str, key: str | None) -> list[Problem]:
     from scanstore.maintenance import check
 
-    db = Database(file, durability="normal")
+    db = Database(file, durability="normal", key=key)
     try:
         db.open()
         with db.bound():
@@ -228,12 +269,12 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 class _Saving:
     """One run: the rows of the damaged pages into a new file."""
 
-    def __init__(self, pages: Pages, file: str, version: int) -> None:
+    def __init__(self, pages: Pages, file: str, version: int, key: str | None) -> None:
         from scanstore import migrating
 
-        self.pages, self.file = pages, file
-        migrating.up(file, to=version, backup=False)
-        self.run_sql = sqlite3.connect(uri(file, "mode=rw"), uri=True, isolation_level=None)
+        self.pages, self.file, self.key = pages, file, key
+        migrating.up(file, to=version, backup=False, key=key)
+        self.run_sql = connect(file, "mode=rw", key=key)
 
     def run(self) -> list[Saved]:
         from scanstore import migrating
@@ -255,7 +296,7 @@ class _Saving:
                 before = self._rows()
                 _until_settled(connection, _foreign_keys(connection))
             connection.execute("COMMIT")
-            migrating.up(self.file, backup=False)
+            migrating.up(self.file, backup=False, key=self.key)
             connection.execute("BEGIN IMMEDIATE")
             with _without_triggers(connection):
                 _until_settled(connection, (*MENDING, *_foreign_keys(connection)))

@@ -10,13 +10,16 @@ Change here: how much nonsense is taken for a row. Nothing in this file writes.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from scanstore.deciphering import Cipher
 
 Value = int | float | str | bytes | None
+SQLITE = b"SQLite format 3\0"  #: how a file begins
 
 TABLE_INNER, TABLE_LEAF, INDEX_INNER, INDEX_LEAF = 0x05, 0x0D, 0x02, 0x0A
 _DEFAULT_SIZE = 4096
@@ -35,41 +38,54 @@ class Nonsense(Exception):
 
 
 class Pages:
-    """The pages of a file, as its write-ahead log has left them; `close()` it.
+    """The pages of a file, as its write-ahead log has left them, made plain by a cipher if there is one; `close()` it.
 
     `seen` are the numbers of the pages that some tree has, `bad` of those that should be in one and make no sense.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, cipher: Cipher | None = None) -> None:
+        self._cipher = cipher
         self._handle = open(file, "rb")  # noqa: SIM115
         length = os.path.getsize(file)
-        self._bytes: mmap.mmap | bytes = mmap.mmap(self._handle.fileno(), 0, access=mmap.ACCESS_READ) if length else b""
-        head = bytes(self._bytes[:100])
-        size = int.from_bytes(head[16:18], "big")
-        size = 65536 if size == 1 else size
-        self.sound = head[:16] == b"SQLite format 3\0" and size >= 512 and size & (size - 1) == 0
-        self.size = size if self.sound else _DEFAULT_SIZE
-        self.usable = self.size - (head[20] if self.sound else 0)
+        if cipher is not None:
+            self.sound, self.size, self.usable = True, cipher.size, cipher.usable
+        else:
+            head = self._read(0, 100)
+            size = int.from_bytes(head[16:18], "big")
+            size = 65536 if size == 1 else size
+            self.sound = head[:16] == SQLITE and size >= 512 and size & (size - 1) == 0
+            self.size = size if self.sound else _DEFAULT_SIZE
+            self.usable = self.size - (head[20] if self.sound else 0)
         self._log = _log(file + "-wal", self.size)
         self.count = max(-(-length // self.size), max(self._log, default=0))
         self.seen: set[int] = set()
         self.bad: set[int] = set()
 
     def close(self) -> None:
-        if isinstance(self._bytes, mmap.mmap):
-            self._bytes.close()
         self._handle.close()
+
+    def _read(self, start: int, length: int) -> bytes:
+        try:
+            self._handle.seek(start)
+            return self._handle.read(length)
+        except OSError:  # the disk itself is damaged there
+            return b""
 
     def page(self, number: int) -> bytes:
         """Return the bytes of a page; raises Nonsense when the file has no such page, or not all of it."""
-        logged = self._log.get(number)
-        if logged is not None:
-            return logged
-        start = (number - 1) * self.size
-        data = bytes(self._bytes[start : start + self.size]) if number > 0 else b""
+        data = self._log.get(number)
+        if data is None:
+            data = self._read((number - 1) * self.size, self.size) if number > 0 else b""
         if len(data) < self.size:
             raise Nonsense
-        return data
+        return data if self._cipher is None else self._cipher.page(number, data)
+
+    def readable(self, number: int) -> bool:
+        """Whether the file has this page and, where it is encrypted, the key opens it."""
+        try:
+            return bool(self.page(number))
+        except Nonsense:
+            return False
 
     # Trees
 

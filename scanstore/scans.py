@@ -24,6 +24,7 @@ from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_
 from scanstore.workers import gone, me
 
 if TYPE_CHECKING:
+    from scanstore.database import Database
     from scanstore.indexing import Indexer
     from scanstore.recording import Recorder
 
@@ -324,38 +325,16 @@ class Scans(Life):
 
     @bound
     def remove(self, scan: Scan | int) -> Removed:
-        """Remove a scan, its analysis, and exactly the facts that no remaining scan uses. One transaction.
+        """Remove a scan, its analysis, and exactly the facts that no remaining scan uses, in one transaction.
 
-        Answers that were paid for stay: an analysis of the same content finds them. Raises NotFound.
+        Answers that were paid for stay: an analysis of the same content finds them. The names that nothing uses any
+        more go after that, for which all facts are read; ``store.prune`` does it once for many scans. Raises NotFound.
         """
-        from scanstore.forgetting import forget
+        from scanstore.sweeping import sweep_names
 
         with self.db.atomic():
-            row = self.get(scan)
-            run, many = self.db.execute_sql, self.db.executemany
-            # From the leaves up, so that no foreign key has to look for rows below.
-            votes = run(DROP_VOTES, (row.id,)).rowcount
-            findings = forget(self.db, row.id)
-            calls, verified, drafts = (
-                run(f"DELETE FROM {table} WHERE scan_id = ?", (row.id,)).rowcount for table in ANALYSIS_TABLES
-            )
-            analysis = (drafts, votes, verified, findings, calls)
-            run(DROP_WORK, (row.id,))
-            files = run("DELETE FROM scan_files WHERE scan_id = ?", (row.id,)).rowcount
-            run("DELETE FROM scans WHERE id = ?", (row.id,))
-            bindings.sweep(self.db, row.lineage_id)
-            if not Scan.select().where(Scan.lineage == row.lineage_id).exists():
-                Lineage.delete().where(Lineage.id == row.lineage_id).execute()
-            unused = run(UNUSED_VERSIONS).fetchall()
-            if not unused:
-                return Removed(files, 0, 0, 0, 0, 0, 0, *analysis)
-            symbols, references, imports, chunks = (
-                many(f"DELETE FROM {table} WHERE version_id = ?", unused).rowcount for table in FACT_TABLES
-            )
-            versions = many("DELETE FROM file_versions WHERE id = ?", unused).rowcount
-            names = run(SWEEP_NAMES).rowcount
-            self.db.sweeps += 1
-            return Removed(files, versions, symbols, references, imports, chunks, names, *analysis)
+            removed = take_out(self.db, self.get(scan))
+        return removed._replace(names=sweep_names(self.db)) if removed.versions else removed
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -451,6 +430,24 @@ class Scans(Life):
         )
 
 
+def take_out(db: Database, scan: Scan) -> Removed:
+    """Remove a scan as ``remove`` does, but for the names that nothing uses any more. Inside a transaction."""
+    from scanstore.forgetting import forget
+
+    run, key = db.execute_sql, (scan.id,)
+    versions = [version for (version,) in run(VERSIONS, key).fetchall()]
+    # From the leaves up, so that no foreign key has to look for rows below.
+    votes = run(DROP_VOTES, key).rowcount
+    findings = forget(db, scan.id)
+    calls, verified, drafts = (run(f"DELETE FROM {table} WHERE scan_id = ?", key).rowcount for table in ANALYSIS_TABLES)
+    run(DROP_WORK, key)
+    files = run("DELETE FROM scan_files WHERE scan_id = ?", key).rowcount
+    run("DELETE FROM scans WHERE id = ?", key)
+    swept = bindings.sweep(db, scan.lineage_id, versions)
+    run(DROP_LINEAGE, (scan.lineage_id,))
+    return Removed(files, *swept, 0, drafts, votes, verified, findings, calls)
+
+
 # INDEXED BY: statistics from a time of few scans would have the files of all of them read.
 COUNT = """
 SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
@@ -477,16 +474,11 @@ SELECT CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL OR c.revision
  WHERE c.id = :scan GROUP BY 1
 """
 CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND status <> 'skipped' ORDER BY file_path"
-UNUSED_VERSIONS = """
-SELECT v.id FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f WHERE f.version_id = v.id)
+VERSIONS = """
+SELECT version_id FROM scan_files INDEXED BY uq_scan_files_scan_id_file_path
+ WHERE scan_id = ? AND version_id IS NOT NULL
 """
 ANALYSIS_TABLES = ("model_calls", "verified_findings", "draft_findings")
 DROP_VOTES = "DELETE FROM votes WHERE draft_id IN (SELECT id FROM draft_findings WHERE scan_id = ?)"
 DROP_WORK = "DELETE FROM chunk_work WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)"
-SWEEP_NAMES = """
-DELETE FROM names WHERE id NOT IN (
-    SELECT name_id FROM symbol_facts UNION SELECT qualified_name_id FROM symbol_facts
-    UNION SELECT name_id FROM reference_facts UNION SELECT path_id FROM reference_facts WHERE path_id IS NOT NULL
-    UNION SELECT module_id FROM import_facts UNION SELECT path_id FROM import_facts WHERE path_id IS NOT NULL
-    UNION SELECT path_id FROM bindings)
-"""
+DROP_LINEAGE = "DELETE FROM lineages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM scans WHERE lineage_id = ?1)"

@@ -6,15 +6,17 @@ counted from now and not from the last one, so however many runs were missed, on
 
 Expressions mean what they mean to Debian's cron, whose rules the library cronsim follows, also when the clocks change.
 A task at a fixed time that falls into a skipped hour runs when that hour would have been, at once after the change; one
-whose hour comes twice runs the first time. Tasks for every minute or every hour follow the clock on the wall.
+whose hour comes twice runs the first time. Tasks for every minute or every hour follow the clock on the wall. A clock
+that is set back by more than three hours was wrong before: what was counted by it is counted anew.
 
 Change here: what a schedule may say and what becomes of a task that is due.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import peewee
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 List = list  # the class below has a method of that name
 DUE = "SELECT id FROM scheduled_tasks WHERE enabled = 1 AND next_run <= ? ORDER BY next_run, id"
+SET_BACK = "SELECT id FROM scheduled_tasks WHERE enabled = 1 AND next_run > ?1 AND updated_at > ?1"
+MISTAKE = timedelta(hours=3)  #: by how much a clock is set back that was wrong, and not only a little fast
 ADVANCE = """
 UPDATE scheduled_tasks SET next_run = ?1, last_run = iif(?4, ?2, last_run)
  WHERE id = ?5 AND enabled = 1 AND next_run = ?3
@@ -199,6 +203,7 @@ class Schedules(Domain):
     def _each(self, now: datetime | None, take: Callable[[ScheduledTask, datetime], _T | None]) -> List[_T]:
         if now is None:
             now = utcnow()
+            self._follow_the_clock()
         elif not isinstance(now, datetime):
             raise InvalidArgument(f"now is {now!r}; it must be an aware datetime")
         taken, trouble = [], None
@@ -214,6 +219,20 @@ class Schedules(Domain):
         if trouble is not None and not taken:
             raise trouble
         return taken
+
+    def _follow_the_clock(self) -> None:
+        """Count anew when tasks are due that were moved on in what is now the future."""
+
+        def mistaken() -> List[tuple[int]]:
+            return self.db.execute_sql(SET_BACK, (format_time(utcnow() + MISTAKE),)).fetchall()
+
+        if mistaken():
+            with self.db.atomic():
+                for (key,) in mistaken():
+                    task = self.get(key)
+                    with contextlib.suppress(InvalidArgument):  # this machine does not know its time zone
+                        task.next_run = next_run(task.schedule, timezone=task.timezone)
+                        task.save()
 
     def _hand_out(self, task: ScheduledTask, now: datetime) -> ScheduledTask | None:
         return self.get(task) if self._advance(task, now, started=True) else None

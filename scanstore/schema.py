@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import peewee
 
 from scanstore.database import MEMORY, Database
+from scanstore.errors import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +54,17 @@ def differences(db: Database) -> Iterator[tuple[str, str]]:
         remedy = "put it right with: scanstore check --fix"
         if (kind, name) not in there:
             yield f"the {kind} {name} is missing", remedy if kind in HARMLESS else "restore a backup"
-        elif _words(there[kind, name]) != _words(sql):
+        elif there[kind, name] != sql and _words(there[kind, name]) != _words(sql):
             yield f"the {kind} {name} is not as it should be", remedy if kind in HARMLESS else "restore a backup"
+
+
+def damage(db: Database) -> Damaged | None:
+    """Return the error to raise when SQLite does not understand a statement because the schema is not as it should be;
+    None when it is, and so the statement is wrong.
+    """
+    for what, remedy in differences(db):
+        return Damaged(f"{db.name} is damaged: {what}; {remedy}")
+    return None
 
 
 def complete(db: Database) -> None:

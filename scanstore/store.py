@@ -341,15 +341,20 @@ class Store:
         return type(found[0])(*(sum(each) for each in kinds))
 
     def _recover_what_is_lost(self) -> None:
-        from scanstore.errors import Busy
+        import sqlite3
+
+        from scanstore.errors import Busy, Damaged
         from scanstore.leases import lost
 
-        if lost(self._database):
-            try:
+        try:
+            if lost(self._database):
                 self.recovered = self.recover()
                 _log.info("%s: freed lost work, %d wait again, %d failed", self._database.name, *self.recovered)
-            except Busy:  # claims recover what they need
-                return
+        except Busy:  # claims recover what they need
+            return
+        except Damaged as error:
+            if not isinstance(error.__cause__, sqlite3.OperationalError):
+                raise  # else it is the schema that is not whole, and the store must be open to make it so: check()
 
     # Health
 
@@ -388,8 +393,8 @@ class Store:
         target's scans, and of all jobs, the newest ``keep_last`` stay. The latest scan of a target always stays, as do
         findings that people decided about, whatever scan saw them.
 
-        Each scan goes in a transaction of its own, so that others can write. Idempotent. Raises InvalidArgument, also
-        when nothing says how much is to stay.
+        Each scan goes in a transaction of its own, so that others can write, and what names nothing uses any more at
+        the end. Idempotent. Raises InvalidArgument, also when nothing says how much is to stay.
         """
         from scanstore import pruning
 
@@ -400,7 +405,7 @@ class Store:
         """Encrypt the store with another key, or with none any more, and close it: open it again with that key.
 
         Needs `scanstore[encryption]` and free space for a copy. Atomic. Raises Busy while the store is open elsewhere,
-        IllegalMove inside a transaction, InvalidArgument, DiskFull.
+        IllegalMove inside a transaction, InvalidArgument, DiskFull, Damaged.
         """
         from scanstore import encryption
 
@@ -488,12 +493,12 @@ class Store:
         return backups.restore(backup, _default(path), timeout=timeout, key=key)
 
     @staticmethod
-    def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str]) -> Repaired:
+    def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
         """Save what can be read of a damaged store into a new one, and say what is lost of which table; see
-        :func:`scanstore.repair.repair`."""
+        :func:`scanstore.repair.repair`. What was encrypted with a `key` is so again."""
         from scanstore import repair
 
-        return repair.repair(damaged, new)
+        return repair.repair(damaged, new, key=key)
 
     def vacuum(self) -> Compacted:
         """Write the file anew without its free pages; needs free space, twice its size. Raises DiskFull, Busy."""

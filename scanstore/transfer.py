@@ -24,7 +24,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
@@ -202,22 +202,22 @@ def _target(db: Database, file: File) -> Iterator[BinaryIO]:
     shown = path if path.isprintable() else ascii(path)
     if os.path.realpath(path) in (db.file, db.file + "-wal", db.file + "-shm"):
         raise InvalidArgument(f"{shown} is the store itself; give another file to dump it to")
-    beside = f"{path}.{os.getpid()}.part"
+    from scanstore.backups import _partial, _publish
+
+    target = os.path.abspath(path)
+    if not os.path.isdir(os.path.dirname(target)):
+        raise MissingFolder(f"{shown} needs its folder; create it")
     try:
-        with open(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(beside, path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise MissingFolder(f"{shown} needs its folder; create it") from error
+        with _partial(target, shown) as beside:
+            with open(beside, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            _publish(beside, target, shown)
     except OSError as error:
         if error.filename is None:  # not ours: the caller's disk is full, and the command line says so
             raise
         raise StorageError(f"{shown} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            os.unlink(beside)
 
 
 # Reading
@@ -242,10 +242,10 @@ def load(db: Database, file: File) -> Transferred:
                 f"the dump is of schema {schema}, and {db.name} is encrypted: what is migrated would lie beside it in"
                 " plain; load it into a store without a key, and encrypt that with: scanstore rekey"
             )
-        import tempfile
+        from scanstore.backups import _partial
 
-        with tempfile.TemporaryDirectory(dir=os.path.dirname(db.file), prefix=".scanstore-load-") as folder:
-            connection = _migrated(os.path.join(folder, "older.db"), schema, reader)
+        with _partial(f"{db.file}.older", db.name) as older:
+            connection = _migrated(older, schema, reader)
             try:
                 newer = _Reader(_Pieces(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)))
                 newer.header()

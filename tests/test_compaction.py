@@ -34,7 +34,7 @@ def loose(store: Store, tmp_path: Path) -> Store:
     tree.mkdir()
     for n in range(30):
         (tree / f"m{n}.py").write_text(f"import m{(n + 1) % 30}\n\n\ndef f{n}():\n    return m{(n + 1) % 30}.f()\n" * 3)
-    scan = store.scans.record(tree)
+    scan = store.scans.record(tree, jobs=1)
     store.search("f1")
     plan = store.plans.create("tidy")
     with store.library.sync("scene") as run:

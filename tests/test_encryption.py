@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,8 +15,23 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from scanstore import Busy, Conflict, IllegalMove, InvalidArgument, NotAScanstore, Store, WrongKey, backups
+from scanstore import (
+    Busy,
+    Conflict,
+    Damaged,
+    IllegalMove,
+    InvalidArgument,
+    NotAScanstore,
+    Store,
+    WrongKey,
+    backups,
+    check_db_health,
+    drop_db,
+    init_db,
+)
 from scanstore.cli import main
+from scanstore.repair import repair
+from scanstore.salvage import Nonsense
 
 KEY = "it's a \"key\"; --'"
 WORD = "Pl4inW0rd"
@@ -217,6 +233,206 @@ def test_the_command(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(file) as store:
         assert store.settings["word"] == WORD
     assert "encrypted with the new key" in run(given="n3w\nn3w\n")
+
+
+# Damage
+
+
+RAW = f"x'{'5a' * 32}'"  # which SQLCipher takes as it is: nothing of it has to be computed
+
+
+def fill(file: Path, key: str) -> None:
+    """Some hundred pages, of which the last settings are in the log alone, as a crash leaves it."""
+    code = (
+        "import os, sys; from scanstore import Store; s = Store(sys.argv[1], key=sys.argv[2], durability='normal')\n"
+        "for part in (range(300), range(300, 320)):\n"
+        "    s.optimize()\n"
+        "    with s.transaction():\n"
+        "        for n in part: s.settings[f'mark{n}'] = f'{n} ' * 200\n"
+        "os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, file, key], check=False).returncode == 9
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need()
+    folder = tmp_path_factory.mktemp("filled")
+    (folder / "a.py").write_text(f"def {WORD}():\n    return {WORD}\n")
+    with Store(folder / "s.db", key=RAW) as store:
+        store.scans.record(folder, jobs=1)
+        store.settings["word"] = WORD * 50
+    fill(folder / "s.db", RAW)
+    return folder / "s.db"
+
+
+@pytest.fixture
+def damaged(filled: Path, tmp_path: Path) -> Path:
+    """A copy that can be damaged."""
+    for end in ("", "-wal"):
+        shutil.copy(f"{filled}{end}", f"{tmp_path / 's.db'}{end}")
+    return tmp_path / "s.db"
+
+
+def rows(path: Path, key: str = RAW) -> dict[str, set[Any]]:
+    tables = ("settings", "names", "symbol_facts", "scan_files", "scans")
+    with Store(path, key=key) as store:
+        assert store.check() == []
+        run = store.database.execute_sql
+        return {table: set(run(f"SELECT * FROM {table}").fetchall()) for table in tables}
+
+
+def flip(file: Path, *places: int) -> None:
+    data = bytearray(file.read_bytes())
+    for place in places:
+        data[place] ^= 1
+    file.write_bytes(data)
+
+
+def page_with(file: Path, text: bytes, key: str = RAW) -> int:
+    from scanstore.deciphering import Cipher
+
+    data = file.read_bytes()
+    cipher = Cipher(key, data[:16])
+    pages = range(1, len(data) // 4096 + 1)
+    return next(n for n in pages if text in cipher.page(n, data[n * 4096 - 4096 : n * 4096]))
+
+
+@pytest.mark.parametrize("key", [KEY, RAW, f"x'{'5a' * 32}{'0f' * 16}'"])
+def test_of_a_sound_store_every_row_is_saved_and_nothing_is_written_plain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    need()
+    file, new = tmp_path / "s.db", tmp_path / "new.db"
+    with Store(file, key=key) as store:
+        store.settings["word"] = WORD * 50
+    fill(file, key)
+    before, log = file.read_bytes(), Path(f"{file}-wal").read_bytes()
+    seen = []
+    check = repair.__globals__["_check"]
+
+    def checking(partial: str, key: str) -> Any:
+        seen.extend(each for each in tmp_path.iterdir() if each.name.startswith("new.db"))
+        assert not any(WORD.encode() in each.read_bytes() for each in seen)
+        return check(partial, key)
+
+    monkeypatch.setattr("scanstore.repair._check", checking)
+    done = repair(file, new, key=key)
+    assert seen and done.whole and done.problems == []
+    assert sorted(os.listdir(tmp_path)) == ["new.db", "s.db", "s.db-shm", "s.db-wal"]
+    assert file.read_bytes() == before and Path(f"{file}-wal").read_bytes() == log
+    assert not readable(new) and new.read_bytes()[:6] != b"SQLite" and stat.S_IMODE(new.stat().st_mode) == 0o600
+    found = rows(new, key)
+    assert found == rows(file, key) and len(found["settings"]) == 321
+
+
+def test_what_is_left_of_a_damaged_store_is_saved(damaged: Path, tmp_path: Path) -> None:
+    old = rows(damaged)  # and the log is in the file
+    flip(damaged, page_with(damaged, b"mark77") * 4096 - 1000)
+    done = Store.repair(damaged, tmp_path / "new.db", key=RAW)
+    (lost,) = [table for table in done.tables if table.lost or table.bad_pages]
+    assert lost.table == "settings" and 310 < lost.rows < 321 and lost.bad_pages == 1
+    new = rows(tmp_path / "new.db")
+    assert len(new["settings"]) == lost.rows and new["settings"] < old["settings"]
+    assert {**new, "settings": None} == {**old, "settings": None}
+
+
+def test_without_the_first_page_all_is_there_as_long_as_the_salt_is(damaged: Path, tmp_path: Path) -> None:
+    old = rows(damaged)
+    flip(damaged, 2000)
+    with pytest.raises(WrongKey):
+        Store(damaged, key=RAW)
+    repair(damaged, tmp_path / "new.db", key=RAW)
+    assert rows(tmp_path / "new.db") == old
+    flip(damaged, 3)
+    with pytest.raises(WrongKey, match="or restore a backup if that is the one"):
+        repair(damaged, tmp_path / "other.db", key=RAW)
+    assert "other.db" not in os.listdir(tmp_path)
+
+
+def test_a_repair_that_cannot_be_leaves_nothing(damaged: Path, tmp_path: Path) -> None:
+    with Store(tmp_path / "plain.db") as plain:
+        plain.settings["a"] = 1
+    (tmp_path / "empty").touch()
+    before = sorted(os.listdir(tmp_path))
+    for path, key, error, why in (
+        (damaged, "wr0ng", WrongKey, "cannot be read with this key"),
+        (damaged, None, Damaged, "or give its key if it is encrypted"),
+        (tmp_path / "plain.db", RAW, WrongKey, "is not encrypted"),
+        (tmp_path / "empty", RAW, NotAScanstore, "shorter than a page"),
+        (damaged, "", InvalidArgument, "not usable"),
+    ):
+        with pytest.raises(error, match=why) as caught:
+            repair(path, tmp_path / "new.db", key=key)
+        assert "wr0ng" not in str(caught.value) and RAW not in str(caught.value)
+        assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_page_in_the_place_of_another_is_not_read(damaged: Path) -> None:
+    data = damaged.read_bytes()
+    from scanstore.deciphering import Cipher
+
+    cipher = Cipher(RAW, data[:16])
+    page = data[8192:12288]
+    assert cipher.page(3, page)
+    with pytest.raises(Nonsense):
+        cipher.page(4, page)
+
+
+def test_the_command_repairs_with_the_key_of_the_environment(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = tmp_path / "new.db"
+    refused = CliRunner().invoke(main, ["repair", str(damaged), str(new)])
+    assert refused.exit_code == 1 and "give its key" in refused.output and not new.exists()
+    monkeypatch.setenv("SCANSTORE_KEY", RAW)
+    done = CliRunner().invoke(main, ["repair", str(damaged), str(new)])
+    assert done.exit_code == 0 and "nothing was found missing" in done.output and RAW not in done.output
+    assert rows(new) == rows(damaged)
+
+
+@pytest.mark.parametrize("new", ["other", None])
+def test_a_damaged_store_keeps_its_key(damaged: Path, tmp_path: Path, new: str | None) -> None:
+    rows(damaged)
+    flip(damaged, page_with(damaged, b"mark77") * 4096 - 1000)
+    with pytest.raises(Damaged, match="scanstore repair"):
+        Store(damaged, key=RAW).rekey(new)
+    with Store(damaged, key=RAW) as store:
+        assert store.settings["word"] == WORD * 50
+    assert os.listdir(tmp_path) == ["s.db"]
+
+
+# Beginning and end
+
+
+def test_an_encrypted_store_is_made_looked_at_and_dropped_with_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need()
+    file = tmp_path / "s.db"
+    assert init_db(file, key=RAW) == str(file)
+    assert check_db_health(file, key=RAW, thorough=True).ok and not check_db_health(file, key="x").ok
+    fill(file, RAW)
+    for key, error in ((None, NotAScanstore), ("x", WrongKey), ("", InvalidArgument)):
+        with pytest.raises(error) as caught:
+            drop_db(file, confirm=True, key=key)
+        assert "needs its key" in str(caught.value) or key is not None
+    monkeypatch.setattr("scanstore.provisioning.PATIENCE", 0.01)
+    with Store(file, key=RAW) as store:
+        with pytest.raises(Busy):
+            drop_db(file, confirm=True, key=RAW)
+        assert len(store.settings) == 320 and store.check() == []
+    assert drop_db(file, confirm=True, key=RAW) == str(file)
+    assert os.listdir(tmp_path) == []
+    init_db(file)
+    with pytest.raises(WrongKey, match="is not encrypted"):
+        drop_db(file, confirm=True, key=RAW)
+    drop_db(file, confirm=True)
+    monkeypatch.setenv("SCANSTORE_KEY", RAW)
+    init_db(file)
+    fill(file, RAW)
+    done = CliRunner().invoke(main, ["drop", "--yes", "--db", str(file)])
+    assert done.exit_code == 0 and os.listdir(tmp_path) == [], done.output
 
 
 def test_stores_of_the_same_key_are_merged(file: Path, tmp_path: Path) -> None:

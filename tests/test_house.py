@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import peewee
@@ -21,13 +22,30 @@ ROOT = PACKAGE.parent
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(PACKAGE)], "scanstore.") if ".migrations" not in m.name)
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def libraries(path: Path) -> set[str]:
+    """What a file imports anywhere, by the first part of its name."""
+    found: set[str] = set()
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+@cache
 def module_imports(name: str) -> set[str]:
     """Modules that a module imports when it is loaded (not inside functions, not for type checking)."""
     spec = importlib.util.find_spec(name)
     assert spec is not None and spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text())
     found: set[str] = set()
-    for node in tree.body:
+    for node in parsed(Path(spec.origin)).body:
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -113,11 +131,7 @@ def test_imports_run_one_way() -> None:
 def test_libraries_stay_in_their_rooms(library: str, homes: set[str]) -> None:
     for path in PACKAGE.rglob("*.py"):
         name = "scanstore." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        used = any(
-            (isinstance(node, ast.Import) and any(a.name.split(".")[0] == library for a in node.names))
-            or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == library)
-            for node in ast.walk(ast.parse(path.read_text()))
-        )
+        used = library in libraries(path)
         assert not used or any(name.startswith(home) for home in homes), f"{name} imports {library}"
 
 

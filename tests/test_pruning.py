@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from hypothesis import strategies as st
 from scanstore import InvalidArgument, Store
 from scanstore.cli import main
 from scanstore.pruning import OldScan, Pruned, span
+from scanstore.scans import take_out
+from scanstore.sweeping import sweep_names
 
 YEAR = timedelta(days=365)
 
@@ -202,15 +206,122 @@ def test_a_scan_that_is_run_again_meanwhile_stays(store: Store, tmp_path: Path, 
     for scan in (first, broken):
         store.scans._end(scan, "failed", "x")
     record(store, tmp_path, 1)
-    real = store.scans.remove
 
-    def remove(scan: int) -> Any:
+    def taking(db: Any, scan: Any) -> Any:
         store.database.execute_sql("UPDATE scans SET status = 'queued' WHERE id = ?", (broken.id,))
-        return real(scan)
+        return take_out(db, scan)
 
-    monkeypatch.setattr(store.scans, "remove", remove)
+    monkeypatch.setattr("scanstore.scans.take_out", taking)
     assert [scan.id for scan in store.prune(keep_last=0, dry_run=False).scans] == [first.id]
     assert store.scans.get(broken).status == "queued"
+
+
+def names(store: Store) -> set[str]:
+    return {text for (text,) in store.database.execute_sql("SELECT text FROM names").fetchall()}
+
+
+def test_names_are_looked_for_once_and_others_may_write_between_scans(
+    store: Store, tmp_path: Path, monkeypatch: Any
+) -> None:
+    for n in range(6):
+        record(store, tmp_path, n)
+    atomic, turns, sweeps = store.database.atomic, [], []
+    other = sqlite3.connect(store.path, timeout=0, isolation_level=None)
+
+    def entering(*args: Any) -> Any:
+        if not store.database.transaction_depth():
+            other.execute("BEGIN IMMEDIATE")  # or it is locked
+            turns.append(other.execute("SELECT count(*) FROM scans").fetchone()[0])
+            other.execute("COMMIT")
+        return atomic(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.database, "atomic", entering)
+        patch.setattr("scanstore.sweeping.sweep_names", lambda db: sweeps.append(sweep_names(db)))
+        assert len(store.prune(keep_last=1, dry_run=False, what="scans").scans) == 5
+    other.close()
+    assert turns[:6] == [6, 5, 4, 3, 2, 1] and len(sweeps) == 1 and sweeps[0] >= 5
+    assert "f0" not in names(store) and "f5" in names(store)
+
+
+def test_a_name_that_is_used_again_before_it_is_swept_stays(store: Store, tmp_path: Path, monkeypatch: Any) -> None:
+    for n in range(3):
+        record(store, tmp_path, n)
+    first = store.scans.list()[-1]
+    with store.transaction():
+        take_out(store.database, first)
+    assert "f0" in names(store)
+    atomic = store.database.atomic
+
+    def entering(*args: Any) -> Any:
+        monkeypatch.undo()
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other/b.py").write_text("def f0():\n    return f0()\n")
+        with Store(store.path) as other:
+            other.scans.record(tmp_path / "other", jobs=1)
+        return atomic(*args)
+
+    monkeypatch.setattr(store.database, "atomic", entering)
+    assert sweep_names(store.database) >= 1
+    assert "f0" in names(store) and "g0" not in names(store)
+    assert sweep_names(store.database) == 0 and store.symbols.find("f0", scan=store.scans.latest())
+
+
+@pytest.mark.parametrize("scans", [0, 2, 4])
+def test_a_killed_prune_leaves_whole_scans_and_the_next_one_goes_on(store: Store, tmp_path: Path, scans: int) -> None:
+    for n in range(5):
+        record(store, tmp_path, n)
+    code = f"""
+import sys, time
+from scanstore import Store, scans
+taken, take_out = [], scans.take_out
+def taking(db, scan):
+    taken.append(take_out(db, scan))
+    if len(taken) > {scans}:
+        stop()
+    return taken[-1]
+def stop(*_):
+    print("now", flush=True)
+    time.sleep(60)
+scans.take_out = taking
+import scanstore.sweeping
+scanstore.sweeping.sweep_names = stop
+Store(sys.argv[1]).prune(keep_last=1, dry_run=False)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code, store.path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "now\n"
+    process.kill()
+    process.communicate()
+    assert len(store.scans.list()) == 5 - scans and store.check() == []
+    assert "f0" in names(store)
+    record(store, tmp_path, 5)
+    assert len(store.prune(keep_last=1, dry_run=False).scans) == 5 - scans
+    assert "f0" not in names(store) and "f5" in names(store)
+
+
+def test_what_a_scan_had_before_it_was_recorded_again_goes_when_it_is_finished(store: Store) -> None:
+    def see(scan: Any, content: str) -> None:
+        f = {"name": "f", "qualified_name": "a.f", "symbol_type": "function", "start_line": 1, "end_line": 2}
+        store.symbols.record_file(scan, "a.py", content * 16, symbols=[f])
+
+    def versions() -> int:
+        assert store.check() == []
+        return int(store.database.execute_sql("SELECT count(*) FROM file_versions").fetchone()[0])
+
+    first, second = store.scans.start("t"), store.scans.start("t")
+    for scan in (first, second):
+        see(scan, "ab")
+        store.symbols.record_file(scan, "b.py", "ef" * 16, references=[{"name": "f", "line": 1, "target": "a.f"}])
+        store.scans.finish(scan)
+    see(second, "cd")
+    store.scans.remove(first)
+    assert versions() == 3  # the bindings are still those of the file as it was
+    store.scans.finish(second)
+    assert versions() == 2
+    see(second, "12")
+    assert versions() == 3
+    store.scans.remove(second)
+    assert versions() == 0
 
 
 @settings(max_examples=15, deadline=None)
@@ -259,6 +370,8 @@ def test_the_command(tmp_path: Path) -> None:
 
     assert "say how much is to stay" in run(code=2)
     assert "no span of time" in run("--older-than", "x", code=2)
+    assert "not both" in run("--keep-last", "1", "--dry-run", "--yes", code=2)
+    assert "2 scans would be removed" in run("--keep-last", "1", "--dry-run")
     assert "2 scans would be removed; remove with: --yes" in run("--older-than", "30d")
     assert len(json.loads(run("--keep-last", "1", "--json"))["scans"]) == 2
     assert "Removed 1 scan" in run("--keep-last", "2", "--yes")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import random
@@ -17,8 +19,17 @@ from click.testing import CliRunner
 from scanstore import Store
 from scanstore.cli import main
 from scanstore.database import SCHEMA_VERSION
-from scanstore.errors import Damaged, InvalidArgument, NewerSchema, NotAScanstore, NotFound
+from scanstore.errors import (
+    Damaged,
+    InvalidArgument,
+    MissingFolder,
+    NewerSchema,
+    NotAScanstore,
+    NotFound,
+    StorageError,
+)
 from scanstore.repair import DERIVED, Repaired, repair
+from scanstore.salvage import Nonsense, Pages
 
 Rows = dict[str, set[str]]
 
@@ -285,7 +296,42 @@ def test_refusals_leave_nothing(damaged: Path, tmp_path: Path) -> None:
             Store.repair(tmp_path / name, new)
     with pytest.raises(InvalidArgument, match="exists"):
         repair(damaged, damaged)
+    with pytest.raises(NotAScanstore, match="is no file"):
+        repair(tmp_path, new)
+    with pytest.raises(MissingFolder, match="create it"):
+        repair(damaged, tmp_path / "no" / "new.db")
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_what_the_disk_does_not_give_is_a_page_that_is_lost(damaged: Path) -> None:
+    pages = Pages(os.fspath(damaged))
+    last = pages.count
+    assert len(pages.page(last)) == 4096
+    os.truncate(damaged, 4096 * (last - 1))
+    with pytest.raises(Nonsense):
+        pages.page(last)
+    handle = pages._handle
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.EIO, "of this sector")
+
+    pages._handle = Failing()  # type: ignore[assignment]
+    with pytest.raises(Nonsense):
+        pages.page(1)
+    pages._handle = handle
+    assert pages.page(1)
+    pages.close()
+
+
+def test_a_file_that_may_not_be_read(damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*_: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("scanstore.salvage.open", refusing, raising=False)
+    with pytest.raises(StorageError, match="cannot be read: Permission denied"):
+        repair(damaged, tmp_path / "new.db")
+    assert os.listdir(tmp_path) == ["damaged.db"]
 
 
 def test_command(damaged: Path, tmp_path: Path) -> None:

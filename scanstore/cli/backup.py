@@ -132,7 +132,7 @@ def repair(context: click.Context, damaged: str, new: str, as_json: bool) -> Non
     """Save what is left of a damaged store.
 
     What can be read of DAMAGED goes into a store at NEW; what is lost is said, table by table, and ends with 1.
-    The damaged file is not changed.
+    The damaged file is not changed. Of an encrypted one, $SCANSTORE_KEY is the key, and that of the new one.
 
     \b
     Example:
@@ -140,7 +140,7 @@ def repair(context: click.Context, damaged: str, new: str, as_json: bool) -> Non
     """
     from scanstore.repair import repair as save
 
-    done = save(damaged, new)
+    done = save(damaged, new, key=store_key())
     if as_json:
         say_json({**done._asdict(), "whole": done.whole})
     else:
