@@ -65,7 +65,7 @@ class Stats(NamedTuple):
 
 
 AGAIN = "restore a backup, or remove the scans concerned and record them again"
-SAVE = "restore a backup, or save all but these with: scanstore repair FILE NEW"
+SAVE = "restore a backup, or save what is left with: scanstore repair FILE NEW"
 SAFE = "put it right with: scanstore check --fix"
 SEARCHES = ("finding_search", "symbol_search")
 SMALL = 4 << 20  #: bytes, up to which SQLite's check is over before another connection has read the schema
@@ -112,15 +112,22 @@ Found = tuple[str, Problem]
 
 def _problems(db: Database) -> Iterator[Found]:
     """Problems, with the name of the check that found each."""
+    told: set[Problem] = set()
     with _aside(db, "PRAGMA integrity_check(20)") as integrity:
         others = list(_others(db))
-        try:
-            for (text,) in integrity():
-                if text != "ok":
-                    yield INTEGRITY, Problem(f"the file is damaged: {text}", "restore a backup")
-        except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
-            yield from _damage(error)
-    yield from others
+        for found in (*_integrity(integrity), *others):
+            if found[1] not in told:
+                told.add(found[1])
+                yield found
+
+
+def _integrity(rows: Callable[[], list[Any]]) -> Iterator[Found]:
+    try:
+        for (text,) in rows():
+            if text != "ok":
+                yield INTEGRITY, Problem(f"the file is damaged: {text}", SAVE)
+    except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        yield from _damage(error)
 
 
 @contextmanager
@@ -164,7 +171,7 @@ def _damage(error: Exception) -> Iterator[Found]:
     """What an error says of the file; one that says nothing of it is raised again."""
     if isinstance(error, StorageError) and not isinstance(error, Damaged):
         raise error  # its disk or its rights are the trouble, or another writer
-    yield "", Problem(f"the file is damaged: {error}", "restore a backup")
+    yield "", Problem(f"the file is damaged: {error.__cause__ or error}", SAVE)
 
 
 def _others(db: Database) -> Iterator[Found]:

@@ -6,13 +6,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from scanstore import Busy, ReadOnly, Store
+from scanstore import Busy, ReadOnly, Store, maintenance
 from scanstore.checks import DANGLING
 from scanstore.cli import main
 
@@ -285,6 +286,35 @@ def test_a_read_only_store_is_not_fixed(file: Path) -> None:
         assert store.check() == []
         with pytest.raises(ReadOnly, match="cannot be put right"):
             store.check(fix=True)
+
+
+@pytest.mark.parametrize("page", ["an index", "nothing"])
+def test_a_large_store_is_checked_by_two_at_once(file: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+    if page == "an index":
+        with sqlite3.connect(file) as connection:
+            (number,) = connection.execute(
+                "SELECT rootpage FROM sqlite_schema WHERE name = 'ix_scan_files_file_path'"
+            ).fetchone()
+        connection.close()
+        with open(file, "r+b") as handle:
+            handle.seek(4096 * (number - 1))
+            handle.write(b"\xff" * 4096)
+    with Store(file) as store:
+        before = store.check()
+        assert [problem.what[:19] for problem in before] == ["the file is damaged"] * bool(before)
+        monkeypatch.setattr(maintenance, "SMALL", 0)
+        threads = threading.active_count()
+        assert store.check() == before and bool(before) is (page == "an index")
+        assert threading.active_count() == threads
+        monkeypatch.setattr(maintenance, "_others", lambda db: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store.check()
+        assert threading.active_count() == threads
+        monkeypatch.undo()
+        if not before:
+            with store.transaction():  # which sees what it has written itself
+                store.settings.set("new", 1)
+                assert store.check() == []
 
 
 def test_what_keeps_a_check_from_writing_is_not_damage(file: Path) -> None:
