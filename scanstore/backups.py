@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
-from scanstore import freezing
+from scanstore import freezing, publishing
 from scanstore.database import MEMORY, SCHEMA_VERSION, Database
 from scanstore.errors import (
     Busy,
@@ -34,18 +34,15 @@ from scanstore.errors import (
     NewerSchema,
     NotAScanstore,
     NotFound,
-    StorageError,
 )
 from scanstore.fields import format_time, utcnow
-from scanstore.files import connect, create_file, identify, size_of
+from scanstore.files import connect, identify, size_of
+from scanstore.publishing import BESIDE, STAMP
 from scanstore.troubles import TROUBLE, translated
 
 Progress = Callable[[int, int], object]
 
-_STAMP = re.compile(r"\.backup-\d{8}T\d{9}Z")
-_PARTIAL = ".partial-"
 _PAGES = 2000  # of one step
-_BESIDE = ("-wal", "-shm", "-journal")
 
 
 class Backup(NamedTuple):
@@ -97,18 +94,18 @@ def backup(
         _refuse_others(target, shown, db)
     needed = size_of(db.file)
     _refuse_without_room(target, needed, shown)
-    with _partial(target, shown) as partial:
+    with publishing.beside(target, shown) as partial:
         start = time.perf_counter()
         if db.read_only or not freezing.copy(db.file, partial, db.key, progress):
             with _reading(db.file, db.name, db.key) as source:
                 _copy(source, partial, shown, progress, db.key)
-            _sync(partial)
+            publishing.sync(partial)
         copied = time.perf_counter()
         if verify:
             with _reading(partial, shown, db.key) as copy:
                 _verify(copy, f"the copy of {db.name}", quick=True)
         verified = time.perf_counter()
-        _publish(partial, target, shown)
+        publishing.publish(partial, target, shown)
     removed = [] if keep is None else _rotate(db.file, target, keep)
     return Backup(target, size_of(target), copied - start, verified - copied, removed)
 
@@ -121,7 +118,7 @@ def backups(file: str, folder: str | os.PathLike[str] | None = None) -> list[str
         found = os.listdir(place)
     except OSError:
         return []
-    return [os.path.join(place, n) for n in sorted(found) if n.startswith(name) and _STAMP.fullmatch(n, len(name))]
+    return [os.path.join(place, n) for n in sorted(found) if n.startswith(name) and STAMP.fullmatch(n, len(name))]
 
 
 def verify(path: str | os.PathLike[str], *, key: str | None = None) -> int:
@@ -163,10 +160,10 @@ def restore(
             kept = f"{file}.before-restore-{_stamp()}"
             try:
                 with _alone(file, shown, timeout, key) as connection:
-                    with _partial(kept, kept) as partial:
+                    with publishing.beside(kept, kept) as partial:
                         _copy(connection, partial, kept, None, key)
-                        _sync(partial)
-                        _publish(partial, kept, kept)
+                        publishing.sync(partial)
+                        publishing.publish(partial, kept, kept)
                     _pour(copy, connection, progress)
             except (Damaged, NotAScanstore) as error:
                 if error.__cause__ is None:  # another program's, and sound
@@ -283,7 +280,7 @@ def _refuse_others(target: str, shown: str, db: Database) -> None:
             pass
     except (NotAScanstore, Damaged) as error:
         raise InvalidArgument(f"{shown} is there and is not a copy of a store; give another path") from error
-    if any(size_of(target + end) for end in _BESIDE):
+    if any(size_of(target + end) for end in BESIDE):
         raise InvalidArgument(f"{shown} is a store that is open, or was not closed; give another path")
 
 
@@ -293,71 +290,6 @@ def _refuse_without_room(target: str, needed: int, shown: str) -> None:
     free = shutil.disk_usage(os.path.dirname(target)).free
     if free < needed:
         raise DiskFull(f"{shown} needs about {needed:,} bytes and {free:,} are free there; free some space")
-
-
-@contextmanager
-def _partial(target: str, shown: str) -> Iterator[str]:
-    """The path of a new file beside the target, gone at the end unless it was published."""
-    from urllib.parse import quote
-
-    from scanstore.workers import me
-
-    _sweep(target)
-    partial = f"{target}.{os.urandom(4).hex()}{_PARTIAL}{quote(me(), safe='')}"
-    create_file(partial, shown)
-    try:
-        yield partial
-    finally:
-        for end in ("", *_BESIDE):
-            try:
-                os.unlink(partial + end)
-            except OSError:
-                continue
-
-
-def _sweep(target: str) -> None:
-    """Remove what those have left who were killed while they made a copy like this one."""
-    from urllib.parse import unquote
-
-    from scanstore.workers import gone
-
-    place, name = os.path.split(target)
-    stem = _STAMP.sub("", re.sub(r"\.(before-restore|backup-\d+)-\w+$", "", name))
-    try:
-        others = os.listdir(place)
-    except OSError:  # it may be written and not read
-        return
-    for other in others:
-        before, mark, owner = other.rpartition(_PARTIAL)
-        for end in _BESIDE:
-            owner = owner.removesuffix(end)
-        if mark and before.startswith(stem) and gone(unquote(owner)):
-            try:
-                os.unlink(os.path.join(place, other))
-            except OSError:
-                continue
-
-
-def _sync(file: str) -> None:
-    handle = os.open(file, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _publish(partial: str, target: str, shown: str) -> None:
-    """Give the file its name, for good."""
-    try:
-        os.replace(partial, target)
-        if os.name == "posix":
-            handle = os.open(os.path.dirname(target), os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-    except OSError as error:
-        raise StorageError(f"{shown} cannot be written: {error.strerror}; choose another path") from error
 
 
 def _rotate(file: str, newest: str, keep: int) -> list[str]:
@@ -399,16 +331,16 @@ def _replace(
     copy: sqlite3.Connection, file: str, shown: str, kept: str | None, progress: Progress | None, key: str | None
 ) -> None:
     """Put a new file in the place of one that cannot be opened, or of none."""
-    with _partial(file, shown) as partial:
+    with publishing.beside(file, shown) as partial:
         _copy(copy, partial, shown, progress, key)
-        _sync(partial)
+        publishing.sync(partial)
         if kept is not None:
             _refuse_locked(file, shown)
             _set_aside(file, kept)
-        for end in _BESIDE:
+        for end in BESIDE:
             if os.path.exists(file + end):
                 os.unlink(file + end)
-        _publish(partial, file, shown)
+        publishing.publish(partial, file, shown)
 
 
 def _set_aside(file: str, kept: str) -> None:

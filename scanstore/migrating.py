@@ -388,9 +388,9 @@ def back_up(file: str, version: int, shown: str, *, key: str | None = None) -> s
     target = f"{file}.backup-{version}-{stamp}"
     while os.path.exists(target):
         target += "x"
-    from scanstore.backups import _partial, _publish
+    from scanstore import publishing
 
-    with _partial(target, target) as partial:
+    with publishing.beside(target, target) as partial:
         source = connect(file, "mode=ro", key=key)
         copy = connect(partial, "mode=rw", key=key)
         try:
@@ -403,5 +403,5 @@ def back_up(file: str, version: int, shown: str, *, key: str | None = None) -> s
             copy.close()
         if verdict != "ok":
             raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict})")
-        _publish(partial, target, target)
+        publishing.publish(partial, target, target)
     return target

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore import publishing
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     Damaged,
@@ -135,8 +136,6 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     MissingFolder, StorageError, NewerSchema, NotAScanstore for another program's database, WrongKey, and Damaged when
     nothing of a store is left.
     """
-    from scanstore.backups import _partial, _publish, _sync
-
     start = time.perf_counter()
     shown, file, target = os.fspath(damaged), os.path.realpath(damaged), os.path.realpath(new)
     if not os.path.exists(file):
@@ -154,7 +153,7 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     try:
         _refuse_wrong_key(pages, file, shown, key)
         version = _version(pages, shown)
-        with _partial(target, os.fspath(new)) as partial:
+        with publishing.beside(target, os.fspath(new)) as partial:
             try:
                 saved = _Saving(pages, partial, version, key).run()
             except sqlite3.Error as error:
@@ -163,8 +162,8 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
                 key_too = "" if pages.sound else ", or give its key if it is encrypted"
                 raise Damaged(f"{shown} has nothing left that could be saved; restore a backup{key_too}")
             problems = _check(partial, key)
-            _sync(partial)
-            _publish(partial, target, os.fspath(new))
+            publishing.sync(partial)
+            publishing.publish(partial, target, os.fspath(new))
     finally:
         pages.close()
     return Repaired(target, saved, problems, time.perf_counter() - start)

@@ -30,6 +30,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import peewee
 
+from scanstore import publishing
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     IllegalMove,
@@ -202,18 +203,16 @@ def _target(db: Database, file: File) -> Iterator[BinaryIO]:
     shown = path if path.isprintable() else ascii(path)
     if os.path.realpath(path) in (db.file, db.file + "-wal", db.file + "-shm"):
         raise InvalidArgument(f"{shown} is the store itself; give another file to dump it to")
-    from scanstore.backups import _partial, _publish
-
     target = os.path.abspath(path)
     if not os.path.isdir(os.path.dirname(target)):
         raise MissingFolder(f"{shown} needs its folder; create it")
     try:
-        with _partial(target, shown) as beside:
+        with publishing.beside(target, shown) as beside:
             with open(beside, "wb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            _publish(beside, target, shown)
+            publishing.publish(beside, target, shown)
     except OSError as error:
         if error.filename is None:  # not ours: the caller's disk is full, and the command line says so
             raise
@@ -242,9 +241,7 @@ def load(db: Database, file: File) -> Transferred:
                 f"the dump is of schema {schema}, and {db.name} is encrypted: what is migrated would lie beside it in"
                 " plain; load it into a store without a key, and encrypt that with: scanstore rekey"
             )
-        from scanstore.backups import _partial
-
-        with _partial(f"{db.file}.older", db.name) as older:
+        with publishing.beside(f"{db.file}.older", db.name) as older:
             connection = _migrated(older, schema, reader)
             try:
                 newer = _Reader(_Pieces(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)))
