@@ -2,7 +2,8 @@
 
     python benchmarks/maintenance.py                 the standard library, and ten others like it; some minutes
     python benchmarks/maintenance.py --quick         only its `asyncio` and `email`
-    python benchmarks/maintenance.py --copies 45     about 1 GB
+    python benchmarks/maintenance.py --copies 65     about 1 GB
+    python benchmarks/maintenance.py --search        with all symbols in the full-text search
     python benchmarks/maintenance.py --corpus PATH   another tree
     python benchmarks/maintenance.py --json          one JSON object
 
@@ -52,7 +53,7 @@ def tree(corpus: Path, names: tuple[str, ...], target: Path, number: int) -> Non
 
 
 @part
-def record(db: str, corpus: str, names: list[str], first: int, last: int) -> dict[str, Any]:
+def record(db: str, corpus: str, names: list[str], first: int, last: int, search: bool) -> dict[str, Any]:
     """Record copies of the tree as targets of their own."""
     from scanstore import Store
 
@@ -61,6 +62,8 @@ def record(db: str, corpus: str, names: list[str], first: int, last: int) -> dic
             with tempfile.TemporaryDirectory(prefix="scanstore-copy-") as folder:
                 tree(Path(corpus), tuple(names), Path(folder), number)
                 store.scans.record(folder)
+        if search:
+            store.search("nothing", kind="symbol")
         store.optimize()
         rows = sum(table.rows for table in store.stats().tables if not table.name.startswith("sqlite_"))
         return {"rows": rows, "bytes": os.path.getsize(db)}
@@ -168,6 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small tree, fewer rounds")
     parser.add_argument("--copies", type=int, default=10, help="how often the large store has the tree [default: 10]")
+    parser.add_argument("--search", action="store_true", help="take all symbols up into the full-text search")
     parser.add_argument("--corpus", type=Path, help="the tree [default: the standard library]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
@@ -186,9 +190,11 @@ def main(argv: list[str] | None = None) -> int:
         work = Path(folder)
         bench = Bench(__file__, work)
         small, large, target = (str(work / name) for name in ("small.db", "large.db", "target.db"))
-        few = bench.run(record, db=small, corpus=str(corpus), names=names, first=0, last=1)
+        few = bench.run(record, db=small, corpus=str(corpus), names=names, first=0, last=1, search=options.search)
         shutil.copy(small, large)
-        many = bench.run(record, db=large, corpus=str(corpus), names=names, first=1, last=options.copies)
+        many = bench.run(
+            record, db=large, corpus=str(corpus), names=names, first=1, last=options.copies, search=options.search
+        )
         measure(bench, small, large, target, rounds, many)
     facts = {
         "corpus": str(corpus), "rows": few["rows"], "rows of the large store": many["rows"],
@@ -220,6 +226,8 @@ def measure(bench: Bench, small: str, large: str, target: str, rounds: int, many
         f"{spent:.2f} s against {alone:.2f} s of CPU; {len(checks[0]['problems'])} problems;"
         f" peak {checks[0]['memory']:.0f} MB",
     )  # fmt: skip
+    spent, alone = (median(run["wall"] for run in runs) for runs in (checks, bare))
+    bench.row("… on the wall", "", f"{spent / alone:.2f} x", None, f"{spent:.2f} s against {alone:.2f} s")
     answers = [(bench.run(look_up, db=small, count=QUESTIONS), bench.run(look_up, db=large, count=QUESTIONS))]
     answers += [
         (bench.run(look_up, db=small, count=QUESTIONS), bench.run(look_up, db=large, count=QUESTIONS))

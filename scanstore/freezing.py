@@ -23,7 +23,7 @@ from contextlib import closing
 
 from scanstore.files import connect, size_of
 
-LEAST = 4_000_000  # bytes; for less, a process costs more than it saves
+LEAST = 24_000_000  # bytes; for less, a process costs more than it saves
 TICK = 0.02  # seconds in which two changes may leave a file with the same time of change
 PAGE = 4096
 
