@@ -38,7 +38,16 @@ SELECT 1 + max(coalesce((SELECT max(revision) FROM scans WHERE lineage_id = ?1),
                coalesce((SELECT max(since) FROM bindings WHERE lineage_id = ?1), 0))
 """
 LATEST = """
-SELECT id, revision FROM scans WHERE lineage_id = ? AND revision IS NOT NULL AND id <> ? ORDER BY revision DESC LIMIT 1
+SELECT id, revision, coalesce(options ->> '$.unfinished', 0) FROM scans
+ WHERE lineage_id = ? AND revision IS NOT NULL AND id <> ? ORDER BY revision DESC LIMIT 1
+"""
+# A completed scan into which files were recorded since: what it means is not what its files say.
+UNFINISHED = """
+UPDATE scans SET options = json_set(options, '$.unfinished', json('true'))
+ WHERE id = ? AND revision IS NOT NULL AND options ->> '$.unfinished' IS NULL
+"""
+FINISHED = """
+UPDATE scans SET options = json_remove(options, '$.unfinished') WHERE id = ? AND options ->> '$.unfinished' IS NOT NULL
 """
 
 
@@ -65,15 +74,16 @@ class Swept(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """The latest completed scan of a lineage (0, 0: none) and the highest revision it ever had."""
+    """The latest completed scan of a lineage (0, 0: none), its revision, and whether it has to be finished again."""
 
     scan_id: int
     revision: int
+    unfinished: int
 
 
 def baseline(db: Database, lineage_id: int, scan_id: int) -> Baseline:
     row = db.execute_sql(LATEST, (lineage_id, scan_id)).fetchone()
-    return Baseline(*row) if row else Baseline(0, 0)
+    return Baseline(*row) if row else Baseline(0, 0, 0)
 
 
 class Meanings(NamedTuple):
@@ -105,7 +115,7 @@ def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
 
 def _resolve(db: Database, scan_id: int, lineage_id: int) -> Meanings:
     base = baseline(db, lineage_id, scan_id)
-    if base.scan_id:
+    if base.scan_id and not base.unfinished:
         if db.execute_sql(SAME_FILES, {"a": scan_id, "b": base.scan_id}).fetchone()[0]:
             return Meanings(base, {}, None)
         changes = since(db, scan_id, base.scan_id, lineage_id, base.revision)
@@ -133,6 +143,7 @@ def _settle(db: Database, scan_id: int, lineage_id: int, meanings: Meanings, now
         db.execute_sql("ANALYZE")
     done = {"phase": "completed", "revision": revision, "completed_at": now, "error": None, "worker": None}
     move(db, SCANS, scan_id, "completed", **done)
+    db.execute_sql(FINISHED, (scan_id,)).fetchall()
     life.renew(db, scan_id)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from scanstore.bindings import UNFINISHED
 from scanstore.bulk import Writer
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument
@@ -158,6 +159,7 @@ class Recorder:
         paths = dump_json([row[2] for row in rows])
         before = self.db.execute_sql(REPLACED, (paths, self.scan_id)).fetchall()
         self.db.executemany(ATTACH, rows)
+        self.db.execute_sql(UNFINISHED, (self.scan_id,)).fetchall()
         if before:
             self.db.executemany(DROP_UNUSED, before)
 

@@ -84,6 +84,12 @@ MENDING = (
         for table in ("scenes", "performers", "tags", "studios")
     ),
 )
+# Nobody can say of which file versions some facts are lost, nor of which scans some meanings: no scan to come takes
+# them over, files are read anew.
+OUTDATED = (
+    "UPDATE file_versions SET indexer = indexer || ' (repaired)' WHERE indexer NOT LIKE 'scan:%'",
+    "UPDATE scans SET options = json_set(options, '$.unfinished', json('true')) WHERE revision IS NOT NULL",
+)
 COUNTING = (
     "DELETE FROM work_counts",
     "INSERT INTO work_counts (scan_id, kind, status, count)"
@@ -130,6 +136,7 @@ class Repaired(NamedTuple):
 def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
     """Save what can be read of a damaged store, and of its log, into a new one at `new`; say what is lost.
 
+    Scans to come take over nothing of what was saved of files, unless all of it was: they read these anew.
     The damaged file is not changed and should be closed everywhere. The new one has the newest schema, and stands under
     its name whole or not at all. An encrypted store needs its `key`, which the new one has too: nothing is written
     plain on the way; reading takes some seconds per 10 MB then. Raises NotFound, InvalidArgument when `new` exists,
@@ -301,13 +308,16 @@ class _Saving:
                 _until_settled(connection, (*MENDING, *_foreign_keys(connection)))
                 for sql in COUNTING:
                     connection.execute(sql)
+                saved = list(self._saved(before, self._rows()))
+                if any(table.lost or table.bad_pages for table in saved):
+                    for sql in OUTDATED:
+                        connection.execute(sql)
             connection.execute("PRAGMA analysis_limit = 400").fetchall()
             connection.execute("ANALYZE")
             connection.execute("COMMIT")
-            after = self._rows()
         finally:
             connection.close()
-        return list(self._saved(before, after))
+        return saved
 
     def _rows(self) -> dict[str, int]:
         there = {name for (name,) in self.run_sql.execute("SELECT name FROM sqlite_schema")}
