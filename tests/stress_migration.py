@@ -1,15 +1,17 @@
 """Migration: from every earlier schema, with rows in every table, killed at every statement: the old schema or the new
-one, complete, and the next opening goes on.
+one, complete, and the next run goes on from what the killed one has left.
 
-The statements of a whole run are counted first. The short form kills at some of them, among these the first and the
-last of each schema; the long form at every one.
+The statements of a whole run are counted first. The short form kills after the last of them and at one more of each
+schema; the long form at every one.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,24 +22,26 @@ from test_upgrades import rows, version
 
 from scanstore import Store, migrating
 from scanstore.database import SCHEMA_VERSION
+from scanstore.fields import format_time, utcnow
 
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """A store of each earlier schema, with rows in every table that it has."""
     folder = tmp_path_factory.mktemp("old")
-    fill(folder / "full.db")
-    found = {}
-    for schema in range(1, SCHEMA_VERSION):
-        found[schema] = copied(folder / "full.db", folder / f"{schema}.db")
-        migrating.down(found[schema], to=schema, backup=False)
+    newer, found = folder / "full.db", {}
+    fill(newer)
+    for schema in reversed(range(1, SCHEMA_VERSION)):
+        found[schema] = newer = copied(newer, folder / f"{schema}.db")
+        migrating.down(newer, to=schema, backup=False)
         # Nobody leases a place for ever: going down may take those rows, and what waits for a search.
-        assert {name for name, count in tables(found[schema]).items() if not count} <= {"search_changes", "model_slots"}
+        assert {name for name, count in tables(newer).items() if not count} <= {"search_changes", "model_slots"}
     return found
 
 
 def migrates(path: Path, *, killed_at: int | None) -> Any:
-    """Migrate in a process that is killed before its statement of that number; tells how many there were."""
+    """Migrate in a process that is killed before its statement of that number, or after the last; tells how many there
+    were."""
 
     def work(tell: Tell) -> None:
         count, real = 0, migrating._Connection.execute_sql
@@ -52,37 +56,62 @@ def migrates(path: Path, *, killed_at: int | None) -> Any:
 
         migrating._Connection.execute_sql = execute_sql  # type: ignore[method-assign]
         migrating.up(path)
+        if count == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
         tell(count)
 
     return work
 
 
-def test_killed_at_any_statement(old: dict[int, Path], tmp_path: Path) -> None:
-    outcomes, kills, some = Counter[str](), 0, chance("statements")
-    for schema, original in old.items():
-        before = rows(original)
-        folder = tmp_path / str(schema)
-        folder.mkdir()
-        path = folder / "scan.db"
-        shutil.copy(original, path)
-        (statements,) = done(migrates(path, killed_at=None))
-        after = rows(path)
-        middle = range(1, statements - 1)
-        at = {0, statements - 1, *some.sample(middle, min(rounds(3, len(middle)), len(middle)))}
-        for number in sorted(at):
-            for left in folder.iterdir():
-                left.unlink()
-            shutil.copy(original, path)
-            child = Child(migrates(path, killed_at=number))
-            told = child.end(60)
-            assert child.status == -signal.SIGKILL, told
-            kills += 1
+def migrated(path: Path, since: str) -> dict[str, list[Any]]:
+    """The rows, without the times at which migrations made some of them."""
+
+    def timeless(row: str) -> str:
+        return re.sub(r"'(2\d{3}-\d\d-\d\dT[\d:.]{12}Z)'", lambda at: at[0] if at[1] < since else "then", row)
+
+    return {table: sorted(map(timeless, found)) for table, found in rows(path).items()}
+
+
+def content(path: Path) -> bytes:
+    """The file as SQLite reads it, its log included."""
+    connection = sqlite3.connect(path)
+    try:
+        return connection.serialize()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("schema", range(1, SCHEMA_VERSION))
+def test_killed_at_any_statement(old: dict[int, Path], tmp_path: Path, schema: int) -> None:
+    outcomes, some, path = Counter[str](), chance("statements", schema), tmp_path / "scan.db"
+    shutil.copy(old[schema], path)
+    since = format_time(utcnow())
+    (statements,) = done(migrates(path, killed_at=None))
+    after = migrated(path, since)
+    shutil.copy(old[schema], path)
+    original, before = content(path), rows(path)
+    times = min(rounds(1, statements), statements)
+    for number in (statements, *sorted(some.sample(range(statements), times))):
+        child = Child(migrates(path, killed_at=number))
+        told = child.end(60)
+        assert child.status == -signal.SIGKILL, told
+        if content(path) == original:  # to the byte: nothing of the migration is there
+            outcomes["old"] += 1
+        elif version(path) == schema:
             sound(path)
-            assert version(path) in (schema, SCHEMA_VERSION)
-            outcomes["old" if version(path) == schema else "new"] += 1
-            assert rows(path) == (before if version(path) == schema else after), (schema, number)
-        with Store(path) as store:  # the last one killed is opened, and goes on
-            assert version(path) == SCHEMA_VERSION and store.check() == []
-        sound(path)
-    assert outcomes["old"]
-    print(f"\n{kills} kills at statements of migrations; the schema afterwards: {dict(outcomes)}")
+            assert rows(path) == before, number
+            outcomes["old"] += 1
+        else:
+            sound(path)
+            assert version(path) == SCHEMA_VERSION and migrated(path, since) == after, number
+            outcomes["new"] += 1
+            for end in ("-wal", "-shm"):
+                path.with_name(f"scan.db{end}").unlink(missing_ok=True)
+            shutil.copy(old[schema], path)
+        for copy in tmp_path.glob("*.backup-*"):
+            copy.unlink()
+    with Store(path) as store:  # the last one that was killed is opened, and goes on
+        assert version(path) == SCHEMA_VERSION and store.check() == []
+    assert migrated(path, since) == after
+    assert outcomes["old"] and outcomes["new"]
+    print(f"\n{sum(outcomes.values())} kills from schema {schema}; the schema afterwards: {dict(outcomes)}")

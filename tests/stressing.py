@@ -16,6 +16,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,25 @@ def done(work: Callable[[Tell], object], *, seconds: float = 60) -> list[Any]:
     return told
 
 
+def killed(work: Callable[[Tell], object], after: float) -> list[Any]:
+    """Run some work in a process that is killed after so many seconds, if it is not over by then; what it told.
+
+    Work that ended by itself must have ended well.
+    """
+    child = Child(work)
+    time.sleep(after)
+    told = child.kill()
+    assert child.status in (0, -signal.SIGKILL), told
+    return told
+
+
+def seconds(work: Callable[[Tell], object]) -> float:
+    """How long some work takes in a process of its own."""
+    start = time.perf_counter()
+    done(work)
+    return time.perf_counter() - start
+
+
 def sound(path: Path) -> None:
     """SQLite itself finds nothing wrong with a file."""
     connection = sqlite3.connect(path)
@@ -168,6 +188,19 @@ def report(message: str = "Do not evaluate", lines: tuple[int, ...] = (3, 7)) ->
 
 def fill(path: Path) -> None:
     """Make a new store with rows in every table."""
+    path.touch(mode=0o600)
+    path.write_bytes(_full())
+
+
+@cache
+def _full() -> bytes:
+    """Its content, made once; to make it imports what works on stores, so that forked processes come to their work."""
+    with tempfile.TemporaryDirectory() as folder:
+        _fill(Path(folder, "full.db"))
+        return Path(folder, "full.db").read_bytes()
+
+
+def _fill(path: Path) -> None:
     with Store(path, durability="normal") as store:
         seed_db(store)
         for _ in range(2):
