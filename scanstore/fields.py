@@ -208,6 +208,14 @@ def format_time(value: datetime) -> str:
     return value.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
+def read_time(text: str) -> datetime:
+    """Return the time that a text of the file stands for; raises Damaged."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise Damaged(f"{text!r} is in the file for a time; find it with: scanstore check") from None
+
+
 def _unreadable(field: Any, value: str, kind: str) -> Damaged:
     return Damaged(
         f"{field.model.__name__}.{field.name} is {value!r} in the file, which is no {kind}; restore a backup"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from scanstore.arguments import a_text, a_whole
 from scanstore.database import bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
-from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.job_leases import LIFE, JobLeases, let_go
 from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
 from scanstore.job_rows import Job as Job
@@ -301,7 +301,7 @@ class Jobs(JobLeases):
             done=counts.get("completed", 0),
             failed=counts.get("failed", 0),
             skipped=counts.get("cancelled", 0),
-            next_at=datetime.fromisoformat(min(following)) if following else None,
+            next_at=read_time(min(following)) if following else None,
         )
 
     def wait(

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, LeaseLost, NotFound
-from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.queues import AUDIT_TASKS as AUDIT_TASKS
 from scanstore.queues import CHUNKS as CHUNKS
 from scanstore.queues import DRAFTS as DRAFTS
@@ -240,7 +240,7 @@ def _follow_the_clock(db: Database, queue: Queue, scope: Scope, index: str, colu
     ).fetchall()
     changes = []
     for key, until, touched, earliest in rows:
-        rest = datetime.fromisoformat(until) - datetime.fromisoformat(touched)
+        rest = read_time(until) - read_time(touched)
         moved = format_time(now + max(rest, timedelta(0)))
         changes.append((max(moved, earliest or ""), format_time(now), key))
     db.executemany(f"UPDATE {queue.table} SET {column} = ?, updated_at = ? WHERE id = ?", changes)
@@ -414,7 +414,7 @@ def heartbeat(
     )
     if not done.rowcount:
         raise _lost(queue, key, _look(db, queue, key), worker, text)
-    return datetime.fromisoformat(until)
+    return read_time(until)
 
 
 def held(db: Database, queue: Queue, key: Key, *, worker: str, attempt: int | None = None) -> None:
@@ -532,7 +532,7 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
         done=sum(counts.get(status, 0) for status in queue.done),
         failed=counts.get("failed", 0),
         skipped=counts.get("skipped", 0) + counts.get("cancelled", 0),
-        next_at=datetime.fromisoformat(min(following)) if following else None,
+        next_at=read_time(min(following)) if following else None,
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from scanstore import leases
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound
-from scanstore.fields import format_time, utcnow
+from scanstore.fields import format_time, read_time, utcnow
 from scanstore.states import RISKS, SCANS, move
 
 if TYPE_CHECKING:
@@ -433,6 +433,6 @@ def _rate(db: Database, queue: leases.Queue, scan_id: int, since: datetime) -> f
     ).fetchone()
     if not count:
         return None
-    start = datetime.fromisoformat(first) if count == RECENT else since
+    start = read_time(first) if count == RECENT else since
     seconds = max((utcnow() - start).total_seconds(), 0.001)
     return float(count * 60 / seconds)

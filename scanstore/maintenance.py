@@ -7,6 +7,7 @@ itself does not enforce.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 from collections import deque
@@ -192,6 +193,7 @@ def _others(db: Database) -> Iterator[Found]:
             if count:
                 yield what, Problem(f"{count} {what}", SAFE if what in FIXABLE else AGAIN)
         yield from _texts(db)
+        yield from _times(db)
     except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
         yield from _damage(error)
 
@@ -229,6 +231,23 @@ def _texts(db: Database) -> Iterator[Found]:
                     yield "", Problem(f"{count} values of {column} in {table} are not text in UTF-8", SAVE)
         finally:
             cursor.close()
+
+
+TIME = "[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9]Z"
+OF_TIMES = re.compile(r'(_at|_until|_run|_synced)"$')  # columns whose texts are times
+
+
+def _times(db: Database) -> Iterator[Found]:
+    from scanstore import schema
+
+    remedy = "restore a backup, or set them right by SQL; a time is written like 2026-11-22T01:46:31.123Z"
+    for table, columns in schema.texts().items():
+        times = [column for column in columns if OF_TIMES.search(column)]
+        counts = ", ".join(f"total({column} NOT GLOB '{TIME}')" for column in times)
+        found = db.execute_sql(f"SELECT {counts} FROM {table}").fetchone() if times else ()
+        for column, count in zip(times, found, strict=True):
+            if count:
+                yield "", Problem(f"{count:.0f} values of {column} in {table} are no times", remedy)
 
 
 def _is_text(value: bytes) -> bool:

@@ -10,14 +10,13 @@ Change here: which tasks a claim passes over, and what a worker may say.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 from scanstore import leases
 from scanstore.arguments import a_text, a_whole, bring_up_to_date
 from scanstore.database import bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
-from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.leases import LEASE, MOST_RETRIES, SESSION_TASKS, Recovered, State, check_lease
 from scanstore.session_rows import (
     AnalysisResult,
@@ -369,7 +368,7 @@ class SessionTasks(SessionUploads):
             done=counts.get("completed", 0),
             failed=counts.get("failed", 0),
             skipped=counts.get("cancelled", 0),
-            next_at=datetime.fromisoformat(min(following)) if following else None,
+            next_at=read_time(min(following)) if following else None,
         )
 
     @bound

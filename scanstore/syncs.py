@@ -14,7 +14,7 @@ import peewee
 from scanstore import workers
 from scanstore.database import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore
-from scanstore.fields import Base, EnumField, UTCField, format_time, utcnow
+from scanstore.fields import Base, EnumField, UTCField, format_time, read_time, utcnow
 from scanstore.library import KINDS
 from scanstore.states import Machine, move
 
@@ -96,7 +96,7 @@ class Sync(Domain):
                 self._fail(key, "taken over" if self.take_over else f"its process {process} ended")
             self.started_at = utcnow()
             since = self.db.execute_sql(SINCE, (self.kind,)).fetchone()[0]
-            self.since = None if since is None else datetime.fromisoformat(since)
+            self.since = None if since is None else read_time(since)
             values = (self.kind, since, format_time(self.started_at), workers.me())
             self.id = self.db.execute_sql(BEGIN, values).fetchall()[0][0]
         return self

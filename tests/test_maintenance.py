@@ -129,6 +129,8 @@ DAMAGE = {
     "UPDATE names SET text = CAST(x'66ff' AS TEXT) WHERE id = 1": '1 values of "text" in names are not text in UTF-8',
     "UPDATE jobs SET message = CAST(x'c3' AS TEXT)": '1 values of "message" in jobs are not text in UTF-8',
     "UPDATE findings SET \"references\" = CAST('[' || x'80' AS TEXT)": '"references" in findings are not text in UTF-8',
+    "UPDATE scans SET completed_at = 'yesterday'": '2 values of "completed_at" in scans are no times',
+    "UPDATE jobs SET run_at = '2026-11-22 01:46'": '1 values of "run_at" in jobs are no times',
     "DELETE FROM file_versions WHERE id = 1": "rows of symbol_facts point at rows of file_versions that are gone",
 }
 
