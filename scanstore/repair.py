@@ -30,6 +30,7 @@ from scanstore.errors import (
     NotFound,
     StorageError,
 )
+from scanstore.facts import FACT_TABLES
 from scanstore.files import APPLICATION_ID, connect
 from scanstore.salvage import INDEX_LEAF, TABLE_LEAF, Nonsense, Pages, Row, Value
 from scanstore.troubles import translated
@@ -84,6 +85,7 @@ MENDING = (
         for table in ("scenes", "performers", "tags", "studios")
     ),
 )
+OF_FILES = ("scans", "lineages", "scan_files", "file_versions", "names", "bindings", *FACT_TABLES)
 # Nobody can say of which file versions some facts are lost, nor of which scans some meanings: no scan to come takes
 # them over, files are read anew.
 OUTDATED = (
@@ -309,7 +311,7 @@ class _Saving:
                 for sql in COUNTING:
                     connection.execute(sql)
                 saved = list(self._saved(before, self._rows()))
-                if any(table.lost or table.bad_pages for table in saved):
+                if any((table.lost or table.bad_pages) and table.table in OF_FILES for table in saved):
                     for sql in OUTDATED:
                         connection.execute(sql)
             connection.execute("PRAGMA analysis_limit = 400").fetchall()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import gc
+import importlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,41 @@ from scanstore.store import Store
 # A forked child is killed or leaves by os._exit: what it measures is never saved, so it need not measure.
 os.register_at_fork(after_in_child=lambda: sys.settrace(None))
 
+# A quarter of the time would go to waiting for the disk; a process that is killed leaves the same files in memory.
+SHARED, ROOM = "/dev/shm", 4 << 30
+if "TMPDIR" not in os.environ and os.access(SHARED, os.W_OK) and shutil.disk_usage(SHARED).free >= ROOM:
+    os.environ["TMPDIR"] = SHARED
+    tempfile.tempdir = None  # or whoever asked before would be told the old one again
+
+# Without bytecode, each of the hundreds of processes that the tests start would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # How long an example takes depends on what else runs; a failure prints what repeats it.
 settings.register_profile("scanstore", deadline=None, database=None, print_blob=True)
 settings.load_profile("scanstore")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One more than there are cores: many tests wait, for a process to start or a lease to run out."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(trylast=True)  # when coverage is measured already
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The workers compile the tests together: each begins elsewhere, and later finds what the others have written."""
+    worker: dict[str, Any] | None = getattr(session.config, "workerinput", None)
+    if worker is not None and not session.config.option.file_or_dir:
+        modules = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
+        for name in modules[int(worker["workerid"][2:]) * len(modules) // worker["workercount"] :]:
+            importlib.import_module(name)
+
+
+def pytest_collection_finish() -> None:
+    """Whatever is there now stays to the end: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -157,6 +157,7 @@ def truth() -> Any:
         sys.path.remove(str(BENCHMARKS))
 
 
+@pytest.mark.no_cover
 def test_the_type_checker_agrees_with_the_comments(truth: Any) -> None:
     sites = {(site.file, site.line, site.written): site for site in truth.sites}
     agreed = 0

@@ -981,6 +981,7 @@ asyncio.run(main())
 # The loop
 
 
+@pytest.mark.no_cover
 def test_the_loop_goes_on_while_much_is_written(path: Path) -> None:
     """Counted loosely; benchmarks/async_face.py measures."""
 
@@ -1013,7 +1014,8 @@ def full_collections(monkeypatch: pytest.MonkeyPatch) -> Any:
         if phase == "stop" and info["generation"] == 2:
             counted.append(1)
 
-    before = gc.get_threshold()
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    gc.unfreeze()  # as in any other process
     monkeypatch.setattr("scanstore.collecting._last", (0, 0.0))
     gc.callbacks.append(count)
     gc.collect()
@@ -1022,12 +1024,15 @@ def full_collections(monkeypatch: pytest.MonkeyPatch) -> Any:
     yield counted
     gc.set_threshold(*before)
     gc.callbacks.remove(count)
+    if frozen:
+        gc.freeze()
 
 
 def make_many() -> list[list[int]]:
     return [[n] for n in range(200_000)]
 
 
+@pytest.mark.no_cover
 def test_no_full_collection_stops_the_loop_while_much_is_written(full_collections: list[int]) -> None:
     unhurried(make_many)
     unhurried(make_many)
@@ -1037,6 +1042,7 @@ def test_no_full_collection_stops_the_loop_while_much_is_written(full_collection
     assert full_collections  # they come as ever, of whatever is made by others
 
 
+@pytest.mark.no_cover
 def test_full_collections_are_not_put_off_for_ever(
     full_collections: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

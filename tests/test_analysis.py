@@ -680,7 +680,7 @@ def test_a_file_that_is_recorded_anew_has_new_work(store: Store) -> None:
 
 def test_chunks_joined_are_the_files(store: Store) -> None:
     here = Path(__file__).parent
-    scan = store.scans.record(here, jobs=1, include=["*.py"])
+    scan = store.scans.record(here, jobs=1, include=["test_[a-h]*.py"])
     files: dict[str, list[str]] = {}
     for chunk in store.chunks.list(scan):
         files.setdefault(chunk.file_path, []).append(store.chunks.text(chunk))

@@ -209,12 +209,12 @@ DEEP = {
     "comprehension": "x = [a " + "for a in b " * 10_000 + "]\n",
     "pattern": "match x:\n    case " + "[" * 10_000 + "]" * 10_000 + ": pass\n",
     "starred": "x = [" + "*" * 10_000 + "a]\n",
-    "chain of assignments": "a0 = A()\n" + "".join(f"a{n + 1} = a{n}\n" for n in range(5_000)) + "a5000.run()\n",
+    "chain of assignments": "a0 = A()\n" + "".join(f"a{n + 1} = a{n}\n" for n in range(3_000)) + "a3000.run()\n",
     "chain of classes": "class C0: pass\n"
-    + "".join(f"class C{n + 1}(C{n}): pass\n" for n in range(3_000))
-    + "C3000().run()\n",
-    "chain of calls": "".join(f"def f{n}(): return f{n + 1}()\n" for n in range(5_000)),
-    "chain of types": "".join(f"def f{n}() -> 'type(f{n + 1}())': ...\nx{n} = x{n + 1}\n" for n in range(3_000))
+    + "".join(f"class C{n + 1}(C{n}): pass\n" for n in range(2_000))
+    + "C2000().run()\n",
+    "chain of calls": "".join(f"def f{n}(): return f{n + 1}()\n" for n in range(2_000)),
+    "chain of types": "".join(f"def f{n}() -> 'type(f{n + 1}())': ...\nx{n} = x{n + 1}\n" for n in range(2_000))
     + "x0.run()\n",
 }
 

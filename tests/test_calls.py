@@ -73,6 +73,7 @@ def test_prompt_and_response_are_kept_when_asked_for(store: Store, scan: Scan) -
     assert store.llm.get_call(call.id).prompt is None
 
 
+@pytest.mark.no_cover
 def test_a_response_of_20_mb_is_kept(store: Store, scan: Scan, chunk: ScanFileChunk) -> None:
     response = os.urandom(10_000_000).hex()
     analyzer = store.llm.analyzer("m")

@@ -145,7 +145,7 @@ def test_drop_asks(run: Run, tmp_path: Path) -> None:
 def test_drop_refuses(run: Run, tmp_path: Path) -> None:
     assert "no store at scanstore.db" in one_line(run("drop", "--yes", code=1))
     (tmp_path / "text").write_text("not a database, but long enough to be taken for one" * 9)
-    assert "is not a SQLite database" in one_line(run("drop", "--yes", "--db", "text", code=1))
+    assert "is not a scanstore, or needs its key" in one_line(run("drop", "--yes", "--db", "text", code=1))
     run("init")
     with Store("scanstore.db"):
         assert "is in use, so it is not dropped" in one_line(run("drop", "--yes", code=1))

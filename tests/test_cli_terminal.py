@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,16 @@ def tree(folder: Path, files: int, functions: int = 1) -> None:
         (folder / f"m{number:04}.py").write_text(body)
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of which there is more to say than a pipe holds."""
+    folder = tmp_path_factory.mktemp("large")
+    tree(folder / "src", 100, functions=30)
+    with Store(folder / "scanstore.db", durability="normal") as store:
+        store.scans.record(folder / "src", jobs=1)
+    return folder / "scanstore.db"
+
+
 def in_terminal(environment: dict[str, str], *args: str, interrupt_at: bytes | None = None) -> tuple[int, bytes]:
     """Run in a terminal of its own, pressing Ctrl-C once these bytes are on the screen."""
     child, screen = pty.fork()
@@ -66,9 +77,9 @@ def in_terminal(environment: dict[str, str], *args: str, interrupt_at: bytes | N
 
 
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(environment: dict[str, str], tmp_path: Path) -> None:
-    tree(tmp_path / "src", 250, functions=20)
+    tree(tmp_path / "src", 150, functions=15)
     code, shown = in_terminal(environment, "scan", "src")
-    assert code == 0 and b"250/250" in shown and b"reading" in shown
+    assert code == 0 and b"150/150" in shown and b"reading" in shown
     assert shown.rpartition(b"\x1b[2K")[2].lstrip().startswith(b"Scanned ")  # the bar is wiped away
     piped = run(environment, "scan", "src")
     assert piped.returncode == 0 and piped.stderr == b"" and b"\x1b" not in piped.stdout
@@ -82,7 +93,7 @@ def test_no_color(environment: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_ctrl_c_is_one_line_and_the_next_scan_carries_on(environment: dict[str, str], tmp_path: Path) -> None:
-    tree(tmp_path / "src", 800, functions=30)
+    tree(tmp_path / "src", 400, functions=30)
     code, shown = in_terminal(environment, "scan", "src", "--jobs", "2", interrupt_at=b"reading")
     assert code == 130
     last = shown.decode().rstrip().rpartition("\n")[2]
@@ -91,12 +102,11 @@ def test_ctrl_c_is_one_line_and_the_next_scan_carries_on(environment: dict[str, 
         assert store.scans.get(1).status == "cancelled"
         assert store.check() == []
     again = json.loads(run(environment, "scan", "src", "--json").stdout)
-    assert again["scan"]["status"] == "completed" and again["summary"]["files"] == 800
+    assert again["scan"]["status"] == "completed" and again["summary"]["files"] == 400
 
 
-def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str], tmp_path: Path) -> None:
-    tree(tmp_path / "src", 300, functions=30)
-    run(environment, "scan", "src")
+def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str], tmp_path: Path, large: Path) -> None:
+    shutil.copy(large, tmp_path)
     process = subprocess.Popen(
         [*COMMAND, "symbols", "edges", "--json"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -108,9 +118,10 @@ def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str
 
 
 @pytest.mark.parametrize("options", [("edges",), ("edges", "--json"), ("unused",), ("unused", "--json")], ids=" ".join)
-def test_a_closed_pipe_is_silent(environment: dict[str, str], tmp_path: Path, options: tuple[str, ...]) -> None:
-    tree(tmp_path / "src", 100, functions=30)
-    run(environment, "scan", "src")
+def test_a_closed_pipe_is_silent(
+    environment: dict[str, str], tmp_path: Path, large: Path, options: tuple[str, ...]
+) -> None:
+    shutil.copy(large, tmp_path)
     process = subprocess.Popen(
         [*COMMAND, "symbols", *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -25,7 +25,7 @@ from scanstore.errors import NotAScanstore
 from scanstore.models import Scan, ScanFile
 from scanstore.store import Store
 
-FILES = 120
+FILES = 60
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def killed_scan_leaves_a_good_store(db: Path, status: tuple[str, ...]) -> None:
             assert scan.status in status and (scan.status == "completed") == (scan.revision is not None)
 
 
-OFTEN = "import scanstore.indexing.tree as t; t.FACTS_PER_COMMIT = 300"  # some thirty commits a scan
+OFTEN = "import scanstore.indexing.tree as t; t.FACTS_PER_COMMIT = 150"  # some thirty commits a scan
 
 
 def kill_and_carry_on(db: Path, tree: Path, clean: list[Any], *, after: float, said: str | None, jobs: int) -> int:
@@ -164,6 +164,7 @@ def kills(db: Path, tree: Path, clean: list[Any], times: int, seed: int) -> None
     assert partly, "no kill came between two commits"
 
 
+@pytest.mark.no_cover
 def test_a_scan_killed_at_any_moment_leaves_a_good_store_and_the_next_one_carries_on(
     db_path: Path, tree: Path, clean: list[Any]
 ) -> None:
@@ -181,7 +182,7 @@ def test_a_scan_killed_between_two_commits_keeps_what_was_recorded(db_path: Path
     worker = start(db_path, tree, code=OFTEN)
     assert worker.stdout is not None
     for line in worker.stdout:
-        if line.strip() == "90":
+        if line.strip() == "45":
             break
     worker.kill()
     worker.communicate()
@@ -276,7 +277,7 @@ def test_an_exception_on_the_way_leaves_the_scan_failed_with_its_reason(
     store: Store, tree: Path, clean: list[Any]
 ) -> None:
     def stop(done: int, total: int, path: str) -> None:
-        if done > 50:
+        if done > 30:
             raise OSError("the terminal is gone")
 
     for jobs in (1, 2):
@@ -438,7 +439,7 @@ def test_removing_scans_while_one_is_recorded_keeps_the_new_one_whole(
         assert worker.stdout is not None
         old = store.scans.list()
         for line in worker.stdout:
-            if line.strip().isdigit() and int(line) in (30, 70):
+            if line.strip().isdigit() and int(line) in (15, 35):
                 store.scans.remove(old.pop())
         out, err = worker.communicate()
         assert worker.returncode == 0, err

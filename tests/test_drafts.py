@@ -323,6 +323,7 @@ def test_a_model_row_fills_in_what_follows(store: Store, scan: Scan) -> None:
     assert store.drafts.add(scan, [draft(3, title="a-b", vulnerability_type="X")])[0].id == row.id
 
 
+@pytest.mark.no_cover
 def test_thousands_of_reports_in_one_file(store: Store, scan: Scan) -> None:
     reports = [draft(n + 1, auto_detected=True) for n in range(6_000)]
     rows = store.drafts.add(scan, reports, source="rule")

@@ -41,15 +41,23 @@ def need() -> None:
     pytest.importorskip("sqlcipher3", reason="the extra scanstore[encryption] is not installed")
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once: each connection takes a good part of a second to work out what its key means."""
     need()
-    (tmp_path / "tree").mkdir()
-    (tmp_path / "tree/a.py").write_text(f"def {WORD}():\n    '''Say {WORD}.'''\n")
-    with Store(tmp_path / "s.db", key=KEY) as store:
-        store.scans.record(tmp_path / "tree", target="t")
+    folder = tmp_path_factory.mktemp("encrypted")
+    (folder / "tree").mkdir()
+    (folder / "tree/a.py").write_text(f"def {WORD}():\n    '''Say {WORD}.'''\n")
+    with Store(folder / "s.db", key=KEY) as store:
+        store.scans.record(folder / "tree", target="t")
         store.settings["word"] = WORD
         assert store.search(WORD) and store.check() == []
+    return folder
+
+
+@pytest.fixture
+def file(tmp_path: Path, made: Path) -> Path:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path / "s.db"
 
 

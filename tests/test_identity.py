@@ -461,9 +461,10 @@ def test_same_content_is_about_the_text_of_the_line() -> None:
 
 # Many.
 
-MANY = 25_000
+MANY = 10_000
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "make",
     [

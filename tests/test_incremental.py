@@ -334,7 +334,6 @@ FEW = settings(
 )
 
 
-@pytest.mark.no_cover
 @FEW
 @given(edits=st.lists(EDITS, min_size=1, max_size=7))
 @example(edits=[("delete", 3), ("remove", 1), ("return", 0)])  # bindings that ended are carried on
@@ -363,7 +362,6 @@ def test_every_step_equals_a_clean_scan_for_long(empty: Path, edits: list[tuple[
 CYCLIC = [n for n, text in enumerate(FRAGMENTS) if "import" in text or "class" in text or "def" in text]
 
 
-@pytest.mark.no_cover
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     tree=st.dictionaries(FILE, st.lists(st.sampled_from(CYCLIC), min_size=1, max_size=5), min_size=2, max_size=7),

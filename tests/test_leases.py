@@ -407,6 +407,7 @@ class LeaseMachine(RuleBasedStateMachine):
             self.stack.close()
 
 
+@pytest.mark.no_cover
 def test_leases_are_as_promised(template: Path, tmp_path: Path) -> None:
     LeaseMachine.template, LeaseMachine.folder = template, tmp_path
     run = LeaseMachine.TestCase

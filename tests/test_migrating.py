@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -413,9 +412,10 @@ def test_histories_of_two_files_are_not_mixed(path: Path, folder: Path) -> None:
 
 
 OPENER = """
-import sys, time
+import sys
 from scanstore.store import Store
-while time.time() < float(sys.argv[2]): pass
+print("ready", flush=True)
+sys.stdin.readline()
 with Store(sys.argv[1]) as store:
     with store.transaction():
         pass
@@ -424,11 +424,16 @@ with Store(sys.argv[1]) as store:
 
 
 def test_six_processes_open_one_new_file(tmp_path: Path) -> None:
-    for number in range(3):
+    for number in range(2):
         path = tmp_path / f"{number}.db"
-        command = [sys.executable, "-c", OPENER, str(path), str(time.time() + 1)]
-        pipe = subprocess.PIPE
-        openers = [subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) for _ in range(6)]
+        command, pipe = [sys.executable, "-c", OPENER, str(path)], subprocess.PIPE
+        openers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(6)]
+        for opener in openers:
+            assert opener.stdout is not None and opener.stdout.readline() == "ready\n"
+        for opener in openers:
+            assert opener.stdin is not None
+            opener.stdin.write("\n")
+            opener.stdin.flush()
         for opener in openers:
             out, err = opener.communicate(timeout=60)
             assert (out, err) == (f"{SCHEMA_VERSION} wal\n", "")

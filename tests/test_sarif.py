@@ -598,6 +598,7 @@ def test_bandit_over_two_versions_of_a_tree(store: Store, tmp_path: Path) -> Non
     assert after["B602"].id == before["B602"].id and after["B602"].line_number == before["B602"].line_number + 3
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_memory_grows_with_what_is_found_not_with_what_is_said(store: Store, tmp_path: Path) -> None:
     """Twenty times the size of a report, in texts that are only kept, takes little more memory."""

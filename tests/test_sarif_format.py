@@ -1084,6 +1084,7 @@ def test_the_zipped_document_stays_in_its_limit(monkeypatch: pytest.MonkeyPatch)
 # -- at length
 
 
+@pytest.mark.no_cover
 def test_memory_does_not_grow_with_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonstream, "_BLOCK", 2**14)  # so that both are larger than a window
     monkeypatch.setattr(sarif_in, "SMALL", 2**14)

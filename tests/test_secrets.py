@@ -189,6 +189,7 @@ def leaves(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[tu
             yield (*path, name)
 
 
+@pytest.mark.no_cover
 def test_no_command_shows_one(file: Path, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]) -> None:
     monkeypatch.chdir(file.parent)
     monkeypatch.setenv("SCANSTORE_DB", str(file))

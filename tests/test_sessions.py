@@ -632,6 +632,7 @@ def test_scores_that_are_none(store: Store, session: AnalysisSession, score: Any
     )  # fmt: skip
 
 
+@pytest.mark.no_cover
 def test_every_score_reads_back_as_it_was(store: Store, session: AnalysisSession) -> None:
     scores = [Decimal(n) / 100 for n in range(10_001)]
     with store.transaction():

@@ -166,17 +166,19 @@ def _count(path: str, times: int) -> None:
                     break
 
 
-def test_no_change_is_lost_between_processes(store: Store, db_path: Path) -> None:
-    store.settings["m"] = 0
-    context = multiprocessing.get_context("spawn")
+def test_no_change_is_lost_between_processes(db_path: Path) -> None:
+    with Store(db_path) as store:
+        store.settings["m"] = 0
+    context = multiprocessing.get_context("fork")
     processes = [context.Process(target=_count, args=(str(db_path), 100)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert store.settings.to_dict() == {"m": 300, "n": 300}
-    assert store.check() == []
+    with Store(db_path) as store:
+        assert store.settings.to_dict() == {"m": 300, "n": 300}
+        assert store.check() == []
 
 
 json_values = st.recursive(

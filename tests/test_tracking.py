@@ -207,6 +207,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, list[tuple[int, str]]]]:
     return versions
 
 
+@pytest.mark.no_cover
 @settings(
     max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "40")),
     deadline=None,
@@ -555,6 +556,7 @@ def test_what_is_asked_of_large_tables_is_answered_by_indexes(store: Store, sql:
     ]
 
 
+@pytest.mark.no_cover
 def test_many_against_many(store: Store) -> None:
     lines = [f"eval({n % 7})" for n in range(3000)]
     first, *_ = evals(store, lines)

@@ -149,7 +149,7 @@ RACER = """
 import sys
 from scanstore import IllegalMove, Store
 with Store(sys.argv[1], timeout=60) as store:
-    for _ in range(20):
+    for _ in range(10):
         for status in ("confirmed", "false_positive", "open", "ignored", "open"):
             try:
                 store.findings.triage(int(sys.argv[2]), status, by=sys.argv[3])
@@ -382,10 +382,11 @@ def test_lifting_twice_is_lifting_once(store: Store, finding: Finding) -> None:
     assert store.findings.unsuppress(lone, by="ann").state == "lifted"
 
 
+@pytest.mark.no_cover
 def test_many_findings_are_asked_about_at_once(store: Store, scan: Scan) -> None:
     with store.transaction():
         rows = [(n, scan.lineage_id, f"r{n % 50}", "T", "t", "low", f"src/d{n % 100}/f{n % 997}.py")
-                for n in range(1, 25_001)]  # fmt: skip
+                for n in range(1, 10_001)]  # fmt: skip
         store.database.executemany(
             "INSERT INTO findings (id, lineage_id, rule_id, title, vulnerability_type, severity, file_path)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -393,7 +394,7 @@ def test_many_findings_are_asked_about_at_once(store: Store, scan: Scan) -> None
         )
         seen = "INSERT INTO sightings (scan_id, finding_id, state) SELECT ?, id, 'new' FROM findings"
         store.database.execute_sql(seen, (scan.id,))
-        for n in range(300):
+        for n in range(60):
             store.findings.suppress(n * 50 + 1, justification="j", by="ann")
         for n in range(20):
             store.findings.suppress(rule=f"r{n}", path=f"src/d{n}/", justification="j", by="ann")
@@ -401,8 +402,8 @@ def test_many_findings_are_asked_about_at_once(store: Store, scan: Scan) -> None
     for question in (found, [row.id for row in found]):
         begun = time.perf_counter()
         answer = store.findings.suppressed(question)
-        assert time.perf_counter() - begun < 3
-        ids = {n * 50 + 1 for n in range(300)} | {n for n in range(1, 25_001) if n % 50 < 20 and n % 100 == n % 50}
+        assert time.perf_counter() - begun < 1.5
+        ids = {n * 50 + 1 for n in range(60)} | {n for n in range(1, 10_001) if n % 50 < 20 and n % 100 == n % 50}
         assert answer.keys() == ids
     assert store.check() == []
 
