@@ -7,7 +7,6 @@ itself does not enforce.
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import threading
 from collections import deque
@@ -233,19 +232,14 @@ def _texts(db: Database) -> Iterator[Found]:
             cursor.close()
 
 
-TIME = "[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9]Z"
-OF_TIMES = re.compile(r'(_at|_until|_run|_synced)"$')  # columns whose texts are times
-
-
 def _times(db: Database) -> Iterator[Found]:
     from scanstore import schema
 
     remedy = "restore a backup, or set them right by SQL; a time is written like 2026-11-22T01:46:31.123Z"
-    for table, columns in schema.texts().items():
-        times = [column for column in columns if OF_TIMES.search(column)]
-        counts = ", ".join(f"total({column} NOT GLOB '{TIME}')" for column in times)
-        found = db.execute_sql(f"SELECT {counts} FROM {table}").fetchone() if times else ()
-        for column, count in zip(times, found, strict=True):
+    for table, columns in schema.times().items():
+        counts = ", ".join(f"total({column} NOT GLOB '{schema.TIME}')" for column in columns)
+        found = db.execute_sql(f"SELECT {counts} FROM {table}").fetchone()
+        for column, count in zip(columns, found, strict=True):
             if count:
                 yield "", Problem(f"{count:.0f} values of {column} in {table} are no times", remedy)
 

@@ -307,7 +307,7 @@ class _Saving:
             migrating.up(self.file, backup=False, key=self.key)
             connection.execute("BEGIN IMMEDIATE")
             with _without_triggers(connection):
-                _until_settled(connection, (*MENDING, *_foreign_keys(connection)))
+                _until_settled(connection, (*_garbled(), *MENDING, *_foreign_keys(connection)))
                 for sql in COUNTING:
                     connection.execute(sql)
                 saved = list(self._saved(before, self._rows()))
@@ -417,6 +417,14 @@ def _without_triggers(connection: sqlite3.Connection) -> Iterator[None]:
     yield
     for _, sql in triggers:
         connection.execute(sql)
+
+
+def _garbled() -> Iterator[str]:
+    """Statements that remove rows whose times are none: such a row goes on on a page that is lost."""
+    from scanstore import schema
+
+    for table, columns in schema.times().items():
+        yield f"DELETE FROM {table} WHERE " + " OR ".join(f"{column} NOT GLOB '{schema.TIME}'" for column in columns)
 
 
 def _foreign_keys(connection: sqlite3.Connection) -> Iterator[str]:

@@ -58,6 +58,16 @@ def differences(db: Database) -> Iterator[tuple[str, str]]:
             yield f"the {kind} {name} is not as it should be", remedy if kind in HARMLESS else "restore a backup"
 
 
+TIME = "[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9]Z"  # for GLOB
+OF_TIMES = re.compile(r'(_at|_until|_run|_synced)"$')
+
+
+def times() -> dict[str, list[str]]:
+    """Those of the columns of `texts` whose texts are times."""
+    found = {table: [column for column in columns if OF_TIMES.search(column)] for table, columns in texts().items()}
+    return {table: columns for table, columns in found.items() if columns}
+
+
 def damage(db: Database) -> Damaged | None:
     """Return the error to raise when SQLite does not understand a statement because the schema is not as it should be;
     None when it is, and so the statement is wrong.

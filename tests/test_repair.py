@@ -178,6 +178,19 @@ def test_the_next_scan_misses_nothing_of_what_is_lost(damaged: Path, sound: Path
         assert store.check() == []
 
 
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_row_that_goes_on_on_a_lost_page_is_lost(damaged: Path, tmp_path: Path, which: int) -> None:
+    connection = sqlite3.connect(damaged)
+    pages = connection.execute(
+        "SELECT pageno FROM dbstat WHERE name = 'model_configs' AND pagetype = 'overflow' ORDER BY path"
+    ).fetchall()
+    connection.close()
+    overwrite(damaged, pages[which][0])
+    done = repair(damaged, tmp_path / "new.db")
+    assert saved(done, "model_configs").lost == 1 and done.problems == []
+    assert_sound(tmp_path / "new.db")
+
+
 def test_a_lost_inner_page_costs_no_row_of_the_pages_below(damaged: Path, tmp_path: Path) -> None:
     connection = sqlite3.connect(damaged)
     inner = connection.execute(
