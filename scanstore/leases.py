@@ -484,23 +484,6 @@ def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_retri
     return Recovered(late.waiting + dead.waiting, late.failed + dead.failed)
 
 
-def lost(db: Database) -> bool:
-    """Whether there is anything to recover, calls and places among it. Reads only what is under way."""
-    now = format_time(utcnow())
-    under_way = [
-        (queue.table, queue.on("leased"), queue.leased) for queue in (*QUEUES, JOBS, AUDIT_TASKS, SESSION_TASKS)
-    ]
-    for table, index, status in (*under_way, (JOBS.table, JOBS.on("cancelling"), "cancelling")):
-        rows = db.execute_sql(
-            f"SELECT process, min(lease_until) FROM {table} INDEXED BY {index}"
-            f" WHERE status = '{status}' GROUP BY process"
-        ).fetchall()
-        if any(until <= now or gone(process) for process, until in rows):
-            return True
-    others = "SELECT process FROM model_calls WHERE status = 'running' UNION SELECT process FROM model_slots"
-    return any(gone(process) for (process,) in db.execute_sql(others).fetchall())
-
-
 def state(db: Database, queue: Queue, scope: Scope | None) -> State:
     """Where the queue stands, one scope or, where rows are counted one by one, all of them (None).
 

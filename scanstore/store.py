@@ -344,7 +344,7 @@ class Store:
         import sqlite3
 
         from scanstore.errors import Busy, Damaged
-        from scanstore.leases import lost
+        from scanstore.queues import lost
 
         try:
             if lost(self._database):
