@@ -1,4 +1,4 @@
-"""What callers give: a row or its id, a text, a number, a word; refused in one sentence before anything is done.
+"""What callers give: a row or its id, a text, a number; refused in one sentence before anything is done.
 
 Change here: what is accepted of a kind of argument wherever it is given, and the words for what is not.
 """
@@ -69,11 +69,3 @@ def a_whole(value: Any, what: str, *, least: int = 0, most: int = 2**31 - 1) -> 
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidArgument(f"{what} is {value!r:.80}; give a whole number from {least:,} to {most:,}")
     return value
-
-
-def a_word(value: Any, what: str, words: tuple[str, ...]) -> str:
-    """One of a few words, in any case."""
-    found = value.strip().lower() if isinstance(value, str) else ""
-    if found not in words:
-        raise InvalidArgument(f"{what} is {value!r:.80}; it must be one of: {', '.join(words)}")
-    return found

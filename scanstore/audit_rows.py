@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import peewee
 
 from scanstore.accounts import User
-from scanstore.arguments import a_text, a_text_or_none, a_word
+from scanstore.arguments import a_text, a_text_or_none
 from scanstore.errors import InvalidArgument
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, dump_json, utcnow
 from scanstore.leases import MOST_RETRIES
+from scanstore.reports import word
 from scanstore.uuids import uuid7
 from scanstore.verdicts import SEVERITIES, VERDICTS
 
@@ -181,7 +182,7 @@ def the_findings(given: Any) -> tuple[list[dict[str, Any]], list[str | None]]:
             severity, remediation = get("severity"), get("remediation")
             found.append(
                 {
-                    "severity": severity if severity in SEVERITIES else a_word(severity, "severity", SEVERITIES),
+                    "severity": severity if severity in SEVERITIES else word("severity", severity, SEVERITIES),
                     "rule_id": a_text(get("rule_id"), "rule_id", 100),
                     "message": a_text(get("message"), "message"),
                     "evidence": get("evidence"),

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from scanstore import leases
 from scanstore.accounts import User, known_user, user_key
-from scanstore.arguments import a_text, a_text_or_none, a_whole, a_word, owner_of, uuid_of
+from scanstore.arguments import a_text, a_text_or_none, a_whole, owner_of, uuid_of
 from scanstore.audit_rows import (
     QUEUE,
     STATUSES,
@@ -37,6 +37,7 @@ from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, NotFound
 from scanstore.fields import Base, dump_json, format_time, utcnow
 from scanstore.leases import LEASE, MOST_RETRIES, Recovered, State, check_lease
+from scanstore.reports import word
 from scanstore.states import Machine, move
 from scanstore.uuids import uuid7s
 from scanstore.verdicts import SEVERITIES, STANDARD, VERDICTS, Policy, judged
@@ -341,7 +342,7 @@ class Audits(Domain):
         IllegalMove where the machine has decided by itself.
         """
         key = uuid_of(analysis, "an analysis", Analysis, Task)
-        verdict, by = a_word(verdict, "verdict", HUMAN), a_text(by, "by")
+        verdict, by = word("verdict", verdict, HUMAN), a_text(by, "by")
         reason = a_text(reason, "reason")
         with self.db.atomic():
             row = self._analysis(key)
@@ -385,9 +386,9 @@ class Audits(Domain):
         if user is not None:
             query = query.where(Task.user == user_key(user))
         if status is not None:
-            query = query.where(Task.status == a_word(status, "status", STATUSES))
+            query = query.where(Task.status == word("status", status, STATUSES))
         if verdict is not None:
-            of = Analysis.select(Analysis.task).where(Analysis.verdict == a_word(verdict, "verdict", VERDICTS))
+            of = Analysis.select(Analysis.task).where(Analysis.verdict == word("verdict", verdict, VERDICTS))
             query = query.where(Task.id.in_(of))
         if queue is not None:
             query = query.where(Task.queue == a_text(queue, "queue"))
@@ -412,7 +413,7 @@ class Audits(Domain):
         row = self._analysis(uuid_of(audit, "an audit", Analysis, Task))
         query = AnalysisFinding.select().where(AnalysisFinding.analysis == row.id)
         if severity is not None:
-            query = query.where(AnalysisFinding.severity == a_word(severity, "severity", SEVERITIES))
+            query = query.where(AnalysisFinding.severity == word("severity", severity, SEVERITIES))
         return list(query.order_by(AnalysisFinding.ordinal))
 
     @bound

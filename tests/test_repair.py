@@ -191,6 +191,15 @@ def test_a_row_that_goes_on_on_a_lost_page_is_lost(damaged: Path, tmp_path: Path
     assert_sound(tmp_path / "new.db")
 
 
+def test_a_time_that_somebody_wrote_in_another_way_costs_no_row(damaged: Path, tmp_path: Path) -> None:
+    connection = sqlite3.connect(damaged)
+    connection.execute("UPDATE jobs SET run_at = '2026-11-22 01:46'")
+    connection.commit()
+    connection.close()
+    done = repair(damaged, tmp_path / "new.db")
+    assert saved(done, "jobs").lost == 0 and ["run_at" in problem.what for problem in done.problems] == [True]
+
+
 def test_a_lost_inner_page_costs_no_row_of_the_pages_below(damaged: Path, tmp_path: Path) -> None:
     connection = sqlite3.connect(damaged)
     inner = connection.execute(
