@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import stat
 import threading
@@ -31,7 +32,7 @@ from typing import Any, cast
 
 import peewee
 
-from scanstore import waiting
+from scanstore import file_identity, forks, waiting
 from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
@@ -49,14 +50,15 @@ from scanstore.errors import (
     StoreClosed,
     WrongTask,
 )
-from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
+from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, Tracked, connect, create_file, identify, size_of, use_log
 from scanstore.transactions import Savepoint, Transaction, running_task
 from scanstore.troubles import TROUBLE, code_of, translated
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 SQLITE_FLOOR = (3, 38, 0)
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
+_WRITE = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH|CREATE|DROP|ALTER|REINDEX|ANALYZE)\b", re.IGNORECASE)
 
 
 def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
@@ -99,7 +101,7 @@ class Cursor(sqlite3.Cursor):
             raise translated(error, self.connection.name) from error
 
 
-class Connection(sqlite3.Connection):
+class Connection(Tracked):
     """A connection that knows the name of its store."""
 
     name = ""
@@ -111,14 +113,16 @@ class Connection(sqlite3.Connection):
 class _Holder:
     """Closes a thread's connection when the thread ends: it lives in that thread's storage only."""
 
-    __slots__ = ("connection", "connections", "pid")
+    __slots__ = ("connection", "connections", "pid", "watch")
 
-    def __init__(self, connection: Connection, connections: dict[int, Connection]) -> None:
-        self.connection, self.connections, self.pid = connection, connections, os.getpid()
+    def __init__(
+        self, connection: Connection, connections: dict[int, Connection], watch: file_identity.Watch | None
+    ) -> None:
+        self.connection, self.connections, self.watch, self.pid = connection, connections, watch, os.getpid()
 
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
         if self.pid == getpid() and self.connections.pop(id(self.connection), None) is not None:
-            self.connection.close()
+            file_identity.close(self.connection, self.watch)
 
 
 # The database of one store
@@ -128,7 +132,14 @@ class Database(peewee.SqliteDatabase):
     """Peewee's database for one store file: `open()` it, use it from any thread, `shut()` it.
 
     Inside a transaction the connection belongs to the task that began it; statements of another task of the
-    same thread raise WrongTask instead of joining in. A forked child gets connections of its own.
+    same thread raise WrongTask instead of joining in.
+
+    A fork closes the idle connections of the forking thread first; parent and child open new ones when they need them.
+    If any other thread has a connection, idle or not, or the forking thread is inside a transaction or a query, the
+    child refuses the file with StorageError.
+
+    Statements and transactions raise FileReplaced once the file is no longer the one that was opened. What was
+    committed when this is noticed may be missing in the file at the path; nothing is written to that file.
     """
 
     _state: Any
@@ -177,8 +188,10 @@ class Database(peewee.SqliteDatabase):
             path = os.path.join(folder, "memory.db")
         self.file = os.path.realpath(path)
         super().__init__(self.file, timeout=timeout)
-        self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid())
-        _databases.add(self)
+        # Filled when the file is open, except for a store in memory, whose file nobody else knows.
+        self._files: list[file_identity.Watch] = []
+        self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid(), self._files)
+        forks.databases.add(self)
 
     def __repr__(self) -> str:
         return f"<Database {self.name}{' closed' if self.shut_down else ''}>"
@@ -196,6 +209,7 @@ class Database(peewee.SqliteDatabase):
             if self._look():
                 if size_of(self.file) and self.key is None:  # with our key, nobody else's file can be read
                     self._refuse_foreign()
+                file_identity.refuse_foreign_log(self.file, self.name, self.key, read_only=self.read_only)
             elif self.read_only or not migrate:
                 raise NotFound(f"{self.name} does not exist; open it without read_only and with migrate=True")
             else:
@@ -211,6 +225,9 @@ class Database(peewee.SqliteDatabase):
             raise translated(error, self.name) from error
 
     def _open(self, migrate: bool) -> None:
+        watch = None
+        if self.name != MEMORY:
+            watch = file_identity.Watch(self.file, self.name, self.key, read_only=self.read_only)
         connection, version = self._identified()
         try:
             if version > SCHEMA_VERSION:
@@ -230,14 +247,38 @@ class Database(peewee.SqliteDatabase):
                 migrating.up(self.file, timeout=self._timeout, name=self.name, key=self.key)
                 connection, version = self._identified()
             self._configure(connection)
+            if watch is not None:
+                watch.identify(connection)
+                watch.note_log()
+                watch.look()
+                self._files.append(watch)
         except BaseException:
-            connection.close()
+            file_identity.close(connection, watch)
             raise
         with self._lock:
             self._adopt(connection)
 
+    @property
+    def _watch(self) -> file_identity.Watch | None:
+        return self._files[0] if self._files else None
+
+    def verify_file(self) -> None:
+        """Raise FileReplaced unless the file that was opened still stands at its path.
+
+        Statements and transactions of this object do it themselves; this is for those who open the path another way.
+        """
+        if (watch := self._watch) is not None:
+            watch.look()
+
+    def identify(self) -> None:
+        """Take the id that the file has now for the one to watch, after a migration that may have changed it."""
+        if (watch := self._watch) is not None:
+            self.connect(reuse_if_open=True)
+            watch.identify(self._state.conn)
+
     def _look(self) -> bool:
         """Tell whether the file exists; raise when it is no file, or not ours to open."""
+        file_identity.refuse_missing(self.file, self.name)
         try:
             mode = os.stat(self.file).st_mode
         except (FileNotFoundError, NotADirectoryError):
@@ -323,10 +364,6 @@ class Database(peewee.SqliteDatabase):
     def _plain(self) -> Connection:
         if self.shut_down:
             raise StoreClosed(f"{self.name} was closed; open it again")
-        if _inherited:
-            from scanstore.forks import disarm
-
-            disarm(_inherited)
         connection = cast(
             Connection,
             connect(
@@ -343,12 +380,18 @@ class Database(peewee.SqliteDatabase):
         return connection
 
     def _connect(self) -> Connection:
+        watch = self._watch
         try:
+            if watch is not None:
+                watch.look()
             connection = self._plain()
             try:
                 self._configure(connection)
+                if watch is not None:
+                    watch.look()
+                    watch.note_log()
             except BaseException:
-                connection.close()
+                file_identity.close(connection, watch)
                 raise
         except TROUBLE as error:
             raise translated(error, self.name) from error
@@ -362,6 +405,7 @@ class Database(peewee.SqliteDatabase):
         if not self.read_only:
             use_log(connection, self._timeout)
         connection.execute(f"PRAGMA busy_timeout={waiting.patience(self._timeout)}")
+        forks.pin(connection)
         self._add_conn_hooks(connection)  # type: ignore[attr-defined]
 
     def connect(self, reuse_if_open: bool = False) -> bool:
@@ -381,21 +425,27 @@ class Database(peewee.SqliteDatabase):
     def _adopt(self, connection: Connection) -> None:
         self._connections[id(connection)] = connection
         self._state.set_connection(connection)
-        self._state.holder = _Holder(connection, self._connections)
+        self._state.holder = _Holder(connection, self._connections, self._watch)
 
     def _close(self, conn: Connection) -> None:
         self._connections.pop(id(conn), None)
-        conn.close()
+        file_identity.close(conn, self._watch)
 
     def shut(self) -> None:
         """Close the connections of all threads, for good; doing it twice is harmless.
 
-        What is uncommitted in any of them is rolled back. Every later use raises StoreClosed.
+        What is uncommitted in any of them is rolled back. Every later use raises StoreClosed. Raises FileReplaced, when
+        all is closed, if that was not noticed before.
         """
         with self._lock:
             self.shut_down = True
             self._state.reset()
+        watch, known = self._watch, True
+        if watch is not None and self._finalizer.alive:
+            known = watch.lost
         self._finalizer()
+        if watch is not None and not known and watch.lost:
+            watch.look()  # raises
 
     # Statements
 
@@ -451,6 +501,22 @@ class Database(peewee.SqliteDatabase):
 
     def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
         cursor = self.cursor()
+        watch = self._watch
+        if watch is None:
+            return self._execute(cursor, sql, params, many)
+        connection = self._state.conn
+        inside, before = connection.in_transaction, connection.total_changes
+        if not inside:
+            watch.look()
+            if watch.touch_needed and not self.read_only and _WRITE.match(sql):
+                with self.atomic():  # which writes the id into the log
+                    pass
+        done = self._execute(cursor, sql, params, many)
+        if not connection.in_transaction and (inside or connection.total_changes != before):
+            watch.look()
+        return done
+
+    def _execute(self, cursor: Cursor, sql: str, params: Any, many: bool) -> Cursor:
         return cursor.executemany(sql, params) if many else waiting.execute(cursor, sql, params or (), self._timeout)
 
     def _watched(self, sql: str, params: Any, many: bool) -> Cursor:
@@ -476,10 +542,31 @@ class Database(peewee.SqliteDatabase):
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction, IMMEDIATE unless told otherwise, so that no lock is missing half-way."""
-        self.execute_sql(f"BEGIN {lock_type or ('DEFERRED' if self.read_only else 'IMMEDIATE')}")
+        lock_type = lock_type or ("DEFERRED" if self.read_only else "IMMEDIATE")
+        self.execute_sql(f"BEGIN {lock_type}")
+        watch = self._watch
+        if watch is None:
+            return
+        watch.look()  # again: it may have waited for the lock
+        self._state.touching = None
+        if lock_type != "DEFERRED" and watch.touch_needed:
+            self.execute_sql(file_identity.TOUCH)
+            self._state.touching = watch.seen
 
     def commit(self) -> None:
+        """Commit, unless the file was replaced in the meantime.
+
+        Raises FileReplaced; if the transaction had been committed to the old file already, that file has it.
+        """
+        watch = self._watch
+        if watch is None:
+            self.execute_sql("COMMIT")
+            return
+        watch.look()
         self.execute_sql("COMMIT")
+        if (touched := getattr(self._state, "touching", None)) is not None:
+            watch.touched, self._state.touching = touched, None
+        watch.look()
 
     def rollback(self) -> None:
         self.execute_sql("ROLLBACK")
@@ -524,18 +611,23 @@ class Database(peewee.SqliteDatabase):
 
     # Forks
 
-    def _forked(self) -> None:
-        """Forget, in a child, everything that belongs to the parent."""
-        if self._connections:
-            from scanstore.forks import keep
+    def before_fork(self) -> None:
+        """Close this thread's connection if it is idle, and the one that reads the id of the file."""
+        if (watch := self._watch) is not None:
+            watch.release()
+        state = self._state
+        if not state.closed and not state.transactions and forks.is_idle(state.conn):
+            self._close(state.conn)
+            state.reset()
 
-            for connection in self._connections.values():
-                keep(connection)
-                _inherited.append((self.file, connection))
-            self._connections.clear()
+    def after_fork(self) -> None:
+        """Forget, in a child, everything that belongs to the parent."""
+        self._connections.clear()  # each refers to itself, so that none is closed here
         self.generation += 1
         self._lock = threading.Lock()
         self._state = type(self._state)()
+        if (watch := self._watch) is not None:
+            watch.after_fork()
 
 
 def _memory_folder() -> str:
@@ -546,26 +638,18 @@ def _memory_folder() -> str:
     return tempfile.mkdtemp(prefix="scanstore-", dir=shared if usable else None)
 
 
-def _release(connections: dict[int, Connection], folder: str | None, pid: int) -> None:
+def _release(
+    connections: dict[int, Connection], folder: str | None, pid: int, files: list[file_identity.Watch]
+) -> None:
+    watch = files[0] if files else None
     while connections:
         try:
-            connections.popitem()[1].close()
+            file_identity.close(connections.popitem()[1], watch)
         except (KeyError, sqlite3.Error):
             continue
+    if watch is not None:
+        watch.release()
     if folder is not None and pid == os.getpid():
         import shutil
 
         shutil.rmtree(folder, ignore_errors=True)
-
-
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_inherited: list[tuple[str, sqlite3.Connection]] = []
-
-
-def _after_fork() -> None:
-    for database in list(_databases):
-        database._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
