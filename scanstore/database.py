@@ -27,7 +27,7 @@ import stat
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, cast
 
 import peewee
@@ -37,6 +37,9 @@ from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
 from scanstore.binding import current as current
+from scanstore.connections import Connection as Connection
+from scanstore.connections import Cursor as Cursor
+from scanstore.connections import Holder
 from scanstore.errors import (
     InvalidArgument,
     MissingFolder,
@@ -50,7 +53,7 @@ from scanstore.errors import (
     StoreClosed,
     WrongTask,
 )
-from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, Tracked, connect, create_file, identify, size_of, use_log
+from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
 from scanstore.transactions import Savepoint, Transaction, running_task
 from scanstore.troubles import TROUBLE, code_of, translated
 
@@ -66,63 +69,6 @@ def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None
     if version < SQLITE_FLOOR:
         have, need = (".".join(map(str, numbers)) for numbers in (version, SQLITE_FLOOR))
         raise SqliteTooOld(f"this Python has SQLite {have} and scanstore needs {need}; use a newer Python")
-
-
-# Connections
-
-
-class Cursor(sqlite3.Cursor):
-    """A cursor whose fetches raise scanstore's errors: SQLite may notice trouble at any row."""
-
-    connection: Connection
-
-    def fetchone(self) -> Any:
-        try:
-            return super().fetchone()
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-    def fetchmany(self, size: int | None = 100) -> list[Any]:
-        try:
-            return super().fetchmany(size)
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-    def fetchall(self) -> list[Any]:
-        try:
-            return super().fetchall()
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-    def __next__(self) -> Any:
-        try:
-            return super().__next__()
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-
-class Connection(Tracked):
-    """A connection that knows the name of its store."""
-
-    name = ""
-
-    def cursor(self, factory: Any = Cursor) -> Any:
-        return super().cursor(factory)
-
-
-class _Holder:
-    """Closes a thread's connection when the thread ends: it lives in that thread's storage only."""
-
-    __slots__ = ("connection", "connections", "pid", "watch")
-
-    def __init__(
-        self, connection: Connection, connections: dict[int, Connection], watch: file_identity.Watch | None
-    ) -> None:
-        self.connection, self.connections, self.watch, self.pid = connection, connections, watch, os.getpid()
-
-    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
-        if self.pid == getpid() and self.connections.pop(id(self.connection), None) is not None:
-            file_identity.close(self.connection, self.watch)
 
 
 # The database of one store
@@ -425,7 +371,7 @@ class Database(peewee.SqliteDatabase):
     def _adopt(self, connection: Connection) -> None:
         self._connections[id(connection)] = connection
         self._state.set_connection(connection)
-        self._state.holder = _Holder(connection, self._connections, self._watch)
+        self._state.holder = Holder(connection, self._connections, self._watch)
 
     def _close(self, conn: Connection) -> None:
         self._connections.pop(id(conn), None)

@@ -64,6 +64,7 @@ def test_exports_are_pinned() -> None:
         "Conflict",
         "Damaged",
         "DiskFull",
+        "FileReplaced",
         "IllegalMove",
         "InvalidArgument",
         "LeaseLost",
