@@ -32,7 +32,7 @@ from typing import Any, cast
 
 import peewee
 
-from scanstore import file_identity, forks, waiting
+from scanstore import file_identity, filesystems, forks, waiting
 from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
@@ -59,9 +59,12 @@ from scanstore.troubles import TROUBLE, code_of, translated
 
 SCHEMA_VERSION = 8
 SQLITE_FLOOR = (3, 38, 0)
+RECENT = 0.005  # seconds for which the file of a store need not be looked at again inside a transaction
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
-_WRITE = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH|CREATE|DROP|ALTER|REINDEX|ANALYZE)\b", re.IGNORECASE)
+_WRITE = re.compile(
+    r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END)\b", re.IGNORECASE
+)
 
 
 def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
@@ -84,8 +87,9 @@ class Database(peewee.SqliteDatabase):
     If any other thread has a connection, idle or not, or the forking thread is inside a transaction or a query, the
     child refuses the file with StorageError.
 
-    Statements and transactions raise FileReplaced once the file is no longer the one that was opened. What was
-    committed when this is noticed may be missing in the file at the path; nothing is written to that file.
+    Writes raise FileReplaced once the file is no longer the one that was opened: each transaction and each single
+    statement looks before it begins and after it was committed. Nothing is written to the file that is there instead.
+    Reads see the file that was opened.
     """
 
     _state: Any
@@ -134,8 +138,9 @@ class Database(peewee.SqliteDatabase):
             path = os.path.join(folder, "memory.db")
         self.file = os.path.realpath(path)
         super().__init__(self.file, timeout=timeout)
-        # Filled when the file is open, except for a store in memory, whose file nobody else knows.
-        self._files: list[file_identity.Watch] = []
+        # Set when the file is open, except for a store in memory, whose file nobody else knows.
+        self._watch: file_identity.Watch | None = None
+        self._files: list[file_identity.Watch] = []  # the same, for the finalizer
         self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid(), self._files)
         forks.databases.add(self)
 
@@ -197,21 +202,20 @@ class Database(peewee.SqliteDatabase):
                 watch.identify(connection)
                 watch.note_log()
                 watch.look()
+                self._watch = watch
                 self._files.append(watch)
         except BaseException:
             file_identity.close(connection, watch)
             raise
         with self._lock:
             self._adopt(connection)
-
-    @property
-    def _watch(self) -> file_identity.Watch | None:
-        return self._files[0] if self._files else None
+        if watch is not None and not self.read_only:
+            filesystems.warn(self.file, self.name)
 
     def verify_file(self) -> None:
         """Raise FileReplaced unless the file that was opened still stands at its path.
 
-        Statements and transactions of this object do it themselves; this is for those who open the path another way.
+        Writes of this object do it themselves; this is for those who open the path another way.
         """
         if (watch := self._watch) is not None:
             watch.look()
@@ -448,17 +452,16 @@ class Database(peewee.SqliteDatabase):
     def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
         cursor = self.cursor()
         watch = self._watch
-        if watch is None:
+        if watch is None or self.read_only or not _WRITE.match(sql):
             return self._execute(cursor, sql, params, many)
         connection = self._state.conn
-        inside, before = connection.in_transaction, connection.total_changes
-        if not inside:
+        if not connection.in_transaction:
             watch.look()
-            if watch.touch_needed and not self.read_only and _WRITE.match(sql):
+            if watch.touch_needed:
                 with self.atomic():  # which writes the id into the log
                     pass
         done = self._execute(cursor, sql, params, many)
-        if not connection.in_transaction and (inside or connection.total_changes != before):
+        if not connection.in_transaction:
             watch.look()
         return done
 
@@ -493,8 +496,8 @@ class Database(peewee.SqliteDatabase):
         watch = self._watch
         if watch is None:
             return
-        watch.look()  # again: it may have waited for the lock
-        self._state.touching = None
+        watch.look()  # now that it has the lock
+        self._state.looked, self._state.touching = time.monotonic(), None
         if lock_type != "DEFERRED" and watch.touch_needed:
             self.execute_sql(file_identity.TOUCH)
             self._state.touching = watch.seen
@@ -505,14 +508,13 @@ class Database(peewee.SqliteDatabase):
         Raises FileReplaced; if the transaction had been committed to the old file already, that file has it.
         """
         watch = self._watch
-        if watch is None:
-            self.execute_sql("COMMIT")
-            return
-        watch.look()
+        state = self._state
+        # A checkpoint may follow, so a file that was overwritten meanwhile must be noticed before, not only afterwards.
+        if watch is not None and time.monotonic() - getattr(state, "looked", 0) > RECENT:
+            watch.look()
         self.execute_sql("COMMIT")
-        if (touched := getattr(self._state, "touching", None)) is not None:
-            watch.touched, self._state.touching = touched, None
-        watch.look()
+        if watch is not None and (touched := getattr(state, "touching", None)) is not None:
+            watch.touched, state.touching = touched, None
 
     def rollback(self) -> None:
         self.execute_sql("ROLLBACK")

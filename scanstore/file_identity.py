@@ -34,6 +34,7 @@ Place = tuple[int, int]  # device and inode
 READ = "SELECT file FROM file_identity"
 TOUCH = "UPDATE file_identity SET logs = logs + 1"
 RENEW = "UPDATE file_identity SET file = 'scanstore:file:' || lower(hex(randomblob(16)))"
+_stat = os.stat
 UNSETTLED = 2.0  # seconds during which a file that was just written may be in the middle of a checkpoint
 _ID = re.compile(r"scanstore:file:[0-9a-f]{32}")
 _ID_BYTES = re.compile(_ID.pattern.encode())
@@ -54,9 +55,14 @@ class Watch:
         self._seen_on_file = False
         self.id: str | None = None  #: None where the file has none that can be read
         now = os.stat(file)
-        self.place: Place = (now.st_dev, now.st_ino)
-        self.seen = (now.st_size, now.st_mtime_ns)  #: size and time of the file when its id was last compared
+        self._device, self._inode = self.place = (now.st_dev, now.st_ino)
+        self._size, self._mtime = now.st_size, now.st_mtime_ns
         self.touched: tuple[int, int] | None = None  #: `seen` when a transaction with the page of the id was committed
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Size and time of the file when its id was last compared."""
+        return self._size, self._mtime
 
     @property
     def lost(self) -> bool:
@@ -79,21 +85,24 @@ class Watch:
     @property
     def touch_needed(self) -> bool:
         """Whether the log may be a new one that does not hold the id yet: the file has changed since it was written."""
-        return self.touched != self.seen and self.id is not None
+        return self.touched != (self._size, self._mtime) and self.id is not None
 
     def look(self) -> None:
         """Raise FileReplaced unless the file that was opened still stands at its path, with its content."""
-        if self._lost is not None:
-            raise FileReplaced(self._lost)
         try:
-            now = os.stat(self.file)
+            now = _stat(self.file)
+            if now.st_mtime_ns == self._mtime and now.st_ino == self._inode and now.st_size == self._size:
+                if now.st_dev == self._device and self._lost is None:
+                    return
         except (FileNotFoundError, NotADirectoryError):
             self._lose(None)
         except OSError as error:
             raise StorageError(f"{self.name} cannot be looked at: {error.strerror}; check its folder") from error
+        if self._lost is not None:
+            raise FileReplaced(self._lost)
         if (now.st_dev, now.st_ino) != self.place:
             self._lose(now)
-        if (now.st_size, now.st_mtime_ns) != self.seen and self.id is not None:
+        if self.id is not None:
             self._compare(now)
 
     def _compare(self, now: os.stat_result) -> None:
@@ -103,7 +112,7 @@ class Watch:
             found = self._read(now)
             if found == self.id:
                 self._seen_on_file = True
-                self.seen = (now.st_size, now.st_mtime_ns)
+                self._size, self._mtime = now.st_size, now.st_mtime_ns
                 return
             if found:
                 break
