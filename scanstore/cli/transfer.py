@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.base import Failure, existing_store_path, json_option, open_store, store_option, store_path
-from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
+from scanstore.cli.output import columns, count, json_stream, note, plain_text, say, say_json, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: boo
         raise click.UsageError("--json needs a file for the dump: give FILE")
     with open_store() as store:
         sys.stdout.flush()
-        target = sys.stdout.buffer if file == "-" else file
+        target = json_stream() if file == "-" else file
         told = store.dump(target, include_secrets=include_secrets, tables=tables or None)
     if as_json:
         say_json(told)
