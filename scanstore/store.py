@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from scanstore.sessions import Sessions
     from scanstore.settings import Settings
     from scanstore.symbols import Symbols
-    from scanstore.transfer import File, Transferred
+    from scanstore.transfer import File, Loaded, Transferred
 
 _log = logging.getLogger("scanstore.store")
 
@@ -433,15 +433,19 @@ class Store:
         with self.bound():
             return transfer.dump(self._database, file, include_secrets=include_secrets, tables=tables)
 
-    def load(self, file: File) -> Transferred:
+    def load(self, file: File, *, accounts: bool = True) -> Loaded:
         """Fill this empty store with a dump, of this or an older schema; atomic.
+
+        The result lists the accounts with their roles, and the folders of scans that lie outside the current folder:
+        look at them before you trust the dump. With ``accounts=False``, accounts are left out together with the rows
+        that need one, which are counted.
 
         Raises InvalidArgument that names the line, NewerSchema, NotFound, and IllegalMove when the store has rows.
         """
         from scanstore import transfer
 
         with self.bound():
-            return transfer.load(self._database, file)
+            return transfer.load(self._database, file, accounts=accounts)
 
     def merge(self, other: Store | str | os.PathLike[str]) -> MergeResult:
         """Take over what another store has and this one has not; atomic, and idempotent. The other stays as it is.

@@ -57,11 +57,25 @@ class Root(Group):
             # What the terminal's encoding does not have is spelled out instead of raising.
             if reconfigure := getattr(stream, "reconfigure", None):
                 reconfigure(errors="backslashreplace")
-        return super().main(*args, **kwargs)
+        try:
+            return super().main(*args, **kwargs)
+        except Exception:  # a defect: its message may quote what strangers wrote, so it is not printed as it is
+            import traceback
+
+            if not kwargs.get("standalone_mode", True):
+                raise
+            for line in traceback.format_exc().splitlines():
+                note(line)
+            sys.exit(1)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _plain_errors():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _plain_errors():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             note("Interrupted.", fresh_line=True)
             ctx.exit(INTERRUPTED)
@@ -77,6 +91,17 @@ class Root(Group):
             if errors is not None and isinstance(error, errors.ScanstoreError):
                 raise Failure(str(error)) from error
             raise
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Escape what click says about arguments, which may be names of files that the shell has filled in."""
+    try:
+        yield
+    except click.UsageError as error:
+        if error.message.isprintable() or isinstance(error, click.exceptions.NoArgsIsHelpError):
+            raise
+        raise click.UsageError(plain_text(error.format_message()), error.ctx) from error
 
 
 # Options that commands have in common

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.base import Group, find_scan, json_option, open_store, store_option
-from scanstore.cli.output import count, note, plain_text, say, say_json
+from scanstore.cli.output import count, json_stream, note, plain_text, say, say_json
 from scanstore.cli.report import fail_on_option, judge
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bo
         where = find_scan(store, scan, findings=True)
         sys.stdout.flush()
         wanted = [state.lower() for state in only] or None
-        stream = sys.stdout.buffer if file is None else file
+        stream = json_stream() if file is None else file
         told = store.sarif.dump(where, stream, only=wanted, github=github)
     if as_json:
         say_json(told)

@@ -47,7 +47,7 @@ def pick_symbol(store: Store, given: str, scan: Scan | None) -> Symbol:
         note(f"{len(found)} symbols are called {given}; repeat with the id or the qualified name of one:")
         lines = list(symbol_lines(found[:CANDIDATES], store))
         for line in lines:
-            click.echo(line, err=True)
+            note(line)
         if len(found) > CANDIDATES:
             note(f"and {len(found) - CANDIDATES} more: scanstore symbols find {given}")
         raise SystemExit(1) from None

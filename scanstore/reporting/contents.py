@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from scanstore.plaintext import BLANKS, plain_text
 from scanstore.states import SEVERITIES
 
 CHANGES = ("new", "reopened", "updated", "unchanged", "not_checked", "fixed")
@@ -183,16 +184,14 @@ class Report(NamedTuple):
 
 # Text from strangers
 
-_CONTROLS = re.compile(
-    "[^\n\t\x20-\x7e\xa0-\U0010ffff]|[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff\u2028\u2029]"
-)
+_KEPT = "\n\t" + BLANKS
 
 
 def clean(text: str) -> str:
     """The text, in which nothing acts on a terminal or turns the direction of what follows: such characters become
     escapes. Line breaks stay."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return plain_text(text, keep=_KEPT)
 
 
 def one_line(text: str) -> str:
