@@ -197,7 +197,10 @@ def test_a_time_that_somebody_wrote_in_another_way_costs_no_row(damaged: Path, t
     connection.commit()
     connection.close()
     done = repair(damaged, tmp_path / "new.db")
-    assert saved(done, "jobs").lost == 0 and ["run_at" in problem.what for problem in done.problems] == [True]
+    assert saved(done, "jobs").lost == 0 and done.problems == []
+    assert ["run_at" in warning for warning in done.warnings] == [True] and not done.whole
+    with Store(tmp_path / "new.db") as store:
+        assert {job.to_dict()["run_at"] for job in store.jobs.list()} == {"2026-11-22T01:46:00.000Z"}
 
 
 def test_a_lost_inner_page_costs_no_row_of_the_pages_below(damaged: Path, tmp_path: Path) -> None:
