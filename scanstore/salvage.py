@@ -334,15 +334,18 @@ class Tree:
     def _rows(self, number: int, data: bytes, cells: list[Cell]) -> Iterator[Row]:
         for cell in cells:
             try:
-                payload, zeros = self._payload(number, data, cell)
-                try:
-                    row = Row(cell.rowid, _record(payload))
-                    if zeros is not None and not _ends_in_zeros(row.values, len(payload), zeros):
-                        raise Nonsense
-                except (Nonsense, IndexError, ValueError, struct.error):
-                    self.bad.add(number)
-                    raise Nonsense from None
+                payload, zeros, last = self._payload(number, data, cell)
             except Nonsense:
+                self.broken += 1
+                continue
+            try:
+                row = Row(cell.rowid, _record(payload))
+            except (Nonsense, IndexError, ValueError, struct.error):
+                self.bad.add(number)
+                self.broken += 1
+                continue
+            if zeros is not None and not _ends_in_zeros(row.values, len(payload), zeros):
+                self.bad.add(last)
                 self.broken += 1
                 continue
             self.entries += 1
@@ -394,9 +397,9 @@ class Tree:
                     self.bad.add(number)
             yield number, data, cells if kind != TABLE_INNER else []
 
-    def _payload(self, number: int, data: bytes, cell: Cell) -> tuple[bytes, int | None]:
-        """The bytes of a record, collected from the pages that it flows over to, and where in it a last page that is
-        nothing but zeros begins, if it has such; raises Nonsense and notes the page that is wrong.
+    def _payload(self, number: int, data: bytes, cell: Cell) -> tuple[bytes, int | None, int]:
+        """The bytes of a record, collected from the pages that it flows over to; where in it a last page that is
+        nothing but zeros begins, if it has such; and its last page. Raises Nonsense and notes the page that is wrong.
         """
         pages = self.pages
         parts = [data[cell.start : cell.start + cell.local]]
@@ -420,7 +423,7 @@ class Tree:
             if not left and not pages.sealed and not any(more):
                 zeros = cell.length - len(part)
             parts.append(part)
-        return b"".join(parts) if len(parts) > 1 else parts[0], zeros
+        return b"".join(parts) if len(parts) > 1 else parts[0], zeros, number
 
 
 def _ends_in_zeros(values: list[Value], length: int, zeros: int) -> bool:

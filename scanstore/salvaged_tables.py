@@ -102,6 +102,12 @@ class Table:
         self.insert = (
             f"INSERT OR IGNORE INTO {quoted(name)} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
         )
+        self.parents = [
+            (place, key[2], key[4])
+            for key in run.execute(f"PRAGMA foreign_key_list({quoted(name)})").fetchall()
+            for place, column in enumerate(self.columns)
+            if column[1] == key[3] and key[4]
+        ]
         self.extra = 0  # columns that the file has after these
         self.known = 0  # rows that an index has
         self.counts: set[int] = set()  # rows that those indexes have that were read completely
@@ -151,6 +157,18 @@ class Table:
                 return False
         return True
 
+    def leads_nowhere(self, row: Row, tables: dict[str, Table]) -> bool:
+        """Whether the row points at something that was never there: its parent table is complete, and has it not."""
+        return any(
+            row.values[place] is not None
+            and (table := tables.get(parent)) is not None
+            and not table.astray
+            and not self.run.execute(
+                f"SELECT 1 FROM {quoted(parent)} WHERE {quoted(column)} = ?", (row.values[place],)
+            ).fetchone()
+            for place, parent, column in self.parents
+        )
+
     def take_tree(self, account: Account) -> None:
         """Insert the rows that its root leads to, and note what of its pages makes no sense."""
         assert self.root is not None
@@ -181,11 +199,14 @@ class Table:
 
 def take_orphans(tables: list[Table], account: Account) -> None:
     """Give pages that nothing leads to to the only table of these that has lost its way to some and whose rows they
-    can be. Where there are several, all of them may have lost rows.
+    can be. Where there are several, those count whose rows point at rows that are there; if there are still several,
+    all of them may have lost rows.
     """
-    astray = [table for table in tables if table.astray]
+    astray, names = [table for table in tables if table.astray], {table.name: table for table in tables}
     for orphan in account.pages.loose(account.pages.unaccounted()):
         homes = [table for table in astray if all(map(table.fits, orphan.rows))]
+        if len(homes) > 1:
+            homes = [t for t in homes if not any(t.leads_nowhere(row, names) for row in orphan.rows)] or homes
         if len(homes) == 1:
             account.adopt(orphan, homes[0].name)
             homes[0].take(orphan.rows)

@@ -32,9 +32,10 @@ from scanstore.errors import (
 )
 from scanstore.repair import DERIVED, Repaired, repair
 from scanstore.salvage import Nonsense, Pages
+from scanstore.salvaged_tables import quoted
 
 Rows = dict[str, set[str]]
-NOTED = re.compile(r',"unfinished":true| \(repaired\)')  # that a scan to come has to read files anew
+NOTED = re.compile(r',?"unfinished":true| \(repaired\)')  # that a scan to come has to read files anew
 
 
 def build(path: Path, tree: Path) -> None:
@@ -92,7 +93,7 @@ def content(path: Path) -> Rows:
     connection = sqlite3.connect(path)
     names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0").fetchall()
     found = {
-        name: {NOTED.sub("", repr(row)) for row in connection.execute(f'SELECT * FROM "{name}"')}
+        name: {NOTED.sub("", repr(row)) for row in connection.execute("SELECT * FROM " + quoted(name))}
         for (name,) in names
         if not name.startswith(("sqlite_stat", "finding_search", "symbol_search", "search_changes", "migratehistory"))
     }
