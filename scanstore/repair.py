@@ -107,7 +107,7 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
                 saved = run.run()
             except sqlite3.Error as error:
                 raise translated(error, os.fspath(new)) from error
-            if not run.sound and not any(table.rows for table in saved):
+            if run.account.affected and not any(table.rows for table in saved):
                 key_too = "" if pages.sound else ", or give its key if it is encrypted"
                 raise Damaged(f"{shown} has nothing left that could be saved; restore a backup{key_too}")
             problems = _check(partial, key)
@@ -117,6 +117,11 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
         pages.close()
     seconds = time.perf_counter() - start
     account = run.account
+    if _has_journal(file):
+        account.warnings.append(
+            f"{shown}-journal was not read: a transaction was never finished; make a copy of both files, open the copy"
+            " once so that SQLite takes the transaction back, and repair that"
+        )
     return Repaired(
         target, saved, problems, seconds, account.unread(), sorted(account.affected), account.left_out,
         pages.wrong + account.warnings,
@@ -133,6 +138,15 @@ def _refuse(shown: str, file: str, new: str, target: str) -> None:
         raise InvalidArgument(f"{new} exists; give a path where nothing is yet")
     if not os.path.isdir(os.path.dirname(target)):
         raise MissingFolder(f"{new} needs the folder {os.path.dirname(target)}; create it")
+
+
+def _has_journal(file: str) -> bool:
+    """Whether SQLite would take back what a rollback journal lists; a log needs none."""
+    try:
+        with open(f"{file}-journal", "rb") as handle:
+            return any(handle.read(8))
+    except OSError:
+        return False
 
 
 def _cipher(file: str, log: Log, key: str) -> Cipher:
@@ -189,8 +203,7 @@ def _check(file: str, key: str | None) -> list[Problem]:
 class _Saving:
     """One run: the rows of the damaged pages into a new file.
 
-    Afterwards the `account` tells what was not read, and `sound` whether the file's own list of tables was read
-    completely.
+    Afterwards the `account` tells what was not read, and which tables may have lost rows.
     """
 
     def __init__(self, pages: Pages, file: str, version: int, key: str | None) -> None:
@@ -199,7 +212,6 @@ class _Saving:
         self.pages, self.file, self.key = pages, file, key
         self.account = Account(pages)
         self.counters: dict[str, list[dict[str, object]]] = {}
-        self.sound = False
         migrating.up(file, to=version, backup=False, key=key)
         self.run_sql = connect(file, "mode=rw", key=key)
 
@@ -273,8 +285,7 @@ class _Saving:
 
         tree = Tree(self.pages, 1)
         listed = list(filter(_is_schema, tree.rows()))
-        self.sound = not tree.bad and not tree.broken
-        if not self.sound:
+        if tree.bad or tree.broken:
             self.account.note(tree, "sqlite_schema")
             self.account.warnings.append("the list of tables is damaged: tables of your own may be missing too")
             for orphan in self.pages.loose(self.pages.unaccounted()):

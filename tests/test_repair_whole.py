@@ -242,6 +242,30 @@ def test_the_zeroed_end_of_a_row_is_no_end(full: Path, tmp_path: Path, which: st
     assert not done.whole and saved(done, "own")[1:3] == (1, 1) and pages[-1][0] in [u.page for u in done.unread]
 
 
+def test_a_store_of_which_only_the_list_of_tables_is_left(full: Path, tmp_path: Path) -> None:
+    listed = {page for page, name in pages_of(full).items() if name == "sqlite_schema"}
+    for page in range(1, full.stat().st_size // 4096 + 1):
+        if page not in listed:
+            overwrite(full, page)
+    with pytest.raises(Damaged, match="nothing left"):
+        repair(full, tmp_path / "new.db")
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_a_transaction_that_sqlite_would_take_back_is_said(full: Path, tmp_path: Path) -> None:
+    with editing(full) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute("PRAGMA cache_size=2")
+        connection.execute("BEGIN")
+        connection.execute("UPDATE settings SET value = '3'")
+        connection.execute("UPDATE names SET text = text || 'x'")
+        shutil.copy(full, tmp_path / "copy.db")
+        shutil.copy(f"{full}-journal", tmp_path / "copy.db-journal")
+        connection.rollback()
+    done = repair(tmp_path / "copy.db", tmp_path / "new.db")
+    assert warned(done, "copy.db-journal was not read")
+
+
 # Rows that can be read
 
 
