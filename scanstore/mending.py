@@ -84,9 +84,13 @@ COUNTING = (
     " count(*) FILTER (WHERE upload_status IN ('completed', 'error')) FROM file_uploads AS u"
     " WHERE u.analysis_session_id = analysis_sessions.id)",
 )
-# Which rows a counter counts: by table of counters, the columns of its key but for the count, and the counted tables.
+# The columns of a counter's key, and the one with the number.
+COUNTERS = {
+    "work_counts": ("scan_id", "kind", "status", "count"),
+    "call_counts": ("scan_id", "model", "purpose", "status", "calls"),
+    "plan_counts": ("plan_id", "status", "count"),
+}
 _WORK = {"chunk": "chunk_work", "draft": "draft_findings", "verified": "verified_findings"}
-COUNTERS = {"work_counts": "count", "call_counts": "calls", "plan_counts": "count"}
 
 
 @contextmanager
@@ -138,32 +142,17 @@ def count(connection: sqlite3.Connection) -> None:
         connection.execute(sql)
 
 
-def deficits(table: str, before: list[dict[str, object]], now: list[dict[str, object]]) -> Counter[str]:
-    """Return by how many rows counted tables have less than the counters said."""
-    number, missing = COUNTERS[table], Counter[str]()
-    counted = [
-        {_key(table, row): value for row in rows if isinstance(value := row[number], int)} for rows in (before, now)
-    ]
-    for key, value in counted[0].items():
-        less = value - counted[1].get(key, 0)
-        if less > 0:
-            missing[_counted(table, key)] += less
+def deficits(counters: str, before: list[dict[str, object]], now: list[dict[str, object]]) -> Counter[str]:
+    """Return how many rows fewer each counted table has than its counters said before."""
+    *key, number = COUNTERS[counters]
+    there = {tuple(row[column] for column in key): row[number] for row in now}
+    missing = Counter[str]()
+    for row in before:
+        said, found = row[number], there.get(tuple(row[column] for column in key), 0)
+        if isinstance(said, int) and isinstance(found, int) and said > found:
+            fixed = {"call_counts": "model_calls", "plan_counts": "plan_changes"}
+            missing[fixed.get(counters) or _WORK.get(str(row["kind"]), "chunk_work")] += said - found
     return missing
-
-
-def _key(table: str, row: dict[str, object]) -> tuple[object, ...]:
-    columns = {
-        "work_counts": ("scan_id", "kind", "status"),
-        "call_counts": ("scan_id", "model", "purpose", "status"),
-        "plan_counts": ("plan_id", "status"),
-    }[table]
-    return tuple(row[column] for column in columns)
-
-
-def _counted(table: str, key: tuple[object, ...]) -> str:
-    if table == "work_counts":
-        return _WORK.get(str(key[1]), "chunk_work")
-    return "model_calls" if table == "call_counts" else "plan_changes"
 
 
 # Values that models can read

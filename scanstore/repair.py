@@ -17,6 +17,7 @@ Change here: what counts as evidence that something is missing.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -34,7 +35,7 @@ from scanstore.errors import (
     NotFound,
     StorageError,
 )
-from scanstore.files import APPLICATION_ID, connect
+from scanstore.files import APPLICATION_ID, connect, size_of
 from scanstore.salvage import Nonsense, Pages, Row, Tree
 from scanstore.salvaged_tables import Account, LeftOut, Saved, Table, UnreadPage, take_orphans
 from scanstore.troubles import translated
@@ -47,7 +48,8 @@ if TYPE_CHECKING:
 
 # Tables whose rows follow from those of others, or belong to processes that are gone, or to the file itself.
 DERIVED = (
-    "work_counts", "call_counts", "plan_counts", "model_slots", "search_changes", "migratehistory", "file_identity",
+    "work_counts", "call_counts", "plan_counts", "model_slots", "answer_claims", "search_changes", "migratehistory",
+    "file_identity",
 )  # fmt: skip
 _SEARCH = ("finding_search", "symbol_search")
 
@@ -79,8 +81,8 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     """Save what can be read of a damaged store, and of its log, into a new one at `new`; say what is lost.
 
     Of the log `DAMAGED-wal` the committed transactions are read, as SQLite would; it is enough when the file itself is
-    empty or missing. A log that was set aside, such as `NAME-wal.orphaned`, can be given by itself; to lay it over the
-    file that it belongs to, rename it to that file's name and `-wal`.
+    empty or missing, and so is one that was set aside as `DAMAGED-wal.orphaned`. A log can also be given by itself. To
+    lay one that was set aside over the file that it belongs to, rename it to that file's name and `-wal`.
 
     Scans to come take over nothing of what was saved of files, unless all of it was: they read these anew.
     The damaged file is not changed and should be closed everywhere. The new one has the newest schema, and stands under
@@ -92,11 +94,14 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     start = time.perf_counter()
     shown, file, target = os.fspath(damaged), os.path.realpath(damaged), os.path.realpath(new)
     _refuse(shown, file, os.fspath(new), target)
+    log = None
     try:
         alone = os.path.exists(file) and is_log(file)
-        log = Log(file if alone else f"{file}-wal")
-        pages = Pages(None if alone else file, None if key is None else _cipher(file, log, key), log)
+        log = Log(file if alone else _log_of(file, shown))
+        pages = Pages(None if alone else file, None if key is None else _cipher(None if alone else file, log, key), log)
     except OSError as error:
+        if log is not None:
+            log.close()
         raise StorageError(f"{shown} cannot be read: {error.strerror}; check its permissions and its disk") from error
     try:
         _refuse_wrong_key(pages, file, shown, key)
@@ -130,7 +135,7 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
 
 def _refuse(shown: str, file: str, new: str, target: str) -> None:
     """Raise unless there is something to read, and a place for the new store."""
-    if not os.path.exists(file) and not os.path.exists(f"{file}-wal"):
+    if not os.path.exists(file) and not os.path.exists(_log_of(file, shown)):
         raise NotFound(f"{shown} does not exist; give the path of the damaged file")
     if os.path.exists(file) and not os.path.isfile(file):
         raise NotAScanstore(f"{shown} is no file; give the path of the damaged one")
@@ -138,6 +143,23 @@ def _refuse(shown: str, file: str, new: str, target: str) -> None:
         raise InvalidArgument(f"{new} exists; give a path where nothing is yet")
     if not os.path.isdir(os.path.dirname(target)):
         raise MissingFolder(f"{new} needs the folder {os.path.dirname(target)}; create it")
+
+
+def _log_of(file: str, shown: str) -> str:
+    """The path of a file's log; where there is neither, that of the one that was set aside."""
+    log = f"{file}-wal"
+    if size_of(file) or size_of(log):
+        return log
+    folder, name = os.path.split(f"{log}.orphaned")
+    pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
+    try:
+        others = os.listdir(folder)
+    except OSError:
+        others = []
+    found = sorted(os.path.join(folder, other) for other in others if pattern.fullmatch(other))
+    if len(found) > 1:
+        raise InvalidArgument(f"{shown} is gone and several of its logs were set aside; give one: {', '.join(found)}")
+    return found[0] if found else log
 
 
 def _has_journal(file: str) -> bool:
@@ -149,13 +171,16 @@ def _has_journal(file: str) -> bool:
         return False
 
 
-def _cipher(file: str, log: Log, key: str) -> Cipher:
+def _cipher(file: str | None, log: Log, key: str) -> Cipher:
+    """The cipher of a key, and of the bytes that the first page begins with; what opens nothing when they are gone."""
     from scanstore import encryption
     from scanstore.deciphering import SALT, Cipher
 
     encryption.check_key(key)
     if first := log.page(1):
         return Cipher(key, first[:SALT])
+    if file is None or not os.path.exists(file):
+        return Cipher(key, b"")
     with open(file, "rb") as handle:
         return Cipher(key, handle.read(SALT))
 
@@ -166,6 +191,8 @@ def _refuse_wrong_key(pages: Pages, file: str, shown: str, key: str | None) -> N
         return
     from scanstore.encryption import wrong_key
 
+    if 1 not in pages.log and not pages.length:
+        raise Damaged(f"{shown} cannot be read: its first page, which every key needs, is lost; restore a backup")
     raise wrong_key(file, shown, ", or restore a backup if that is the one")
 
 
@@ -176,7 +203,8 @@ def _version(pages: Pages, shown: str) -> int:
     except Nonsense as error:
         if pages.count > 1:
             return SCHEMA_VERSION
-        raise NotAScanstore(f"{shown} is shorter than a page; there is nothing to be saved in it") from error
+        wrong = "".join(f"; {what}" for what in pages.wrong)
+        raise NotAScanstore(f"{shown} is shorter than a page; there is nothing to be saved in it{wrong}") from error
     application, version = (int.from_bytes(head[at : at + 4], "big") for at in (68, 60))
     if application == APPLICATION_ID and version > SCHEMA_VERSION:
         raise NewerSchema(f"{shown} has schema {version}, and this scanstore knows up to {SCHEMA_VERSION}")
@@ -274,8 +302,6 @@ class _Saving:
         self.account.affected.update(table.table for table in saved if table.lost or table.bad_pages)
         self.account.affected.update(changed)
         self.account.affected.update(table.name for table in self.tables.values() if table.doubtful)
-        if not self.account.affected and changed:
-            self.account.warnings.append(f"{changed.total()} rows were changed, so that they fit together")
 
     # What the file says of itself
 
