@@ -498,8 +498,9 @@ class Store:
 
     @staticmethod
     def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
-        """Save what can be read of a damaged store into a new one, and say what is lost of which table; see
-        :func:`scanstore.repair.repair`. What was encrypted with a `key` is so again."""
+        """Save what can be read of a damaged store, or of its log alone, into a new one; see
+        :func:`scanstore.repair.repair`. The result is `whole` only if every page was read and nothing is missing;
+        otherwise it names the pages and tables. What was encrypted with a `key` is so again."""
         from scanstore import repair
 
         return repair.repair(damaged, new, key=key)
