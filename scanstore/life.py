@@ -247,8 +247,8 @@ class Life(Domain):
         target's scan before had are skipped), ``scanner_concurrency``, ``verifier_concurrency``,
         ``enricher_concurrency``, ``max_retries``, ``retry_delay`` (seconds), ``max_lost`` (leases that a row may lose
         without failing), ``pause_after`` (errors in a row; None: never). May be repeated: an analysis that was begun
-        goes on with what is given here and keeps the rest, so every process of a pipeline may call it. Raises IllegalMove for
-        a scan that was not recorded whole.
+        goes on with what is given here and keeps the rest, so every process of a pipeline may call it. Raises
+        IllegalMove for a scan that was not recorded whole.
         """
         with self.db.atomic():
             row = self.pick(scan)
