@@ -26,7 +26,7 @@ from scanstore.job_leases import LIFE, JobLeases, let_go
 from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
 from scanstore.job_rows import Job as Job
 from scanstore.job_rows import JobScene as JobScene
-from scanstore.leases import JOBS, LEASE, MOST_LOST, MOST_RETRIES, State, lost_leases
+from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, State
 from scanstore.library import Scene
 from scanstore.states import move
 from scanstore.uuids import uuid7
@@ -291,10 +291,11 @@ class Jobs(JobLeases):
             f" WHERE status = 'pending' AND next_retry_at IS NOT NULL AND next_retry_at > ? AND {where}",
             (now, *values),
         ).fetchone()
-        (ends,) = self.db.execute_sql(
-            "SELECT min(lease_until) FROM jobs INDEXED BY ix_jobs_leased"
+        ends, lost = self.db.execute_sql(
+            "SELECT min(lease_until), (SELECT coalesce(sum(lost_count), 0) FROM jobs INDEXED BY ix_jobs_lost"
+            f" WHERE lost_count > 0 AND {where}) FROM jobs INDEXED BY ix_jobs_leased"
             f" WHERE status = 'running' AND lease_until > ? AND {where}",
-            (now, *values),
+            (*values, now, *values),
         ).fetchone()
         following = [each for each in (due, ends) if each is not None]
         return State(
@@ -305,7 +306,7 @@ class Jobs(JobLeases):
             failed=counts.get("failed", 0),
             skipped=counts.get("cancelled", 0),
             next_at=read_time(min(following)) if following else None,
-            lost=lost_leases(self.db, JOBS, queue),
+            lost=lost,
         )
 
     def wait(

@@ -269,7 +269,7 @@ def _expire(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_
     text = format_time(now)
     # A lease that was touched in what is now the future was not outlived: the clock was set back.
     where += " AND lease_until <= ? AND updated_at <= ?"
-    return _free(db, queue, where, (*values, text, text), "its lease expired", now, max_lost)
+    return _free(db, queue, where, (*values, text, text), "its lease ran out", now, max_lost)
 
 
 def _bury(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_lost: int) -> Recovered:
@@ -527,8 +527,10 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
         else f"SELECT status, count(*) FROM {queue.table} WHERE {where} GROUP BY status"
     )
     counts = dict(db.execute_sql(sql, (scope, queue.kind) if queue.kind else values).fetchall())
-    first, out = db.execute_sql(
-        "SELECT min(lease_until) FILTER (WHERE lease_until > ?1), coalesce(sum(lease_until <= ?1), 0)"
+    first, out, lost = db.execute_sql(
+        "SELECT min(lease_until) FILTER (WHERE lease_until > ?1), coalesce(sum(lease_until <= ?1), 0),"
+        f" (SELECT coalesce(sum(lost_count), 0) FROM {queue.table} INDEXED BY {queue.on('lost')}"
+        f" WHERE {where} AND lost_count > 0)"
         f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {where} AND status = '{queue.leased}'",
         values,
     ).fetchone()
@@ -549,15 +551,8 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
         failed=counts.get("failed", 0),
         skipped=counts.get("skipped", 0) + counts.get("cancelled", 0),
         next_at=read_time(min(following)) if following else None,
-        lost=lost_leases(db, queue, scope),
+        lost=lost,
     )
-
-
-def lost_leases(db: Database, queue: Queue, scope: Scope | None) -> int:
-    """How many leases the rows of a scope, or all, have lost so far."""
-    where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
-    sql = f"SELECT coalesce(sum(lost_count), 0) FROM {queue.table} INDEXED BY {queue.on('lost')}"
-    return int(db.execute_sql(f"{sql} WHERE {where} AND lost_count > 0", values).fetchone()[0])
 
 
 def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None = None) -> int:
