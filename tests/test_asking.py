@@ -6,7 +6,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable
