@@ -12,7 +12,7 @@ are not.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
@@ -23,9 +23,7 @@ from scanstore.fields import Base, HashField, JSONField, UTCField, dump_json, pa
 from scanstore.keys import SHIFT, split
 
 if TYPE_CHECKING:
-    from scanstore.calls import Call
     from scanstore.llm import ModelConfig
-    from scanstore.store import Store
 
 PURPOSES = {"chunk": "analysis", "draft": "verification", "verified": "enrichment"}
 KINDS = {
@@ -236,47 +234,3 @@ def unpack(data: bytes) -> str:
     import zlib
 
     return zlib.decompress(data).decode("utf-8", "surrogatepass")
-
-
-def ask(
-    store: Store,
-    analyzer: Analyzer | int,
-    subject: Any,
-    function: Callable[[], str | tuple[str, Mapping[str, Any]]],
-    *,
-    purpose: str | None,
-    timeout: float | None,
-    keep: bool,
-) -> str:
-    """See ``store.llm.ask``. While the function runs, whatever store the caller had made current is current."""
-    db = store.database
-    with db.bound():
-        row = identify(analyzer)
-        about = content_key(db, subject)
-        known = answer(db, row.id, about.content)
-        if known is not None:
-            return known
-    target = {"chunk": about.id} if about.kind == "chunk" else {"draft": subject}
-    with store.llm.slot(row.model, timeout=timeout):
-        known = answer(db, row.id, about.content)  # somebody else may have paid meanwhile
-        if known is not None:
-            return known
-        call = store.llm.call(
-            row.model, purpose=PURPOSES[about.kind] if purpose is None else purpose, analyzer=row, keep=keep, **target
-        )
-        with call as present:
-            _take(present, function())
-    return str(present.response)
-
-
-def _take(call: Call, given: Any) -> None:
-    measures: Any = {}
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping):
-        given, measures = given
-    call.response = given  # first: what follows may be refused
-    if not isinstance(given, str):
-        raise InvalidArgument(f"the function returned {type(given).__name__} where the response as text was expected")
-    for name, value in measures.items():
-        if name not in MEASURES:
-            raise InvalidArgument(f"{name!r} cannot be recorded of a call; give any of: {', '.join(MEASURES)}")
-        setattr(call, name, value)

@@ -15,7 +15,7 @@ from scanstore.accounts import User
 from scanstore.arguments import a_text, a_text_or_none
 from scanstore.errors import InvalidArgument
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, dump_json, utcnow
-from scanstore.leases import MOST_RETRIES
+from scanstore.leases import MOST_LOST, MOST_RETRIES
 from scanstore.reports import word
 from scanstore.uuids import uuid7
 from scanstore.verdicts import SEVERITIES, VERDICTS
@@ -41,10 +41,13 @@ class Task(Base):
     rank: Any = peewee.IntegerField(default=0)
     retry_count: Any = peewee.IntegerField(default=0)
     max_retries: Any = peewee.IntegerField(default=MOST_RETRIES)
+    lost_count: Any = peewee.IntegerField(default=0)
+    max_lost: Any = peewee.IntegerField(default=MOST_LOST)
     attempt: Any = peewee.IntegerField(default=0)
     worker: Any = peewee.TextField(null=True)
     process: Any = peewee.TextField(null=True)
     lease_until: Any = UTCField(null=True)
+    lease_clock: Any = peewee.FloatField(null=True)
     next_retry_at: Any = UTCField(null=True)
     error_message: Any = peewee.TextField(null=True)
     started_at: Any = UTCField(null=True)

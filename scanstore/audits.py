@@ -36,7 +36,7 @@ from scanstore.audit_rows import Task as Task
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, NotFound
 from scanstore.fields import Base, dump_json, format_time, utcnow
-from scanstore.leases import LEASE, MOST_RETRIES, Recovered, State, check_lease
+from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, Recovered, State, check_lease
 from scanstore.reports import word
 from scanstore.states import Machine, move
 from scanstore.uuids import uuid7s
@@ -102,13 +102,15 @@ class Audits(Domain):
         file_path: str | None = None,
         priority: int = 0,
         max_retries: int = MOST_RETRIES,
+        max_lost: int = MOST_LOST,
         queue: str = QUEUE,
         by: str | None = None,
     ) -> Task:
         """Queue a document of a user to be audited; ``file_size`` in bytes, ``file_path`` where it is kept.
 
-        Those of a higher ``priority`` are claimed first. Done by ``by``, by default the user. One transaction. Raises
-        InvalidArgument, and NotFound for a user that is not there.
+        Those of a higher ``priority`` are claimed first. After ``max_retries`` failures, or when more than ``max_lost``
+        leases are lost to workers that die or hang, it fails for good. Done by ``by``, by default the user. One
+        transaction. Raises InvalidArgument, and NotFound for a user that is not there.
         """
         (key,), owner = uuid7s(1), user_key(user)
         row: dict[str, Any] = {
@@ -120,6 +122,7 @@ class Audits(Domain):
             "file_size": a_whole(file_size, "file_size", most=2**63 - 1),
             "rank": -a_whole(priority, "priority", least=-(2**31) + 1),
             "max_retries": a_whole(max_retries, "max_retries"),
+            "max_lost": a_whole(max_lost, "max_lost"),
         }
         by = a_text_or_none(by, "by")
         with self.db.atomic():
@@ -174,7 +177,8 @@ class Audits(Domain):
             error, now = self._task(key).error_message, format_time(utcnow())
             move(
                 self.db, LIFE, key, "queued",
-                retry_count=0, next_retry_at=None, completed_at=None, error_message=None, updated_at=now,
+                retry_count=0, lost_count=0, next_retry_at=None, lease_clock=None, completed_at=None,
+                error_message=None, updated_at=now,
             )  # fmt: skip
             self._tell(key, "retried", by, now, error=error)
             return self._task(key)

@@ -43,10 +43,12 @@ class Leased(Base):
 
     rank = peewee.IntegerField(default=2)
     retry_count = peewee.IntegerField(default=0)
+    lost_count = peewee.IntegerField(default=0)
     attempt = peewee.IntegerField(default=0)
     worker = peewee.TextField(null=True)
     process = peewee.TextField(null=True)
     lease_until = UTCField(null=True)
+    lease_clock = peewee.FloatField(null=True)
     next_retry_at = UTCField(null=True)
     error = peewee.TextField(null=True)
     created_at = UTCField(default=utcnow)
@@ -355,7 +357,7 @@ class Drafts(Stage[DraftFinding]):
         with self.db.atomic():
             row = self.get(draft)
             if row.status != "skipped":
-                move(self.db, UNLEASED, row.id, "skipped", error=why, next_retry_at=None)
+                move(self.db, UNLEASED, row.id, "skipped", error=why, next_retry_at=None, lease_clock=None)
                 life.advance(self.db, row.scan_id)
             return self.get(row.id)
 
@@ -415,10 +417,10 @@ class Drafts(Stage[DraftFinding]):
                 verified_id: int | None = findings.confirm(self.db, row, cast, sure)
             else:
                 verified_id = findings.withdraw(self.db, row, outcome)
-            if row.status == self.queue.leased:
+            if claimed or row.status == self.queue.leased:
                 self._settle(draft, outcome, worker=worker)
             else:
-                move(self.db, UNLEASED, key, outcome, error=None, next_retry_at=None)
+                move(self.db, UNLEASED, key, outcome, error=None, next_retry_at=None, lease_clock=None)
                 life.advance(self.db, row.scan_id)
             return Judgement(outcome, sure, "", len(cast), key, verified_id)
 

@@ -129,7 +129,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (draft_id) DO UPDATE SET title = excluded.title, confidence = excluded.confidence,
        attack_vector = excluded.attack_vector, data_flow = excluded.data_flow,
        adjusted_severity = excluded.adjusted_severity, rank = excluded.rank,
-       status = 'pending', retry_count = 0, lease_until = NULL, next_retry_at = NULL, error = NULL
+       status = 'pending', retry_count = 0, lost_count = 0, lease_until = NULL, lease_clock = NULL,
+       next_retry_at = NULL, error = NULL
 RETURNING id
 """
 # What a verdict on a draft does, inside the transaction that records it
@@ -166,7 +167,8 @@ def withdraw(db: Database, draft: DraftFinding, outcome: str) -> int | None:
         db.execute_sql("DELETE FROM verified_findings WHERE id = ?", (verified,))
         return None
     db.execute_sql(
-        "UPDATE verified_findings SET status = 'failed', lease_until = NULL, next_retry_at = NULL, error = ?"
+        "UPDATE verified_findings SET status = 'failed', lease_until = NULL, lease_clock = NULL, next_retry_at = NULL,"
+        " error = ?"
         " WHERE id = ?",
         (f"{outcome} in round {draft.round}", verified),
     )
@@ -296,7 +298,7 @@ class Findings(Triage):
             if claimed or row.status == leased:
                 stage._settle(verified, "complete", worker=worker)
             else:
-                move(self.db, UNLEASED, key, "complete", error=None, next_retry_at=None)
+                move(self.db, UNLEASED, key, "complete", error=None, next_retry_at=None, lease_clock=None)
                 life.advance(self.db, row.scan_id)
             return self.get(found)
 

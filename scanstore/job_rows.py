@@ -18,7 +18,7 @@ from scanstore.arguments import a_text, a_whole, uuid_of
 from scanstore.database import current
 from scanstore.errors import InvalidArgument, NoStore, NotFound
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, format_time, utcnow
-from scanstore.leases import LEASE, MOST_RETRIES
+from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES
 from scanstore.library import Scene
 from scanstore.states import JOB_LIVE, JOB_STATUSES
 from scanstore.uuids import uuid7
@@ -54,12 +54,15 @@ class Job(Base):
     exclusive_group: Any = peewee.TextField(null=True)
     run_at: Any = UTCField(null=True)
     max_retries: Any = peewee.IntegerField(default=MOST_RETRIES)
+    max_lost: Any = peewee.IntegerField(default=MOST_LOST)
     rank: Any = peewee.IntegerField(default=0)
     retry_count: Any = peewee.IntegerField(default=0)
+    lost_count: Any = peewee.IntegerField(default=0)
     attempt: Any = peewee.IntegerField(default=0)
     worker: Any = peewee.TextField(null=True)
     process: Any = peewee.TextField(null=True)
     lease_until: Any = UTCField(null=True)
+    lease_clock: Any = peewee.FloatField(null=True)
     next_retry_at: Any = UTCField(null=True)
     error: Any = peewee.TextField(null=True)
     started_at: Any = UTCField(null=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from scanstore.binding import Bound
 from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError
-from scanstore.fields import dump_json
+from scanstore.fields import dump_json, utcnow
 from scanstore.leases import check_lease
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Job"], Any]
 NAP = 0.1  #: seconds, at most, until a signal is noticed
-BEATS = 3  #: how often a lease is extended before it would run out
+BEATS = 3  #: how often a lease is extended before it would expire
+AWAKE = 1.0  #: seconds, at most, until a sleep of the machine is noticed
 _log = logging.getLogger("scanstore.jobs")
 
 
@@ -158,7 +159,8 @@ def _count(status: str) -> str:
 
 
 class _Pulse(threading.Thread):
-    """Extends the lease of the job that is worked on, a few times before it would run out."""
+    """Extends the lease of the job that is worked on, a few times before it would expire, and first of all after a
+    sleep of the machine: by the wall clock, which goes on meanwhile."""
 
     def __init__(self, jobs: Jobs, lease: float) -> None:
         super().__init__(name="scanstore-jobs", daemon=True)
@@ -187,10 +189,12 @@ class _Pulse(threading.Thread):
 
     def run(self) -> None:
         pause = self._lease / BEATS
-        while not self._over.wait(pause):
-            job = self._job
-            if job is None:
+        beaten = utcnow()
+        while not self._over.wait(min(pause, AWAKE)):
+            job, now = self._job, utcnow()
+            if job is None or 0 <= (now - beaten).total_seconds() < pause:
                 continue
+            beaten = now
             # Busy: the next beat will do. Lost: the handler's own report is refused.
             with suppress(ScanstoreError):
                 self._jobs.tick(job, lease=self._lease)

@@ -26,7 +26,7 @@ from scanstore.job_leases import LIFE, JobLeases, let_go
 from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
 from scanstore.job_rows import Job as Job
 from scanstore.job_rows import JobScene as JobScene
-from scanstore.leases import LEASE, MOST_RETRIES, State
+from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, State
 from scanstore.library import Scene
 from scanstore.states import move
 from scanstore.uuids import uuid7
@@ -84,13 +84,15 @@ class Jobs(JobLeases):
         meta: Mapping[str, Any] | None = None,
         exclusive_group: str | None = None,
         max_retries: int = MOST_RETRIES,
+        max_lost: int = MOST_LOST,
         queue: str = QUEUE,
     ) -> Job:
         """Add a job of a type that some worker knows; one transaction, or part of the caller's.
 
         While a job with the key ``unique`` is not over, that one is returned as it is and nothing is added. ``meta`` is
         the job's input, a JSON object. It is not claimed before ``run_at``, those of a higher ``priority`` are claimed
-        first, and of an ``exclusive_group`` one runs at a time. After ``max_retries`` it fails for good. It is part of
+        first, and of an ``exclusive_group`` one runs at a time. After ``max_retries`` failures it fails for good, and
+        also when it loses more than ``max_lost`` leases to workers that die or hang. It is part of
         ``parent``, which must not be cancelled, and about ``scenes``.
 
         Raises InvalidArgument, NotFound for a parent or scenes that are not there, IllegalMove for a parent that was
@@ -104,6 +106,7 @@ class Jobs(JobLeases):
             "exclusive_group": None if exclusive_group is None else a_text(exclusive_group, "exclusive_group"),
             "rank": -a_whole(priority, "priority", least=-(2**31) + 1),
             "max_retries": a_whole(max_retries, "max_retries"),
+            "max_lost": a_whole(max_lost, "max_lost"),
             "run_at": a_moment(run_at),
             "parent_id": None if parent is None else key_of(parent),
         }
@@ -185,8 +188,8 @@ class Jobs(JobLeases):
                 )
             move(
                 self.db, LIFE, key, "pending",
-                retry_count=0, completed_at=None, started_at=None, next_retry_at=None, error=None, result=None,
-                progress=0, processed_items=0, message="", updated_at=format_time(utcnow()),
+                retry_count=0, lost_count=0, completed_at=None, started_at=None, next_retry_at=None, lease_clock=None,
+                error=None, result=None, progress=0, processed_items=0, message="", updated_at=format_time(utcnow()),
             )  # fmt: skip
             return self._row(key)
 
@@ -288,10 +291,11 @@ class Jobs(JobLeases):
             f" WHERE status = 'pending' AND next_retry_at IS NOT NULL AND next_retry_at > ? AND {where}",
             (now, *values),
         ).fetchone()
-        (ends,) = self.db.execute_sql(
-            "SELECT min(lease_until) FROM jobs INDEXED BY ix_jobs_leased"
+        ends, lost = self.db.execute_sql(
+            "SELECT min(lease_until), (SELECT coalesce(sum(lost_count), 0) FROM jobs INDEXED BY ix_jobs_lost"
+            f" WHERE lost_count > 0 AND {where}) FROM jobs INDEXED BY ix_jobs_leased"
             f" WHERE status = 'running' AND lease_until > ? AND {where}",
-            (now, *values),
+            (*values, now, *values),
         ).fetchone()
         following = [each for each in (due, ends) if each is not None]
         return State(
@@ -302,6 +306,7 @@ class Jobs(JobLeases):
             failed=counts.get("failed", 0),
             skipped=counts.get("cancelled", 0),
             next_at=read_time(min(following)) if following else None,
+            lost=lost,
         )
 
     def wait(

@@ -42,6 +42,7 @@ class Gate(NamedTuple):
     concurrency: int
     max_retries: int
     retry_delay: float
+    max_lost: int
 
     @property
     def open(self) -> bool:
@@ -77,7 +78,7 @@ class Rerun(NamedTuple):
 
 GATE = """
 SELECT s.status, s.revision IS NOT NULL, s.active_since IS NOT NULL, coalesce(c.{concurrency}, {default}),
-       coalesce(c.max_retries, 3), coalesce(c.retry_delay, 2.0)
+       coalesce(c.max_retries, 3), coalesce(c.retry_delay, 2.0), coalesce(c.max_lost, 10)
   FROM scans AS s LEFT JOIN scan_configs AS c ON c.scan_id = s.id WHERE s.id = ?
 """
 DEFAULTS = {"chunk": 20, "draft": 10, "verified": 5}
@@ -244,9 +245,10 @@ class Life(Domain):
         ``config`` holds columns of ScanConfig: ``analysis_mode`` (``primary_verifiers``, or ``primary_only``: drafts
         are not waited for), ``primary_analyzer`` (a model), ``scope`` (``full``, or ``changed``: chunks that the
         target's scan before had are skipped), ``scanner_concurrency``, ``verifier_concurrency``,
-        ``enricher_concurrency``, ``max_retries``, ``retry_delay`` (seconds), ``pause_after`` (errors in a row; None:
-        never). May be repeated: an analysis that was begun goes on with what is given here and keeps the rest, so
-        every process of a pipeline may call it. Raises IllegalMove for a scan that was not recorded whole.
+        ``enricher_concurrency``, ``max_retries``, ``retry_delay`` (seconds), ``max_lost`` (leases that a row may lose
+        without failing), ``pause_after`` (errors in a row; None: never). May be repeated: an analysis that was begun
+        goes on with what is given here and keeps the rest, so every process of a pipeline may call it. Raises
+        IllegalMove for a scan that was not recorded whole.
         """
         with self.db.atomic():
             row = self.pick(scan)
@@ -283,7 +285,7 @@ class Life(Domain):
                 if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 86400:
                     raise InvalidArgument(f"retry_delay is {value!r}; give seconds, from 0 to a day")
             elif not (name == "pause_after" and value is None):
-                least = 0 if name == "max_retries" else 1
+                least = 0 if name in ("max_retries", "max_lost") else 1
                 if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
                     raise InvalidArgument(f"{name} is {value!r}; give a whole number of at least {least}")
             values[name] = value
@@ -358,8 +360,9 @@ class Life(Domain):
             more = ", round = round + 1" if to == "verify" else ""
             upheld = f" AND {UPHELD}" if to == "enrich" else ""
             waiting = self.db.execute_sql(
-                f"UPDATE {queue.table} SET status = 'pending', retry_count = 0, next_retry_at = NULL, error = NULL"
-                f"{more}, updated_at = ? WHERE scan_id = ? AND status IN ({', '.join('?' * len(over))})"
+                f"UPDATE {queue.table} SET status = 'pending', retry_count = 0, lost_count = 0, next_retry_at = NULL,"
+                f" lease_clock = NULL, error = NULL{more}, updated_at = ? WHERE scan_id = ?"
+                f" AND status IN ({', '.join('?' * len(over))})"
                 f"{upheld}",
                 (format_time(utcnow()), row.id, *over),
             ).rowcount

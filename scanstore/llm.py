@@ -22,6 +22,7 @@ from scanstore.fields import Base, UTCField, utcnow
 if TYPE_CHECKING:
     from scanstore.answers import Analyzer
     from scanstore.calls import Call, ModelCall, Usage
+    from scanstore.job_worker import Stop
     from scanstore.scans import Scan
     from scanstore.slots import Slot
 
@@ -254,17 +255,31 @@ class Models(Domain):
         purpose: str | None = None,
         timeout: float | None = None,
         keep: bool = False,
+        lease: float = 600.0,
+        stop: Stop | None = None,
     ) -> str:
         """The analyzer's answer about a chunk or draft: the one that is known, else what ``function()`` returns.
 
-        The function is called in a slot of the model (see :meth:`slot` for ``timeout``) and inside a call, which keeps
-        the answer. It returns the response, or the response and a mapping with any of ``prompt_tokens``,
-        ``completion_tokens`` and ``cost``. What it raises is recorded and passed on. ``purpose`` is by default
-        "analysis" for chunks, "verification" for drafts and "enrichment" for verified findings.
-        """
-        from scanstore.answers import ask
+        The function is called in a slot of the model and inside a call, which keeps the answer. It returns the
+        response, or the response and a mapping with any of ``prompt_tokens``, ``completion_tokens`` and ``cost``. What
+        it raises is recorded and passed on. ``purpose`` is by default "analysis" for chunks, "verification" for drafts
+        and "enrichment" for verified findings.
 
-        return ask(self.store, analyzer, subject, function, purpose=purpose, timeout=timeout, keep=keep)
+        When several workers ask the same question at the same moment, in any number of threads and processes, one of
+        them asks and the others wait for its answer, without a slot or a transaction. When the asker fails or dies, or
+        after ``lease`` seconds without an answer, the next one asks.
+
+        It waits at most ``timeout`` seconds for a slot or another's answer (None: for ever, 0: not at all) and then, or
+        once ``stop`` is set (a ``threading.Event``), raises NoSlot. When the subject is leased to the caller and that
+        lease is about to end, it stops waiting and raises LeaseLost; nothing was asked then. Raises NotFound, and
+        IllegalMove inside a transaction.
+        """
+        from scanstore.asking import ask
+
+        return ask(
+            self.store, analyzer, subject, function,
+            purpose=purpose, timeout=timeout, keep=keep, lease=lease, stop=stop,
+        )  # fmt: skip
 
     @bound
     def forget(self, analyzer: Analyzer | int) -> int:

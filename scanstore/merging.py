@@ -29,6 +29,7 @@ PARTS = (merge_models, merge_scans, merge_library, merge_findings, merge_plans, 
 NOT_MERGED = {
     "sync_runs": "by one of theirs the next sync would take our library for newer than it is",
     "model_slots": "they are places that processes hold right now",
+    "answer_claims": "they are questions that processes ask right now",
     "work_counts": "they follow from the work",
     "call_counts": "they follow from the calls",
     "plan_counts": "they follow from the changes",

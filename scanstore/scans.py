@@ -74,6 +74,7 @@ class ScanConfig(Base):
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
     max_retries = peewee.IntegerField(default=3)
+    max_lost = peewee.IntegerField(default=10)
     retry_delay = peewee.FloatField(default=2.0)
     pause_after = peewee.IntegerField(null=True, default=10)
 
@@ -124,6 +125,7 @@ class ScanFileChunk(Base):
     content_hash = HashField()
     status = EnumField(CHUNK_STATUSES, default="pending")
     retry_count = peewee.IntegerField(default=0)
+    lost_count = peewee.IntegerField(default=0)
     scan = peewee.ForeignKeyField(Scan, backref="chunks")
     file_path = peewee.TextField()
     risk_level = EnumField(RISKS)

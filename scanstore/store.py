@@ -325,18 +325,19 @@ class Store:
     # Crashes
 
     def recover(self) -> Recovered:
-        """Free the work, the places and the calls of processes that died, and leases that ran out; return how many
-        pieces of work wait again and how many have failed for good.
+        """Free the work, places, calls and questions of processes that died, and leases that expired; return how many
+        pieces of work wait again and how many have failed because they lost too many leases.
 
         Opening a store does it too.
         """
-        from scanstore import calls, slots
+        from scanstore import asking, calls, slots
 
         with self.bound(), self._database.atomic():
             works = (self.chunks, self.drafts, self.verified, self.jobs, self.sessions, self.audits)
             found = [work.recover() for work in works]
             slots.recover(self._database)
             calls.recover(self._database)
+            asking.recover(self._database)
         kinds = zip(*found, strict=True)
         return type(found[0])(*(sum(each) for each in kinds))
 

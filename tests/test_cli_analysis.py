@@ -200,7 +200,8 @@ def test_chunks_state(begun: Run) -> None:
         found = data(begun("chunks", "state", "--json"))
         assert found.pop("next_at").endswith("Z")
         assert found == {
-            "scan": 1, "ready": 0, "delayed": 1, "leased": 1, "done": 0, "failed": 0, "skipped": 0, "finished": False
+            "scan": 1, "ready": 0, "delayed": 1, "leased": 1, "done": 0, "failed": 0, "skipped": 0, "finished": False,
+            "lost": 0,
         }  # fmt: skip
         assert "next due: 2" in begun("chunks", "state").stdout
         store.chunks.complete(held)

@@ -721,7 +721,7 @@ def test_a_killed_worker_loses_nothing(store: Store, session: AnalysisSession, d
     child.stdout.close()
     assert store.sessions.results(session) == []
     [task] = store.sessions.claim()  # its process has ended
-    assert (task.attempt, task.retry_count) == (2, 1)
+    assert (task.attempt, task.retry_count, task.lost_count) == (2, 0, 1)
     store.sessions.complete_task(task, result=RESULT)
     assert len(store.sessions.results(session)) == 1
 

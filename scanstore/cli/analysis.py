@@ -54,6 +54,7 @@ def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | st
 @click.option("--analyzer", "primary_analyzer", metavar="MODEL", help="The model that looks first.")
 @click.option("--retry-delay", type=click.FloatRange(min=0), metavar="S", help="Seconds before the first retry.")
 @click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="Tries after the first.")
+@click.option("--max-lost", type=click.IntRange(min=0), metavar="N", help="Lost leases that a row survives.")
 @click.option("--pause-after", callback=_limit, metavar="N|none", help="Errors in a row that pause it.")
 @json_option
 @store_option

@@ -167,6 +167,7 @@ def _card(row: Job, parts: list[Job], scenes: list[str]) -> Iterator[str]:
     data = row.to_dict()
     items = f"{row.processed_items:,}" + ("" if row.total_items is None else f" of {row.total_items:,}")
     tried = count(row.attempt, "claim") + f", {count(row.retry_count, 'retry', 'retries')} of {row.max_retries}"
+    tried += f", {count(row.lost_count, 'lost lease')} of {row.max_lost}" if row.lost_count else ""
     facts = [
         ("id", row.id),
         ("part of", row.parent_id),
