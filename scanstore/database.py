@@ -53,7 +53,7 @@ from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, 
 from scanstore.transactions import Savepoint, Transaction, running_task
 from scanstore.troubles import TROUBLE, code_of, translated
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 10
 SQLITE_FLOOR = (3, 38, 0)
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")

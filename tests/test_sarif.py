@@ -91,14 +91,14 @@ def test_what_is_new_fixed_and_back(store: Store) -> None:
 def test_the_same_file_again_changes_nothing(store: Store) -> None:
     document = report(result(1), result(2), result(3, suppressions=[{"kind": "inSource"}]))
     first = load(store, document)
-    load(store, report(result(1)))
     before = rows(store)
     again = load(store, document)
     assert again == ImportResult(first.scan, again=True)
     assert rows(store) == before
     elsewhere = load(store, document, target="u")
     assert (elsewhere.again, elsewhere.new) == (False, 3)
-    # Things are as they were long ago: that is said by a scan of one's own.
+    # Within a scan of one's own it is recorded once, and changes nothing after that.
+    load(store, report(result(1)))
     scan = store.scans.finish(store.scans.start("t"))
     assert load(store, document, scan=scan).reopened == 2
     assert load(store, document, scan=scan).again
