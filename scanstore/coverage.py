@@ -117,13 +117,13 @@ class Before:
     """The run that last reported a finding."""
 
     def __init__(self, db: Database, run: int | None) -> None:
-        self._row = lambda: db.execute_sql(RULES, (run,)).fetchone()
+        self._db, self._run = db, run
         self._known: tuple[dict[str, bool], Any] | None = None
 
     def selected(self, names: Iterable[str], arguments: Any) -> bool:
         """Whether it listed a rule, which it reported, as off by default, and had the same arguments."""
         if self._known is None:
-            rules, detail = self._row() or ("[]", None)
+            rules, detail = self._db.execute_sql(RULES, (self._run,)).fetchone() or ("[]", None)
             self._known = _listed(rules), _arguments(unpack(detail) or {})
         listed, other = self._known
         told = next((listed[name] for name in names if name in listed), None)

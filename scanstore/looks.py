@@ -137,8 +137,8 @@ def _meet(one: tuple[str, str], other: tuple[str, str]) -> bool:
 
 
 def _runs(db: Database, scan: int) -> Iterator[tuple[Run, tuple[str, str]]]:
-    for *columns, troubles in db.execute_sql(RUNS, (scan,)).fetchall():
-        run = Run(*columns, json.loads(troubles))
+    for row in db.execute_sql(RUNS, (scan,)).fetchall():
+        run = Run._make((*row[:-1], json.loads(row[-1])))
         yield run, (run.tool, run.category)
 
 

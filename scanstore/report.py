@@ -163,7 +163,7 @@ def _history(row: dict[str, Any], scan: int, events: list[tuple[int, Event]]) ->
 
 
 def _counted(row: dict[str, Any], since: tuple[int, str], events: list[tuple[int, Event]], hidden: Any) -> bool:
-    """Whether a finding was to be fixed at the baseline by what people had decided then: not judged away, not hidden."""
+    """Whether a finding was to be fixed at the baseline, by what people had decided by then."""
     scan, at = since
     later = [event for by_scan, event in events if (by_scan > scan if by_scan else event.at >= at)]
     status = next((event.from_status for event in later if event.action == "status"), None)

@@ -66,9 +66,9 @@ EVENT = "INSERT INTO finding_events (finding_id, scan_id, action, by, note) VALU
 
 
 class ImportResult(NamedTuple):
-    """What came of a report. ``again``: it repeats the latest report, that of ``scan``, and changed nothing but when the
-    tool ran last. ``troubles`` are the reasons why nothing is to be concluded from what is not in it: its tool failed,
-    or something could not be used. A check must not pass then.
+    """What came of a report. ``again``: it repeats the latest report, that of ``scan``; only the time of the tool's
+    last run was recorded. ``troubles`` are the reasons why nothing is to be concluded from what is not in it: its tool
+    failed, or something could not be used. A check must not pass then.
 
     ``results`` were recorded, and are new, unchanged, updated or reopened. ``fixed`` and ``not_checked`` count findings
     of the same tools that are not in it. ``passed`` results say that something is fine or not there any more;
@@ -218,10 +218,11 @@ class Sarif(Domain):
         """Write what a scan saw as SARIF 2.1.0: a run for each report of it, and one for the store's own findings.
 
         Each result is as it was in that scan, with its state against the scan before; what is fixed is ``absent``.
-        Without a scan, it is all that is to be said of the target of the latest scan that looked for findings, whichever
-        tool ran last, as ``store.findings.list()`` has it; ``target`` names another one. ``only`` names the states that
-        are wanted: new, unchanged, updated, reopened, fixed, and, without a scan, not_checked. With ``github`` it keeps within the limits of that host, leaves out what is fixed, and
-        returns what was left out. The same findings give the same bytes. A file at a path is replaced at the end.
+        Without a scan, the report is about a target (by default the one that was last looked at) and has all of its
+        findings, whichever tool ran last, as ``store.findings.list()`` does. ``only`` names the states that are wanted:
+        new, unchanged, updated, reopened, fixed, and, without a scan, not_checked. With ``github`` it keeps within the
+        limits of that host, leaves out what is fixed, and returns what was left out. The same findings give the same
+        bytes. A file at a path is replaced at the end.
 
         Raises NotFound, and InvalidArgument for a state that there is not.
         """
@@ -329,8 +330,8 @@ class Sarif(Domain):
 def _refused(reasons: Sequence[str]) -> InvalidArgument:
     more = f"; and {len(reasons) - 5:,} more" if len(reasons) > 5 else ""
     return InvalidArgument(
-        f"the report is refused, and nothing was written: {'; '.join(reasons[:5])}{more}; without strict (--strict) it is"
-        " recorded as a run that proves nothing"
+        f"the report is refused, and nothing was written: {'; '.join(reasons[:5])}{more}; without strict (--strict) it"
+        " is recorded as a run that proves nothing"
     )
 
 

@@ -66,9 +66,9 @@ SELECT f.id, f.tool, r.category, a.state, b.state, b.scan_id, {BETWEEN.format(a=
 class Change:
     """What became of a finding from scan ``a`` to scan ``b`` of its target; 0 for no scan. The one rule for all lists.
 
-    It is ``not_checked`` when it was there and no run of its tool has seen it since ``a``, or the latest run until ``b``
-    did not look for it. It is ``reopened`` when it was fixed at ``a``, or somebody marked it as fixed before the next
-    scan that saw it.
+    It is ``not_checked`` when it was there and no run of its tool has seen it since ``a``, or the latest run until
+    ``b`` did not look for it. It is ``reopened`` when it was fixed at ``a``, or somebody marked it as fixed before the
+    next scan that saw it.
     """
 
     def __init__(self, db: Database, lineage: int, a: int, b: int) -> None:
@@ -77,7 +77,14 @@ class Change:
         self.a, self.b = a, b
 
     def __call__(
-        self, tool: str, category: str | None, then: str | None, now: str | None, at: int, updated: Any, after: str | None
+        self,
+        tool: str,
+        category: str | None,
+        then: str | None,
+        now: str | None,
+        at: int,
+        updated: int,
+        after: str | None,
     ) -> str | None:
         """The change; None for what is at neither end. ``after`` is the state of the first sighting after ``a``."""
         was, there = then not in (None, "fixed"), now not in (None, "fixed")

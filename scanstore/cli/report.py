@@ -20,9 +20,9 @@ RULES = tuple(f"{which}-{severity}" for which in ("new", "any") for severity in 
 ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json", ".csv": "csv"}
 fail_on_option = click.option(
     "--fail-on", "rule", type=click.Choice(RULES, case_sensitive=False), metavar="WHICH-SEVERITY",
-    help="End with 1 when a finding that is to be fixed is at least that severe: new-high looks at findings that are new,"
-    " came back or became more severe since the tools ran before, any-high at all findings. Also end with 1 when a tool"
-    " failed, results were left out, or no tool has looked.",
+    help="End with 1 when a finding that is to be fixed is at least that severe: new-high looks at findings that are"
+    " new, came back or became more severe since the tools ran before, any-high at all findings. Also end with 1 when a"
+    " tool failed, results were left out, or no tool has looked.",
 )  # fmt: skip
 
 
@@ -47,7 +47,8 @@ def report(
 ) -> None:  # fmt: skip
     """Report what is to be fixed in a target, and what has changed since its tools ran before.
 
-    All findings of the target are reported, whichever tool ran last; --scan ID reports only what that scan saw. As text, JSON, CSV, Markdown, or one HTML page; by default what the file's ending says, else text.
+    All findings of the target are reported, whichever tool ran last; --scan ID reports only what that scan saw.
+    As text, JSON, CSV, Markdown, or one HTML page; by default what the file's ending says, else text.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""What a run says of its own execution: whether it succeeded, on which files and rules it failed, which rules it disabled.
+"""What a run says of its own execution: whether it succeeded, what it failed on, which rules it disabled.
 
 Whoever decides that something is fixed, or that a check passes, relies on this. Anything that cannot be read is
 therefore a doubt about the run, never a success. Change here which words of a tool mean that it did not look.
@@ -28,7 +28,7 @@ class Execution:
     def __init__(self, members: Mapping[str, Any], rule: FindRule) -> None:
         self.successful: bool | None = None
         self.doubts: list[str] = []
-        self.failed: list[Mapping[str, Any]] = []
+        self.failed: list[dict[str, Any]] = []
         self.failed_rules: set[str] = set()
         self.off: set[str] = set()
         self.levels: dict[str, str] = {}
@@ -106,8 +106,8 @@ class Execution:
             self.failed_rules.add(about)
         else:
             said = as_dict(notification.get("message")).get("text")
-            self.doubts.append(f"the tool reports an error: {said.strip()[:200]}" if isinstance(said, str) and said.strip()
-                               else "the tool reports an error")  # fmt: skip
+            detail = f": {said.strip()[:200]}" if isinstance(said, str) and said.strip() else ""
+            self.doubts.append(f"the tool reports an error{detail}")
 
     def _overrides(self, invocation: Mapping[str, Any], rule: FindRule, on: set[str]) -> None:
         given = invocation.get("ruleConfigurationOverrides")
@@ -122,5 +122,5 @@ class Execution:
             enabled, level = configuration.get("enabled", True), configuration.get("level")
             (on if enabled is True else self.off).add(about)
             if isinstance(level, str) and level.lower() in LEVELS:
-                worst = min(level.lower(), self.levels.get(about, "none"), key=lambda word: SEVERITIES.index(LEVELS[word]))
-                self.levels[about] = worst
+                words = (level.lower(), self.levels.get(about, "none"))
+                self.levels[about] = min(words, key=lambda word: SEVERITIES.index(LEVELS[word]))
