@@ -23,7 +23,9 @@ RUNS = """
 SELECT id, category, detail, rules, complete, successful, files, failed_files, scope FROM tool_runs
  WHERE scan_id = ? AND tool = ? ORDER BY id
 """
+UNNAMED = "unnamed tool"  #: the tool of a run that names none, which may be any
 DETAILS = "SELECT r.id, r.category FROM json_each(?) AS i CROSS JOIN tool_runs AS r ON r.id = i.value"
+UNKNOWN = "SELECT EXISTS (SELECT 1 FROM tool_runs WHERE scan_id = ? AND tool = ?)"
 RULES = "SELECT rules, detail FROM tool_runs WHERE id = ?"
 # Of each path: how the scan recorded it, whether all its chunks were analysed, whether anything in it is undecided.
 FILES = """
@@ -147,8 +149,12 @@ class Coverage:
         self._before: dict[int | None, Before] = {}
         self.tree = kind == "source"
         self.analysis = self.tree and tool == "scanstore" and not runs
+        unnamed = db.execute_sql(UNKNOWN, (scan_id, UNNAMED)).fetchone()[0] and not self.analysis
         self.nothing = (
-            not (analysed if self.analysis else runs) or not all(run[5] for run in runs) or (self.tree and not recorded)
+            not (analysed if self.analysis else runs)
+            or not all(run[5] for run in runs)
+            or bool(unnamed)
+            or (self.tree and not recorded)
         )
         self.root: str | None = root
         self.files: dict[str, File] = {}

@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from scanstore import life
-from scanstore.coverage import apart
+from scanstore.coverage import UNNAMED, apart
 from scanstore.database import Database
 
 OWN = "scanstore"  #: the tool of findings that an analysis published
-UNNAMED = "unnamed tool"  #: the tool of a report that names none
 
 # Each scan of a target with what looked in it: reports, and an analysis, also one that is not over but has published.
 LOOKS = f"""
@@ -111,13 +110,14 @@ class Looks:
         """The latest runs of all tools, or those of one scan."""
         if only is not None:
             return [run for run, _ in _runs(self._db, only)]
-        before = self.baseline or 0
+        current = self.current()
+        # Which tool a run was that names none is not known: all others have to run again, or the next round begins.
+        named = [key for key, looked in current.items() if any(tool != UNNAMED for tool, _ in looked)]
+        over = max(self.baseline or 0, min(named, default=1) - 1)
         found: list[Run] = []
-        for key, looked in self.current().items():
-            if key > before:
-                found += [run for run, which in _runs(self._db, key) if which in looked]
-            else:  # nobody can say which tool this was, so it is over with its round
-                found += [run for run, which in _runs(self._db, key) if which in looked and run.tool != UNNAMED]
+        for key, looked in current.items():
+            runs = [run for run, which in _runs(self._db, key) if which in looked]
+            found += [run for run in runs if run.tool != UNNAMED or key > over]
         return sorted(found, key=lambda run: (run.tool, run.category, run.scan))
 
     def troubles(self, only: int | None = None) -> list[str]:

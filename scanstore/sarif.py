@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from scanstore import repeats, tracking
 from scanstore.contents import pack, unpack
+from scanstore.coverage import UNNAMED
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.facts import Lineage
@@ -25,7 +26,6 @@ from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.identity import traits_of
 from scanstore.interchange.places import address
 from scanstore.interchange.sarif import BASE, Lost, Problem, Result, Rule, Run
-from scanstore.looks import UNNAMED
 from scanstore.scans import Scan
 from scanstore.sources import Enclosing, Source, Sources, recorded
 from scanstore.states import SIGHTINGS

@@ -157,10 +157,10 @@ def test_scope_says_what_was_looked_at(store: Store) -> None:
     assert load(store, report(invocations=[])).fixed == 2
 
 
-def series(name: str | None, *found: Document, day: int = 1) -> Document:
+def series(name: str | None, *found: Document, day: int = 1, tool_name: str = "Demo") -> Document:
     """A report of one series of analyses, or of none."""
     details = {} if name is None else {"automationDetails": {"id": f"{name}/{day}"}}
-    return report(*found, **details)
+    return report(*found, tool=tool_name, **details)
 
 
 def test_series_of_analyses_say_nothing_of_each_other(store: Store) -> None:

@@ -45,9 +45,10 @@ def report(
     context: click.Context, format: str | None, output: str | None, baseline: int | None, rule: str | None,
     scan: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Report what is to be fixed in a target, and what has changed since its tools ran before.
+    """Report what is to be fixed, and what has changed.
 
-    All findings of the target are reported, whichever tool ran last; --scan ID reports only what that scan saw.
+    All findings of a target are reported, with what became of each since its tools ran before; --scan ID reports only
+    what that scan saw.
     As text, JSON, CSV, Markdown, or one HTML page; by default what the file's ending says, else text.
 
     \b

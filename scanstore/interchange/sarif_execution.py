@@ -21,8 +21,8 @@ class Execution:
     """The invocations of a run. ``successful`` is what the tool says of itself, None when it says nothing.
 
     ``doubts`` are reasons why the run as a whole is not to be relied on; ``failed`` are the addresses of files, and
-    ``failed_rules`` the ids of rules, that the tool failed on. ``off`` and ``levels`` come from rule configuration
-    overrides; ``unsure`` are rules that did not run everywhere.
+    ``failed_rules`` the ids of rules, that the tool failed on. ``on``, ``off`` and ``levels`` come from rule
+    configuration overrides; ``unsure`` are rules that did not run everywhere.
     """
 
     def __init__(self, members: Mapping[str, Any], rule: FindRule) -> None:
@@ -32,14 +32,14 @@ class Execution:
         self.failed_rules: set[str] = set()
         self.off: set[str] = set()
         self.levels: dict[str, str] = {}
-        on: set[str] = set()
+        self.on: set[str] = set()
         for invocation in self._invocations(members):
             self._outcome(invocation)
             for key in NOTIFICATIONS:
                 self._notifications(invocation, key, rule)
-            self._overrides(invocation, rule, on)
+            self._overrides(invocation, rule)
         # One invocation may enable what another one disables: then the rule ran in a part of the tree only.
-        self.unsure = self.failed_rules | (self.off & on)
+        self.unsure = self.failed_rules | (self.off & self.on)
 
     def _invocations(self, members: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         given = members.get("invocations")
@@ -109,7 +109,7 @@ class Execution:
             detail = f": {said.strip()[:200]}" if isinstance(said, str) and said.strip() else ""
             self.doubts.append(f"the tool reports an error{detail}")
 
-    def _overrides(self, invocation: Mapping[str, Any], rule: FindRule, on: set[str]) -> None:
+    def _overrides(self, invocation: Mapping[str, Any], rule: FindRule) -> None:
         given = invocation.get("ruleConfigurationOverrides")
         if given is not None and not isinstance(given, list):
             self.doubts.append(f"ruleConfigurationOverrides is {shown(given)}, which cannot be read")
@@ -120,7 +120,7 @@ class Execution:
                 self.doubts.append("a rule configuration override cannot be read, or names no rule of the tool")
                 continue
             enabled, level = configuration.get("enabled", True), configuration.get("level")
-            (on if enabled is True else self.off).add(about)
+            (self.on if enabled is True else self.off).add(about)
             if isinstance(level, str) and level.lower() in LEVELS:
                 words = (level.lower(), self.levels.get(about, "none"))
                 self.levels[about] = min(words, key=lambda word: SEVERITIES.index(LEVELS[word]))

@@ -194,7 +194,7 @@ class RunReader:
             automation_id=as_text(automation.get("id")),
             vcs=read_vcs(members.get("versionControlProvenance")),
             properties=self._rest(tool),
-            used=frozenset(used),
+            used=frozenset(used | (execution.on - execution.off)),
             off=frozenset(execution.off - used),
             unsure=execution.unsure,
             failed_rules=sorted(execution.failed_rules),
