@@ -353,7 +353,7 @@ class Findings(Triage):
             before = self.baseline(row)
             found = seen.current(
                 self.db, row.lineage_id, row.id, 0 if before is None else before.id, status=status, severity=severity,
-                file_path=file, state=state, tool=tool, limit=some,
+                file=file, state=state, tool=tool, limit=some,
             )  # fmt: skip
         else:
             found = seen.listed(

@@ -37,6 +37,12 @@ SELECT s.finding_id FROM sightings AS s CROSS JOIN findings AS f ON f.id = s.fin
    AND (:tool IS NULL OR f.tool = :tool) AND (:severity IS NULL OR f.severity = :severity OR s.content_id IS NOT NULL)
  ORDER BY {RANK}, s.file_path, s.line_number, f.id LIMIT :limit
 """
+CURRENT = f"""
+SELECT f.id FROM json_each(:ids) AS i CROSS JOIN findings AS f ON f.id = i.value
+ WHERE (:file IS NULL OR f.file_path = :file) AND (:status IS NULL OR f.status = :status)
+   AND (:tool IS NULL OR f.tool = :tool) AND (:severity IS NULL OR f.severity = :severity)
+ ORDER BY {RANK}, f.file_path, f.line_number, f.id LIMIT :limit
+"""
 SIGHTED = f"""
 SELECT s.finding_id, s.state, c.body, {", ".join(f"s.{column}" for column in PLACE)}
   FROM json_each(?2) AS i CROSS JOIN sightings AS s ON s.scan_id = ?1 AND s.finding_id = i.value
@@ -158,12 +164,12 @@ def current(
     """All findings of a target that are there after its latest scan, whichever scan saw them, in the order of lists."""
     became = changes(db, lineage, baseline, scan_id)
     keys = [key for key, change in became.items() if (change == state if state else change != "fixed")]
-    wanted = {name: value for name, value in only.items() if value is not None}
-    found = [row for row in _rows(db, keys).values() if all(getattr(row, name) == wanted[name] for name in wanted)]
-    found.sort(key=_order)
-    for row in found[:limit]:
-        row.state = became[row.id]
-    return found[:limit]
+    values = {"ids": dump_json(keys), "limit": -1 if limit is None else limit, **only}
+    order = [key for (key,) in db.execute_sql(CURRENT, values).fetchall()]
+    rows = _rows(db, order)
+    for key, row in rows.items():
+        row.state = became[key]
+    return [rows[key] for key in order]
 
 
 def _rows(db: Database, keys: Sequence[int]) -> dict[int, Finding]:

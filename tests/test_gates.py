@@ -312,7 +312,7 @@ def overriding(enabled: Any, **descriptor: Any) -> dict[str, Any]:
         pytest.param(ruled(result(1, rule="R1/a"), rules=[{"id": "R1"}, OTHER]),
                      ruled(rules=[{"id": "R1"}, OTHER]), 1, id="a case of a rule that is listed"),
         pytest.param(ruled(result(1, rule="R1/a"), rules=[{"id": "R1"}]),
-                     ruled(rules=[{"id": "R1"}, OTHER], **overriding(False, id="R1")), 0, id="a case of one that is off"),
+                     ruled(rules=[{"id": "R1"}, OTHER], **overriding(False, id="R1")), 0, id="a case of one off"),
         pytest.param(
             ruled(result(1), rules=[]),
             ruled(rules=[], invocations=[{"executionSuccessful": True, "toolExecutionNotifications": [
@@ -564,7 +564,8 @@ def test_what_the_last_run_did_not_look_for_is_still_listed(store: Store) -> Non
     states = {(one.file_path, one.state) for one in store.findings.list()}
     assert states == {("src/a.py", "unchanged"), ("lib/b.py", "not_checked"), ("src/a.py", "new")}
     assert sorted(item.change for item in gather(store).items) == ["new", "not_checked", "unchanged"]
-    written = {(one["baselineState"], one.get("properties", {}).get("scanstore/state")) for one in results(dumped(store))}
+    told = results(dumped(store))
+    written = {(one["baselineState"], one.get("properties", {}).get("scanstore/state")) for one in told}
     assert written == {("unchanged", None), ("unchanged", "not_checked"), ("new", None)}
     assert len(results(dumped(store, only=["not_checked"]))) == 1
     assert dumped(store) == dumped(store)
@@ -635,7 +636,8 @@ def test_runs_of_the_schema_before_keep_their_rows(db_path: Path) -> None:
         assert "could not be used" in store.findings.troubles()[0]
 
 
-@pytest.mark.parametrize("where", ["looks.LOOKS", "looks.RUNS", "looks.ANALYSIS", "looks.UNPUBLISHED", "seen.STOOD",
+@pytest.mark.parametrize("where", ["looks.LOOKS", "looks.RUNS", "looks.ANALYSIS", "looks.UNPUBLISHED",
+                                   "seen.STOOD", "seen.CURRENT",
                                    "repeats.KNOWN", "repeats.RUNS", "repeats.LATER", "repeats.MARKED", "repeats.COUNT",
                                    "sarif_dump.RESULTS", "sarif_dump.REST", "sarif_dump.SEEN_BY", "coverage.RUNS",
                                    "coverage.RULES"])  # fmt: skip
@@ -645,7 +647,7 @@ def test_questions_go_by_indexes(store: Store, where: str) -> None:
 
     module, name = where.split(".")
     sql: str = getattr(importlib.import_module(f"scanstore.{module}"), name)
-    values = {name: 1 for name in re.findall(r":(\w+)", sql)} or (1,) * sql.count("?")
+    values = dict.fromkeys(re.findall(r":(\w+)", sql), 1) or (1,) * sql.count("?")
     if isinstance(values, dict):
         values.update({name: "[]" for name in ("ids", "states") if name in values})
     plan = [row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()]

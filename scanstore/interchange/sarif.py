@@ -79,9 +79,9 @@ class Run(NamedTuple):
     files it says it failed on. ``properties`` is the rest of the run as SARIF has it, for `OutRun.properties`.
 
     ``doubts`` are the reasons why the run as a whole did not look, or cannot be relied on. ``used`` are the rules with
-    a result, or enabled by name; ``off`` are those that the run's own configuration disables; ``failed_rules`` are those that the tool
-    failed on. ``unsure`` are all rules about whose findings the run says nothing, with those of a result whose place
-    could not be used: it grows while the results are read.
+    a result, or enabled by the run's own configuration; ``off`` are those that it disables; ``failed_rules`` are those
+    that the tool failed on. ``unsure`` are all rules about whose findings the run says nothing, with those of a result
+    whose place could not be used: it grows while the results are read.
     """
 
     run_index: int
