@@ -57,7 +57,7 @@ from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, 
 from scanstore.transactions import Savepoint, Transaction, running_task
 from scanstore.troubles import TROUBLE, code_of, translated
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 SQLITE_FLOOR = (3, 38, 0)
 RECENT = 0.005  # seconds for which the file of a store need not be looked at again inside a transaction
 MEMORY = ":memory:"

@@ -328,25 +328,40 @@ class Findings(Triage):
         tool: str | None = None,
         suppressed: bool | None = None,
         limit: int | None = None,
+        target: str | None = None,
     ) -> List[Finding]:
-        """Findings as a scan (default: :meth:`latest`) saw them, the most severe first, by file and line.
+        """Findings of a target, whichever tool saw them last, or only those that one scan saw, as it saw them.
 
-        Each says in ``state`` what the scan said of it: ``new``, ``unchanged``, ``updated``, ``reopened``, or
-        ``fixed``; those that are fixed are listed when ``state`` asks for them. Of one status, severity, file, state
-        or tool if given; ``suppressed`` lists only those that are hidden by a suppression that counts, or only the
-        others. Raises InvalidArgument for a word that there is not.
+        The target is by default that of :meth:`latest`. The most severe first, by file and line. Each says in ``state``
+        what became of it since the tools ran before (:meth:`baseline`), or in that scan: ``new``, ``unchanged``,
+        ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``; those that are fixed are listed when
+        ``state`` asks for them. Of one status, severity, file, state or tool if given; ``suppressed`` lists only those
+        that are hidden by a suppression that counts, or only the others. Raises InvalidArgument for an unknown word,
+        NotFound.
         """
         from scanstore import seen
 
+        if scan is not None and target is not None:
+            raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
+        if scan is not None and state == "not_checked":
+            raise InvalidArgument("a scan lists what it saw; leave it out to list what was not_checked")
         severity = None if severity is None else word("severity", severity, SEVERITIES)
         status = None if status is None else word("status", status, FINDING_STATUSES)
-        state = None if state is None else word("state", state, SIGHTINGS)
+        state = None if state is None else word("state", state, (*SIGHTINGS, "not_checked"))
         most = whole("limit", limit, 0, 2**31)
-        row = self.latest() if scan is None else self.store.scans.get(scan)
-        found = seen.listed(
-            self.db, row.id, status=status, severity=severity, file=file, state=state, tool=tool,
-            limit=most if suppressed is None else None,
-        )  # fmt: skip
+        some = most if suppressed is None else None
+        if scan is None:
+            row = self.latest(target)
+            before = self.baseline(row)
+            found = seen.current(
+                self.db, row.lineage_id, row.id, 0 if before is None else before.id, status=status, severity=severity,
+                file=file, state=state, tool=tool, limit=some,
+            )  # fmt: skip
+        else:
+            found = seen.listed(
+                self.db, self.store.scans.get(scan).id, status=status, severity=severity, file=file, state=state,
+                tool=tool, limit=some,
+            )  # fmt: skip
         if suppressed is not None:
             hidden = {key for key, why in self.suppressed(found).items() if not why.expired}
             found = [each for each in found if (each.id in hidden) is suppressed][:most]
@@ -378,6 +393,31 @@ class Findings(Triage):
                 " compare scans of one target"
             )
         return seen.diff(self.db, first.lineage_id, first.id, second.id)
+
+    @bound
+    def baseline(self, scan: Scan | int) -> Scan | None:
+        """The scan with which this one is compared: the latest before the tools of the target ran last.
+
+        Goes back from the scan to where a tool repeats, so that what is new does not depend on which tool ran last.
+        None when no tool has run twice. Raises NotFound.
+        """
+        from scanstore.looks import Looks
+
+        row = self.store.scans.get(scan)
+        found = Looks(self.db, row.lineage_id, row.id).baseline
+        return None if found is None else self.store.scans.get(found)
+
+    @bound
+    def troubles(self, target: str | None = None, *, scan: Scan | int | None = None) -> List[str]:
+        """Why nothing is to be concluded from what was not found: tools that failed, results that were left out.
+
+        By the latest run of each tool of a target (default: that of :meth:`latest`), or by the runs of one scan. Empty
+        when everything was looked at, as far as the tools say. Raises NotFound.
+        """
+        from scanstore.looks import Looks
+
+        row = self.latest(target) if scan is None else self.store.scans.get(scan)
+        return Looks(self.db, row.lineage_id, row.id).troubles(None if scan is None else row.id)
 
     @bound
     def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:

@@ -177,7 +177,10 @@ OURS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("schema", range(1, SCHEMA_VERSION))
+SCHEMAS = sorted(int(path.name[:3]) for path in (ROOT.parent / "migrations").glob("[0-9][0-9][0-9]_*.py"))
+
+
+@pytest.mark.parametrize("schema", SCHEMAS[:-1])
 def test_a_store_of_any_earlier_schema_comes_through_with_its_rows(full: Path, tmp_path: Path, schema: int) -> None:
     path = tmp_path / "old.db"
     shutil.copy(full, path)
@@ -185,10 +188,12 @@ def test_a_store_of_any_earlier_schema_comes_through_with_its_rows(full: Path, t
     assert all(there[table] for table in OURS)
     migrating.down(path, to=schema)
     before = rows(path)
-    assert version(path) == schema and not set(OURS) & set(before) and before["symbol_facts"]
+    assert version(path) == schema and before["symbol_facts"]
+    assert set(OURS) & set(before) == (set(OURS) if schema >= 7 else set())
     with Store(path) as store:
         assert store.check() == []
-        assert store.accounts.list() == [] and store.accounts.add("ada@example.org").email == "ada@example.org"
+        if schema < 7:
+            assert store.accounts.list() == [] and store.accounts.add("ada@example.org").email == "ada@example.org"
         assert store.check() == []
     assert version(path) == SCHEMA_VERSION
     after = rows(path)

@@ -233,6 +233,11 @@ def find_scan(store: Store, given: str | None, *, findings: bool = False) -> Sca
     raise Failure(f"no completed scan of {given!r}; give a scan's id, or a target of: scanstore scans list")
 
 
+def is_one_scan(given: str | None) -> bool:
+    """Whether a scan itself was named by its id, and not a target."""
+    return given is not None and given.strip().isascii() and given.strip().isdecimal()
+
+
 def find_pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
     """The two scans of a diff: by default the latest and, of the same target, the one before."""
     if a is not None:

@@ -83,6 +83,9 @@ class Item(NamedTuple):
     last_scan: int | None
     events: list[Event]
     suppression: Silenced | None
+    severity_before: str | None = None  # at the baseline, if it was there
+    counted_before: bool = False  # whether it was to be fixed then
+    closing_scan: int | None = None  # the scan that says that it is fixed
 
     @property
     def suppressed(self) -> bool:
@@ -93,6 +96,18 @@ class Item(NamedTuple):
     def counts(self) -> bool:
         """Whether it is still to be fixed: not seen as fixed, not judged away, not suppressed."""
         return self.change != "fixed" and self.status in UNDECIDED and not self.suppressed
+
+    @property
+    def worse(self) -> bool:
+        """Whether it has become more severe since the baseline."""
+        before = self.severity_before
+        return before is not None and SEVERITIES.index(self.severity) < SEVERITIES.index(before)
+
+    @property
+    def came(self) -> bool:
+        """Whether it was not to be fixed at the baseline, or not as urgently: it is new or reopened, a decision about
+        it was taken back, its suppression is over, or it has become more severe."""
+        return self.counts and (self.change in ("new", "reopened") or self.worse or not self.counted_before)
 
     @property
     def place(self) -> str:
@@ -115,6 +130,20 @@ class ScanInfo(NamedTuple):
     at: str
 
 
+class RunInfo(NamedTuple):
+    """A run of a tool by its report. The same report came ``repeats`` times more, the last time ``repeated_at``;
+    ``troubles`` are the reasons why nothing is to be concluded from what is not in it."""
+
+    scan: int
+    tool: str
+    version: str
+    category: str
+    loaded_at: str
+    repeats: int
+    repeated_at: str | None
+    troubles: list[str]
+
+
 class Point(NamedTuple):
     """How many findings were open once a scan was done, by severity in the order of ``SEVERITIES``."""
 
@@ -126,7 +155,9 @@ class Point(NamedTuple):
 class Report(NamedTuple):
     """All that a report says. ``items`` are sorted: the most severe first, then by file and line.
 
-    ``trend`` has a point for each scan of the target that looked for findings, the last one being this scan.
+    ``trend`` has a point for each scan of the target that looked for findings, the last one being this scan. ``runs``
+    are the latest of each tool. ``troubles`` say why findings may be missing: no check may pass then. ``beside`` counts
+    findings that other scans saw and that this report leaves out.
     """
 
     target: str
@@ -136,6 +167,9 @@ class Report(NamedTuple):
     tools: list[str]
     items: list[Item]
     trend: list[Point]
+    runs: list[RunInfo] = []
+    troubles: list[str] = []
+    beside: int = 0
 
     @property
     def open(self) -> dict[str, int]:
@@ -172,13 +206,14 @@ class Report(NamedTuple):
 
     def failing(self, rule: str) -> list[Item]:
         """The findings because of which a check fails, by a rule like ``new-high`` or ``any-medium``: those that
-        count and are at least that severe; by ``new`` only those that are new or came back since the baseline."""
+        count and are at least that severe; by ``new`` only those that are new, came back or became more severe since
+        the baseline (``Item.came``). Whether findings may be missing is in ``troubles``."""
         which, _, least = rule.partition("-")
         worst = SEVERITIES[: SEVERITIES.index(least) + 1]
         return [
             item
             for item in self.items
-            if item.counts and item.severity in worst and (which == "any" or item.change in ("new", "reopened"))
+            if item.counts and item.severity in worst and (which == "any" or item.came)
         ]
 
 
@@ -222,6 +257,23 @@ def as_dict(item: Item) -> dict[str, Any]:
         "suppression": None if item.suppression is None else item.suppression._asdict(),
         "open": item.counts,
     }
+
+
+def ran(run: RunInfo) -> str:
+    """The tool of a run, and when the same report came again."""
+    name = " ".join(filter(None, (run.tool, run.version, f"({run.category})" if run.category else "")))
+    if not run.repeats:
+        return name
+    times = "once" if run.repeats == 1 else f"{run.repeats:,} times"
+    at = run.repeated_at or ""
+    return f"{name} (same report again {times}, last {at[:10]} {at[11:16]} UTC)"
+
+
+def tools_of(report: Report) -> list[str]:
+    """The tools whose findings are told, each with its version, and when its report came again."""
+    told = list(dict.fromkeys(map(ran, report.runs)))
+    known = {name for run in report.runs for name in (run.tool, f"{run.tool} {run.version}")}
+    return sorted([*told, *(tool for tool in report.tools if tool not in known)])
 
 
 def aside(report: Report) -> str:
