@@ -23,11 +23,11 @@ import logging
 import os
 import sqlite3
 import stat
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from contextlib import nullcontext
+from typing import Any, Self, cast
 
 import peewee
 
@@ -36,6 +36,7 @@ from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
 from scanstore.binding import current as current
+from scanstore.blocks import Shared, ending, taken
 from scanstore.errors import (
     InvalidArgument,
     MissingFolder,
@@ -50,7 +51,7 @@ from scanstore.errors import (
     WrongTask,
 )
 from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
-from scanstore.transactions import Savepoint, Transaction, running_task
+from scanstore.transactions import Atomic, Manual, Savepoint, Transaction, running_task, settle
 from scanstore.troubles import TROUBLE, code_of, translated
 
 SCHEMA_VERSION = 7
@@ -124,7 +125,8 @@ class _Holder:
 # The database of one store
 
 
-class Database(peewee.SqliteDatabase):
+@ending
+class Database(Shared, peewee.SqliteDatabase):
     """Peewee's database for one store file: `open()` it, use it from any thread, `shut()` it.
 
     Inside a transaction the connection belongs to the task that began it; statements of another task of the
@@ -177,6 +179,7 @@ class Database(peewee.SqliteDatabase):
             path = os.path.join(folder, "memory.db")
         self.file = os.path.realpath(path)
         super().__init__(self.file, timeout=timeout)
+        self._lock = nullcontext()  # what Peewee guards with it belongs to one thread
         self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid())
         _databases.add(self)
 
@@ -233,8 +236,7 @@ class Database(peewee.SqliteDatabase):
         except BaseException:
             connection.close()
             raise
-        with self._lock:
-            self._adopt(connection)
+        self._adopt(connection)
 
     def _look(self) -> bool:
         """Tell whether the file exists; raise when it is no file, or not ours to open."""
@@ -370,18 +372,20 @@ class Database(peewee.SqliteDatabase):
             if reuse_if_open:
                 return False
             raise peewee.OperationalError("Connection already opened.")
-        connection = self._connect()
-        with self._lock:
-            if self.shut_down:
-                connection.close()
-                raise StoreClosed(f"{self.name} was closed; open it again")
-            self._adopt(connection)
+        self._adopt(self._connect())
         return True
 
     def _adopt(self, connection: Connection) -> None:
-        self._connections[id(connection)] = connection
-        self._state.set_connection(connection)
-        self._state.holder = _Holder(connection, self._connections)
+        try:
+            self._connections[id(connection)] = connection
+            if self.shut_down:  # meanwhile, by another thread, which may have come too early to see this connection
+                raise StoreClosed(f"{self.name} was closed; open it again")
+            self._state.set_connection(connection)
+            self._state.holder = _Holder(connection, self._connections)
+        except BaseException:
+            self._state.reset()
+            self._close(connection)
+            raise
 
     def _close(self, conn: Connection) -> None:
         self._connections.pop(id(conn), None)
@@ -392,9 +396,8 @@ class Database(peewee.SqliteDatabase):
 
         What is uncommitted in any of them is rolled back. Every later use raises StoreClosed.
         """
-        with self._lock:
-            self.shut_down = True
-            self._state.reset()
+        self.shut_down = True
+        self._state.reset()
         self._finalizer()
 
     # Statements
@@ -402,6 +405,10 @@ class Database(peewee.SqliteDatabase):
     def cursor(self, named_cursor: Any = None) -> Cursor:
         """Return a cursor of this thread's connection; its own `execute` raises SQLite's errors."""
         state = self._state
+        for each in state.transactions:
+            if each.block is not None and each.block() is None:  # this is settle(), in the place where it counts
+                settle(self)
+                break
         if state.transactions and state.owner is not running_task():
             raise WrongTask(
                 f"another task of this thread is inside a transaction of {self.name}; "
@@ -435,7 +442,8 @@ class Database(peewee.SqliteDatabase):
         if self.query_hooks or _queries.isEnabledFor(logging.DEBUG):
             return self._watched(sql, params, many)
         try:
-            return self._executed(sql, params, many)
+            link = self.cursor()
+            return link.executemany(sql, params) if many else waiting.execute(link, sql, params or (), self._timeout)
         except TROUBLE as error:
             raise self._translated(error) from error
         except (OverflowError, UnicodeEncodeError) as error:
@@ -449,10 +457,6 @@ class Database(peewee.SqliteDatabase):
                 return trouble
         return translated(error, self.name)
 
-    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
-        cursor = self.cursor()
-        return cursor.executemany(sql, params) if many else waiting.execute(cursor, sql, params or (), self._timeout)
-
     def _watched(self, sql: str, params: Any, many: bool) -> Cursor:
         """The same for those who log or measure; nobody sees a secret."""
         secret = "api_key" in sql or "hashed_password" in sql
@@ -461,7 +465,8 @@ class Database(peewee.SqliteDatabase):
         start = time.perf_counter()
         failure: Exception | None = None
         try:
-            return self._executed(sql, params, many)
+            link = self.cursor()
+            return link.executemany(sql, params) if many else waiting.execute(link, sql, params or (), self._timeout)
         except TROUBLE as error:
             failure = self._translated(error)
             raise failure from error
@@ -484,11 +489,25 @@ class Database(peewee.SqliteDatabase):
     def rollback(self) -> None:
         self.execute_sql("ROLLBACK")
 
+    def atomic(self, *args: Any, **kwargs: Any) -> Atomic:
+        return Atomic(self, *args, **kwargs)
+
     def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
         return Transaction(self, *args, **kwargs)
 
     def savepoint(self) -> Savepoint:
         return Savepoint(self)
+
+    def manual_commit(self) -> Manual:
+        return Manual(self)
+
+    def __enter__(self) -> Self:
+        if self.is_closed():
+            self.connect()
+        atomic = self.atomic()
+        atomic.enter(taken(self))
+        self._state.ctx.append(atomic)
+        return self
 
     def push_transaction(self, transaction: Any) -> None:
         state = self._state
@@ -498,8 +517,43 @@ class Database(peewee.SqliteDatabase):
             self.cursor()  # raises
         state.transactions.append(transaction)
 
+    def transaction_depth(self) -> int:
+        settle(self)
+        return len(self._state.transactions)
+
+    def in_transaction(self) -> bool:
+        return self.transaction_depth() > 0
+
+    def top_transaction(self) -> Any:
+        return self._state.transactions[-1] if self.transaction_depth() else None
+
+    def session_commit(self) -> bool:
+        return self._end_session(lambda session, begin: session.commit(begin))
+
+    def session_rollback(self) -> bool:
+        return self._end_session(lambda session, begin: session.rollback(begin))
+
+    def _end_session(self, end: Callable[[Any, bool], object]) -> bool:
+        """End before it is taken from the stack: what is open is always found there."""
+        depth = self.transaction_depth()
+        if depth:
+            try:
+                end(self._state.transactions[-1], depth > 1)
+                self.pop_transaction()  # type: ignore[no-untyped-call]
+            except BaseException:
+                self.roll_back()
+                raise
+        return depth > 0
+
+    _abandoned = settle
+
     def in_sqlite_transaction(self) -> bool:
         """Tell whether this thread's connection has a transaction open, whoever began it."""
+        settle(self)
+        return self.raw_transaction()
+
+    def raw_transaction(self) -> bool:
+        """Tell the same of SQLite alone, also about a block that was abandoned."""
         state = self._state
         try:
             return not state.closed and bool(state.conn.in_transaction)
@@ -509,12 +563,13 @@ class Database(peewee.SqliteDatabase):
     def roll_back(self) -> None:
         """Roll back what this thread's connection has open; never raises, so as not to hide the real error."""
         self._state.commit_callbacks.clear()
-        if self.in_sqlite_transaction():
+        if self.raw_transaction():
             try:
                 self._state.conn.execute("ROLLBACK")
             except sqlite3.Error:
                 self._close(self._state.conn)
                 self._state.reset()
+        self._state.transactions.clear()
 
     # Binding
 
@@ -534,7 +589,6 @@ class Database(peewee.SqliteDatabase):
                 _inherited.append((self.file, connection))
             self._connections.clear()
         self.generation += 1
-        self._lock = threading.Lock()
         self._state = type(self._state)()
 
 
