@@ -66,8 +66,8 @@ def unbind(database: Database) -> Span | None:
         frame = frame[1]
     if frame is None:
         return None
-    frame[2].block = None
     _current.set(_without(top, database))
+    frame[2].block = None
     return cast(Span, frame[2])
 
 

@@ -100,7 +100,11 @@ class Scope(Generic[_T]):
         self._begin, self._undo = begin, undo
 
     def __enter__(self) -> _T:
-        return self._begin()
+        try:
+            return self._begin()
+        except BaseException:
+            self._undo()
+            raise
 
     def __exit__(self, *_: object) -> None:
         try:

@@ -19,8 +19,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 
+from scanstore.blocks import closing
 from scanstore.files import connect, size_of
 
 LEAST = 24_000_000  # bytes; for less, a process costs more than it saves
