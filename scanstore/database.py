@@ -25,8 +25,9 @@ import sqlite3
 import stat
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from itertools import islice
 from typing import Any, Self, cast
 
 import peewee
@@ -98,6 +99,36 @@ class Cursor(sqlite3.Cursor):
             return super().__next__()
         except TROUBLE as error:
             raise translated(error, self.connection.name) from error
+
+
+class Fetched:
+    """The rows of a statement that writes and returns some, read at once.
+
+    SQLite commits such a statement with its last row. An interrupt before that would leave it, and what is written
+    after it, uncommitted for as long as its traceback lives.
+    """
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._rows = iter(cursor.fetchall())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+    def __next__(self) -> Any:
+        return next(self._rows)
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int | None = 100) -> list[Any]:
+        return list(islice(self._rows, size))
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
 
 
 class Connection(sqlite3.Connection):
@@ -388,6 +419,8 @@ class Database(Shared, peewee.SqliteDatabase):
             raise
 
     def _close(self, conn: Connection) -> None:
+        if conn is self._state.conn:
+            self._state.reset()  # first: a connection that was closed is never used again
         self._connections.pop(id(conn), None)
         conn.close()
 
@@ -442,12 +475,20 @@ class Database(Shared, peewee.SqliteDatabase):
         if self.query_hooks or _queries.isEnabledFor(logging.DEBUG):
             return self._watched(sql, params, many)
         try:
-            link = self.cursor()
-            return link.executemany(sql, params) if many else waiting.execute(link, sql, params or (), self._timeout)
+            return self._executed(sql, params, many)
         except TROUBLE as error:
             raise self._translated(error) from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
+
+    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
+        link = self.cursor()
+        try:
+            done = link.executemany(sql, params) if many else waiting.execute(link, sql, params or (), self._timeout)
+            return cast(Cursor, Fetched(done)) if "RETURNING" in sql else done
+        except BaseException:
+            link.close()
+            raise
 
     def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
         if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
@@ -465,8 +506,7 @@ class Database(Shared, peewee.SqliteDatabase):
         start = time.perf_counter()
         failure: Exception | None = None
         try:
-            link = self.cursor()
-            return link.executemany(sql, params) if many else waiting.execute(link, sql, params or (), self._timeout)
+            return self._executed(sql, params, many)
         except TROUBLE as error:
             failure = self._translated(error)
             raise failure from error
@@ -508,6 +548,18 @@ class Database(Shared, peewee.SqliteDatabase):
         atomic.enter(taken(self))
         self._state.ctx.append(atomic)
         return self
+
+    def __exit__(self, *error: Any) -> None:
+        atomic = self._state.ctx.pop()
+        try:
+            atomic.__exit__(*error)
+        except BaseException:
+            if (helper := getattr(atomic, "_helper", None)) is not None:
+                helper.drop()  # or it could not be closed, which would hide the error
+            raise
+        finally:
+            if not self._state.ctx:
+                self.close()
 
     def push_transaction(self, transaction: Any) -> None:
         state = self._state

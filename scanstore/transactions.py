@@ -56,6 +56,12 @@ class _OnStack:
             unwind(self.db, place + 1)
         return self.place() >= 0
 
+    def drop(self) -> None:
+        """Roll this back, with what was begun inside, if it is on the stack."""
+        place = self.place()
+        if place >= 0:
+            unwind(self.db, place)
+
     def _abandoned(self, _: object) -> None:
         settle(self.db)
 
@@ -101,6 +107,7 @@ class Transaction(_OnStack, peewee._transaction):
         exc_tb: TracebackType | None,
     ) -> None:
         self.leave(exc_type is None)
+        self._block = None
 
     def leave(self, well: bool) -> None:
         """Commit when all went well and this is the outermost transaction; roll back otherwise."""
@@ -147,7 +154,7 @@ class Savepoint(_OnStack, peewee._savepoint):
         try:
             self._begin()  # type: ignore[attr-defined]
         except BaseException:
-            self._drop()
+            self.drop()
             raise
         return self
 
@@ -158,6 +165,7 @@ class Savepoint(_OnStack, peewee._savepoint):
         exc_tb: TracebackType | None,
     ) -> None:
         self.leave(exc_type is None)
+        self._block = None
 
     def leave(self, well: bool) -> None:
         """Release the savepoint when all went well; roll back to it otherwise."""
@@ -169,19 +177,14 @@ class Savepoint(_OnStack, peewee._savepoint):
             try:
                 self.commit(begin=False)
             except BaseException:
-                self._drop()
+                self.drop()
                 raise
             stack.pop()
             if not stack:
                 self.db._run_commit_callbacks()  # type: ignore[attr-defined]
         else:
-            self._drop()
+            self.drop()
         self.block = None
-
-    def _drop(self) -> None:
-        place = self.place()
-        if place >= 0:
-            unwind(self.db, place)
 
     def undo(self) -> None:
         """Take back what was done since; if even that fails, roll the whole transaction back."""
@@ -230,6 +233,7 @@ class Atomic(peewee._atomic):
         exc_tb: TracebackType | None,
     ) -> None:
         self._helper.leave(exc_type is None)
+        self._block = None
 
     def _abandoned(self, _: object) -> None:
         settle(self.db)

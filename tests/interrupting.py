@@ -79,12 +79,12 @@ class Tracer:
 
 
 def places(call: Callable[[], object], opcodes: tuple[str, ...] = ()) -> Iterator[Place]:
-    """Run a call; each place that it comes by, with its first two times and its last."""
+    """Run a call; each place that it comes by, the first time and the last."""
     tracer = Tracer(opcodes=opcodes)
     tracer.run(call)
     for (code, at, event), count in tracer.seen.items():
         if not opcodes or event == "opcode":
-            for nth in sorted({1, 2, count} & set(range(1, count + 1))):
+            for nth in sorted({1, count}):
                 yield Place(code, at, event, nth)
 
 
@@ -99,7 +99,7 @@ def outside() -> tuple[Any, ...]:
 def usable(store: Store, value: int) -> None:
     """Right after an interrupt, while its traceback is alive: nothing is open, others can write, and so can we."""
     link = store.database._state.conn
-    if link is not None:
+    if not store.database._state.closed:
         assert not link.in_transaction, "a transaction is open"
         assert {name for _, name, _ in link.execute("PRAGMA database_list")} <= {"main", "temp"}, "still attached"
         assert link.execute("SELECT name FROM temp.sqlite_schema").fetchall() == [], "temporary tables are left"
