@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scanstore.blocks import Scope
 from scanstore.changes import FIELDS, Effect, Field, backward, forward, read, write
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, StorageError
 from scanstore.fields import dump_json, format_time, utcnow
@@ -223,7 +224,7 @@ class _Run:
     ) -> dict[str | None, int]:
         """Do the changes that are chosen under the lease; how many came out how."""
         count: dict[str | None, int] = {}
-        try:
+        with Scope(lambda: None, self._end):
             with self.db.atomic():
                 self._begin(plan, statuses, what)
                 keys = chosen(self.plan.id)
@@ -233,8 +234,6 @@ class _Run:
                     count[outcome] = count.get(outcome, 0) + 1
                 if self.progress is not None:
                     self.progress(sum(count.values()), len(keys))
-        finally:
-            self._end()
         return count
 
     def _some(self, keys: Iterator[int]) -> list[str | None]:

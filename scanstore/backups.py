@@ -20,10 +20,10 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
 from scanstore import freezing, publishing
+from scanstore.blocks import closing, contextmanager
 from scanstore.database import MEMORY, SCHEMA_VERSION, Database
 from scanstore.errors import (
     Busy,
@@ -212,15 +212,13 @@ def _reading(file: str, shown: str, key: str | None) -> Iterator[sqlite3.Connect
     # A file that is in use has a log; one without is read as it lies there, and nothing comes to stand beside it.
     refuse_foreign_log(file, shown, key, read_only=True)
     options = "mode=ro" if os.path.exists(file + "-wal") else "immutable=1"
-    connection = connect(file, options, key=key)
     try:
-        connection.execute("BEGIN")
-        identify(connection, shown)
-        yield connection
+        with closing(connect(file, options, key=key)) as connection:
+            connection.execute("BEGIN")
+            identify(connection, shown)
+            yield connection
     except TROUBLE as error:
         raise translated(error, shown) from error
-    finally:
-        connection.close()
 
 
 def _verify(connection: sqlite3.Connection, shown: str, *, quick: bool) -> int:
@@ -313,21 +311,19 @@ def _rotate(file: str, newest: str, keep: int) -> list[str]:
 def _alone(file: str, shown: str, timeout: float, key: str | None) -> Iterator[sqlite3.Connection]:
     """The only connection to a store, for the time of the block; its log is folded into the file first."""
     refuse_foreign_log(file, shown, key, read_only=False)
-    connection = connect(file, "mode=rw", key=key, timeout=timeout)
     try:
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        identify(connection, shown)
-        # Leaving the log takes a lock that nobody gets while another connection is open, however idle it is.
-        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
-        connection.execute("BEGIN EXCLUSIVE")
-        connection.execute("COMMIT")
-        yield connection
+        with closing(connect(file, "mode=rw", key=key, timeout=timeout)) as connection:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            identify(connection, shown)
+            # Leaving the log takes a lock that nobody gets while another connection is open, however idle it is.
+            connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("COMMIT")
+            yield connection
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             _refuse_in_use(shown)
         raise translated(error, shown) from error
-    finally:
-        connection.close()
 
 
 def _refuse_in_use(shown: str) -> NoReturn:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
 from scanstore.answers import Analyzer, content_key, identify, keep_response, pack, unpack
+from scanstore.blocks import Block, ending
 from scanstore.database import Database
 from scanstore.drafts import DraftFinding
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore
@@ -104,6 +106,7 @@ class Usage(NamedTuple):
 # One call
 
 
+@ending
 class Call:
     """A call that is going on, inside its ``with`` block; see ``store.llm.call``."""
 
@@ -111,6 +114,7 @@ class Call:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
+    _block: Block | None = None
 
     def __init__(self, db: Database, model: ModelConfig, entry: dict[str, Any], *, content: Any, keep: bool) -> None:
         self._db = db
@@ -119,7 +123,8 @@ class Call:
         self._content = content  # what a response is kept for, with an analyzer
         self._keep = keep
         self._id: int | None = None
-        self._process = ""
+        self._process = self._started_at = ""
+        self._entered = False
         self._began = 0.0
         self._written: tuple[Any, ...] | None = None
 
@@ -138,28 +143,55 @@ class Call:
             raise IllegalMove(f"{self!r} was made already; ask store.llm.call for another")
         if self._db.in_sqlite_transaction():
             raise IllegalMove("a transaction is open, and a call would keep all writers out; leave it first")
-        self._process = me()
-        values = {**self._entry, "process": self._process, "started_at": format_time(utcnow())}
-        self._id = self._db.execute_sql(BEGIN, values).lastrowid
+        self._process, self._started_at = me(), format_time(utcnow())
+        values = {**self._entry, "process": self._process, "started_at": self._started_at}
         self._began = time.monotonic()
+        try:
+            with self._db.atomic():  # the id is known before the row is there for good
+                self._id = self._db.execute_sql(BEGIN, values).lastrowid
+        except BaseException:
+            self._forget()
+            raise
+        self._entered = True
         return self
+
+    def _forget(self) -> None:
+        """Remove the row of a call that was not begun; ids that are rolled back are used again."""
+        if self._id is not None:
+            mine = "id = ? AND process = ? AND started_at = ? AND status = 'running'"
+            self._db.execute_sql(f"DELETE FROM model_calls WHERE {mine}", (self._id, self._process, self._started_at))
+            self._id = None
+
+    def _abandoned(self, _: object) -> None:
+        """Record how the call ended when an interrupt has kept its block from doing it."""
+        with suppress(Exception):
+            if self._entered:
+                self._end(KeyboardInterrupt("the end of the block was interrupted"))
+            else:
+                self._forget()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process != me():  # a forked child: the call is its parent's
-            return
-        measures, unfit = self._measures()
-        if self._is_written(measures):
-            return
-        words = [] if error is None else [self._described(error)]
-        if not words and self.response is None:
-            words = ["the block ended and call.response was not set"]
-        self._write(measures, "; ".join([*words, *unfit]) or None)
+        unfit = self._end(error)
+        self._block = None
         if unfit and error is None:
             raise InvalidArgument(f"{'; '.join(unfit)} (call {self._id}, whose other values were recorded)")
 
     # -- ending ------------------------------------------------------------------------------------------------------
+
+    def _end(self, error: BaseException | None) -> list[str]:
+        """Record how the call ended; return which values are unfit."""
+        if self._process != me():  # a forked child: the call is its parent's
+            return []
+        measures, unfit = self._measures()
+        if self._is_written(measures):
+            return []
+        words = [] if error is None else [self._described(error)]
+        if not words and self.response is None:
+            words = ["the block ended and call.response was not set"]
+        self._write(measures, "; ".join([*words, *unfit]) or None)
+        return unfit
 
     def _measures(self) -> tuple[tuple[Any, ...], list[str]]:
         """(response, prompt tokens, completion tokens, cost) as far as they are fit, and what is wrong with others."""

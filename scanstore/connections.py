@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from scanstore import file_identity
@@ -43,6 +44,36 @@ class Cursor(sqlite3.Cursor):
             return super().__next__()
         except TROUBLE as error:
             raise translated(error, self.connection.name) from error
+
+
+class Fetched:
+    """The rows of a statement that writes and returns some, read at once.
+
+    SQLite commits such a statement with its last row. An interrupt before that would leave it, and what is written
+    after it, uncommitted for as long as its traceback lives.
+    """
+
+    def __init__(self, cursor: Cursor) -> None:
+        self._cursor = cursor
+        self._rows = iter(cursor.fetchall())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+    def __next__(self) -> Any:
+        return next(self._rows)
+
+    def fetchone(self) -> Any:
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int | None = 100) -> list[Any]:
+        return list(islice(self._rows, size))
+
+    def fetchall(self) -> list[Any]:
+        return list(self._rows)
 
 
 class Connection(Tracked):

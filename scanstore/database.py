@@ -24,11 +24,11 @@ import os
 import re
 import sqlite3
 import stat
-import threading
 import time
 import weakref
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import Any, Self, cast
 
 import peewee
 
@@ -37,9 +37,10 @@ from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
 from scanstore.binding import current as current
+from scanstore.blocks import Shared, ending, taken
 from scanstore.connections import Connection as Connection
 from scanstore.connections import Cursor as Cursor
-from scanstore.connections import Holder
+from scanstore.connections import Fetched, Holder
 from scanstore.errors import (
     InvalidArgument,
     MissingFolder,
@@ -54,7 +55,7 @@ from scanstore.errors import (
     WrongTask,
 )
 from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
-from scanstore.transactions import Savepoint, Transaction, running_task
+from scanstore.transactions import Atomic, Manual, Savepoint, Transaction, running_task, settle
 from scanstore.troubles import TROUBLE, code_of, translated
 
 SCHEMA_VERSION = 10
@@ -77,7 +78,8 @@ def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None
 # The database of one store
 
 
-class Database(peewee.SqliteDatabase):
+@ending
+class Database(Shared, peewee.SqliteDatabase):
     """Peewee's database for one store file: `open()` it, use it from any thread, `shut()` it.
 
     Inside a transaction the connection belongs to the task that began it; statements of another task of the
@@ -138,6 +140,7 @@ class Database(peewee.SqliteDatabase):
             path = os.path.join(folder, "memory.db")
         self.file = os.path.realpath(path)
         super().__init__(self.file, timeout=timeout)
+        self._lock = nullcontext()  # what Peewee guards with it belongs to one thread
         # Set when the file is open, except for a store in memory, whose file nobody else knows.
         self._watch: file_identity.Watch | None = None
         self._files: list[file_identity.Watch] = []  # the same, for the finalizer
@@ -207,8 +210,7 @@ class Database(peewee.SqliteDatabase):
         except BaseException:
             file_identity.close(connection, watch)
             raise
-        with self._lock:
-            self._adopt(connection)
+        self._adopt(connection)
         if watch is not None and not self.read_only:
             filesystems.warn(self.file, self.name)
 
@@ -364,20 +366,24 @@ class Database(peewee.SqliteDatabase):
             if reuse_if_open:
                 return False
             raise peewee.OperationalError("Connection already opened.")
-        connection = self._connect()
-        with self._lock:
-            if self.shut_down:
-                connection.close()
-                raise StoreClosed(f"{self.name} was closed; open it again")
-            self._adopt(connection)
+        self._adopt(self._connect())
         return True
 
     def _adopt(self, connection: Connection) -> None:
-        self._connections[id(connection)] = connection
-        self._state.set_connection(connection)
-        self._state.holder = Holder(connection, self._connections, self._watch)
+        try:
+            self._connections[id(connection)] = connection
+            if self.shut_down:  # meanwhile, by another thread, which may have come too early to see this connection
+                raise StoreClosed(f"{self.name} was closed; open it again")
+            self._state.set_connection(connection)
+            self._state.holder = Holder(connection, self._connections, self._watch)
+        except BaseException:
+            self._state.reset()
+            self._close(connection)
+            raise
 
     def _close(self, conn: Connection) -> None:
+        if conn is self._state.conn:
+            self._state.reset()  # first: a connection that was closed is never used again
         self._connections.pop(id(conn), None)
         file_identity.close(conn, self._watch)
 
@@ -387,9 +393,8 @@ class Database(peewee.SqliteDatabase):
         What is uncommitted in any of them is rolled back. Every later use raises StoreClosed. Raises FileReplaced, when
         all is closed, if that was not noticed before.
         """
-        with self._lock:
-            self.shut_down = True
-            self._state.reset()
+        self.shut_down = True
+        self._state.reset()
         watch, known = self._watch, True
         if watch is not None and self._finalizer.alive:
             known = watch.lost
@@ -402,6 +407,10 @@ class Database(peewee.SqliteDatabase):
     def cursor(self, named_cursor: Any = None) -> Cursor:
         """Return a cursor of this thread's connection; its own `execute` raises SQLite's errors."""
         state = self._state
+        for each in state.transactions:
+            if each.block is not None and each.block() is None:  # this is settle(), in the place where it counts
+                settle(self)
+                break
         if state.transactions and state.owner is not running_task():
             raise WrongTask(
                 f"another task of this thread is inside a transaction of {self.name}; "
@@ -441,6 +450,30 @@ class Database(peewee.SqliteDatabase):
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
 
+    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
+        link = self.cursor()
+        watch = self._watch
+        if watch is None or self.read_only or not _WRITE.match(sql):
+            return self._execute(link, sql, params, many)
+        connection = self._state.conn
+        if not connection.in_transaction:
+            watch.look()
+            if watch.touch_needed:
+                with self.atomic():  # which writes the id into the log
+                    pass
+        done = self._execute(link, sql, params, many)
+        if not connection.in_transaction:
+            watch.look()
+        return done
+
+    def _execute(self, link: Cursor, sql: str, params: Any, many: bool) -> Cursor:
+        try:
+            done = link.executemany(sql, params) if many else waiting.execute(link, sql, params or (), self._timeout)
+            return cast(Cursor, Fetched(done)) if "RETURNING" in sql else done
+        except BaseException:
+            link.close()
+            raise
+
     def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
         if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
             from scanstore.schema import damage
@@ -448,25 +481,6 @@ class Database(peewee.SqliteDatabase):
             if (trouble := damage(self)) is not None:
                 return trouble
         return translated(error, self.name)
-
-    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
-        cursor = self.cursor()
-        watch = self._watch
-        if watch is None or self.read_only or not _WRITE.match(sql):
-            return self._execute(cursor, sql, params, many)
-        connection = self._state.conn
-        if not connection.in_transaction:
-            watch.look()
-            if watch.touch_needed:
-                with self.atomic():  # which writes the id into the log
-                    pass
-        done = self._execute(cursor, sql, params, many)
-        if not connection.in_transaction:
-            watch.look()
-        return done
-
-    def _execute(self, cursor: Cursor, sql: str, params: Any, many: bool) -> Cursor:
-        return cursor.executemany(sql, params) if many else waiting.execute(cursor, sql, params or (), self._timeout)
 
     def _watched(self, sql: str, params: Any, many: bool) -> Cursor:
         """The same for those who log or measure; nobody sees a secret."""
@@ -496,7 +510,11 @@ class Database(peewee.SqliteDatabase):
         watch = self._watch
         if watch is None:
             return
-        watch.look()  # now that it has the lock
+        try:
+            watch.look()  # now that it has the lock
+        except BaseException:
+            self.roll_back()
+            raise
         self._state.looked, self._state.touching = time.monotonic(), None
         if lock_type != "DEFERRED" and watch.touch_needed:
             self.execute_sql(file_identity.TOUCH)
@@ -519,11 +537,37 @@ class Database(peewee.SqliteDatabase):
     def rollback(self) -> None:
         self.execute_sql("ROLLBACK")
 
+    def atomic(self, *args: Any, **kwargs: Any) -> Atomic:
+        return Atomic(self, *args, **kwargs)
+
     def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
         return Transaction(self, *args, **kwargs)
 
     def savepoint(self) -> Savepoint:
         return Savepoint(self)
+
+    def manual_commit(self) -> Manual:
+        return Manual(self)
+
+    def __enter__(self) -> Self:
+        if self.is_closed():
+            self.connect()
+        atomic = self.atomic()
+        atomic.enter(taken(self))
+        self._state.ctx.append(atomic)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        atomic = self._state.ctx.pop()
+        try:
+            atomic.__exit__(*error)
+        except BaseException:
+            if (helper := getattr(atomic, "_helper", None)) is not None:
+                helper.drop()  # or it could not be closed, which would hide the error
+            raise
+        finally:
+            if not self._state.ctx:
+                self.close()
 
     def push_transaction(self, transaction: Any) -> None:
         state = self._state
@@ -533,8 +577,43 @@ class Database(peewee.SqliteDatabase):
             self.cursor()  # raises
         state.transactions.append(transaction)
 
+    def transaction_depth(self) -> int:
+        settle(self)
+        return len(self._state.transactions)
+
+    def in_transaction(self) -> bool:
+        return self.transaction_depth() > 0
+
+    def top_transaction(self) -> Any:
+        return self._state.transactions[-1] if self.transaction_depth() else None
+
+    def session_commit(self) -> bool:
+        return self._end_session(lambda session, begin: session.commit(begin))
+
+    def session_rollback(self) -> bool:
+        return self._end_session(lambda session, begin: session.rollback(begin))
+
+    def _end_session(self, end: Callable[[Any, bool], object]) -> bool:
+        """End before it is taken from the stack: what is open is always found there."""
+        depth = self.transaction_depth()
+        if depth:
+            try:
+                end(self._state.transactions[-1], depth > 1)
+                self.pop_transaction()  # type: ignore[no-untyped-call]
+            except BaseException:
+                self.roll_back()
+                raise
+        return depth > 0
+
+    _abandoned = settle
+
     def in_sqlite_transaction(self) -> bool:
         """Tell whether this thread's connection has a transaction open, whoever began it."""
+        settle(self)
+        return self.raw_transaction()
+
+    def raw_transaction(self) -> bool:
+        """Tell the same of SQLite alone, also about a block that was abandoned."""
         state = self._state
         try:
             return not state.closed and bool(state.conn.in_transaction)
@@ -544,12 +623,13 @@ class Database(peewee.SqliteDatabase):
     def roll_back(self) -> None:
         """Roll back what this thread's connection has open; never raises, so as not to hide the real error."""
         self._state.commit_callbacks.clear()
-        if self.in_sqlite_transaction():
+        if self.raw_transaction():
             try:
                 self._state.conn.execute("ROLLBACK")
             except sqlite3.Error:
                 self._close(self._state.conn)
                 self._state.reset()
+        self._state.transactions.clear()
 
     # Binding
 
@@ -572,7 +652,6 @@ class Database(peewee.SqliteDatabase):
         """Forget, in a child, everything that belongs to the parent."""
         self._connections.clear()  # each refers to itself, so that none is closed here
         self.generation += 1
-        self._lock = threading.Lock()
         self._state = type(self._state)()
         if (watch := self._watch) is not None:
             watch.after_fork()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from scanstore import forks
+from scanstore.blocks import Scope
 from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
 from scanstore.files import create_file, identify, size_of, uri
 from scanstore.logs import Timed
@@ -100,7 +101,13 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
     # Without a key SQLCipher reads plain files.
     connection = connect(file, "mode=rw", old, timeout=timeout, isolation_level=None) if old else _plain(file, timeout)
     partial = f"{file}.rekey-partial"
-    try:
+
+    def tidy() -> None:
+        connection.close()
+        if os.path.exists(partial):
+            os.unlink(partial)
+
+    with Scope(lambda: None, tidy):
         _alone(connection, file, name)
         if os.path.exists(partial):  # of one who was killed; nobody else is here
             os.unlink(partial)
@@ -127,10 +134,6 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
         os.fsync(handle)
         os.close(handle)
         os.replace(partial, file)  # while nobody else can read or write the one that was there
-    finally:
-        connection.close()
-        if os.path.exists(partial):
-            os.unlink(partial)
 
 
 def _alone(connection: sqlite3.Connection, file: str, name: str) -> None:

@@ -18,8 +18,8 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import closing
 
+from scanstore.blocks import closing
 from scanstore.files import connect, size_of
 from scanstore.interpreter import isolated
 

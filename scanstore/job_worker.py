@@ -12,10 +12,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from scanstore.binding import Bound
+from scanstore.blocks import Block, Scope, contextmanager, ending
 from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError
 from scanstore.fields import dump_json, utcnow
 from scanstore.leases import check_lease
@@ -158,6 +159,7 @@ def _count(status: str) -> str:
     return "waiting" if status == "pending" else status
 
 
+@ending
 class _Pulse(threading.Thread):
     """Extends the lease of the job that is worked on, a few times before it would expire, and first of all after a
     sleep of the machine: by the wall clock, which goes on meanwhile."""
@@ -175,17 +177,18 @@ class _Pulse(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self.join()
+        self._block = None
 
-    @contextmanager
-    def of(self, job: Job) -> Iterator[None]:
+    _block: Block | None = None
+
+    def _abandoned(self, _: object) -> None:
+        self._over.set()
+
+    def of(self, job: Job) -> Scope[None]:
         """Keep the lease of this job inside the block."""
         own = type(job)(__no_default__=True)  # a row of its own: the handler's is brought up to date by its own ticks
         own.__data__ = {"id": job.id, "worker": job.worker, "attempt": job.attempt}
-        self._job = own
-        try:
-            yield
-        finally:
-            self._job = None
+        return Scope(lambda: setattr(self, "_job", own), lambda: setattr(self, "_job", None))
 
     def run(self) -> None:
         pause = self._lease / BEATS
@@ -217,12 +220,12 @@ def _signals() -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        handler = signal.getsignal(number)
-        if handler not in (None, signal.SIG_IGN):  # not set by Python, which cannot put it back; or not wanted
-            before[number] = handler
-            signal.signal(number, note)
-    try:
+    def begin() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler not in (None, signal.SIG_IGN):  # not set by Python, which cannot put it back; or not wanted
+                before[number] = handler
+                signal.signal(number, note)
+
+    with Scope(begin, restore):
         yield noted
-    finally:
-        restore()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore.blocks import Scope
 from scanstore.database import Database
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
 from scanstore.files import uri
@@ -65,23 +66,26 @@ def merge(db: Database, other: Store | str | os.PathLike[str]) -> MergeResult:
         raise IllegalMove(f"{db.name} is inside a transaction; leave it before merging")
     path = os.fspath(other) if isinstance(other, str | os.PathLike) else other.database.file
     their = Database(path, read_only=True, key=db.key)
-    try:
-        their.open(migrate=False)
+    with Scope(lambda: their.open(migrate=False), their.shut):
         if os.path.samefile(their.file, db.file):
             raise InvalidArgument(f"{their.name} is this store itself; give another one to merge")
         options = their._options
-    finally:
-        their.shut()
     # An encrypted store is merged with those of the same key.
     file = uri(their.file, options)
+    _detach(db)  # where an interrupt struck twice, an earlier merge has left its own attached
+    with Scope(lambda: _attach(db, file), lambda: _detach(db)), db.atomic():
+        return _merge(db)
+
+
+def _attach(db: Database, file: str) -> None:
     if db.key is None:
         db.execute_sql("ATTACH ? AS other", (file,)).fetchall()
     else:
         db.execute_sql("ATTACH ? AS other KEY ?", (file, db.key)).fetchall()
-    try:
-        with db.atomic():
-            return _merge(db)
-    finally:
+
+
+def _detach(db: Database) -> None:
+    if any(name == "other" for _, name, _ in db.execute_sql("PRAGMA database_list").fetchall()):
         db.execute_sql("DETACH other").fetchall()
 
 

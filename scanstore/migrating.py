@@ -22,7 +22,6 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -32,6 +31,7 @@ from peewee_migrate import Migrator
 from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
+from scanstore.blocks import Scope, contextmanager
 from scanstore.database import MEMORY
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
@@ -166,6 +166,7 @@ class _Connection(peewee.SqliteDatabase):
     """The plain connection of one run; while `replaying`, statements vanish and queries find nothing."""
 
     replaying = False
+    _state: Any
     _timeout: float
 
     def __init__(self, file: str, timeout: float, key: str | None = None) -> None:
@@ -183,6 +184,14 @@ class _Connection(peewee.SqliteDatabase):
     def link(self) -> sqlite3.Connection:
         """Return SQLite's connection, opened if it was not."""
         return cast(sqlite3.Connection, self.connection())  # type: ignore[no-untyped-call]
+
+    def shut(self) -> None:
+        """Close the connection, also in the middle of a transaction, which is rolled back; harmless when repeated."""
+        link = self._state.conn
+        self._state.reset()
+        if link is not None:
+            link.close()
+        self._nothing.close()
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         if self.replaying:
@@ -348,35 +357,33 @@ def _run(
         create_file(file, shown)
     refuse_foreign_log(file, shown, key, read_only=False)
     database = _Connection(file, timeout, key)
-    run = None
-    try:
-        connection = database.link()
-        with database.atomic("IMMEDIATE"):
-            run = _Run(Router(database, steps), file, shown, identify(connection, shown))
-            yield run
-            if not run.result:
-                raise _NothingToDo
-    except _NothingToDo:
-        pass
-    except BaseException as error:
-        if run is not None and run.result.backup is not None:
-            os.unlink(run.result.backup)
-        if isinstance(error, peewee.PeeweeException) and not isinstance(error, ScanstoreError):
-            cause = _first(error)
-            if isinstance(cause, sqlite3.Error):
-                raise translated(cause, shown) from cause
-        if isinstance(error, sqlite3.Error):
-            raise translated(error, shown) from error
-        raise
-    else:
+    with Scope(lambda: None, database.shut):
+        run = None
         try:
-            use_log(connection, timeout)
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # the file itself has its id then
-        except sqlite3.OperationalError:
-            logger.debug("%s gets its write-ahead log when it is opened next", shown)
-    finally:
-        database.close()
-        database._nothing.close()
+            connection = database.link()
+            with database.atomic("IMMEDIATE"):
+                run = _Run(Router(database, steps), file, shown, identify(connection, shown))
+                yield run
+                if not run.result:
+                    raise _NothingToDo
+        except _NothingToDo:
+            pass
+        except BaseException as error:
+            if run is not None and run.result.backup is not None:
+                os.unlink(run.result.backup)
+            if isinstance(error, peewee.PeeweeException) and not isinstance(error, ScanstoreError):
+                cause = _first(error)
+                if isinstance(cause, sqlite3.Error):
+                    raise translated(cause, shown) from cause
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, shown) from error
+            raise
+        else:
+            try:
+                use_log(connection, timeout)
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # the file itself has its id then
+            except sqlite3.OperationalError:
+                logger.debug("%s gets its write-ahead log when it is opened next", shown)
 
 
 # Backups

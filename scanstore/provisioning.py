@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from scanstore.blocks import closing
 from scanstore.database import MEMORY
 from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import dump_json
@@ -112,17 +113,15 @@ def _refuse_other_files(file: str, name: str, key: str | None) -> None:
 
 def _refuse_while_in_use(file: str, name: str, key: str | None) -> None:
     """Raise Busy unless the log can be given up, which SQLite allows to a file's only connection."""
-    connection = connect(file, "mode=rw", key=key, timeout=PATIENCE)
     try:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        (journal,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
-        connection.execute("BEGIN EXCLUSIVE")
+        with closing(connect(file, "mode=rw", key=key, timeout=PATIENCE)) as connection:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            (journal,) = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+            connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
         journal = None
-    finally:
-        connection.close()
     if journal != "delete":
         raise Busy(f"{name} is in use, so it is not dropped; close it everywhere first")
 

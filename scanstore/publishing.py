@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from scanstore.blocks import Scope
 from scanstore.errors import StorageError
 from scanstore.files import create_file
 
@@ -21,24 +20,27 @@ BESIDE = ("-wal", "-shm", "-journal")  # what SQLite puts beside a file
 _PARTIAL = ".partial-"
 
 
-@contextmanager
-def beside(target: str, shown: str) -> Iterator[str]:
+def beside(target: str, shown: str) -> Scope[str]:
     """The path of a new file beside the target, gone at the end unless it was published."""
     from urllib.parse import quote
 
     from scanstore.workers import me
 
-    _sweep(target)
     partial = f"{target}.{os.urandom(4).hex()}{_PARTIAL}{quote(me(), safe='')}"
-    create_file(partial, shown)
-    try:
-        yield partial
-    finally:
+
+    def begin() -> str:
+        _sweep(target)
+        create_file(partial, shown)
+        return partial
+
+    def undo() -> None:
         for end in ("", *BESIDE):
             try:
                 os.unlink(partial + end)
             except OSError:
                 continue
+
+    return Scope(begin, undo)
 
 
 def _sweep(target: str) -> None:

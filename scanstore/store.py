@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from scanstore.binding import Bound
+from scanstore.binding import Bound, Span, bind, unbind
+from scanstore.blocks import Shared, ending, taken
 from scanstore.database import MEMORY, Database
-from scanstore.errors import IllegalMove, InvalidArgument
+from scanstore.errors import IllegalMove, InvalidArgument, StoreClosed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("scanstore.store")
 
 
-class Store:
+@ending
+class Store(Shared):
     """A scanstore file, opened: created with mode 0600 and migrated when that is needed.
 
     Usable from any thread and, after a fork, in the child. `with store:` makes it the current store of this
@@ -89,8 +90,7 @@ class Store:
         self._database = Database(
             text, timeout=timeout, durability=durability, read_only=read_only, key=key, slow_ms=slow_ms
         )
-        self._entered = 0
-        self._lock = threading.Lock()
+        self._spans: list[Span] = []  # of those who are inside `with store:`
         self.recovered: Recovered | None = None  #: what opening has freed, see recover()
         try:
             self._database.open(migrate=migrate)
@@ -293,18 +293,23 @@ class Store:
     # Being current
 
     def __enter__(self) -> Self:
-        Bound(self._database).__enter__()
-        with self._lock:
-            self._entered += 1
+        if self.closed:
+            raise StoreClosed(f"{self._database.name} was closed; open it again")
+        span = Span(taken(self))
+        self._spans.append(span)
+        bind(self._database, span)
         return self
 
     def __exit__(self, *_: object) -> None:
-        Bound(self._database).__exit__()
-        with self._lock:
-            self._entered -= 1
-            last = self._entered == 0
-        if last:
+        span = unbind(self._database)
+        if span in self._spans:
+            self._spans.remove(span)
+        elif self._spans:  # entered in another thread or task
+            self._spans.pop()
+        if all(other.abandoned() for other in self._spans):
             self.close()
+
+    _abandoned = None  # the next block that ends closes the store
 
     def bound(self) -> Bound:
         """Return a context manager that makes this store current and does not close it; for threads of a pool."""
