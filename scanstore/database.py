@@ -50,6 +50,7 @@ from scanstore.errors import (
     WrongTask,
 )
 from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
+from scanstore.foreign import refuse
 from scanstore.transactions import Savepoint, Transaction, running_task
 from scanstore.troubles import TROUBLE, code_of, translated
 
@@ -229,6 +230,7 @@ class Database(peewee.SqliteDatabase):
 
                 migrating.up(self.file, timeout=self._timeout, name=self.name, key=self.key)
                 connection, version = self._identified()
+            refuse(connection, version, self.name)
             self._configure(connection)
         except BaseException:
             connection.close()

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
-from scanstore.files import create_file, identify, size_of, uri
+from scanstore.files import careful, create_file, identify, size_of, uri
+from scanstore.foreign import refuse
 from scanstore.logs import Timed
 
 try:
@@ -55,6 +56,7 @@ def connect(file: str, options: str, key: str, **more: Any) -> sqlite3.Connectio
         # Its own complaints on stderr say nothing that the error does not, and nobody can read them.
         connection.execute("PRAGMA cipher_log_level=NONE").fetchall()
         connection.execute(f"PRAGMA key={_quoted(key)}").fetchall()
+        connection.executescript(careful(sqlcipher.connect))
     except BaseException:
         connection.close()
         raise
@@ -97,6 +99,8 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
     partial = f"{file}.rekey-partial"
     try:
         _alone(connection, file, name)
+        version = identify(connection, name)
+        refuse(connection, version, name)
         if os.path.exists(partial):  # of one who was killed; nobody else is here
             os.unlink(partial)
         if connection.execute("PRAGMA cipher_integrity_check").fetchall():
@@ -105,7 +109,6 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
             connection.execute(f"PRAGMA rekey={_quoted(new)}").fetchall()
             return
         create_file(partial, name)
-        version = identify(connection, name)
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         connection.execute(f"ATTACH ? AS fresh KEY {_quoted(new or '')}", (uri(partial, "mode=rw"),))
         # Nobody else sees this file, and nothing of it is worth a rollback.
@@ -150,6 +153,7 @@ def _plain(file: str, timeout: float) -> sqlite3.Connection:
             uri(file, "mode=rw"), uri=True, factory=_Connection, timeout=timeout, isolation_level=None
         )
         connection.execute("PRAGMA cipher_log_level=NONE").fetchall()
+        connection.executescript(careful(sqlcipher.connect))
     except sqlcipher.Error as error:
         raise _as_sqlite(error) from None
     return cast(sqlite3.Connection, connection)

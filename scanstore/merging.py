@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.database import Database
+from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
-from scanstore.files import uri
+from scanstore.files import limited, seconds_for, uri
+from scanstore.foreign import refuse
 from scanstore.merge_findings import merge_findings
 from scanstore.merge_others import merge_accounts, merge_jobs, merge_library, merge_plans
 from scanstore.merge_rows import Conflict, Merge, Merged
@@ -51,11 +52,12 @@ class MergeResult(NamedTuple):
     skipped: dict[str, str]
 
 
-def merge(db: Database, other: Store | str | os.PathLike[str]) -> MergeResult:
+def merge(db: Database, other: Store | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
     """Take over what the other store has and this one has not; atomic and idempotent.
 
-    Must be called outside a transaction. Raises InvalidArgument for the store itself, OutdatedSchema for one that was
-    not opened by this scanstore yet, NotFound, ReadOnly.
+    All of it may take `timeout` seconds, by default 30 and one for each megabyte of the other store. Must be called
+    outside a transaction. Raises InvalidArgument for the store itself, OutdatedSchema for one that was not opened by
+    this scanstore yet, ForeignSchema, ReadTimeout, NotFound, ReadOnly.
     """
     if db.read_only:
         raise ReadOnly(f"{db.name} was opened with read_only; open it without to merge something into it")
@@ -72,12 +74,16 @@ def merge(db: Database, other: Store | str | os.PathLike[str]) -> MergeResult:
         their.shut()
     # An encrypted store is merged with those of the same key.
     file = uri(their.file, options)
-    if db.key is None:
-        db.execute_sql("ATTACH ? AS other", (file,)).fetchall()
-    else:
-        db.execute_sql("ATTACH ? AS other KEY ?", (file, db.key)).fetchall()
+    limit = seconds_for(their.file, timeout)
+    connection = db.connection()  # type: ignore[no-untyped-call]
+    with limited(connection, their.name, limit):  # SQLite reads its schema now
+        if db.key is None:
+            db.execute_sql("ATTACH ? AS other", (file,)).fetchall()
+        else:
+            db.execute_sql("ATTACH ? AS other KEY ?", (file, db.key)).fetchall()
     try:
-        with db.atomic():
+        refuse(connection, SCHEMA_VERSION, their.name, schema="other")
+        with limited(connection, their.name, limit), db.atomic():
             return _merge(db)
     finally:
         db.execute_sql("DETACH other").fetchall()

@@ -41,7 +41,7 @@ from scanstore.errors import (
     ReadOnly,
     StorageError,
 )
-from scanstore.files import uri
+from scanstore.files import connect
 
 VERSION = 1
 BATCH = 500  #: rows in memory at a time
@@ -256,7 +256,7 @@ def _migrated(path: str, schema: int, reader: _Reader) -> sqlite3.Connection:
     from scanstore import migrating
 
     migrating.up(path, to=schema)
-    connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, isolation_level=None)
+    connection = connect(path, "mode=rw")
     try:
         connection.execute("BEGIN IMMEDIATE")
         _fill(connection.execute, connection.executemany, reader)
@@ -264,7 +264,7 @@ def _migrated(path: str, schema: int, reader: _Reader) -> sqlite3.Connection:
     finally:
         connection.close()
     migrating.up(path, backup=False)
-    return sqlite3.connect(uri(path, "mode=ro"), uri=True, isolation_level=None)
+    return connect(path, "mode=ro")
 
 
 def _into(db: Database, reader: _Reader) -> Transferred:
