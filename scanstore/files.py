@@ -23,6 +23,11 @@ def uri(file: str, options: str) -> str:
     return "file://" + "".join(map(_quoted, os.fsencode(file))) + "?" + options
 
 
+def quoted(name: str) -> str:
+    """Return a name of a table, column, index or trigger as SQL takes it; one of the user's own may be any text."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _quoted(byte: int) -> str:
     return chr(byte) if byte in b"/._-" or chr(byte).isalnum() and byte < 128 else f"%{byte:02x}"
 

@@ -31,12 +31,12 @@ from scanstore.files import limited
 from scanstore.fingerprints import PARTS, WHOLE
 from scanstore.troubles import TROUBLE, translated
 
-Object = tuple[str, str, str, str | None]  #: type, name, table and statement, as in sqlite_master
+Object = tuple[str, str, str, str | None, int]  #: type, name, table, statement and rowid, as in sqlite_master
 
 # Not `sqlite_schema`: SQLite takes that name for its own table only when the file has no table or view of that name.
 OBJECTS = """
 SELECT ifnull(CAST(type AS TEXT), ''), ifnull(CAST(name AS TEXT), ''), ifnull(CAST(tbl_name AS TEXT), ''),
-       CAST(sql AS TEXT) FROM {}.sqlite_master"""
+       CAST(sql AS TEXT), rowid FROM {}.sqlite_master"""
 # SQLite refuses a row whose type and names are not those of its statement, so the statements are all of a schema. They
 # are parted by what cannot be in one. A row without a statement says where the index of a constraint is.
 TEXT = "SELECT group_concat(sql, char(1)) FROM {}.sqlite_master WHERE sql NOT IN ({})"
@@ -50,6 +50,7 @@ INTERNAL = {
 WHOLE_TEXT = TEXT.format("{}", ", ".join(f"'{sql}'" for sql in INTERNAL.values()))
 FUNCTIONS = re.compile(r"(json_each|json_tree|dbstat|sqlite_\w*|pragma_\w+)")  #: tables that are not in any file
 #: FTS5 makes these; another version of SQLite may write them differently.
+SEARCH = re.compile(r"(finding|symbol)_search(?=_|$)")
 SHADOWS = re.compile(r"(finding|symbol)_search_(data|idx|content|docsize|config)")
 PLAIN = re.compile(
     r"CREATE TABLE '\w+'\((?!.*\b(AS|CHECK|DEFAULT|COLLATE|REFERENCES)\b)[\w, ()]*\)( WITHOUT ROWID)?", re.I
@@ -68,6 +69,7 @@ class Part(NamedTuple):
     name: str
     table: str
     why: str
+    rowid: int  #: of sqlite_master
 
     def __str__(self) -> str:
         return f"the {ascii(self.type)[1:-1]} {ascii(self.name)[1:-1]} {self.why}"
@@ -106,12 +108,12 @@ def foreign(connection: sqlite3.Connection, version: int, schema: str = "main") 
     rows: list[Object] = connection.execute(OBJECTS.format(schema)).fetchall()
     known = {name for name in PARTS if _last(name) >= version} if version in WHOLE else {HISTORY}
     looks = _Looks(rows, known, version)
-    return [Part(*row[:3], why) for row in rows if (why := looks.at(*row)) is not None]
+    return [Part(*row[:3], why, row[4]) for row in rows if (why := looks.at(*row[:4])) is not None]
 
 
-def digest(row: Object) -> str:
+def digest(kind: str, name: str, table: str, sql: str) -> str:
     """Return the digest of one object."""
-    return _digest("\0".join(map(str, row)))
+    return _digest("\0".join((kind, name, table, sql)))
 
 
 def _digest(text: str) -> str:
@@ -154,7 +156,7 @@ class _Looks:
             return self._ours(kind, name, table, sql)
         if kind == "trigger":
             return f"on {ascii(table)[1:-1]} is not one of scanstore's" if of in self.known else self._trigger(of, sql)
-        if kind == "index" and of in self.known and digest((kind, name, table, sql)) not in self._digests(key):
+        if kind == "index" and of in self.known and digest(kind, name, table, sql) not in self._digests(key):
             return _index(sql)
         return None
 
@@ -162,7 +164,7 @@ class _Looks:
         return _digests(key, self.version) if key in PARTS else set()
 
     def _ours(self, kind: str, name: str, table: str, sql: str) -> str | None:
-        if digest((kind, name, table, sql)) in self._digests(name.lower()):
+        if digest(kind, name, table, sql) in self._digests(name.lower()):
             return None
         if kind == "table" and SHADOWS.fullmatch(name) and PLAIN.fullmatch(sql):
             return None
@@ -186,7 +188,7 @@ class _Looks:
     def _reachable(self) -> set[str]:
         """The user's own tables with foreign keys that lead, through others of them, to tables of ours."""
         parents: dict[str, set[str]] = {}
-        for kind, name, _, sql in self.rows:
+        for kind, name, _, sql, _ in self.rows:
             if kind == "table" and name.lower() not in self.known and sql is not None:
                 words = _tokens(sql)
                 parents[name.lower()] = {b for a, b in zip(words, words[1:], strict=False) if a == "references"}

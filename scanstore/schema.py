@@ -152,7 +152,7 @@ def fingerprints() -> str:
         wholes[version], rows = made(version)
         for row in dict.fromkeys([*rows, *(made(version, down=True)[1] if version < SCHEMA_VERSION else ())]):
             kinds[row[1].lower()] = row[0]
-            seen.setdefault(row[1].lower(), {}).setdefault(digest(row), []).append(version)
+            seen.setdefault(row[1].lower(), {}).setdefault(digest(*row), []).append(version)
     lines = [
         '"""Digests of the schema in each version, by which a file is known before anything of it is read.',
         "",
