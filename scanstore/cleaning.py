@@ -103,7 +103,8 @@ class _Cleaning:
     def _remove(self, part: Part) -> None:
         key = part.name.lower()
         wanted = self.wanted.get(key)
-        if part.type == "table" and wanted is not None and wanted[0] == "table" and not SEARCH.match(key):
+        stored = part.type == "table" and self._has_pages(part.rowid)
+        if stored and wanted is not None and wanted[0] == "table" and not SEARCH.match(key):
             if self._stored_alike(part.name, wanted[3]):
                 self.connection.execute(
                     "UPDATE main.sqlite_master SET sql = ? WHERE rowid = ?", (wanted[3], part.rowid)
@@ -114,6 +115,7 @@ class _Cleaning:
         self._delete(part.rowid)
         if wanted is not None:
             self._gone.add(key)
+        self.loose |= wanted is not None or key.startswith("sqlite_")  # what was there before may have pages left
         if part.type in ("table", "view"):
             self._delete_those_of(key)
         if wanted is not None and (found := SEARCH.match(key)):  # a full-text index is of one piece
@@ -131,14 +133,16 @@ class _Cleaning:
                 self._delete(rowid)
 
     def _delete(self, rowid: int) -> None:
-        found = self.connection.execute(
-            "SELECT ifnull(rootpage, 0) > 0 FROM main.sqlite_master WHERE rowid = ?", (rowid,)
-        ).fetchone()
-        self.loose |= found is not None and bool(found[0])
+        self.loose |= self._has_pages(rowid)
         self.connection.execute("DELETE FROM main.sqlite_master WHERE rowid = ?", (rowid,))
 
+    def _has_pages(self, rowid: int) -> bool:
+        """Whether a part keeps rows; a view does not, nor does a virtual table itself."""
+        sql = "SELECT 1 FROM main.sqlite_master WHERE rowid = ? AND rootpage > 0"
+        return self.connection.execute(sql, (rowid,)).fetchone() is not None
+
     def _remove_malformed(self) -> None:
-        """Remove rows that SQLite does not understand, or that are not what they say; end with a schema that it does."""
+        """Remove rows that SQLite does not understand or that are not what they say, until it reads the rest."""
         for _ in range(MOST):
             try:
                 self.connection.execute("PRAGMA writable_schema=RESET")

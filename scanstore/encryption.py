@@ -98,9 +98,7 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
     connection = connect(file, "mode=rw", old, timeout=timeout, isolation_level=None) if old else _plain(file, timeout)
     partial = f"{file}.rekey-partial"
     try:
-        _alone(connection, file, name)
-        version = identify(connection, name)
-        refuse(connection, version, name)
+        version = _alone(connection, file, name)
         if os.path.exists(partial):  # of one who was killed; nobody else is here
             os.unlink(partial)
         if connection.execute("PRAGMA cipher_integrity_check").fetchall():
@@ -131,14 +129,18 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
             os.unlink(partial)
 
 
-def _alone(connection: sqlite3.Connection, file: str, name: str) -> None:
-    """Fold the log into the file and keep everybody else out of it, until the connection is closed."""
+def _alone(connection: sqlite3.Connection, file: str, name: str) -> int:
+    """Fold the log into the file and keep everybody else out of it, until the connection is closed; return the version
+    of its schema, with which nothing is wrong.
+    """
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
-        identify(connection, name)
+        version = identify(connection, name)
+        refuse(connection, version, name)
         connection.execute("PRAGMA journal_mode=DELETE").fetchall()
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
+        return version
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
             raise wrong_key(file, name) from error
