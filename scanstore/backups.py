@@ -37,7 +37,8 @@ from scanstore.errors import (
 )
 from scanstore.fields import format_time, utcnow
 from scanstore.file_identity import refuse_foreign_log, renew, renew_file
-from scanstore.files import connect, identify, size_of
+from scanstore.files import connect, identify, limited, seconds_for, size_of
+from scanstore.foreign import refuse
 from scanstore.publishing import BESIDE, STAMP
 from scanstore.troubles import TROUBLE, translated
 
@@ -107,7 +108,7 @@ def backup(
         copied = time.perf_counter()
         if verify:
             with _reading(partial, shown, db.key) as copy:
-                _verify(copy, f"the copy of {db.name}", quick=True)
+                _verify(copy, f"the copy of {db.name}", seconds_for(partial), quick=True)
         verified = time.perf_counter()
         publishing.publish(partial, target, shown)
     removed = [] if keep is None else _rotate(db.file, target, keep)
@@ -125,14 +126,15 @@ def backups(file: str, folder: str | os.PathLike[str] | None = None) -> list[str
     return [os.path.join(place, n) for n in sorted(found) if n.startswith(name) and STAMP.fullmatch(n, len(name))]
 
 
-def verify(path: str | os.PathLike[str], *, key: str | None = None) -> int:
+def verify(path: str | os.PathLike[str], *, key: str | None = None, timeout: float | None = None) -> int:
     """Read a whole file and return its schema version when it is a sound scanstore that this version can use.
 
-    Raises NotFound, NotAScanstore, NewerSchema, Damaged; changes nothing.
+    Reading may take `timeout` seconds, by default 30 and one for each megabyte. Raises NotFound, NotAScanstore,
+    NewerSchema, ForeignSchema, ReadTimeout, Damaged; changes nothing.
     """
-    shown = os.fspath(path)
-    with _reading(os.path.realpath(path), shown, key) as connection:
-        return _verify(connection, shown, quick=False)
+    shown, file = os.fspath(path), os.path.realpath(path)
+    with _reading(file, shown, key) as connection:
+        return _verify(connection, shown, seconds_for(file, timeout))
 
 
 def restore(
@@ -149,7 +151,7 @@ def restore(
     The copy is verified first, and is not changed. Atomic: whoever is killed leaves the old store or the new one.
     An older schema is migrated by the next opening. Raises Busy when a connection of this or another process has the
     store open (it asks for SQLite's exclusive lock, for `timeout` seconds), and what `verify` raises; nothing was
-    changed then.
+    changed then. A `timeout` that is longer than what `verify` allows for reading is for that too.
     """
     source, file = os.path.realpath(backup), os.path.realpath(path)
     shown = os.fspath(path)
@@ -157,7 +159,7 @@ def restore(
         raise InvalidArgument(f"{shown} is the copy itself; give the path of the store to be restored")
     start = time.perf_counter()
     with _reading(source, os.fspath(backup), key) as copy:
-        _verify(copy, os.fspath(backup), quick=False)
+        _verify(copy, os.fspath(backup), max(seconds_for(source), timeout))
         _refuse_without_room(file, size_of(source) + 2 * size_of(file), shown)
         kept = None
         if size_of(file):
@@ -221,7 +223,7 @@ def _reading(file: str, shown: str, key: str | None) -> Iterator[sqlite3.Connect
         raise translated(error, shown) from error
 
 
-def _verify(connection: sqlite3.Connection, shown: str, *, quick: bool) -> int:
+def _verify(connection: sqlite3.Connection, shown: str, seconds: float, *, quick: bool = False) -> int:
     version = identify(connection, shown)
     if not version:
         raise NotAScanstore(f"{shown} is empty; give the path of a scanstore file")
@@ -229,10 +231,12 @@ def _verify(connection: sqlite3.Connection, shown: str, *, quick: bool) -> int:
         raise NewerSchema(
             f"{shown} has schema {version}, and this scanstore knows up to {SCHEMA_VERSION}; install a newer scanstore"
         )
+    refuse(connection, version, shown)
     remedy = "save what can be read with: scanstore repair"
     try:
-        verdict = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check(1)").fetchone()[0]
-        steps = connection.execute("SELECT count(*) FROM migratehistory").fetchone()[0]
+        with limited(connection, shown, seconds):
+            verdict = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check(1)").fetchone()[0]
+            steps = connection.execute("SELECT count(*) FROM migratehistory").fetchone()[0]
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise Damaged(f"{shown} is damaged ({error}); {remedy}") from error
     if verdict != "ok" or steps != version:

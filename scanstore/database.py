@@ -55,6 +55,7 @@ from scanstore.errors import (
     WrongTask,
 )
 from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
+from scanstore.foreign import refuse
 from scanstore.transactions import Atomic, Manual, Savepoint, Transaction, running_task, settle
 from scanstore.troubles import TROUBLE, code_of, translated
 
@@ -200,6 +201,7 @@ class Database(Shared, peewee.SqliteDatabase):
 
                 migrating.up(self.file, timeout=self._timeout, name=self.name, key=self.key)
                 connection, version = self._identified()
+            refuse(connection, version, self.name)
             self._configure(connection)
             if watch is not None:
                 watch.identify(connection)

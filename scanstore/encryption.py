@@ -17,7 +17,8 @@ from typing import Any, TypeVar, cast
 from scanstore import forks
 from scanstore.blocks import Scope
 from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
-from scanstore.files import create_file, identify, size_of, uri
+from scanstore.files import careful, create_file, identify, size_of, uri
+from scanstore.foreign import refuse
 from scanstore.logs import Timed
 
 try:
@@ -57,6 +58,7 @@ def connect(file: str, options: str, key: str, **more: Any) -> sqlite3.Connectio
         # Its own complaints on stderr say nothing that the error does not, and nobody can read them.
         connection.execute("PRAGMA cipher_log_level=NONE").fetchall()
         connection.execute(f"PRAGMA key={_quoted(key)}").fetchall()
+        connection.executescript(careful(sqlcipher.connect))
     except BaseException:
         connection.close()
         raise
@@ -108,7 +110,7 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
             os.unlink(partial)
 
     with Scope(lambda: None, tidy):
-        _alone(connection, file, name)
+        version = _alone(connection, file, name)
         if os.path.exists(partial):  # of one who was killed; nobody else is here
             os.unlink(partial)
         if connection.execute("PRAGMA cipher_integrity_check").fetchall():
@@ -117,7 +119,6 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
             connection.execute(f"PRAGMA rekey={_quoted(new)}").fetchall()
             return
         create_file(partial, name)
-        version = identify(connection, name)
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         connection.execute(f"ATTACH ? AS fresh KEY {_quoted(new or '')}", (uri(partial, "mode=rw"),))
         # Nobody else sees this file, and nothing of it is worth a rollback.
@@ -136,14 +137,18 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
         os.replace(partial, file)  # while nobody else can read or write the one that was there
 
 
-def _alone(connection: sqlite3.Connection, file: str, name: str) -> None:
-    """Fold the log into the file and keep everybody else out of it, until the connection is closed."""
+def _alone(connection: sqlite3.Connection, file: str, name: str) -> int:
+    """Fold the log into the file and keep everybody else out of it, until the connection is closed; return the version
+    of its schema, with which nothing is wrong.
+    """
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
-        identify(connection, name)
+        version = identify(connection, name)
+        refuse(connection, version, name)
         connection.execute("PRAGMA journal_mode=DELETE").fetchall()
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
+        return version
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
             raise wrong_key(file, name) from error
@@ -158,6 +163,7 @@ def _plain(file: str, timeout: float) -> sqlite3.Connection:
             uri(file, "mode=rw"), uri=True, factory=_Connection, timeout=timeout, isolation_level=None
         )
         connection.execute("PRAGMA cipher_log_level=NONE").fetchall()
+        connection.executescript(careful(sqlcipher.connect))
     except sqlcipher.Error as error:
         raise _as_sqlite(error) from None
     return cast(sqlite3.Connection, connection)

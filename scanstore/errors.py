@@ -17,12 +17,14 @@
     │   ├── NotAScanstore
     │   ├── NewerSchema
     │   ├── OutdatedSchema
+    │   ├── ForeignSchema                                            views, triggers and the like of a stranger
     │   ├── WrongKey                                                 encrypted otherwise, or not at all
     │   └── SqliteTooOld
     ├── MigrationFailed                                              everything was rolled back
     ├── Conflict              (also peewee.IntegrityError)           unique, check, foreign key
     └── StorageError          (also peewee.OperationalError)         the file or its disk said no
         ├── FileReplaced                                             another file lies where the store's was
+        ├── ReadTimeout                                              reading a file of others took too long
         ├── Busy                                                     the lock was held for too long
         ├── ReadOnly
         ├── DiskFull
@@ -118,6 +120,18 @@ class OutdatedSchema(OpenRefused):
     """The file wants migrations that this way of opening does not run."""
 
 
+class ForeignSchema(OpenRefused):
+    """The file has views, triggers or tables that scanstore did not make and that could run; `parts` names them."""
+
+    def __init__(self, name: str, parts: Sequence[str]) -> None:
+        more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
+        super().__init__(
+            f"{name} has a schema that scanstore did not make: {'; '.join(parts[:5])}{more}; "
+            "if you trust the rest of the file, remove this with: scanstore check --fix FILE"
+        )
+        self.parts = list(parts)
+
+
 class WrongKey(OpenRefused):
     """The file cannot be read with the key that was given, or needs none."""
 
@@ -140,6 +154,10 @@ class StorageError(ScanstoreError, peewee.OperationalError):
 
 class FileReplaced(StorageError):
     """The file of an open store was replaced, overwritten, moved or removed; the file at its path is left as it is."""
+
+
+class ReadTimeout(StorageError):
+    """Reading a file took longer than its limit; nothing was changed."""
 
 
 class Busy(StorageError):

@@ -26,8 +26,8 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from scanstore.errors import Damaged, FileReplaced, StorageError
-from scanstore.files import connect, size_of
+from scanstore.errors import Damaged, FileReplaced, ReadTimeout, StorageError
+from scanstore.files import connect, limited, size_of
 
 Place = tuple[int, int]  # device and inode
 
@@ -136,13 +136,13 @@ class Watch:
             try:
                 if self._reader is None:
                     self._reader = _reader(self.file, self._key)
-                row = self._reader.execute(READ).fetchone()
-            except (sqlite3.Error, UnicodeDecodeError) as error:
+                row = _ask(self._reader, self.name)
+            except (ReadTimeout, sqlite3.Error, UnicodeDecodeError) as error:
                 self.release()
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code == sqlite3.SQLITE_NOTADB or code == sqlite3.SQLITE_ERROR and self._seen_on_file:
-                    return _NO_STORE
-                return None
+                no_table = code == sqlite3.SQLITE_ERROR and self._seen_on_file
+                foreign = isinstance(error, ReadTimeout) or code == sqlite3.SQLITE_NOTADB or no_table
+                return _NO_STORE if foreign else None
         return row[0] if row is not None and isinstance(row[0], str) and _ID.fullmatch(row[0]) else None
 
     def release(self) -> None:
@@ -223,10 +223,10 @@ def refuse_foreign_log(file: str, name: str, key: str | None, *, read_only: bool
     try:
         reader = _reader(file, key)
         try:
-            row = reader.execute(READ).fetchone()
+            row = _ask(reader, name)
         finally:
             reader.close()
-    except (sqlite3.Error, UnicodeDecodeError):  # an older schema, or unreadable without its log
+    except (ReadTimeout, sqlite3.Error, UnicodeDecodeError):  # an older schema, or unreadable without its log
         return
     if row is None or not isinstance(row[0], str):
         return
@@ -290,6 +290,13 @@ def _reader(file: str, key: str | None) -> sqlite3.Connection:
     return reader
 
 
+def _ask(connection: sqlite3.Connection, name: str) -> tuple[object, ...] | None:
+    """Read the id; the file may be anybody's, so that takes a few seconds at most."""
+    with limited(connection, name, UNSETTLED):
+        row: tuple[object, ...] | None = connection.execute(READ).fetchone()
+        return row
+
+
 def _foreign_id(log: str, own: str) -> str | None:
     """The id of another file in a log that does not hold this one; None when the log may be the file's own."""
     wanted, other = own.encode(), None
@@ -314,10 +321,10 @@ def _foreign_id_in(file: str, key: str, own: str) -> str | None:
     try:
         connection = connect(file, "mode=ro", key=key)
         try:
-            row = connection.execute(READ).fetchone()
+            row = _ask(connection, file)
         finally:
             connection.close()
-    except (sqlite3.Error, UnicodeDecodeError) as error:
+    except (ReadTimeout, sqlite3.Error, UnicodeDecodeError) as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         return _UNREADABLE if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) else None
     return None if row is None or row[0] == own else str(row[0])

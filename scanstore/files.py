@@ -5,18 +5,29 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, cast
 
 from scanstore import forks
-from scanstore.errors import DiskFull, NotAScanstore, ReadOnly, StorageError
+from scanstore.blocks import contextmanager
+from scanstore.errors import DiskFull, NotAScanstore, ReadOnly, ReadTimeout, StorageError
 
 APPLICATION_ID = 0x5343414E  # "SCAN"
 GIVE_ANOTHER = "give the path of a scanstore file or a new one"
+SECONDS = 30.0  #: that reading a file of others may take
+STEPS = 5000  #: of SQLite's machine from one look at the clock to the next
 
 
 def uri(file: str, options: str) -> str:
     """Return the URI by which SQLite opens exactly this absolute path, whatever bytes are in it."""
     return "file://" + "".join(map(_quoted, os.fsencode(file))) + "?" + options
+
+
+def quoted(name: str) -> str:
+    """Return a name of a table, column, index or trigger as SQL takes it; one of the user's own may be any text."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _quoted(byte: int) -> str:
@@ -34,9 +45,10 @@ def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> 
 
         return encryption.connect(file, options, key, isolation_level=None, **more)
     more.setdefault("factory", Tracked)
-    connection = sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more)
+    connection = cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
     forks.opened(connection, file)
-    return cast(sqlite3.Connection, connection)
+    connection.executescript(careful(sqlite3.connect))
+    return connection
 
 
 class Tracked(sqlite3.Connection):
@@ -45,6 +57,63 @@ class Tracked(sqlite3.Connection):
     def close(self) -> None:
         super().close()
         forks.closed(self)
+
+
+@lru_cache
+def careful(make: Callable[[str], Any]) -> str:
+    """Return the pragmas of every connection of a driver: what a schema calls is not trusted, and a cell that reaches
+    out of its page is damage.
+
+    SQLite before 3.41 takes its own JSON functions for untrusted ones, which the CHECK constraints of our tables call.
+    There a schema stays trusted; nothing is registered with our connections that it could call.
+    """
+    pragmas = "PRAGMA cell_size_check=ON"
+    probe = make(":memory:")
+    try:
+        probe.executescript("PRAGMA trusted_schema=OFF; CREATE TABLE t (x CHECK (json_valid(x)))")
+        pragmas += "; PRAGMA trusted_schema=OFF"
+    except Exception as error:  # each driver has a class of its own
+        if "unsafe" not in str(error):
+            raise
+    finally:
+        probe.close()
+    return pragmas
+
+
+@contextmanager
+def limited(connection: sqlite3.Connection, shown: str, seconds: float | None = None) -> Iterator[None]:
+    """Raise ReadTimeout when the statements of a connection are not over after so many seconds, by default 30."""
+    limit = SECONDS if seconds is None else seconds
+    deadline, late = time.monotonic() + limit, []
+
+    def over() -> bool:
+        if time.monotonic() > deadline:
+            late.append(True)
+        return bool(late)
+
+    connection.set_progress_handler(over, STEPS)
+    try:
+        yield
+    except Exception as error:
+        if late:
+            raise too_slow(shown, limit) from error
+        raise
+    finally:
+        with suppress(sqlite3.ProgrammingError):  # it was closed
+            connection.set_progress_handler(None, 0)
+
+
+def too_slow(shown: str, seconds: float) -> ReadTimeout:
+    """Return the error to raise when a file could not be read in time."""
+    return ReadTimeout(
+        f"{shown} could not be read in {seconds:g} seconds; it may have been made to take for ever: if you trust it, "
+        "give it more with timeout="
+    )
+
+
+def seconds_for(file: str, timeout: float | None = None) -> float:
+    """Return how long reading all of a file may take: the timeout, or 30 seconds and one for each megabyte of it."""
+    return SECONDS + (size_of(file) + size_of(file + "-wal")) / 1e6 if timeout is None else timeout
 
 
 def create_file(file: str, name: str) -> None:
@@ -76,8 +145,9 @@ def identify(connection: sqlite3.Connection, name: str) -> int:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
-        (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if application or version or count:
+        with limited(connection, name):
+            (there,) = connection.execute("SELECT EXISTS (SELECT 1 FROM main.sqlite_master)").fetchone()
+        if application or version or there:
             raise NotAScanstore(f"{name} is another program's database; {GIVE_ANOTHER}")
     return int(version)
 

@@ -14,6 +14,7 @@ import peewee
 
 from scanstore import bindings
 from scanstore.facts import FACT_TABLES
+from scanstore.files import limited, seconds_for
 from scanstore.sweeping import sweep_names as sweep_names
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def rebuild_search(db: Database, table: str) -> None:
 def rebuild_indexes(db: Database) -> bool:
     """Make SQLite's indexes anew from their tables; False when these cannot be read. Waits for other writers."""
     try:
-        with db.atomic():
+        connection = db.connection()  # type: ignore[no-untyped-call]
+        with limited(connection, db.name, seconds_for(db.file)), db.atomic():
             db.execute_sql("REINDEX").fetchall()
     except (peewee.DatabaseError, sqlite3.DatabaseError):
         return False

@@ -14,9 +14,10 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.blocks import Scope
-from scanstore.database import Database
+from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
-from scanstore.files import uri
+from scanstore.files import limited, seconds_for, uri
+from scanstore.foreign import refuse
 from scanstore.merge_findings import merge_findings
 from scanstore.merge_others import merge_accounts, merge_jobs, merge_library, merge_plans
 from scanstore.merge_rows import Conflict, Merge, Merged
@@ -54,11 +55,12 @@ class MergeResult(NamedTuple):
     skipped: dict[str, str]
 
 
-def merge(db: Database, other: Store | str | os.PathLike[str]) -> MergeResult:
+def merge(db: Database, other: Store | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
     """Take over what the other store has and this one has not; atomic and idempotent.
 
-    Must be called outside a transaction. Raises InvalidArgument for the store itself, OutdatedSchema for one that was
-    not opened by this scanstore yet, NotFound, ReadOnly.
+    All of it may take `timeout` seconds, by default 30 and one for each megabyte of the other store. Must be called
+    outside a transaction. Raises InvalidArgument for the store itself, OutdatedSchema for one that was not opened by
+    this scanstore yet, ForeignSchema, ReadTimeout, NotFound, ReadOnly.
     """
     if db.read_only:
         raise ReadOnly(f"{db.name} was opened with read_only; open it without to merge something into it")
@@ -72,16 +74,22 @@ def merge(db: Database, other: Store | str | os.PathLike[str]) -> MergeResult:
         options = their._options
     # An encrypted store is merged with those of the same key.
     file = uri(their.file, options)
+    limit = seconds_for(their.file, timeout)
     _detach(db)  # where an interrupt struck twice, an earlier merge has left its own attached
-    with Scope(lambda: _attach(db, file), lambda: _detach(db)), db.atomic():
-        return _merge(db)
+    with Scope(lambda: _attach(db, file, their.name, limit), lambda: _detach(db)):
+        connection = db.connection()  # type: ignore[no-untyped-call]
+        with limited(connection, their.name, limit), db.atomic():
+            return _merge(db)
 
 
-def _attach(db: Database, file: str) -> None:
-    if db.key is None:
-        db.execute_sql("ATTACH ? AS other", (file,)).fetchall()
-    else:
-        db.execute_sql("ATTACH ? AS other KEY ?", (file, db.key)).fetchall()
+def _attach(db: Database, file: str, name: str, limit: float) -> None:
+    connection = db.connection()  # type: ignore[no-untyped-call]
+    with limited(connection, name, limit):  # SQLite reads its schema now
+        if db.key is None:
+            db.execute_sql("ATTACH ? AS other", (file,)).fetchall()
+        else:
+            db.execute_sql("ATTACH ? AS other KEY ?", (file, db.key)).fetchall()
+    refuse(connection, SCHEMA_VERSION, name, schema="other")
 
 
 def _detach(db: Database) -> None:

@@ -36,13 +36,13 @@ from scanstore.database import MEMORY
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
 from scanstore.file_identity import refuse_foreign_log, refuse_missing, renew
-from scanstore.files import APPLICATION_ID, connect, create_file, identify, use_log
+from scanstore.files import APPLICATION_ID, connect, create_file, identify, limited, use_log
+from scanstore.foreign import HISTORY, refuse
 from scanstore.troubles import translated
 
 logger = logging.getLogger("scanstore.migrate")
 logger.addHandler(logging.NullHandler())
 
-HISTORY = "migratehistory"
 _FILE = re.compile(r"\d{3}_\w+\.py")
 
 
@@ -133,9 +133,10 @@ def status(
         except sqlite3.Error as error:
             raise NotAScanstore(f"{shown} cannot be opened; give the path of a scanstore file") from error
         try:
-            identify(connection, shown)
-            if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (HISTORY,)).fetchone():
-                applied = dict(connection.execute(f"SELECT name, migrated_at FROM {HISTORY} ORDER BY id"))
+            refuse(connection, _vouched(identify(connection, shown), folder), shown)
+            with limited(connection, shown):
+                if connection.execute("SELECT 1 FROM main.sqlite_master WHERE name = ?", (HISTORY,)).fetchone():
+                    applied = dict(connection.execute(f"SELECT name, migrated_at FROM {HISTORY} ORDER BY id"))
         except sqlite3.Error as error:
             raise translated(error, shown) from error
         finally:
@@ -157,6 +158,12 @@ def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise MigrationFailed(f"{folder} is not a folder; migrations are files in a folder")
     return sorted(file.stem for file in folder.iterdir() if _FILE.fullmatch(file.name))
+
+
+def _vouched(version: int, folder: str | os.PathLike[str] | None) -> int:
+    """The version whose schema a file must have; none that is known where the migrations are others than ours."""
+    ours = folder is None or os.path.realpath(folder) == os.path.realpath(default_folder())
+    return version if ours else -1
 
 
 # One run
@@ -362,7 +369,11 @@ def _run(
         try:
             connection = database.link()
             with database.atomic("IMMEDIATE"):
-                run = _Run(Router(database, steps), file, shown, identify(connection, shown))
+                version = identify(connection, shown)
+                refuse(connection, _vouched(version, folder), shown)
+                run = _Run(Router(database, steps), file, shown, version)
+                with limited(connection, shown):
+                    _ = run.router.done  # of a file that may be made to take for ever
                 yield run
                 if not run.result:
                     raise _NothingToDo

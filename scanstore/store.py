@@ -350,10 +350,14 @@ class Store(Shared):
         import sqlite3
 
         from scanstore.errors import Busy, Damaged
+        from scanstore.files import limited
         from scanstore.queues import lost
 
         try:
-            if lost(self._database):
+            connection = self._database.connection()  # type: ignore[no-untyped-call]
+            with limited(connection, self._database.name):
+                found = lost(self._database)
+            if found:
                 self.recovered = self.recover()
                 _log.info("%s: freed lost work, %d wait again, %d failed", self._database.name, *self.recovered)
         except Busy:  # claims recover what they need
@@ -453,16 +457,17 @@ class Store(Shared):
         with self.bound():
             return transfer.load(self._database, file, accounts=accounts)
 
-    def merge(self, other: Store | str | os.PathLike[str]) -> MergeResult:
+    def merge(self, other: Store | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
         """Take over what another store has and this one has not; atomic, and idempotent. The other stays as it is.
 
         Where both have the same thing and say it differently, this store's row stays and the conflict is listed. The
-        scans of a target that both have come after this store's. Raises OutdatedSchema and whatever opening raises.
+        scans of a target that both have come after this store's. All of it may take ``timeout`` seconds, by default 30
+        and one for each megabyte of the other store. Raises OutdatedSchema, ReadTimeout and whatever opening raises.
         """
         from scanstore import merging
 
         with self.bound():
-            return merging.merge(self._database, other)
+            return merging.merge(self._database, other, timeout=timeout)
 
     # Copies
 

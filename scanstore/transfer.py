@@ -45,7 +45,7 @@ from scanstore.errors import (
     ReadOnly,
     StorageError,
 )
-from scanstore.files import uri
+from scanstore.files import connect, quoted
 from scanstore.ownership import remove_unowned
 
 VERSION = 1
@@ -109,14 +109,15 @@ def tables_of(run: Run) -> list[Table]:
     listed = run("PRAGMA main.table_list").fetchall()
     names = sorted(name for _, name, kind, *_ in listed if kind == "table" and not name.startswith("sqlite_"))
     parents = {
-        name: {row[2] for row in run(f'PRAGMA foreign_key_list("{name}")').fetchall()} & set(names) - {name}
+        name: {row[2] for row in run(f"PRAGMA foreign_key_list({quoted(name)})").fetchall()} & set(names) - {name}
         for name in names
         if name not in LEFT_OUT
     }
     found: list[Table] = []
     done: set[str] = set()
     while parents:
-        name = next(name for name, above in parents.items() if above <= done)
+        # Tables of the user's own may point at each other in a circle.
+        name = next((name for name, above in parents.items() if above <= done), min(parents))
         done.add(name)
         del parents[name]
         found.append(_table(run, name))
@@ -125,18 +126,18 @@ def tables_of(run: Run) -> list[Table]:
 
 def _table(run: Run, name: str) -> Table:
     rows = [
-        row for row in run(f'PRAGMA table_xinfo("{name}")').fetchall() if not row[6]
+        row for row in run(f"PRAGMA table_xinfo({quoted(name)})").fetchall() if not row[6]
     ]  # what is computed is not kept
     key = [row[1] for row in sorted(rows, key=lambda row: row[5]) if row[5]]
     if not key:
-        for _, index, unique, *_ in run(f'PRAGMA index_list("{name}")').fetchall():
+        for _, index, unique, *_ in run(f"PRAGMA index_list({quoted(name)})").fetchall():
             if unique:
-                key = [row[2] for row in run(f'PRAGMA index_info("{index}")').fetchall()]
+                key = [row[2] for row in run(f"PRAGMA index_info({quoted(index)})").fetchall()]
     return Table(name, [row[1] for row in rows], key or ["rowid"])
 
 
 def _names(columns: Iterable[str]) -> str:
-    return ", ".join(f'"{column}"' for column in columns)
+    return ", ".join(map(quoted, columns))
 
 
 # Writing
@@ -195,8 +196,8 @@ def lines(
 
 def _rows(run: Run, table: Table, told: dict[str, int], hidden: frozenset[str]) -> Iterator[bytes]:
     yield _line({"table": table.name, "columns": table.columns})
-    columns = ", ".join("NULL" if column in hidden else f'"{column}"' for column in table.columns)
-    cursor = run(f'SELECT {columns} FROM main."{table.name}" ORDER BY {_names(table.key)}')
+    columns = ", ".join("NULL" if column in hidden else quoted(column) for column in table.columns)
+    cursor = run(f"SELECT {columns} FROM main.{quoted(table.name)} ORDER BY {_names(table.key)}")
     try:
         while rows := cursor.fetchmany(BATCH):
             told[table.name] += len(rows)
@@ -286,7 +287,7 @@ def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> tuple[
     from scanstore import migrating
 
     migrating.up(path, to=schema)
-    connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, isolation_level=None)
+    connection = connect(path, "mode=rw")
     try:
         connection.execute("BEGIN IMMEDIATE")
         _, left_out = _fill(connection.execute, connection.executemany, reader, accounts)
@@ -294,14 +295,14 @@ def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> tuple[
     finally:
         connection.close()
     migrating.up(path, backup=False)
-    return sqlite3.connect(uri(path, "mode=ro"), uri=True, isolation_level=None), left_out
+    return connect(path, "mode=ro"), left_out
 
 
 def _into(db: Database, reader: _Reader, accounts: bool) -> Loaded:
     run = db.execute_sql
     with db.atomic():
         for table in tables_of(run):
-            if run(f'SELECT EXISTS (SELECT 1 FROM "{table.name}")').fetchone()[0]:
+            if run(f"SELECT EXISTS (SELECT 1 FROM {quoted(table.name)})").fetchone()[0]:
                 raise IllegalMove(
                     f"{db.name} has rows in {table.name} already; load into a new store, and merge that into this one"
                 )
@@ -321,14 +322,14 @@ def _fill(run: Run, many: Run, reader: _Reader, accounts: bool) -> tuple[dict[st
         " WHERE t.type = 'trigger' AND o.type = 'table' ORDER BY t.rowid"
     ).fetchall()
     for name, _ in triggers:
-        run(f'DROP TRIGGER "{name}"').fetchall()
+        run(f"DROP TRIGGER {quoted(name)}").fetchall()
     known = {table.name: table for table in tables_of(run)}
     told = dict.fromkeys(known, 0)
     left_out: dict[str, int] = {}
     known[COUNTERS] = Table(COUNTERS, ["name", "seq"], ["name"])
     while (section := reader.section(known)) is not None:
         table, columns = section
-        sql = f'INSERT INTO "{table}" ({_names(columns)}) VALUES ({", ".join("?" * len(columns))})'
+        sql = f"INSERT INTO {quoted(table)} ({_names(columns)}) VALUES ({', '.join('?' * len(columns))})"
         secret = [n for n, column in enumerate(columns) if column in SECRETS]
         before = reader.rows
         rows = reader.values(len(columns), secret)

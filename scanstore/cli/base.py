@@ -170,6 +170,11 @@ def store_path() -> str:
     return given if given is not None else os.environ.get("SCANSTORE_DB") or DEFAULT_STORE
 
 
+def name_store(path: str) -> None:
+    """Make a file that was given as an argument the store that this command is about."""
+    click.get_current_context().meta[_DB] = path
+
+
 def store_key() -> str | None:
     """The key of the store, when it is encrypted; never on the command line, which others can see."""
     return os.environ.get("SCANSTORE_KEY") or None

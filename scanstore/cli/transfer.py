@@ -104,9 +104,15 @@ def _to_look_at(told: Loaded) -> Iterator[str]:
 
 @click.command()
 @click.argument("other", metavar="OTHER")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Give up then. [default: 30, and 1 per MB of OTHER]",
+)
 @json_option
 @store_option
-def merge(other: str, as_json: bool) -> None:
+def merge(other: str, timeout: float | None, as_json: bool) -> None:
     """Take over what another store has. OTHER stays as it is.
 
     What both have and say differently stays as it is here, and is listed. Doing it again changes nothing.
@@ -119,7 +125,7 @@ def merge(other: str, as_json: bool) -> None:
     if not os.path.exists(other):
         raise Failure(f"no store at {other}; give the path of the store to take over")
     with open_store(write=True) as store:
-        found = store.merge(other)
+        found = store.merge(other, timeout=timeout)
     if as_json:
         say_json(found)
     else:
