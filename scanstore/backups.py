@@ -36,6 +36,7 @@ from scanstore.errors import (
     NotFound,
 )
 from scanstore.fields import format_time, utcnow
+from scanstore.file_identity import refuse_foreign_log, renew, renew_file
 from scanstore.files import connect, identify, size_of
 from scanstore.publishing import BESIDE, STAMP
 from scanstore.troubles import TROUBLE, translated
@@ -95,11 +96,14 @@ def backup(
     needed = size_of(db.file)
     _refuse_without_room(target, needed, shown)
     with publishing.beside(target, shown) as partial:
+        db.verify_file()
         start = time.perf_counter()
         if db.read_only or not freezing.copy(db.file, partial, db.key, progress):
             with _reading(db.file, db.name, db.key) as source:
                 _copy(source, partial, shown, progress, db.key)
-            publishing.sync(partial)
+        renew_file(partial, db.key)
+        publishing.sync(partial)
+        db.verify_file()
         copied = time.perf_counter()
         if verify:
             with _reading(partial, shown, db.key) as copy:
@@ -165,6 +169,7 @@ def restore(
                         publishing.sync(partial)
                         publishing.publish(partial, kept, kept)
                     _pour(copy, connection, progress)
+                    renew(connection)
             except (Damaged, NotAScanstore) as error:
                 if error.__cause__ is None:  # another program's, and sound
                     raise
@@ -205,6 +210,7 @@ def _reading(file: str, shown: str, key: str | None) -> Iterator[sqlite3.Connect
     if not os.path.isfile(file):
         raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
     # A file that is in use has a log; one without is read as it lies there, and nothing comes to stand beside it.
+    refuse_foreign_log(file, shown, key, read_only=True)
     options = "mode=ro" if os.path.exists(file + "-wal") else "immutable=1"
     try:
         with closing(connect(file, options, key=key)) as connection:
@@ -304,6 +310,7 @@ def _rotate(file: str, newest: str, keep: int) -> list[str]:
 @contextmanager
 def _alone(file: str, shown: str, timeout: float, key: str | None) -> Iterator[sqlite3.Connection]:
     """The only connection to a store, for the time of the block; its log is folded into the file first."""
+    refuse_foreign_log(file, shown, key, read_only=False)
     try:
         with closing(connect(file, "mode=rw", key=key, timeout=timeout)) as connection:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -329,6 +336,7 @@ def _replace(
     """Put a new file in the place of one that cannot be opened, or of none."""
     with publishing.beside(file, shown) as partial:
         _copy(copy, partial, shown, progress, key)
+        renew_file(partial, key)
         publishing.sync(partial)
         if kept is not None:
             _refuse_locked(file, shown)
@@ -354,9 +362,9 @@ def _set_aside(file: str, kept: str) -> None:
 
 def _refuse_locked(file: str, shown: str) -> None:
     """Raise Busy when some other process has the file open, by the lock that SQLite keeps on it meanwhile."""
-    from scanstore.database import _databases
+    from scanstore.forks import databases
 
-    if any(db.file == file and not db.shut_down for db in list(_databases)):
+    if any(isinstance(db, Database) and db.file == file and not db.shut_down for db in list(databases)):
         _refuse_in_use(shown)
     try:
         import fcntl

@@ -84,6 +84,7 @@ def _tidying(db: Database, what: str) -> Iterator[tuple[sqlite3.Connection, int,
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it, then {what}")
     start, before = time.perf_counter(), _bytes(db)
+    db.verify_file()
     try:
         with closing(connect(db.file, "mode=rw", key=db.key, timeout=db._timeout)) as connection:
             connection.execute("PRAGMA temp_store=FILE")  # a whole store does not belong into memory

@@ -21,23 +21,25 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import stat
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import nullcontext
-from itertools import islice
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import peewee
 
-from scanstore import waiting
+from scanstore import file_identity, filesystems, forks, waiting
 from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
 from scanstore.binding import current as current
-from scanstore.blocks import Shared, ending, taken
+from scanstore.connections import Connection as Connection
+from scanstore.connections import Cursor as Cursor
+from scanstore.connections import Fetched, Holder
 from scanstore.errors import (
     InvalidArgument,
     MissingFolder,
@@ -52,13 +54,17 @@ from scanstore.errors import (
     WrongTask,
 )
 from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
-from scanstore.transactions import Atomic, Manual, Savepoint, Transaction, running_task, settle
+from scanstore.transactions import Transactional, running_task, settle
 from scanstore.troubles import TROUBLE, code_of, translated
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 SQLITE_FLOOR = (3, 38, 0)
+RECENT = 0.005  # seconds for which the file of a store need not be looked at again inside a transaction
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
+_WRITE = re.compile(
+    r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END)\b", re.IGNORECASE
+)
 
 
 def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
@@ -68,100 +74,22 @@ def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None
         raise SqliteTooOld(f"this Python has SQLite {have} and scanstore needs {need}; use a newer Python")
 
 
-# Connections
-
-
-class Cursor(sqlite3.Cursor):
-    """A cursor whose fetches raise scanstore's errors: SQLite may notice trouble at any row."""
-
-    connection: Connection
-
-    def fetchone(self) -> Any:
-        try:
-            return super().fetchone()
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-    def fetchmany(self, size: int | None = 100) -> list[Any]:
-        try:
-            return super().fetchmany(size)
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-    def fetchall(self) -> list[Any]:
-        try:
-            return super().fetchall()
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-    def __next__(self) -> Any:
-        try:
-            return super().__next__()
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-
-class Fetched:
-    """The rows of a statement that writes and returns some, read at once.
-
-    SQLite commits such a statement with its last row. An interrupt before that would leave it, and what is written
-    after it, uncommitted for as long as its traceback lives.
-    """
-
-    def __init__(self, cursor: Cursor) -> None:
-        self._cursor = cursor
-        self._rows = iter(cursor.fetchall())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cursor, name)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._rows
-
-    def __next__(self) -> Any:
-        return next(self._rows)
-
-    def fetchone(self) -> Any:
-        return next(self._rows, None)
-
-    def fetchmany(self, size: int | None = 100) -> list[Any]:
-        return list(islice(self._rows, size))
-
-    def fetchall(self) -> list[Any]:
-        return list(self._rows)
-
-
-class Connection(sqlite3.Connection):
-    """A connection that knows the name of its store."""
-
-    name = ""
-
-    def cursor(self, factory: Any = Cursor) -> Any:
-        return super().cursor(factory)
-
-
-class _Holder:
-    """Closes a thread's connection when the thread ends: it lives in that thread's storage only."""
-
-    __slots__ = ("connection", "connections", "pid")
-
-    def __init__(self, connection: Connection, connections: dict[int, Connection]) -> None:
-        self.connection, self.connections, self.pid = connection, connections, os.getpid()
-
-    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
-        if self.pid == getpid() and self.connections.pop(id(self.connection), None) is not None:
-            self.connection.close()
-
-
 # The database of one store
 
 
-@ending
-class Database(Shared, peewee.SqliteDatabase):
+class Database(Transactional):
     """Peewee's database for one store file: `open()` it, use it from any thread, `shut()` it.
 
     Inside a transaction the connection belongs to the task that began it; statements of another task of the
-    same thread raise WrongTask instead of joining in. A forked child gets connections of its own.
+    same thread raise WrongTask instead of joining in.
+
+    A fork closes the idle connections of the forking thread first; parent and child open new ones when they need them.
+    If any other thread has a connection, idle or not, or the forking thread is inside a transaction or a query, the
+    child refuses the file with StorageError.
+
+    Writes raise FileReplaced once the file is no longer the one that was opened: each transaction and each single
+    statement looks before it begins and after it was committed. Nothing is written to the file that is there instead.
+    Reads see the file that was opened.
     """
 
     _state: Any
@@ -211,8 +139,11 @@ class Database(Shared, peewee.SqliteDatabase):
         self.file = os.path.realpath(path)
         super().__init__(self.file, timeout=timeout)
         self._lock = nullcontext()  # what Peewee guards with it belongs to one thread
-        self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid())
-        _databases.add(self)
+        # Set when the file is open, except for a store in memory, whose file nobody else knows.
+        self._watch: file_identity.Watch | None = None
+        self._files: list[file_identity.Watch] = []  # the same, for the finalizer
+        self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid(), self._files)
+        forks.databases.add(self)
 
     def __repr__(self) -> str:
         return f"<Database {self.name}{' closed' if self.shut_down else ''}>"
@@ -230,6 +161,7 @@ class Database(Shared, peewee.SqliteDatabase):
             if self._look():
                 if size_of(self.file) and self.key is None:  # with our key, nobody else's file can be read
                     self._refuse_foreign()
+                file_identity.refuse_foreign_log(self.file, self.name, self.key, read_only=self.read_only)
             elif self.read_only or not migrate:
                 raise NotFound(f"{self.name} does not exist; open it without read_only and with migrate=True")
             else:
@@ -245,6 +177,9 @@ class Database(Shared, peewee.SqliteDatabase):
             raise translated(error, self.name) from error
 
     def _open(self, migrate: bool) -> None:
+        watch = None
+        if self.name != MEMORY:
+            watch = file_identity.Watch(self.file, self.name, self.key, read_only=self.read_only)
         connection, version = self._identified()
         try:
             if version > SCHEMA_VERSION:
@@ -264,13 +199,36 @@ class Database(Shared, peewee.SqliteDatabase):
                 migrating.up(self.file, timeout=self._timeout, name=self.name, key=self.key)
                 connection, version = self._identified()
             self._configure(connection)
+            if watch is not None:
+                watch.identify(connection)
+                watch.note_log()
+                watch.look()
+                self._watch = watch
+                self._files.append(watch)
         except BaseException:
-            connection.close()
+            file_identity.close(connection, watch)
             raise
         self._adopt(connection)
+        if watch is not None and not self.read_only:
+            filesystems.warn(self.file, self.name)
+
+    def verify_file(self) -> None:
+        """Raise FileReplaced unless the file that was opened still stands at its path.
+
+        Writes of this object do it themselves; this is for those who open the path another way.
+        """
+        if (watch := self._watch) is not None:
+            watch.look()
+
+    def identify(self) -> None:
+        """Take the id that the file has now for the one to watch, after a migration that may have changed it."""
+        if (watch := self._watch) is not None:
+            self.connect(reuse_if_open=True)
+            watch.identify(self._state.conn)
 
     def _look(self) -> bool:
         """Tell whether the file exists; raise when it is no file, or not ours to open."""
+        file_identity.refuse_missing(self.file, self.name)
         try:
             mode = os.stat(self.file).st_mode
         except (FileNotFoundError, NotADirectoryError):
@@ -356,10 +314,6 @@ class Database(Shared, peewee.SqliteDatabase):
     def _plain(self) -> Connection:
         if self.shut_down:
             raise StoreClosed(f"{self.name} was closed; open it again")
-        if _inherited:
-            from scanstore.forks import disarm
-
-            disarm(_inherited)
         connection = cast(
             Connection,
             connect(
@@ -376,12 +330,18 @@ class Database(Shared, peewee.SqliteDatabase):
         return connection
 
     def _connect(self) -> Connection:
+        watch = self._watch
         try:
+            if watch is not None:
+                watch.look()
             connection = self._plain()
             try:
                 self._configure(connection)
+                if watch is not None:
+                    watch.look()
+                    watch.note_log()
             except BaseException:
-                connection.close()
+                file_identity.close(connection, watch)
                 raise
         except TROUBLE as error:
             raise translated(error, self.name) from error
@@ -395,6 +355,7 @@ class Database(Shared, peewee.SqliteDatabase):
         if not self.read_only:
             use_log(connection, self._timeout)
         connection.execute(f"PRAGMA busy_timeout={waiting.patience(self._timeout)}")
+        forks.pin(connection)
         self._add_conn_hooks(connection)  # type: ignore[attr-defined]
 
     def connect(self, reuse_if_open: bool = False) -> bool:
@@ -412,7 +373,7 @@ class Database(Shared, peewee.SqliteDatabase):
             if self.shut_down:  # meanwhile, by another thread, which may have come too early to see this connection
                 raise StoreClosed(f"{self.name} was closed; open it again")
             self._state.set_connection(connection)
-            self._state.holder = _Holder(connection, self._connections)
+            self._state.holder = Holder(connection, self._connections, self._watch)
         except BaseException:
             self._state.reset()
             self._close(connection)
@@ -422,16 +383,22 @@ class Database(Shared, peewee.SqliteDatabase):
         if conn is self._state.conn:
             self._state.reset()  # first: a connection that was closed is never used again
         self._connections.pop(id(conn), None)
-        conn.close()
+        file_identity.close(conn, self._watch)
 
     def shut(self) -> None:
         """Close the connections of all threads, for good; doing it twice is harmless.
 
-        What is uncommitted in any of them is rolled back. Every later use raises StoreClosed.
+        What is uncommitted in any of them is rolled back. Every later use raises StoreClosed. Raises FileReplaced, when
+        all is closed, if that was not noticed before.
         """
         self.shut_down = True
         self._state.reset()
+        watch, known = self._watch, True
+        if watch is not None and self._finalizer.alive:
+            known = watch.lost
         self._finalizer()
+        if watch is not None and not known and watch.lost:
+            watch.look()  # raises
 
     # Statements
 
@@ -481,15 +448,6 @@ class Database(Shared, peewee.SqliteDatabase):
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
 
-    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
-        link = self.cursor()
-        try:
-            done = link.executemany(sql, params) if many else waiting.execute(link, sql, params or (), self._timeout)
-            return cast(Cursor, Fetched(done)) if "RETURNING" in sql else done
-        except BaseException:
-            link.close()
-            raise
-
     def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
         if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
             from scanstore.schema import damage
@@ -497,6 +455,32 @@ class Database(Shared, peewee.SqliteDatabase):
             if (trouble := damage(self)) is not None:
                 return trouble
         return translated(error, self.name)
+
+    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
+        cursor = self.cursor()
+        watch = self._watch
+        if watch is None or self.read_only or not _WRITE.match(sql):
+            return self._execute(cursor, sql, params, many)
+        connection = self._state.conn
+        if not connection.in_transaction:
+            watch.look()
+            if watch.touch_needed:
+                with self.atomic():  # which writes the id into the log
+                    pass
+        done = self._execute(cursor, sql, params, many)
+        if not connection.in_transaction:
+            watch.look()
+        return done
+
+    def _execute(self, cursor: Cursor, sql: str, params: Any, many: bool) -> Cursor:
+        try:
+            if many:
+                return cursor.executemany(sql, params)
+            waiting.execute(cursor, sql, params or (), self._timeout)
+            return cast(Cursor, Fetched(cursor)) if "RETURNING" in sql else cursor
+        except BaseException:
+            cursor.close()
+            raise
 
     def _watched(self, sql: str, params: Any, many: bool) -> Cursor:
         """The same for those who log or measure; nobody sees a secret."""
@@ -521,107 +505,33 @@ class Database(Shared, peewee.SqliteDatabase):
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction, IMMEDIATE unless told otherwise, so that no lock is missing half-way."""
-        self.execute_sql(f"BEGIN {lock_type or ('DEFERRED' if self.read_only else 'IMMEDIATE')}")
+        lock_type = lock_type or ("DEFERRED" if self.read_only else "IMMEDIATE")
+        self.execute_sql(f"BEGIN {lock_type}")
+        watch = self._watch
+        if watch is None:
+            return
+        watch.look()  # now that it has the lock
+        self._state.looked, self._state.touching = time.monotonic(), None
+        if lock_type != "DEFERRED" and watch.touch_needed:
+            self.execute_sql(file_identity.TOUCH)
+            self._state.touching = watch.seen
 
     def commit(self) -> None:
+        """Commit, unless the file was replaced in the meantime.
+
+        Raises FileReplaced; if the transaction had been committed to the old file already, that file has it.
+        """
+        watch = self._watch
+        state = self._state
+        # A checkpoint may follow, so a file that was overwritten meanwhile must be noticed before, not only afterwards.
+        if watch is not None and time.monotonic() - getattr(state, "looked", 0) > RECENT:
+            watch.look()
         self.execute_sql("COMMIT")
+        if watch is not None and (touched := getattr(state, "touching", None)) is not None:
+            watch.touched, state.touching = touched, None
 
     def rollback(self) -> None:
         self.execute_sql("ROLLBACK")
-
-    def atomic(self, *args: Any, **kwargs: Any) -> Atomic:
-        return Atomic(self, *args, **kwargs)
-
-    def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
-        return Transaction(self, *args, **kwargs)
-
-    def savepoint(self) -> Savepoint:
-        return Savepoint(self)
-
-    def manual_commit(self) -> Manual:
-        return Manual(self)
-
-    def __enter__(self) -> Self:
-        if self.is_closed():
-            self.connect()
-        atomic = self.atomic()
-        atomic.enter(taken(self))
-        self._state.ctx.append(atomic)
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        atomic = self._state.ctx.pop()
-        try:
-            atomic.__exit__(*error)
-        except BaseException:
-            if (helper := getattr(atomic, "_helper", None)) is not None:
-                helper.drop()  # or it could not be closed, which would hide the error
-            raise
-        finally:
-            if not self._state.ctx:
-                self.close()
-
-    def push_transaction(self, transaction: Any) -> None:
-        state = self._state
-        if not state.transactions:
-            state.owner = running_task()
-        elif state.owner is not running_task():
-            self.cursor()  # raises
-        state.transactions.append(transaction)
-
-    def transaction_depth(self) -> int:
-        settle(self)
-        return len(self._state.transactions)
-
-    def in_transaction(self) -> bool:
-        return self.transaction_depth() > 0
-
-    def top_transaction(self) -> Any:
-        return self._state.transactions[-1] if self.transaction_depth() else None
-
-    def session_commit(self) -> bool:
-        return self._end_session(lambda session, begin: session.commit(begin))
-
-    def session_rollback(self) -> bool:
-        return self._end_session(lambda session, begin: session.rollback(begin))
-
-    def _end_session(self, end: Callable[[Any, bool], object]) -> bool:
-        """End before it is taken from the stack: what is open is always found there."""
-        depth = self.transaction_depth()
-        if depth:
-            try:
-                end(self._state.transactions[-1], depth > 1)
-                self.pop_transaction()  # type: ignore[no-untyped-call]
-            except BaseException:
-                self.roll_back()
-                raise
-        return depth > 0
-
-    _abandoned = settle
-
-    def in_sqlite_transaction(self) -> bool:
-        """Tell whether this thread's connection has a transaction open, whoever began it."""
-        settle(self)
-        return self.raw_transaction()
-
-    def raw_transaction(self) -> bool:
-        """Tell the same of SQLite alone, also about a block that was abandoned."""
-        state = self._state
-        try:
-            return not state.closed and bool(state.conn.in_transaction)
-        except sqlite3.Error:
-            return False
-
-    def roll_back(self) -> None:
-        """Roll back what this thread's connection has open; never raises, so as not to hide the real error."""
-        self._state.commit_callbacks.clear()
-        if self.raw_transaction():
-            try:
-                self._state.conn.execute("ROLLBACK")
-            except sqlite3.Error:
-                self._close(self._state.conn)
-                self._state.reset()
-        self._state.transactions.clear()
 
     # Binding
 
@@ -631,17 +541,22 @@ class Database(Shared, peewee.SqliteDatabase):
 
     # Forks
 
-    def _forked(self) -> None:
-        """Forget, in a child, everything that belongs to the parent."""
-        if self._connections:
-            from scanstore.forks import keep
+    def before_fork(self) -> None:
+        """Close this thread's connection if it is idle, and the one that reads the id of the file."""
+        if (watch := self._watch) is not None:
+            watch.release()
+        state = self._state
+        if not state.closed and not self.in_transaction() and forks.is_idle(state.conn):
+            self._close(state.conn)
+            state.reset()
 
-            for connection in self._connections.values():
-                keep(connection)
-                _inherited.append((self.file, connection))
-            self._connections.clear()
+    def after_fork(self) -> None:
+        """Forget, in a child, everything that belongs to the parent."""
+        self._connections.clear()  # each refers to itself, so that none is closed here
         self.generation += 1
         self._state = type(self._state)()
+        if (watch := self._watch) is not None:
+            watch.after_fork()
 
 
 def _memory_folder() -> str:
@@ -652,26 +567,18 @@ def _memory_folder() -> str:
     return tempfile.mkdtemp(prefix="scanstore-", dir=shared if usable else None)
 
 
-def _release(connections: dict[int, Connection], folder: str | None, pid: int) -> None:
+def _release(
+    connections: dict[int, Connection], folder: str | None, pid: int, files: list[file_identity.Watch]
+) -> None:
+    watch = files[0] if files else None
     while connections:
         try:
-            connections.popitem()[1].close()
+            file_identity.close(connections.popitem()[1], watch)
         except (KeyError, sqlite3.Error):
             continue
+    if watch is not None:
+        watch.release()
     if folder is not None and pid == os.getpid():
         import shutil
 
         shutil.rmtree(folder, ignore_errors=True)
-
-
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_inherited: list[tuple[str, sqlite3.Connection]] = []
-
-
-def _after_fork() -> None:
-    for database in list(_databases):
-        database._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

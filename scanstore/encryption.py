@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from scanstore import forks
 from scanstore.blocks import Scope
 from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
 from scanstore.files import create_file, identify, size_of, uri
@@ -59,6 +60,7 @@ def connect(file: str, options: str, key: str, **more: Any) -> sqlite3.Connectio
     except BaseException:
         connection.close()
         raise
+    forks.opened(connection, file)
     return cast(sqlite3.Connection, connection)
 
 
@@ -83,6 +85,9 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
     """
     if new is not None:
         check_key(new)
+    from scanstore.file_identity import refuse_foreign_log
+
+    refuse_foreign_log(file, name, old, read_only=False)
     _refuse_without_room(file, name)
     try:
         _rekey(file, name, old, new, timeout)
@@ -243,4 +248,11 @@ class _Connection(sqlcipher.Connection):  # type: ignore[misc]
     commit = _raising(sqlcipher.Connection.commit)
     rollback = _raising(sqlcipher.Connection.rollback)
     backup = _raising(sqlcipher.Connection.backup)
-    close = _raising(sqlcipher.Connection.close)
+    create_function = _raising(sqlcipher.Connection.create_function)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except sqlcipher.Error as error:
+            raise _as_sqlite(error) from None
+        forks.closed(cast(sqlite3.Connection, self))

@@ -22,6 +22,7 @@
     ├── MigrationFailed                                              everything was rolled back
     ├── Conflict              (also peewee.IntegrityError)           unique, check, foreign key
     └── StorageError          (also peewee.OperationalError)         the file or its disk said no
+        ├── FileReplaced                                             another file lies where the store's was
         ├── Busy                                                     the lock was held for too long
         ├── ReadOnly
         ├── DiskFull
@@ -135,6 +136,10 @@ class Conflict(ScanstoreError, peewee.IntegrityError):
 
 class StorageError(ScanstoreError, peewee.OperationalError):
     """The file cannot be read or written."""
+
+
+class FileReplaced(StorageError):
+    """The file of an open store was replaced, overwritten, moved or removed; the file at its path is left as it is."""
 
 
 class Busy(StorageError):

@@ -15,14 +15,14 @@ import json
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import peewee
 from playhouse import sqlite_ext
 
 from scanstore.binding import AMBIENT, current
 from scanstore.database import Database
-from scanstore.errors import BindRefused, Damaged, InvalidArgument, WrongStore
+from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, WrongStore
 
 if TYPE_CHECKING:  # Peewee's fields are generic in its stubs only
     _Field = peewee.Field[Any]
@@ -72,6 +72,14 @@ class StoreMetadata(peewee.Metadata):
     def set_database(self, database: Any) -> None:
         _refuse_binding(self.model)
 
+    def get_default_dict(self) -> dict[str, Any]:
+        """Return the defaults of a new row; its times are one reading of the clock."""
+        now = utcnow()
+        return {
+            field.name: now if default is utcnow else default() if callable(default) else default
+            for field, default in cast("dict[Any, Any]", self.defaults).items()
+        }
+
 
 def _refuse_binding(model: Any) -> None:
     name = model.__name__
@@ -95,6 +103,16 @@ class Base(peewee.Model):
         super().__init__(*args, **kwargs)
         database = current()
         self._home = None if database is None else database.file
+
+    @classmethod
+    def insert(cls, data: Any = None, /, **insert: Any) -> Any:
+        """Return a query that inserts one row."""
+        return _Insert(cls, cls._normalize_data(data, insert))  # type: ignore[attr-defined]
+
+    @classmethod
+    def insert_many(cls, rows: Any, fields: Any = None) -> Any:
+        """Return a query that inserts rows; the times that they leave out are one reading of the clock."""
+        return _Insert(cls, insert=rows, columns=fields)
 
     @classmethod
     def validate_model(cls) -> None:
@@ -148,9 +166,23 @@ class Base(peewee.Model):
         return int(rows)
 
     def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> int:
-        """Delete this row; what points at it follows its foreign key. Return the number of rows deleted."""
+        """Delete this row and the rows that go with it; return the number of rows deleted.
+
+        Raises Conflict, and says which rows point at this one, when a foreign key forbids it.
+        """
         self.check_home()
-        return super().delete_instance(recursive=recursive, delete_nullable=delete_nullable)
+        try:
+            return super().delete_instance(recursive=recursive, delete_nullable=delete_nullable)
+        except Conflict as error:
+            counts = {
+                model._meta.table_name: model.select().where(field == self).count()
+                for field, model in self._meta.backrefs.items()
+                if field.on_delete in ("RESTRICT", "NO ACTION", None)
+            }
+            rows = " and ".join(f"{count} rows of {table}" for table, count in sorted(counts.items()) if count)
+            if not rows:
+                raise
+            raise Conflict(f"{self!r} cannot be deleted: {rows} point at it; remove these first") from error
 
     @classmethod
     def bind(cls, *_: Any, **__: Any) -> bool:
@@ -162,6 +194,15 @@ class Base(peewee.Model):
     def bind_ctx(cls, *_: Any, **__: Any) -> Any:
         """Raise BindRefused, as `bind` does."""
         _refuse_binding(cls)
+
+
+class _Insert(peewee.ModelInsert):
+    """An insert whose default times are one reading of the clock."""
+
+    def get_default_data(self) -> dict[Any, Any]:
+        now = utcnow()
+        defaults: dict[Any, Any] = self.model._meta.defaults
+        return {field: now if default is utcnow else default for field, default in defaults.items()}
 
 
 class _Related(peewee.ForeignKeyAccessor):

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from typing import Any, cast
 
+from scanstore import forks
 from scanstore.errors import DiskFull, NotAScanstore, ReadOnly, StorageError
 
 APPLICATION_ID = 0x5343414E  # "SCAN"
@@ -23,12 +24,27 @@ def _quoted(byte: int) -> str:
 
 
 def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> sqlite3.Connection:
-    """Open exactly this absolute path, with a key when it is encrypted; nothing of it is read yet."""
+    """Open exactly this absolute path, with a key when it is encrypted; nothing of it is read yet.
+
+    Raises StorageError in a forked child that may not open this file (see :mod:`scanstore.forks`).
+    """
+    forks.refuse_inherited(file)
     if key is not None:
         from scanstore import encryption
 
         return encryption.connect(file, options, key, isolation_level=None, **more)
-    return cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
+    more.setdefault("factory", Tracked)
+    connection = sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more)
+    forks.opened(connection, file)
+    return cast(sqlite3.Connection, connection)
+
+
+class Tracked(sqlite3.Connection):
+    """A connection that is known to :mod:`scanstore.forks` for as long as it is open."""
+
+    def close(self) -> None:
+        super().close()
+        forks.closed(self)
 
 
 def create_file(file: str, name: str) -> None:

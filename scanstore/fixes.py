@@ -38,6 +38,10 @@ NOT_WAITING = "UPDATE {} SET next_retry_at = NULL WHERE next_retry_at IS NOT NUL
 
 # What puts right what a check of that name has found.
 REPAIRS: dict[str, tuple[str, ...]] = {
+    "missing or malformed id of the file": (
+        "INSERT OR REPLACE INTO file_identity (id, file, logs)"
+        " VALUES (1, 'scanstore:file:' || lower(hex(randomblob(16))), 0)",
+    ),
     "file versions that no scan uses": (
         *(f"DELETE FROM {table} WHERE version_id IN {VERSIONS}" for table in FACT_TABLES),
         f"DELETE FROM file_versions WHERE id IN {VERSIONS}",

@@ -80,7 +80,9 @@ def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None 
 
     Returns one problem per kind, those that are ``fixed`` first; an empty list for a healthy store.
     """
+    db.verify_file()
     problems = list(_problems(db))
+    db.verify_file()
     if not fix:
         return [problem for _, problem in problems]
     if db.read_only:

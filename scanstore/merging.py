@@ -35,6 +35,7 @@ NOT_MERGED = {
     "plan_counts": "they follow from the changes",
     "search_changes": "a search takes up what is new",
     "migratehistory": "it is of the file",
+    "file_identity": "it is of the file",
 }
 
 

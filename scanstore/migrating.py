@@ -35,6 +35,7 @@ from scanstore.blocks import Scope, contextmanager
 from scanstore.database import MEMORY
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
+from scanstore.file_identity import refuse_foreign_log, refuse_missing, renew
 from scanstore.files import APPLICATION_ID, connect, create_file, identify, use_log
 from scanstore.troubles import translated
 
@@ -349,10 +350,12 @@ def _run(
     file, shown = os.path.realpath(path), name or os.fspath(path)
     steps = default_folder() if folder is None else Path(folder)
     _names(steps)
+    refuse_missing(file, shown)
     if not os.path.exists(file):
         if not create:
             raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
         create_file(file, shown)
+    refuse_foreign_log(file, shown, key, read_only=False)
     database = _Connection(file, timeout, key)
     with Scope(lambda: None, database.shut):
         run = None
@@ -378,6 +381,7 @@ def _run(
         else:
             try:
                 use_log(connection, timeout)
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # the file itself has its id then
             except sqlite3.OperationalError:
                 logger.debug("%s gets its write-ahead log when it is opened next", shown)
 
@@ -402,6 +406,7 @@ def back_up(file: str, version: int, shown: str, *, key: str | None = None) -> s
         copy = connect(partial, "mode=rw", key=key)
         try:
             source.backup(copy)
+            renew(copy)
             (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.Error as error:
             raise translated(error, shown) from error

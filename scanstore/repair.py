@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from scanstore.maintenance import Problem
 
 # Tables whose rows follow from those of others, or belong to processes that are gone.
-DERIVED = ("work_counts", "call_counts", "plan_counts", "model_slots", "search_changes", "migratehistory")
+DERIVED = (
+    "work_counts", "call_counts", "plan_counts", "model_slots", "search_changes", "migratehistory", "file_identity",
+)  # fmt: skip
 _ROUNDS = 20  # of mending: each is a step of rows that point at rows
 _SEARCH = ("finding_search", "symbol_search")
 

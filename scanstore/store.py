@@ -541,7 +541,10 @@ class Store(Shared):
             if database.in_sqlite_transaction():
                 raise IllegalMove(f"{database.name} is inside a transaction; leave it before migrating")
         options.update(name=database.name, timeout=database.timeout, key=database.key)
-        return getattr(migrating, what)(database.file, **options)
+        database.verify_file()
+        done = getattr(migrating, what)(database.file, **options)
+        database.identify()
+        return done
 
 
 def _default(path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:

@@ -47,7 +47,7 @@ VERSION = 1
 BATCH = 500  #: rows in memory at a time
 LONGEST = 2**30  #: bytes of a line; SQLite holds no row that needs more
 SECRETS = frozenset(("api_key", "hashed_password"))
-LEFT_OUT = frozenset(("migratehistory", "search_changes"))
+LEFT_OUT = frozenset(("migratehistory", "search_changes", "file_identity"))
 SEARCHES = ("finding_search", "symbol_search")
 COUNTERS = "sqlite_sequence"  # so that no number is given out again
 

@@ -91,10 +91,11 @@ def damaged(sound: Path, tmp_path: Path) -> Path:
 def content(path: Path) -> Rows:
     connection = sqlite3.connect(path)
     names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0").fetchall()
+    left_out = ("sqlite_stat", "finding_search", "symbol_search", "search_changes", "migratehistory", "file_identity")
     found = {
         name: {NOTED.sub("", repr(row)) for row in connection.execute(f'SELECT * FROM "{name}"')}
         for (name,) in names
-        if not name.startswith(("sqlite_stat", "finding_search", "symbol_search", "search_changes", "migratehistory"))
+        if not name.startswith(left_out)
     }
     connection.close()
     return found

@@ -30,7 +30,7 @@ def rows(path: Path) -> dict[str, list[Any]]:
         )
     ]
     found = {}
-    for name in set(names) - {"migratehistory"}:
+    for name in set(names) - {"migratehistory", "file_identity"}:
         columns = [f'"{row[1]}"' for row in connection.execute(f"PRAGMA table_info({name})") if row[1] != "updated_at"]
         found[name] = sorted(map(repr, connection.execute(f"SELECT {', '.join(columns)} FROM {name}")))
     connection.close()
