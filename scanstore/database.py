@@ -26,9 +26,9 @@ import sqlite3
 import stat
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import peewee
 
@@ -37,7 +37,6 @@ from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
 from scanstore.binding import current as current
-from scanstore.blocks import Shared, ending, taken
 from scanstore.connections import Connection as Connection
 from scanstore.connections import Cursor as Cursor
 from scanstore.connections import Fetched, Holder
@@ -56,7 +55,7 @@ from scanstore.errors import (
 )
 from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
 from scanstore.foreign import refuse
-from scanstore.transactions import Atomic, Manual, Savepoint, Transaction, running_task, settle
+from scanstore.transactions import Transactional, running_task, settle
 from scanstore.troubles import TROUBLE, code_of, translated
 
 SCHEMA_VERSION = 10
@@ -79,8 +78,7 @@ def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None
 # The database of one store
 
 
-@ending
-class Database(Shared, peewee.SqliteDatabase):
+class Database(Transactional):
     """Peewee's database for one store file: `open()` it, use it from any thread, `shut()` it.
 
     Inside a transaction the connection belongs to the task that began it; statements of another task of the
@@ -452,30 +450,6 @@ class Database(Shared, peewee.SqliteDatabase):
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
 
-    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
-        link = self.cursor()
-        watch = self._watch
-        if watch is None or self.read_only or not _WRITE.match(sql):
-            return self._execute(link, sql, params, many)
-        connection = self._state.conn
-        if not connection.in_transaction:
-            watch.look()
-            if watch.touch_needed:
-                with self.atomic():  # which writes the id into the log
-                    pass
-        done = self._execute(link, sql, params, many)
-        if not connection.in_transaction:
-            watch.look()
-        return done
-
-    def _execute(self, link: Cursor, sql: str, params: Any, many: bool) -> Cursor:
-        try:
-            done = link.executemany(sql, params) if many else waiting.execute(link, sql, params or (), self._timeout)
-            return cast(Cursor, Fetched(done)) if "RETURNING" in sql else done
-        except BaseException:
-            link.close()
-            raise
-
     def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
         if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
             from scanstore.schema import damage
@@ -483,6 +457,32 @@ class Database(Shared, peewee.SqliteDatabase):
             if (trouble := damage(self)) is not None:
                 return trouble
         return translated(error, self.name)
+
+    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
+        cursor = self.cursor()
+        watch = self._watch
+        if watch is None or self.read_only or not _WRITE.match(sql):
+            return self._execute(cursor, sql, params, many)
+        connection = self._state.conn
+        if not connection.in_transaction:
+            watch.look()
+            if watch.touch_needed:
+                with self.atomic():  # which writes the id into the log
+                    pass
+        done = self._execute(cursor, sql, params, many)
+        if not connection.in_transaction:
+            watch.look()
+        return done
+
+    def _execute(self, cursor: Cursor, sql: str, params: Any, many: bool) -> Cursor:
+        try:
+            if many:
+                return cursor.executemany(sql, params)
+            waiting.execute(cursor, sql, params or (), self._timeout)
+            return cast(Cursor, Fetched(cursor)) if "RETURNING" in sql else cursor
+        except BaseException:
+            cursor.close()
+            raise
 
     def _watched(self, sql: str, params: Any, many: bool) -> Cursor:
         """The same for those who log or measure; nobody sees a secret."""
@@ -539,100 +539,6 @@ class Database(Shared, peewee.SqliteDatabase):
     def rollback(self) -> None:
         self.execute_sql("ROLLBACK")
 
-    def atomic(self, *args: Any, **kwargs: Any) -> Atomic:
-        return Atomic(self, *args, **kwargs)
-
-    def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
-        return Transaction(self, *args, **kwargs)
-
-    def savepoint(self) -> Savepoint:
-        return Savepoint(self)
-
-    def manual_commit(self) -> Manual:
-        return Manual(self)
-
-    def __enter__(self) -> Self:
-        if self.is_closed():
-            self.connect()
-        atomic = self.atomic()
-        atomic.enter(taken(self))
-        self._state.ctx.append(atomic)
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        atomic = self._state.ctx.pop()
-        try:
-            atomic.__exit__(*error)
-        except BaseException:
-            if (helper := getattr(atomic, "_helper", None)) is not None:
-                helper.drop()  # or it could not be closed, which would hide the error
-            raise
-        finally:
-            if not self._state.ctx:
-                self.close()
-
-    def push_transaction(self, transaction: Any) -> None:
-        state = self._state
-        if not state.transactions:
-            state.owner = running_task()
-        elif state.owner is not running_task():
-            self.cursor()  # raises
-        state.transactions.append(transaction)
-
-    def transaction_depth(self) -> int:
-        settle(self)
-        return len(self._state.transactions)
-
-    def in_transaction(self) -> bool:
-        return self.transaction_depth() > 0
-
-    def top_transaction(self) -> Any:
-        return self._state.transactions[-1] if self.transaction_depth() else None
-
-    def session_commit(self) -> bool:
-        return self._end_session(lambda session, begin: session.commit(begin))
-
-    def session_rollback(self) -> bool:
-        return self._end_session(lambda session, begin: session.rollback(begin))
-
-    def _end_session(self, end: Callable[[Any, bool], object]) -> bool:
-        """End before it is taken from the stack: what is open is always found there."""
-        depth = self.transaction_depth()
-        if depth:
-            try:
-                end(self._state.transactions[-1], depth > 1)
-                self.pop_transaction()  # type: ignore[no-untyped-call]
-            except BaseException:
-                self.roll_back()
-                raise
-        return depth > 0
-
-    _abandoned = settle
-
-    def in_sqlite_transaction(self) -> bool:
-        """Tell whether this thread's connection has a transaction open, whoever began it."""
-        settle(self)
-        return self.raw_transaction()
-
-    def raw_transaction(self) -> bool:
-        """Tell the same of SQLite alone, also about a block that was abandoned."""
-        state = self._state
-        try:
-            return not state.closed and bool(state.conn.in_transaction)
-        except sqlite3.Error:
-            return False
-
-    def roll_back(self) -> None:
-        """Roll back what this thread's connection has open; never raises, so as not to hide the real error."""
-        self._state.commit_callbacks.clear()
-        if self.raw_transaction():
-            try:
-                self._state.conn.execute("ROLLBACK")
-            except sqlite3.Error:
-                self._close(self._state.conn)
-                self._state.reset()
-        self._state.transactions.clear()
-
     # Binding
 
     def bound(self) -> Bound:
@@ -646,7 +552,7 @@ class Database(Shared, peewee.SqliteDatabase):
         if (watch := self._watch) is not None:
             watch.release()
         state = self._state
-        if not state.closed and not state.transactions and forks.is_idle(state.conn):
+        if not state.closed and not self.in_transaction() and forks.is_idle(state.conn):
             self._close(state.conn)
             state.reset()
 
