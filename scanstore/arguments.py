@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import peewee
 
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.workers import me
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def uuid_of(row: Any, what: str, *models: type[Base]) -> str:
     try:
         return str(row if isinstance(row, uuid.UUID) else uuid.UUID(row))
     except (ValueError, AttributeError, TypeError):
-        raise InvalidArgument(f"{row!r:.80} is not {what}; give a row or its id, a UUID") from None
+        raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID") from None
 
 
 def owner_of(row: Any, worker: str | None, what: str, *models: type[Base]) -> tuple[str, str, int | None]:
@@ -47,7 +47,7 @@ def a_text(value: Any, what: str, most: int = 2**30) -> str:
     """A text that says something, stripped, of a length that fits."""
     kept = value.strip() if isinstance(value, str) else ""
     if not kept or "\0" in kept:
-        raise InvalidArgument(f"{what} is {value!r:.80}; give a text that is not empty")
+        raise InvalidArgument(f"{what} is {shown(value)}; give a text that is not empty")
     if len(kept) > most:
         raise InvalidArgument(f"{what} has {len(kept)} characters; give at most {most}")
     return encodable(kept, what)
@@ -67,5 +67,5 @@ def encodable(text: str, what: str) -> str:
 
 def a_whole(value: Any, what: str, *, least: int = 0, most: int = 2**31 - 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidArgument(f"{what} is {value!r:.80}; give a whole number from {least:,} to {most:,}")
+        raise InvalidArgument(f"{what} is {shown(value)}; give a whole number from {least:,} to {most:,}")
     return value

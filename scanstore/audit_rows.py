@@ -13,7 +13,7 @@ import peewee
 
 from scanstore.accounts import User
 from scanstore.arguments import a_text, a_text_or_none
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, dump_json, utcnow
 from scanstore.leases import MOST_RETRIES
 from scanstore.reports import word
@@ -149,7 +149,7 @@ def _json(value: Any, what: str) -> str | None:
 def the_analysis(given: Any) -> dict[str, Any]:
     """The columns of an analysis, as they are stored, of a mapping that a caller gave."""
     if not isinstance(given, Mapping):
-        raise InvalidArgument(f"analysis is {given!r:.80}; give a mapping with equipment_type, test_type and so on")
+        raise InvalidArgument(f"analysis is {shown(given)}; give a mapping with equipment_type, test_type and so on")
     if not given.keys() <= _ANALYSIS:
         _refuse_others(given, _ANALYSIS, "analysis")
     confidence = given.get("confidence_score")

@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, dump_json, format_time, utcnow
 from scanstore.findings import Finding
 from scanstore.library import Performer, Scene, Studio, Tag
@@ -167,7 +167,7 @@ def field_named(where: str, name: Any) -> Field:
     found = FIELDS.get(OTHER_NAMES.get(known, known))
     if found is None:
         lists = (f"{', '.join(f.name for f in FIELDS.values() if f.target == t)} of {t}s" for t in ("scene", "finding"))
-        raise InvalidArgument(f"{where} is {name!r:.80}; there are {' and '.join(lists)}")
+        raise InvalidArgument(f"{where} is {shown(name)}; there are {' and '.join(lists)}")
     return found
 
 
@@ -201,7 +201,7 @@ def target_key(where: str, target: Any, kind: str) -> Any:
     if kind == "finding" and isinstance(target, int) and not isinstance(target, bool) and 0 < target < 2**63:
         return target
     says = "a Scene or its id, which is text" if kind == "scene" else "a Finding or its id, which is a number"
-    raise InvalidArgument(f"{where} is {target!r:.80}; give {says}")
+    raise InvalidArgument(f"{where} is {shown(target)}; give {says}")
 
 
 def checked_confidence(where: str, value: Any) -> float | None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from scanstore.binding import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.reports import text as checked
 from scanstore.reports import word
@@ -158,7 +158,7 @@ class Triage(Domain):
             suppression.check_home()
             key = suppression.id or 0
         if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{suppression!r} is not a suppression; give a Suppression or its id")
+            raise InvalidArgument(f"{shown(suppression)} is not a suppression; give a Suppression or its id")
         with self.db.atomic():
             row: Suppression | None = Suppression.get_or_none(Suppression.id == key) if 0 < key < 2**63 else None
             if row is None:
@@ -231,7 +231,7 @@ class Triage(Domain):
             elif isinstance(each, int) and not isinstance(each, bool):
                 ids.append(each)
             else:
-                raise InvalidArgument(f"{each!r} is not a finding; give findings or their ids")
+                raise InvalidArgument(f"{shown(each)} is not a finding; give findings or their ids")
         if ids:
             places += self.db.execute_sql(PLACES, (dump_json(ids),)).fetchall()
         return places
@@ -288,7 +288,7 @@ def _future(expires: Any) -> datetime | None:
     if expires is None:
         return None
     if not isinstance(expires, datetime):
-        raise InvalidArgument(f"expires is {expires!r:.80}; it must be an aware datetime, or None")
+        raise InvalidArgument(f"expires is {shown(expires)}; it must be an aware datetime, or None")
     try:
         stored = datetime.fromisoformat(format_time(expires))
     except OverflowError:

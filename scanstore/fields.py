@@ -22,7 +22,7 @@ from playhouse import sqlite_ext
 
 from scanstore.binding import AMBIENT, current
 from scanstore.database import Database
-from scanstore.errors import BindRefused, Damaged, InvalidArgument, WrongStore
+from scanstore.errors import BindRefused, Damaged, InvalidArgument, WrongStore, shown
 
 if TYPE_CHECKING:  # Peewee's fields are generic in its stubs only
     _Field = peewee.Field[Any]
@@ -293,7 +293,7 @@ class EnumField(_TextField):
             return value
         word = getattr(value, "value", value)
         if not isinstance(word, str) or word.lower() not in self.words:
-            raise InvalidArgument(f"{self.name} is {word!r}; it must be one of: {', '.join(self.words)}")
+            raise InvalidArgument(f"{self.name} is {shown(word)}; it must be one of: {', '.join(self.words)}")
         return word.lower()
 
     def adapt(self, value: Any) -> Any:
@@ -350,7 +350,7 @@ def pack_hash(value: str | bytes | bytearray | memoryview) -> str | bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str):
-        raise InvalidArgument(f"{value!r} is not a hash; give hexadecimal text or bytes")
+        raise InvalidArgument(f"{shown(value)} is not a hash; give hexadecimal text or bytes")
     # bytes.fromhex() alone would skip blanks, and the text would not read back as it was.
     if value and len(value) % 2 == 0 and value.isalnum():
         try:

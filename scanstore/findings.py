@@ -21,7 +21,7 @@ from scanstore.cvss import rated
 from scanstore.database import Database, bound
 from scanstore.decisions import VOTED, Triage
 from scanstore.drafts import DraftFinding, Leased, Vote
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.facts import Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.identity import Traits, traits_of
@@ -308,7 +308,7 @@ class Findings(Triage):
             finding.check_home()
             key = finding.id or 0
         if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{finding!r} is not a finding; give a Finding or its id")
+            raise InvalidArgument(f"{shown(finding)} is not a finding; give a Finding or its id")
         found: Finding | None = Finding.get_or_none(Finding.id == key) if 0 < key < 2**63 else None
         if found is None:
             raise NotFound(f"no finding {key}; store.findings.list() (scanstore findings list) shows the known ones")
@@ -412,7 +412,7 @@ def _lines(references: Any) -> str:
     if references is None or isinstance(references, str):
         return text("references", references)
     if not isinstance(references, Iterable) or isinstance(references, bytes):
-        raise InvalidArgument(f"references is {references!r:.80}; give a text or a list of texts")
+        raise InvalidArgument(f"references is {shown(references)}; give a text or a list of texts")
     return "\n".join(text(f"references[{n}]", each, needed=True) for n, each in enumerate(references))
 
 

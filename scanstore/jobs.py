@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from scanstore.arguments import a_text, a_whole
 from scanstore.database import bound
-from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.job_leases import LIFE, JobLeases, let_go
 from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
@@ -108,7 +108,7 @@ class Jobs(JobLeases):
             "parent_id": None if parent is None else key_of(parent),
         }
         if meta is not None and not isinstance(meta, Mapping):
-            raise InvalidArgument(f"meta is {meta!r}; give a mapping, such as {{'path': 'src'}}")
+            raise InvalidArgument(f"meta is {shown(meta)}; give a mapping, such as {{'path': 'src'}}")
         row["meta"] = dump_json({} if meta is None else dict(meta))
         about = scene_keys(scenes)
         with self.db.atomic():
@@ -200,7 +200,7 @@ class Jobs(JobLeases):
         if older_than is None and keep_last is None:
             raise InvalidArgument("nothing says which jobs to remove; give older_than=, keep_last= or both")
         if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
-            raise InvalidArgument(f"older_than is {older_than!r}; give a timedelta, such as timedelta(days=30)")
+            raise InvalidArgument(f"older_than is {shown(older_than)}; give a timedelta, such as timedelta(days=30)")
         kept = 0 if keep_last is None else a_whole(keep_last, "keep_last")
         try:
             before = format_time(utcnow() - (older_than or timedelta(0)))

@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from scanstore.database import Database
-from scanstore.errors import InvalidArgument, LeaseLost, NotFound
+from scanstore.errors import InvalidArgument, LeaseLost, NotFound, shown
 from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.queues import AUDIT_TASKS as AUDIT_TASKS
 from scanstore.queues import CHUNKS as CHUNKS
@@ -533,11 +533,11 @@ def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None =
 def check_lease(worker: str | None, lease: float, limit: int = 1) -> str:
     """Return the name of the worker, by default this process; raise InvalidArgument for what makes no lease."""
     if worker is not None and (not isinstance(worker, str) or not worker.strip()):
-        raise InvalidArgument(f"worker is {worker!r}; give a name, or leave it out for the name of this process")
+        raise InvalidArgument(f"worker is {shown(worker)}; give a name, or leave it out for the name of this process")
     if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= 30 * 86400:
-        raise InvalidArgument(f"lease is {lease!r}; give seconds, more than 0 and at most 30 days")
+        raise InvalidArgument(f"lease is {shown(lease)}; give seconds, more than 0 and at most 30 days")
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise InvalidArgument(f"limit is {limit!r}; give a whole number of at least 1")
+        raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 1")
     return worker if worker is not None else me()
 
 

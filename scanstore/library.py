@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, JSONField, UTCField, dump_json, utcnow
 from scanstore.reports import whole, word
 
@@ -391,5 +391,5 @@ def _id(key: Any, model: type[Base]) -> str:
         key.check_home()
         key = key.id
     if not isinstance(key, str) or not key:
-        raise InvalidArgument(f"{key!r:.80} is not a {model.__name__.lower()}; give its id, which is text, or its row")
+        raise InvalidArgument(f"{shown(key)} is not a {model.__name__.lower()}; give its id, which is text, or its row")
     return key

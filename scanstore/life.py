@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore import leases
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import format_time, read_time, utcnow
 from scanstore.states import RISKS, SCANS, move
 
@@ -348,7 +348,7 @@ class Life(Domain):
         Raises IllegalMove while the scan is running.
         """
         if to not in STEPS:
-            raise InvalidArgument(f"to is {to!r}; it must be one of: {', '.join(STEPS)}")
+            raise InvalidArgument(f"to is {shown(to)}; it must be one of: {', '.join(STEPS)}")
         queue = dict(zip(STEPS, leases.QUEUES, strict=True))[to]
         over = ("failed",) if failed_only else ("failed", *queue.done)
         with self.db.atomic():
@@ -381,7 +381,7 @@ class Life(Domain):
         Chunks of ``high`` files are claimed first, those of ``low`` ones last. One transaction.
         """
         if not isinstance(risk, str) or risk.lower() not in RISKS:
-            raise InvalidArgument(f"risk is {risk!r}; it must be one of: {', '.join(RISKS)}")
+            raise InvalidArgument(f"risk is {shown(risk)}; it must be one of: {', '.join(RISKS)}")
         from scanstore.indexing.walk import patterns as compiled
 
         spec = compiled("patterns", patterns)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore.database import Domain, bound
-from scanstore.errors import Conflict, InvalidArgument, NotFound
+from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, UTCField, utcnow
 
 if TYPE_CHECKING:
@@ -93,14 +93,14 @@ class Models(Domain):
             model.check_home()
             key = model.id or 0
         if isinstance(key, bool) or not isinstance(key, str | int):
-            raise InvalidArgument(f"{key!r} is not a model; give its name, its id or its row")
+            raise InvalidArgument(f"{shown(key)} is not a model; give its name, its id or its row")
         found = None
         if isinstance(key, str):
             found = ModelConfig.get_or_none(ModelConfig.name == key)
         elif 0 < key < 2**63:
             found = ModelConfig.get_or_none(ModelConfig.id == key)
         if found is None:
-            raise NotFound(f"no model {model!r}; store.llm.list() (scanstore models list) shows the known ones")
+            raise NotFound(f"no model {shown(model)}; store.llm.list() (scanstore models list) shows the known ones")
         return found
 
     @bound

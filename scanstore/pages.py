@@ -12,7 +12,7 @@ import peewee
 
 from scanstore.binding import Bound
 from scanstore.database import Database
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import Base, JSONField
 
 HEAVY = frozenset(
@@ -50,7 +50,7 @@ def check_page(page: int, per_page: int) -> None:
     for name, value, most in (("page", page, 2**53), ("per_page", per_page, MOST)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             limit = "at least 1" if name == "page" else f"from 1 to {MOST:,}"
-            raise InvalidArgument(f"{name} is {value!r}; give a whole number, {limit}")
+            raise InvalidArgument(f"{name} is {shown(value)}; give a whole number, {limit}")
 
 
 def page_of(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from scanstore import tracking
 from scanstore.contents import pack, unpack
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument
+from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.facts import Lineage
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.identity import traits_of
@@ -323,7 +323,7 @@ def _target(target: Any, scan: Scan | None) -> str:
             raise InvalidArgument(f"scan {scan.id} is of {scan.target!r}, not of {target!r}; give one of the two")
         return str(scan.target)
     if not isinstance(target, str) or not target.strip():
-        raise InvalidArgument(f"target is {target!r}; say what the report is about: a path, a repository's name")
+        raise InvalidArgument(f"target is {shown(target)}; say what the report is about: a path, a repository's name")
     return target
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from scanstore import __version__
 from scanstore.checkout import provenance
 from scanstore.contents import unpack
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import dump_json
 from scanstore.interchange.linehash import line_hashes
 from scanstore.interchange.sarif import Artifact, Result, Rule
@@ -91,7 +91,7 @@ def dump(
     from scanstore.interchange.sarif_out import write
 
     if not isinstance(file, str | os.PathLike) and (not hasattr(file, "write") or hasattr(file, "encoding")):
-        raise InvalidArgument(f"file is {file!r:.80}; give a path, or a file opened in binary mode")
+        raise InvalidArgument(f"file is {shown(file)}; give a path, or a file opened in binary mode")
     if github:
         states = [state for state in states if state != "fixed"]
     dumping = _Dumping(store, scan, states)

@@ -14,7 +14,7 @@ import peewee
 
 from scanstore import bindings
 from scanstore.database import bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.facts import FACT_TABLES, FileVersion, Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.keys import RowId
@@ -234,7 +234,7 @@ class Scans(Life):
         from scanstore.indexing.tree import Tree
 
         if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
-            raise InvalidArgument(f"jobs is {jobs!r}; give a number of processes of at least 1")
+            raise InvalidArgument(f"jobs is {shown(jobs)}; give a number of processes of at least 1")
         tree = Tree(
             path,
             include=list(include),
@@ -343,7 +343,7 @@ class Scans(Life):
         """The scan with that id, read anew. Raises NotFound."""
         key = scan.id if isinstance(scan, Scan) else scan
         if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{key!r} is not a scan; give a Scan or its id")
+            raise InvalidArgument(f"{shown(key)} is not a scan; give a Scan or its id")
         found = Scan.get_or_none(Scan.id == key) if 0 < key < 2**63 else None
         if found is None:
             raise NotFound(f"no scan {key}; store.scans.list() (scanstore scans list) shows the known ones")

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound, ReadOnly
+from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
 from scanstore.reports import whole, word
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Search(Domain):
         ReadOnly when there is something new and it cannot be written.
         """
         if not isinstance(text, str):
-            raise InvalidArgument(f"text is {text!r:.80}; give words to look for")
+            raise InvalidArgument(f"text is {shown(text)}; give words to look for")
         kinds = KINDS if kind is None else (word("kind", kind, KINDS),)
         most = whole("limit", limit, 0, 2**31)
         if scan is not None and target is not None:

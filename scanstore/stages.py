@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from scanstore import leases, life
 from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound, ScanstoreError
+from scanstore.errors import InvalidArgument, NotFound, ScanstoreError, shown
 from scanstore.fields import Base, dump_json, utcnow
 from scanstore.leases import LEASE, Queue, Recovered, State, check_lease
 from scanstore.scans import Scan
@@ -169,7 +169,7 @@ class Stage(Domain, Generic[Row]):
         check_lease(worker, LEASE)
         text = (str(error) or type(error).__name__) if isinstance(error, BaseException) else error
         if not isinstance(text, str):
-            raise InvalidArgument(f"error is {error!r}; give a text or an exception")
+            raise InvalidArgument(f"error is {shown(error)}; give a text or an exception")
         key, owner, attempt = self._owner(item, worker)
         with self.db.atomic():
             scan_id = self._scan_of(key)
@@ -265,7 +265,7 @@ class Stage(Domain, Generic[Row]):
             row.check_home()
             return row.id, row.worker, row.attempt
         if isinstance(item, bool) or not isinstance(item, int):
-            raise InvalidArgument(f"{item!r} is not a {self.queue.noun}; give a row or its id")
+            raise InvalidArgument(f"{shown(item)} is not a {self.queue.noun}; give a row or its id")
         return item, None, None
 
     def _owner(self, item: Row | int, worker: str | None) -> tuple[int, str, int | None]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore.database import Domain, bound
-from scanstore.errors import Ambiguous, InvalidArgument, NotFound
+from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
 from scanstore.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
 from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
@@ -179,7 +179,9 @@ class Symbols(Domain):
         from scanstore.recording import Content
 
         if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
-            raise InvalidArgument(f"{path!r} is not a path inside the tree; give it relative to the root, with '/'")
+            raise InvalidArgument(
+                f"{shown(path)} is not a path inside the tree; give it relative to the root, with '/'"
+            )
         if not content_hash:
             raise InvalidArgument(f"{path} needs a content hash: it tells one version of the file from the next")
         recorder = self.store.scans.recorder(scan)
@@ -223,7 +225,7 @@ class Symbols(Domain):
         qualified name, upper and lower case alike). Classes and functions come before variables and modules.
         """
         if match not in ("exact", "prefix", "contains"):
-            raise InvalidArgument(f"match is {match!r}; it must be one of: exact, prefix, contains")
+            raise InvalidArgument(f"match is {shown(match)}; it must be one of: exact, prefix, contains")
         if not name:
             raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
         row = self.store.scans.pick(scan)
@@ -273,7 +275,7 @@ class Symbols(Domain):
             return [s for s in precise if s.symbol_type == precise[0].symbol_type][-1]  # the last definition counts
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
         if not isinstance(key, int) or isinstance(key, bool):
-            raise InvalidArgument(f"{symbol!r} is not a symbol; give a Symbol, its id or its qualified name")
+            raise InvalidArgument(f"{shown(symbol)} is not a symbol; give a Symbol, its id or its qualified name")
         row = Symbol.get_or_none(Symbol.id == key)
         if row is None:
             raise NotFound(f"no symbol {key}; ids belong to a scan, and go with it when it is removed")
@@ -306,7 +308,7 @@ class Symbols(Domain):
     def _follow(self, symbol: Any, scan: Any, sql: str, **options: Any) -> List[Reached]:
         depth = options["depth"]
         if depth is not None and (not isinstance(depth, int) or depth < 1):
-            raise InvalidArgument(f"depth is {depth!r}; give a number of steps of at least 1, or None for all")
+            raise InvalidArgument(f"depth is {shown(depth)}; give a number of steps of at least 1, or None for all")
         row, version, graph = self._at(symbol, scan)
         return graph.follow(sql, (version, split(row.id)[1]), **options)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from scanstore import syncs
 from scanstore.database import Domain
-from scanstore.errors import Conflict, InvalidArgument, NotFound
+from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.reports import text
 
@@ -179,7 +179,7 @@ class Batch:
 def _checked(record: Any, keys: frozenset[str]) -> str:
     """The id of a record that has no other keys."""
     if type(record) is not dict and not isinstance(record, Mapping):
-        raise InvalidArgument(f"{record!r:.80} is not a record; it must be a mapping of {', '.join(sorted(keys))}")
+        raise InvalidArgument(f"{shown(record)} is not a record; it must be a mapping of {', '.join(sorted(keys))}")
     if not keys.issuperset(record):
         unknown = ", ".join(sorted(map(str, set(record) - keys)))
         raise InvalidArgument(f"{unknown}: no such key; there are {', '.join(sorted(keys))}")
@@ -232,7 +232,7 @@ class Upsert:
     def write(self, records: Iterable[Any]) -> Counts:
         """Write all records, batch by batch."""
         if isinstance(records, str | bytes | Mapping) or not isinstance(records, Iterable):
-            raise InvalidArgument(f"{records!r:.80} is not a list of records; put it in one")
+            raise InvalidArgument(f"{shown(records)} is not a list of records; put it in one")
         most = SCENES_AT_ONCE if self.kind == "scene" else NAMED_AT_ONCE
         batch, size = Batch(self.names), 0
         for number, record in enumerate(records, 1):
