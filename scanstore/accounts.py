@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import peewee
 
+from scanstore.arguments import some_text
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, IdField, UTCField, utcnow
@@ -310,7 +311,7 @@ def checked_email(email: Any) -> str:
 
 def folded(email: Any) -> str:
     """The same text for addresses that differ in case, or in how Unicode spells them, only."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", str(email).strip()).casefold())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", some_text(email, "email").strip()).casefold())
 
 
 def _hash_of(password: str | None, hashed_password: str | None) -> str:

@@ -113,7 +113,7 @@ def identify(analyzer: Analyzer | int) -> Analyzer:
         raise InvalidArgument(f"{shown(key)} is not an analyzer; make one with store.llm.analyzer(model)")
     found = Analyzer.get_or_none(Analyzer.id == key) if 0 < key < 2**63 else None
     if found is None:
-        raise NotFound(f"no analyzer {key}; make one with store.llm.analyzer(model)")
+        raise NotFound(f"no analyzer {shown(key)}; make one with store.llm.analyzer(model)")
     return found
 
 
@@ -145,7 +145,7 @@ def content_key(db: Database, subject: Any, kind: str | None = None) -> Subject:
     if isinstance(key, bool) or not isinstance(key, int):
         raise InvalidArgument(f"{shown(key)} is not a {kind or 'chunk or draft'}; give its row or its id")
     if not 0 <= key < 2**63:
-        raise NotFound(f"no {kind or 'chunk or draft'} {key}")
+        raise NotFound(f"no {kind or 'chunk or draft'} {shown(key)}")
     kind = kind or ("chunk" if key >> SHIFT else "draft")
     if kind == "chunk":
         row = db.execute_sql(CHUNK, split(key)).fetchone()

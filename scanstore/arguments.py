@@ -5,7 +5,9 @@ Change here: what is accepted of a kind of argument wherever it is given, and th
 
 from __future__ import annotations
 
+import os
 import uuid
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import peewee
@@ -63,6 +65,42 @@ def encodable(text: str, what: str) -> str:
     except UnicodeEncodeError:
         raise InvalidArgument(f"{what} is {text!r:.80}, which is no valid Unicode") from None
     return text
+
+
+def a_bool(value: Any, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{what} is {shown(value)}; it must be True or False")
+    return value
+
+
+def some_text(value: Any, what: str) -> str:
+    """A text to look for; it may be empty, or one that nothing can be called by."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{what} is {shown(value)}; give a text")
+    return value
+
+
+def some_items(values: Any, what: str) -> Iterable[Any]:
+    """Any iterable but a text, bytes or a mapping, as it is."""
+    if isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable):
+        raise InvalidArgument(f"{what} is {shown(values)}; give a list")
+    return values
+
+
+def some_list(values: Any, what: str) -> list[Any]:
+    return list(some_items(values, what))
+
+
+def a_path(value: Any, what: str) -> str:
+    """The path of a file or folder, as text that the system can take."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InvalidArgument(f"{what} is {shown(value)}; give a path in text, without NUL characters")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{what} is {shown(value)}, which no file can be called; give another path") from None
+    return path
 
 
 def a_whole(value: Any, what: str, *, least: int = 0, most: int = 2**31 - 1) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore.answers import Analyzer, content_key, identify, keep_response, pack, unpack
+from scanstore.arguments import some_text
 from scanstore.database import Database
 from scanstore.drafts import DraftFinding
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore, shown
@@ -316,9 +317,9 @@ def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: 
     if scan_id is not None:
         query = query.where(ModelCall.scan == scan_id)
     if purpose is not None:
-        query = query.where(ModelCall.purpose == purpose)
+        query = query.where(ModelCall.purpose == some_text(purpose, "purpose"))
     if status is not None:
-        query = query.where(ModelCall.status == status)
+        query = query.where(ModelCall.status == ModelCall.status.db_value(status))
     return list(query if limit is None else query.limit(limit))
 
 
@@ -329,7 +330,7 @@ def get(call: ModelCall | int) -> ModelCall:
         raise InvalidArgument(f"{shown(key)} is not a call; give its row or its id")
     found = ModelCall.get_or_none(ModelCall.id == key) if 0 < key < 2**63 else None
     if found is None:
-        raise NotFound(f"no call {key}; store.llm.calls() shows the known ones")
+        raise NotFound(f"no call {shown(key)}; store.llm.calls() shows the known ones")
     return found
 
 

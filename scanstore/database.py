@@ -437,17 +437,20 @@ class Database(peewee.SqliteDatabase):
         try:
             return self._executed(sql, params, many)
         except TROUBLE as error:
-            raise self._translated(error) from error
+            raise self._translated(error, () if many else params) from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
 
-    def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+    def _translated(self, error: sqlite3.Error | UnicodeDecodeError, values: Any = ()) -> Exception:
         if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
             from scanstore.schema import damage
 
             if (trouble := damage(self)) is not None:
                 return trouble
-        return translated(error, self.name)
+        if isinstance(error, sqlite3.DataError) and hasattr(self._state.conn, "getlimit"):
+            most = self._state.conn.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+            return translated(error, self.name, values, most)
+        return translated(error, self.name, values)
 
     def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
         cursor = self.cursor()
@@ -463,7 +466,7 @@ class Database(peewee.SqliteDatabase):
         try:
             return self._executed(sql, params, many)
         except TROUBLE as error:
-            failure = self._translated(error)
+            failure = self._translated(error, () if many else params)
             raise failure from error
         except (OverflowError, UnicodeEncodeError) as error:
             failure = InvalidArgument(f"a value cannot be stored in {self.name}: {error}")

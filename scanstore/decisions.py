@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from scanstore.arguments import some_list, some_text
 from scanstore.binding import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, utcnow
@@ -163,7 +164,7 @@ class Triage(Domain):
             row: Suppression | None = Suppression.get_or_none(Suppression.id == key) if 0 < key < 2**63 else None
             if row is None:
                 raise NotFound(
-                    f"no suppression {key}; store.findings.suppressions() (scanstore findings suppressions)"
+                    f"no suppression {shown(key)}; store.findings.suppressions() (scanstore findings suppressions)"
                     " shows the known ones"
                 )
             if row.lifted_at is None:
@@ -184,7 +185,7 @@ class Triage(Domain):
 
         query = Suppression.select().order_by(Suppression.id)
         if target is not None:
-            query = query.where(Suppression.lineage == self._lineage(target).id)
+            query = query.where(Suppression.lineage == self._lineage(some_text(target, "target")).id)
         return [row for row in query if active is None or (row.state == "active") == active]
 
     @bound
@@ -196,7 +197,7 @@ class Triage(Domain):
         """
         from scanstore.triage import Suppression
 
-        places = self._places(findings)
+        places = self._places(some_list(findings, "findings"))
         if not places:
             return {}
         lineages = dump_json(sorted({place[1] for place in places}))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore import leases, life
+from scanstore.arguments import some_text
 from scanstore.cvss import rated
 from scanstore.database import Database, bound
 from scanstore.decisions import VOTED, Triage
@@ -210,7 +211,7 @@ class Verified(Stage[VerifiedFinding]):
         """
         query = VerifiedFinding.select().where(VerifiedFinding.scan == self._scan(scan))
         if status is not None:
-            query = query.where(VerifiedFinding.status == status)
+            query = query.where(VerifiedFinding.status == VerifiedFinding.status.db_value(status))
         query = query.order_by(VerifiedFinding.rank, VerifiedFinding.id)
         return list(query.limit(whole("limit", limit, 0, 2**31)))
 
@@ -222,7 +223,7 @@ class Verified(Stage[VerifiedFinding]):
         """
         sql = f"SELECT id FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {life.UPHELD}"
         known = {key for (key,) in self.db.execute_sql(sql, (self._scan(scan),))}
-        return super().retry(scan, ids=sorted(known if ids is None else known.intersection(ids)))
+        return super().retry(scan, ids=sorted(known if ids is None else known.intersection(leases.row_ids(ids))))
 
 
 class Findings(Triage):
@@ -311,7 +312,9 @@ class Findings(Triage):
             raise InvalidArgument(f"{shown(finding)} is not a finding; give a Finding or its id")
         found: Finding | None = Finding.get_or_none(Finding.id == key) if 0 < key < 2**63 else None
         if found is None:
-            raise NotFound(f"no finding {key}; store.findings.list() (scanstore findings list) shows the known ones")
+            raise NotFound(
+                f"no finding {shown(key)}; store.findings.list() (scanstore findings list) shows the known ones"
+            )
         return found
 
     @bound
@@ -339,6 +342,8 @@ class Findings(Triage):
         severity = None if severity is None else word("severity", severity, SEVERITIES)
         status = None if status is None else word("status", status, FINDING_STATUSES)
         state = None if state is None else word("state", state, SIGHTINGS)
+        file = None if file is None else some_text(file, "file")
+        tool = None if tool is None else some_text(tool, "tool")
         most = whole("limit", limit, 0, 2**31)
         row = self.latest() if scan is None else self.store.scans.get(scan)
         found = seen.listed(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore import arguments
-from scanstore.arguments import a_text, a_whole, uuid_of
+from scanstore.arguments import a_text, a_whole, some_list, uuid_of
 from scanstore.database import current
 from scanstore.errors import InvalidArgument, NoStore, NotFound, shown
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, format_time, utcnow
@@ -160,7 +160,7 @@ def unknown(key: str) -> NotFound:
 
 
 def some_types(types: str | Iterable[str]) -> list[str]:
-    return [a_text(each, "type") for each in ((types,) if isinstance(types, str) else types)]
+    return [a_text(each, "type") for each in ((types,) if isinstance(types, str) else some_list(types, "types"))]
 
 
 def a_moment(value: Any) -> str | None:
@@ -190,7 +190,7 @@ def scene_key(scene: Any) -> str:
 def scene_keys(scenes: Iterable[Scene | str]) -> list[str]:
     if isinstance(scenes, str | Scene):
         raise InvalidArgument(f"scenes is {scenes!r}; give a list of scenes")
-    return list(dict.fromkeys(scene_key(each) for each in scenes))
+    return list(dict.fromkeys(scene_key(each) for each in some_list(scenes, "scenes")))
 
 
 def told_by(progress: Any, processed: Any, total: Any, message: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from scanstore.arguments import a_text, a_whole
+from scanstore.arguments import a_text, a_whole, some_text
 from scanstore.database import bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, read_time, utcnow
@@ -250,15 +250,15 @@ class Jobs(JobLeases):
         """Jobs, the newest first: of a status, a type, a parent, about a scene, in a queue. Raises InvalidArgument."""
         query = Job.select()
         if status is not None:
-            query = query.where(Job.status == status)  # refuses a word that is none
+            query = query.where(Job.status == Job.status.db_value(status))  # refuses a word that is none
         if type is not None:
-            query = query.where(Job.type == type)
+            query = query.where(Job.type == some_text(type, "type"))
         if parent is not None:
             query = query.where(Job.parent == key_of(parent))
         if scene is not None:
             query = query.where(Job.id.in_(JobScene.select(JobScene.job).where(JobScene.scene == scene_key(scene))))
         if queue is not None:
-            query = query.where(Job.queue == queue)
+            query = query.where(Job.queue == some_text(queue, "queue"))
         query = query.order_by(Job.id.desc())
         return self._with_progress(list(query if limit is None else query.limit(a_whole(limit, "limit"))))
 
@@ -278,7 +278,7 @@ class Jobs(JobLeases):
     def state(self, *, queue: str | None = None) -> State:
         """How many jobs are ready, wait for their time or another try, are leased, completed, failed, and cancelled
         (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
-        where, values = ("1", ()) if queue is None else ("queue = ?", (queue,))
+        where, values = ("1", ()) if queue is None else ("queue = ?", (some_text(queue, "queue"),))
         counts = dict(
             self.db.execute_sql(f"SELECT status, count(*) FROM jobs WHERE {where} GROUP BY status", values).fetchall()
         )

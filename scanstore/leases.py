@@ -23,6 +23,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from scanstore.arguments import a_whole, some_list
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, LeaseLost, NotFound, shown
 from scanstore.fields import dump_json, format_time, read_time, utcnow
@@ -352,6 +353,8 @@ def fail(
     and NotFound.
     """
     now = utcnow()
+    if not isinstance(retry, bool):
+        raise InvalidArgument(f"retry is {shown(retry)}; it must be True or False")
     text = format_time(now)
     with db.atomic():
         row = _look(db, queue, key)
@@ -519,10 +522,15 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
     )
 
 
+def row_ids(ids: Any) -> list[int]:
+    """Ids of rows that are given as a list of whole numbers."""
+    return [a_whole(each, "an id", most=2**63 - 1) for each in some_list(ids, "ids")]
+
+
 def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None = None) -> int:
     """Let rows that failed for good wait again, with all their tries; return how many."""
     where = "" if ids is None else " AND id IN (SELECT value FROM json_each(?))"
-    values = () if ids is None else (dump_json(list(ids)),)
+    values = () if ids is None else (dump_json(row_ids(ids)),)
     return db.execute_sql(
         f"UPDATE {queue.table} SET status = '{queue.waiting}', retry_count = 0, next_retry_at = NULL, updated_at = ?"
         f" WHERE {queue.scope} = ? AND status = 'failed'{where}",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
+from scanstore.arguments import a_bool, some_items
 from scanstore.database import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, JSONField, UTCField, dump_json, utcnow
@@ -311,7 +312,7 @@ class Library(Domain):
         if studio is not None:
             query = query.where(Scene.studio == _id(studio, Studio))
         if organized is not None:
-            query = query.where(Scene.organized == organized)
+            query = query.where(Scene.organized == a_bool(organized, "organized"))
         return list(query)
 
     @bound
@@ -333,7 +334,7 @@ class Library(Domain):
                 last = rows[-1].id
                 yield from self._records(rows)
             return
-        ids = (_id(scene, Scene) for scene in scenes)
+        ids = (_id(scene, Scene) for scene in some_items(scenes, "scenes"))
         while batch := list(islice(ids, AT_ONCE)):
             found = {row.id: row for row in Scene.select().where(Scene.id.in_(batch))}
             yield from self._records([found[key] for key in batch if key in found])

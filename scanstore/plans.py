@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
+from scanstore.arguments import some_text
 from scanstore.changes import check, checked_confidence, digest, field_named, target_key
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
@@ -321,7 +322,7 @@ class Plans(Domain):
     @bound
     def find(self, name: str) -> AnalysisPlan | None:
         """The latest plan of that name, if there is one."""
-        return next(iter(_rows(AnalysisPlan.name == name, limit=1)), None)
+        return next(iter(_rows(AnalysisPlan.name == some_text(name, "name"), limit=1)), None)
 
     @bound
     def list(self, *, status: str | None = None, limit: int | None = None) -> List[AnalysisPlan]:

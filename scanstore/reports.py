@@ -173,8 +173,8 @@ def cwe(where: str, value: Any) -> str | None:
     if value is None or value == "":
         return None
     found = None
-    if isinstance(value, str | int) and not isinstance(value, bool) and abs(len(str(value))) < 20:
-        found = _CWE.fullmatch(str(value).strip())
+    if isinstance(value, str) or isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        found = _CWE.fullmatch(str(value)[:20].strip())
     if found is None:
         raise InvalidArgument(f"{where} is {shown(value)}; write it like CWE-79, or 79")
     return f"CWE-{found[1]}"

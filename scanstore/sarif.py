@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from scanstore import tracking
+from scanstore.arguments import some_list
 from scanstore.contents import pack, unpack
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, shown
@@ -187,9 +188,9 @@ class Sarif(Domain):
         """
         from scanstore.sarif_dump import dump
 
-        states = SIGHTINGS if only is None else tuple(only)
-        if isinstance(only, str) or not states or not set(states) <= set(SIGHTINGS):
-            raise InvalidArgument(f"only is {only!r}; give a list of: {', '.join(SIGHTINGS)}")
+        states = SIGHTINGS if only is None else tuple(some_list(only, "only"))
+        if not states or not all(state in SIGHTINGS for state in states):
+            raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(SIGHTINGS)}")
         row = self.store.findings.latest() if scan is None else self.store.scans.get(scan)
         return dump(self.store, row, file, states, github)
 

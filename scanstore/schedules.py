@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import peewee
 
+from scanstore.arguments import a_bool
 from scanstore.database import Domain, bound
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, JSONField, UTCField, dump_json, format_time, utcnow
@@ -125,7 +126,7 @@ class Schedules(Domain):
     def list(self, *, enabled: bool | None = None) -> List[ScheduledTask]:
         """All tasks by name, or only those that are enabled, or not."""
         query = ScheduledTask.select().order_by(ScheduledTask.name)
-        return list(query if enabled is None else query.where(ScheduledTask.enabled == enabled))
+        return list(query if enabled is None else query.where(ScheduledTask.enabled == a_bool(enabled, "enabled")))
 
     @bound
     def update(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scanstore import leases
-from scanstore.arguments import a_text, a_whole, bring_up_to_date
+from scanstore.arguments import a_text, a_whole, bring_up_to_date, some_list
 from scanstore.database import bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, read_time, utcnow
@@ -123,7 +123,7 @@ class SessionTasks(SessionUploads):
         """
         worker = check_lease(worker, lease, limit)
         kinds = [types] if isinstance(types, str) else types
-        wanted = None if kinds is None else dump_json([a_text(each, "type", 50) for each in kinds])
+        wanted = None if kinds is None else dump_json([a_text(each, "type", 50) for each in some_list(kinds, "types")])
         only = None if session is None else session_key(session)
         found: dict[str, int] = {}
         with self.db.atomic():

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from scanstore.arguments import a_text, a_whole, uuid_of
+from scanstore.arguments import a_path, a_text, a_whole, some_list, uuid_of
 from scanstore.bulk import Writer
 from scanstore.database import Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
@@ -122,11 +122,12 @@ class SessionUploads(Domain):
         Their size, sha256 and type are found out first; then as :meth:`add_uploads`. Raises InvalidArgument for what is
         no regular file or leads out of ``root``, also by a link, and NotFound for what is not there or cannot be read.
         """
-        base = os.fspath(root)
+        base = a_path(root, "root")
         if not os.path.isdir(base):
             raise NotFound(f"{base!r} is no folder; give the one that holds the files")
         if isinstance(paths, str | os.PathLike):
             raise InvalidArgument(f"paths is {paths!r}; give a list of paths")
+        paths = None if paths is None else some_list(paths, "paths")
         self._session_status(session_key(session))
         relative = _below(base) if paths is None else (_relative(each) for each in paths)
         return self.add_uploads(session, [_measured(base, path) for path in relative])

@@ -155,6 +155,10 @@ class Settings(Domain):
         writers kept out, so it should do nothing else. It begins with ``default`` when there is no value. Raises
         NotFound without a default, InvalidArgument for what JSON cannot say.
         """
+        if not callable(function):
+            raise InvalidArgument(
+                f"function is {shown(function)}; give one that takes the value and returns the new one"
+            )
         for _ in range(WITHOUT_LOCK):
             done, value = self._try(key, function, default)
             if done:

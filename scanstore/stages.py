@@ -248,7 +248,7 @@ class Stage(Domain, Generic[Row]):
         if not rows:
             command = self.queue.methods.replace("store.", "scanstore ") + " list"
             listed = f"{self.queue.methods}.list(scan)" + ("" if "verified" in command else f" ({command})")
-            raise NotFound(f"no {self.queue.noun} {key}; {listed} shows those of a scan")
+            raise NotFound(f"no {self.queue.noun} {shown(key)}; {listed} shows those of a scan")
         return rows[0]
 
     def _rows(self, ids: Sequence[int]) -> list[Row]:

@@ -10,6 +10,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scanstore.arguments import a_path
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.fields import format_time, utcnow
 from scanstore.indexing.given import facts_of
@@ -48,7 +49,7 @@ class Tags:
         self.groups: dict[str, list[dict[str, Any]]] = {}
         self.broken: list[tuple[int, str]] = []
         try:
-            with open(file, "rb") as lines:
+            with open(a_path(file, "file"), "rb") as lines:
                 for item in read(lines, root=root):
                     if isinstance(item, Broken):
                         self.broken.append((item.line_number, item.reason))

@@ -151,8 +151,7 @@ def call(method: Callable[..., Any], name: str, signature: inspect.Signature, gi
     named = {
         key: value
         for key, value in given.items()
-        if signature.parameters[key].kind
-        not in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
+        if signature.parameters[key].kind not in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
     }
     for key, parameter in signature.parameters.items():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL and key in given:
@@ -172,9 +171,7 @@ def shape_of_call(error: TypeError) -> bool:
 
 
 @pytest.mark.parametrize("what", VALUES)
-def test_every_call_refuses_a_bad_value(
-    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_every_call_refuses_a_bad_value(full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "scan.db"
     shutil.copy(full, path)
