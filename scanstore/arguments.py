@@ -63,7 +63,7 @@ def encodable(text: str, what: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidArgument(f"{what} is {text!r:.80}, which is no valid Unicode") from None
+        raise InvalidArgument(f"{what} is {shown(text)}, which is no valid Unicode") from None
     return text
 
 

@@ -55,7 +55,7 @@ def _id(where: str, value: Any, model: type[Base]) -> str:
         value = value.id
     if not isinstance(value, str) or not value:
         noun = model.__name__.lower()
-        raise InvalidArgument(f"{where} is {value!r:.80}; give a {noun}'s id, which is text, or its row")
+        raise InvalidArgument(f"{where} is {shown(value)}; give a {noun}'s id, which is text, or its row")
     return value
 
 
@@ -81,11 +81,11 @@ def _date(where: str, value: Any) -> str | None:
         try:
             value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
         except ValueError:
-            raise InvalidArgument(f"{where} is {value!r:.80}; write 2026-11-22 or 2026-11-22T01:46:31Z") from None
+            raise InvalidArgument(f"{where} is {shown(value)}; write 2026-11-22 or 2026-11-22T01:46:31Z") from None
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time(), UTC)
     if not isinstance(value, datetime):
-        raise InvalidArgument(f"{where} is {value!r:.80}; it must be a date, an aware datetime, or None")
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be a date, an aware datetime, or None")
     try:
         return format_time(value)
     except (OverflowError, InvalidArgument) as error:
@@ -94,7 +94,7 @@ def _date(where: str, value: Any) -> str | None:
 
 def _flag(where: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise InvalidArgument(f"{where} is {value!r:.80}; it must be True or False")
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be True or False")
     return value
 
 
@@ -209,7 +209,7 @@ def checked_confidence(where: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidArgument(f"{where} is {value!r:.80}; it must be a number from 0 to 1, or None")
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be a number from 0 to 1, or None")
     return float(value)
 
 

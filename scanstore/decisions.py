@@ -290,10 +290,7 @@ def _future(expires: Any) -> datetime | None:
         return None
     if not isinstance(expires, datetime):
         raise InvalidArgument(f"expires is {shown(expires)}; it must be an aware datetime, or None")
-    try:
-        stored = datetime.fromisoformat(format_time(expires))
-    except OverflowError:
-        raise InvalidArgument(f"expires is {expires.isoformat()}, which no calendar has in UTC; leave it out") from None
+    stored = datetime.fromisoformat(format_time(expires))
     if stored <= utcnow():
         raise InvalidArgument(f"expires is {expires.isoformat()}, which is over already; give a later time")
     return stored
@@ -312,7 +309,7 @@ def _scope(
     rule = checked("rule", rule, needed=True)
     tool = None if tool is None else checked("tool", tool, needed=True)
     if target is not None and not isinstance(target, str):
-        raise InvalidArgument(f"target is {target!r:.80}; it must be text")
+        raise InvalidArgument(f"target is {shown(target)}; it must be text")
     if path is not None:
         path = checked("path", path, needed=True)
         _pattern(path)

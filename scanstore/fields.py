@@ -204,14 +204,22 @@ def format_time(value: datetime) -> str:
     if value.tzinfo is not UTC:
         if value.tzinfo is None or value.utcoffset() is None:
             raise InvalidArgument(f"{value.isoformat()} has no time zone; pass an aware datetime")
-        value = value.astimezone(UTC)
+        try:
+            value = value.astimezone(UTC)
+        except OverflowError:
+            raise InvalidArgument(
+                f"{value.isoformat()} is a time that no calendar has in UTC; give one of the years 1 to 9999"
+            ) from None
     return value.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def read_time(text: str) -> datetime:
     """Return the time that a text of the file stands for; raises Damaged."""
     try:
-        return datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError(text)
+        return moment
     except ValueError:
         raise Damaged(f"{text!r} is in the file for a time; find it with: scanstore check") from None
 

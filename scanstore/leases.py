@@ -19,7 +19,7 @@ which takes the write lock first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -242,7 +242,7 @@ def _follow_the_clock(db: Database, queue: Queue, scope: Scope, index: str, colu
     changes = []
     for key, until, touched, earliest in rows:
         rest = read_time(until) - read_time(touched)
-        moved = format_time(now + max(rest, timedelta(0)))
+        moved = format_time(_later(now, max(rest, timedelta(0))))
         changes.append((max(moved, earliest or ""), format_time(now), key))
     db.executemany(f"UPDATE {queue.table} SET {column} = ?, updated_at = ? WHERE id = ?", changes)
 
@@ -547,6 +547,14 @@ def check_lease(worker: str | None, lease: float, limit: int = 1) -> str:
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 1")
     return worker if worker is not None else me()
+
+
+def _later(now: datetime, span: timedelta) -> datetime:
+    """So much later, or as late as a time can be: times that are in the file may be of any year."""
+    try:
+        return now + span
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _after(now: datetime, seconds: float) -> str:

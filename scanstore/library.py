@@ -263,7 +263,7 @@ class Library(Domain):
         from scanstore.syncs import SyncRun
 
         query = SyncRun.select().order_by(SyncRun.id.desc()).limit(whole("limit", limit, 0, 2**31))
-        return list(query if kind is None else query.where(SyncRun.kind == kind))
+        return list(query if kind is None else query.where(SyncRun.kind == SyncRun.kind.db_value(kind)))
 
     # -- asking ------------------------------------------------------------------------------------------------------
 

@@ -105,14 +105,14 @@ def is_heavy(field: Any) -> bool:
 
 def _checked(model: Any) -> type[Base]:
     if not (isinstance(model, type) and issubclass(model, Base) and model is not Base):
-        raise InvalidArgument(f"{model!r:.80} is no model; import one from scanstore.models")
+        raise InvalidArgument(f"{shown(model)} is no model; import one from scanstore.models")
     return model
 
 
 def _conditions(where: tuple[Any, ...]) -> tuple[Any, ...]:
     for each in where:
         if not isinstance(each, peewee.Node):
-            raise InvalidArgument(f"{each!r:.80} is no condition; write one on the model: Finding.severity == 'high'")
+            raise InvalidArgument(f"{shown(each)} is no condition; write one on the model: Finding.severity == 'high'")
     return where or (peewee.SQL("1"),)
 
 

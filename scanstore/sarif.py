@@ -297,7 +297,7 @@ def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
             yield same
         return
     if not hasattr(file, "read") or hasattr(file, "encoding"):
-        raise InvalidArgument(f"file is {file!r:.80}; give a path, or a file opened in binary mode")
+        raise InvalidArgument(f"file is {shown(file)}; give a path, or a file opened in binary mode")
     if file.seekable():
         yield file
         return
@@ -332,12 +332,12 @@ def _patterns(scope: Any) -> list[str] | None:
     if scope is None:
         return None
     if isinstance(scope, str | bytes) or not isinstance(scope, Iterable):
-        raise InvalidArgument(f"scope is {scope!r:.80}; give a list of patterns such as 'src/'")
+        raise InvalidArgument(f"scope is {shown(scope)}; give a list of patterns such as 'src/'")
     from scanstore.indexing.walk import patterns
 
     chosen = list(scope)
     if not chosen or not all(isinstance(one, str) and one.strip() for one in chosen):
-        raise InvalidArgument(f"scope is {chosen!r:.80}; give at least one pattern such as 'src/'")
+        raise InvalidArgument(f"scope is {shown(chosen)}; give at least one pattern such as 'src/'")
     patterns("scope", chosen)
     return chosen
 

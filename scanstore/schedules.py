@@ -274,6 +274,10 @@ def next_run(schedule: str, *, timezone: str = "UTC", after: datetime | None = N
         raise InvalidArgument(f"schedule is {schedule!r}: {str(error).lower()}; {FIELDS}") from None
     except StopIteration:
         raise InvalidArgument(f"schedule {schedule!r} never comes; choose a day that there is") from None
+    except OverflowError:
+        raise InvalidArgument(
+            f"schedule {schedule!r} has no next time after {after.isoformat()}; give a time of the years 1 to 9999"
+        ) from None
 
 
 FIELDS = "write five fields: minute, hour, day of month, month, day of week, such as '0 3 * * *'"

@@ -327,9 +327,9 @@ def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
     for line in lines:
         try:
             GitIgnoreSpec.from_lines([line])
-        except (ValueError, TypeError, re.error):
+        except (ValueError, TypeError, RecursionError, re.error):
             raise InvalidArgument(
-                f"{option} has {line!r}, which is no pattern; write it as in a .gitignore file"
+                f"{option} has {shown(line)}, which is no pattern; write it as in a .gitignore file"
             ) from None
     return GitIgnoreSpec.from_lines(lines)
 
