@@ -95,7 +95,9 @@ def a_path(value: Any, what: str) -> str:
     """The path of a file or folder, as text that the system can take."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or not path or "\0" in path:
-        raise InvalidArgument(f"{what} is {shown(value)}; give a path in text, without NUL characters")
+        raise InvalidArgument(
+            f"{what} is {shown(value)}, which is not a path; give one in text, without NUL characters"
+        )
     try:
         os.fsencode(path)
     except UnicodeEncodeError:

@@ -48,8 +48,9 @@ from scanstore.errors import (
     StorageError,
     StoreClosed,
     WrongTask,
+    shown,
 )
-from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
+from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, real_path, size_of, use_log
 from scanstore.transactions import Savepoint, Transaction, running_task
 from scanstore.troubles import TROUBLE, code_of, translated
 
@@ -147,8 +148,8 @@ class Database(peewee.SqliteDatabase):
     ) -> None:
         if durability not in ("full", "normal"):
             raise InvalidArgument(f"durability is {durability!r}; it must be 'full' or 'normal'")
-        if not timeout >= 0:
-            raise InvalidArgument(f"timeout is {timeout!r}; it must be a number of seconds, 0 or more")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < 2**31 / 1000:
+            raise InvalidArgument(f"timeout is {shown(timeout)}; it must be a number of seconds, from 0 to 2,147,483")
         if not path or "\0" in path:
             raise InvalidArgument(f"{path!r} is not a path")
         self.name = path if path.isprintable() else ascii(path)
@@ -175,7 +176,7 @@ class Database(peewee.SqliteDatabase):
                 raise InvalidArgument(":memory: would be empty for ever if it were read-only; name a file")
             folder, self._synchronous = _memory_folder(), "OFF"
             path = os.path.join(folder, "memory.db")
-        self.file = os.path.realpath(path)
+        self.file = real_path(path)
         super().__init__(self.file, timeout=timeout)
         self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid())
         _databases.add(self)
@@ -544,9 +545,11 @@ class Database(peewee.SqliteDatabase):
 def _memory_folder() -> str:
     import tempfile
 
+    from scanstore.publishing import own_folder
+
     shared = "/dev/shm"
     usable = os.path.isdir(shared) and os.access(shared, os.W_OK | os.X_OK)
-    return tempfile.mkdtemp(prefix="scanstore-", dir=shared if usable else None)
+    return own_folder(shared if usable else tempfile.gettempdir(), MEMORY)
 
 
 def _release(connections: dict[int, Connection], folder: str | None, pid: int) -> None:

@@ -22,7 +22,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -32,10 +32,12 @@ from peewee_migrate import Migrator
 from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
+from scanstore import publishing
+from scanstore.arguments import a_path
 from scanstore.database import MEMORY
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
-from scanstore.files import APPLICATION_ID, connect, create_file, identify, use_log
+from scanstore.files import APPLICATION_ID, connect, create_file, identify, real_path, refusing, use_log
 from scanstore.troubles import translated
 
 logger = logging.getLogger("scanstore.migrate")
@@ -103,8 +105,8 @@ def down(
     Atomic: all of them or none. Rows of the tables that go are lost, so a store that has rows is copied
     first, as `up` does. Raises as `up` does.
     """
-    if steps < 0:
-        raise InvalidArgument(f"steps is {steps}; it must be 0 or more")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise InvalidArgument(f"steps is {steps!r:.80}; it must be 0 or more")
     with _run(path, folder, timeout, name, key) as run:
         done = run.router.done[::-1]
         if to is None:
@@ -123,7 +125,7 @@ def status(
     key: str | None = None,
 ) -> list[Step]:
     """Return every known migration in order; changes nothing, not even a file that does not exist."""
-    file = os.path.realpath(path)
+    file = real_path(a_path(path, "path"))
     applied: dict[str, str] = {}
     if os.path.exists(file):
         shown = name or os.fspath(path)
@@ -155,7 +157,8 @@ def default_folder() -> Path:
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise MigrationFailed(f"{folder} is not a folder; migrations are files in a folder")
-    return sorted(file.stem for file in folder.iterdir() if _FILE.fullmatch(file.name))
+    with refusing(str(folder), "read"):
+        return sorted(file.stem for file in folder.iterdir() if _FILE.fullmatch(file.name))
 
 
 # One run
@@ -265,6 +268,9 @@ class _Run:
         self.router, self.file, self.shown, self.version = router, file, shown, version
         self.database = router.database
         self.result = Names()
+        self.files = ExitStack()  # what is gone at the end
+        self.published = ""
+        self.copy: tuple[str, str] | None = None  # of the file as it was, until it has its name, and that name
 
     def find(self, wanted: str | int) -> str:
         """Return the full name of a migration given by name or number."""
@@ -280,7 +286,8 @@ class _Run:
         if not names:
             return self.result
         if backup and self.version:
-            self.result.backup = back_up(self.file, self.version, self.shown, key=self.database.key)
+            self.copy = self.files.enter_context(_copied(self.file, self.version, self.shown, self.database.key))
+            self.result.backup = self.copy[1]
         before = self._violations()
         step = "the history"
         try:
@@ -337,7 +344,8 @@ def _run(
     *,
     create: bool = False,
 ) -> Iterator[_Run]:
-    file, shown = os.path.realpath(path), name or os.fspath(path)
+    given = a_path(path, "path")
+    file, shown = real_path(given), name or given
     steps = default_folder() if folder is None else Path(folder)
     _names(steps)
     if not os.path.exists(file):
@@ -353,11 +361,16 @@ def _run(
             yield run
             if not run.result:
                 raise _NothingToDo
+            if run.copy is not None:
+                # Only now, so that who is killed before leaves no backup of a migration that did not come about.
+                run.published = run.copy[1]
+                publishing.publish(*run.copy, run.copy[1])
     except _NothingToDo:
         pass
     except BaseException as error:
-        if run is not None and run.result.backup is not None:
-            os.unlink(run.result.backup)
+        if run is not None and run.published:
+            with suppress(OSError):
+                os.unlink(run.published)
         if isinstance(error, peewee.PeeweeException) and not isinstance(error, ScanstoreError):
             cause = _first(error)
             if isinstance(cause, sqlite3.Error):
@@ -371,6 +384,8 @@ def _run(
         except sqlite3.OperationalError:
             logger.debug("%s gets its write-ahead log when it is opened next", shown)
     finally:
+        if run is not None:
+            run.files.close()
         database.close()
         database._nothing.close()
 
@@ -378,18 +393,18 @@ def _run(
 # Backups
 
 
-def back_up(file: str, version: int, shown: str, *, key: str | None = None) -> str:
-    """Copy what is committed in a store to a new file beside it, verify the copy, and return its path.
+@contextmanager
+def _copied(file: str, version: int, shown: str, key: str | None) -> Iterator[tuple[str, str]]:
+    """Copy what is committed in a store to a new file beside it, verify the copy, and yield its path and the name that
+    it is to be published under.
 
-    Works while others read and write. The copy is readable by its owner only, encrypted as the store is, and has its
-    name only once it is whole.
+    Works while others read and write. The copy is readable by its owner only, encrypted as the store is, and gone at
+    the end unless it was published.
     """
     stamp = re.sub(r"[-:.]", "", format_time(utcnow()))
     target = f"{file}.backup-{version}-{stamp}"
     while os.path.exists(target):
         target += "x"
-    from scanstore import publishing
-
     with publishing.beside(target, target) as partial:
         source = connect(file, "mode=ro", key=key)
         copy = connect(partial, "mode=rw", key=key)
@@ -403,5 +418,5 @@ def back_up(file: str, version: int, shown: str, *, key: str | None = None) -> s
             copy.close()
         if verdict != "ok":
             raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict})")
-        publishing.publish(partial, target, target)
-    return target
+        publishing.sync(partial, target)
+        yield partial, target

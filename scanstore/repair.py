@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore import publishing
+from scanstore.arguments import a_path
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     Damaged,
@@ -31,7 +32,7 @@ from scanstore.errors import (
     StorageError,
 )
 from scanstore.facts import FACT_TABLES
-from scanstore.files import APPLICATION_ID, connect
+from scanstore.files import APPLICATION_ID, connect, real_path
 from scanstore.salvage import INDEX_LEAF, TABLE_LEAF, Nonsense, Pages, Row, Value
 from scanstore.troubles import translated
 
@@ -146,7 +147,8 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     nothing of a store is left.
     """
     start = time.perf_counter()
-    shown, file, target = os.fspath(damaged), os.path.realpath(damaged), os.path.realpath(new)
+    shown, named = a_path(damaged, "damaged"), a_path(new, "new")
+    file, target = real_path(shown), real_path(named)
     if not os.path.exists(file):
         raise NotFound(f"{shown} does not exist; give the path of the damaged file")
     if not os.path.isfile(file):
@@ -171,7 +173,7 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
                 key_too = "" if pages.sound else ", or give its key if it is encrypted"
                 raise Damaged(f"{shown} has nothing left that could be saved; restore a backup{key_too}")
             problems = _check(partial, key)
-            publishing.sync(partial)
+            publishing.sync(partial, os.fspath(new))
             publishing.publish(partial, target, os.fspath(new))
     finally:
         pages.close()

@@ -17,12 +17,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from scanstore import tracking
-from scanstore.arguments import some_list
+from scanstore.arguments import a_path, some_list
 from scanstore.contents import pack, unpack
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.facts import Lineage
 from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.files import refused, refusing
 from scanstore.identity import traits_of
 from scanstore.interchange.places import address
 from scanstore.interchange.sarif import BASE, Problem, Result, Rule, Run
@@ -288,12 +289,14 @@ def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     import tempfile
 
     if isinstance(file, str | os.PathLike):
+        name = a_path(file, "file")
         try:
-            stream: BinaryIO = open(file, "rb")  # noqa: SIM115
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InvalidArgument(f"{os.fspath(file)} cannot be read: {reason}") from error
-        with stream, opened(stream) as same:
+            stream: BinaryIO = open(name, "rb")  # noqa: SIM115
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise InvalidArgument(f"{name} cannot be read: {error.strerror}; give the path of a report") from error
+        except OSError as error:
+            raise refused(error, name, "read") from error
+        with refusing(name, "read"), stream, opened(stream) as same:
             yield same
         return
     if not hasattr(file, "read") or hasattr(file, "encoding"):
@@ -301,7 +304,7 @@ def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     if file.seekable():
         yield file
         return
-    with tempfile.TemporaryFile() as copy:
+    with refusing("the report, or a temporary file for it,", "read"), tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(file, copy)
         copy.seek(0)
         yield copy

@@ -21,6 +21,7 @@ from scanstore.bulk import Writer
 from scanstore.database import Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, pack_hash, utcnow
+from scanstore.files import refused, refusing
 from scanstore.session_rows import (
     AnalysisSession,
     FileUpload,
@@ -293,7 +294,9 @@ def _below(base: str) -> Iterator[str]:
         names.sort()
         for name in sorted(files):
             full = os.path.join(folder, name)
-            if stat.S_ISREG(os.lstat(full).st_mode):
+            with refusing(full, "read"):
+                regular = stat.S_ISREG(os.lstat(full).st_mode)
+            if regular:
                 yield _relative(os.path.relpath(full, base).replace(os.sep, "/"))
 
 
@@ -311,6 +314,5 @@ def _measured(base: str, path: str) -> dict[str, Any]:
                 digest.update(block)
                 size += len(block)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise NotFound(f"{path!r} in {base!r} cannot be read: {why}; check the path") from None
+        raise refused(error, f"{path!r} in {base!r}", "read") from None
     return {"file_path": path, "file_size": size, "sha256": digest.digest()}

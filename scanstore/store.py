@@ -12,6 +12,7 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from scanstore.arguments import a_path
 from scanstore.binding import Bound
 from scanstore.database import MEMORY, Database
 from scanstore.errors import IllegalMove, InvalidArgument
@@ -81,9 +82,10 @@ class Store:
         key: str | None = None,
         slow_ms: float | None = None,
     ) -> None:
-        text = os.fspath(_default(path))
-        if not isinstance(text, str):
+        text = _default(path)
+        if isinstance(text, bytes):
             raise InvalidArgument(f"{path!r} is not a path in text; use os.fsdecode")
+        text = a_path(text, "path")
         if key is None and text != MEMORY:
             key = os.environ.get("SCANSTORE_KEY") or None
         self._database = Database(

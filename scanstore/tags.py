@@ -11,8 +11,9 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.arguments import a_path
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument
 from scanstore.fields import format_time, utcnow
+from scanstore.files import refused
 from scanstore.indexing.given import facts_of
 from scanstore.interchange.ctags import Broken, read
 
@@ -56,8 +57,7 @@ class Tags:
                     else:
                         self.groups.setdefault(item.path, []).append(item._asdict())
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise NotFound(f"{os.fspath(file)} cannot be read: {reason}; check the path") from error
+            raise refused(error, os.fspath(file), "read") from error
         if self.broken and not self.groups:
             line, reason = self.broken[0]
             raise InvalidArgument(
