@@ -139,9 +139,12 @@ def check_db_health(path: Path | None = None, *, thorough: bool = False, key: st
     Quick whatever its size; ``thorough`` adds what ``store.check()`` looks for. Never raises for a missing, foreign,
     damaged or outdated file: that is among the ``problems``.
     """
-    name = _name(path)
-    file = real_path(name)
     version, library, problems = None, sqlite3.sqlite_version, []
+    try:
+        name = _name(path)
+        file = real_path(name)
+    except ScanstoreError as error:
+        return Health(False, str(path), version, library, False, 0, [str(error)])
     try:
         with Store(name, read_only=True, key=key) as store:
             run = store.database.execute_sql
