@@ -37,6 +37,7 @@ from scanstore.errors import (
     NotFound,
     StorageError,
 )
+from scanstore.errors import shown as shown_value
 from scanstore.fields import format_time, utcnow
 from scanstore.files import connect, free_space, identify, real_path, refused, refusing, size_of
 from scanstore.publishing import BESIDE, STAMP
@@ -91,6 +92,8 @@ def backup(
     Raises InvalidArgument, MissingFolder, ReadOnly, DiskFull, and Damaged when the copy is not sound, which then the
     store itself is not; no copy is left then.
     """
+    if progress is not None and not callable(progress):
+        raise InvalidArgument(f"progress is {shown_value(progress)}; give a function of the pages done and all of them")
     target, shown = _target(db, path, folder, keep)
     if os.path.lexists(target):
         _refuse_others(target, shown, db)
@@ -252,7 +255,7 @@ def _target(
 ) -> tuple[str, str]:
     """The file to write, and its name for people."""
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
-        raise InvalidArgument(f"keep is {keep!r}; it must be a number of copies, 1 or more")
+        raise InvalidArgument(f"keep is {shown_value(keep)}; it must be a number of copies, 1 or more")
     if path is not None:
         if folder is not None or keep is not None:
             raise InvalidArgument("folder and keep are for copies with the time in their names; leave path out")

@@ -147,7 +147,7 @@ class Database(peewee.SqliteDatabase):
         slow_ms: float | None = None,
     ) -> None:
         if durability not in ("full", "normal"):
-            raise InvalidArgument(f"durability is {durability!r}; it must be 'full' or 'normal'")
+            raise InvalidArgument(f"durability is {shown(durability)}; it must be 'full' or 'normal'")
         if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < 2**31 / 1000:
             raise InvalidArgument(f"timeout is {shown(timeout)}; it must be a number of seconds, from 0 to 2,147,483")
         if not path or "\0" in path:

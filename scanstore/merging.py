@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore.arguments import a_path
 from scanstore.database import Database
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
 from scanstore.files import uri
@@ -61,7 +62,8 @@ def merge(db: Database, other: Store | str | os.PathLike[str]) -> MergeResult:
         raise ReadOnly(f"{db.name} was opened with read_only; open it without to merge something into it")
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it before merging")
-    path = os.fspath(other) if isinstance(other, str | os.PathLike) else other.database.file
+    database = getattr(other, "database", None)
+    path = database.file if isinstance(database, Database) else a_path(other, "other")
     their = Database(path, read_only=True, key=db.key)
     try:
         their.open(migrate=False)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from scanstore.arguments import a_path
 from scanstore.database import MEMORY
-from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError
+from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, shown
 from scanstore.fields import dump_json
 from scanstore.files import APPLICATION_ID, connect, real_path, refused, size_of
 from scanstore.store import Store
@@ -144,7 +144,7 @@ def check_db_health(path: Path | None = None, *, thorough: bool = False, key: st
         name = _name(path)
         file = real_path(name)
     except ScanstoreError as error:
-        return Health(False, str(path), version, library, False, 0, [str(error)])
+        return Health(False, path if isinstance(path, str) else shown(path), version, library, False, 0, [str(error)])
     try:
         with Store(name, read_only=True, key=key) as store:
             run = store.database.execute_sql

@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, NamedTuple
 import peewee
 
 from scanstore import publishing
-from scanstore.arguments import a_path
+from scanstore.arguments import a_path, some_list
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     IllegalMove,
@@ -124,10 +124,10 @@ def dump(
     StorageError.
     """
     known = [table.name for table in tables_of(db.execute_sql)]
-    wanted = None if tables is None else [tables] if isinstance(tables, str) else list(tables)
+    wanted = None if tables is None else [tables] if isinstance(tables, str) else some_list(tables, "tables")
     for name in wanted or ():
         if name not in known:
-            raise InvalidArgument(f"{db.name} has no table {name!r}; it has: {', '.join(known)}")
+            raise InvalidArgument(f"{db.name} has no table {shown(name)}; it has: {', '.join(known)}")
     told: dict[str, int] = {}
     size = 0
     with publishing.writing(file, store=db.file) as stream, db.atomic("DEFERRED"):

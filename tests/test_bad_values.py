@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import shutil
+import sqlite3
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ import pytest
 from hostile import limited
 from stressing import fill
 
-from scanstore import ScanstoreError, Store
+from scanstore import ScanstoreError, Store, check_db_health, drop_db, init_db, seed_db
+from scanstore.errors import InvalidArgument, shown
 from scanstore.models import Scan
 
 DOMAINS = (
@@ -115,6 +117,10 @@ def methods(store: Store) -> Iterator[tuple[str, Callable[..., Any], inspect.Sig
                 yield f"{domain}.{name}", method, inspect.signature(method)
         if callable(owner):
             yield domain, owner, inspect.signature(owner)
+    for name in ("prune", "report", "page", "counts", "dump", "load", "merge", "backup"):
+        yield name, getattr(store, name), inspect.signature(getattr(store, name))
+    for function in (Store, init_db, drop_db, seed_db, check_db_health, Store.restore, Store.repair):
+        yield function.__name__, function, inspect.signature(function)
     settings = store.settings
     for name in ("__getitem__", "__setitem__", "__delitem__", "__contains__"):
         yield f"settings.{name}", getattr(settings, name), inspect.signature(getattr(settings, name))
@@ -157,17 +163,14 @@ def call(method: Callable[..., Any], name: str, signature: inspect.Signature, gi
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL and key in given:
             positional.append(given[key])
     result = method(*positional, **named)
-    if isinstance(result, Iterator):
+    if isinstance(result, Store):
+        result.close()
+    elif isinstance(result, Iterator):
         for _ in zip(range(1000), result, strict=False):
             pass
     elif isinstance(result, contextlib.AbstractContextManager) and name != "library.sync":
         with result:
             pass
-
-
-def shape_of_call(error: TypeError) -> bool:
-    """Whether a TypeError says that the call itself has the wrong shape, and not that something broke inside."""
-    return error.__traceback__ is not None and len(list(traceback.walk_tb(error.__traceback__))) <= 2
 
 
 @pytest.mark.parametrize("what", VALUES)
@@ -202,3 +205,97 @@ def test_every_call_refuses_a_bad_value(full: Path, tmp_path: Path, monkeypatch:
             wrong.append(f"check: {store.check()}")
     assert not wrong, "\n".join(wrong)
     assert outcomes
+
+
+# Values that are too large --------------------------------------------------------------------------------------------
+
+
+def test_a_value_that_sqlite_does_not_take_is_refused_with_the_limit_and_its_size(store: Store) -> None:
+    """SQLite takes a thousand million bytes; here it is told to take less."""
+    connection = store.database.connection()
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
+    store.settings["small"] = "x" * 10_000
+    for write in (
+        lambda: store.settings.set("large", "x" * 60_000),
+        lambda: store.settings.set("large", "\u00e9" * 30_000),
+        lambda: store.settings.update("small", lambda value: value * 6),
+        lambda: store.settings.define("large", 1, description="x" * 60_000),
+        lambda: store.jobs.enqueue("x", meta={"a": "x" * 60_000}),
+        lambda: store.plans.create("x", description="x" * 60_000),
+        lambda: store.library.upsert_scenes([{"id": "a"}, {"id": "b", "title": "x" * 60_000}]),
+    ):
+        with pytest.raises(
+            InvalidArgument, match=r"scan\.db takes no value or row of more than 50,000 bytes"
+        ) as caught:
+            write()
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InvalidArgument, match="and was given 60,002"):
+        store.settings.set("large", "x" * 60_000)
+    assert store.settings.to_dict() == {"small": "x" * 10_000}
+    assert not store.jobs.list() and not store.plans.list() and not store.library.list()
+    assert store.check() == []
+
+
+# Times ----------------------------------------------------------------------------------------------------------------
+
+FIRST = datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))
+LAST = datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))
+
+
+@pytest.mark.parametrize("moment", [FIRST, LAST])
+def test_a_time_that_no_calendar_has_is_refused_by_its_value(store: Store, moment: datetime) -> None:
+    text = moment.isoformat()
+    scan = store.scans.finish(store.scans.start("t"))
+    for call in (
+        lambda: store.jobs.enqueue("x", run_at=moment),
+        lambda: store.schedules.due(moment),
+        lambda: store.schedules.run_due(moment),
+        lambda: store.library.upsert_scenes([{"id": "a", "scene_date": moment}]),
+        lambda: store.library.upsert_scenes([{"id": "a", "scene_date": text}]),
+        lambda: (
+            store.findings.suppress(target="t", rule_id="r", reason="x", expires=moment)
+            if "reason" in inspect.signature(store.findings.suppress).parameters
+            else store.findings.suppress(target="t", rule="r", justification="x", by="a", expires=moment)
+        ),
+        lambda: Scan.update(completed_at=moment).where(Scan.id == scan.id).execute(),
+        lambda: Scan.update(completed_at=text).where(Scan.id == scan.id).execute(),
+    ):
+        with pytest.raises(InvalidArgument) as caught:
+            call()
+        assert str(moment.year) in str(caught.value)
+    assert not store.jobs.list() and not store.library.list() and store.check() == []
+
+
+def test_the_first_and_the_last_times_are_kept(store: Store) -> None:
+    store.schedules.add("daily", "x", "0 3 * * *", timezone="Asia/Tokyo")
+    early = datetime(1, 1, 1, tzinfo=UTC)
+    late = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+    assert store.jobs.enqueue("x", run_at=early).run_at == early
+    assert store.jobs.enqueue("x", run_at=late).run_at == late
+    assert len(store.jobs.claim("x")) == 1 and store.jobs.state().next_at == late
+    assert store.schedules.due(early) == []
+    with pytest.raises(InvalidArgument, match="has no next time after 9999-12-31"):
+        store.schedules.run_due(late)
+    assert len(store.schedules.run_due(late - timedelta(days=2))) == 1
+    assert store.prune(older_than=timedelta.max, dry_run=True).scans == []
+    assert store.jobs.prune(older_than=timedelta.max) == 0
+    assert store.check() == []
+
+
+# Messages -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_one_line_that_can_be_printed() -> None:
+    error = InvalidArgument("a\nb\x1b[31m\u202e\ud800 \u00e9")
+    assert str(error) == "a\\nb\\x1b[31m\\u202e\\ud800 \u00e9"
+    str(error).encode()
+
+
+def test_any_value_can_be_shown() -> None:
+    class Rude:
+        def __repr__(self) -> str:
+            raise KeyError("no")
+
+    assert shown("x" * 200) == repr("x" * 200)[:80] and shown([1], 2) == "[1"
+    assert shown(deep()) == "<list that cannot be shown>"
+    assert shown(10**5000) == "<int that cannot be shown>" and shown(Rude()) == "<Rude that cannot be shown>"

@@ -203,10 +203,10 @@ def test_what_changes_a_store_leaves_the_old_one_or_the_new_one(
 def test_what_the_system_says_is_said_with_the_name_and_what_to_do(
     code: int, reading: type[Exception], writing: type[Exception]
 ) -> None:
-    for kind, done in ((reading, "read"), (writing, "written")):
-        error = refused(OSError(code, os.strerror(code)), "x\ny.db", done)
+    for kind, verb in ((reading, "read"), (writing, "written")):
+        error = refused(OSError(code, os.strerror(code)), "x\ny.db", verb)
         assert type(error) is kind
-        name, _, remedy = str(error).partition(f" cannot be {done}: {os.strerror(code)}; ")
+        name, _, remedy = str(error).partition(f" cannot be {verb}: {os.strerror(code)}; ")
         assert name == "x\\ny.db" and remedy
 
 
@@ -260,7 +260,7 @@ def test_a_current_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    for work in (Store, drop_db, migrating.up, backups.verify, lambda path: Store.repair(path, path)):
+    for work in (Store, drop_db, migrating.status, backups.verify, lambda path: Store.repair(path, path)):
         with pytest.raises(ScanstoreError, match="cannot be read"):
             work("scan.db", **({"confirm": True} if work is drop_db else {}))
 
@@ -470,9 +470,10 @@ def test_a_rotation_spares_what_is_newer_and_what_another_has_removed(
         def refuse(file: str) -> None:
             raise PermissionError(errno.EACCES, "Permission denied", file)
 
-        monkeypatch.setattr(os, "unlink", refuse)
-        with pytest.raises(StorageError, match="was made, but .* cannot be removed: Permission denied"):
-            store.backup(folder=place, keep=1)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "unlink", refuse)
+            with pytest.raises(StorageError, match="was made, but .* cannot be removed: Permission denied"):
+                store.backup(folder=place, keep=1)
 
 
 def test_the_same_file_written_by_several_at_once(full: Path, place: Path, tmp_path: Path) -> None:
