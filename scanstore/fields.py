@@ -274,19 +274,41 @@ class JSONField(sqlite_ext.JSONField):  # type: ignore[misc]
         return value if value is None or isinstance(value, peewee.Node) else dump_json(value)
 
 
+DEEPEST = 300  #: levels of lists and mappings in a JSON value
 _encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # made but once
 
 
 def dump_json(value: Any) -> str:
-    """Return a value as compact JSON text; raise InvalidArgument when it has none."""
+    """Return a value as compact JSON text; raise InvalidArgument when it has none, or is nested too deep.
+
+    What is nested deeper might be written and not be read again by a caller that is deep in its own stack.
+    """
     try:
         text = _encoded(value)
+        if text.count("[") + text.count("{") > DEEPEST and _too_deep(value):
+            raise InvalidArgument(f"a value cannot be stored as JSON: it is nested more than {DEEPEST} levels deep")
         text.encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except InvalidArgument:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"a value cannot be stored as JSON: {error}") from error
     return text
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list | tuple)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
 
 
 class EnumField(_TextField):

@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hostile import limited
 from stressing import fill
 
 from scanstore import ScanstoreError, Store, check_db_health, drop_db, init_db, seed_db
+from scanstore.cli import main
 from scanstore.errors import InvalidArgument, shown
+from scanstore.fields import DEEPEST
 from scanstore.models import Scan
 
 DOMAINS = (
@@ -294,3 +297,35 @@ def test_any_value_can_be_shown() -> None:
     assert shown("x" * 200) == repr("x" * 200)[:80] and shown([1], 2) == "[1"
     assert shown(deep()) == "<list that cannot be shown>"
     assert shown(10**5000) == "<int that cannot be shown>" and shown(Rude()) == "<Rude that cannot be shown>"
+
+
+def test_what_is_nested_as_deep_as_may_be_is_read_again_from_a_deep_stack(store: Store) -> None:
+    def deeper(steps: int) -> Any:
+        return deeper(steps - 1) if steps else (store.settings["deep"], store.jobs.get(job).meta)
+
+    deepest = deep(DEEPEST - 1)
+    store.settings["deep"] = deepest
+    job = store.jobs.enqueue("x", meta={"a": deep(DEEPEST - 2)})
+    assert deeper(300) == (deepest, {"a": deep(DEEPEST - 2)})
+    store.settings["wide"] = [[]] * 1000
+    for levels in (DEEPEST, 100_000):
+        with pytest.raises(InvalidArgument, match="cannot be stored as JSON"):
+            store.settings["deep"] = deep(levels)
+        with pytest.raises(InvalidArgument, match="cannot be stored as JSON"):
+            store.jobs.enqueue("x", meta={"a": deep(levels)})
+    assert store.settings["deep"] == deepest and store.check() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["jobs", "add", "x", "--meta"],
+        ["schedules", "add", "n", "x", "0 3 * * *", "--config"],
+        ["jobs", "add", "x", "--at"],
+    ],
+)
+@pytest.mark.parametrize("value", ["[" * 100_000, "9" * 5000, "0001-01-01T00:00:00+14:00"])
+def test_the_command_line_refuses_in_one_line(store: Store, words: list[str], value: str) -> None:
+    result = CliRunner().invoke(main, [*words, value, "--db", store.path])
+    assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit)
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
