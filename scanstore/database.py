@@ -53,8 +53,9 @@ from scanstore.errors import (
     StorageError,
     StoreClosed,
     WrongTask,
+    shown,
 )
-from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
+from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, real_path, size_of, use_log
 from scanstore.foreign import refuse
 from scanstore.transactions import Atomic, Manual, Savepoint, Transaction, running_task, settle
 from scanstore.troubles import TROUBLE, code_of, translated
@@ -110,9 +111,9 @@ class Database(Shared, peewee.SqliteDatabase):
         slow_ms: float | None = None,
     ) -> None:
         if durability not in ("full", "normal"):
-            raise InvalidArgument(f"durability is {durability!r}; it must be 'full' or 'normal'")
-        if not timeout >= 0:
-            raise InvalidArgument(f"timeout is {timeout!r}; it must be a number of seconds, 0 or more")
+            raise InvalidArgument(f"durability is {shown(durability)}; it must be 'full' or 'normal'")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < 2**31 / 1000:
+            raise InvalidArgument(f"timeout is {shown(timeout)}; it must be a number of seconds, from 0 to 2,147,483")
         if not path or "\0" in path:
             raise InvalidArgument(f"{path!r} is not a path")
         self.name = path if path.isprintable() else ascii(path)
@@ -139,7 +140,7 @@ class Database(Shared, peewee.SqliteDatabase):
                 raise InvalidArgument(":memory: would be empty for ever if it were read-only; name a file")
             folder, self._synchronous = _memory_folder(), "OFF"
             path = os.path.join(folder, "memory.db")
-        self.file = os.path.realpath(path)
+        self.file = real_path(path)
         super().__init__(self.file, timeout=timeout)
         self._lock = nullcontext()  # what Peewee guards with it belongs to one thread
         # Set when the file is open, except for a store in memory, whose file nobody else knows.
@@ -448,7 +449,7 @@ class Database(Shared, peewee.SqliteDatabase):
         try:
             return self._executed(sql, params, many)
         except TROUBLE as error:
-            raise self._translated(error) from error
+            raise self._translated(error, () if many else params) from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
 
@@ -476,13 +477,16 @@ class Database(Shared, peewee.SqliteDatabase):
             link.close()
             raise
 
-    def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+    def _translated(self, error: sqlite3.Error | UnicodeDecodeError, values: Any = ()) -> Exception:
         if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
             from scanstore.schema import damage
 
             if (trouble := damage(self)) is not None:
                 return trouble
-        return translated(error, self.name)
+        if isinstance(error, sqlite3.DataError) and hasattr(self._state.conn, "getlimit"):
+            most = self._state.conn.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+            return translated(error, self.name, values, most)
+        return translated(error, self.name, values)
 
     def _watched(self, sql: str, params: Any, many: bool) -> Cursor:
         """The same for those who log or measure; nobody sees a secret."""
@@ -494,7 +498,7 @@ class Database(Shared, peewee.SqliteDatabase):
         try:
             return self._executed(sql, params, many)
         except TROUBLE as error:
-            failure = self._translated(error)
+            failure = self._translated(error, () if many else params)
             raise failure from error
         except (OverflowError, UnicodeEncodeError) as error:
             failure = InvalidArgument(f"a value cannot be stored in {self.name}: {error}")
@@ -662,9 +666,11 @@ class Database(Shared, peewee.SqliteDatabase):
 def _memory_folder() -> str:
     import tempfile
 
+    from scanstore.publishing import own_folder
+
     shared = "/dev/shm"
     usable = os.path.isdir(shared) and os.access(shared, os.W_OK | os.X_OK)
-    return tempfile.mkdtemp(prefix="scanstore-", dir=shared if usable else None)
+    return own_folder(shared if usable else tempfile.gettempdir(), MEMORY)
 
 
 def _release(
