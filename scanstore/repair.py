@@ -108,18 +108,18 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     try:
         _refuse_wrong_key(pages, file, shown, key)
         version = _version(pages, shown)
-        with publishing.beside(target, os.fspath(new)) as partial:
+        with publishing.beside(target, named) as partial:
             try:
                 run = _Saving(pages, partial, version, key)
                 saved = run.run()
             except sqlite3.Error as error:
-                raise translated(error, os.fspath(new)) from error
+                raise translated(error, named) from error
             if run.account.affected and not any(table.rows for table in saved):
                 key_too = "" if pages.sound else ", or give its key if it is encrypted"
                 raise Damaged(f"{shown} has nothing left that could be saved; restore a backup{key_too}")
             problems = _check(partial, key)
-            publishing.sync(partial, os.fspath(new))
-            publishing.publish(partial, target, os.fspath(new))
+            publishing.sync(partial, named)
+            publishing.publish(partial, target, named)
     finally:
         pages.close()
     seconds = time.perf_counter() - start
