@@ -35,17 +35,17 @@ from typing import Any, BinaryIO, NamedTuple
 import peewee
 
 from scanstore import publishing
+from scanstore.arguments import a_path, some_list
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     IllegalMove,
     InvalidArgument,
-    MissingFolder,
     NewerSchema,
-    NotFound,
     ReadOnly,
     StorageError,
+    shown,
 )
-from scanstore.files import connect, quoted
+from scanstore.files import connect, quoted, refusing
 from scanstore.ownership import remove_unowned
 
 VERSION = 1
@@ -154,13 +154,13 @@ def dump(
     StorageError.
     """
     known = [table.name for table in tables_of(db.execute_sql)]
-    wanted = None if tables is None else [tables] if isinstance(tables, str) else list(tables)
+    wanted = None if tables is None else [tables] if isinstance(tables, str) else some_list(tables, "tables")
     for name in wanted or ():
         if name not in known:
-            raise InvalidArgument(f"{db.name} has no table {name!r}; it has: {', '.join(known)}")
+            raise InvalidArgument(f"{db.name} has no table {shown(name)}; it has: {', '.join(known)}")
     told: dict[str, int] = {}
     size = 0
-    with _target(db, file) as stream, db.atomic("DEFERRED"):
+    with publishing.writing(file, store=db.file) as stream, db.atomic("DEFERRED"):
         for part in lines(db.execute_sql, SCHEMA_VERSION, told, include_secrets=include_secrets, tables=wanted):
             stream.write(part)
             size += len(part)
@@ -222,31 +222,6 @@ def _line(value: Any) -> bytes:
 
 def _finite(value: Any) -> Any:
     return {"$f": str(value)} if value in (float("inf"), float("-inf")) else value
-
-
-@contextmanager
-def _target(db: Database, file: File) -> Iterator[BinaryIO]:
-    if not isinstance(file, str | os.PathLike):
-        yield file
-        return
-    path = os.fsdecode(file)
-    shown = path if path.isprintable() else ascii(path)
-    if os.path.realpath(path) in (db.file, db.file + "-wal", db.file + "-shm"):
-        raise InvalidArgument(f"{shown} is the store itself; give another file to dump it to")
-    target = os.path.abspath(path)
-    if not os.path.isdir(os.path.dirname(target)):
-        raise MissingFolder(f"{shown} needs its folder; create it")
-    try:
-        with publishing.beside(target, shown) as beside:
-            with open(beside, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            publishing.publish(beside, target, shown)
-    except OSError as error:
-        if error.filename is None:  # not ours: the caller's disk is full, and the command line says so
-            raise
-        raise StorageError(f"{shown} cannot be written: {error.strerror}") from error
 
 
 # Reading
@@ -518,15 +493,11 @@ class _Pieces:
 @contextmanager
 def _source(file: File) -> Iterator[Any]:
     if not isinstance(file, str | os.PathLike):
-        yield file
+        if not hasattr(file, "readline") or hasattr(file, "encoding"):
+            raise InvalidArgument(f"file is {shown(file)}; give a path, or a file opened in binary mode")
+        with refusing("the dump", "read"):
+            yield file
         return
-    path = os.fsdecode(file)
-    shown = path if path.isprintable() else ascii(path)
-    try:
-        stream = open(path, "rb")
-    except FileNotFoundError as error:
-        raise NotFound(f"{shown} does not exist; give the path of a dump") from error
-    except OSError as error:
-        raise StorageError(f"{shown} cannot be read: {error.strerror}") from error
-    with stream:
+    name = a_path(file, "file")
+    with refusing(name, "read"), open(name, "rb") as stream:
         yield stream
