@@ -4,8 +4,8 @@
 
      SYSCALLS_FOLDER  the absolute path of the folder; without it nothing is watched
      SYSCALLS_TRACE   a file to which every change is appended (see syscalls.py, which reads it)
-     SYSCALLS_CALLS   the kinds of calls that are counted and may fail, such as "write,sync"
-     SYSCALLS_AT      the number of the call that fails, from 1
+     SYSCALLS_CALLS   the kinds of calls that may fail, such as "write,sync"
+     SYSCALLS_AT      the number of the call, among these, that fails, from 1
      SYSCALLS_ERRNO   what it fails with; 0 for a write that is done by half and says so
      SYSCALLS_MORE    1 if each later one fails too; those after a short write fail with ENOSPC
 
@@ -28,13 +28,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { OPEN = 1, READ = 2, WRITE = 4, TRUNCATE = 8, SYNC = 16, RENAME = 32, UNLINK = 64, LOCK = 128, MAP = 256 };
-static const char *const NAMES[] = {"open", "read", "write", "truncate", "sync", "rename", "unlink", "lock", "map"};
+enum { OPEN, READ, WRITE, TRUNCATE, SYNC, RENAME, UNLINK, LOCK, MAP, KINDS };
+static const char *const NAMES[KINDS] = {"open", "read", "write", "truncate", "sync", "rename", "unlink", "lock", "map"};
 
 static char folder[PATH_MAX];
 static size_t length;
 static int trace = -1, kinds, number, more;
-static long at, count, hits;
+static long at, count, hits, counts[KINDS];
 static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
 
 /* The function of that name in the C library. */
@@ -51,12 +51,13 @@ __attribute__((constructor)) void syscalls_setup(void) {
     if (trace >= 0) REAL(close)(trace);
     trace = -1;
     count = hits = 0;
+    memset(counts, 0, sizeof counts);
     length = 0;
     if (!text || !*text) return;
     snprintf(folder, sizeof folder, "%s", text);
     kinds = 0;
     if ((text = getenv("SYSCALLS_CALLS")))
-        for (size_t n = 0; n < sizeof NAMES / sizeof *NAMES; n++)
+        for (int n = 0; n < KINDS; n++)
             if (strstr(text, NAMES[n])) kinds |= 1 << n;
     at = (text = getenv("SYSCALLS_AT")) ? atol(text) : 0;
     number = (text = getenv("SYSCALLS_ERRNO")) ? atoi(text) : EIO;
@@ -66,8 +67,8 @@ __attribute__((constructor)) void syscalls_setup(void) {
     length = strlen(folder);
 }
 
-/* How many calls were counted, and how many of them failed. */
-long syscalls_count(void) { return count; }
+/* How many calls of a kind there were, and how many of all failed. */
+long syscalls_count(int kind) { return counts[kind]; }
 long syscalls_hits(void) { return hits; }
 
 /* Which file. */
@@ -101,13 +102,11 @@ static int opened(int file, char *path) {
     return below(path);
 }
 
-/* Whether this call is to fail; the error is set then. A short write is left to the caller. */
+/* Whether this call is to fail; the error is set then. -1 is a write that is to be short. */
 
 static int fails(int kind) {
-    if (!(kinds & kind) || !at) {
-        if (kinds & kind) __sync_add_and_fetch(&count, 1);
-        return 0;
-    }
+    __sync_add_and_fetch(&counts[kind], 1);
+    if (!(kinds & 1 << kind) || !at) return 0;
     long this = __sync_add_and_fetch(&count, 1);
     if (this < at || (this > at && !more)) return 0;
     __sync_add_and_fetch(&hits, 1);

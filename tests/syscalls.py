@@ -57,12 +57,12 @@ def events(trace: Path) -> list[Event]:
 
 class Done(NamedTuple):
     """How a piece of work ended: its status (None if it had to be killed for hanging), what it told and raised, how
-    many calls were counted and how many of them failed."""
+    many calls of each kind there were and how many of all failed."""
 
     status: int | None
     told: list[Any]
     raised: str | None
-    calls: int
+    calls: dict[str, int]
     failed: int
 
 
@@ -126,7 +126,7 @@ class Server:
         raised = [note["raised"] for note in told if isinstance(note, dict) and "raised" in note]
         counts = [note["counts"] for note in told if isinstance(note, dict) and "counts" in note]
         told = [note for note in told if not isinstance(note, dict)]
-        return Done(status, told, raised[0] if raised else None, *(counts[0] if counts else (0, 0)))
+        return Done(status, told, raised[0] if raised else None, *(counts[0] if counts else ({}, 0)))
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -165,7 +165,8 @@ def serve(library: str) -> None:
             try:
                 work(tell, *arguments)
             finally:
-                counts = watcher.syscalls_count(), watcher.syscalls_hits()
+                calls = {kind: watcher.syscalls_count(n) for n, kind in enumerate(KINDS)}
+                counts = calls, watcher.syscalls_hits()
                 os.environ["SYSCALLS_FOLDER"] = ""
                 watcher.syscalls_setup()
                 tell({"counts": counts})
