@@ -119,14 +119,15 @@ class Disk:
         self.renames.setdefault(os.path.dirname(new), []).append((old, new, file))
         _rename(self.names, old, new, file)
 
-    def lost(self, some: random.Random) -> dict[str, bytes]:
-        """What is there after the power is back: paths below the folder, and what is in them."""
-        names, way = dict(self.kept), some.choice(("some", "none", "all"))
+    def lost(self, some: random.Random, *, worst: bool = False) -> dict[str, bytes]:
+        """What is there after the power is back: paths below the folder, and what is in them. At worst, that is what
+        had to be kept and nothing else."""
+        names, way = dict(self.kept), "none" if worst else some.choice(("some", "none", "all"))
         for changes in self.renames.values():
             count = {"none": 0, "all": len(changes), "some": some.randint(0, len(changes))}[way]
             for change in changes[:count]:
                 _rename(names, *change)
-        contents = {id(file): file.lost(some, some.choice(WAYS)) for file in names.values()}
+        contents = {id(file): file.lost(some, "none" if worst else some.choice(WAYS)) for file in names.values()}
         return {
             os.path.relpath(path, self.folder): contents[id(file)]
             for path, file in names.items()

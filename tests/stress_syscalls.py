@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 import pytest
 from killing import ROLES, Ledger
-from stress_power import WORKS, Rekey, Write
+from making import WORKS, Rekey, Write
 from stressing import Tell, chance, done, fill, rounds, sound
-from syscalls import Done, Server, server  # noqa: F401  a fixture
+from syscalls import Done, Watcher
 
 from scanstore import NotAScanstore, ScanstoreError, Store, WrongKey, backups
 from scanstore.database import SCHEMA_VERSION
@@ -138,11 +138,11 @@ def leftovers(root: Path) -> list[str]:
     return [path.name for path in root.rglob("*") if "partial" in path.name or path.name.endswith(".part")]
 
 
-def judged(server: Server, fault: Fault, template: Path, root: Path) -> tuple[Done, str | None]:  # noqa: F811
+def judged(watcher: Watcher, fault: Fault, template: Path, root: Path) -> tuple[Done, str | None]:
     """Run some work with a fault; return how it ended, and what is wrong with that."""
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(template, root)
-    outcome = server.run(
+    outcome = watcher.run(
         f"stress_syscalls:{'role' if fault.work in ROLES else 'file'}",
         os.fspath(root),
         fault.work,
@@ -221,7 +221,7 @@ def works() -> list[str]:
     return [*ROLES, *WORKS]
 
 
-def chosen(server: Server, templates: Any, root: Path, times: int) -> Iterator[Fault]:  # noqa: F811
+def chosen(watcher: Watcher, templates: Any, root: Path, times: int) -> Iterator[Fault]:
     """Each work in turn and each kind of call in turn, at any of its calls, with any of its errors."""
     some = chance("faults")
     calls: dict[str, dict[str, int]] = {}
@@ -231,7 +231,7 @@ def chosen(server: Server, templates: Any, root: Path, times: int) -> Iterator[F
     for n in range(times):
         name = names[n % len(names)]
         if name not in calls:
-            outcome, wrong = judged(server, Fault(name, "", 0, "EIO", False), templates(name), root)
+            outcome, wrong = judged(watcher, Fault(name, "", 0, "EIO", False), templates(name), root)
             assert wrong is None and not [note for note in outcome.told if note[0] == "refused"], (name, wrong)
             calls[name] = outcome.calls
         if not kinds.get(name):
@@ -243,13 +243,13 @@ def chosen(server: Server, templates: Any, root: Path, times: int) -> Iterator[F
         )
 
 
-def test_a_call_that_fails_is_refused_or_does_what_it_says(server: Server, templates: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_call_that_fails_is_refused_or_does_what_it_says(watcher: Watcher, templates: Any, tmp_path: Path) -> None:
     wrong: list[str] = []
     hits, refusals = Counter[str](), Counter[str]()
     asked = os.environ.get("SCANSTORE_FAULT")
-    faults = [Fault.parsed(asked)] if asked else chosen(server, templates, tmp_path / "root", rounds(16, 1100))
+    faults = [Fault.parsed(asked)] if asked else chosen(watcher, templates, tmp_path / "root", rounds(8, 1100))
     for fault in faults:
-        outcome, found = judged(server, fault, templates(fault.work), tmp_path / "root")
+        outcome, found = judged(watcher, fault, templates(fault.work), tmp_path / "root")
         hits[f"{fault.kind} {fault.error}"] += outcome.failed > 0
         refusals.update(note[1] for note in outcome.told if note[0] == "refused")
         if found is not None:

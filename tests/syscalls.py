@@ -15,7 +15,6 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +65,7 @@ class Done(NamedTuple):
     failed: int
 
 
-class Server:
+class Watcher:
     """The process that loads the library and forks for each piece of work."""
 
     def __init__(self, folder: Path) -> None:
@@ -134,13 +133,6 @@ class Server:
         self.process.wait(10)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("syscalls"))
-    yield server
-    server.close()
-
-
 def probe(tell: Tell, path: str) -> None:
     import sqlite3
 
@@ -158,26 +150,31 @@ def serve(library: str) -> None:
         name, arguments, environment, limit = json.loads(line)
         module, _, function = name.partition(":")
         work = getattr(importlib.import_module(module), function)
-
-        def watched(tell: Tell) -> None:
-            os.environ.update(environment, LD_PRELOAD=library)
-            watcher.syscalls_setup()
-            try:
-                work(tell, *arguments)
-            finally:
-                calls = {kind: watcher.syscalls_count(n) for n, kind in enumerate(KINDS)}
-                counts = calls, watcher.syscalls_hits()
-                os.environ["SYSCALLS_FOLDER"] = ""
-                watcher.syscalls_setup()
-                tell({"counts": counts})
-
-        child = Child(watched, limit=limit + 10)
+        environment["LD_PRELOAD"] = library
+        child = Child(watched(watcher, environment, work, arguments), limit=limit + 10)
         try:
             told = child.end(limit)
-            status = child.status
         except Hung as error:
-            told, status = [{"raised": f"Hung: {error}"}], None
-        print(json.dumps([status, told]), flush=True)
+            child.status, told = None, [{"raised": f"Hung: {error}"}]
+        print(json.dumps([child.status, told]), flush=True)
+
+
+def watched(watcher: ctypes.CDLL, environment: dict[str, str], work: Any, arguments: list[Any]) -> Any:
+    """The work, from begin to end under an environment of its own, and the counts after it."""
+
+    def watch(tell: Tell) -> None:
+        os.environ.update(environment)
+        watcher.syscalls_setup()
+        try:
+            work(tell, *arguments)
+        finally:
+            calls = {kind: watcher.syscalls_count(n) for n, kind in enumerate(KINDS)}
+            failed = watcher.syscalls_hits()
+            os.environ["SYSCALLS_FOLDER"] = ""
+            watcher.syscalls_setup()
+            tell({"counts": [calls, failed]})
+
+    return watch
 
 
 if __name__ == "__main__":
