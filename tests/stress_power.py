@@ -80,6 +80,40 @@ def asking(question: Callable[..., Any], *arguments: Any) -> Callable[[Tell], ob
     return lambda tell: tell(question(*arguments))
 
 
+# That the disk loses what it may --------------------------------------------------------------------------------------
+
+
+def writes(_: Tell, folder: str, synced: str) -> None:
+    """Replace a file, with or without waiting for its content and its name."""
+    root = Path(folder)
+    with open(root / "part", "wb") as stream:
+        stream.write(b"new" * 1000)
+        stream.flush()
+        if "content" in synced:
+            os.fsync(stream.fileno())
+    os.replace(root / "part", root / "file")
+    if "name" in synced:
+        handle = os.open(root, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)
+    telling(root)(["written"])
+
+
+@pytest.mark.parametrize(
+    ("synced", "left"),
+    [("", b"old"), ("content", b"old"), ("name", b""), ("content and name", b"new" * 1000)],
+)
+def test_what_was_not_synced_is_lost(watcher: Watcher, tmp_path: Path, synced: str, left: bytes) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "file").write_bytes(b"old")
+    disk, happened = recorded(watcher, root, tmp_path / "trace", "writes", synced)
+    (notes,) = losses(disk, happened, tmp_path / "image", chance("synced"), 1)
+    assert notes == [["written"]] and (tmp_path / "image/file").read_bytes() == left
+    seen = {file.lost(chance(n), "sectors") for n in range(20) for file in [disk.names[os.fspath(root / "file")]]}
+    assert (len(seen) > 1) == ("content" not in synced), "some of it, when it was not waited for"
+
+
 # Mixed work on one store ----------------------------------------------------------------------------------------------
 
 
