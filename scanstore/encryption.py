@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
+from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, ScanstoreError, StorageError, WrongKey
 from scanstore.files import create_file, identify, size_of, uri
 from scanstore.logs import Timed
 
@@ -88,7 +88,10 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
     except sqlite3.Error as error:
         from scanstore.troubles import translated
 
-        raise translated(error, name) from error
+        trouble = translated(error, name)
+        if not isinstance(trouble, ScanstoreError):  # sqlcipher_export() passes on the words of an error without its code
+            trouble = StorageError(f"the key of {name} was not changed ({error}); check the disk and try again")
+        raise trouble from error
 
 
 def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: float) -> None:

@@ -160,6 +160,9 @@ def judged(watcher: Watcher, fault: Fault, template: Path, root: Path) -> tuple[
     for note in outcome.told:
         if note[0] == "raw":
             return outcome, note[1]
+        # A file that its disk cannot read is damaged: SQLite says so too.
+        if note[0] == "refused" and note[1] in ("Damaged", "NotAScanstore") and fault.kind != "read":
+            return outcome, f"nothing is wrong with the file, and it is said: {note[2]}"
     told = [note for note in outcome.told if note[0] != "refused"]
     if fault.work in ROLES and not fault.more and len(told) == len(outcome.told) and ["mark"] not in told:
         return outcome, "nothing was refused, and nothing was done"
