@@ -89,7 +89,7 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
         from scanstore.troubles import translated
 
         trouble = translated(error, name)
-        if not isinstance(trouble, ScanstoreError):  # sqlcipher_export() passes on the words of an error without its code
+        if not isinstance(trouble, ScanstoreError):  # sqlcipher_export() passes on the words without the code
             trouble = StorageError(f"the key of {name} was not changed ({error}); check the disk and try again")
         raise trouble from error
 
