@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, ScanstoreError, StorageError, WrongKey
+from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
 from scanstore.files import create_file, identify, size_of, uri
 from scanstore.logs import Timed
 
@@ -86,6 +86,7 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
     try:
         _rekey(file, name, old, new, timeout)
     except sqlite3.Error as error:
+        from scanstore.errors import ScanstoreError, StorageError
         from scanstore.troubles import translated
 
         trouble = translated(error, name)
