@@ -268,5 +268,6 @@ def test_a_call_that_fails_is_refused_or_does_what_it_says(watcher: Watcher, tem
         refusals.update(note[1] for note in outcome.told if note[0] == "refused")
         if found is not None:
             wrong.append(f"{fault}: {found}")
+            print(f"\n{wrong[-1]}", flush=True)
     print(f"\n{hits.total()} faults met: {dict(sorted(hits.items()))}; refused: {dict(refusals.most_common())}")
     assert not wrong, f"{len(wrong)} violations:\n" + "\n\n".join(wrong)
