@@ -7,10 +7,12 @@ watched. Where this cannot be had, the tests that need it are skipped and say wh
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
 import os
+import pkgutil
 import shutil
 import struct
 import subprocess
@@ -20,6 +22,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from stressing import Child, Hung, Tell
+
+import scanstore
 
 HERE = Path(__file__).parent
 HEAD = struct.Struct("=4I2Q")
@@ -146,6 +150,10 @@ def serve(library: str) -> None:
     watcher = ctypes.CDLL(library)
     watcher.syscalls_count.restype = watcher.syscalls_hits.restype = ctypes.c_long
     os.environ.pop("LD_PRELOAD", None)  # of processes that the work starts; those that are watched get it again
+    for module in pkgutil.walk_packages(scanstore.__path__, "scanstore."):  # once, and not in each fork
+        if not module.name.endswith(("__main__", ".worker", ".dependencies")):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module.name)
     for line in sys.stdin:
         name, arguments, environment, limit = json.loads(line)
         module, _, function = name.partition(":")
