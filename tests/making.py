@@ -7,6 +7,7 @@ WORKS, and its power is then lost and its system calls fail.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -96,8 +97,8 @@ class Migrate(Work):
 class Restore(Work):
     """A copy in the place of a store, of none, or of one that cannot be opened."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, what: str, *, links: bool = True) -> None:
+        self.what, self.links = what, links
 
     def before(self, root: Path, full: Path) -> None:
         copied(full, root / "copy.db")
@@ -111,6 +112,8 @@ class Restore(Work):
             (root / "scan.db").write_bytes(content)
 
     def do(self, root: Path, tell: Tell, durability: str) -> None:
+        if not self.links:
+            os.link = _refused
         backups.restore(root / "copy.db", root / "scan.db")
         tell(["restored"])
         with Store(root / "scan.db", durability=durability) as store:
@@ -125,6 +128,8 @@ class Restore(Work):
         assert (len(kept) == 1) == (self.what != "nothing")
         if self.what == "a store":
             assert backups.verify(kept[0]) == SCHEMA_VERSION
+        elif self.what == "damage":  # all of it but the first page is as in the copy
+            assert kept[0].read_bytes() == bytes(4096) + (image / "copy.db").read_bytes()[4096:]
         sound(path)
         with Store(path) as store:
             assert store.check() == [] and Scan.select().count() and len(store.settings) < 200
@@ -140,6 +145,10 @@ class Restore(Work):
         with Store(path) as store:
             assert store.check() == []
             return len(store.settings) == 200
+
+
+def _refused(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, "a file system without second names")
 
 
 class Rekey(Work):
@@ -274,6 +283,7 @@ WORKS: dict[str, Work] = {
     "new": New(),
     **{f"migrate from {schema}": Migrate(schema) for schema in (SCHEMAS if LONG else SCHEMAS[:: len(SCHEMAS) - 1])},
     **{f"restore over {what}": Restore(what) for what in ("a store", "nothing", "damage")},
+    "restore over damage without links": Restore("damage", links=False),
     "encrypt": Rekey(None, ONE),
     "change the key": Rekey(ONE, TWO),
     "decrypt": Rekey(TWO, None),
