@@ -62,6 +62,7 @@ def test_what_was_acknowledged_survives_any_kill(root: Path) -> None:
         for file in (*root.glob("scan.db*"), *root.glob("copies/*")):
             file.unlink()
         kills, counts, slowest = kills + ledger.kills, counts + ledger.counts, max(worst, slowest)
+        print(f"\n{kills} kills", end="", flush=True)
     assert counts and (LONG != 1 or set(counts) >= set(ACKNOWLEDGED))
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     print(f"\n{kills} kills, reopened in {slowest * 1000:.0f} ms at most; acknowledged {counts.total():,}: {kinds}")
@@ -71,7 +72,7 @@ def killed_together(
     root: Path, path: Path, names: list[str], ledger: Ledger, some: random.Random, salt: object
 ) -> float:
     """A round: the processes are killed, and all that was ever noted is there; how long the next opening took."""
-    children = [Child(worker(ROLES[name], path, root, f"{salt} {name}")) for name in names]
+    children = [Child(worker(ROLES[name], path, root, f"{salt} {n}")) for n, name in enumerate(names)]
     for child in children:
         if some.random() < 0.6:  # in the midst of its work; else it may be opening the store
             wait_for(child)
