@@ -20,7 +20,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import NamedTuple, NoReturn
 
 from scanstore import freezing, publishing
@@ -206,15 +206,13 @@ def _reading(file: str, shown: str, key: str | None) -> Iterator[sqlite3.Connect
         raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
     # A file that is in use has a log; one without is read as it lies there, and nothing comes to stand beside it.
     options = "mode=ro" if os.path.exists(file + "-wal") else "immutable=1"
-    connection = connect(file, options, key=key)
     try:
-        connection.execute("BEGIN")
-        identify(connection, shown)
-        yield connection
+        with closing(connect(file, options, key=key)) as connection:
+            connection.execute("BEGIN")
+            identify(connection, shown)
+            yield connection
     except TROUBLE as error:
         raise translated(error, shown) from error
-    finally:
-        connection.close()
 
 
 def _verify(connection: sqlite3.Connection, shown: str, *, quick: bool) -> int:
@@ -306,21 +304,19 @@ def _rotate(file: str, newest: str, keep: int) -> list[str]:
 @contextmanager
 def _alone(file: str, shown: str, timeout: float, key: str | None) -> Iterator[sqlite3.Connection]:
     """The only connection to a store, for the time of the block; its log is folded into the file first."""
-    connection = connect(file, "mode=rw", key=key, timeout=timeout)
     try:
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        identify(connection, shown)
-        # Leaving the log takes a lock that nobody gets while another connection is open, however idle it is.
-        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
-        connection.execute("BEGIN EXCLUSIVE")
-        connection.execute("COMMIT")
-        yield connection
+        with closing(connect(file, "mode=rw", key=key, timeout=timeout)) as connection:
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            identify(connection, shown)
+            # Leaving the log takes a lock that nobody gets while another connection is open, however idle it is.
+            connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("COMMIT")
+            yield connection
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             _refuse_in_use(shown)
         raise translated(error, shown) from error
-    finally:
-        connection.close()
 
 
 def _refuse_in_use(shown: str) -> NoReturn:

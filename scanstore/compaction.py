@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 from scanstore.database import Database
@@ -84,14 +84,12 @@ def _tidying(db: Database, what: str) -> Iterator[tuple[sqlite3.Connection, int,
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it, then {what}")
     start, before = time.perf_counter(), _bytes(db)
-    connection = connect(db.file, "mode=rw", key=db.key, timeout=db._timeout)
     try:
-        connection.execute("PRAGMA temp_store=FILE")  # a whole store does not belong into memory
-        yield connection, before, start
+        with closing(connect(db.file, "mode=rw", key=db.key, timeout=db._timeout)) as connection:
+            connection.execute("PRAGMA temp_store=FILE")  # a whole store does not belong into memory
+            yield connection, before, start
     except sqlite3.Error as error:
         raise translated(error, db.name) from error
-    finally:
-        connection.close()
 
 
 def _fold(connection: sqlite3.Connection) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
-from scanstore.files import create_file, identify, size_of, uri
+from scanstore.files import create_file, identify, size_of, sync_folder, uri
 from scanstore.logs import Timed
 
 try:
@@ -77,8 +77,9 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
     """Encrypt a store with another key; ``None`` is none, so that a plain store is encrypted, or an encrypted one is
     not any more.
 
-    Takes free space for another copy. Atomic: whoever is killed leaves a store with the old key or with the new one.
-    Raises Busy when the store is open anywhere, WrongKey, DiskFull, and Damaged, when nothing was changed.
+    Takes free space for another copy: the content is written into a new file, which then replaces the old one. Atomic:
+    whoever is killed leaves a store with the old key or with the new one. Raises Busy when the store is open anywhere,
+    WrongKey, DiskFull, and Damaged, when nothing was changed.
     """
     if new is not None:
         check_key(new)
@@ -105,9 +106,7 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
             os.unlink(partial)
         if connection.execute("PRAGMA cipher_integrity_check").fetchall():
             raise Damaged(f"{name} is damaged; restore a backup, or save what is left with: scanstore repair FILE NEW")
-        if old is not None and new is not None:
-            connection.execute(f"PRAGMA rekey={_quoted(new)}").fetchall()
-            return
+        # "PRAGMA rekey" would change the key in place, but it does not report a commit that the disk refused.
         create_file(partial, name)
         version = identify(connection, name)
         (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -126,6 +125,7 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
         os.fsync(handle)
         os.close(handle)
         os.replace(partial, file)  # while nobody else can read or write the one that was there
+        sync_folder(os.path.dirname(file))
     finally:
         connection.close()
         if os.path.exists(partial):

@@ -24,7 +24,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
@@ -42,6 +42,7 @@ from scanstore.errors import (
     StorageError,
 )
 from scanstore.files import uri
+from scanstore.troubles import translated
 
 VERSION = 1
 BATCH = 500  #: rows in memory at a time
@@ -242,13 +243,13 @@ def load(db: Database, file: File) -> Transferred:
                 " plain; load it into a store without a key, and encrypt that with: scanstore rekey"
             )
         with publishing.beside(f"{db.file}.older", db.name) as older:
-            connection = _migrated(older, schema, reader)
             try:
-                newer = _Reader(_Pieces(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)))
-                newer.header()
-                return _into(db, newer)._replace(bytes=reader.bytes)
-            finally:
-                connection.close()
+                with closing(_migrated(older, schema, reader)) as connection:
+                    newer = _Reader(_Pieces(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)))
+                    newer.header()
+                    return _into(db, newer)._replace(bytes=reader.bytes)
+            except sqlite3.Error as error:
+                raise translated(error, f"the file beside {db.name} into which the dump is read first") from error
 
 
 def _migrated(path: str, schema: int, reader: _Reader) -> sqlite3.Connection:
@@ -304,7 +305,7 @@ def _fill(run: Run, many: Run, reader: _Reader) -> dict[str, int]:
             run(f"DELETE FROM {COUNTERS}").fetchall()
         try:
             many(sql, reader.values(len(columns), secret))
-        except (StorageError, BadLine):
+        except (StorageError, BadLine, sqlite3.OperationalError):  # of the disk, not of the row
             raise
         except (InvalidArgument, peewee.PeeweeException, sqlite3.Error, OverflowError, UnicodeError) as error:
             raise BadLine(f"line {reader.line}: {table} does not take this row: {error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import importlib
 import json
 import os
@@ -17,8 +18,9 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pytest
 from stressing import Child, Hung, Tell
@@ -159,18 +161,24 @@ def serve(library: str) -> None:
         module, _, function = name.partition(":")
         work = getattr(importlib.import_module(module), function)
         environment["LD_PRELOAD"] = library
-        child = Child(watched(watcher, environment, work, arguments), limit=limit + 10)
-        try:
-            told = child.end(limit)
-        except Hung as error:
-            child.status, told = None, [{"raised": f"Hung: {error}"}]
-        print(json.dumps([child.status, told]), flush=True)
+        with tempfile.TemporaryFile() as stack:
+            child = Child(watched(watcher, environment, work, arguments, stack, limit - 1), limit=limit + 10)
+            try:
+                told = child.end(limit)
+                status = child.status
+            except Hung as error:
+                stack.seek(0)
+                told, status = [{"raised": f"{error}, and is at\n{stack.read().decode()}"}], None
+        print(json.dumps([status, told]), flush=True)
 
 
-def watched(watcher: ctypes.CDLL, environment: dict[str, str], work: Any, arguments: list[Any]) -> Any:
-    """The work, from begin to end under an environment of its own, and the counts after it."""
+def watched(
+    watcher: ctypes.CDLL, environment: dict[str, str], work: Any, arguments: list[Any], stack: IO[bytes], late: float
+) -> Any:
+    """The work, from begin to end under an environment of its own, and the counts after it; where it is, when late."""
 
     def watch(tell: Tell) -> None:
+        faulthandler.dump_traceback_later(late, file=stack)
         os.environ.update(environment)
         watcher.syscalls_setup()
         try:
