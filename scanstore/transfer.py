@@ -305,9 +305,11 @@ def _fill(run: Run, many: Run, reader: _Reader) -> dict[str, int]:
             run(f"DELETE FROM {COUNTERS}").fetchall()
         try:
             many(sql, reader.values(len(columns), secret))
-        except (StorageError, BadLine, sqlite3.OperationalError):  # of the disk, not of the row
+        except (StorageError, BadLine):
             raise
         except (InvalidArgument, peewee.PeeweeException, sqlite3.Error, OverflowError, UnicodeError) as error:
+            if isinstance(error, sqlite3.Error) and isinstance(translated(error, table), StorageError):
+                raise  # the disk is at fault, not the row
             raise BadLine(f"line {reader.line}: {table} does not take this row: {error}") from error
         if table != COUNTERS:
             told[table] = reader.rows - before
