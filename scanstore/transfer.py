@@ -145,7 +145,7 @@ def lines(
     *,
     include_secrets: bool = False,
     tables: list[str] | None = None,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield a dump in pieces of whole lines; ``told`` gets the number of rows of each table."""
     yield _line(
         {"scanstore": VERSION, "schema": schema, "secrets": include_secrets}
@@ -244,8 +244,11 @@ def load(db: Database, file: File) -> Transferred:
             )
         with publishing.beside(f"{db.file}.older", db.name) as older:
             try:
-                with closing(_migrated(older, schema, reader)) as connection:
-                    newer = _Reader(_Pieces(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)))
+                with (
+                    closing(_migrated(older, schema, reader)) as connection,
+                    closing(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)) as pieces,
+                ):
+                    newer = _Reader(_Pieces(pieces))
                     newer.header()
                     return _into(db, newer)._replace(bytes=reader.bytes)
             except sqlite3.Error as error:
