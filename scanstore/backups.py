@@ -393,6 +393,8 @@ def _set_aside(file: str, kept: str) -> None:
             os.link(file + end, kept + end)
         except OSError:
             shutil.copy2(file + end, kept + end)
+            with open(kept + end, "r+b") as copy:  # the damaged file is replaced next
+                os.fsync(copy.fileno())
 
 
 def _refuse_locked(file: str, shown: str) -> None:

@@ -82,8 +82,9 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
     """Encrypt a store with another key; ``None`` is none, so that a plain store is encrypted, or an encrypted one is
     not any more.
 
-    Takes free space for another copy. Atomic: whoever is killed leaves a store with the old key or with the new one.
-    Raises Busy when the store is open anywhere, WrongKey, DiskFull, and Damaged, when nothing was changed.
+    Takes free space for another copy: the content is written into a new file, which then replaces the old one. Atomic:
+    whoever is killed leaves a store with the old key or with the new one. Raises Busy when the store is open anywhere,
+    WrongKey, DiskFull, and Damaged, when nothing was changed.
     """
     if new is not None:
         check_key(new)
@@ -94,9 +95,13 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
     try:
         _rekey(file, name, old, new, timeout)
     except sqlite3.Error as error:
+        from scanstore.errors import ScanstoreError, StorageError
         from scanstore.troubles import translated
 
-        raise translated(error, name) from error
+        trouble = translated(error, name)
+        if not isinstance(trouble, ScanstoreError):  # sqlcipher_export() passes on the words without the code
+            trouble = StorageError(f"the key of {name} was not changed ({error}); check the disk and try again")
+        raise trouble from error
 
 
 def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: float) -> None:
@@ -107,9 +112,7 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
         publishing.sweep(os.path.dirname(file))
         if connection.execute("PRAGMA cipher_integrity_check").fetchall():
             raise Damaged(f"{name} is damaged; restore a backup, or save what is left with: scanstore repair FILE NEW")
-        if old is not None and new is not None:
-            connection.execute(f"PRAGMA rekey={_quoted(new)}").fetchall()
-            return
+        # "PRAGMA rekey" would change the key in place, but it does not report a commit that the disk refused.
         with publishing.beside(file, name) as partial:
             _export(connection, partial, version, new)
             publishing.sync(partial, name)

@@ -202,6 +202,21 @@ def size_of(file: str) -> int:
         return 0
 
 
+def sync_folder(folder: str) -> None:
+    """Wait until the names in a folder are on the disk: a file that was made, renamed or deleted there stays so."""
+    if os.name != "posix":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # it may be written and not read
+        os.sync()
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def identify(connection: sqlite3.Connection, name: str) -> int:
     """Return the schema version of a scanstore, 0 for an empty one; raise NotAScanstore for anything else."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()

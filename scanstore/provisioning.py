@@ -18,7 +18,7 @@ from scanstore.blocks import closing
 from scanstore.database import MEMORY
 from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, shown
 from scanstore.fields import dump_json
-from scanstore.files import APPLICATION_ID, connect, limited, quoted, real_path, refused, size_of
+from scanstore.files import APPLICATION_ID, connect, limited, quoted, real_path, refused, size_of, sync_folder
 from scanstore.store import Store
 from scanstore.troubles import translated
 
@@ -64,7 +64,7 @@ def drop_db(path: Path | None = None, *, confirm: bool = False, key: str | None 
 
     ``confirm`` must be True. Path and key default as those of ``Store`` do. Raises NotFound, NotAScanstore for any
     other file, WrongKey, and Busy while anybody, in this process or another, has the store open; nothing is deleted
-    then.
+    then. After it returned, a power cut does not bring the store back.
     """
     name = _name(path)
     if confirm is not True:
@@ -83,6 +83,7 @@ def drop_db(path: Path | None = None, *, confirm: bool = False, key: str | None 
         for suffix in ("-wal", "-shm", "-journal", ""):
             if os.path.lexists(file + suffix):
                 os.unlink(file + suffix)
+        sync_folder(os.path.dirname(file))
     except OSError as error:
         raise refused(error, name, "deleted") from error
     return file

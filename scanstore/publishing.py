@@ -17,7 +17,7 @@ from typing import BinaryIO
 from scanstore.arguments import a_path
 from scanstore.blocks import Scope, contextmanager
 from scanstore.errors import InvalidArgument, MissingFolder, StorageError, shown
-from scanstore.files import create_file, real_path, refusing
+from scanstore.files import create_file, real_path, refusing, sync_folder
 
 STAMP = re.compile(r"\.backup-\d{8}T\d{9}Z")
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite puts beside a file
@@ -147,21 +147,9 @@ def publish(partial: str, target: str, name: str) -> None:
         os.replace(partial, target)
     if os.name == "posix":
         try:
-            _sync_folder(os.path.dirname(target))
+            sync_folder(os.path.dirname(target))
         except OSError as error:
             raise StorageError(
                 f"{name} is written, but its folder cannot be synced: {error.strerror}; after a power cut the file"
                 " of before may be there, so check the disk and write it again"
             ) from error
-
-
-def _sync_folder(folder: str) -> None:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written and not read
-        os.sync()
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

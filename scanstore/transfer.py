@@ -28,7 +28,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
@@ -47,6 +47,7 @@ from scanstore.errors import (
 )
 from scanstore.files import connect, quoted, refusing
 from scanstore.ownership import remove_unowned
+from scanstore.troubles import translated
 
 VERSION = 1
 BATCH = 500  #: rows in memory at a time
@@ -174,7 +175,7 @@ def lines(
     *,
     include_secrets: bool = False,
     tables: list[str] | None = None,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield a dump in pieces of whole lines; ``told`` gets the number of rows of each table."""
     yield _line(
         {"scanstore": VERSION, "schema": schema, "secrets": include_secrets}
@@ -248,13 +249,17 @@ def load(db: Database, file: File, *, accounts: bool = True) -> Loaded:
                 " plain; load it into a store without a key, and encrypt that with: scanstore rekey"
             )
         with publishing.beside(f"{db.file}.older", db.name) as older:
-            connection, left_out = _migrated(older, schema, reader, accounts)
             try:
-                newer = _Reader(_Pieces(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)))
-                newer.header()
-                return _into(db, newer, accounts=True)._replace(bytes=reader.bytes, left_out=left_out)
-            finally:
-                connection.close()
+                connection, left_out = _migrated(older, schema, reader, accounts)
+                with (
+                    closing(connection),
+                    closing(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)) as pieces,
+                ):
+                    newer = _Reader(_Pieces(pieces))
+                    newer.header()
+                    return _into(db, newer, accounts=True)._replace(bytes=reader.bytes, left_out=left_out)
+            except sqlite3.Error as error:
+                raise translated(error, f"the file beside {db.name} into which the dump is read first") from error
 
 
 def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> tuple[sqlite3.Connection, dict[str, int]]:
@@ -320,6 +325,8 @@ def _fill(run: Run, many: Run, reader: _Reader, accounts: bool) -> tuple[dict[st
         except (StorageError, BadLine):
             raise
         except (InvalidArgument, peewee.PeeweeException, sqlite3.Error, OverflowError, UnicodeError) as error:
+            if isinstance(error, sqlite3.Error) and isinstance(translated(error, table), StorageError):
+                raise  # the disk is at fault, not the row
             raise BadLine(f"line {reader.line}: {table} does not take this row: {error}") from error
         if table != COUNTERS:
             told[table] = reader.rows - before
