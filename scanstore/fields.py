@@ -249,7 +249,7 @@ def format_time(value: datetime) -> str:
             value = value.astimezone(UTC)
         except OverflowError:
             raise InvalidArgument(
-                f"{value.isoformat()} is a time that no calendar has in UTC; give one of the years 1 to 9999"
+                f"{value.isoformat()} is not a time in UTC, where no calendar has it; give one of the years 1 to 9999"
             ) from None
     return value.isoformat(timespec="milliseconds")[:23] + "Z"
 
