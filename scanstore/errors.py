@@ -61,7 +61,7 @@ class InvalidArgument(ScanstoreError, ValueError):
 
 
 class Ambiguous(InvalidArgument):
-    """A name, or a question without a target, fits several things; `candidates` are their rows, or the targets' names."""
+    """A name fits several things, or a question several targets; `candidates` are their rows, or the targets' names."""
 
     def __init__(self, message: str, candidates: Sequence[Any]) -> None:
         super().__init__(message)

@@ -332,12 +332,12 @@ class Findings(Triage):
     ) -> List[Finding]:
         """Findings of a target, whichever tool saw them last, or only those that one scan saw, as it saw them.
 
-        The target may be left out when the store has one. The most severe first, by file and line. Each says in ``state``
-        what became of it since the tools ran before (:meth:`baseline`), or in that scan: ``new``, ``unchanged``,
-        ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``; those that are fixed are listed when
-        ``state`` asks for them. Of one status, severity, file, state or tool if given; ``suppressed`` lists only those
-        that are hidden by a suppression that counts, or only the others. Raises InvalidArgument for an unknown word,
-        Ambiguous without scan and target when the store has several targets, NotFound.
+        The target may be left out when the store has one. The most severe come first, then by file and line. Each
+        says in ``state`` what became of it since the tools ran before (:meth:`baseline`), or in that scan: ``new``,
+        ``unchanged``, ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``; those that are fixed
+        are listed when ``state`` asks for them. Of one status, severity, file, state or tool if given; ``suppressed``
+        lists only those that are hidden by a suppression that counts, or only the others. Raises InvalidArgument for an
+        unknown word, Ambiguous without scan and target when the store has several targets, NotFound.
         """
         from scanstore import seen
 

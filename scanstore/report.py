@@ -76,10 +76,10 @@ def gather(
 ) -> Report:
     """Read what a report on a target says once a scan was done, as of one moment.
 
-    ``scan`` is by default the latest of ``target`` that looked for findings, else its latest; the target may be left out
-    when the store has one. ``baseline`` is an earlier scan of the same target, by default the latest before its tools ran
-    last, if there is one. With ``only``, what other scans saw is left out. Raises NotFound when there is no such scan,
-    Ambiguous, InvalidArgument for a baseline that is later or of another target.
+    ``scan`` is by default the latest of ``target`` that looked for findings, else its latest; the target may be left
+    out when the store has one. ``baseline`` is an earlier scan of the same target, by default the latest before its
+    tools ran last, if there is one. With ``only``, what other scans saw is left out. Raises NotFound when there is no
+    such scan, Ambiguous, InvalidArgument for a baseline that is later or of another target.
     """
     with store.bound(), store.database.atomic("DEFERRED"):
         row = store.findings.pick(scan, target)

@@ -141,8 +141,8 @@ class ScanFileChunk(Base):
 
 
 class Target(NamedTuple):
-    """What is scanned again and again. ``root`` is the folder or file of its latest scan that has one; ``has_tree`` tells
-    whether a tree was recorded, or only reports were loaded."""
+    """What is scanned again and again. ``root`` is the folder or file of its latest scan that has one; ``has_tree``
+    tells whether a tree was recorded, or only reports were loaded."""
 
     target: str
     root: str | None
@@ -373,7 +373,7 @@ class Scans(Life):
 
     @bound
     def latest(self, target: str | None = None) -> Scan:
-        """The latest completed scan of a tree, of one target or else of all; where there is none, the latest of reports.
+        """The latest completed scan of a tree, of one target or else of all; if there is none, the latest of reports.
 
         Raises NotFound when there is neither. Questions do not take the latest of all targets, see :meth:`pick`.
         """
