@@ -35,8 +35,8 @@ READS = frozenset(
     "analyses analysis answer bases callees callers calls changes children counts diff edges export find"
     " find_task findings get get_call get_scene get_task get_upload history impact import_cycles importers imports keys"
     " latest list live migrate_status names of_scene page pick preview progress prompt prompts records references"
-    " report results runs sightings state stats subclasses summary suppressed suppressions tasks text to_dict"
-    " trail unreferenced unresolved_imports uploads usage votes __getitem__ __iter__".split()
+    " report results runs sightings sole_target state stats subclasses summary suppressed suppressions targets tasks"
+    " text to_dict trail unreferenced unresolved_imports uploads usage votes __getitem__ __iter__".split()
 )  #: methods that never write or wait for those who do, whatever they are methods of
 LONG = frozenset(
     "apply ask authenticate backup check dump load load_ctags merge optimize record revert run_worker vacuum wait"

@@ -3,7 +3,7 @@
     ScanstoreError
     ├── NotFound              (also peewee.DoesNotExist, LookupError) nothing by that name or id
     ├── InvalidArgument       (also ValueError)                      refused before any SQL ran
-    │   └── Ambiguous                                                  a name fits several things: `candidates`
+    │   └── Ambiguous                                                  several things are meant: `candidates`
     ├── IllegalMove                                                  a status cannot go there from here
     │   └── LeaseLost                                                  the work is not leased to this worker
     ├── NoSlot                                                       all places of a model are taken
@@ -76,7 +76,7 @@ class InvalidArgument(ScanstoreError, ValueError):
 
 
 class Ambiguous(InvalidArgument):
-    """A name fits several things; `candidates` are their rows."""
+    """A name fits several things, or a question several targets; `candidates` are their rows, or the targets' names."""
 
     def __init__(self, message: str, candidates: Sequence[Any]) -> None:
         super().__init__(message)

@@ -335,17 +335,15 @@ class Findings(Triage):
     ) -> List[Finding]:
         """Findings of a target, whichever tool saw them last, or only those that one scan saw, as it saw them.
 
-        The target is by default that of :meth:`latest`. The most severe first, by file and line. Each says in ``state``
-        what became of it since the tools ran before (:meth:`baseline`), or in that scan: ``new``, ``unchanged``,
-        ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``; those that are fixed are listed when
-        ``state`` asks for them. Of one status, severity, file, state or tool if given; ``suppressed`` lists only those
-        that are hidden by a suppression that counts, or only the others. Raises InvalidArgument for an unknown word,
-        NotFound.
+        The target may be left out when the store has one. The most severe come first, then by file and line. Each
+        says in ``state`` what became of it since the tools ran before (:meth:`baseline`), or in that scan: ``new``,
+        ``unchanged``, ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``; those that are fixed
+        are listed when ``state`` asks for them. Of one status, severity, file, state or tool if given; ``suppressed``
+        lists only those that are hidden by a suppression that counts, or only the others. Raises InvalidArgument for an
+        unknown word, Ambiguous without scan and target when the store has several targets, NotFound.
         """
         from scanstore import seen
 
-        if scan is not None and target is not None:
-            raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
         if scan is not None and state == "not_checked":
             raise InvalidArgument("a scan lists what it saw; leave it out to list what was not_checked")
         severity = None if severity is None else word("severity", severity, SEVERITIES)
@@ -355,8 +353,8 @@ class Findings(Triage):
         tool = None if tool is None else some_text(tool, "tool")
         most = whole("limit", limit, 0, 2**31)
         some = most if suppressed is None else None
+        row = self.pick(scan, target)
         if scan is None:
-            row = self.latest(target)
             before = self.baseline(row)
             found = seen.current(
                 self.db, row.lineage_id, row.id, 0 if before is None else before.id, status=status, severity=severity,
@@ -364,7 +362,7 @@ class Findings(Triage):
             )  # fmt: skip
         else:
             found = seen.listed(
-                self.db, self.store.scans.get(scan).id, status=status, severity=severity, file=file, state=state,
+                self.db, row.id, status=status, severity=severity, file=file, state=state,
                 tool=tool, limit=some,
             )  # fmt: skip
         if suppressed is not None:
@@ -416,20 +414,31 @@ class Findings(Triage):
     def troubles(self, target: str | None = None, *, scan: Scan | int | None = None) -> List[str]:
         """Why nothing is to be concluded from what was not found: tools that failed, results that were left out.
 
-        By the latest run of each tool of a target (default: that of :meth:`latest`), or by the runs of one scan. Empty
-        when everything was looked at, as far as the tools say. Raises NotFound.
+        By the latest run of each tool of a target (default: the only one), or by the runs of one scan. Empty when
+        everything was looked at, as far as the tools say. Raises NotFound, Ambiguous.
         """
         from scanstore.looks import Looks
 
-        row = self.latest(target) if scan is None else self.store.scans.get(scan)
+        row = self.pick(scan, target)
         return Looks(self.db, row.lineage_id, row.id).troubles(None if scan is None else row.id)
 
     @bound
-    def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
-        """The latest scan that looked for findings, else the latest completed one; of one target if given.
+    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
+        """Return the scan that a question about findings is about: the given one, else :meth:`latest` of a target.
 
-        What lists, diffs and reports are about unless they are told. With ``before``, a scan, the latest of its target
-        that is earlier and looked for findings. Raises NotFound when there is none.
+        Without a target, the store must have only one. Raises Ambiguous (with the names of the targets as
+        ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
+        """
+        if scan is not None:
+            return self.store.scans.pick(scan, target)
+        return self.latest(self.store.scans.sole_target() if target is None else target)
+
+    @bound
+    def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
+        """The latest scan that looked for findings, else the latest completed one; of one target or else of all.
+
+        With ``before``, a scan, the latest of its target that is earlier and looked for findings. Raises NotFound when
+        there is none. Lists, diffs and reports do not take the latest of all targets, see :meth:`pick`.
         """
         first = None if before is None else self.store.scans.get(before)
         if first is not None:

@@ -240,8 +240,10 @@ class Life(Domain):
         def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan: ...
 
     @bound
-    def analyze(self, scan: Scan | int | None = None, **config: Any) -> Scan:
-        """Begin the analysis of a recorded scan: its chunks may be claimed. One transaction.
+    def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: Any) -> Scan:
+        """Begin the analysis of a recorded scan (default: the latest of the target): its chunks may be claimed.
+
+        One transaction.
 
         ``config`` holds columns of ScanConfig: ``analysis_mode`` (``primary_verifiers``, or ``primary_only``: drafts
         are not waited for), ``primary_analyzer`` (a model), ``scope`` (``full``, or ``changed``: chunks that the
@@ -252,7 +254,7 @@ class Life(Domain):
         IllegalMove for a scan that was not recorded whole.
         """
         with self.db.atomic():
-            row = self.pick(scan)
+            row = self.pick(scan, target)
             if row.revision is None:
                 raise IllegalMove(
                     f"scan {row.id} is {row.status} and was not recorded whole; record {row.target} again first"
@@ -399,10 +401,13 @@ class Life(Domain):
         return len(hits)
 
     @bound
-    def progress(self, scan: Scan | int | None = None) -> Progress:
-        """How far the analysis of a scan (default: the latest) has come; costs the same however large the scan is."""
+    def progress(self, scan: Scan | int | None = None, *, target: str | None = None) -> Progress:
+        """How far the analysis of a scan has come (default: the latest of the target).
+
+        Costs the same however large the scan is.
+        """
         run = self.db.execute_sql
-        row = self.pick(scan)
+        row = self.pick(scan, target)
         counts: dict[str, dict[str, int]] = {queue.kind: {} for queue in leases.QUEUES}
         for kind, status, count in run(
             "SELECT kind, status, count FROM work_counts WHERE scan_id = ? AND count > 0 ORDER BY kind, status",

@@ -32,7 +32,12 @@ FORMATS = ("text", "json", "csv", "markdown", "html")
 
 
 def render(
-    store: Store, scan: Scan | int | None = None, format: str = "text", baseline: Scan | int | None = None
+    store: Store,
+    scan: Scan | int | None = None,
+    format: str = "text",
+    baseline: Scan | int | None = None,
+    *,
+    target: str | None = None,
 ) -> Iterator[str]:
     """Write a report piece by piece; it is the same that :func:`gather` returns, whose arguments these are.
 
@@ -40,7 +45,7 @@ def render(
     piece is returned, so the store may be changed or closed meanwhile. Raises InvalidArgument and NotFound at once.
     """
     write = writer(format)
-    return write(gather(store, scan, baseline))
+    return write(gather(store, scan, baseline, target=target))
 
 
 def writer(format: str) -> Callable[[Report], Iterator[str]]:
@@ -62,17 +67,22 @@ def writer(format: str) -> Callable[[Report], Iterator[str]]:
 
 
 def gather(
-    store: Store, scan: Scan | int | None = None, baseline: Scan | int | None = None, *, only: bool = False
+    store: Store,
+    scan: Scan | int | None = None,
+    baseline: Scan | int | None = None,
+    *,
+    target: str | None = None,
+    only: bool = False,
 ) -> Report:
     """Read what a report on a target says once a scan was done, as of one moment.
 
-    ``scan`` is by default the latest that looked for findings, else the latest of all; ``baseline`` an earlier scan of
-    the same target, by default the latest before its tools ran last, if there is one. With ``only``, what other scans
-    saw is left out. Raises NotFound when there is no such scan, InvalidArgument for a baseline that is later or of
-    another target.
+    ``scan`` is by default the latest of ``target`` that looked for findings, else its latest; the target may be left
+    out when the store has one. ``baseline`` is an earlier scan of the same target, by default the latest before its
+    tools ran last, if there is one. With ``only``, what other scans saw is left out. Raises NotFound when there is no
+    such scan, Ambiguous, InvalidArgument for a baseline that is later or of another target.
     """
     with store.bound(), store.database.atomic("DEFERRED"):
-        row = store.findings.latest() if scan is None else store.scans.get(scan)
+        row = store.findings.pick(scan, target)
         before = _before(store, row, baseline)
         now = format_time(utcnow())
         items = _items(store, row, before)

@@ -220,13 +220,13 @@ class Sarif(Domain):
         """Write what a scan saw as SARIF 2.1.0: a run for each report of it, and one for the store's own findings.
 
         Each result is as it was in that scan, with its state against the scan before; what is fixed is ``absent``.
-        Without a scan, the report is about a target (by default the one that was last looked at) and has all of its
-        findings, whichever tool ran last, as ``store.findings.list()`` does. ``only`` names the states that are wanted:
+        Without a scan, the report is about a target (by default the only one of the store) and has all of its findings,
+        whichever tool ran last, as ``store.findings.list()`` does. ``only`` names the states that are wanted:
         new, unchanged, updated, reopened, fixed, and, without a scan, not_checked. With ``github`` it keeps within the
         limits of that host, leaves out what is fixed, and returns what was left out. The same findings give the same
         bytes. A file at a path is replaced at the end.
 
-        Raises NotFound, and InvalidArgument for a state that there is not.
+        Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
         from scanstore.sarif_dump import dump
 
@@ -234,9 +234,7 @@ class Sarif(Domain):
         states = known if only is None else tuple(some_list(only, "only"))
         if not states or not all(state in known for state in states):
             raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")
-        if scan is not None and target is not None:
-            raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
-        row = self.store.findings.latest(target) if scan is None else self.store.scans.get(scan)
+        row = self.store.findings.pick(scan, target)
         return dump(self.store, row, file, states, github, whole=scan is None)
 
     def _repeated(

@@ -1,7 +1,8 @@
 """Scans: snapshots of a source tree, the files they saw and the chunks these are cut into.
 
-A scan belongs to a *target*: what is scanned again and again. Questions without ``scan=`` are about the latest
-completed scan, and about one target's if ``target=`` says so.
+A scan belongs to a *target*: what is scanned again and again. A question is about the scan given as ``scan=``, or about
+the latest completed one of ``target=``. Both may be left out while the store has one target; with several, the question
+raises Ambiguous and lists them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import peewee
 from scanstore import bindings
 from scanstore.arguments import a_path, encodable, some_list, some_text
 from scanstore.database import bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
+from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.facts import FACT_TABLES, FileVersion, Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.keys import RowId
@@ -139,6 +140,15 @@ class ScanFileChunk(Base):
 
     class Meta:
         table_name = "scan_file_chunks"
+
+
+class Target(NamedTuple):
+    """What is scanned again and again. ``root`` is the folder or file of its latest scan that has one; ``has_tree``
+    tells whether a tree was recorded, or only reports were loaded."""
+
+    target: str
+    root: str | None
+    has_tree: bool
 
 
 class FileNote(NamedTuple):
@@ -369,9 +379,9 @@ class Scans(Life):
 
     @bound
     def latest(self, target: str | None = None) -> Scan:
-        """The latest completed scan of a tree, of one target if given; where there is none, the latest of reports.
+        """The latest completed scan of a tree, of one target or else of all; if there is none, the latest of reports.
 
-        Raises NotFound when there is neither.
+        Raises NotFound when there is neither. Questions do not take the latest of all targets, see :meth:`pick`.
         """
         query = Scan.select().where(Scan.revision.is_null(False))
         if target is not None:
@@ -384,14 +394,41 @@ class Scans(Life):
             raise NotFound(f"there is no completed scan{of}; make one with: scanstore scan {target or 'PATH'}")
         return found
 
-    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
-        """The scan that a question is about: the given one, else the latest completed. Raises NotFound."""
-        return self.get(scan) if scan is not None else self.latest(target)
+    @bound
+    def targets(self) -> List[Target]:
+        """The targets of this store, sorted by name; those whose scans have not completed too."""
+        return [Target(name, root, bool(tree)) for name, root, tree in self.db.execute_sql(TARGETS).fetchall()]
 
     @bound
-    def summary(self, scan: Scan | int | None = None) -> Summary:
-        """Count what a scan saw, and list what it could not read."""
-        row = self.pick(scan)
+    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
+        """Return the scan that a question is about: the given one, else the latest completed one of a target.
+
+        Without a target, the store must have only one with a tree. Raises Ambiguous (with the names of the targets as
+        ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
+        """
+        if scan is not None:
+            if target is not None:
+                raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
+            return self.get(scan)
+        return self.latest(self.sole_target(trees=True) if target is None else target)
+
+    @bound
+    def sole_target(self, *, trees: bool = False) -> str | None:
+        """Return the only target, or with ``trees`` the only one with a tree; None in an empty store.
+
+        Raises Ambiguous, with their names as ``candidates``, when there are several.
+        """
+        known = self.targets()
+        names = [each.target for each in known if each.has_tree or not trees] or [each.target for each in known]
+        if len(names) > 1:
+            listed = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+            raise Ambiguous(f"this store has {len(names):,} targets: {listed}; give target=, or a scan as scan=", names)
+        return names[0] if names else None
+
+    @bound
+    def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
+        """Count what a scan saw (default: the latest of the target), and list what it could not read."""
+        row = self.pick(scan, target)
         run = self.db.execute_sql
         one = {"scan": row.id}
         status = dict(run("SELECT status, count(*) FROM scan_files WHERE scan_id = :scan GROUP BY status", one))
@@ -457,6 +494,13 @@ def take_out(db: Database, scan: Scan) -> Removed:
     return Removed(files, *swept, 0, drafts, votes, verified, findings, calls)
 
 
+TARGETS = """
+SELECT l.target,
+       (SELECT s.root FROM scans AS s WHERE s.lineage_id = l.id AND s.root IS NOT NULL
+         ORDER BY s.revision IS NULL, s.completed_at DESC, s.id DESC LIMIT 1),
+       EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.kind = 'source')
+  FROM lineages AS l WHERE EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id) ORDER BY l.target
+"""
 # INDEXED BY: statistics from a time of few scans would have the files of all of them read.
 COUNT = """
 SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path

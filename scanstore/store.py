@@ -251,16 +251,22 @@ class Store(Shared):
         return Audits(self)
 
     def report(
-        self, scan: Scan | int | None = None, *, format: str = "text", baseline: Scan | int | None = None
+        self,
+        scan: Scan | int | None = None,
+        *,
+        target: str | None = None,
+        format: str = "text",
+        baseline: Scan | int | None = None,
     ) -> str:
         """A report of what is to be fixed, as "text", "json", "csv", "markdown" or "html" (one file by itself).
 
-        It is about a scan (default: the latest that looked for findings) and what changed since ``baseline`` (default:
-        the one before of the same target). Raises NotFound, InvalidArgument.
+        It is about a scan (default: the latest of ``target`` that looked for findings) and what changed since
+        ``baseline`` (default: the one before of the same target). The target may be left out when the store has one.
+        Raises NotFound, Ambiguous, InvalidArgument.
         """
         from scanstore.report import render
 
-        return "".join(render(self, scan, format, baseline))
+        return "".join(render(self, scan, format, baseline, target=target))
 
     # Pages and figures
 

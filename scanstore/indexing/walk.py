@@ -15,7 +15,7 @@ import codecs
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -102,6 +102,7 @@ def walk(
     max_size: int | None = MAX_SIZE,
     ignore_files: Iterable[str] = (".gitignore",),
     omit: Iterable[str | os.PathLike[str]] = (),
+    visit: Callable[[str], object] | None = None,
 ) -> Iterator[Entry]:
     """Yield the files below `root`, sorted by `Entry.path`.
 
@@ -111,7 +112,8 @@ def walk(
     with `include` only matching files come; `exclude` has the last word, so that `!node_modules/` in
     it brings back what the defaults or an ignore file leave out. `max_size` is in bytes, None for no
     limit. `omit` names files that never come, nor do their SQLite and backup siblings. When `root` is
-    a file, that file is the tree.
+    a file, that file is the tree. `visit` is called with each folder before it is listed; what it raises
+    ends the walk.
 
     Raises NotFound when there is no `root`, InvalidArgument for one that cannot be listed or for a
     pattern that is none; both before the first entry. Trouble below the root is yielded, not raised.
@@ -126,6 +128,7 @@ def walk(
         exclude=patterns("exclude", exclude),
         max_size=max_size,
         ignore_files=frozenset([ignore_files] if isinstance(ignore_files, str) else ignore_files),
+        visit=visit,
     )
     try:
         status = os.stat(top)
@@ -160,12 +163,14 @@ class _Walker:
         exclude: GitIgnoreSpec | None,
         max_size: int | None,
         ignore_files: frozenset[str],
+        visit: Callable[[str], object] | None,
     ) -> None:
         self.real = real
         self.include = include
         self.exclude = exclude
         self.max_size = max_size
         self.ignore_files = ignore_files
+        self.visit = visit
         self.omitted: dict[str, list[str]] = {}
 
     def omit(self, base: str, paths: Iterable[str | os.PathLike[str]]) -> None:
@@ -214,6 +219,8 @@ class _Walker:
 
     def children(self, folder: str, prefix: str, rules: tuple[tuple[int, GitIgnoreSpec], ...]) -> list[Entry | _Folder]:
         """What one folder adds, sorted; raises OSError when it cannot be listed."""
+        if self.visit is not None:
+            self.visit(folder)
         with os.scandir(folder) as listing:
             found = list(listing)
         names = {entry.name for entry in found}
