@@ -41,6 +41,7 @@ from scanstore.errors import shown as shown_value
 from scanstore.fields import format_time, utcnow
 from scanstore.file_identity import refuse_foreign_log, renew, renew_file
 from scanstore.files import (
+    ALONE,
     connect,
     free_space,
     identify,
@@ -155,8 +156,9 @@ def verify(path: str | os.PathLike[str], *, key: str | None = None, timeout: flo
     """
     shown = a_path(path, "path")
     file = real_path(shown)
+    seconds = seconds_for(file, timeout)
     with _reading(file, shown, key) as connection:
-        return _verify(connection, shown, seconds_for(file, timeout))
+        return _verify(connection, shown, seconds)
 
 
 def restore(
@@ -180,8 +182,9 @@ def restore(
     if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
         raise InvalidArgument(f"{shown} is the copy itself; give the path of the store to be restored")
     start = time.perf_counter()
+    allowed = max(seconds_for(source), seconds_for(source, timeout))
     with refusing(shown), _reading(source, given, key) as copy:
-        _verify(copy, given, max(seconds_for(source), timeout))
+        _verify(copy, given, allowed)
         _refuse_without_room(file, size_of(source) + 2 * size_of(file), shown)
         kept = None
         if size_of(file):
@@ -235,7 +238,7 @@ def _reading(file: str, shown: str, key: str | None) -> Iterator[sqlite3.Connect
         raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
     # A file that is in use has a log; one without is read as it lies there, and nothing comes to stand beside it.
     refuse_foreign_log(file, shown, key, read_only=True)
-    options = "mode=ro" if os.path.exists(file + "-wal") else "immutable=1"
+    options = "mode=ro" if os.path.exists(file + "-wal") else ALONE
     try:
         with closing(connect(file, options, key=key)) as connection:
             connection.execute("BEGIN")

@@ -47,7 +47,7 @@ from scanstore.errors import (
     WrongTask,
     shown,
 )
-from scanstore.files import connect, create_file, identify, real_path, size_of, use_log
+from scanstore.files import ALONE, connect, create_file, identify, real_path, size_of, use_log
 from scanstore.foreign import refuse
 from scanstore.transactions import Transactional, running_task, settle
 from scanstore.troubles import TROUBLE, code_of, translated
@@ -219,7 +219,7 @@ class Database(Transactional):
                     f"{self.name} lies in a read-only place and has changes waiting in its -wal file; "
                     "open it once where it can be written, or copy both files there"
                 ) from error
-            self._options = "immutable=1"
+            self._options = ALONE
             return self._identified()
         except BaseException:
             connection.close()

@@ -27,7 +27,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from scanstore.errors import Damaged, FileReplaced, ReadTimeout, StorageError
-from scanstore.files import connect, limited, size_of
+from scanstore.files import ALONE, connect, limited, refusing, size_of
 
 Place = tuple[int, int]  # device and inode
 
@@ -54,7 +54,8 @@ class Watch:
         self._index: Place | None = None
         self._seen_on_file = False
         self.id: str | None = None  #: None where the file has none that can be read
-        now = os.stat(file)
+        with refusing(name, "read"):  # it may be gone by now
+            now = os.stat(file)
         self._device, self._inode = self.place = (now.st_dev, now.st_ino)
         self._size, self._mtime = now.st_size, now.st_mtime_ns
         self.touched: tuple[int, int] | None = None  #: `seen` when a transaction with the page of the id was committed
@@ -281,7 +282,7 @@ def _reader(file: str, key: str | None) -> sqlite3.Connection:
 
     SQLite opens and closes the descriptor, so no lock of this process is dropped.
     """
-    reader = connect(file, "immutable=1", key=key, check_same_thread=False)
+    reader = connect(file, ALONE, key=key, check_same_thread=False)
     try:
         reader.execute("PRAGMA cache_size=0").fetchall()
     except BaseException:

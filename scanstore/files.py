@@ -15,6 +15,7 @@ from scanstore import forks
 from scanstore.blocks import contextmanager
 from scanstore.errors import (
     DiskFull,
+    InvalidArgument,
     MissingFolder,
     NotAScanstore,
     NotFound,
@@ -22,10 +23,14 @@ from scanstore.errors import (
     ReadTimeout,
     ScanstoreError,
     StorageError,
+    shown,
 )
 
 APPLICATION_ID = 0x5343414E  # "SCAN"
 GIVE_ANOTHER = "give the path of a scanstore file or a new one"
+#: Options to read a file as it lies there, without its log, its locks or a file beside it. Without the mode, SQLite
+#: creates a file that is missing.
+ALONE = "mode=ro&immutable=1"
 SECONDS = 30.0  #: that reading a file of others may take
 STEPS = 5000  #: of SQLite's machine from one look at the clock to the next
 
@@ -91,7 +96,7 @@ def careful(make: Callable[[str], Any]) -> str:
 
 
 @contextmanager
-def limited(connection: sqlite3.Connection, shown: str, seconds: float | None = None) -> Iterator[None]:
+def limited(connection: sqlite3.Connection, name: str, seconds: float | None = None) -> Iterator[None]:
     """Raise ReadTimeout when the statements of a connection are not over after so many seconds, by default 30."""
     limit = SECONDS if seconds is None else seconds
     deadline, late = time.monotonic() + limit, []
@@ -106,24 +111,31 @@ def limited(connection: sqlite3.Connection, shown: str, seconds: float | None = 
         yield
     except Exception as error:
         if late:
-            raise too_slow(shown, limit) from error
+            raise too_slow(name, limit) from error
         raise
     finally:
         with suppress(sqlite3.ProgrammingError):  # it was closed
             connection.set_progress_handler(None, 0)
 
 
-def too_slow(shown: str, seconds: float) -> ReadTimeout:
+def too_slow(name: str, seconds: float) -> ReadTimeout:
     """Return the error to raise when a file could not be read in time."""
     return ReadTimeout(
-        f"{shown} could not be read in {seconds:g} seconds; it may have been made to take for ever: if you trust it, "
+        f"{name} could not be read in {seconds:g} seconds; it may have been made to take for ever: if you trust it, "
         "give it more with timeout="
     )
 
 
 def seconds_for(file: str, timeout: float | None = None) -> float:
-    """Return how long reading all of a file may take: the timeout, or 30 seconds and one for each megabyte of it."""
-    return SECONDS + (size_of(file) + size_of(file + "-wal")) / 1e6 if timeout is None else timeout
+    """Return how long reading all of a file may take: the timeout, or 30 seconds and one for each megabyte of it.
+
+    Raises InvalidArgument for a timeout that is no number of seconds.
+    """
+    if timeout is None:
+        return SECONDS + (size_of(file) + size_of(file + "-wal")) / 1e6
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < 2**31 / 1000:
+        raise InvalidArgument(f"timeout is {shown(timeout)}; it must be a number of seconds, from 0 to 2,147,483")
+    return timeout
 
 
 def refused(error: OSError, name: str, done: str = "written") -> ScanstoreError:

@@ -23,7 +23,7 @@ from scanstore.errors import (
     SqliteTooOld,
     StorageError,
 )
-from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, identify, size_of
+from scanstore.files import ALONE, APPLICATION_ID, GIVE_ANOTHER, connect, identify, size_of
 
 SQLITE_FLOOR = (3, 38, 0)
 
@@ -80,7 +80,7 @@ def refuse_foreign(file: str, name: str, key: str | None) -> None:
     if size_of(file) == 1:  # which SQLite would take for an empty file
         raise NotAScanstore(f"{name} is not a SQLite database; {GIVE_ANOTHER}")
     for again in (True, False):
-        connection = connect(file, "immutable=1", key=key)
+        connection = connect(file, ALONE, key=key)
         try:
             # A checkpoint writes the first page, with the new size in it, before the pages at the end. Where one is
             # under way, or was killed, SQLite takes the file for damaged unless told to go by what is there.

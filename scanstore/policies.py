@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 
 OUTCOMES = ("verified", "rejected", "weakness", "undecided")
 AGREEING = {"verified": ("verified",), "rejected": ("rejected",), "weakness": ("verified", "weakness")}
@@ -98,10 +98,14 @@ class Weighted(NamedTuple):
 
     def __call__(self, ballots: Sequence[Ballot]) -> Verdict:
         if not _is_number(self.threshold) or not 0.5 <= self.threshold < 1:
-            raise InvalidArgument(f"threshold is {self.threshold!r}; give a number from 0.5 up to, but not, 1")
+            raise InvalidArgument(f"threshold is {shown(self.threshold)}; give a number from 0.5 up to, but not, 1")
+        if self.weights is not None and not isinstance(self.weights, Mapping):
+            raise InvalidArgument(f"weights is {shown(self.weights)}; give numbers by the names of models")
         for model, weight in (self.weights or {}).items():
-            if not _is_number(weight) or not 0 <= weight < math.inf:
-                raise InvalidArgument(f"the weight of model {model!r} is {weight!r}; give a number of at least 0")
+            if not _is_number(weight) or not 0 <= weight < 1e15:
+                raise InvalidArgument(
+                    f"the weight of model {shown(model)} is {shown(weight)}; give a number from 0 up to 10**15"
+                )
         weights = [(self.weights or {}).get(ballot.model, ballot.weight) for ballot in ballots]
         total = math.fsum(weights)
         sums = _sums(ballots, weights)
@@ -123,7 +127,7 @@ class MinimumConfidence(NamedTuple):
 
     def __call__(self, ballots: Sequence[Ballot]) -> Verdict:
         if not _is_number(self.at_least) or not 0 <= self.at_least <= 100:
-            raise InvalidArgument(f"at_least is {self.at_least!r}; give a number from 0 to 100")
+            raise InvalidArgument(f"at_least is {shown(self.at_least)}; give a number from 0 to 100")
         counting = [
             ballot for ballot in ballots if ballot.confidence is not None and ballot.confidence >= self.at_least
         ]
@@ -138,14 +142,14 @@ class MinimumConfidence(NamedTuple):
 def judge(policy: Policy, ballots: Sequence[Ballot]) -> Verdict:
     """What a policy makes of the ballots; raises InvalidArgument when it is no verdict."""
     if not callable(policy):
-        raise InvalidArgument(f"policy is {policy!r}; give one such as Majority(of=3), or a function of ballots")
+        raise InvalidArgument(f"policy is {shown(policy)}; give one such as Majority(of=3), or a function of ballots")
     verdict: Any = policy(list(ballots))
     if isinstance(verdict, Verdict) and verdict.outcome in OUTCOMES and isinstance(verdict.missing, str):
         sure: Any = verdict.confidence
         if sure is None or (isinstance(sure, int) and not isinstance(sure, bool) and 0 <= sure <= 100):
             return verdict
     raise InvalidArgument(
-        f"the policy {policy!r} returned {verdict!r}; it must return a Verdict with one of the outcomes"
+        f"the policy {shown(policy)} returned {shown(verdict)}; it must return a Verdict with one of the outcomes"
         f" {', '.join(OUTCOMES)} and a whole confidence from 0 to 100, or None"
     )
 
@@ -175,8 +179,8 @@ def _outcome(sums: Mapping[str, float], half: float, still: float) -> str | None
 
 
 def _expected(of: Any, ballots: Sequence[Ballot]) -> int:
-    if of is not None and (isinstance(of, bool) or not isinstance(of, int) or of < 1):
-        raise InvalidArgument(f"of is {of!r}; give how many votes are expected, at least 1, or None")
+    if of is not None and (isinstance(of, bool) or not isinstance(of, int) or not 1 <= of < 2**31):
+        raise InvalidArgument(f"of is {shown(of)}; give how many votes are expected, at least 1, or None")
     return max(of or 0, len(ballots))
 
 

@@ -18,7 +18,7 @@ from scanstore.blocks import closing
 from scanstore.database import MEMORY
 from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, shown
 from scanstore.fields import dump_json
-from scanstore.files import APPLICATION_ID, connect, limited, quoted, real_path, refused, size_of, sync_folder
+from scanstore.files import ALONE, APPLICATION_ID, connect, limited, quoted, real_path, refused, size_of, sync_folder
 from scanstore.store import Store
 from scanstore.troubles import translated
 
@@ -92,7 +92,7 @@ def drop_db(path: Path | None = None, *, confirm: bool = False, key: str | None 
 def _refuse_other_files(file: str, name: str, key: str | None) -> None:
     application = None
     if os.path.isfile(file):
-        connection = connect(file, "mode=ro" if os.path.exists(file + "-wal") else "immutable=1", key=key)
+        connection = connect(file, "mode=ro" if os.path.exists(file + "-wal") else ALONE, key=key)
         try:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
         except sqlite3.DatabaseError as error:

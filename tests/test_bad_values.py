@@ -22,11 +22,13 @@ from click.testing import CliRunner
 from hostile import limited
 from stressing import fill
 
-from scanstore import ScanstoreError, Store, check_db_health, drop_db, init_db, seed_db
+from scanstore import ScanstoreError, Store, backups, check_db_health, drop_db, init_db, seed_db
+from scanstore.cleaning import drop_foreign
 from scanstore.cli import main
 from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import DEEPEST
 from scanstore.models import Scan
+from scanstore.policies import Ballot, Majority, MinimumConfidence, Unanimous, Weighted, judge
 
 DOMAINS = (
     "scans", "symbols", "llm", "chunks", "drafts", "verified", "findings", "sarif", "library", "plans", "jobs",
@@ -201,6 +203,33 @@ def test_every_call_refuses_a_bad_value(full: Path, tmp_path: Path, monkeypatch:
             wrong.append(f"check: {store.check()}")
     assert not wrong, "\n".join(wrong)
     assert outcomes
+
+
+@pytest.mark.parametrize("bad", ["1", True, -1, float("nan"), float("inf"), 10**400, deep(2000), Odd()])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(store: Store, tmp_path: Path, bad: Any) -> None:
+    copy = store.backup(tmp_path / "copy.db").path
+    before = Path(copy).read_bytes()
+    for call in (
+        lambda: store.merge(copy, timeout=bad),
+        lambda: backups.verify(copy, timeout=bad),
+        lambda: drop_foreign(copy, timeout=bad),
+        lambda: Store.restore(copy, tmp_path / "new.db", timeout=bad),
+        lambda: Store(copy, timeout=bad),
+    ):
+        with pytest.raises(InvalidArgument, match="timeout is "):
+            call()
+    assert Path(copy).read_bytes() == before and not (tmp_path / "new.db").exists()
+
+
+@pytest.mark.parametrize("bad", ["1", -1, float("nan"), float("inf"), 10**400, deep(2000), Odd()])
+def test_a_policy_of_bad_values_is_refused(bad: Any) -> None:
+    ballots = [Ballot("verified", 90)]
+    for policy in (
+        Majority(of=bad), Unanimous(of=bad), Weighted({"m": bad}), Weighted(bad), Weighted(threshold=bad),
+        MinimumConfidence(bad), bad,
+    ):  # fmt: skip
+        with pytest.raises(InvalidArgument):
+            judge(policy, ballots)
 
 
 # Values that are too large --------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from unittest import mock
 import peewee
 import pytest
 
-from scanstore import database, errors, migrating
+from scanstore import database, errors, file_identity, migrating, opening
 from scanstore.database import SCHEMA_VERSION, Domain, bound, current
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField, utcnow
 from scanstore.files import APPLICATION_ID
@@ -250,6 +250,28 @@ def test_a_missing_file_is_not_created_by_looking(db_path: Path) -> None:
     for options in ({"read_only": True}, {"migrate": False}):
         with pytest.raises(errors.NotFound, match="does not exist"):
             Store(db_path, **options)
+    assert not db_path.exists()
+
+
+@pytest.mark.parametrize("when", ["as it is looked at", "as its id is read"])
+def test_a_file_that_is_removed_while_it_is_opened_is_not_created(
+    db_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Such as by drop_db, in another process; SQLite creates what it opens unless told not to."""
+    Store(db_path).close()
+    module, name = (opening, "refuse_foreign") if when == "as it is looked at" else (file_identity, "_reader")
+    look = getattr(module, name)
+
+    def late(*args: Any) -> Any:
+        db_path.unlink(missing_ok=True)
+        return look(*args)
+
+    monkeypatch.setattr(module, name, late)
+    Path(f"{db_path}-wal").write_bytes(b"x" * 4096)  # without a log no id is read before it is open
+    if when == "as it is looked at":
+        Path(f"{db_path}-wal").unlink()
+    with pytest.raises(errors.ScanstoreError):
+        Store(db_path, migrate=False)
     assert not db_path.exists()
 
 
