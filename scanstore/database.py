@@ -26,6 +26,7 @@ import time
 import weakref
 from collections.abc import Iterable
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any, cast
 
 import peewee
@@ -57,8 +58,16 @@ RECENT = 0.005  # seconds for which the file of a store need not be looked at ag
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
 _WRITE = re.compile(
-    r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END)\b", re.IGNORECASE
+    r"\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END"
+    r"|WITH\b[\s\S]*?\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO))\b",
+    re.IGNORECASE,
 )
+
+
+@lru_cache(maxsize=1024)
+def _writes(sql: str) -> bool:
+    """Tell whether a statement may change the file."""
+    return _WRITE.match(sql) is not None
 
 
 # The database of one store
@@ -376,7 +385,7 @@ class Database(Transactional):
     def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
         cursor = self.cursor()
         watch = self._watch
-        if watch is None or self.read_only or not _WRITE.match(sql):
+        if watch is None or self.read_only or not _writes(sql):
             return self._execute(cursor, sql, params, many)
         connection = self._state.conn
         if not connection.in_transaction:

@@ -144,11 +144,12 @@ class ScanFileChunk(Base):
 
 class Target(NamedTuple):
     """What is scanned again and again. ``root`` is the folder or file of its latest scan that has one; ``has_tree``
-    tells whether a tree was recorded, or only reports were loaded."""
+    tells whether a tree was recorded whole, ``completed`` whether that or a report was."""
 
     target: str
     root: str | None
     has_tree: bool
+    completed: bool
 
 
 class FileNote(NamedTuple):
@@ -397,7 +398,8 @@ class Scans(Life):
     @bound
     def targets(self) -> List[Target]:
         """The targets of this store, sorted by name; those whose scans have not completed too."""
-        return [Target(name, root, bool(tree)) for name, root, tree in self.db.execute_sql(TARGETS).fetchall()]
+        rows = self.db.execute_sql(TARGETS).fetchall()
+        return [Target(name, root, bool(tree), bool(completed)) for name, root, tree, completed in rows]
 
     @bound
     def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
@@ -414,12 +416,11 @@ class Scans(Life):
 
     @bound
     def sole_target(self, *, trees: bool = False) -> str | None:
-        """Return the only target, or with ``trees`` the only one with a tree; None in an empty store.
+        """Return the only target with a completed scan, or with ``trees`` the only one with a tree; None without any.
 
         Raises Ambiguous, with their names as ``candidates``, when there are several.
         """
-        known = self.targets()
-        names = [each.target for each in known if each.has_tree or not trees] or [each.target for each in known]
+        names = [each.target for each in answering(self.targets(), trees=trees)]
         if len(names) > 1:
             listed = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
             raise Ambiguous(f"this store has {len(names):,} targets: {listed}; give target=, or a scan as scan=", names)
@@ -476,6 +477,12 @@ class Scans(Life):
         )
 
 
+def answering(targets: Iterable[Target], *, trees: bool) -> list[Target]:
+    """Return the targets that have something to answer; with ``trees``, those with a tree unless none has one."""
+    completed = [target for target in targets if target.completed]
+    return [target for target in completed if target.has_tree or not trees] or completed
+
+
 def take_out(db: Database, scan: Scan) -> Removed:
     """Remove a scan as ``remove`` does, but for the names that nothing uses any more. Inside a transaction."""
     from scanstore.forgetting import forget
@@ -498,7 +505,8 @@ TARGETS = """
 SELECT l.target,
        (SELECT s.root FROM scans AS s WHERE s.lineage_id = l.id AND s.root IS NOT NULL
          ORDER BY s.revision IS NULL, s.completed_at DESC, s.id DESC LIMIT 1),
-       EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.kind = 'source')
+       EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL AND s.kind = 'source'),
+       EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL)
   FROM lineages AS l WHERE EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id) ORDER BY l.target
 """
 # INDEXED BY: statistics from a time of few scans would have the files of all of them read.

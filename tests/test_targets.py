@@ -139,14 +139,17 @@ def test_a_single_target_is_taken(store: Store, tmp_path: Path) -> None:
         store.symbols.find("f")
     scan = store.scans.record(tree(tmp_path / "a", "f"))
     assert store.symbols.find("f")[0].scan_id == scan.id == store.findings.pick(None).id
-    assert store.scans.targets() == [(str(tmp_path / "a"), str(tmp_path / "a"), True)]
+    assert store.scans.targets() == [(str(tmp_path / "a"), str(tmp_path / "a"), True, True)]
 
 
-def test_a_target_whose_first_scan_failed_is_one_of_several(store: Store, tmp_path: Path) -> None:
-    store.scans.record(tree(tmp_path / "b", "f"))
+def test_a_target_without_a_completed_scan_answers_nothing(store: Store, tmp_path: Path) -> None:
     store.scans.start("a")
-    with pytest.raises(Ambiguous, match="2 targets"):
+    store.scans.start("c")
+    with pytest.raises(NotFound, match="scanstore scan PATH"):
         store.symbols.find("f")
+    store.scans.record(tree(tmp_path / "b", "f"))
+    assert store.symbols.find("f")
+    assert [(each.target, each.completed) for each in store.scans.targets()][-2:] == [("a", False), ("c", False)]
     with pytest.raises(NotFound, match="no completed scan of 'a'"):
         store.symbols.find("f", target="a")
 

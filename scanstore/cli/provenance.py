@@ -19,6 +19,7 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
     Ambiguous when several targets have that root, and when none contains the folder and there are several.
     """
     from scanstore.errors import Ambiguous
+    from scanstore.scans import answering
 
     around: dict[int, list[Target]] = {}
     if folder is not None:
@@ -30,7 +31,7 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
     if not around:
         return store.scans.sole_target(trees=trees)
     inner = around[max(around)]
-    names = [each.target for each in inner if each.has_tree or not trees] or [each.target for each in inner]
+    names = [each.target for each in answering(inner, trees=trees) or inner]
     if len(names) > 1:
         raise Ambiguous(f"{len(names)} targets have the root {folder}", names)
     return names[0]
