@@ -263,7 +263,7 @@ def test_killed_copies_leave_nothing_under_the_name(full: Store, tmp_path: Path)
             [sys.executable, "-c", code, full.path, str(folder)], stdout=subprocess.PIPE, cwd=ROOT
         )
         assert process.stdout is not None and process.stdout.readline() == b"go\n"
-        time.sleep(chosen.uniform(0, 0.15))
+        time.sleep(chosen.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
