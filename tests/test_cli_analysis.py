@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import pty
+import re
 import select
 import signal
 import subprocess
