@@ -24,7 +24,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from scanstore.collecting import unhurried
-from scanstore.errors import InvalidArgument, StoreClosed
+from scanstore.errors import InvalidArgument, StoreClosed, shown
 from scanstore.lanes import Lane, Mark, complete, here
 from scanstore.store import Store
 
@@ -170,7 +170,7 @@ class AsyncStore:
         For queries on the models: ``await store.run(lambda: list(Scan.select()))``.
         """
         if _is_coroutine_function(function):
-            raise InvalidArgument(f"{function!r:.80} is a coroutine function; give a plain one, or await it yourself")
+            raise InvalidArgument(f"{shown(function)} is a coroutine function; give a plain one, or await it yourself")
         store = self._opened()
 
         def inside() -> Any:
@@ -301,12 +301,12 @@ class Call:
             return value
         if self._name not in LONG:
             raise InvalidArgument(
-                f"{self._name}() would keep the store waiting for {value!r:.80}, which may wait for the store; "
+                f"{self._name}() would keep the store waiting for {shown(value)}, which may wait for the store; "
                 "give a plain function"
             )
         if self._store._order.inside():
             raise InvalidArgument(
-                f"inside a transaction {self._name}() cannot wait for {value!r:.80}; leave the transaction first"
+                f"inside a transaction {self._name}() cannot wait for {shown(value)}; leave the transaction first"
             )
         return self._going.calling(value, asyncio.get_running_loop(), copy_context())
 

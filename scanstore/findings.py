@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore import leases, life
+from scanstore.arguments import some_text
 from scanstore.cvss import rated
 from scanstore.database import Database, bound
 from scanstore.decisions import VOTED, Triage
 from scanstore.drafts import DraftFinding, Leased, Vote
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.facts import Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.identity import Traits, traits_of
@@ -212,7 +213,7 @@ class Verified(Stage[VerifiedFinding]):
         """
         query = VerifiedFinding.select().where(VerifiedFinding.scan == self._scan(scan))
         if status is not None:
-            query = query.where(VerifiedFinding.status == status)
+            query = query.where(VerifiedFinding.status == VerifiedFinding.status.db_value(status))
         query = query.order_by(VerifiedFinding.rank, VerifiedFinding.id)
         return list(query.limit(whole("limit", limit, 0, 2**31)))
 
@@ -224,7 +225,7 @@ class Verified(Stage[VerifiedFinding]):
         """
         sql = f"SELECT id FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {life.UPHELD}"
         known = {key for (key,) in self.db.execute_sql(sql, (self._scan(scan),))}
-        return super().retry(scan, ids=sorted(known if ids is None else known.intersection(ids)))
+        return super().retry(scan, ids=sorted(known if ids is None else known.intersection(leases.row_ids(ids))))
 
 
 class Findings(Triage):
@@ -310,10 +311,12 @@ class Findings(Triage):
             finding.check_home()
             key = finding.id or 0
         if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{finding!r} is not a finding; give a Finding or its id")
+            raise InvalidArgument(f"{shown(finding)} is not a finding; give a Finding or its id")
         found: Finding | None = Finding.get_or_none(Finding.id == key) if 0 < key < 2**63 else None
         if found is None:
-            raise NotFound(f"no finding {key}; store.findings.list() (scanstore findings list) shows the known ones")
+            raise NotFound(
+                f"no finding {shown(key)}; store.findings.list() (scanstore findings list) shows the known ones"
+            )
         return found
 
     @bound
@@ -346,6 +349,8 @@ class Findings(Triage):
         severity = None if severity is None else word("severity", severity, SEVERITIES)
         status = None if status is None else word("status", status, FINDING_STATUSES)
         state = None if state is None else word("state", state, (*SIGHTINGS, "not_checked"))
+        file = None if file is None else some_text(file, "file")
+        tool = None if tool is None else some_text(tool, "tool")
         most = whole("limit", limit, 0, 2**31)
         some = most if suppressed is None else None
         row = self.pick(scan, target)
@@ -463,7 +468,7 @@ def _lines(references: Any) -> str:
     if references is None or isinstance(references, str):
         return text("references", references)
     if not isinstance(references, Iterable) or isinstance(references, bytes):
-        raise InvalidArgument(f"references is {references!r:.80}; give a text or a list of texts")
+        raise InvalidArgument(f"references is {shown(references)}; give a text or a list of texts")
     return "\n".join(text(f"references[{n}]", each, needed=True) for n, each in enumerate(references))
 
 

@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore import leases
+from scanstore.arguments import some_text
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import format_time, read_time, utcnow
 from scanstore.states import RISKS, SCANS, move
 
@@ -306,7 +307,7 @@ class Life(Domain):
     @bound
     def pause(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
         """Hand nothing out until :meth:`resume`; what is out may still be completed. Raises IllegalMove."""
-        return self._turn(scan, "paused", error=reason)
+        return self._turn(scan, "paused", error=None if reason is None else some_text(reason, "reason"))
 
     @bound
     def resume(self, scan: Scan | int) -> Scan:
@@ -325,7 +326,7 @@ class Life(Domain):
     @bound
     def cancel(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
         """Hand nothing out any more; what is out may still be completed. Raises IllegalMove."""
-        return self._turn(scan, "cancelled", error=reason)
+        return self._turn(scan, "cancelled", error=None if reason is None else some_text(reason, "reason"))
 
     def _turn(self, scan: Scan | int, status: str, **columns: Any) -> Scan:
         row = self.get(scan)
@@ -351,8 +352,8 @@ class Life(Domain):
         and keeps its status. Answers that were paid for are found again. Work that is leased stays with its worker.
         Raises IllegalMove while the scan is running.
         """
-        if to not in STEPS:
-            raise InvalidArgument(f"to is {to!r}; it must be one of: {', '.join(STEPS)}")
+        if not isinstance(to, str) or to not in STEPS:
+            raise InvalidArgument(f"to is {shown(to)}; it must be one of: {', '.join(STEPS)}")
         queue = dict(zip(STEPS, leases.QUEUES, strict=True))[to]
         over = ("failed",) if failed_only else ("failed", *queue.done)
         with self.db.atomic():
@@ -386,7 +387,7 @@ class Life(Domain):
         Chunks of ``high`` files are claimed first, those of ``low`` ones last. One transaction.
         """
         if not isinstance(risk, str) or risk.lower() not in RISKS:
-            raise InvalidArgument(f"risk is {risk!r}; it must be one of: {', '.join(RISKS)}")
+            raise InvalidArgument(f"risk is {shown(risk)}; it must be one of: {', '.join(RISKS)}")
         from scanstore.indexing.walk import patterns as compiled
 
         spec = compiled("patterns", patterns)

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from scanstore.contents import unpack
 from scanstore.decisions import Triage
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.findings import LOOKS
 from scanstore.looks import Looks, Run
@@ -52,7 +52,7 @@ def writer(format: str) -> Callable[[Report], Iterator[str]]:
     """The function that writes a report in a format. Raises InvalidArgument for one that there is not."""
     name = format.strip().lower() if isinstance(format, str) else format
     if name not in FORMATS:
-        raise InvalidArgument(f"format is {format!r:.80}; it must be one of: {', '.join(FORMATS)}")
+        raise InvalidArgument(f"format is {shown(format)}; it must be one of: {', '.join(FORMATS)}")
     if name == "html":
         from scanstore.reporting import page
 

@@ -17,12 +17,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from scanstore import repeats, tracking
+from scanstore.arguments import a_path, some_list
 from scanstore.contents import pack, unpack
 from scanstore.coverage import UNNAMED
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument
+from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.facts import Lineage
 from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.files import refused, refusing
 from scanstore.identity import traits_of
 from scanstore.interchange.places import address
 from scanstore.interchange.sarif import BASE, Lost, Problem, Result, Rule, Run
@@ -229,9 +231,9 @@ class Sarif(Domain):
         from scanstore.sarif_dump import dump
 
         known = SIGHTINGS if scan is not None else (*SIGHTINGS, "not_checked")
-        states = known if only is None else tuple(only)
-        if isinstance(only, str) or not states or not set(states) <= set(known):
-            raise InvalidArgument(f"only is {only!r}; give a list of: {', '.join(known)}")
+        states = known if only is None else tuple(some_list(only, "only"))
+        if not states or not all(state in known for state in states):
+            raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")
         row = self.store.findings.pick(scan, target)
         return dump(self.store, row, file, states, github, whole=scan is None)
 
@@ -342,20 +344,22 @@ def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     import tempfile
 
     if isinstance(file, str | os.PathLike):
+        name = a_path(file, "file")
         try:
-            stream: BinaryIO = open(file, "rb")  # noqa: SIM115
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InvalidArgument(f"{os.fspath(file)} cannot be read: {reason}") from error
-        with stream, opened(stream) as same:
+            stream: BinaryIO = open(name, "rb")  # noqa: SIM115
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise InvalidArgument(f"{name} cannot be read: {error.strerror}; give the path of a report") from error
+        except OSError as error:
+            raise refused(error, name, "read") from error
+        with refusing(name, "read"), stream, opened(stream) as same:
             yield same
         return
     if not hasattr(file, "read") or hasattr(file, "encoding"):
-        raise InvalidArgument(f"file is {file!r:.80}; give a path, or a file opened in binary mode")
+        raise InvalidArgument(f"file is {shown(file)}; give a path, or a file opened in binary mode")
     if file.seekable():
         yield file
         return
-    with tempfile.TemporaryFile() as copy:
+    with refusing("the report, or a temporary file for it,", "read"), tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(file, copy)
         copy.seek(0)
         yield copy
@@ -378,7 +382,7 @@ def _target(target: Any, scan: Scan | None) -> str:
             raise InvalidArgument(f"scan {scan.id} is of {scan.target!r}, not of {target!r}; give one of the two")
         return str(scan.target)
     if not isinstance(target, str) or not target.strip():
-        raise InvalidArgument(f"target is {target!r}; say what the report is about: a path, a repository's name")
+        raise InvalidArgument(f"target is {shown(target)}; say what the report is about: a path, a repository's name")
     return target
 
 
@@ -386,12 +390,12 @@ def _patterns(scope: Any) -> list[str] | None:
     if scope is None:
         return None
     if isinstance(scope, str | bytes) or not isinstance(scope, Iterable):
-        raise InvalidArgument(f"scope is {scope!r:.80}; give a list of patterns such as 'src/'")
+        raise InvalidArgument(f"scope is {shown(scope)}; give a list of patterns such as 'src/'")
     from scanstore.indexing.walk import patterns
 
     chosen = list(scope)
     if not chosen or not all(isinstance(one, str) and one.strip() for one in chosen):
-        raise InvalidArgument(f"scope is {chosen!r:.80}; give at least one pattern such as 'src/'")
+        raise InvalidArgument(f"scope is {shown(chosen)}; give at least one pattern such as 'src/'")
     patterns("scope", chosen)
     return chosen
 

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore import bindings
+from scanstore.arguments import a_path, encodable, some_list, some_text
 from scanstore.database import bound
-from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.facts import FACT_TABLES, FileVersion, Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.keys import RowId
 from scanstore.life import Life
 from scanstore.llm import ModelConfig
+from scanstore.reports import whole
 from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES, SCANS, move
 from scanstore.workers import gone, me
 
@@ -247,13 +249,13 @@ class Scans(Life):
         from scanstore.indexing.tree import Tree
 
         if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
-            raise InvalidArgument(f"jobs is {jobs!r}; give a number of processes of at least 1")
+            raise InvalidArgument(f"jobs is {shown(jobs)}; give a number of processes of at least 1")
         tree = Tree(
-            path,
-            include=list(include),
-            exclude=list(exclude),
+            path if path in ("", b"") else a_path(os.fsdecode(path) if isinstance(path, bytes) else path, "path"),
+            include=some_list(include, "include"),
+            exclude=some_list(exclude, "exclude"),
             max_size=max_size,
-            indexers=indexers,
+            indexers=some_list(indexers, "indexers"),
             omit=self.store.path,
         )
         tags = None
@@ -262,6 +264,8 @@ class Scans(Life):
 
             tags = Tags(ctags, tree.root)
         options = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
+        target = None if target is None else encodable(some_text(target, "target"), "target")
+        name = None if name is None else encodable(some_text(name, "name"), "name")
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
         try:
             recorder = self.recorder(scan)
@@ -279,11 +283,12 @@ class Scans(Life):
     @bound
     def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
         """Begin a scan whose files come from a parser of your own: ``store.symbols.record_file``, then ``finish``."""
-        if not target or not target.strip():
+        target = encodable(some_text(target, "target"), "target")
+        if not target.strip():
             raise InvalidArgument("a scan needs a target: what is scanned, such as a path or a repository's name")
-        return self._begin(
-            target, name or os.path.basename(target) or target, None if root is None else os.fspath(root), {}
-        )
+        name = None if name is None else encodable(some_text(name, "name"), "name")
+        base = None if root is None else encodable(a_path(root, "root"), "root")
+        return self._begin(target, name or os.path.basename(target) or target, base, {})
 
     @bound
     def finish(self, scan: Scan | int) -> Scan:
@@ -356,10 +361,10 @@ class Scans(Life):
         """The scan with that id, read anew. Raises NotFound."""
         key = scan.id if isinstance(scan, Scan) else scan
         if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{key!r} is not a scan; give a Scan or its id")
+            raise InvalidArgument(f"{shown(key)} is not a scan; give a Scan or its id")
         found = Scan.get_or_none(Scan.id == key) if 0 < key < 2**63 else None
         if found is None:
-            raise NotFound(f"no scan {key}; store.scans.list() (scanstore scans list) shows the known ones")
+            raise NotFound(f"no scan {shown(key)}; store.scans.list() (scanstore scans list) shows the known ones")
         return found
 
     @bound
@@ -367,10 +372,11 @@ class Scans(Life):
         """Scans, newest first."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:
-            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(Lineage.target == target))
+            about = Lineage.target == some_text(target, "target")
+            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(about))
         if status is not None:
-            query = query.where(Scan.status == status)
-        return list(query.limit(limit) if limit is not None else query)
+            query = query.where(Scan.status == Scan.status.db_value(status))
+        return list(query.limit(whole("limit", limit, 0, 2**31)))
 
     @bound
     def latest(self, target: str | None = None) -> Scan:
@@ -380,12 +386,13 @@ class Scans(Life):
         """
         query = Scan.select().where(Scan.revision.is_null(False))
         if target is not None:
-            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(Lineage.target == target))
+            about = Lineage.target == some_text(target, "target")
+            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(about))
         trees_first = Scan.kind != "source"
         found: Scan | None = query.order_by(trees_first, Scan.completed_at.desc(), Scan.id.desc()).first()
         if found is None:
-            about = f" of {target!r}" if target is not None else ""
-            raise NotFound(f"there is no completed scan{about}; make one with: scanstore scan {target or 'PATH'}")
+            of = f" of {target!r}" if target is not None else ""
+            raise NotFound(f"there is no completed scan{of}; make one with: scanstore scan {target or 'PATH'}")
         return found
 
     @bound
@@ -415,8 +422,8 @@ class Scans(Life):
         """
         names = [each.target for each in answering(self.targets(), trees=trees)]
         if len(names) > 1:
-            shown = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
-            raise Ambiguous(f"this store has {len(names):,} targets: {shown}; give target=, or a scan as scan=", names)
+            listed = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+            raise Ambiguous(f"this store has {len(names):,} targets: {listed}; give target=, or a scan as scan=", names)
         return names[0] if names else None
 
     @bound

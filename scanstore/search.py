@@ -16,8 +16,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore.arguments import some_list, some_text
 from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound, ReadOnly
+from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
 from scanstore.reports import whole, word
 
 if TYPE_CHECKING:
@@ -154,13 +155,18 @@ class Search(Domain):
         ReadOnly when there is something new and it cannot be written.
         """
         if not isinstance(text, str):
-            raise InvalidArgument(f"text is {text!r:.80}; give words to look for")
+            raise InvalidArgument(f"text is {shown(text)}; give words to look for")
         kinds = KINDS if kind is None else (word("kind", kind, KINDS),)
         most = whole("limit", limit, 0, 2**31)
         if scan is not None and target is not None:
             raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
         only = None if scan is None else self.store.scans.get(scan).id
-        lineage = None if target is None else self._lineage(target)
+        lineage = None if target is None else self._lineage(some_text(target, "target"))
+        if len(around := some_list(marks, "marks")) != 2:
+            raise InvalidArgument(
+                f"marks is {shown(marks)}; give two texts, for before and after a word that was found"
+            )
+        begin, end = (some_text(mark, "a mark") for mark in around)
         queries = list(dict.fromkeys(spelled(text)))
         if not queries:
             return []
@@ -172,9 +178,9 @@ class Search(Domain):
         for query in queries:
             found: list[Hit] = []
             if "finding" in kinds:
-                found += self._findings(query, count, only, lineage, marks)
+                found += self._findings(query, count, only, lineage, (begin, end))
             if "symbol" in kinds:
-                found += self._symbols(query, count, scans, marks)
+                found += self._symbols(query, count, scans, (begin, end))
             if found:
                 found.sort(key=lambda hit: -hit.rank)
                 return found[:most]

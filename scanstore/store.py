@@ -11,6 +11,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from scanstore.arguments import a_path
 from scanstore.binding import Bound, Span, bind, unbind
 from scanstore.blocks import Shared, ending, taken
 from scanstore.database import MEMORY, Database
@@ -82,9 +83,10 @@ class Store(Shared):
         key: str | None = None,
         slow_ms: float | None = None,
     ) -> None:
-        text = os.fspath(_default(path))
-        if not isinstance(text, str):
+        text = _default(path)
+        if isinstance(text, bytes):
             raise InvalidArgument(f"{path!r} is not a path in text; use os.fsdecode")
+        text = a_path(text, "path")
         if key is None and text != MEMORY:
             key = os.environ.get("SCANSTORE_KEY") or None
         self._database = Database(

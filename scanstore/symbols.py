@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
+from scanstore.arguments import a_text, a_whole, some_list, some_text
 from scanstore.database import Domain, bound
-from scanstore.errors import Ambiguous, InvalidArgument, NotFound
+from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
 from scanstore.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
 from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
@@ -180,11 +181,14 @@ class Symbols(Domain):
         from scanstore.recording import Content
 
         if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
-            raise InvalidArgument(f"{path!r} is not a path inside the tree; give it relative to the root, with '/'")
+            raise InvalidArgument(
+                f"{shown(path)} is not a path inside the tree; give it relative to the root, with '/'"
+            )
         if not content_hash:
             raise InvalidArgument(f"{path} needs a content hash: it tells one version of the file from the next")
         recorder = self.store.scans.recorder(scan)
-        content = Content(path, pack_hash(content_hash), indexer)
+        line_count = a_whole(line_count, "line_count")
+        content = Content(path, pack_hash(content_hash), a_text(indexer, "indexer"))
         now = format_time(utcnow())
         if not recorder.attach([(content, now)])[0]:
             facts = facts_of(symbols, references, imports, chunks, line_count=line_count)
@@ -225,12 +229,13 @@ class Symbols(Domain):
         qualified name, upper and lower case alike). Classes and functions come before variables and modules.
         """
         if match not in ("exact", "prefix", "contains"):
-            raise InvalidArgument(f"match is {match!r}; it must be one of: exact, prefix, contains")
-        if not name:
+            raise InvalidArgument(f"match is {shown(match)}; it must be one of: exact, prefix, contains")
+        if not some_text(name, "name"):
             raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
         row = self.store.scans.pick(scan, target)
         kind = None if symbol_type is None else Symbol.symbol_type.db_value(symbol_type)
-        most = -1 if limit is None else limit
+        most = -1 if limit is None else a_whole(limit, "limit")
+        file = None if file is None else some_text(file, "file")
         found = self.db.execute_sql(FIND[match], (name, row.id, kind, file, most)).fetchall()
         ids = [key for (key,) in found]
         if not ids and match == "exact" and "." in name:
@@ -265,8 +270,8 @@ class Symbols(Domain):
             precise = [s for s in found if s.qualified_name == symbol] or found
             places = {(s.qualified_name, s.file_path) for s in precise}
             if len(places) > 1:
-                shown = ", ".join(sorted(f"{name} ({path})" for name, path in places)[:5])
-                message = f"{len(places)} symbols are called {symbol!r}: {shown}; give one's qualified name or id"
+                some = ", ".join(sorted(f"{name} ({path})" for name, path in places)[:5])
+                message = f"{len(places)} symbols are called {symbol!r}: {some}; give one's qualified name or id"
                 raise Ambiguous(message, precise)
             if not precise:
                 raise NotFound(
@@ -276,10 +281,10 @@ class Symbols(Domain):
             return [s for s in precise if s.symbol_type == precise[0].symbol_type][-1]  # the last definition counts
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
         if not isinstance(key, int) or isinstance(key, bool):
-            raise InvalidArgument(f"{symbol!r} is not a symbol; give a Symbol, its id or its qualified name")
+            raise InvalidArgument(f"{shown(symbol)} is not a symbol; give a Symbol, its id or its qualified name")
         row = Symbol.get_or_none(Symbol.id == key)
         if row is None:
-            raise NotFound(f"no symbol {key}; ids belong to a scan, and go with it when it is removed")
+            raise NotFound(f"no symbol {shown(key)}; ids belong to a scan, and go with it when it is removed")
         if scan is not None and row.scan_id != self.store.scans.get(scan).id:
             return self.get(row.qualified_name, scan=scan)
         return row
@@ -300,9 +305,9 @@ class Symbols(Domain):
         """All symbols of a scan, or of one file of it, in the order of the files' lines."""
         query = Symbol.select().where(Symbol.scan == self.store.scans.pick(scan, target))
         if file is not None:
-            query = query.where(Symbol.file_path == file)
+            query = query.where(Symbol.file_path == some_text(file, "file"))
         if symbol_type is not None:
-            query = query.where(Symbol.symbol_type == symbol_type)
+            query = query.where(Symbol.symbol_type == Symbol.symbol_type.db_value(symbol_type))
         return list(query.order_by(Symbol.file_path, Symbol.ordinal))
 
     # -- by reference ----------------------------------------------------------------------------------------------
@@ -320,7 +325,7 @@ class Symbols(Domain):
     ) -> List[Reached]:
         depth = options["depth"]
         if depth is not None and (not isinstance(depth, int) or depth < 1):
-            raise InvalidArgument(f"depth is {depth!r}; give a number of steps of at least 1, or None for all")
+            raise InvalidArgument(f"depth is {shown(depth)}; give a number of steps of at least 1, or None for all")
         row, version, graph = self._at(symbol, *where)
         return graph.follow(sql, (version, split(row.id)[1]), **options)
 
@@ -491,7 +496,7 @@ class Symbols(Domain):
 
     def _file(self, file: str, scan: Scan | int | None, target: str | None) -> ScanFile:
         row = self.store.scans.pick(scan, target)
-        found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == file)
+        found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == some_text(file, "file"))
         if found is None:
             raise NotFound(f"scan {row.id} has no file {file!r}; paths are relative to {row.root or 'its root'}")
         return found
@@ -513,7 +518,7 @@ class Symbols(Domain):
         """
         from scanstore.unused import unreferenced
 
-        kinds = {Symbol.symbol_type.db_value(kind) for kind in symbol_types}
+        kinds = {Symbol.symbol_type.db_value(kind) for kind in some_list(symbol_types, "symbol_types")}
         row = self.store.scans.pick(scan, target)
         ids = unreferenced(self.db, Graph(self.db, row.id, row.lineage_id, row.revision), kinds)
         return sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))

@@ -14,23 +14,22 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
 
 import peewee
 
-from scanstore.blocks import Block, ending, taken
+from scanstore.blocks import Block, Shared, ending, taken
 from scanstore.errors import StorageError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from scanstore.database import Database
-
 
 class _OnStack:
     """What is on the stack of a connection; `block` is None when it was entered by hand."""
 
-    db: Database
+    db: Transactional
     block: Block | None = None
     _block: Block | None = None
     _generation = 0
@@ -136,7 +135,7 @@ class Transaction(_OnStack, peewee._transaction):
 class Savepoint(_OnStack, peewee._savepoint):
     """A nested transaction; does nothing on exit when SQLite has already rolled the outermost one back."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Transactional) -> None:
         super().__init__(db, "scanstore")
 
     def __enter__(self) -> Savepoint:
@@ -203,7 +202,7 @@ class Savepoint(_OnStack, peewee._savepoint):
 class Atomic(peewee._atomic):
     """What `db.atomic()` gives: a transaction, or a savepoint inside one."""
 
-    db: Database
+    db: Transactional
     _block: Block | None = None
     _helper: Transaction | Savepoint
 
@@ -267,10 +266,117 @@ class Manual(_OnStack, peewee._manual):
         self.block = None
 
 
+# The database
+
+
+@ending
+class Transactional(Shared, peewee.SqliteDatabase):
+    """What a database of Peewee's has to do with transactions, beside `begin`, `commit` and `rollback`."""
+
+    _state: Any
+    name: str
+    generation: int
+
+    def atomic(self, *args: Any, **kwargs: Any) -> Atomic:
+        return Atomic(self, *args, **kwargs)
+
+    def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
+        return Transaction(self, *args, **kwargs)
+
+    def savepoint(self) -> Savepoint:
+        return Savepoint(self)
+
+    def manual_commit(self) -> Manual:
+        return Manual(self)
+
+    def __enter__(self) -> Self:
+        if self.is_closed():
+            self.connect()
+        atomic = self.atomic()
+        atomic.enter(taken(self))
+        self._state.ctx.append(atomic)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        atomic = self._state.ctx.pop()
+        try:
+            atomic.__exit__(*error)
+        except BaseException:
+            if (helper := getattr(atomic, "_helper", None)) is not None:
+                helper.drop()  # or it could not be closed, which would hide the error
+            raise
+        finally:
+            if not self._state.ctx:
+                self.close()
+
+    def push_transaction(self, transaction: Any) -> None:
+        state = self._state
+        if not state.transactions:
+            state.owner = running_task()
+        elif state.owner is not running_task():
+            self.cursor()  # type: ignore[no-untyped-call]  # raises
+        state.transactions.append(transaction)
+
+    def transaction_depth(self) -> int:
+        settle(self)
+        return len(self._state.transactions)
+
+    def in_transaction(self) -> bool:
+        return self.transaction_depth() > 0
+
+    def top_transaction(self) -> Any:
+        return self._state.transactions[-1] if self.transaction_depth() else None
+
+    def session_commit(self) -> bool:
+        return self._end_session(lambda session, begin: session.commit(begin))
+
+    def session_rollback(self) -> bool:
+        return self._end_session(lambda session, begin: session.rollback(begin))
+
+    def _end_session(self, end: Callable[[Any, bool], object]) -> bool:
+        """End before it is taken from the stack: what is open is always found there."""
+        depth = self.transaction_depth()
+        if depth:
+            try:
+                end(self._state.transactions[-1], depth > 1)
+                self.pop_transaction()  # type: ignore[no-untyped-call]
+            except BaseException:
+                self.roll_back()
+                raise
+        return depth > 0
+
+    def _abandoned(self, _: object) -> None:
+        settle(self)
+
+    def in_sqlite_transaction(self) -> bool:
+        """Tell whether this thread's connection has a transaction open, whoever began it."""
+        settle(self)
+        return self.raw_transaction()
+
+    def raw_transaction(self) -> bool:
+        """Tell the same of SQLite alone, also about a block that was abandoned."""
+        state = self._state
+        try:
+            return not state.closed and bool(state.conn.in_transaction)
+        except sqlite3.Error:
+            return False
+
+    def roll_back(self) -> None:
+        """Roll back what this thread's connection has open; never raises, so as not to hide the real error."""
+        self._state.commit_callbacks.clear()
+        if self.raw_transaction():
+            try:
+                self._state.conn.execute("ROLLBACK")
+            except sqlite3.Error:
+                self._close(self._state.conn)  # type: ignore[attr-defined]
+                self._state.reset()
+        self._state.transactions.clear()
+
+
 # Abandoned blocks
 
 
-def settle(db: Database, _: object = None) -> None:
+def settle(db: Transactional) -> None:
     """Roll back the blocks of this thread's connection that were abandoned."""
     for each in db._state.transactions:
         if each.block is not None and each.block() is None:
@@ -278,7 +384,7 @@ def settle(db: Database, _: object = None) -> None:
             return
 
 
-def unwind(db: Database, place: int) -> None:
+def unwind(db: Transactional, place: int) -> None:
     """Roll back what the blocks from that place of the stack upwards have begun, and forget these."""
     state = db._state
     if place >= len(state.transactions):

@@ -85,9 +85,12 @@ class Root(Group):
             note("Interrupted.", fresh_line=True)
             ctx.exit(INTERRUPTED)
         except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # nobody reads any more: click ends silently
             if error.errno == errno.ENOSPC:
                 raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
-            raise  # a closed pipe: click ends silently
+            what = "the terminal or a file" if error.filename is None else os.fsdecode(error.filename)
+            raise Failure(f"{what} cannot be read or written: {error.strerror or error}; check its disk") from None
         except UnicodeEncodeError as error:  # bytes of the command line that are no text in its encoding
             raise Misuse(f"{ascii(error.object)[:80]} is no text that can be written; give it in UTF-8") from None
         except Exception as error:

@@ -78,7 +78,7 @@ def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> Non
             say(_lines({"": found}, where, held))
         else:
             asked = file is not None or any(value is not None for name, value in only.items() if name != "limit")
-            place = f"scan {where.id}" if is_one_scan(scan) else where.target
+            place = f"scan {where.id}" + ("" if is_one_scan(scan) else f" or before, of {where.target}")
             note(f"no findings {'like that ' if asked else ''}in {place}")
 
 

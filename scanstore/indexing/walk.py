@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -120,8 +120,8 @@ def walk(
     """
     given = os.fsdecode(root)
     top = os.path.abspath(given)
-    if max_size is not None and max_size < 0:
-        raise InvalidArgument(f"max_size is {max_size}; give a number of bytes, or None for no limit")
+    if max_size is not None and (not isinstance(max_size, int) or max_size < 0):
+        raise InvalidArgument(f"max_size is {shown(max_size)}; give a number of bytes, or None for no limit")
     walker = _Walker(
         real=os.path.realpath(top),
         include=patterns("include", include),
@@ -334,9 +334,9 @@ def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
     for line in lines:
         try:
             GitIgnoreSpec.from_lines([line])
-        except (ValueError, TypeError, re.error):
+        except (ValueError, TypeError, RecursionError, re.error):
             raise InvalidArgument(
-                f"{option} has {line!r}, which is no pattern; write it as in a .gitignore file"
+                f"{option} has {shown(line)}, which is no pattern; write it as in a .gitignore file"
             ) from None
     return GitIgnoreSpec.from_lines(lines)
 
