@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
-    "Ambiguous", "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "IllegalMove", "InvalidArgument",
-    "LeaseLost", "MigrationFailed", "MissingFolder", "NewerSchema", "NoSlot", "NoStore", "NotAScanstore", "NotFound",
-    "OpenRefused", "OutdatedSchema", "ReadOnly", "ScanstoreError", "SqliteTooOld", "StorageError", "StoreClosed",
-    "WrongKey", "WrongStore", "WrongTask",
+    "Ambiguous", "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "FileReplaced", "ForeignSchema",
+    "IllegalMove", "InvalidArgument", "LeaseLost", "MigrationFailed", "MissingFolder", "NewerSchema", "NoSlot",
+    "NoStore", "NotAScanstore", "NotFound", "OpenRefused", "OutdatedSchema", "ReadOnly", "ReadTimeout",
+    "ScanstoreError", "SqliteTooOld", "StorageError", "StoreClosed", "WrongKey", "WrongStore", "WrongTask",
 )  # fmt: skip
 _PROVISIONING = ("check_db_health", "drop_db", "init_db", "seed_db")
 

@@ -12,20 +12,18 @@ are not.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
 from scanstore.database import Database
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, HashField, JSONField, UTCField, dump_json, pack_hash, utcnow
 from scanstore.keys import SHIFT, split
 
 if TYPE_CHECKING:
-    from scanstore.calls import Call
     from scanstore.llm import ModelConfig
-    from scanstore.store import Store
 
 PURPOSES = {"chunk": "analysis", "draft": "verification", "verified": "enrichment"}
 KINDS = {
@@ -110,10 +108,10 @@ def identify(analyzer: Analyzer | int) -> Analyzer:
         analyzer.check_home()
         key = analyzer.id or 0
     if isinstance(key, bool) or not isinstance(key, int):
-        raise InvalidArgument(f"{key!r} is not an analyzer; make one with store.llm.analyzer(model)")
+        raise InvalidArgument(f"{shown(key)} is not an analyzer; make one with store.llm.analyzer(model)")
     found = Analyzer.get_or_none(Analyzer.id == key) if 0 < key < 2**63 else None
     if found is None:
-        raise NotFound(f"no analyzer {key}; make one with store.llm.analyzer(model)")
+        raise NotFound(f"no analyzer {shown(key)}; make one with store.llm.analyzer(model)")
     return found
 
 
@@ -143,9 +141,9 @@ def content_key(db: Database, subject: Any, kind: str | None = None) -> Subject:
         kind = found
         key = subject.__data__.get("draft" if kind == "verified" else "id") or 0
     if isinstance(key, bool) or not isinstance(key, int):
-        raise InvalidArgument(f"{key!r} is not a {kind or 'chunk or draft'}; give its row or its id")
+        raise InvalidArgument(f"{shown(key)} is not a {kind or 'chunk or draft'}; give its row or its id")
     if not 0 <= key < 2**63:
-        raise NotFound(f"no {kind or 'chunk or draft'} {key}")
+        raise NotFound(f"no {kind or 'chunk or draft'} {shown(key)}")
     kind = kind or ("chunk" if key >> SHIFT else "draft")
     if kind == "chunk":
         row = db.execute_sql(CHUNK, split(key)).fetchone()
@@ -236,47 +234,3 @@ def unpack(data: bytes) -> str:
     import zlib
 
     return zlib.decompress(data).decode("utf-8", "surrogatepass")
-
-
-def ask(
-    store: Store,
-    analyzer: Analyzer | int,
-    subject: Any,
-    function: Callable[[], str | tuple[str, Mapping[str, Any]]],
-    *,
-    purpose: str | None,
-    timeout: float | None,
-    keep: bool,
-) -> str:
-    """See ``store.llm.ask``. While the function runs, whatever store the caller had made current is current."""
-    db = store.database
-    with db.bound():
-        row = identify(analyzer)
-        about = content_key(db, subject)
-        known = answer(db, row.id, about.content)
-        if known is not None:
-            return known
-    target = {"chunk": about.id} if about.kind == "chunk" else {"draft": subject}
-    with store.llm.slot(row.model, timeout=timeout):
-        known = answer(db, row.id, about.content)  # somebody else may have paid meanwhile
-        if known is not None:
-            return known
-        call = store.llm.call(
-            row.model, purpose=PURPOSES[about.kind] if purpose is None else purpose, analyzer=row, keep=keep, **target
-        )
-        with call as present:
-            _take(present, function())
-    return str(present.response)
-
-
-def _take(call: Call, given: Any) -> None:
-    measures: Any = {}
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping):
-        given, measures = given
-    call.response = given  # first: what follows may be refused
-    if not isinstance(given, str):
-        raise InvalidArgument(f"the function returned {type(given).__name__} where the response as text was expected")
-    for name, value in measures.items():
-        if name not in MEASURES:
-            raise InvalidArgument(f"{name!r} cannot be recorded of a call; give any of: {', '.join(MEASURES)}")
-        setattr(call, name, value)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from scanstore import leases
 from scanstore.accounts import User, known_user, user_key
-from scanstore.arguments import a_text, a_text_or_none, a_whole, owner_of, uuid_of
+from scanstore.arguments import a_text, a_text_or_none, a_whole, owner_of, some_list, some_text, uuid_of
 from scanstore.audit_rows import (
     QUEUE,
     STATUSES,
@@ -36,7 +36,7 @@ from scanstore.audit_rows import Task as Task
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, NotFound
 from scanstore.fields import Base, dump_json, format_time, utcnow
-from scanstore.leases import LEASE, MOST_RETRIES, Recovered, State, check_lease
+from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, Recovered, State, check_lease
 from scanstore.reports import word
 from scanstore.states import Machine, move
 from scanstore.uuids import uuid7s
@@ -102,13 +102,15 @@ class Audits(Domain):
         file_path: str | None = None,
         priority: int = 0,
         max_retries: int = MOST_RETRIES,
+        max_lost: int = MOST_LOST,
         queue: str = QUEUE,
         by: str | None = None,
     ) -> Task:
         """Queue a document of a user to be audited; ``file_size`` in bytes, ``file_path`` where it is kept.
 
-        Those of a higher ``priority`` are claimed first. Done by ``by``, by default the user. One transaction. Raises
-        InvalidArgument, and NotFound for a user that is not there.
+        Those of a higher ``priority`` are claimed first. After ``max_retries`` failures, or when more than ``max_lost``
+        leases are lost to workers that die or hang, it fails for good. Done by ``by``, by default the user. One
+        transaction. Raises InvalidArgument, and NotFound for a user that is not there.
         """
         (key,), owner = uuid7s(1), user_key(user)
         row: dict[str, Any] = {
@@ -120,6 +122,7 @@ class Audits(Domain):
             "file_size": a_whole(file_size, "file_size", most=2**63 - 1),
             "rank": -a_whole(priority, "priority", least=-(2**31) + 1),
             "max_retries": a_whole(max_retries, "max_retries"),
+            "max_lost": a_whole(max_lost, "max_lost"),
         }
         by = a_text_or_none(by, "by")
         with self.db.atomic():
@@ -174,7 +177,8 @@ class Audits(Domain):
             error, now = self._task(key).error_message, format_time(utcnow())
             move(
                 self.db, LIFE, key, "queued",
-                retry_count=0, next_retry_at=None, completed_at=None, error_message=None, updated_at=now,
+                retry_count=0, lost_count=0, next_retry_at=None, lease_clock=None, completed_at=None,
+                error_message=None, updated_at=now,
             )  # fmt: skip
             self._tell(key, "retried", by, now, error=error)
             return self._task(key)
@@ -237,7 +241,7 @@ class Audits(Domain):
     @bound
     def recover(self, *, queue: str | None = None) -> Recovered:
         """Free leases that ran out or whose process ended. Claims do it too, when they need it, and opening a store."""
-        return leases.recover(self.db, AUDITS, queue)
+        return leases.recover(self.db, AUDITS, None if queue is None else some_text(queue, "queue"))
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
@@ -403,7 +407,7 @@ class Audits(Domain):
     @bound
     def analyses(self, audits: Iterable[AuditId]) -> dict[str, Analysis]:
         """What came out of several audits, by the ids of those that have come to something."""
-        keys = dump_json([uuid_of(audit, "an audit", Task) for audit in audits])
+        keys = dump_json([uuid_of(audit, "an audit", Task) for audit in some_list(audits, "audits")])
         found = self._read(Analysis, "task_id IN (SELECT value FROM json_each(?))", (keys,))
         return {str(row.task_id): row for row in found}
 

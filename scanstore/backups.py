@@ -20,10 +20,11 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from typing import NamedTuple, NoReturn
 
 from scanstore import freezing, publishing
+from scanstore.arguments import a_path
+from scanstore.blocks import closing, contextmanager
 from scanstore.database import MEMORY, SCHEMA_VERSION, Database
 from scanstore.errors import (
     Busy,
@@ -34,9 +35,23 @@ from scanstore.errors import (
     NewerSchema,
     NotAScanstore,
     NotFound,
+    StorageError,
 )
+from scanstore.errors import shown as shown_value
 from scanstore.fields import format_time, utcnow
-from scanstore.files import connect, identify, size_of
+from scanstore.file_identity import refuse_foreign_log, renew, renew_file
+from scanstore.files import (
+    connect,
+    free_space,
+    identify,
+    limited,
+    real_path,
+    refused,
+    refusing,
+    seconds_for,
+    size_of,
+)
+from scanstore.foreign import refuse
 from scanstore.publishing import BESIDE, STAMP
 from scanstore.troubles import TROUBLE, translated
 
@@ -89,46 +104,59 @@ def backup(
     Raises InvalidArgument, MissingFolder, ReadOnly, DiskFull, and Damaged when the copy is not sound, which then the
     store itself is not; no copy is left then.
     """
+    if progress is not None and not callable(progress):
+        raise InvalidArgument(f"progress is {shown_value(progress)}; give a function of the pages done and all of them")
     target, shown = _target(db, path, folder, keep)
     if os.path.lexists(target):
         _refuse_others(target, shown, db)
     needed = size_of(db.file)
     _refuse_without_room(target, needed, shown)
-    with publishing.beside(target, shown) as partial:
+    with publishing.beside(target, shown) as partial, refusing(shown):
+        db.verify_file()
         start = time.perf_counter()
         if db.read_only or not freezing.copy(db.file, partial, db.key, progress):
             with _reading(db.file, db.name, db.key) as source:
                 _copy(source, partial, shown, progress, db.key)
-            publishing.sync(partial)
+        renew_file(partial, db.key)
+        publishing.sync(partial, shown)
+        db.verify_file()
         copied = time.perf_counter()
         if verify:
             with _reading(partial, shown, db.key) as copy:
-                _verify(copy, f"the copy of {db.name}", quick=True)
+                _verify(copy, f"the copy of {db.name}", seconds_for(partial), quick=True)
         verified = time.perf_counter()
         publishing.publish(partial, target, shown)
+        size = size_of(target)  # before another backup may remove it in its rotation
     removed = [] if keep is None else _rotate(db.file, target, keep)
-    return Backup(target, size_of(target), copied - start, verified - copied, removed)
+    return Backup(target, size, copied - start, verified - copied, removed)
 
 
 def backups(file: str, folder: str | os.PathLike[str] | None = None) -> list[str]:
-    """Return the paths of the copies that were made of a store under names with the time in them, oldest first."""
+    """Return the paths of the copies that were made of a store under names with the time in them, oldest first.
+
+    There are none in a folder that does not exist. Raises StorageError for one that cannot be read.
+    """
     place, name = os.path.split(file)
     place = place if folder is None else os.path.realpath(folder)
     try:
         found = os.listdir(place)
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise refused(error, place, "read") from error
     return [os.path.join(place, n) for n in sorted(found) if n.startswith(name) and STAMP.fullmatch(n, len(name))]
 
 
-def verify(path: str | os.PathLike[str], *, key: str | None = None) -> int:
+def verify(path: str | os.PathLike[str], *, key: str | None = None, timeout: float | None = None) -> int:
     """Read a whole file and return its schema version when it is a sound scanstore that this version can use.
 
-    Raises NotFound, NotAScanstore, NewerSchema, Damaged; changes nothing.
+    Reading may take `timeout` seconds, by default 30 and one for each megabyte. Raises NotFound, NotAScanstore,
+    NewerSchema, ForeignSchema, ReadTimeout, Damaged; changes nothing.
     """
-    shown = os.fspath(path)
-    with _reading(os.path.realpath(path), shown, key) as connection:
-        return _verify(connection, shown, quick=False)
+    shown = a_path(path, "path")
+    file = real_path(shown)
+    with _reading(file, shown, key) as connection:
+        return _verify(connection, shown, seconds_for(file, timeout))
 
 
 def restore(
@@ -145,15 +173,15 @@ def restore(
     The copy is verified first, and is not changed. Atomic: whoever is killed leaves the old store or the new one.
     An older schema is migrated by the next opening. Raises Busy when a connection of this or another process has the
     store open (it asks for SQLite's exclusive lock, for `timeout` seconds), and what `verify` raises; nothing was
-    changed then.
+    changed then. A `timeout` that is longer than what `verify` allows for reading is for that too.
     """
-    source, file = os.path.realpath(backup), os.path.realpath(path)
-    shown = os.fspath(path)
+    given, shown = a_path(backup, "backup"), a_path(path, "path")
+    source, file = real_path(given), real_path(shown)
     if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
         raise InvalidArgument(f"{shown} is the copy itself; give the path of the store to be restored")
     start = time.perf_counter()
-    with _reading(source, os.fspath(backup), key) as copy:
-        _verify(copy, os.fspath(backup), quick=False)
+    with refusing(shown), _reading(source, given, key) as copy:
+        _verify(copy, given, max(seconds_for(source), timeout))
         _refuse_without_room(file, size_of(source) + 2 * size_of(file), shown)
         kept = None
         if size_of(file):
@@ -162,9 +190,10 @@ def restore(
                 with _alone(file, shown, timeout, key) as connection:
                     with publishing.beside(kept, kept) as partial:
                         _copy(connection, partial, kept, None, key)
-                        publishing.sync(partial)
+                        publishing.sync(partial, kept)
                         publishing.publish(partial, kept, kept)
                     _pour(copy, connection, progress)
+                    renew(connection)
             except (Damaged, NotAScanstore) as error:
                 if error.__cause__ is None:  # another program's, and sound
                     raise
@@ -205,6 +234,7 @@ def _reading(file: str, shown: str, key: str | None) -> Iterator[sqlite3.Connect
     if not os.path.isfile(file):
         raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
     # A file that is in use has a log; one without is read as it lies there, and nothing comes to stand beside it.
+    refuse_foreign_log(file, shown, key, read_only=True)
     options = "mode=ro" if os.path.exists(file + "-wal") else "immutable=1"
     try:
         with closing(connect(file, options, key=key)) as connection:
@@ -215,7 +245,7 @@ def _reading(file: str, shown: str, key: str | None) -> Iterator[sqlite3.Connect
         raise translated(error, shown) from error
 
 
-def _verify(connection: sqlite3.Connection, shown: str, *, quick: bool) -> int:
+def _verify(connection: sqlite3.Connection, shown: str, seconds: float, *, quick: bool = False) -> int:
     version = identify(connection, shown)
     if not version:
         raise NotAScanstore(f"{shown} is empty; give the path of a scanstore file")
@@ -223,10 +253,12 @@ def _verify(connection: sqlite3.Connection, shown: str, *, quick: bool) -> int:
         raise NewerSchema(
             f"{shown} has schema {version}, and this scanstore knows up to {SCHEMA_VERSION}; install a newer scanstore"
         )
+    refuse(connection, version, shown)
     remedy = "save what can be read with: scanstore repair"
     try:
-        verdict = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check(1)").fetchone()[0]
-        steps = connection.execute("SELECT count(*) FROM migratehistory").fetchone()[0]
+        with limited(connection, shown, seconds):
+            verdict = connection.execute(f"PRAGMA {'quick' if quick else 'integrity'}_check(1)").fetchone()[0]
+            steps = connection.execute("SELECT count(*) FROM migratehistory").fetchone()[0]
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise Damaged(f"{shown} is damaged ({error}); {remedy}") from error
     if verdict != "ok" or steps != version:
@@ -242,20 +274,18 @@ def _target(
 ) -> tuple[str, str]:
     """The file to write, and its name for people."""
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
-        raise InvalidArgument(f"keep is {keep!r}; it must be a number of copies, 1 or more")
+        raise InvalidArgument(f"keep is {shown_value(keep)}; it must be a number of copies, 1 or more")
     if path is not None:
         if folder is not None or keep is not None:
             raise InvalidArgument("folder and keep are for copies with the time in their names; leave path out")
-        text = os.fspath(path)
-        if not text or "\0" in text:
-            raise InvalidArgument(f"{text!r} is not a path")
+        text = a_path(path, "path")
         if os.path.isdir(text):
             raise InvalidArgument(f"{text} is a folder; give it as folder, or the path of a file in it")
-        target = os.path.realpath(text)
+        target = real_path(text)
     else:
         if db.name == MEMORY and folder is None:
             raise InvalidArgument(":memory: goes with this process; give the path of a file to keep")
-        place = os.path.dirname(db.file) if folder is None else os.path.realpath(folder)
+        place = os.path.dirname(db.file) if folder is None else real_path(a_path(folder, "folder"))
         stem = os.path.join(place, os.path.basename(db.file))
         while os.path.lexists(target := f"{stem}.backup-{_stamp()}"):
             time.sleep(0.001)
@@ -283,18 +313,29 @@ def _refuse_others(target: str, shown: str, db: Database) -> None:
 
 
 def _refuse_without_room(target: str, needed: int, shown: str) -> None:
-    import shutil
-
-    free = shutil.disk_usage(os.path.dirname(target)).free
+    free = free_space(target, shown)
     if free < needed:
         raise DiskFull(f"{shown} needs about {needed:,} bytes and {free:,} are free there; free some space")
 
 
 def _rotate(file: str, newest: str, keep: int) -> list[str]:
-    older = [path for path in backups(file, os.path.dirname(newest)) if path != newest]
-    removed = older[: max(len(older) - keep + 1, 0)]
-    for path in removed:
-        os.unlink(path)
+    """Remove the oldest copies; another backup may be doing the same, and its copy is newer and not touched."""
+    found = backups(file, os.path.dirname(newest))
+    now = newest[: -len(_stamp())] + _stamp()
+    # A name from the future is of a time when the clock was wrong.
+    others = [path for path in found if path < newest or path > now]
+    removed = []
+    for path in others[: max(len(found) - keep, 0)]:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:  # by the other one
+            continue
+        except OSError as error:
+            reason = error.strerror or error
+            raise StorageError(
+                f"{newest} was made, but {path} cannot be removed: {reason}; remove it yourself"
+            ) from error
+        removed.append(path)
     return removed
 
 
@@ -304,6 +345,7 @@ def _rotate(file: str, newest: str, keep: int) -> list[str]:
 @contextmanager
 def _alone(file: str, shown: str, timeout: float, key: str | None) -> Iterator[sqlite3.Connection]:
     """The only connection to a store, for the time of the block; its log is folded into the file first."""
+    refuse_foreign_log(file, shown, key, read_only=False)
     try:
         with closing(connect(file, "mode=rw", key=key, timeout=timeout)) as connection:
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -329,7 +371,8 @@ def _replace(
     """Put a new file in the place of one that cannot be opened, or of none."""
     with publishing.beside(file, shown) as partial:
         _copy(copy, partial, shown, progress, key)
-        publishing.sync(partial)
+        renew_file(partial, key)
+        publishing.sync(partial, shown)
         if kept is not None:
             _refuse_locked(file, shown)
             _set_aside(file, kept)
@@ -356,9 +399,9 @@ def _set_aside(file: str, kept: str) -> None:
 
 def _refuse_locked(file: str, shown: str) -> None:
     """Raise Busy when some other process has the file open, by the lock that SQLite keeps on it meanwhile."""
-    from scanstore.database import _databases
+    from scanstore.forks import databases
 
-    if any(db.file == file and not db.shut_down for db in list(_databases)):
+    if any(isinstance(db, Database) and db.file == file and not db.shut_down for db in list(databases)):
         _refuse_in_use(shown)
     try:
         import fcntl

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import peewee
 
+from scanstore.blocks import Block, ending, taken
 from scanstore.errors import NoStore, StoreClosed
 
 if TYPE_CHECKING:
@@ -24,25 +25,62 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_current: ContextVar[Any] = ContextVar("scanstore", default=None)  # (database, the one before) or None
+_current: ContextVar[Any] = ContextVar("scanstore", default=None)  # (database, the one before, its span) or None
 
 
 def current() -> Database | None:
     """Return the database of the store that is current in this thread or task."""
-    frame = _current.get()
+    frame = _going()
     return None if frame is None else cast("Database", frame[0])
 
 
+def _going() -> Any:
+    """Return what is current, without blocks that an interrupt has kept from ending."""
+    frame = _current.get()
+    while frame is not None and frame[2].abandoned():
+        frame = frame[1]
+    return frame
+
+
+class Span:
+    """For how long a database is current: to the end of a block, and in tasks that were started inside for longer."""
+
+    __slots__ = ("block",)
+
+    def __init__(self, block: Block | None) -> None:
+        self.block = block
+
+    def abandoned(self) -> bool:
+        return self.block is not None and self.block() is None
+
+
+def bind(database: Database, span: Span) -> None:
+    """Make a database current."""
+    _current.set((database, _going(), span))
+
+
+def unbind(database: Database) -> Span | None:
+    """Restore what was current before a database, and return for how long it was to be current, if it was."""
+    top = frame = _going()
+    while frame is not None and frame[0] is not database:
+        frame = frame[1]
+    if frame is None:
+        return None
+    _current.set(_without(top, database))
+    frame[2].block = None
+    return cast(Span, frame[2])
+
+
 def _without(frame: Any, database: Database) -> Any:
-    if frame is None or frame[0] is database:
-        return None if frame is None else frame[1]
-    return (frame[0], _without(frame[1], database))
+    return frame[1] if frame[0] is database else (frame[0], _without(frame[1], database), frame[2])
 
 
+@ending
 class Bound:
     """Makes a database current on entry and restores what was current before on exit, in whatever order."""
 
-    __slots__ = ("database",)
+    _block: Block | None = None
+    _abandoned = None
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -50,11 +88,19 @@ class Bound:
     def __enter__(self) -> Database:
         if self.database.shut_down:
             raise StoreClosed(f"{self.database.name} was closed; open it again")
-        _current.set((self.database, _current.get()))
+        bind(self.database, Span(taken(self)))
         return self.database
 
     def __exit__(self, *_: object) -> None:
-        _current.set(_without(_current.get(), self.database))
+        unbind(self.database)
+
+
+class _Closing(Bound):
+    """The same for an abandoned generator, which is closed even after its store was."""
+
+    def __enter__(self) -> Database:
+        bind(self.database, Span(taken(self)))
+        return self.database
 
 
 class _Ambient(peewee.SqliteDatabase):
@@ -110,6 +156,8 @@ def bound(method: _F) -> _F:
 
     @wraps(method)
     def call(self: Domain, *args: Any, **kwargs: Any) -> Any:
+        if current() is self.db and not self.db.shut_down:
+            return method(self, *args, **kwargs)
         with Bound(self.db):
             return method(self, *args, **kwargs)
 
@@ -129,11 +177,7 @@ def _bound_steps(method: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
                         return end.value
                 yield item
         finally:
-            # Not a Bound: an abandoned generator is closed even after its store was.
-            _current.set((self.db, _current.get()))
-            try:
+            with _Closing(self.db):
                 steps.close()
-            finally:
-                _current.set(_without(_current.get(), self.db))
 
     return stream

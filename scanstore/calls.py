@@ -13,15 +13,18 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
 from scanstore.answers import Analyzer, content_key, identify, keep_response, pack, unpack
+from scanstore.arguments import some_text
+from scanstore.blocks import Block, ending
 from scanstore.database import Database
 from scanstore.drafts import DraftFinding
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore, shown
 from scanstore.fields import Base, EnumField, UTCField, format_time, utcnow
 from scanstore.keys import WholeKey
 from scanstore.llm import ModelConfig
@@ -104,6 +107,7 @@ class Usage(NamedTuple):
 # One call
 
 
+@ending
 class Call:
     """A call that is going on, inside its ``with`` block; see ``store.llm.call``."""
 
@@ -111,6 +115,7 @@ class Call:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
+    _block: Block | None = None
 
     def __init__(self, db: Database, model: ModelConfig, entry: dict[str, Any], *, content: Any, keep: bool) -> None:
         self._db = db
@@ -119,7 +124,8 @@ class Call:
         self._content = content  # what a response is kept for, with an analyzer
         self._keep = keep
         self._id: int | None = None
-        self._process = ""
+        self._process = self._started_at = ""
+        self._entered = False
         self._began = 0.0
         self._written: tuple[Any, ...] | None = None
 
@@ -138,28 +144,55 @@ class Call:
             raise IllegalMove(f"{self!r} was made already; ask store.llm.call for another")
         if self._db.in_sqlite_transaction():
             raise IllegalMove("a transaction is open, and a call would keep all writers out; leave it first")
-        self._process = me()
-        values = {**self._entry, "process": self._process, "started_at": format_time(utcnow())}
-        self._id = self._db.execute_sql(BEGIN, values).lastrowid
+        self._process, self._started_at = me(), format_time(utcnow())
+        values = {**self._entry, "process": self._process, "started_at": self._started_at}
         self._began = time.monotonic()
+        try:
+            with self._db.atomic():  # the id is known before the row is there for good
+                self._id = self._db.execute_sql(BEGIN, values).lastrowid
+        except BaseException:
+            self._forget()
+            raise
+        self._entered = True
         return self
+
+    def _forget(self) -> None:
+        """Remove the row of a call that was not begun; ids that are rolled back are used again."""
+        if self._id is not None:
+            mine = "id = ? AND process = ? AND started_at = ? AND status = 'running'"
+            self._db.execute_sql(f"DELETE FROM model_calls WHERE {mine}", (self._id, self._process, self._started_at))
+            self._id = None
+
+    def _abandoned(self, _: object) -> None:
+        """Record how the call ended when an interrupt has kept its block from doing it."""
+        with suppress(Exception):
+            if self._entered:
+                self._end(KeyboardInterrupt("the end of the block was interrupted"))
+            else:
+                self._forget()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process != me():  # a forked child: the call is its parent's
-            return
-        measures, unfit = self._measures()
-        if self._is_written(measures):
-            return
-        words = [] if error is None else [self._described(error)]
-        if not words and self.response is None:
-            words = ["the block ended and call.response was not set"]
-        self._write(measures, "; ".join([*words, *unfit]) or None)
+        unfit = self._end(error)
+        self._block = None
         if unfit and error is None:
             raise InvalidArgument(f"{'; '.join(unfit)} (call {self._id}, whose other values were recorded)")
 
     # -- ending ------------------------------------------------------------------------------------------------------
+
+    def _end(self, error: BaseException | None) -> list[str]:
+        """Record how the call ended; return which values are unfit."""
+        if self._process != me():  # a forked child: the call is its parent's
+            return []
+        measures, unfit = self._measures()
+        if self._is_written(measures):
+            return []
+        words = [] if error is None else [self._described(error)]
+        if not words and self.response is None:
+            words = ["the block ended and call.response was not set"]
+        self._write(measures, "; ".join([*words, *unfit]) or None)
+        return unfit
 
     def _measures(self) -> tuple[tuple[Any, ...], list[str]]:
         """(response, prompt tokens, completion tokens, cost) as far as they are fit, and what is wrong with others."""
@@ -255,7 +288,7 @@ def begin(
     """See ``store.llm.call``; nothing is written before the block is entered."""
     db = store.database
     if not isinstance(purpose, str) or not purpose.strip():
-        raise InvalidArgument(f"purpose is {purpose!r}; give a word, such as 'analysis' or 'verification'")
+        raise InvalidArgument(f"purpose is {shown(purpose)}; give a word, such as 'analysis' or 'verification'")
     if prompt is not None and not isinstance(prompt, str):
         raise InvalidArgument(f"prompt is of {type(prompt).__name__}; give the text that was sent, or leave it out")
     row = store.llm.get(model)
@@ -310,15 +343,15 @@ def finish(call: Call, db: Database) -> None:
 def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: int | None) -> list[ModelCall]:
     """Calls, newest first, without prompts and responses."""
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < 2**63):
-        raise InvalidArgument(f"limit is {limit!r}; give a whole number of at least 0")
+        raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 0")
     light = [field for field in ModelCall._meta.sorted_fields if field.name not in ("prompt", "response")]
     query = ModelCall.select(*light).order_by(ModelCall.id.desc())
     if scan_id is not None:
         query = query.where(ModelCall.scan == scan_id)
     if purpose is not None:
-        query = query.where(ModelCall.purpose == purpose)
+        query = query.where(ModelCall.purpose == some_text(purpose, "purpose"))
     if status is not None:
-        query = query.where(ModelCall.status == status)
+        query = query.where(ModelCall.status == ModelCall.status.db_value(status))
     return list(query if limit is None else query.limit(limit))
 
 
@@ -326,10 +359,10 @@ def get(call: ModelCall | int) -> ModelCall:
     """One call with everything that was kept of it. Raises NotFound."""
     key: Any = (call.id or 0) if isinstance(call, ModelCall) else call
     if isinstance(key, bool) or not isinstance(key, int):
-        raise InvalidArgument(f"{key!r} is not a call; give its row or its id")
+        raise InvalidArgument(f"{shown(key)} is not a call; give its row or its id")
     found = ModelCall.get_or_none(ModelCall.id == key) if 0 < key < 2**63 else None
     if found is None:
-        raise NotFound(f"no call {key}; store.llm.calls() shows the known ones")
+        raise NotFound(f"no call {shown(key)}; store.llm.calls() shows the known ones")
     return found
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 # Rows that point at nothing, for what is not a foreign key: interned names, places in files, bindings.
 DANGLING = {
+    "missing or malformed id of the file": """
+        SELECT NOT EXISTS (SELECT 1 FROM file_identity WHERE file GLOB 'scanstore:file:*' AND length(file) = 47)""",
     "symbols without a name": """
         SELECT count(*) FROM symbol_facts
          WHERE name_id NOT IN (SELECT id FROM names) OR qualified_name_id NOT IN (SELECT id FROM names)""",

@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from scanstore import leases, life
+from scanstore.arguments import some_text
 from scanstore.database import bound
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, pack_hash, utcnow
 from scanstore.keys import split
+from scanstore.reports import whole, word
 from scanstore.scans import Scan, ScanFileChunk
 from scanstore.stages import Stage
 from scanstore.states import CHUNK_STATUSES
@@ -37,7 +39,8 @@ SELECT w.id, f.file_path, c.start_line, c.end_line, a.drafts
 # The view, its tables in the order in which their keys lead on.
 ROWS = """
 SELECT i.value AS id, f.id AS scan_file_id, c.chunk_index, c.chunk_type, c.symbol_name, c.start_line, c.end_line,
-       c.content_hash, coalesce(w.status, 'pending') AS status, coalesce(w.retry_count, 0) AS retry_count, f.scan_id,
+       c.content_hash, coalesce(w.status, 'pending') AS status, coalesce(w.retry_count, 0) AS retry_count,
+       coalesce(w.lost_count, 0) AS lost_count, f.scan_id,
        f.file_path, f.risk_level, coalesce(w.attempt, 0) AS attempt, w.worker, w.lease_until, w.next_retry_at, w.error
   FROM json_each(?) AS i
  CROSS JOIN scan_files AS f ON f.id = i.value >> 24
@@ -57,19 +60,20 @@ class Chunks(Stage[ScanFileChunk]):
         SELECT json_array(c.chunk_type, c.symbol_name, c.start_line, c.end_line,
                           CASE typeof(c.content_hash) WHEN 'blob' THEN lower(hex(c.content_hash))
                                ELSE c.content_hash END,
-                          f.scan_id, f.file_path, f.risk_level)
+                          f.scan_id, f.file_path, f.risk_level, chunk_work.lost_count)
           FROM scan_files AS f CROSS JOIN chunk_facts AS c
             ON c.version_id = f.version_id AND c.chunk_index = chunk_work.id & 16777215
          WHERE f.id = chunk_work.scan_file_id)"""
 
     def _claimed(self, one: tuple[Any, ...], worker: str) -> List[ScanFileChunk]:
         key, attempt, retries, until, more = one
-        kind, symbol, start, end, digest, scan, path, risk = json.loads(more)
+        kind, symbol, start, end, digest, scan, path, risk, lost = json.loads(more)
         file, index = split(key)
         row = ScanFileChunk(__no_default__=True)
         row.__data__ = {
             "id": key, "scan_file": file, "chunk_index": index, "chunk_type": kind, "symbol_name": symbol,
             "start_line": start, "end_line": end, "content_hash": digest, "status": "running", "retry_count": retries,
+            "lost_count": lost,
             "scan": scan, "file_path": path, "risk_level": risk, "attempt": attempt, "worker": worker,
             "lease_until": datetime.fromisoformat(until), "next_retry_at": None, "error": None,
         }  # fmt: skip
@@ -169,7 +173,8 @@ class Chunks(Stage[ScanFileChunk]):
                 ).fetchall()
                 now = format_time(utcnow())
                 self.db.executemany(
-                    "UPDATE chunk_work SET status = 'done', worker = ?, updated_at = ? WHERE id = ?",
+                    "UPDATE chunk_work SET status = 'done', worker = ?, lease_clock = NULL, updated_at = ?"
+                    " WHERE id = ?",
                     [(f"analyzer:{analyzer.id}", now, row[0]) for row in known],
                 )
                 busy = [row for row in known if row[4] != "[]"]
@@ -196,13 +201,11 @@ class Chunks(Stage[ScanFileChunk]):
         scan_id = self._scan(scan)
         query = ScanFileChunk.select().where(ScanFileChunk.scan == scan_id)
         if status is not None:
-            if status.lower() not in CHUNK_STATUSES:
-                raise InvalidArgument(f"status is {status!r}; it must be one of: {', '.join(CHUNK_STATUSES)}")
-            query = query.where(ScanFileChunk.status == status.lower())
+            query = query.where(ScanFileChunk.status == word("status", status, CHUNK_STATUSES))
         if file is not None:
-            query = query.where(ScanFileChunk.file_path == file)
+            query = query.where(ScanFileChunk.file_path == some_text(file, "file"))
         query = query.order_by(ScanFileChunk.file_path, ScanFileChunk.chunk_index)
-        return list(query.limit(limit) if limit is not None else query)
+        return list(query.limit(whole("limit", limit, 0, 2**31)))
 
     @bound
     def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:

@@ -6,16 +6,15 @@ Change here: what counts as tidying up.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from typing import NamedTuple
 
+from scanstore.blocks import closing, contextmanager
 from scanstore.database import Database
 from scanstore.errors import DiskFull, IllegalMove, ReadOnly
-from scanstore.files import connect, size_of
+from scanstore.files import connect, free_space, size_of
 from scanstore.troubles import translated
 
 SEARCHES = ("finding_search", "symbol_search")
@@ -84,6 +83,7 @@ def _tidying(db: Database, what: str) -> Iterator[tuple[sqlite3.Connection, int,
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it, then {what}")
     start, before = time.perf_counter(), _bytes(db)
+    db.verify_file()
     try:
         with closing(connect(db.file, "mode=rw", key=db.key, timeout=db._timeout)) as connection:
             connection.execute("PRAGMA temp_store=FILE")  # a whole store does not belong into memory
@@ -99,9 +99,7 @@ def _fold(connection: sqlite3.Connection) -> None:
 
 
 def _refuse_without_room(db: Database, needed: int) -> None:
-    import shutil
-
-    free = shutil.disk_usage(os.path.dirname(db.file)).free
+    free = free_space(db.file, db.name)
     if free < needed:
         raise DiskFull(
             f"{db.name} needs about {needed:,} bytes for a vacuum, beside it and for temporary files, and {free:,} are"

@@ -20,10 +20,13 @@ from scanstore.database import Database
 from scanstore.fields import dump_json
 
 RUNS = """
-SELECT id, rules, complete, successful, files, failed_files, scope FROM tool_runs
+SELECT id, category, detail, rules, complete, successful, files, failed_files, scope FROM tool_runs
  WHERE scan_id = ? AND tool = ? ORDER BY id
 """
-DETAILS = "SELECT r.id, r.detail FROM json_each(?) AS i CROSS JOIN tool_runs AS r ON r.id = i.value"
+UNNAMED = "unnamed tool"  #: the tool of a run that names none, which may be any
+DETAILS = "SELECT r.id, r.category FROM json_each(?) AS i CROSS JOIN tool_runs AS r ON r.id = i.value"
+UNKNOWN = "SELECT EXISTS (SELECT 1 FROM tool_runs WHERE scan_id = ? AND tool = ?)"
+RULES = "SELECT rules, detail FROM tool_runs WHERE id = ?"
 # Of each path: how the scan recorded it, whether all its chunks were analysed, whether anything in it is undecided.
 FILES = """
 SELECT i.value, g.status,
@@ -43,8 +46,7 @@ def categories(db: Database, runs: Iterable[int | None]) -> dict[int | None, str
     """
     keys = {key for key in runs if key is not None}
     found: dict[int | None, str] = {None: ""}
-    for key, detail in db.execute_sql(DETAILS, (dump_json(sorted(keys)),)).fetchall():
-        found[key] = ((unpack(detail) or {}).get("automation_id") or "").rpartition("/")[0]
+    found.update(db.execute_sql(DETAILS, (dump_json(sorted(keys)),)).fetchall())
     return found
 
 
@@ -65,25 +67,69 @@ class Run:
     """What one report says about what it looked at."""
 
     def __init__(
-        self, category: str, rules: str, complete: int, files: str | None, failed_files: str, scope: str | None
+        self,
+        category: str,
+        detail: bytes | None,
+        rules: str,
+        complete: int,
+        files: str | None,
+        failed_files: str,
+        scope: str | None,
     ) -> None:
         self.category = category
-        listed: Any = json.loads(rules)
-        listed = [{"id": key, **rule} for key, rule in listed.items()] if isinstance(listed, dict) else listed
-        self.rules = {rule["id"]: rule.get("enabled", True) is not False for rule in listed}
+        told = unpack(detail) or {}
+        self.rules = _listed(rules)
+        self.used, self.off, self.unsure = (frozenset(told.get(name) or ()) for name in ("used", "off", "unsure"))
+        self.arguments = _arguments(told)
         self.complete = bool(complete)
         self.files = None if files is None else set(json.loads(files))
         self.failed = set(json.loads(failed_files))
         self.scope = None if scope is None else _matcher("scope", json.loads(scope))
 
-    def covers(self, rule: str, path: str) -> bool:
+    def ran(self, rule: str, before: Before) -> bool:
+        """Whether the rule ran. One with a result did, and one that the run's own configuration disables did not.
+
+        A rule that is merely off by default may have been selected, which the report does not say. It counts as
+        selected when it was listed in the same way in the run that last reported the finding, and the tool was not
+        started with other arguments since.
+        """
+        names = [rule]
+        while "/" in names[-1]:  # a/b is a case of the rule a
+            names.append(names[-1].rpartition("/")[0])
+        if not self.unsure.isdisjoint(names):
+            return False
+        if not self.used.isdisjoint(names):
+            return True
+        listed = next((self.rules[name] for name in names if name in self.rules), None)
+        if not self.off.isdisjoint(names) or (listed is None and self.complete):
+            return False
+        return listed is not False or before.selected(names, self.arguments)
+
+    def covers(self, rule: str, path: str, before: Before) -> bool:
         """Whether the rule ran and the file was looked at."""
         return (
-            self.rules.get(rule, not self.complete)
+            self.ran(rule, before)
             and path not in self.failed
             and (self.files is None or path in self.files)
             and (self.scope is None or (bool(path) and self.scope(path)))
         )
+
+
+class Before:
+    """The run that last reported a finding."""
+
+    def __init__(self, db: Database, run: int | None) -> None:
+        self._db, self._run = db, run
+        self._known: tuple[dict[str, bool], Any] | None = None
+
+    def selected(self, names: Iterable[str], arguments: Any) -> bool:
+        """Whether it listed a rule, which it reported, as off by default, and had the same arguments."""
+        if self._known is None:
+            rules, detail = self._db.execute_sql(RULES, (self._run,)).fetchone() or ("[]", None)
+            self._known = _listed(rules), _arguments(unpack(detail) or {})
+        listed, other = self._known
+        told = next((listed[name] for name in names if name in listed), None)
+        return told is False and (arguments is None or other is None or arguments == other)
 
 
 class Coverage:
@@ -96,12 +142,19 @@ class Coverage:
             (scan_id,),
         ).fetchone()
         runs = db.execute_sql(RUNS, (scan_id, tool)).fetchall()
-        series = categories(db, [run[0] for run in runs])
-        self.runs = [Run(series[key], rules, complete, *rest) for key, rules, complete, _, *rest in runs]
+        self.runs = [
+            Run(category, detail, rules, complete, *rest) for _, category, detail, rules, complete, _, *rest in runs
+        ]
+        self._db = db
+        self._before: dict[int | None, Before] = {}
         self.tree = kind == "source"
         self.analysis = self.tree and tool == "scanstore" and not runs
+        unnamed = db.execute_sql(UNKNOWN, (scan_id, UNNAMED)).fetchone()[0] and not self.analysis
         self.nothing = (
-            not (analysed if self.analysis else runs) or not all(run[3] for run in runs) or (self.tree and not recorded)
+            not (analysed if self.analysis else runs)
+            or not all(run[5] for run in runs)
+            or bool(unnamed)
+            or (self.tree and not recorded)
         )
         self.root: str | None = root
         self.files: dict[str, File] = {}
@@ -114,10 +167,16 @@ class Coverage:
             self.include = _matcher("include", chosen.get("include") or [])
             self.exclude = _matcher("exclude", chosen.get("exclude") or [])
 
-    def covers(self, rule: str, path: str, category: str = "") -> bool:
-        """Whether a finding of this rule in this file would have been seen, by a report of the same category."""
+    def covers(self, rule: str, path: str, category: str = "", last_run: int | None = None) -> bool:
+        """Whether a finding of this rule in this file would have been seen, by a report of the same category.
+
+        ``last_run`` is the run that last reported it.
+        """
+        if self.nothing:
+            return False
+        before = self._before.setdefault(last_run, Before(self._db, last_run))
         runs = (run for run in self.runs if not apart(category, run.category))
-        if self.nothing or not (self.analysis or any(run.covers(rule, path) for run in runs)):
+        if not (self.analysis or any(run.covers(rule, path, before) for run in runs)):
             return False
         if not self.tree:
             return True
@@ -133,6 +192,24 @@ class Coverage:
         if (self.include and not self.include(path)) or (self.exclude and self.exclude(path)):
             return False
         return self.root is None or not os.path.lexists(os.path.join(self.root, path))
+
+
+def _listed(rules: str) -> dict[str, bool]:
+    """The rules that a report describes, each with whether it is on by default."""
+    listed: Any = json.loads(rules)
+    listed = [{"id": key, **rule} for key, rule in listed.items()] if isinstance(listed, dict) else listed
+    return {rule["id"]: rule.get("enabled", True) is not False for rule in listed}
+
+
+def _arguments(detail: Any) -> Any:
+    """How the tool was started, as far as its report says so."""
+    invocations = (detail.get("properties") or {}).get("invocations")
+    told = [
+        one.get("arguments") or one.get("commandLine")
+        for one in (invocations if isinstance(invocations, list) else ())
+        if isinstance(one, dict)
+    ]
+    return told if any(told) else None
 
 
 def _matcher(name: str, patterns: list[str]) -> Any:

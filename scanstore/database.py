@@ -9,126 +9,74 @@ removed on close. SQLite's own `:memory:` belongs to a single connection, and it
 busy timeout; with a file, threads and forks are the same story everywhere.
 
 A file becomes a scanstore by its application id, written by the same transaction as the first schema; the
-journal becomes a write-ahead log only after that. Until the file is known to be ours it is looked at
-read-only and without locks, so that another program's database does not even get a `-wal` beside it.
+journal becomes a write-ahead log only after that.
 
-Change here: pragmas, the opening checks. What SQLite's errors mean is in troubles.py. `SCHEMA_VERSION` is the
-number of the newest file in migrations/ and moves with it. This module is imported at every start: keep its
-imports few.
+Change here: pragmas. What is checked before a file is opened is in opening.py, what SQLite's errors mean in
+troubles.py. `SCHEMA_VERSION` is the number of the newest file in migrations/ and moves with it. This module is
+imported at every start: keep its imports few.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
-import stat
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any, cast
 
 import peewee
 
-from scanstore import waiting
+from scanstore import file_identity, filesystems, forks, opening, waiting
 from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
 from scanstore.binding import current as current
+from scanstore.connections import Connection as Connection
+from scanstore.connections import Cursor as Cursor
+from scanstore.connections import Fetched, Holder
 from scanstore.errors import (
     InvalidArgument,
-    MissingFolder,
-    NewerSchema,
     NotAScanstore,
     NotFound,
-    OutdatedSchema,
     ReadOnly,
-    SqliteTooOld,
-    StorageError,
     StoreClosed,
     WrongTask,
+    shown,
 )
-from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
-from scanstore.transactions import Savepoint, Transaction, running_task
+from scanstore.files import connect, create_file, identify, real_path, size_of, use_log
+from scanstore.foreign import refuse
+from scanstore.transactions import Transactional, running_task, settle
 from scanstore.troubles import TROUBLE, code_of, translated
 
-SCHEMA_VERSION = 7
-SQLITE_FLOOR = (3, 38, 0)
+SCHEMA_VERSION = 10
+RECENT = 0.005  # seconds for which the file of a store need not be looked at again inside a transaction
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
-
-
-def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
-    """Raise SqliteTooOld unless this version of the SQLite library will do."""
-    if version < SQLITE_FLOOR:
-        have, need = (".".join(map(str, numbers)) for numbers in (version, SQLITE_FLOOR))
-        raise SqliteTooOld(f"this Python has SQLite {have} and scanstore needs {need}; use a newer Python")
-
-
-# Connections
-
-
-class Cursor(sqlite3.Cursor):
-    """A cursor whose fetches raise scanstore's errors: SQLite may notice trouble at any row."""
-
-    connection: Connection
-
-    def fetchone(self) -> Any:
-        try:
-            return super().fetchone()
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-    def fetchmany(self, size: int | None = 100) -> list[Any]:
-        try:
-            return super().fetchmany(size)
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-    def fetchall(self) -> list[Any]:
-        try:
-            return super().fetchall()
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-    def __next__(self) -> Any:
-        try:
-            return super().__next__()
-        except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
-
-
-class Connection(sqlite3.Connection):
-    """A connection that knows the name of its store."""
-
-    name = ""
-
-    def cursor(self, factory: Any = Cursor) -> Any:
-        return super().cursor(factory)
-
-
-class _Holder:
-    """Closes a thread's connection when the thread ends: it lives in that thread's storage only."""
-
-    __slots__ = ("connection", "connections", "pid")
-
-    def __init__(self, connection: Connection, connections: dict[int, Connection]) -> None:
-        self.connection, self.connections, self.pid = connection, connections, os.getpid()
-
-    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
-        if self.pid == getpid() and self.connections.pop(id(self.connection), None) is not None:
-            self.connection.close()
+_WRITE = re.compile(
+    r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END)\b", re.IGNORECASE
+)
 
 
 # The database of one store
 
 
-class Database(peewee.SqliteDatabase):
+class Database(Transactional):
     """Peewee's database for one store file: `open()` it, use it from any thread, `shut()` it.
 
     Inside a transaction the connection belongs to the task that began it; statements of another task of the
-    same thread raise WrongTask instead of joining in. A forked child gets connections of its own.
+    same thread raise WrongTask instead of joining in.
+
+    A fork closes the idle connections of the forking thread first; parent and child open new ones when they need them.
+    If any other thread has a connection, idle or not, or the forking thread is inside a transaction or a query, the
+    child refuses the file with StorageError.
+
+    Writes raise FileReplaced once the file is no longer the one that was opened: each transaction and each single
+    statement looks before it begins and after it was committed. Nothing is written to the file that is there instead.
+    Reads see the file that was opened.
     """
 
     _state: Any
@@ -146,9 +94,9 @@ class Database(peewee.SqliteDatabase):
         slow_ms: float | None = None,
     ) -> None:
         if durability not in ("full", "normal"):
-            raise InvalidArgument(f"durability is {durability!r}; it must be 'full' or 'normal'")
-        if not timeout >= 0:
-            raise InvalidArgument(f"timeout is {timeout!r}; it must be a number of seconds, 0 or more")
+            raise InvalidArgument(f"durability is {shown(durability)}; it must be 'full' or 'normal'")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < 2**31 / 1000:
+            raise InvalidArgument(f"timeout is {shown(timeout)}; it must be a number of seconds, from 0 to 2,147,483")
         if not path or "\0" in path:
             raise InvalidArgument(f"{path!r} is not a path")
         self.name = path if path.isprintable() else ascii(path)
@@ -173,12 +121,16 @@ class Database(peewee.SqliteDatabase):
         if path == MEMORY:
             if read_only:
                 raise InvalidArgument(":memory: would be empty for ever if it were read-only; name a file")
-            folder, self._synchronous = _memory_folder(), "OFF"
+            folder, self._synchronous = opening.memory_folder(path), "OFF"
             path = os.path.join(folder, "memory.db")
-        self.file = os.path.realpath(path)
+        self.file = real_path(path)
         super().__init__(self.file, timeout=timeout)
-        self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid())
-        _databases.add(self)
+        self._lock = nullcontext()  # what Peewee guards with it belongs to one thread
+        # Set when the file is open, except for a store in memory, whose file nobody else knows.
+        self._watch: file_identity.Watch | None = None
+        self._files: list[file_identity.Watch] = []  # the same, for the finalizer
+        self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid(), self._files)
+        forks.databases.add(self)
 
     def __repr__(self) -> str:
         return f"<Database {self.name}{' closed' if self.shut_down else ''}>"
@@ -191,11 +143,12 @@ class Database(peewee.SqliteDatabase):
         Safe to run in many threads and processes at once: a migration happens once. Raises OpenRefused or
         StorageError, and then nothing of the file was changed.
         """
-        check_sqlite()
+        opening.check_sqlite()
         try:
-            if self._look():
+            if opening.exists(self.file, self.name, read_only=self.read_only):
                 if size_of(self.file) and self.key is None:  # with our key, nobody else's file can be read
-                    self._refuse_foreign()
+                    opening.refuse_foreign(self.file, self.name, self.key)
+                file_identity.refuse_foreign_log(self.file, self.name, self.key, read_only=self.read_only)
             elif self.read_only or not migrate:
                 raise NotFound(f"{self.name} does not exist; open it without read_only and with migrate=True")
             else:
@@ -211,93 +164,45 @@ class Database(peewee.SqliteDatabase):
             raise translated(error, self.name) from error
 
     def _open(self, migrate: bool) -> None:
+        watch = None
+        if self.name != MEMORY:
+            watch = file_identity.Watch(self.file, self.name, self.key, read_only=self.read_only)
         connection, version = self._identified()
         try:
-            if version > SCHEMA_VERSION:
-                raise NewerSchema(
-                    f"{self.name} has schema {version}, and this scanstore knows up to {SCHEMA_VERSION}; "
-                    "install a newer scanstore"
-                )
-            if version < SCHEMA_VERSION:
-                if self.read_only or not migrate:
-                    raise OutdatedSchema(
-                        f"{self.name} has schema {version} and this scanstore needs {SCHEMA_VERSION}; "
-                        "open it once without read_only and migrate=False, or run 'scanstore migrate up'"
-                    )
+            if opening.refuse_version(version, SCHEMA_VERSION, self.name, migrate=migrate and not self.read_only):
                 connection.close()
                 from scanstore import migrating
 
                 migrating.up(self.file, timeout=self._timeout, name=self.name, key=self.key)
                 connection, version = self._identified()
+            refuse(connection, version, self.name)
             self._configure(connection)
+            if watch is not None:
+                watch.identify(connection)
+                watch.note_log()
+                watch.look()
+                self._watch = watch
+                self._files.append(watch)
         except BaseException:
-            connection.close()
+            file_identity.close(connection, watch)
             raise
-        with self._lock:
-            self._adopt(connection)
+        self._adopt(connection)
+        if watch is not None and not self.read_only:
+            filesystems.warn(self.file, self.name)
 
-    def _look(self) -> bool:
-        """Tell whether the file exists; raise when it is no file, or not ours to open."""
-        try:
-            mode = os.stat(self.file).st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            folder = os.path.dirname(self.file)
-            if not os.path.isdir(folder):
-                raise MissingFolder(f"{self.name} needs the folder {ascii(folder)}; create it") from None
-            return False
-        except OSError as error:
-            raise StorageError(f"{self.name} cannot be opened: {error.strerror}") from error
-        if stat.S_ISDIR(mode):
-            raise NotAScanstore(f"{self.name} is a folder; give the path of a file, such as one in it")
-        if not stat.S_ISREG(mode):
-            raise NotAScanstore(f"{self.name} is not a regular file; {GIVE_ANOTHER}")
-        if not os.access(self.file, os.R_OK):
-            raise StorageError(f"{self.name} may not be read by you; check its permissions")
-        if not self.read_only and not os.access(self.file, os.W_OK):
-            raise ReadOnly(f"{self.name} may not be written by you; open it with read_only=True")
-        if not self.read_only and not os.access(os.path.dirname(self.file), os.W_OK):
-            raise ReadOnly(f"the folder of {self.name} may not be written by you; use read_only=True")
-        if not self.read_only:
-            self._refuse_closed_log(mode)
-        return True
+    def verify_file(self) -> None:
+        """Raise FileReplaced unless the file that was opened still stands at its path.
 
-    def _refuse_closed_log(self, mode: int) -> None:
-        """A log that was made while the file was read-only is so too, and stays it: make it as the file is now."""
-        for beside in (self.file + "-wal", self.file + "-shm"):
-            if os.path.exists(beside) and not os.access(beside, os.W_OK):
-                try:
-                    os.chmod(beside, stat.S_IMODE(mode))
-                except OSError:
-                    raise ReadOnly(
-                        f"{ascii(os.path.basename(beside))} of {self.name} may not be written by you; "
-                        "check its permissions, or use read_only=True"
-                    ) from None
+        Writes of this object do it themselves; this is for those who open the path another way.
+        """
+        if (watch := self._watch) is not None:
+            watch.look()
 
-    def _refuse_foreign(self) -> None:
-        """Raise NotAScanstore for another program's file, without a lock or a file left beside it."""
-        if size_of(self.file) == 1:  # which SQLite would take for an empty file
-            raise NotAScanstore(f"{self.name} is not a SQLite database; {GIVE_ANOTHER}")
-        for again in (True, False):
-            connection = connect(self.file, "immutable=1", key=self.key)
-            try:
-                # A checkpoint writes the first page, with the new size in it, before the pages at the end. Where one is
-                # under way, or was killed, SQLite takes the file for damaged unless told to go by what is there.
-                connection.execute("PRAGMA writable_schema=ON")
-                identify(connection, self.name)
-                (application,) = connection.execute("PRAGMA application_id").fetchone()
-                if application != APPLICATION_ID and size_of(self.file + "-wal"):
-                    # Ours has its id before it has a log: what is in that log is not.
-                    raise NotAScanstore(f"{self.name} is another program's database; {GIVE_ANOTHER}")
-                return
-            except (NotAScanstore, sqlite3.Error):
-                # Without locks, a first schema that is being committed right now may be seen half-written.
-                if os.path.exists(self.file + "-journal"):
-                    return
-                if not again:
-                    raise
-                time.sleep(0.02)
-            finally:
-                connection.close()
+    def identify(self) -> None:
+        """Take the id that the file has now for the one to watch, after a migration that may have changed it."""
+        if (watch := self._watch) is not None:
+            self.connect(reuse_if_open=True)
+            watch.identify(self._state.conn)
 
     def _identified(self) -> tuple[Connection, int]:
         """Return a new connection and the schema version that it sees, 0 for an empty file."""
@@ -323,10 +228,6 @@ class Database(peewee.SqliteDatabase):
     def _plain(self) -> Connection:
         if self.shut_down:
             raise StoreClosed(f"{self.name} was closed; open it again")
-        if _inherited:
-            from scanstore.forks import disarm
-
-            disarm(_inherited)
         connection = cast(
             Connection,
             connect(
@@ -343,12 +244,18 @@ class Database(peewee.SqliteDatabase):
         return connection
 
     def _connect(self) -> Connection:
+        watch = self._watch
         try:
+            if watch is not None:
+                watch.look()
             connection = self._plain()
             try:
                 self._configure(connection)
+                if watch is not None:
+                    watch.look()
+                    watch.note_log()
             except BaseException:
-                connection.close()
+                file_identity.close(connection, watch)
                 raise
         except TROUBLE as error:
             raise translated(error, self.name) from error
@@ -362,6 +269,7 @@ class Database(peewee.SqliteDatabase):
         if not self.read_only:
             use_log(connection, self._timeout)
         connection.execute(f"PRAGMA busy_timeout={waiting.patience(self._timeout)}")
+        forks.pin(connection)
         self._add_conn_hooks(connection)  # type: ignore[attr-defined]
 
     def connect(self, reuse_if_open: bool = False) -> bool:
@@ -370,38 +278,51 @@ class Database(peewee.SqliteDatabase):
             if reuse_if_open:
                 return False
             raise peewee.OperationalError("Connection already opened.")
-        connection = self._connect()
-        with self._lock:
-            if self.shut_down:
-                connection.close()
-                raise StoreClosed(f"{self.name} was closed; open it again")
-            self._adopt(connection)
+        self._adopt(self._connect())
         return True
 
     def _adopt(self, connection: Connection) -> None:
-        self._connections[id(connection)] = connection
-        self._state.set_connection(connection)
-        self._state.holder = _Holder(connection, self._connections)
+        try:
+            self._connections[id(connection)] = connection
+            if self.shut_down:  # meanwhile, by another thread, which may have come too early to see this connection
+                raise StoreClosed(f"{self.name} was closed; open it again")
+            self._state.set_connection(connection)
+            self._state.holder = Holder(connection, self._connections, self._watch)
+        except BaseException:
+            self._state.reset()
+            self._close(connection)
+            raise
 
     def _close(self, conn: Connection) -> None:
+        if conn is self._state.conn:
+            self._state.reset()  # first: a connection that was closed is never used again
         self._connections.pop(id(conn), None)
-        conn.close()
+        file_identity.close(conn, self._watch)
 
     def shut(self) -> None:
         """Close the connections of all threads, for good; doing it twice is harmless.
 
-        What is uncommitted in any of them is rolled back. Every later use raises StoreClosed.
+        What is uncommitted in any of them is rolled back. Every later use raises StoreClosed. Raises FileReplaced, when
+        all is closed, if that was not noticed before.
         """
-        with self._lock:
-            self.shut_down = True
-            self._state.reset()
+        self.shut_down = True
+        self._state.reset()
+        watch, known = self._watch, True
+        if watch is not None and self._finalizer.alive:
+            known = watch.lost
         self._finalizer()
+        if watch is not None and not known and watch.lost:
+            watch.look()  # raises
 
     # Statements
 
     def cursor(self, named_cursor: Any = None) -> Cursor:
         """Return a cursor of this thread's connection; its own `execute` raises SQLite's errors."""
         state = self._state
+        for each in state.transactions:
+            if each.block is not None and each.block() is None:  # this is settle(), in the place where it counts
+                settle(self)
+                break
         if state.transactions and state.owner is not running_task():
             raise WrongTask(
                 f"another task of this thread is inside a transaction of {self.name}; "
@@ -437,21 +358,46 @@ class Database(peewee.SqliteDatabase):
         try:
             return self._executed(sql, params, many)
         except TROUBLE as error:
-            raise self._translated(error) from error
+            raise self._translated(error, () if many else params) from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
 
-    def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+    def _translated(self, error: sqlite3.Error | UnicodeDecodeError, values: Any = ()) -> Exception:
         if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
             from scanstore.schema import damage
 
             if (trouble := damage(self)) is not None:
                 return trouble
-        return translated(error, self.name)
+        if isinstance(error, sqlite3.DataError) and hasattr(self._state.conn, "getlimit"):
+            most = self._state.conn.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+            return translated(error, self.name, values, most)
+        return translated(error, self.name, values)
 
     def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
         cursor = self.cursor()
-        return cursor.executemany(sql, params) if many else waiting.execute(cursor, sql, params or (), self._timeout)
+        watch = self._watch
+        if watch is None or self.read_only or not _WRITE.match(sql):
+            return self._execute(cursor, sql, params, many)
+        connection = self._state.conn
+        if not connection.in_transaction:
+            watch.look()
+            if watch.touch_needed:
+                with self.atomic():  # which writes the id into the log
+                    pass
+        done = self._execute(cursor, sql, params, many)
+        if not connection.in_transaction:
+            watch.look()
+        return done
+
+    def _execute(self, cursor: Cursor, sql: str, params: Any, many: bool) -> Cursor:
+        try:
+            if many:
+                return cursor.executemany(sql, params)
+            waiting.execute(cursor, sql, params or (), self._timeout)
+            return cast(Cursor, Fetched(cursor)) if "RETURNING" in sql else cursor
+        except BaseException:
+            cursor.close()
+            raise
 
     def _watched(self, sql: str, params: Any, many: bool) -> Cursor:
         """The same for those who log or measure; nobody sees a secret."""
@@ -463,7 +409,7 @@ class Database(peewee.SqliteDatabase):
         try:
             return self._executed(sql, params, many)
         except TROUBLE as error:
-            failure = self._translated(error)
+            failure = self._translated(error, () if many else params)
             raise failure from error
         except (OverflowError, UnicodeEncodeError) as error:
             failure = InvalidArgument(f"a value cannot be stored in {self.name}: {error}")
@@ -476,45 +422,37 @@ class Database(peewee.SqliteDatabase):
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction, IMMEDIATE unless told otherwise, so that no lock is missing half-way."""
-        self.execute_sql(f"BEGIN {lock_type or ('DEFERRED' if self.read_only else 'IMMEDIATE')}")
+        lock_type = lock_type or ("DEFERRED" if self.read_only else "IMMEDIATE")
+        self.execute_sql(f"BEGIN {lock_type}")
+        watch = self._watch
+        if watch is None:
+            return
+        try:
+            watch.look()  # now that it has the lock
+        except BaseException:
+            self.roll_back()
+            raise
+        self._state.looked, self._state.touching = time.monotonic(), None
+        if lock_type != "DEFERRED" and watch.touch_needed:
+            self.execute_sql(file_identity.TOUCH)
+            self._state.touching = watch.seen
 
     def commit(self) -> None:
+        """Commit, unless the file was replaced in the meantime.
+
+        Raises FileReplaced; if the transaction had been committed to the old file already, that file has it.
+        """
+        watch = self._watch
+        state = self._state
+        # A checkpoint may follow, so a file that was overwritten meanwhile must be noticed before, not only afterwards.
+        if watch is not None and time.monotonic() - getattr(state, "looked", 0) > RECENT:
+            watch.look()
         self.execute_sql("COMMIT")
+        if watch is not None and (touched := getattr(state, "touching", None)) is not None:
+            watch.touched, state.touching = touched, None
 
     def rollback(self) -> None:
         self.execute_sql("ROLLBACK")
-
-    def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
-        return Transaction(self, *args, **kwargs)
-
-    def savepoint(self) -> Savepoint:
-        return Savepoint(self)
-
-    def push_transaction(self, transaction: Any) -> None:
-        state = self._state
-        if not state.transactions:
-            state.owner = running_task()
-        elif state.owner is not running_task():
-            self.cursor()  # raises
-        state.transactions.append(transaction)
-
-    def in_sqlite_transaction(self) -> bool:
-        """Tell whether this thread's connection has a transaction open, whoever began it."""
-        state = self._state
-        try:
-            return not state.closed and bool(state.conn.in_transaction)
-        except sqlite3.Error:
-            return False
-
-    def roll_back(self) -> None:
-        """Roll back what this thread's connection has open; never raises, so as not to hide the real error."""
-        self._state.commit_callbacks.clear()
-        if self.in_sqlite_transaction():
-            try:
-                self._state.conn.execute("ROLLBACK")
-            except sqlite3.Error:
-                self._close(self._state.conn)
-                self._state.reset()
 
     # Binding
 
@@ -524,48 +462,36 @@ class Database(peewee.SqliteDatabase):
 
     # Forks
 
-    def _forked(self) -> None:
+    def before_fork(self) -> None:
+        """Close this thread's connection if it is idle, and the one that reads the id of the file."""
+        if (watch := self._watch) is not None:
+            watch.release()
+        state = self._state
+        if not state.closed and not self.in_transaction() and forks.is_idle(state.conn):
+            self._close(state.conn)
+            state.reset()
+
+    def after_fork(self) -> None:
         """Forget, in a child, everything that belongs to the parent."""
-        if self._connections:
-            from scanstore.forks import keep
-
-            for connection in self._connections.values():
-                keep(connection)
-                _inherited.append((self.file, connection))
-            self._connections.clear()
+        self._connections.clear()  # each refers to itself, so that none is closed here
         self.generation += 1
-        self._lock = threading.Lock()
         self._state = type(self._state)()
+        if (watch := self._watch) is not None:
+            watch.after_fork()
 
 
-def _memory_folder() -> str:
-    import tempfile
-
-    shared = "/dev/shm"
-    usable = os.path.isdir(shared) and os.access(shared, os.W_OK | os.X_OK)
-    return tempfile.mkdtemp(prefix="scanstore-", dir=shared if usable else None)
-
-
-def _release(connections: dict[int, Connection], folder: str | None, pid: int) -> None:
+def _release(
+    connections: dict[int, Connection], folder: str | None, pid: int, files: list[file_identity.Watch]
+) -> None:
+    watch = files[0] if files else None
     while connections:
         try:
-            connections.popitem()[1].close()
+            file_identity.close(connections.popitem()[1], watch)
         except (KeyError, sqlite3.Error):
             continue
+    if watch is not None:
+        watch.release()
     if folder is not None and pid == os.getpid():
         import shutil
 
         shutil.rmtree(folder, ignore_errors=True)
-
-
-_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_inherited: list[tuple[str, sqlite3.Connection]] = []
-
-
-def _after_fork() -> None:
-    for database in list(_databases):
-        database._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

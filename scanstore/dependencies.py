@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from scanstore.aio import AsyncStore
 from scanstore.database import MEMORY
 from scanstore.errors import InvalidArgument
+from scanstore.logs import PlainFormatter
 from scanstore.store import Store
 
 _lock = threading.Lock()
@@ -115,7 +116,7 @@ def _echo_if_debugging() -> None:
     """Log statements when the environment says DEBUG=true, once."""
     if os.environ.get("DEBUG", "").strip().lower() == "true" and not _echo:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handler.setFormatter(PlainFormatter("%(asctime)s %(message)s"))
         _echo.append(handler)
         log = logging.getLogger("peewee")
         log.addHandler(handler)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore import leases, life
+from scanstore.arguments import some_text
 from scanstore.bulk import Writer
 from scanstore.database import Database, bound
 from scanstore.errors import IllegalMove, InvalidArgument
@@ -43,10 +44,12 @@ class Leased(Base):
 
     rank = peewee.IntegerField(default=2)
     retry_count = peewee.IntegerField(default=0)
+    lost_count = peewee.IntegerField(default=0)
     attempt = peewee.IntegerField(default=0)
     worker = peewee.TextField(null=True)
     process = peewee.TextField(null=True)
     lease_until = UTCField(null=True)
+    lease_clock = peewee.FloatField(null=True)
     next_retry_at = UTCField(null=True)
     error = peewee.TextField(null=True)
     created_at = UTCField(default=utcnow)
@@ -355,7 +358,7 @@ class Drafts(Stage[DraftFinding]):
         with self.db.atomic():
             row = self.get(draft)
             if row.status != "skipped":
-                move(self.db, UNLEASED, row.id, "skipped", error=why, next_retry_at=None)
+                move(self.db, UNLEASED, row.id, "skipped", error=why, next_retry_at=None, lease_clock=None)
                 life.advance(self.db, row.scan_id)
             return self.get(row.id)
 
@@ -415,10 +418,10 @@ class Drafts(Stage[DraftFinding]):
                 verified_id: int | None = findings.confirm(self.db, row, cast, sure)
             else:
                 verified_id = findings.withdraw(self.db, row, outcome)
-            if row.status == self.queue.leased:
+            if claimed or row.status == self.queue.leased:
                 self._settle(draft, outcome, worker=worker)
             else:
-                move(self.db, UNLEASED, key, outcome, error=None, next_retry_at=None)
+                move(self.db, UNLEASED, key, outcome, error=None, next_retry_at=None, lease_clock=None)
                 life.advance(self.db, row.scan_id)
             return Judgement(outcome, sure, "", len(cast), key, verified_id)
 
@@ -488,10 +491,10 @@ class Drafts(Stage[DraftFinding]):
         """
         query = DraftFinding.select().where(DraftFinding.scan == self._scan(scan))
         if status is not None:
-            query = query.where(DraftFinding.status == status)
+            query = query.where(DraftFinding.status == DraftFinding.status.db_value(status))
         if severity is not None:
-            query = query.where(DraftFinding.severity == severity)
+            query = query.where(DraftFinding.severity == DraftFinding.severity.db_value(severity))
         if file is not None:
-            query = query.where(DraftFinding.file_path == file)
+            query = query.where(DraftFinding.file_path == some_text(file, "file"))
         query = query.order_by(DraftFinding.rank, DraftFinding.file_path, DraftFinding.line_number, DraftFinding.id)
         return list(query.limit(whole("limit", limit, 0, 2**31)))

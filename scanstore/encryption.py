@@ -14,8 +14,11 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from scanstore import forks, publishing
+from scanstore.blocks import Scope
 from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
-from scanstore.files import create_file, identify, size_of, sync_folder, uri
+from scanstore.files import careful, free_space, identify, size_of, uri
+from scanstore.foreign import refuse
 from scanstore.logs import Timed
 
 try:
@@ -55,9 +58,11 @@ def connect(file: str, options: str, key: str, **more: Any) -> sqlite3.Connectio
         # Its own complaints on stderr say nothing that the error does not, and nobody can read them.
         connection.execute("PRAGMA cipher_log_level=NONE").fetchall()
         connection.execute(f"PRAGMA key={_quoted(key)}").fetchall()
+        connection.executescript(careful(sqlcipher.connect))
     except BaseException:
         connection.close()
         raise
+    forks.opened(connection, file)
     return cast(sqlite3.Connection, connection)
 
 
@@ -83,6 +88,9 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
     """
     if new is not None:
         check_key(new)
+    from scanstore.file_identity import refuse_foreign_log
+
+    refuse_foreign_log(file, name, old, read_only=False)
     _refuse_without_room(file, name)
     try:
         _rekey(file, name, old, new, timeout)
@@ -99,47 +107,46 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
 def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: float) -> None:
     # Without a key SQLCipher reads plain files.
     connection = connect(file, "mode=rw", old, timeout=timeout, isolation_level=None) if old else _plain(file, timeout)
-    partial = f"{file}.rekey-partial"
-    try:
-        _alone(connection, file, name)
-        if os.path.exists(partial):  # of one who was killed; nobody else is here
-            os.unlink(partial)
+    with Scope(lambda: None, connection.close):
+        version = _alone(connection, file, name)
+        publishing.sweep(os.path.dirname(file))
         if connection.execute("PRAGMA cipher_integrity_check").fetchall():
             raise Damaged(f"{name} is damaged; restore a backup, or save what is left with: scanstore repair FILE NEW")
         # "PRAGMA rekey" would change the key in place, but it does not report a commit that the disk refused.
-        create_file(partial, name)
-        version = identify(connection, name)
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        connection.execute(f"ATTACH ? AS fresh KEY {_quoted(new or '')}", (uri(partial, "mode=rw"),))
-        # Nobody else sees this file, and nothing of it is worth a rollback.
-        connection.execute("PRAGMA fresh.journal_mode=OFF").fetchall()
-        connection.execute("PRAGMA fresh.synchronous=OFF").fetchall()
-        connection.execute("SELECT sqlcipher_export('fresh')").fetchall()
-        connection.execute(f"PRAGMA fresh.application_id={application}")
-        connection.execute(f"PRAGMA fresh.user_version={version}")
-        verdict = connection.execute("PRAGMA fresh.quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(f"the new file is not sound: {verdict}")
-        connection.execute("DETACH fresh")
-        handle = os.open(partial, os.O_RDWR)
-        os.fsync(handle)
-        os.close(handle)
-        os.replace(partial, file)  # while nobody else can read or write the one that was there
-        sync_folder(os.path.dirname(file))
-    finally:
-        connection.close()
-        if os.path.exists(partial):
-            os.unlink(partial)
+        with publishing.beside(file, name) as partial:
+            _export(connection, partial, version, new)
+            publishing.sync(partial, name)
+            publishing.publish(partial, file, name)  # while nobody else can read or write the one that was there
 
 
-def _alone(connection: sqlite3.Connection, file: str, name: str) -> None:
-    """Fold the log into the file and keep everybody else out of it, until the connection is closed."""
+def _export(connection: sqlite3.Connection, partial: str, version: int, key: str | None) -> None:
+    """Copy all content into another file, with that key."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    connection.execute(f"ATTACH ? AS fresh KEY {_quoted(key or '')}", (uri(partial, "mode=rw"),))
+    # Nobody else sees this file, and nothing of it is worth a rollback.
+    connection.execute("PRAGMA fresh.journal_mode=OFF").fetchall()
+    connection.execute("PRAGMA fresh.synchronous=OFF").fetchall()
+    connection.execute("SELECT sqlcipher_export('fresh')").fetchall()
+    connection.execute(f"PRAGMA fresh.application_id={application}")
+    connection.execute(f"PRAGMA fresh.user_version={version}")
+    verdict = connection.execute("PRAGMA fresh.quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(f"the new file is not sound: {verdict}")
+    connection.execute("DETACH fresh")
+
+
+def _alone(connection: sqlite3.Connection, file: str, name: str) -> int:
+    """Fold the log into the file and keep everybody else out of it, until the connection is closed; return the version
+    of its schema, with which nothing is wrong.
+    """
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
-        identify(connection, name)
+        version = identify(connection, name)
+        refuse(connection, version, name)
         connection.execute("PRAGMA journal_mode=DELETE").fetchall()
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
+        return version
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
             raise wrong_key(file, name) from error
@@ -154,15 +161,14 @@ def _plain(file: str, timeout: float) -> sqlite3.Connection:
             uri(file, "mode=rw"), uri=True, factory=_Connection, timeout=timeout, isolation_level=None
         )
         connection.execute("PRAGMA cipher_log_level=NONE").fetchall()
+        connection.executescript(careful(sqlcipher.connect))
     except sqlcipher.Error as error:
         raise _as_sqlite(error) from None
     return cast(sqlite3.Connection, connection)
 
 
 def _refuse_without_room(file: str, name: str) -> None:
-    import shutil
-
-    needed, free = 2 * size_of(file), shutil.disk_usage(os.path.dirname(file)).free
+    needed, free = 2 * size_of(file), free_space(file, name)
     if free < needed:
         raise DiskFull(f"{name} needs about {needed:,} bytes for that, and {free:,} are free; free some space")
 
@@ -244,4 +250,11 @@ class _Connection(sqlcipher.Connection):  # type: ignore[misc]
     commit = _raising(sqlcipher.Connection.commit)
     rollback = _raising(sqlcipher.Connection.rollback)
     backup = _raising(sqlcipher.Connection.backup)
-    close = _raising(sqlcipher.Connection.close)
+    create_function = _raising(sqlcipher.Connection.create_function)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except sqlcipher.Error as error:
+            raise _as_sqlite(error) from None
+        forks.closed(cast(sqlite3.Connection, self))

@@ -3,7 +3,7 @@
     ScanstoreError
     ├── NotFound              (also peewee.DoesNotExist, LookupError) nothing by that name or id
     ├── InvalidArgument       (also ValueError)                      refused before any SQL ran
-    │   └── Ambiguous                                                  a name fits several things: `candidates`
+    │   └── Ambiguous                                                  several things are meant: `candidates`
     ├── IllegalMove                                                  a status cannot go there from here
     │   └── LeaseLost                                                  the work is not leased to this worker
     ├── NoSlot                                                       all places of a model are taken
@@ -17,11 +17,14 @@
     │   ├── NotAScanstore
     │   ├── NewerSchema
     │   ├── OutdatedSchema
+    │   ├── ForeignSchema                                            views, triggers and the like of a stranger
     │   ├── WrongKey                                                 encrypted otherwise, or not at all
     │   └── SqliteTooOld
     ├── MigrationFailed                                              everything was rolled back
     ├── Conflict              (also peewee.IntegrityError)           unique, check, foreign key
     └── StorageError          (also peewee.OperationalError)         the file or its disk said no
+        ├── FileReplaced                                             another file lies where the store's was
+        ├── ReadTimeout                                              reading a file of others took too long
         ├── Busy                                                     the lock was held for too long
         ├── ReadOnly
         ├── DiskFull
@@ -41,12 +44,27 @@ import peewee
 LONGEST = 2000  #: characters of a message; what was given wrongly may be longer
 
 
+def shown(value: object, most: int = 80) -> str:
+    """Return a value as a message shows it: its `repr`, cut, or its type where that cannot be had.
+
+    Lists that are nested too deep, integers of thousands of digits and objects whose `repr` raises have none.
+    """
+    try:
+        return repr(value)[:most]
+    except Exception:
+        return f"<{type(value).__name__} that cannot be shown>"
+
+
 class ScanstoreError(Exception):
     """Base of every error that scanstore raises on purpose."""
 
     def __str__(self) -> str:
         text = super().__str__()
-        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+        if text.isprintable():
+            return text
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class NotFound(ScanstoreError, peewee.DoesNotExist, LookupError):
@@ -58,7 +76,7 @@ class InvalidArgument(ScanstoreError, ValueError):
 
 
 class Ambiguous(InvalidArgument):
-    """A name fits several things; `candidates` are their rows."""
+    """A name fits several things, or a question several targets; `candidates` are their rows, or the targets' names."""
 
     def __init__(self, message: str, candidates: Sequence[Any]) -> None:
         super().__init__(message)
@@ -117,6 +135,18 @@ class OutdatedSchema(OpenRefused):
     """The file wants migrations that this way of opening does not run."""
 
 
+class ForeignSchema(OpenRefused):
+    """The file has views, triggers or tables that scanstore did not make and that could run; `parts` names them."""
+
+    def __init__(self, name: str, parts: Sequence[str]) -> None:
+        more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
+        super().__init__(
+            f"{name} has a schema that scanstore did not make: {'; '.join(parts[:5])}{more}; "
+            "if you trust the rest of the file, remove this with: scanstore check --fix FILE"
+        )
+        self.parts = list(parts)
+
+
 class WrongKey(OpenRefused):
     """The file cannot be read with the key that was given, or needs none."""
 
@@ -135,6 +165,14 @@ class Conflict(ScanstoreError, peewee.IntegrityError):
 
 class StorageError(ScanstoreError, peewee.OperationalError):
     """The file cannot be read or written."""
+
+
+class FileReplaced(StorageError):
+    """The file of an open store was replaced, overwritten, moved or removed; the file at its path is left as it is."""
+
+
+class ReadTimeout(StorageError):
+    """Reading a file took longer than its limit; nothing was changed."""
 
 
 class Busy(StorageError):

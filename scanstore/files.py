@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, cast
 
-from scanstore.errors import DiskFull, NotAScanstore, ReadOnly, StorageError
+from scanstore import forks
+from scanstore.blocks import contextmanager
+from scanstore.errors import (
+    DiskFull,
+    MissingFolder,
+    NotAScanstore,
+    NotFound,
+    ReadOnly,
+    ReadTimeout,
+    ScanstoreError,
+    StorageError,
+)
 
 APPLICATION_ID = 0x5343414E  # "SCAN"
 GIVE_ANOTHER = "give the path of a scanstore file or a new one"
+SECONDS = 30.0  #: that reading a file of others may take
+STEPS = 5000  #: of SQLite's machine from one look at the clock to the next
 
 
 def uri(file: str, options: str) -> str:
@@ -18,33 +35,163 @@ def uri(file: str, options: str) -> str:
     return "file://" + "".join(map(_quoted, os.fsencode(file))) + "?" + options
 
 
+def quoted(name: str) -> str:
+    """Return a name of a table, column, index or trigger as SQL takes it; one of the user's own may be any text."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _quoted(byte: int) -> str:
     return chr(byte) if byte in b"/._-" or chr(byte).isalnum() and byte < 128 else f"%{byte:02x}"
 
 
 def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> sqlite3.Connection:
-    """Open exactly this absolute path, with a key when it is encrypted; nothing of it is read yet."""
+    """Open exactly this absolute path, with a key when it is encrypted; nothing of it is read yet.
+
+    Raises StorageError in a forked child that may not open this file (see :mod:`scanstore.forks`).
+    """
+    forks.refuse_inherited(file)
     if key is not None:
         from scanstore import encryption
 
         return encryption.connect(file, options, key, isolation_level=None, **more)
-    return cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
+    more.setdefault("factory", Tracked)
+    connection = cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
+    forks.opened(connection, file)
+    connection.executescript(careful(sqlite3.connect))
+    return connection
 
 
-def create_file(file: str, name: str) -> None:
-    """Create an empty file that only its owner may read, unless something is there already."""
+class Tracked(sqlite3.Connection):
+    """A connection that is known to :mod:`scanstore.forks` for as long as it is open."""
+
+    def close(self) -> None:
+        super().close()
+        forks.closed(self)
+
+
+@lru_cache
+def careful(make: Callable[[str], Any]) -> str:
+    """Return the pragmas of every connection of a driver: what a schema calls is not trusted, and a cell that reaches
+    out of its page is damage.
+
+    SQLite before 3.41 takes its own JSON functions for untrusted ones, which the CHECK constraints of our tables call.
+    There a schema stays trusted; nothing is registered with our connections that it could call.
+    """
+    pragmas = "PRAGMA cell_size_check=ON"
+    probe = make(":memory:")
     try:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
+        probe.executescript("PRAGMA trusted_schema=OFF; CREATE TABLE t (x CHECK (json_valid(x)))")
+        pragmas += "; PRAGMA trusted_schema=OFF"
+    except Exception as error:  # each driver has a class of its own
+        if "unsafe" not in str(error):
+            raise
+    finally:
+        probe.close()
+    return pragmas
+
+
+@contextmanager
+def limited(connection: sqlite3.Connection, shown: str, seconds: float | None = None) -> Iterator[None]:
+    """Raise ReadTimeout when the statements of a connection are not over after so many seconds, by default 30."""
+    limit = SECONDS if seconds is None else seconds
+    deadline, late = time.monotonic() + limit, []
+
+    def over() -> bool:
+        if time.monotonic() > deadline:
+            late.append(True)
+        return bool(late)
+
+    connection.set_progress_handler(over, STEPS)
+    try:
+        yield
+    except Exception as error:
+        if late:
+            raise too_slow(shown, limit) from error
+        raise
+    finally:
+        with suppress(sqlite3.ProgrammingError):  # it was closed
+            connection.set_progress_handler(None, 0)
+
+
+def too_slow(shown: str, seconds: float) -> ReadTimeout:
+    """Return the error to raise when a file could not be read in time."""
+    return ReadTimeout(
+        f"{shown} could not be read in {seconds:g} seconds; it may have been made to take for ever: if you trust it, "
+        "give it more with timeout="
+    )
+
+
+def seconds_for(file: str, timeout: float | None = None) -> float:
+    """Return how long reading all of a file may take: the timeout, or 30 seconds and one for each megabyte of it."""
+    return SECONDS + (size_of(file) + size_of(file + "-wal")) / 1e6 if timeout is None else timeout
+
+
+def refused(error: OSError, name: str, done: str = "written") -> ScanstoreError:
+    """Return the error to raise, from this one, for a file that the system does not let be read or written.
+
+    `done` is the participle of the message: ``read``, or what else it cannot be.
+    """
+    kind, remedy = (_READING if done == "read" else _WRITING).get(error.errno, (StorageError, "check its disk"))
+    return kind(f"{name} cannot be {done}: {error.strerror or error}; {remedy}")
+
+
+@contextmanager
+def refusing(name: str, done: str = "written") -> Iterator[None]:
+    """Turn whatever OSError comes out of the block into ours; a reader that has gone away stays a BrokenPipeError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise refused(error, name, done) from error
+
+
+_Kinds = dict[int | None, tuple[type[ScanstoreError], str]]
+_ALWAYS: _Kinds = {
+    errno.ENOSPC: (DiskFull, "free some space and try again"),
+    errno.EDQUOT: (DiskFull, "free some space within your quota and try again"),
+    errno.EISDIR: (StorageError, "give the path of a file"),
+    errno.ENAMETOOLONG: (StorageError, "choose a shorter name"),
+    errno.EMFILE: (StorageError, "close some of the files that this process has open"),
+    errno.ENFILE: (StorageError, "close some of the files that this machine has open"),
+}
+_WRITING: _Kinds = _ALWAYS | {
+    errno.EACCES: (ReadOnly, "check its permissions and those of its folder, or choose another folder"),
+    errno.EPERM: (ReadOnly, "check its permissions and those of its folder, or choose another folder"),
+    errno.EROFS: (ReadOnly, "choose a place that may be written"),
+    errno.ENOENT: (MissingFolder, "create its folder"),
+    errno.ENOTDIR: (MissingFolder, "choose a folder that is one"),
+}
+_READING: _Kinds = _ALWAYS | {
+    errno.EACCES: (StorageError, "check its permissions"),
+    errno.EPERM: (StorageError, "check its permissions"),
+    errno.ENOENT: (NotFound, "check the path"),
+    errno.ENOTDIR: (NotFound, "check the path"),
+}
+
+
+def create_file(file: str, name: str, mode: int = 0o600) -> None:
+    """Create an empty file, that only its owner may read unless told otherwise, if nothing is there already."""
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), mode))
     except FileExistsError:
         pass
-    except PermissionError as error:
-        raise ReadOnly(f"{name} cannot be created: {error.strerror}; choose another folder") from error
     except OSError as error:
-        import errno
+        raise refused(error, name, "created") from error
 
-        kinds: dict[int | None, type[StorageError]] = {errno.ENOSPC: DiskFull, errno.EROFS: ReadOnly}
-        kind = kinds.get(error.errno, StorageError)
-        raise kind(f"{name} cannot be created: {error.strerror}") from error
+
+def real_path(path: str) -> str:
+    """Return the absolute path of what a path leads to."""
+    with refusing(path, "read"):  # the current folder may be gone
+        return os.path.realpath(path)
+
+
+def free_space(file: str, name: str) -> int:
+    """Return the bytes that are free on the disk of a file that is, or is to be, there."""
+    import shutil
+
+    with refusing(name):
+        return shutil.disk_usage(os.path.dirname(file)).free
 
 
 def size_of(file: str) -> int:
@@ -75,8 +222,9 @@ def identify(connection: sqlite3.Connection, name: str) -> int:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
-        (count,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if application or version or count:
+        with limited(connection, name):
+            (there,) = connection.execute("SELECT EXISTS (SELECT 1 FROM main.sqlite_master)").fetchone()
+        if application or version or there:
             raise NotAScanstore(f"{name} is another program's database; {GIVE_ANOTHER}")
     return int(version)
 

@@ -14,6 +14,7 @@ import peewee
 
 from scanstore import bindings
 from scanstore.facts import FACT_TABLES
+from scanstore.files import limited, seconds_for
 from scanstore.sweeping import sweep_names as sweep_names
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ NOT_WAITING = "UPDATE {} SET next_retry_at = NULL WHERE next_retry_at IS NOT NUL
 
 # What puts right what a check of that name has found.
 REPAIRS: dict[str, tuple[str, ...]] = {
+    "missing or malformed id of the file": (
+        "INSERT OR REPLACE INTO file_identity (id, file, logs)"
+        " VALUES (1, 'scanstore:file:' || lower(hex(randomblob(16))), 0)",
+    ),
     "file versions that no scan uses": (
         *(f"DELETE FROM {table} WHERE version_id IN {VERSIONS}" for table in FACT_TABLES),
         f"DELETE FROM file_versions WHERE id IN {VERSIONS}",
@@ -116,7 +121,8 @@ def rebuild_search(db: Database, table: str) -> None:
 def rebuild_indexes(db: Database) -> bool:
     """Make SQLite's indexes anew from their tables; False when these cannot be read. Waits for other writers."""
     try:
-        with db.atomic():
+        connection = db.connection()  # type: ignore[no-untyped-call]
+        with limited(connection, db.name, seconds_for(db.file)), db.atomic():
             db.execute_sql("REINDEX").fetchall()
     except (peewee.DatabaseError, sqlite3.DatabaseError):
         return False

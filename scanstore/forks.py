@@ -1,80 +1,101 @@
-"""What a forked child must do before it may open a file that its parent had open.
+"""Forks: what becomes of open connections when the process is forked.
 
-SQLite keeps its locks twice: in the kernel, per process, and in a table of its own, in memory, per inode. A
-fork copies the second and not the first. A connection that the child opens on the same inode then believes in
-locks that the child does not hold: it waits for ever for a transaction that was open in the parent, and the
-parent, seeing no other process, removes the write-ahead log under the child's feet. Merely dropping the
-inherited connection is no way out (the entry stays), and closing it may roll back into memory that the parent
-still uses.
+SQLite keeps its locks twice: in the kernel, per process, and in a table of its own, in memory. A fork copies the second
+and not the first, so a connection that a child opens on an inherited file believes in locks that the child does not
+hold. There is no way to repair that in the child. Therefore the forking thread closes its idle connections before the
+fork; they are opened again when they are needed. What it cannot close, a connection of another thread or one in the
+middle of a transaction or a query, makes the child refuse that file with StorageError.
 
-So the child first makes the inherited connections harmless: the shared memory of the log's index is replaced
-by a private copy, their descriptors by a read-only one that leads nowhere. Then they are closed, which now
-does nothing but tidy SQLite's own table. This runs only in a child that uses a store; any other child keeps
-the connections untouched, and alive until it ends.
+An inherited connection is never closed in the child: closing may roll back into memory that the parent still uses. Each
+connection of a store refers to itself (see `pin`), so that not even the end of the interpreter closes it.
+
+Change here: which connections count as idle.
 """
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
 import sqlite3
+import weakref
+from typing import Protocol
 
 from scanstore.errors import StorageError
 
-MAP_FIXED = 0x10
+_PINNED = "scanstore_pinned"
 
 
-def keep(connection: sqlite3.Connection) -> None:
-    """Keep an inherited connection alive even when the interpreter ends, so that nothing closes it."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+class Forkable(Protocol):
+    """A database whose connections have to be looked after when the process is forked."""
+
+    def before_fork(self) -> None: ...
+
+    def after_fork(self) -> None: ...
 
 
-def disarm(inherited: list[tuple[str, sqlite3.Connection]]) -> None:
-    """Detach this process from connections that belong to its parent; the list is empty afterwards.
+databases: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_open: weakref.WeakKeyDictionary[sqlite3.Connection, str] = weakref.WeakKeyDictionary()
+_refused: dict[tuple[int, int], str] = {}
 
-    The parent notices nothing, whatever it was doing. Raises StorageError where it cannot be done (no /proc).
-    """
-    files = {file for file, _ in inherited}
-    if not os.path.exists("/proc/self/maps"):
-        names = ", ".join(sorted(files))
-        raise StorageError(f"{names} was open when this process was forked; open the store after the fork")
-    for file in files:
-        _make_private(file + "-shm")
-    targets = {file + suffix for file in files for suffix in ("", "-wal", "-shm", "-journal")}
-    targets |= {target + " (deleted)" for target in targets}
-    nowhere = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+def opened(connection: sqlite3.Connection, file: str) -> None:
+    """Note that this process has a connection to a file."""
+    _open[connection] = file
+
+
+def closed(connection: sqlite3.Connection) -> None:
+    """Forget a connection that is closed."""
+    _open.pop(connection, None)
+
+
+def refuse_inherited(file: str) -> None:
+    """Raise StorageError for a file that was open in a way that a child cannot share when this process was forked."""
+    if not _refused:
+        return
     try:
-        for descriptor in os.listdir("/proc/self/fd"):
-            try:
-                target = os.readlink(f"/proc/self/fd/{descriptor}")
-            except OSError:  # the descriptor of this very listing
-                continue
-            if target in targets:
-                os.dup2(nowhere, int(descriptor), inheritable=False)
-    finally:
-        os.close(nowhere)
-    while inherited:
-        inherited.pop()[1].close()
+        found = os.stat(file)
+    except OSError:
+        return
+    if (found.st_dev, found.st_ino) in _refused:
+        raise StorageError(
+            f"{file} was open in another thread, or in a transaction or query, when this process was forked; open it in"
+            " the child of a single-threaded parent, use the start method 'spawn', or close the store before the fork"
+        )
 
 
-def _make_private(file: str) -> None:
-    """Replace every shared mapping of a file by private memory with the same content at the same address."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mmap.restype = ctypes.c_void_p
-    number = ctypes.c_int
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, number, number, number, ctypes.c_long]
-    with open("/proc/self/maps", "rb") as maps:
-        lines = maps.read().splitlines()
-    wanted = os.fsencode(file).replace(b"\n", b"\\012")
-    for line in lines:
-        span, _, _, _, _, *name = line.split(maxsplit=5)
-        if not name or name[0].removesuffix(b" (deleted)") != wanted:
+def pin(connection: sqlite3.Connection) -> None:
+    """Make a connection live until it is closed explicitly, even when nothing refers to it any more."""
+
+    def refer() -> None:
+        assert connection
+
+    connection.create_function(_PINNED, 0, refer)
+
+
+def is_idle(connection: sqlite3.Connection) -> bool:
+    """Tell whether a pinned connection has neither a transaction nor a query under way."""
+    try:
+        pin(connection)  # SQLite refuses to replace a function while a statement runs
+    except sqlite3.Error:
+        return False
+    return not connection.in_transaction
+
+
+def _before_fork() -> None:
+    for database in list(databases):
+        database.before_fork()
+
+
+def _after_fork() -> None:
+    for file in set(_open.values()):
+        try:
+            found = os.stat(file)
+        except OSError:
             continue
-        start, end = (int(text, 16) for text in span.split(b"-"))
-        content = ctypes.string_at(start, end - start)
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
-        if libc.mmap(start, end - start, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0) != start:
-            reason = os.strerror(ctypes.get_errno())
-            raise StorageError(f"{file}: cannot be detached from the parent process: {reason}")
-        ctypes.memmove(start, content, end - start)
+        _refused[found.st_dev, found.st_ino] = file
+    _open.clear()
+    for database in list(databases):
+        database.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -16,12 +16,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import suppress
 
+from scanstore.blocks import closing
 from scanstore.files import connect, size_of
+from scanstore.interpreter import isolated
 
 LEAST = 24_000_000  # bytes; for less, a process costs more than it saves
 TICK = 0.02  # seconds in which two changes may leave a file with the same time of change
@@ -41,20 +42,22 @@ def copy(file: str, target: str, key: str | None, progress: Callable[[int, int],
     """Copy a store, as it is at one moment, into a file that is there and empty; False, and nothing done, when it
     cannot be had this way: its file is small or may not be written, somebody writes, or reads what is older.
     """
-    if os.name != "posix" or getattr(sys, "frozen", False) or not sys.executable or size_of(file) < LEAST:
+    command = isolated(CODE, file, target)
+    if os.name != "posix" or command is None or size_of(file) < LEAST:
         return False
     try:
         with closing(connect(file, "mode=rw", key=key, timeout=0)) as reader:
             if _freeze(reader, file, key):
                 time.sleep(TICK)
                 before = os.stat(file)
-                if _copied(file, target, before.st_size, progress):
+                if _copied(command, target, before.st_size, progress):
                     after = os.stat(file)
                     if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
                         return True
-                os.truncate(target, 0)
-    except sqlite3.Error:  # whatever it is, the other way meets it too
+    except (sqlite3.Error, OSError):  # whatever it is, the other way meets it too
         pass
+    with suppress(OSError):  # what was copied of it
+        os.truncate(target, 0)
     return False
 
 
@@ -71,8 +74,7 @@ def _freeze(reader: sqlite3.Connection, file: str, key: str | None) -> bool:
         return True
 
 
-def _copied(file: str, target: str, size: int, progress: Callable[[int, int], object] | None) -> bool:
-    command = [sys.executable, "-I", "-S", "-c", CODE, file, target]
+def _copied(command: list[str], target: str, size: int, progress: Callable[[int, int], object] | None) -> bool:
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as process:
         try:

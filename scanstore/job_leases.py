@@ -176,6 +176,7 @@ class JobLeases(Domain):
             status, before, done, items = row
             if status == "cancelled":
                 return False
+            status = "running" if status == "pending" else status  # its lease was lost, and nobody has claimed it since
             share = share_of(told.get("processed_items", done), told.get("total_items", items))
             if "progress" in told or share is not None and ("processed_items" in told or "total_items" in told):
                 told["progress"] = max(before, told.get("progress", share or 0))
@@ -301,6 +302,7 @@ class JobLeases(Domain):
 
 def let_go(db: Database) -> None:
     """End what is being cancelled and has no worker any more, inside the caller's transaction."""
+    leases.keep(db, STOPPING, None, utcnow(), "cancelling")
     held = db.execute_sql(
         "SELECT DISTINCT process FROM jobs INDEXED BY ix_jobs_cancelling WHERE status = 'cancelling'"
     ).fetchall()

@@ -12,12 +12,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from scanstore.binding import Bound
+from scanstore.blocks import Block, Scope, contextmanager, ending
 from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError
-from scanstore.fields import dump_json
+from scanstore.fields import dump_json, utcnow
 from scanstore.leases import check_lease
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Job"], Any]
 NAP = 0.1  #: seconds, at most, until a signal is noticed
-BEATS = 3  #: how often a lease is extended before it would run out
+BEATS = 3  #: how often a lease is extended before it would expire
+AWAKE = 1.0  #: seconds, at most, until a sleep of the machine is noticed
 _log = logging.getLogger("scanstore.jobs")
 
 
@@ -157,8 +159,10 @@ def _count(status: str) -> str:
     return "waiting" if status == "pending" else status
 
 
+@ending
 class _Pulse(threading.Thread):
-    """Extends the lease of the job that is worked on, a few times before it would run out."""
+    """Extends the lease of the job that is worked on, a few times before it would expire, and first of all after a
+    sleep of the machine: by the wall clock, which goes on meanwhile."""
 
     def __init__(self, jobs: Jobs, lease: float) -> None:
         super().__init__(name="scanstore-jobs", daemon=True)
@@ -173,24 +177,27 @@ class _Pulse(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self.join()
+        self._block = None
 
-    @contextmanager
-    def of(self, job: Job) -> Iterator[None]:
+    _block: Block | None = None
+
+    def _abandoned(self, _: object) -> None:
+        self._over.set()
+
+    def of(self, job: Job) -> Scope[None]:
         """Keep the lease of this job inside the block."""
         own = type(job)(__no_default__=True)  # a row of its own: the handler's is brought up to date by its own ticks
         own.__data__ = {"id": job.id, "worker": job.worker, "attempt": job.attempt}
-        self._job = own
-        try:
-            yield
-        finally:
-            self._job = None
+        return Scope(lambda: setattr(self, "_job", own), lambda: setattr(self, "_job", None))
 
     def run(self) -> None:
         pause = self._lease / BEATS
-        while not self._over.wait(pause):
-            job = self._job
-            if job is None:
+        beaten = utcnow()
+        while not self._over.wait(min(pause, AWAKE)):
+            job, now = self._job, utcnow()
+            if job is None or 0 <= (now - beaten).total_seconds() < pause:
                 continue
+            beaten = now
             # Busy: the next beat will do. Lost: the handler's own report is refused.
             with suppress(ScanstoreError):
                 self._jobs.tick(job, lease=self._lease)
@@ -213,12 +220,12 @@ def _signals() -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        handler = signal.getsignal(number)
-        if handler not in (None, signal.SIG_IGN):  # not set by Python, which cannot put it back; or not wanted
-            before[number] = handler
-            signal.signal(number, note)
-    try:
+    def begin() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if handler not in (None, signal.SIG_IGN):  # not set by Python, which cannot put it back; or not wanted
+                before[number] = handler
+                signal.signal(number, note)
+
+    with Scope(begin, restore):
         yield noted
-    finally:
-        restore()

@@ -18,15 +18,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from scanstore.arguments import a_text, a_whole
+from scanstore.arguments import a_text, a_whole, some_text
 from scanstore.database import bound
-from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.job_leases import LIFE, JobLeases, let_go
 from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
 from scanstore.job_rows import Job as Job
 from scanstore.job_rows import JobScene as JobScene
-from scanstore.leases import LEASE, MOST_RETRIES, State
+from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, State
 from scanstore.library import Scene
 from scanstore.states import move
 from scanstore.uuids import uuid7
@@ -84,13 +84,15 @@ class Jobs(JobLeases):
         meta: Mapping[str, Any] | None = None,
         exclusive_group: str | None = None,
         max_retries: int = MOST_RETRIES,
+        max_lost: int = MOST_LOST,
         queue: str = QUEUE,
     ) -> Job:
         """Add a job of a type that some worker knows; one transaction, or part of the caller's.
 
         While a job with the key ``unique`` is not over, that one is returned as it is and nothing is added. ``meta`` is
         the job's input, a JSON object. It is not claimed before ``run_at``, those of a higher ``priority`` are claimed
-        first, and of an ``exclusive_group`` one runs at a time. After ``max_retries`` it fails for good. It is part of
+        first, and of an ``exclusive_group`` one runs at a time. After ``max_retries`` failures it fails for good, and
+        also when it loses more than ``max_lost`` leases to workers that die or hang. It is part of
         ``parent``, which must not be cancelled, and about ``scenes``.
 
         Raises InvalidArgument, NotFound for a parent or scenes that are not there, IllegalMove for a parent that was
@@ -104,11 +106,12 @@ class Jobs(JobLeases):
             "exclusive_group": None if exclusive_group is None else a_text(exclusive_group, "exclusive_group"),
             "rank": -a_whole(priority, "priority", least=-(2**31) + 1),
             "max_retries": a_whole(max_retries, "max_retries"),
+            "max_lost": a_whole(max_lost, "max_lost"),
             "run_at": a_moment(run_at),
             "parent_id": None if parent is None else key_of(parent),
         }
         if meta is not None and not isinstance(meta, Mapping):
-            raise InvalidArgument(f"meta is {meta!r}; give a mapping, such as {{'path': 'src'}}")
+            raise InvalidArgument(f"meta is {shown(meta)}; give a mapping, such as {{'path': 'src'}}")
         row["meta"] = dump_json({} if meta is None else dict(meta))
         about = scene_keys(scenes)
         with self.db.atomic():
@@ -185,8 +188,8 @@ class Jobs(JobLeases):
                 )
             move(
                 self.db, LIFE, key, "pending",
-                retry_count=0, completed_at=None, started_at=None, next_retry_at=None, error=None, result=None,
-                progress=0, processed_items=0, message="", updated_at=format_time(utcnow()),
+                retry_count=0, lost_count=0, completed_at=None, started_at=None, next_retry_at=None, lease_clock=None,
+                error=None, result=None, progress=0, processed_items=0, message="", updated_at=format_time(utcnow()),
             )  # fmt: skip
             return self._row(key)
 
@@ -200,7 +203,7 @@ class Jobs(JobLeases):
         if older_than is None and keep_last is None:
             raise InvalidArgument("nothing says which jobs to remove; give older_than=, keep_last= or both")
         if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
-            raise InvalidArgument(f"older_than is {older_than!r}; give a timedelta, such as timedelta(days=30)")
+            raise InvalidArgument(f"older_than is {shown(older_than)}; give a timedelta, such as timedelta(days=30)")
         kept = 0 if keep_last is None else a_whole(keep_last, "keep_last")
         try:
             before = format_time(utcnow() - (older_than or timedelta(0)))
@@ -250,15 +253,15 @@ class Jobs(JobLeases):
         """Jobs, the newest first: of a status, a type, a parent, about a scene, in a queue. Raises InvalidArgument."""
         query = Job.select()
         if status is not None:
-            query = query.where(Job.status == status)  # refuses a word that is none
+            query = query.where(Job.status == Job.status.db_value(status))  # refuses a word that is none
         if type is not None:
-            query = query.where(Job.type == type)
+            query = query.where(Job.type == some_text(type, "type"))
         if parent is not None:
             query = query.where(Job.parent == key_of(parent))
         if scene is not None:
             query = query.where(Job.id.in_(JobScene.select(JobScene.job).where(JobScene.scene == scene_key(scene))))
         if queue is not None:
-            query = query.where(Job.queue == queue)
+            query = query.where(Job.queue == some_text(queue, "queue"))
         query = query.order_by(Job.id.desc())
         return self._with_progress(list(query if limit is None else query.limit(a_whole(limit, "limit"))))
 
@@ -278,7 +281,7 @@ class Jobs(JobLeases):
     def state(self, *, queue: str | None = None) -> State:
         """How many jobs are ready, wait for their time or another try, are leased, completed, failed, and cancelled
         (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
-        where, values = ("1", ()) if queue is None else ("queue = ?", (queue,))
+        where, values = ("1", ()) if queue is None else ("queue = ?", (some_text(queue, "queue"),))
         counts = dict(
             self.db.execute_sql(f"SELECT status, count(*) FROM jobs WHERE {where} GROUP BY status", values).fetchall()
         )
@@ -288,10 +291,11 @@ class Jobs(JobLeases):
             f" WHERE status = 'pending' AND next_retry_at IS NOT NULL AND next_retry_at > ? AND {where}",
             (now, *values),
         ).fetchone()
-        (ends,) = self.db.execute_sql(
-            "SELECT min(lease_until) FROM jobs INDEXED BY ix_jobs_leased"
+        ends, lost = self.db.execute_sql(
+            "SELECT min(lease_until), (SELECT coalesce(sum(lost_count), 0) FROM jobs INDEXED BY ix_jobs_lost"
+            f" WHERE lost_count > 0 AND {where}) FROM jobs INDEXED BY ix_jobs_leased"
             f" WHERE status = 'running' AND lease_until > ? AND {where}",
-            (now, *values),
+            (*values, now, *values),
         ).fetchone()
         following = [each for each in (due, ends) if each is not None]
         return State(
@@ -302,6 +306,7 @@ class Jobs(JobLeases):
             failed=counts.get("failed", 0),
             skipped=counts.get("cancelled", 0),
             next_at=read_time(min(following)) if following else None,
+            lost=lost,
         )
 
     def wait(

@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore import leases
+from scanstore.arguments import some_text
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import format_time, read_time, utcnow
 from scanstore.states import RISKS, SCANS, move
 
@@ -42,6 +43,7 @@ class Gate(NamedTuple):
     concurrency: int
     max_retries: int
     retry_delay: float
+    max_lost: int
 
     @property
     def open(self) -> bool:
@@ -77,7 +79,7 @@ class Rerun(NamedTuple):
 
 GATE = """
 SELECT s.status, s.revision IS NOT NULL, s.active_since IS NOT NULL, coalesce(c.{concurrency}, {default}),
-       coalesce(c.max_retries, 3), coalesce(c.retry_delay, 2.0)
+       coalesce(c.max_retries, 3), coalesce(c.retry_delay, 2.0), coalesce(c.max_lost, 10)
   FROM scans AS s LEFT JOIN scan_configs AS c ON c.scan_id = s.id WHERE s.id = ?
 """
 DEFAULTS = {"chunk": 20, "draft": 10, "verified": 5}
@@ -238,18 +240,21 @@ class Life(Domain):
         def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan: ...
 
     @bound
-    def analyze(self, scan: Scan | int | None = None, **config: Any) -> Scan:
-        """Begin the analysis of a recorded scan: its chunks may be claimed. One transaction.
+    def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: Any) -> Scan:
+        """Begin the analysis of a recorded scan (default: the latest of the target): its chunks may be claimed.
+
+        One transaction.
 
         ``config`` holds columns of ScanConfig: ``analysis_mode`` (``primary_verifiers``, or ``primary_only``: drafts
         are not waited for), ``primary_analyzer`` (a model), ``scope`` (``full``, or ``changed``: chunks that the
         target's scan before had are skipped), ``scanner_concurrency``, ``verifier_concurrency``,
-        ``enricher_concurrency``, ``max_retries``, ``retry_delay`` (seconds), ``pause_after`` (errors in a row; None:
-        never). May be repeated: an analysis that was begun goes on with what is given here and keeps the rest, so
-        every process of a pipeline may call it. Raises IllegalMove for a scan that was not recorded whole.
+        ``enricher_concurrency``, ``max_retries``, ``retry_delay`` (seconds), ``max_lost`` (leases that a row may lose
+        without failing), ``pause_after`` (errors in a row; None: never). May be repeated: an analysis that was begun
+        goes on with what is given here and keeps the rest, so every process of a pipeline may call it. Raises
+        IllegalMove for a scan that was not recorded whole.
         """
         with self.db.atomic():
-            row = self.pick(scan)
+            row = self.pick(scan, target)
             if row.revision is None:
                 raise IllegalMove(
                     f"scan {row.id} is {row.status} and was not recorded whole; record {row.target} again first"
@@ -283,7 +288,7 @@ class Life(Domain):
                 if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 86400:
                     raise InvalidArgument(f"retry_delay is {value!r}; give seconds, from 0 to a day")
             elif not (name == "pause_after" and value is None):
-                least = 0 if name == "max_retries" else 1
+                least = 0 if name in ("max_retries", "max_lost") else 1
                 if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
                     raise InvalidArgument(f"{name} is {value!r}; give a whole number of at least {least}")
             values[name] = value
@@ -302,7 +307,7 @@ class Life(Domain):
     @bound
     def pause(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
         """Hand nothing out until :meth:`resume`; what is out may still be completed. Raises IllegalMove."""
-        return self._turn(scan, "paused", error=reason)
+        return self._turn(scan, "paused", error=None if reason is None else some_text(reason, "reason"))
 
     @bound
     def resume(self, scan: Scan | int) -> Scan:
@@ -321,7 +326,7 @@ class Life(Domain):
     @bound
     def cancel(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
         """Hand nothing out any more; what is out may still be completed. Raises IllegalMove."""
-        return self._turn(scan, "cancelled", error=reason)
+        return self._turn(scan, "cancelled", error=None if reason is None else some_text(reason, "reason"))
 
     def _turn(self, scan: Scan | int, status: str, **columns: Any) -> Scan:
         row = self.get(scan)
@@ -347,8 +352,8 @@ class Life(Domain):
         and keeps its status. Answers that were paid for are found again. Work that is leased stays with its worker.
         Raises IllegalMove while the scan is running.
         """
-        if to not in STEPS:
-            raise InvalidArgument(f"to is {to!r}; it must be one of: {', '.join(STEPS)}")
+        if not isinstance(to, str) or to not in STEPS:
+            raise InvalidArgument(f"to is {shown(to)}; it must be one of: {', '.join(STEPS)}")
         queue = dict(zip(STEPS, leases.QUEUES, strict=True))[to]
         over = ("failed",) if failed_only else ("failed", *queue.done)
         with self.db.atomic():
@@ -358,8 +363,9 @@ class Life(Domain):
             more = ", round = round + 1" if to == "verify" else ""
             upheld = f" AND {UPHELD}" if to == "enrich" else ""
             waiting = self.db.execute_sql(
-                f"UPDATE {queue.table} SET status = 'pending', retry_count = 0, next_retry_at = NULL, error = NULL"
-                f"{more}, updated_at = ? WHERE scan_id = ? AND status IN ({', '.join('?' * len(over))})"
+                f"UPDATE {queue.table} SET status = 'pending', retry_count = 0, lost_count = 0, next_retry_at = NULL,"
+                f" lease_clock = NULL, error = NULL{more}, updated_at = ? WHERE scan_id = ?"
+                f" AND status IN ({', '.join('?' * len(over))})"
                 f"{upheld}",
                 (format_time(utcnow()), row.id, *over),
             ).rowcount
@@ -381,7 +387,7 @@ class Life(Domain):
         Chunks of ``high`` files are claimed first, those of ``low`` ones last. One transaction.
         """
         if not isinstance(risk, str) or risk.lower() not in RISKS:
-            raise InvalidArgument(f"risk is {risk!r}; it must be one of: {', '.join(RISKS)}")
+            raise InvalidArgument(f"risk is {shown(risk)}; it must be one of: {', '.join(RISKS)}")
         from scanstore.indexing.walk import patterns as compiled
 
         spec = compiled("patterns", patterns)
@@ -395,10 +401,13 @@ class Life(Domain):
         return len(hits)
 
     @bound
-    def progress(self, scan: Scan | int | None = None) -> Progress:
-        """How far the analysis of a scan (default: the latest) has come; costs the same however large the scan is."""
+    def progress(self, scan: Scan | int | None = None, *, target: str | None = None) -> Progress:
+        """How far the analysis of a scan has come (default: the latest of the target).
+
+        Costs the same however large the scan is.
+        """
         run = self.db.execute_sql
-        row = self.pick(scan)
+        row = self.pick(scan, target)
         counts: dict[str, dict[str, int]] = {queue.kind: {} for queue in leases.QUEUES}
         for kind, status, count in run(
             "SELECT kind, status, count FROM work_counts WHERE scan_id = ? AND count > 0 ORDER BY kind, status",

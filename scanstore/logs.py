@@ -18,7 +18,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
+from scanstore.plaintext import plain_text
 
 if TYPE_CHECKING:
     from scanstore.database import Connection, Cursor
@@ -42,11 +43,11 @@ def threshold(given: float | None) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number < float("inf") or isinstance(value, bool):
         what = VARIABLE if given is None else "slow_ms"
-        raise InvalidArgument(f"{what} is {value!r}; it must be a number of milliseconds, 0 or more")
+        raise InvalidArgument(f"{what} is {shown(value)}; it must be a number of milliseconds, 0 or more")
     return number / 1000
 
 
@@ -150,12 +151,11 @@ def _timed_cursor() -> type[Cursor]:
     return type("TimedCursor", (Timed, Cursor), {})
 
 
-class _Plain(logging.Formatter):
+class PlainFormatter(logging.Formatter):
     """One line a record, with what is not printable spelled out: names come from strangers."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = " ".join(super().format(record).split("\n"))
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        return plain_text(" ".join(super().format(record).split("\n")))
 
 
 class _Stderr(logging.Handler):
@@ -175,8 +175,8 @@ def to_stderr(level: int) -> None:
     for name in ("scanstore", "peewee"):
         logger = logging.getLogger(name)
         logger.setLevel(level)
-        if not any(isinstance(handler.formatter, _Plain) for handler in logger.handlers):
+        if not any(isinstance(handler.formatter, PlainFormatter) for handler in logger.handlers):
             handler = _Stderr()
-            handler.setFormatter(_Plain("%(asctime)s %(name)s: %(message)s"))
+            handler.setFormatter(PlainFormatter("%(asctime)s %(name)s: %(message)s"))
             logger.addHandler(handler)
             logger.propagate = False

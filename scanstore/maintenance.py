@@ -10,14 +10,15 @@ import os
 import sqlite3
 import threading
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import peewee
 
 from scanstore.checks import DANGLING
 from scanstore.database import Database
-from scanstore.errors import Damaged, ReadOnly, StorageError
+from scanstore.errors import Damaged, ReadOnly, ReadTimeout, StorageError
+from scanstore.files import limited, quoted, seconds_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +81,9 @@ def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None 
 
     Returns one problem per kind, those that are ``fixed`` first; an empty list for a healthy store.
     """
+    db.verify_file()
     problems = list(_problems(db))
+    db.verify_file()
     if not fix:
         return [problem for _, problem in problems]
     if db.read_only:
@@ -135,8 +138,13 @@ def _aside(db: Database, sql: str) -> Iterator[Callable[[], list[Any]]]:
     """Run a statement in a thread with a connection of its own, meanwhile; inside of a transaction, when it is asked
     for, as in a small store. Gives a function that waits for the rows, or raises what the statement raised.
     """
+
+    def rows() -> list[Any]:
+        with _limited(db):
+            return db.execute_sql(sql).fetchall()
+
     if db.in_sqlite_transaction() or _file_bytes(db) <= SMALL:
-        yield lambda: db.execute_sql(sql).fetchall()
+        yield rows
         return
     came: list[Any] = []
     connections: list[sqlite3.Connection] = []
@@ -144,7 +152,7 @@ def _aside(db: Database, sql: str) -> Iterator[Callable[[], list[Any]]]:
     def work() -> None:
         try:
             connections.append(db.connection())  # type: ignore[no-untyped-call]
-            came.append(db.execute_sql(sql).fetchall())
+            came.append(rows())
         except BaseException as error:
             came.append(error)
 
@@ -167,8 +175,17 @@ def _aside(db: Database, sql: str) -> Iterator[Callable[[], list[Any]]]:
         thread.join()
 
 
+def _limited(db: Database) -> AbstractContextManager[None]:
+    """Bound the time of what is read, as pages of a file that was made for it may lead in circles for ever."""
+    connection = db.connection()  # type: ignore[no-untyped-call]
+    return limited(connection, db.name, seconds_for(db.file))
+
+
 def _damage(error: Exception) -> Iterator[Found]:
     """What an error says of the file; one that says nothing of it is raised again."""
+    if isinstance(error, ReadTimeout):
+        yield "", Problem(f"a check of the file was given up: {error}", SAVE)
+        return
     if isinstance(error, StorageError) and not isinstance(error, Damaged):
         raise error  # its disk or its rights are the trouble, or another writer
     yield "", Problem(f"the file is damaged: {error.__cause__ or error}", SAVE)
@@ -176,25 +193,30 @@ def _damage(error: Exception) -> Iterator[Found]:
 
 def _others(db: Database) -> Iterator[Found]:
     try:
-        orphans: dict[tuple[str, str], int] = {}
-        for table, _, parent, _ in db.execute_sql("PRAGMA foreign_key_check").fetchall():
-            orphans[table, parent] = orphans.get((table, parent), 0) + 1
-        for (table, parent), count in sorted(orphans.items()):
-            yield "", Problem(f"{count} rows of {table} point at rows of {parent} that are gone", AGAIN)
-        from scanstore import schema
-        from scanstore.fixes import FIXABLE
-
-        for what, remedy in schema.differences(db):
-            yield SCHEMA, Problem(what, remedy)
-        yield from _searches(db)
-        for what, sql in DANGLING.items():
-            count = db.execute_sql(sql).fetchone()[0]
-            if count:
-                yield what, Problem(f"{count} {what}", SAFE if what in FIXABLE else AGAIN)
-        yield from _texts(db)
-        yield from _times(db)
+        with _limited(db):
+            yield from _promises(db)
     except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
         yield from _damage(error)
+
+
+def _promises(db: Database) -> Iterator[Found]:
+    orphans: dict[tuple[str, str], int] = {}
+    for table, _, parent, _ in db.execute_sql("PRAGMA foreign_key_check").fetchall():
+        orphans[table, parent] = orphans.get((table, parent), 0) + 1
+    for (table, parent), count in sorted(orphans.items()):
+        yield "", Problem(f"{count} rows of {table} point at rows of {parent} that are gone", AGAIN)
+    from scanstore import schema
+    from scanstore.fixes import FIXABLE
+
+    for what, remedy in schema.differences(db):
+        yield SCHEMA, Problem(what, remedy)
+    yield from _searches(db)
+    for what, sql in DANGLING.items():
+        count = db.execute_sql(sql).fetchone()[0]
+        if count:
+            yield what, Problem(f"{count} {what}", SAFE if what in FIXABLE else AGAIN)
+    yield from _texts(db)
+    yield from _times(db)
 
 
 def _searches(db: Database) -> Iterator[Found]:
@@ -257,13 +279,14 @@ def stats(db: Database) -> Stats:
     tables = [
         name for (name,) in db.execute_sql(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+            " AND (rootpage > 0 OR name IN ('finding_search', 'symbol_search'))"  # what others compute is not counted
         ).fetchall()
     ]  # fmt: skip
     sizes = _sizes(db)
     rows = [
         TableStats(
             name,
-            db.execute_sql(f'SELECT count(*) FROM "{name}"').fetchone()[0],
+            db.execute_sql(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0],
             sizes.get(name) if sizes else None,
         )
         for name in tables

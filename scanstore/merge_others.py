@@ -110,6 +110,7 @@ def merge_accounts(merge: Merge) -> None:
     merge.match("users", {"email_key": "o.email_key"})
     logins = ("failed_logins", "locked_until", "last_login_at")
     merge.compare("users", "o.email", but=logins)
+    _refuse_costly_hashes(merge)
     merge.add("users", own=True)
     user = {"user_id": ours("users", "user_id")}
     _prompts(merge, user)
@@ -137,6 +138,15 @@ def merge_accounts(merge: Merge) -> None:
         where=here,
     )
     _audits(merge, user)
+
+
+def _refuse_costly_hashes(merge: Merge) -> None:
+    """Refuse hashes of their users that would take more than the limits to verify."""
+    from scanstore.passwords import refuse_excess
+
+    theirs = "SELECT email, hashed_password FROM other.users WHERE id NOT IN (SELECT theirs FROM temp.m_users)"
+    for email, hashed in merge.run(theirs):
+        refuse_excess(hashed, f"the password hash of user {email!r} in the other store")
 
 
 def _prompts(merge: Merge, user: dict[str, str]) -> None:

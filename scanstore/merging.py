@@ -13,9 +13,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.database import Database
+from scanstore.arguments import a_path
+from scanstore.blocks import Scope
+from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
-from scanstore.files import uri
+from scanstore.files import limited, seconds_for, uri
+from scanstore.foreign import refuse
 from scanstore.merge_findings import merge_findings
 from scanstore.merge_others import merge_accounts, merge_jobs, merge_library, merge_plans
 from scanstore.merge_rows import Conflict, Merge, Merged
@@ -29,11 +32,13 @@ PARTS = (merge_models, merge_scans, merge_library, merge_findings, merge_plans, 
 NOT_MERGED = {
     "sync_runs": "by one of theirs the next sync would take our library for newer than it is",
     "model_slots": "they are places that processes hold right now",
+    "answer_claims": "they are questions that processes ask right now",
     "work_counts": "they follow from the work",
     "call_counts": "they follow from the calls",
     "plan_counts": "they follow from the changes",
     "search_changes": "a search takes up what is new",
     "migratehistory": "it is of the file",
+    "file_identity": "it is of the file",
 }
 
 
@@ -51,35 +56,46 @@ class MergeResult(NamedTuple):
     skipped: dict[str, str]
 
 
-def merge(db: Database, other: Store | str | os.PathLike[str]) -> MergeResult:
+def merge(db: Database, other: Store | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
     """Take over what the other store has and this one has not; atomic and idempotent.
 
-    Must be called outside a transaction. Raises InvalidArgument for the store itself, OutdatedSchema for one that was
-    not opened by this scanstore yet, NotFound, ReadOnly.
+    All of it may take `timeout` seconds, by default 30 and one for each megabyte of the other store. Must be called
+    outside a transaction. Raises InvalidArgument for the store itself, OutdatedSchema for one that was not opened by
+    this scanstore yet, ForeignSchema, ReadTimeout, NotFound, ReadOnly.
     """
     if db.read_only:
         raise ReadOnly(f"{db.name} was opened with read_only; open it without to merge something into it")
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it before merging")
-    path = os.fspath(other) if isinstance(other, str | os.PathLike) else other.database.file
+    database = getattr(other, "database", None)
+    path = database.file if isinstance(database, Database) else a_path(other, "other")
     their = Database(path, read_only=True, key=db.key)
-    try:
-        their.open(migrate=False)
+    with Scope(lambda: their.open(migrate=False), their.shut):
         if os.path.samefile(their.file, db.file):
             raise InvalidArgument(f"{their.name} is this store itself; give another one to merge")
         options = their._options
-    finally:
-        their.shut()
     # An encrypted store is merged with those of the same key.
     file = uri(their.file, options)
-    if db.key is None:
-        db.execute_sql("ATTACH ? AS other", (file,)).fetchall()
-    else:
-        db.execute_sql("ATTACH ? AS other KEY ?", (file, db.key)).fetchall()
-    try:
-        with db.atomic():
+    limit = seconds_for(their.file, timeout)
+    _detach(db)  # where an interrupt struck twice, an earlier merge has left its own attached
+    with Scope(lambda: _attach(db, file, their.name, limit), lambda: _detach(db)):
+        connection = db.connection()  # type: ignore[no-untyped-call]
+        with limited(connection, their.name, limit), db.atomic():
             return _merge(db)
-    finally:
+
+
+def _attach(db: Database, file: str, name: str, limit: float) -> None:
+    connection = db.connection()  # type: ignore[no-untyped-call]
+    with limited(connection, name, limit):  # SQLite reads its schema now
+        if db.key is None:
+            db.execute_sql("ATTACH ? AS other", (file,)).fetchall()
+        else:
+            db.execute_sql("ATTACH ? AS other KEY ?", (file, db.key)).fetchall()
+    refuse(connection, SCHEMA_VERSION, name, schema="other")
+
+
+def _detach(db: Database) -> None:
+    if any(name == "other" for _, name, _ in db.execute_sql("PRAGMA database_list").fetchall()):
         db.execute_sql("DETACH other").fetchall()
 
 

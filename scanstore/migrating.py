@@ -22,7 +22,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -32,16 +32,20 @@ from peewee_migrate import Migrator
 from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
+from scanstore import publishing
+from scanstore.arguments import a_path
+from scanstore.blocks import Scope, contextmanager
 from scanstore.database import MEMORY
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
-from scanstore.files import APPLICATION_ID, connect, create_file, identify, use_log
+from scanstore.file_identity import refuse_foreign_log, refuse_missing, renew
+from scanstore.files import APPLICATION_ID, connect, create_file, identify, limited, real_path, refusing, use_log
+from scanstore.foreign import HISTORY, refuse
 from scanstore.troubles import translated
 
 logger = logging.getLogger("scanstore.migrate")
 logger.addHandler(logging.NullHandler())
 
-HISTORY = "migratehistory"
 _FILE = re.compile(r"\d{3}_\w+\.py")
 
 
@@ -103,8 +107,8 @@ def down(
     Atomic: all of them or none. Rows of the tables that go are lost, so a store that has rows is copied
     first, as `up` does. Raises as `up` does.
     """
-    if steps < 0:
-        raise InvalidArgument(f"steps is {steps}; it must be 0 or more")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise InvalidArgument(f"steps is {steps!r:.80}; it must be 0 or more")
     with _run(path, folder, timeout, name, key) as run:
         done = run.router.done[::-1]
         if to is None:
@@ -123,7 +127,7 @@ def status(
     key: str | None = None,
 ) -> list[Step]:
     """Return every known migration in order; changes nothing, not even a file that does not exist."""
-    file = os.path.realpath(path)
+    file = real_path(a_path(path, "path"))
     applied: dict[str, str] = {}
     if os.path.exists(file):
         shown = name or os.fspath(path)
@@ -132,9 +136,10 @@ def status(
         except sqlite3.Error as error:
             raise NotAScanstore(f"{shown} cannot be opened; give the path of a scanstore file") from error
         try:
-            identify(connection, shown)
-            if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (HISTORY,)).fetchone():
-                applied = dict(connection.execute(f"SELECT name, migrated_at FROM {HISTORY} ORDER BY id"))
+            refuse(connection, _vouched(identify(connection, shown), folder), shown)
+            with limited(connection, shown):
+                if connection.execute("SELECT 1 FROM main.sqlite_master WHERE name = ?", (HISTORY,)).fetchone():
+                    applied = dict(connection.execute(f"SELECT name, migrated_at FROM {HISTORY} ORDER BY id"))
         except sqlite3.Error as error:
             raise translated(error, shown) from error
         finally:
@@ -155,7 +160,14 @@ def default_folder() -> Path:
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise MigrationFailed(f"{folder} is not a folder; migrations are files in a folder")
-    return sorted(file.stem for file in folder.iterdir() if _FILE.fullmatch(file.name))
+    with refusing(str(folder), "read"):
+        return sorted(file.stem for file in folder.iterdir() if _FILE.fullmatch(file.name))
+
+
+def _vouched(version: int, folder: str | os.PathLike[str] | None) -> int:
+    """The version whose schema a file must have; none that is known where the migrations are others than ours."""
+    ours = folder is None or os.path.realpath(folder) == os.path.realpath(default_folder())
+    return version if ours else -1
 
 
 # One run
@@ -165,6 +177,7 @@ class _Connection(peewee.SqliteDatabase):
     """The plain connection of one run; while `replaying`, statements vanish and queries find nothing."""
 
     replaying = False
+    _state: Any
     _timeout: float
 
     def __init__(self, file: str, timeout: float, key: str | None = None) -> None:
@@ -182,6 +195,14 @@ class _Connection(peewee.SqliteDatabase):
     def link(self) -> sqlite3.Connection:
         """Return SQLite's connection, opened if it was not."""
         return cast(sqlite3.Connection, self.connection())  # type: ignore[no-untyped-call]
+
+    def shut(self) -> None:
+        """Close the connection, also in the middle of a transaction, which is rolled back; harmless when repeated."""
+        link = self._state.conn
+        self._state.reset()
+        if link is not None:
+            link.close()
+        self._nothing.close()
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
         if self.replaying:
@@ -265,6 +286,8 @@ class _Run:
         self.router, self.file, self.shown, self.version = router, file, shown, version
         self.database = router.database
         self.result = Names()
+        self.copy: Scope[str] | None = None  # of the file as it was, under a name of its own until it is published
+        self.partial = self.published = ""
 
     def find(self, wanted: str | int) -> str:
         """Return the full name of a migration given by name or number."""
@@ -280,7 +303,7 @@ class _Run:
         if not names:
             return self.result
         if backup and self.version:
-            self.result.backup = back_up(self.file, self.version, self.shown, key=self.database.key)
+            self.result.backup = self._back_up()
         before = self._violations()
         step = "the history"
         try:
@@ -310,6 +333,28 @@ class _Run:
         self.database.execute_sql(f"PRAGMA user_version={newest}")
         return self.result
 
+    def _back_up(self) -> str:
+        """Copy the file and return the name that the copy is to be published under."""
+        stamp = re.sub(r"[-:.]", "", format_time(utcnow()))
+        target = f"{self.file}.backup-{self.version}-{stamp}"
+        while os.path.exists(target):
+            target += "x"
+        self.copy = publishing.beside(target, target)
+        self.partial = self.copy.__enter__()
+        _copy(self.file, self.partial, target, self.shown, self.database.key)
+        return target
+
+    def publish(self) -> None:
+        """Give the copy its name, if there is one."""
+        if self.result.backup is not None:
+            self.published = self.result.backup
+            publishing.publish(self.partial, self.published, self.published)
+
+    def tidy(self) -> None:
+        """Remove the copy unless it was published."""
+        if self.copy is not None:
+            self.copy.__exit__(None, None, None)
+
     def _violations(self) -> set[tuple[str, int, str]]:
         return {row[:3] for row in self.database.execute_sql("PRAGMA foreign_key_check")}
 
@@ -337,71 +382,78 @@ def _run(
     *,
     create: bool = False,
 ) -> Iterator[_Run]:
-    file, shown = os.path.realpath(path), name or os.fspath(path)
+    given = a_path(path, "path")
+    file, shown = real_path(given), name or given
     steps = default_folder() if folder is None else Path(folder)
     _names(steps)
+    refuse_missing(file, shown)
     if not os.path.exists(file):
         if not create:
             raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
         create_file(file, shown)
+    refuse_foreign_log(file, shown, key, read_only=False)
     database = _Connection(file, timeout, key)
-    run = None
-    try:
-        connection = database.link()
-        with database.atomic("IMMEDIATE"):
-            run = _Run(Router(database, steps), file, shown, identify(connection, shown))
-            yield run
-            if not run.result:
-                raise _NothingToDo
-    except _NothingToDo:
-        pass
-    except BaseException as error:
-        if run is not None and run.result.backup is not None:
-            os.unlink(run.result.backup)
-        if isinstance(error, peewee.PeeweeException) and not isinstance(error, ScanstoreError):
-            cause = _first(error)
-            if isinstance(cause, sqlite3.Error):
-                raise translated(cause, shown) from cause
-        if isinstance(error, sqlite3.Error):
-            raise translated(error, shown) from error
-        raise
-    else:
+    run: _Run | None = None
+
+    def tidy() -> None:
+        if run is not None:
+            run.tidy()
+        database.shut()
+
+    with Scope(lambda: None, tidy):
         try:
-            use_log(connection, timeout)
-        except sqlite3.OperationalError:
-            logger.debug("%s gets its write-ahead log when it is opened next", shown)
-    finally:
-        database.close()
-        database._nothing.close()
+            connection = database.link()
+            with database.atomic("IMMEDIATE"):
+                version = identify(connection, shown)
+                refuse(connection, _vouched(version, folder), shown)
+                run = _Run(Router(database, steps), file, shown, version)
+                with limited(connection, shown):
+                    _ = run.router.done  # of a file that may be made to take for ever
+                yield run
+                if not run.result:
+                    raise _NothingToDo
+                # Only now, so that who is killed before leaves no backup of a migration that did not come about.
+                run.publish()
+        except _NothingToDo:
+            pass
+        except BaseException as error:
+            if run is not None and run.published:
+                with suppress(OSError):
+                    os.unlink(run.published)
+            if isinstance(error, peewee.PeeweeException) and not isinstance(error, ScanstoreError):
+                cause = _first(error)
+                if isinstance(cause, sqlite3.Error):
+                    raise translated(cause, shown) from cause
+            if isinstance(error, sqlite3.Error):
+                raise translated(error, shown) from error
+            raise
+        else:
+            try:
+                use_log(connection, timeout)
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # the file itself has its id then
+            except sqlite3.OperationalError:
+                logger.debug("%s gets its write-ahead log when it is opened next", shown)
 
 
 # Backups
 
 
-def back_up(file: str, version: int, shown: str, *, key: str | None = None) -> str:
-    """Copy what is committed in a store to a new file beside it, verify the copy, and return its path.
+def _copy(file: str, partial: str, target: str, shown: str, key: str | None) -> None:
+    """Copy what is committed in a store to a new file, which is to be published as the target, and verify the copy.
 
-    Works while others read and write. The copy is readable by its owner only, encrypted as the store is, and has its
-    name only once it is whole.
+    Works while others read and write. The copy is encrypted as the store is.
     """
-    stamp = re.sub(r"[-:.]", "", format_time(utcnow()))
-    target = f"{file}.backup-{version}-{stamp}"
-    while os.path.exists(target):
-        target += "x"
-    from scanstore import publishing
-
-    with publishing.beside(target, target) as partial:
-        source = connect(file, "mode=ro", key=key)
-        copy = connect(partial, "mode=rw", key=key)
-        try:
-            source.backup(copy)
-            (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.Error as error:
-            raise translated(error, shown) from error
-        finally:
-            source.close()
-            copy.close()
-        if verdict != "ok":
-            raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict})")
-        publishing.publish(partial, target, target)
-    return target
+    source = connect(file, "mode=ro", key=key)
+    copy = connect(partial, "mode=rw", key=key)
+    try:
+        source.backup(copy)
+        renew(copy)
+        (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise translated(error, shown) from error
+    finally:
+        source.close()
+        copy.close()
+    if verdict != "ok":
+        raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict})")
+    publishing.sync(partial, target)

@@ -2,7 +2,9 @@
 first needed.
 
 New hashes are Argon2id with the parameters that the library recommends; those of bcrypt, which others have made, verify
-too. Change here: which passwords are taken, and how they are hashed.
+too. A hash says itself how much memory and time its verification takes, and comes from strangers with a dump or another
+store, so one that asks for more than the limits below is neither stored nor verified. Change here: which passwords are
+taken, how they are hashed, and the limits.
 """
 
 from __future__ import annotations
@@ -18,7 +20,21 @@ LONGEST = 1024  # bytes
 BCRYPT_BYTES = 72  # what bcrypt takes of a password
 ARGON2 = re.compile(r"\$argon2(?:id|i|d)\$(?:v=\d+\$)?m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+")
 BCRYPT = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
+# What verifying a hash may take. For comparison: an Argon2id of this library takes 64 MiB, three times.
+MOST_MEMORY = 1 << 30  # bytes
+MOST_WORK = 4 << 30  # bytes, over all passes
+MOST_LANES = 64  # threads
+MOST_ROUNDS = 10_000_000  # of PBKDF2 and SHA-crypt
+MOST_BCRYPT = 16  # the power of two of its rounds
+LONGEST_HASH = 255  # characters
 OTHERS = re.compile(r"\$(?:scrypt|bcrypt-sha256|pbkdf2(?:-sha\d+)?|yescrypt|7|y|gy|5|6)\$[!-~]{20,}")
+MEMORY_HARD = re.compile(r"\$argon2(?:id|i|d)\$(?:v=\d+\$)?m=(\d+),t=(\d+),p=(\d+)")
+SCRYPT = re.compile(r"\$scrypt\$ln=(\d+),r=(\d+),p=(\d+)")
+CRYPT_SCRYPT = re.compile(r"\$7\$([./0-9A-Za-z])([./0-9A-Za-z]{5})([./0-9A-Za-z]{5})")
+YESCRYPT = re.compile(r"\$g?y\$[./0-9A-Za-z]([./0-9A-Za-z])([./0-9A-Za-z])")
+BCRYPT_COST = re.compile(r"\$(?:2[aby]\$|bcrypt-sha256\$(?:v=\d+,t=2[aby],r=|2[aby],))(\d+)")
+ROUNDS = re.compile(r"\$(?:pbkdf2(?:-sha\d+)?\$(?:i=)?|[56]\$rounds=)(\d+)")
+DIGITS = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # of crypt(5)
 WITHOUT = "pip install 'scanstore[auth]', or give hashed_password"
 
 
@@ -36,14 +52,67 @@ def checked(password: Any) -> str:
 
 
 def checked_hash(hashed: Any) -> str:
-    """Return a hash that may be stored; raise InvalidArgument for what looks like none, such as a plain password."""
-    if isinstance(hashed, str) and len(hashed) <= 255:
+    """Return a hash that may be stored; raise InvalidArgument for what looks like none, such as a plain password, and
+    for one that asks for more than the limits.
+    """
+    if isinstance(hashed, str) and len(hashed) <= LONGEST_HASH:
         if any(kind.fullmatch(hashed) for kind in (ARGON2, BCRYPT, OTHERS)):
+            refuse_excess(hashed, "hashed_password")
             return hashed
     raise InvalidArgument(
         "hashed_password is no hash that is known ($argon2id$…, $2b$…, $scrypt$…, $pbkdf2-sha256$…);"
         " a plain password is never stored: give password, and it is hashed"
     )
+
+
+def refuse_excess(hashed: Any, what: str) -> None:
+    """Raise InvalidArgument for a hash whose verification takes more memory or time than the limits; any other value
+    passes.
+    """
+    if isinstance(hashed, bytes):  # which SQLite keeps, and Peewee reads as text
+        hashed = hashed.decode("latin-1")
+    found = excess(hashed) if isinstance(hashed, str) else None
+    if found is not None:
+        raise InvalidArgument(
+            f"{what} asks for {found} to be verified; at most {MOST_MEMORY >> 20:,} MiB, {MOST_WORK >> 20:,} MiB over"
+            f" all passes, {MOST_LANES} lanes, {MOST_ROUNDS:,} rounds and a cost of {MOST_BCRYPT} for bcrypt are"
+            " accepted; hash the password with smaller parameters"
+        )
+
+
+def excess(hashed: str) -> str | None:
+    """Return what a hash asks for beyond the limits, or None. Never raises, whatever the text."""
+    if len(hashed) > LONGEST_HASH:
+        return f"{len(hashed):,} characters to be read"
+    memory, passes, lanes = 0, 1, 1
+    if found := MEMORY_HARD.match(hashed):
+        memory, passes, lanes = (int(each) for each in found.groups())
+        memory *= 1024
+    elif found := SCRYPT.match(hashed):
+        power, block, passes = (int(each) for each in found.groups())
+        memory = block << min(power + 7, 99)
+    elif found := CRYPT_SCRYPT.match(hashed):
+        power, block, passes = (_number(each) for each in found.groups())
+        memory = block << min(power + 7, 99)
+    elif found := YESCRYPT.match(hashed):
+        power, block = (_number(each) + 1 for each in found.groups())
+        if max(power, block) > 48:  # the format goes on with more digits
+            return "more memory than can be read from it"
+        memory = block << power + 7
+    elif found := BCRYPT_COST.match(hashed):
+        return f"a bcrypt cost of {int(found[1])}" if int(found[1]) > MOST_BCRYPT else None
+    elif found := ROUNDS.match(hashed):
+        return f"{int(found[1]):,} rounds" if int(found[1]) > MOST_ROUNDS else None
+    if memory > MOST_MEMORY:
+        return f"{memory >> 20:,} MiB of memory"
+    if memory * passes > MOST_WORK:
+        return f"{memory * passes >> 20:,} MiB over all passes"
+    return f"{lanes:,} lanes" if lanes > MOST_LANES else None
+
+
+def _number(digits: str) -> int:
+    """A number of crypt(5), lowest digit first."""
+    return sum(DIGITS.index(digit) << 6 * place for place, digit in enumerate(digits))
 
 
 def hashed(password: str) -> str:
@@ -54,10 +123,11 @@ def hashed(password: str) -> str:
 def verified(password: str, hashed: str) -> tuple[bool, str | None]:
     """Whether the password is the one of this hash, and a new hash to keep when this one is outdated.
 
-    A hash that is empty, or of a kind that cannot be verified here, takes the work of a current one and never fits.
+    A hash that is empty, of a kind that cannot be verified here, or beyond the limits takes the work of a current one
+    and never fits.
     """
     given = _bytes(password) or b""
-    if 0 < len(given) <= LONGEST and b"\0" not in given:
+    if excess(hashed) is None and 0 < len(given) <= LONGEST and b"\0" not in given:
         if BCRYPT.fullmatch(hashed):
             return _by_bcrypt(password, given, hashed)
         if ARGON2.fullmatch(hashed):

@@ -3,23 +3,29 @@
 The damaged file is read page by page (see salvage.py) and is not changed. Its rows go into a new store of the same
 schema, whose own rules decide which of them make sense: a row that breaks one is dropped. Pages that nothing leads to
 any more are given to the table whose rows they can be, where one of that shape has lost its way to some. Then the
-rows are mended: what points at something that is gone goes too or stops pointing, counters are counted again, and the
-full-text indexes are made anew by the next search.
+rows are mended (see mending.py), and the full-text indexes are made anew by the next search. Tables of the user's own
+are carried as they are (see user_tables.py).
 
-What is lost is known exactly where an index of the table survived, because an index has an entry for each row;
-otherwise it is a lower bound. Change here: MENDING, whenever a table gets a promise that rows of another can break.
+A store is whole only after everything was looked at: each page of the file was read as part of one tree, overflow
+chain or list of free pages; each table of the schema was found; each table has as many rows as its indexes and
+counters say; nothing had to be dropped, mended or left out. How many rows are lost is known exactly where an index of
+the table survived; otherwise it is a lower bound.
+
+Change here: what counts as evidence that something is missing.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore import publishing
+from scanstore import mending, publishing
+from scanstore.arguments import a_path
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     Damaged,
@@ -30,113 +36,54 @@ from scanstore.errors import (
     NotFound,
     StorageError,
 )
-from scanstore.facts import FACT_TABLES
-from scanstore.files import APPLICATION_ID, connect
-from scanstore.salvage import INDEX_LEAF, TABLE_LEAF, Nonsense, Pages, Row, Value
+from scanstore.files import APPLICATION_ID, connect, real_path, size_of
+from scanstore.salvage import Nonsense, Pages, Row, Tree
+from scanstore.salvaged_tables import Account, LeftOut, Saved, Table, UnreadPage, take_orphans
 from scanstore.troubles import translated
+from scanstore.write_ahead_log import Log, is_log
 
 if TYPE_CHECKING:
     from scanstore.deciphering import Cipher
     from scanstore.maintenance import Problem
+    from scanstore.user_tables import UserTables
 
-# Tables whose rows follow from those of others, or belong to processes that are gone.
-DERIVED = ("work_counts", "call_counts", "plan_counts", "model_slots", "search_changes", "migratehistory")
-_ROUNDS = 20  # of mending: each is a step of rows that point at rows
+# Tables whose rows follow from those of others, or belong to processes that are gone, or to the file itself.
+DERIVED = (
+    "work_counts", "call_counts", "plan_counts", "model_slots", "answer_claims", "search_changes", "migratehistory",
+    "file_identity",
+)  # fmt: skip
 _SEARCH = ("finding_search", "symbol_search")
-
-# Statements that make rows fit together again, where some are missing. They run until none finds anything.
-MENDING = (
-    "DELETE FROM file_versions WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = file_versions.id)"
-    " AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = file_versions.id)",
-    "UPDATE scan_files SET status = 'failed', error = 'what was recorded of it is lost'"
-    " WHERE status = 'done' AND version_id IS NULL",
-    "DELETE FROM symbol_facts WHERE name_id NOT IN (SELECT id FROM names)"
-    " OR qualified_name_id NOT IN (SELECT id FROM names) OR NOT json_valid(coalesce(metadata, 'null'))",
-    "DELETE FROM reference_facts WHERE name_id NOT IN (SELECT id FROM names)",
-    "UPDATE reference_facts SET path_id = NULL WHERE path_id IS NOT NULL AND path_id NOT IN (SELECT id FROM names)",
-    "DELETE FROM import_facts WHERE module_id NOT IN (SELECT id FROM names) OR NOT json_valid(imported_names)",
-    "UPDATE import_facts SET path_id = NULL WHERE path_id IS NOT NULL AND path_id NOT IN (SELECT id FROM names)",
-    "UPDATE reference_facts SET symbol_ordinal = NULL, resolution = 'unresolved', confidence = 0"
-    " WHERE symbol_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s"
-    " WHERE s.version_id = reference_facts.version_id AND s.ordinal = symbol_ordinal)",
-    "UPDATE reference_facts SET from_ordinal = NULL WHERE from_ordinal IS NOT NULL AND NOT EXISTS"
-    " (SELECT 1 FROM symbol_facts AS s WHERE s.version_id = reference_facts.version_id AND s.ordinal = from_ordinal)",
-    "UPDATE bindings SET version_id = NULL, ordinal = NULL, resolution = 'unresolved', confidence = 0"
-    " WHERE version_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s"
-    " WHERE s.version_id = bindings.version_id AND s.ordinal = bindings.ordinal)",
-    "DELETE FROM bindings WHERE NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = bindings.lineage_id"
-    " AND s.revision >= since AND (until IS NULL OR s.revision < until))",
-    "DELETE FROM bindings WHERE path_id NOT IN (SELECT id FROM names)",
-    "DELETE FROM bindings WHERE EXISTS (SELECT 1 FROM bindings AS b WHERE b.lineage_id = bindings.lineage_id"
-    " AND b.path_id = bindings.path_id AND b.since < bindings.since AND (b.until IS NULL OR b.until > bindings.since))",
-    "DELETE FROM chunk_work WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f JOIN chunk_facts AS c"
-    " ON c.version_id = f.version_id AND c.chunk_index = chunk_work.id & 16777215"
-    " WHERE f.id = chunk_work.scan_file_id AND f.scan_id = chunk_work.scan_id)",
-    "UPDATE draft_findings SET status = 'skipped', lease_until = NULL, next_retry_at = NULL WHERE status = 'verified'"
-    " AND id NOT IN (SELECT draft_id FROM verified_findings)",
-    "UPDATE verified_findings SET status = 'failed', error = 'its finding is lost' WHERE status = 'complete'"
-    " AND NOT EXISTS (SELECT 1 FROM sightings WHERE verified_id = verified_findings.id)",
-    "DELETE FROM findings WHERE id NOT IN (SELECT finding_id FROM sightings)"
-    " AND id NOT IN (SELECT finding_id FROM finding_events)",
-    "UPDATE model_calls SET chunk_id = NULL, draft_id = NULL WHERE scan_id <> coalesce("
-    "(SELECT scan_id FROM chunk_work WHERE id = chunk_id), (SELECT scan_id FROM draft_findings WHERE id = draft_id))",
-    *(
-        f"UPDATE {table} SET run_id = NULL WHERE run_id IS NOT NULL AND run_id NOT IN (SELECT id FROM sync_runs)"
-        for table in ("scenes", "performers", "tags", "studios")
-    ),
-)
-OF_FILES = ("scans", "lineages", "scan_files", "file_versions", "names", "bindings", *FACT_TABLES)
-# Nobody can say of which file versions some facts are lost, nor of which scans some meanings: no scan to come takes
-# them over, files are read anew.
-OUTDATED = (
-    "UPDATE file_versions SET indexer = indexer || ' (repaired)' WHERE indexer NOT LIKE 'scan:%'",
-    "UPDATE scans SET options = json_set(options, '$.unfinished', json('true')) WHERE revision IS NOT NULL",
-)
-COUNTING = (
-    "DELETE FROM work_counts",
-    "INSERT INTO work_counts (scan_id, kind, status, count)"
-    " SELECT scan_id, 'chunk', status, count(*) FROM chunk_work GROUP BY 1, 3"
-    " UNION ALL SELECT scan_id, 'draft', status, count(*) FROM draft_findings GROUP BY 1, 3"
-    " UNION ALL SELECT scan_id, 'verified', status, count(*) FROM verified_findings GROUP BY 1, 3",
-    "DELETE FROM call_counts",
-    "INSERT INTO call_counts (scan_id, model, purpose, status, calls, prompt_tokens, completion_tokens, cost,"
-    " latency_ms) SELECT coalesce(scan_id, 0), model, purpose, status, count(*), total(prompt_tokens),"
-    " total(completion_tokens), total(cost), total(latency_ms) FROM model_calls GROUP BY 1, 2, 3, 4",
-    "DELETE FROM plan_counts",
-    "INSERT INTO plan_counts (plan_id, status, count) SELECT plan_id, status, count(*) FROM plan_changes GROUP BY 1, 2",
-    "UPDATE analysis_sessions SET (total_files, processed_files) = (SELECT count(*),"
-    " count(*) FILTER (WHERE upload_status IN ('completed', 'error')) FROM file_uploads AS u"
-    " WHERE u.analysis_session_id = analysis_sessions.id)",
-)
-
-
-class Saved(NamedTuple):
-    """What became of a table: rows saved, rows lost (at least), pages of it that made no sense."""
-
-    table: str
-    rows: int
-    lost: int
-    bad_pages: int
 
 
 class Repaired(NamedTuple):
     """A new store made from a damaged one: where, each table of it that has or had rows, and what `check` still says.
 
-    `whole` tells whether nothing of the file was found missing.
+    `unread` are the pages that could not be read, `affected` the tables that may have lost rows, `left_out` what of
+    the file was not carried over, `warnings` what else was wrong. `whole` tells whether every page was read, every
+    table found, and nothing is missing.
     """
 
     path: str
     tables: list[Saved]
     problems: list[Problem]
     seconds: float
+    unread: list[UnreadPage]
+    affected: list[str]
+    left_out: list[LeftOut]
+    warnings: list[str]
 
     @property
     def whole(self) -> bool:
-        return not self.problems and not any(table.lost or table.bad_pages for table in self.tables)
+        lost = any(table.lost or table.bad_pages for table in self.tables)
+        return not (lost or self.problems or self.unread or self.affected or self.left_out or self.warnings)
 
 
 def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
     """Save what can be read of a damaged store, and of its log, into a new one at `new`; say what is lost.
+
+    Of the log `DAMAGED-wal` the committed transactions are read, as SQLite would; it is enough when the file itself is
+    empty or missing, and so is one that was set aside as `DAMAGED-wal.orphaned`. A log can also be given by itself. To
+    lay one that was set aside over the file that it belongs to, rename it to that file's name and `-wal`.
 
     Scans to come take over nothing of what was saved of files, unless all of it was: they read these anew.
     The damaged file is not changed and should be closed everywhere. The new one has the newest schema, and stands under
@@ -146,43 +93,96 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     nothing of a store is left.
     """
     start = time.perf_counter()
-    shown, file, target = os.fspath(damaged), os.path.realpath(damaged), os.path.realpath(new)
-    if not os.path.exists(file):
-        raise NotFound(f"{shown} does not exist; give the path of the damaged file")
-    if not os.path.isfile(file):
-        raise NotAScanstore(f"{shown} is no file; give the path of the damaged one")
-    if os.path.lexists(new):
-        raise InvalidArgument(f"{os.fspath(new)} exists; give a path where nothing is yet")
-    if not os.path.isdir(os.path.dirname(target)):
-        raise MissingFolder(f"{os.fspath(new)} needs the folder {os.path.dirname(target)}; create it")
+    shown, named = a_path(damaged, "damaged"), a_path(new, "new")
+    file, target = real_path(shown), real_path(named)
+    _refuse(shown, file, named, target)
+    log = None
     try:
-        pages = Pages(file, None if key is None else _cipher(file, key))
+        alone = os.path.exists(file) and is_log(file)
+        log = Log(file if alone else _log_of(file, shown))
+        pages = Pages(None if alone else file, None if key is None else _cipher(None if alone else file, log, key), log)
     except OSError as error:
+        if log is not None:
+            log.close()
         raise StorageError(f"{shown} cannot be read: {error.strerror}; check its permissions and its disk") from error
     try:
         _refuse_wrong_key(pages, file, shown, key)
         version = _version(pages, shown)
-        with publishing.beside(target, os.fspath(new)) as partial:
+        with publishing.beside(target, named) as partial:
             try:
-                saved = _Saving(pages, partial, version, key).run()
+                run = _Saving(pages, partial, version, key)
+                saved = run.run()
             except sqlite3.Error as error:
-                raise translated(error, os.fspath(new)) from error
-            if not any(table.rows for table in saved):
+                raise translated(error, named) from error
+            if run.account.affected and not any(table.rows for table in saved):
                 key_too = "" if pages.sound else ", or give its key if it is encrypted"
                 raise Damaged(f"{shown} has nothing left that could be saved; restore a backup{key_too}")
             problems = _check(partial, key)
-            publishing.sync(partial)
-            publishing.publish(partial, target, os.fspath(new))
+            publishing.sync(partial, named)
+            publishing.publish(partial, target, named)
     finally:
         pages.close()
-    return Repaired(target, saved, problems, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    account = run.account
+    if _has_journal(file):
+        account.warnings.append(
+            f"{shown}-journal was not read: a transaction was never finished; make a copy of both files, open the copy"
+            " once so that SQLite takes the transaction back, and repair that"
+        )
+    return Repaired(
+        target, saved, problems, seconds, account.unread(), sorted(account.affected), account.left_out,
+        pages.wrong + account.warnings,
+    )  # fmt: skip
 
 
-def _cipher(file: str, key: str) -> Cipher:
+def _refuse(shown: str, file: str, new: str, target: str) -> None:
+    """Raise unless there is something to read, and a place for the new store."""
+    if not os.path.exists(file) and not os.path.exists(_log_of(file, shown)):
+        raise NotFound(f"{shown} does not exist; give the path of the damaged file")
+    if os.path.exists(file) and not os.path.isfile(file):
+        raise NotAScanstore(f"{shown} is no file; give the path of the damaged one")
+    if os.path.lexists(new):
+        raise InvalidArgument(f"{new} exists; give a path where nothing is yet")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise MissingFolder(f"{new} needs the folder {os.path.dirname(target)}; create it")
+
+
+def _log_of(file: str, shown: str) -> str:
+    """The path of a file's log; where there is neither, that of the one that was set aside."""
+    log = f"{file}-wal"
+    if size_of(file) or size_of(log):
+        return log
+    folder, name = os.path.split(f"{log}.orphaned")
+    pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
+    try:
+        others = os.listdir(folder)
+    except OSError:
+        others = []
+    found = sorted(os.path.join(folder, other) for other in others if pattern.fullmatch(other))
+    if len(found) > 1:
+        raise InvalidArgument(f"{shown} is gone and several of its logs were set aside; give one: {', '.join(found)}")
+    return found[0] if found else log
+
+
+def _has_journal(file: str) -> bool:
+    """Whether SQLite would take back what a rollback journal lists; a log needs none."""
+    try:
+        with open(f"{file}-journal", "rb") as handle:
+            return any(handle.read(8))
+    except OSError:
+        return False
+
+
+def _cipher(file: str | None, log: Log, key: str) -> Cipher:
+    """The cipher of a key, and of the bytes that the first page begins with; what opens nothing when they are gone."""
     from scanstore import encryption
     from scanstore.deciphering import SALT, Cipher
 
     encryption.check_key(key)
+    if first := log.page(1):
+        return Cipher(key, first[:SALT])
+    if file is None or not os.path.exists(file):
+        return Cipher(key, b"")
     with open(file, "rb") as handle:
         return Cipher(key, handle.read(SALT))
 
@@ -193,6 +193,8 @@ def _refuse_wrong_key(pages: Pages, file: str, shown: str, key: str | None) -> N
         return
     from scanstore.encryption import wrong_key
 
+    if 1 not in pages.log and not pages.length:
+        raise Damaged(f"{shown} cannot be read: its first page, which every key needs, is lost; restore a backup")
     raise wrong_key(file, shown, ", or restore a backup if that is the one")
 
 
@@ -203,7 +205,8 @@ def _version(pages: Pages, shown: str) -> int:
     except Nonsense as error:
         if pages.count > 1:
             return SCHEMA_VERSION
-        raise NotAScanstore(f"{shown} is shorter than a page; there is nothing to be saved in it") from error
+        wrong = "".join(f"; {what}" for what in pages.wrong)
+        raise NotAScanstore(f"{shown} is shorter than a page; there is nothing to be saved in it{wrong}") from error
     application, version = (int.from_bytes(head[at : at + 4], "big") for at in (68, 60))
     if application == APPLICATION_ID and version > SCHEMA_VERSION:
         raise NewerSchema(f"{shown} has schema {version}, and this scanstore knows up to {SCHEMA_VERSION}")
@@ -227,60 +230,18 @@ def _check(file: str, key: str | None) -> list[Problem]:
 # Saving
 
 
-class _Table:
-    """A table of the new store, and what is known of the one in the damaged file."""
-
-    def __init__(self, run: sqlite3.Connection, name: str, sql: str) -> None:
-        self.name = name
-        self.keyed = "WITHOUT ROWID" in sql.upper()
-        columns = [c for c in run.execute(f'PRAGMA table_xinfo("{name}")').fetchall() if c[6] == 0]
-        keys = sorted((c for c in columns if c[5]), key=lambda c: c[5])
-        # A table without rowids is stored with its key in front.
-        self.columns = [*keys, *(c for c in columns if not c[5])] if self.keyed else columns
-        alone = len(keys) == 1 and keys[0][2].upper() == "INTEGER" and not self.keyed
-        self.rowid = self.columns.index(keys[0]) if alone else None
-        self.defaults = [run.execute(f"SELECT {c[4] or 'NULL'}").fetchone()[0] for c in self.columns]
-        names = ", ".join(f'"{c[1]}"' for c in self.columns)
-        self.insert = f'INSERT OR IGNORE INTO "{name}" ({names}) VALUES ({", ".join("?" * len(self.columns))})'
-        self.root: int | None = None
-        self.known = 0  # rows that an index has
-        self.bad = 0
-
-    def values(self, row: Row) -> list[Value]:
-        """The row as it is to be inserted; columns that were added later have their default."""
-        values = [*row.values, *self.defaults[len(row.values) :]]
-        if self.rowid is not None:
-            values[self.rowid] = row.rowid
-        return values
-
-    def fits(self, row: Row) -> bool:
-        """Whether the row could be one of this table."""
-        if (row.rowid is None) != self.keyed or len(row.values) != len(self.columns):
-            return False
-        for place, (column, value) in enumerate(zip(self.columns, row.values, strict=True)):
-            if place == self.rowid:
-                if value is not None:
-                    return False
-            elif value is None:
-                if column[3]:
-                    return False
-            elif not isinstance(value, _KINDS.get(column[2].upper().partition("(")[0], object)):
-                return False
-        return True
-
-
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    "INTEGER": int, "INT": int, "TEXT": str, "VARCHAR": str, "BLOB": bytes, "REAL": (int, float),
-}  # fmt: skip
-
-
 class _Saving:
-    """One run: the rows of the damaged pages into a new file."""
+    """One run: the rows of the damaged pages into a new file.
+
+    Afterwards the `account` tells what was not read, and which tables may have lost rows.
+    """
 
     def __init__(self, pages: Pages, file: str, version: int, key: str | None) -> None:
         from scanstore import migrating
 
         self.pages, self.file, self.key = pages, file, key
+        self.account = Account(pages)
+        self.counters: dict[str, list[dict[str, object]]] = {}
         migrating.up(file, to=version, backup=False, key=key)
         self.run_sql = connect(file, "mode=rw", key=key)
 
@@ -291,35 +252,42 @@ class _Saving:
         try:
             connection.executescript("PRAGMA foreign_keys=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-64000")
             connection.execute("BEGIN IMMEDIATE")
-            self.tables = {
-                name: _Table(connection, name, sql)
-                for name, sql in connection.execute(
-                    "SELECT name, sql FROM sqlite_schema WHERE type = 'table' ORDER BY rootpage"
+            ours = {
+                (kind, name): sql
+                for kind, name, sql in connection.execute(
+                    "SELECT type, name, sql FROM sqlite_schema ORDER BY rootpage"
                 ).fetchall()
-                if name not in DERIVED and not name.startswith((*_SEARCH, "sqlite_"))
             }
-            with _without_triggers(connection):
-                self._find_roots()
+            self.tables = {
+                name: Table(connection, name, sql)
+                for (kind, name), sql in ours.items()
+                if kind == "table" and name not in DERIVED and not name.startswith((*_SEARCH, "sqlite_"))
+            }
+            with mending.without_triggers(connection):
+                own = self._find_roots(ours)
                 self._take_all()
                 before = self._rows()
-                _until_settled(connection, _foreign_keys(connection))
+                changed = mending.until_settled(connection, mending.foreign_keys(connection))
             connection.execute("COMMIT")
             migrating.up(self.file, backup=False, key=self.key)
             connection.execute("BEGIN IMMEDIATE")
-            with _without_triggers(connection):
-                _until_settled(connection, (*_garbled(), *MENDING, *_foreign_keys(connection)))
-                for sql in COUNTING:
-                    connection.execute(sql)
-                saved = list(self._saved(before, self._rows()))
-                if any((table.lost or table.bad_pages) and table.table in OF_FILES for table in saved):
-                    for sql in OUTDATED:
+            with mending.without_triggers(connection):
+                statements = (*mending.unreadable(connection), *mending.MENDING, *mending.foreign_keys(connection))
+                changed += mending.until_settled(connection, statements)
+                self.account.warnings.extend(mending.rewrite_times(connection))
+                mending.count(connection)
+                self._compare_counters()
+                saved = [*self._saved(before, self._rows()), *own.carry(connection)]
+                self._judge(saved, changed)
+                if self.account.affected & set(mending.OF_FILES):
+                    for sql in mending.OUTDATED:
                         connection.execute(sql)
             connection.execute("PRAGMA analysis_limit = 400").fetchall()
             connection.execute("ANALYZE")
             connection.execute("COMMIT")
         finally:
             connection.close()
-        return saved
+        return sorted(saved)
 
     def _rows(self) -> dict[str, int]:
         there = {name for (name,) in self.run_sql.execute("SELECT name FROM sqlite_schema")}
@@ -328,68 +296,92 @@ class _Saving:
 
     def _saved(self, before: dict[str, int], after: dict[str, int]) -> Iterator[Saved]:
         for name, table in sorted(self.tables.items()):
-            known, kept = max(before[name], table.known), after.get(name, before[name])
-            if known or table.bad:
-                yield Saved(name, kept, max(known - kept, 0), table.bad)
+            if saved := table.saved(before[name], after.get(name, before[name])):
+                yield saved
 
-    def _find_roots(self) -> None:
+    def _judge(self, saved: list[Saved], changed: Counter[str]) -> None:
+        """Add to the affected tables those of which something is missing, does not fit or was changed."""
+        self.account.affected.update(table.table for table in saved if table.lost or table.bad_pages)
+        self.account.affected.update(changed)
+        self.account.affected.update(table.name for table in self.tables.values() if table.doubtful)
+
+    # What the file says of itself
+
+    def _find_roots(self, ours: dict[tuple[str, str], str | None]) -> UserTables:
         """Read the damaged file's own list of tables, wherever it is left, and count what the indexes have."""
-        partial = {
-            name
-            for (name,) in self.run_sql.execute(
-                "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql LIKE '% WHERE %'"
-            )
-        }
-        listed = list(self.pages.rows(1))
-        if self.pages.bad:
-            pieces = (rows for _, rows in self.pages.loose(TABLE_LEAF) if all(map(_is_schema, rows)))
-            listed.extend(row for rows in pieces for row in rows)
-        indexes: list[tuple[int, _Table | None]] = []
-        for row in filter(_is_schema, listed):
-            kind, name, of, root, _ = map(str, row.values)
-            if name in self.tables:
-                self.tables[name].root = self.tables[name].root or int(root)
-            elif kind == "index":
-                indexes.append((int(root), None if name in partial else self.tables.get(of)))
+        from scanstore.user_tables import UserTables
+
+        tree = Tree(self.pages, 1)
+        listed = list(filter(_is_schema, tree.rows()))
+        if tree.bad or tree.broken:
+            self.account.note(tree, "sqlite_schema")
+            self.account.warnings.append("the list of tables is damaged: tables of your own may be missing too")
+            for orphan in self.pages.loose(self.pages.unaccounted()):
+                if all(map(_is_schema, orphan.rows)):
+                    listed.extend(orphan.rows)
+                    self.account.adopt(orphan, "sqlite_schema")
+        partial = {name for (kind, name), sql in ours.items() if kind == "index" and sql and " WHERE " in sql}
+        indexes: list[tuple[str, int, Table | None]] = []
+        own = UserTables(self.account, ours)
+        for row in listed:
+            kind, name, of, root = str(row.values[0]), str(row.values[1]), str(row.values[2]), row.values[3]
+            assert isinstance(root, int)
+            if kind == "table" and root and name in self.tables and self.tables[name].root is None:
+                self.tables[name].root = root
+                own.compare(row, self.tables)
             elif name == "sqlite_sequence":
-                self._take_sequence(int(root))
-            elif kind == "table" and int(root):
-                indexes.append((int(root), None))  # derived: of no use but to know its pages
-        for root_page, table in indexes:
-            entries = self.pages.entries(root_page)
+                self._take_sequence(root)
+            elif kind == "table" and name in mending.COUNTERS:
+                self._take_counters(name, root)
+            elif (kind, name) in ours or name.startswith("sqlite_"):
+                if root:  # of what is not in self.tables it is enough to know the pages
+                    known = kind == "index" and name not in partial
+                    indexes.append((name, root, self.tables.get(of) if known else None))
+                own.compare(row, self.tables)
+            else:
+                own.add(row)
+        for name, root, table in indexes:
+            tree = Tree(self.pages, root).skim()
+            self.account.note(tree, name)
             if table is not None:
-                table.known = max(table.known, entries)
+                table.compare(tree)
+        own.reserve()
+        return own
 
     def _take_sequence(self, root: int) -> None:
         """Ids that were given stay given, though their rows may be lost."""
-        for row in self.pages.rows(root):
-            if len(row.values) == 2 and row.values[0] in self.tables and isinstance(row.values[1], int):
+        tree = Tree(self.pages, root)
+        for row in tree.rows():
+            if len(row.values) != 2 or not isinstance(row.values[1], int):
+                continue
+            self.account.sequences[str(row.values[0])] = row.values[1]
+            if row.values[0] in self.tables:
                 self.run_sql.execute("DELETE FROM sqlite_sequence WHERE name = ?", row.values[:1])
                 self.run_sql.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", row.values)
+        self.account.note(tree, "sqlite_sequence")
+
+    def _take_counters(self, name: str, root: int) -> None:
+        tree = Tree(self.pages, root)
+        columns = [column[1] for column in self.run_sql.execute(f'PRAGMA table_info("{name}")')]
+        rows = [dict(zip(columns, row.values, strict=False)) for row in tree.rows()]
+        self.counters[name] = [row for row in rows if len(row) == len(columns)]
+        self.account.note(tree, name)
+
+    def _compare_counters(self) -> None:
+        """A counter that says more than there is shows that rows are lost."""
+        for name, before in self.counters.items():
+            columns = [column[1] for column in self.run_sql.execute(f'PRAGMA table_info("{name}")')]
+            now = [dict(zip(columns, row, strict=True)) for row in self.run_sql.execute(f'SELECT * FROM "{name}"')]
+            for table, missing in mending.deficits(name, before, now).items():
+                self.account.affected.add(table)
+                if table in self.tables:
+                    self.tables[table].known = max(self.tables[table].known, self.tables[table].count() + missing)
 
     def _take_all(self) -> None:
         for table in self.tables.values():
             if table.root is not None:
-                known = len(self.pages.bad)
-                self._take(table, self.pages.rows(table.root))
-                table.bad = len(self.pages.bad) - known
-        astray = [table for table in self.tables.values() if table.bad or table.root is None]
-        for kind in (TABLE_LEAF, INDEX_LEAF) if astray else ():
-            for _, rows in self.pages.loose(kind):
-                homes = [table for table in astray if all(map(table.fits, rows))]
-                if len(homes) == 1:
-                    self._take(homes[0], rows)
-
-    def _take(self, table: _Table, rows: Iterable[Row]) -> None:
-        width = len(table.columns)
-        fitting = (row for row in rows if len(row.values) <= width and (row.rowid is None) == table.keyed)
-        values = map(table.values, fitting)
-        while True:
-            try:
-                self.run_sql.executemany(table.insert, values)
-                return
-            except (sqlite3.IntegrityError, OverflowError):
-                continue  # this row is dropped; the iterator stands behind it
+                table.take_tree(self.account)
+        take_orphans(list(self.tables.values()), self.account)
 
 
 def _is_schema(row: Row) -> bool:
@@ -401,56 +393,3 @@ def _is_schema(row: Row) -> bool:
         and isinstance(values[3], int)
         and values[3] >= 0
     )
-
-
-# Rows that fit together
-
-
-@contextmanager
-def _without_triggers(connection: sqlite3.Connection) -> Iterator[None]:
-    """Rows are written as they are, for the time of the block."""
-    triggers = connection.execute(
-        "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY rowid"
-    ).fetchall()
-    for name, _ in triggers:
-        connection.execute(f'DROP TRIGGER "{name}"')
-    yield
-    for _, sql in triggers:
-        connection.execute(sql)
-
-
-def _garbled() -> Iterator[str]:
-    """Statements that remove rows with a time that has NUL or other bytes in it: they go on on a page that is lost. A
-    time that somebody wrote in another way stays, and `check` tells of it.
-    """
-    from scanstore import schema
-
-    for table, columns in schema.times().items():
-        yield f"DELETE FROM {table} WHERE " + " OR ".join(f"length({c}) <> length(CAST({c} AS BLOB))" for c in columns)
-
-
-def _foreign_keys(connection: sqlite3.Connection) -> Iterator[str]:
-    """Statements that remove what points at nothing, or let it point at nothing openly where it may."""
-    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0").fetchall()
-    for (table,) in tables:
-        nullable = {c[1] for c in connection.execute(f'PRAGMA table_info("{table}")') if not c[3] and not c[5]}
-        for key in connection.execute(f'PRAGMA foreign_key_list("{table}")').fetchall():
-            _, _, parent, column, there, _, on_delete, _ = key
-            lost = (
-                f'"{column}" IS NOT NULL AND NOT EXISTS (SELECT 1 FROM "{parent}" AS parent'
-                f' WHERE parent."{there}" = "{table}"."{column}")'
-            )
-            if column in nullable and on_delete != "CASCADE":
-                yield f'UPDATE OR IGNORE "{table}" SET "{column}" = NULL WHERE {lost}'
-            yield f'DELETE FROM "{table}" WHERE {lost}'
-
-
-def _until_settled(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
-    """Run the statements again and again until none of them changes anything."""
-    again = list(statements)
-    for _ in range(_ROUNDS):
-        before = connection.total_changes
-        for sql in again:
-            connection.execute(sql)
-        if connection.total_changes == before:
-            return

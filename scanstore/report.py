@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from scanstore.contents import unpack
 from scanstore.decisions import Triage
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.findings import LOOKS
-from scanstore.reporting.contents import Event, Item, Point, Report, ScanInfo, Silenced, Step
+from scanstore.looks import Looks, Run
+from scanstore.reporting.contents import UNDECIDED, Event, Item, Point, Report, RunInfo, ScanInfo, Silenced, Step
+from scanstore.sarif import shifted
+from scanstore.seen import BETWEEN, Change
 from scanstore.states import SEVERITIES
 
 if TYPE_CHECKING:
@@ -28,7 +32,12 @@ FORMATS = ("text", "json", "csv", "markdown", "html")
 
 
 def render(
-    store: Store, scan: Scan | int | None = None, format: str = "text", baseline: Scan | int | None = None
+    store: Store,
+    scan: Scan | int | None = None,
+    format: str = "text",
+    baseline: Scan | int | None = None,
+    *,
+    target: str | None = None,
 ) -> Iterator[str]:
     """Write a report piece by piece; it is the same that :func:`gather` returns, whose arguments these are.
 
@@ -36,14 +45,14 @@ def render(
     piece is returned, so the store may be changed or closed meanwhile. Raises InvalidArgument and NotFound at once.
     """
     write = writer(format)
-    return write(gather(store, scan, baseline))
+    return write(gather(store, scan, baseline, target=target))
 
 
 def writer(format: str) -> Callable[[Report], Iterator[str]]:
     """The function that writes a report in a format. Raises InvalidArgument for one that there is not."""
     name = format.strip().lower() if isinstance(format, str) else format
     if name not in FORMATS:
-        raise InvalidArgument(f"format is {format!r:.80}; it must be one of: {', '.join(FORMATS)}")
+        raise InvalidArgument(f"format is {shown(format)}; it must be one of: {', '.join(FORMATS)}")
     if name == "html":
         from scanstore.reporting import page
 
@@ -57,18 +66,31 @@ def writer(format: str) -> Callable[[Report], Iterator[str]]:
     return prose.text if name == "text" else prose.markdown
 
 
-def gather(store: Store, scan: Scan | int | None = None, baseline: Scan | int | None = None) -> Report:
-    """Read what a report on a scan says, as of one moment.
+def gather(
+    store: Store,
+    scan: Scan | int | None = None,
+    baseline: Scan | int | None = None,
+    *,
+    target: str | None = None,
+    only: bool = False,
+) -> Report:
+    """Read what a report on a target says once a scan was done, as of one moment.
 
-    ``scan`` is by default the latest that looked for findings, else the latest of all; ``baseline`` an earlier scan of
-    the same target, by default the last that looked for findings, if there is one. Raises NotFound when there is no
-    such scan, InvalidArgument for a baseline that is later or of another target.
+    ``scan`` is by default the latest of ``target`` that looked for findings, else its latest; the target may be left
+    out when the store has one. ``baseline`` is an earlier scan of the same target, by default the latest before its
+    tools ran last, if there is one. With ``only``, what other scans saw is left out. Raises NotFound when there is no
+    such scan, Ambiguous, InvalidArgument for a baseline that is later or of another target.
     """
     with store.bound(), store.database.atomic("DEFERRED"):
-        row = store.findings.latest() if scan is None else store.scans.get(scan)
+        row = store.findings.pick(scan, target)
         before = _before(store, row, baseline)
         now = format_time(utcnow())
         items = _items(store, row, before)
+        beside = [item for item in items if only and item.change != "fixed" and item.last_scan != row.id]
+        if only:
+            items = [item for item in items if item.closing_scan == row.id or item.last_scan == row.id]
+        looks = Looks(store.database, row.lineage_id, row.id)
+        one = row.id if only else None
         return Report(
             target=row.target,
             scan=_info(row),
@@ -76,6 +98,9 @@ def gather(store: Store, scan: Scan | int | None = None, baseline: Scan | int | 
             made_at=now,
             tools=_tools(store, row),
             items=items,
+            runs=[_run(each) for each in looks.runs(one)],
+            troubles=looks.troubles(one),
+            beside=len(beside),
             trend=_trend(store, row, [item.id for item in items if item.change != "fixed" and not item.counts]),
         )
 
@@ -85,10 +110,7 @@ def gather(store: Store, scan: Scan | int | None = None, baseline: Scan | int | 
 
 def _before(store: Store, scan: Scan, baseline: Scan | int | None) -> Scan | None:
     if baseline is None:
-        try:
-            return store.findings.latest(before=scan)
-        except NotFound:
-            return None
+        return store.findings.baseline(scan)
     before = store.scans.get(baseline)
     if before.lineage_id != scan.lineage_id:
         raise InvalidArgument(
@@ -105,6 +127,12 @@ def _info(scan: Scan) -> ScanInfo:
     return ScanInfo(scan.id, str(scan.name), str(scan.kind), str(scan.status), format_time(at))
 
 
+def _run(run: Run) -> RunInfo:
+    return RunInfo(
+        run.scan, run.tool, run.version, run.category, run.loaded_at, run.repeats, run.repeated_at, run.troubles
+    )
+
+
 def _tools(store: Store, scan: Scan) -> list[str]:
     return [" ".join(filter(None, row)) for row in store.database.execute_sql(TOOLS, {"scan": scan.id}).fetchall()]
 
@@ -114,7 +142,10 @@ def _tools(store: Store, scan: Scan) -> list[str]:
 
 def _items(store: Store, scan: Scan, baseline: Scan | None) -> list[Item]:
     run = store.database.execute_sql
-    ids = {"scan": scan.id, "baseline": 0 if baseline is None else baseline.id, "lineage": scan.lineage_id}
+    before = 0 if baseline is None else baseline.id
+    ids = {"scan": scan.id, "baseline": before, "lineage": scan.lineage_id}
+    change = Change(store.database, scan.lineage_id, before, scan.id)
+    since = None if baseline is None else (before, _info(baseline).at)
     cursor = run(ITEMS, ids)
     names = [column[0] for column in cursor.description]
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -123,8 +154,9 @@ def _items(store: Store, scan: Scan, baseline: Scan | None) -> list[Item]:
         events.setdefault(finding, []).append((by_scan or 0, Event(*columns)))
     hidden = Triage(store).suppressed([row["id"] for row in rows])
     for row in rows:
+        row["counted"] = since is None or _counted(row, since, events.get(row["id"], []), hidden.get(row["id"]))
         row["events"] = _history(row, scan.id, events.get(row["id"], []))
-    items = [_item(row, scan.id, hidden.get(row["id"])) for row in rows]
+    items = [_item(row, change, hidden.get(row["id"])) for row in rows]
     return sorted(
         items,
         key=lambda item: (SEVERITIES.index(item.severity), item.file_path, item.line_number or 0, item.title, item.id),
@@ -140,36 +172,41 @@ def _history(row: dict[str, Any], scan: int, events: list[tuple[int, Event]]) ->
     return [event for by_scan, event in events if by_scan <= scan]
 
 
-def _item(row: dict[str, Any], scan: int, hidden: Any) -> Item:
+def _counted(row: dict[str, Any], since: tuple[int, str], events: list[tuple[int, Event]], hidden: Any) -> bool:
+    """Whether a finding was to be fixed at the baseline, by what people had decided by then."""
+    scan, at = since
+    later = [event for by_scan, event in events if (by_scan > scan if by_scan else event.at >= at)]
+    status = next((event.from_status for event in later if event.action == "status"), None)
+    if (status or row["status"]) not in UNDECIDED:
+        return False
+    turn = next((event.action for event in later if event.action in ("suppress", "unsuppress")), None)
+    expired = hidden is not None and hidden.expired and format_time(hidden.expires_at) >= at
+    return turn != "unsuppress" and not (expired and format_time(hidden.created_at) < at)
+
+
+def _item(row: dict[str, Any], change: Change, hidden: Any) -> Item:
     detail = unpack(row["detail"])
+    before = row["severity"] if row["body_then"] is None else unpack(row["body_then"])["severity"]
     if row["body"] is not None:
         content = unpack(row["body"])
         detail = content.pop("detail")
         row.update(content)
     get = row.__getitem__
+    became = change(*map(get, ("tool", "category", "was", "state", "seen_by", "updated", "next")))
+    there = became != "fixed" and get("was") not in (None, "fixed")
     return Item(
         **{name: get(name) for name in SAME},
-        change=_change(row, scan),
+        change=became or "fixed",
+        severity_before=before if there else None,
+        counted_before=bool(there and get("counted")),
+        closing_scan=get("seen_by") if get("state") == "fixed" else None,
         details=get("vulnerability_details"),
         attack_vector=get("attack_vector") or "",
         data_flow=get("data_flow") or "",
         remediation=get("remediation_steps"),
-        flows=_flows(detail),
+        flows=_flows(detail, row["file_path"], row["line_number"]),
         suppression=None if hidden is None else _silenced(hidden),
     )
-
-
-def _change(row: dict[str, Any], scan: int) -> str:
-    was, there = row["was"], row["state"] != "fixed"
-    if not there:
-        return "fixed"
-    if was is None:
-        return "new"
-    if was == "fixed":
-        return "reopened"
-    if row["seen_by"] != scan:
-        return "not_checked"
-    return "updated" if row["updated"] else "unchanged"
 
 
 def _silenced(hidden: Any) -> Silenced:
@@ -181,8 +218,12 @@ def _silenced(hidden: Any) -> Silenced:
     return Silenced(hidden.id, scope, hidden.justification, hidden.by, ends, bool(hidden.expired))
 
 
-def _flows(detail: Any) -> list[list[Step]]:
-    """The ways of the data in a report's code flows; whatever is not as it should be is left out."""
+def _flows(detail: Any, path: str, line: int | None) -> list[list[Step]]:
+    """The ways of the data in a report's code flows; whatever is not as it should be is left out.
+
+    Steps in the finding's own file are stored relative to its line.
+    """
+    detail = shifted(detail, path or None, line or 0, away=False)
     flows = (_list(flow, "threadFlows") for flow in _list(detail, "code_flows", "codeFlows"))
     found = ([_step(each) for each in _list(way, "locations")] for ways in flows for way in ways)
     return [steps for steps in found if steps]
@@ -194,8 +235,8 @@ def _step(each: Any) -> Step:
     uri = _at(place, "artifactLocation").get("uri")
     said = _at(each, "location", "message").get("text") or _at(place, "region", "snippet").get("text")
     return Step(
-        uri if isinstance(uri, str) else "",
-        line if isinstance(line, int) and not isinstance(line, bool) else None,
+        unquote(uri) if isinstance(uri, str) else "",
+        line if isinstance(line, int) and not isinstance(line, bool) and line > 0 else None,
         said if isinstance(said, str) else "",
     )
 
@@ -242,14 +283,13 @@ UNION SELECT 'scanstore', '' WHERE EXISTS (
 """
 # A finding as its latest sighting until this scan, and what the latest until the baseline was. What was fixed before is
 # history.
-ITEMS = """
+ITEMS = f"""
 SELECT f.id, f.severity, f.status, f.title, f.message, f.tool, f.rule_id, f.vulnerability_type,
        n.file_path, n.line_number, n.end_line, n.start_column, f.symbol, f.snippet, f.cwe, f.confidence,
        f.cvss_score, f.cvss_vector, f.vulnerability_details, f.proof_of_concept, f.remediation_steps, f."references",
        f.detail, f.first_scan_id AS first_scan, n.state, n.scan_id AS seen_by, c.body,
-       b.state AS was, v.attack_vector, v.data_flow,
-       EXISTS (SELECT 1 FROM sightings AS g WHERE g.finding_id = f.id AND g.scan_id > :baseline AND g.scan_id <= :scan
-                  AND g.state = 'updated') AS updated,
+       b.state AS was, p.body AS body_then, r.category, v.attack_vector, v.data_flow,
+       {BETWEEN.format(a=":baseline", b=":scan")},
        CASE n.state WHEN 'fixed' THEN (SELECT max(g.scan_id) FROM sightings AS g
             WHERE g.finding_id = f.id AND g.scan_id < n.scan_id AND g.state <> 'fixed') ELSE n.scan_id END AS last_scan
   FROM findings AS f
@@ -258,6 +298,8 @@ SELECT f.id, f.severity, f.status, f.title, f.message, f.tool, f.rule_id, f.vuln
   LEFT JOIN sightings AS b ON b.finding_id = f.id AND b.scan_id = (
        SELECT max(g.scan_id) FROM sightings AS g WHERE g.finding_id = f.id AND g.scan_id <= :baseline)
   LEFT JOIN finding_contents AS c ON c.id = n.content_id
+  LEFT JOIN finding_contents AS p ON p.id = b.content_id
+  LEFT JOIN tool_runs AS r ON r.id = n.run_id
   LEFT JOIN verified_findings AS v ON v.id = coalesce(n.verified_id, f.verified_id)
  WHERE f.lineage_id = :lineage AND (n.state <> 'fixed' OR coalesce(b.state, 'fixed') <> 'fixed')
 """

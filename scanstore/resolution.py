@@ -17,8 +17,8 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
+from scanstore.blocks import Scope, contextmanager
 from scanstore.database import Database
 from scanstore.resolve import IMPLICIT, Module, Resolver, Target
 
@@ -208,11 +208,25 @@ def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, Target]:
 
 
 class _Deep:
-    """How many threads need a high recursion limit now, and the limit from before the first of them."""
+    """Which blocks need a high recursion limit now, and the limit from before the first of them."""
 
     lock = threading.Lock()
-    users = 0
+    users: set[object] = set()
     limit = 0
+
+    @classmethod
+    def begin(cls, user: object) -> None:
+        if not cls.users:
+            cls.limit = sys.getrecursionlimit()
+            sys.setrecursionlimit(max(cls.limit, DEEPEST))
+        cls.users.add(user)
+
+    @classmethod
+    def end(cls, user: object) -> None:
+        if user in cls.users:
+            cls.users.remove(user)
+            if not cls.users:
+                sys.setrecursionlimit(cls.limit)
 
 
 @contextmanager
@@ -220,28 +234,19 @@ def deep() -> Iterator[None]:
     """Let chains of imports be as long as memory allows. The resolver calls itself in Python only, which needs no C
     stack; were it to stop where the caller's stack happens to end, a chain could mean one thing here and another
     there."""
-    with _Deep.lock:
-        if _Deep.users == 0:
-            _Deep.limit = sys.getrecursionlimit()
-            sys.setrecursionlimit(max(_Deep.limit, DEEPEST))
-        _Deep.users += 1
-    try:
-        with no_collection():
-            yield
-    finally:
-        with _Deep.lock:
-            _Deep.users -= 1
-            if _Deep.users == 0:
-                sys.setrecursionlimit(_Deep.limit)
+    user = object()
+
+    def begin() -> None:
+        with _Deep.lock: _Deep.begin(user)  # noqa: E701  # fmt: skip
+
+    def end() -> None:
+        with _Deep.lock: _Deep.end(user)  # noqa: E701  # fmt: skip
+
+    with Scope(begin, end), no_collection():
+        yield
 
 
-@contextmanager
-def no_collection() -> Iterator[None]:
+def no_collection() -> Scope[None]:
     """Keep the garbage collector from walking the many small, acyclic things made inside: a third of the time."""
     was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
+    return Scope(gc.disable, gc.enable if was_on else gc.isenabled)

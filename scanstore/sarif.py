@@ -16,15 +16,18 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from scanstore import tracking
+from scanstore import repeats, tracking
+from scanstore.arguments import a_path, some_list
 from scanstore.contents import pack, unpack
+from scanstore.coverage import UNNAMED
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument
+from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.facts import Lineage
 from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.files import refused, refusing
 from scanstore.identity import traits_of
 from scanstore.interchange.places import address
-from scanstore.interchange.sarif import BASE, Problem, Result, Rule, Run
+from scanstore.interchange.sarif import BASE, Lost, Problem, Result, Rule, Run
 from scanstore.scans import Scan
 from scanstore.sources import Enclosing, Source, Sources, recorded
 from scanstore.states import SIGHTINGS
@@ -37,14 +40,11 @@ BY = "sarif"  #: whose suppressions are those that reports brought
 SILENT = ("pass", "notApplicable")  #: kinds of results that say that there is nothing to be fixed
 MOST_TITLE = 200  # characters
 
-KNOWN = """
-SELECT r.scan_id FROM tool_runs AS r JOIN scans AS s ON s.id = r.scan_id
- WHERE r.digest >= ? AND r.digest < ? AND s.lineage_id = ? ORDER BY r.scan_id DESC LIMIT 1
-"""
 ADD_RUN = """
 INSERT INTO tool_runs (
-    scan_id, tool, tool_version, digest, rules, complete, successful, files, failed_files, scope, detail
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
+    scan_id, tool, tool_version, digest, rules, complete, successful, files, failed_files, scope, detail, category,
+    troubles, left_out
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
 """
 # Scans of reports count down from -1: what references mean belongs to the revisions of trees, from 1 on.
 NEXT_REVISION = "SELECT min(0, coalesce(min(revision), 0)) - 1 FROM scans WHERE lineage_id = ?"
@@ -68,15 +68,16 @@ EVENT = "INSERT INTO finding_events (finding_id, scan_id, action, by, note) VALU
 
 
 class ImportResult(NamedTuple):
-    """What came of a report. ``scan`` is None when it held no run. ``again``: it was loaded before, by that ``scan``,
-    and nothing was changed.
+    """What came of a report. ``again``: it repeats the latest report, that of ``scan``; only the time of the tool's
+    last run was recorded. ``troubles`` are the reasons why nothing is to be concluded from what is not in it: its tool
+    failed, or something could not be used. A check must not pass then.
 
     ``results`` were recorded, and are new, unchanged, updated or reopened. ``fixed`` and ``not_checked`` count findings
     of the same tools that are not in it. ``passed`` results say that something is fine or not there any more;
     ``skipped`` ones could not be used, see ``problems``.
     """
 
-    scan: int | None
+    scan: int
     runs: int = 0
     results: int = 0
     new: int = 0
@@ -89,10 +90,11 @@ class ImportResult(NamedTuple):
     skipped: int = 0
     problems: list[Problem] = []
     again: bool = False
+    troubles: list[str] = []
 
 
 class _Report:
-    """One run of a report, read whole."""
+    """One run of a report, read whole; one that could not be used at all is empty and has its reason as a doubt."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -101,9 +103,36 @@ class _Report:
         self.passed = 0
         self.suppresses = False
 
+    @classmethod
+    def lost(cls, one: Lost) -> _Report:
+        """What is recorded of a run that cannot be used."""
+        return cls(Run(one.run_index, one.tool or UNNAMED, None, {}, [], {}, False, None, [], one.results, None, None,
+                       {}, doubts=(one.reason,)))  # fmt: skip
+
     @property
     def skipped(self) -> int:
         return max(0, (self.run.results or 0) - self.passed - len(self.incoming))
+
+    @property
+    def whole(self) -> bool:
+        """Whether what is missing from it is gone, as far as it looked."""
+        return self.run.successful is not False and self.run.results is not None and not self.skipped and not (
+            self.run.doubts
+        )  # fmt: skip
+
+    @property
+    def troubles(self) -> list[str]:
+        """Why it is no all-clear."""
+        told = list(self.run.doubts)
+        if self.skipped:
+            told.append(f"{self.skipped:,} of {self.run.results:,} results could not be used and were left out")
+        if self.run.results is None and not told:
+            told.append("it has no list of results")
+        for what, found in (("file", self.run.failed_files), ("rule", list(self.run.failed_rules))):
+            if found:
+                some = ", ".join(found[:3]) + (f" and {len(found) - 3:,} more" if len(found) > 3 else "")
+                told.append(f"the tool failed on {len(found):,} {what}{'' if len(found) == 1 else 's'}: {some}")
+        return told
 
 
 class Sarif(Domain):
@@ -118,6 +147,7 @@ class Sarif(Domain):
         root: str | os.PathLike[str] | None = None,
         scan: Scan | int | None = None,
         scope: Iterable[str] | None = None,
+        strict: bool = False,
     ) -> ImportResult:
         """Record the results of a report, each as a finding of ``target`` that is known or new; one transaction.
 
@@ -128,11 +158,14 @@ class Sarif(Domain):
         the tool failed or some of its results could not be used, nor those of another category: what the automation id
         of a run names before its last slash. Decisions of people stay as they are.
 
-        The same file again changes nothing, unless another ``scan`` is given. What another report of the same ``scan``
-        said already, of the same tool and category, at the same place and in the same way, is recorded once. A path or
-        an open binary file; a result that cannot be used is left out with a problem. Raises InvalidArgument, with
-        nothing written, for what is not SARIF 2.1.0 to its end, NotFound for a scan that there is not, IllegalMove for
-        one that failed.
+        The same file again, with the same ``scope``, only records that the tool ran once more, if it is still the
+        latest report of its tools and categories and nothing that it names was marked as fixed since; otherwise it is
+        a new scan. What another report of the same ``scan`` said already, of the same tool and category, at the same
+        place and in the same way, is recorded once. A path or an open binary file; a result that cannot be used is left
+        out with a problem. A report of a tool that failed, or that cannot be used, is recorded as such a run, with its
+        ``troubles``; ``strict`` refuses it, and everything with a problem. Raises InvalidArgument, with nothing
+        written, for what is not SARIF 2.1.0 to its end, NotFound for a scan that there is not, IllegalMove for one that
+        failed.
         """
         from scanstore.interchange.sarif_in import read
         from scanstore.resolution import no_collection
@@ -146,26 +179,33 @@ class Sarif(Domain):
         problems: list[Problem] = []
         with opened(file) as stream, no_collection():
             digest = _digest(stream)
-            known = self._known(target, digest, given)
-            if known is not None:
-                return ImportResult(known, again=True)
+            with self.db.atomic():
+                known = self._repeated(target, digest, given, patterns, strict)
+                if known is not None:
+                    return known
             sources = Sources(folder, None if root is not None or given is None else recorded(self.db, given.id))
             lineage = Lineage.get_or_none(Lineage.target == target)
             enclosing = Enclosing(self.db, 0 if lineage is None else lineage.id)
             reports: list[_Report] = []
-            for item in read(stream, problems=problems, root=folder):
+            lost: list[Lost] = []
+            for item in read(stream, problems=problems, root=folder, lost=lost):
                 if isinstance(item, Run):
                     reports.append(_Report(item))
                 else:
                     _take(reports[-1], item, sources, enclosing)
-            if not reports:
-                return ImportResult(None, problems=problems)
+            if not reports and not lost:
+                lost.append(Lost(0, None, "the report holds no run", None))
+            reports += map(_Report.lost, lost)
+            troubles = [f"{report.tool}: {each}" for report in reports for each in report.troubles]
+            if strict and (troubles or problems):
+                raise _refused([*troubles, *(f"{path} {reason}" for path, reason in problems)])
             with self.db.atomic():
-                known = self._known(target, digest, given)
+                known = self._repeated(target, digest, given, patterns, strict)
                 if known is not None:
-                    return ImportResult(known, again=True)
+                    return known
                 row = given if given is not None else self._begin(target, folder)
-                return self._record(row, reports, digest, patterns, sources)._replace(problems=problems)
+                found = self._record(row, reports, digest, patterns, sources)
+                return found._replace(problems=problems, troubles=troubles)
 
     @bound
     def dump(
@@ -173,36 +213,41 @@ class Sarif(Domain):
         scan: Scan | int | None,
         file: str | os.PathLike[str] | BinaryIO,
         *,
+        target: str | None = None,
         only: Iterable[str] | None = None,
         github: bool = False,
     ) -> Dumped:
         """Write what a scan saw as SARIF 2.1.0: a run for each report of it, and one for the store's own findings.
 
         Each result is as it was in that scan, with its state against the scan before; what is fixed is ``absent``.
-        Without a scan, it is the latest that has findings. ``only`` names the states that are wanted: new, unchanged,
-        updated, reopened, fixed. With ``github`` it keeps within the limits of that host, leaves out what is fixed, and
-        returns what was left out. The same findings give the same bytes. A file at a path is replaced at the end.
+        Without a scan, the report is about a target (by default the only one of the store) and has all of its findings,
+        whichever tool ran last, as ``store.findings.list()`` does. ``only`` names the states that are wanted:
+        new, unchanged, updated, reopened, fixed, and, without a scan, not_checked. With ``github`` it keeps within the
+        limits of that host, leaves out what is fixed, and returns what was left out. The same findings give the same
+        bytes. A file at a path is replaced at the end.
 
-        Raises NotFound, and InvalidArgument for a state that there is not.
+        Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
         from scanstore.sarif_dump import dump
 
-        states = SIGHTINGS if only is None else tuple(only)
-        if isinstance(only, str) or not states or not set(states) <= set(SIGHTINGS):
-            raise InvalidArgument(f"only is {only!r}; give a list of: {', '.join(SIGHTINGS)}")
-        row = self.store.findings.latest() if scan is None else self.store.scans.get(scan)
-        return dump(self.store, row, file, states, github)
+        known = SIGHTINGS if scan is not None else (*SIGHTINGS, "not_checked")
+        states = known if only is None else tuple(some_list(only, "only"))
+        if not states or not all(state in known for state in states):
+            raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")
+        row = self.store.findings.pick(scan, target)
+        return dump(self.store, row, file, states, github, whole=scan is None)
 
-    def _known(self, target: str, digest: str, given: Scan | None) -> int | None:
-        """The scan that has loaded this report already."""
-        if given is not None:
-            sql = "SELECT scan_id FROM tool_runs WHERE scan_id = ? AND digest >= ? AND digest < ? LIMIT 1"
-            rows = self.db.execute_sql(sql, (given.id, f"{digest}:", f"{digest};")).fetchall()
-        else:
-            lineage = Lineage.get_or_none(Lineage.target == target)
-            key = 0 if lineage is None else lineage.id
-            rows = self.db.execute_sql(KNOWN, (f"{digest}:", f"{digest};", key)).fetchall()
-        return rows[0][0] if rows else None
+    def _repeated(
+        self, target: str, digest: str, given: Scan | None, scope: list[str] | None, strict: bool
+    ) -> ImportResult | None:
+        """Record that a report came once more, if it did; see :mod:`scanstore.repeats`."""
+        found = repeats.find(self.db, target, digest, None if given is None else given.id, scope)
+        if found is None:
+            return None
+        if strict and found.troubles:
+            raise _refused(found.troubles)
+        repeats.count(self.db, found, digest)
+        return ImportResult(found.scan, again=True, troubles=found.troubles)
 
     def _begin(self, target: str, root: str | None) -> Scan:
         Lineage.insert(target=target).on_conflict_ignore().execute()
@@ -267,15 +312,27 @@ class Sarif(Domain):
             "automation_id": run.automation_id,
             "vcs": None if run.vcs is None else list(run.vcs),
             "successful": run.successful,
+            "used": sorted(run.used),
+            "off": sorted(run.off),
+            "unsure": sorted(run.unsure),
         }
         values = (
             scan_id, report.tool, run.tool_version or "", f"{digest}:{run.index}",
             dump_json([rule._asdict() for rule in run.rules.values()]), run.complete,
-            run.successful is not False and run.results is not None and not report.skipped,
-            None if files is None else dump_json(sorted(files)), dump_json(run.failed_files),
+            report.whole, None if files is None else dump_json(sorted(files)), dump_json(run.failed_files),
             None if scope is None else dump_json(scope), pack(detail),
+            (run.automation_id or "").rpartition("/")[0], dump_json(report.troubles),
+            None if run.results is None else report.skipped,
         )  # fmt: skip
         return int(self.db.execute_sql(ADD_RUN, values).fetchall()[0][0])
+
+
+def _refused(reasons: Sequence[str]) -> InvalidArgument:
+    more = f"; and {len(reasons) - 5:,} more" if len(reasons) > 5 else ""
+    return InvalidArgument(
+        f"the report is refused, and nothing was written: {'; '.join(reasons[:5])}{more}; without strict (--strict) it"
+        " is recorded as a run that proves nothing"
+    )
 
 
 # Reading
@@ -287,20 +344,22 @@ def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     import tempfile
 
     if isinstance(file, str | os.PathLike):
+        name = a_path(file, "file")
         try:
-            stream: BinaryIO = open(file, "rb")  # noqa: SIM115
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InvalidArgument(f"{os.fspath(file)} cannot be read: {reason}") from error
-        with stream, opened(stream) as same:
+            stream: BinaryIO = open(name, "rb")  # noqa: SIM115
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise InvalidArgument(f"{name} cannot be read: {error.strerror}; give the path of a report") from error
+        except OSError as error:
+            raise refused(error, name, "read") from error
+        with refusing(name, "read"), stream, opened(stream) as same:
             yield same
         return
     if not hasattr(file, "read") or hasattr(file, "encoding"):
-        raise InvalidArgument(f"file is {file!r:.80}; give a path, or a file opened in binary mode")
+        raise InvalidArgument(f"file is {shown(file)}; give a path, or a file opened in binary mode")
     if file.seekable():
         yield file
         return
-    with tempfile.TemporaryFile() as copy:
+    with refusing("the report, or a temporary file for it,", "read"), tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(file, copy)
         copy.seek(0)
         yield copy
@@ -323,7 +382,7 @@ def _target(target: Any, scan: Scan | None) -> str:
             raise InvalidArgument(f"scan {scan.id} is of {scan.target!r}, not of {target!r}; give one of the two")
         return str(scan.target)
     if not isinstance(target, str) or not target.strip():
-        raise InvalidArgument(f"target is {target!r}; say what the report is about: a path, a repository's name")
+        raise InvalidArgument(f"target is {shown(target)}; say what the report is about: a path, a repository's name")
     return target
 
 
@@ -331,12 +390,12 @@ def _patterns(scope: Any) -> list[str] | None:
     if scope is None:
         return None
     if isinstance(scope, str | bytes) or not isinstance(scope, Iterable):
-        raise InvalidArgument(f"scope is {scope!r:.80}; give a list of patterns such as 'src/'")
+        raise InvalidArgument(f"scope is {shown(scope)}; give a list of patterns such as 'src/'")
     from scanstore.indexing.walk import patterns
 
     chosen = list(scope)
     if not chosen or not all(isinstance(one, str) and one.strip() for one in chosen):
-        raise InvalidArgument(f"scope is {chosen!r:.80}; give at least one pattern such as 'src/'")
+        raise InvalidArgument(f"scope is {shown(chosen)}; give at least one pattern such as 'src/'")
     patterns("scope", chosen)
     return chosen
 

@@ -9,19 +9,20 @@ Change here: what of a finding goes into which part of a result.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from scanstore import __version__
+from scanstore import __version__, publishing
 from scanstore.checkout import provenance
 from scanstore.contents import unpack
-from scanstore.errors import InvalidArgument
+from scanstore.coverage import apart
 from scanstore.fields import dump_json
 from scanstore.interchange.linehash import line_hashes
-from scanstore.interchange.sarif import Artifact, Result, Rule
+from scanstore.interchange.sarif import STATE, Artifact, Result, Rule
+from scanstore.looks import OWN, Looks
 from scanstore.sarif import BY, justification, shifted, usual_level
 from scanstore.sources import Sources, recorded
-from scanstore.states import SEVERITIES
+from scanstore.states import SEVERITIES, SIGHTINGS
 
 if TYPE_CHECKING:
     from scanstore.database import Database
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
     from scanstore.scans import Scan
     from scanstore.store import Store
 
-OWN = "scanstore"  #: the tool of the findings that were published here
-STATES = {"new": "new", "reopened": "new", "unchanged": "unchanged", "updated": "updated", "fixed": "absent"}
+STATES = {
+    "new": "new", "reopened": "new", "unchanged": "unchanged", "updated": "updated", "fixed": "absent",
+    "not_checked": "unchanged",
+}  # fmt: skip
+TOLD = ("reopened", "not_checked")  #: states that SARIF has no word for; they are told by a property too
 SCORES = {"critical": 9.5, "high": 8.0, "medium": 5.5, "low": 2.0, "info": None}  # as code hosts read them
 LEVELS = dict(zip(SEVERITIES, ("error", "error", "warning", "note", "note"), strict=True))  # of our own findings
 DECIDED = {"false_positive": "false positive", "ignored": "ignored"}
@@ -38,7 +42,8 @@ PLACES = ("code_flows", "related", "locations")
 BATCH = 500  # rows
 
 RUNS = """
-SELECT id, tool, tool_version, rules, failed_files, detail FROM tool_runs WHERE scan_id = ? ORDER BY tool, id
+SELECT id, tool, tool_version, rules, failed_files, detail, category, troubles FROM tool_runs
+ WHERE scan_id = ? ORDER BY tool, id
 """
 # Those that no report brought: our own ones, and what is missing from the reports.
 LOOSE = """
@@ -53,14 +58,36 @@ COLUMNS = (
     "title", "message", "severity", "snippet", "cwe", "confidence", "vulnerability_details", "proof_of_concept",
     "remediation_steps", "references", "cvss_score", "cvss_vector", "detail",
 )  # fmt: skip
-RESULTS = """
-SELECT f.id, f.rule_id, f.status, f.fingerprints, s.state, s.file_path, s.line_number, s.end_line, s.start_column,
-       s.end_column, c.body, {columns}
+COLUMNS_OF = """
+f.id, f.rule_id, f.status, f.fingerprints, s.state, s.file_path, s.line_number, s.end_line, s.start_column,
+       s.end_column, c.body, {}
+""".format(", ".join(f'f."{name}"' for name in COLUMNS)).strip()
+ORDER = "s.file_path, s.line_number, s.start_column, f.rule_id, f.message, s.end_line, s.end_column, f.id"
+RESULTS = f"""
+SELECT {COLUMNS_OF}
   FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id LEFT JOIN finding_contents AS c ON c.id = s.content_id
  WHERE s.scan_id = :scan AND (s.run_id IS :run OR (s.run_id IS NULL AND :loose)) AND f.tool = :tool
    AND s.state IN (SELECT value FROM json_each(:states))
- ORDER BY s.file_path, s.line_number, s.start_column, f.rule_id, f.message, s.end_line, s.end_column, f.id
-""".format(columns=", ".join(f'f."{name}"' for name in COLUMNS))
+ ORDER BY {ORDER}
+"""
+# Findings as their latest sightings saw them.
+REST = f"""
+SELECT {COLUMNS_OF}
+  FROM json_each(:ids) AS i CROSS JOIN findings AS f ON f.id = i.value
+  JOIN sightings AS s ON s.finding_id = f.id
+        AND s.scan_id = (SELECT max(scan_id) FROM sightings WHERE finding_id = f.id AND scan_id <= :scan)
+  LEFT JOIN finding_contents AS c ON c.id = s.content_id
+ ORDER BY {ORDER}
+"""
+# Of findings, their tool and the scan and category of their latest sighting.
+SEEN_BY = """
+SELECT f.id, f.tool, s.scan_id, coalesce(r.category, '')
+  FROM json_each(:ids) AS i CROSS JOIN findings AS f ON f.id = i.value
+  JOIN sightings AS s ON s.finding_id = f.id
+        AND s.scan_id = (SELECT max(scan_id) FROM sightings WHERE finding_id = f.id AND scan_id <= :scan)
+  LEFT JOIN tool_runs AS r ON r.id = s.run_id
+ ORDER BY f.id
+"""
 ANY_DECIDED = """
 SELECT EXISTS (SELECT 1 FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
                 WHERE s.scan_id = ? AND f.status IN ('false_positive', 'ignored'))
@@ -85,20 +112,22 @@ class Dumped(NamedTuple):
 
 
 def dump(
-    store: Store, scan: Scan, file: str | os.PathLike[str] | BinaryIO, states: Sequence[str], github: bool
+    store: Store,
+    scan: Scan,
+    file: str | os.PathLike[str] | BinaryIO,
+    states: Sequence[str],
+    github: bool,
+    *,
+    whole: bool = False,
 ) -> Dumped:
-    """Write a scan; see ``Sarif.dump``."""
+    """Write a scan, or the ``whole`` target as it is after that scan; see ``Sarif.dump``."""
     from scanstore.interchange.sarif_out import write
 
-    if not isinstance(file, str | os.PathLike) and (not hasattr(file, "write") or hasattr(file, "encoding")):
-        raise InvalidArgument(f"file is {file!r:.80}; give a path, or a file opened in binary mode")
     if github:
         states = [state for state in states if state != "fixed"]
-    dumping = _Dumping(store, scan, states)
-    try:
-        left = write(file, dumping.runs(), github=github)
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        raise InvalidArgument(f"{error.filename or file} cannot be written: {error.strerror}") from error
+    dumping = (_DumpingTarget if whole else _Dumping)(store, scan, states)
+    with publishing.writing(file, mode=0o666, store=store.database.file) as stream:
+        left = write(stream, dumping.runs(), github=github)
     return Dumped(
         scan.id, dumping.written - left.runs, dumping.results - left.results,
         left.results, left.locations, left.flow_locations, left.runs, left.hidden, left.bytes_over,
@@ -111,11 +140,12 @@ class _Dumping:
     def __init__(self, store: Store, scan: Scan, states: Sequence[str]) -> None:
         self._db: Database = store.database
         self._scan = scan
+        self._wanted = frozenset(states)
         self._states = dump_json(list(states))
         self._sources = Sources(scan.root, recorded(self._db, scan.id))
         self._hashes: dict[str, list[str]] = {}
         self._suppressed = self._decisions(store)
-        self._told = bool(self._suppressed) or bool(self._db.execute_sql(ANY_DECIDED, (scan.id,)).fetchone()[0])
+        self._any_told = bool(self._suppressed) or bool(self._db.execute_sql(ANY_DECIDED, (scan.id,)).fetchone()[0])
         self.written = self.results = 0
 
     def _decisions(self, store: Store) -> dict[int, tuple[str, Mapping[str, Any]]]:
@@ -137,21 +167,31 @@ class _Dumping:
 
     def runs(self) -> Iterator[OutRun]:
         """The runs, each to be gone through before the next."""
+        yield from self._runs(self._scan)
+
+    def _runs(self, scan: Scan, only: Collection[tuple[str, str]] | None = None) -> Iterator[OutRun]:
+        """The runs of one scan; only those of some tools and categories if given."""
         from scanstore.interchange.sarif_out import OutRun
 
-        loose = {tool for (tool,) in self._db.execute_sql(LOOSE, (self._scan.id,)).fetchall()}
-        if self._scan.active_since is not None:
+        loose = {tool for (tool,) in self._db.execute_sql(LOOSE, (scan.id,)).fetchall()}
+        if scan.active_since is not None:
             loose.add(OWN)
-        checkout = provenance(self._scan.root)
-        for key, tool, version, rules, failed, detail in self._db.execute_sql(RUNS, (self._scan.id,)).fetchall():
+        if only is not None:
+            loose &= {tool for tool, _ in only}
+        checkout = provenance(scan.root)
+        for row in self._db.execute_sql(RUNS, (scan.id,)).fetchall():
+            key, tool, version, rules, failed, detail, category, troubles = row
+            if only is not None and (tool, category) not in only:
+                continue
             said = unpack(detail) or {}
             properties: dict[str, Any] = said.get("properties") or {}
             told = "versionControlProvenance" in properties
             described = [_rule(each) for each in _loaded(rules)]
             self.written += 1
+            properties = _with_troubles(properties, said.get("successful"), _loaded(troubles))
             yield OutRun(
                 tool=tool,
-                results=self._results(tool, key, tool in loose, described),
+                results=self._results(scan, tool, key, tool in loose, described, category),
                 version=version or None,
                 rules=described,
                 baselined=True,
@@ -168,18 +208,18 @@ class _Dumping:
             own = tool == OWN
             yield OutRun(
                 tool=tool,
-                results=self._results(tool, None, True),
+                results=self._results(scan, tool, None, True),
                 version=__version__ if own else None,
-                rules=self._rules(tool),
+                rules=self._rules(scan, tool),
                 baselined=True,
                 vcs=checkout,
-                successful=self._scan.analyzed_at is not None if own else None,
+                successful=scan.analyzed_at is not None if own else None,
             )
 
-    def _rules(self, tool: str) -> Iterator[Rule]:
+    def _rules(self, scan: Scan, tool: str) -> Iterator[Rule]:
         """Rules that nobody has described: of each its gravest severity, and its weakness if it has only one."""
         found: dict[str, tuple[set[str], set[str | None]]] = {}
-        for rule_id, severity, cwe, _ in self._db.execute_sql(RULES, (self._scan.id, tool)).fetchall():
+        for rule_id, severity, cwe, _ in self._db.execute_sql(RULES, (scan.id, tool)).fetchall():
             severities, weaknesses = found.setdefault(rule_id, (set(), set()))
             severities.add(severity)
             weaknesses.add(cwe)
@@ -190,17 +230,28 @@ class _Dumping:
                 score = SCORES[worst]
                 yield Rule(rule_id, level=LEVELS[worst], security_severity=score, tags=("security",), cwe=cwe)
 
-    def _results(self, tool: str, run: int | None, loose: bool, described: Sequence[Rule] = ()) -> Iterator[Result]:
-        values = {"scan": self._scan.id, "run": run, "loose": loose, "tool": tool, "states": self._states}
+    def _results(
+        self, scan: Scan, tool: str, run: int | None, loose: bool, described: Sequence[Rule] = (), category: str = ""
+    ) -> Iterator[Result]:
+        values = {"scan": scan.id, "run": run, "loose": loose, "tool": tool, "states": self._states}
+        yield from self._told(RESULTS, values, described, own=tool == OWN and run is None)
+
+    def _told(self, sql: str, values: Mapping[str, Any], described: Sequence[Rule], *, own: bool) -> Iterator[Result]:
         rules = {rule.id: rule for rule in described}
-        cursor = self._db.execute_sql(RESULTS, values)
+        cursor = self._db.execute_sql(sql, values)
         while rows := cursor.fetchmany(BATCH):
             for row in rows:
-                self.results += 1
-                yield self._result(row, rules, own=tool == OWN and run is None)
+                state = self._state(row[0], row[4])
+                if state in self._wanted:
+                    self.results += 1
+                    yield self._result(row, rules, state, own=own)
 
-    def _result(self, row: Sequence[Any], rules: Mapping[str, Rule], *, own: bool) -> Result:
-        key, rule_id, status, fingerprints, state, path, line, end, column, end_column, body, *columns = row
+    def _state(self, key: int, seen: str) -> str | None:
+        """The state of a finding that is told, by what a sighting says."""
+        return seen
+
+    def _result(self, row: Sequence[Any], rules: Mapping[str, Rule], state: str, *, own: bool) -> Result:
+        key, rule_id, status, fingerprints, _, path, line, end, column, end_column, body, *columns = row
         said = dict(zip(COLUMNS, columns, strict=True))
         if body is not None:
             said = {**said, **unpack(body)}
@@ -229,7 +280,7 @@ class _Dumping:
             cwe=detail.get("cwe") or ([said["cwe"]] if said["cwe"] else []),
             suppressions=self._suppressions(key, status, detail.get("suppressions")),
             baseline_state=STATES[state],
-            properties=_with_texts(detail.get("properties") or {}, said),
+            properties=_with_state(_with_texts(detail.get("properties") or {}, said), state),
             **places,
         )
 
@@ -258,7 +309,7 @@ class _Dumping:
             note = self._db.execute_sql(NOTE, (key, status)).fetchall()
             reason = f"{DECIDED[status]}: {note[0][0]}" if note else DECIDED[status]
             return [{"kind": "external", "status": "accepted", "justification": reason}]
-        return [] if told is None and self._told else told
+        return [] if told is None and self._any_told else told
 
 
 def _loaded(text: str) -> Any:
@@ -271,7 +322,70 @@ def _rule(columns: Mapping[str, Any]) -> Rule:
     return Rule(**{name: value for name, value in columns.items() if name in Rule._fields})
 
 
+class _DumpingTarget(_Dumping):
+    """A whole target: the latest run of each tool, and with it what that run did not look for."""
+
+    def __init__(self, store: Store, scan: Scan, states: Sequence[str]) -> None:
+        super().__init__(store, scan, (*SIGHTINGS,))
+        from scanstore.seen import changes
+
+        self._wanted = frozenset(states)
+        self._scans = store.scans
+        self._current = Looks(self._db, scan.lineage_id, scan.id).current()
+        before = store.findings.baseline(scan)
+        self._changes = changes(self._db, scan.lineage_id, 0 if before is None else before.id, scan.id)
+        self._latest = {one: key for key, looked in self._current.items() for one in looked}
+        # What the latest run of its tool and category did not see, by tool and category; '' where it is alone.
+        self._rest: dict[str, list[int]] = {}
+        values = {"ids": dump_json(sorted(self._changes)), "scan": scan.id}
+        for key, tool, seen_by, category in self._db.execute_sql(SEEN_BY, values).fetchall():
+            if not any(seen_by == at and name == tool and not apart(series, category)
+                       for (name, series), at in self._latest.items()):  # fmt: skip
+                self._rest.setdefault(tool, []).append(key)
+
+    def runs(self) -> Iterator[OutRun]:
+        """The latest runs of all tools."""
+        from scanstore.interchange.sarif_out import OutRun
+
+        for key, looked in self._current.items():
+            yield from self._runs(self._scans.get(key), looked)
+        for tool in sorted(self._rest):  # no run is left that could tell of these
+            self.written += 1
+            yield OutRun(tool=tool, results=self._left(tool, ()), baselined=True)
+
+    def _results(
+        self, scan: Scan, tool: str, run: int | None, loose: bool, described: Sequence[Rule] = (), category: str = ""
+    ) -> Iterator[Result]:
+        yield from super()._results(scan, tool, run, loose, described, category)
+        yield from self._left(tool, described)
+
+    def _left(self, tool: str, described: Sequence[Rule]) -> Iterator[Result]:
+        """What the latest runs of a tool did not see: told once, by the first of them."""
+        values = {"ids": dump_json(self._rest.pop(tool, [])), "scan": self._scan.id}
+        return self._told(REST, values, described, own=tool == OWN)
+
+    def _state(self, key: int, seen: str) -> str | None:
+        return self._changes.get(key)
+
+
 TEXTS = (*COLUMNS[5:12],)
+
+
+def _with_state(properties: Mapping[str, Any], state: str) -> Mapping[str, Any]:
+    """The properties of a result, and in its bag a state that SARIF has no word for."""
+    if state not in TOLD:
+        return properties
+    return {**properties, "properties": {**(properties.get("properties") or {}), STATE: state}}
+
+
+def _with_troubles(properties: dict[str, Any], successful: bool | None, troubles: Sequence[str]) -> dict[str, Any]:
+    """The properties of a run; when it is no all-clear for a reason that the tool itself did not give, that reason."""
+    if not troubles or successful is False:
+        return properties
+    known = properties.get("invocations")
+    told = [{"level": "error", "message": {"text": trouble}} for trouble in troubles]
+    ours = {"executionSuccessful": False, "toolExecutionNotifications": told}
+    return {**properties, "invocations": [*(known if isinstance(known, list) else ()), ours]}
 
 
 def _with_texts(properties: Mapping[str, Any], said: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,18 +1,24 @@
 """The schema that a store should have: what the migrations make, kept once per process and compared with what is there.
 
 Tables, indexes and triggers of the user's own are left alone. Change here: what counts as a difference.
+
+``python -m scanstore.schema`` writes scanstore/fingerprints.py anew from the migrations, after one was added. It
+migrates an empty file up to each version, and down again from the newest: a rollback may write a statement in another
+way, and such a file must open too.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import peewee
 
-from scanstore.database import MEMORY, Database
+from scanstore.database import MEMORY, SCHEMA_VERSION, Database
 from scanstore.errors import Damaged
+from scanstore.files import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,3 +106,83 @@ def _schema(db: Database) -> dict[tuple[str, str], str]:
 
 def _words(sql: str) -> list[str]:
     return sql.split()
+
+
+# Fingerprints
+
+FINGERPRINTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fingerprints.py")
+
+
+Made = tuple[str, list[tuple[str, str, str, str]]]
+
+
+@lru_cache
+def made(version: int, *, down: bool = False) -> Made:
+    """Return the digest of the schema that the migrations make up to a version, and type, name, table and statement of
+    each object in the order of their making. ``down`` is by way of the newest version and back.
+    """
+    import tempfile
+
+    from scanstore import foreign, migrating
+
+    with tempfile.TemporaryDirectory(prefix="scanstore-") as folder:
+        file = os.path.join(folder, "schema.db")
+        migrating.up(file, to=None if down else max(version, 1))
+        if down or not version:
+            migrating.down(file, to=version, backup=False)
+        connection = connect(file, "mode=ro")
+        try:
+            rows = connection.execute(
+                "SELECT type, name, tbl_name, sql FROM main.sqlite_master WHERE sql IS NOT NULL"
+                " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
+            ).fetchall()
+            return foreign.whole(connection), rows
+        finally:
+            connection.close()
+
+
+def fingerprints() -> str:
+    """Return the text of scanstore/fingerprints.py, as the migrations make it."""
+    from scanstore.foreign import digest
+
+    wholes: dict[int, str] = {}
+    seen: dict[str, dict[str, list[int]]] = {}
+    kinds: dict[str, str] = {}
+    for version in range(SCHEMA_VERSION + 1):
+        wholes[version], rows = made(version)
+        for row in dict.fromkeys([*rows, *(made(version, down=True)[1] if version < SCHEMA_VERSION else ())]):
+            kinds[row[1].lower()] = row[0]
+            seen.setdefault(row[1].lower(), {}).setdefault(digest(*row), []).append(version)
+    lines = [
+        '"""Digests of the schema in each version, by which a file is known before anything of it is read.',
+        "",
+        "Made by ``python -m scanstore.schema`` from the migrations; do not edit.",
+        '"""',
+        "",
+        "# ruff: noqa: E501  a line for each object, so that two migrations change different lines",
+        "",
+        "# All of a version at once.",
+        "WHOLE = {",
+        *(f'    {version}: "{text}",' for version, text in wholes.items()),
+        "}",
+        "# The type of each object, and its digests with the versions that have it, the last one open.",
+        "PARTS = {",
+    ]
+    for name, digests in sorted(seen.items()):
+        spans = [f"{text}:{_span(versions)}" for text, versions in digests.items()]
+        lines.append(f'    "{name}": "{" ".join([kinds[name], *spans])}",')
+    return "\n".join([*lines, "}", ""])
+
+
+def _span(versions: list[int]) -> str:
+    """Write consecutive versions as the first and the last."""
+    if versions != list(range(versions[0], versions[-1] + 1)):
+        raise Damaged(f"a part of the schema is the same in the versions {versions}, which are not consecutive")
+    return f"{versions[0]}-{versions[-1] if versions[-1] < SCHEMA_VERSION else ''}"
+
+
+if __name__ == "__main__":
+    text = fingerprints()
+    with open(FINGERPRINTS, "w", encoding="utf-8", newline="\n") as out:
+        out.write(text)
+    print(f"{FINGERPRINTS}: schema {SCHEMA_VERSION}")

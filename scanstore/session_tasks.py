@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scanstore import leases
-from scanstore.arguments import a_text, a_whole, bring_up_to_date
+from scanstore.arguments import a_text, a_whole, bring_up_to_date, some_list
 from scanstore.database import bound
-from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
-from scanstore.fields import dump_json, format_time, read_time, utcnow
-from scanstore.leases import LEASE, MOST_RETRIES, SESSION_TASKS, Recovered, State, check_lease
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
+from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, SESSION_TASKS, Recovered, State, check_lease
 from scanstore.session_rows import (
     AnalysisResult,
     AnalysisTask,
@@ -47,7 +47,8 @@ LIFE = Machine(
     },
 )
 ANEW: dict[str, Any] = {
-    "retry_count": 0, "started_at": None, "completed_at": None, "next_retry_at": None, "error_message": None,
+    "retry_count": 0, "lost_count": 0, "lease_clock": None,
+    "started_at": None, "completed_at": None, "next_retry_at": None, "error_message": None,
     "progress": 0,
 }  # fmt: skip
 
@@ -77,17 +78,20 @@ class SessionTasks(SessionUploads):
         task_id: str | None = None,
         priority: int = 0,
         max_retries: int = MOST_RETRIES,
+        max_lost: int = MOST_LOST,
     ) -> AnalysisTask:
         """Add a task to a session that is open; one transaction.
 
         ``task_id`` is what its runner calls it (default: its own id). When the session has a task of that type with it
-        already, that one is returned as it is. Those of a higher ``priority`` are claimed first. Raises
+        already, that one is returned as it is. Those of a higher ``priority`` are claimed first. After ``max_retries``
+        failures, or when more than ``max_lost`` leases are lost to workers that die or hang, it fails for good. Raises
         InvalidArgument, NotFound, IllegalMove for a session that is over, and Conflict when another task has the id.
         """
         key, own = session_key(session), str(uuid7())
         kind = a_text(task_type, "task_type", 50)
         name = own if task_id is None else a_text(task_id, "task_id", 255)
         rank, most = -a_whole(priority, "priority", least=-(2**31) + 1), a_whole(max_retries, "max_retries")
+        lost = a_whole(max_lost, "max_lost")
         with self.db.atomic():
             self._session_status(key)
             for known in read(self.db, AnalysisTask, "task_id = ?", (name,)):
@@ -99,7 +103,7 @@ class SessionTasks(SessionUploads):
                 return known
             self._check_open(key)
             return AnalysisTask.create(
-                id=own, session=key, task_id=name, task_type=kind, rank=rank, max_retries=most
+                id=own, session=key, task_id=name, task_type=kind, rank=rank, max_retries=most, max_lost=lost
             )  # fmt: skip
 
     # -- what workers do -------------------------------------------------------------------------------------------
@@ -123,7 +127,7 @@ class SessionTasks(SessionUploads):
         """
         worker = check_lease(worker, lease, limit)
         kinds = [types] if isinstance(types, str) else types
-        wanted = None if kinds is None else dump_json([a_text(each, "type", 50) for each in kinds])
+        wanted = None if kinds is None else dump_json([a_text(each, "type", 50) for each in some_list(kinds, "types")])
         only = None if session is None else session_key(session)
         found: dict[str, int] = {}
         with self.db.atomic():
@@ -182,7 +186,7 @@ class SessionTasks(SessionUploads):
         if progress is not None and (
             isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100
         ):
-            raise InvalidArgument(f"progress is {progress!r}; give per cent, from 0 to 100")
+            raise InvalidArgument(f"progress is {shown(progress)}; give per cent, from 0 to 100")
         key, owner, attempt = owner_of(task, worker)
         with self.db.atomic():
             row = self.db.execute_sql("SELECT status, progress FROM analysis_tasks WHERE id = ?", (key,)).fetchone()
@@ -262,7 +266,7 @@ class SessionTasks(SessionUploads):
         if isinstance(error, BaseException):
             error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if not isinstance(error, str):
-            raise InvalidArgument(f"error is {error!r}; give a text or an exception")
+            raise InvalidArgument(f"error is {shown(error)}; give a text or an exception")
         key, owner, attempt = owner_of(task, worker)
         status = leases.fail(self.db, SESSION_TASKS, key, error, worker=owner, attempt=attempt, retry=retry)
         bring_up_to_date(task, status=status, error_message=error[: leases.LAST_ERROR], lease_until=None)
@@ -340,36 +344,10 @@ class SessionTasks(SessionUploads):
 
         A task whose lease ran out counts as ready. Raises NotFound.
         """
-        key, now = None if session is None else session_key(session), format_time(utcnow())
-        where = "1" if key is None else "analysis_session_id = ?"
-        values = () if key is None else (key,)
+        key = None if session is None else session_key(session)
         if key is not None:
             self._session_status(key)
-        counts = dict(
-            self.db.execute_sql(
-                f"SELECT status, count(*) FROM analysis_tasks WHERE {where} GROUP BY status", values
-            ).fetchall()
-        )
-        due, delayed = self.db.execute_sql(
-            "SELECT min(next_retry_at), count(*) FROM analysis_tasks INDEXED BY ix_analysis_tasks_delayed"
-            f" WHERE status = 'pending' AND next_retry_at IS NOT NULL AND next_retry_at > ? AND {where}",
-            (now, *values),
-        ).fetchone()
-        ends, out = self.db.execute_sql(
-            "SELECT min(lease_until) FILTER (WHERE lease_until > ?1), coalesce(sum(lease_until <= ?1), 0)"
-            f" FROM analysis_tasks INDEXED BY ix_analysis_tasks_leased WHERE status = 'processing' AND {where}",
-            (now, *values),
-        ).fetchone()
-        following = [each for each in (due, ends) if each is not None]
-        return State(
-            ready=counts.get("pending", 0) - delayed + out,
-            delayed=delayed,
-            leased=counts.get("processing", 0) - out,
-            done=counts.get("completed", 0),
-            failed=counts.get("failed", 0),
-            skipped=counts.get("cancelled", 0),
-            next_at=read_time(min(following)) if following else None,
-        )
+        return leases.state(self.db, SESSION_TASKS, key)
 
     @bound
     def recover(self) -> Recovered:

@@ -17,7 +17,11 @@ from scanstore.states import SIGHTINGS
 
 
 class ToolRun(Base):
-    """A report that was loaded: which tool, which rules, what it looked at."""
+    """A report that was loaded: which tool, which rules, what it looked at.
+
+    ``troubles`` are the reasons why a check must not pass by it; ``left_out`` counts its results that could not be used
+    (None: unknown). The same report that came again is counted in ``repeats``.
+    """
 
     if TYPE_CHECKING:
         id: Any
@@ -35,6 +39,11 @@ class ToolRun(Base):
     scope: Any = JSONField(null=True)
     detail: Any = peewee.BlobField(null=True)
     created_at = UTCField(default=utcnow)
+    category: Any = peewee.TextField(default="")
+    troubles: Any = JSONField(default=list)
+    left_out: Any = peewee.IntegerField(null=True, default=0)
+    repeats: Any = peewee.IntegerField(default=0)
+    repeated_at: Any = UTCField(null=True)
 
     class Meta:
         table_name = "tool_runs"

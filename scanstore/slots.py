@@ -15,12 +15,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import peewee
 
+from scanstore.blocks import Block, ending
 from scanstore.database import Database
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot, NotFound
 from scanstore.fields import Base, UTCField, format_time, utcnow
@@ -47,8 +49,11 @@ class ModelSlot(Base):
         table_name = "model_slots"
 
 
+@ending
 class Slot:
     """A place of a model, held while inside its ``with`` block; see ``store.llm.slot``."""
+
+    _block: Block | None = None
 
     def __init__(self, db: Database, model: ModelConfig, *, timeout: float | None, lease: float) -> None:
         if timeout is not None and not (_is_number(timeout) and timeout >= 0):
@@ -82,6 +87,12 @@ class Slot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._give_back()
+        self._block = None
+
+    def _abandoned(self, _: object) -> None:
+        """Give the place back when an interrupt has kept the block from doing it: this process lives on."""
+        with suppress(Exception):
+            self._give_back()
 
     def heartbeat(self, *, lease: float = 600.0) -> None:
         """Hold the place for ``lease`` seconds from now on. Raises LeaseLost when it was given to somebody else."""
@@ -166,15 +177,10 @@ class Slot:
         )
 
     def _give_back(self) -> None:
-        ticket, self._ticket = self._ticket, None
-        if ticket is None or ticket[1] != me():  # a forked child leaves its parent's place alone
-            return
-        statement = "DELETE FROM model_slots WHERE id = ? AND process = ? AND created_at = ?"
-        try:
-            self._db.execute_sql(statement, ticket)
-        except KeyboardInterrupt:  # once more: this process lives on, and nobody else may take the ticket away
-            self._db.execute_sql(statement, ticket)
-            raise
+        if self._ticket is not None and self._ticket[1] == me():  # a forked child leaves its parent's place alone
+            statement = "DELETE FROM model_slots WHERE id = ? AND process = ? AND created_at = ?"
+            self._db.execute_sql(statement, self._ticket)
+        self._ticket = None
 
 
 HOLDERS = """

@@ -2,6 +2,10 @@
 
 The mechanism is in :mod:`scanstore.leases`, the scan's part in :mod:`scanstore.life`. A stage adds what completing one
 of its rows means.
+
+The three stages of a scan run side by side. A stage is finished only when the stages before it are, since each chunk
+may add drafts, and each draft a verified finding. :meth:`Stage.work` waits for the stages before its own as long as
+somebody works on them.
 """
 
 from __future__ import annotations
@@ -13,10 +17,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from scanstore import leases, life
-from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound, ScanstoreError
+from scanstore.database import Database, Domain, bound
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
 from scanstore.fields import Base, dump_json, utcnow
-from scanstore.leases import LEASE, Queue, Recovered, State, check_lease
+from scanstore.leases import LEASE, QUEUES, Queue, Recovered, State, check_lease
 from scanstore.scans import Scan
 from scanstore.workers import me
 
@@ -25,6 +29,16 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row", bound=Base)
 IDLE = 0.25  #: seconds between two looks for work that others hold
+PATIENCE = 5.0  #: seconds for which an earlier stage may stand still with ready rows and no worker
+
+BEFORE = {
+    queue.kind: " + ".join(
+        f"coalesce((SELECT sum(count) FROM work_counts WHERE scan_id = :scan AND kind = '{earlier.kind}'"
+        f" AND (status = '{earlier.waiting}' OR status = '{earlier.leased}')), 0)"
+        for earlier in QUEUES[: QUEUES.index(queue)]
+    )
+    for queue in QUEUES
+}
 
 
 class Ahead:
@@ -35,6 +49,35 @@ class Ahead:
     def __init__(self, scan_id: int, worker: str, lease: float) -> None:
         self.scan_id, self.worker, self.lease = scan_id, worker, lease
         self.rows: list[Any] = []
+
+
+class Standstill:
+    """Whether anybody works on the stages that a loop waits for."""
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        self._since = 0.0
+
+    def look(self, scan_id: int, states: Sequence[tuple[Queue, State]]) -> None:
+        """Raise IllegalMove when rows have been ready in a stage for a while and nobody took one.
+
+        Between two claims a worker holds nothing, and one that was just started does not yet: so it takes more than
+        one look.
+        """
+        figures = [state[:6] for _, state in states]
+        moving = figures != self._seen or any(state.leased for _, state in states)
+        self._seen = figures
+        if moving:
+            self._since = time.monotonic()
+            return
+        ready = [(queue, state.ready) for queue, state in states if state.ready]
+        if ready and time.monotonic() - self._since >= PATIENCE:
+            what = " and ".join(f"{count} ready {queue.noun}{'s' if count > 1 else ''}" for queue, count in ready)
+            loops = " and ".join(f"{queue.methods}.work({scan_id})" for queue, _ in ready)
+            raise IllegalMove(
+                f"scan {scan_id} has {what}, and nobody works on them; start {loops} beside this loop or before it,"
+                " or take what is there with wait=False"
+            )
 
 
 class Stage(Domain, Generic[Row]):
@@ -85,7 +128,7 @@ class Stage(Domain, Generic[Row]):
                 return {}
             found = leases.claim(
                 self.db, self.queue, scan_id,
-                worker=worker, limit=limit, lease=lease, most=gate.concurrency, max_retries=gate.max_retries,
+                worker=worker, limit=limit, lease=lease, most=gate.concurrency, max_lost=gate.max_lost,
             )  # fmt: skip
             if not found:
                 life.advance(self.db, scan_id)
@@ -103,15 +146,19 @@ class Stage(Domain, Generic[Row]):
         """Claim one row after the other until nothing is left to do, ``stop`` is set (a ``threading.Event``), or the
         scan is paused or cancelled.
 
-        Waits while others hold the last rows or a retry is not due, since those may come free; with ``wait=False`` it
-        ends there. The loop's body completes or fails each row; one that it neither completed, failed nor released
-        when the loop is left is released.
+        Waits while others hold the last rows or a retry is not due, since those may come free, and while earlier stages
+        have leased or delayed rows, since those may add rows to this one. Raises IllegalMove, naming the stage, when an
+        earlier stage has ready rows and nobody has held a lease on it for ``PATIENCE`` seconds: it would wait for ever.
+        With ``wait=False`` it returns what is there and ends. The loop's body completes or fails each row; one that it
+        neither completed, failed nor released when the loop is left is released.
         """
         scan_id = self._scan(scan)
         ahead = Ahead(scan_id, check_lease(worker, lease), lease)
+        standstill = Standstill()
         while stop is None or not stop.is_set():
             rows: list[Any] = [ahead.rows.pop()] if ahead.rows else self.claim(scan_id, worker=worker, lease=lease)
             if rows:
+                standstill = Standstill()
                 rows[0].ahead = ahead
                 try:
                     yield rows[0]
@@ -123,6 +170,10 @@ class Stage(Domain, Generic[Row]):
             state = self.state(scan_id)
             if not wait or state.finished or not self._open(scan_id):
                 return
+            if state.ready or state.delayed or state.leased:
+                standstill = Standstill()
+            else:
+                standstill.look(scan_id, self._earlier(scan_id))
             due = IDLE if state.next_at is None else (state.next_at - utcnow()).total_seconds()
             time.sleep(min(max(due, 0.01), IDLE))
         for row in ahead.rows:
@@ -169,7 +220,7 @@ class Stage(Domain, Generic[Row]):
         check_lease(worker, LEASE)
         text = (str(error) or type(error).__name__) if isinstance(error, BaseException) else error
         if not isinstance(text, str):
-            raise InvalidArgument(f"error is {error!r}; give a text or an exception")
+            raise InvalidArgument(f"error is {shown(error)}; give a text or an exception")
         key, owner, attempt = self._owner(item, worker)
         with self.db.atomic():
             scan_id = self._scan_of(key)
@@ -205,28 +256,30 @@ class Stage(Domain, Generic[Row]):
     def state(self, scan: Scan | int) -> State:
         """How many rows are ready, delayed, leased, done, failed, skipped, and when the next one is due.
 
-        ``state(scan).finished`` says that nothing is left; an empty claim does not.
+        ``state(scan).finished`` says that nothing is left, here and in the stages before; an empty claim does not.
         """
-        return leases.state(self.db, self.queue, self._scan(scan))
+        scan_id = self._scan(scan)
+        # Counted first: what an earlier stage adds meanwhile is then among the rows of this one.
+        before = BEFORE[self.queue.kind]
+        rows = self.db.execute_sql(f"SELECT {before}", {"scan": scan_id}).fetchone()[0] if before else 0
+        return leases.state(self.db, self.queue, scan_id)._replace(before=rows)
+
+    @bound
+    def _earlier(self, scan_id: int) -> list[tuple[Queue, State]]:
+        """The stages before this one and where they stand, once the leases of dead workers are freed."""
+        earlier = QUEUES[: QUEUES.index(self.queue)]
+        for queue in earlier:
+            if leases.any_lost(self.db, queue, scan_id):
+                _recover(self.db, queue, scan_id)
+        return [(queue, leases.state(self.db, queue, scan_id)) for queue in earlier]
 
     @bound
     def recover(self, scan: Scan | int | None = None) -> Recovered:
-        """Free leases that ran out or whose process ended, of one scan or all. Claims do it too, when they need it."""
-        scan_id = None if scan is None else self._scan(scan)
-        with self.db.atomic():
-            where = "" if scan_id is None else " AND scan_id = ?"
-            scans = self.db.execute_sql(
-                f"SELECT DISTINCT scan_id FROM {self.queue.table} INDEXED BY {self.queue.on('leased')}"
-                f" WHERE status = '{self.queue.leased}'{where}",
-                () if scan_id is None else (scan_id,),
-            ).fetchall()
-            waiting = failed = 0
-            for (each,) in scans:
-                retries = life.terms(self.db, each, self.queue.kind).max_retries
-                found = leases.recover(self.db, self.queue, each, max_retries=retries)
-                life.advance(self.db, each)
-                waiting, failed = waiting + found.waiting, failed + found.failed
-        return Recovered(waiting, failed)
+        """Free leases that expired or whose process ended, of one scan or all. Claims do it too, when they need it.
+
+        A row that has lost more than ``max_lost`` leases (of the scan's configuration) fails.
+        """
+        return _recover(self.db, self.queue, None if scan is None else self._scan(scan))
 
     @bound
     def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:
@@ -248,7 +301,7 @@ class Stage(Domain, Generic[Row]):
         if not rows:
             command = self.queue.methods.replace("store.", "scanstore ") + " list"
             listed = f"{self.queue.methods}.list(scan)" + ("" if "verified" in command else f" ({command})")
-            raise NotFound(f"no {self.queue.noun} {key}; {listed} shows those of a scan")
+            raise NotFound(f"no {self.queue.noun} {shown(key)}; {listed} shows those of a scan")
         return rows[0]
 
     def _rows(self, ids: Sequence[int]) -> list[Row]:
@@ -265,7 +318,7 @@ class Stage(Domain, Generic[Row]):
             row.check_home()
             return row.id, row.worker, row.attempt
         if isinstance(item, bool) or not isinstance(item, int):
-            raise InvalidArgument(f"{item!r} is not a {self.queue.noun}; give a row or its id")
+            raise InvalidArgument(f"{shown(item)} is not a {self.queue.noun}; give a row or its id")
         return item, None, None
 
     def _owner(self, item: Row | int, worker: str | None) -> tuple[int, str, int | None]:
@@ -285,3 +338,19 @@ class Stage(Domain, Generic[Row]):
                 f"{self.queue.noun} {key} is not there, or was never claimed; claim one with {self.queue.methods}.claim"
             )
         return int(row[0])
+
+
+def _recover(db: Database, queue: Queue, scan_id: int | None) -> Recovered:
+    where = "" if scan_id is None else " AND scan_id = ?"
+    waiting = failed = 0
+    with db.atomic():
+        scans = db.execute_sql(
+            f"SELECT DISTINCT scan_id FROM {queue.table} INDEXED BY {queue.on('leased')}"
+            f" WHERE status = '{queue.leased}'{where}",
+            () if scan_id is None else (scan_id,),
+        ).fetchall()
+        for (each,) in scans:
+            found = leases.recover(db, queue, each, max_lost=life.terms(db, each, queue.kind).max_lost)
+            life.advance(db, each)
+            waiting, failed = waiting + found.waiting, failed + found.failed
+    return Recovered(waiting, failed)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from scanstore.binding import Bound
+from scanstore.arguments import a_path
+from scanstore.binding import Bound, Span, bind, unbind
+from scanstore.blocks import Shared, ending, taken
 from scanstore.database import MEMORY, Database
-from scanstore.errors import IllegalMove, InvalidArgument
+from scanstore.errors import IllegalMove, InvalidArgument, StoreClosed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,12 +49,13 @@ if TYPE_CHECKING:
     from scanstore.sessions import Sessions
     from scanstore.settings import Settings
     from scanstore.symbols import Symbols
-    from scanstore.transfer import File, Transferred
+    from scanstore.transfer import File, Loaded, Transferred
 
 _log = logging.getLogger("scanstore.store")
 
 
-class Store:
+@ending
+class Store(Shared):
     """A scanstore file, opened: created with mode 0600 and migrated when that is needed.
 
     Usable from any thread and, after a fork, in the child. `with store:` makes it the current store of this
@@ -81,16 +83,16 @@ class Store:
         key: str | None = None,
         slow_ms: float | None = None,
     ) -> None:
-        text = os.fspath(_default(path))
-        if not isinstance(text, str):
+        text = _default(path)
+        if isinstance(text, bytes):
             raise InvalidArgument(f"{path!r} is not a path in text; use os.fsdecode")
+        text = a_path(text, "path")
         if key is None and text != MEMORY:
             key = os.environ.get("SCANSTORE_KEY") or None
         self._database = Database(
             text, timeout=timeout, durability=durability, read_only=read_only, key=key, slow_ms=slow_ms
         )
-        self._entered = 0
-        self._lock = threading.Lock()
+        self._spans: list[Span] = []  # of those who are inside `with store:`
         self.recovered: Recovered | None = None  #: what opening has freed, see recover()
         try:
             self._database.open(migrate=migrate)
@@ -249,16 +251,22 @@ class Store:
         return Audits(self)
 
     def report(
-        self, scan: Scan | int | None = None, *, format: str = "text", baseline: Scan | int | None = None
+        self,
+        scan: Scan | int | None = None,
+        *,
+        target: str | None = None,
+        format: str = "text",
+        baseline: Scan | int | None = None,
     ) -> str:
         """A report of what is to be fixed, as "text", "json", "csv", "markdown" or "html" (one file by itself).
 
-        It is about a scan (default: the latest that looked for findings) and what changed since ``baseline`` (default:
-        the one before of the same target). Raises NotFound, InvalidArgument.
+        It is about a scan (default: the latest of ``target`` that looked for findings) and what changed since
+        ``baseline`` (default: the one before of the same target). The target may be left out when the store has one.
+        Raises NotFound, Ambiguous, InvalidArgument.
         """
         from scanstore.report import render
 
-        return "".join(render(self, scan, format, baseline))
+        return "".join(render(self, scan, format, baseline, target=target))
 
     # Pages and figures
 
@@ -293,18 +301,23 @@ class Store:
     # Being current
 
     def __enter__(self) -> Self:
-        Bound(self._database).__enter__()
-        with self._lock:
-            self._entered += 1
+        if self.closed:
+            raise StoreClosed(f"{self._database.name} was closed; open it again")
+        span = Span(taken(self))
+        self._spans.append(span)
+        bind(self._database, span)
         return self
 
     def __exit__(self, *_: object) -> None:
-        Bound(self._database).__exit__()
-        with self._lock:
-            self._entered -= 1
-            last = self._entered == 0
-        if last:
+        span = unbind(self._database)
+        if span in self._spans:
+            self._spans.remove(span)
+        elif self._spans:  # entered in another thread or task
+            self._spans.pop()
+        if all(other.abandoned() for other in self._spans):
             self.close()
+
+    _abandoned = None  # the next block that ends closes the store
 
     def bound(self) -> Bound:
         """Return a context manager that makes this store current and does not close it; for threads of a pool."""
@@ -325,18 +338,19 @@ class Store:
     # Crashes
 
     def recover(self) -> Recovered:
-        """Free the work, the places and the calls of processes that died, and leases that ran out; return how many
-        pieces of work wait again and how many have failed for good.
+        """Free the work, places, calls and questions of processes that died, and leases that expired; return how many
+        pieces of work wait again and how many have failed because they lost too many leases.
 
         Opening a store does it too.
         """
-        from scanstore import calls, slots
+        from scanstore import asking, calls, slots
 
         with self.bound(), self._database.atomic():
             works = (self.chunks, self.drafts, self.verified, self.jobs, self.sessions, self.audits)
             found = [work.recover() for work in works]
             slots.recover(self._database)
             calls.recover(self._database)
+            asking.recover(self._database)
         kinds = zip(*found, strict=True)
         return type(found[0])(*(sum(each) for each in kinds))
 
@@ -344,10 +358,14 @@ class Store:
         import sqlite3
 
         from scanstore.errors import Busy, Damaged
+        from scanstore.files import limited
         from scanstore.queues import lost
 
         try:
-            if lost(self._database):
+            connection = self._database.connection()  # type: ignore[no-untyped-call]
+            with limited(connection, self._database.name):
+                found = lost(self._database)
+            if found:
                 self.recovered = self.recover()
                 _log.info("%s: freed lost work, %d wait again, %d failed", self._database.name, *self.recovered)
         except Busy:  # claims recover what they need
@@ -433,26 +451,31 @@ class Store:
         with self.bound():
             return transfer.dump(self._database, file, include_secrets=include_secrets, tables=tables)
 
-    def load(self, file: File) -> Transferred:
+    def load(self, file: File, *, accounts: bool = True) -> Loaded:
         """Fill this empty store with a dump, of this or an older schema; atomic.
+
+        The result lists the accounts with their roles, and the folders of scans that lie outside the current folder:
+        look at them before you trust the dump. With ``accounts=False``, accounts are left out together with the rows
+        that need one, which are counted.
 
         Raises InvalidArgument that names the line, NewerSchema, NotFound, and IllegalMove when the store has rows.
         """
         from scanstore import transfer
 
         with self.bound():
-            return transfer.load(self._database, file)
+            return transfer.load(self._database, file, accounts=accounts)
 
-    def merge(self, other: Store | str | os.PathLike[str]) -> MergeResult:
+    def merge(self, other: Store | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
         """Take over what another store has and this one has not; atomic, and idempotent. The other stays as it is.
 
         Where both have the same thing and say it differently, this store's row stays and the conflict is listed. The
-        scans of a target that both have come after this store's. Raises OutdatedSchema and whatever opening raises.
+        scans of a target that both have come after this store's. All of it may take ``timeout`` seconds, by default 30
+        and one for each megabyte of the other store. Raises OutdatedSchema, ReadTimeout and whatever opening raises.
         """
         from scanstore import merging
 
         with self.bound():
-            return merging.merge(self._database, other)
+            return merging.merge(self._database, other, timeout=timeout)
 
     # Copies
 
@@ -494,8 +517,9 @@ class Store:
 
     @staticmethod
     def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
-        """Save what can be read of a damaged store into a new one, and say what is lost of which table; see
-        :func:`scanstore.repair.repair`. What was encrypted with a `key` is so again."""
+        """Save what can be read of a damaged store, or of its log alone, into a new one; see
+        :func:`scanstore.repair.repair`. The result is `whole` only if every page was read and nothing is missing;
+        otherwise it names the pages and tables. What was encrypted with a `key` is so again."""
         from scanstore import repair
 
         return repair.repair(damaged, new, key=key)
@@ -536,7 +560,10 @@ class Store:
             if database.in_sqlite_transaction():
                 raise IllegalMove(f"{database.name} is inside a transaction; leave it before migrating")
         options.update(name=database.name, timeout=database.timeout, key=database.key)
-        return getattr(migrating, what)(database.file, **options)
+        database.verify_file()
+        done = getattr(migrating, what)(database.file, **options)
+        database.identify()
+        return done
 
 
 def _default(path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:

@@ -6,14 +6,17 @@ leaves it where it was. One run of a kind goes on at a time.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 import peewee
 
 from scanstore import workers
+from scanstore.binding import Bound
+from scanstore.blocks import Block, ending
 from scanstore.database import Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore, shown
 from scanstore.fields import Base, EnumField, UTCField, format_time, read_time, utcnow
 from scanstore.library import KINDS
 from scanstore.states import Machine, move
@@ -70,8 +73,11 @@ UPDATE sync_runs SET created = created + ?, updated = updated + ?, unchanged = u
 UNSEEN = "SELECT id FROM {}s WHERE run_id IS NOT ? AND last_synced < ? ORDER BY id"
 
 
+@ending
 class Sync(Domain):
     """A run as a context: begun on entry, completed on exit, failed by an exception, which goes on its way."""
+
+    _block: Block | None = None
 
     def __init__(self, store: Store, kind: str, *, take_over: bool = False) -> None:
         super().__init__(store)
@@ -105,11 +111,16 @@ class Sync(Domain):
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is None:
             move(self.db, SYNCS, self.id, "completed", ended_at=format_time(utcnow()))
-            return
-        try:
-            self._fail(self.id, f"{type(error).__name__}: {error}".removesuffix(": "))
-        except ScanstoreError:  # taken over, or the file is out of reach; the caller is told what came first
-            return
+        else:
+            # It may be taken over, or the file out of reach; the caller is told what came first.
+            with suppress(ScanstoreError):
+                self._fail(self.id, f"{type(error).__name__}: {error}".removesuffix(": "))
+        self._block = None
+
+    def _abandoned(self, _: object) -> None:
+        """Fail the run when an interrupt has kept its block from ending: its process lives on."""
+        with suppress(Exception), Bound(self.db):
+            self._fail(self.id, "KeyboardInterrupt: the end of the block was interrupted")
 
     def _fail(self, key: int, error: str) -> None:
         move(self.db, SYNCS, key, "failed", ended_at=format_time(utcnow()), error=error)
@@ -153,7 +164,7 @@ def identified(domain: Domain, run: Sync | SyncRun | int, kind: str) -> int:
         raise WrongStore(f"{run!r} is of {run.db.name}, not of {domain.db.name}; use it in its own")
     key = getattr(run, "id", run)
     if not isinstance(key, int):
-        raise InvalidArgument(f"{run!r:.80} is not a sync run; give what store.library.sync(...) returned, or its id")
+        raise InvalidArgument(f"{shown(run)} is not a sync run; give what store.library.sync(...) returned, or its id")
     row = SyncRun.get_or_none(SyncRun.id == key)
     if row is None:
         raise NotFound(f"no sync run {key}; begin one with store.library.sync({kind!r})")

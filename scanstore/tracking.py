@@ -307,7 +307,7 @@ def close(db: Database, scan_id: int, *, tool: str) -> Closed:
         return Closed(0, 0)
     coverage = Coverage(db, scan_id, tool, {row[2] for row in rows})
     series = categories(db, {row[6] for row in rows})
-    gone = [row for row in rows if coverage.covers(row[1], row[2], series[row[6]])]
+    gone = [row for row in rows if coverage.covers(row[1], row[2], series[row[6]], row[6])]
     closed = {row[0] for row in gone}
     back = [(row[0],) for row in rows if row[4] and row[0] not in closed]
     now = format_time(utcnow())

@@ -13,6 +13,10 @@ it was written: equal stores give equal bytes. What is not a value of JSON is sp
 Tables and columns are those of the file's own schema, so this module does not change with it. Left out is what belongs
 to the file and not to its content: the history of its migrations and the full-text indexes, which a search makes again.
 
+A dump may come from a stranger. ``load`` therefore reports what it brings that others will trust: accounts with their
+roles, and scans whose folder lies outside the current one. With ``accounts=False`` it leaves accounts out, and with
+them every row that cannot be without its account. A hash that takes too much to verify is refused.
+
 Change here: the format (and then VERSION), what is left out, which columns are secret.
 """
 
@@ -31,25 +35,27 @@ from typing import Any, BinaryIO, NamedTuple
 import peewee
 
 from scanstore import publishing
+from scanstore.arguments import a_path, some_list
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     IllegalMove,
     InvalidArgument,
-    MissingFolder,
     NewerSchema,
-    NotFound,
     ReadOnly,
     StorageError,
+    shown,
 )
-from scanstore.files import uri
+from scanstore.files import connect, quoted, refusing
+from scanstore.ownership import remove_unowned
 from scanstore.troubles import translated
 
 VERSION = 1
 BATCH = 500  #: rows in memory at a time
 LONGEST = 2**30  #: bytes of a line; SQLite holds no row that needs more
 SECRETS = frozenset(("api_key", "hashed_password"))
-LEFT_OUT = frozenset(("migratehistory", "search_changes"))
+LEFT_OUT = frozenset(("migratehistory", "search_changes", "file_identity"))
 SEARCHES = ("finding_search", "symbol_search")
+ACCOUNTS = "users"
 COUNTERS = "sqlite_sequence"  # so that no number is given out again
 
 Run = Callable[..., Any]  # (sql, parameters) -> cursor
@@ -63,6 +69,29 @@ class Transferred(NamedTuple):
     rows: int
     bytes: int
     tables: dict[str, int]
+
+
+class LoadedAccount(NamedTuple):
+    """An account that came with a dump. ``active`` tells whether it may log in."""
+
+    email: str
+    role: str
+    active: bool
+
+
+class Loaded(NamedTuple):
+    """What a load has moved, as in :class:`Transferred`, and what to look at before the store is trusted.
+
+    ``accounts`` are all that are in the store now, ``roots`` the folders of its scans that lie outside the current
+    folder, and ``left_out`` says how many rows of each table were not loaded because ``accounts`` was false.
+    """
+
+    rows: int
+    bytes: int
+    tables: dict[str, int]
+    accounts: list[LoadedAccount]
+    roots: list[str]
+    left_out: dict[str, int]
 
 
 class Table(NamedTuple):
@@ -81,14 +110,15 @@ def tables_of(run: Run) -> list[Table]:
     listed = run("PRAGMA main.table_list").fetchall()
     names = sorted(name for _, name, kind, *_ in listed if kind == "table" and not name.startswith("sqlite_"))
     parents = {
-        name: {row[2] for row in run(f'PRAGMA foreign_key_list("{name}")').fetchall()} & set(names) - {name}
+        name: {row[2] for row in run(f"PRAGMA foreign_key_list({quoted(name)})").fetchall()} & set(names) - {name}
         for name in names
         if name not in LEFT_OUT
     }
     found: list[Table] = []
     done: set[str] = set()
     while parents:
-        name = next(name for name, above in parents.items() if above <= done)
+        # Tables of the user's own may point at each other in a circle.
+        name = next((name for name, above in parents.items() if above <= done), min(parents))
         done.add(name)
         del parents[name]
         found.append(_table(run, name))
@@ -97,18 +127,18 @@ def tables_of(run: Run) -> list[Table]:
 
 def _table(run: Run, name: str) -> Table:
     rows = [
-        row for row in run(f'PRAGMA table_xinfo("{name}")').fetchall() if not row[6]
+        row for row in run(f"PRAGMA table_xinfo({quoted(name)})").fetchall() if not row[6]
     ]  # what is computed is not kept
     key = [row[1] for row in sorted(rows, key=lambda row: row[5]) if row[5]]
     if not key:
-        for _, index, unique, *_ in run(f'PRAGMA index_list("{name}")').fetchall():
+        for _, index, unique, *_ in run(f"PRAGMA index_list({quoted(name)})").fetchall():
             if unique:
-                key = [row[2] for row in run(f'PRAGMA index_info("{index}")').fetchall()]
+                key = [row[2] for row in run(f"PRAGMA index_info({quoted(index)})").fetchall()]
     return Table(name, [row[1] for row in rows], key or ["rowid"])
 
 
 def _names(columns: Iterable[str]) -> str:
-    return ", ".join(f'"{column}"' for column in columns)
+    return ", ".join(map(quoted, columns))
 
 
 # Writing
@@ -125,13 +155,13 @@ def dump(
     StorageError.
     """
     known = [table.name for table in tables_of(db.execute_sql)]
-    wanted = None if tables is None else [tables] if isinstance(tables, str) else list(tables)
+    wanted = None if tables is None else [tables] if isinstance(tables, str) else some_list(tables, "tables")
     for name in wanted or ():
         if name not in known:
-            raise InvalidArgument(f"{db.name} has no table {name!r}; it has: {', '.join(known)}")
+            raise InvalidArgument(f"{db.name} has no table {shown(name)}; it has: {', '.join(known)}")
     told: dict[str, int] = {}
     size = 0
-    with _target(db, file) as stream, db.atomic("DEFERRED"):
+    with publishing.writing(file, store=db.file) as stream, db.atomic("DEFERRED"):
         for part in lines(db.execute_sql, SCHEMA_VERSION, told, include_secrets=include_secrets, tables=wanted):
             stream.write(part)
             size += len(part)
@@ -167,8 +197,8 @@ def lines(
 
 def _rows(run: Run, table: Table, told: dict[str, int], hidden: frozenset[str]) -> Iterator[bytes]:
     yield _line({"table": table.name, "columns": table.columns})
-    columns = ", ".join("NULL" if column in hidden else f'"{column}"' for column in table.columns)
-    cursor = run(f'SELECT {columns} FROM main."{table.name}" ORDER BY {_names(table.key)}')
+    columns = ", ".join("NULL" if column in hidden else quoted(column) for column in table.columns)
+    cursor = run(f"SELECT {columns} FROM main.{quoted(table.name)} ORDER BY {_names(table.key)}")
     try:
         while rows := cursor.fetchmany(BATCH):
             told[table.name] += len(rows)
@@ -195,40 +225,16 @@ def _finite(value: Any) -> Any:
     return {"$f": str(value)} if value in (float("inf"), float("-inf")) else value
 
 
-@contextmanager
-def _target(db: Database, file: File) -> Iterator[BinaryIO]:
-    if not isinstance(file, str | os.PathLike):
-        yield file
-        return
-    path = os.fsdecode(file)
-    shown = path if path.isprintable() else ascii(path)
-    if os.path.realpath(path) in (db.file, db.file + "-wal", db.file + "-shm"):
-        raise InvalidArgument(f"{shown} is the store itself; give another file to dump it to")
-    target = os.path.abspath(path)
-    if not os.path.isdir(os.path.dirname(target)):
-        raise MissingFolder(f"{shown} needs its folder; create it")
-    try:
-        with publishing.beside(target, shown) as beside:
-            with open(beside, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            publishing.publish(beside, target, shown)
-    except OSError as error:
-        if error.filename is None:  # not ours: the caller's disk is full, and the command line says so
-            raise
-        raise StorageError(f"{shown} cannot be written: {error.strerror}") from error
-
-
 # Reading
 
 
-def load(db: Database, file: File) -> Transferred:
+def load(db: Database, file: File, *, accounts: bool = True) -> Loaded:
     """Fill an empty store with what a path or an open binary file holds; atomic.
 
     A dump of an older schema is taken through the migrations. Triggers do not run: counts and times are as they were.
-    Memory stays flat. Raises InvalidArgument with the number of the line, NewerSchema, NotFound, and IllegalMove for a
-    store that has rows.
+    Memory stays flat. Without ``accounts``, users are left out, and so are the rows that need one, such as sessions and
+    audits. Raises InvalidArgument with the number of the line, NewerSchema, NotFound, and IllegalMove for a store that
+    has rows.
     """
     if db.read_only:
         raise ReadOnly(f"{db.name} was opened with read_only; open it without to load something into it")
@@ -236,7 +242,7 @@ def load(db: Database, file: File) -> Transferred:
         reader = _Reader(stream)
         schema = reader.header()
         if schema == SCHEMA_VERSION:
-            return _into(db, reader)
+            return _into(db, reader, accounts)
         if db.key is not None:
             raise IllegalMove(
                 f"the dump is of schema {schema}, and {db.name} is encrypted: what is migrated would lie beside it in"
@@ -244,70 +250,78 @@ def load(db: Database, file: File) -> Transferred:
             )
         with publishing.beside(f"{db.file}.older", db.name) as older:
             try:
+                connection, left_out = _migrated(older, schema, reader, accounts)
                 with (
-                    closing(_migrated(older, schema, reader)) as connection,
+                    closing(connection),
                     closing(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)) as pieces,
                 ):
                     newer = _Reader(_Pieces(pieces))
                     newer.header()
-                    return _into(db, newer)._replace(bytes=reader.bytes)
+                    return _into(db, newer, accounts=True)._replace(bytes=reader.bytes, left_out=left_out)
             except sqlite3.Error as error:
                 raise translated(error, f"the file beside {db.name} into which the dump is read first") from error
 
 
-def _migrated(path: str, schema: int, reader: _Reader) -> sqlite3.Connection:
-    """Fill a store of an older schema, and return a connection to it as it is today."""
+def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> tuple[sqlite3.Connection, dict[str, int]]:
+    """Fill a store of an older schema, and return a connection to it as it is today, and what was left out."""
     from scanstore import migrating
 
     migrating.up(path, to=schema)
-    connection = sqlite3.connect(uri(path, "mode=rw"), uri=True, isolation_level=None)
+    connection = connect(path, "mode=rw")
     try:
         connection.execute("BEGIN IMMEDIATE")
-        _fill(connection.execute, connection.executemany, reader)
+        _, left_out = _fill(connection.execute, connection.executemany, reader, accounts)
         connection.execute("COMMIT")
     finally:
         connection.close()
     migrating.up(path, backup=False)
-    return sqlite3.connect(uri(path, "mode=ro"), uri=True, isolation_level=None)
+    return connect(path, "mode=ro"), left_out
 
 
-def _into(db: Database, reader: _Reader) -> Transferred:
+def _into(db: Database, reader: _Reader, accounts: bool) -> Loaded:
     run = db.execute_sql
     with db.atomic():
         for table in tables_of(run):
-            if run(f'SELECT EXISTS (SELECT 1 FROM "{table.name}")').fetchone()[0]:
+            if run(f"SELECT EXISTS (SELECT 1 FROM {quoted(table.name)})").fetchone()[0]:
                 raise IllegalMove(
                     f"{db.name} has rows in {table.name} already; load into a new store, and merge that into this one"
                 )
         for name in (*SEARCHES, "search_changes"):  # of rows that are gone
             run(f"DELETE FROM {name}").fetchall()
-        told = _fill(run, db.executemany, reader)
+        told, left_out = _fill(run, db.executemany, reader, accounts)
         run("PRAGMA analysis_limit = 400").fetchall()
         run("ANALYZE").fetchall()
-    return Transferred(sum(told.values()), reader.bytes, told)
+        return Loaded(sum(told.values()), reader.bytes, told, _accounts(run), _roots(run), left_out)
 
 
-def _fill(run: Run, many: Run, reader: _Reader) -> dict[str, int]:
-    """Insert the rows of a dump, inside a transaction."""
+def _fill(run: Run, many: Run, reader: _Reader, accounts: bool) -> tuple[dict[str, int], dict[str, int]]:
+    """Insert the rows of a dump, inside a transaction; return how many of each table, and how many were left out."""
     run("PRAGMA defer_foreign_keys = ON").fetchall()
     triggers = run(
         "SELECT t.name, t.sql FROM sqlite_schema AS t JOIN sqlite_schema AS o ON o.name = t.tbl_name"
         " WHERE t.type = 'trigger' AND o.type = 'table' ORDER BY t.rowid"
     ).fetchall()
     for name, _ in triggers:
-        run(f'DROP TRIGGER "{name}"').fetchall()
+        run(f"DROP TRIGGER {quoted(name)}").fetchall()
     known = {table.name: table for table in tables_of(run)}
     told = dict.fromkeys(known, 0)
+    left_out: dict[str, int] = {}
     known[COUNTERS] = Table(COUNTERS, ["name", "seq"], ["name"])
     while (section := reader.section(known)) is not None:
         table, columns = section
-        sql = f'INSERT INTO "{table}" ({_names(columns)}) VALUES ({", ".join("?" * len(columns))})'
+        sql = f"INSERT INTO {quoted(table)} ({_names(columns)}) VALUES ({', '.join('?' * len(columns))})"
         secret = [n for n, column in enumerate(columns) if column in SECRETS]
         before = reader.rows
+        rows = reader.values(len(columns), secret)
+        if table == ACCOUNTS and not accounts:
+            left_out[table] = sum(1 for _ in rows)
+            continue
+        if table == ACCOUNTS and "hashed_password" in columns:
+            rows = _affordable(rows, columns.index("hashed_password"), reader)
         if table == COUNTERS:  # the rows have set them already
             run(f"DELETE FROM {COUNTERS}").fetchall()
         try:
-            many(sql, reader.values(len(columns), secret))
+            many(sql, rows)
         except (StorageError, BadLine):
             raise
         except (InvalidArgument, peewee.PeeweeException, sqlite3.Error, OverflowError, UnicodeError) as error:
@@ -316,11 +330,46 @@ def _fill(run: Run, many: Run, reader: _Reader) -> dict[str, int]:
             raise BadLine(f"line {reader.line}: {table} does not take this row: {error}") from error
         if table != COUNTERS:
             told[table] = reader.rows - before
+    if not accounts:
+        for table, number in remove_unowned(run, ACCOUNTS, {each.name: each.key for each in tables_of(run)}).items():
+            told[table] -= number
+            left_out[table] = number
     for table, _, parent, _ in run("PRAGMA foreign_key_check").fetchall():
         raise InvalidArgument(f"the file is not whole: a row of {table} points at a row of {parent} that is not in it")
     for _, sql in triggers:
         run(sql).fetchall()
-    return told
+    return told, {table: number for table, number in left_out.items() if number}
+
+
+# What strangers may bring
+
+
+def _affordable(rows: Iterable[list[Any]], place: int, reader: _Reader) -> Generator[list[Any], None, None]:
+    """Yield the rows of accounts; refuse a hash that takes more than the limits to verify."""
+    from scanstore.passwords import refuse_excess
+
+    for row in rows:
+        try:
+            refuse_excess(row[place], "hashed_password")
+        except InvalidArgument as error:
+            raise BadLine(f"line {reader.line}: {error}; or load it without accounts") from None
+        yield row
+
+
+def _accounts(run: Run) -> list[LoadedAccount]:
+    rows = run("SELECT email, role, is_active FROM users ORDER BY role = 'user', role, email_key").fetchall()
+    return [LoadedAccount(email, role, bool(active)) for email, role, active in rows]
+
+
+def _roots(run: Run) -> list[str]:
+    """Folders of scans that lie outside the current one. They are compared as text: no foreign path is touched."""
+    here = os.path.normcase(os.path.realpath(os.curdir))
+    found = []
+    for (root,) in run("SELECT DISTINCT root FROM scans WHERE root IS NOT NULL ORDER BY root").fetchall():
+        full = os.path.normcase(os.path.normpath(os.path.join(here, str(root))))
+        if full != here and not full.startswith(os.path.join(here, "")):
+            found.append(str(root))
+    return found
 
 
 class BadLine(InvalidArgument):
@@ -451,15 +500,11 @@ class _Pieces:
 @contextmanager
 def _source(file: File) -> Iterator[Any]:
     if not isinstance(file, str | os.PathLike):
-        yield file
+        if not hasattr(file, "readline") or hasattr(file, "encoding"):
+            raise InvalidArgument(f"file is {shown(file)}; give a path, or a file opened in binary mode")
+        with refusing("the dump", "read"):
+            yield file
         return
-    path = os.fsdecode(file)
-    shown = path if path.isprintable() else ascii(path)
-    try:
-        stream = open(path, "rb")
-    except FileNotFoundError as error:
-        raise NotFound(f"{shown} does not exist; give the path of a dump") from error
-    except OSError as error:
-        raise StorageError(f"{shown} cannot be read: {error.strerror}") from error
-    with stream:
+    name = a_path(file, "file")
+    with refusing(name, "read"), open(name, "rb") as stream:
         yield stream

@@ -19,8 +19,9 @@ def uuid7() -> uuid.UUID:
     """Return a new UUID, greater than every one that this process has made before."""
     global _last
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    with _lock:
-        _last = stamp = max(milliseconds << 12 | rest * 4096 // 1_000_000, _last + 1)
+    now = milliseconds << 12 | rest * 4096 // 1_000_000
+    # One line, so that no tracer's exception can come between it and the release of the lock.
+    with _lock: _last = stamp = max(now, _last + 1)  # noqa: E701  # fmt: skip
     random = int.from_bytes(os.urandom(8)) & (1 << 62) - 1
     return uuid.UUID(int=(stamp >> 12) << 80 | 7 << 76 | (stamp & 0xFFF) << 64 | 2 << 62 | random)
 

@@ -77,6 +77,7 @@ def new_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 MADE_ANEW = (
     "test_crash",
     "test_database",
+    "test_foreign_schemas",
     "test_logs",
     "test_migrating",
     "test_upgrades",

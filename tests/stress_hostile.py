@@ -11,6 +11,7 @@ import io
 import json
 import random
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 from stressing import SEED, chance, fill, report, rounds
 
 from scanstore import InvalidArgument, Store, seed_db
+from scanstore.cleaning import drop_foreign
 from scanstore.cli import main
 from scanstore.models import Scan
 
@@ -203,6 +205,51 @@ def test_dumps(new_file: Path, tmp_path: Path, dumped: bytes, data: st.DataObjec
             assert store.check() == []
         else:
             refused_or_fine(store.check)
+
+
+# The file's own schema ------------------------------------------------------------------------------------------------
+
+ENDLESS = "WITH RECURSIVE c (x) AS (SELECT 1 UNION ALL SELECT x FROM c) SELECT x AS id FROM c"
+NAMES = ("settings", "Scans", "symbols", "ix_jobs_ready", "tr_jobs_parent_id", "mine", "json_each", 'a"b', "é", "")
+BODIES = (
+    "CREATE {kind} {name} AS {endless}", "CREATE {kind} {name} (x)", "CREATE {kind} {name} (x AS (1), y)",
+    "CREATE {kind} {name} AFTER INSERT ON {on} BEGIN DELETE FROM {on}; END", "CREATE {kind} {name} ON {on} (hex(id))",
+    "CREATE VIRTUAL {kind} {name} USING fts5 (x, content={on})", "CREATE {kind} {name}", "DROP {kind} {name}", "",
+)  # fmt: skip
+
+
+def test_schemas(full: Path, tmp_path: Path) -> None:
+    """Rows of a schema by chance: refused, or good for all that reads, and good again without them."""
+    some, outcomes = chance("schema"), Counter[str]()
+    for number in range(rounds(12, 1000)):
+        path = tmp_path / f"{number}.db"
+        shutil.copy(full, path)
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA writable_schema=ON")
+        for _ in range(some.randrange(1, 4)):
+            kind, name, on = (
+                some.choice(("table", "view", "index", "trigger", "x")),
+                some.choice(NAMES),
+                some.choice(NAMES),
+            )
+            if some.random() < 0.3:
+                connection.execute("DELETE FROM sqlite_master WHERE name = ?", (name,))
+            sql = some.choice(BODIES).format(kind=kind, name=f'"{name}"', on=f'"{on}"', endless=ENDLESS)
+            row = (kind, name, some.choice((name, on)), some.choice((0, 0, 2, 7, 10**6)), sql)
+            connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
+        connection.close()
+
+        def use(path: Path = path) -> None:
+            with Store(path, durability="normal") as store:
+                store.check()
+                store.stats()
+                store.settings.define("new", 1)
+
+        outcomes[refused_or_fine(use)] += 1
+        refused_or_fine(lambda path=path: drop_foreign(path))
+        outcomes["afterwards " + refused_or_fine(use)] += 1
+    print(f"\nschemas by chance: {dict(outcomes)}")
+    assert outcomes["refused"] and outcomes["afterwards fine"]
 
 
 # The words of the command line ----------------------------------------------------------------------------------------

@@ -570,8 +570,114 @@ def test_of_a_long_password_bcrypt_has_seen_72_bytes_only(store: Store) -> None:
 
 
 def test_a_hash_of_bcrypt_with_an_impossible_cost_never_fits(store: Store) -> None:
-    store.accounts.add(ADA, hashed_password="$2b$99$" + "a" * 53)
+    store.accounts.add(ADA, hashed_password="$2b$03$" + "a" * 53)
     assert not login(store)
+
+
+# -- hashes that ask for too much --------------------------------------------------------------------------------
+
+
+def argon(memory: int, passes: int = 1, lanes: int = 1) -> str:
+    return f"$argon2id$v=19$m={memory},t={passes},p={lanes}${'A' * 22}${'A' * 43}"
+
+
+REST = "aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E"
+MODEST = [
+    argon(1 << 20, 4), argon(65536, 64), argon(8, 524288), argon(512, 1, 64), "$2b$16$" + "a" * 53,
+    f"$scrypt$ln=20,r=8,p=4${REST}", f"$pbkdf2-sha256$10000000${REST}", f"$pbkdf2-sha512$i=10000000,l=64${REST}",
+    f"$pbkdf2$131000${REST}", f"$6$rounds=10000000${REST}", f"$5${REST}", f"$bcrypt-sha256$v=2,t=2b,r=16${REST}",
+    f"$bcrypt-sha256$2b,12${REST}", f"$y$j9T${REST}", f"$gy$jFT${REST}", f"$7$C6..../....{REST}",
+]  # fmt: skip
+EXCESSIVE = [
+    argon(2**32 - 1), argon((1 << 20) + 1), argon(1 << 20, 5), argon(8, 2**32 - 1), argon(8192, 1, 65),
+    argon(9**99), argon(8).replace("id$v=19", "i").replace("t=1", "t=99999999"), argon(8).replace("m=8", "m=٩٩٩٩٩٩٩"),
+    "$2b$17$" + "a" * 53, "$2y$31$" + "a" * 53, "$2a$99$" + "a" * 53,
+    f"$scrypt$ln=21,r=8,p=1${REST}", f"$scrypt$ln=10,r=8,p=9999999${REST}", f"$scrypt$ln=99999999999,r=1,p=1${REST}",
+    f"$pbkdf2-sha256$10000001${REST}", f"$pbkdf2-sha1$i=4294967295${REST}", f"$pbkdf2$99999999${REST}",
+    f"$6$rounds=999999999${REST}", f"$5$rounds=10000001${REST}",
+    f"$bcrypt-sha256$v=2,t=2b,r=31${REST}", f"$bcrypt-sha256$2a,17${REST}",
+    f"$y$jMT${REST}", f"$y$jzT${REST}", f"$gy$j9z${REST}", f"$7$K6..../....{REST}", f"$7$Czzzzz/....{REST}",
+]  # fmt: skip
+
+
+def verifies_nothing(*_: Any, **__: Any) -> Any:
+    raise AssertionError("a hash that asks for too much was verified")
+
+
+def put(store: Store, hashed: Any) -> None:
+    """Store a hash behind the back of every check."""
+    store.database.execute_sql("UPDATE users SET hashed_password = ?", (hashed,))
+
+
+@pytest.mark.parametrize("hashed", MODEST, ids=lambda h: h[:34])
+def test_a_hash_within_the_limits_is_taken(store: Store, hashed: str) -> None:
+    assert store.accounts.add(ADA, hashed_password=hashed).hashed_password == hashed
+
+
+@pytest.mark.parametrize("hashed", EXCESSIVE, ids=lambda h: ascii(h[:34]))
+def test_a_hash_that_asks_for_too_much_is_stored_by_no_call(store: Store, ada: User, hashed: str) -> None:
+    before = store.accounts.get(ada).hashed_password
+    for call in (
+        lambda: store.accounts.add("b@c", hashed_password=hashed),
+        lambda: store.accounts.set_password(ada, hashed_password=hashed),
+        lambda: User.create(email="b@c", hashed_password=hashed),
+        lambda: User.insert(email="b@c", email_key="b@c", hashed_password=hashed).execute(),
+        lambda: User.insert_many([{"email": "b@c", "email_key": "b@c", "hashed_password": hashed}]).execute(),
+        lambda: User.update(hashed_password=hashed).execute(),
+        lambda: User.update({User.hashed_password: hashed}).execute(),
+        lambda: User.bulk_update([changed(ada, hashed)], [User.hashed_password]),
+        lambda: changed(ada, hashed).save(),
+    ):
+        with pytest.raises(InvalidArgument, match="hashed_password asks for .*; at most 1,024 MiB.*smaller parameters"):
+            call()
+    assert store.accounts.get(ada).hashed_password == before and len(store.accounts.list()) == 1
+
+
+def changed(user: User, hashed: str) -> User:
+    row = User.get_by_id(user.id)
+    row.hashed_password = hashed
+    return row
+
+
+@pytest.mark.parametrize("hashed", EXCESSIVE, ids=lambda h: ascii(h[:34]))
+def test_a_hash_that_asks_for_too_much_is_neither_loaded_nor_merged(
+    store: Store, ada: User, hashed: str, tmp_path: Path
+) -> None:
+    put(store, hashed)
+    file = tmp_path / "dump.jsonl"
+    store.dump(file, include_secrets=True)
+    with Store(tmp_path / "new.db") as new:
+        with pytest.raises(InvalidArgument, match=r"line \d+: hashed_password asks for "):
+            new.load(file)
+        with pytest.raises(InvalidArgument, match="user 'Ada@Example.org' in the other store asks for "):
+            new.merge(store)
+        assert new.accounts.list() == []
+        assert new.load(file, accounts=False).left_out == {"users": 1} and new.check() == []
+
+
+@pytest.mark.parametrize("hashed", [*EXCESSIVE, "$argon2id$v=19$m=8,t=1,p=1$" + "A" * 300], ids=lambda h: ascii(h[:34]))
+def test_a_hash_that_asks_for_too_much_is_never_verified(
+    store: Store, ada: User, hashed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(bcrypt, "checkpw", verifies_nothing)
+    monkeypatch.setattr(passwords, "_by_argon2", lambda _, given: bool(asked.append(given)))
+    for value in (hashed, hashed.encode()):
+        if len(hashed) <= 255:  # longer ones do not pass the schema
+            put(store, value)
+            assert not login(store)
+        assert passwords.verified(RIGHT, hashed) == (False, None)
+    assert set(asked) == {passwords._nobodys()}  # a current hash's work is done all the same
+
+
+def test_a_hash_in_bytes_is_no_way_around_the_limits(store: Store, ada: User, tmp_path: Path) -> None:
+    put(store, argon(2**32 - 1).encode())
+    store.dump(tmp_path / "dump.jsonl", include_secrets=True)
+    with Store(tmp_path / "new.db") as new:
+        with pytest.raises(InvalidArgument, match="asks for 4,194,303 MiB of memory"):
+            new.load(tmp_path / "dump.jsonl")
+        with pytest.raises(InvalidArgument, match="asks for 4,194,303 MiB of memory"):
+            new.merge(store)
 
 
 def test_outdated_parameters_are_replaced(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

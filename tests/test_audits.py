@@ -258,7 +258,7 @@ def test_cancelling(store: Store, user: User) -> None:
 
 
 def test_a_killed_worker_is_on_the_trail(store: Store, user: User, db_path: Path) -> None:
-    task = store.audits.add(user, "a.pdf", 1, max_retries=1)
+    task = store.audits.add(user, "a.pdf", 1, max_retries=0, max_lost=1)
     for expected in ("lost", "failed"):
         worker = process(
             db_path, "print(store.audits.claim(worker='doomed')[0].id, flush=True); time.sleep(60)"
@@ -376,9 +376,13 @@ def test_who_may_complete(store: Store, user: User) -> None:
         store.audits.complete(mine.id, analysis=ANALYSIS, worker="other")
     over_lease(store, row)
     store.audits.recover()
-    for late in (row, row.id):  # it waits again, and its late owner is refused
-        with pytest.raises(LeaseLost, match="is waiting"):
-            store.audits.complete(late, analysis=ANALYSIS)
+    with pytest.raises(LeaseLost, match="is waiting"):  # it waits again, and only its owner may still complete it
+        store.audits.complete(row.id, analysis=ANALYSIS)
+    again = claimed(store)
+    with pytest.raises(LeaseLost, match="later claim"):
+        store.audits.complete(row, analysis=ANALYSIS)
+    over_lease(store, again)
+    store.audits.recover()
     assert Analysis.select().where(Analysis.task == mine).count() == 0
     assert store.check() == []
 

@@ -255,13 +255,17 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
     def listed(*args: str) -> list[tuple[int, str]]:
         return [(row["id"], row["state"]) for row in data(run("findings", "list", *args, "--json"))]
 
-    assert listed() == listed("--scan", "2") == listed("--scan", "src") == [(4, "new"), (2, "unchanged")]
+    assert listed("--scan", "2") == [(4, "new"), (2, "unchanged")]
+    assert listed() == listed("--scan", "src") == [(4, "new"), (2, "unchanged"), (3, "not_checked")]
+    assert listed("--state", "not_checked") == [(3, "not_checked")]
     assert listed("--state", "fixed") == [(1, "fixed")]
     assert listed("--tool", "U") == listed("--suppressed") == [(4, "new")]
-    assert listed("--not-suppressed") == [(2, "unchanged")]
+    assert listed("--scan", "2", "--not-suppressed") == [(2, "unchanged")]
     assert listed("--scan", "3") == []
-    assert run("findings", "list", "--scan", "3").stderr == "no findings in scan 3\n"
-    assert run("findings", "list", "--tool", "V").stderr == "no findings like that in scan 2\n"
+    idle = "not an all-clear: no tool has looked for findings in scan 3\n"
+    assert run("findings", "list", "--scan", "3").stderr == f"{idle}no findings in scan 3\n"
+    none = f"no findings like that in scan 2 or before, of {tmp_path / 'src'}\n"
+    assert run("findings", "list", "--tool", "V").stderr == none
 
 
 def test_words_are_those_of_the_store() -> None:

@@ -26,9 +26,10 @@ import peewee
 import pytest
 
 from scanstore import database, errors, migrating
-from scanstore.database import SCHEMA_VERSION, Domain, bound, check_sqlite, current
+from scanstore.database import SCHEMA_VERSION, Domain, bound, current
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField, utcnow
 from scanstore.files import APPLICATION_ID
+from scanstore.opening import check_sqlite
 from scanstore.store import Store
 
 
@@ -840,32 +841,115 @@ def test_tasks_of_one_thread_do_not_mix_in_a_transaction(books: Store) -> None:
 # Forks
 
 
-def test_a_child_works_while_its_parent_is_inside_a_transaction(books: Store, db_path: Path) -> None:
+def refused(action: Any) -> Any:
+    """An action for a child that must be refused the file."""
+
+    def attempt() -> None:
+        with pytest.raises(errors.StorageError, match="when this process was forked"):
+            action()
+
+    return attempt
+
+
+def test_a_fork_closes_idle_connections_and_both_sides_open_new_ones(books: Store, db_path: Path) -> None:
+    Author.create(name="before")
+    assert books.database._connections
+
+    def work() -> None:
+        assert not books.database._connections
+        Author.create(name="child")
+        assert books.check() == []
+
+    assert in_child(work) == 0
+    assert not books.database._connections
+    Author.create(name="parent")
+    assert {row.name for row in Author.select()} == {"before", "child", "parent"}
+    assert books.check() == []
+
+
+def test_a_child_refuses_the_file_when_the_fork_was_inside_a_transaction(books: Store, db_path: Path) -> None:
     """The transaction is larger than the cache, so its pages are in the log already."""
-    ready, go = os.pipe(), os.pipe()
     books.database.execute_sql("PRAGMA cache_size=10")
     with books.transaction():
         Author.insert_many([{"name": f"{number:05}" * 20} for number in range(3000)]).execute()
-        child = os.fork()
-        if child == 0:
-            try:
-                assert Author.select().count() == 0
-                os.write(ready[1], b"x")
-                os.read(go[0], 1)
-                assert Author.select().count() == 3001
-                Author.create(name="child")
-                os._exit(0)
-            except BaseException as error:
-                print(f"child: {error!r}", file=sys.stderr, flush=True)
-                os._exit(1)
-        os.close(ready[1])
-        assert os.read(ready[0], 1) == b"x"
-    Author.create(name="parent")
-    os.write(go[1], b"x")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    names = {row.name for row in Author.select(Author.name)}
-    assert {"parent", "child"} <= names and len(names) == 3002
+        assert in_child(refused(Author.select().count)) == 0
+        assert in_child(refused(lambda: Store(db_path))) == 0
+        assert in_child(refused(lambda: Store(db_path, read_only=True))) == 0
+        linked = db_path.with_name("linked.db")
+        os.link(db_path, linked)
+        assert in_child(refused(lambda: Store(linked))) == 0
+        with Store(db_path.with_name("other.db")):  # other files are none of its business
+            pass
+        Author.create(name="parent")
+    assert Author.select().count() == 3001
     assert books.database.pragma("integrity_check") == "ok"
+
+
+def test_a_child_refuses_the_file_when_the_fork_was_inside_a_query(books: Store) -> None:
+    Author.insert_many([{"name": str(number)} for number in range(50)]).execute()
+    rows = iter(books.database.execute_sql("SELECT name FROM author ORDER BY id"))
+    assert next(rows) == ("0",)
+    assert in_child(refused(Author.select().count)) == 0
+    assert len(list(rows)) == 49, "the parent reads on"
+    assert in_child(lambda: Author.select().count() == 50 or os._exit(2)) == 0
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_child_refuses_the_file_when_another_thread_has_a_connection(books: Store, busy: bool) -> None:
+    """Idle or not: the child does not hang, and what the thread writes is unharmed."""
+    inside, forked = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with books.bound():
+            books.database.execute_sql("PRAGMA cache_size=10")
+            if not busy:
+                inside.set()
+                forked.wait()
+            with books.transaction():
+                Author.insert_many([{"name": f"{number:05}" * 20} for number in range(3000)]).execute()
+                if busy:
+                    inside.set()
+                    forked.wait()
+                assert Author.select(Author.name).distinct().count() == 3000
+                Author.insert_many([{"name": f"b{number:05}" * 20} for number in range(3000)]).execute()
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        inside.wait()
+        assert in_child(gc.collect) == 0
+        assert in_child(refused(Author.select().count)) == 0
+        assert in_child(refused(lambda: Store(books.path))) == 0
+        forked.set()
+        done.result()
+    assert Author.select().count() == 6000
+    assert books.database.pragma("integrity_check") == "ok"
+
+
+def test_the_end_of_a_child_leaves_the_parents_transaction_alone(db_path: Path) -> None:
+    """A child that ends as any program does, with all that the interpreter tidies up then."""
+    code = """
+import gc, os, sys
+from scanstore import Store
+store = Store(sys.argv[1])
+store.database.execute_sql("PRAGMA cache_size=10")
+with store.transaction():
+    for n in range(300):
+        store.settings[f"a{n}"] = "x" * 2000
+    child = os.fork()
+    if child == 0:
+        del store
+        gc.collect()
+        sys.exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for n in range(300):
+        store.settings[f"b{n}"] = "x" * 2000
+assert len(list(store.settings)) == 600 and store.check() == []
+store.close()
+"""
+    done = run(code, db_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    with Store(db_path) as store:
+        assert len(list(store.settings)) == 600 and store.check() == []
 
 
 def test_a_child_keeps_its_store_when_the_parent_closes_its_own(db_path: Path) -> None:
@@ -908,30 +992,6 @@ def test_a_child_that_leaves_the_parents_blocks_changes_nothing(books: Store, db
     except ZeroDivisionError:
         os._exit(0 if child == 0 and books.database.transaction_depth() == 0 else 1)
     assert {row.name for row in Author.select()} == {"parent", "parent again"}
-
-
-def test_a_child_does_not_touch_the_transaction_of_another_thread(books: Store) -> None:
-    inside, forked = threading.Event(), threading.Event()
-
-    def work() -> None:
-        with books.bound():
-            books.database.execute_sql("PRAGMA cache_size=10")
-            with books.transaction():
-                Author.insert_many([{"name": f"{number:05}" * 20} for number in range(3000)]).execute()
-                inside.set()
-                forked.wait()
-                assert Author.select(Author.name).distinct().count() == 3000
-                Author.insert_many([{"name": f"b{number:05}" * 20} for number in range(3000)]).execute()
-
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(work)
-        inside.wait()
-        assert in_child(lambda: gc.collect()) == 0
-        assert in_child(lambda: Author.select().count() == 0 or os._exit(2)) == 0
-        forked.set()
-        done.result()
-    assert Author.select().count() == 6000
-    assert books.database.pragma("integrity_check") == "ok"
 
 
 def test_a_child_may_open_the_same_file_anew(books: Store, db_path: Path) -> None:

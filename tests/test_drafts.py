@@ -555,17 +555,13 @@ def test_a_claimed_draft_is_judged_by_its_worker(store: Store, scan: Scan) -> No
     assert store.check() == []
 
 
-def test_a_lease_that_ran_out_takes_no_votes(store: Store, scan: Scan) -> None:
+def test_a_draft_that_was_claimed_again_takes_no_votes_of_its_former_owner(store: Store, scan: Scan) -> None:
     finish_chunks(store, scan)
     row = one(store, scan)
     (late,) = store.drafts.claim(scan, worker="w1")
     past = utcnow() - timedelta(hours=1)
     DraftFinding.update(lease_until=past, updated_at=past).where(DraftFinding.id == row.id).execute()
-    with pytest.raises(LeaseLost, match="ran out"):
-        store.drafts.record_votes(late, [vote("m1")])
     store.drafts.recover(scan)
-    with pytest.raises(LeaseLost):
-        store.drafts.record_votes(late, [vote("m1")])
     (now,) = store.drafts.claim(scan, worker="w1")
     with pytest.raises(LeaseLost, match="later claim"):
         store.drafts.record_votes(late, [vote("m1")])
@@ -574,6 +570,20 @@ def test_a_lease_that_ran_out_takes_no_votes(store: Store, scan: Scan) -> None:
     with pytest.raises(LeaseLost):
         store.drafts.record_votes(late, [vote("m1")])
     assert [v.decision for v in store.drafts.votes(row)] == ["rejected"]
+    assert store.check() == []
+
+
+@pytest.mark.parametrize("freed", [False, True])
+def test_a_lease_that_ran_out_takes_the_votes_of_its_owner(store: Store, scan: Scan, freed: bool) -> None:
+    finish_chunks(store, scan)
+    row = one(store, scan)
+    (late,) = store.drafts.claim(scan, worker="w1")
+    past = utcnow() - timedelta(hours=1)
+    DraftFinding.update(lease_until=past, updated_at=past).where(DraftFinding.id == row.id).execute()
+    if freed:
+        assert store.drafts.recover(scan) == (1, 0)
+    assert store.drafts.record_votes(late, [vote("m1", "rejected")]).outcome == "rejected"
+    assert store.drafts.get(row).lease_clock is None
     assert store.check() == []
 
 

@@ -227,7 +227,7 @@ def test_run_at(store: Store) -> None:
     assert [row.id for row in store.jobs.claim(limit=5)] == [past.id]
     with pytest.raises(IllegalMove, match="waits until"):
         store.jobs.start(job)
-    assert store.jobs.state()._replace(next_at=None) == (0, 1, 1, 0, 0, 0, None)
+    assert store.jobs.state()[:6] == (0, 1, 1, 0, 0, 0)
     with mock.patch("scanstore.leases.utcnow", lambda: later + timedelta(seconds=1)):
         assert [row.id for row in store.jobs.claim()] == [job.id]
 
@@ -269,7 +269,7 @@ def test_a_claim_reads_no_job_that_it_passes_over(store: Store) -> None:
     from scanstore.job_leases import GUARD, UNLIMITED
 
     sql = leases._claim_one(leases.JOBS, UNLIMITED, GUARD, "NULL")
-    values = dict.fromkeys(("worker", "process", "until", "now", "scope", "types", "only"))
+    values = dict.fromkeys(("worker", "process", "until", "clock", "now", "scope", "types", "only"))
     plan = [row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values)]
     assert "SEARCH jobs USING COVERING INDEX ix_jobs_ready (queue=?)" in plan
     assert not any(step.startswith("SCAN jobs") for step in plan)
@@ -381,14 +381,16 @@ def test_a_late_owner_changes_nothing(store: Store, worker: str | None) -> None:
 
 
 def test_a_job_that_is_given_up_too_often_has_failed(store: Store) -> None:
-    job = store.jobs.enqueue("work", max_retries=1)
+    job = store.jobs.enqueue("work", max_retries=0, max_lost=1)
     for _ in range(2):
         (row,) = store.jobs.claim(worker="bob")
         over_lease(store, row)
     assert store.jobs.claim() == []
     row = store.jobs.get(job)
-    assert (row.status, row.completed_at is not None) == ("failed", True)
-    assert row.error == "given up after 2 tries; the last worker was bob: its lease ran out"
+    assert (row.status, row.completed_at is not None, row.retry_count, row.lost_count) == ("failed", True, 0, 2)
+    assert row.error == "given up after 2 lost leases; the last worker was bob: its lease ran out"
+    assert store.jobs.state().lost == 2
+    assert store.jobs.retry(job).lost_count == 0
     assert store.check() == []
 
 
@@ -879,7 +881,7 @@ def test_kill_in_the_middle_of_a_job(store: Store, db_path: Path, tmp_path: Path
     assert store.jobs.run_worker({"work": lambda job: seen.append(job.attempt)}, until_empty=True).completed == 1
     assert seen == [3]
     row = store.jobs.get(job)
-    assert (row.status, row.retry_count) == ("completed", 2)
+    assert (row.status, row.retry_count, row.lost_count) == ("completed", 0, 2)
     lost = store.jobs.enqueue("work")
     worker = process(db_path, "store.jobs.claim(); os.kill(os.getpid(), 9)")
     worker.wait()

@@ -33,18 +33,29 @@ CLOCKS = ("leases", "life", "stages", "chunks")  # the rooms that look at the cl
 
 
 class Clock:
-    """Wall time in whole seconds, which goes on, and back, only when told to."""
+    """Wall time in whole seconds, which goes on only when told to, and the running time of the machine, which does not
+    go on while the machine sleeps or the wall clock is set."""
 
     def __init__(self) -> None:
         self.wall = 100_000
+        self.jumped = 0
 
     def __call__(self) -> datetime:
         return START + timedelta(seconds=self.wall)
+
+    def jump(self, seconds: int) -> None:
+        """The wall clock is set, or the machine sleeps: the running time stands still."""
+        self.wall += seconds
+        self.jumped += seconds
+
+    def running(self) -> float:
+        return float(self.wall - self.jumped)
 
     def patches(self) -> contextlib.ExitStack:
         stack = contextlib.ExitStack()
         for room in CLOCKS:
             stack.enter_context(mock.patch(f"scanstore.{room}.utcnow", self))
+        stack.enter_context(mock.patch("scanstore.clocks.monotonic", self.running))
         return stack
 
 
@@ -92,38 +103,18 @@ SCAN = 1
 
 
 @dataclass
-class Until:
-    """When something is over, by the wall clock: not before ``low``, at the latest at ``high``. They differ only after
-    the clock was set back; ``high`` is then corrected by the next claim, which is when somebody looks."""
-
-    low: float
-    high: float
-    length: int
-
-    @classmethod
-    def after(cls, wall: int, length: int) -> Until:
-        return cls(wall + length, wall + length, length)
-
-    def over(self, wall: int) -> bool | None:
-        return True if wall >= self.high else False if wall < self.low else None
-
-    def set_back(self, wall: int, by: int) -> None:
-        self.low = self.low - by if wall < self.low else float("-inf")
-
-    def look(self, wall: int, more: int = 0) -> None:
-        self.high = min(self.high, wall + self.length + more)
-        self.low = min(self.low, self.high)
-
-
-@dataclass
 class Work:
     rank: int = 1
     status: str = "pending"
     retries: int = 0
+    lost: int = 0
     attempt: int = 0
     worker: str | None = None
     process: str = ""
-    until: Until | None = None  # of a lease, or of the wait for a retry
+    freed: bool = False  # it lost its lease, and nobody has claimed it since
+    until: int | None = None  # of a lease, or of the wait for a retry
+    touched: int = 0
+    offset: int = 0  # of the wall clock against the running time, when its owner was heard of last
 
 
 @dataclass
@@ -141,7 +132,8 @@ SECONDS = st.sampled_from([1, 2, 3, 7, 20, 60])
 
 
 class LeaseMachine(RuleBasedStateMachine):
-    """Chunks in the hands of three workers that die, come late and disagree, under a clock that jumps."""
+    """Chunks in the hands of three workers that die, come late and disagree, under a clock that jumps while the machine
+    sleeps or is set."""
 
     template: Path
     folder: Path
@@ -160,11 +152,11 @@ class LeaseMachine(RuleBasedStateMachine):
         self.lives = dict.fromkeys(WORKERS, 1)
         self.stack.enter_context(mock.patch("scanstore.leases.me", lambda: self.process(self.acting)))
         self.stack.enter_context(mock.patch("scanstore.leases.gone", self.gone))
+        self.stack.enter_context(mock.patch("scanstore.clocks.alive", lambda process: not self.gone(process)))
         self.chunks = self.store.chunks
-        self.most, self.max_retries, self.delay = 20, 3, 2
+        self.most, self.max_retries, self.max_lost, self.delay = 20, 3, 10, 2
         self.work = {row.id: Work() for row in self.chunks.list(SCAN)}
         self.claims: list[Claimed] = []
-        self.blurred = False
 
     def process(self, worker: str) -> str:
         return f"here:{worker}@{self.lives[worker]}"
@@ -173,22 +165,31 @@ class LeaseMachine(RuleBasedStateMachine):
         return process is not None and process not in {self.process(worker) for worker in WORKERS}
 
     def rows(self) -> dict[int, tuple[Any, ...]]:
-        columns = "id, status, retry_count, attempt, rank, worker, lease_until, next_retry_at"
+        columns = "id, status, retry_count, lost_count, attempt, rank, worker, lease_until, next_retry_at"
         return {
             row[0]: row[1:] for row in self.store.database.execute_sql(f"SELECT {columns} FROM chunk_work").fetchall()
         }
 
     # -- what the docstrings say
 
+    def touch(self, work: Work) -> None:
+        work.touched, work.offset = self.clock.wall, self.clock.jumped
+
     def free(self, work: Work) -> None:
-        if work.retries >= self.max_retries:
-            work.status = "failed"
-        else:
-            work.status, work.retries = "pending", work.retries + 1
-        work.until = None
+        work.lost += 1
+        failed = work.lost > self.max_lost
+        work.status, work.freed, work.until = ("failed", False, None) if failed else ("pending", True, None)
+        work.touched = self.clock.wall
 
     def leased(self) -> int:
         return sum(work.status == "running" for work in self.work.values())
+
+    def kept(self, work: Work) -> int:
+        """Until when a lease holds that has expired by the wall clock: whose process lives does not lose the time for
+        which the machine slept."""
+        assert work.until is not None
+        slept = max(self.clock.jumped - work.offset, 0)
+        return work.until if self.gone(work.process) else work.until + slept
 
     def take(self, worker: str, count: int, lease: int) -> list[int]:
         ready = [key for key, work in self.work.items() if work.status == "pending" and work.until is None]
@@ -196,27 +197,30 @@ class LeaseMachine(RuleBasedStateMachine):
         taken = ready[: max(count, 0)]
         for key in taken:
             work = self.work[key]
-            work.status, work.worker, work.process = "running", worker, self.process(worker)
-            work.attempt, work.until = work.attempt + 1, Until.after(self.clock.wall, lease)
+            work.status, work.worker, work.process, work.freed = "running", worker, self.process(worker), False
+            work.attempt, work.until = work.attempt + 1, self.clock.wall + lease
+            self.touch(work)
         return taken
 
-    def follow(self, after: dict[int, tuple[Any, ...]], *, recovering: bool = False) -> None:
-        """Free what ran out and wake what is due; where the model cannot know, as it was seen to be."""
-        for key, work in self.work.items():
-            if work.until is None:
-                continue
-            if not recovering:
-                work.until.look(self.clock.wall, 0)
-            elif work.status != "running":
-                continue
-            over = work.until.over(self.clock.wall)
-            status, retries, attempt, _, _, _, next_retry_at = after[key]
-            if work.status == "running":
-                if over is None:
-                    over = status != "running" or retries != work.retries
-                if over:
+    def follow(self) -> None:
+        """What was touched in what is now the future counts from now."""
+        for work in self.work.values():
+            if work.until is not None and work.touched > self.clock.wall:
+                work.until = self.clock.wall + work.until - work.touched
+                self.touch(work)
+
+    def expire(self) -> None:
+        for work in self.work.values():
+            if work.status == "running" and work.until is not None and work.until <= self.clock.wall:
+                if self.kept(work) > self.clock.wall:
+                    work.until = self.kept(work)
+                    self.touch(work)
+                else:
                     self.free(work)
-            elif over or (over is None and (attempt != work.attempt or next_retry_at is None)):
+
+    def wake(self) -> None:
+        for work in self.work.values():
+            if work.status == "pending" and work.until is not None and work.until <= self.clock.wall:
                 work.until = None
 
     def bury(self) -> None:
@@ -230,7 +234,9 @@ class LeaseMachine(RuleBasedStateMachine):
     def claim(self, worker: str, limit: int, lease: int) -> None:
         self.acting = worker
         rows = self.chunks.claim(SCAN, worker=worker, limit=limit, lease=float(lease))
-        self.follow(self.rows())
+        self.follow()
+        self.expire()
+        self.wake()
         want = self.take(worker, min(limit, self.most - self.leased()), lease)
         if len(want) < limit:
             self.bury()
@@ -246,18 +252,19 @@ class LeaseMachine(RuleBasedStateMachine):
         """Do it as that worker; True when it was accepted and the work was the worker's, False when it was refused,
         None when it had been done before. Asserts that this is what was to be expected."""
         work, self.acting = self.work[claimed.key], worker
-        mine = work.status == "running" and work.worker == worker
+        mine = work.worker == worker and (work.status == "running" or work.freed)
         mine = mine and not (by_row and worker == claimed.worker and work.attempt != claimed.attempt)
-        over = work.until.over(self.clock.wall) if mine and work.until else True
         before = self.rows()
         try:
             action(claimed.row if by_row else claimed.key)
         except LeaseLost as error:
-            assert over is not False, f"a live owner was refused: {error}"
+            assert not mine, f"the owner was refused: {error}"
             assert self.rows() == before
-            assert f"chunk {claimed.key} is " in str(error) and worker in str(error) and ".claim" in str(error)
+            assert f"chunk {claimed.key} is " in str(error) and worker in str(error)
+            remedy = {"done": "nothing is left to do", "failed": "store.chunks.retry"}.get(work.status, ".claim")
+            assert remedy in str(error)
             return False
-        if not over or (over is None and mine):
+        if mine:
             return True
         assert work.status == "done" and work.worker == worker, f"{worker} had no right to {work}"
         assert self.rows() == before
@@ -277,7 +284,7 @@ class LeaseMachine(RuleBasedStateMachine):
         claimed, worker = self.hand(data, worker)
         if self.attempted(claimed, worker, by_row, lambda item: self.chunks.complete(item, worker=worker)):
             work = self.work[claimed.key]
-            work.status, work.until = "done", None
+            work.status, work.until, work.freed = "done", None, False
 
     @precondition(lambda self: self.claims)
     @rule(**anybody, retry=st.booleans())
@@ -289,11 +296,12 @@ class LeaseMachine(RuleBasedStateMachine):
         )
         assert done is not None, "only completing twice is harmless"
         if done:
-            work.until, work.status = None, "failed"
+            work.until, work.status, work.freed = None, "failed", False
+            self.touch(work)
             if retry and work.retries < self.max_retries:
                 wait = self.delay * 2**work.retries
                 work.status, work.retries = "pending", work.retries + 1
-                work.until = Until.after(self.clock.wall, wait) if wait else None
+                work.until = self.clock.wall + wait if wait else None
             assert told == [work.status]
 
     @precondition(lambda self: self.claims)
@@ -304,7 +312,7 @@ class LeaseMachine(RuleBasedStateMachine):
         assert done is not None
         if done:
             work = self.work[claimed.key]
-            work.status, work.until = "pending", None
+            work.status, work.until, work.freed = "pending", None, False
 
     @precondition(lambda self: self.claims)
     @rule(**anybody, lease=SECONDS)
@@ -317,26 +325,24 @@ class LeaseMachine(RuleBasedStateMachine):
         assert done is not None
         if done:
             work = self.work[claimed.key]
-            work.until, work.process = Until.after(self.clock.wall, lease), self.process(worker)
+            work.lost = max(work.lost - work.freed, 0)
+            work.status, work.freed = "running", False
+            work.until, work.process = self.clock.wall + lease, self.process(worker)
+            self.touch(work)
             assert told == [self.clock() + timedelta(seconds=lease)]
 
     @rule(seconds=SECONDS)
     def time_passes(self, seconds: int) -> None:
         self.clock.wall += seconds
 
-    @rule(seconds=st.sampled_from([3600, 90_000]))
-    def clock_jumps_forward(self, seconds: int) -> None:
-        self.clock.wall += seconds
+    @rule(seconds=st.sampled_from([5, 60, 3600, 90_000]))
+    def the_machine_sleeps(self, seconds: int) -> None:
+        self.clock.jump(seconds)
 
-    @precondition(lambda self: not any(w.status == "running" and self.gone(w.process) for w in self.work.values()))
     @rule(seconds=st.sampled_from([1, 5, 60, 3600, 90_000]))
     def clock_is_set_back(self, seconds: int) -> None:
-        for work in self.work.values():
-            if work.until is not None:
-                work.until.set_back(self.clock.wall, seconds)
-        self.clock.wall -= seconds
+        self.clock.jump(-seconds)
 
-    @precondition(lambda self: all(w.until is None or w.until.low == w.until.high for w in self.work.values()))
     @rule(worker=st.sampled_from(WORKERS))
     def die(self, worker: str) -> None:
         self.lives[worker] += 1
@@ -345,7 +351,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def recover(self) -> None:
         before = {key: work.status for key, work in self.work.items()}
         found = self.chunks.recover(SCAN)
-        self.follow(self.rows(), recovering=True)
+        self.expire()
         self.bury()
         freed = [work.status for key, work in self.work.items() if before[key] == "running" != work.status]
         assert tuple(found) == (freed.count("pending"), freed.count("failed"))
@@ -356,12 +362,17 @@ class LeaseMachine(RuleBasedStateMachine):
         failed = [self.work[key] for key in keys if self.work[key].status == "failed"]
         assert self.chunks.retry(SCAN, ids=None if one is None else keys) == len(failed)
         for work in failed:
-            work.status, work.retries = "pending", 0
+            work.status, work.retries, work.lost = "pending", 0, 0
 
-    @rule(most=st.integers(1, 5), max_retries=st.integers(0, 4), delay=st.sampled_from([0, 2, 5]))
-    def configure(self, most: int, max_retries: int, delay: int) -> None:
-        self.most, self.max_retries, self.delay = most, max_retries, delay
-        self.store.scans.analyze(SCAN, scanner_concurrency=most, max_retries=max_retries, retry_delay=delay)
+    @rule(
+        most=st.integers(1, 5), max_retries=st.integers(0, 4), max_lost=st.integers(0, 4),
+        delay=st.sampled_from([0, 2, 5]),
+    )  # fmt: skip
+    def configure(self, most: int, max_retries: int, max_lost: int, delay: int) -> None:
+        self.most, self.max_retries, self.max_lost, self.delay = most, max_retries, max_lost, delay
+        self.store.scans.analyze(
+            SCAN, scanner_concurrency=most, max_retries=max_retries, max_lost=max_lost, retry_delay=delay
+        )
 
     @rule(one=st.integers(0, 7), risk=st.sampled_from(["high", "normal", "low"]))
     def set_risk(self, one: int, risk: str) -> None:
@@ -370,16 +381,17 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @invariant()
     def rows_are_as_in_the_model(self) -> None:
-        for key, (status, retries, attempt, rank, worker, lease_until, next_retry_at) in self.rows().items():
+        for key, (status, retries, lost, attempt, rank, worker, lease_until, next_retry_at) in self.rows().items():
             work = self.work[key]
-            assert (status, retries, attempt, rank) == (work.status, work.retries, work.attempt, work.rank)
+            assert (status, retries, lost, attempt, rank) == (
+                work.status, work.retries, work.lost, work.attempt, work.rank,
+            )  # fmt: skip
             if status == "running":
                 assert worker == work.worker
             time = lease_until or next_retry_at
             assert (time is None) == (work.until is None)
             if work.until is not None:
-                wall = (datetime.fromisoformat(time) - START).total_seconds()
-                assert work.until.low <= wall <= work.until.high
+                assert (datetime.fromisoformat(time) - START).total_seconds() == work.until
 
     @invariant()
     def state_counts_them(self) -> None:
@@ -390,15 +402,14 @@ class LeaseMachine(RuleBasedStateMachine):
         waiting = sum(work.status in ("pending", "running") for work in works)
         assert state.ready + state.delayed + state.leased == waiting
         assert state.finished == (waiting == 0)
-        timed = [work for work in works if work.until is not None]
-        if any(work.until is not None and work.until.low != work.until.high for work in timed):
-            return
-        ahead = [work for work in timed if work.until is not None and work.until.high > wall]
-        assert state.delayed == sum(work.status == "pending" for work in ahead)
-        assert state.leased == sum(work.status == "running" for work in ahead)
-        if not state.ready:
-            first = min((work.until.high for work in ahead if work.until is not None), default=None)
-            assert state.next_at == (None if first is None else START + timedelta(seconds=first))
+        assert (state.lost, state.before) == (sum(work.lost for work in works), 0)
+        delayed = [work.until for work in works if work.status == "pending" and (work.until or wall) > wall]
+        running = [work for work in works if work.status == "running" and work.until is not None]
+        ends = [work.until if (work.until or 0) > wall else self.kept(work) for work in running]
+        leases = [until for until in ends if until is not None and until > wall]
+        assert (state.delayed, state.leased) == (len(delayed), len(leases))
+        first = min((until for until in (*delayed, *leases) if until is not None), default=None)
+        assert state.next_at == (None if first is None else START + timedelta(seconds=first))
 
     def teardown(self) -> None:
         try:
@@ -427,11 +438,8 @@ def test_late_completion_is_refused_and_changes_nothing(eight: Store, clock: Clo
     (late,) = eight.chunks.claim(SCAN, worker="ann", lease=10)
     clock.wall += 10
     draft = {"title": "late", "vulnerability_type": "sqli", "severity": "high"}
-    # The lease ran out, though nobody has claimed the chunk since.
-    with pytest.raises(LeaseLost, match=rf"chunk {late.id} is yours no more: the lease ran out.*heartbeat"):
-        eight.chunks.complete(late, drafts=[draft])
     (now,) = eight.chunks.claim(SCAN, worker="bob", lease=10)
-    assert (now.id, now.attempt, now.retry_count) == (late.id, 2, 1)
+    assert (now.id, now.attempt, now.retry_count, now.lost_count) == (late.id, 2, 0, 1)
     with pytest.raises(LeaseLost, match=rf"chunk {late.id} is leased to bob, so ann cannot settle it; claim it with"):
         eight.chunks.complete(late, drafts=[draft])
     for refused in (eight.chunks.release, eight.chunks.heartbeat, lambda item: eight.chunks.fail(item, "no")):
@@ -439,9 +447,86 @@ def test_late_completion_is_refused_and_changes_nothing(eight: Store, clock: Clo
             refused(late)
     assert eight.drafts.list(SCAN) == []
     assert len(eight.chunks.complete(now, drafts=[draft])) == 1
-    with pytest.raises(LeaseLost, match=f"chunk {late.id} is done"):
+    with pytest.raises(LeaseLost, match=f"chunk {late.id} is done.*nothing is left to do"):
         eight.chunks.complete(late, drafts=[{**draft, "title": "too late"}])
     assert [row.title for row in eight.drafts.list(SCAN)] == ["late"]
+
+
+@pytest.mark.parametrize("freed", [False, True])
+def test_the_end_of_a_lease_takes_nothing_from_its_owner(eight: Store, clock: Clock, freed: bool) -> None:
+    """Until somebody else claims the row, whether or not it waits again."""
+    first, second, third, fourth = eight.chunks.claim(SCAN, worker="ann", lease=10, limit=4)
+    clock.wall += 3600
+    if freed:
+        assert eight.chunks.recover(SCAN) == (4, 0)
+        assert {row.status for row in eight.chunks.list(SCAN)} == {"pending"}
+    draft = {"title": "late", "vulnerability_type": "sqli", "severity": "high"}
+    assert len(eight.chunks.complete(first, drafts=[draft])) == 1
+    assert eight.chunks.fail(second, "no") == "pending"
+    eight.chunks.release(third)
+    assert eight.chunks.heartbeat(fourth, lease=10) == clock() + timedelta(seconds=10)
+    kept = eight.chunks.get(fourth)
+    assert (kept.status, kept.attempt, kept.lost_count) == ("running", 1, 0)
+    with pytest.raises(LeaseLost, match="is waiting"):  # its owner has given it back
+        eight.chunks.complete(second)
+    with pytest.raises(LeaseLost, match="is waiting"):
+        eight.chunks.complete(third)
+    assert len(eight.chunks.claim(SCAN, worker="bob", limit=8)) == 5
+    eight.chunks.complete(fourth)
+    assert eight.chunks.state(SCAN).done == 2
+
+
+def test_what_was_decided_about_a_lost_row_binds_its_owner_too(eight: Store, clock: Clock) -> None:
+    """Freed, then done again from the start: the row is not that of the claim before any more."""
+    (late,) = eight.chunks.claim(SCAN, worker="ann", lease=10)
+    clock.wall += 3600
+    eight.chunks.recover(SCAN)
+    eight.scans.pause(SCAN)
+    eight.database.execute_sql("UPDATE chunk_work SET status = 'done' WHERE id = ?", (late.id,))
+    eight.scans.rerun(SCAN)
+    with pytest.raises(LeaseLost, match="is waiting"):
+        eight.chunks.complete(late)
+
+
+def test_a_live_process_keeps_its_rows_through_a_sleep_and_loses_them_when_it_hangs(eight: Store, clock: Clock) -> None:
+    (chunk,) = eight.chunks.claim(SCAN, worker="ann", lease=600)
+    for _ in range(3):
+        clock.jump(8 * 3600)
+        state = eight.chunks.state(SCAN)
+        assert (state.ready, state.leased, state.next_at) == (7, 1, clock() + timedelta(seconds=600))
+        assert eight.chunks.recover(SCAN) == (0, 0)
+        others = eight.chunks.claim(SCAN, worker="bob", limit=8)
+        assert len(others) == 7
+        for row in others:
+            eight.chunks.release(row)
+    clock.wall += 599
+    assert len(eight.chunks.claim(SCAN, worker="bob", limit=8)) == 7
+    clock.wall += 1
+    assert [row.id for row in eight.chunks.claim(SCAN, worker="cy")] == [chunk.id]
+    with pytest.raises(LeaseLost, match="leased to cy"):
+        eight.chunks.complete(chunk)
+
+
+def test_a_process_of_another_machine_is_judged_by_the_wall_clock(eight: Store, clock: Clock) -> None:
+    ours, theirs = eight.chunks.claim(SCAN, worker="ann", limit=2, lease=600)
+    dead(eight, [theirs], "elsewhere:7@1")
+    clock.jump(3600)
+    assert theirs.id in {row.id for row in eight.chunks.claim(SCAN, worker="bob", limit=8)}
+    assert eight.chunks.get(theirs).lost_count == 1 and eight.chunks.get(ours).attempt == 1
+
+
+def test_the_remedy_of_a_lost_lease_is_true_of_the_row(eight: Store) -> None:
+    done, failed, waiting = eight.chunks.claim(SCAN, worker="ann", limit=3)
+    eight.chunks.complete(done)
+    eight.chunks.fail(failed, "no", retry=False)
+    eight.chunks.release(waiting)
+    for row, words in (
+        (done, r"is done, so bob cannot settle it; nothing is left to do about it$"),
+        (failed, r"is failed, so bob cannot settle it; .*store.chunks.retry\(scan\)$"),
+        (waiting, r"is waiting, so bob cannot settle it; claim it with store.chunks.claim"),
+    ):
+        with pytest.raises(LeaseLost, match=words):
+            eight.chunks.complete(row.id, worker="bob")
 
 
 def test_a_worker_is_late_against_itself(eight: Store, clock: Clock) -> None:
@@ -492,7 +577,7 @@ def test_only_its_owner_may_settle_a_live_lease(eight: Store) -> None:
 def test_clock_set_back(eight: Store, clock: Clock) -> None:
     ann = eight.chunks.claim(SCAN, worker="ann", lease=60, limit=4)
     eight.chunks.fail(ann[3], "later")  # due in two seconds
-    clock.wall -= 50_000
+    clock.jump(-50_000)
     eight.chunks.complete(ann[0])
     assert eight.chunks.heartbeat(ann[1], lease=60) == clock() + timedelta(seconds=60)
     bob = eight.chunks.claim(SCAN, worker="bob", limit=8)
@@ -506,6 +591,7 @@ def test_clock_set_back(eight: Store, clock: Clock) -> None:
     assert [row.id for row in eight.chunks.claim(SCAN, worker="cy")] == [ann[2].id]
     with pytest.raises(LeaseLost):
         eight.chunks.complete(ann[2])
+    assert eight.chunks.get(ann[2]).lost_count == 1
 
 
 def test_no_retry_waits_longer_than_its_delay_after_the_clock_was_set_back(eight: Store, clock: Clock) -> None:
@@ -513,7 +599,7 @@ def test_no_retry_waits_longer_than_its_delay_after_the_clock_was_set_back(eight
     eight.chunks.fail(first, "no")  # due at 2
     clock.wall += 1
     eight.chunks.fail(second, "no")  # due at 3
-    clock.wall -= 1  # so it should be due at 2
+    clock.jump(-1)  # so it should be due at 2
     eight.chunks.claim(SCAN, worker="bob", limit=6)
     clock.wall += 2
     assert [row.id for row in eight.chunks.claim(SCAN, worker="bob", limit=8)] == [first.id, second.id]
@@ -781,7 +867,8 @@ def test_the_work_of_a_killed_process_is_free_at_once(eight: Store, how: str) ->
     assert len(held) == 3 and eight.chunks.state(SCAN).leased == 3
     if how == "claim":
         rows = eight.chunks.claim(SCAN, limit=8)
-        assert len(rows) == 8 and [row.retry_count for row in rows if row.id in held] == [1] * 3
+        assert len(rows) == 8
+        assert [(row.retry_count, row.lost_count) for row in rows if row.id in held] == [(0, 1)] * 3
         return
     if how == "recover":
         assert eight.recover() == (3, 0)
@@ -792,15 +879,16 @@ def test_the_work_of_a_killed_process_is_free_at_once(eight: Store, how: str) ->
 
 
 def test_a_chunk_that_kills_its_workers_fails_in_the_end(eight: Store) -> None:
-    eight.scans.analyze(SCAN, max_retries=2)
+    eight.scans.analyze(SCAN, max_retries=0, max_lost=2)
     for chunk in eight.chunks.claim(SCAN, limit=7, worker="me"):
         eight.chunks.complete(chunk)
     for _ in range(3):
         assert len(kill(start(eight, HOLD, 1))) == 1
     assert eight.chunks.claim(SCAN) == []
     (poison,) = eight.chunks.list(SCAN, status="failed")
-    assert "given up after 3 tries" in str(poison.error) and "its process ended" in str(poison.error)
-    assert poison.retry_count == 2
+    assert "given up after 3 lost leases" in str(poison.error) and "its process ended" in str(poison.error)
+    assert (poison.retry_count, poison.lost_count) == (0, 3)
+    assert eight.chunks.state(SCAN).lost == 3
     assert eight.scans.get(SCAN).status == "completed"
     assert eight.chunks.state(SCAN).finished
 

@@ -67,6 +67,7 @@ def file(tmp_path: Path) -> Path:
 
 # What to break, and what check says of it.
 DAMAGE = {
+    "UPDATE file_identity SET file = 'mine'": "missing or malformed id of the file",
     "UPDATE symbol_facts SET name_id = 9999 WHERE ordinal = 1": "symbols without a name",
     "UPDATE reference_facts SET path_id = 9999 WHERE path_id IS NOT NULL": "references without a name",
     "UPDATE import_facts SET module_id = 9999": "imports without a name",
@@ -148,6 +149,7 @@ def test_each_kind_of_damage_is_found_with_a_remedy(file: Path, sql: str) -> Non
 
 # What `fix` puts right, and which of it is only known to have gone when a search has taken it up.
 MENDED = [
+    "DELETE FROM file_identity",
     "INSERT INTO file_versions (path, content_hash, indexer) VALUES ('x', x'00', 'i')",
     "INSERT INTO bindings (lineage_id, path_id, since, until, resolution, confidence)"
     " SELECT 1, max(path_id) + 1, 50, 51, 'unresolved', 0 FROM bindings",
@@ -170,7 +172,10 @@ MENDED = [
 
 def contents(file: Path) -> dict[str, list[Any]]:
     """All rows of all tables, but for those that are made from others."""
-    made = ("work_counts", "call_counts", "plan_counts", "search_changes", "finding_search", "symbol_search", "sqlite_")
+    made = (
+        "file_identity", "work_counts", "call_counts", "plan_counts", "search_changes", "finding_search",
+        "symbol_search", "sqlite_",
+    )  # fmt: skip
     connection = sqlite3.connect(file)
     try:
         names = [n for (n,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1")]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import peewee
 import pytest
 from peewee import fn
 
-from scanstore import models
+from scanstore import fields, models
 from scanstore.errors import Conflict, InvalidArgument, NotFound, ScanstoreError
 from scanstore.models import (
     ImportRelation,
@@ -23,6 +25,7 @@ from scanstore.models import (
     ScanFileChunk,
     Symbol,
     SymbolReference,
+    User,
 )
 from scanstore.store import Store
 
@@ -460,3 +463,32 @@ def test_updated_at_moves_with_every_change(store: Store, scan: Scan) -> None:
     file.risk_level = "high"
     file.save()
     assert ScanFile.get_by_id(file.id).updated_at >= before
+
+
+def test_the_times_of_a_new_row_are_one_reading_of_the_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reading of this clock is a second later than the one before."""
+    ticks = itertools.count()
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return cls(2026, 1, 1, tzinfo=tz) + timedelta(seconds=next(ticks))
+
+    monkeypatch.setattr(fields, "datetime", Clock)
+    rows = [User(email="a@x.org"), User.create(email="b@x.org", email_key="b@x.org")]
+    User.insert(id=str(uuid4()), email="c@x.org", email_key="c@x.org").execute()
+    new = [{"id": str(uuid4()), "email": f"{n}@x.org", "email_key": f"{n}@x.org"} for n in range(3)]
+    User.insert_many(new).execute()
+    rows += list(User.select())
+    assert len(rows) == 7
+    for row in rows:
+        assert row.created_at == row.updated_at
+
+
+def test_a_row_that_others_point_at_says_which(store: Store) -> None:
+    user = store.accounts.add("ann@x.org")
+    store.sessions.create(user, "first")
+    store.audits.add(user, "report.pdf", 10)
+    with pytest.raises(Conflict, match="1 rows of analysis_sessions and 1 rows of audit_tasks point at it"):
+        user.delete_instance()
+    assert store.accounts.find("ann@x.org") is not None

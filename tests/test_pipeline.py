@@ -338,7 +338,7 @@ def test_opening_a_store_frees_what_the_dead_have_left_behind(store: Store, what
 
 
 def test_two_who_want_the_same_answer_pay_for_it_once(store: Store, tmp_path: Path) -> None:
-    """The second has seen no answer when it begins to wait for the only place; it looks again when it has it."""
+    """The second has seen no answer when it begins to ask; it waits for that of the first."""
     (tmp_path / "tree").mkdir()
     for name in "ab":
         (tmp_path / f"tree/{name}.py").write_text("x = 1\n")
@@ -352,12 +352,14 @@ def test_two_who_want_the_same_answer_pay_for_it_once(store: Store, tmp_path: Pa
 
             def answer() -> str:
                 journal.write("asked", name)
-                deadline = time.monotonic() + 20  # until the other one waits too
-                while own.database.execute_sql("SELECT count(*) FROM model_slots").fetchone() != (2,):
+                deadline = time.monotonic() + 20  # until the other one has come too
+                while sum(line[0] == "begun" for line in journal.read()) < 2:
                     assert time.monotonic() < deadline
                     time.sleep(0.002)
                 return "paid"
 
+            assert own.llm.answer(way, chunk) is None
+            journal.write("begun", name)
             journal.write(own.llm.ask(way, chunk, answer))
 
     workers = [processes.Process(target=ask, args=(f"{name}.py",)) for name in "ab"]
@@ -366,6 +368,6 @@ def test_two_who_want_the_same_answer_pay_for_it_once(store: Store, tmp_path: Pa
     for worker in workers:
         worker.join(30)
     assert [worker.exitcode for worker in workers] == [0, 0]
-    assert sorted(line[0] for line in journal.read()) == ["asked", "paid", "paid"]
+    assert sorted(line[0] for line in journal.read()) == ["asked", "begun", "begun", "paid", "paid"]
     assert ModelCall.select().count() == 1
     assert store.check() == []

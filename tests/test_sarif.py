@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scanstore.checkout import provenance
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, MissingFolder, NotFound
 from scanstore.interchange.linehash import line_hashes
 from scanstore.sarif import ImportResult
 from scanstore.sources import MAX_SIZE, Sources
@@ -91,14 +91,14 @@ def test_what_is_new_fixed_and_back(store: Store) -> None:
 def test_the_same_file_again_changes_nothing(store: Store) -> None:
     document = report(result(1), result(2), result(3, suppressions=[{"kind": "inSource"}]))
     first = load(store, document)
-    load(store, report(result(1)))
     before = rows(store)
     again = load(store, document)
     assert again == ImportResult(first.scan, again=True)
     assert rows(store) == before
     elsewhere = load(store, document, target="u")
     assert (elsewhere.again, elsewhere.new) == (False, 3)
-    # Things are as they were long ago: that is said by a scan of one's own.
+    # Within a scan of one's own it is recorded once, and changes nothing after that.
+    load(store, report(result(1)))
     scan = store.scans.finish(store.scans.start("t"))
     assert load(store, document, scan=scan).reopened == 2
     assert load(store, document, scan=scan).again
@@ -157,10 +157,10 @@ def test_scope_says_what_was_looked_at(store: Store) -> None:
     assert load(store, report(invocations=[])).fixed == 2
 
 
-def series(name: str | None, *found: Document, day: int = 1) -> Document:
+def series(name: str | None, *found: Document, day: int = 1, tool_name: str = "Demo") -> Document:
     """A report of one series of analyses, or of none."""
     details = {} if name is None else {"automationDetails": {"id": f"{name}/{day}"}}
-    return report(*found, **details)
+    return report(*found, tool=tool_name, **details)
 
 
 def test_series_of_analyses_say_nothing_of_each_other(store: Store) -> None:
@@ -498,7 +498,7 @@ def test_dump_goes_to_a_path_whole_or_not_at_all(store: Store, tmp_path: Path) -
     told = store.sarif.dump(None, tmp_path / "out.sarif")
     assert (told.runs, told.results, told.left_out) == (1, 1, 0)
     assert json.loads((tmp_path / "out.sarif").read_bytes())["version"] == "2.1.0"
-    with pytest.raises(InvalidArgument, match="cannot be written"):
+    with pytest.raises(MissingFolder, match="cannot be written"):
         store.sarif.dump(None, tmp_path / "no" / "out.sarif")
     with pytest.raises(InvalidArgument, match="only is"):
         store.sarif.dump(None, tmp_path / "other", only=["gone"])

@@ -42,7 +42,7 @@ def nested(depth: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("document", "path", "results"),
+    ("document", "path", "results"),  # results None: the run cannot be used, which is recorded
     [
         (report(result(1), {"ruleId": "R1"}), "$.runs[0].results[1].message", 1),
         (report(result(1), result(2, partialFingerprints={"a": {}})),
@@ -61,14 +61,15 @@ def test_each_problem_has_its_path(store: Store, document: Any, path: str, resul
     assert path in [problem.path for problem in found.problems]
     assert all(problem.reason for problem in found.problems)
     if results is None:
-        assert found.scan is None and rows(store)["scans"] == 0
+        assert (found.results, rows(store)["findings"], rows(store)["tool_runs"]) == (0, 0, 1)
+        assert found.troubles and store.findings.troubles(scan=found.scan)
     else:
         assert (found.results, rows(store)["findings"]) == (results, results)
 
 
 def test_odd_reports_that_are_fine(store: Store) -> None:
-    assert load(store, {"version": "2.1.0", "runs": []}) == ImportResult(None)
-    assert rows(store)["scans"] == 0
+    nothing = load(store, {"version": "2.1.0", "runs": []})
+    assert nothing == ImportResult(1, runs=1, troubles=["unnamed tool: the report holds no run"])
     assert load(store, b"\xef\xbb\xbf" + json.dumps(report(result(1))).encode()).new == 1
     deep = load(store, report(result(1), result(2, properties={"deep": nested(50)})))
     assert (deep.results, deep.skipped, [each.path for each in deep.problems]) == (1, 1, ["$.runs[0].results[1]"])

@@ -323,7 +323,7 @@ def test_files_of_a_folder(store: Store, session: AnalysisSession, tmp_path: Pat
     refused(store, InvalidArgument, "link that leads out", lambda: add(session, root, ["link"]))
     refused(store, InvalidArgument, "no regular file", lambda: add(session, root, ["docs"]))
     refused(store, InvalidArgument, "no regular file", lambda: add(session, root, ["pipe"]))
-    refused(store, NotFound, "'none' in .* no such file", lambda: add(session, root, ["none"]))
+    refused(store, NotFound, "'none' in .* No such file", lambda: add(session, root, ["none"]))
     refused(store, NotFound, "no folder", lambda: add(session, root / "none"))
     refused(store, InvalidArgument, "give a list", lambda: add(session, root, "b.txt"))
     refused(store, NotFound, "no session", lambda: add(NOBODY, root))
@@ -721,7 +721,7 @@ def test_a_killed_worker_loses_nothing(store: Store, session: AnalysisSession, d
     child.stdout.close()
     assert store.sessions.results(session) == []
     [task] = store.sessions.claim()  # its process has ended
-    assert (task.attempt, task.retry_count) == (2, 1)
+    assert (task.attempt, task.retry_count, task.lost_count) == (2, 0, 1)
     store.sessions.complete_task(task, result=RESULT)
     assert len(store.sessions.results(session)) == 1
 

@@ -343,3 +343,174 @@ def test_commands(full: bytes, tmp_path: Path) -> None:
     assert merged.exit_code == 0 and "added" in merged.stdout, merged.output
     assert json.loads(run(main, ["merge", db, "--db", copy, "--json"]).stdout)["added"] == 0
     assert "no store at" in run(main, ["merge", str(tmp_path / "none.db"), "--db", copy]).stderr
+
+
+# -- what a stranger's dump brings -------------------------------------------------------------------------------
+
+
+OWNED = (
+    "users", "analysis_sessions", "configurations", "file_uploads", "analysis_tasks", "analysis_results",
+    "audit_tasks", "audit_analyses", "audit_findings", "audit_events",
+)  # fmt: skip
+
+
+def populate(store: Store) -> None:
+    """Give users everything that can be theirs, beside what belongs to nobody."""
+    fill(store)
+    store.accounts.add("root@example.org", role="admin", hashed_password="$2b$12$" + "a" * 53)
+    ada = store.accounts.add("ada@example.org")
+    prompt = store.sessions.save_prompt(ada, "general", "List what is wrong.")
+    session = store.sessions.create(ada, "contracts")
+    store.sessions.add_task(session, "review", task_id="t1")
+    (task,) = store.sessions.claim(session)
+    result = {"result_content": "Nothing.", "score": "98.50", "configuration": prompt}
+    store.sessions.complete_task(task, result=result)
+    store.audits.add(ada, "waiting.pdf", 1)
+    store.audits.add(ada, "done.pdf", 1)
+    (audit, _) = store.audits.claim(worker="w", limit=2)
+    analysis = {
+        "equipment_type": "PANEL", "test_type": "grounding", "equipment_tag": "PNL-01", "confidence_score": 0.9,
+        "extraction_result": {}, "validation_result": [],
+    }  # fmt: skip
+    found = {"severity": "minor", "rule_id": "GND-01", "message": "too much resistance"}
+    store.audits.complete(audit, analysis=analysis, findings=[found])
+    store.accounts.deactivate(ada)
+    for name in OWNED:
+        assert store.database.execute_sql(f"SELECT count(*) FROM {name}").fetchone()[0], name
+    assert store.check() == []
+
+
+@pytest.fixture(scope="module")
+def peopled(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    with Store(tmp_path_factory.mktemp("peopled") / "s.db") as store:
+        populate(store)
+        return dumped(store, include_secrets=True)
+
+
+def rows_of(text: bytes) -> dict[str, list[bytes]]:
+    """The lines of each table of a dump."""
+    found: dict[str, list[bytes]] = {}
+    for line in text.splitlines():
+        if line.startswith(b'{"table"'):
+            lines_of_table = found[json.loads(line)["table"]] = []
+        elif line.startswith(b"["):
+            lines_of_table.append(line)
+    return found
+
+
+def test_a_load_lists_accounts_with_roles_and_folders_outside(
+    peopled: bytes, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = store.load(io.BytesIO(peopled))
+    assert [tuple(account) for account in told.accounts] == [
+        ("root@example.org", "admin", True),
+        ("a@b", "user", True),
+        ("ada@example.org", "user", False),
+    ]
+    assert told.roots == [str((ROOT / "callgraph" / "shop").resolve())] and told.left_out == {}
+    assert dumped(store, include_secrets=True) == peopled
+
+
+@pytest.mark.parametrize(
+    ("root", "outside"),
+    [
+        (".", False), ("src", False), ("{here}", False), ("{here}/src/deep", False), ("{here}/src/../lib", False),
+        ("/", True), ("/etc", True), ("..", True), ("../other", True), ("{here}/..", True), ("{here}x", True),
+        ("{here}/../../root/.ssh", True), ("src/../../x", True), ("", False),
+    ],
+)  # fmt: skip
+def test_which_folders_lie_outside(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str, outside: bool
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    root = root.format(here=here)
+    store.scans.start("t")
+    store.database.execute_sql("UPDATE scans SET root = ?", (root,))
+    with Store(":memory:") as copy:
+        assert copy.load(io.BytesIO(dumped(store))).roots == ([root] if outside else [])
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["of this schema", "of an older schema"])
+def test_without_accounts_nothing_that_needs_one_is_loaded(
+    peopled: bytes, store: Store, monkeypatch: pytest.MonkeyPatch, older: bool
+) -> None:
+    if older:
+        monkeypatch.setattr("scanstore.transfer.SCHEMA_VERSION", json.loads(peopled.splitlines()[0])["schema"] + 1)
+    told = store.load(io.BytesIO(peopled), accounts=False)
+    before, after = rows_of(peopled), rows_of(dumped(store, include_secrets=True))
+    assert set(told.left_out) == set(OWNED) and told.accounts == []
+    assert told.left_out == {name: len(before[name]) for name in OWNED}
+    assert all(told.tables[name] == 0 == len(after[name]) for name in OWNED)
+    others = before.keys() - set(OWNED) - {"sqlite_sequence"}
+    assert {name: before[name] for name in others} == {name: after[name] for name in others}
+    assert told.rows == sum(told.tables.values()) == sum(len(before[name]) for name in others)
+    assert store.check() == []
+    assert b"a@b" not in Path(store.path).read_bytes() + Path(f"{store.path}-wal").read_bytes()
+    ada = store.accounts.add("ada@example.org")  # the store is as good as any other
+    assert store.sessions.create(ada, "contracts") and store.audits.add(ada, "x.pdf", 1)
+    assert store.check() == []
+
+
+def test_rows_of_one_s_own_tables_follow_their_foreign_keys(store: Store) -> None:
+    schema = """
+    CREATE TABLE own_notes (id INTEGER PRIMARY KEY, user_id TEXT REFERENCES users ON DELETE SET NULL);
+    CREATE TABLE own_keys (user_id TEXT NOT NULL REFERENCES users (id), n INTEGER, PRIMARY KEY (user_id, n))
+        WITHOUT ROWID;
+    CREATE TABLE own_uses (id INTEGER PRIMARY KEY, user_id TEXT, n INTEGER, above INTEGER REFERENCES own_uses (id),
+        FOREIGN KEY (user_id, n) REFERENCES own_keys (user_id, n));
+    """
+    rows = """
+    INSERT INTO own_notes VALUES (1, 'u'), (2, NULL);
+    INSERT INTO own_keys VALUES ('u', 1), ('u', 2);
+    INSERT INTO own_uses VALUES (1, 'u', 1, NULL), (2, NULL, NULL, 1), (3, NULL, NULL, 2), (4, NULL, NULL, NULL);
+    """
+    store.database.execute_sql(USER).fetchall()
+    for statement in (schema + rows).split(";")[:-1]:
+        store.database.execute_sql(statement).fetchall()
+    text = dumped(store, include_secrets=True)
+    with Store(":memory:") as copy:
+        for statement in schema.split(";")[:-1]:
+            copy.database.execute_sql(statement).fetchall()
+        told = copy.load(io.BytesIO(text), accounts=False)
+        assert told.left_out == {"users": 1, "own_keys": 2, "own_uses": 3}
+        assert copy.database.execute_sql("SELECT * FROM own_notes").fetchall() == [(1, None), (2, None)]
+        assert copy.database.execute_sql("SELECT id FROM own_uses").fetchall() == [(4,)]
+        assert copy.check() == []
+
+
+def test_a_dump_that_is_not_whole_is_refused_without_accounts_too(peopled: bytes, store: Store) -> None:
+    cut = edited(peopled, lambda lines: lines.__setitem__(-1, b'{"end":1}\n'))
+    with pytest.raises(InvalidArgument, match="rows came and the dump had 1"):
+        store.load(io.BytesIO(cut), accounts=False)
+    assert sum(store.dump(io.BytesIO()).tables.values()) == 0
+
+
+def test_the_command_lists_what_was_brought(peopled: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    Path("in.jsonl").write_bytes(peopled)
+    told = run(main, ["load", "in.jsonl"]).stdout
+    lines_told = [line.split() for line in told.splitlines()]
+    assert ["root@example.org", "admin"] in lines_told and ["a@b", "user"] in lines_told
+    assert ["ada@example.org", "user", "deactivated"] in lines_told and "--no-accounts" in told
+    assert f"outside the current one:\n  {(ROOT / 'callgraph' / 'shop').resolve()}\n" in told
+    told = run(main, ["load", "in.jsonl", "--no-accounts", "--db", "b.db"]).stdout
+    assert "left out: " in told and "3 users" in told and "2 audit_tasks" in told and "admin" not in told
+    found = json.loads(run(main, ["load", "in.jsonl", "--no-accounts", "--db", "c.db", "--json"]).stdout)
+    assert found["left_out"]["users"] == 3 and found["accounts"] == [] and len(found["roots"]) == 1
+    found = json.loads(run(main, ["load", "in.jsonl", "--db", "d.db", "--json"]).stdout)
+    assert found["accounts"][0] == {"email": "root@example.org", "role": "admin", "active": True}
+
+
+def test_long_lists_are_cut_in_the_command(store: Store, tmp_path: Path) -> None:
+    for number in range(25):
+        store.accounts.add(f"u{number:02}@b", role="user" if number else "owner")
+        store.scans.start(f"t{number}")
+    store.database.execute_sql("UPDATE scans SET root = '/nowhere/' || id")
+    (tmp_path / "in.jsonl").write_bytes(dumped(store))
+    told = CliRunner().invoke(main, ["load", str(tmp_path / "in.jsonl"), "--db", str(tmp_path / "b.db")]).stdout
+    assert told.index("owner") < told.index("u01@b") and "and 5 accounts more; --json shows all" in told
+    assert "and 5 folders more; --json shows all" in told

@@ -424,7 +424,8 @@ def test_the_latest_scan_is_one_that_looked_though_it_found_nothing(store: Store
     other = store.scans.finish(store.scans.start("u"))
     ToolRun.create(scan=empty, tool="x", digest="1")
     assert store.findings.latest().id == store.findings.latest("t").id == empty.id
-    assert store.findings.list() == [] and store.findings.latest("u").id == other.id
+    assert store.findings.list(store.findings.latest()) == [] and store.findings.latest("u").id == other.id
+    assert [(row.id, row.state) for row in store.findings.list()] == [(made.id, "new")]  # whoever looked last
     assert store.findings.latest(before=empty).id == scan.id and store.findings.latest(before=idle).id == empty.id
     with pytest.raises(NotFound, match="scan it again"):
         store.findings.latest(before=scan)

@@ -99,7 +99,8 @@ def _task_lines(row: Task) -> Iterator[str]:
     at = row.to_dict()
     yield plain_text(f"{row.original_filename}, {size(row.file_size)}: {row.status}")
     facts = [("audit", row.id), ("user", row.user_id), ("kept at", row.file_path), ("added", at["created_at"])]
-    facts += [("worker", row.worker), ("over", at["completed_at"]), ("error", row.error_message)]
+    facts += [("lost leases", row.lost_count or None), ("worker", row.worker)]
+    facts += [("over", at["completed_at"]), ("error", row.error_message)]
     yield from columns([fact for fact in facts if fact[1] is not None], indent="  ")
 
 

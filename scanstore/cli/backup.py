@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from scanstore.compaction import Compacted
     from scanstore.repair import Repaired
 
+MOST = 20  # ranges of pages that are listed
+
 
 @contextmanager
 def _bar(label: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
@@ -131,8 +133,10 @@ def _tell(path: str, done: Compacted, as_json: bool) -> None:
 def repair(context: click.Context, damaged: str, new: str, as_json: bool) -> None:
     """Save what is left of a damaged store.
 
-    What can be read of DAMAGED goes into a store at NEW; what is lost is said, table by table, and ends with 1.
-    The damaged file is not changed. Of an encrypted one, $SCANSTORE_KEY is the key, and that of the new one.
+    All rows that can be read of DAMAGED, and of its log, go into a new store at NEW. Ends with 1 unless every page
+    was read and every table found; the pages that were not read and the tables that may have lost rows are named.
+    DAMAGED is not changed and may also be a log that was set aside (NAME-wal.orphaned). Of an encrypted store,
+    $SCANSTORE_KEY is the key, and that of the new one.
 
     \b
     Example:
@@ -166,10 +170,38 @@ def _saved(done: Repaired) -> Iterator[str]:
         right=(1, 3),
         indent="  ",
     )
+    if done.unread:
+        parts: dict[str | None, list[int]] = {}
+        for page in done.unread:
+            parts.setdefault(page.part_of, []).append(page.page)
+        yield "pages that were not read:"
+        for part, numbers in parts.items():
+            yield plain_text(f"  {_ranges(numbers)} {'that nothing leads to' if part is None else f'of {part}'}")
+    if done.affected:
+        yield plain_text(f"tables that may have lost rows: {', '.join(done.affected)}")
+    elif done.unread:
+        yield "no table is known to have lost rows"
+    for left in done.left_out:
+        yield plain_text(f"left out: {left.kind} {left.name}: {left.reason}")
+    for warning in done.warnings:
+        yield plain_text(warning)
     for problem in done.problems:
         yield plain_text(f"{problem.what}: {problem.remedy}")
     if done.whole:
-        note("nothing was found missing")
+        note("every page was read; nothing was found missing")
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Numbers that ascend, as text like 1, 3-5; no more than some."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in found]
+    more = f" and {len(numbers) - sum(last - first + 1 for first, last in found[:MOST]):,} more" if found[MOST:] else ""
+    return ", ".join(texts[:MOST]) + more
 
 
 COMMANDS = (backup, restore, vacuum, optimize, repair)

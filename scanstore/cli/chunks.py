@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, Group, common, find_scan, open_store, recorded_path, store_option
+from scanstore.cli.base import Failure, Group, chosen_target, common, find_scan, open_store, recorded_path, store_option
 from scanstore.cli.output import columns, count, note, places, say, say_json
 
 if TYPE_CHECKING:
@@ -46,11 +46,15 @@ def state(scan: str | None, as_json: bool) -> None:
         found = store.chunks.state(row)
         due = None if found.next_at is None else format_time(found.next_at)
         if as_json:
-            say_json({"scan": row.id, **found._asdict(), "next_at": due, "finished": found.finished})
+            figures = found._asdict()
+            del figures["before"]  # no stage is before chunks
+            say_json({"scan": row.id, **figures, "next_at": due, "finished": found.finished})
             return
         say([f"Scan {row.id}, {row.status}"])
-        figures = [(name, f"{number:,}") for name, number in found._asdict().items() if name != "next_at"]
-        say(columns(figures, right=(1,), indent="  "))
+        names = ("ready", "delayed", "leased", "done", "failed", "skipped")
+        rows = [(name, f"{getattr(found, name):,}") for name in names]
+        rows += [("lost leases", f"{found.lost:,}")] if found.lost else []
+        say(columns(rows, right=(1,), indent="  "))
         if due is not None:
             say([f"next due: {due}"])
         say(["finished" if found.finished else "not finished"])
@@ -84,9 +88,10 @@ def list_(status: str | None, file: str | None, limit: int | None, scan: str | N
 def _row(chunk: ScanFileChunk) -> tuple[object, ...]:
     risk = "" if chunk.risk_level == "normal" else f"{chunk.risk_level} risk"
     tried = count(chunk.retry_count, "retry", "retries") if chunk.retry_count else ""
+    lost = count(chunk.lost_count, "lost lease") if chunk.lost_count else ""
     held = f"by {chunk.worker}" if chunk.status == "running" else ""
     what = " ".join(filter(None, (chunk.chunk_type, chunk.symbol_name)))
-    return what, chunk.status, chunk.id, ", ".join(filter(None, (risk, tried, held, chunk.error)))
+    return what, chunk.status, chunk.id, ", ".join(filter(None, (risk, tried, lost, held, chunk.error)))
 
 
 @chunks.command()
@@ -100,7 +105,7 @@ def retry(chunk: tuple[int, ...], scan: str | None, as_json: bool) -> None:
       scanstore chunks retry --scan 3
     """
     with open_store(write=True) as store:
-        if chunk and scan is None:
+        if chunk and scan is None and chosen_target() is None:
             scans = {store.chunks.get(number).scan_id for number in chunk}
         else:
             scans = {find_scan(store, scan).id}

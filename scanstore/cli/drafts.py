@@ -99,6 +99,7 @@ def _card(row: DraftFinding, scan: Scan) -> Iterator[str]:
         ("weight", count(row.vote_count, "vote")),
         ("round", row.round if row.round > 1 else None),
         ("retries", row.retry_count or None),
+        ("lost leases", row.lost_count or None),
         ("worker", row.worker),
         ("leased until", row.to_dict()["lease_until"]),
         ("next try", row.to_dict()["next_retry_at"]),

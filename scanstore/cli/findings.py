@@ -7,9 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.base import Group, common, find_scan, json_option, open_store, recorded_path, store_option
+from scanstore.cli.base import (
+    Failure,
+    Group,
+    common,
+    find_scan,
+    is_one_scan,
+    json_option,
+    open_store,
+    recorded_path,
+    store_option,
+    target_option,
+    tell_scan,
+)
 from scanstore.cli.drafts import SEVERITIES, cells, percent, place_of, texts, vote_lines, votes_json
 from scanstore.cli.output import columns, note, places, plain_text, say, say_json
+from scanstore.cli.report import warn
 from scanstore.cli.triage import COMMANDS, STATUSES, hidden_by
 
 if TYPE_CHECKING:
@@ -19,6 +32,7 @@ if TYPE_CHECKING:
     from scanstore.triage import Suppression
 
 STATES = ("new", "unchanged", "updated", "reopened", "fixed")
+CHANGES = (*STATES, "not_checked")
 
 
 @click.group(cls=Group)
@@ -31,16 +45,17 @@ def findings() -> None:
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
 @click.option("--severity", type=click.Choice(SEVERITIES, case_sensitive=False), help="Only those this severe.")
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
-@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only those that the scan saw so.")
+@click.option("--state", type=click.Choice(CHANGES, case_sensitive=False), help="Only those that became this.")
 @click.option("--tool", metavar="TOOL", help="Only those of this tool.")
 @click.option("--suppressed/--not-suppressed", default=None, help="Only those that are hidden, or are not.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
 @common
 def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> None:
-    """List the findings of a scan, the most severe first: where, severity, status, type, title, id.
+    """List the findings of a target, the most severe first: where, severity, status, type, title, id.
 
-    What is suppressed, or was until the suppression expired, says so and why. The scan is by default the latest that
-    looked for findings; those that it saw no more are listed with --state fixed.
+    All findings are listed, whichever tool ran last; --scan ID lists only those that this scan saw. The target is by
+    default the one that the current folder is in. A suppressed finding, or one whose suppression has expired, says so
+    and why. Findings that are fixed are listed with --state fixed. Tools that failed are named on stderr.
 
     \b
     Example:
@@ -49,7 +64,13 @@ def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> Non
     with open_store() as store:
         where = find_scan(store, scan, findings=True)
         path = None if file is None else recorded_path(where, file)
-        found = store.findings.list(where, file=path, **only)
+        if is_one_scan(scan):
+            found = store.findings.list(where, file=path, **only)
+            troubles = store.findings.troubles(scan=where)
+        else:
+            found = store.findings.list(target=where.target, file=path, **only)
+            troubles = store.findings.troubles(where.target)
+        warn(troubles)
         held = store.findings.suppressed(found)
         if as_json:
             say_json([{**row.to_dict(), "state": row.state, "suppression": held.get(row.id)} for row in found])
@@ -57,7 +78,8 @@ def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> Non
             say(_lines({"": found}, where, held))
         else:
             asked = file is not None or any(value is not None for name, value in only.items() if name != "limit")
-            note(f"no findings {'like that ' if asked else ''}in scan {where.id}")
+            place = f"scan {where.id}" + ("" if is_one_scan(scan) else f" or before, of {where.target}")
+            note(f"no findings {'like that ' if asked else ''}in {place}")
 
 
 def _lines(parts: Mapping[str, Iterable[Finding]], scan: Scan, held: Mapping[int, Suppression]) -> Iterator[str]:
@@ -103,13 +125,14 @@ def show(finding: int, as_json: bool) -> None:
 @findings.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
+@target_option
 @json_option
 @store_option
 def diff(a: str | None, b: str | None, as_json: bool) -> None:
     """Show what became of the findings from scan A to scan B: new, reopened, updated, fixed.
 
-    Not checked are those of A that B did not look for. B is by default the latest scan of A's target that
-    looked for findings; without A, the latest of all is compared with the one before.
+    Not checked are those of A that were not looked for since. B is by default the latest scan of A's target that
+    looked for findings; without A, a target's latest one is compared with the one before its tools ran last.
 
     \b
     Example:
@@ -124,6 +147,7 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
         told = {name: getattr(found, name) for name in ("new", "reopened", "updated", "fixed")}
         held = store.findings.suppressed([row for rows in told.values() for row in rows])
         say(_lines(told, second, held))
+        warn(store.findings.troubles(scan=second))
         counts = ", ".join(f"{len(rows):,} {name.replace('_', ' ')}" for name, rows in found._asdict().items())
         note(f"from scan {first.id} to scan {second.id}: {counts}")
 
@@ -132,9 +156,18 @@ def _pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
     """The scans of a diff."""
     if a is not None:
         first = find_scan(store, a, findings=True)
-        return first, store.findings.latest(first.target) if b is None else find_scan(store, b, findings=True)
-    latest = store.findings.latest()
-    return store.findings.latest(before=latest), latest
+        second = store.findings.latest(first.target) if b is None else find_scan(store, b, findings=True)
+        tell_scan(store, second)
+        return first, second
+    latest = find_scan(store, None, findings=True)
+    before = store.findings.baseline(latest)
+    if before is None:
+        raise Failure(
+            f"scan {latest.id} is the first of {latest.target} in which its tools looked; scan it again to compare, or"
+            " name two scans"
+        )
+    tell_scan(store, before)
+    return before, latest
 
 
 def _card(row: Finding, scan: Scan | None, held: Suppression | None) -> Iterator[str]:

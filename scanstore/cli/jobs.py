@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scanstore.cli.base import Failure, Group, Misuse, json_option, open_store, store_option
+from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
 from scanstore.cli.triage import UNITS
 
@@ -62,7 +63,7 @@ def _object(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
 
     try:
         found = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"not JSON: {error}") from None
     if not isinstance(found, dict):
         raise click.BadParameter('give a JSON object, such as \'{"path": "src"}\'')
@@ -166,6 +167,7 @@ def _card(row: Job, parts: list[Job], scenes: list[str]) -> Iterator[str]:
     data = row.to_dict()
     items = f"{row.processed_items:,}" + ("" if row.total_items is None else f" of {row.total_items:,}")
     tried = count(row.attempt, "claim") + f", {count(row.retry_count, 'retry', 'retries')} of {row.max_retries}"
+    tried += f", {count(row.lost_count, 'lost lease')} of {row.max_lost}" if row.lost_count else ""
     facts = [
         ("id", row.id),
         ("part of", row.parent_id),
@@ -239,7 +241,7 @@ def _say_status(found: list[Job], as_json: bool) -> None:
 @jobs.command()
 @click.option(
     "--import", "place", metavar="MODULE:NAME", required=True,
-    help="Where the handlers are: a mapping of types to functions. NAME is by default handlers.",
+    help=f"Where the handlers are: a mapping of types to functions. NAME is by default handlers. {WHERE}",
 )  # fmt: skip
 @click.option("--type", "types", metavar="TYPE", multiple=True, help="Only this type; may be repeated.")
 @click.option("--until-empty", is_flag=True, help="End when nothing can be claimed any more.")
@@ -261,7 +263,7 @@ def work(
 ) -> None:
     """Do jobs, one after the other, until it is interrupted; the one that runs is finished first.
 
-    The module is looked for in the current folder too. A handler gets the job: job.meta is its input, job.tick(50)
+    A handler gets the job: job.meta is its input, job.tick(50)
     says how far it is and is False when it was cancelled, job.store is the store. Interrupt it twice to give up the
     job that runs. It ends with 1 when a job failed for good.
 
@@ -292,25 +294,11 @@ def _say_ended(job: Job) -> None:
 
 def _handlers(place: str) -> dict[str, Any]:
     """The mapping that the user has written."""
-    import importlib
-    import os
-
-    module, _, name = place.partition(":")
-    name = name or "handlers"
-    if not module:
-        raise Misuse(f"{place!r} names no module; give MODULE:NAME, such as mytasks:handlers")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module)
-    except Exception as error:
-        raise Failure(f"module {module} cannot be imported: {type(error).__name__}: {error}") from error
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise Failure(f"module {module} has no {name}; give MODULE:NAME of a mapping of types to functions")
-        found = getattr(found, part)
+    found = load_object(place, default="handlers", needs="module", give="MODULE:NAME, such as mytasks:handlers")
     if not hasattr(found, "keys"):
-        raise Failure(f"{place} is no mapping; write {name} = {{'sync': function}}")
+        module, _, name = place.partition(":")
+        example = f"write {name or 'handlers'} = {{'sync': function}}"
+        raise Failure(f"{place} is no mapping; {example}{passed_over(module)}")
     return dict(found)
 
 

@@ -6,26 +6,23 @@ spelled out whatever is not printable, so no escape sequence and no line break o
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
+
+from scanstore.plaintext import plain_text as plain_text
 
 if TYPE_CHECKING:
     from scanstore.scans import Scan
 
 _AT_ONCE = 1000
 _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to the right
-
-
-def plain_text(text: str) -> str:
-    """Return the text on one line, with everything that is not printable spelled as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def say(lines: Iterable[str]) -> None:
@@ -76,15 +73,29 @@ def places(scan: Scan) -> Callable[[str, int | None], str]:
     """Return a function that spells `file:line`: from the current folder, where editors and terminals make it a
     link, when the tree is in there; else from the top of the tree, which keeps it short.
     """
-    base = tree_folder(scan)
-    here = os.path.realpath(os.curdir)
-    prefix = os.curdir if base is None else os.path.relpath(base, here)
+    base, folder = tree_folder(scan), here()
+    prefix = os.curdir if base is None or folder is None else _relative(base, folder)
     prefix = "" if prefix == os.curdir or prefix.startswith(os.pardir) else prefix + "/"
 
     def place(path: str, line: int | None = None) -> str:
         return f"{prefix}{path}" if line is None else f"{prefix}{path}:{line}"
 
     return place
+
+
+def here() -> str | None:
+    """The real path of the current folder; None when it was deleted."""
+    try:
+        return os.path.realpath(os.curdir)
+    except OSError:
+        return None
+
+
+def _relative(path: str, folder: str) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # on another drive
+        return os.pardir
 
 
 def tree_folder(scan: Scan) -> str | None:
@@ -132,6 +143,37 @@ def say_json(value: Any) -> None:
     import json
 
     click.echo(json.dumps(plain_value(value), indent=2))
+
+
+def json_stream() -> BinaryIO:
+    """Return the standard output for a document of JSON, which is written in ASCII when it is a terminal."""
+    stream = sys.stdout.buffer
+    return cast(BinaryIO, _AsciiJson(stream)) if sys.stdout.isatty() else stream
+
+
+class _AsciiJson:
+    """Spells what is not printable ASCII as escapes of JSON. It only occurs in strings, so the values stay the same."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def write(self, data: bytes) -> int:
+        text = self._decoder.decode(data)
+        self._stream.write(_NOT_ASCII.sub(_json_escape, text).encode("ascii"))
+        return len(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+_NOT_ASCII = re.compile("[^\n\r\t -~]+")
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    import json
+
+    return json.dumps(found[0])[1:-1]
 
 
 def json_lines(values: Iterable[Any]) -> Iterator[str]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.base import Failure, Group, Misuse, json_option, open_store, store_option
+from scanstore.cli.base import Failure, Group, json_option, open_store, store_option
+from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
 from scanstore.cli.triage import by_option
 
@@ -259,27 +260,17 @@ def review(
 
 def _handler(place: str | None) -> Callable[[Any], object] | None:
     """The function that the user has written."""
-    import importlib
-    import os
-
     if place is None:
         return None
-    module, _, name = place.partition(":")
-    if not module or not name:
-        raise Misuse(f"{place!r} names no function; give MODULE:FUNCTION, such as remote:push")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except Exception as error:
-        raise Failure(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
+    found = load_object(place, needs="function", give="MODULE:FUNCTION, such as remote:push")
     if not callable(found):
-        raise Failure(f"{place} is no function; write: def {name}(change): ...")
+        module, _, name = place.partition(":")
+        raise Failure(f"{place} is no function; write: def {name}(change): ...{passed_over(module)}")
     return found  # type: ignore[no-any-return]
 
 
 HANDLER = click.option(
-    "--handler", metavar="MODULE:FUNCTION", help="Called with each change first, to do the same elsewhere."
+    "--handler", metavar="MODULE:FUNCTION", help=f"Called with each change first, to do the same elsewhere. {WHERE}"
 )
 
 

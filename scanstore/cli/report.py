@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, find_scan, open_store, scan_option, store_option
+from scanstore.cli.base import find_scan, is_one_scan, open_store, scan_option, store_option, store_path
 from scanstore.cli.drafts import SEVERITIES
 from scanstore.cli.output import count, note
 
@@ -20,8 +20,9 @@ RULES = tuple(f"{which}-{severity}" for which in ("new", "any") for severity in 
 ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".json": "json", ".csv": "csv"}
 fail_on_option = click.option(
     "--fail-on", "rule", type=click.Choice(RULES, case_sensitive=False), metavar="WHICH-SEVERITY",
-    help="End with 1 when a finding that is to be fixed is at least that severe: new-high looks at what is new or came"
-    " back since the scan before, any-high at all.",
+    help="End with 1 when a finding that is to be fixed is at least that severe: new-high looks at findings that are"
+    " new, came back or became more severe since the tools ran before, any-high at all findings. Also end with 1 when a"
+    " tool failed, results were left out, or no tool has looked.",
 )  # fmt: skip
 
 
@@ -46,6 +47,8 @@ def report(
 ) -> None:  # fmt: skip
     """Report what is to be fixed, and what has changed.
 
+    All findings of a target are reported, with what became of each since its tools ran before; --scan ID reports only
+    what that scan saw.
     As text, JSON, CSV, Markdown, or one HTML page; by default what the file's ending says, else text.
 
     \b
@@ -53,45 +56,44 @@ def report(
       scanstore report --fail-on new-high
       scanstore report --format html -o findings.html
     """
+    from scanstore import publishing
     from scanstore.report import gather, writer
 
     file = None if output in (None, "-") else output
     name = "json" if as_json else format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
     with open_store() as store:
-        found = gather(store, find_scan(store, scan, findings=True), baseline)
+        found = gather(store, find_scan(store, scan, findings=True), baseline, only=is_one_scan(scan))
     pieces = writer(name)(found)
     if file is None:
         for piece in pieces:
             click.echo(piece, nl=False)
     else:
-        _write(file, pieces)
+        with publishing.writing(file, mode=0o666, store=os.path.realpath(store_path())) as stream:
+            stream.writelines(piece.encode() for piece in pieces)
         note(f"{file}: {count(len(found.items), 'finding')} of scan {found.scan.id}")
+    if file is not None or name in ("csv", "json"):
+        warn(found.troubles)
     if rule is not None:
-        judge(context, found, rule)
+        judge(context, found, rule, found.troubles)
 
 
-def judge(context: click.Context, found: Report, rule: str) -> None:
-    """Name the findings that fail a rule, and end with 1 if there are any."""
+def warn(troubles: Iterable[str]) -> None:
+    """Say why findings may be missing."""
+    for trouble in troubles:
+        note(f"not an all-clear: {trouble}")
+
+
+def judge(context: click.Context, found: Report, rule: str, troubles: list[str]) -> None:
+    """Name the findings that fail a rule, and end with 1 if there are any, or if some may be missing."""
     failing = found.failing(rule)
     for item in failing[:10]:
-        note(f"{item.severity}, {item.change}: {item.title} ({item.place}, finding {item.id})")
+        was = f", was {item.severity_before}" if item.worse else ""
+        change = item.change.replace("_", " ")
+        note(f"{item.severity}, {change}{was}: {item.title} ({item.place}, finding {item.id})")
     if failing:
         note(f"{rule}: {count(len(failing), 'finding')}")
+    if troubles:
+        note(f"{rule}: cannot be answered, because not everything was looked at: {troubles[0]}"
+             + (f" (and {len(troubles) - 1:,} more)" if len(troubles) > 1 else ""))  # fmt: skip
+    if failing or troubles:
         context.exit(1)
-
-
-def _write(path: str, pieces: Iterable[str]) -> None:
-    """The whole file or nothing of it; what stood there before stays until then. A device or a pipe is written to."""
-    place = os.path.realpath(path)
-    plain = os.path.isfile(place) or not os.path.exists(place)
-    beside = f"{place}.{os.getpid()}.part" if plain else place
-    try:
-        with open(beside, "w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-        if plain:
-            os.replace(beside, place)
-    except OSError as error:
-        raise Failure(f"{path} cannot be written: {error.strerror}; give another place with -o") from None
-    finally:
-        if plain and os.path.exists(beside):
-            os.unlink(beside)

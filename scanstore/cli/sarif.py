@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Group, find_scan, json_option, open_store, store_option
-from scanstore.cli.output import count, note, plain_text, say, say_json
-from scanstore.cli.report import fail_on_option, judge
+from scanstore.cli.base import (
+    Group,
+    find_scan,
+    is_one_scan,
+    json_option,
+    open_store,
+    scan_argument,
+    store_option,
+)
+from scanstore.cli.output import count, json_stream, note, plain_text, say, say_json
+from scanstore.cli.report import fail_on_option, judge, warn
 
 if TYPE_CHECKING:
     from scanstore.sarif import ImportResult
     from scanstore.sarif_dump import Dumped
 
-STATES = ("new", "unchanged", "updated", "reopened", "fixed")
+COUNTED = ("new", "unchanged", "updated", "reopened", "fixed")
+STATES = (*COUNTED, "not_checked")
 MOST = 20  # problems that are shown
 
 
@@ -32,17 +41,19 @@ def sarif() -> None:
 @click.option("--root", metavar="DIR", help="The folder that was looked at; its lines help to recognise findings.")
 @click.option("--scan", type=click.IntRange(min=1), metavar="ID", help="Make it part of this scan, not a new one.")
 @click.option("--scope", multiple=True, metavar="PATTERN", help="Only these files were looked at; may be repeated.")
+@click.option("--strict", is_flag=True, help="Refuse a report of a tool that failed, or of which anything is unusable.")
 @fail_on_option
 @json_option
 @store_option
 @click.pass_context
 def load(
     context: click.Context, file: str, target: str | None, root: str | None, scan: int | None, scope: tuple[str, ...],
-    rule: str | None, as_json: bool,
+    strict: bool, rule: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Load a report, SARIF 2.1.0, and say what is new, fixed or back. FILE may be - for the standard input.
 
-    The store is made when there is none. The same file again changes nothing.
+    The store is made when there is none. The latest report again changes nothing, but that the tool ran is recorded.
+    A report of a tool that failed is recorded as such: it closes no finding, and --fail-on ends with 1.
 
     \b
     Example:
@@ -54,19 +65,19 @@ def load(
             raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
         name = os.path.realpath(target) if target is not None and os.path.isdir(target) else target
         source = sys.stdin.buffer if file == "-" else file
-        found = store.sarif.load(source, target=name, root=root, scan=scan, scope=scope or None)
+        found = store.sarif.load(source, target=name, root=root, scan=scan, scope=scope or None, strict=strict)
         if as_json:
             say_json(found)
         else:
             _tell(found)
-        if rule is not None and found.scan is not None:
+        if rule is not None:
             from scanstore.report import gather
 
-            judge(context, gather(store, found.scan), rule.lower())
+            judge(context, gather(store, found.scan), rule.lower(), found.troubles)
 
 
 @sarif.command()
-@click.argument("scan", metavar="[SCAN]", required=False)
+@scan_argument
 @click.option("-o", "--output", metavar="FILE", help="Write to this file; - is the terminal. [default: -]")
 @click.option(
     "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those; may be repeated."
@@ -75,8 +86,8 @@ def load(
 @json_option
 @store_option
 def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bool, as_json: bool) -> None:
-    """Write what a scan saw as SARIF 2.1.0. SCAN is an id, or a target for its latest; else the latest that looked
-    for findings.
+    """Write what a scan saw as SARIF 2.1.0. SCAN is the id of one, or a target for all its findings, whichever tool ran
+    last; without SCAN, those of the target that the current folder is in.
 
     With --json what was written and left out is printed as JSON; the report then needs a file.
 
@@ -92,8 +103,14 @@ def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bo
         where = find_scan(store, scan, findings=True)
         sys.stdout.flush()
         wanted = [state.lower() for state in only] or None
-        stream = sys.stdout.buffer if file is None else file
-        told = store.sarif.dump(where, stream, only=wanted, github=github)
+        stream = json_stream() if file is None else file
+        if is_one_scan(scan):
+            told = store.sarif.dump(where, stream, only=wanted, github=github)
+            troubles = store.findings.troubles(scan=where)
+        else:
+            told = store.sarif.dump(None, stream, target=where.target, only=wanted, github=github)
+            troubles = store.findings.troubles(where.target)
+    warn(troubles)
     if as_json:
         say_json(told)
     else:
@@ -105,18 +122,17 @@ def _tell(found: ImportResult) -> None:
         note(f"{problem.path} {problem.reason}")
     if len(found.problems) > MOST:
         note(f"and {count(len(found.problems) - MOST, 'problem')} more; --json shows all")
-    if found.scan is None:
-        note("the report holds no run that can be used; nothing was recorded")
-    elif found.again:
-        note(f"this report was loaded before, as scan {found.scan}; nothing was changed")
+    if found.again:
+        note(f"this report was loaded before, as scan {found.scan}; nothing was changed but when the tool ran last")
     else:
-        parts = [f"{getattr(found, state):,} {state}" for state in STATES if getattr(found, state)]
+        parts = [f"{getattr(found, state):,} {state}" for state in COUNTED if getattr(found, state)]
         if found.not_checked:
             parts.append(f"{found.not_checked:,} not checked")
         if found.skipped:
             parts.append(f"{count(found.skipped, 'result')} left out")
         told = f"scan {found.scan}: {count(found.results, 'result')} in {count(found.runs, 'run')}"
         say([plain_text(f"{told}{': ' if parts else ''}{', '.join(parts)}")])
+    warn(found.troubles)
 
 
 def _tell_left(told: Dumped, file: str | None) -> None:

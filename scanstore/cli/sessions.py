@@ -103,8 +103,9 @@ def _card(
 
 
 def _first(task: AnalysisTask) -> str:
-    """The first line of what went wrong."""
-    return (task.error_message or "").strip().partition("\n")[0]
+    """The first line of what went wrong, and how often a worker was lost."""
+    lost = count(task.lost_count, "lost lease") if task.lost_count else ""
+    return ", ".join(filter(None, ((task.error_message or "").strip().partition("\n")[0], lost)))
 
 
 @sessions.command()

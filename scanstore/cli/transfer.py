@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
 from scanstore.cli.base import Failure, existing_store_path, json_option, open_store, store_option, store_path
-from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
+from scanstore.cli.output import columns, count, json_stream, note, plain_text, say, say_json, size
 
 if TYPE_CHECKING:
-    from scanstore.merging import MergeResult
+    from collections.abc import Iterator
 
-MOST = 20  # conflicts that are shown
+    from scanstore.merging import MergeResult
+    from scanstore.transfer import Loaded
+
+MOST = 20  # conflicts, accounts or folders that are shown
 
 
 @click.command()
@@ -37,7 +41,7 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: boo
         raise click.UsageError("--json needs a file for the dump: give FILE")
     with open_store() as store:
         sys.stdout.flush()
-        target = sys.stdout.buffer if file == "-" else file
+        target = json_stream() if file == "-" else file
         told = store.dump(target, include_secrets=include_secrets, tables=tables or None)
     if as_json:
         say_json(told)
@@ -47,27 +51,30 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: boo
 
 @click.command()
 @click.argument("file", metavar="FILE")
+@click.option("--no-accounts", is_flag=True, help="Leave out accounts, and the sessions, prompts and audits of users.")
 @json_option
 @store_option
-def load(file: str, as_json: bool) -> None:
+def load(file: str, no_accounts: bool, as_json: bool) -> None:
     """Make a store of a dump. FILE may be - for the standard input.
 
     All of it is loaded or nothing. The store is made when there is none, else it must be empty. A dump of an older
-    scanstore is migrated.
+    scanstore is migrated. Accounts with their roles are listed, and so are scans of folders outside the current one:
+    look at them when the dump is not your own.
 
     \b
     Example:
       scanstore load store.jsonl --db copy.db
+      scanstore load store.jsonl --no-accounts
     """
     path = store_path()
     new = not os.path.exists(path)
     try:
         with open_store(create=True) as store:
-            told = store.load(sys.stdin.buffer if file == "-" else file)
+            told = store.load(sys.stdin.buffer if file == "-" else file, accounts=not no_accounts)
     except BaseException:
         if new:  # an empty store is nothing that anybody asked for
             for name in (path, f"{path}-wal", f"{path}-shm"):
-                if os.path.exists(name):
+                with suppress(OSError):  # what is wrong is said already
                     os.unlink(name)
         raise
     if as_json:
@@ -76,13 +83,37 @@ def load(file: str, as_json: bool) -> None:
         say(
             [plain_text(f"{path}: {count(told.rows, 'row')} in {count(sum(map(bool, told.tables.values())), 'table')}")]
         )
+        say(_to_look_at(told))
+
+
+def _to_look_at(told: Loaded) -> Iterator[str]:
+    """What a dump has brought that others will trust."""
+    if told.accounts:
+        yield "accounts, with their roles (leave them out with --no-accounts):"
+        shown = told.accounts[:MOST]
+        yield from columns(((a.email, a.role, "" if a.active else "deactivated") for a in shown), indent="  ")
+        if len(told.accounts) > MOST:
+            yield f"  and {count(len(told.accounts) - MOST, 'account')} more; --json shows all"
+    if told.roots:
+        yield "scans of folders outside the current one:"
+        yield from (f"  {plain_text(root)}" for root in told.roots[:MOST])
+        if len(told.roots) > MOST:
+            yield f"  and {count(len(told.roots) - MOST, 'folder')} more; --json shows all"
+    if told.left_out:
+        yield plain_text(f"left out: {', '.join(f'{number:,} {table}' for table, number in told.left_out.items())}")
 
 
 @click.command()
 @click.argument("other", metavar="OTHER")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Give up then. [default: 30, and 1 per MB of OTHER]",
+)
 @json_option
 @store_option
-def merge(other: str, as_json: bool) -> None:
+def merge(other: str, timeout: float | None, as_json: bool) -> None:
     """Take over what another store has. OTHER stays as it is.
 
     What both have and say differently stays as it is here, and is listed. Doing it again changes nothing.
@@ -95,7 +126,7 @@ def merge(other: str, as_json: bool) -> None:
     if not os.path.exists(other):
         raise Failure(f"no store at {other}; give the path of the store to take over")
     with open_store(write=True) as store:
-        found = store.merge(other)
+        found = store.merge(other, timeout=timeout)
     if as_json:
         say_json(found)
     else:

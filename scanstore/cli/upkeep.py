@@ -13,43 +13,79 @@ from scanstore.cli.base import (
     Misuse,
     existing_store_path,
     json_option,
+    name_store,
     open_store,
     store_key,
     store_option,
+    store_path,
 )
 from scanstore.cli.output import columns, count, plain_text, say, say_json, size
 
 if TYPE_CHECKING:
+    from scanstore.maintenance import Problem
     from scanstore.pruning import Pruned
 
 MOST = 20  # scans that are listed
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Put right what can be without losing anything.")
+@click.argument("file", required=False)
+@click.option("--fix", is_flag=True, help="Put right what can be, and drop what a stranger put into the schema.")
 @json_option
 @store_option
 @click.pass_context
-def check(context: click.Context, fix: bool, as_json: bool) -> None:
-    """Look for damage and broken promises in the store. Ends with 1 when there are any left.
+def check(context: click.Context, file: str | None, fix: bool, as_json: bool) -> None:
+    """Look for damage and broken promises in the store, or in FILE. Ends with 1 when there are any left.
+
+    Views, triggers and tables in the place of scanstore's own keep a file from being opened. With --fix they are
+    dropped, and nothing of them is run. Nothing else is lost by --fix.
 
     \b
     Example:
       scanstore check && echo well
       scanstore check --fix
+      scanstore check --fix from-a-stranger.db
     """
-    with open_store(write=fix) as store:
-        problems = store.check(fix=fix)
-        if as_json:
-            say_json(problems)
-        elif problems:
-            say(
-                plain_text(f"fixed: {problem.what}" if problem.fixed else f"{problem.what}: {problem.remedy}")
-                for problem in problems
-            )
-        else:
-            say([plain_text(f"{store.path}: no problems")])
+    if file is not None:
+        name_store(file)
+    problems = _checked(fix)
+    if as_json:
+        say_json(problems)
+    elif problems:
+        say(
+            plain_text(f"fixed: {problem.what}" if problem.fixed else f"{problem.what}: {problem.remedy}")
+            for problem in problems
+        )
+    else:
+        say([plain_text(f"{os.path.realpath(store_path())}: no problems")])
     context.exit(0 if all(problem.fixed for problem in problems) else 1)
+
+
+def _checked(fix: bool) -> list[Problem]:
+    """The problems of the store; of one that is refused for its schema, what was dropped or is to be."""
+    from scanstore.errors import Damaged, ForeignSchema
+    from scanstore.maintenance import Problem
+
+    try:
+        return _problems(fix)
+    except (ForeignSchema, Damaged) as error:
+        if not fix:
+            if not isinstance(error, ForeignSchema):
+                raise
+            return [Problem(part, f"drop it with: scanstore check --fix {store_path()}") for part in error.parts]
+        from scanstore.cleaning import drop_foreign
+
+        done = [Problem(what, "nothing is to be done", True) for what in drop_foreign(store_path(), key=store_key())]
+        try:
+            return done + _problems(fix)
+        except ForeignSchema as left:
+            remedy = f"save the rows with: scanstore repair {store_path()} NEW"
+            return done + [Problem(part, remedy) for part in left.parts]
+
+
+def _problems(fix: bool) -> list[Problem]:
+    with open_store(write=fix) as store:
+        return store.check(fix=fix)
 
 
 @click.command()

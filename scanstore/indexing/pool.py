@@ -1,27 +1,35 @@
 """Indexing on several cores: worker processes that are ours alone.
 
-Workers are started as ``python -m scanstore.indexing.worker``, so that a script needs no ``__main__`` guard and may
-have threads. Each has a thread here that keeps a few files in flight. A file that kills its worker (the parser's
-C stack is finite) costs that file only: it is reported with the reason and a new worker takes the rest.
+Workers run :mod:`.worker` in an isolated Python (:mod:`scanstore.interpreter`), so that a script needs no ``__main__``
+guard, may have threads, and nothing of the scanned tree is ever imported. Beside the standard library a worker imports
+this package only, from the absolute folder that this process has it from, which comes last on its path. Each worker
+has a thread here that keeps a few files in flight. A file that kills its worker (the parser's C stack is finite) costs
+that file only: it is reported with the reason and a new worker takes the rest. Where no worker can be started, the
+files are indexed in this process.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from scanstore.indexing import FileFacts
-from scanstore.indexing.worker import read_frame, write_frame
+from scanstore.indexing.python import PythonIndexer
+from scanstore.indexing.reading import index, load
+from scanstore.indexing.worker import READY, read_frame, write_frame
+from scanstore.interpreter import isolated
 
 IN_FLIGHT = 4
 CRASHED = "the parser crashed on this file"
 #: Below this many files a worker costs more than it saves.
 FILES_PER_WORKER = 12
+CODE = "import sys; sys.path.append(sys.argv[1]); from scanstore.indexing.worker import main; main()"
 
 
 class Task(NamedTuple):
@@ -41,7 +49,10 @@ class Result(NamedTuple):
 
 
 def run(tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
-    """Index the files in ``jobs`` processes; results come as they are ready, each exactly once."""
+    """Index the files in ``jobs`` processes; results come as they are ready, each exactly once.
+
+    Files that no worker has taken, because none can be started, are indexed in this process.
+    """
     todo = deque(range(len(tasks)))
     results: queue.Queue[Result | BaseException | None] = queue.Queue(maxsize=64)
     stop = threading.Event()
@@ -68,6 +79,18 @@ def run(tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
                 results.get(timeout=0.02)
             except queue.Empty:
                 continue
+    indexer = PythonIndexer()
+    while todo:
+        number = todo.popleft()
+        yield _index_here(indexer, number, tasks[number])
+
+
+def _index_here(indexer: PythonIndexer, number: int, task: Task) -> Result:
+    try:
+        content, digest = load(task.full)
+    except OSError as error:
+        return Result(number, None, 0, None, (error.strerror or str(error)).lower())
+    return Result(number, digest, len(content), index(indexer, content, path=task.path, module=task.module), None)
 
 
 def _serve(
@@ -77,8 +100,12 @@ def _serve(
     stop: threading.Event,
 ) -> None:
     try:
-        while todo and not stop.is_set():
-            flying = _one_worker(tasks, todo, results, stop)
+        command = _command()
+        while todo and not stop.is_set() and command is not None:
+            with _started(command) as worker:
+                if worker is None:
+                    break
+                flying = _feed(worker, tasks, todo, results, stop)
             if flying:  # the worker died: the file it was at is to blame, the others were only waiting
                 culprit = flying.popleft()
                 todo.extendleft(reversed(flying))
@@ -89,7 +116,54 @@ def _serve(
         results.put(None)
 
 
-def _one_worker(
+def _command() -> list[str] | None:
+    """The command of a worker, or None where none can be started safely."""
+    if not os.path.isabs(__file__):
+        return None
+    # The folder, or the archive, that this package was imported from.
+    return isolated(CODE, os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
+
+
+@contextmanager
+def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes] | None]:
+    """A worker that has said that it is ready, or None when it cannot be started."""
+    try:
+        worker = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=-1,
+            cwd=os.path.dirname(command[0]),
+        )
+    except OSError:
+        yield None
+        return
+    source = cast("Any", worker.stdin)
+    try:
+        if _is_ready(worker):
+            yield worker
+        else:
+            worker.kill()
+            yield None
+    finally:
+        try:
+            source.close()
+        except OSError:  # Python's own clean-up closes it again, without an error then
+            pass
+        with worker:
+            pass
+
+
+def _is_ready(worker: subprocess.Popen[bytes]) -> bool:
+    try:
+        return bool(read_frame(cast("Any", worker.stdout)) == READY)
+    except (OSError, EOFError, ValueError, TypeError):
+        return False
+
+
+def _feed(
+    worker: subprocess.Popen[bytes],
     tasks: Sequence[Task],
     todo: deque[int],
     results: queue.Queue[Result | BaseException | None],
@@ -97,53 +171,33 @@ def _one_worker(
 ) -> deque[int]:
     """Feed one worker until nothing is left (returns an empty deque) or it dies (returns what it had)."""
     flying: deque[int] = deque()
-    command = [sys.executable, "-m", "scanstore.indexing.worker"]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=-1,
-        env=_environment(),
-    ) as worker:
-        source, sink = cast("Any", worker.stdin), cast("Any", worker.stdout)
-        try:
-            while not stop.is_set():
-                while len(flying) < IN_FLIGHT:
-                    try:
-                        number = todo.popleft()
-                    except IndexError:
-                        break
-                    flying.append(number)
-                    write_frame(source, (number, *tasks[number]))
-                if not flying:
+    source, sink = cast("Any", worker.stdin), cast("Any", worker.stdout)
+    try:
+        while not stop.is_set():
+            while len(flying) < IN_FLIGHT:
+                try:
+                    number = todo.popleft()
+                except IndexError:
                     break
-                frame = read_frame(sink)
-                if frame is None:
-                    break
-                number, digest, size, facts = frame
-                flying.remove(number)
-                if digest is None:
-                    results.put(Result(number, None, 0, None, size))
-                else:
-                    results.put(Result(number, digest, size, FileFacts(*facts), None))
-        except (BrokenPipeError, EOFError, ValueError):
-            pass
-        finally:
-            try:
-                source.close()
-            except OSError:
-                pass
-            if stop.is_set():
-                worker.kill()
-                flying.clear()
+                flying.append(number)
+                full, path, module = tasks[number]
+                # As bytes: the worker may write file names in another encoding than this process.
+                write_frame(source, (number, os.fsencode(full), path, module))
+            if not flying:
+                break
+            frame = read_frame(sink)
+            if frame is None:
+                break
+            number, digest, size, facts = frame
+            flying.remove(number)
+            if digest is None:
+                results.put(Result(number, None, 0, None, size))
+            else:
+                results.put(Result(number, digest, size, FileFacts(*facts), None))
+    except (OSError, EOFError, ValueError, TypeError):  # of a worker that died; pipes of Windows raise EINVAL
+        pass
+    finally:
+        if stop.is_set():
+            worker.kill()
+            flying.clear()
     return flying
-
-
-def _environment() -> dict[str, str]:
-    """Our environment, with the folder this package was imported from on the worker's path."""
-    import os
-
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": here + (os.pathsep + path if path else ""), "PYTHONWARNINGS": "ignore"}

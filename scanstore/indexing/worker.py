@@ -1,7 +1,8 @@
-"""The other end of :mod:`.pool`: ``python -m scanstore.indexing.worker`` indexes the files it is told to.
+"""The other end of :mod:`.pool`: :func:`main` indexes the files it is told to, in a Python that imports nothing else.
 
-Reads frames from standard input, writes one frame per file to standard output. A frame is a length (4 bytes, little
-endian) and a ``marshal`` value: both ends run the same interpreter. In: ``(number, full path, path, module)``. Out:
+Writes ``READY`` first, so that a worker that cannot start is told from one that died at a file. Then it reads frames
+from standard input and writes one frame per file to standard output. A frame is a length (4 bytes, little endian) and
+a ``marshal`` value: both ends run the same interpreter. In: ``(number, full path as bytes, path, module)``. Out:
 ``(number, content hash, size, facts as a tuple)``, or ``(number, None, reason, None)`` for a file that cannot be read.
 """
 
@@ -15,6 +16,8 @@ from typing import Any, BinaryIO
 
 from scanstore.indexing.python import PythonIndexer
 from scanstore.indexing.reading import index, load
+
+READY = "ready"
 
 
 def read_frame(stream: BinaryIO) -> Any:
@@ -33,11 +36,19 @@ def write_frame(stream: BinaryIO, value: Any) -> None:
 
 
 def main() -> None:
+    try:
+        _work()
+    except BrokenPipeError:  # the parent is gone
+        sys.stderr = None
+
+
+def _work() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes our input
     gc.disable()  # syntax trees are freed by their reference counts; collecting them costs a third of the parsing
     indexer = PythonIndexer()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
+    write_frame(sink, READY)
     done = 0
     while (task := read_frame(source)) is not None:
         number, full, path, module = task
@@ -51,10 +62,3 @@ def main() -> None:
         done += 1
         if done % 200 == 0:
             gc.collect()
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except BrokenPipeError:  # the parent is gone
-        sys.stderr = None

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
+from scanstore.plaintext import plain_text
+
 
 class Node(NamedTuple):
     """Something to draw: ``id`` is a number, each once; ``kind`` is a type of symbol, or ``file``."""
@@ -46,13 +48,6 @@ def _clusters(nodes: Iterable[Node]) -> Iterator[tuple[str | None, Iterator[Node
     return groupby(nodes, lambda node: None if node.kind == "file" else node.file)
 
 
-def _spelled(text: str) -> str:
-    """The text with everything that is not printable, line breaks too, as a backslash escape."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 # DOT
 
 _ENTITY = re.compile(r"&(?=#?\w+;)")
@@ -60,7 +55,7 @@ _ENTITY = re.compile(r"&(?=#?\w+;)")
 
 def _dot_text(text: str) -> str:
     """A quoted string. Besides quotes, Graphviz reads escapes that begin with a backslash, and HTML entities."""
-    inner = _spelled(text).replace("\\", "\\\\").replace('"', '\\"')
+    inner = plain_text(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{_ENTITY.sub("&amp;", inner)}"'
 
 
@@ -134,7 +129,7 @@ def _mermaid_text(text: str) -> str:
 
     Everything else is a character code: Mermaid looks for directives, styles, Markdown and HTML inside quotes too.
     """
-    safe = "".join(c if c.isalnum() or c in " ._-/" else f"#{ord(c)};" for c in _spelled(text))
+    safe = "".join(c if c.isalnum() or c in " ._-/" else f"#{ord(c)};" for c in plain_text(text))
     return f'"{safe or " "}"'  # an empty string is a syntax error
 
 

@@ -10,13 +10,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Artifact", "Problem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of"]
+__all__ = ["Artifact", "Lost", "Problem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of"]
 
 VERSION = "2.1.0"
 BASE = "SRCROOT"
 """How the root of the source tree is called in what is written."""
 SEVERITY = "scanstore/severity"
 """The property that says a severity which level and score do not."""
+STATE = "scanstore/state"
+"""The property that says what ``baselineState`` has no word for."""
 LINE_HASH = "primaryLocationLineHash"
 BASELINE_STATES = ("new", "unchanged", "updated", "absent")
 SEVERITIES = ("critical", "high", "medium", "low", "info")
@@ -75,6 +77,11 @@ class Run(NamedTuple):
     says nothing of what is there or gone. ``complete`` means that ``rules`` names rules without a result: then they
     are those that ran. ``successful`` is what the tool says of itself, None when it does not; ``failed_files`` are the
     files it says it failed on. ``properties`` is the rest of the run as SARIF has it, for `OutRun.properties`.
+
+    ``doubts`` are the reasons why the run as a whole did not look, or cannot be relied on. ``used`` are the rules with
+    a result, or enabled by the run's own configuration; ``off`` are those that it disables; ``failed_rules`` are those
+    that the tool failed on. ``unsure`` are all rules about whose findings the run says nothing, with those of a result
+    whose place could not be used: it grows while the results are read.
     """
 
     run_index: int
@@ -90,6 +97,20 @@ class Run(NamedTuple):
     automation_id: str | None
     vcs: Vcs | None
     properties: dict[str, Any]
+    doubts: Sequence[str] = ()
+    used: frozenset[str] = frozenset()
+    off: frozenset[str] = frozenset()
+    unsure: set[str] = set()
+    failed_rules: Sequence[str] = ()
+
+
+class Lost(NamedTuple):
+    """A run that cannot be used at all: its index, why, and how many results it held (None: unknown)."""
+
+    run_index: int
+    tool: str | None
+    reason: str
+    results: int | None
 
 
 class Result(NamedTuple):

@@ -17,10 +17,11 @@ from contextlib import nullcontext
 from typing import Any, BinaryIO, NamedTuple
 
 from scanstore.errors import InvalidArgument
+from scanstore.files import refused
 from scanstore.interchange.jsonstream import Reader
-from scanstore.interchange.sarif import VERSION, Problem, Result, Rule, Run
+from scanstore.interchange.sarif import VERSION, Lost, Problem, Result, Rule, Run
 from scanstore.interchange.sarif_parts import Bad, read_artifact, rule_key, shown
-from scanstore.interchange.sarif_run import Head, RunReader
+from scanstore.interchange.sarif_run import Head, RunReader, lost_run
 
 __all__ = ["Problem", "Result", "Rule", "Run", "read"]
 
@@ -44,13 +45,15 @@ def read(
     *,
     problems: list[Problem],
     root: str | os.PathLike[str] | None = None,
+    lost: list[Lost] | None = None,
 ) -> Iterator[Run | Result]:
     """Yield each run and then its results, in the order of the document; memory does not grow with a large document.
 
     ``file`` is a path or an open binary file, read from where it stands. ``root`` is the folder that the paths are
     meant to lie in; it is not read, it only makes absolute addresses inside it relative. What cannot be used is left
     out and appended to ``problems`` as it is met: a run whole, a result, or a path (then ``uri`` is None). A run that
-    is yielded may have lost results to problems, so what is missing from it is not proven gone.
+    is yielded may have lost results to problems, so what is missing from it is not proven gone. Runs that are left out
+    whole are appended to ``lost`` before anything is yielded.
 
     Raises InvalidArgument, before anything is yielded, for a file that is not JSON to its end, or not SARIF 2.1.0.
     """
@@ -58,6 +61,7 @@ def read(
     opened = _opener(file, name)
     document: dict[str, Any] = {}
     heads: dict[int, Head] = {}
+    missing: list[Lost] = []
     held: deque[_Event] | None = None
     with opened() as stream:
         small = _fits(stream)
@@ -66,18 +70,24 @@ def read(
             events = held = deque(events)
         for event in events:
             if event.run < 0:
-                document[event.name] = event.number if event.name == "runs" else event.value
+                document[event.name] = [] if event.number == -1 else {"flaw": event.flaw} if event.flaw else event.value
             elif event.name == "" and event.number is None:
-                problems.append(Problem(f"$.runs[{event.run}]", event.flaw or "is no object"))
+                reason = event.flaw or "is no object"
+                problems.append(Problem(f"$.runs[{event.run}]", reason))
+                missing.append(Lost(event.run, None, f"the run cannot be used: {reason}", None))
             else:
-                _take(heads.setdefault(event.run, Head({}, [], set())), event, problems)
+                _take(heads.setdefault(event.run, Head({}, [], set(), [])), event, problems)
     _check(document, name, problems)
     readers: dict[int, RunReader] = {}
     for index, head in heads.items():
         try:
-            readers[index] = RunReader(index, head, problems, root)
+            external = bool(document.get("inlineExternalProperties"))
+            readers[index] = RunReader(index, head, problems, root, external=external)
         except Bad as bad:
             problems.append(Problem(f"$.runs[{index}]{bad.args[0]}", bad.args[1] + "; the whole run is left out"))
+            missing.append(lost_run(index, head, " ".join(bad.args).lstrip(".")))
+    if lost is not None:
+        lost += sorted(missing)
     return _results(_again(opened, name) if held is None else _released(held), readers, problems)
 
 
@@ -128,8 +138,10 @@ def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], 
         def by_path() -> Any:
             try:
                 return open(path, "rb")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                raise InvalidArgument(f"{name} cannot be read: {error.strerror}; give the path of a report") from error
             except OSError as error:
-                raise InvalidArgument(f"{name} cannot be read: {error.strerror}") from error
+                raise refused(error, name, "read") from error
 
         return by_path
     stream = file
@@ -190,7 +202,7 @@ def _check(document: dict[str, Any], name: str, problems: list[Problem]) -> None
         raise InvalidArgument(f"{name} is no SARIF: $.version is {shown(version)}; it must be '{VERSION}'")
     if not version.startswith(VERSION):
         raise InvalidArgument(f"{name} is SARIF {version:.20}; only {VERSION} is read, convert it first")
-    if document.get("runs") != -1:
+    if document.get("runs") != []:
         raise InvalidArgument(f"{name} is no SARIF: $.runs is {'no array' if 'runs' in document else 'missing'}")
     if document.get("inlineExternalProperties"):
         problems.append(Problem("$.inlineExternalProperties", "external properties are not supported; left out"))
@@ -204,8 +216,10 @@ def _take(head: Head, event: _Event, problems: list[Problem]) -> None:
     if number is None:
         if flaw:
             problems.append(Problem(f"$.runs[{run}].{name:.80}", flaw + "; left out"))
+            head.unread.append(name)
         elif name in ("results", "artifacts") and value is not None:
             problems.append(Problem(f"$.runs[{run}].{name}", f"is {shown(value)}; it must be an array"))
+            head.unread.append(name)
         else:
             head.members[name] = value
         if name == "results" and (flaw or value is not None):

@@ -7,7 +7,7 @@ that a result stands for itself when it leaves. Change here what is taken from w
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -19,7 +19,9 @@ from scanstore.interchange.sarif import (
     LEVELS,
     SEVERITIES,
     SEVERITY,
+    STATE,
     Artifact,
+    Lost,
     Problem,
     Result,
     Rule,
@@ -28,6 +30,7 @@ from scanstore.interchange.sarif import (
     score_of,
     severity_of,
 )
+from scanstore.interchange.sarif_execution import Execution
 from scanstore.interchange.sarif_parts import (
     NOTHING,
     Bad,
@@ -85,6 +88,7 @@ class Head(NamedTuple):
     members: dict[str, Any]
     artifacts: list[tuple[str | None, str | None, Artifact] | None]  # uri, base, what else; None: not usable
     used: set[RuleKey]
+    unread: list[str]  # members that could not be read
 
 
 class _Named(NamedTuple):
@@ -102,10 +106,43 @@ _Place = tuple[str | None, int | None, int | None, int | None, int | None, str |
 _NOWHERE: _Place = (None, None, None, None, None, None, ())
 
 
+def lost_run(index: int, head: Head, reason: str) -> Lost:
+    """Describe a run that cannot be used."""
+    name = as_dict(as_dict(head.members.get("tool")).get("driver")).get("name")
+    results = head.members.get("results")
+    tool = name.strip() if isinstance(name, str) and name.strip() else None
+    return Lost(index, tool, f"the run cannot be used: {reason}", results if type(results) is int else None)
+
+
+def _unread(head: Head, tool: Mapping[str, Any], external: bool) -> Iterator[str]:
+    """What of a run was not read, so that it may say something else than it seems to."""
+    for name in head.unread:
+        yield f"its {name:.80} cannot be read"
+    if head.members.get("results", 0) is None:
+        yield "its results are null: the tool did not get as far as looking"
+    elif "results" not in head.members:
+        yield "it has no list of results: the tool did not look for any"
+    if external or head.members.get("externalPropertyFileReferences"):
+        yield "parts of it are in other files, which are not read"
+    components = [as_dict(tool.get("driver")), *as_list(tool.get("extensions"))]
+    if not isinstance(tool.get("extensions"), list | None) or not all(
+        isinstance(one, dict) and isinstance(one.get("rules"), list | None) for one in components
+    ):
+        yield "the rules of the tool cannot be read"
+
+
 class RunReader:
     """A run, and what its results are to be read with. Raises Bad when the run cannot be used at all."""
 
-    def __init__(self, index: int, head: Head, problems: list[Problem], root: str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self,
+        index: int,
+        head: Head,
+        problems: list[Problem],
+        root: str | os.PathLike[str] | None,
+        *,
+        external: bool = False,
+    ) -> None:
         self._at = f"$.runs[{index}]"
         self._problems = problems
         self._members = members = head.members
@@ -134,13 +171,13 @@ class RunReader:
         self._artifacts = head.artifacts
         artifacts = [found for found in map(self._placed, head.artifacts) if found is not None]
 
-        named = set()
+        execution = Execution(members, self._configured)
+        self._levels = execution.levels
+        used: set[str] = set()
         for key in head.used:
             with suppress(Bad):
-                rule = self._looked_up(key).rule
-                named.add(rule and rule.id)
-        invocations = [one for one in as_list(members.get("invocations")) if isinstance(one, dict)]
-        told = [one["executionSuccessful"] for one in invocations if isinstance(one.get("executionSuccessful"), bool)]
+                told = self._looked_up(key)
+                used.update(filter(None, (told.rule_id, told.rule and told.rule.id)))
         automation = as_dict(members.get("automationDetails"))
         count = members.get("results")
         self.run = Run(
@@ -150,13 +187,18 @@ class RunReader:
             rules={rule_id: rule for rule_id, (rule, _) in self._by_id.items()},
             artifacts=artifacts,
             base_ids=bases,
-            complete=any(rule_id not in named for rule_id in self._by_id),
-            successful=all(told) if told else None,
-            failed_files=self._failed(invocations),
+            complete=any(rule_id not in used for rule_id in self._by_id),
+            successful=execution.successful,
+            failed_files=self._failed(execution),
             results=count if type(count) is int else None,
             automation_id=as_text(automation.get("id")),
             vcs=read_vcs(members.get("versionControlProvenance")),
             properties=self._rest(tool),
+            used=frozenset(used | (execution.on - execution.off)),
+            off=frozenset(execution.off - used),
+            unsure=execution.unsure,
+            failed_rules=sorted(execution.failed_rules),
+            doubts=tuple(dict.fromkeys([*_unread(head, tool, external), *execution.doubts])),
         )
 
     def result(self, number: int, raw: Any) -> Result:
@@ -190,8 +232,10 @@ class RunReader:
             if text is None:
                 raise Bad(".message", "is missing" if message is None else "holds no text")
         given = get("locations")
+        self._lost_place = False
         uri, start, start_column, end, end_column, snippet, locations = self._place(given, path) if given else _NOWHERE
-
+        if self._lost_place:  # the finding that has this place may look as if it were gone
+            self.run.unsure.add(told.rule_id or "")
         severity = told.severity or LEVELS[level]
         cwe, state, suppressions = told.cwe, None, None
         rest = fingerprints = NOTHING
@@ -203,8 +247,8 @@ class RunReader:
                 markdown = self._message({**message, "text": None}, told.rule, told.component)
                 rest = {**rest, "message": {"markdown": markdown}}
             own = bag.get(SEVERITY)
-            if own is not None:
-                bag = {key: value for key, value in bag.items() if key != SEVERITY}
+            if own is not None or STATE in bag:
+                bag = {key: value for key, value in bag.items() if key not in (SEVERITY, STATE)}
                 rest = {**rest, "properties": bag} if bag else {k: v for k, v in rest.items() if k != "properties"}
             if own in SEVERITIES:
                 severity = own
@@ -262,6 +306,7 @@ class RunReader:
         snippet = member(region, "snippet", ".locations[0].physicalLocation.region")
         uri, reason = self._located(artifact, ".locations[0].physicalLocation.artifactLocation")
         if reason is not None:
+            self._lost_place = True
             self._problems.append(
                 Problem(f"{path}.locations[0].physicalLocation.artifactLocation.uri", reason + "; no path is kept")
             )
@@ -300,19 +345,32 @@ class RunReader:
         except Outside:
             return None
 
-    def _failed(self, invocations: list[dict[str, Any]]) -> list[str]:
-        paths = []
-        for invocation in invocations:
-            for key in ("toolExecutionNotifications", "toolConfigurationNotifications"):
-                for notification in map(as_dict, as_list(invocation.get(key))):
-                    for location in map(as_dict, as_list(notification.get("locations"))):
-                        artifact = as_dict(as_dict(location.get("physicalLocation")).get("artifactLocation"))
-                        if notification.get("level") == "error":
-                            try:
-                                paths.append(self._located(artifact, "")[0])
-                            except Bad:
-                                continue
-        return sorted({path for path in paths if path is not None})
+    def _failed(self, execution: Execution) -> list[str]:
+        """The files that the tool failed on; one that cannot be told from the others is a doubt about all of them."""
+        paths: set[str] = set()
+        for artifact in execution.failed:
+            path = reason = None
+            with suppress(Bad):
+                path, reason = self._located(artifact, "")
+            if path is not None:
+                paths.add(path)
+            elif reason is None:
+                execution.doubts.append("the tool failed on a file whose address cannot be read")
+        return sorted(paths)
+
+    def _configured(self, descriptor: Mapping[str, Any]) -> str | None:
+        """The id of the rule that a reference to a descriptor names, if the tool has one."""
+        name, index, guid = descriptor.get("id"), descriptor.get("index"), descriptor.get("guid")
+        component = as_dict(descriptor.get("toolComponent")).get("index")
+        at = 0 if component in (None, -1) else component + 1 if type(component) is int else -1
+        rules = self._rules[at] if 0 <= at < len(self._rules) else []
+        if type(index) is int and 0 <= index < len(rules) and rules[index] is not None:
+            return rules[index].id  # type: ignore[union-attr]
+        if isinstance(name, str) and name:
+            return name
+        known = (rule for rule in rules if rule is not None and rule.properties.get("guid") == guid)
+        found = next(known, None) if isinstance(guid, str) else None
+        return None if found is None else found.id
 
     def _rest(self, tool: dict[str, Any]) -> dict[str, Any]:
         """What is kept of the run for the way out."""
@@ -358,7 +416,8 @@ class RunReader:
         if rule is None:
             return _Named(name, None, at, "warning", None, [])
         score = rule.security_severity
-        return _Named(name, rule, at, rule.level or "warning", severity_of("none", score) if score else None, rule.cwe)
+        level = self._levels.get(rule.id) or rule.level or "warning"
+        return _Named(name, rule, at, level, severity_of("none", score) if score else None, rule.cwe)
 
     def _message(self, message: Any, rule: Rule | None, component: int) -> str | None:
         """The text of a message, arguments filled in; None when it has none."""

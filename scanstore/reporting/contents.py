@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from scanstore.plaintext import BLANKS, plain_text
 from scanstore.states import SEVERITIES
 
 CHANGES = ("new", "reopened", "updated", "unchanged", "not_checked", "fixed")
@@ -82,6 +83,9 @@ class Item(NamedTuple):
     last_scan: int | None
     events: list[Event]
     suppression: Silenced | None
+    severity_before: str | None = None  # at the baseline, if it was there
+    counted_before: bool = False  # whether it was to be fixed then
+    closing_scan: int | None = None  # the scan that says that it is fixed
 
     @property
     def suppressed(self) -> bool:
@@ -92,6 +96,18 @@ class Item(NamedTuple):
     def counts(self) -> bool:
         """Whether it is still to be fixed: not seen as fixed, not judged away, not suppressed."""
         return self.change != "fixed" and self.status in UNDECIDED and not self.suppressed
+
+    @property
+    def worse(self) -> bool:
+        """Whether it has become more severe since the baseline."""
+        before = self.severity_before
+        return before is not None and SEVERITIES.index(self.severity) < SEVERITIES.index(before)
+
+    @property
+    def came(self) -> bool:
+        """Whether it was not to be fixed at the baseline, or not as urgently: it is new or reopened, a decision about
+        it was taken back, its suppression is over, or it has become more severe."""
+        return self.counts and (self.change in ("new", "reopened") or self.worse or not self.counted_before)
 
     @property
     def place(self) -> str:
@@ -114,6 +130,20 @@ class ScanInfo(NamedTuple):
     at: str
 
 
+class RunInfo(NamedTuple):
+    """A run of a tool by its report. The same report came ``repeats`` times more, the last time ``repeated_at``;
+    ``troubles`` are the reasons why nothing is to be concluded from what is not in it."""
+
+    scan: int
+    tool: str
+    version: str
+    category: str
+    loaded_at: str
+    repeats: int
+    repeated_at: str | None
+    troubles: list[str]
+
+
 class Point(NamedTuple):
     """How many findings were open once a scan was done, by severity in the order of ``SEVERITIES``."""
 
@@ -125,7 +155,9 @@ class Point(NamedTuple):
 class Report(NamedTuple):
     """All that a report says. ``items`` are sorted: the most severe first, then by file and line.
 
-    ``trend`` has a point for each scan of the target that looked for findings, the last one being this scan.
+    ``trend`` has a point for each scan of the target that looked for findings, the last one being this scan. ``runs``
+    are the latest of each tool. ``troubles`` say why findings may be missing: no check may pass then. ``beside`` counts
+    findings that other scans saw and that this report leaves out.
     """
 
     target: str
@@ -135,6 +167,9 @@ class Report(NamedTuple):
     tools: list[str]
     items: list[Item]
     trend: list[Point]
+    runs: list[RunInfo] = []
+    troubles: list[str] = []
+    beside: int = 0
 
     @property
     def open(self) -> dict[str, int]:
@@ -171,28 +206,27 @@ class Report(NamedTuple):
 
     def failing(self, rule: str) -> list[Item]:
         """The findings because of which a check fails, by a rule like ``new-high`` or ``any-medium``: those that
-        count and are at least that severe; by ``new`` only those that are new or came back since the baseline."""
+        count and are at least that severe; by ``new`` only those that are new, came back or became more severe since
+        the baseline (``Item.came``). Whether findings may be missing is in ``troubles``."""
         which, _, least = rule.partition("-")
         worst = SEVERITIES[: SEVERITIES.index(least) + 1]
         return [
             item
             for item in self.items
-            if item.counts and item.severity in worst and (which == "any" or item.change in ("new", "reopened"))
+            if item.counts and item.severity in worst and (which == "any" or item.came)
         ]
 
 
 # Text from strangers
 
-_CONTROLS = re.compile(
-    "[^\n\t\x20-\x7e\xa0-\U0010ffff]|[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff\u2028\u2029]"
-)
+_KEPT = "\n\t" + BLANKS
 
 
 def clean(text: str) -> str:
     """The text, in which nothing acts on a terminal or turns the direction of what follows: such characters become
     escapes. Line breaks stay."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return plain_text(text, keep=_KEPT)
 
 
 def one_line(text: str) -> str:
@@ -223,6 +257,23 @@ def as_dict(item: Item) -> dict[str, Any]:
         "suppression": None if item.suppression is None else item.suppression._asdict(),
         "open": item.counts,
     }
+
+
+def ran(run: RunInfo) -> str:
+    """The tool of a run, and when the same report came again."""
+    name = " ".join(filter(None, (run.tool, run.version, f"({run.category})" if run.category else "")))
+    if not run.repeats:
+        return name
+    times = "once" if run.repeats == 1 else f"{run.repeats:,} times"
+    at = run.repeated_at or ""
+    return f"{name} (same report again {times}, last {at[:10]} {at[11:16]} UTC)"
+
+
+def tools_of(report: Report) -> list[str]:
+    """The tools whose findings are told, each with its version, and when its report came again."""
+    told = list(dict.fromkeys(map(ran, report.runs)))
+    known = {name for run in report.runs for name in (run.tool, f"{run.tool} {run.version}")}
+    return sorted([*told, *(tool for tool in report.tools if tool not in known)])
 
 
 def aside(report: Report) -> str:

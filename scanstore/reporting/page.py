@@ -13,7 +13,7 @@ from html import escape
 from importlib.resources import files
 
 from scanstore.reporting.chart import MOST, trend
-from scanstore.reporting.contents import CHANGES, Item, Report, ScanInfo, Step, aside, clean, links, one_line
+from scanstore.reporting.contents import CHANGES, Item, Report, ScanInfo, Step, aside, clean, links, one_line, tools_of
 from scanstore.states import SEVERITIES
 
 SEVERE = (
@@ -52,6 +52,8 @@ def _page(report: Report) -> Iterator[str]:
     yield f"<style>{style}</style></head><body>"
     yield from _head(report)
     yield "<main>"
+    for trouble in report.troubles:
+        yield f'<p class="notice expired" role="alert">Not an all-clear: {_line(trouble)}.</p>'
     yield from _overview(report)
     yield from _toolbar()
     yield '<div id="files">'
@@ -60,7 +62,7 @@ def _page(report: Report) -> Iterator[str]:
     yield "</div>"
     yield '<p class="none" id="none" hidden>No finding is like that.</p>'
     if not report.items:
-        yield '<p class="none">Nothing was found.</p>'
+        yield f'<p class="none">Nothing was found{", and not everything was looked at" if report.troubles else ""}.</p>'
     yield f"</main><footer>Made {_time(report.made_at)}. What people decided is told as of then.</footer>"
     yield f"<script>{script}</script></body></html>"
 
@@ -88,8 +90,10 @@ def _head(report: Report) -> Iterator[str]:
     parts = [f"Scan {_scan(report.scan)}"]
     if report.baseline is not None:
         parts.append(f"compared with scan {_scan(report.baseline)}")
-    if report.tools:
-        parts.append(_line(", ".join(report.tools)))
+    if tools := tools_of(report):
+        parts.append(_line(", ".join(tools)))
+    if report.beside:
+        parts.append(f"{report.beside:,} more of the target, which this scan did not see, left out")
     yield f'<header><h1>{_line(report.target)}</h1><p class="lead">{" · ".join(parts)}</p></header>'
 
 
@@ -161,6 +165,8 @@ def _finding(item: Item) -> Iterator[str]:
     chips = [] if item.change == "unchanged" else [f'<span class="chip {item.change}">{_words(item.change)}</span>']
     if item.status not in ("open", item.change):
         chips.append(f'<span class="chip">{_words(item.status)}</span>')
+    if item.worse:
+        chips.append(f'<span class="chip new">was {item.severity_before}</span>')
     if state:
         label = "suppression expired" if state == "expired" else state
         chips.append(f'<span class="chip {state}">{label}</span>')

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from scanstore.reporting.contents import Item, Report, aside, described, one_line
+from scanstore.reporting.contents import Item, Report, aside, described, one_line, tools_of
 
 _MARKS = re.compile(r"[\\`*_\[\]<>|~&@#!$]|:(?=\S)")
 TOOLS = "Tools"
+TROUBLE = "Not an all-clear"
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}
 
 
@@ -22,6 +23,8 @@ def text(report: Report) -> Iterator[str]:
 
 def _text(report: Report) -> Iterator[str]:
     yield one_line(f"{report.target}: {_when(report)}")
+    for trouble in report.troubles:
+        yield one_line(f"{TROUBLE}: {trouble}")
     for name, told in _summary(report):
         yield f"{name:<13} {told}"
     for path, items in report.files(counting=True):
@@ -52,6 +55,9 @@ def _markdown(report: Report) -> Iterator[str]:
     yield ""
     yield f"{_when(report)[:1].upper()}{_when(report)[1:]}"
     yield ""
+    for trouble in report.troubles:
+        yield f"**{TROUBLE}:** {_plain(trouble)}"
+        yield ""
     yield "| Severity | To be fixed |"
     yield "| --- | ---: |"
     for severity, number in report.open.items():
@@ -98,8 +104,11 @@ def _summary(report: Report) -> list[tuple[str, str]]:
     lines.append((f"Since scan {report.baseline.id}" if report.baseline else "First scan", changes))
     if told := aside(report):
         lines.append(("Set aside", told))
-    if report.tools:
-        lines.append((TOOLS, ", ".join(map(one_line, report.tools))))
+    if report.beside:
+        told = f"{report.beside:,} of the target, which this scan did not see"
+        lines.append(("Left out", told))
+    if tools := tools_of(report):
+        lines.append((TOOLS, ", ".join(map(one_line, tools))))
     return lines
 
 
@@ -119,6 +128,8 @@ def _line(item: Item) -> str:
 
 def _state(item: Item) -> str:
     words = [item.change] if item.status in ("open", item.change) else [item.change, item.status]
+    if item.worse:
+        words.append(f"was {item.severity_before}")
     if item.suppression is not None:
         words.append("suppression expired" if item.suppression.expired else "suppressed")
     return ", ".join(words).replace("_", " ")
