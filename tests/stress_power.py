@@ -148,7 +148,7 @@ def seen_after(image: Path, notes: Notes, durability: str) -> int:
         ledger, end = Ledger(), len(notes)
         if durability == "full":
             assert len(marks) >= told, notes[-1]
-        elif len(marks) < told:
+        elif len(marks) <= told:  # what came after the last of them may be missing too
             end = notes.index(["mark", len(marks) - 1]) if marks else 0
         kept = notes[:end]
         ledger.add([*kept, *(note for note in notes[end:] if note[0] in ("reverting", "pruning"))])
