@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import peewee
 
+from scanstore.arguments import some_text
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, IdField, UTCField, utcnow
 from scanstore.uuids import uuid7
 
@@ -262,7 +263,7 @@ class Accounts(Domain):
     def _setting(self, name: str, given: Any, default: int) -> Any:
         value = self.store.settings.get(f"auth.{name}", default) if given is None else given
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10**9:
-            raise InvalidArgument(f"{name} is {value!r}; give a number of at least 0 (setting 'auth.{name}')")
+            raise InvalidArgument(f"{name} is {shown(value)}; give a number of at least 0 (setting 'auth.{name}')")
         return value
 
     # -- statements --------------------------------------------------------------------------------------------------
@@ -305,12 +306,12 @@ def checked_email(email: Any) -> str:
         one = email.count("@") == plain.count("@") == 1
         if one and name and host and " " not in plain and plain.isprintable() and len(email.strip()) <= 255:
             return email.strip()
-    raise InvalidArgument(f"email is {email!r}; give an address like ada@example.org, of at most 255 characters")
+    raise InvalidArgument(f"email is {shown(email)}; give an address like ada@example.org, of at most 255 characters")
 
 
 def folded(email: Any) -> str:
     """The same text for addresses that differ in case, or in how Unicode spells them, only."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", str(email).strip()).casefold())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", some_text(email, "email").strip()).casefold())
 
 
 def _hash_of(password: str | None, hashed_password: str | None) -> str:
@@ -325,13 +326,13 @@ def _name(full_name: Any) -> str | None:
     if full_name is None:
         return None
     if not isinstance(full_name, str) or len(full_name.strip()) > 255 or not full_name.isprintable():
-        raise InvalidArgument(f"full_name is {full_name!r}; give one line of at most 255 characters")
+        raise InvalidArgument(f"full_name is {shown(full_name)}; give one line of at most 255 characters")
     return full_name.strip() or None
 
 
 def _role(role: Any) -> str:
     if not isinstance(role, str) or not 1 <= len(role.strip()) <= 50 or not role.isprintable():
-        raise InvalidArgument(f"role is {role!r}; give a word of at most 50 characters")
+        raise InvalidArgument(f"role is {shown(role)}; give a word of at most 50 characters")
     return role.strip()
 
 
@@ -344,7 +345,7 @@ def user_key(user: User | str | uuid.UUID) -> str:
         return str(user if isinstance(user, uuid.UUID) else uuid.UUID(user))
     except (ValueError, AttributeError, TypeError):
         raise InvalidArgument(
-            f"{user!r} is not a user; give a row, an id (a UUID) or, to accounts, an address"
+            f"{shown(user)} is not a user; give a row, an id (a UUID) or, to accounts, an address"
         ) from None
 
 

@@ -24,7 +24,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from scanstore.collecting import unhurried
-from scanstore.errors import InvalidArgument, StoreClosed
+from scanstore.errors import InvalidArgument, StoreClosed, shown
 from scanstore.lanes import Lane, Mark, complete, here
 from scanstore.store import Store
 
@@ -35,8 +35,8 @@ READS = frozenset(
     "analyses analysis answer bases callees callers calls changes children counts diff edges export find"
     " find_task findings get get_call get_scene get_task get_upload history impact import_cycles importers imports keys"
     " latest list live migrate_status names of_scene page pick preview progress prompt prompts records references"
-    " report results runs sightings state stats subclasses summary suppressed suppressions tasks text to_dict"
-    " trail unreferenced unresolved_imports uploads usage votes __getitem__ __iter__".split()
+    " report results runs sightings sole_target state stats subclasses summary suppressed suppressions targets tasks"
+    " text to_dict trail unreferenced unresolved_imports uploads usage votes __getitem__ __iter__".split()
 )  #: methods that never write or wait for those who do, whatever they are methods of
 LONG = frozenset(
     "apply ask authenticate backup check dump load load_ctags merge optimize record revert run_worker vacuum wait"
@@ -170,7 +170,7 @@ class AsyncStore:
         For queries on the models: ``await store.run(lambda: list(Scan.select()))``.
         """
         if _is_coroutine_function(function):
-            raise InvalidArgument(f"{function!r:.80} is a coroutine function; give a plain one, or await it yourself")
+            raise InvalidArgument(f"{shown(function)} is a coroutine function; give a plain one, or await it yourself")
         store = self._opened()
 
         def inside() -> Any:
@@ -301,12 +301,12 @@ class Call:
             return value
         if self._name not in LONG:
             raise InvalidArgument(
-                f"{self._name}() would keep the store waiting for {value!r:.80}, which may wait for the store; "
+                f"{self._name}() would keep the store waiting for {shown(value)}, which may wait for the store; "
                 "give a plain function"
             )
         if self._store._order.inside():
             raise InvalidArgument(
-                f"inside a transaction {self._name}() cannot wait for {value!r:.80}; leave the transaction first"
+                f"inside a transaction {self._name}() cannot wait for {shown(value)}; leave the transaction first"
             )
         return self._going.calling(value, asyncio.get_running_loop(), copy_context())
 

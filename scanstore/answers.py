@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore.database import Database
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, HashField, JSONField, UTCField, dump_json, pack_hash, utcnow
 from scanstore.keys import SHIFT, split
 
@@ -108,10 +108,10 @@ def identify(analyzer: Analyzer | int) -> Analyzer:
         analyzer.check_home()
         key = analyzer.id or 0
     if isinstance(key, bool) or not isinstance(key, int):
-        raise InvalidArgument(f"{key!r} is not an analyzer; make one with store.llm.analyzer(model)")
+        raise InvalidArgument(f"{shown(key)} is not an analyzer; make one with store.llm.analyzer(model)")
     found = Analyzer.get_or_none(Analyzer.id == key) if 0 < key < 2**63 else None
     if found is None:
-        raise NotFound(f"no analyzer {key}; make one with store.llm.analyzer(model)")
+        raise NotFound(f"no analyzer {shown(key)}; make one with store.llm.analyzer(model)")
     return found
 
 
@@ -141,9 +141,9 @@ def content_key(db: Database, subject: Any, kind: str | None = None) -> Subject:
         kind = found
         key = subject.__data__.get("draft" if kind == "verified" else "id") or 0
     if isinstance(key, bool) or not isinstance(key, int):
-        raise InvalidArgument(f"{key!r} is not a {kind or 'chunk or draft'}; give its row or its id")
+        raise InvalidArgument(f"{shown(key)} is not a {kind or 'chunk or draft'}; give its row or its id")
     if not 0 <= key < 2**63:
-        raise NotFound(f"no {kind or 'chunk or draft'} {key}")
+        raise NotFound(f"no {kind or 'chunk or draft'} {shown(key)}")
     kind = kind or ("chunk" if key >> SHIFT else "draft")
     if kind == "chunk":
         row = db.execute_sql(CHUNK, split(key)).fetchone()

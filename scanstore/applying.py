@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.blocks import Scope
 from scanstore.changes import FIELDS, Effect, Field, backward, forward, read, write
-from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, StorageError
+from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, StorageError, shown
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.plans import PlanChange, settle
 from scanstore.workers import alive, gone, me
@@ -162,9 +162,9 @@ class _Run:
         undo: bool,
     ) -> None:
         if handler is not None and not callable(handler):
-            raise InvalidArgument(f"handler is {handler!r:.80}; give a function that takes a change, or None")
+            raise InvalidArgument(f"handler is {shown(handler)}; give a function that takes a change, or None")
         if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= 30 * 86400:
-            raise InvalidArgument(f"lease is {lease!r}; give seconds, more than 0 and at most 30 days")
+            raise InvalidArgument(f"lease is {shown(lease)}; give seconds, more than 0 and at most 30 days")
         if handler is not None and plans.db.in_sqlite_transaction():
             raise IllegalMove("a transaction is open, and a handler would keep all writers out; leave it first")
         self.plans, self.db, self.handler, self.progress = plans, plans.db, handler, progress

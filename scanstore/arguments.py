@@ -5,12 +5,14 @@ Change here: what is accepted of a kind of argument wherever it is given, and th
 
 from __future__ import annotations
 
+import os
 import uuid
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import peewee
 
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.workers import me
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def uuid_of(row: Any, what: str, *models: type[Base]) -> str:
     try:
         return str(row if isinstance(row, uuid.UUID) else uuid.UUID(row))
     except (ValueError, AttributeError, TypeError):
-        raise InvalidArgument(f"{row!r:.80} is not {what}; give a row or its id, a UUID") from None
+        raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID") from None
 
 
 def owner_of(row: Any, worker: str | None, what: str, *models: type[Base]) -> tuple[str, str, int | None]:
@@ -47,7 +49,7 @@ def a_text(value: Any, what: str, most: int = 2**30) -> str:
     """A text that says something, stripped, of a length that fits."""
     kept = value.strip() if isinstance(value, str) else ""
     if not kept or "\0" in kept:
-        raise InvalidArgument(f"{what} is {value!r:.80}; give a text that is not empty")
+        raise InvalidArgument(f"{what} is {shown(value)}; give a text that is not empty")
     if len(kept) > most:
         raise InvalidArgument(f"{what} has {len(kept)} characters; give at most {most}")
     return encodable(kept, what)
@@ -61,11 +63,49 @@ def encodable(text: str, what: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidArgument(f"{what} is {text!r:.80}, which is no valid Unicode") from None
+        raise InvalidArgument(f"{what} is {shown(text)}, which is no valid Unicode") from None
     return text
+
+
+def a_bool(value: Any, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{what} is {shown(value)}; it must be True or False")
+    return value
+
+
+def some_text(value: Any, what: str) -> str:
+    """A text to look for; it may be empty, or one that nothing can be called by."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{what} is {shown(value)}; give a text")
+    return value
+
+
+def some_items(values: Any, what: str) -> Iterable[Any]:
+    """Any iterable but a text, bytes or a mapping, as it is."""
+    if isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable):
+        raise InvalidArgument(f"{what} is {shown(values)}; give a list")
+    return values
+
+
+def some_list(values: Any, what: str) -> list[Any]:
+    return list(some_items(values, what))
+
+
+def a_path(value: Any, what: str) -> str:
+    """The path of a file or folder, as text that the system can take."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InvalidArgument(
+            f"{what} is {shown(value)}, which is not a path; give one in text, without NUL characters"
+        )
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{what} is {shown(value)}, which no file can be called; give another path") from None
+    return path
 
 
 def a_whole(value: Any, what: str, *, least: int = 0, most: int = 2**31 - 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidArgument(f"{what} is {value!r:.80}; give a whole number from {least:,} to {most:,}")
+        raise InvalidArgument(f"{what} is {shown(value)}; give a whole number from {least:,} to {most:,}")
     return value

@@ -13,7 +13,7 @@ import peewee
 
 from scanstore.accounts import User
 from scanstore.arguments import a_text, a_text_or_none
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, dump_json, utcnow
 from scanstore.leases import MOST_LOST, MOST_RETRIES
 from scanstore.reports import word
@@ -152,14 +152,14 @@ def _json(value: Any, what: str) -> str | None:
 def the_analysis(given: Any) -> dict[str, Any]:
     """The columns of an analysis, as they are stored, of a mapping that a caller gave."""
     if not isinstance(given, Mapping):
-        raise InvalidArgument(f"analysis is {given!r:.80}; give a mapping with equipment_type, test_type and so on")
+        raise InvalidArgument(f"analysis is {shown(given)}; give a mapping with equipment_type, test_type and so on")
     if not given.keys() <= _ANALYSIS:
         _refuse_others(given, _ANALYSIS, "analysis")
     confidence = given.get("confidence_score")
     if confidence is not None and (
         isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1
     ):
-        raise InvalidArgument(f"confidence_score is {confidence!r:.80}; it must be a number from 0 to 1, or None")
+        raise InvalidArgument(f"confidence_score is {shown(confidence)}; it must be a number from 0 to 1, or None")
     return {
         "equipment_type": a_text(given.get("equipment_type"), "equipment_type", 50),
         "test_type": a_text(given.get("test_type"), "test_type", 50),
@@ -173,11 +173,11 @@ def the_analysis(given: Any) -> dict[str, Any]:
 def the_findings(given: Any) -> tuple[list[dict[str, Any]], list[str | None]]:
     """Findings for a policy, of the mappings that a caller gave, and their evidence as it is stored."""
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
-        raise InvalidArgument(f"findings is {given!r:.80}; give a list of mappings")
+        raise InvalidArgument(f"findings is {shown(given)}; give a list of mappings")
     found: list[dict[str, Any]] = []
     for number, each in enumerate(given, 1):
         if not isinstance(each, Mapping):
-            raise InvalidArgument(f"finding {number} is {each!r:.80}; give a mapping with severity, rule_id, message")
+            raise InvalidArgument(f"finding {number} is {shown(each)}; give a mapping with severity, rule_id, message")
         try:
             if not each.keys() <= _FINDING:
                 _refuse_others(each, _FINDING, "it")
@@ -219,4 +219,4 @@ def _refuse_others(given: Mapping[Any, Any], known: frozenset[str], what: str) -
     name = sorted(map(str, given.keys() - known))[0]
     if name in _DECIDED:
         raise InvalidArgument(f"{name} is what the policy says; leave it out, or give another one: policy=")
-    raise InvalidArgument(f"{what} has a key {name!r:.80}; it may have {', '.join(sorted(known))}")
+    raise InvalidArgument(f"{what} has a key {shown(name)}; it may have {', '.join(sorted(known))}")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from scanstore import leases
 from scanstore.accounts import User, known_user, user_key
-from scanstore.arguments import a_text, a_text_or_none, a_whole, owner_of, uuid_of
+from scanstore.arguments import a_text, a_text_or_none, a_whole, owner_of, some_list, some_text, uuid_of
 from scanstore.audit_rows import (
     QUEUE,
     STATUSES,
@@ -241,7 +241,7 @@ class Audits(Domain):
     @bound
     def recover(self, *, queue: str | None = None) -> Recovered:
         """Free leases that ran out or whose process ended. Claims do it too, when they need it, and opening a store."""
-        return leases.recover(self.db, AUDITS, queue)
+        return leases.recover(self.db, AUDITS, None if queue is None else some_text(queue, "queue"))
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
@@ -407,7 +407,7 @@ class Audits(Domain):
     @bound
     def analyses(self, audits: Iterable[AuditId]) -> dict[str, Analysis]:
         """What came out of several audits, by the ids of those that have come to something."""
-        keys = dump_json([uuid_of(audit, "an audit", Task) for audit in audits])
+        keys = dump_json([uuid_of(audit, "an audit", Task) for audit in some_list(audits, "audits")])
         found = self._read(Analysis, "task_id IN (SELECT value FROM json_each(?))", (keys,))
         return {str(row.task_id): row for row in found}
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
 from scanstore import freezing, publishing
+from scanstore.arguments import a_path
 from scanstore.blocks import closing, contextmanager
 from scanstore.database import MEMORY, SCHEMA_VERSION, Database
 from scanstore.errors import (
@@ -34,10 +35,22 @@ from scanstore.errors import (
     NewerSchema,
     NotAScanstore,
     NotFound,
+    StorageError,
 )
+from scanstore.errors import shown as shown_value
 from scanstore.fields import format_time, utcnow
 from scanstore.file_identity import refuse_foreign_log, renew, renew_file
-from scanstore.files import connect, identify, limited, seconds_for, size_of
+from scanstore.files import (
+    connect,
+    free_space,
+    identify,
+    limited,
+    real_path,
+    refused,
+    refusing,
+    seconds_for,
+    size_of,
+)
 from scanstore.foreign import refuse
 from scanstore.publishing import BESIDE, STAMP
 from scanstore.troubles import TROUBLE, translated
@@ -91,19 +104,21 @@ def backup(
     Raises InvalidArgument, MissingFolder, ReadOnly, DiskFull, and Damaged when the copy is not sound, which then the
     store itself is not; no copy is left then.
     """
+    if progress is not None and not callable(progress):
+        raise InvalidArgument(f"progress is {shown_value(progress)}; give a function of the pages done and all of them")
     target, shown = _target(db, path, folder, keep)
     if os.path.lexists(target):
         _refuse_others(target, shown, db)
     needed = size_of(db.file)
     _refuse_without_room(target, needed, shown)
-    with publishing.beside(target, shown) as partial:
+    with publishing.beside(target, shown) as partial, refusing(shown):
         db.verify_file()
         start = time.perf_counter()
         if db.read_only or not freezing.copy(db.file, partial, db.key, progress):
             with _reading(db.file, db.name, db.key) as source:
                 _copy(source, partial, shown, progress, db.key)
         renew_file(partial, db.key)
-        publishing.sync(partial)
+        publishing.sync(partial, shown)
         db.verify_file()
         copied = time.perf_counter()
         if verify:
@@ -111,18 +126,24 @@ def backup(
                 _verify(copy, f"the copy of {db.name}", seconds_for(partial), quick=True)
         verified = time.perf_counter()
         publishing.publish(partial, target, shown)
+        size = size_of(target)  # before another backup may remove it in its rotation
     removed = [] if keep is None else _rotate(db.file, target, keep)
-    return Backup(target, size_of(target), copied - start, verified - copied, removed)
+    return Backup(target, size, copied - start, verified - copied, removed)
 
 
 def backups(file: str, folder: str | os.PathLike[str] | None = None) -> list[str]:
-    """Return the paths of the copies that were made of a store under names with the time in them, oldest first."""
+    """Return the paths of the copies that were made of a store under names with the time in them, oldest first.
+
+    There are none in a folder that does not exist. Raises StorageError for one that cannot be read.
+    """
     place, name = os.path.split(file)
     place = place if folder is None else os.path.realpath(folder)
     try:
         found = os.listdir(place)
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise refused(error, place, "read") from error
     return [os.path.join(place, n) for n in sorted(found) if n.startswith(name) and STAMP.fullmatch(n, len(name))]
 
 
@@ -132,7 +153,8 @@ def verify(path: str | os.PathLike[str], *, key: str | None = None, timeout: flo
     Reading may take `timeout` seconds, by default 30 and one for each megabyte. Raises NotFound, NotAScanstore,
     NewerSchema, ForeignSchema, ReadTimeout, Damaged; changes nothing.
     """
-    shown, file = os.fspath(path), os.path.realpath(path)
+    shown = a_path(path, "path")
+    file = real_path(shown)
     with _reading(file, shown, key) as connection:
         return _verify(connection, shown, seconds_for(file, timeout))
 
@@ -153,13 +175,13 @@ def restore(
     store open (it asks for SQLite's exclusive lock, for `timeout` seconds), and what `verify` raises; nothing was
     changed then. A `timeout` that is longer than what `verify` allows for reading is for that too.
     """
-    source, file = os.path.realpath(backup), os.path.realpath(path)
-    shown = os.fspath(path)
+    given, shown = a_path(backup, "backup"), a_path(path, "path")
+    source, file = real_path(given), real_path(shown)
     if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
         raise InvalidArgument(f"{shown} is the copy itself; give the path of the store to be restored")
     start = time.perf_counter()
-    with _reading(source, os.fspath(backup), key) as copy:
-        _verify(copy, os.fspath(backup), max(seconds_for(source), timeout))
+    with refusing(shown), _reading(source, given, key) as copy:
+        _verify(copy, given, max(seconds_for(source), timeout))
         _refuse_without_room(file, size_of(source) + 2 * size_of(file), shown)
         kept = None
         if size_of(file):
@@ -168,7 +190,7 @@ def restore(
                 with _alone(file, shown, timeout, key) as connection:
                     with publishing.beside(kept, kept) as partial:
                         _copy(connection, partial, kept, None, key)
-                        publishing.sync(partial)
+                        publishing.sync(partial, kept)
                         publishing.publish(partial, kept, kept)
                     _pour(copy, connection, progress)
                     renew(connection)
@@ -252,20 +274,18 @@ def _target(
 ) -> tuple[str, str]:
     """The file to write, and its name for people."""
     if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
-        raise InvalidArgument(f"keep is {keep!r}; it must be a number of copies, 1 or more")
+        raise InvalidArgument(f"keep is {shown_value(keep)}; it must be a number of copies, 1 or more")
     if path is not None:
         if folder is not None or keep is not None:
             raise InvalidArgument("folder and keep are for copies with the time in their names; leave path out")
-        text = os.fspath(path)
-        if not text or "\0" in text:
-            raise InvalidArgument(f"{text!r} is not a path")
+        text = a_path(path, "path")
         if os.path.isdir(text):
             raise InvalidArgument(f"{text} is a folder; give it as folder, or the path of a file in it")
-        target = os.path.realpath(text)
+        target = real_path(text)
     else:
         if db.name == MEMORY and folder is None:
             raise InvalidArgument(":memory: goes with this process; give the path of a file to keep")
-        place = os.path.dirname(db.file) if folder is None else os.path.realpath(folder)
+        place = os.path.dirname(db.file) if folder is None else real_path(a_path(folder, "folder"))
         stem = os.path.join(place, os.path.basename(db.file))
         while os.path.lexists(target := f"{stem}.backup-{_stamp()}"):
             time.sleep(0.001)
@@ -293,18 +313,29 @@ def _refuse_others(target: str, shown: str, db: Database) -> None:
 
 
 def _refuse_without_room(target: str, needed: int, shown: str) -> None:
-    import shutil
-
-    free = shutil.disk_usage(os.path.dirname(target)).free
+    free = free_space(target, shown)
     if free < needed:
         raise DiskFull(f"{shown} needs about {needed:,} bytes and {free:,} are free there; free some space")
 
 
 def _rotate(file: str, newest: str, keep: int) -> list[str]:
-    older = [path for path in backups(file, os.path.dirname(newest)) if path != newest]
-    removed = older[: max(len(older) - keep + 1, 0)]
-    for path in removed:
-        os.unlink(path)
+    """Remove the oldest copies; another backup may be doing the same, and its copy is newer and not touched."""
+    found = backups(file, os.path.dirname(newest))
+    now = newest[: -len(_stamp())] + _stamp()
+    # A name from the future is of a time when the clock was wrong.
+    others = [path for path in found if path < newest or path > now]
+    removed = []
+    for path in others[: max(len(found) - keep, 0)]:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:  # by the other one
+            continue
+        except OSError as error:
+            reason = error.strerror or error
+            raise StorageError(
+                f"{newest} was made, but {path} cannot be removed: {reason}; remove it yourself"
+            ) from error
+        removed.append(path)
     return removed
 
 
@@ -341,7 +372,7 @@ def _replace(
     with publishing.beside(file, shown) as partial:
         _copy(copy, partial, shown, progress, key)
         renew_file(partial, key)
-        publishing.sync(partial)
+        publishing.sync(partial, shown)
         if kept is not None:
             _refuse_locked(file, shown)
             _set_aside(file, kept)
@@ -362,6 +393,8 @@ def _set_aside(file: str, kept: str) -> None:
             os.link(file + end, kept + end)
         except OSError:
             shutil.copy2(file + end, kept + end)
+            with open(kept + end, "r+b") as copy:  # the damaged file is replaced next
+                os.fsync(copy.fileno())
 
 
 def _refuse_locked(file: str, shown: str) -> None:

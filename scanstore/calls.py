@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore.answers import Analyzer, content_key, identify, keep_response, pack, unpack
+from scanstore.arguments import some_text
 from scanstore.blocks import Block, ending
 from scanstore.database import Database
 from scanstore.drafts import DraftFinding
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore, shown
 from scanstore.fields import Base, EnumField, UTCField, format_time, utcnow
 from scanstore.keys import WholeKey
 from scanstore.llm import ModelConfig
@@ -287,7 +288,7 @@ def begin(
     """See ``store.llm.call``; nothing is written before the block is entered."""
     db = store.database
     if not isinstance(purpose, str) or not purpose.strip():
-        raise InvalidArgument(f"purpose is {purpose!r}; give a word, such as 'analysis' or 'verification'")
+        raise InvalidArgument(f"purpose is {shown(purpose)}; give a word, such as 'analysis' or 'verification'")
     if prompt is not None and not isinstance(prompt, str):
         raise InvalidArgument(f"prompt is of {type(prompt).__name__}; give the text that was sent, or leave it out")
     row = store.llm.get(model)
@@ -342,15 +343,15 @@ def finish(call: Call, db: Database) -> None:
 def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: int | None) -> list[ModelCall]:
     """Calls, newest first, without prompts and responses."""
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < 2**63):
-        raise InvalidArgument(f"limit is {limit!r}; give a whole number of at least 0")
+        raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 0")
     light = [field for field in ModelCall._meta.sorted_fields if field.name not in ("prompt", "response")]
     query = ModelCall.select(*light).order_by(ModelCall.id.desc())
     if scan_id is not None:
         query = query.where(ModelCall.scan == scan_id)
     if purpose is not None:
-        query = query.where(ModelCall.purpose == purpose)
+        query = query.where(ModelCall.purpose == some_text(purpose, "purpose"))
     if status is not None:
-        query = query.where(ModelCall.status == status)
+        query = query.where(ModelCall.status == ModelCall.status.db_value(status))
     return list(query if limit is None else query.limit(limit))
 
 
@@ -358,10 +359,10 @@ def get(call: ModelCall | int) -> ModelCall:
     """One call with everything that was kept of it. Raises NotFound."""
     key: Any = (call.id or 0) if isinstance(call, ModelCall) else call
     if isinstance(key, bool) or not isinstance(key, int):
-        raise InvalidArgument(f"{key!r} is not a call; give its row or its id")
+        raise InvalidArgument(f"{shown(key)} is not a call; give its row or its id")
     found = ModelCall.get_or_none(ModelCall.id == key) if 0 < key < 2**63 else None
     if found is None:
-        raise NotFound(f"no call {key}; store.llm.calls() shows the known ones")
+        raise NotFound(f"no call {shown(key)}; store.llm.calls() shows the known ones")
     return found
 
 

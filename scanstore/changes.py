@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, dump_json, format_time, utcnow
 from scanstore.findings import Finding
 from scanstore.library import Performer, Scene, Studio, Tag
@@ -55,7 +55,7 @@ def _id(where: str, value: Any, model: type[Base]) -> str:
         value = value.id
     if not isinstance(value, str) or not value:
         noun = model.__name__.lower()
-        raise InvalidArgument(f"{where} is {value!r:.80}; give a {noun}'s id, which is text, or its row")
+        raise InvalidArgument(f"{where} is {shown(value)}; give a {noun}'s id, which is text, or its row")
     return value
 
 
@@ -81,11 +81,11 @@ def _date(where: str, value: Any) -> str | None:
         try:
             value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
         except ValueError:
-            raise InvalidArgument(f"{where} is {value!r:.80}; write 2026-11-22 or 2026-11-22T01:46:31Z") from None
+            raise InvalidArgument(f"{where} is {shown(value)}; write 2026-11-22 or 2026-11-22T01:46:31Z") from None
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time(), UTC)
     if not isinstance(value, datetime):
-        raise InvalidArgument(f"{where} is {value!r:.80}; it must be a date, an aware datetime, or None")
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be a date, an aware datetime, or None")
     try:
         return format_time(value)
     except (OverflowError, InvalidArgument) as error:
@@ -94,7 +94,7 @@ def _date(where: str, value: Any) -> str | None:
 
 def _flag(where: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise InvalidArgument(f"{where} is {value!r:.80}; it must be True or False")
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be True or False")
     return value
 
 
@@ -167,7 +167,7 @@ def field_named(where: str, name: Any) -> Field:
     found = FIELDS.get(OTHER_NAMES.get(known, known))
     if found is None:
         lists = (f"{', '.join(f.name for f in FIELDS.values() if f.target == t)} of {t}s" for t in ("scene", "finding"))
-        raise InvalidArgument(f"{where} is {name!r:.80}; there are {' and '.join(lists)}")
+        raise InvalidArgument(f"{where} is {shown(name)}; there are {' and '.join(lists)}")
     return found
 
 
@@ -201,7 +201,7 @@ def target_key(where: str, target: Any, kind: str) -> Any:
     if kind == "finding" and isinstance(target, int) and not isinstance(target, bool) and 0 < target < 2**63:
         return target
     says = "a Scene or its id, which is text" if kind == "scene" else "a Finding or its id, which is a number"
-    raise InvalidArgument(f"{where} is {target!r:.80}; give {says}")
+    raise InvalidArgument(f"{where} is {shown(target)}; give {says}")
 
 
 def checked_confidence(where: str, value: Any) -> float | None:
@@ -209,7 +209,7 @@ def checked_confidence(where: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidArgument(f"{where} is {value!r:.80}; it must be a number from 0 to 1, or None")
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be a number from 0 to 1, or None")
     return float(value)
 
 

@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from scanstore import leases, life
+from scanstore.arguments import some_text
 from scanstore.database import bound
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, pack_hash, utcnow
 from scanstore.keys import split
+from scanstore.reports import whole, word
 from scanstore.scans import Scan, ScanFileChunk
 from scanstore.stages import Stage
 from scanstore.states import CHUNK_STATUSES
@@ -199,13 +201,11 @@ class Chunks(Stage[ScanFileChunk]):
         scan_id = self._scan(scan)
         query = ScanFileChunk.select().where(ScanFileChunk.scan == scan_id)
         if status is not None:
-            if status.lower() not in CHUNK_STATUSES:
-                raise InvalidArgument(f"status is {status!r}; it must be one of: {', '.join(CHUNK_STATUSES)}")
-            query = query.where(ScanFileChunk.status == status.lower())
+            query = query.where(ScanFileChunk.status == word("status", status, CHUNK_STATUSES))
         if file is not None:
-            query = query.where(ScanFileChunk.file_path == file)
+            query = query.where(ScanFileChunk.file_path == some_text(file, "file"))
         query = query.order_by(ScanFileChunk.file_path, ScanFileChunk.chunk_index)
-        return list(query.limit(limit) if limit is not None else query)
+        return list(query.limit(whole("limit", limit, 0, 2**31)))
 
     @bound
     def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:

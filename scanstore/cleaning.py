@@ -15,9 +15,10 @@ from __future__ import annotations
 import os
 import sqlite3
 
+from scanstore.arguments import a_path
 from scanstore.errors import Damaged, NewerSchema, NotFound
 from scanstore.fields import format_time, utcnow
-from scanstore.files import connect, identify, limited, quoted, seconds_for
+from scanstore.files import connect, identify, limited, quoted, real_path, seconds_for
 from scanstore.foreign import HISTORY, OBJECTS, SEARCH, Object, Part, foreign
 from scanstore.troubles import TROUBLE, translated
 
@@ -34,7 +35,8 @@ def drop_foreign(path: str | os.PathLike[str], *, key: str | None = None, timeou
     may take `timeout` seconds, by default 30 and one for each megabyte. Raises NotFound, NotAScanstore, NewerSchema,
     WrongKey, Damaged, ReadTimeout, and Busy when the file is in use.
     """
-    shown, file = os.fspath(path), os.path.realpath(path)
+    shown = a_path(path, "path")
+    file = real_path(shown)
     if not os.path.isfile(file):
         raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
     seconds = seconds_for(file, timeout)

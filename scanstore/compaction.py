@@ -6,7 +6,6 @@ Change here: what counts as tidying up.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from scanstore.blocks import closing, contextmanager
 from scanstore.database import Database
 from scanstore.errors import DiskFull, IllegalMove, ReadOnly
-from scanstore.files import connect, size_of
+from scanstore.files import connect, free_space, size_of
 from scanstore.troubles import translated
 
 SEARCHES = ("finding_search", "symbol_search")
@@ -100,9 +99,7 @@ def _fold(connection: sqlite3.Connection) -> None:
 
 
 def _refuse_without_room(db: Database, needed: int) -> None:
-    import shutil
-
-    free = shutil.disk_usage(os.path.dirname(db.file)).free
+    free = free_space(db.file, db.name)
     if free < needed:
         raise DiskFull(
             f"{db.name} needs about {needed:,} bytes for a vacuum, beside it and for temporary files, and {free:,} are"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 
 EXAMPLE = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"
 
@@ -33,14 +33,14 @@ def rated(score: Any, vector: Any) -> tuple[float | None, str | None]:
 
 def _number(score: Any) -> float:
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 10:
-        raise InvalidArgument(f"cvss_score is {score!r}; it must be a number from 0 to 10")
+        raise InvalidArgument(f"cvss_score is {shown(score)}; it must be a number from 0 to 10")
     return float(score)
 
 
 def _read(vector: Any) -> tuple[str, list[float]]:
     """A vector in its usual order, and its scores, the base score first."""
     if not isinstance(vector, str):
-        raise InvalidArgument(f"cvss_vector is {vector!r}; write it like {EXAMPLE}")
+        raise InvalidArgument(f"cvss_vector is {shown(vector)}; write it like {EXAMPLE}")
     try:
         import cvss as library
     except ImportError as error:

@@ -9,12 +9,11 @@ removed on close. SQLite's own `:memory:` belongs to a single connection, and it
 busy timeout; with a file, threads and forks are the same story everywhere.
 
 A file becomes a scanstore by its application id, written by the same transaction as the first schema; the
-journal becomes a write-ahead log only after that. Until the file is known to be ours it is looked at
-read-only and without locks, so that another program's database does not even get a `-wal` beside it.
+journal becomes a write-ahead log only after that.
 
-Change here: pragmas, the opening checks. What SQLite's errors mean is in troubles.py. `SCHEMA_VERSION` is the
-number of the newest file in migrations/ and moves with it. This module is imported at every start: keep its
-imports few.
+Change here: pragmas. What is checked before a file is opened is in opening.py, what SQLite's errors mean in
+troubles.py. `SCHEMA_VERSION` is the number of the newest file in migrations/ and moves with it. This module is
+imported at every start: keep its imports few.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ import logging
 import os
 import re
 import sqlite3
-import stat
 import time
 import weakref
 from collections.abc import Iterable
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import Any, cast
 
 import peewee
 
-from scanstore import file_identity, filesystems, forks, waiting
+from scanstore import file_identity, filesystems, forks, opening, waiting
 from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
@@ -42,37 +41,33 @@ from scanstore.connections import Cursor as Cursor
 from scanstore.connections import Fetched, Holder
 from scanstore.errors import (
     InvalidArgument,
-    MissingFolder,
-    NewerSchema,
     NotAScanstore,
     NotFound,
-    OutdatedSchema,
     ReadOnly,
-    SqliteTooOld,
-    StorageError,
     StoreClosed,
     WrongTask,
+    shown,
 )
-from scanstore.files import APPLICATION_ID, GIVE_ANOTHER, connect, create_file, identify, size_of, use_log
+from scanstore.files import connect, create_file, identify, real_path, size_of, use_log
 from scanstore.foreign import refuse
 from scanstore.transactions import Transactional, running_task, settle
 from scanstore.troubles import TROUBLE, code_of, translated
 
 SCHEMA_VERSION = 10
-SQLITE_FLOOR = (3, 38, 0)
 RECENT = 0.005  # seconds for which the file of a store need not be looked at again inside a transaction
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
 _WRITE = re.compile(
-    r"\s*(INSERT|UPDATE|DELETE|REPLACE|WITH|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END)\b", re.IGNORECASE
+    r"\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END"
+    r"|WITH\b[\s\S]*?\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO))\b",
+    re.IGNORECASE,
 )
 
 
-def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
-    """Raise SqliteTooOld unless this version of the SQLite library will do."""
-    if version < SQLITE_FLOOR:
-        have, need = (".".join(map(str, numbers)) for numbers in (version, SQLITE_FLOOR))
-        raise SqliteTooOld(f"this Python has SQLite {have} and scanstore needs {need}; use a newer Python")
+@lru_cache(maxsize=1024)
+def _writes(sql: str) -> bool:
+    """Tell whether a statement may change the file."""
+    return _WRITE.match(sql) is not None
 
 
 # The database of one store
@@ -108,9 +103,9 @@ class Database(Transactional):
         slow_ms: float | None = None,
     ) -> None:
         if durability not in ("full", "normal"):
-            raise InvalidArgument(f"durability is {durability!r}; it must be 'full' or 'normal'")
-        if not timeout >= 0:
-            raise InvalidArgument(f"timeout is {timeout!r}; it must be a number of seconds, 0 or more")
+            raise InvalidArgument(f"durability is {shown(durability)}; it must be 'full' or 'normal'")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < 2**31 / 1000:
+            raise InvalidArgument(f"timeout is {shown(timeout)}; it must be a number of seconds, from 0 to 2,147,483")
         if not path or "\0" in path:
             raise InvalidArgument(f"{path!r} is not a path")
         self.name = path if path.isprintable() else ascii(path)
@@ -135,9 +130,9 @@ class Database(Transactional):
         if path == MEMORY:
             if read_only:
                 raise InvalidArgument(":memory: would be empty for ever if it were read-only; name a file")
-            folder, self._synchronous = _memory_folder(), "OFF"
+            folder, self._synchronous = opening.memory_folder(path), "OFF"
             path = os.path.join(folder, "memory.db")
-        self.file = os.path.realpath(path)
+        self.file = real_path(path)
         super().__init__(self.file, timeout=timeout)
         self._lock = nullcontext()  # what Peewee guards with it belongs to one thread
         # Set when the file is open, except for a store in memory, whose file nobody else knows.
@@ -157,11 +152,11 @@ class Database(Transactional):
         Safe to run in many threads and processes at once: a migration happens once. Raises OpenRefused or
         StorageError, and then nothing of the file was changed.
         """
-        check_sqlite()
+        opening.check_sqlite()
         try:
-            if self._look():
+            if opening.exists(self.file, self.name, read_only=self.read_only):
                 if size_of(self.file) and self.key is None:  # with our key, nobody else's file can be read
-                    self._refuse_foreign()
+                    opening.refuse_foreign(self.file, self.name, self.key)
                 file_identity.refuse_foreign_log(self.file, self.name, self.key, read_only=self.read_only)
             elif self.read_only or not migrate:
                 raise NotFound(f"{self.name} does not exist; open it without read_only and with migrate=True")
@@ -183,17 +178,7 @@ class Database(Transactional):
             watch = file_identity.Watch(self.file, self.name, self.key, read_only=self.read_only)
         connection, version = self._identified()
         try:
-            if version > SCHEMA_VERSION:
-                raise NewerSchema(
-                    f"{self.name} has schema {version}, and this scanstore knows up to {SCHEMA_VERSION}; "
-                    "install a newer scanstore"
-                )
-            if version < SCHEMA_VERSION:
-                if self.read_only or not migrate:
-                    raise OutdatedSchema(
-                        f"{self.name} has schema {version} and this scanstore needs {SCHEMA_VERSION}; "
-                        "open it once without read_only and migrate=False, or run 'scanstore migrate up'"
-                    )
+            if opening.refuse_version(version, SCHEMA_VERSION, self.name, migrate=migrate and not self.read_only):
                 connection.close()
                 from scanstore import migrating
 
@@ -227,70 +212,6 @@ class Database(Transactional):
         if (watch := self._watch) is not None:
             self.connect(reuse_if_open=True)
             watch.identify(self._state.conn)
-
-    def _look(self) -> bool:
-        """Tell whether the file exists; raise when it is no file, or not ours to open."""
-        file_identity.refuse_missing(self.file, self.name)
-        try:
-            mode = os.stat(self.file).st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            folder = os.path.dirname(self.file)
-            if not os.path.isdir(folder):
-                raise MissingFolder(f"{self.name} needs the folder {ascii(folder)}; create it") from None
-            return False
-        except OSError as error:
-            raise StorageError(f"{self.name} cannot be opened: {error.strerror}") from error
-        if stat.S_ISDIR(mode):
-            raise NotAScanstore(f"{self.name} is a folder; give the path of a file, such as one in it")
-        if not stat.S_ISREG(mode):
-            raise NotAScanstore(f"{self.name} is not a regular file; {GIVE_ANOTHER}")
-        if not os.access(self.file, os.R_OK):
-            raise StorageError(f"{self.name} may not be read by you; check its permissions")
-        if not self.read_only and not os.access(self.file, os.W_OK):
-            raise ReadOnly(f"{self.name} may not be written by you; open it with read_only=True")
-        if not self.read_only and not os.access(os.path.dirname(self.file), os.W_OK):
-            raise ReadOnly(f"the folder of {self.name} may not be written by you; use read_only=True")
-        if not self.read_only:
-            self._refuse_closed_log(mode)
-        return True
-
-    def _refuse_closed_log(self, mode: int) -> None:
-        """A log that was made while the file was read-only is so too, and stays it: make it as the file is now."""
-        for beside in (self.file + "-wal", self.file + "-shm"):
-            if os.path.exists(beside) and not os.access(beside, os.W_OK):
-                try:
-                    os.chmod(beside, stat.S_IMODE(mode))
-                except OSError:
-                    raise ReadOnly(
-                        f"{ascii(os.path.basename(beside))} of {self.name} may not be written by you; "
-                        "check its permissions, or use read_only=True"
-                    ) from None
-
-    def _refuse_foreign(self) -> None:
-        """Raise NotAScanstore for another program's file, without a lock or a file left beside it."""
-        if size_of(self.file) == 1:  # which SQLite would take for an empty file
-            raise NotAScanstore(f"{self.name} is not a SQLite database; {GIVE_ANOTHER}")
-        for again in (True, False):
-            connection = connect(self.file, "immutable=1", key=self.key)
-            try:
-                # A checkpoint writes the first page, with the new size in it, before the pages at the end. Where one is
-                # under way, or was killed, SQLite takes the file for damaged unless told to go by what is there.
-                connection.execute("PRAGMA writable_schema=ON")
-                identify(connection, self.name)
-                (application,) = connection.execute("PRAGMA application_id").fetchone()
-                if application != APPLICATION_ID and size_of(self.file + "-wal"):
-                    # Ours has its id before it has a log: what is in that log is not.
-                    raise NotAScanstore(f"{self.name} is another program's database; {GIVE_ANOTHER}")
-                return
-            except (NotAScanstore, sqlite3.Error):
-                # Without locks, a first schema that is being committed right now may be seen half-written.
-                if os.path.exists(self.file + "-journal"):
-                    return
-                if not again:
-                    raise
-                time.sleep(0.02)
-            finally:
-                connection.close()
 
     def _identified(self) -> tuple[Connection, int]:
         """Return a new connection and the schema version that it sees, 0 for an empty file."""
@@ -446,22 +367,25 @@ class Database(Transactional):
         try:
             return self._executed(sql, params, many)
         except TROUBLE as error:
-            raise self._translated(error) from error
+            raise self._translated(error, () if many else params) from error
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
 
-    def _translated(self, error: sqlite3.Error | UnicodeDecodeError) -> Exception:
+    def _translated(self, error: sqlite3.Error | UnicodeDecodeError, values: Any = ()) -> Exception:
         if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
             from scanstore.schema import damage
 
             if (trouble := damage(self)) is not None:
                 return trouble
-        return translated(error, self.name)
+        if isinstance(error, sqlite3.DataError) and hasattr(self._state.conn, "getlimit"):
+            most = self._state.conn.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+            return translated(error, self.name, values, most)
+        return translated(error, self.name, values)
 
     def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
         cursor = self.cursor()
         watch = self._watch
-        if watch is None or self.read_only or not _WRITE.match(sql):
+        if watch is None or self.read_only or not _writes(sql):
             return self._execute(cursor, sql, params, many)
         connection = self._state.conn
         if not connection.in_transaction:
@@ -494,7 +418,7 @@ class Database(Transactional):
         try:
             return self._executed(sql, params, many)
         except TROUBLE as error:
-            failure = self._translated(error)
+            failure = self._translated(error, () if many else params)
             raise failure from error
         except (OverflowError, UnicodeEncodeError) as error:
             failure = InvalidArgument(f"a value cannot be stored in {self.name}: {error}")
@@ -563,14 +487,6 @@ class Database(Transactional):
         self._state = type(self._state)()
         if (watch := self._watch) is not None:
             watch.after_fork()
-
-
-def _memory_folder() -> str:
-    import tempfile
-
-    shared = "/dev/shm"
-    usable = os.path.isdir(shared) and os.access(shared, os.W_OK | os.X_OK)
-    return tempfile.mkdtemp(prefix="scanstore-", dir=shared if usable else None)
 
 
 def _release(

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from scanstore.arguments import some_list, some_text
 from scanstore.binding import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.reports import text as checked
 from scanstore.reports import word
@@ -158,12 +159,12 @@ class Triage(Domain):
             suppression.check_home()
             key = suppression.id or 0
         if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{suppression!r} is not a suppression; give a Suppression or its id")
+            raise InvalidArgument(f"{shown(suppression)} is not a suppression; give a Suppression or its id")
         with self.db.atomic():
             row: Suppression | None = Suppression.get_or_none(Suppression.id == key) if 0 < key < 2**63 else None
             if row is None:
                 raise NotFound(
-                    f"no suppression {key}; store.findings.suppressions() (scanstore findings suppressions)"
+                    f"no suppression {shown(key)}; store.findings.suppressions() (scanstore findings suppressions)"
                     " shows the known ones"
                 )
             if row.lifted_at is None:
@@ -184,7 +185,7 @@ class Triage(Domain):
 
         query = Suppression.select().order_by(Suppression.id)
         if target is not None:
-            query = query.where(Suppression.lineage == self._lineage(target).id)
+            query = query.where(Suppression.lineage == self._lineage(some_text(target, "target")).id)
         return [row for row in query if active is None or (row.state == "active") == active]
 
     @bound
@@ -196,7 +197,7 @@ class Triage(Domain):
         """
         from scanstore.triage import Suppression
 
-        places = self._places(findings)
+        places = self._places(some_list(findings, "findings"))
         if not places:
             return {}
         lineages = dump_json(sorted({place[1] for place in places}))
@@ -231,7 +232,7 @@ class Triage(Domain):
             elif isinstance(each, int) and not isinstance(each, bool):
                 ids.append(each)
             else:
-                raise InvalidArgument(f"{each!r} is not a finding; give findings or their ids")
+                raise InvalidArgument(f"{shown(each)} is not a finding; give findings or their ids")
         if ids:
             places += self.db.execute_sql(PLACES, (dump_json(ids),)).fetchall()
         return places
@@ -288,11 +289,8 @@ def _future(expires: Any) -> datetime | None:
     if expires is None:
         return None
     if not isinstance(expires, datetime):
-        raise InvalidArgument(f"expires is {expires!r:.80}; it must be an aware datetime, or None")
-    try:
-        stored = datetime.fromisoformat(format_time(expires))
-    except OverflowError:
-        raise InvalidArgument(f"expires is {expires.isoformat()}, which no calendar has in UTC; leave it out") from None
+        raise InvalidArgument(f"expires is {shown(expires)}; it must be an aware datetime, or None")
+    stored = datetime.fromisoformat(format_time(expires))
     if stored <= utcnow():
         raise InvalidArgument(f"expires is {expires.isoformat()}, which is over already; give a later time")
     return stored
@@ -311,7 +309,7 @@ def _scope(
     rule = checked("rule", rule, needed=True)
     tool = None if tool is None else checked("tool", tool, needed=True)
     if target is not None and not isinstance(target, str):
-        raise InvalidArgument(f"target is {target!r:.80}; it must be text")
+        raise InvalidArgument(f"target is {shown(target)}; it must be text")
     if path is not None:
         path = checked("path", path, needed=True)
         _pattern(path)

@@ -14,10 +14,10 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from scanstore import forks
+from scanstore import forks, publishing
 from scanstore.blocks import Scope
 from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
-from scanstore.files import careful, create_file, identify, size_of, uri
+from scanstore.files import careful, free_space, identify, size_of, uri
 from scanstore.foreign import refuse
 from scanstore.logs import Timed
 
@@ -82,8 +82,9 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
     """Encrypt a store with another key; ``None`` is none, so that a plain store is encrypted, or an encrypted one is
     not any more.
 
-    Takes free space for another copy. Atomic: whoever is killed leaves a store with the old key or with the new one.
-    Raises Busy when the store is open anywhere, WrongKey, DiskFull, and Damaged, when nothing was changed.
+    Takes free space for another copy: the content is written into a new file, which then replaces the old one. Atomic:
+    whoever is killed leaves a store with the old key or with the new one. Raises Busy when the store is open anywhere,
+    WrongKey, DiskFull, and Damaged, when nothing was changed.
     """
     if new is not None:
         check_key(new)
@@ -94,47 +95,44 @@ def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: fl
     try:
         _rekey(file, name, old, new, timeout)
     except sqlite3.Error as error:
+        from scanstore.errors import ScanstoreError, StorageError
         from scanstore.troubles import translated
 
-        raise translated(error, name) from error
+        trouble = translated(error, name)
+        if not isinstance(trouble, ScanstoreError):  # sqlcipher_export() passes on the words without the code
+            trouble = StorageError(f"the key of {name} was not changed ({error}); check the disk and try again")
+        raise trouble from error
 
 
 def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: float) -> None:
     # Without a key SQLCipher reads plain files.
     connection = connect(file, "mode=rw", old, timeout=timeout, isolation_level=None) if old else _plain(file, timeout)
-    partial = f"{file}.rekey-partial"
-
-    def tidy() -> None:
-        connection.close()
-        if os.path.exists(partial):
-            os.unlink(partial)
-
-    with Scope(lambda: None, tidy):
+    with Scope(lambda: None, connection.close):
         version = _alone(connection, file, name)
-        if os.path.exists(partial):  # of one who was killed; nobody else is here
-            os.unlink(partial)
+        publishing.sweep(os.path.dirname(file))
         if connection.execute("PRAGMA cipher_integrity_check").fetchall():
             raise Damaged(f"{name} is damaged; restore a backup, or save what is left with: scanstore repair FILE NEW")
-        if old is not None and new is not None:
-            connection.execute(f"PRAGMA rekey={_quoted(new)}").fetchall()
-            return
-        create_file(partial, name)
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        connection.execute(f"ATTACH ? AS fresh KEY {_quoted(new or '')}", (uri(partial, "mode=rw"),))
-        # Nobody else sees this file, and nothing of it is worth a rollback.
-        connection.execute("PRAGMA fresh.journal_mode=OFF").fetchall()
-        connection.execute("PRAGMA fresh.synchronous=OFF").fetchall()
-        connection.execute("SELECT sqlcipher_export('fresh')").fetchall()
-        connection.execute(f"PRAGMA fresh.application_id={application}")
-        connection.execute(f"PRAGMA fresh.user_version={version}")
-        verdict = connection.execute("PRAGMA fresh.quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(f"the new file is not sound: {verdict}")
-        connection.execute("DETACH fresh")
-        handle = os.open(partial, os.O_RDWR)
-        os.fsync(handle)
-        os.close(handle)
-        os.replace(partial, file)  # while nobody else can read or write the one that was there
+        # "PRAGMA rekey" would change the key in place, but it does not report a commit that the disk refused.
+        with publishing.beside(file, name) as partial:
+            _export(connection, partial, version, new)
+            publishing.sync(partial, name)
+            publishing.publish(partial, file, name)  # while nobody else can read or write the one that was there
+
+
+def _export(connection: sqlite3.Connection, partial: str, version: int, key: str | None) -> None:
+    """Copy all content into another file, with that key."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    connection.execute(f"ATTACH ? AS fresh KEY {_quoted(key or '')}", (uri(partial, "mode=rw"),))
+    # Nobody else sees this file, and nothing of it is worth a rollback.
+    connection.execute("PRAGMA fresh.journal_mode=OFF").fetchall()
+    connection.execute("PRAGMA fresh.synchronous=OFF").fetchall()
+    connection.execute("SELECT sqlcipher_export('fresh')").fetchall()
+    connection.execute(f"PRAGMA fresh.application_id={application}")
+    connection.execute(f"PRAGMA fresh.user_version={version}")
+    verdict = connection.execute("PRAGMA fresh.quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(f"the new file is not sound: {verdict}")
+    connection.execute("DETACH fresh")
 
 
 def _alone(connection: sqlite3.Connection, file: str, name: str) -> int:
@@ -170,9 +168,7 @@ def _plain(file: str, timeout: float) -> sqlite3.Connection:
 
 
 def _refuse_without_room(file: str, name: str) -> None:
-    import shutil
-
-    needed, free = 2 * size_of(file), shutil.disk_usage(os.path.dirname(file)).free
+    needed, free = 2 * size_of(file), free_space(file, name)
     if free < needed:
         raise DiskFull(f"{name} needs about {needed:,} bytes for that, and {free:,} are free; free some space")
 

@@ -3,7 +3,7 @@
     ScanstoreError
     ├── NotFound              (also peewee.DoesNotExist, LookupError) nothing by that name or id
     ├── InvalidArgument       (also ValueError)                      refused before any SQL ran
-    │   └── Ambiguous                                                  a name fits several things: `candidates`
+    │   └── Ambiguous                                                  several things are meant: `candidates`
     ├── IllegalMove                                                  a status cannot go there from here
     │   └── LeaseLost                                                  the work is not leased to this worker
     ├── NoSlot                                                       all places of a model are taken
@@ -44,12 +44,27 @@ import peewee
 LONGEST = 2000  #: characters of a message; what was given wrongly may be longer
 
 
+def shown(value: object, most: int = 80) -> str:
+    """Return a value as a message shows it: its `repr`, cut, or its type where that cannot be had.
+
+    Lists that are nested too deep, integers of thousands of digits and objects whose `repr` raises have none.
+    """
+    try:
+        return repr(value)[:most]
+    except Exception:
+        return f"<{type(value).__name__} that cannot be shown>"
+
+
 class ScanstoreError(Exception):
     """Base of every error that scanstore raises on purpose."""
 
     def __str__(self) -> str:
         text = super().__str__()
-        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+        if text.isprintable():
+            return text
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class NotFound(ScanstoreError, peewee.DoesNotExist, LookupError):
@@ -61,7 +76,7 @@ class InvalidArgument(ScanstoreError, ValueError):
 
 
 class Ambiguous(InvalidArgument):
-    """A name fits several things; `candidates` are their rows."""
+    """A name fits several things, or a question several targets; `candidates` are their rows, or the targets' names."""
 
     def __init__(self, message: str, candidates: Sequence[Any]) -> None:
         super().__init__(message)

@@ -22,7 +22,7 @@ from playhouse import sqlite_ext
 
 from scanstore.binding import AMBIENT, current
 from scanstore.database import Database
-from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, WrongStore
+from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, WrongStore, shown
 
 if TYPE_CHECKING:  # Peewee's fields are generic in its stubs only
     _Field = peewee.Field[Any]
@@ -245,14 +245,22 @@ def format_time(value: datetime) -> str:
     if value.tzinfo is not UTC:
         if value.tzinfo is None or value.utcoffset() is None:
             raise InvalidArgument(f"{value.isoformat()} has no time zone; pass an aware datetime")
-        value = value.astimezone(UTC)
+        try:
+            value = value.astimezone(UTC)
+        except OverflowError:
+            raise InvalidArgument(
+                f"{value.isoformat()} is not a time in UTC, where no calendar has it; give one of the years 1 to 9999"
+            ) from None
     return value.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def read_time(text: str) -> datetime:
     """Return the time that a text of the file stands for; raises Damaged."""
     try:
-        return datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError(text)
+        return moment
     except ValueError:
         raise Damaged(f"{text!r} is in the file for a time; find it with: scanstore check") from None
 
@@ -307,19 +315,41 @@ class JSONField(sqlite_ext.JSONField):  # type: ignore[misc]
         return value if value is None or isinstance(value, peewee.Node) else dump_json(value)
 
 
+DEEPEST = 300  #: levels of lists and mappings in a JSON value
 _encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # made but once
 
 
 def dump_json(value: Any) -> str:
-    """Return a value as compact JSON text; raise InvalidArgument when it has none."""
+    """Return a value as compact JSON text; raise InvalidArgument when it has none, or is nested too deep.
+
+    What is nested deeper might be written and not be read again by a caller that is deep in its own stack.
+    """
     try:
         text = _encoded(value)
+        if text.count("[") + text.count("{") > DEEPEST and _too_deep(value):
+            raise InvalidArgument(f"a value cannot be stored as JSON: it is nested more than {DEEPEST} levels deep")
         text.encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except InvalidArgument:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidArgument(f"a value cannot be stored as JSON: {error}") from error
     return text
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            child
+            for each in level
+            if isinstance(each, dict | list | tuple)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
 
 
 class EnumField(_TextField):
@@ -334,7 +364,7 @@ class EnumField(_TextField):
             return value
         word = getattr(value, "value", value)
         if not isinstance(word, str) or word.lower() not in self.words:
-            raise InvalidArgument(f"{self.name} is {word!r}; it must be one of: {', '.join(self.words)}")
+            raise InvalidArgument(f"{self.name} is {shown(word)}; it must be one of: {', '.join(self.words)}")
         return word.lower()
 
     def adapt(self, value: Any) -> Any:
@@ -391,7 +421,7 @@ def pack_hash(value: str | bytes | bytearray | memoryview) -> str | bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str):
-        raise InvalidArgument(f"{value!r} is not a hash; give hexadecimal text or bytes")
+        raise InvalidArgument(f"{shown(value)} is not a hash; give hexadecimal text or bytes")
     # bytes.fromhex() alone would skip blanks, and the text would not read back as it was.
     if value and len(value) % 2 == 0 and value.isalnum():
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -12,7 +13,16 @@ from typing import Any, cast
 
 from scanstore import forks
 from scanstore.blocks import contextmanager
-from scanstore.errors import DiskFull, NotAScanstore, ReadOnly, ReadTimeout, StorageError
+from scanstore.errors import (
+    DiskFull,
+    MissingFolder,
+    NotAScanstore,
+    NotFound,
+    ReadOnly,
+    ReadTimeout,
+    ScanstoreError,
+    StorageError,
+)
 
 APPLICATION_ID = 0x5343414E  # "SCAN"
 GIVE_ANOTHER = "give the path of a scanstore file or a new one"
@@ -116,20 +126,72 @@ def seconds_for(file: str, timeout: float | None = None) -> float:
     return SECONDS + (size_of(file) + size_of(file + "-wal")) / 1e6 if timeout is None else timeout
 
 
-def create_file(file: str, name: str) -> None:
-    """Create an empty file that only its owner may read, unless something is there already."""
+def refused(error: OSError, name: str, done: str = "written") -> ScanstoreError:
+    """Return the error to raise, from this one, for a file that the system does not let be read or written.
+
+    `done` is the participle of the message: ``read``, or what else it cannot be.
+    """
+    kind, remedy = (_READING if done == "read" else _WRITING).get(error.errno, (StorageError, "check its disk"))
+    return kind(f"{name} cannot be {done}: {error.strerror or error}; {remedy}")
+
+
+@contextmanager
+def refusing(name: str, done: str = "written") -> Iterator[None]:
+    """Turn whatever OSError comes out of the block into ours; a reader that has gone away stays a BrokenPipeError."""
     try:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise refused(error, name, done) from error
+
+
+_Kinds = dict[int | None, tuple[type[ScanstoreError], str]]
+_ALWAYS: _Kinds = {
+    errno.ENOSPC: (DiskFull, "free some space and try again"),
+    errno.EDQUOT: (DiskFull, "free some space within your quota and try again"),
+    errno.EISDIR: (StorageError, "give the path of a file"),
+    errno.ENAMETOOLONG: (StorageError, "choose a shorter name"),
+    errno.EMFILE: (StorageError, "close some of the files that this process has open"),
+    errno.ENFILE: (StorageError, "close some of the files that this machine has open"),
+}
+_WRITING: _Kinds = _ALWAYS | {
+    errno.EACCES: (ReadOnly, "check its permissions and those of its folder, or choose another folder"),
+    errno.EPERM: (ReadOnly, "check its permissions and those of its folder, or choose another folder"),
+    errno.EROFS: (ReadOnly, "choose a place that may be written"),
+    errno.ENOENT: (MissingFolder, "create its folder"),
+    errno.ENOTDIR: (MissingFolder, "choose a folder that is one"),
+}
+_READING: _Kinds = _ALWAYS | {
+    errno.EACCES: (StorageError, "check its permissions"),
+    errno.EPERM: (StorageError, "check its permissions"),
+    errno.ENOENT: (NotFound, "check the path"),
+    errno.ENOTDIR: (NotFound, "check the path"),
+}
+
+
+def create_file(file: str, name: str, mode: int = 0o600) -> None:
+    """Create an empty file, that only its owner may read unless told otherwise, if nothing is there already."""
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), mode))
     except FileExistsError:
         pass
-    except PermissionError as error:
-        raise ReadOnly(f"{name} cannot be created: {error.strerror}; choose another folder") from error
     except OSError as error:
-        import errno
+        raise refused(error, name, "created") from error
 
-        kinds: dict[int | None, type[StorageError]] = {errno.ENOSPC: DiskFull, errno.EROFS: ReadOnly}
-        kind = kinds.get(error.errno, StorageError)
-        raise kind(f"{name} cannot be created: {error.strerror}") from error
+
+def real_path(path: str) -> str:
+    """Return the absolute path of what a path leads to."""
+    with refusing(path, "read"):  # the current folder may be gone
+        return os.path.realpath(path)
+
+
+def free_space(file: str, name: str) -> int:
+    """Return the bytes that are free on the disk of a file that is, or is to be, there."""
+    import shutil
+
+    with refusing(name):
+        return shutil.disk_usage(os.path.dirname(file)).free
 
 
 def size_of(file: str) -> int:
@@ -138,6 +200,21 @@ def size_of(file: str) -> int:
         return os.path.getsize(file)
     except OSError:
         return 0
+
+
+def sync_folder(folder: str) -> None:
+    """Wait until the names in a folder are on the disk: a file that was made, renamed or deleted there stays so."""
+    if os.name != "posix":
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # it may be written and not read
+        os.sync()
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def identify(connection: sqlite3.Connection, name: str) -> int:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore import leases, life
+from scanstore.arguments import some_text
 from scanstore.cvss import rated
 from scanstore.database import Database, bound
 from scanstore.decisions import VOTED, Triage
 from scanstore.drafts import DraftFinding, Leased, Vote
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.facts import Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.identity import Traits, traits_of
@@ -212,7 +213,7 @@ class Verified(Stage[VerifiedFinding]):
         """
         query = VerifiedFinding.select().where(VerifiedFinding.scan == self._scan(scan))
         if status is not None:
-            query = query.where(VerifiedFinding.status == status)
+            query = query.where(VerifiedFinding.status == VerifiedFinding.status.db_value(status))
         query = query.order_by(VerifiedFinding.rank, VerifiedFinding.id)
         return list(query.limit(whole("limit", limit, 0, 2**31)))
 
@@ -224,7 +225,7 @@ class Verified(Stage[VerifiedFinding]):
         """
         sql = f"SELECT id FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {life.UPHELD}"
         known = {key for (key,) in self.db.execute_sql(sql, (self._scan(scan),))}
-        return super().retry(scan, ids=sorted(known if ids is None else known.intersection(ids)))
+        return super().retry(scan, ids=sorted(known if ids is None else known.intersection(leases.row_ids(ids))))
 
 
 class Findings(Triage):
@@ -310,10 +311,12 @@ class Findings(Triage):
             finding.check_home()
             key = finding.id or 0
         if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{finding!r} is not a finding; give a Finding or its id")
+            raise InvalidArgument(f"{shown(finding)} is not a finding; give a Finding or its id")
         found: Finding | None = Finding.get_or_none(Finding.id == key) if 0 < key < 2**63 else None
         if found is None:
-            raise NotFound(f"no finding {key}; store.findings.list() (scanstore findings list) shows the known ones")
+            raise NotFound(
+                f"no finding {shown(key)}; store.findings.list() (scanstore findings list) shows the known ones"
+            )
         return found
 
     @bound
@@ -332,26 +335,26 @@ class Findings(Triage):
     ) -> List[Finding]:
         """Findings of a target, whichever tool saw them last, or only those that one scan saw, as it saw them.
 
-        The target is by default that of :meth:`latest`. The most severe first, by file and line. Each says in ``state``
-        what became of it since the tools ran before (:meth:`baseline`), or in that scan: ``new``, ``unchanged``,
-        ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``; those that are fixed are listed when
-        ``state`` asks for them. Of one status, severity, file, state or tool if given; ``suppressed`` lists only those
-        that are hidden by a suppression that counts, or only the others. Raises InvalidArgument for an unknown word,
-        NotFound.
+        The target may be left out when the store has one. The most severe come first, then by file and line. Each
+        says in ``state`` what became of it since the tools ran before (:meth:`baseline`), or in that scan: ``new``,
+        ``unchanged``, ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``; those that are fixed
+        are listed when ``state`` asks for them. Of one status, severity, file, state or tool if given; ``suppressed``
+        lists only those that are hidden by a suppression that counts, or only the others. Raises InvalidArgument for an
+        unknown word, Ambiguous without scan and target when the store has several targets, NotFound.
         """
         from scanstore import seen
 
-        if scan is not None and target is not None:
-            raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
         if scan is not None and state == "not_checked":
             raise InvalidArgument("a scan lists what it saw; leave it out to list what was not_checked")
         severity = None if severity is None else word("severity", severity, SEVERITIES)
         status = None if status is None else word("status", status, FINDING_STATUSES)
         state = None if state is None else word("state", state, (*SIGHTINGS, "not_checked"))
+        file = None if file is None else some_text(file, "file")
+        tool = None if tool is None else some_text(tool, "tool")
         most = whole("limit", limit, 0, 2**31)
         some = most if suppressed is None else None
+        row = self.pick(scan, target)
         if scan is None:
-            row = self.latest(target)
             before = self.baseline(row)
             found = seen.current(
                 self.db, row.lineage_id, row.id, 0 if before is None else before.id, status=status, severity=severity,
@@ -359,7 +362,7 @@ class Findings(Triage):
             )  # fmt: skip
         else:
             found = seen.listed(
-                self.db, self.store.scans.get(scan).id, status=status, severity=severity, file=file, state=state,
+                self.db, row.id, status=status, severity=severity, file=file, state=state,
                 tool=tool, limit=some,
             )  # fmt: skip
         if suppressed is not None:
@@ -411,20 +414,31 @@ class Findings(Triage):
     def troubles(self, target: str | None = None, *, scan: Scan | int | None = None) -> List[str]:
         """Why nothing is to be concluded from what was not found: tools that failed, results that were left out.
 
-        By the latest run of each tool of a target (default: that of :meth:`latest`), or by the runs of one scan. Empty
-        when everything was looked at, as far as the tools say. Raises NotFound.
+        By the latest run of each tool of a target (default: the only one), or by the runs of one scan. Empty when
+        everything was looked at, as far as the tools say. Raises NotFound, Ambiguous.
         """
         from scanstore.looks import Looks
 
-        row = self.latest(target) if scan is None else self.store.scans.get(scan)
+        row = self.pick(scan, target)
         return Looks(self.db, row.lineage_id, row.id).troubles(None if scan is None else row.id)
 
     @bound
-    def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
-        """The latest scan that looked for findings, else the latest completed one; of one target if given.
+    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
+        """Return the scan that a question about findings is about: the given one, else :meth:`latest` of a target.
 
-        What lists, diffs and reports are about unless they are told. With ``before``, a scan, the latest of its target
-        that is earlier and looked for findings. Raises NotFound when there is none.
+        Without a target, the store must have only one. Raises Ambiguous (with the names of the targets as
+        ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
+        """
+        if scan is not None:
+            return self.store.scans.pick(scan, target)
+        return self.latest(self.store.scans.sole_target() if target is None else target)
+
+    @bound
+    def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
+        """The latest scan that looked for findings, else the latest completed one; of one target or else of all.
+
+        With ``before``, a scan, the latest of its target that is earlier and looked for findings. Raises NotFound when
+        there is none. Lists, diffs and reports do not take the latest of all targets, see :meth:`pick`.
         """
         first = None if before is None else self.store.scans.get(before)
         if first is not None:
@@ -454,7 +468,7 @@ def _lines(references: Any) -> str:
     if references is None or isinstance(references, str):
         return text("references", references)
     if not isinstance(references, Iterable) or isinstance(references, bytes):
-        raise InvalidArgument(f"references is {references!r:.80}; give a text or a list of texts")
+        raise InvalidArgument(f"references is {shown(references)}; give a text or a list of texts")
     return "\n".join(text(f"references[{n}]", each, needed=True) for n, each in enumerate(references))
 
 

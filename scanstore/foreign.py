@@ -8,7 +8,7 @@ statements and runs none of them. The rules:
 - The tables, views and triggers of ours are exactly those that the migrations make. A missing part is damage, which
   ``check`` reports; another one in its place is refused.
 - A trigger on a table or view of ours is ours, or is refused.
-- An index on a table of ours has columns, and conditions without function calls. A foreign UNIQUE index is refused:
+- An index on a table of ours has columns, and expressions that call none but a few harmless functions of SQLite's. A foreign UNIQUE index is refused:
   it would make ``INSERT OR IGNORE`` skip rows.
 - Tables, views and indexes of the user's own are accepted. So is a trigger on such a table, unless it writes to a table
   of ours, or our deletes reach its table through foreign keys.
@@ -58,7 +58,13 @@ PLAIN = re.compile(
 TOKENS = re.compile(
     r"""--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+|->>?|\S""", re.S
 )
-CALLING = {"like", "glob", "regexp", "match", "->", "->>"}  #: operators that are functions
+CALLING = {"like", "glob", "regexp", "match"}  #: operators that are functions
+#: Functions of SQLite's own that an index of the user's may call: quick, and without effect.
+HARMLESS = {
+    "abs", "coalesce", "date", "datetime", "hex", "ifnull", "iif", "instr", "json_extract", "julianday", "length",
+    "lower", "ltrim", "max", "min", "nullif", "round", "rtrim", "strftime", "substr", "substring", "time", "trim",
+    "typeof", "unicode", "upper",
+}  # fmt: skip
 GROUPING = {"and", "or", "not", "in", "is", "between", "when", "then", "else", "where", "on", ",", "(", "=", "<", ">"}
 
 
@@ -232,7 +238,7 @@ def _index(sql: str) -> str | None:
         return "is UNIQUE, which would refuse rows of scanstore's"
     start = words.index("(") if "(" in words else len(words)
     for before, word in zip(words[start:], words[start + 1 :], strict=False):
-        if word in CALLING or word == "(" and before not in GROUPING:
+        if word in CALLING or word == "(" and before not in GROUPING | HARMLESS:
             return "calls a function"
         if before == "collate" and word not in ("binary", "nocase", "rtrim"):
             return f"needs a collation {word!a:.40}"

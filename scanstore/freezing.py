@@ -18,6 +18,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from scanstore.blocks import closing
 from scanstore.files import connect, size_of
@@ -53,9 +54,10 @@ def copy(file: str, target: str, key: str | None, progress: Callable[[int, int],
                     after = os.stat(file)
                     if (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns):
                         return True
-                os.truncate(target, 0)
-    except sqlite3.Error:  # whatever it is, the other way meets it too
+    except (sqlite3.Error, OSError):  # whatever it is, the other way meets it too
         pass
+    with suppress(OSError):  # what was copied of it
+        os.truncate(target, 0)
     return False
 
 

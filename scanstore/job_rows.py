@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore import arguments
-from scanstore.arguments import a_text, a_whole, uuid_of
+from scanstore.arguments import a_text, a_whole, some_list, uuid_of
 from scanstore.database import current
-from scanstore.errors import InvalidArgument, NoStore, NotFound
+from scanstore.errors import InvalidArgument, NoStore, NotFound, shown
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, format_time, utcnow
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES
 from scanstore.library import Scene
@@ -163,12 +163,12 @@ def unknown(key: str) -> NotFound:
 
 
 def some_types(types: str | Iterable[str]) -> list[str]:
-    return [a_text(each, "type") for each in ((types,) if isinstance(types, str) else types)]
+    return [a_text(each, "type") for each in ((types,) if isinstance(types, str) else some_list(types, "types"))]
 
 
 def a_moment(value: Any) -> str | None:
     if value is not None and not isinstance(value, datetime):
-        raise InvalidArgument(f"run_at is {value!r}; give an aware datetime")
+        raise InvalidArgument(f"run_at is {shown(value)}; give an aware datetime")
     return None if value is None else format_time(value)
 
 
@@ -177,7 +177,7 @@ def an_error(error: Any) -> str:
         name = type(error).__name__
         return f"{name}: {error}" if str(error) else name
     if not isinstance(error, str):
-        raise InvalidArgument(f"error is {error!r}; give a text or an exception")
+        raise InvalidArgument(f"error is {shown(error)}; give a text or an exception")
     return error
 
 
@@ -186,14 +186,14 @@ def scene_key(scene: Any) -> str:
         scene.check_home()
         return str(scene.id)
     if not isinstance(scene, str) or not scene:
-        raise InvalidArgument(f"{scene!r} is not a scene; give a row or its id")
+        raise InvalidArgument(f"{shown(scene)} is not a scene; give a row or its id")
     return scene
 
 
 def scene_keys(scenes: Iterable[Scene | str]) -> list[str]:
     if isinstance(scenes, str | Scene):
         raise InvalidArgument(f"scenes is {scenes!r}; give a list of scenes")
-    return list(dict.fromkeys(scene_key(each) for each in scenes))
+    return list(dict.fromkeys(scene_key(each) for each in some_list(scenes, "scenes")))
 
 
 def told_by(progress: Any, processed: Any, total: Any, message: Any) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def told_by(progress: Any, processed: Any, total: Any, message: Any) -> dict[str
     columns: dict[str, Any] = {}
     if progress is not None:
         if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
-            raise InvalidArgument(f"progress is {progress!r}; give per cent, from 0 to 100")
+            raise InvalidArgument(f"progress is {shown(progress)}; give per cent, from 0 to 100")
         columns["progress"] = int(progress)
     if processed is not None:
         columns["processed_items"] = a_whole(processed, "processed")
@@ -209,7 +209,7 @@ def told_by(progress: Any, processed: Any, total: Any, message: Any) -> dict[str
         columns["total_items"] = a_whole(total, "total")
     if message is not None:
         if not isinstance(message, str):
-            raise InvalidArgument(f"message is {message!r}; give a text")
+            raise InvalidArgument(f"message is {shown(message)}; give a text")
         columns["message"] = message
     return columns
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from scanstore.arguments import a_text, a_whole
+from scanstore.arguments import a_text, a_whole, some_text
 from scanstore.database import bound
-from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.job_leases import LIFE, JobLeases, let_go
 from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
@@ -111,7 +111,7 @@ class Jobs(JobLeases):
             "parent_id": None if parent is None else key_of(parent),
         }
         if meta is not None and not isinstance(meta, Mapping):
-            raise InvalidArgument(f"meta is {meta!r}; give a mapping, such as {{'path': 'src'}}")
+            raise InvalidArgument(f"meta is {shown(meta)}; give a mapping, such as {{'path': 'src'}}")
         row["meta"] = dump_json({} if meta is None else dict(meta))
         about = scene_keys(scenes)
         with self.db.atomic():
@@ -203,7 +203,7 @@ class Jobs(JobLeases):
         if older_than is None and keep_last is None:
             raise InvalidArgument("nothing says which jobs to remove; give older_than=, keep_last= or both")
         if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
-            raise InvalidArgument(f"older_than is {older_than!r}; give a timedelta, such as timedelta(days=30)")
+            raise InvalidArgument(f"older_than is {shown(older_than)}; give a timedelta, such as timedelta(days=30)")
         kept = 0 if keep_last is None else a_whole(keep_last, "keep_last")
         try:
             before = format_time(utcnow() - (older_than or timedelta(0)))
@@ -253,15 +253,15 @@ class Jobs(JobLeases):
         """Jobs, the newest first: of a status, a type, a parent, about a scene, in a queue. Raises InvalidArgument."""
         query = Job.select()
         if status is not None:
-            query = query.where(Job.status == status)  # refuses a word that is none
+            query = query.where(Job.status == Job.status.db_value(status))  # refuses a word that is none
         if type is not None:
-            query = query.where(Job.type == type)
+            query = query.where(Job.type == some_text(type, "type"))
         if parent is not None:
             query = query.where(Job.parent == key_of(parent))
         if scene is not None:
             query = query.where(Job.id.in_(JobScene.select(JobScene.job).where(JobScene.scene == scene_key(scene))))
         if queue is not None:
-            query = query.where(Job.queue == queue)
+            query = query.where(Job.queue == some_text(queue, "queue"))
         query = query.order_by(Job.id.desc())
         return self._with_progress(list(query if limit is None else query.limit(a_whole(limit, "limit"))))
 
@@ -281,7 +281,7 @@ class Jobs(JobLeases):
     def state(self, *, queue: str | None = None) -> State:
         """How many jobs are ready, wait for their time or another try, are leased, completed, failed, and cancelled
         (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
-        where, values = ("1", ()) if queue is None else ("queue = ?", (queue,))
+        where, values = ("1", ()) if queue is None else ("queue = ?", (some_text(queue, "queue"),))
         counts = dict(
             self.db.execute_sql(f"SELECT status, count(*) FROM jobs WHERE {where} GROUP BY status", values).fetchall()
         )

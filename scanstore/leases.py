@@ -30,13 +30,14 @@ which takes the write lock first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from scanstore.arguments import a_whole, some_list
 from scanstore.clocks import clock, kept_until
 from scanstore.database import Database
-from scanstore.errors import InvalidArgument, LeaseLost, NotFound
+from scanstore.errors import InvalidArgument, LeaseLost, NotFound, shown
 from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.queues import AUDIT_TASKS as AUDIT_TASKS
 from scanstore.queues import CHUNKS as CHUNKS
@@ -228,7 +229,7 @@ def _follow_the_clock(db: Database, queue: Queue, scope: Scope, index: str, colu
     changes = []
     for key, until, touched, earliest in rows:
         rest = read_time(until) - read_time(touched)
-        moved = format_time(now + max(rest, timedelta(0)))
+        moved = format_time(_later(now, max(rest, timedelta(0))))
         changes.append((max(moved, earliest or ""), format_time(now), clock(now), key))
     db.executemany(
         f"UPDATE {queue.table} SET {column} = ?, updated_at = ?,"
@@ -377,6 +378,8 @@ def fail(
     and NotFound.
     """
     now = utcnow()
+    if not isinstance(retry, bool):
+        raise InvalidArgument(f"retry is {shown(retry)}; it must be True or False")
     text = format_time(now)
     with db.atomic():
         row = _look(db, queue, key)
@@ -555,10 +558,15 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
     )
 
 
+def row_ids(ids: Any) -> list[int]:
+    """Ids of rows that are given as a list of whole numbers."""
+    return [a_whole(each, "an id", most=2**63 - 1) for each in some_list(ids, "ids")]
+
+
 def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None = None) -> int:
     """Let rows that failed for good wait again, with all their tries; return how many."""
     where = "" if ids is None else " AND id IN (SELECT value FROM json_each(?))"
-    values = () if ids is None else (dump_json(list(ids)),)
+    values = () if ids is None else (dump_json(row_ids(ids)),)
     return db.execute_sql(
         f"UPDATE {queue.table} SET status = '{queue.waiting}', retry_count = 0, lost_count = 0, next_retry_at = NULL,"
         f" lease_clock = NULL, updated_at = ? WHERE {queue.scope} = ? AND status = 'failed'{where}",
@@ -569,12 +577,20 @@ def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None =
 def check_lease(worker: str | None, lease: float, limit: int = 1) -> str:
     """Return the name of the worker, by default this process; raise InvalidArgument for what makes no lease."""
     if worker is not None and (not isinstance(worker, str) or not worker.strip()):
-        raise InvalidArgument(f"worker is {worker!r}; give a name, or leave it out for the name of this process")
+        raise InvalidArgument(f"worker is {shown(worker)}; give a name, or leave it out for the name of this process")
     if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= 30 * 86400:
-        raise InvalidArgument(f"lease is {lease!r}; give seconds, more than 0 and at most 30 days")
+        raise InvalidArgument(f"lease is {shown(lease)}; give seconds, more than 0 and at most 30 days")
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise InvalidArgument(f"limit is {limit!r}; give a whole number of at least 1")
+        raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 1")
     return worker if worker is not None else me()
+
+
+def _later(now: datetime, span: timedelta) -> datetime:
+    """So much later, or as late as a time can be: times that are in the file may be of any year."""
+    try:
+        return now + span
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _after(now: datetime, seconds: float) -> str:

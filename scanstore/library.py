@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
+from scanstore.arguments import a_bool, some_items
 from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, JSONField, UTCField, dump_json, utcnow
 from scanstore.reports import whole, word
 
@@ -262,7 +263,7 @@ class Library(Domain):
         from scanstore.syncs import SyncRun
 
         query = SyncRun.select().order_by(SyncRun.id.desc()).limit(whole("limit", limit, 0, 2**31))
-        return list(query if kind is None else query.where(SyncRun.kind == kind))
+        return list(query if kind is None else query.where(SyncRun.kind == SyncRun.kind.db_value(kind)))
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -311,7 +312,7 @@ class Library(Domain):
         if studio is not None:
             query = query.where(Scene.studio == _id(studio, Studio))
         if organized is not None:
-            query = query.where(Scene.organized == organized)
+            query = query.where(Scene.organized == a_bool(organized, "organized"))
         return list(query)
 
     @bound
@@ -333,7 +334,7 @@ class Library(Domain):
                 last = rows[-1].id
                 yield from self._records(rows)
             return
-        ids = (_id(scene, Scene) for scene in scenes)
+        ids = (_id(scene, Scene) for scene in some_items(scenes, "scenes"))
         while batch := list(islice(ids, AT_ONCE)):
             found = {row.id: row for row in Scene.select().where(Scene.id.in_(batch))}
             yield from self._records([found[key] for key in batch if key in found])
@@ -391,5 +392,5 @@ def _id(key: Any, model: type[Base]) -> str:
         key.check_home()
         key = key.id
     if not isinstance(key, str) or not key:
-        raise InvalidArgument(f"{key!r:.80} is not a {model.__name__.lower()}; give its id, which is text, or its row")
+        raise InvalidArgument(f"{shown(key)} is not a {model.__name__.lower()}; give its id, which is text, or its row")
     return key

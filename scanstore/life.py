@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore import leases
+from scanstore.arguments import some_text
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import format_time, read_time, utcnow
 from scanstore.states import RISKS, SCANS, move
 
@@ -239,8 +240,10 @@ class Life(Domain):
         def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan: ...
 
     @bound
-    def analyze(self, scan: Scan | int | None = None, **config: Any) -> Scan:
-        """Begin the analysis of a recorded scan: its chunks may be claimed. One transaction.
+    def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: Any) -> Scan:
+        """Begin the analysis of a recorded scan (default: the latest of the target): its chunks may be claimed.
+
+        One transaction.
 
         ``config`` holds columns of ScanConfig: ``analysis_mode`` (``primary_verifiers``, or ``primary_only``: drafts
         are not waited for), ``primary_analyzer`` (a model), ``scope`` (``full``, or ``changed``: chunks that the
@@ -251,7 +254,7 @@ class Life(Domain):
         IllegalMove for a scan that was not recorded whole.
         """
         with self.db.atomic():
-            row = self.pick(scan)
+            row = self.pick(scan, target)
             if row.revision is None:
                 raise IllegalMove(
                     f"scan {row.id} is {row.status} and was not recorded whole; record {row.target} again first"
@@ -304,7 +307,7 @@ class Life(Domain):
     @bound
     def pause(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
         """Hand nothing out until :meth:`resume`; what is out may still be completed. Raises IllegalMove."""
-        return self._turn(scan, "paused", error=reason)
+        return self._turn(scan, "paused", error=None if reason is None else some_text(reason, "reason"))
 
     @bound
     def resume(self, scan: Scan | int) -> Scan:
@@ -323,7 +326,7 @@ class Life(Domain):
     @bound
     def cancel(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
         """Hand nothing out any more; what is out may still be completed. Raises IllegalMove."""
-        return self._turn(scan, "cancelled", error=reason)
+        return self._turn(scan, "cancelled", error=None if reason is None else some_text(reason, "reason"))
 
     def _turn(self, scan: Scan | int, status: str, **columns: Any) -> Scan:
         row = self.get(scan)
@@ -349,8 +352,8 @@ class Life(Domain):
         and keeps its status. Answers that were paid for are found again. Work that is leased stays with its worker.
         Raises IllegalMove while the scan is running.
         """
-        if to not in STEPS:
-            raise InvalidArgument(f"to is {to!r}; it must be one of: {', '.join(STEPS)}")
+        if not isinstance(to, str) or to not in STEPS:
+            raise InvalidArgument(f"to is {shown(to)}; it must be one of: {', '.join(STEPS)}")
         queue = dict(zip(STEPS, leases.QUEUES, strict=True))[to]
         over = ("failed",) if failed_only else ("failed", *queue.done)
         with self.db.atomic():
@@ -384,7 +387,7 @@ class Life(Domain):
         Chunks of ``high`` files are claimed first, those of ``low`` ones last. One transaction.
         """
         if not isinstance(risk, str) or risk.lower() not in RISKS:
-            raise InvalidArgument(f"risk is {risk!r}; it must be one of: {', '.join(RISKS)}")
+            raise InvalidArgument(f"risk is {shown(risk)}; it must be one of: {', '.join(RISKS)}")
         from scanstore.indexing.walk import patterns as compiled
 
         spec = compiled("patterns", patterns)
@@ -398,10 +401,13 @@ class Life(Domain):
         return len(hits)
 
     @bound
-    def progress(self, scan: Scan | int | None = None) -> Progress:
-        """How far the analysis of a scan (default: the latest) has come; costs the same however large the scan is."""
+    def progress(self, scan: Scan | int | None = None, *, target: str | None = None) -> Progress:
+        """How far the analysis of a scan has come (default: the latest of the target).
+
+        Costs the same however large the scan is.
+        """
         run = self.db.execute_sql
-        row = self.pick(scan)
+        row = self.pick(scan, target)
         counts: dict[str, dict[str, int]] = {queue.kind: {} for queue in leases.QUEUES}
         for kind, status, count in run(
             "SELECT kind, status, count FROM work_counts WHERE scan_id = ? AND count > 0 ORDER BY kind, status",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore.database import Domain, bound
-from scanstore.errors import Conflict, InvalidArgument, NotFound
+from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, UTCField, utcnow
 
 if TYPE_CHECKING:
@@ -94,14 +94,14 @@ class Models(Domain):
             model.check_home()
             key = model.id or 0
         if isinstance(key, bool) or not isinstance(key, str | int):
-            raise InvalidArgument(f"{key!r} is not a model; give its name, its id or its row")
+            raise InvalidArgument(f"{shown(key)} is not a model; give its name, its id or its row")
         found = None
         if isinstance(key, str):
             found = ModelConfig.get_or_none(ModelConfig.name == key)
         elif 0 < key < 2**63:
             found = ModelConfig.get_or_none(ModelConfig.id == key)
         if found is None:
-            raise NotFound(f"no model {model!r}; store.llm.list() (scanstore models list) shows the known ones")
+            raise NotFound(f"no model {shown(model)}; store.llm.list() (scanstore models list) shows the known ones")
         return found
 
     @bound
@@ -295,21 +295,23 @@ def _checked(name: Any, columns: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         raise InvalidArgument(f"a model has no column {', '.join(sorted(unknown))} to set")
     for column, value in columns.items():
-        shown = "what was given" if column == "api_key" else repr(value)
+        said = "what was given" if column == "api_key" else shown(value)
         if column in COUNTS and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**63):
-            raise InvalidArgument(f"{column} of model {name!r} must be a whole number of at least 1, not {shown}")
+            raise InvalidArgument(f"{column} of model {shown(name)} must be a whole number of at least 1, not {said}")
         if column in SWITCHES and not isinstance(value, bool):
-            raise InvalidArgument(f"{column} of model {name!r} must be True or False, not {shown}")
+            raise InvalidArgument(f"{column} of model {shown(name)} must be True or False, not {said}")
         if column in TEXTS:
             if not isinstance(value, str):
-                raise InvalidArgument(f"{column} of model {name!r} must be text, not {shown}")
+                raise InvalidArgument(f"{column} of model {shown(name)} must be text, not {said}")
             if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
-                raise InvalidArgument(f"{column} of model {name!r} has characters that cannot be stored in text")
+                raise InvalidArgument(f"{column} of model {shown(name)} has characters that cannot be stored in text")
     if "name" in columns:
         columns = {**columns, "name": columns["name"].strip()}
         if not columns["name"]:
             raise InvalidArgument("a model needs a name, such as 'llama3.3-70b'")
     key = columns.get("api_key", "")
     if key.startswith("env:") and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", key):
-        raise InvalidArgument(f"api_key of model {name!r} begins with env: and no variable follows; write env:MY_KEY")
+        raise InvalidArgument(
+            f"api_key of model {shown(name)} begins with env: and no variable follows; write env:MY_KEY"
+        )
     return columns

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.plaintext import plain_text
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def threshold(given: float | None) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number < float("inf") or isinstance(value, bool):
         what = VARIABLE if given is None else "slow_ms"
-        raise InvalidArgument(f"{what} is {value!r}; it must be a number of milliseconds, 0 or more")
+        raise InvalidArgument(f"{what} is {shown(value)}; it must be a number of milliseconds, 0 or more")
     return number / 1000
 
 

@@ -20,6 +20,11 @@ from scanstore.fields import IdField, JSONField, UUIDField, format_time
 
 _ROUNDS = 20  # each is a step of rows that point at rows
 
+# How many files a session has, and how many of these are done.
+_UPLOADS = (
+    "SELECT count(*), count(*) FILTER (WHERE upload_status IN ('completed', 'error')) FROM file_uploads AS u"
+    " WHERE u.analysis_session_id = analysis_sessions.id"
+)
 # Statements that make rows fit together again, where some are missing. They run until none finds anything.
 MENDING = (
     "DELETE FROM file_versions WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = file_versions.id)"
@@ -56,6 +61,8 @@ MENDING = (
     " AND id NOT IN (SELECT finding_id FROM finding_events)",
     "UPDATE model_calls SET chunk_id = NULL, draft_id = NULL WHERE scan_id <> coalesce("
     "(SELECT scan_id FROM chunk_work WHERE id = chunk_id), (SELECT scan_id FROM draft_findings WHERE id = draft_id))",
+    f"UPDATE analysis_sessions SET (total_files, processed_files) = ({_UPLOADS})"
+    f" WHERE (total_files, processed_files) IS NOT ({_UPLOADS})",
     *(
         f"UPDATE {table} SET run_id = NULL WHERE run_id IS NOT NULL AND run_id NOT IN (SELECT id FROM sync_runs)"
         for table in ("scenes", "performers", "tags", "studios")
@@ -80,9 +87,6 @@ COUNTING = (
     " total(completion_tokens), total(cost), total(latency_ms) FROM model_calls GROUP BY 1, 2, 3, 4",
     "DELETE FROM plan_counts",
     "INSERT INTO plan_counts (plan_id, status, count) SELECT plan_id, status, count(*) FROM plan_changes GROUP BY 1, 2",
-    "UPDATE analysis_sessions SET (total_files, processed_files) = (SELECT count(*),"
-    " count(*) FILTER (WHERE upload_status IN ('completed', 'error')) FROM file_uploads AS u"
-    " WHERE u.analysis_session_id = analysis_sessions.id)",
 )
 # The columns of a counter's key, and the one with the number.
 COUNTERS = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore.arguments import a_path
 from scanstore.blocks import Scope
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
@@ -66,7 +67,8 @@ def merge(db: Database, other: Store | str | os.PathLike[str], *, timeout: float
         raise ReadOnly(f"{db.name} was opened with read_only; open it without to merge something into it")
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it before merging")
-    path = os.fspath(other) if isinstance(other, str | os.PathLike) else other.database.file
+    database = getattr(other, "database", None)
+    path = database.file if isinstance(database, Database) else a_path(other, "other")
     their = Database(path, read_only=True, key=db.key)
     with Scope(lambda: their.open(migrate=False), their.shut):
         if os.path.samefile(their.file, db.file):

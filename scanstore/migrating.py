@@ -22,6 +22,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -31,12 +32,14 @@ from peewee_migrate import Migrator
 from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
+from scanstore import publishing
+from scanstore.arguments import a_path
 from scanstore.blocks import Scope, contextmanager
 from scanstore.database import MEMORY
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 from scanstore.fields import format_time, utcnow
 from scanstore.file_identity import refuse_foreign_log, refuse_missing, renew
-from scanstore.files import APPLICATION_ID, connect, create_file, identify, limited, use_log
+from scanstore.files import APPLICATION_ID, connect, create_file, identify, limited, real_path, refusing, use_log
 from scanstore.foreign import HISTORY, refuse
 from scanstore.troubles import translated
 
@@ -104,8 +107,8 @@ def down(
     Atomic: all of them or none. Rows of the tables that go are lost, so a store that has rows is copied
     first, as `up` does. Raises as `up` does.
     """
-    if steps < 0:
-        raise InvalidArgument(f"steps is {steps}; it must be 0 or more")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise InvalidArgument(f"steps is {steps!r:.80}; it must be 0 or more")
     with _run(path, folder, timeout, name, key) as run:
         done = run.router.done[::-1]
         if to is None:
@@ -124,7 +127,7 @@ def status(
     key: str | None = None,
 ) -> list[Step]:
     """Return every known migration in order; changes nothing, not even a file that does not exist."""
-    file = os.path.realpath(path)
+    file = real_path(a_path(path, "path"))
     applied: dict[str, str] = {}
     if os.path.exists(file):
         shown = name or os.fspath(path)
@@ -157,7 +160,8 @@ def default_folder() -> Path:
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise MigrationFailed(f"{folder} is not a folder; migrations are files in a folder")
-    return sorted(file.stem for file in folder.iterdir() if _FILE.fullmatch(file.name))
+    with refusing(str(folder), "read"):
+        return sorted(file.stem for file in folder.iterdir() if _FILE.fullmatch(file.name))
 
 
 def _vouched(version: int, folder: str | os.PathLike[str] | None) -> int:
@@ -282,6 +286,8 @@ class _Run:
         self.router, self.file, self.shown, self.version = router, file, shown, version
         self.database = router.database
         self.result = Names()
+        self.copy: Scope[str] | None = None  # of the file as it was, under a name of its own until it is published
+        self.partial = self.published = ""
 
     def find(self, wanted: str | int) -> str:
         """Return the full name of a migration given by name or number."""
@@ -297,7 +303,7 @@ class _Run:
         if not names:
             return self.result
         if backup and self.version:
-            self.result.backup = back_up(self.file, self.version, self.shown, key=self.database.key)
+            self.result.backup = self._back_up()
         before = self._violations()
         step = "the history"
         try:
@@ -327,6 +333,28 @@ class _Run:
         self.database.execute_sql(f"PRAGMA user_version={newest}")
         return self.result
 
+    def _back_up(self) -> str:
+        """Copy the file and return the name that the copy is to be published under."""
+        stamp = re.sub(r"[-:.]", "", format_time(utcnow()))
+        target = f"{self.file}.backup-{self.version}-{stamp}"
+        while os.path.exists(target):
+            target += "x"
+        self.copy = publishing.beside(target, target)
+        self.partial = self.copy.__enter__()
+        _copy(self.file, self.partial, target, self.shown, self.database.key)
+        return target
+
+    def publish(self) -> None:
+        """Give the copy its name, if there is one."""
+        if self.result.backup is not None:
+            self.published = self.result.backup
+            publishing.publish(self.partial, self.published, self.published)
+
+    def tidy(self) -> None:
+        """Remove the copy unless it was published."""
+        if self.copy is not None:
+            self.copy.__exit__(None, None, None)
+
     def _violations(self) -> set[tuple[str, int, str]]:
         return {row[:3] for row in self.database.execute_sql("PRAGMA foreign_key_check")}
 
@@ -354,7 +382,8 @@ def _run(
     *,
     create: bool = False,
 ) -> Iterator[_Run]:
-    file, shown = os.path.realpath(path), name or os.fspath(path)
+    given = a_path(path, "path")
+    file, shown = real_path(given), name or given
     steps = default_folder() if folder is None else Path(folder)
     _names(steps)
     refuse_missing(file, shown)
@@ -364,8 +393,14 @@ def _run(
         create_file(file, shown)
     refuse_foreign_log(file, shown, key, read_only=False)
     database = _Connection(file, timeout, key)
-    with Scope(lambda: None, database.shut):
-        run = None
+    run: _Run | None = None
+
+    def tidy() -> None:
+        if run is not None:
+            run.tidy()
+        database.shut()
+
+    with Scope(lambda: None, tidy):
         try:
             connection = database.link()
             with database.atomic("IMMEDIATE"):
@@ -377,11 +412,14 @@ def _run(
                 yield run
                 if not run.result:
                     raise _NothingToDo
+                # Only now, so that who is killed before leaves no backup of a migration that did not come about.
+                run.publish()
         except _NothingToDo:
             pass
         except BaseException as error:
-            if run is not None and run.result.backup is not None:
-                os.unlink(run.result.backup)
+            if run is not None and run.published:
+                with suppress(OSError):
+                    os.unlink(run.published)
             if isinstance(error, peewee.PeeweeException) and not isinstance(error, ScanstoreError):
                 cause = _first(error)
                 if isinstance(cause, sqlite3.Error):
@@ -400,31 +438,22 @@ def _run(
 # Backups
 
 
-def back_up(file: str, version: int, shown: str, *, key: str | None = None) -> str:
-    """Copy what is committed in a store to a new file beside it, verify the copy, and return its path.
+def _copy(file: str, partial: str, target: str, shown: str, key: str | None) -> None:
+    """Copy what is committed in a store to a new file, which is to be published as the target, and verify the copy.
 
-    Works while others read and write. The copy is readable by its owner only, encrypted as the store is, and has its
-    name only once it is whole.
+    Works while others read and write. The copy is encrypted as the store is.
     """
-    stamp = re.sub(r"[-:.]", "", format_time(utcnow()))
-    target = f"{file}.backup-{version}-{stamp}"
-    while os.path.exists(target):
-        target += "x"
-    from scanstore import publishing
-
-    with publishing.beside(target, target) as partial:
-        source = connect(file, "mode=ro", key=key)
-        copy = connect(partial, "mode=rw", key=key)
-        try:
-            source.backup(copy)
-            renew(copy)
-            (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.Error as error:
-            raise translated(error, shown) from error
-        finally:
-            source.close()
-            copy.close()
-        if verdict != "ok":
-            raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict})")
-        publishing.publish(partial, target, target)
-    return target
+    source = connect(file, "mode=ro", key=key)
+    copy = connect(partial, "mode=rw", key=key)
+    try:
+        source.backup(copy)
+        renew(copy)
+        (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise translated(error, shown) from error
+    finally:
+        source.close()
+        copy.close()
+    if verdict != "ok":
+        raise MigrationFailed(f"{shown} is not migrated: its backup is damaged ({verdict})")
+    publishing.sync(partial, target)

@@ -12,7 +12,7 @@ import peewee
 
 from scanstore.binding import Bound
 from scanstore.database import Database
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import Base, JSONField
 
 HEAVY = frozenset(
@@ -50,7 +50,7 @@ def check_page(page: int, per_page: int) -> None:
     for name, value, most in (("page", page, 2**53), ("per_page", per_page, MOST)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             limit = "at least 1" if name == "page" else f"from 1 to {MOST:,}"
-            raise InvalidArgument(f"{name} is {value!r}; give a whole number, {limit}")
+            raise InvalidArgument(f"{name} is {shown(value)}; give a whole number, {limit}")
 
 
 def page_of(
@@ -105,14 +105,14 @@ def is_heavy(field: Any) -> bool:
 
 def _checked(model: Any) -> type[Base]:
     if not (isinstance(model, type) and issubclass(model, Base) and model is not Base):
-        raise InvalidArgument(f"{model!r:.80} is no model; import one from scanstore.models")
+        raise InvalidArgument(f"{shown(model)} is no model; import one from scanstore.models")
     return model
 
 
 def _conditions(where: tuple[Any, ...]) -> tuple[Any, ...]:
     for each in where:
         if not isinstance(each, peewee.Node):
-            raise InvalidArgument(f"{each!r:.80} is no condition; write one on the model: Finding.severity == 'high'")
+            raise InvalidArgument(f"{shown(each)} is no condition; write one on the model: Finding.severity == 'high'")
     return where or (peewee.SQL("1"),)
 
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
+from scanstore.arguments import some_text
 from scanstore.changes import check, checked_confidence, digest, field_named, target_key
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField, dump_json, format_time, utcnow
 from scanstore.findings import Finding
 from scanstore.library import Scene
@@ -220,7 +221,7 @@ class Plans(Domain):
         """Begin a plan, which :meth:`propose` fills and :meth:`submit` hands over for review. Names may repeat."""
         name = text("name", name, needed=True)
         if metadata is not None and not isinstance(metadata, Mapping):
-            raise InvalidArgument(f"metadata is {metadata!r:.80}; it must be a mapping")
+            raise InvalidArgument(f"metadata is {shown(metadata)}; it must be a mapping")
         made: AnalysisPlan = AnalysisPlan.create(
             name=name,
             description=None if description is None else text("description", description),
@@ -321,7 +322,7 @@ class Plans(Domain):
     @bound
     def find(self, name: str) -> AnalysisPlan | None:
         """The latest plan of that name, if there is one."""
-        return next(iter(_rows(AnalysisPlan.name == name, limit=1)), None)
+        return next(iter(_rows(AnalysisPlan.name == some_text(name, "name"), limit=1)), None)
 
     @bound
     def list(self, *, status: str | None = None, limit: int | None = None) -> List[AnalysisPlan]:
@@ -495,7 +496,7 @@ class Plans(Domain):
             plan.check_home()
             key = plan.id
         if isinstance(key, bool) or not isinstance(key, int) or not 0 < key < 2**63:
-            raise InvalidArgument(f"{plan!r:.80} is not a plan; give an AnalysisPlan or its id")
+            raise InvalidArgument(f"{shown(plan)} is not a plan; give an AnalysisPlan or its id")
         return key
 
     def _open(self, plan: AnalysisPlan | int, statuses: tuple[str, ...], what: str) -> AnalysisPlan:
@@ -547,13 +548,13 @@ def change_ids(ids: Any) -> List[int] | None:
     if ids is None:
         return None
     if isinstance(ids, str | bytes | Mapping | PlanChange) or not isinstance(ids, Iterable):
-        raise InvalidArgument(f"ids is {ids!r:.80}; give a list of changes or their ids")
+        raise InvalidArgument(f"ids is {shown(ids)}; give a list of changes or their ids")
     keys = set()
     for each in ids:
         if isinstance(each, PlanChange):
             each.check_home()
             each = each.id
         if isinstance(each, bool) or not isinstance(each, int) or not 0 < each < 2**63:
-            raise InvalidArgument(f"ids has {each!r:.80}, which is not a change; give PlanChanges or their ids")
+            raise InvalidArgument(f"ids has {shown(each)}, which is not a change; give PlanChanges or their ids")
         keys.add(each)
     return sorted(keys)

@@ -14,7 +14,7 @@ import peewee
 
 from scanstore.accounts import User, known_user
 from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, IdField, UTCField, utcnow
 from scanstore.uuids import uuid7
 
@@ -130,7 +130,7 @@ class Prompts(Domain):
 
 def _kind(config_type: Any) -> str:
     if not isinstance(config_type, str) or not 1 <= len(config_type.strip()) <= 50 or not config_type.isprintable():
-        raise InvalidArgument(f"config_type is {config_type!r}; give a word of at most 50 characters")
+        raise InvalidArgument(f"config_type is {shown(config_type)}; give a word of at most 50 characters")
     return config_type.strip()
 
 
@@ -146,5 +146,5 @@ def _content(content: Any) -> str:
 
 def _version(version: Any) -> int:
     if isinstance(version, bool) or not isinstance(version, int) or not 0 < version < 2**31:
-        raise InvalidArgument(f"version is {version!r}; give a whole number from 1 up")
+        raise InvalidArgument(f"version is {shown(version)}; give a whole number from 1 up")
     return version

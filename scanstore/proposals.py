@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from scanstore.changes import AT_ONCE, Checked, check, digest, field_named, missing, read, referred
 from scanstore.database import Database
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json
 from scanstore.states import CHANGE_TARGETS
 
@@ -44,7 +44,7 @@ class Proposed(NamedTuple):
 def checked(proposals: Any) -> list[Checked]:
     """Return proposals in the form that is kept; InvalidArgument names the one that does not fit, counted from 0."""
     if isinstance(proposals, str | bytes | Mapping | Proposal) or not isinstance(proposals, Iterable):
-        raise InvalidArgument(f"proposals is {proposals!r:.80}; give a list of Proposals")
+        raise InvalidArgument(f"proposals is {shown(proposals)}; give a list of Proposals")
     return [_checked(number, each) for number, each in enumerate(proposals)]
 
 
@@ -53,7 +53,7 @@ def _checked(number: int, proposal: Any) -> Checked:
     if isinstance(proposal, Proposal):
         return check(where, *proposal)
     if not isinstance(proposal, Mapping):
-        raise InvalidArgument(f"{where}it is {proposal!r:.80}; give a Proposal or a mapping")
+        raise InvalidArgument(f"{where}it is {shown(proposal)}; give a Proposal or a mapping")
     unknown = [key for key in proposal if key not in KEYS]
     if unknown:
         raise InvalidArgument(f"{where}there is no {unknown[0]!a:.80}; there are {', '.join(KEYS)}")

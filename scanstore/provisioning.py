@@ -13,11 +13,12 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from scanstore.arguments import a_path
 from scanstore.blocks import closing
 from scanstore.database import MEMORY
-from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, StorageError
+from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, shown
 from scanstore.fields import dump_json
-from scanstore.files import APPLICATION_ID, connect, limited, quoted, size_of
+from scanstore.files import APPLICATION_ID, connect, limited, quoted, real_path, refused, size_of, sync_folder
 from scanstore.store import Store
 from scanstore.troubles import translated
 
@@ -63,12 +64,12 @@ def drop_db(path: Path | None = None, *, confirm: bool = False, key: str | None 
 
     ``confirm`` must be True. Path and key default as those of ``Store`` do. Raises NotFound, NotAScanstore for any
     other file, WrongKey, and Busy while anybody, in this process or another, has the store open; nothing is deleted
-    then.
+    then. After it returned, a power cut does not bring the store back.
     """
     name = _name(path)
     if confirm is not True:
         raise InvalidArgument(f"drop_db deletes everything in {name}; if that is meant, say confirm=True")
-    file = os.path.realpath(name)
+    file = real_path(name)
     if not os.path.lexists(file):
         raise NotFound(f"{name} does not exist, so it cannot be dropped")
     if key is None:
@@ -82,10 +83,9 @@ def drop_db(path: Path | None = None, *, confirm: bool = False, key: str | None 
         for suffix in ("-wal", "-shm", "-journal", ""):
             if os.path.lexists(file + suffix):
                 os.unlink(file + suffix)
+        sync_folder(os.path.dirname(file))
     except OSError as error:
-        raise StorageError(
-            f"{name} cannot be deleted: {error.strerror}; check the permissions of its folder"
-        ) from error
+        raise refused(error, name, "deleted") from error
     return file
 
 
@@ -127,7 +127,7 @@ def _refuse_while_in_use(file: str, name: str, key: str | None) -> None:
 
 
 def _name(path: Path | None) -> str:
-    return os.fspath(path) if path is not None else os.environ.get("SCANSTORE_DB") or "scanstore.db"
+    return a_path(path if path is not None else os.environ.get("SCANSTORE_DB") or "scanstore.db", "path")
 
 
 # Health
@@ -139,9 +139,12 @@ def check_db_health(path: Path | None = None, *, thorough: bool = False, key: st
     Quick whatever its size; ``thorough`` adds what ``store.check()`` looks for. Never raises for a missing, foreign,
     damaged or outdated file: that is among the ``problems``.
     """
-    name = _name(path)
-    file = os.path.realpath(name)
     version, library, problems = None, sqlite3.sqlite_version, []
+    try:
+        name = _name(path)
+        file = real_path(name)
+    except ScanstoreError as error:
+        return Health(False, path if isinstance(path, str) else shown(path), version, library, False, 0, [str(error)])
     try:
         with Store(name, read_only=True, key=key) as store:
             run = store.database.execute_sql
@@ -185,7 +188,7 @@ def seed_db(store: Store | Path | None = None, source: Path | Mapping[str, Any] 
 
 def _sections(source: Path | Mapping[str, Any]) -> dict[str, Any]:
     """The sections of a source in the order in which they can be written, each of the right shape."""
-    name, found = ("the source", source) if isinstance(source, Mapping) else (os.fspath(source), _read(source))
+    name, found = ("the source", source) if isinstance(source, Mapping) else (a_path(source, "source"), _read(source))
     if not isinstance(found, Mapping):
         raise InvalidArgument(f"{name} is no table of sections; there may be: {', '.join(SECTIONS)}")
     for section, content in found.items():
@@ -210,7 +213,7 @@ def _read(source: Path) -> Any:
     except FileNotFoundError:
         raise NotFound(f"there is no file {name!r} to take first rows from") from None
     except OSError as error:
-        raise StorageError(f"{name} cannot be read: {error.strerror}") from error
+        raise refused(error, name, "read") from error
     except (ValueError, RecursionError) as error:
         kind = "JSON" if name.lower().endswith(".json") else "TOML"
         raise InvalidArgument(f"{name} is not {kind}: {error}") from None

@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.errors import InvalidArgument
+from scanstore.arguments import some_list
+from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import format_time, utcnow
 
 if TYPE_CHECKING:
@@ -102,9 +103,9 @@ def prune(
     if isinstance(older_than, str):
         older_than = span(older_than)
     if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
-        raise InvalidArgument(f"older_than is {older_than!r}; give a timedelta, or text such as '90d'")
+        raise InvalidArgument(f"older_than is {shown(older_than)}; give a timedelta, or text such as '90d'")
     if keep_last is not None and (isinstance(keep_last, bool) or not isinstance(keep_last, int) or keep_last < 0):
-        raise InvalidArgument(f"keep_last is {keep_last!r}; give a whole number, 0 or more")
+        raise InvalidArgument(f"keep_last is {shown(keep_last)}; give a whole number, 0 or more")
     if older_than is None and (rest := [kind for kind in kinds if kind in ROWS]):
         raise InvalidArgument(f"{' and '.join(rest)} go by their age alone; give older_than= (--older-than)")
     try:
@@ -126,10 +127,10 @@ def prune(
 
 
 def _kinds(what: Iterable[str]) -> tuple[str, ...]:
-    kinds = (what,) if isinstance(what, str) else tuple(what)
+    kinds = (what,) if isinstance(what, str) else tuple(some_list(what, "what"))
     wrong = [kind for kind in kinds if kind not in KINDS]
     if wrong or not kinds:
-        given = f"{wrong[0]!r}" if wrong else "nothing"
+        given = shown(wrong[0]) if wrong else "nothing"
         raise InvalidArgument(f"{given} is not what can be removed; give any of: {', '.join(KINDS)}")
     return kinds
 

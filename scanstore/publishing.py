@@ -1,7 +1,8 @@
-"""Files that stand under their name whole or not at all: copies, dumps, what was repaired.
+"""Files that stand under their name whole or not at all: copies, dumps, reports, what was repaired.
 
-Such a file grows under a name of its own beside its place, readable by its owner only; the name tells who makes it, so
-that what somebody has left who was killed is removed by whoever makes the next one like it.
+Such a file grows under a name of its own beside its place; the name tells which process makes it. When a process is
+killed, the file stays, and whoever next makes such a file in that folder removes it. A file of a process that still
+runs, or that runs on another machine, is left alone.
 
 Change here: how such files are named, and what is removed.
 """
@@ -10,27 +11,35 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from typing import BinaryIO
 
-from scanstore.blocks import Scope
-from scanstore.errors import StorageError
-from scanstore.files import create_file
+from scanstore.arguments import a_path
+from scanstore.blocks import Scope, contextmanager
+from scanstore.errors import InvalidArgument, MissingFolder, StorageError, shown
+from scanstore.files import create_file, real_path, refusing, sync_folder
 
 STAMP = re.compile(r"\.backup-\d{8}T\d{9}Z")
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite puts beside a file
 _PARTIAL = ".partial-"
+_LEFT = re.compile(r".*\.[0-9a-f]{8}\.partial-([^/]*?)(?:-wal|-shm|-journal)?", re.DOTALL)
+_FOLDER = re.compile(r"scanstore-([^/]+)-[^-]+")
+_STEM = 24  # characters of the name that are kept: with all that follows it must fit where a name has 255 bytes
 
 
-def beside(target: str, shown: str) -> Scope[str]:
+def beside(target: str, name: str, *, mode: int = 0o600) -> Scope[str]:
     """The path of a new file beside the target, gone at the end unless it was published."""
     from urllib.parse import quote
 
     from scanstore.workers import me
 
-    partial = f"{target}.{os.urandom(4).hex()}{_PARTIAL}{quote(me(), safe='')}"
+    folder, last = os.path.split(target)
+    owner = quote(me(), safe="")
+    partial = os.path.join(folder, f"{last[:_STEM]}.{os.urandom(4).hex()}{_PARTIAL}{owner}")
 
     def begin() -> str:
-        _sweep(target)
-        create_file(partial, shown)
+        sweep(folder)
+        create_file(partial, name, mode)
         return partial
 
     def undo() -> None:
@@ -43,46 +52,104 @@ def beside(target: str, shown: str) -> Scope[str]:
     return Scope(begin, undo)
 
 
-def _sweep(target: str) -> None:
-    """Remove what those have left who were killed while they made a copy like this one."""
+def sweep(folder: str) -> None:
+    """Remove what processes that were killed have left in a folder."""
     from urllib.parse import unquote
 
     from scanstore.workers import gone
 
-    place, name = os.path.split(target)
-    stem = STAMP.sub("", re.sub(r"\.(before-restore|backup-\d+)-\w+$", "", name))
     try:
-        others = os.listdir(place)
+        others = os.listdir(folder)
     except OSError:  # it may be written and not read
         return
     for other in others:
-        before, mark, owner = other.rpartition(_PARTIAL)
-        for end in BESIDE:
-            owner = owner.removesuffix(end)
-        if mark and before.startswith(stem) and gone(unquote(owner)):
+        found = _LEFT.fullmatch(other)
+        if found is not None and gone(unquote(found[1])):
             try:
-                os.unlink(os.path.join(place, other))
+                os.unlink(os.path.join(folder, other))
             except OSError:
                 continue
 
 
-def sync(file: str) -> None:
-    handle = os.open(file, os.O_RDWR)
+@contextmanager
+def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store: str = "") -> Iterator[BinaryIO]:
+    """A stream whose content replaces the file at a path when the block ends, or one that is open already.
+
+    Until the end whatever is at the path stays as it is, and for good when the block raises. A link is followed, and
+    what is no regular file, a device or a pipe, is written to. `store` is a file that the path must not be. Whatever
+    the system refuses is raised as an error of ours; only a BrokenPipeError stays one.
+    """
+    if not isinstance(file, str | os.PathLike):
+        if not hasattr(file, "write") or hasattr(file, "encoding") or getattr(file, "mode", "w") == "rb":
+            raise InvalidArgument(f"file is {shown(file)}; give a path, or a file opened in binary mode, to be written")
+        if getattr(file, "closed", False):
+            raise InvalidArgument(f"file is {shown(file)}, which is closed; give an open one, or a path")
+        with refusing("the file that was given"):
+            yield file
+        return
+    name = a_path(file, "file")
+    target = real_path(name)
+    with refusing(name):
+        if store and target in (store, *(store + end for end in BESIDE)):
+            raise InvalidArgument(f"{name} is the store itself; give another file")
+        if os.path.isdir(target):
+            raise InvalidArgument(f"{name} cannot be written: it is a folder; give the path of a file")
+        if not os.path.isdir(os.path.dirname(target)):
+            raise MissingFolder(f"{name} cannot be written: its folder does not exist; create it")
+        if os.path.exists(target) and not os.path.isfile(target):
+            with open(target, "wb") as stream:
+                yield stream
+            return
+        with beside(target, name, mode=mode) as partial:
+            with open(partial, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            publish(partial, target, name)
+
+
+def own_folder(place: str, name: str) -> str:
+    """Make a folder for this process alone, and remove those that killed processes of this user have left there."""
+    import shutil
+    import tempfile
+    from urllib.parse import quote, unquote
+
+    from scanstore.workers import gone, me
+
+    with refusing(name, "created"):
+        for other in os.listdir(place):
+            found, path = _FOLDER.fullmatch(other), os.path.join(place, other)
+            if found is not None and gone(unquote(found[1])) and _is_mine(path):
+                shutil.rmtree(path, ignore_errors=True)
+        return tempfile.mkdtemp(prefix=f"scanstore-{quote(me(), safe='')}-", dir=place)
+
+
+def _is_mine(path: str) -> bool:
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return os.name != "posix" or os.lstat(path).st_uid == os.getuid()
+    except OSError:  # somebody else has removed it
+        return False
 
 
-def publish(partial: str, target: str, shown: str) -> None:
+def sync(file: str, name: str) -> None:
+    """Wait until a file is on the disk."""
+    with refusing(name):
+        handle = os.open(file, os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def publish(partial: str, target: str, name: str) -> None:
     """Give the file its name, for good."""
-    try:
+    with refusing(name):
         os.replace(partial, target)
-        if os.name == "posix":
-            handle = os.open(os.path.dirname(target), os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-    except OSError as error:
-        raise StorageError(f"{shown} cannot be written: {error.strerror}; choose another path") from error
+    if os.name == "posix":
+        try:
+            sync_folder(os.path.dirname(target))
+        except OSError as error:
+            raise StorageError(
+                f"{name} is written, but its folder cannot be synced: {error.strerror}; after a power cut the file"
+                " of before may be there, so check the disk and write it again"
+            ) from error

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore import mending, publishing
+from scanstore.arguments import a_path
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     Damaged,
@@ -35,7 +36,7 @@ from scanstore.errors import (
     NotFound,
     StorageError,
 )
-from scanstore.files import APPLICATION_ID, connect, size_of
+from scanstore.files import APPLICATION_ID, connect, real_path, size_of
 from scanstore.salvage import Nonsense, Pages, Row, Tree
 from scanstore.salvaged_tables import Account, LeftOut, Saved, Table, UnreadPage, take_orphans
 from scanstore.troubles import translated
@@ -92,8 +93,9 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     nothing of a store is left.
     """
     start = time.perf_counter()
-    shown, file, target = os.fspath(damaged), os.path.realpath(damaged), os.path.realpath(new)
-    _refuse(shown, file, os.fspath(new), target)
+    shown, named = a_path(damaged, "damaged"), a_path(new, "new")
+    file, target = real_path(shown), real_path(named)
+    _refuse(shown, file, named, target)
     log = None
     try:
         alone = os.path.exists(file) and is_log(file)
@@ -106,18 +108,18 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     try:
         _refuse_wrong_key(pages, file, shown, key)
         version = _version(pages, shown)
-        with publishing.beside(target, os.fspath(new)) as partial:
+        with publishing.beside(target, named) as partial:
             try:
                 run = _Saving(pages, partial, version, key)
                 saved = run.run()
             except sqlite3.Error as error:
-                raise translated(error, os.fspath(new)) from error
+                raise translated(error, named) from error
             if run.account.affected and not any(table.rows for table in saved):
                 key_too = "" if pages.sound else ", or give its key if it is encrypted"
                 raise Damaged(f"{shown} has nothing left that could be saved; restore a backup{key_too}")
             problems = _check(partial, key)
-            publishing.sync(partial)
-            publishing.publish(partial, target, os.fspath(new))
+            publishing.sync(partial, named)
+            publishing.publish(partial, target, named)
     finally:
         pages.close()
     seconds = time.perf_counter() - start

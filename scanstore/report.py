@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from scanstore.contents import unpack
 from scanstore.decisions import Triage
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.findings import LOOKS
 from scanstore.looks import Looks, Run
@@ -32,7 +32,12 @@ FORMATS = ("text", "json", "csv", "markdown", "html")
 
 
 def render(
-    store: Store, scan: Scan | int | None = None, format: str = "text", baseline: Scan | int | None = None
+    store: Store,
+    scan: Scan | int | None = None,
+    format: str = "text",
+    baseline: Scan | int | None = None,
+    *,
+    target: str | None = None,
 ) -> Iterator[str]:
     """Write a report piece by piece; it is the same that :func:`gather` returns, whose arguments these are.
 
@@ -40,14 +45,14 @@ def render(
     piece is returned, so the store may be changed or closed meanwhile. Raises InvalidArgument and NotFound at once.
     """
     write = writer(format)
-    return write(gather(store, scan, baseline))
+    return write(gather(store, scan, baseline, target=target))
 
 
 def writer(format: str) -> Callable[[Report], Iterator[str]]:
     """The function that writes a report in a format. Raises InvalidArgument for one that there is not."""
     name = format.strip().lower() if isinstance(format, str) else format
     if name not in FORMATS:
-        raise InvalidArgument(f"format is {format!r:.80}; it must be one of: {', '.join(FORMATS)}")
+        raise InvalidArgument(f"format is {shown(format)}; it must be one of: {', '.join(FORMATS)}")
     if name == "html":
         from scanstore.reporting import page
 
@@ -62,17 +67,22 @@ def writer(format: str) -> Callable[[Report], Iterator[str]]:
 
 
 def gather(
-    store: Store, scan: Scan | int | None = None, baseline: Scan | int | None = None, *, only: bool = False
+    store: Store,
+    scan: Scan | int | None = None,
+    baseline: Scan | int | None = None,
+    *,
+    target: str | None = None,
+    only: bool = False,
 ) -> Report:
     """Read what a report on a target says once a scan was done, as of one moment.
 
-    ``scan`` is by default the latest that looked for findings, else the latest of all; ``baseline`` an earlier scan of
-    the same target, by default the latest before its tools ran last, if there is one. With ``only``, what other scans
-    saw is left out. Raises NotFound when there is no such scan, InvalidArgument for a baseline that is later or of
-    another target.
+    ``scan`` is by default the latest of ``target`` that looked for findings, else its latest; the target may be left
+    out when the store has one. ``baseline`` is an earlier scan of the same target, by default the latest before its
+    tools ran last, if there is one. With ``only``, what other scans saw is left out. Raises NotFound when there is no
+    such scan, Ambiguous, InvalidArgument for a baseline that is later or of another target.
     """
     with store.bound(), store.database.atomic("DEFERRED"):
-        row = store.findings.latest() if scan is None else store.scans.get(scan)
+        row = store.findings.pick(scan, target)
         before = _before(store, row, baseline)
         now = format_time(utcnow())
         items = _items(store, row, before)

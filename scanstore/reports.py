@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.states import SEVERITIES, VOTES
 
 DRAFT_KEYS = (
@@ -60,10 +60,10 @@ def title_key(title: str) -> str:
 
 def _each(items: Any, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int, Mapping[str, Any]]]:
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
-        raise InvalidArgument(f"{noun}s is {items!r:.80}; give a list of mappings")
+        raise InvalidArgument(f"{noun}s is {shown(items)}; give a list of mappings")
     for number, item in enumerate(items):
         if not isinstance(item, Mapping):
-            raise InvalidArgument(f"{noun} {number} is {item!r:.80}; it must be a mapping with keys such as {keys[0]}")
+            raise InvalidArgument(f"{noun} {number} is {shown(item)}; it must be a mapping with keys such as {keys[0]}")
         unknown = [key for key in item if key not in keys]
         if unknown:
             names = ", ".join(sorted(f"{key!a:.80}" for key in unknown))
@@ -144,7 +144,7 @@ def text(where: str, value: Any, *, needed: bool = False) -> str:
     if value is None and not needed:
         return ""
     if not isinstance(value, str):
-        raise InvalidArgument(f"{where} is {value!r:.80}; it must be text")
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be text")
     kept = _UNSTORABLE.sub("\ufffd", value) if _UNSTORABLE.search(value) else value
     if needed and not (kept := kept.strip()):
         raise InvalidArgument(f"{where} is empty; it is needed")
@@ -155,7 +155,7 @@ def word(where: str, value: Any, words: tuple[str, ...]) -> str:
     """One of a few words, in any case."""
     found = value.strip().lower() if isinstance(value, str) else ""
     if found not in words:
-        raise InvalidArgument(f"{where} is {value!r:.80}; it must be one of: {', '.join(words)}")
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be one of: {', '.join(words)}")
     return found
 
 
@@ -164,7 +164,7 @@ def whole(where: str, value: Any, least: int, most: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most or value % 1:
-        raise InvalidArgument(f"{where} is {value!r:.80}; it must be a whole number from {least} to {most}, or None")
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be a whole number from {least} to {most}, or None")
     return int(value)
 
 
@@ -173,8 +173,8 @@ def cwe(where: str, value: Any) -> str | None:
     if value is None or value == "":
         return None
     found = None
-    if isinstance(value, str | int) and not isinstance(value, bool) and abs(len(str(value))) < 20:
-        found = _CWE.fullmatch(str(value).strip())
+    if isinstance(value, str) or isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        found = _CWE.fullmatch(str(value)[:20].strip())
     if found is None:
-        raise InvalidArgument(f"{where} is {value!r:.80}; write it like CWE-79, or 79")
+        raise InvalidArgument(f"{where} is {shown(value)}; write it like CWE-79, or 79")
     return f"CWE-{found[1]}"

@@ -17,12 +17,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from scanstore import repeats, tracking
+from scanstore.arguments import a_path, some_list
 from scanstore.contents import pack, unpack
 from scanstore.coverage import UNNAMED
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument
+from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.facts import Lineage
 from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.files import refused, refusing
 from scanstore.identity import traits_of
 from scanstore.interchange.places import address
 from scanstore.interchange.sarif import BASE, Lost, Problem, Result, Rule, Run
@@ -218,23 +220,21 @@ class Sarif(Domain):
         """Write what a scan saw as SARIF 2.1.0: a run for each report of it, and one for the store's own findings.
 
         Each result is as it was in that scan, with its state against the scan before; what is fixed is ``absent``.
-        Without a scan, the report is about a target (by default the one that was last looked at) and has all of its
-        findings, whichever tool ran last, as ``store.findings.list()`` does. ``only`` names the states that are wanted:
+        Without a scan, the report is about a target (by default the only one of the store) and has all of its findings,
+        whichever tool ran last, as ``store.findings.list()`` does. ``only`` names the states that are wanted:
         new, unchanged, updated, reopened, fixed, and, without a scan, not_checked. With ``github`` it keeps within the
         limits of that host, leaves out what is fixed, and returns what was left out. The same findings give the same
         bytes. A file at a path is replaced at the end.
 
-        Raises NotFound, and InvalidArgument for a state that there is not.
+        Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
         from scanstore.sarif_dump import dump
 
         known = SIGHTINGS if scan is not None else (*SIGHTINGS, "not_checked")
-        states = known if only is None else tuple(only)
-        if isinstance(only, str) or not states or not set(states) <= set(known):
-            raise InvalidArgument(f"only is {only!r}; give a list of: {', '.join(known)}")
-        if scan is not None and target is not None:
-            raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
-        row = self.store.findings.latest(target) if scan is None else self.store.scans.get(scan)
+        states = known if only is None else tuple(some_list(only, "only"))
+        if not states or not all(state in known for state in states):
+            raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")
+        row = self.store.findings.pick(scan, target)
         return dump(self.store, row, file, states, github, whole=scan is None)
 
     def _repeated(
@@ -344,20 +344,22 @@ def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     import tempfile
 
     if isinstance(file, str | os.PathLike):
+        name = a_path(file, "file")
         try:
-            stream: BinaryIO = open(file, "rb")  # noqa: SIM115
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InvalidArgument(f"{os.fspath(file)} cannot be read: {reason}") from error
-        with stream, opened(stream) as same:
+            stream: BinaryIO = open(name, "rb")  # noqa: SIM115
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise InvalidArgument(f"{name} cannot be read: {error.strerror}; give the path of a report") from error
+        except OSError as error:
+            raise refused(error, name, "read") from error
+        with refusing(name, "read"), stream, opened(stream) as same:
             yield same
         return
     if not hasattr(file, "read") or hasattr(file, "encoding"):
-        raise InvalidArgument(f"file is {file!r:.80}; give a path, or a file opened in binary mode")
+        raise InvalidArgument(f"file is {shown(file)}; give a path, or a file opened in binary mode")
     if file.seekable():
         yield file
         return
-    with tempfile.TemporaryFile() as copy:
+    with refusing("the report, or a temporary file for it,", "read"), tempfile.TemporaryFile() as copy:
         shutil.copyfileobj(file, copy)
         copy.seek(0)
         yield copy
@@ -380,7 +382,7 @@ def _target(target: Any, scan: Scan | None) -> str:
             raise InvalidArgument(f"scan {scan.id} is of {scan.target!r}, not of {target!r}; give one of the two")
         return str(scan.target)
     if not isinstance(target, str) or not target.strip():
-        raise InvalidArgument(f"target is {target!r}; say what the report is about: a path, a repository's name")
+        raise InvalidArgument(f"target is {shown(target)}; say what the report is about: a path, a repository's name")
     return target
 
 
@@ -388,12 +390,12 @@ def _patterns(scope: Any) -> list[str] | None:
     if scope is None:
         return None
     if isinstance(scope, str | bytes) or not isinstance(scope, Iterable):
-        raise InvalidArgument(f"scope is {scope!r:.80}; give a list of patterns such as 'src/'")
+        raise InvalidArgument(f"scope is {shown(scope)}; give a list of patterns such as 'src/'")
     from scanstore.indexing.walk import patterns
 
     chosen = list(scope)
     if not chosen or not all(isinstance(one, str) and one.strip() for one in chosen):
-        raise InvalidArgument(f"scope is {chosen!r:.80}; give at least one pattern such as 'src/'")
+        raise InvalidArgument(f"scope is {shown(chosen)}; give at least one pattern such as 'src/'")
     patterns("scope", chosen)
     return chosen
 

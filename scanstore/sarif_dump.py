@@ -12,11 +12,10 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from scanstore import __version__
+from scanstore import __version__, publishing
 from scanstore.checkout import provenance
 from scanstore.contents import unpack
 from scanstore.coverage import apart
-from scanstore.errors import InvalidArgument
 from scanstore.fields import dump_json
 from scanstore.interchange.linehash import line_hashes
 from scanstore.interchange.sarif import STATE, Artifact, Result, Rule
@@ -124,15 +123,11 @@ def dump(
     """Write a scan, or the ``whole`` target as it is after that scan; see ``Sarif.dump``."""
     from scanstore.interchange.sarif_out import write
 
-    if not isinstance(file, str | os.PathLike) and (not hasattr(file, "write") or hasattr(file, "encoding")):
-        raise InvalidArgument(f"file is {file!r:.80}; give a path, or a file opened in binary mode")
     if github:
         states = [state for state in states if state != "fixed"]
     dumping = (_DumpingTarget if whole else _Dumping)(store, scan, states)
-    try:
-        left = write(file, dumping.runs(), github=github)
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        raise InvalidArgument(f"{error.filename or file} cannot be written: {error.strerror}") from error
+    with publishing.writing(file, mode=0o666, store=store.database.file) as stream:
+        left = write(stream, dumping.runs(), github=github)
     return Dumped(
         scan.id, dumping.written - left.runs, dumping.results - left.results,
         left.results, left.locations, left.flow_locations, left.runs, left.hidden, left.bytes_over,

@@ -1,7 +1,8 @@
 """Scans: snapshots of a source tree, the files they saw and the chunks these are cut into.
 
-A scan belongs to a *target*: what is scanned again and again. Questions without ``scan=`` are about the latest
-completed scan, and about one target's if ``target=`` says so.
+A scan belongs to a *target*: what is scanned again and again. A question is about the scan given as ``scan=``, or about
+the latest completed one of ``target=``. Both may be left out while the store has one target; with several, the question
+raises Ambiguous and lists them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore import bindings
+from scanstore.arguments import a_path, encodable, some_list, some_text
 from scanstore.database import bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.facts import FACT_TABLES, FileVersion, Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.keys import RowId
 from scanstore.life import Life
 from scanstore.llm import ModelConfig
+from scanstore.reports import whole
 from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES, SCANS, move
 from scanstore.workers import gone, me
 
@@ -139,6 +142,16 @@ class ScanFileChunk(Base):
         table_name = "scan_file_chunks"
 
 
+class Target(NamedTuple):
+    """What is scanned again and again. ``root`` is the folder or file of its latest scan that has one; ``has_tree``
+    tells whether a tree was recorded whole, ``completed`` whether that or a report was."""
+
+    target: str
+    root: str | None
+    has_tree: bool
+    completed: bool
+
+
 class FileNote(NamedTuple):
     """A file that was not recorded whole, with the reason."""
 
@@ -236,13 +249,13 @@ class Scans(Life):
         from scanstore.indexing.tree import Tree
 
         if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
-            raise InvalidArgument(f"jobs is {jobs!r}; give a number of processes of at least 1")
+            raise InvalidArgument(f"jobs is {shown(jobs)}; give a number of processes of at least 1")
         tree = Tree(
-            path,
-            include=list(include),
-            exclude=list(exclude),
+            path if path in ("", b"") else a_path(os.fsdecode(path) if isinstance(path, bytes) else path, "path"),
+            include=some_list(include, "include"),
+            exclude=some_list(exclude, "exclude"),
             max_size=max_size,
-            indexers=indexers,
+            indexers=some_list(indexers, "indexers"),
             omit=self.store.path,
         )
         tags = None
@@ -251,6 +264,8 @@ class Scans(Life):
 
             tags = Tags(ctags, tree.root)
         options = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
+        target = None if target is None else encodable(some_text(target, "target"), "target")
+        name = None if name is None else encodable(some_text(name, "name"), "name")
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
         try:
             recorder = self.recorder(scan)
@@ -268,11 +283,12 @@ class Scans(Life):
     @bound
     def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
         """Begin a scan whose files come from a parser of your own: ``store.symbols.record_file``, then ``finish``."""
-        if not target or not target.strip():
+        target = encodable(some_text(target, "target"), "target")
+        if not target.strip():
             raise InvalidArgument("a scan needs a target: what is scanned, such as a path or a repository's name")
-        return self._begin(
-            target, name or os.path.basename(target) or target, None if root is None else os.fspath(root), {}
-        )
+        name = None if name is None else encodable(some_text(name, "name"), "name")
+        base = None if root is None else encodable(a_path(root, "root"), "root")
+        return self._begin(target, name or os.path.basename(target) or target, base, {})
 
     @bound
     def finish(self, scan: Scan | int) -> Scan:
@@ -345,10 +361,10 @@ class Scans(Life):
         """The scan with that id, read anew. Raises NotFound."""
         key = scan.id if isinstance(scan, Scan) else scan
         if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{key!r} is not a scan; give a Scan or its id")
+            raise InvalidArgument(f"{shown(key)} is not a scan; give a Scan or its id")
         found = Scan.get_or_none(Scan.id == key) if 0 < key < 2**63 else None
         if found is None:
-            raise NotFound(f"no scan {key}; store.scans.list() (scanstore scans list) shows the known ones")
+            raise NotFound(f"no scan {shown(key)}; store.scans.list() (scanstore scans list) shows the known ones")
         return found
 
     @bound
@@ -356,35 +372,64 @@ class Scans(Life):
         """Scans, newest first."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:
-            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(Lineage.target == target))
+            about = Lineage.target == some_text(target, "target")
+            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(about))
         if status is not None:
-            query = query.where(Scan.status == status)
-        return list(query.limit(limit) if limit is not None else query)
+            query = query.where(Scan.status == Scan.status.db_value(status))
+        return list(query.limit(whole("limit", limit, 0, 2**31)))
 
     @bound
     def latest(self, target: str | None = None) -> Scan:
-        """The latest completed scan of a tree, of one target if given; where there is none, the latest of reports.
+        """The latest completed scan of a tree, of one target or else of all; if there is none, the latest of reports.
 
-        Raises NotFound when there is neither.
+        Raises NotFound when there is neither. Questions do not take the latest of all targets, see :meth:`pick`.
         """
         query = Scan.select().where(Scan.revision.is_null(False))
         if target is not None:
-            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(Lineage.target == target))
+            about = Lineage.target == some_text(target, "target")
+            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(about))
         trees_first = Scan.kind != "source"
         found: Scan | None = query.order_by(trees_first, Scan.completed_at.desc(), Scan.id.desc()).first()
         if found is None:
-            about = f" of {target!r}" if target is not None else ""
-            raise NotFound(f"there is no completed scan{about}; make one with: scanstore scan {target or 'PATH'}")
+            of = f" of {target!r}" if target is not None else ""
+            raise NotFound(f"there is no completed scan{of}; make one with: scanstore scan {target or 'PATH'}")
         return found
 
-    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
-        """The scan that a question is about: the given one, else the latest completed. Raises NotFound."""
-        return self.get(scan) if scan is not None else self.latest(target)
+    @bound
+    def targets(self) -> List[Target]:
+        """The targets of this store, sorted by name; those whose scans have not completed too."""
+        rows = self.db.execute_sql(TARGETS).fetchall()
+        return [Target(name, root, bool(tree), bool(completed)) for name, root, tree, completed in rows]
 
     @bound
-    def summary(self, scan: Scan | int | None = None) -> Summary:
-        """Count what a scan saw, and list what it could not read."""
-        row = self.pick(scan)
+    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
+        """Return the scan that a question is about: the given one, else the latest completed one of a target.
+
+        Without a target, the store must have only one with a tree. Raises Ambiguous (with the names of the targets as
+        ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
+        """
+        if scan is not None:
+            if target is not None:
+                raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
+            return self.get(scan)
+        return self.latest(self.sole_target(trees=True) if target is None else target)
+
+    @bound
+    def sole_target(self, *, trees: bool = False) -> str | None:
+        """Return the only target with a completed scan, or with ``trees`` the only one with a tree; None without any.
+
+        Raises Ambiguous, with their names as ``candidates``, when there are several.
+        """
+        names = [each.target for each in answering(self.targets(), trees=trees)]
+        if len(names) > 1:
+            listed = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+            raise Ambiguous(f"this store has {len(names):,} targets: {listed}; give target=, or a scan as scan=", names)
+        return names[0] if names else None
+
+    @bound
+    def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
+        """Count what a scan saw (default: the latest of the target), and list what it could not read."""
+        row = self.pick(scan, target)
         run = self.db.execute_sql
         one = {"scan": row.id}
         status = dict(run("SELECT status, count(*) FROM scan_files WHERE scan_id = :scan GROUP BY status", one))
@@ -432,6 +477,12 @@ class Scans(Life):
         )
 
 
+def answering(targets: Iterable[Target], *, trees: bool) -> list[Target]:
+    """Return the targets that have something to answer; with ``trees``, those with a tree unless none has one."""
+    completed = [target for target in targets if target.completed]
+    return [target for target in completed if target.has_tree or not trees] or completed
+
+
 def take_out(db: Database, scan: Scan) -> Removed:
     """Remove a scan as ``remove`` does, but for the names that nothing uses any more. Inside a transaction."""
     from scanstore.forgetting import forget
@@ -450,6 +501,14 @@ def take_out(db: Database, scan: Scan) -> Removed:
     return Removed(files, *swept, 0, drafts, votes, verified, findings, calls)
 
 
+TARGETS = """
+SELECT l.target,
+       (SELECT s.root FROM scans AS s WHERE s.lineage_id = l.id AND s.root IS NOT NULL
+         ORDER BY s.revision IS NULL, s.completed_at DESC, s.id DESC LIMIT 1),
+       EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL AND s.kind = 'source'),
+       EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL)
+  FROM lineages AS l WHERE EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id) ORDER BY l.target
+"""
 # INDEXED BY: statistics from a time of few scans would have the files of all of them read.
 COUNT = """
 SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import peewee
 
+from scanstore.arguments import a_bool
 from scanstore.database import Domain, bound
-from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound
+from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, JSONField, UTCField, dump_json, format_time, utcnow
 from scanstore.jobs import Job
 
@@ -105,7 +106,7 @@ class Schedules(Domain):
         """The task of that name or id, read anew. Raises NotFound."""
         found = self.find(task)
         if found is None:
-            raise NotFound(f"no schedule {task!r}; store.schedules.list() (scanstore schedules list) shows them")
+            raise NotFound(f"no schedule {shown(task)}; store.schedules.list() (scanstore schedules list) shows them")
         return found
 
     @bound
@@ -118,14 +119,14 @@ class Schedules(Domain):
         if isinstance(key, str):
             return ScheduledTask.get_or_none(ScheduledTask.name == key)
         if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{task!r} is no schedule; give its name, its id or its row")
+            raise InvalidArgument(f"{shown(task)} is no schedule; give its name, its id or its row")
         return ScheduledTask.get_or_none(ScheduledTask.id == key) if 0 < key < 2**63 else None
 
     @bound
     def list(self, *, enabled: bool | None = None) -> List[ScheduledTask]:
         """All tasks by name, or only those that are enabled, or not."""
         query = ScheduledTask.select().order_by(ScheduledTask.name)
-        return list(query if enabled is None else query.where(ScheduledTask.enabled == enabled))
+        return list(query if enabled is None else query.where(ScheduledTask.enabled == a_bool(enabled, "enabled")))
 
     @bound
     def update(
@@ -205,7 +206,7 @@ class Schedules(Domain):
             now = utcnow()
             self._follow_the_clock()
         elif not isinstance(now, datetime):
-            raise InvalidArgument(f"now is {now!r}; it must be an aware datetime")
+            raise InvalidArgument(f"now is {shown(now)}; it must be an aware datetime")
         taken, trouble = [], None
         for (key,) in self.db.execute_sql(DUE, (format_time(now),)).fetchall():
             try:
@@ -264,7 +265,7 @@ def next_run(schedule: str, *, timezone: str = "UTC", after: datetime | None = N
     if after is None:
         after = utcnow()
     if not isinstance(schedule, str) or len(schedule.split()) != 5:
-        raise InvalidArgument(f"schedule is {schedule!r}; {FIELDS}")
+        raise InvalidArgument(f"schedule is {shown(schedule)}; {FIELDS}")
     try:
         moments = CronSim(schedule, after.astimezone(_zone(timezone)))
         # In an hour that comes twice the library may answer with the first, when that is over.
@@ -273,6 +274,10 @@ def next_run(schedule: str, *, timezone: str = "UTC", after: datetime | None = N
         raise InvalidArgument(f"schedule is {schedule!r}: {str(error).lower()}; {FIELDS}") from None
     except StopIteration:
         raise InvalidArgument(f"schedule {schedule!r} never comes; choose a day that there is") from None
+    except OverflowError:
+        raise InvalidArgument(
+            f"schedule {schedule!r} has no next time after {after.isoformat()}; give a time of the years 1 to 9999"
+        ) from None
 
 
 FIELDS = "write five fields: minute, hour, day of month, month, day of week, such as '0 3 * * *'"
@@ -294,14 +299,14 @@ def _checked(**columns: Any) -> dict[str, Any]:
     for column in ("name", "task_type"):
         value = columns.get(column, "-")
         if not isinstance(value, str) or not value.strip() or "\0" in value:
-            raise InvalidArgument(f"{column} of a schedule is {value!r}; give a name")
+            raise InvalidArgument(f"{column} of a schedule is {shown(value)}; give a name")
         if column in columns:
             columns[column] = value.strip()
     if not isinstance(columns.get("enabled", True), bool):
-        raise InvalidArgument(f"enabled is {columns['enabled']!r}; it must be True or False")
+        raise InvalidArgument(f"enabled is {shown(columns['enabled'])}; it must be True or False")
     if "config" in columns:
         if not isinstance(columns["config"], Mapping):
-            raise InvalidArgument(f"config is {columns['config']!r}; give a dictionary, the input of its jobs")
+            raise InvalidArgument(f"config is {shown(columns['config'])}; give a dictionary, the input of its jobs")
         columns["config"] = dict(columns["config"])
         dump_json(columns["config"])
     return columns

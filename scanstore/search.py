@@ -16,8 +16,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore.arguments import some_list, some_text
 from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound, ReadOnly
+from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
 from scanstore.reports import whole, word
 
 if TYPE_CHECKING:
@@ -89,13 +90,14 @@ IN_SCAN = """AND EXISTS (SELECT 1 FROM sightings AS g
 FINDING = """
 SELECT f.title, coalesce(g.file_path, f.file_path),
        CASE WHEN g.scan_id IS NULL THEN f.line_number ELSE g.line_number END,
-       snippet(finding_search, -1, ?3, ?4, '…', 24)
-  FROM finding_search AS w JOIN findings AS f ON f.id = w.rowid
+       snippet(finding_search, -1, ?3, ?4, '…', 24), l.target
+  FROM finding_search AS w JOIN findings AS f ON f.id = w.rowid JOIN lineages AS l ON l.id = f.lineage_id
   LEFT JOIN sightings AS g ON g.finding_id = f.id AND g.scan_id = ?5
  WHERE w.finding_search MATCH ?1 AND w.rowid = ?2
 """
 SYMBOLS = """
-SELECT id, rank, file_id, file_path
+SELECT id, rank, file_id, file_path,
+       (SELECT c.target FROM scan_files AS o JOIN scans AS c ON c.id = o.scan_id WHERE o.id = file_id)
   FROM (SELECT w.rowid AS id, w.rank AS rank, f.id AS file_id, f.file_path AS file_path FROM symbol_search AS w
          CROSS JOIN scan_files AS f ON f.version_id = w.rowid >> 24 AND f.scan_id IN (SELECT value FROM json_each(?3))
          WHERE w.symbol_search MATCH ?1 ORDER BY w.rowid DESC LIMIT ?4)
@@ -112,7 +114,8 @@ SELECT q.text, s.start_line, snippet(symbol_search, 2, ?3, ?4, '…', 24)
 class Hit(NamedTuple):
     """Something that was found: ``id`` of a finding or of a symbol, ``place`` as ``file:line``.
 
-    ``snippet`` is one line of its text, the words that were found between marks. The larger ``rank``, the better.
+    ``target`` is what it belongs to. ``snippet`` is one line of its text, the words that were found between marks. The
+    larger ``rank``, the better.
     """
 
     kind: str
@@ -121,6 +124,7 @@ class Hit(NamedTuple):
     place: str
     snippet: str
     rank: float
+    target: str
 
 
 class Search(Domain):
@@ -151,13 +155,18 @@ class Search(Domain):
         ReadOnly when there is something new and it cannot be written.
         """
         if not isinstance(text, str):
-            raise InvalidArgument(f"text is {text!r:.80}; give words to look for")
+            raise InvalidArgument(f"text is {shown(text)}; give words to look for")
         kinds = KINDS if kind is None else (word("kind", kind, KINDS),)
         most = whole("limit", limit, 0, 2**31)
         if scan is not None and target is not None:
             raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
         only = None if scan is None else self.store.scans.get(scan).id
-        lineage = None if target is None else self._lineage(target)
+        lineage = None if target is None else self._lineage(some_text(target, "target"))
+        if len(around := some_list(marks, "marks")) != 2:
+            raise InvalidArgument(
+                f"marks is {shown(marks)}; give two texts, for before and after a word that was found"
+            )
+        begin, end = (some_text(mark, "a mark") for mark in around)
         queries = list(dict.fromkeys(spelled(text)))
         if not queries:
             return []
@@ -169,9 +178,9 @@ class Search(Domain):
         for query in queries:
             found: list[Hit] = []
             if "finding" in kinds:
-                found += self._findings(query, count, only, lineage, marks)
+                found += self._findings(query, count, only, lineage, (begin, end))
             if "symbol" in kinds:
-                found += self._symbols(query, count, scans, marks)
+                found += self._symbols(query, count, scans, (begin, end))
             if found:
                 found.sort(key=lambda hit: -hit.rank)
                 return found[:most]
@@ -193,16 +202,16 @@ class Search(Domain):
         bounds = (query, count, lineage if scan is None else scan, max(count, MOST_RANKED))
         run = self.db.execute_sql
         for key, rank in run(FINDINGS.format(within), bounds).fetchall():
-            for title, path, line, snippet in run(FINDING, (query, key, *marks, scan)).fetchall():
-                yield Hit("finding", key, title, _place(path, line), " ".join(snippet.split()), -rank)
+            for title, path, line, snippet, target in run(FINDING, (query, key, *marks, scan)).fetchall():
+                yield Hit("finding", key, title, _place(path, line), " ".join(snippet.split()), -rank, target)
 
     def _symbols(self, query: str, count: int, scans: list[int], marks: tuple[str, str]) -> Iterator[Hit]:
         run = self.db.execute_sql
         bounds = (query, count, json.dumps(scans), max(count, MOST_RANKED))
-        for row, rank, file, path in run(SYMBOLS, bounds).fetchall():
+        for row, rank, file, path, target in run(SYMBOLS, bounds).fetchall():
             for name, line, snippet in run(SYMBOL, (query, row, *marks)).fetchall():
                 key = file << 24 | row & 0xFFFFFF
-                yield Hit("symbol", key, name, _place(path, line), " ".join(snippet.split()), -rank)
+                yield Hit("symbol", key, name, _place(path, line), " ".join(snippet.split()), -rank, target)
 
     def _take_up(self, kinds: Iterable[str], scans: list[int]) -> None:
         """Bring the indexes up to date: with all findings, and with the symbols of these scans."""

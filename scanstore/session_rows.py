@@ -20,7 +20,7 @@ from scanstore import arguments
 from scanstore.accounts import User
 from scanstore.arguments import a_text, encodable, uuid_of
 from scanstore.database import Database
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, EnumField, HashField, IdField, UTCField, utcnow
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES
 from scanstore.prompts import Configuration
@@ -266,7 +266,7 @@ RESULT = ("analysis_type", "result_content", "file_name", "score", "configuratio
 def a_result(given: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a result as they are stored; one that says what it is about needs no ``analysis_type`` here."""
     if not isinstance(given, Mapping):
-        raise InvalidArgument(f"result is {given!r}; give a mapping with a result_content")
+        raise InvalidArgument(f"result is {shown(given)}; give a mapping with a result_content")
     unknown = [str(name) for name in given if name not in RESULT]
     if unknown:
         raise InvalidArgument(f"a result has no {', '.join(unknown)}; it may have {', '.join(RESULT)}")

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scanstore import leases
-from scanstore.arguments import a_text, a_whole, bring_up_to_date
+from scanstore.arguments import a_text, a_whole, bring_up_to_date, some_list
 from scanstore.database import bound
-from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, SESSION_TASKS, Recovered, State, check_lease
 from scanstore.session_rows import (
@@ -127,7 +127,7 @@ class SessionTasks(SessionUploads):
         """
         worker = check_lease(worker, lease, limit)
         kinds = [types] if isinstance(types, str) else types
-        wanted = None if kinds is None else dump_json([a_text(each, "type", 50) for each in kinds])
+        wanted = None if kinds is None else dump_json([a_text(each, "type", 50) for each in some_list(kinds, "types")])
         only = None if session is None else session_key(session)
         found: dict[str, int] = {}
         with self.db.atomic():
@@ -186,7 +186,7 @@ class SessionTasks(SessionUploads):
         if progress is not None and (
             isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100
         ):
-            raise InvalidArgument(f"progress is {progress!r}; give per cent, from 0 to 100")
+            raise InvalidArgument(f"progress is {shown(progress)}; give per cent, from 0 to 100")
         key, owner, attempt = owner_of(task, worker)
         with self.db.atomic():
             row = self.db.execute_sql("SELECT status, progress FROM analysis_tasks WHERE id = ?", (key,)).fetchone()
@@ -266,7 +266,7 @@ class SessionTasks(SessionUploads):
         if isinstance(error, BaseException):
             error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         if not isinstance(error, str):
-            raise InvalidArgument(f"error is {error!r}; give a text or an exception")
+            raise InvalidArgument(f"error is {shown(error)}; give a text or an exception")
         key, owner, attempt = owner_of(task, worker)
         status = leases.fail(self.db, SESSION_TASKS, key, error, worker=owner, attempt=attempt, retry=retry)
         bring_up_to_date(task, status=status, error_message=error[: leases.LAST_ERROR], lease_until=None)

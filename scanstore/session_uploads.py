@@ -16,11 +16,12 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from scanstore.arguments import a_text, a_whole, uuid_of
+from scanstore.arguments import a_path, a_text, a_whole, some_list, uuid_of
 from scanstore.bulk import Writer
 from scanstore.database import Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, pack_hash, utcnow
+from scanstore.files import refused, refusing
 from scanstore.session_rows import (
     AnalysisSession,
     FileUpload,
@@ -122,11 +123,12 @@ class SessionUploads(Domain):
         Their size, sha256 and type are found out first; then as :meth:`add_uploads`. Raises InvalidArgument for what is
         no regular file or leads out of ``root``, also by a link, and NotFound for what is not there or cannot be read.
         """
-        base = os.fspath(root)
+        base = a_path(root, "root")
         if not os.path.isdir(base):
             raise NotFound(f"{base!r} is no folder; give the one that holds the files")
         if isinstance(paths, str | os.PathLike):
             raise InvalidArgument(f"paths is {paths!r}; give a list of paths")
+        paths = None if paths is None else some_list(paths, "paths")
         self._session_status(session_key(session))
         relative = _below(base) if paths is None else (_relative(each) for each in paths)
         return self.add_uploads(session, [_measured(base, path) for path in relative])
@@ -292,7 +294,9 @@ def _below(base: str) -> Iterator[str]:
         names.sort()
         for name in sorted(files):
             full = os.path.join(folder, name)
-            if stat.S_ISREG(os.lstat(full).st_mode):
+            with refusing(full, "read"):
+                regular = stat.S_ISREG(os.lstat(full).st_mode)
+            if regular:
                 yield _relative(os.path.relpath(full, base).replace(os.sep, "/"))
 
 
@@ -310,6 +314,5 @@ def _measured(base: str, path: str) -> dict[str, Any]:
                 digest.update(block)
                 size += len(block)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise NotFound(f"{path!r} in {base!r} cannot be read: {why}; check the path") from None
+        raise refused(error, f"{path!r} in {base!r}", "read") from None
     return {"file_path": path, "file_size": size, "sha256": digest.digest()}

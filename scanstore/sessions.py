@@ -177,7 +177,9 @@ class Sessions(SessionTasks, Prompts):
         """Sessions, the newest first: of a user, of a status. Raises NotFound, InvalidArgument."""
         query = AnalysisSession.select().order_by(AnalysisSession.created_at.desc(), AnalysisSession.id.desc())
         if status is not None:
-            query = query.where(AnalysisSession.status == status)  # refuses a word that is none
+            query = query.where(
+                AnalysisSession.status == AnalysisSession.status.db_value(status)
+            )  # refuses a word that is none
         if limit is not None:
             query = query.limit(a_whole(limit, "limit"))
         if user is not None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, overload
 import peewee
 
 from scanstore.database import Domain, bound
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, JSONField, UTCField, dump_json, utcnow
 
 _T = TypeVar("_T", bool, int, float, str, list[Any], dict[str, Any])
@@ -155,6 +155,10 @@ class Settings(Domain):
         writers kept out, so it should do nothing else. It begins with ``default`` when there is no value. Raises
         NotFound without a default, InvalidArgument for what JSON cannot say.
         """
+        if not callable(function):
+            raise InvalidArgument(
+                f"function is {shown(function)}; give one that takes the value and returns the new one"
+            )
         for _ in range(WITHOUT_LOCK):
             done, value = self._try(key, function, default)
             if done:
@@ -193,13 +197,13 @@ def _missing(key: str) -> NotFound:
 
 def _checked(key: Any) -> str:
     if not isinstance(key, str) or not key.strip():
-        raise InvalidArgument(f"{key!r} is no name of a setting; give text that is not empty")
+        raise InvalidArgument(f"{shown(key)} is no name of a setting; give text that is not empty")
     return key
 
 
 def _described(key: str, description: Any) -> str | None:
     if description is not None and not isinstance(description, str):
-        raise InvalidArgument(f"the description of setting {key!r} is {description!r}; give text")
+        raise InvalidArgument(f"the description of setting {shown(key)} is {shown(description)}; give text")
     return description
 
 
@@ -209,7 +213,7 @@ def _canonical(text: str) -> str:
 
 def _check_type(type_: Any) -> None:
     if type_ not in (None, bool, int, float, str, list, dict):
-        raise InvalidArgument(f"type is {type_!r}; it must be bool, int, float, str, list or dict")
+        raise InvalidArgument(f"type is {shown(type_)}; it must be bool, int, float, str, list or dict")
 
 
 def _of_type(key: str, value: Any, type_: Any) -> Any:

@@ -24,7 +24,7 @@ import peewee
 
 from scanstore.blocks import Block, ending
 from scanstore.database import Database
-from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot, NotFound
+from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot, NotFound, shown
 from scanstore.fields import Base, UTCField, format_time, utcnow
 from scanstore.llm import ModelConfig
 from scanstore.workers import alive, gone, me
@@ -57,7 +57,7 @@ class Slot:
 
     def __init__(self, db: Database, model: ModelConfig, *, timeout: float | None, lease: float) -> None:
         if timeout is not None and not (_is_number(timeout) and timeout >= 0):
-            raise InvalidArgument(f"timeout is {timeout!r}; give seconds, 0 for not at all, None for ever")
+            raise InvalidArgument(f"timeout is {shown(timeout)}; give seconds, 0 for not at all, None for ever")
         self._db = db
         self._timeout = timeout
         self._lease = _checked(lease)
@@ -235,10 +235,12 @@ def taken(db: Database, model_id: int) -> tuple[int, int]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool)
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _checked(lease: float) -> float:
     if not _is_number(lease) or not 0 < lease <= 30 * 86400:
-        raise InvalidArgument(f"lease is {lease!r}; give seconds, more than 0 and at most 30 days")
+        raise InvalidArgument(f"lease is {shown(lease)}; give seconds, more than 0 and at most 30 days")
     return lease

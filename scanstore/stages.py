@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from scanstore import leases, life
 from scanstore.database import Database, Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
 from scanstore.fields import Base, dump_json, utcnow
 from scanstore.leases import LEASE, QUEUES, Queue, Recovered, State, check_lease
 from scanstore.scans import Scan
@@ -220,7 +220,7 @@ class Stage(Domain, Generic[Row]):
         check_lease(worker, LEASE)
         text = (str(error) or type(error).__name__) if isinstance(error, BaseException) else error
         if not isinstance(text, str):
-            raise InvalidArgument(f"error is {error!r}; give a text or an exception")
+            raise InvalidArgument(f"error is {shown(error)}; give a text or an exception")
         key, owner, attempt = self._owner(item, worker)
         with self.db.atomic():
             scan_id = self._scan_of(key)
@@ -301,7 +301,7 @@ class Stage(Domain, Generic[Row]):
         if not rows:
             command = self.queue.methods.replace("store.", "scanstore ") + " list"
             listed = f"{self.queue.methods}.list(scan)" + ("" if "verified" in command else f" ({command})")
-            raise NotFound(f"no {self.queue.noun} {key}; {listed} shows those of a scan")
+            raise NotFound(f"no {self.queue.noun} {shown(key)}; {listed} shows those of a scan")
         return rows[0]
 
     def _rows(self, ids: Sequence[int]) -> list[Row]:
@@ -318,7 +318,7 @@ class Stage(Domain, Generic[Row]):
             row.check_home()
             return row.id, row.worker, row.attempt
         if isinstance(item, bool) or not isinstance(item, int):
-            raise InvalidArgument(f"{item!r} is not a {self.queue.noun}; give a row or its id")
+            raise InvalidArgument(f"{shown(item)} is not a {self.queue.noun}; give a row or its id")
         return item, None, None
 
     def _owner(self, item: Row | int, worker: str | None) -> tuple[int, str, int | None]:

@@ -11,6 +11,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from scanstore.arguments import a_path
 from scanstore.binding import Bound, Span, bind, unbind
 from scanstore.blocks import Shared, ending, taken
 from scanstore.database import MEMORY, Database
@@ -82,9 +83,10 @@ class Store(Shared):
         key: str | None = None,
         slow_ms: float | None = None,
     ) -> None:
-        text = os.fspath(_default(path))
-        if not isinstance(text, str):
+        text = _default(path)
+        if isinstance(text, bytes):
             raise InvalidArgument(f"{path!r} is not a path in text; use os.fsdecode")
+        text = a_path(text, "path")
         if key is None and text != MEMORY:
             key = os.environ.get("SCANSTORE_KEY") or None
         self._database = Database(
@@ -249,16 +251,22 @@ class Store(Shared):
         return Audits(self)
 
     def report(
-        self, scan: Scan | int | None = None, *, format: str = "text", baseline: Scan | int | None = None
+        self,
+        scan: Scan | int | None = None,
+        *,
+        target: str | None = None,
+        format: str = "text",
+        baseline: Scan | int | None = None,
     ) -> str:
         """A report of what is to be fixed, as "text", "json", "csv", "markdown" or "html" (one file by itself).
 
-        It is about a scan (default: the latest that looked for findings) and what changed since ``baseline`` (default:
-        the one before of the same target). Raises NotFound, InvalidArgument.
+        It is about a scan (default: the latest of ``target`` that looked for findings) and what changed since
+        ``baseline`` (default: the one before of the same target). The target may be left out when the store has one.
+        Raises NotFound, Ambiguous, InvalidArgument.
         """
         from scanstore.report import render
 
-        return "".join(render(self, scan, format, baseline))
+        return "".join(render(self, scan, format, baseline, target=target))
 
     # Pages and figures
 

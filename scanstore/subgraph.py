@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from scanstore.database import Database
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.graph import TRUSTED, Graph
 from scanstore.interchange.graphs import FORMATS, Link, Node, write
 
@@ -73,7 +73,7 @@ def export(
     """The lines of :meth:`scanstore.symbols.Symbols.export`; everything that can be refused is refused at once."""
     for what, given, known in (("format", form, FORMATS), ("direction", direction, DIRECTIONS)):
         if given not in known:
-            raise InvalidArgument(f"{what} is {given!r}; it must be one of: {', '.join(known)}")
+            raise InvalidArgument(f"{what} is {shown(given)}; it must be one of: {', '.join(known)}")
     if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
         raise InvalidArgument(f"depth is {depth!r}; give a number of steps of at least 1, or None for all")
     if imports:

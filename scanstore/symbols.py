@@ -1,7 +1,8 @@
 """Symbols and the references between them: recorded by hand or by an indexer, asked about by name and by edge.
 
-Every question takes ``scan=`` (default: the latest completed scan) and answers with detached rows. A symbol is given
-as a :class:`Symbol`, anything with its ``id``, the id, or its qualified name.
+Every question takes ``scan=`` or ``target=`` (its latest completed scan) and answers with detached rows. A store with
+several targets needs one of them, else the question raises Ambiguous. A symbol is given as a :class:`Symbol`, anything
+with its ``id``, the id, or its qualified name; a row or an id has its scan.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
+from scanstore.arguments import a_text, a_whole, some_list, some_text
 from scanstore.database import Domain, bound
-from scanstore.errors import Ambiguous, InvalidArgument, NotFound
+from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
 from scanstore.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
 from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
@@ -179,11 +181,14 @@ class Symbols(Domain):
         from scanstore.recording import Content
 
         if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
-            raise InvalidArgument(f"{path!r} is not a path inside the tree; give it relative to the root, with '/'")
+            raise InvalidArgument(
+                f"{shown(path)} is not a path inside the tree; give it relative to the root, with '/'"
+            )
         if not content_hash:
             raise InvalidArgument(f"{path} needs a content hash: it tells one version of the file from the next")
         recorder = self.store.scans.recorder(scan)
-        content = Content(path, pack_hash(content_hash), indexer)
+        line_count = a_whole(line_count, "line_count")
+        content = Content(path, pack_hash(content_hash), a_text(indexer, "indexer"))
         now = format_time(utcnow())
         if not recorder.attach([(content, now)])[0]:
             facts = facts_of(symbols, references, imports, chunks, line_count=line_count)
@@ -211,6 +216,7 @@ class Symbols(Domain):
         name: str,
         *,
         scan: Scan | int | None = None,
+        target: str | None = None,
         match: str = "exact",
         symbol_type: str | None = None,
         file: str | None = None,
@@ -223,12 +229,13 @@ class Symbols(Domain):
         qualified name, upper and lower case alike). Classes and functions come before variables and modules.
         """
         if match not in ("exact", "prefix", "contains"):
-            raise InvalidArgument(f"match is {match!r}; it must be one of: exact, prefix, contains")
-        if not name:
+            raise InvalidArgument(f"match is {shown(match)}; it must be one of: exact, prefix, contains")
+        if not some_text(name, "name"):
             raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
-        row = self.store.scans.pick(scan)
+        row = self.store.scans.pick(scan, target)
         kind = None if symbol_type is None else Symbol.symbol_type.db_value(symbol_type)
-        most = -1 if limit is None else limit
+        most = -1 if limit is None else a_whole(limit, "limit")
+        file = None if file is None else some_text(file, "file")
         found = self.db.execute_sql(FIND[match], (name, row.id, kind, file, most)).fetchall()
         ids = [key for (key,) in found]
         if not ids and match == "exact" and "." in name:
@@ -250,11 +257,12 @@ class Symbols(Domain):
         return list(Symbol.raw(SYMBOLS, str(ids)))
 
     @bound
-    def get(self, symbol: Any, *, scan: Scan | int | None = None) -> Symbol:
+    def get(self, symbol: Any, *, scan: Scan | int | None = None, target: str | None = None) -> Symbol:
         """The symbol that is meant by an id, a qualified or plain name, or a row with an ``id``.
 
         Raises NotFound, and Ambiguous (with ``candidates``) when a name fits several symbols.
         """
+        scan = self._given(scan, target)
         if isinstance(symbol, Symbol) and (scan is None or symbol.scan_id == self.store.scans.get(scan).id):
             return symbol
         if isinstance(symbol, str):
@@ -262,8 +270,8 @@ class Symbols(Domain):
             precise = [s for s in found if s.qualified_name == symbol] or found
             places = {(s.qualified_name, s.file_path) for s in precise}
             if len(places) > 1:
-                shown = ", ".join(sorted(f"{name} ({path})" for name, path in places)[:5])
-                message = f"{len(places)} symbols are called {symbol!r}: {shown}; give one's qualified name or id"
+                some = ", ".join(sorted(f"{name} ({path})" for name, path in places)[:5])
+                message = f"{len(places)} symbols are called {symbol!r}: {some}; give one's qualified name or id"
                 raise Ambiguous(message, precise)
             if not precise:
                 raise NotFound(
@@ -273,41 +281,52 @@ class Symbols(Domain):
             return [s for s in precise if s.symbol_type == precise[0].symbol_type][-1]  # the last definition counts
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
         if not isinstance(key, int) or isinstance(key, bool):
-            raise InvalidArgument(f"{symbol!r} is not a symbol; give a Symbol, its id or its qualified name")
+            raise InvalidArgument(f"{shown(symbol)} is not a symbol; give a Symbol, its id or its qualified name")
         row = Symbol.get_or_none(Symbol.id == key)
         if row is None:
-            raise NotFound(f"no symbol {key}; ids belong to a scan, and go with it when it is removed")
+            raise NotFound(f"no symbol {shown(key)}; ids belong to a scan, and go with it when it is removed")
         if scan is not None and row.scan_id != self.store.scans.get(scan).id:
             return self.get(row.qualified_name, scan=scan)
         return row
 
+    def _given(self, scan: Scan | int | None, target: str | None) -> Scan | None:
+        """The scan that was asked for; None when neither a scan nor a target was given."""
+        return None if scan is None and target is None else self.store.scans.pick(scan, target)
+
     @bound
     def list(
-        self, *, scan: Scan | int | None = None, file: str | None = None, symbol_type: str | None = None
+        self,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        file: str | None = None,
+        symbol_type: str | None = None,
     ) -> List[Symbol]:
         """All symbols of a scan, or of one file of it, in the order of the files' lines."""
-        query = Symbol.select().where(Symbol.scan == self.store.scans.pick(scan))
+        query = Symbol.select().where(Symbol.scan == self.store.scans.pick(scan, target))
         if file is not None:
-            query = query.where(Symbol.file_path == file)
+            query = query.where(Symbol.file_path == some_text(file, "file"))
         if symbol_type is not None:
-            query = query.where(Symbol.symbol_type == symbol_type)
+            query = query.where(Symbol.symbol_type == Symbol.symbol_type.db_value(symbol_type))
         return list(query.order_by(Symbol.file_path, Symbol.ordinal))
 
     # -- by reference ----------------------------------------------------------------------------------------------
 
-    def _at(self, symbol: Any, scan: Scan | int | None) -> tuple[Symbol, int, Graph]:
+    def _at(self, symbol: Any, scan: Scan | int | None, target: str | None) -> tuple[Symbol, int, Graph]:
         """A symbol, its file version, and the graph of its scan."""
-        row = self.get(symbol, scan=scan)
+        row = self.get(symbol, scan=scan, target=target)
         place = self.db.execute_sql(PLACE, (split(row.id)[0],)).fetchone()
         if place is None:
             raise NotFound(f"{row!r} went with its scan; find it again in another one")
         return row, place[0], Graph(self.db, *place[1:])
 
-    def _follow(self, symbol: Any, scan: Any, sql: str, **options: Any) -> List[Reached]:
+    def _follow(
+        self, symbol: Any, where: tuple[Scan | int | None, str | None], sql: str, **options: Any
+    ) -> List[Reached]:
         depth = options["depth"]
         if depth is not None and (not isinstance(depth, int) or depth < 1):
-            raise InvalidArgument(f"depth is {depth!r}; give a number of steps of at least 1, or None for all")
-        row, version, graph = self._at(symbol, scan)
+            raise InvalidArgument(f"depth is {shown(depth)}; give a number of steps of at least 1, or None for all")
+        row, version, graph = self._at(symbol, *where)
         return graph.follow(sql, (version, split(row.id)[1]), **options)
 
     @bound
@@ -316,12 +335,13 @@ class Symbols(Domain):
         symbol: Any,
         *,
         scan: Scan | int | None = None,
+        target: str | None = None,
         reference_type: str | None = None,
         guesses: bool = True,
     ) -> List[SymbolReference]:
         """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out what is only guessed."""
         kind = None if reference_type is None else SymbolReference.reference_type.db_value(reference_type)
-        row, version, graph = self._at(symbol, scan)
+        row, version, graph = self._at(symbol, scan, target)
         found = [
             reference
             for reference in SymbolReference.raw(graph.references(), row.id, version, split(row.id)[1])
@@ -331,48 +351,80 @@ class Symbols(Domain):
 
     @bound
     def callers(
-        self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = 1, guesses: bool = False
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = 1,
+        guesses: bool = False,
     ) -> List[Reached]:
         """Functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest first."""
-        return self._follow(symbol, scan, INCOMING, kinds=("call",), depth=depth, guesses=guesses)
+        return self._follow(symbol, (scan, target), INCOMING, kinds=("call",), depth=depth, guesses=guesses)
 
     @bound
     def callees(
-        self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = 1, guesses: bool = False
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = 1,
+        guesses: bool = False,
     ) -> List[Reached]:
         """What a symbol calls in the tree, up to ``depth`` calls away (None: any), nearest first."""
-        return self._follow(symbol, scan, OUTGOING, kinds=("call",), depth=depth, guesses=guesses)
+        return self._follow(symbol, (scan, target), OUTGOING, kinds=("call",), depth=depth, guesses=guesses)
 
     @bound
     def impact(
-        self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = None, guesses: bool = True
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = None,
+        guesses: bool = True,
     ) -> List[Reached]:
         """Everything that depends on a symbol by calls and base classes, directly or not, with its distance.
 
         A class stands for its constructor. ``exact`` is false where the shortest way contains a guess.
         """
         return self._follow(
-            symbol, scan, INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses, impact=True
+            symbol, (scan, target), INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses, impact=True
         )
 
     @bound
     def subclasses(
-        self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = None, guesses: bool = False
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = None,
+        guesses: bool = False,
     ) -> List[Reached]:
         """Classes that inherit from a class, directly or not."""
-        return self._follow(symbol, scan, INCOMING, kinds=("inherit",), depth=depth, guesses=guesses)
+        return self._follow(symbol, (scan, target), INCOMING, kinds=("inherit",), depth=depth, guesses=guesses)
 
     @bound
     def bases(
-        self, symbol: Any, *, scan: Scan | int | None = None, depth: int | None = None, guesses: bool = False
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = None,
+        guesses: bool = False,
     ) -> List[Reached]:
         """Classes of the tree that a class inherits from, directly or not."""
-        return self._follow(symbol, scan, OUTGOING, kinds=("inherit",), depth=depth, guesses=guesses)
+        return self._follow(symbol, (scan, target), OUTGOING, kinds=("inherit",), depth=depth, guesses=guesses)
 
     @bound
-    def edges(self, scan: Scan | int | None = None, *, reference_type: str | None = None) -> Iterator[Edge]:
+    def edges(
+        self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: str | None = None
+    ) -> Iterator[Edge]:
         """Stream every reference of a scan, by file and line, with what it means and how that is known."""
-        row = self.store.scans.pick(scan)
+        row = self.store.scans.pick(scan, target)
         kinds = (
             REFERENCE_TYPES if reference_type is None else (SymbolReference.reference_type.db_value(reference_type),)
         )
@@ -389,6 +441,7 @@ class Symbols(Domain):
         guesses: bool = False,
         imports: bool = False,
         scan: Scan | int | None = None,
+        target: str | None = None,
     ) -> Iterator[str]:
         """Stream the call graph as lines of ``dot``, ``graphml`` or ``mermaid``: symbols that call or are called.
 
@@ -406,44 +459,44 @@ class Symbols(Domain):
             direction=direction,
             guesses=guesses,
             imports=imports,
-            scan=scan,
+            scan=self._given(scan, target),
         )
 
     # -- imports ---------------------------------------------------------------------------------------------------
 
     @bound
-    def imports(self, file: str, *, scan: Scan | int | None = None) -> List[ImportRelation]:
+    def imports(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
         """The import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
-        row = self._file(file, scan)
+        row = self._file(file, scan, target)
         return list(ImportRelation.select().where(ImportRelation.file == row).order_by(ImportRelation.ordinal))
 
     @bound
-    def importers(self, file: str, *, scan: Scan | int | None = None) -> List[str]:
+    def importers(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[str]:
         """The files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
-        row = self._file(file, scan)
+        row = self._file(file, scan, target)
         owner = self.store.scans.get(row.scan_id)
         graph = Graph(self.db, owner.id, owner.lineage_id, owner.revision)
         return [path for path in graph.importers(row.version_id) if path != file]
 
     @bound
-    def import_cycles(self, *, scan: Scan | int | None = None) -> List[List[str]]:
+    def import_cycles(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[List[str]]:
         """Groups of files that import each other, largest first."""
-        row = self.store.scans.pick(scan)
+        row = self.store.scans.pick(scan, target)
         return cycles(Graph(self.db, row.id, row.lineage_id, row.revision).imports())
 
     @bound
-    def unresolved_imports(self, *, scan: Scan | int | None = None) -> List[ImportRelation]:
+    def unresolved_imports(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
         """Imports that name a module of this tree which is not there; modules from outside are not meant."""
-        row = self.store.scans.pick(scan)
+        row = self.store.scans.pick(scan, target)
         return list(
             ImportRelation.select()
             .where(ImportRelation.scan == row, ImportRelation.resolution == "unresolved")
             .order_by(ImportRelation.importer_file, ImportRelation.ordinal)
         )
 
-    def _file(self, file: str, scan: Scan | int | None) -> ScanFile:
-        row = self.store.scans.pick(scan)
-        found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == file)
+    def _file(self, file: str, scan: Scan | int | None, target: str | None) -> ScanFile:
+        row = self.store.scans.pick(scan, target)
+        found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == some_text(file, "file"))
         if found is None:
             raise NotFound(f"scan {row.id} has no file {file!r}; paths are relative to {row.root or 'its root'}")
         return found
@@ -452,7 +505,11 @@ class Symbols(Domain):
 
     @bound
     def unreferenced(
-        self, *, scan: Scan | int | None = None, symbol_types: Iterable[str] = ("class", "function", "method")
+        self,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        symbol_types: Iterable[str] = ("class", "function", "method"),
     ) -> List[Symbol]:
         """Symbols that nothing in the tree seems to use: no reference is bound to them and no file mentions their name.
 
@@ -461,8 +518,8 @@ class Symbols(Domain):
         """
         from scanstore.unused import unreferenced
 
-        kinds = {Symbol.symbol_type.db_value(kind) for kind in symbol_types}
-        row = self.store.scans.pick(scan)
+        kinds = {Symbol.symbol_type.db_value(kind) for kind in some_list(symbol_types, "symbol_types")}
+        row = self.store.scans.pick(scan, target)
         ids = unreferenced(self.db, Graph(self.db, row.id, row.lineage_id, row.revision), kinds)
         return sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))
 

@@ -16,7 +16,7 @@ from scanstore import workers
 from scanstore.binding import Bound
 from scanstore.blocks import Block, ending
 from scanstore.database import Domain, bound
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore, shown
 from scanstore.fields import Base, EnumField, UTCField, format_time, read_time, utcnow
 from scanstore.library import KINDS
 from scanstore.states import Machine, move
@@ -164,7 +164,7 @@ def identified(domain: Domain, run: Sync | SyncRun | int, kind: str) -> int:
         raise WrongStore(f"{run!r} is of {run.db.name}, not of {domain.db.name}; use it in its own")
     key = getattr(run, "id", run)
     if not isinstance(key, int):
-        raise InvalidArgument(f"{run!r:.80} is not a sync run; give what store.library.sync(...) returned, or its id")
+        raise InvalidArgument(f"{shown(run)} is not a sync run; give what store.library.sync(...) returned, or its id")
     row = SyncRun.get_or_none(SyncRun.id == key)
     if row is None:
         raise NotFound(f"no sync run {key}; begin one with store.library.sync({kind!r})")

@@ -10,8 +10,10 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.arguments import a_path
+from scanstore.errors import InvalidArgument
 from scanstore.fields import format_time, utcnow
+from scanstore.files import refused
 from scanstore.indexing.given import facts_of
 from scanstore.interchange.ctags import Broken, read
 
@@ -48,15 +50,14 @@ class Tags:
         self.groups: dict[str, list[dict[str, Any]]] = {}
         self.broken: list[tuple[int, str]] = []
         try:
-            with open(file, "rb") as lines:
+            with open(a_path(file, "file"), "rb") as lines:
                 for item in read(lines, root=root):
                     if isinstance(item, Broken):
                         self.broken.append((item.line_number, item.reason))
                     else:
                         self.groups.setdefault(item.path, []).append(item._asdict())
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise NotFound(f"{os.fspath(file)} cannot be read: {reason}; check the path") from error
+            raise refused(error, os.fspath(file), "read") from error
         if self.broken and not self.groups:
             line, reason = self.broken[0]
             raise InvalidArgument(

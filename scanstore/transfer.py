@@ -28,25 +28,26 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
 import peewee
 
 from scanstore import publishing
+from scanstore.arguments import a_path, some_list
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     IllegalMove,
     InvalidArgument,
-    MissingFolder,
     NewerSchema,
-    NotFound,
     ReadOnly,
     StorageError,
+    shown,
 )
-from scanstore.files import connect, quoted
+from scanstore.files import connect, quoted, refusing
 from scanstore.ownership import remove_unowned
+from scanstore.troubles import translated
 
 VERSION = 1
 BATCH = 500  #: rows in memory at a time
@@ -154,13 +155,13 @@ def dump(
     StorageError.
     """
     known = [table.name for table in tables_of(db.execute_sql)]
-    wanted = None if tables is None else [tables] if isinstance(tables, str) else list(tables)
+    wanted = None if tables is None else [tables] if isinstance(tables, str) else some_list(tables, "tables")
     for name in wanted or ():
         if name not in known:
-            raise InvalidArgument(f"{db.name} has no table {name!r}; it has: {', '.join(known)}")
+            raise InvalidArgument(f"{db.name} has no table {shown(name)}; it has: {', '.join(known)}")
     told: dict[str, int] = {}
     size = 0
-    with _target(db, file) as stream, db.atomic("DEFERRED"):
+    with publishing.writing(file, store=db.file) as stream, db.atomic("DEFERRED"):
         for part in lines(db.execute_sql, SCHEMA_VERSION, told, include_secrets=include_secrets, tables=wanted):
             stream.write(part)
             size += len(part)
@@ -174,7 +175,7 @@ def lines(
     *,
     include_secrets: bool = False,
     tables: list[str] | None = None,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield a dump in pieces of whole lines; ``told`` gets the number of rows of each table."""
     yield _line(
         {"scanstore": VERSION, "schema": schema, "secrets": include_secrets}
@@ -224,31 +225,6 @@ def _finite(value: Any) -> Any:
     return {"$f": str(value)} if value in (float("inf"), float("-inf")) else value
 
 
-@contextmanager
-def _target(db: Database, file: File) -> Iterator[BinaryIO]:
-    if not isinstance(file, str | os.PathLike):
-        yield file
-        return
-    path = os.fsdecode(file)
-    shown = path if path.isprintable() else ascii(path)
-    if os.path.realpath(path) in (db.file, db.file + "-wal", db.file + "-shm"):
-        raise InvalidArgument(f"{shown} is the store itself; give another file to dump it to")
-    target = os.path.abspath(path)
-    if not os.path.isdir(os.path.dirname(target)):
-        raise MissingFolder(f"{shown} needs its folder; create it")
-    try:
-        with publishing.beside(target, shown) as beside:
-            with open(beside, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            publishing.publish(beside, target, shown)
-    except OSError as error:
-        if error.filename is None:  # not ours: the caller's disk is full, and the command line says so
-            raise
-        raise StorageError(f"{shown} cannot be written: {error.strerror}") from error
-
-
 # Reading
 
 
@@ -273,13 +249,17 @@ def load(db: Database, file: File, *, accounts: bool = True) -> Loaded:
                 " plain; load it into a store without a key, and encrypt that with: scanstore rekey"
             )
         with publishing.beside(f"{db.file}.older", db.name) as older:
-            connection, left_out = _migrated(older, schema, reader, accounts)
             try:
-                newer = _Reader(_Pieces(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)))
-                newer.header()
-                return _into(db, newer, accounts=True)._replace(bytes=reader.bytes, left_out=left_out)
-            finally:
-                connection.close()
+                connection, left_out = _migrated(older, schema, reader, accounts)
+                with (
+                    closing(connection),
+                    closing(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)) as pieces,
+                ):
+                    newer = _Reader(_Pieces(pieces))
+                    newer.header()
+                    return _into(db, newer, accounts=True)._replace(bytes=reader.bytes, left_out=left_out)
+            except sqlite3.Error as error:
+                raise translated(error, f"the file beside {db.name} into which the dump is read first") from error
 
 
 def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> tuple[sqlite3.Connection, dict[str, int]]:
@@ -345,6 +325,8 @@ def _fill(run: Run, many: Run, reader: _Reader, accounts: bool) -> tuple[dict[st
         except (StorageError, BadLine):
             raise
         except (InvalidArgument, peewee.PeeweeException, sqlite3.Error, OverflowError, UnicodeError) as error:
+            if isinstance(error, sqlite3.Error) and isinstance(translated(error, table), StorageError):
+                raise  # the disk is at fault, not the row
             raise BadLine(f"line {reader.line}: {table} does not take this row: {error}") from error
         if table != COUNTERS:
             told[table] = reader.rows - before
@@ -518,15 +500,11 @@ class _Pieces:
 @contextmanager
 def _source(file: File) -> Iterator[Any]:
     if not isinstance(file, str | os.PathLike):
-        yield file
+        if not hasattr(file, "readline") or hasattr(file, "encoding"):
+            raise InvalidArgument(f"file is {shown(file)}; give a path, or a file opened in binary mode")
+        with refusing("the dump", "read"):
+            yield file
         return
-    path = os.fsdecode(file)
-    shown = path if path.isprintable() else ascii(path)
-    try:
-        stream = open(path, "rb")
-    except FileNotFoundError as error:
-        raise NotFound(f"{shown} does not exist; give the path of a dump") from error
-    except OSError as error:
-        raise StorageError(f"{shown} cannot be read: {error.strerror}") from error
-    with stream:
+    name = a_path(file, "file")
+    with refusing(name, "read"), open(name, "rb") as stream:
         yield stream

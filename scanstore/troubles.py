@@ -6,19 +6,34 @@ Change here: which error of ours stands for a code of SQLite's, and in what word
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import peewee
 
-from scanstore.errors import Busy, Conflict, Damaged, DiskFull, NotAScanstore, ReadOnly, StorageError, StoreClosed
+from scanstore.errors import (
+    Busy,
+    Conflict,
+    Damaged,
+    DiskFull,
+    InvalidArgument,
+    NotAScanstore,
+    ReadOnly,
+    StorageError,
+    StoreClosed,
+)
 from scanstore.files import GIVE_ANOTHER
 
+LONGEST_VALUE = 1_000_000_000  #: bytes; SQLite's own limit, unless it was built with another
 #: What SQLite says of damage may not be text itself.
 TROUBLE = (sqlite3.Error, UnicodeDecodeError)
 
 
-def translated(error: sqlite3.Error | UnicodeDecodeError, name: str) -> Exception:
+def translated(
+    error: sqlite3.Error | UnicodeDecodeError, name: str, values: Any = (), most: int = LONGEST_VALUE
+) -> Exception:
     """Return the error to raise, from this one, for something that SQLite refused about the store of that
-    name.
+    name. `values` are those of the statement, and `most` is what SQLite takes of one.
 
     A mistake in the SQL itself stays Peewee's error of the same kind: it is the caller's, not the file's.
     """
@@ -29,6 +44,12 @@ def translated(error: sqlite3.Error | UnicodeDecodeError, name: str) -> Exceptio
     # Neither a first page of another format nor a text that is none has a code.
     if isinstance(error, UnicodeDecodeError) or text.startswith(("unsupported file format", "Could not decode to")):
         code = sqlite3.SQLITE_CORRUPT
+    if code == sqlite3.SQLITE_TOOBIG or isinstance(error, sqlite3.DataError):
+        return InvalidArgument(f"{name} takes no value or row of more than {most:,} bytes{_size_of(values)}; split it")
+    if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError) and text.startswith("Error binding"):
+        return InvalidArgument(f"{name} cannot store a value: {text}")
+    if text == "row value misused":  # what Peewee makes of a list
+        return InvalidArgument(f"{name}: a list was given where a single value is expected")
     if code == sqlite3.SQLITE_LOCKED:
         return Busy(f"{name} is in use by an unfinished query of this thread; read its rows to the end first")
     if code in _TROUBLES:
@@ -38,6 +59,18 @@ def translated(error: sqlite3.Error | UnicodeDecodeError, name: str) -> Exceptio
         return StoreClosed(f"{name} was closed; open it again")
     kind = getattr(peewee, type(error).__name__, peewee.DatabaseError)
     return kind(*error.args)
+
+
+def _size_of(values: Any) -> str:
+    """Say how large the largest of some values is, when they are there to be looked at."""
+    if isinstance(values, Mapping):
+        values = values.values()
+    elif not isinstance(values, Sequence) or isinstance(values, str):
+        return ""
+    sizes = [
+        len(v) if isinstance(v, bytes) or v.isascii() else len(v.encode()) for v in values if isinstance(v, str | bytes)
+    ]
+    return f", and was given {max(sizes):,}" if sizes else ""
 
 
 def code_of(error: BaseException) -> int:

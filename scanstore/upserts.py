@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from scanstore import syncs
 from scanstore.database import Domain
-from scanstore.errors import Conflict, InvalidArgument, NotFound
+from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.reports import text
 
@@ -56,13 +56,13 @@ def _paths(value: Any) -> str:
             return written if written.isascii() else dump_json(value)
     except TypeError:
         pass
-    raise InvalidArgument(f"paths is {value!r:.80}; it must be a list of texts")
+    raise InvalidArgument(f"paths is {shown(value)}; it must be a list of texts")
 
 
 def _organized(value: Any) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
-    raise InvalidArgument(f"organized is {value!r:.80}; it must be true or false")
+    raise InvalidArgument(f"organized is {shown(value)}; it must be true or false")
 
 
 def _time(value: Any) -> str | None:
@@ -71,7 +71,7 @@ def _time(value: Any) -> str | None:
     except InvalidArgument:
         raise
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidArgument(f"{value!r:.80} is not a time; write 2026-11-22T01:46:31Z, or 2026-11-22") from error
+        raise InvalidArgument(f"{shown(value)} is not a time; write 2026-11-22T01:46:31Z, or 2026-11-22") from error
 
 
 @lru_cache(1 << 12)
@@ -156,7 +156,7 @@ class Batch:
         if items is None:
             return []
         if not isinstance(items, list | tuple | set | frozenset):
-            raise InvalidArgument(f"{kind}s is {items!r:.80}; it must be a list")
+            raise InvalidArgument(f"{kind}s is {shown(items)}; it must be a list")
         try:  # most were named like that by a record before
             ids = list(map(ID, items))
             if list(map(self.names.known[kind].get, ids)) == items:
@@ -169,7 +169,7 @@ class Batch:
         try:
             return self.add_named(kind, item, place)
         except InvalidArgument as error:
-            raise InvalidArgument(f"{kind} {item!r:.80}: {error}") from error
+            raise InvalidArgument(f"{kind} {shown(item)}: {error}") from error
 
     def mentioned(self, kind: str) -> set[str]:
         """Ids of a kind that the records have named."""
@@ -179,7 +179,7 @@ class Batch:
 def _checked(record: Any, keys: frozenset[str]) -> str:
     """The id of a record that has no other keys."""
     if type(record) is not dict and not isinstance(record, Mapping):
-        raise InvalidArgument(f"{record!r:.80} is not a record; it must be a mapping of {', '.join(sorted(keys))}")
+        raise InvalidArgument(f"{shown(record)} is not a record; it must be a mapping of {', '.join(sorted(keys))}")
     if not keys.issuperset(record):
         unknown = ", ".join(sorted(map(str, set(record) - keys)))
         raise InvalidArgument(f"{unknown}: no such key; there are {', '.join(sorted(keys))}")
@@ -190,9 +190,9 @@ def _key(value: Any) -> str:
     if value is None or value == "":
         raise InvalidArgument("it has no id; give the foreign system's")
     if not isinstance(value, str):
-        raise InvalidArgument(f"its id is {value!r:.80}; ids are text, as {str(value)!r:.80}")
+        raise InvalidArgument(f"its id is {shown(value)}; ids are text, as {shown(str(value))}")
     if not value.isprintable() and text("id", value) != value:
-        raise InvalidArgument(f"its id {value!r:.80} cannot be stored; it must be valid Unicode")
+        raise InvalidArgument(f"its id {shown(value)} cannot be stored; it must be valid Unicode")
     return value
 
 
@@ -232,7 +232,7 @@ class Upsert:
     def write(self, records: Iterable[Any]) -> Counts:
         """Write all records, batch by batch."""
         if isinstance(records, str | bytes | Mapping) or not isinstance(records, Iterable):
-            raise InvalidArgument(f"{records!r:.80} is not a list of records; put it in one")
+            raise InvalidArgument(f"{shown(records)} is not a list of records; put it in one")
         most = SCENES_AT_ONCE if self.kind == "scene" else NAMED_AT_ONCE
         batch, size = Batch(self.names), 0
         for number, record in enumerate(records, 1):
@@ -247,7 +247,7 @@ class Upsert:
                     batch.add_named(self.kind, record, number)
             except InvalidArgument as error:
                 given = record.get("id") if isinstance(record, Mapping) else None
-                whose = f" ({self.kind} {given!r:.80})" if isinstance(given, str) else ""
+                whose = f" ({self.kind} {shown(given)})" if isinstance(given, str) else ""
                 raise InvalidArgument(f"record {number}{whose}: {error}") from error
             size += 1
             if size == most:

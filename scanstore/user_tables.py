@@ -13,6 +13,8 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from scanstore.database import SCHEMA_VERSION
+from scanstore.foreign import foreign
 from scanstore.salvage import Row, Tree
 from scanstore.salvaged_tables import Account, Saved, Table, quoted, take_orphans
 
@@ -139,6 +141,8 @@ class UserTables:
         there = run.execute("SELECT 1 FROM sqlite_schema WHERE type = ? AND name = ?", (kind, name)).fetchone()
         if error is None and there is None:
             error = "its definition has another name"
+        if error is None:  # what would keep the new store from being opened
+            error = next((f"it {part.why}" for part in foreign(run, SCHEMA_VERSION) if part.name == name), None)
         if error is not None:
             run.execute("ROLLBACK TO user_table")
         run.execute("RELEASE user_table")

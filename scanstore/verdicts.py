@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 
 VERDICTS = ("approved", "review", "rejected")
 SEVERITIES = ("critical", "major", "minor", "info")  # of what an audit finds, the worst first
@@ -78,10 +78,10 @@ def judged(policy: Policy, findings: Sequence[Mapping[str, Any]], confidence: fl
     """What a policy says, and its name. Raises InvalidArgument when that is no verdict, or there is no policy."""
     name = getattr(policy, "name", None)
     if not isinstance(name, str) or not name.strip() or not callable(getattr(policy, "judge", None)):
-        raise InvalidArgument(f"policy is {policy!r:.80}; give an object with a name and a method judge")
+        raise InvalidArgument(f"policy is {shown(policy)}; give an object with a name and a method judge")
     verdict, score = policy.judge(findings, confidence)
     if verdict not in VERDICTS:
-        raise InvalidArgument(f"policy {name} says {verdict!r:.80}; it must be one of: {', '.join(VERDICTS)}")
+        raise InvalidArgument(f"policy {name} says {shown(verdict)}; it must be one of: {', '.join(VERDICTS)}")
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 100:
-        raise InvalidArgument(f"policy {name} gives a score of {score!r:.80}; it must be a number from 0 to 100")
+        raise InvalidArgument(f"policy {name} gives a score of {shown(score)}; it must be a number from 0 to 100")
     return Judgement(verdict, float(score)), name

@@ -111,3 +111,13 @@ def store(db_path: Path, new_file: Path) -> Iterator[Store]:
     shutil.copy(new_file, db_path)
     with Store(db_path, timeout=5) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def watcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A process whose forks are watched as they call the system; the test is skipped where that cannot be had."""
+    from syscalls import Watcher
+
+    watcher = Watcher(tmp_path_factory.mktemp("syscalls"))
+    yield watcher
+    watcher.close()

@@ -11,6 +11,7 @@ import re
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,20 @@ from pathlib import Path
 import pytest
 from stressing import Child, Tell, chance, done, rounds, sound
 
-from scanstore import DiskFull, FileReplaced, NotAScanstore, NotFound, ReadOnly, ScanstoreError, StorageError, Store
+from scanstore import (
+    DiskFull,
+    FileReplaced,
+    NotAScanstore,
+    NotFound,
+    ReadOnly,
+    ScanstoreError,
+    StorageError,
+    Store,
+    backups,
+    compaction,
+    files,
+    freezing,
+)
 
 NOBODY = 65534
 BLOCK = "x" * 20_000
@@ -238,6 +252,35 @@ def test_permission_that_is_lost_while_it_is_open(path: Path, tmp_path: Path) ->
 
     assert as_nobody(work, file) == ["refused"]
     as_nobody(lambda tell: well(file, one=1, two=2), file)
+
+
+@pytest.mark.parametrize("call", ["vacuum", "optimize", "backup", "verify", "restore"])
+def test_a_disk_that_fails_as_the_file_is_opened_again(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Some calls take a connection of their own."""
+    copy, real, refused = Path(shutil.copy(path, tmp_path / "copy.db")), files.connect, path
+
+    def connect(file: str, *arguments: object, **more: object) -> object:
+        if Path(file) == refused:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+        return real(file, *arguments, **more)  # type: ignore[arg-type]
+
+    for module in (compaction, backups, freezing):
+        monkeypatch.setattr(module, "connect", connect)
+    with pytest.raises(StorageError) as raised:
+        if call == "restore":
+            backups.restore(copy, path)
+        elif call == "verify":
+            backups.verify(path)
+        else:
+            with Store(path) as store:
+                {"vacuum": store.vacuum, "optimize": store.optimize, "backup": store.backup}[call]()
+    one_line(raised.value, path)
+    assert {file.name for file in tmp_path.iterdir()} <= {path.name, copy.name}
+    well(path)
 
 
 # A file that goes, or is another one ----------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Kill: whatever is killed while it writes, all that it was told is done is there, and nothing is half-done.
 
-Two processes at a time work on one store and are killed at any moment; what they had noted before is looked for after
-each round, and the store is checked. The same file lives through all rounds. Real processes, real SIGKILL.
+Several processes at a time work on one store and are killed one by one, at any moment; what they had noted before is
+looked for after each round, and the store is checked. A file lives through many rounds; the long form takes several,
+since all that was ever noted is looked for each time. Real processes, real SIGKILL.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from scanstore import Store, backups
 from scanstore.database import SCHEMA_VERSION
 
 FILES = 12
+AT_ONCE = 4  # processes
+ROUNDS = 50  # of one store
 
 
 @pytest.fixture(scope="module")
@@ -35,33 +39,60 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def pairs(some: random.Random) -> Iterator[tuple[str, str]]:
-    """Two roles at a time, each as often as any other."""
+def groups(some: random.Random) -> Iterator[list[str]]:
+    """Some roles at a time, each as often as any other."""
+    names: list[str] = []
     while True:
-        names = some.sample(sorted(ROLES), len(ROLES))
-        yield from zip(names[::2], names[1::2], strict=True)
+        while len(names) < AT_ONCE:
+            names += some.sample(sorted(ROLES), len(ROLES))
+        yield [names.pop() for _ in range(AT_ONCE)]
 
 
 def test_what_was_acknowledged_survives_any_kill(root: Path) -> None:
-    some, path, ledger, worst = chance("kill"), root / "scan.db", Ledger(), 0.0
-    Store(path).close()
-    for number, (_, names) in enumerate(zip(range(rounds(7, 150)), pairs(some), strict=False)):
-        children = [Child(worker(ROLES[name], path, root, number)) for name in names]
-        for child in children:
-            if some.random() < 0.6:  # in the midst of its work; else it may be opening the store
-                wait_for(child)
-            time.sleep(min(some.expovariate(1 / 0.06), 0.5))
-            told = child.kill()
-            assert child.status == -9, told[-1]  # none of them ends by itself
-            ledger.add(told)
-        assert not [name for name in root.glob("copies/*.backup-*") if "partial" not in name.name and not whole(name)]
-        began = time.perf_counter()
-        with Store(path, timeout=5) as store:
-            worst = max(worst, time.perf_counter() - began)
-            ledger.verify(store)
-        sound(path)
-        for other in root.glob("others/*"):
-            other.unlink()
+    some, kills, counts, slowest = chance("kill"), 0, Counter[str](), 0.0
+    together, left = groups(some), rounds(4, 500)
+    while left:
+        ledger, worst = Ledger(), 0.0
+        path = root / "scan.db"
+        Store(path).close()
+        for number in range(min(left, ROUNDS)):
+            worst = max(worst, killed_together(root, path, next(together), ledger, some, f"{left} {number}"))
+        left -= min(left, ROUNDS)
+        ended(root, path, ledger)
+        for file in (*root.glob("scan.db*"), *root.glob("copies/*")):
+            file.unlink()
+        kills, counts, slowest = kills + ledger.kills, counts + ledger.counts, max(worst, slowest)
+        print(f"\n{kills} kills", end="", flush=True)
+    assert counts and (LONG != 1 or set(counts) >= set(ACKNOWLEDGED))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    print(f"\n{kills} kills, reopened in {slowest * 1000:.0f} ms at most; acknowledged {counts.total():,}: {kinds}")
+
+
+def killed_together(
+    root: Path, path: Path, names: list[str], ledger: Ledger, some: random.Random, salt: object
+) -> float:
+    """A round: the processes are killed, and all that was ever noted is there; how long the next opening took."""
+    children = [Child(worker(ROLES[name], path, root, f"{salt} {n}")) for n, name in enumerate(names)]
+    for child in children:
+        if some.random() < 0.6:  # in the midst of its work; else it may be opening the store
+            wait_for(child)
+        time.sleep(min(some.expovariate(1 / 0.04), 0.3))
+        told = child.kill()
+        assert child.status == -9, told[-1]  # none of them ends by itself
+        ledger.add(told)
+    assert not [name for name in root.glob("copies/*.backup-*") if "partial" not in name.name and not whole(name)]
+    began = time.perf_counter()
+    with Store(path, timeout=5) as store:
+        took = time.perf_counter() - began
+        ledger.verify(store)
+    sound(path)
+    for other in root.glob("others/*"):
+        other.unlink()
+    return took
+
+
+def ended(root: Path, path: Path, ledger: Ledger) -> None:
+    """What was written to other files is whole, and what the dead have left goes with the next copy."""
     newest = max(ledger.of("backup"), default=None)
     assert newest is None or Path(newest).exists()
     with Store(path) as store:
@@ -70,8 +101,6 @@ def test_what_was_acknowledged_survives_any_kill(root: Path) -> None:
     lines = (root / "copies/dump.jsonl").read_bytes().splitlines()
     assert json.loads(lines[-1])["end"] >= told_of
     assert not list(root.glob("copies/*part*")), "what the dead have left is swept by the next copy"
-    assert ledger.counts and (LONG != 1 or set(ledger.counts) >= set(ACKNOWLEDGED))
-    print(f"\n{ledger.kills} kills, reopened in {worst * 1000:.0f} ms at most; acknowledged and found, {ledger}")
 
 
 ACKNOWLEDGED = (
@@ -87,10 +116,10 @@ def wait_for(child: Child, seconds: float = 0.5) -> None:
         time.sleep(0.002)
 
 
-def worker(role: Role, path: Path, root: Path, number: int) -> Callable[[Tell], object]:
+def worker(role: Role, path: Path, root: Path, salt: str) -> Callable[[Tell], object]:
     def work(tell: Tell) -> None:
         with Store(path, timeout=30) as store:
-            for _ in role(store, root, tell, chance(role.__name__, number)):
+            for _ in role(store, root, tell, chance(salt)):
                 pass
 
     return work

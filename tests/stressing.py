@@ -246,8 +246,8 @@ def _fill(path: Path) -> None:
         evidence = {"severity": "minor", "rule_id": "GND-01", "message": "too high", "evidence": {"ohm": 12}}
         store.audits.complete(audit, analysis={"equipment_type": "panel", "test_type": "x"}, findings=[evidence])
         assert store.check() == []
-        with store.llm.slot("m"):
-            file = copied(path, path.with_name("slot.db"))  # as it is while a place is taken
+        file = path.with_name("asking.db")  # as it is while a question is being asked and a place is taken
+        store.llm.ask(analyzer, store.chunks.list(scan)[-1], lambda: "[]" if copied(path, file) else "")
     os.replace(file, path)
     Path(f"{path}-wal").unlink(missing_ok=True)
     Path(f"{path}-shm").unlink(missing_ok=True)

@@ -148,7 +148,7 @@ def test_an_audit_that_is_not_there(store: Store, verb: str) -> None:
 
 
 def test_a_user_with_audits_cannot_be_deleted(store: Store, user: User, task: Task) -> None:
-    with pytest.raises(Conflict, match="FOREIGN KEY"):
+    with pytest.raises(Conflict, match="1 rows of audit_tasks point at it"):
         user.delete_instance()
     assert store.audits.list() == [task]
 

@@ -26,9 +26,10 @@ import peewee
 import pytest
 
 from scanstore import database, errors, migrating
-from scanstore.database import SCHEMA_VERSION, Domain, bound, check_sqlite, current
+from scanstore.database import SCHEMA_VERSION, Domain, bound, current
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField, utcnow
 from scanstore.files import APPLICATION_ID
+from scanstore.opening import check_sqlite
 from scanstore.store import Store
 
 

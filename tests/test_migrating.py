@@ -362,6 +362,7 @@ def test_other_threads_are_not_disturbed(path: Path, folder: Path, tmp_path: Pat
     plain.create_tables([Note])
     Note.create(text="x")
     stop, wrong, rounds = threading.Event(), [], [0]
+    Store(tmp_path / "other.db").close()  # made before: that takes a while
 
     def look() -> None:
         with Store(tmp_path / "other.db") as other:

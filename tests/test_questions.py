@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scanstore.errors import InvalidArgument, NotFound, ScanstoreError
+from scanstore.errors import Ambiguous, InvalidArgument, NotFound, ScanstoreError
 from scanstore.models import Scan, ScanFile, Symbol
 from scanstore.store import Store
 
@@ -436,11 +436,15 @@ def test_targets_are_kept_apart(store: Store, scan: Scan, tmp_path: Path) -> Non
     assert [s.id for s in store.scans.list()] == [other.id, scan.id]
     assert [s.id for s in store.scans.list(limit=1)] == [other.id]
     assert other.revision == scan.revision == 1
-    assert names(store.symbols.find("helper")) == ["x.helper"]
+    with pytest.raises(Ambiguous, match="2 targets"):
+        store.symbols.find("helper")
+    assert names(store.symbols.find("helper", target="other")) == ["x.helper"]
     with pytest.raises(NotFound, match="elsewhere"):
         store.scans.latest("elsewhere")
     store.scans.remove(scan)
-    assert names(store.symbols.find("helper")) == ["x.helper"]
+    with pytest.raises(Ambiguous, match="2 targets"):
+        store.symbols.find("helper")
+    assert names(store.symbols.find("helper", target="other")) == ["x.helper"]
     assert store.check() == []
 
 

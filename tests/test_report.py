@@ -25,7 +25,7 @@ from scanstore import tracking
 from scanstore.cli.base import Root
 from scanstore.cli.report import report as report_command
 from scanstore.decisions import Triage
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import Ambiguous, InvalidArgument, NotFound
 from scanstore.fields import utcnow
 from scanstore.identity import traits_of
 from scanstore.models import Finding, Scan, Suppression, ToolRun
@@ -210,11 +210,14 @@ def test_which_scan(store: Store) -> None:
     mine = looked(store, seen())
     other = looked(store, seen(), target="other")
     clean = looked(store, target="other", close=())
-    assert gather(store).scan.id == other.id  # that one looked at nothing
+    with pytest.raises(Ambiguous, match="2 targets"):
+        gather(store)
+    assert gather(store, target="other").scan.id == other.id  # that one looked at nothing
     assert gather(store, clean).scan.id == clean.id and gather(store, clean).changes["not_checked"] == 1
     ToolRun.create(scan=clean, tool="t", digest="0")  # that it found nothing is something
-    assert gather(store).scan.id == clean.id and gather(store).tools == ["t"]
-    assert [point.scan for point in gather(store).trend] == [other.id, clean.id]
+    latest = gather(store, target="other")
+    assert latest.scan.id == clean.id and latest.tools == ["t"]
+    assert [point.scan for point in latest.trend] == [other.id, clean.id]
     for baseline, said in ((mine.id, "compare scans of one target"), (clean.id, "give an earlier scan")):
         with pytest.raises(InvalidArgument, match=said):
             gather(store, other, baseline)

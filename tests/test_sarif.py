@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from scanstore.checkout import provenance
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, MissingFolder, NotFound
 from scanstore.interchange.linehash import line_hashes
 from scanstore.sarif import ImportResult
 from scanstore.sources import MAX_SIZE, Sources
@@ -498,7 +498,7 @@ def test_dump_goes_to_a_path_whole_or_not_at_all(store: Store, tmp_path: Path) -
     told = store.sarif.dump(None, tmp_path / "out.sarif")
     assert (told.runs, told.results, told.left_out) == (1, 1, 0)
     assert json.loads((tmp_path / "out.sarif").read_bytes())["version"] == "2.1.0"
-    with pytest.raises(InvalidArgument, match="cannot be written"):
+    with pytest.raises(MissingFolder, match="cannot be written"):
         store.sarif.dump(None, tmp_path / "no" / "out.sarif")
     with pytest.raises(InvalidArgument, match="only is"):
         store.sarif.dump(None, tmp_path / "other", only=["gone"])

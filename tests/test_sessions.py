@@ -323,7 +323,7 @@ def test_files_of_a_folder(store: Store, session: AnalysisSession, tmp_path: Pat
     refused(store, InvalidArgument, "link that leads out", lambda: add(session, root, ["link"]))
     refused(store, InvalidArgument, "no regular file", lambda: add(session, root, ["docs"]))
     refused(store, InvalidArgument, "no regular file", lambda: add(session, root, ["pipe"]))
-    refused(store, NotFound, "'none' in .* no such file", lambda: add(session, root, ["none"]))
+    refused(store, NotFound, "'none' in .* No such file", lambda: add(session, root, ["none"]))
     refused(store, NotFound, "no folder", lambda: add(session, root / "none"))
     refused(store, InvalidArgument, "give a list", lambda: add(session, root, "b.txt"))
     refused(store, NotFound, "no session", lambda: add(NOBODY, root))

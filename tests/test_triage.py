@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from scanstore import Conflict, IllegalMove, InvalidArgument, NotFound, Store, WrongStore
+from scanstore import Ambiguous, Conflict, IllegalMove, InvalidArgument, NotFound, Store, WrongStore
 from scanstore.cli.output import places
 from scanstore.fields import format_time, utcnow
 from scanstore.models import Finding, FindingEvent, Scan, Sighting, Suppression
@@ -425,7 +425,9 @@ def test_the_latest_scan_is_one_that_looked_though_it_found_nothing(store: Store
     ToolRun.create(scan=empty, tool="x", digest="1")
     assert store.findings.latest().id == store.findings.latest("t").id == empty.id
     assert store.findings.list(store.findings.latest()) == [] and store.findings.latest("u").id == other.id
-    assert [(row.id, row.state) for row in store.findings.list()] == [(made.id, "new")]  # whoever looked last
+    assert [(row.id, row.state) for row in store.findings.list(target="t")] == [(made.id, "new")]  # whoever looked last
+    with pytest.raises(Ambiguous, match="2 targets"):
+        store.findings.list()
     assert store.findings.latest(before=empty).id == scan.id and store.findings.latest(before=idle).id == empty.id
     with pytest.raises(NotFound, match="scan it again"):
         store.findings.latest(before=scan)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.base import Failure, find_scan, json_option, open_store, store_option
+from scanstore.cli.base import Failure, find_scan, json_option, open_store, scan_argument, store_option
 from scanstore.cli.chunks import not_begun
 from scanstore.cli.output import columns, count, json_lines, note, plain_text, say, say_json
 
@@ -43,7 +43,7 @@ def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | st
 
 
 @click.command()
-@click.argument("scan", required=False)
+@scan_argument
 @click.option("--mode", "analysis_mode", type=click.Choice(MODES), help="Wait for verifiers, or only for chunks.")
 @click.option("--scope", type=click.Choice(SCOPES), help="All chunks, or those the scan before did not have.")
 @click.option("--concurrency", "scanner_concurrency", type=click.IntRange(min=1), metavar="N", help="Chunks at once.")
@@ -59,7 +59,7 @@ def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | st
 @json_option
 @store_option
 def analyze(scan: str | None, as_json: bool, **given: Any) -> None:
-    """Begin the analysis of a scan. SCAN is by default the latest.
+    """Begin the analysis of a scan. SCAN is an id or a target, by default the one that the current folder is in.
 
     Its chunks may be handed out then. The work itself is done by scripts of yours, which claim chunks with
     store.chunks.work(SCAN). May be repeated: what is given is changed, the rest stays.
@@ -102,7 +102,7 @@ def _pause(_: click.Context, __: click.Parameter, value: float) -> float:
 
 
 @click.command()
-@click.argument("scan", required=False)
+@scan_argument
 @click.option("--watch", is_flag=True, help="Go on until it is completed, paused, cancelled or failed.")
 @click.option(
     "--interval",
@@ -117,7 +117,7 @@ def _pause(_: click.Context, __: click.Parameter, value: float) -> float:
 @store_option
 @click.pass_context
 def progress(context: click.Context, scan: str | None, watch: bool, interval: float, as_json: bool) -> None:
-    """Show how far an analysis has come. SCAN is by default the latest.
+    """Show how far an analysis has come. SCAN is an id or a target, by default the one that the current folder is in.
 
     With --watch, a terminal is redrawn in place, and anything else gets a line for each change (with --json, a line of
     JSON). It ends with 0 when the analysis is completed, and with 1 when it is paused, cancelled or failed.

@@ -6,15 +6,17 @@ Change here how a store is found and opened from the command line and which exce
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from scanstore.cli.output import note, plain_text, tree_folder
+from scanstore.cli.output import here, note, plain_text, tree_folder
+from scanstore.cli.provenance import scan_line, target_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +29,9 @@ _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 DEFAULT_STORE = "scanstore.db"
 INTERRUPTED = 130
 _DB = "scanstore.cli.db"
+_TARGET = "scanstore.cli.target"
+_TOLD = "scanstore.cli.told"
+MOST = 20  # targets that a message names
 
 
 class Failure(click.ClickException):
@@ -80,9 +85,12 @@ class Root(Group):
             note("Interrupted.", fresh_line=True)
             ctx.exit(INTERRUPTED)
         except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # nobody reads any more: click ends silently
             if error.errno == errno.ENOSPC:
                 raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
-            raise  # a closed pipe: click ends silently
+            what = "the terminal or a file" if error.filename is None else os.fsdecode(error.filename)
+            raise Failure(f"{what} cannot be read or written: {error.strerror or error}; check its disk") from None
         except UnicodeEncodeError as error:  # bytes of the command line that are no text in its encoding
             raise Misuse(f"{ascii(error.object)[:80]} is no text that can be written; give it in UTF-8") from None
         except Exception as error:
@@ -149,15 +157,43 @@ def json_option(command: _Decorated) -> _Decorated:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")(command)
 
 
-def scan_option(command: _Decorated) -> _Decorated:
-    """Add `--scan`, as the argument `scan`."""
+def _remember_target(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta[_TARGET] = value
+
+
+def target_option(command: _Decorated) -> _Decorated:
+    """Add `--target`, which `find_scan` and `find_pair` follow."""
     return click.option(
-        "--scan", metavar="SCAN", help="A scan's id, or a target for its latest. [default: the latest]"
+        "--target",
+        metavar="TARGET",
+        expose_value=False,
+        callback=_remember_target,
+        help="What was scanned: a target's name or folder. [default: the one that the current folder is in]",
     )(command)
 
 
+def scan_option(command: _Decorated) -> _Decorated:
+    """Add `--scan`, as the argument `scan`, and `--target`."""
+    text = "A scan's id, or a target for its latest. [default: the latest of --target]"
+    return click.option("--scan", metavar="SCAN", help=text)(target_option(command))
+
+
+def scan_argument(command: _Decorated) -> _Decorated:
+    """Add SCAN, which may also be given as `--scan`, as the argument `scan`, and `--target`."""
+
+    @functools.wraps(command)
+    def merged(*args: Any, scan: str | None, scan_too: str | None, **options: Any) -> Any:
+        if scan is not None and scan_too is not None:
+            raise Misuse(f"SCAN and --scan are both given, {scan} and {scan_too}; give one of them")
+        return command(*args, scan=scan_too if scan is None else scan, **options)
+
+    merged = click.option("--scan", "scan_too", metavar="SCAN", help="The same as the argument.")(target_option(merged))
+    return cast(_Decorated, click.argument("scan", metavar="[SCAN]", required=False)(merged))
+
+
 def common(command: _Decorated) -> _Decorated:
-    """Add the options of every question: `--scan`, `--json`, `--db`."""
+    """Add the options of every question: `--scan`, `--target`, `--json`, `--db`."""
     return scan_option(json_option(store_option(command)))
 
 
@@ -219,23 +255,73 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
 
 
 def find_scan(store: Store, given: str | None, *, findings: bool = False) -> Scan:
-    """The scan meant by an id, by a target (its latest) or by nothing (the latest of all).
+    """Return the scan that a command is about, and say on stderr which one it is.
 
-    Where ``findings`` are asked for, the latest is one that looked for them.
+    It is the one of an id, or the latest of a target: the given one, else that of `--target`, else the one that the
+    current folder is in. Where ``findings`` are asked for, the latest is one that looked for them.
     """
+    scan = _chosen(store, given, findings)
+    tell_scan(store, scan)
+    return scan
+
+
+def tell_scan(store: Store, scan: Scan) -> None:
+    """Say on stderr which scan an answer is from, and how many files have changed since; once for each scan."""
+    told = click.get_current_context().meta.setdefault(_TOLD, set())
+    if scan.id not in told:
+        told.add(scan.id)
+        note(scan_line(store, scan))
+
+
+def _chosen(store: Store, given: str | None, findings: bool) -> Scan:
     latest = store.findings.latest if findings else store.scans.latest
     if given is None or not given.strip():
-        return latest()
-    if given.isascii() and given.isdecimal():
+        target = find_target(store, trees=not findings)
+        return latest() if target is None else latest(target)
+    if chosen_target() is not None:
+        raise Misuse(f"a scan has its target: leave out {given!r} or --target")
+    if is_one_scan(given):
         return store.scans.get(int(given))
-    from scanstore.errors import NotFound
+    name = named_target(store, given)
+    if name is None:
+        raise Failure(f"no completed scan of {given!r}; give a scan's id, or a target of: scanstore scans list")
+    return latest(name)
 
-    for target in (given, os.path.realpath(given)):
-        try:
-            return latest(target)
-        except NotFound:
-            continue
-    raise Failure(f"no completed scan of {given!r}; give a scan's id, or a target of: scanstore scans list")
+
+def chosen_target() -> str | None:
+    """The target of `--target`, as it was given."""
+    given: str | None = click.get_current_context().meta.get(_TARGET)
+    return given
+
+
+def named_target(store: Store, given: str) -> str | None:
+    """The target meant by its name, or by a path that leads there."""
+    from scanstore.indexing.walk import escape_path
+
+    known = {each.target for each in store.scans.targets()}
+    return next((name for name in (given, escape_path(os.path.realpath(given))) if name in known), None)
+
+
+def find_target(store: Store, *, trees: bool = False) -> str | None:
+    """The target of `--target`, else the one that the current folder is in, else the only one; None without any.
+
+    Ends with 2 when there are several, since a guess would be an answer about the wrong one.
+    """
+    from scanstore.errors import Ambiguous
+
+    given = chosen_target()
+    if given is not None:
+        name = named_target(store, given)
+        if name is None:
+            raise Failure(f"there is no target {given!r}; see the targets with: scanstore scans list")
+        return name
+    try:
+        return target_here(store, here(), trees=trees)
+    except Ambiguous as error:
+        names = error.candidates
+        more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
+        shown = ", ".join(names[:MOST]) + more
+        raise Misuse(f"{len(names):,} targets may be meant; say which one with --target TARGET: {shown}") from None
 
 
 def is_one_scan(given: str | None) -> bool:
@@ -244,14 +330,17 @@ def is_one_scan(given: str | None) -> bool:
 
 
 def find_pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
-    """The two scans of a diff: by default the latest and, of the same target, the one before."""
+    """The two scans of a diff: by default the latest of a target and the one before."""
     if a is not None:
         first = find_scan(store, a)
-        return first, store.scans.latest(first.target) if b is None else find_scan(store, b)
-    latest = store.scans.latest()
+        second = store.scans.latest(first.target) if b is None else find_scan(store, b)
+        tell_scan(store, second)
+        return first, second
+    latest = find_scan(store, None)
     before = previous(store, latest)
     if before is None:
         raise Failure(f"scan {latest.id} is the only one of {latest.target}; scan it again to compare")
+    tell_scan(store, before)
     return before, latest
 
 
@@ -265,8 +354,10 @@ def previous(store: Store, scan: Scan) -> Scan | None:
 def recorded_path(scan: Scan, given: str) -> str:
     """The path under which a scan knows a file: what is meant from the current folder, else as given."""
     base = tree_folder(scan)
+    if base is None or (here() is None and not os.path.isabs(given)):
+        return given
     full = os.path.join(os.path.realpath(os.path.dirname(given) or os.curdir), os.path.basename(given))
-    if base is None or not os.path.lexists(full):
+    if not os.path.lexists(full):
         return given
     inside = os.path.relpath(full, base)
     return given if inside.startswith(os.pardir) else inside.replace(os.sep, "/")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, Group, common, find_scan, open_store, recorded_path, store_option
+from scanstore.cli.base import Failure, Group, chosen_target, common, find_scan, open_store, recorded_path, store_option
 from scanstore.cli.output import columns, count, note, places, say, say_json
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def retry(chunk: tuple[int, ...], scan: str | None, as_json: bool) -> None:
       scanstore chunks retry --scan 3
     """
     with open_store(write=True) as store:
-        if chunk and scan is None:
+        if chunk and scan is None and chosen_target() is None:
             scans = {store.chunks.get(number).scan_id for number in chunk}
         else:
             scans = {find_scan(store, scan).id}

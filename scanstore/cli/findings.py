@@ -17,6 +17,8 @@ from scanstore.cli.base import (
     open_store,
     recorded_path,
     store_option,
+    target_option,
+    tell_scan,
 )
 from scanstore.cli.drafts import SEVERITIES, cells, percent, place_of, texts, vote_lines, votes_json
 from scanstore.cli.output import columns, note, places, plain_text, say, say_json
@@ -52,8 +54,8 @@ def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> Non
     """List the findings of a target, the most severe first: where, severity, status, type, title, id.
 
     All findings are listed, whichever tool ran last; --scan ID lists only those that this scan saw. The target is by
-    default the one that was last looked at. A suppressed finding, or one whose suppression has expired, says so and
-    why. Findings that are fixed are listed with --state fixed. Tools that failed are named on stderr.
+    default the one that the current folder is in. A suppressed finding, or one whose suppression has expired, says so
+    and why. Findings that are fixed are listed with --state fixed. Tools that failed are named on stderr.
 
     \b
     Example:
@@ -76,7 +78,7 @@ def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> Non
             say(_lines({"": found}, where, held))
         else:
             asked = file is not None or any(value is not None for name, value in only.items() if name != "limit")
-            place = f"scan {where.id}" if is_one_scan(scan) else where.target
+            place = f"scan {where.id}" + ("" if is_one_scan(scan) else f" or before, of {where.target}")
             note(f"no findings {'like that ' if asked else ''}in {place}")
 
 
@@ -123,13 +125,14 @@ def show(finding: int, as_json: bool) -> None:
 @findings.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
+@target_option
 @json_option
 @store_option
 def diff(a: str | None, b: str | None, as_json: bool) -> None:
     """Show what became of the findings from scan A to scan B: new, reopened, updated, fixed.
 
     Not checked are those of A that were not looked for since. B is by default the latest scan of A's target that
-    looked for findings; without A, the latest of all is compared with the one before its tools ran last.
+    looked for findings; without A, a target's latest one is compared with the one before its tools ran last.
 
     \b
     Example:
@@ -153,14 +156,17 @@ def _pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
     """The scans of a diff."""
     if a is not None:
         first = find_scan(store, a, findings=True)
-        return first, store.findings.latest(first.target) if b is None else find_scan(store, b, findings=True)
-    latest = store.findings.latest()
+        second = store.findings.latest(first.target) if b is None else find_scan(store, b, findings=True)
+        tell_scan(store, second)
+        return first, second
+    latest = find_scan(store, None, findings=True)
     before = store.findings.baseline(latest)
     if before is None:
         raise Failure(
             f"scan {latest.id} is the first of {latest.target} in which its tools looked; scan it again to compare, or"
             " name two scans"
         )
+    tell_scan(store, before)
     return before, latest
 
 

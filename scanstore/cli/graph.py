@@ -9,7 +9,7 @@ import click
 
 from scanstore.cli.base import Misuse, common, find_scan, open_store, recorded_path, scan_option, store_option
 from scanstore.cli.output import columns, note, places, say, say_json
-from scanstore.cli.symbols import chosen_scan, pick_symbol
+from scanstore.cli.symbols import pick_symbol
 
 if TYPE_CHECKING:
     from scanstore.graph import Reached
@@ -39,7 +39,7 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
     @common
     def ask(symbol: str, depth: int | None, guesses: bool, scan: str | None, as_json: bool) -> None:
         with open_store() as store:
-            row = pick_symbol(store, symbol, chosen_scan(store, scan))
+            row = pick_symbol(store, symbol, scan)
             follow: Callable[..., list[Reached]] = getattr(store.symbols, verb)
             found = follow(row, depth=depth, guesses=guesses)
             if as_json:
@@ -109,10 +109,13 @@ def draw(
     if root is None and given:
         raise Misuse(f"--{min(given)} counts from somewhere: add --root SYMBOL")
     with open_store() as store:
-        where = chosen_scan(store, scan)
         start: Symbol | str | None = None
-        if root is not None:
-            start = recorded_path(find_scan(store, scan), root) if imports else pick_symbol(store, root, where)
+        if root is not None and not imports:
+            start = pick_symbol(store, root, scan)
+            where = store.scans.get(start.scan_id)
+        else:
+            where = find_scan(store, scan)
+            start = None if root is None else recorded_path(where, root)
         options: dict[str, Any] = {"root": start, "depth": depth, "direction": direction, "scan": where}
         say(store.symbols.export(form, guesses=guesses, imports=imports, **options))
 

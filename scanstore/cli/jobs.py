@@ -63,7 +63,7 @@ def _object(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
 
     try:
         found = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"not JSON: {error}") from None
     if not isinstance(found, dict):
         raise click.BadParameter('give a JSON object, such as \'{"path": "src"}\'')

@@ -73,15 +73,29 @@ def places(scan: Scan) -> Callable[[str, int | None], str]:
     """Return a function that spells `file:line`: from the current folder, where editors and terminals make it a
     link, when the tree is in there; else from the top of the tree, which keeps it short.
     """
-    base = tree_folder(scan)
-    here = os.path.realpath(os.curdir)
-    prefix = os.curdir if base is None else os.path.relpath(base, here)
+    base, folder = tree_folder(scan), here()
+    prefix = os.curdir if base is None or folder is None else _relative(base, folder)
     prefix = "" if prefix == os.curdir or prefix.startswith(os.pardir) else prefix + "/"
 
     def place(path: str, line: int | None = None) -> str:
         return f"{prefix}{path}" if line is None else f"{prefix}{path}:{line}"
 
     return place
+
+
+def here() -> str | None:
+    """The real path of the current folder; None when it was deleted."""
+    try:
+        return os.path.realpath(os.curdir)
+    except OSError:
+        return None
+
+
+def _relative(path: str, folder: str) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # on another drive
+        return os.pardir
 
 
 def tree_folder(scan: Scan) -> str | None:

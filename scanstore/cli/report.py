@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, find_scan, is_one_scan, open_store, scan_option, store_option
+from scanstore.cli.base import find_scan, is_one_scan, open_store, scan_option, store_option, store_path
 from scanstore.cli.drafts import SEVERITIES
 from scanstore.cli.output import count, note
 
@@ -56,6 +56,7 @@ def report(
       scanstore report --fail-on new-high
       scanstore report --format html -o findings.html
     """
+    from scanstore import publishing
     from scanstore.report import gather, writer
 
     file = None if output in (None, "-") else output
@@ -67,7 +68,8 @@ def report(
         for piece in pieces:
             click.echo(piece, nl=False)
     else:
-        _write(file, pieces)
+        with publishing.writing(file, mode=0o666, store=os.path.realpath(store_path())) as stream:
+            stream.writelines(piece.encode() for piece in pieces)
         note(f"{file}: {count(len(found.items), 'finding')} of scan {found.scan.id}")
     if file is not None or name in ("csv", "json"):
         warn(found.troubles)
@@ -95,20 +97,3 @@ def judge(context: click.Context, found: Report, rule: str, troubles: list[str])
              + (f" (and {len(troubles) - 1:,} more)" if len(troubles) > 1 else ""))  # fmt: skip
     if failing or troubles:
         context.exit(1)
-
-
-def _write(path: str, pieces: Iterable[str]) -> None:
-    """The whole file or nothing of it; what stood there before stays until then. A device or a pipe is written to."""
-    place = os.path.realpath(path)
-    plain = os.path.isfile(place) or not os.path.exists(place)
-    beside = f"{place}.{os.getpid()}.part" if plain else place
-    try:
-        with open(beside, "w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-        if plain:
-            os.replace(beside, place)
-    except OSError as error:
-        raise Failure(f"{path} cannot be written: {error.strerror}; give another place with -o") from None
-    finally:
-        if plain and os.path.exists(beside):
-            os.unlink(beside)

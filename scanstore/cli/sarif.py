@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Group, find_scan, is_one_scan, json_option, open_store, store_option
+from scanstore.cli.base import (
+    Group,
+    find_scan,
+    is_one_scan,
+    json_option,
+    open_store,
+    scan_argument,
+    store_option,
+)
 from scanstore.cli.output import count, json_stream, note, plain_text, say, say_json
 from scanstore.cli.report import fail_on_option, judge, warn
 
@@ -69,7 +77,7 @@ def load(
 
 
 @sarif.command()
-@click.argument("scan", metavar="[SCAN]", required=False)
+@scan_argument
 @click.option("-o", "--output", metavar="FILE", help="Write to this file; - is the terminal. [default: -]")
 @click.option(
     "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those; may be repeated."
@@ -79,7 +87,7 @@ def load(
 @store_option
 def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bool, as_json: bool) -> None:
     """Write what a scan saw as SARIF 2.1.0. SCAN is the id of one, or a target for all its findings, whichever tool ran
-    last; without SCAN, those of the target that was last looked at.
+    last; without SCAN, those of the target that the current folder is in.
 
     With --json what was written and left out is printed as JSON; the report then needs a file.
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scanstore.cli import analysis
-from scanstore.cli.base import Group, find_pair, find_scan, json_option, open_store, store_option
+from scanstore.cli.base import (
+    Group,
+    find_pair,
+    find_scan,
+    json_option,
+    named_target,
+    open_store,
+    scan_argument,
+    store_option,
+    target_option,
+)
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json
 from scanstore.cli.scan import diff_json, diff_line, summary_lines
 
@@ -45,7 +55,8 @@ def list_(target: str | None, status: str | None, limit: int | None, as_json: bo
       scanstore scans list --status completed --limit 5
     """
     with open_store() as store:
-        found = store.scans.list(target=target, status=status, limit=limit)
+        name = None if target is None else named_target(store, target) or target
+        found = store.scans.list(target=name, status=status, limit=limit)
         if as_json:
             say_json(found)
         elif found:
@@ -63,12 +74,12 @@ def _time(scan: Scan, field: str) -> str:
 
 
 @scans.command()
-@click.argument("scan", required=False)
+@scan_argument
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
 @json_option
 @store_option
 def show(scan: str | None, verbose: bool, as_json: bool) -> None:
-    """Show a scan in figures: SCAN is an id or a target, by default the latest.
+    """Show a scan in figures: SCAN is an id or a target, by default the one that the current folder is in.
 
     \b
     Example:
@@ -90,12 +101,13 @@ def show(scan: str | None, verbose: bool, as_json: bool) -> None:
 @scans.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
+@target_option
 @json_option
 @store_option
 def diff(a: str | None, b: str | None, as_json: bool) -> None:
     """Show which files differ between scans A and B, as + added, - removed, ~ changed, > moved.
 
-    B is by default the latest scan of A's target; without A, the latest scan is compared with the one before.
+    B is by default the latest scan of A's target; without A, a target's latest scan is compared with the one before.
 
     \b
     Example:

@@ -25,7 +25,7 @@ def _local(task: ScheduledTask) -> str:
 
     try:
         return f"next {task.next_run.astimezone(ZoneInfo(task.timezone)):%Y-%m-%d %H:%M %Z}"
-    except (OSError, LookupError, ValueError):  # a zone that only another machine knows
+    except (OSError, LookupError, ValueError, OverflowError):  # a zone that only another machine knows
         return f"next {task.next_run:%Y-%m-%d %H:%M} UTC"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from scanstore.cli.base import common, find_scan, open_store
+from scanstore.cli.base import Misuse, chosen_target, common, find_scan, find_target, open_store, tell_scan
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def _asking(command: _Decorated) -> _Decorated:
     for add in (
         common,
         click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many."),
-        click.option("--target", metavar="TARGET", help="Only in this target."),
+        click.option("--all", "everywhere", is_flag=True, help="In all targets."),
         click.argument("text", nargs=-1, required=True),
     ):
         command = add(command)
@@ -33,25 +33,26 @@ def _asking(command: _Decorated) -> _Decorated:
 @click.option("--kind", type=click.Choice(("finding", "symbol"), case_sensitive=False), help="Only these.")
 @_asking
 def search(
-    text: tuple[str, ...], kind: str | None, target: str | None, limit: int, scan: str | None, as_json: bool
+    text: tuple[str, ...], kind: str | None, everywhere: bool, limit: int, scan: str | None, as_json: bool
 ) -> None:
     """Find findings and symbols by their words.
 
     The best come first: where, what, id. All words have to be there; if nothing has them all, any of them. 'inj*' is
     how a word begins, '"two words"' stand side by side, and after -- what has -word is left out. Findings are those of
-    all scans, symbols those of the latest scan of each target, unless --scan or --target says otherwise.
+    all scans of the target that the current folder is in, symbols those of its latest scan. --all searches all targets,
+    and names them.
 
     \b
     Example:
       scanstore search sql injection login
       scanstore search --kind symbol parse http
     """
-    _show(text, kind, target, limit, scan, as_json)
+    _show(text, kind, everywhere, limit, scan, as_json)
 
 
 @click.command("search")
 @_asking
-def search_findings(text: tuple[str, ...], target: str | None, limit: int, scan: str | None, as_json: bool) -> None:
+def search_findings(text: tuple[str, ...], everywhere: bool, limit: int, scan: str | None, as_json: bool) -> None:
     """Find findings by their words and the notes on them.
 
     The best come first: where, what, id. See scanstore search --help for what the words may be.
@@ -60,26 +61,31 @@ def search_findings(text: tuple[str, ...], target: str | None, limit: int, scan:
     Example:
       scanstore findings search sql injection login
     """
-    _show(text, "finding", target, limit, scan, as_json)
+    _show(text, "finding", everywhere, limit, scan, as_json)
 
 
 def _show(
-    text: tuple[str, ...], kind: str | None, target: str | None, limit: int, scan: str | None, as_json: bool
+    text: tuple[str, ...], kind: str | None, everywhere: bool, limit: int, scan: str | None, as_json: bool
 ) -> None:
+    if everywhere and (scan is not None or chosen_target() is not None):
+        raise Misuse("--all searches all targets: leave out --scan and --target")
     with open_store() as store:
         where = None if scan is None else find_scan(store, scan)
+        target = None if where is not None or everywhere else find_target(store)
+        if target is not None:
+            tell_scan(store, store.scans.latest(target))
         marks = {} if as_json else {"marks": (_ON, _OFF)}
         found = store.search(" ".join(text), kind=kind, scan=where, target=target, limit=limit, **marks)
         if as_json:
             say_json(found)
         elif found:
-            say(_lines(found))
+            say(_lines(found, everywhere))
         else:
             note(f"nothing has the words {' '.join(text)!r:.100}")
 
 
-def _lines(found: list[Hit]) -> Iterator[str]:
-    heads = columns((hit.place, hit.kind, hit.title, str(hit.id)) for hit in found)
+def _lines(found: list[Hit], named: bool) -> Iterator[str]:
+    heads = columns(((hit.target,) if named else ()) + (hit.place, hit.kind, hit.title, str(hit.id)) for hit in found)
     for hit, head in zip(found, heads, strict=True):
         yield head
         if hit.snippet:

@@ -10,6 +10,7 @@ import click
 
 from scanstore.cli.base import (
     Failure,
+    chosen_target,
     common,
     find_pair,
     find_scan,
@@ -18,6 +19,8 @@ from scanstore.cli.base import (
     recorded_path,
     scan_option,
     store_option,
+    target_option,
+    tell_scan,
 )
 from scanstore.cli.output import columns, count, json_lines, note, places, plain_text, say, say_json
 from scanstore.cli.scans import marked
@@ -34,14 +37,21 @@ REFERENCES = ("call", "import", "inherit")
 CANDIDATES = 20
 
 
-def pick_symbol(store: Store, given: str, scan: Scan | None) -> Symbol:
-    """The symbol meant by an id or a name; fails with the candidates when a name fits several."""
+def pick_symbol(store: Store, given: str, scan: str | None) -> Symbol:
+    """The symbol meant by an id or a name; fails with the candidates when a name fits several.
+
+    An id has its scan, unless another one was asked for.
+    """
     from scanstore.errors import Ambiguous
 
     if given.isascii() and given.isdecimal():
-        return store.symbols.get(int(given), scan=scan)
+        asked = scan is not None or chosen_target() is not None
+        row = store.symbols.get(int(given), scan=find_scan(store, scan) if asked else None)
+        tell_scan(store, store.scans.get(row.scan_id))
+        return row
+    where = find_scan(store, scan)
     try:
-        return store.symbols.get(given, scan=scan)
+        return store.symbols.get(given, scan=where)
     except Ambiguous as error:
         found = error.candidates
         note(f"{len(found)} symbols are called {given}; repeat with the id or the qualified name of one:")
@@ -51,11 +61,6 @@ def pick_symbol(store: Store, given: str, scan: Scan | None) -> Symbol:
         if len(found) > CANDIDATES:
             note(f"and {len(found) - CANDIDATES} more: scanstore symbols find {given}")
         raise SystemExit(1) from None
-
-
-def chosen_scan(store: Store, scan: str | None) -> Scan | None:
-    """The scan of --scan, None when it was not given."""
-    return None if scan is None else find_scan(store, scan)
 
 
 def symbol_lines(symbols: Iterable[Symbol], store: Store) -> Iterator[str]:
@@ -120,7 +125,7 @@ def show(symbol: str, scan: str | None, as_json: bool) -> None:
       scanstore symbols show json.decoder.JSONDecoder
     """
     with open_store() as store:
-        row = pick_symbol(store, symbol, chosen_scan(store, scan))
+        row = pick_symbol(store, symbol, scan)
         references = store.symbols.references(row)
         kinds = Counter(reference.reference_type for reference in references)
         known = Counter(reference.resolution for reference in references)
@@ -206,7 +211,7 @@ def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | Non
       scanstore symbols refs json.loads --type call
     """
     with open_store() as store:
-        row = pick_symbol(store, symbol, chosen_scan(store, scan))
+        row = pick_symbol(store, symbol, scan)
         found = store.symbols.references(row, reference_type=reference_type, guesses=guesses)
         if as_json:
             say_json(found)
@@ -289,12 +294,13 @@ def edges(reference_type: str | None, as_json: bool, scan: str | None) -> None:
 @click.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
+@target_option
 @json_option
 @store_option
 def diff(a: str | None, b: str | None, as_json: bool) -> None:
     """Show which symbols differ between scans A and B, as + added, - removed, ~ changed, > moved.
 
-    B is by default the latest scan of A's target; without A, the latest scan is compared with the one before.
+    B is by default the latest scan of A's target; without A, a target's latest scan is compared with the one before.
 
     \b
     Example:

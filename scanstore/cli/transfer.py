@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -73,7 +74,7 @@ def load(file: str, no_accounts: bool, as_json: bool) -> None:
     except BaseException:
         if new:  # an empty store is nothing that anybody asked for
             for name in (path, f"{path}-wal", f"{path}-shm"):
-                if os.path.exists(name):
+                with suppress(OSError):  # what is wrong is said already
                     os.unlink(name)
         raise
     if as_json:

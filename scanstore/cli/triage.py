@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from scanstore.cli.base import Failure, Misuse, json_option, open_store, store_option
+from scanstore.cli.base import Failure, Misuse, find_target, json_option, named_target, open_store, store_option
 from scanstore.cli.output import columns, count, note, say, say_json
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _what(event: FindingEvent) -> str:
 @click.option("--rule", metavar="RULE", help="Hide what this rule finds, instead of single findings.")
 @click.option("--tool", metavar="TOOL", help="The rule of this tool only.")
 @click.option("--path", metavar="PATTERN", help="Only in files like this, written as in a .gitignore file.")
-@click.option("--target", metavar="TARGET", help="Of which target. [default: the only one]")
+@click.option("--target", metavar="TARGET", help="Of which target. [default: the one that the current folder is in]")
 @click.option("--justification", "-j", metavar="TEXT", required=True, help="Why.")
 @click.option("--expires", metavar="WHEN", callback=_moment, help="Until when: a day (2027-01-31), or 30d, 12h, 4w.")
 @by_option
@@ -196,7 +196,7 @@ def suppress(
             if rule is None:
                 made = [store.findings.suppress(key, **said) for key in dict.fromkeys(findings)]
             else:
-                target = None if target is None else _target(store, target)
+                target = find_target(store) if target is None else named_target(store, target) or target
                 made = [store.findings.suppress(rule=rule, tool=tool, path=path, target=target, **said)]
         if as_json:
             say_json(made)
@@ -204,12 +204,6 @@ def suppress(
         say(_lines(made))
         if rule is not None:
             note(f"{count(_hidden(store, made[0]), 'finding')} hidden by it now")
-
-
-def _target(store: Store, given: str) -> str:
-    """The target meant by its name, or by a path that leads there."""
-    real = os.path.realpath(given)
-    return given if store.scans.list(target=given, limit=1) or not store.scans.list(target=real, limit=1) else real
 
 
 def _hidden(store: Store, made: Suppression) -> int:
@@ -255,7 +249,7 @@ def list_suppressions(target: str | None, lifted: bool, as_json: bool) -> None:
       scanstore findings suppressions --target src --all
     """
     with open_store() as store:
-        found = store.findings.suppressions(None if target is None else _target(store, target))
+        found = store.findings.suppressions(None if target is None else named_target(store, target) or target)
         shown = [row for row in found if lifted or row.state != "lifted"]
         if as_json:
             say_json(shown)

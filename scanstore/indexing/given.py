@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from scanstore.errors import InvalidArgument
+from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import dump_json, pack_hash
 from scanstore.indexing import (
     CHUNK_TYPES,
@@ -66,7 +66,7 @@ class _Row:
         else:
             self.values = {key: getattr(given, key) for key in allowed if hasattr(given, key)}
             if not self.values:
-                raise InvalidArgument(f"{self.label} is {given!r}; give a dict or an object with its fields")
+                raise InvalidArgument(f"{self.label} is {shown(given)}; give a dict or an object with its fields")
 
     def text(self, key: str, default: str | None = None) -> str | None:
         value = self.values.get(key)
@@ -119,7 +119,7 @@ def facts_of(
     """Check the rows and bring them into shape. Raises InvalidArgument naming the first bad one."""
     for what, rows in (("symbols", symbols), ("references", references), ("imports", imports), ("chunks", chunks)):
         if isinstance(rows, (str, bytes, dict)) or not isinstance(rows, Iterable):
-            raise InvalidArgument(f"{what} are {rows!r}; give rows, in a list or any other iterable")
+            raise InvalidArgument(f"{what} are {shown(rows)}; give rows, in a list or any other iterable")
     strings = Strings()
     ordinals: dict[str, int] = {}
     out_symbols: list[SymbolRow] = []

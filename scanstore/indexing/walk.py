@@ -15,11 +15,11 @@ import codecs
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -102,6 +102,7 @@ def walk(
     max_size: int | None = MAX_SIZE,
     ignore_files: Iterable[str] = (".gitignore",),
     omit: Iterable[str | os.PathLike[str]] = (),
+    visit: Callable[[str], object] | None = None,
 ) -> Iterator[Entry]:
     """Yield the files below `root`, sorted by `Entry.path`.
 
@@ -111,21 +112,23 @@ def walk(
     with `include` only matching files come; `exclude` has the last word, so that `!node_modules/` in
     it brings back what the defaults or an ignore file leave out. `max_size` is in bytes, None for no
     limit. `omit` names files that never come, nor do their SQLite and backup siblings. When `root` is
-    a file, that file is the tree.
+    a file, that file is the tree. `visit` is called with each folder before it is listed; what it raises
+    ends the walk.
 
     Raises NotFound when there is no `root`, InvalidArgument for one that cannot be listed or for a
     pattern that is none; both before the first entry. Trouble below the root is yielded, not raised.
     """
     given = os.fsdecode(root)
     top = os.path.abspath(given)
-    if max_size is not None and max_size < 0:
-        raise InvalidArgument(f"max_size is {max_size}; give a number of bytes, or None for no limit")
+    if max_size is not None and (not isinstance(max_size, int) or max_size < 0):
+        raise InvalidArgument(f"max_size is {shown(max_size)}; give a number of bytes, or None for no limit")
     walker = _Walker(
         real=os.path.realpath(top),
         include=patterns("include", include),
         exclude=patterns("exclude", exclude),
         max_size=max_size,
         ignore_files=frozenset([ignore_files] if isinstance(ignore_files, str) else ignore_files),
+        visit=visit,
     )
     try:
         status = os.stat(top)
@@ -160,12 +163,14 @@ class _Walker:
         exclude: GitIgnoreSpec | None,
         max_size: int | None,
         ignore_files: frozenset[str],
+        visit: Callable[[str], object] | None,
     ) -> None:
         self.real = real
         self.include = include
         self.exclude = exclude
         self.max_size = max_size
         self.ignore_files = ignore_files
+        self.visit = visit
         self.omitted: dict[str, list[str]] = {}
 
     def omit(self, base: str, paths: Iterable[str | os.PathLike[str]]) -> None:
@@ -214,6 +219,8 @@ class _Walker:
 
     def children(self, folder: str, prefix: str, rules: tuple[tuple[int, GitIgnoreSpec], ...]) -> list[Entry | _Folder]:
         """What one folder adds, sorted; raises OSError when it cannot be listed."""
+        if self.visit is not None:
+            self.visit(folder)
         with os.scandir(folder) as listing:
             found = list(listing)
         names = {entry.name for entry in found}
@@ -327,9 +334,9 @@ def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
     for line in lines:
         try:
             GitIgnoreSpec.from_lines([line])
-        except (ValueError, TypeError, re.error):
+        except (ValueError, TypeError, RecursionError, re.error):
             raise InvalidArgument(
-                f"{option} has {line!r}, which is no pattern; write it as in a .gitignore file"
+                f"{option} has {shown(line)}, which is no pattern; write it as in a .gitignore file"
             ) from None
     return GitIgnoreSpec.from_lines(lines)
 

@@ -17,6 +17,7 @@ from contextlib import nullcontext
 from typing import Any, BinaryIO, NamedTuple
 
 from scanstore.errors import InvalidArgument
+from scanstore.files import refused
 from scanstore.interchange.jsonstream import Reader
 from scanstore.interchange.sarif import VERSION, Lost, Problem, Result, Rule, Run
 from scanstore.interchange.sarif_parts import Bad, read_artifact, rule_key, shown
@@ -137,8 +138,10 @@ def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], 
         def by_path() -> Any:
             try:
                 return open(path, "rb")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                raise InvalidArgument(f"{name} cannot be read: {error.strerror}; give the path of a report") from error
             except OSError as error:
-                raise InvalidArgument(f"{name} cannot be read: {error.strerror}") from error
+                raise refused(error, name, "read") from error
 
         return by_path
     stream = file

@@ -12,10 +12,10 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
+from scanstore import publishing
 from scanstore.errors import InvalidArgument
 from scanstore.interchange.places import address
 from scanstore.interchange.sarif import (
@@ -100,25 +100,8 @@ def write(file: str | os.PathLike[str] | BinaryIO, runs: Iterable[OutRun], *, gi
 
     Raises InvalidArgument for a run without a tool name and, in a baselined run, a result without a baseline state.
     """
-    with _target(file) as stream:
+    with publishing.writing(file, mode=0o666) as stream:
         return _Writer(stream, github).write(runs)
-
-
-@contextmanager
-def _target(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
-    if not isinstance(file, str | os.PathLike):
-        yield file
-        return
-    path = os.fsdecode(file)
-    beside = f"{path}.{os.getpid()}.part"
-    try:
-        with open(beside, "wb") as stream:
-            yield stream
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(beside)
-        raise
 
 
 class _Writer:

@@ -1,0 +1,66 @@
+"""Which target a command is about, by the folder that it is called in, and which scan its answer is from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scanstore.cli.output import count
+
+if TYPE_CHECKING:
+    from scanstore.scans import Scan, Target
+    from scanstore.store import Store
+
+
+def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
+    """Return the target whose root contains a folder, the innermost one; else the only target of the store.
+
+    With ``trees``, targets with a tree come before those that only have reports. None in an empty store. Raises
+    Ambiguous when several targets have that root, and when none contains the folder and there are several.
+    """
+    from scanstore.errors import Ambiguous
+    from scanstore.scans import answering
+
+    around: dict[int, list[Target]] = {}
+    if folder is not None:
+        place = Path(folder)
+        for target in store.scans.targets():
+            root = _root(target)
+            if root is not None and place.is_relative_to(root):
+                around.setdefault(len(root.parts), []).append(target)
+    if not around:
+        return store.scans.sole_target(trees=trees)
+    inner = around[max(around)]
+    names = [each.target for each in answering(inner, trees=trees) or inner]
+    if len(names) > 1:
+        raise Ambiguous(f"{len(names)} targets have the root {folder}", names)
+    return names[0]
+
+
+def _root(target: Target) -> Path | None:
+    """The real path of the folder that a target is about; None where it is not known or not a folder."""
+    from scanstore.freshness import place_of
+
+    place = place_of(target.root if target.root is not None else target.target)
+    real = None if place is None else Path(place).resolve()
+    return real if real is not None and real.is_dir() else None
+
+
+def scan_line(store: Store, scan: Scan) -> str:
+    """Say which scan an answer is from, when it was made, and how many files have changed since."""
+    when = scan.completed_at or scan.started_at or scan.created_at
+    return f"scan {scan.id} of {scan.target}, {when:%Y-%m-%d %H:%M} UTC{_changes(store, scan)}"
+
+
+def _changes(store: Store, scan: Scan) -> str:
+    from scanstore.freshness import changes_since
+
+    if scan.root is None:
+        return ""
+    found = changes_since(store.database, scan)
+    if found is None:
+        return "; its folder is not here"
+    if found.files:
+        verb = "has" if found.files == 1 else "have"
+        return f"; {'' if found.complete else 'at least '}{count(found.files, 'file')} {verb} changed since"
+    return "; no file has changed since" if found.complete else "; not all of its files were compared with it"
