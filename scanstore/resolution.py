@@ -218,8 +218,8 @@ class _Deep:
     def begin(cls, user: object) -> None:
         if not cls.users:
             cls.limit = sys.getrecursionlimit()
-            sys.setrecursionlimit(max(cls.limit, DEEPEST))
-        cls.users.add(user)
+        cls.users.add(user)  # first, so that an interrupt from here on finds what is to be restored
+        sys.setrecursionlimit(max(cls.limit, DEEPEST))
 
     @classmethod
     def end(cls, user: object) -> None:
