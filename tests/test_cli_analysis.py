@@ -367,7 +367,7 @@ def test_nothing_of_a_model_is_obeyed_by_the_terminal(done: Run) -> None:
 
 
 def test_findings_of_an_empty_analysis(begun: Run) -> None:
-    told = begun("findings", "list").stderr.splitlines()
+    _, *told = begun("findings", "list").stderr.splitlines()
     assert "not all of it was looked at" in told[0] and told[1].startswith("no findings in scan 1")
     assert data(begun("findings", "list", "--json")) == []
 

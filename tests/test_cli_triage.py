@@ -246,7 +246,7 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
             "new    src/d.py    critical  open  worse  Worse  4  suppressed: known",
             "fixed  src/a.py:3  high      open  bad    Bad    1",
         ]
-        assert shown.stderr == (
+        assert shown.stderr.endswith(
             "from scan 1 to scan 2: 1 new, 1 fixed, 0 reopened, 0 updated, 1 unchanged, 1 not checked\n"
         )
     found = data(run("findings", "diff", "--json"))

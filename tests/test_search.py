@@ -530,8 +530,8 @@ def test_the_command_line_prints_and_escapes(tmp_path: Path, tree: Path) -> None
     run = CliRunner().invoke
     result = run(main, ["search", "--db", path, "zebra"])
     assert result.exit_code == 0 and "\x1b" not in result.output and "\ue000" not in result.output
-    assert result.output.splitlines()[0].split() == ["a.py", "finding", "zebra", "\\x1b[31m", "1"]
-    assert "zebra" in result.output.splitlines()[1]
+    assert result.stdout.splitlines()[0].split() == ["a.py", "finding", "zebra", "\\x1b[31m", "1"]
+    assert "zebra" in result.stdout.splitlines()[1]
     coloured = run(main, ["search", "--db", path, "zebra"], color=True).output
     assert "\x1b[1mzebra\x1b[0m" in coloured
     (hit,) = json.loads(run(main, ["search", "--db", path, "--json", "cookie", "session"]).output)
