@@ -223,10 +223,9 @@ class _Deep:
 
     @classmethod
     def end(cls, user: object) -> None:
-        if user in cls.users:
-            cls.users.remove(user)
-            if not cls.users:
-                sys.setrecursionlimit(cls.limit)
+        if cls.users == {user}:
+            sys.setrecursionlimit(cls.limit)
+        cls.users.discard(user)
 
 
 @contextmanager

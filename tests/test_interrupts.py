@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from interrupting import Tracer, places
 
-from scanstore import StorageError, Store, binding, blocks, transactions
+from scanstore import StorageError, Store, binding, blocks, resolution, transactions
 from scanstore.calls import Call
 from scanstore.database import current
 from scanstore.models import ModelCall, SyncRun

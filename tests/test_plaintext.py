@@ -114,14 +114,14 @@ def evil_store(evil_tree: Path) -> Path:
     }  # fmt: skip
     Path("in.sarif").write_text(json.dumps(told))
     with Store("scanstore.db") as store:
-        store.sarif.load("in.sarif", target=evil_tree.name)
+        store.sarif.load("in.sarif", target=store.scans.latest().target)
         store.llm.add("m", analysis_prompt_template=EVIL)
         store.database.execute_sql("UPDATE model_configs SET base_url = ?", (EVIL,))
         store.accounts.add("ada@example.org", full_name="Ada")
         store.database.execute_sql("UPDATE users SET full_name = ?, role = ?", (EVIL, EVIL[:40]))
         store.jobs.enqueue("sync", meta={EVIL: EVIL})
         store.settings["note"] = EVIL
-        assert store.findings.list(target=evil_tree.name)
+        assert store.findings.list()
     return Path("scanstore.db")
 
 
