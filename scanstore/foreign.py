@@ -8,8 +8,9 @@ statements and runs none of them. The rules:
 - The tables, views and triggers of ours are exactly those that the migrations make. A missing part is damage, which
   ``check`` reports; another one in its place is refused.
 - A trigger on a table or view of ours is ours, or is refused.
-- An index on a table of ours has columns, and expressions that call none but a few harmless functions of SQLite's. A
-  foreign UNIQUE index is refused: it would make ``INSERT OR IGNORE`` skip rows.
+- An index on a table of ours has columns, and expressions that call none but a few harmless functions of SQLite's.
+  A foreign UNIQUE index is refused:
+  it would make ``INSERT OR IGNORE`` skip rows.
 - Tables, views and indexes of the user's own are accepted. So is a trigger on such a table, unless it writes to a table
   of ours, or our deletes reach its table through foreign keys.
 - The names that SQLite looks up for its own tables and functions (``sqlite_…``, ``json_each``, ``dbstat``,

@@ -218,15 +218,14 @@ class _Deep:
     def begin(cls, user: object) -> None:
         if not cls.users:
             cls.limit = sys.getrecursionlimit()
-            sys.setrecursionlimit(max(cls.limit, DEEPEST))
-        cls.users.add(user)
+        cls.users.add(user)  # first, so that an interrupt from here on finds what is to be restored
+        sys.setrecursionlimit(max(cls.limit, DEEPEST))
 
     @classmethod
     def end(cls, user: object) -> None:
-        if user in cls.users:
-            cls.users.remove(user)
-            if not cls.users:
-                sys.setrecursionlimit(cls.limit)
+        if cls.users == {user}:
+            sys.setrecursionlimit(cls.limit)
+        cls.users.discard(user)
 
 
 @contextmanager

@@ -116,7 +116,7 @@ class Child:
 
 def done(work: Callable[[Tell], object], *, seconds: float = 60) -> list[Any]:
     """Run some work in a process of its own to its end; what it raised, or a signal that ended it, fails the test."""
-    child = Child(work)
+    child = Child(work, limit=int(seconds) + 10)
     told = child.end(seconds)
     raised = [each["raised"] for each in told if isinstance(each, dict) and "raised" in each]
     assert child.status == 0 and not raised, f"ended with {child.status}: {raised}"

@@ -325,7 +325,8 @@ def test_scan_of_an_empty_tree_and_of_one_file(run: Run, tmp_path: Path) -> None
     assert data(run("scan", "empty", "--json"))["summary"]["files"] == 0
     (tmp_path / "one.py").write_text("def only():\n    pass\n")
     run("scan", "one.py")
-    assert run("symbols", "find", "only").stdout.startswith("one.py:1  function  one.only")
+    found = run("symbols", "find", "only", "--target", "one.py").stdout
+    assert found.startswith("one.py:1  function  one.only")
 
 
 def test_scan_names_ten_files_in_trouble_and_with_verbose_all(run: Run, tmp_path: Path) -> None:
@@ -458,8 +459,8 @@ def test_show(scanned: Run) -> None:
 
 def test_a_name_of_several_gives_the_candidates(scanned: Run) -> None:
     result = scanned("symbols", "callers", "run", code=1)
-    assert result.stdout == "" and result.stderr.startswith("2 symbols are called run; repeat with the id")
-    lines = result.stderr.splitlines()[1:]
+    assert result.stdout == "" and said(result).startswith("2 symbols are called run; repeat with the id")
+    lines = said(result).splitlines()[1:]
     assert sorted(line.split()[2] for line in lines) == ["pkg.core.Base.run", "pkg.left.run"]
     for line in lines:
         scanned("symbols", "callers", line.split()[3])

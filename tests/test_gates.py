@@ -530,7 +530,7 @@ def test_all_findings_of_a_target_are_listed_whichever_tool_ran_last(run: Run) -
 
     for words, wanted in (
         (("--scan", "t"), [(1, "new"), (2, "new")]), (("--scan", "1"), [(1, "new")]), (("--scan", "2"), [(2, "new")]),
-        ((), [(3, "new")]), (("--scan", "3"), [(3, "new")]),
+        (("--scan", "other"), [(3, "new")]), (("--scan", "3"), [(3, "new")]),
     ):  # fmt: skip
         assert listed(*words) == reported(*words) == wanted, words
         assert written(*words[1:]) == len(wanted)

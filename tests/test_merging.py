@@ -177,7 +177,7 @@ def test_analysis_comes_with_its_scan(two: tuple[Store, Store], tmp_path: Path) 
     theirs.findings.triage(finding, "confirmed", by="ann", note="seen it")
     theirs.findings.suppress(finding=finding, justification="not now", by="ann")
     merged(mine, theirs)
-    (ours,) = mine.findings.list(target=scan.target)
+    (ours,) = mine.findings.list(target=theirs.scans.get(scan).target)
     assert (ours.title, ours.status) == ("Bad call", "confirmed")
     assert [(e.action, e.note) for e in mine.findings.history(ours)] == [
         (e.action, e.note) for e in theirs.findings.history(finding)

@@ -114,7 +114,7 @@ def evil_store(evil_tree: Path) -> Path:
     }  # fmt: skip
     Path("in.sarif").write_text(json.dumps(told))
     with Store("scanstore.db") as store:
-        store.sarif.load("in.sarif", target=evil_tree.name)
+        store.sarif.load("in.sarif", target=store.scans.latest().target)
         store.llm.add("m", analysis_prompt_template=EVIL)
         store.database.execute_sql("UPDATE model_configs SET base_url = ?", (EVIL,))
         store.accounts.add("ada@example.org", full_name="Ada")
@@ -265,7 +265,7 @@ def test_one_function_escapes_and_one_module_prints() -> None:
             if isinstance(node, ast.Attribute) and node.attr in ("echo", "secho", "echo_via_pager"):
                 found.setdefault("echo", set()).add(where)
     assert found == {
-        # in graphs.py for XML, which cannot hold some characters
+        # In graphs for XML, which cannot hold some characters; in errors for the values in messages.
         "unicode_escape": {"plaintext.py", "errors.py", "interchange/graphs.py"},
         "print": {"logs.py", "schema.py"},
         "echo": {"cli/output.py", "cli/report.py"},  # a report is escaped by its writer, for where it puts each text

@@ -530,16 +530,16 @@ def test_the_command_line_prints_and_escapes(tmp_path: Path, tree: Path) -> None
     run = CliRunner().invoke
     result = run(main, ["search", "--db", path, "zebra"])
     assert result.exit_code == 0 and "\x1b" not in result.output and "\ue000" not in result.output
-    assert result.output.splitlines()[0].split() == ["a.py", "finding", "zebra", "\\x1b[31m", "1"]
-    assert "zebra" in result.output.splitlines()[1]
+    assert result.stdout.splitlines()[0].split() == ["a.py", "finding", "zebra", "\\x1b[31m", "1"]
+    assert "zebra" in result.stdout.splitlines()[1]
     coloured = run(main, ["search", "--db", path, "zebra"], color=True).output
     assert "\x1b[1mzebra\x1b[0m" in coloured
-    (hit,) = json.loads(run(main, ["search", "--db", path, "--json", "cookie", "session"]).output)
+    (hit,) = json.loads(run(main, ["search", "--db", path, "--json", "cookie", "session"]).stdout)
     assert (hit["kind"], hit["title"], hit["place"]) == ("symbol", "shop.load_session_cookie", "shop.py:10")
-    assert json.loads(run(main, ["findings", "search", "--db", path, "--json", "cookie"]).output) == []
-    assert json.loads(run(main, ["search", "--db", path, "--json", "--kind", "finding", "--", "-cookie"]).output) == []
+    assert json.loads(run(main, ["findings", "search", "--db", path, "--json", "cookie"]).stdout) == []
+    assert json.loads(run(main, ["search", "--db", path, "--json", "--kind", "finding", "--", "-cookie"]).stdout) == []
     assert (
-        len(json.loads(run(main, ["findings", "search", "--db", path, "--json", "--scan", "1", "zebra"]).output)) == 1
+        len(json.loads(run(main, ["findings", "search", "--db", path, "--json", "--scan", "1", "zebra"]).stdout)) == 1
     )
     nothing = run(main, ["search", "--db", path, '"'])
     assert nothing.exit_code == 0 and nothing.stdout == "" and "nothing has the words" in nothing.stderr
