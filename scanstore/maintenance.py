@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import peewee
 
 from scanstore.checks import DANGLING
-from scanstore.database import Database
+from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import Damaged, ReadOnly, ReadTimeout, StorageError
 from scanstore.files import limited, quoted, seconds_for
 
@@ -238,20 +238,30 @@ def _texts(db: Database) -> Iterator[Found]:
     from scanstore import schema
 
     raw = cast("sqlite3.Connection", db.connection())  # type: ignore[no-untyped-call]
-    for table, columns in schema.texts().items():
+    for table, columns in (*schema.texts().items(), *_own_columns(db)):
         cursor = raw.cursor(sqlite3.Cursor)
         try:
-            cursor.execute(f"SELECT {', '.join(columns)} FROM {table}")
+            cursor.execute(f"SELECT {', '.join(columns)} FROM {quoted(table)}")
             deque(cursor, maxlen=0)
         except sqlite3.OperationalError as error:
             if not str(error).startswith("Could not decode"):
                 raise
             for column in columns:
-                cursor.execute(f"SELECT CAST({column} AS BLOB) FROM {table} WHERE typeof({column}) = 'text'")
+                cursor.execute(f"SELECT CAST({column} AS BLOB) FROM {quoted(table)} WHERE typeof({column}) = 'text'")
                 if count := sum(not _is_text(value) for (value,) in cursor):
                     yield "", Problem(f"{count} values of {column} in {table} are not text in UTF-8", SAVE)
         finally:
             cursor.close()
+
+
+def _own_columns(db: Database) -> Iterator[tuple[str, list[str]]]:
+    """The quoted columns of each table of the user's own, but for those that are computed."""
+    from scanstore import user_schema
+
+    for part in user_schema.parts(lambda sql: db.execute_sql(sql).fetchall(), SCHEMA_VERSION):
+        if part.kind == "table" and not part.virtual:
+            rows = db.execute_sql(f"PRAGMA main.table_xinfo({quoted(part.name)})").fetchall()
+            yield part.name, [quoted(row[1]) for row in rows if not row[6]]
 
 
 def _times(db: Database) -> Iterator[Found]:
