@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import peewee
 
-from scanstore.checks import DANGLING
+from scanstore.checks import DANGLING, REMEDIES
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import Damaged, ReadOnly, ReadTimeout, StorageError
 from scanstore.files import limited, quoted, seconds_for
+from scanstore.foreign import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +67,7 @@ class Stats(NamedTuple):
 
 
 AGAIN = "restore a backup, or remove the scans concerned and record them again"
+BY_SQL = "restore a backup, or delete these rows by SQL; PRAGMA foreign_key_check({}) lists them"
 SAVE = "restore a backup, or save what is left with: scanstore repair FILE NEW"
 SAFE = "put it right with: scanstore check --fix"
 SEARCHES = ("finding_search", "symbol_search")
@@ -102,8 +104,8 @@ def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None 
     found = {problem.what for _, problem in left}
     fixed = [problem._replace(fixed=True) for _, problem in problems if problem.what not in found]
     if not left:  # what counts as unused is certain in a store that is well
-        if names := fixes.sweep_names(db):
-            fixed.append(Problem(f"{names} interned names that nothing uses", "nothing is to be done", True))
+        if swept := fixes.sweep_names(db):
+            fixed.append(Problem(f"{swept} interned names that nothing uses", "nothing is to be done", True))
         if recover is not None and (works := recover()):
             fixed.append(Problem(f"{works} pieces of lost work", "nothing is to be done", True))
     return fixed + [problem for _, problem in left]
@@ -204,7 +206,8 @@ def _promises(db: Database) -> Iterator[Found]:
     for table, _, parent, _ in db.execute_sql("PRAGMA foreign_key_check").fetchall():
         orphans[table, parent] = orphans.get((table, parent), 0) + 1
     for (table, parent), count in sorted(orphans.items()):
-        yield "", Problem(f"{count} rows of {table} point at rows of {parent} that are gone", AGAIN)
+        remedy = AGAIN if _is_of_scans(db, table) else BY_SQL.format(quoted(table))
+        yield "", Problem(f"{count} rows of {table} point at rows of {parent} that are gone", remedy)
     from scanstore import schema
     from scanstore.fixes import FIXABLE
 
@@ -214,9 +217,16 @@ def _promises(db: Database) -> Iterator[Found]:
     for what, sql in DANGLING.items():
         count = db.execute_sql(sql).fetchone()[0]
         if count:
-            yield what, Problem(f"{count} {what}", SAFE if what in FIXABLE else AGAIN)
+            remedy = REMEDIES.get(what, SAFE if what in FIXABLE else AGAIN)
+            yield what, Problem(f"{count} {what}", remedy)
     yield from _texts(db)
     yield from _times(db)
+
+
+def _is_of_scans(db: Database, table: str) -> bool:
+    """Whether rows of a table go with a scan."""
+    columns = {row[1] for row in db.execute_sql(f"PRAGMA main.table_xinfo({quoted(table)})").fetchall()}
+    return table in names(SCHEMA_VERSION) and not columns.isdisjoint(("scan_id", "version_id", "scan_file_id"))
 
 
 def _searches(db: Database) -> Iterator[Found]:
