@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from scanstore.cli.base import INTERRUPTED, Misuse, json_option, open_store, previous, store_option
+from scanstore.cli.base import INTERRUPTED, Misuse, db_option, json_option, open_store, previous, store_option
 from scanstore.cli.output import columns, count, dim, note, plain_text, say, say_json, size
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class _Report:
         self.scan, self.summary, self.seconds, self.before, self.diff = scan, summary, seconds, before, diff
         self.loaded: dict[str, Any] | None = scan.options.get("ctags")
         self.store = store.path
+        self.option = plain_text(db_option())
 
     def as_json(self) -> dict[str, Any]:
         diff, loaded = self.diff, self.loaded
@@ -175,9 +176,9 @@ class _Report:
             yield f"since scan {self.before.id}: {diff_line(self.diff)}"
         yield plain_text(f"store: {self.store}, {size(_file_bytes(self.store))}")
         if self.diff is not None and self.before is not None and any(self.diff):
-            yield dim(f"next: scanstore symbols diff {self.before.id} {self.scan.id}")
+            yield dim(f"next: scanstore symbols diff {self.before.id} {self.scan.id}{self.option}")
         elif self.summary.symbols:
-            yield dim("next: scanstore symbols find NAME")
+            yield dim(f"next: scanstore symbols find NAME{self.option}")
 
     def _ctags_lines(self, loaded: dict[str, Any], verbose: bool) -> Iterator[str]:
         yield f"ctags: {count(loaded['symbols'], 'symbol')} in {count(loaded['files'], 'file')} added"
