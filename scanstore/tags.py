@@ -66,8 +66,8 @@ class Tags:
         self.broken: list[tuple[int, str]] = []
         name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "the open file of tags"
         try:
-            given = open(a_path(file, "file"), "rb") if isinstance(file, (str, os.PathLike)) else nullcontext(file)
-            with given as lines:
+            stream = None if isinstance(file, (str, os.PathLike)) or not hasattr(file, "readline") else file
+            with open(a_path(file, "file"), "rb") if stream is None else nullcontext(stream) as lines:
                 piped = _Piped(lines)
                 for item in read(cast(Any, piped), root=root):
                     if isinstance(item, Broken):

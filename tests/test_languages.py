@@ -233,8 +233,8 @@ def test_a_mixed_tree_answers_in_the_language_that_was_asked_about(run: Run, tmp
     plant(tmp_path / "t", {**GO, **PYTHON})
     tags("Go", tmp_path / "tags")
     run("scan", "t", "--ctags", "tags")
-    assert run("symbols", "callers", "lonely").stderr == "nothing that was found calls tool.lonely\n"
-    assert run("symbols", "imports", "t/tool.py").stderr == "t/tool.py imports nothing\n"
+    assert run("symbols", "callers", "lonely").stderr.endswith("nothing that was found calls tool.lonely\n")
+    assert run("symbols", "imports", "t/tool.py").stderr.endswith("t/tool.py imports nothing\n")
     assert "recorded for Go" in run("symbols", "callers", "cobra.Command.Execute", code=1).stderr
     unused = run("symbols", "unused")
     assert "tool.lonely" in unused.stdout and "Execute" not in unused.stdout
@@ -248,7 +248,7 @@ def test_an_empty_answer_counts_the_files_that_were_not_looked_at(run: Run, tmp_
     (root / "blob.bin").write_bytes(b"\0")
     run("scan", "t", "--max-size", "2000")
     unseen = "3 files of the scan were not looked at: 1 with errors, 2 skipped"
-    assert run("symbols", "callers", "lonely").stderr == f"nothing that was found calls tool.lonely; {unseen}\n"
+    assert run("symbols", "callers", "lonely").stderr.endswith(f"nothing that was found calls tool.lonely; {unseen}\n")
     for words in (["callees", "tool.used"], ["refs", "lonely"], ["impact", "lonely"], ["cycles"], ["unresolved"],
                   ["importers", "t/tool.py"], ["subclasses", "lonely"]):  # fmt: skip
         assert unseen in run("symbols", *words).stderr

@@ -234,7 +234,7 @@ def with_own(store: Store, *parts: list[str]) -> bytes:
         (["table", "pragma_x", "pragma_x", "CREATE TABLE pragma_x (a)"], "SQLite keeps for itself"),
         (["table", "Jobs", "Jobs", "CREATE TABLE Jobs (a)"], "scanstore uses this name"),
         (["index", "x", "settings", "CREATE UNIQUE INDEX x ON settings (value)"], "UNIQUE"),
-        (["index", "x", "settings", "CREATE INDEX x ON settings (upper(value))"], "calls a function"),
+        (["index", "x", "settings", "CREATE INDEX x ON settings (zeroblob(value))"], "calls a function"),
         (["trigger", "x", "settings", "CREATE TRIGGER x AFTER INSERT ON jobs BEGIN DELETE FROM tags; END"], "again"),
         (["view", "x", "x", "CREATE VIEW x AS SELECT 1"], "create it again"),
         (["pragma", "x", "x", "PRAGMA user_version = 3"], "its definition cannot be read"),
