@@ -103,8 +103,9 @@ def cli(*args: str) -> None:
     result = CliRunner().invoke(main, [*args])
     if result.exit_code:
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1, result.stderr
-        raise StorageError(result.stderr)
+        *_, last = result.stderr.splitlines(keepends=True)  # before it, the line that names the scan
+        assert last.startswith("Error: ") and result.stderr.count("\n") <= 2, result.stderr
+        raise StorageError(last)
 
 
 def opened(path: Path, work: Callable[[Store], object]) -> None:
@@ -116,7 +117,10 @@ def opened(path: Path, work: Callable[[Store], object]) -> None:
 DOORS: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
     "dump": ("out.jsonl", lambda path, place: opened(path, lambda store: store.dump(place / "out.jsonl"))),
     "sarif": ("out.sarif", lambda path, place: opened(path, lambda store: store.sarif.dump(1, place / "out.sarif"))),
-    "report": ("out.html", lambda path, place: cli("report", "--db", str(path), "--scan", "1", "-o", str(place / "out.html"))),
+    "report": (
+        "out.html",
+        lambda path, place: cli("report", "--db", str(path), "--scan", "1", "-o", str(place / "out.html")),
+    ),
     "dump on the command line": ("out", lambda path, place: cli("dump", "--db", str(path), str(place / "out"))),
     "backup": ("copy.db", lambda path, place: opened(path, lambda store: store.backup(place / "copy.db"))),
     "repair": ("new.db", lambda path, place: Store.repair(path, place / "new.db")),

@@ -257,7 +257,8 @@ def test_health_in_a_folder_that_may_only_be_read(tmp_path: Path, made: Path, lo
             " os.setgid(65534); os.setuid(65534);"
             " found = look(sys.argv[1], thorough=True); print(found.ok, found.writable, found.problems)"
         )
-        done = subprocess.run([sys.executable, "-c", code, str(folder / made.name), str(made)], capture_output=True, text=True)
+        command = [sys.executable, "-c", code, str(folder / made.name), str(made)]
+        done = subprocess.run(command, capture_output=True, text=True)
         assert done.stdout.startswith("True False") or log and "changes waiting" in done.stdout, done
         assert contents(folder) == before
 
