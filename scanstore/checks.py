@@ -1,7 +1,8 @@
 """What the database itself does not enforce, as questions whose answer should be 0: `store.check()` asks them all.
 
 Add one for every promise about stored rows that no constraint keeps, and to tests/test_maintenance.py what breaks it.
-Where the right rows follow from others that are there, `REPAIRS` in :mod:`scanstore.fixes` can make them anew.
+Where the right rows follow from others that are there, `REPAIRS` in :mod:`scanstore.fixes` can make them anew; what
+else helps, other than a backup or another scan, is said in `REMEDIES`.
 """
 
 from __future__ import annotations
@@ -171,4 +172,28 @@ DANGLING = {
     "values that are not JSON": """
         SELECT (SELECT count(*) FROM symbol_facts WHERE metadata IS NOT NULL AND NOT json_valid(metadata))
              + (SELECT count(*) FROM import_facts WHERE NOT json_valid(imported_names))""",
+}
+
+SCHEDULES = "schedules that are enabled without a next run, or disabled with one"
+SESSIONS = "restore a backup, or remove the sessions concerned with: scanstore sessions remove SESSION"
+AUDITS = "restore a backup, or remove the audits concerned with: store.audits.remove(audit)"
+#: What to do about what a check of that name has found.
+REMEDIES = {
+    SCHEDULES: (
+        "put it right with: scanstore check --fix; a schedule whose time zone is not known here needs another one:"
+        " store.schedules.update(name, timezone=...)"
+    ),
+    "suppressions of a finding of another target": (
+        "lift them with: scanstore findings unsuppress ID, and suppress the finding of the right target"
+    ),
+    "sync runs of one kind that run at once": (
+        "end them with the next sync: scanstore library sync --take-over, or store.library.sync(kind, take_over=True)"
+    ),
+    "plans whose status is not what their changes say": (
+        "restore a backup, or remove the plans concerned with: scanstore plans remove PLAN"
+    ),
+    "results of a task of another session": SESSIONS,
+    "sessions that are completed with tasks left": SESSIONS,
+    "audits that are completed without an analysis, or not completed with one": AUDITS,
+    "events about the analysis of another audit": AUDITS,
 }

@@ -181,6 +181,8 @@ class _Cleaning:
                 self.done.append(f"the table {name} was made anew, empty")
             if name == HISTORY:
                 self._tell_history()
+            elif name == "file_identity":
+                self._tell_identity()
 
     def _tell_history(self) -> None:
         """Write down again which migrations a file of this version has had."""
@@ -191,6 +193,13 @@ class _Cleaning:
         self.connection.executemany(
             f"INSERT INTO {HISTORY} (name, migrated_at) VALUES (?, ?)", [(step, now) for step in steps]
         )
+
+    def _tell_identity(self) -> None:
+        """Give the file an id again: it is another one, as nobody can tell any more which it was."""
+        from scanstore.fixes import REPAIRS
+
+        for sql in REPAIRS["missing or malformed id of the file"]:
+            self.connection.execute(sql)
 
     # Comparing
 

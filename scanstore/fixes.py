@@ -8,12 +8,16 @@ in :mod:`scanstore.checks`.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import peewee
 
 from scanstore import bindings
+from scanstore.checks import SCHEDULES
+from scanstore.errors import InvalidArgument
 from scanstore.facts import FACT_TABLES
+from scanstore.fields import format_time
 from scanstore.files import limited, seconds_for
 from scanstore.sweeping import sweep_names as sweep_names
 
@@ -90,6 +94,16 @@ REPAIRS: dict[str, tuple[str, ...]] = {
         NOT_WAITING.format("analysis_tasks", "pending"),
         NOT_WAITING.format("audit_tasks", "queued"),
     ),
+    SCHEDULES: ("UPDATE scheduled_tasks SET next_run = NULL WHERE NOT enabled AND next_run IS NOT NULL",),
+    "library rows that were seen by a sync run which is not there": tuple(
+        f"UPDATE {table} SET run_id = NULL WHERE run_id NOT IN (SELECT id FROM sync_runs)"
+        for table in ("scenes", "performers", "tags", "studios")
+    ),
+    # One that another user has already stays, and is listed.
+    "users whose address is not what it was folded to": (
+        "UPDATE OR IGNORE users SET email_key = lower(email)"
+        " WHERE email NOT GLOB '*[^ -~]*' AND lower(email) <> email_key",
+    ),
 }
 UNSEEN = "bindings that no scan sees"
 FIXABLE = frozenset((*REPAIRS, UNSEEN))
@@ -104,6 +118,19 @@ def repair(db: Database, found: Iterable[str]) -> None:
                     bindings.sweep(db, lineage)
             for sql in REPAIRS.get(what, ()):
                 db.execute_sql(sql).fetchall()
+            if what == SCHEDULES:
+                _plan_next_runs(db)
+
+
+def _plan_next_runs(db: Database) -> None:
+    """Give schedules that are enabled the next run that their expression means from now on."""
+    from scanstore.schedules import next_run
+
+    sql = "SELECT id, schedule, timezone FROM scheduled_tasks WHERE enabled AND next_run IS NULL"
+    for key, schedule, timezone in db.execute_sql(sql).fetchall():
+        with suppress(InvalidArgument):  # no expression any more, or a time zone that this machine does not know
+            moment = format_time(next_run(schedule, timezone=timezone))
+            db.execute_sql("UPDATE scheduled_tasks SET next_run = ? WHERE id = ?", (moment, key)).fetchall()
 
 
 def rebuild_search(db: Database, table: str) -> None:

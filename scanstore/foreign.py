@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -113,9 +114,14 @@ def whole(connection: sqlite3.Connection, schema: str = "main") -> str:
 def foreign(connection: sqlite3.Connection, version: int, schema: str = "main") -> list[Part]:
     """Return the foreign parts of a schema, in its order; of an unknown version only its history is known."""
     rows: list[Object] = connection.execute(OBJECTS.format(schema)).fetchall()
-    known = {name for name in PARTS if _last(name) >= version} if version in WHOLE else {HISTORY}
-    looks = _Looks(rows, known, version)
+    looks = _Looks(rows, names(version), version)
     return [Part(*row[:3], why, row[4]) for row in rows if (why := looks.at(*row[:4])) is not None]
+
+
+@lru_cache
+def names(version: int) -> frozenset[str]:
+    """Return the names, in lower case, that are scanstore's in a file of this version."""
+    return frozenset(name for name in PARTS if _last(name) >= version) if version in WHOLE else frozenset((HISTORY,))
 
 
 def digest(kind: str, name: str, table: str, sql: str) -> str:
@@ -146,7 +152,7 @@ def _last(name: str) -> int:
 class _Looks:
     """What makes a part foreign, for one schema."""
 
-    def __init__(self, rows: list[Object], known: set[str], version: int) -> None:
+    def __init__(self, rows: list[Object], known: frozenset[str], version: int) -> None:
         self.rows, self.known, self.version = rows, known, version
         self.reached: set[str] | None = None
 

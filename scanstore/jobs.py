@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from scanstore.arguments import a_text, a_whole, some_text
-from scanstore.database import bound
+from scanstore.database import SCHEMA_VERSION, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.job_leases import LIFE, JobLeases, let_go
@@ -29,6 +29,7 @@ from scanstore.job_rows import JobScene as JobScene
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, State
 from scanstore.library import Scene
 from scanstore.states import move
+from scanstore.user_schema import holding
 from scanstore.uuids import uuid7
 
 if TYPE_CHECKING:
@@ -198,7 +199,8 @@ class Jobs(JobLeases):
         """Remove jobs that are over, each with all its parts or not at all; return how many. One transaction.
 
         Of those without a parent, the newest ``keep_last`` are kept; all that were over less than ``older_than`` ago
-        are. With ``dry_run`` they are only counted. Raises InvalidArgument when neither is given.
+        are, and those that rows of the user's own tables point at. With ``dry_run`` they are only counted. Raises
+        InvalidArgument when neither is given.
         """
         if older_than is None and keep_last is None:
             raise InvalidArgument("nothing says which jobs to remove; give older_than=, keep_last= or both")
@@ -211,7 +213,9 @@ class Jobs(JobLeases):
             return 0
         with self.db.atomic():
             trees = self.db.execute_sql(OVER).fetchall()[kept:]
-            jobs = [job for ended, members in trees if ended <= before for job in json.loads(members)]
+            held = holding(lambda sql: self.db.execute_sql(sql).fetchall(), SCHEMA_VERSION, "jobs", "id")
+            found = [json.loads(members) for ended, members in trees if ended <= before]
+            jobs = [job for tree in found if held.keys().isdisjoint(key for _, key in tree) for job in tree]
             if not dry_run:  # the deepest first: what a delete takes along may only go so deep
                 self.db.executemany("DELETE FROM jobs WHERE id = ?", [(key,) for _, key in sorted(jobs, reverse=True)])
         return len(jobs)

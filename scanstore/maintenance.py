@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import peewee
 
-from scanstore.checks import DANGLING
-from scanstore.database import Database
+from scanstore.checks import DANGLING, REMEDIES
+from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import Damaged, ReadOnly, ReadTimeout, StorageError
 from scanstore.files import limited, quoted, seconds_for
+from scanstore.foreign import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +67,7 @@ class Stats(NamedTuple):
 
 
 AGAIN = "restore a backup, or remove the scans concerned and record them again"
+BY_SQL = "restore a backup, or delete these rows by SQL; PRAGMA foreign_key_check({}) lists them"
 SAVE = "restore a backup, or save what is left with: scanstore repair FILE NEW"
 SAFE = "put it right with: scanstore check --fix"
 SEARCHES = ("finding_search", "symbol_search")
@@ -102,8 +104,8 @@ def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None 
     found = {problem.what for _, problem in left}
     fixed = [problem._replace(fixed=True) for _, problem in problems if problem.what not in found]
     if not left:  # what counts as unused is certain in a store that is well
-        if names := fixes.sweep_names(db):
-            fixed.append(Problem(f"{names} interned names that nothing uses", "nothing is to be done", True))
+        if swept := fixes.sweep_names(db):
+            fixed.append(Problem(f"{swept} interned names that nothing uses", "nothing is to be done", True))
         if recover is not None and (works := recover()):
             fixed.append(Problem(f"{works} pieces of lost work", "nothing is to be done", True))
     return fixed + [problem for _, problem in left]
@@ -204,7 +206,8 @@ def _promises(db: Database) -> Iterator[Found]:
     for table, _, parent, _ in db.execute_sql("PRAGMA foreign_key_check").fetchall():
         orphans[table, parent] = orphans.get((table, parent), 0) + 1
     for (table, parent), count in sorted(orphans.items()):
-        yield "", Problem(f"{count} rows of {table} point at rows of {parent} that are gone", AGAIN)
+        remedy = AGAIN if _is_of_scans(db, table) else BY_SQL.format(quoted(table))
+        yield "", Problem(f"{count} rows of {table} point at rows of {parent} that are gone", remedy)
     from scanstore import schema
     from scanstore.fixes import FIXABLE
 
@@ -214,9 +217,16 @@ def _promises(db: Database) -> Iterator[Found]:
     for what, sql in DANGLING.items():
         count = db.execute_sql(sql).fetchone()[0]
         if count:
-            yield what, Problem(f"{count} {what}", SAFE if what in FIXABLE else AGAIN)
+            remedy = REMEDIES.get(what, SAFE if what in FIXABLE else AGAIN)
+            yield what, Problem(f"{count} {what}", remedy)
     yield from _texts(db)
     yield from _times(db)
+
+
+def _is_of_scans(db: Database, table: str) -> bool:
+    """Whether rows of a table go with a scan."""
+    columns = {row[1] for row in db.execute_sql(f"PRAGMA main.table_xinfo({quoted(table)})").fetchall()}
+    return table in names(SCHEMA_VERSION) and not columns.isdisjoint(("scan_id", "version_id", "scan_file_id"))
 
 
 def _searches(db: Database) -> Iterator[Found]:
@@ -238,20 +248,30 @@ def _texts(db: Database) -> Iterator[Found]:
     from scanstore import schema
 
     raw = cast("sqlite3.Connection", db.connection())  # type: ignore[no-untyped-call]
-    for table, columns in schema.texts().items():
+    for table, columns in (*schema.texts().items(), *_own_columns(db)):
         cursor = raw.cursor(sqlite3.Cursor)
         try:
-            cursor.execute(f"SELECT {', '.join(columns)} FROM {table}")
+            cursor.execute(f"SELECT {', '.join(columns)} FROM {quoted(table)}")
             deque(cursor, maxlen=0)
         except sqlite3.OperationalError as error:
             if not str(error).startswith("Could not decode"):
                 raise
             for column in columns:
-                cursor.execute(f"SELECT CAST({column} AS BLOB) FROM {table} WHERE typeof({column}) = 'text'")
+                cursor.execute(f"SELECT CAST({column} AS BLOB) FROM {quoted(table)} WHERE typeof({column}) = 'text'")
                 if count := sum(not _is_text(value) for (value,) in cursor):
                     yield "", Problem(f"{count} values of {column} in {table} are not text in UTF-8", SAVE)
         finally:
             cursor.close()
+
+
+def _own_columns(db: Database) -> Iterator[tuple[str, list[str]]]:
+    """The quoted columns of each table of the user's own, but for those that are computed."""
+    from scanstore import user_schema
+
+    for part in user_schema.parts(lambda sql: db.execute_sql(sql).fetchall(), SCHEMA_VERSION):
+        if part.kind == "table" and not part.virtual:
+            rows = db.execute_sql(f"PRAGMA main.table_xinfo({quoted(part.name)})").fetchall()
+            yield part.name, [quoted(row[1]) for row in rows if not row[6]]
 
 
 def _times(db: Database) -> Iterator[Found]:

@@ -52,7 +52,7 @@ class Merge:
         self.tables: dict[str, Merged] = {}
         self.conflicts: list[Conflict] = []
         self.skipped: dict[str, str] = {}
-        self._maps: list[str] = []
+        self.maps: list[str] = []
 
     def run(self, sql: str) -> list[tuple[object, ...]]:
         """Run one statement to its end and return its rows."""
@@ -66,11 +66,11 @@ class Merge:
     def table(self, name: str, columns: str) -> None:
         """Make a table of the merge, to be gone with it."""
         self.run(f"CREATE TEMP TABLE {name} ({columns})")
-        self._maps.append(name)
+        self.maps.append(name)
 
     def done(self) -> None:
         """Forget the maps."""
-        for name in self._maps:
+        for name in self.maps:
             self.run(f"DROP TABLE temp.{name}")
 
     def columns(self, table: str) -> list[str]:
@@ -117,7 +117,7 @@ class Merge:
         )
         for name in ("k_theirs", "k_ours"):
             self.run(f"DROP TABLE temp.{name}")
-            self._maps.remove(name)
+            self.maps.remove(name)
 
     # Copying
 

@@ -10,8 +10,8 @@ recorded under one hash may differ: then theirs come as another version, so that
 
 from __future__ import annotations
 
+from scanstore.indexing import TEXT
 from scanstore.indexing.python import PythonIndexer
-from scanstore.indexing.tree import TEXT
 from scanstore.merge_rows import Merge, is_new, ours
 
 CHUNK = f"{ours('scan_files', '{0} >> 24')} << 24 | (o.{{0}} & 16777215)"

@@ -1,9 +1,10 @@
 """Merging: what another store has and this one has not, taken over in one transaction.
 
 The other store is attached read-only, and is read as it is at one moment. What makes two rows the same is said in
-:mod:`scanstore.merge_scans`, :mod:`scanstore.merge_findings` and :mod:`scanstore.merge_others`; the statements that all
-of them use are in :mod:`scanstore.merge_rows`. Each table of the schema is merged by one of these, or named in
-``NOT_MERGED`` with the reason; a test holds that against the schema.
+:mod:`scanstore.merge_scans`, :mod:`scanstore.merge_findings` and :mod:`scanstore.merge_others`, what becomes of tables
+of the user's own in :mod:`scanstore.merge_user_tables`; the statements that all of them use are in
+:mod:`scanstore.merge_rows`. Each table of the schema is merged by one of these, or named in ``NOT_MERGED`` with the
+reason; a test holds that against the schema.
 
 Change here: in which order the parts come, and what is not merged.
 """
@@ -23,11 +24,15 @@ from scanstore.merge_findings import merge_findings
 from scanstore.merge_others import merge_accounts, merge_jobs, merge_library, merge_plans
 from scanstore.merge_rows import Conflict, Merge, Merged
 from scanstore.merge_scans import merge_models, merge_scans
+from scanstore.merge_user_tables import merge_user_tables
 
 if TYPE_CHECKING:
     from scanstore.store import Store
 
-PARTS = (merge_models, merge_scans, merge_library, merge_findings, merge_plans, merge_jobs, merge_accounts)
+PARTS = (
+    merge_models, merge_scans, merge_library, merge_findings, merge_plans, merge_jobs, merge_accounts,
+    merge_user_tables,
+)  # fmt: skip
 #: Tables that no part takes over, and why.
 NOT_MERGED = {
     "sync_runs": "by one of theirs the next sync would take our library for newer than it is",

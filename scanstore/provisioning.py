@@ -15,8 +15,15 @@ from typing import Any, NamedTuple
 
 from scanstore.arguments import a_path
 from scanstore.blocks import closing
-from scanstore.database import MEMORY
-from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, shown
+from scanstore.database import MEMORY, Database
+from scanstore.errors import (
+    Busy,
+    InvalidArgument,
+    NotAScanstore,
+    NotFound,
+    ScanstoreError,
+    shown,
+)
 from scanstore.fields import dump_json
 from scanstore.files import ALONE, APPLICATION_ID, connect, limited, quoted, real_path, refused, size_of, sync_folder
 from scanstore.store import Store
@@ -137,32 +144,72 @@ def check_db_health(path: Path | None = None, *, thorough: bool = False, key: st
     """Say whether a store can be opened, is of this version and lets its tables be read, without changing it.
 
     Quick whatever its size; ``thorough`` adds what ``store.check()`` looks for. Never raises for a missing, foreign,
-    damaged or outdated file: that is among the ``problems``.
+    damaged or outdated file: that is among the ``problems``. Leaves no file beside the store. A log that a killed
+    process has left is read and stays, with its index.
     """
-    version, library, problems = None, sqlite3.sqlite_version, []
+    version: int | None = None
+    library = sqlite3.sqlite_version
+    problems: list[str] = []
     try:
         name = _name(path)
         file = real_path(name)
     except ScanstoreError as error:
         return Health(False, path if isinstance(path, str) else shown(path), version, library, False, 0, [str(error)])
+    key = key or os.environ.get("SCANSTORE_KEY") or None
     try:
-        with Store(name, read_only=True, key=key) as store:
-            run = store.database.execute_sql
-            (version,) = run("PRAGMA user_version").fetchone()
-            (library,) = run("SELECT sqlite_version()").fetchone()
-            # A table that a module computes may take for ever; ours are read through what they keep their rows in.
-            stored = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
-            with limited(store.database.connection(), name):  # type: ignore[no-untyped-call]
-                for (table,) in run(stored).fetchall():
-                    run(f"SELECT 1 FROM {quoted(table)} LIMIT 1").fetchall()
-            if thorough:
-                problems = [f"{problem.what}: {problem.remedy}" for problem in store.check()]
+        # Whoever has a store open has a log. Where there is none, SQLite need not make one to read the file. If the
+        # file has changed meanwhile, it is somebody's after all and is looked at again.
+        before = _as_it_lies(file)
+        try:
+            version, library, problems = _look(name, key, thorough, alone=before is not None)
+            changed = before is not None and _as_it_lies(file) != before
+        except ScanstoreError:
+            changed = before is not None and _as_it_lies(file) != before
+            if not changed:
+                raise
+        if changed:
+            version, library, problems = _look(name, key, thorough, alone=False)
     except NotFound:
         problems = [f"{name} does not exist; make it with init_db (scanstore init)"]
     except ScanstoreError as error:
         problems = [str(error)]
     writable = os.access(file, os.W_OK) and os.access(os.path.dirname(file), os.W_OK)
     return Health(not problems, file, version, library, writable, size_of(file), problems)
+
+
+def _as_it_lies(file: str) -> tuple[int, ...] | None:
+    """The size and times of a file without a log; None for one that has a log, or that is not there."""
+    try:
+        now = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return None if size_of(file + "-wal") else (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
+
+
+def _look(name: str, key: str | None, thorough: bool, *, alone: bool) -> tuple[int, str, list[str]]:
+    """Open a store and read from each table; ``alone`` says that nobody has it open, so that no locks are needed."""
+    database = Database(name, read_only=True, key=key)
+    if alone:
+        database._options = "immutable=1"
+    try:
+        database.open(migrate=False)
+        run = database.execute_sql
+        (version,) = run("PRAGMA user_version").fetchone()
+        (library,) = run("SELECT sqlite_version()").fetchone()
+        # A table that a module computes may take for ever; ours are read through what they keep their rows in.
+        stored = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
+        with limited(database.connection(), name):  # type: ignore[no-untyped-call]
+            for (table,) in run(stored).fetchall():
+                run(f"SELECT 1 FROM {quoted(table)} LIMIT 1").fetchall()
+        problems: list[str] = []
+        if thorough:
+            from scanstore import maintenance
+
+            with database.bound():
+                problems = [f"{problem.what}: {problem.remedy}" for problem in maintenance.check(database)]
+        return version, library, problems
+    finally:
+        database.shut()
 
 
 # First rows

@@ -18,8 +18,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.arguments import some_list
-from scanstore.errors import InvalidArgument, shown
+from scanstore.database import SCHEMA_VERSION
+from scanstore.errors import Conflict, InvalidArgument, shown
 from scanstore.fields import format_time, utcnow
+from scanstore.user_schema import holding
 
 if TYPE_CHECKING:
     from scanstore.database import Database
@@ -49,6 +51,11 @@ SELECT s.id, s.target, s.name, s.status, s.ended_at FROM all_scans AS s
            SELECT 1 FROM sightings AS g WHERE g.finding_id = f.id AND g.scan_id > s.id))
  ORDER BY s.id
 """
+#: Tables whose rows go with their scan.
+OF_SCANS = (
+    "scan_configs", "scan_files", "chunk_work", "draft_findings", "verified_findings", "findings", "sightings",
+    "model_calls", "tool_runs",
+)  # fmt: skip
 STILL = "SELECT 1 FROM scans WHERE id = ? AND status IN ('completed', 'failed', 'cancelled')"
 # Tables with the ids of what may go, and what is done to those.
 ROWS = {
@@ -71,13 +78,18 @@ class OldScan(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """What would go, or has gone: scans, and how many jobs, texts of calls and answers."""
+    """What would go, or has gone: scans, and how many jobs, texts of calls and answers.
+
+    ``held`` are the scans that would go too, if rows of the user's own tables did not point at them or at what they
+    hold; it says which table that is.
+    """
 
     dry_run: bool
     scans: list[OldScan]
     jobs: int
     calls: int
     answers: int
+    held: dict[int, str]
 
 
 def span(text: str) -> timedelta:
@@ -114,16 +126,19 @@ def prune(
         before = ""
     db = store.database
     found: list[OldScan] = []
+    held: dict[int, str] = {}
     if "scans" in kinds:
         rows = db.execute_sql(SCANS, {"before": before, "keep": keep_last or 0}).fetchall()
-        found = [OldScan(*row) for row in rows]
+        tables = _held(db) if rows else {}
+        held = {row[0]: tables[row[0]] for row in rows if row[0] in tables}
+        found = [OldScan(*row) for row in rows if row[0] not in held]
         if not dry_run:
-            found = _remove(store, found)
+            found = _remove(store, found, held)
     jobs = 0
     if "jobs" in kinds:
         jobs = store.jobs.prune(older_than=older_than, keep_last=keep_last, dry_run=dry_run)
     counts = {kind: _rows(db, kind, before, dry_run) if kind in kinds else 0 for kind in ROWS}
-    return Pruned(dry_run, found, jobs, **counts)
+    return Pruned(dry_run, found, jobs, **counts, held=held)
 
 
 def _kinds(what: Iterable[str]) -> tuple[str, ...]:
@@ -135,17 +150,29 @@ def _kinds(what: Iterable[str]) -> tuple[str, ...]:
     return kinds
 
 
-def _remove(store: Store, chosen: list[OldScan]) -> list[OldScan]:
+def _held(db: Database) -> dict[int, str]:
+    """The scans that rows of the user's own point at, or at what they hold, each with the table of these rows."""
+    found: dict[int, str] = {}
+    for table, column in (("scans", "id"), *((table, "scan_id") for table in OF_SCANS)):
+        found.update(holding(lambda sql: db.execute_sql(sql).fetchall(), SCHEMA_VERSION, table, column))
+    return found
+
+
+def _remove(store: Store, chosen: list[OldScan], held: dict[int, str]) -> list[OldScan]:
     """Remove scans one by one, unless somebody has done so, or runs them again, since they were chosen."""
     from scanstore.scans import take_out
     from scanstore.sweeping import sweep_names
 
     db, gone = store.database, []
     for scan in chosen:
-        with db.atomic():
-            if db.execute_sql(STILL, (scan.id,)).fetchall():
-                take_out(db, store.scans.get(scan.id))
-                gone.append(scan)
+        try:
+            with db.atomic():
+                there = db.execute_sql(STILL, (scan.id,)).fetchall()
+                if there:
+                    take_out(db, store.scans.get(scan.id))
+            gone += [scan] if there else []
+        except Conflict:  # of a row that was added meanwhile, or that points at what is below a scan's rows
+            held[scan.id] = "a table of your own"
     if gone:  # once for all of them: it reads all that is left
         sweep_names(db)
     return gone

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from scanstore.salvage import Orphan, Pages, Row, Tree, Value
+from scanstore.user_schema import LeftOut as LeftOut
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "INTEGER": int, "INT": int, "TEXT": str, "VARCHAR": str, "BLOB": bytes, "REAL": (int, float),
@@ -32,14 +33,6 @@ class UnreadPage(NamedTuple):
 
     page: int
     part_of: str | None
-
-
-class LeftOut(NamedTuple):
-    """Something of the file that the new store does not have: a table, column, view, trigger or index; and why."""
-
-    kind: str
-    name: str
-    reason: str
 
 
 class Account:

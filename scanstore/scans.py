@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import peewee
 
@@ -17,9 +17,10 @@ from scanstore import bindings
 from scanstore.arguments import a_path, encodable, some_list, some_text
 from scanstore.database import bound
 from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.facts import FACT_TABLES, FileVersion, Lineage
+from scanstore.facts import FileVersion, Lineage
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
 from scanstore.keys import RowId
+from scanstore.languages import Language, coverage
 from scanstore.life import Life
 from scanstore.llm import ModelConfig
 from scanstore.reports import whole
@@ -160,7 +161,8 @@ class FileNote(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """A scan in figures. ``indexed`` files were read by it, ``reused`` ones were known from an earlier scan."""
+    """A scan in figures. ``indexed`` files were read by it, ``reused`` ones were known from an earlier scan.
+    ``languages`` says of which files symbols, references and imports are recorded."""
 
     scan: int
     target: str
@@ -178,6 +180,7 @@ class Summary(NamedTuple):
     resolutions: dict[str, int]
     skipped_files: list[FileNote]
     failed_files: list[FileNote]
+    languages: list[Language]
 
 
 class FileDiff(NamedTuple):
@@ -230,7 +233,7 @@ class Scans(Life):
         max_size: int | None = 5_000_000,
         jobs: int | None = None,
         indexers: Sequence[Indexer] = (),
-        ctags: str | os.PathLike[str] | None = None,
+        ctags: str | os.PathLike[str] | BinaryIO | None = None,
         progress: Progress | None = None,
     ) -> Scan:
         """Record a snapshot of the tree (or the one file) at ``path`` and return its completed scan.
@@ -239,8 +242,8 @@ class Scans(Life):
         like those of ``.gitignore``, ``max_size`` is in bytes (None: any). Content that the store knows is not read
         again. ``target`` names what is scanned (default: the absolute path), ``jobs`` is the number of processes
         (default: one per core, fewer for little work). ``indexers`` are asked before the built-in one for Python.
-        ``ctags`` is a universal-ctags JSON file with symbols of other languages; what came of it is kept in the scan's
-        ``options["ctags"]`` (files, symbols, outside, broken).
+        ``ctags`` is a universal-ctags JSON file, or an open one, with symbols of other languages. The file itself is
+        not recorded; what came of it is kept in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
 
         Files are committed a few at a time: after a crash the next call carries on. A file that cannot be read or
         parsed is recorded with its error. Raises NotFound for a missing path; the scan is then not started. When
@@ -256,7 +259,7 @@ class Scans(Life):
             exclude=some_list(exclude, "exclude"),
             max_size=max_size,
             indexers=some_list(indexers, "indexers"),
-            omit=self.store.path,
+            omit=[self.store.path, *([os.fspath(ctags)] if isinstance(ctags, (str, os.PathLike)) else ())],
         )
         tags = None
         if ctags is not None:
@@ -271,7 +274,7 @@ class Scans(Life):
             recorder = self.recorder(scan)
             tree.record_into(recorder, jobs=jobs, progress=progress)
             if tags is not None:
-                loaded = tags.record_into(self.db, recorder, walked=True)
+                loaded = tags.record_into(self.db, recorder, root=tree.root)
                 told = loaded._replace(outside=loaded.outside[:MOST_NOTES], broken=loaded.broken[:MOST_NOTES])._asdict()
                 Scan.update(options=Scan.options["ctags"].set(told)).where(Scan.id == scan.id).execute()
             return self.finish(scan)
@@ -440,15 +443,18 @@ class Scans(Life):
             one,
         ):
             notes[kind].append(FileNote(path, error or ""))
-        counts = {table: run(COUNT.format(table=table), one).fetchone()[0] for table in FACT_TABLES}
+        languages = coverage(self.db, row.id)
+        chunks = run(COUNT, one).fetchone()[0]
         versions, lines, reused = run(SEEN, one).fetchone()
         resolutions = run(RESOLUTION_COUNTS, one).fetchall()
         return Summary(
             scan=row.id, target=row.target, status=row.status, files=sum(status.values()), indexed=versions - reused,
             reused=reused, skipped=status.get("skipped", 0), failed=status.get("failed", 0), lines=lines,
-            chunks=counts["chunk_facts"], symbols=counts["symbol_facts"], references=counts["reference_facts"],
-            imports=counts["import_facts"], resolutions=dict(sorted(resolutions, key=lambda r: -r[1])),
+            chunks=chunks, symbols=sum(row.symbols for row in languages),
+            references=sum(row.references for row in languages), imports=sum(row.imports for row in languages),
+            resolutions=dict(sorted(resolutions, key=lambda r: -r[1])),
             skipped_files=notes["skipped"], failed_files=notes["failed"],
+            languages=languages,
         )  # fmt: skip
 
     @bound
@@ -512,7 +518,7 @@ SELECT l.target,
 # INDEXED BY: statistics from a time of few scans would have the files of all of them read.
 COUNT = """
 SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
-  CROSS JOIN {table} AS t ON t.version_id = f.version_id
+  CROSS JOIN chunk_facts AS t ON t.version_id = f.version_id
  WHERE f.scan_id = :scan
 """
 SEEN = """

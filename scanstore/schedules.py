@@ -155,7 +155,7 @@ class Schedules(Domain):
             for column, value in columns.items():
                 if getattr(row, column) != value:
                     setattr(row, column, value)
-            if when != (row.schedule, row.timezone, row.enabled):
+            if when != (row.schedule, row.timezone, row.enabled) or row.enabled != (row.next_run is not None):
                 row.next_run = next_run(row.schedule, timezone=row.timezone) if row.enabled else None
             try:
                 row.save()

@@ -57,11 +57,13 @@ def differences(db: Database) -> Iterator[tuple[str, str]]:
     """Yield what is missing or other than it should be, each with its remedy."""
     there = _schema(db)
     for (kind, name), sql in expected().items():
-        remedy = "put it right with: scanstore check --fix"
+        remedy = "restore a backup, or save what is left with: scanstore repair FILE NEW"
+        if kind in HARMLESS:
+            remedy = "put it right with: scanstore check --fix"
         if (kind, name) not in there:
-            yield f"the {kind} {name} is missing", remedy if kind in HARMLESS else "restore a backup"
+            yield f"the {kind} {name} is missing", remedy
         elif there[kind, name] != sql and _words(there[kind, name]) != _words(sql):
-            yield f"the {kind} {name} is not as it should be", remedy if kind in HARMLESS else "restore a backup"
+            yield f"the {kind} {name} is not as it should be", remedy
 
 
 TIME = "[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9]Z"  # for GLOB

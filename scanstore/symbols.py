@@ -2,14 +2,15 @@
 
 Every question takes ``scan=`` or ``target=`` (its latest completed scan) and answers with detached rows. A store with
 several targets needs one of them, else the question raises Ambiguous. A symbol is given as a :class:`Symbol`, anything
-with its ``id``, the id, or its qualified name; a row or an id has its scan.
+with its ``id``, the id, or its qualified name; a row or an id has its scan. An empty answer proves something only where
+it was looked for: ``coverage`` says for which languages references and imports are recorded.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import peewee
 
@@ -20,6 +21,8 @@ from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
 from scanstore.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
 from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
 from scanstore.keys import RowId, RowKey, split
+from scanstore.languages import SYMBOLS as OF_SYMBOLS
+from scanstore.languages import Language, coverage, gap
 from scanstore.scans import Scan, ScanFile
 
 if TYPE_CHECKING:
@@ -137,7 +140,7 @@ class SymbolPlace(NamedTuple):
 
 class SymbolDiff(NamedTuple):
     """What happened to symbols between two scans. ``changed``: other text; ``moved``: same text under another name
-    or in another file."""
+    or in another file. Symbols that were recorded without their text are only compared by name."""
 
     added: list[SymbolPlace]
     removed: list[SymbolPlace]
@@ -196,17 +199,17 @@ class Symbols(Domain):
         return ScanFile.get(ScanFile.scan == recorder.scan_id, ScanFile.file_path == path)
 
     @bound
-    def load_ctags(self, scan: Scan | int, file: str | os.PathLike[str]) -> Loaded:
+    def load_ctags(self, scan: Scan | int, file: str | os.PathLike[str] | BinaryIO) -> Loaded:
         """Add the symbols of a universal-ctags JSON file (``ctags --output-format=json --fields='*' -R``) to a scan.
 
-        Files with symbols keep those. Broken lines are reported, never fatal. Finish the scan afterwards; in one go
-        with it: ``store.scans.record(path, ctags=file)``. Raises NotFound for a missing file, InvalidArgument for one
-        in another format; nothing is written then.
+        Files with symbols keep those; files that the scan skipped stay skipped. Broken lines are reported, never fatal.
+        Finish the scan afterwards; in one go with it: ``store.scans.record(path, ctags=file)``. Raises NotFound for a
+        missing file, InvalidArgument for one in another format; nothing is written then.
         """
         from scanstore.tags import Tags
 
         row = self.store.scans.get(scan)
-        return Tags(file, row.root).record_into(self.db, self.store.scans.recorder(row), walked=row.root is not None)
+        return Tags(file, row.root).record_into(self.db, self.store.scans.recorder(row), root=row.root)
 
     # -- by name ---------------------------------------------------------------------------------------------------
 
@@ -274,10 +277,10 @@ class Symbols(Domain):
                 message = f"{len(places)} symbols are called {symbol!r}: {some}; give one's qualified name or id"
                 raise Ambiguous(message, precise)
             if not precise:
-                raise NotFound(
-                    f"no symbol {symbol!r} in scan {self.store.scans.pick(scan).id};"
-                    f" try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
-                )
+                where = self.store.scans.pick(scan)
+                hint = f"try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
+                unseen = gap(coverage(self.db, where.id), OF_SYMBOLS)
+                raise NotFound(unseen.after(f"no symbol {symbol!r} in scan {where.id}; {hint}"))
             return [s for s in precise if s.symbol_type == precise[0].symbol_type][-1]  # the last definition counts
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
         if not isinstance(key, int) or isinstance(key, bool):
@@ -504,6 +507,15 @@ class Symbols(Domain):
     # -- over a whole scan -----------------------------------------------------------------------------------------
 
     @bound
+    def coverage(self, *, scan: Scan | int | None = None) -> List[Language]:
+        """Say per language of which files symbols, references and imports are recorded, most files first.
+
+        An empty answer to any question about symbols means something only for languages whose ``recorded`` has what was
+        asked about. Files that ``failed`` or were ``skipped`` were not looked at.
+        """
+        return coverage(self.db, self.store.scans.pick(scan).id)
+
+    @bound
     def unreferenced(
         self,
         *,
@@ -514,7 +526,8 @@ class Symbols(Domain):
         """Symbols that nothing in the tree seems to use: no reference is bound to them and no file mentions their name.
 
         A hint, not a proof: names made at run time are not seen. Special methods, overrides of base classes outside
-        the tree, tests, and what a decorator may register are left out.
+        the tree, tests, and what a decorator may register are left out, and so are the symbols of files whose
+        references are not recorded: ``coverage`` names their languages.
         """
         from scanstore.unused import unreferenced
 
@@ -541,7 +554,7 @@ class Symbols(Domain):
             qualified, kind, path, line, body, name, _ = symbol
             match = before.get((qualified, kind, path, symbol[6]))
             if match is not None:
-                if match[4] != body:
+                if match[4] != body and None not in (match[4], body):
                     changed.append(SymbolChange(qualified, kind, match[2], match[3], path, line))
             elif body is not None and gone.get((kind, body, name)):
                 match = gone[kind, body, name].pop(0)

@@ -12,6 +12,8 @@ it was written: equal stores give equal bytes. What is not a value of JSON is sp
 
 Tables and columns are those of the file's own schema, so this module does not change with it. Left out is what belongs
 to the file and not to its content: the history of its migrations and the full-text indexes, which a search makes again.
+A store with tables of the user's own has their statements in the second line, ``{"own":[[type, name, table, SQL]]}``;
+``load`` creates the tables and indexes among these, see :mod:`scanstore.user_schema`.
 
 A dump may come from a stranger. ``load`` therefore reports what it brings that others will trust: accounts with their
 roles, and scans whose folder lies outside the current one. With ``accounts=False`` it leaves accounts out, and with
@@ -34,7 +36,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import peewee
 
-from scanstore import publishing
+from scanstore import foreign, publishing, user_schema
 from scanstore.arguments import a_path, some_list
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
@@ -48,6 +50,7 @@ from scanstore.errors import (
 from scanstore.files import connect, quoted, refusing
 from scanstore.ownership import remove_unowned
 from scanstore.troubles import translated
+from scanstore.user_schema import LeftOut, Part
 
 VERSION = 1
 BATCH = 500  #: rows in memory at a time
@@ -60,15 +63,20 @@ COUNTERS = "sqlite_sequence"  # so that no number is given out again
 
 Run = Callable[..., Any]  # (sql, parameters) -> cursor
 Lines = Iterator[bytes]
+Older = tuple[sqlite3.Connection, dict[str, int], list[LeftOut]]  # a store, and what was left out of it
 File = str | os.PathLike[str] | BinaryIO
 
 
 class Transferred(NamedTuple):
-    """What a dump or a load has moved: ``tables`` says how many rows of each; ``rows`` and ``bytes`` are of all."""
+    """What a dump or a load has moved: ``tables`` says how many rows of each; ``rows`` and ``bytes`` are of all.
+
+    ``own_left_out`` names the virtual tables, views and triggers of the user's own, which ``load`` does not make.
+    """
 
     rows: int
     bytes: int
     tables: dict[str, int]
+    own_left_out: list[LeftOut]
 
 
 class LoadedAccount(NamedTuple):
@@ -84,6 +92,7 @@ class Loaded(NamedTuple):
 
     ``accounts`` are all that are in the store now, ``roots`` the folders of its scans that lie outside the current
     folder, and ``left_out`` says how many rows of each table were not loaded because ``accounts`` was false.
+    ``own_left_out`` names what was not made of the user's own tables, indexes, views and triggers, and why.
     """
 
     rows: int
@@ -92,6 +101,7 @@ class Loaded(NamedTuple):
     accounts: list[LoadedAccount]
     roots: list[str]
     left_out: dict[str, int]
+    own_left_out: list[LeftOut]
 
 
 class Table(NamedTuple):
@@ -109,32 +119,40 @@ def tables_of(run: Run) -> list[Table]:
     """Tables with content, parents before those that point at them, else by name."""
     listed = run("PRAGMA main.table_list").fetchall()
     names = sorted(name for _, name, kind, *_ in listed if kind == "table" and not name.startswith("sqlite_"))
+    spelled = {name.lower(): name for name in names}  # a foreign key may write the name in another case
     parents = {
-        name: {row[2] for row in run(f"PRAGMA foreign_key_list({quoted(name)})").fetchall()} & set(names) - {name}
+        name: {spelled.get(row[2].lower(), name) for row in run(f"PRAGMA foreign_key_list({quoted(name)})").fetchall()}
+        - {name, *LEFT_OUT}
         for name in names
         if name not in LEFT_OUT
     }
     found: list[Table] = []
     done: set[str] = set()
+    ours = foreign.names(SCHEMA_VERSION)
     while parents:
         # Tables of the user's own may point at each other in a circle.
         name = next((name for name, above in parents.items() if above <= done), min(parents))
         done.add(name)
         del parents[name]
-        found.append(_table(run, name))
+        found.append(_table(run, name, own=name.lower() not in ours))
     return found
 
 
-def _table(run: Run, name: str) -> Table:
-    rows = [
-        row for row in run(f"PRAGMA table_xinfo({quoted(name)})").fetchall() if not row[6]
-    ]  # what is computed is not kept
-    key = [row[1] for row in sorted(rows, key=lambda row: row[5]) if row[5]]
+def _table(run: Run, name: str, *, own: bool) -> Table:
+    info = run(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
+    columns = [row[1] for row in info if not row[6]]  # what is computed is not kept
+    key = [row[1] for row in sorted(info, key=lambda row: row[5]) if row[5]]
+    if own:
+        # Keys of the user's own may hold NULL, and columns may have the names of the rowid.
+        (whole,) = run("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)).fetchone()
+        taken = {row[1].lower() for row in info}
+        rowid = [] if whole else [alias for alias in ("rowid", "_rowid_", "oid") if alias not in taken][:1]
+        return Table(name, columns, key + rowid or columns)
     if not key:
         for _, index, unique, *_ in run(f"PRAGMA index_list({quoted(name)})").fetchall():
             if unique:
                 key = [row[2] for row in run(f"PRAGMA index_info({quoted(index)})").fetchall()]
-    return Table(name, [row[1] for row in rows], key or ["rowid"])
+    return Table(name, columns, key or ["rowid"])
 
 
 def _names(columns: Iterable[str]) -> str:
@@ -162,10 +180,11 @@ def dump(
     told: dict[str, int] = {}
     size = 0
     with publishing.writing(file, store=db.file) as stream, db.atomic("DEFERRED"):
+        own = _own(db.execute_sql, SCHEMA_VERSION) if wanted is None else []
         for part in lines(db.execute_sql, SCHEMA_VERSION, told, include_secrets=include_secrets, tables=wanted):
             stream.write(part)
             size += len(part)
-    return Transferred(sum(told.values()), size, told)
+    return Transferred(sum(told.values()), size, told, user_schema.left_out(own))
 
 
 def lines(
@@ -181,6 +200,8 @@ def lines(
         {"scanstore": VERSION, "schema": schema, "secrets": include_secrets}
         | ({} if tables is None else {"tables": sorted(set(tables))})
     )
+    if tables is None and (own := _own(run, schema)):
+        yield _line({"own": own})
     for table in tables_of(run):
         if tables is None or table.name in tables:
             told[table.name] = 0
@@ -195,9 +216,13 @@ def lines(
     yield _line({"end": end})
 
 
+def _own(run: Run, schema: int) -> list[Part]:
+    return user_schema.parts(lambda sql: run(sql).fetchall(), schema)
+
+
 def _rows(run: Run, table: Table, told: dict[str, int], hidden: frozenset[str]) -> Iterator[bytes]:
     yield _line({"table": table.name, "columns": table.columns})
-    columns = ", ".join("NULL" if column in hidden else quoted(column) for column in table.columns)
+    columns = ", ".join("NULL" if column.lower() in hidden else quoted(column) for column in table.columns)
     cursor = run(f"SELECT {columns} FROM main.{quoted(table.name)} ORDER BY {_names(table.key)}")
     try:
         while rows := cursor.fetchmany(BATCH):
@@ -250,19 +275,20 @@ def load(db: Database, file: File, *, accounts: bool = True) -> Loaded:
             )
         with publishing.beside(f"{db.file}.older", db.name) as older:
             try:
-                connection, left_out = _migrated(older, schema, reader, accounts)
+                connection, left_out, own = _migrated(older, schema, reader, accounts)
                 with (
                     closing(connection),
                     closing(lines(connection.execute, SCHEMA_VERSION, {}, include_secrets=True)) as pieces,
                 ):
                     newer = _Reader(_Pieces(pieces))
                     newer.header()
-                    return _into(db, newer, accounts=True)._replace(bytes=reader.bytes, left_out=left_out)
+                    told = _into(db, newer, accounts=True)
+                    return told._replace(bytes=reader.bytes, left_out=left_out, own_left_out=own + told.own_left_out)
             except sqlite3.Error as error:
                 raise translated(error, f"the file beside {db.name} into which the dump is read first") from error
 
 
-def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> tuple[sqlite3.Connection, dict[str, int]]:
+def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> Older:
     """Fill a store of an older schema, and return a connection to it as it is today, and what was left out."""
     from scanstore import migrating
 
@@ -270,12 +296,12 @@ def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> tuple[
     connection = connect(path, "mode=rw")
     try:
         connection.execute("BEGIN IMMEDIATE")
-        _, left_out = _fill(connection.execute, connection.executemany, reader, accounts)
+        _, left_out, own = _fill(connection, connection.execute, connection.executemany, reader, accounts, schema)
         connection.execute("COMMIT")
     finally:
         connection.close()
     migrating.up(path, backup=False)
-    return connect(path, "mode=ro"), left_out
+    return connect(path, "mode=ro"), left_out, own
 
 
 def _into(db: Database, reader: _Reader, accounts: bool) -> Loaded:
@@ -288,14 +314,19 @@ def _into(db: Database, reader: _Reader, accounts: bool) -> Loaded:
                 )
         for name in (*SEARCHES, "search_changes"):  # of rows that are gone
             run(f"DELETE FROM {name}").fetchall()
-        told, left_out = _fill(run, db.executemany, reader, accounts)
+        connection = db.connection()  # type: ignore[no-untyped-call]
+        told, left_out, own = _fill(connection, run, db.executemany, reader, accounts, SCHEMA_VERSION)
         run("PRAGMA analysis_limit = 400").fetchall()
         run("ANALYZE").fetchall()
-        return Loaded(sum(told.values()), reader.bytes, told, _accounts(run), _roots(run), left_out)
+        return Loaded(sum(told.values()), reader.bytes, told, _accounts(run), _roots(run), left_out, own)
 
 
-def _fill(run: Run, many: Run, reader: _Reader, accounts: bool) -> tuple[dict[str, int], dict[str, int]]:
-    """Insert the rows of a dump, inside a transaction; return how many of each table, and how many were left out."""
+def _fill(
+    connection: sqlite3.Connection, run: Run, many: Run, reader: _Reader, accounts: bool, schema: int
+) -> tuple[dict[str, int], dict[str, int], list[LeftOut]]:
+    """Insert the rows of a dump, inside a transaction; return how many of each table, how many were left out, and what
+    was not made of the user's own schema.
+    """
     run("PRAGMA defer_foreign_keys = ON").fetchall()
     triggers = run(
         "SELECT t.name, t.sql FROM sqlite_schema AS t JOIN sqlite_schema AS o ON o.name = t.tbl_name"
@@ -303,14 +334,19 @@ def _fill(run: Run, many: Run, reader: _Reader, accounts: bool) -> tuple[dict[st
     ).fetchall()
     for name, _ in triggers:
         run(f"DROP TRIGGER {quoted(name)}").fetchall()
+    own = user_schema.recreate(connection, reader.own, schema)
+    unmade = {part.name for part in own if part.kind == "table"}
     known = {table.name: table for table in tables_of(run)}
     told = dict.fromkeys(known, 0)
     left_out: dict[str, int] = {}
     known[COUNTERS] = Table(COUNTERS, ["name", "seq"], ["name"])
-    while (section := reader.section(known)) is not None:
+    while (section := reader.section(known, unmade)) is not None:
         table, columns = section
+        if table not in known:
+            left_out[table] = sum(1 for _ in reader.values(len(columns), []))
+            continue
         sql = f"INSERT INTO {quoted(table)} ({_names(columns)}) VALUES ({', '.join('?' * len(columns))})"
-        secret = [n for n, column in enumerate(columns) if column in SECRETS]
+        secret = _never_null(run, table, columns)
         before = reader.rows
         rows = reader.values(len(columns), secret)
         if table == ACCOUNTS and not accounts:
@@ -336,9 +372,20 @@ def _fill(run: Run, many: Run, reader: _Reader, accounts: bool) -> tuple[dict[st
             left_out[table] = number
     for table, _, parent, _ in run("PRAGMA foreign_key_check").fetchall():
         raise InvalidArgument(f"the file is not whole: a row of {table} points at a row of {parent} that is not in it")
+    for table in unmade:
+        run(f"DELETE FROM {COUNTERS} WHERE name = ?", (table,)).fetchall()
     for _, sql in triggers:
         run(sql).fetchall()
-    return told, {table: number for table, number in left_out.items() if number}
+    return told, {table: number for table, number in left_out.items() if number}, own
+
+
+def _never_null(run: Run, table: str, columns: list[str]) -> list[int]:
+    """The places of secret columns, where no secret is an empty text: a table of the user's own may have NULL there."""
+    places = [n for n, column in enumerate(columns) if column.lower() in SECRETS]
+    if places and table.lower() not in foreign.names(SCHEMA_VERSION):
+        never = {row[1] for row in run(f"PRAGMA main.table_xinfo({quoted(table)})").fetchall() if row[3]}
+        return [n for n in places if columns[n] in never]
+    return places
 
 
 # What strangers may bring
@@ -382,6 +429,7 @@ class _Reader:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._next: Any = None
+        self.own: list[Part] = []  # the user's own part of the schema
         self.line = 0
         self.rows = 0
         self.bytes = 0
@@ -402,10 +450,22 @@ class _Reader:
         if head.get("tables") is not None:
             raise BadLine("line 1: the dump holds some tables only; load one that holds all")
         self._next = self._read()
+        if isinstance(self._next, dict) and self._next.keys() == {"own"}:
+            own = self._next["own"]
+            if not isinstance(own, list) or not all(
+                isinstance(part, list) and len(part) == 4 and all(isinstance(text, str) for text in part)
+                for part in own
+            ):
+                raise BadLine("line 2: the user's own tables should be a list of type, name, table and statement")
+            self.own = [Part(*part) for part in own]
+            self._next = self._read()
         return int(head["schema"])
 
-    def section(self, known: dict[str, Table]) -> tuple[str, list[str]] | None:
-        """The table that comes now, and its columns; None, when all was well, at the end."""
+    def section(self, known: dict[str, Table], unmade: set[str]) -> tuple[str, list[str]] | None:
+        """The table that comes now, and its columns; None, when all was well, at the end.
+
+        The table is one that is ``known``, or one of the user's own that is ``unmade``.
+        """
         head = self._next
         if isinstance(head, dict) and head.keys() == {"end"}:
             if head["end"] != self.rows:
@@ -416,12 +476,14 @@ class _Reader:
         if not isinstance(head, dict) or head.keys() != {"table", "columns"}:
             raise BadLine(f"line {self.line}: a table's name and columns should be here, not {_short(head)}")
         name, columns = head["table"], head["columns"]
-        if not isinstance(name, str) or name not in known:
+        if not isinstance(name, str) or name not in known and name not in unmade:
             raise BadLine(f"line {self.line}: there is no table {_short(name)}")
         if name in self._seen:
             raise BadLine(f"line {self.line}: {name} was here before")
         self._seen.add(name)
-        unknown = [c for c in columns if c not in known[name].columns] if isinstance(columns, list) else [columns]
+        unknown = [columns]
+        if isinstance(columns, list):
+            unknown = [c for c in columns if type(c) is not str or name in known and c not in known[name].columns]
         if unknown or not columns or len(set(columns)) < len(columns):
             raise BadLine(f"line {self.line}: {name} has other columns than {_short(unknown or columns)}")
         return name, columns

@@ -8,6 +8,7 @@ from scanstore.database import Database
 from scanstore.graph import Graph
 from scanstore.indexing import unpack_words
 from scanstore.keys import join
+from scanstore.languages import CTAGS, REFERENCES, coverage, language_of
 
 # Decorators that do not hand the function to anybody else.
 _KEEPING = frozenset(
@@ -20,7 +21,9 @@ _READ_BY_FRAMEWORKS = frozenset(("Meta", "Config"))
 
 CANDIDATES = """
 SELECT f.id, s.version_id, s.ordinal, n.text, q.text, s.symbol_type, s.metadata, f.file_path
-  FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id
+  FROM scan_files AS f
+  JOIN file_versions AS v ON v.id = f.version_id AND v.error IS NULL AND v.indexer NOT LIKE '{ctags}%'
+  JOIN symbol_facts AS s ON s.version_id = f.version_id
   JOIN names AS n ON n.id = s.name_id JOIN names AS q ON q.id = s.qualified_name_id
  WHERE f.scan_id = {scan} AND s.symbol_type IN ({kinds})
    AND NOT EXISTS (SELECT 1 FROM reference_facts AS r WHERE r.version_id = s.version_id AND r.symbol_ordinal = s.ordinal
@@ -49,7 +52,14 @@ SELECT DISTINCT q.text FROM scan_files AS f
 
 def unreferenced(db: Database, graph: Graph, kinds: set[str]) -> list[int]:
     """Ids of the symbols of these types that seem unused."""
-    options = {"scan": graph.scan, "valid": graph.valid, "kinds": ", ".join(f"'{kind}'" for kind in sorted(kinds))}
+    options = {
+        "scan": graph.scan,
+        "valid": graph.valid,
+        "kinds": ", ".join(f"'{kind}'" for kind in sorted(kinds)),
+        "ctags": CTAGS,
+    }
+    # Absence can only be claimed where it was looked for.
+    able = {row.language for row in coverage(db, graph.scan) if REFERENCES in row.recorded}
     used: set[str] = set()
     for (blob,) in db.execute_sql(MENTIONS.format(**options)):
         used.update(unpack_words(blob))
@@ -58,6 +68,8 @@ def unreferenced(db: Database, graph: Graph, kinds: set[str]) -> list[int]:
     derived = {q for (q,) in db.execute_sql(CLASSES_WITH_UNKNOWN_BASES + f" WHERE f.scan_id = {graph.scan}")}
     found = []
     for file_id, _, ordinal, name, qualified, kind, metadata, path in db.execute_sql(CANDIDATES.format(**options)):
+        if language_of(path) not in able:
+            continue
         if kind == "class" and name in _READ_BY_FRAMEWORKS:
             continue
         if name in used or name.startswith("__") and name.endswith("__"):

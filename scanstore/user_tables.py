@@ -11,22 +11,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from typing import Any
 
 from scanstore.database import SCHEMA_VERSION
 from scanstore.foreign import foreign
 from scanstore.salvage import Row, Tree
 from scanstore.salvaged_tables import Account, Saved, Table, quoted, take_orphans
-
-_DEFINING = {
-    sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE,
-    sqlite3.SQLITE_READ, sqlite3.SQLITE_REINDEX, sqlite3.SQLITE_FUNCTION,
-}  # fmt: skip
-_SHADOW = re.compile(r"_(data|idx|content|docsize|config|segments|segdir|stat|node|parent|rowid|vocab)$")
-_AGAIN = {
-    "view": "views are not carried; create it again",
-    "trigger": "triggers are not carried; create it again",
-}
+from scanstore.user_schema import AGAIN, TAKEN, VIRTUAL, allows, create, defines, shadowed
 
 
 class UserTables:
@@ -51,8 +41,8 @@ class UserTables:
             self._tables[name] = (root, text)
         elif kind == "index":
             self._indexes.append((name, str(of), root, text or None))
-        elif kind in _AGAIN:
-            self.account.leave_out(str(kind), name, _AGAIN[str(kind)])
+        elif kind in AGAIN:
+            self.account.leave_out(str(kind), name, AGAIN[str(kind)])
 
     def compare(self, row: Row, tables: dict[str, Table]) -> None:
         """Look whether something that scanstore has too is the same in the file."""
@@ -60,7 +50,7 @@ class UserTables:
         mine = self.ours.get((str(kind), str(name)))
         if mine is None or not isinstance(sql, str) or sql.split() == mine.split():
             return
-        if kind in _AGAIN:
+        if kind in AGAIN:
             self.account.leave_out(str(kind), str(name), "it is not scanstore's own of that name")
         elif kind == "table" and name in tables:
             table = tables[str(name)]
@@ -93,11 +83,11 @@ class UserTables:
         carried = []
         for name, (root, sql) in sorted(self._tables.items()):
             if name in virtual:
-                reason: str | None = "virtual tables are not carried; create it again and fill it"
-            elif (shadow := _SHADOW.search(name)) and name[: shadow.start()] in virtual:
-                reason = f"it is a part of the virtual table {name[: shadow.start()]}"
+                reason: str | None = VIRTUAL
+            elif of := shadowed(name, virtual):
+                reason = f"it is a part of the virtual table {of}"
             elif name.startswith("sqlite_") or any(other == name for _, other in schema.expected()):
-                reason = "scanstore uses this name now"
+                reason = TAKEN
             else:
                 reason = self._define(run, "table", name, sql)
             if reason is not None:
@@ -126,35 +116,13 @@ class UserTables:
                 yield saved
 
     def _define(self, run: sqlite3.Connection, kind: str, name: str, sql: str) -> str | None:
-        """Create a table or an index; return why that could not be."""
-        if not re.match(rf"CREATE\s+(UNIQUE\s+)?{kind}\s", sql, re.IGNORECASE):
-            return "its definition cannot be read"
-        run.execute("SAVEPOINT user_table")
-        run.set_authorizer(_defines)
-        try:
-            run.execute(sql)
-            error = None
-        except sqlite3.Error as found:
-            error = str(found)
-        finally:
-            run.set_authorizer(_allows)
-        there = run.execute("SELECT 1 FROM sqlite_schema WHERE type = ? AND name = ?", (kind, name)).fetchone()
-        if error is None and there is None:
-            error = "its definition has another name"
-        if error is None:  # what would keep the new store from being opened
+        """Create a table or an index; return why that could not be, or why a store with it would not be opened."""
+        error = create(run, kind, name, sql)
+        if error is None:
             error = next((f"it {part.why}" for part in foreign(run, SCHEMA_VERSION) if part.name == name), None)
-        if error is not None:
-            run.execute("ROLLBACK TO user_table")
-        run.execute("RELEASE user_table")
+            if error is not None:
+                run.execute(f"DROP {kind} {quoted(name)}")
         return error
-
-
-def _defines(action: int, *_: Any) -> int:
-    return sqlite3.SQLITE_OK if action in _DEFINING else sqlite3.SQLITE_DENY
-
-
-def _allows(*_: Any) -> int:
-    return sqlite3.SQLITE_OK
 
 
 def _columns(name: str, sql: str) -> list[str]:
@@ -163,9 +131,9 @@ def _columns(name: str, sql: str) -> list[str]:
     try:
         if not re.match(r"CREATE\s+TABLE\s", sql, re.IGNORECASE):
             return []
-        scratch.set_authorizer(_defines)
+        scratch.set_authorizer(defines)
         scratch.execute(sql)
-        scratch.set_authorizer(_allows)
+        scratch.set_authorizer(allows)
         return [c[1] for c in scratch.execute(f"PRAGMA table_xinfo({quoted(name)})") if c[6] in (0, 3)]
     except sqlite3.Error:
         return []

@@ -39,8 +39,9 @@ def looked_at(path: Path) -> Callable[[Tell], object]:
         try:
             with Store(path, timeout=2) as store:
                 for ask in (
-                    store.scans.list, store.scans.summary, lambda: list(store.symbols.edges()), store.findings.list,
-                    lambda: store.symbols.find("a", match="contains"), lambda: store.search("flaw"), store.report,
+                    store.scans.list, lambda: store.scans.summary(1), lambda: list(store.symbols.edges(scan=1)),
+                    lambda: store.findings.list(1), lambda: store.symbols.find("a", match="contains", scan=1),
+                    lambda: store.search("flaw"), lambda: store.report(1),
                     store.library.list, store.plans.list, store.jobs.list, store.settings.to_dict, store.accounts.list,
                     lambda: store.settings.set("new", "x" * 9000), lambda: store.jobs.enqueue("x"), store.stats,
                     lambda: store.dump(io.BytesIO()),

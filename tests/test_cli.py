@@ -271,6 +271,25 @@ def test_scan_says_what_it_saw(run: Run, tmp_path: Path) -> None:
     assert f"store: {tmp_path / 'scanstore.db'}, " in result.stdout
 
 
+def test_the_hint_of_a_scan_means_the_same_store(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hint(*args: str) -> str:
+        (tmp_path / "tree").mkdir(exist_ok=True)
+        (tmp_path / "tree" / "a.py").write_text(f"def f{len(list(tmp_path.iterdir()))}(): pass\n")
+        lines = run("scan", str(tmp_path / "tree"), *args).stdout.splitlines()
+        return next(line.removeprefix("next: ") for line in lines if line.startswith("next: "))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SCANSTORE_DB", raising=False)
+    assert hint() == "scanstore symbols find NAME"
+    assert hint("--db", "scanstore.db") == "scanstore symbols diff 1 2"
+    assert hint("--db", "my store.db") == "scanstore symbols find NAME --db 'my store.db'"
+    monkeypatch.setenv("SCANSTORE_DB", str(tmp_path / "env.db"))
+    assert hint() == "scanstore symbols find NAME"
+    assert hint("--db", "my store.db") == "scanstore symbols diff 1 2 --db 'my store.db'"
+
+
 def test_scan_again_says_what_changed(scanned: Run, tmp_path: Path) -> None:
     assert "since scan 1: no file changed" in scanned("scan", "src").stdout
     (tmp_path / "src/pkg/user.py").write_text("def use():\n    pass\n")

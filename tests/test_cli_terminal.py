@@ -33,6 +33,11 @@ def run(environment: dict[str, str], *args: str) -> subprocess.CompletedProcess[
     return subprocess.run([*COMMAND, *args], env=environment, capture_output=True, timeout=60)
 
 
+def told(errors: bytes) -> bytes:
+    """What a command says on stderr, but for the line that names the scan."""
+    return b"".join(line for line in errors.splitlines(keepends=True) if not line.startswith(b"scan 1 of "))
+
+
 def tree(folder: Path, files: int, functions: int = 1) -> None:
     folder.mkdir()
     for number in range(files):
@@ -114,7 +119,7 @@ def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str
     process.stdout.readline()  # it is streaming, and soon waits for the full pipe
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and errors == b"Interrupted.\n"
+    assert process.returncode == 130 and told(errors) == b"Interrupted.\n"
 
 
 @pytest.mark.parametrize("options", [("edges",), ("edges", "--json"), ("unused",), ("unused", "--json")], ids=" ".join)
@@ -128,7 +133,7 @@ def test_a_closed_pipe_is_silent(
     assert process.stdout is not None and process.stderr is not None
     process.stdout.read(1)
     process.stdout.close()
-    assert process.stderr.read() == b""
+    assert told(process.stderr.read()) == b""
     process.wait(timeout=60)
 
 
@@ -148,7 +153,7 @@ def test_any_locale_will_do(environment: dict[str, str], tmp_path: Path, locale:
         ("symbols", "show", "f", "--json"),
     ):
         done = run({**environment, **locale}, *args)
-        assert done.returncode == 0 and done.stderr == b"", done.stderr
+        assert done.returncode == 0 and told(done.stderr) == b"", done.stderr
         assert b"\xff" not in done.stdout
     assert json.loads(done.stdout)["metadata"]["docstring"] == "Ü 🎉 中"
 

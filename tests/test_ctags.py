@@ -14,6 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from scanstore import Store
 from scanstore.errors import InvalidArgument
 from scanstore.interchange import ctags
 from scanstore.interchange.ctags import Broken, Tag, read
@@ -330,3 +331,90 @@ def test_the_real_tool(tmp_path: Path) -> None:
         ("b.py", "B.size", "variable", 2, 2),
     }
     assert ("a.c", "p.x", "variable") in {row[:3] for row in rows}
+
+
+# -- on their way into a scan ----------------------------------------------------------------------------------
+
+
+def written(place: Path, *tags: dict[str, object]) -> Path:
+    place.write_text("".join(tag(**each) + "\n" for each in tags))
+    return place
+
+
+def test_the_tags_file_itself_is_not_recorded(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text("int f() {}\n")
+    made = written(tmp_path / "tags.json", {})
+    scan = store.scans.record(tmp_path, ctags=made, exclude=["scan.db*"])
+    assert [file.file_path for file in scan.files] == ["a.c"]
+
+
+def test_what_the_scan_skipped_or_could_not_read_stays_so(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "a.c").write_text("int f() {}\n")
+    (root / "big.c").write_text("//" + "x" * 500)
+    (root / "blob.c").write_bytes(b"\0")
+    (root / "link.c").symlink_to("a.c")
+    names = ("a.c", "big.c", "blob.c", "link.c")
+    made = written(tmp_path / "tags", *({"path": name} for name in names))
+    scan = store.scans.record(root, ctags=made, max_size=100)
+    assert scan.options["ctags"]["outside"] == ["big.c", "blob.c", "link.c"]
+    assert [symbol.file_path for symbol in store.symbols.list()] == ["a.c"]
+    assert {file.file_path: file.status for file in scan.files} == {
+        "a.c": "done", "big.c": "skipped", "blob.c": "skipped", "link.c": "skipped",
+    }  # fmt: skip
+    assert store.check() == []
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_symbol_whose_text_changes_is_changed(store: Store, tmp_path: Path, ends: bool) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+
+    def record(text: str) -> None:
+        (root / "a.rs").write_text(text)
+        end = [{"end": 3}, {"end": 6}] if ends else [{}, {}]
+        made = written(tmp_path / "tags", {"path": "a.rs", "name": "one", **end[0]},
+                       {"path": "a.rs", "name": "two", "line": 4, **end[1]})  # fmt: skip
+        store.scans.record(root, ctags=made)
+
+    record("fn one() {\n  1\n}\nfn two() {\n  2\n}\n")
+    record("fn one() {\n  1\n}\nfn two() {\n  3\n}\n")
+    assert [change.qualified_name for change in store.symbols.diff(1, 2).changed] == ["two"]
+    record("fn one() {\n  0\n}\nfn two() {\n  3\n}\n")
+    assert [change.qualified_name for change in store.symbols.diff(2, 3).changed] == ["one"]
+    assert store.check() == []
+
+
+def test_tags_of_a_file_that_changed_meanwhile_have_no_text(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "a.c").write_text("int f() {\n}\n")
+    scan = store.scans.record(root)
+    (root / "a.c").write_text("int f() {\n  other();\n}\n")
+    store.symbols.load_ctags(scan, written(tmp_path / "tags", {"end": 2}))
+    store.scans.finish(scan)
+    assert store.database.execute_sql("SELECT body_hash FROM symbol_facts").fetchall() == [(None,)]
+
+
+def test_an_open_file_is_read_and_an_empty_one_refused(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "a.c").write_text("int f() {}\n")
+    with pytest.raises(InvalidArgument, match="is empty; check that ctags is universal-ctags"):
+        store.scans.record(root, ctags=io.BytesIO(b""))
+    assert store.scans.list() == []
+    store.scans.record(root, ctags=io.BytesIO(b'{"_type": "ptag", "name": "JSON_OUTPUT_VERSION"}\n'))
+    store.scans.record(root, ctags=io.BytesIO(tag().encode()))
+    assert [symbol.name for symbol in store.symbols.list()] == ["f"]
+
+
+def test_many_tags_that_each_claim_a_whole_file_are_no_work(store: Store, tmp_path: Path) -> None:
+    from scanstore.tags import LINES_PER_LINE, _add_texts
+
+    lines = ["x"] * 1000
+    tags = [
+        {"start_line": 1, "end_line": 10**9, "symbol_type": "class", "qualified_name": f"c{n}"} for n in range(1000)
+    ]
+    _add_texts(tags, lines)
+    assert sum("text" in each for each in tags) < LINES_PER_LINE

@@ -313,6 +313,14 @@ def test_a_malformed_schema_is_damage_until_it_is_dropped(file: Path, kind: str,
         assert store.check() == []
 
 
+def test_a_file_whose_id_was_dropped_gets_another(file: Path) -> None:
+    """Its table is made again with a row, so that nothing is left for a second check to fix."""
+    spoil(file, "DROP TABLE file_identity; CREATE VIEW file_identity AS SELECT 1")
+    assert any("file_identity was made anew" in done for done in drop_foreign(file))
+    with Store(file) as store:
+        assert store.check() == []
+
+
 def test_parts_of_ours_that_are_missing_or_damaged_do_not_keep_a_file_shut(file: Path) -> None:
     spoil(file, "DROP INDEX ix_jobs_leased; DROP TRIGGER tr_jobs_parent_id; DROP VIEW scan_file_chunks;"
                 "DROP INDEX ix_jobs_ready; CREATE INDEX ix_jobs_ready ON jobs (queue)")  # fmt: skip

@@ -468,3 +468,149 @@ def test_every_kind_of_statement_is_walked() -> None:
     found = calls(text)
     assert [name for name, *_ in found].count("h") == 7
     assert ("inner", "pkg.mod.h.<locals>.inner", "exact") in found
+
+
+# -- errors of our own -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["global", "nonlocal"])
+def test_names_declared_elsewhere_in_a_class(word: str) -> None:
+    text = f"def outer():\n    y = 0\n    class C:\n        {word} y\n        y = 1\n        z = 2\n"
+    found = [name for name, *_ in symbols(text)]
+    assert found == ["outer", "outer.<locals>.C", *(["y"] if word == "global" else []), "outer.<locals>.C.z"]
+
+
+def test_what_a_class_declares_global_belongs_to_the_module() -> None:
+    text = """
+        class C:
+            global y, f, D
+            y = 1
+            def f(self):
+                return self
+            class D: pass
+        y; f(); D()
+    """
+    assert [(name, kind) for name, kind, *_ in symbols(text)] == [
+        ("C", "class"), ("y", "variable"), ("f", "function"), ("D", "class"),
+    ]  # fmt: skip
+    assert calls(text) == [("f", "pkg.mod.f", "exact"), ("D", "pkg.mod.D", "exact")]
+
+
+DEEP = 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f(a: Coroutine[()], b: tuple[()], c: Union[()]) -> Optional[()]: pass",
+        "class C:\n    nonlocal gone\n    gone = 1\n",
+        "x = " + "a if b else " * DEEP + "c\nx()",
+        "def f():\n" + "".join(f" a{n} = {'x if y else ' * 60}a{n + 1}\n" for n in range(60)) + " a0()",
+        "def f():\n"
+        + "".join(f" a{n}: {'list[' * 60}'{'list[' * 30}a{n + 1}{']' * 30}'{']' * 60}\n" for n in range(60))
+        + " a0()",
+        "x = " + "super(" * 90 + "a" + ")" * 90 + ".b()",
+    ],
+)
+def test_odd_and_deep_code_is_indexed(text: str) -> None:
+    assert facts(text).error is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"# coding: punycode\nx=1",
+        b"# coding: undefined\nx",
+        b"x = 1\0",
+        b"# coding: utf-7\nx = '+2AA-'",
+        b"# coding: hex\nx",
+    ],
+)
+def test_what_is_wrong_with_the_file_is_no_error_of_the_indexer(content: bytes) -> None:
+    error = facts(content).error
+    assert error is None or error.startswith(("syntax error", "not "))
+
+
+class Failing:
+    name, endings = "failing/1", (".x",)
+
+    def __init__(self, fail: Any) -> None:
+        self.fail = fail
+
+    def index(self, content: bytes, *, path: str, module: str) -> FileFacts:
+        return self.fail()  # type: ignore[no-any-return]
+
+
+def test_an_error_of_the_indexer_is_named_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scanstore.indexing import python
+
+    def broken(self: Any) -> FileFacts:
+        return {}["y"]  # type: ignore[no-any-return, index]
+
+    def unreadable() -> None:
+        json.loads("{")
+
+    monkeypatch.setattr(python._Reader, "facts", broken)
+    error = str(facts("x = 1\n").error)
+    assert error.startswith("indexer error: KeyError: 'y' (scanstore.indexing.python, line ")
+    assert facts("x = (\n").error == "syntax error: '(' was never closed (line 1)"
+    found = index(Failing(unreadable), b"x\n", path="a.x", module="")
+    assert str(found.error).startswith("indexer error: JSONDecodeError: ") and f"({__name__}, line " in str(found.error)
+    assert len(found.chunks) == 1
+    assert "returned NoneType" in str(index(Failing(lambda: None), b"x\n", path="a.x", module="").error)
+
+
+NAMES = st.sampled_from(["a", "b", "self", "__all__", "T"])
+EXPRESSIONS = st.recursive(
+    st.sampled_from(["a", "b", "1", "'s'", "None", "...", "super()", "T"]),
+    lambda e: st.one_of(
+        st.builds("({0} if {1} else {0})".format, e, e),
+        st.builds("{0}.a({1}, *{0}, k={1})".format, e, e),
+        st.builds("[{0} for {2} in {1} if {0}]".format, e, e, NAMES),
+        st.builds("(lambda {1}, *c: {0})".format, e, NAMES),
+        st.builds("({1} := {0})".format, e, NAMES),
+        st.builds("{0}[{1}, ()]".format, e, e),
+        st.builds("(await {0})".format, e),
+    ),
+    max_leaves=4,
+)
+
+
+def _indented(text: str) -> str:
+    return textwrap.indent(text, " ")
+
+
+STATEMENTS = st.recursive(
+    st.one_of(
+        st.builds("global {}".format, NAMES),
+        st.builds("nonlocal {}".format, NAMES),
+        st.builds("del {}, {}.a".format, NAMES, NAMES),
+        st.builds("{} = {} = {}".format, NAMES, NAMES, EXPRESSIONS),
+        st.builds("({}, [b.c, *{}]) = {}".format, NAMES, NAMES, EXPRESSIONS),
+        st.builds("{}: {} = {}".format, NAMES, EXPRESSIONS, EXPRESSIONS),
+        st.builds("{} += {}".format, NAMES, EXPRESSIONS),
+        st.builds("from {} import {}".format, st.sampled_from([".", "...", "a.b"]), st.sampled_from(["*", "a as b"])),
+        EXPRESSIONS,
+    ),
+    lambda s: st.one_of(
+        st.builds("{}\n{}".format, s, s),
+        st.builds("@{}\nclass {}({}):\n{}".format, EXPRESSIONS, NAMES, EXPRESSIONS, s.map(_indented)),
+        st.builds("def {}(self, a: {} = 1, /, *b) -> {}:\n{}".format, NAMES, EXPRESSIONS, EXPRESSIONS,
+                  s.map(_indented)),
+        st.builds("async def {}(*, b=1, **c):\n{}".format, NAMES, s.map(_indented)),
+        st.builds("async with {} as {}:\n{}".format, EXPRESSIONS, NAMES, s.map(_indented)),
+        st.builds("for {} in {}:\n{}".format, NAMES, EXPRESSIONS, s.map(_indented)),
+        st.builds("try:\n{0}\nexcept* {1} as {2}:\n{0}".format, s.map(_indented), EXPRESSIONS, NAMES),
+        st.builds("match {0}:\n case [a, *{1}] | {{'k': b, **{1}}} | C(x={1}):\n{2}".format, EXPRESSIONS, NAMES,
+                  s.map(lambda text: textwrap.indent(text, "  "))),
+    ),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@pytest.mark.no_cover
+@settings(max_examples=150)
+@given(STATEMENTS)
+def test_no_program_trips_the_indexer(text: str) -> None:
+    error = facts(text.encode()).error
+    assert error is None or error.startswith(("syntax error", "nested", "too large")), text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -163,11 +164,76 @@ MENDED = [
     "UPDATE jobs SET next_retry_at = '2026'",
     "UPDATE analysis_tasks SET next_retry_at = '2026'",
     "UPDATE audit_tasks SET next_retry_at = '2026'",
+    "UPDATE scheduled_tasks SET next_run = NULL",
+    "UPDATE scheduled_tasks SET enabled = 0",
+    "UPDATE scenes SET run_id = 77",
+    "UPDATE users SET email_key = 'eve@x.org'",
     "DROP INDEX ix_scan_files_file_path",
     "DROP TRIGGER tr_jobs_parent_id",
     "DROP VIEW scan_file_chunks",
     "UPDATE finding_search_content SET c0 = 'other words'",
 ]
+
+
+@pytest.mark.parametrize("verb", ["enable", "disable"])
+def test_a_schedule_without_a_next_run_can_be_enabled_or_disabled_again(file: Path, verb: str) -> None:
+    with Store(file) as store:
+        store.database.execute_sql("UPDATE scheduled_tasks SET next_run = NULL").fetchall()
+        (problem,) = store.check()
+        assert "check --fix" in problem.remedy and "backup" not in problem.remedy
+        getattr(store.schedules, verb)("nightly")
+        assert store.check() == []
+
+
+def test_a_schedule_of_an_unknown_time_zone_is_left_and_its_remedy_helps(file: Path) -> None:
+    with Store(file) as store:
+        store.database.execute_sql("UPDATE scheduled_tasks SET next_run = NULL, timezone = 'Mars/Base'").fetchall()
+        (problem,) = store.check(fix=True)
+        assert not problem.fixed and "store.schedules.update(name, timezone=" in problem.remedy
+        store.schedules.update("nightly", timezone="UTC")
+        assert store.check() == []
+
+
+#: What to break, what its remedy says, and how that is done.
+REMEDIES = {
+    "INSERT INTO sync_runs (kind, process) VALUES ('tag', 'a'), ('tag', 'b')": (
+        "library.sync(kind, take_over=True)", lambda store: store.library.sync("tag", take_over=True).__enter__(),
+    ),
+    "UPDATE analysis_plans SET status = 'reverted'": (
+        "scanstore plans remove", lambda store: [store.plans.remove(plan) for plan in store.plans.list()],
+    ),
+    "UPDATE analysis_tasks SET status = 'pending'": (
+        "scanstore sessions remove", lambda store: [store.sessions.remove(row) for row in store.sessions.list()],
+    ),
+    "UPDATE audit_tasks SET status = 'failed'": (
+        "store.audits.remove", lambda store: [store.audits.remove(row) for row in store.audits.list()],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", REMEDIES)
+def test_a_remedy_helps(file: Path, sql: str) -> None:
+    said, remedy = REMEDIES[sql]
+    with sqlite3.connect(file) as connection:
+        connection.execute(sql)
+    connection.close()
+    with Store(file) as store:
+        (problem,) = store.check()
+        assert said in problem.remedy and not re.search(r"\bscans\b", problem.remedy)
+        remedy(store)
+        assert store.check() == []
+
+
+def test_rows_that_point_nowhere_have_a_remedy_for_their_table(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("DELETE FROM scenes WHERE id = '1'")
+        connection.execute("INSERT INTO job_scenes SELECT id, 'none' FROM jobs")
+    connection.close()
+    with Store(file) as store:
+        found = {problem.what: problem.remedy for problem in store.check()}
+        remedy = found["1 rows of job_scenes point at rows of scenes that are gone"]
+        assert 'PRAGMA foreign_key_check("job_scenes")' in remedy and "scans" not in remedy
+        assert len(store.database.execute_sql('PRAGMA foreign_key_check("job_scenes")').fetchall()) == 1
 
 
 def contents(file: Path) -> dict[str, list[Any]]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import scanstore
 from scanstore import (
@@ -25,8 +28,10 @@ from scanstore import (
     check_db_health,
     drop_db,
     init_db,
+    provisioning,
     seed_db,
 )
+from scanstore.cli import main
 from scanstore.database import SCHEMA_VERSION
 from scanstore.files import APPLICATION_ID
 from scanstore.models import ModelConfig, Performer, Scene, ScheduledTask, Setting, Studio, Tag
@@ -181,6 +186,81 @@ def test_what_is_in_the_way_is_told_not_raised(made: Path, tmp_path: Path) -> No
         assert not found.ok and found.schema_version is None
         assert len(found.problems) == 1 and problem in found.problems[0]
     assert files(tmp_path) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def leave_a_log(path: Path) -> None:
+    """Be killed with a change that is in the log alone."""
+    code = (
+        "import os, sys; from scanstore import Store; s = Store(sys.argv[1]); s.settings['left'] = 1;"
+        " os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+    assert Path(f"{path}-wal").stat().st_size
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+def test_health_leaves_no_file_beside_the_store(made: Path, tmp_path: Path, thorough: bool) -> None:
+    before = contents(tmp_path)
+    assert check_db_health(made, thorough=thorough).ok
+    options = ["--thorough"] if thorough else []
+    assert CliRunner().invoke(main, ["health", "--db", str(made), *options]).exit_code == 0
+    assert contents(tmp_path) == before
+    Path(f"{made}-wal").touch()  # such as a store that is open has before its first write
+    before = contents(tmp_path)
+    assert check_db_health(made, thorough=thorough).ok and contents(tmp_path) == before
+
+
+def test_the_log_of_a_killed_process_is_read_and_stays(made: Path, tmp_path: Path) -> None:
+    leave_a_log(made)
+    before = contents(tmp_path)
+    assert check_db_health(made, thorough=True).ok and sorted(contents(tmp_path)) == sorted(before)
+    after = contents(tmp_path)
+    assert all(after[name] == before[name] for name in before if not name.endswith("-shm"))
+
+
+def test_health_sees_a_store_that_others_write_meanwhile(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read without locks is read again once the file has changed."""
+    looked = []
+    real = provisioning._look
+
+    def look(*args: Any, alone: bool) -> Any:
+        looked.append(alone)
+        found = real(*args, alone=alone)
+        if alone:
+            with Store(made) as store:
+                store.settings["a"] = 1
+        return found
+
+    monkeypatch.setattr(provisioning, "_look", look)
+    assert check_db_health(made).ok and looked == [True, False]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.parametrize("log", [False, True])
+def test_health_in_a_folder_that_may_only_be_read(tmp_path: Path, made: Path, log: bool) -> None:
+    if log:
+        leave_a_log(made)
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name) / "place"
+        folder.mkdir()
+        for file in tmp_path.glob(f"{made.name}*"):
+            Path(shutil.copy(file, folder)).chmod(0o444)
+        Path(name).chmod(0o755)
+        folder.chmod(0o555)
+        before = contents(folder)
+        code = (
+            "import os, sys; from scanstore import check_db_health as look, Store; look(sys.argv[2], thorough=True);"
+            " os.setgid(65534); os.setuid(65534);"
+            " found = look(sys.argv[1], thorough=True); print(found.ok, found.writable, found.problems)"
+        )
+        command = [sys.executable, "-c", code, str(folder / made.name), str(made)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.stdout.startswith("True False") or log and "changes waiting" in done.stdout, done
+        assert contents(folder) == before
 
 
 def test_a_file_that_was_cut_off_is_not_healthy(made: Path) -> None:

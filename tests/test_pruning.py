@@ -77,7 +77,7 @@ def test_old_scans_go_and_the_latest_of_each_target_stays(store: Store, tmp_path
     assert store.symbols.find("f3", scan=scans[3]) and store.symbols.find("f9", scan=other)
     names = {text for (text,) in store.database.execute_sql("SELECT text FROM names").fetchall()}
     assert "f0" not in names and "f3" in names  # the facts of what went, and no others
-    assert store.prune(older_than="90d", dry_run=False) == Pruned(False, [], 0, 0, 0)
+    assert store.prune(older_than="90d", dry_run=False) == Pruned(False, [], 0, 0, 0, {})
 
 
 def test_keep_last_counts_scans_that_were_recorded(store: Store, tmp_path: Path) -> None:
@@ -150,13 +150,13 @@ def test_jobs_and_texts_of_calls_and_answers(store: Store, tmp_path: Path) -> No
         age(store, 50, table=table)
     kinds = ("calls", "answers", "jobs")
     told = store.prune(older_than="7w", what=kinds)
-    assert told == Pruned(True, [], 1, 1, 1)
-    assert store.prune(older_than="8w", what=kinds) == Pruned(True, [], 0, 0, 0)
+    assert told == Pruned(True, [], 1, 1, 1, {})
+    assert store.prune(older_than="8w", what=kinds) == Pruned(True, [], 0, 0, 0, {})
     assert store.prune(older_than="7w", dry_run=False, what=kinds) == told._replace(dry_run=False)
     (call,) = store.scans.get(scan).calls
     assert call.response_text is None and call.cost == 2.5  # what it cost stays
     assert [job.type for job in store.jobs.list()] == ["new"]
-    assert store.prune(older_than="7w", what=kinds) == Pruned(True, [], 0, 0, 0)
+    assert store.prune(older_than="7w", what=kinds) == Pruned(True, [], 0, 0, 0, {})
 
 
 def test_texts_go_a_few_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -206,6 +207,16 @@ def store_path() -> str:
     return given if given is not None else os.environ.get("SCANSTORE_DB") or DEFAULT_STORE
 
 
+def db_option() -> str:
+    """The ``--db`` that a further command needs to mean the same store, with a space before it; empty when none was
+    given, since $SCANSTORE_DB and the default are the same then.
+    """
+    given = click.get_current_context().meta.get(_DB)
+    if given is None or given == (os.environ.get("SCANSTORE_DB") or DEFAULT_STORE):
+        return ""
+    return f" --db {shlex.quote(given)}"
+
+
 def name_store(path: str) -> None:
     """Make a file that was given as an argument the store that this command is about."""
     click.get_current_context().meta[_DB] = path
@@ -220,8 +231,7 @@ def existing_store_path() -> str:
     """The same, when there is a file; fails with the remedy otherwise."""
     path = store_path()
     if path and (not os.path.exists(path) or os.path.isfile(path) and not os.path.getsize(path)):
-        option = "" if click.get_current_context().meta.get(_DB) is None else f" --db {path}"
-        raise Failure(f"no store at {path}; make one with: scanstore scan PATH{option}")
+        raise Failure(f"no store at {path}; make one with: scanstore scan PATH{db_option()}")
     return path
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanstore.cli.absence import incomplete
+from scanstore.cli.absence import nothing as say_nothing
 from scanstore.cli.base import Misuse, common, find_scan, open_store, recorded_path, scan_option, store_option
-from scanstore.cli.output import columns, note, places, say, say_json
+from scanstore.cli.output import columns, places, say, say_json
 from scanstore.cli.symbols import pick_symbol
 
 if TYPE_CHECKING:
@@ -42,23 +44,25 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
             row = pick_symbol(store, symbol, scan)
             follow: Callable[..., list[Reached]] = getattr(store.symbols, verb)
             found = follow(row, depth=depth, guesses=guesses)
+            where = store.scans.get(row.scan_id)
             if as_json:
                 say_json(found)
-                return
-            place = places(store.scans.get(row.scan_id))
-            say(
-                columns(
-                    (
-                        (place(r.file_path, r.start_line), r.distance, r.symbol_type, r.qualified_name,
-                         "" if r.exact else "guessed")
-                        for r in found
-                    ),
-                    right=(1,),
-                )
-            )  # fmt: skip
+            else:
+                place = places(where)
+                say(
+                    columns(
+                        (
+                            (place(r.file_path, r.start_line), r.distance, r.symbol_type, r.qualified_name,
+                             "" if r.exact else "guessed")
+                            for r in found
+                        ),
+                        right=(1,),
+                    )
+                )  # fmt: skip
             if not found:
                 more = "" if guesses or not follow(row, depth=depth, guesses=True) else "; --guesses finds some"
-                note(f"{nothing.format(row.qualified_name)}{more}")
+                message = f"{nothing.format(row.qualified_name)}{more}"
+                say_nothing(store, where, message, "references", path=row.file_path)
 
     return ask
 
@@ -118,6 +122,8 @@ def draw(
             start = None if root is None else recorded_path(where, root)
         options: dict[str, Any] = {"root": start, "depth": depth, "direction": direction, "scan": where}
         say(store.symbols.export(form, guesses=guesses, imports=imports, **options))
+        path = start if start is None or isinstance(start, str) else str(start.file_path)
+        incomplete(store, find_scan(store, scan), "imports" if imports else "references", path=path)
 
 
 COMMANDS = (

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore.cli.absence import incomplete, nothing, nothing_in
 from scanstore.cli.base import common, find_scan, open_store, recorded_path
-from scanstore.cli.output import columns, note, places, plain_text, say, say_json
+from scanstore.cli.output import columns, places, plain_text, say, say_json
 
 if TYPE_CHECKING:
     from scanstore.scans import Scan
@@ -27,13 +28,14 @@ def imports(file: str, scan: str | None, as_json: bool) -> None:
     """
     with open_store() as store:
         where = find_scan(store, scan)
-        found = store.symbols.imports(recorded_path(where, file), scan=where)
+        path = recorded_path(where, file)
+        found = store.symbols.imports(path, scan=where)
         if as_json:
             say_json(found)
         elif found:
             say(_import_lines(found, where))
-        else:
-            note(f"{file} imports nothing")
+        if not found:
+            nothing_in(store, where, path, f"{file} imports nothing")
 
 
 def _import_lines(found: list[ImportRelation], scan: Scan) -> Iterator[str]:
@@ -62,14 +64,15 @@ def importers(file: str, scan: str | None, as_json: bool) -> None:
     """
     with open_store() as store:
         where = find_scan(store, scan)
-        found = store.symbols.importers(recorded_path(where, file), scan=where)
+        path = recorded_path(where, file)
+        found = store.symbols.importers(path, scan=where)
         if as_json:
             say_json(found)
         elif found:
             place = places(where)
-            say(plain_text(place(path, None)) for path in found)
-        else:
-            note(f"no file of scan {where.id} imports {file}")
+            say(plain_text(place(each, None)) for each in found)
+        if not found:
+            nothing(store, where, f"no file of scan {where.id} imports {file}", "imports", path=path)
 
 
 @click.command()
@@ -86,12 +89,13 @@ def cycles(scan: str | None, as_json: bool) -> None:
         found = store.symbols.import_cycles(scan=where)
         if as_json:
             say_json(found)
-            return
         place = places(where)
-        for number, group in enumerate(found, 1):
+        for number, group in enumerate(() if as_json else found, 1):
             say([f"cycle {number}: {len(group)} files", *(f"  {plain_text(place(path, None))}" for path in group)])
-        if not found:
-            note(f"no files of scan {where.id} import each other")
+        if found:
+            incomplete(store, where, "imports")
+        else:
+            nothing(store, where, f"no files of scan {where.id} import each other", "imports")
 
 
 @click.command()
@@ -112,8 +116,11 @@ def unresolved(scan: str | None, as_json: bool) -> None:
             say_json(found)
         elif found:
             say(_import_lines(found, where))
+        if found:
+            incomplete(store, where, "imports")
         else:
-            note(f"every import of scan {where.id} that means this tree was found in it")
+            message = f"every import of scan {where.id} that means this tree was found in it"
+            nothing(store, where, message, "imports")
 
 
 COMMANDS = (imports, importers, cycles, unresolved)

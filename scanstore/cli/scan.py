@@ -9,17 +9,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from scanstore.cli.base import INTERRUPTED, Misuse, json_option, open_store, previous, store_option
+from scanstore.cli.base import INTERRUPTED, Misuse, db_option, json_option, open_store, previous, store_option
 from scanstore.cli.output import columns, count, dim, note, plain_text, say, say_json, size
 
 if TYPE_CHECKING:
+    from scanstore.languages import Language
     from scanstore.scans import FileDiff, FileNote, Scan, Summary
     from scanstore.store import Store
 
+INDEXER_ERROR = "indexer error"  # how such a reason begins; the indexer itself is not imported here
 SHOWN = 10  # files and lines in trouble that are named without --verbose
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", re.IGNORECASE)
 
@@ -46,7 +48,10 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
     help="Skip larger files; none for no limit.",
 )  # fmt: skip
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Processes that read files. [default: one per core]")
-@click.option("--ctags", type=click.Path(), metavar="FILE", help="Add the symbols of a universal-ctags JSON file.")
+@click.option(
+    "--ctags", type=click.Path(), metavar="FILE",
+    help="Add the symbols of a universal-ctags JSON file; - reads them from standard input.",
+)  # fmt: skip
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
 @json_option
 @store_option
@@ -70,12 +75,14 @@ def scan(
     \b
     Example:
       scanstore scan src/ --exclude 'vendor/'
-      ctags -R --output-format=json --fields='*' --exclude=tags.json -f tags.json .
-      scanstore scan . --ctags tags.json
+      ctags --options=NONE -R --links=no --output-format=json --fields='*' --extras=+p -f - . |
+        scanstore scan . --ctags -
     """
-    for given, what in ((path, "folder or file"), (ctags, "ctags file")):
+    piped = ctags == "-"
+    for given, what in ((path, "folder or file"), (None if piped else ctags, "ctags file")):
         if given is not None and not os.path.exists(given):
             raise Misuse(f"there is no {what} {given!r}")
+    tags: str | BinaryIO | None = sys.stdin.buffer if piped else ctags
     started = time.monotonic()
     with open_store(create=True) as store:
         known = store.scans.list(limit=1)
@@ -83,7 +90,7 @@ def scan(
             with progress_bar() as progress:
                 recorded = store.scans.record(
                     path, target=target, name=name, include=include, exclude=exclude, max_size=max_size, jobs=jobs,
-                    ctags=ctags, progress=progress,
+                    ctags=tags, progress=progress,
                 )  # fmt: skip
         except KeyboardInterrupt:
             begun = [scan for scan in store.scans.list(limit=1) if scan not in known]
@@ -145,6 +152,7 @@ class _Report:
         self.scan, self.summary, self.seconds, self.before, self.diff = scan, summary, seconds, before, diff
         self.loaded: dict[str, Any] | None = scan.options.get("ctags")
         self.store = store.path
+        self.option = plain_text(db_option())
 
     def as_json(self) -> dict[str, Any]:
         diff, loaded = self.diff, self.loaded
@@ -168,9 +176,9 @@ class _Report:
             yield f"since scan {self.before.id}: {diff_line(self.diff)}"
         yield plain_text(f"store: {self.store}, {size(_file_bytes(self.store))}")
         if self.diff is not None and self.before is not None and any(self.diff):
-            yield dim(f"next: scanstore symbols diff {self.before.id} {self.scan.id}")
+            yield dim(f"next: scanstore symbols diff {self.before.id} {self.scan.id}{self.option}")
         elif self.summary.symbols:
-            yield dim("next: scanstore symbols find NAME")
+            yield dim(f"next: scanstore symbols find NAME{self.option}")
 
     def _ctags_lines(self, loaded: dict[str, Any], verbose: bool) -> Iterator[str]:
         yield f"ctags: {count(loaded['symbols'], 'symbol')} in {count(loaded['files'], 'file')} added"
@@ -205,6 +213,25 @@ def summary_lines(summary: Summary, *, verbose: bool = False) -> Iterator[str]:
         yield "not read or not parsed:"
         yield from _notes(shown)
         yield from _rest(len(summary.failed_files) - len(shown))
+        if any(file.reason.startswith(INDEXER_ERROR) for file in summary.failed_files):
+            yield f"an {INDEXER_ERROR} is a defect of the indexer, not of the file: please report it with the file"
+    if summary.languages:
+        yield "languages:"
+        yield from columns(map(_language_row, summary.languages), right=(1,), indent="  ")
+
+
+def _language_row(row: Language) -> tuple[str, str, str]:
+    parts = (row.failed, "with errors"), (row.skipped, "skipped")
+    unseen = [f"{number:,} {what}" for number, what in parts if number]
+    found = ", ".join(
+        count(getattr(row, kind), kind[:-1]) if kind in row.recorded else f"no {kind} recorded"
+        for kind in ("symbols", "references")
+    )
+    if row.files == row.failed + row.skipped:
+        found = ""
+    elif not row.recorded:
+        found = "of unknown languages" if row.language == "other" else "not indexed: try --ctags"
+    return row.language, count(row.files, "file"), "; ".join(filter(None, [found, ", ".join(unseen)]))
 
 
 def _notes(files: list[FileNote]) -> Iterator[str]:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from scanstore.cli.absence import gap_of
 from scanstore.cli.base import Misuse, chosen_target, common, find_scan, find_target, open_store, tell_scan
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
+    from scanstore.scans import Scan
     from scanstore.search import Hit
+    from scanstore.store import Store
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
@@ -80,8 +83,22 @@ def _show(
             say_json(found)
         elif found:
             say(_lines(found, everywhere))
-        else:
-            note(f"nothing has the words {' '.join(text)!r:.100}")
+        if not found:
+            note("; ".join([f"nothing has the words {' '.join(text)!r:.100}", *_unseen(store, kind, where, target)]))
+
+
+def _unseen(store: Store, kind: str | None, scan: Scan | None, target: str | None) -> Iterator[str]:
+    """What was not looked at in the scans whose symbols were searched."""
+    if kind == "finding":
+        return
+    scans = [scan] if scan is not None else store.scans.list(target=target, status="completed")
+    seen = set()
+    for row in scans:  # the newest first
+        if row.kind == "source" and row.target not in seen:
+            seen.add(row.target)
+            text = gap_of(store, row, "symbols").text
+            if text:
+                yield f"scan {row.id} of {row.target}: {text}"
 
 
 def _lines(found: list[Hit], named: bool) -> Iterator[str]:

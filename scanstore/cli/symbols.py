@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanstore.cli.absence import gap_of, incomplete, nothing
 from scanstore.cli.base import (
     Failure,
     chosen_target,
@@ -28,6 +29,7 @@ from scanstore.cli.scans import marked
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from scanstore.languages import Gap
     from scanstore.scans import Scan
     from scanstore.store import Store
     from scanstore.symbols import Symbol
@@ -109,7 +111,8 @@ def find(
         if not found:
             near = 0 if match == "contains" else len(store.symbols.find(name, match="contains", **options))
             hint = f"; {count(near, 'name contains', 'names contain')} it: add --contains" if near else ""
-            raise Failure(f"no symbol {name!r} in scan {where.id} of {where.target}{hint}")
+            unseen = gap_of(store, where, "symbols", path=path)
+            raise Failure(unseen.after(f"no symbol {name!r} in scan {where.id} of {where.target}{hint}"))
 
 
 @click.command()
@@ -129,13 +132,14 @@ def show(symbol: str, scan: str | None, as_json: bool) -> None:
         references = store.symbols.references(row)
         kinds = Counter(reference.reference_type for reference in references)
         known = Counter(reference.resolution for reference in references)
+        unseen = gap_of(store, store.scans.get(row.scan_id), "references", path=row.file_path)
         if as_json:
             say_json({**row.to_dict(), "references": {"by_type": dict(kinds), "by_resolution": dict(known)}})
             return
-        say(_card(row, store, kinds, known))
+        say(_card(row, store, kinds, known, None if kinds else unseen))
 
 
-def _card(row: Symbol, store: Store, kinds: Counter[str], known: Counter[str]) -> Iterator[str]:
+def _card(row: Symbol, store: Store, kinds: Counter[str], known: Counter[str], unseen: Gap | None) -> Iterator[str]:
     metadata = dict(row.metadata or {})
     for decorator in metadata.get("decorators") or ():
         yield plain_text(f"@{decorator}")
@@ -149,7 +153,9 @@ def _card(row: Symbol, store: Store, kinds: Counter[str], known: Counter[str]) -
     ]  # fmt: skip
     uses = ", ".join(count(number, kind) for kind, number in kinds.most_common())
     trust = ", ".join(f"{number:,} {resolution}" for resolution, number in known.most_common())
-    facts.append(("used by", uses or "nothing that was found"))
+    if unseen is not None:
+        uses = f"unknown: {unseen.text}" if unseen.whole else unseen.after("nothing that was found")
+    facts.append(("used by", uses))
     if trust:
         facts.append(("of these", trust))
     yield from columns(facts, indent="  ")
@@ -213,12 +219,14 @@ def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | Non
     with open_store() as store:
         row = pick_symbol(store, symbol, scan)
         found = store.symbols.references(row, reference_type=reference_type, guesses=guesses)
+        where = store.scans.get(row.scan_id)
         if as_json:
             say_json(found)
         elif found:
-            say(_reference_lines(found, store, store.scans.get(row.scan_id)))
-        else:
-            note(f"nothing that was found refers to {row.qualified_name}")
+            say(_reference_lines(found, store, where))
+        if not found:
+            message = f"nothing that was found refers to {row.qualified_name}"
+            nothing(store, where, message, "references", path=row.file_path)
 
 
 def _reference_lines(found: list[Any], store: Store, scan: Scan) -> Iterator[str]:
@@ -249,6 +257,8 @@ def trusted(resolution: str, confidence: float) -> str:
 def unused(types: tuple[str, ...], scan: str | None, as_json: bool) -> None:
     """List symbols that nothing in the tree seems to use: a hint, not a proof.
 
+    Symbols of languages whose references are not recorded are left out.
+
     \b
     Example:
       scanstore symbols unused --type function
@@ -260,8 +270,10 @@ def unused(types: tuple[str, ...], scan: str | None, as_json: bool) -> None:
             say_json(found)
         elif found:
             say(symbol_lines(found, store))
+        if found:
+            incomplete(store, where, "references")
         else:
-            note(f"every {' or '.join(types)} of scan {where.id} seems to be used")
+            nothing(store, where, f"every {' or '.join(types)} of scan {where.id} seems to be used", "references")
 
 
 @click.command()
@@ -281,6 +293,7 @@ def edges(reference_type: str | None, as_json: bool, scan: str | None) -> None:
         found = store.symbols.edges(where, reference_type=reference_type)
         if as_json:
             say(json_lines(found))
+            incomplete(store, where, "references")
             return
         place = places(where)
         for_people = (
@@ -289,6 +302,7 @@ def edges(reference_type: str | None, as_json: bool, scan: str | None) -> None:
             for e in found
         )
         say(map(plain_text, for_people))
+        incomplete(store, where, "references")
 
 
 @click.command()
@@ -311,6 +325,7 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
         found = store.symbols.diff(first, second)
         if as_json:
             say_json({"a": first.id, "b": second.id, **found._asdict()})
+            incomplete(store, second, "symbols")
             return
         old, new = places(first), places(second)
         for what, places_then, place in (("added", found.added, new), ("removed", found.removed, old)):
@@ -323,7 +338,12 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
             )
             say(marked(what, line) for line in lines)
         parts = ", ".join(f"{len(items):,} {what}" for what, items in found._asdict().items() if items)
-        note(f"from scan {first.id} to scan {second.id}: {parts or 'no symbol changed'}")
+        message = f"from scan {first.id} to scan {second.id}: {parts or 'no symbol changed'}"
+        if parts:
+            note(message)
+            incomplete(store, second, "symbols")
+        else:
+            nothing(store, second, message, "symbols")
 
 
 COMMANDS = (find, show, refs, unused, edges, diff)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from scanstore.merging import MergeResult
     from scanstore.transfer import Loaded
+    from scanstore.user_schema import LeftOut
 
 MOST = 20  # conflicts, accounts or folders that are shown
 
@@ -45,7 +46,9 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: boo
         told = store.dump(target, include_secrets=include_secrets, tables=tables or None)
     if as_json:
         say_json(told)
-    elif file != "-":
+    else:
+        _name_left_out(told.own_left_out)
+    if not as_json and file != "-":
         say([plain_text(f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")])
 
 
@@ -84,6 +87,15 @@ def load(file: str, no_accounts: bool, as_json: bool) -> None:
             [plain_text(f"{path}: {count(told.rows, 'row')} in {count(sum(map(bool, told.tables.values())), 'table')}")]
         )
         say(_to_look_at(told))
+        _name_left_out(told.own_left_out)
+
+
+def _name_left_out(parts: list[LeftOut]) -> None:
+    """What is not carried of the user's own tables, views and triggers."""
+    for part in parts[:MOST]:
+        note(f"left out: the {part.kind} {part.name}; {part.reason}")
+    if len(parts) > MOST:
+        note(f"left out: {count(len(parts) - MOST, 'more part')} of your own; --json shows all")
 
 
 def _to_look_at(told: Loaded) -> Iterator[str]:

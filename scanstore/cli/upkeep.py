@@ -19,7 +19,7 @@ from scanstore.cli.base import (
     store_option,
     store_path,
 )
-from scanstore.cli.output import columns, count, plain_text, say, say_json, size
+from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
 
 if TYPE_CHECKING:
     from scanstore.maintenance import Problem
@@ -194,6 +194,8 @@ def _say_pruned(done: Pruned) -> None:
         )
         if number
     ]
+    for scan, table in done.held.items():
+        note(f"left: scan {scan}; rows of {table} point at it")
     if not parts:
         say(["Nothing to remove"])
     elif done.dry_run:

@@ -36,6 +36,8 @@ from typing import Any, NamedTuple, Protocol
 SYMBOL_TYPES = ("module", "class", "function", "method", "variable")
 REFERENCE_TYPES = ("call", "import", "inherit")
 RESOLUTIONS = ("unresolved", "external", "guessed", "inherited", "imported", "exact")
+#: Instead of an indexer's name, for a file that none can read.
+TEXT = "text/1"
 CHUNK_TYPES = ("function", "class", "full_file")
 
 #: Positions in the tuples above, for code that writes many of them.
@@ -72,7 +74,7 @@ class Indexer(Protocol):
 
     @property
     def name(self) -> str:
-        """Goes into the key of a file version, such as ``python/1``: change it whenever the facts change."""
+        """Goes into the key of a file version, such as ``python/2``: change it whenever the facts change."""
 
     @property
     def endings(self) -> tuple[str, ...]: ...

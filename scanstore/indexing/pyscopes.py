@@ -16,6 +16,7 @@ from scanstore.indexing.pytypes import annotation_path
 
 BUILTINS = frozenset(dir(builtins))
 DEEPEST = 40  # names that refer to names; a chain longer than that is generated code
+NESTED = 30  # expressions in expressions, likewise
 
 _LITERALS: dict[type, str] = {
     ast.JoinedStr: "str",
@@ -67,10 +68,12 @@ class Scope:
             inner.class_scope, inner.self_name = self.class_scope, self.self_name
         return inner
 
+    def home(self, name: str) -> Scope:
+        """The scope that a name belongs to here: another one where it is declared global or nonlocal."""
+        return self.foreign.get(name) or self if self.foreign else self
+
     def bind(self, name: str, kind: str, value: Any, scope: Scope) -> None:
-        home: Scope = self
-        if self.foreign and name in self.foreign:
-            home = self.foreign[name] or self
+        home = self.home(name)
         entry = home.binds.get(name)
         if entry is None:
             home.binds[name] = [(kind, value, scope)]
@@ -100,9 +103,18 @@ class Meanings:
         self.here = here
         self.stars: list[str] = []
         self.depth = 0
+        self.nested = 0
 
     def spell(self, node: Any, scope: Scope) -> str | None:
         """The path of an expression's value, None where the code does not say."""
+        if self.nested >= NESTED + self.depth:  # each name that is followed spells one expression of its own
+            return None
+        self.nested += 1
+        path = self._spell(node, scope)
+        self.nested -= 1
+        return path
+
+    def _spell(self, node: Any, scope: Scope) -> str | None:
         steps: list[str] = []
         while len(steps) < LONGEST_CHAIN:
             kind = type(node)

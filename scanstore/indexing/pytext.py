@@ -24,6 +24,10 @@ def decode(content: bytes) -> str:
         text = content.decode(encoding)
     except LookupError:
         raise SyntaxError(f"unknown encoding: {encoding}") from None
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:  # of a codec that says no more
+        raise SyntaxError(f"not {encoding}: {error}") from None
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text

@@ -52,14 +52,17 @@ def _children(kind: type[ast.AST]) -> tuple[str, ...]:
 
 
 class PythonIndexer:
-    name = "python/1"
+    name = "python/2"
     endings = (".py", ".pyi", ".pyw")
 
     def index(self, content: bytes, *, path: str, module: str) -> FileFacts:
         text = decode(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(text)
+            try:
+                tree = ast.parse(text)
+            except ValueError as error:  # such as a NUL character, or half a character
+                raise SyntaxError(str(error)) from None
         return _Reader(text, tree, module, path.endswith(("__init__.py", "__init__.pyi"))).facts()
 
 
@@ -172,8 +175,9 @@ class _Reader:
         shape = type(target)
         if shape is ast.Name:
             scope.bind(target.id, kind, value, scope)
-            if scope.kind != "function" and scope.binds[target.id] and kind in ("assign", "annotated", "unpack"):
-                self.variable(target, scope, value if kind == "annotated" else None)
+            home = scope.home(target.id)
+            if scope.kind != "function" and home.kind != "function" and kind in ("assign", "annotated", "unpack"):
+                self.variable(target, home, value if kind == "annotated" else None)
         elif shape is ast.Attribute:
             owner = target.value
             if type(owner) is ast.Name and owner.id == scope.self_name and scope.class_scope is not None:
@@ -355,8 +359,9 @@ class _Reader:
         return ".".join([*parts, module] if module else parts) or None
 
     def on_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope, push: Any) -> None:
-        qual = qualified(scope, node.name)
-        kind = "method" if scope.kind == "class" else "function"
+        home = scope.home(node.name)
+        qual = qualified(home, node.name)
+        kind = "method" if home.kind == "class" else "function"
         args = node.args
         metadata: dict[str, Any] = {"params": self.source.params(args)}
         if node.returns is not None:
@@ -374,7 +379,7 @@ class _Reader:
         scope.bind(node.name, "def", inner, scope)
         decorators = {as_written(d) for d in node.decorator_list}
         positional = [*args.posonlyargs, *args.args]
-        if scope.kind == "class":
+        if home.kind == "class":
             inner.class_scope = scope
             if "staticmethod" in decorators or node.name == "__new__":
                 inner.static = "static"
@@ -388,7 +393,7 @@ class _Reader:
             inner.self_name = scope.self_name if scope.self_name not in taken else None
         first = True
         for arg in positional:
-            is_self = first and scope.kind == "class" and inner.static != "static"
+            is_self = first and home.kind == "class" and inner.static != "static"
             first = False
             inner.bind(arg.arg, "self" if is_self else "param", arg.annotation, scope)
         for arg in args.kwonlyargs:
@@ -411,7 +416,7 @@ class _Reader:
         self.body(node.body, inner)
 
     def on_class(self, node: ast.ClassDef, scope: Scope, push: Any) -> None:
-        qual = qualified(scope, node.name)
+        qual = qualified(scope.home(node.name), node.name)
         metadata: dict[str, Any] = {}
         if node.bases:
             metadata["bases"] = [self.source.cut(b) for b in node.bases]
@@ -497,7 +502,7 @@ class _Reader:
     def describe(self) -> None:
         """Fill the interface: what each name of the module and of its classes is, for the resolver."""
         for inner, scope, node in self.functions:
-            if scope.kind == "class":
+            if inner.class_scope is scope:
                 for arg in [*node.args.posonlyargs, *node.args.args][:1]:
                     if inner.static != "static":
                         inner.cache[arg.arg] = f"{self.meanings.here}{scope.qual}" + (

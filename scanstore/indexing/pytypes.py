@@ -13,11 +13,14 @@ _CONTAINERS = frozenset(
 _MAPPINGS = frozenset("dict Dict Mapping MutableMapping defaultdict DefaultDict OrderedDict ChainMap".split())
 _TRANSPARENT = frozenset("Optional Annotated Final ClassVar Required NotRequired ReadOnly Awaitable Coroutine".split())
 _CLASSES = frozenset(("type", "Type"))
+DEEPEST = 6  # containers in containers; more is generated code
 _SELF = frozenset(("Self",))
 
 
-def annotation_path(node: Any, spell: Callable[[Any], str | None]) -> str | None:
+def annotation_path(node: Any, spell: Callable[[Any], str | None], most: int = DEEPEST) -> str | None:
     """The path of a value annotated with ``node``; ``Self`` is ``@``, which the resolver fills in."""
+    if not most:
+        return None
     for _ in range(8):  # a string in a string in an Optional …
         kind = type(node)
         if kind is ast.Constant:
@@ -46,7 +49,7 @@ def annotation_path(node: Any, spell: Callable[[Any], str | None]) -> str | None
             inner = node.slice
             first = inner.elts[0] if type(inner) is ast.Tuple and inner.elts else inner
             if tail in _TRANSPARENT:
-                node = inner.elts[-1] if tail == "Coroutine" and type(inner) is ast.Tuple else first
+                node = inner.elts[-1] if tail == "Coroutine" and type(inner) is ast.Tuple and inner.elts else first
                 continue
             if tail == "Union":
                 options = inner.elts if type(inner) is ast.Tuple else [inner]
@@ -56,19 +59,19 @@ def annotation_path(node: Any, spell: Callable[[Any], str | None]) -> str | None
                 node = options[0]
                 continue
             if tail in _CLASSES:
-                path = annotation_path(first, spell)
+                path = annotation_path(first, spell, most - 1)
                 return path[:-2] if path and path.endswith("()") else None
             if tail in ("tuple", "Tuple"):
                 same = type(inner) is ast.Tuple and len(inner.elts) == 2 and type(inner.elts[1]) is ast.Constant
-                path = annotation_path(first, spell) if same else None
+                path = annotation_path(first, spell, most - 1) if same else None
                 return path and path + "*"
             if tail in _CONTAINERS:
-                path = annotation_path(first, spell)
+                path = annotation_path(first, spell, most - 1)
                 return path and path + "*"
             if tail in _MAPPINGS:
                 if type(inner) is not ast.Tuple or len(inner.elts) != 2:
                     return None
-                path = annotation_path(inner.elts[1], spell)
+                path = annotation_path(inner.elts[1], spell, most - 1)
                 return path and path + "%"
             path = spell(head)  # a generic class of one's own: Box[int] is a Box
             return path and path + "()"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import traceback
 
 from scanstore.indexing import FileFacts, Indexer, Strings
 from scanstore.indexing.chunks import content_hash, whole
 
 BLOCK = 1 << 18
+#: How the error of a file begins that is the indexer's own fault.
+INDEXER_ERROR = "indexer error"
 
 
 def load(full: str) -> tuple[bytes, bytes]:
@@ -35,20 +38,38 @@ def fingerprint(full: str) -> tuple[bytes, bytes]:
 def index(indexer: Indexer, content: bytes, *, path: str, module: str) -> FileFacts:
     """The facts of a file; of one that cannot be decoded or parsed, the reason and one chunk of all of it."""
     try:
-        return indexer.index(content, path=path, module=module)
+        facts: object = indexer.index(content, path=path, module=module)
+        if isinstance(facts, FileFacts):
+            return facts
+        reason = f"{INDEXER_ERROR}: {type(indexer).__name__} returned {type(facts).__name__}, not FileFacts"
     except SyntaxError as error:
         where = f" (line {error.lineno})" if error.lineno else ""
         reason = f"syntax error: {error.msg}{where}"
     except UnicodeDecodeError as error:
         reason = f"not {error.encoding}: {error.reason} at byte {error.start}"
-    except RecursionError:
-        reason = "nested too deeply to be parsed"
     except MemoryError:
         reason = "too large or nested too deeply to be parsed"
     except Exception as error:
         # Whatever an indexer trips over concerns this one file.
-        reason = f"{type(error).__name__}: {error}"[:500]
+        if isinstance(error, RecursionError) and not _frames(error)[-1][0].startswith("scanstore."):
+            reason = "nested too deeply to be parsed"
+        else:
+            reason = f"{INDEXER_ERROR}: {type(error).__name__}: {error}"[:500] + f" ({_place(error, indexer)})"
     return unparsed(content, reason)
+
+
+def _frames(error: Exception) -> list[tuple[str, int]]:
+    """Module and line of each call that led to an error, the innermost last."""
+    return [(str(frame.f_globals.get("__name__")), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+
+
+def _place(error: Exception, indexer: Indexer) -> str:
+    """The innermost place in the indexer's own package; the libraries that it calls are not to blame."""
+    frames = _frames(error)
+    package = type(indexer).__module__.partition(".")[0]
+    own = [frame for frame in frames[1:] if frame[0].partition(".")[0] == package]
+    module, line = (own or frames)[-1]
+    return f"{module}, line {line}"
 
 
 def unparsed(content: bytes, error: str | None = None) -> FileFacts:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.errors import InvalidArgument
 from scanstore.fields import format_time, utcnow
-from scanstore.indexing import FileFacts, Indexer
+from scanstore.indexing import TEXT, FileFacts, Indexer
 from scanstore.indexing.reading import fingerprint, index, load, unparsed
 from scanstore.indexing.walk import Entry, escape_path, is_binary, module_names, root_package, walk
 from scanstore.recording import Content
@@ -17,7 +17,6 @@ from scanstore.recording import Content
 if TYPE_CHECKING:
     from scanstore.recording import Recorder
 
-TEXT = "text/1"
 #: One transaction holds at most so many known files, or so many facts of new ones.
 FILES_PER_COMMIT = 2000
 FACTS_PER_COMMIT = 20_000
@@ -43,7 +42,7 @@ class Tree:
         exclude: Sequence[str],
         max_size: int | None,
         indexers: Sequence[Indexer],
-        omit: str,
+        omit: Sequence[str],
     ) -> None:
         from scanstore.indexing.python import PythonIndexer
 
@@ -53,7 +52,7 @@ class Tree:
         self.include, self.exclude = list(include), list(exclude)
         self.indexers: list[tuple[Indexer, bool]] = [*((i, False) for i in indexers), (PythonIndexer(), True)]
         self.entries = list(
-            walk(path, include=include, exclude=exclude, max_size=max_size, omit=() if omit == ":memory:" else (omit,))
+            walk(path, include=include, exclude=exclude, max_size=max_size, omit=[o for o in omit if o != ":memory:"])
         )
         package = root_package(path) if os.path.isdir(path) else ""
         self.modules = module_names((e.path for e in self.entries if e.skipped is None), package)
