@@ -190,7 +190,7 @@ def _look(name: str, key: str | None, thorough: bool, *, alone: bool) -> tuple[i
     """Open a store and read from each table; ``alone`` says that nobody has it open, so that no locks are needed."""
     database = Database(name, read_only=True, key=key)
     if alone:
-        database._options = "immutable=1"
+        database._options = ALONE
     try:
         database.open(migrate=False)
         run = database.execute_sql
