@@ -99,7 +99,8 @@ def _compared(db: Database, scan: Scan, place: str, since: int, look_up: Callabl
         return (_changed(file, folder, since) for file in known)
     entries = walk(
         place, include=options.get("include") or (), exclude=options.get("exclude") or (),
-        max_size=options["max_size"], omit=(db.file,), visit=look_up,
+        max_size=options["max_size"], omit=(db.file, *map(unescape_path, options.get("omit") or ())),
+        visit=look_up,
     )  # fmt: skip
     return _merged(known, entries, since)
 

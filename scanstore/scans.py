@@ -250,6 +250,7 @@ class Scans(Life):
         interrupted, the scan is left ``cancelled`` or ``failed``.
         """
         from scanstore.indexing.tree import Tree
+        from scanstore.indexing.walk import escape_path
 
         if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
             raise InvalidArgument(f"jobs is {shown(jobs)}; give a number of processes of at least 1")
@@ -266,7 +267,9 @@ class Scans(Life):
             from scanstore.tags import Tags
 
             tags = Tags(ctags, tree.root)
-        options = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
+        options: dict[str, Any] = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
+        if isinstance(ctags, (str, os.PathLike)):
+            options["omit"] = [escape_path(os.path.realpath(ctags))]  # or it would look like a new file
         target = None if target is None else encodable(some_text(target, "target"), "target")
         name = None if name is None else encodable(some_text(name, "name"), "name")
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)

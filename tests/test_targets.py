@@ -375,6 +375,15 @@ def test_what_the_scan_skipped_and_the_store_itself_are_no_changes(run: Run, tmp
     assert said.endswith("; no file has changed since\n")
 
 
+def test_the_ctags_file_of_a_scan_is_no_change(run: Run, tmp_path: Path) -> None:
+    folder = tree(tmp_path / "c", "f")
+    (folder / "main.go").write_text("package main\n\nfunc run() {}\n")
+    tag = {"_type": "tag", "name": "run", "path": "main.go", "line": 3, "kind": "func", "language": "Go"}
+    (folder / "tags.json").write_text(json.dumps(tag) + "\n")
+    run(folder, "scan", ".", "--ctags", "tags.json")
+    assert said_of(run, folder) == "no file has changed since"
+
+
 def test_counting_ends_somewhere(run: Run, two: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a = tmp_path / "a"
     for number in range(5):
