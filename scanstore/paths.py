@@ -207,6 +207,14 @@ def file_in(top: str, path: str) -> str | None:
     return full if lies_in(full, top) or (MACOS and lies_in(spelled(full), spelled(top))) else None
 
 
+def as_listed(top: str, path: str) -> str:
+    """Return a stored path as the folders below `top` spell it, where other spellings lead to the same file."""
+    full = file_in(top, path) if WINDOWS or MACOS else None
+    inside = below(spelled(full), spelled(top)) if full is not None and os.path.exists(full) else None
+    found = path if inside is None else escape_path(composed(inside))
+    return found if _alike(found) == _alike(path) else path
+
+
 def lies_in(path: str, folder: str, *, windows: bool | None = None) -> bool:
     """Whether an absolute path is a folder, or below it."""
     return below(path, folder, windows=windows) is not None
@@ -223,14 +231,6 @@ def below(path: str, folder: str, *, windows: bool | None = None) -> str | None:
         return ""
     start = folder if folder.endswith("/") else folder + "/"
     return path[len(start) :] if same(path[: len(start)]) == same(start) else None
-
-
-def relative(path: str, folder: str) -> str | None:
-    """Return the way from a folder to a path, with slashes; None where there is none, as to another drive."""
-    try:
-        return slashed(os.path.relpath(path, folder))
-    except ValueError:
-        return None
 
 
 def slashed(path: str, *, windows: bool | None = None) -> str:

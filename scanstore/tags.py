@@ -69,7 +69,7 @@ class Tags:
             stream = None if isinstance(file, (str, os.PathLike)) or not hasattr(file, "readline") else file
             with open(a_path(file, "file"), "rb") if stream is None else nullcontext(stream) as lines:
                 piped = _Piped(lines)
-                for item in read(cast(Any, piped), root=root):
+                for item in read(cast(Any, piped), root=None if root is None else stored_root(root)):
                     if isinstance(item, Broken):
                         self.broken.append((item.line_number, item.reason))
                     else:
