@@ -292,7 +292,8 @@ def _relative(path: Any) -> str:
 
 def _below(base: str) -> Iterator[str]:
     for folder, names, files in os.walk(base):
-        names[:] = sorted(name for name in names if not is_junction(os.lstat(os.path.join(folder, name))))
+        with refusing(folder, "read"):
+            names[:] = sorted(name for name in names if not is_junction(os.lstat(os.path.join(folder, name))))
         for name in sorted(files):
             full = os.path.join(folder, name)
             with refusing(full, "read"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import errno
-import fcntl
 import os
 import sqlite3
 import stat
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +27,7 @@ from scanstore.interchange.places import Outside, Places, address
 from scanstore.paths import below, escape_path, ordinary, spelled, unescape_path, uri_path
 
 CODE = "def parse():\n    return 1\n"
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="simulates another system on Linux")
 NFC, NFD = (unicodedata.normalize(form, "café.py") for form in ("NFC", "NFD"))
 EXTENDED = "\\\\?\\"
 
@@ -38,6 +39,8 @@ def seen(store: Store, scan: Any) -> dict[str, str | None]:
 
 
 def mac(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
     monkeypatch.setattr(paths, "MACOS", True)
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", -1, raising=False)  # which Linux refuses
 
@@ -45,6 +48,7 @@ def mac(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- opening
 
 
+@on_linux
 @pytest.mark.parametrize(
     ("file", "address"),
     [
@@ -63,6 +67,7 @@ def test_every_windows_path_has_a_uri_that_sqlite_takes(file: str, address: str)
         sqlite3.connect(files.uri(file, "mode=ro", windows=True), uri=True)
 
 
+@on_linux
 def test_names_of_linux_are_opened_as_they_are(tmp_path: Path) -> None:
     file = os.fsencode(tmp_path) + b"/C:\\x 50%?#\xff.db"
     with sqlite3.connect(files.uri(os.fsdecode(file), "mode=rwc", windows=False), uri=True) as connection:
@@ -86,6 +91,7 @@ def test_paths_are_put_into_uris_and_made_relative_in_one_place() -> None:
 names = st.text(st.one_of(st.sampled_from("\\x5ced8a0b"), st.characters(exclude_characters="\0/")), max_size=30)
 
 
+@on_linux
 @given(st.lists(st.one_of(names, st.binary(max_size=6).map(os.fsdecode), st.just("\\xe9"))).map("".join))
 @example("\\x5c")
 @example("\\x5cxe9\udce9")
@@ -137,6 +143,7 @@ def tags_of(root: Path, name: str, end: int = 3) -> list[bytes]:
     return [b'{"_type":"tag","name":"parse","path":"%s","kind":"function","line":1,"end":%d}' % (name.encode(), end)]
 
 
+@on_linux
 def test_files_with_odd_names_are_read_again(store: Store, odd: Path, tmp_path: Path) -> None:
     (odd / "a\\xaab.rs").write_text("fn parse() {\n    1\n}\n")
     tags = tmp_path / "tags.json"
@@ -158,6 +165,7 @@ def test_files_with_odd_names_are_read_again(store: Store, odd: Path, tmp_path: 
     assert store.check() == []
 
 
+@on_linux
 def test_the_text_of_a_symbol_with_an_odd_name_is_compared(store: Store, odd: Path, tmp_path: Path) -> None:
     """Symbols of ctags are hashed by their lines, which are read from the file again."""
     file, tags = odd / "a\\xaab.rs", tmp_path / "tags.json"
@@ -170,6 +178,7 @@ def test_the_text_of_a_symbol_with_an_odd_name_is_compared(store: Store, odd: Pa
     assert [change.qualified_name for change in changed.changed] == ["parse"]
 
 
+@on_linux
 def test_a_report_about_an_odd_name_names_the_file_of_the_scan(store: Store, odd: Path, tmp_path: Path) -> None:
     import io
     import json
@@ -194,6 +203,41 @@ def test_a_report_about_an_odd_name_names_the_file_of_the_scan(store: Store, odd
         for one in json.loads(out.getvalue())["runs"][0]["results"]
     ]
     assert sorted(written) == ["caf%5Cxe9.py", "caf%E9.py", "caf%E9.py"]
+
+
+@on_linux
+def test_the_lines_of_a_finding_are_those_of_the_odd_file(store: Store, odd: Path) -> None:
+    from scanstore.findings import _lines_of
+
+    scan = store.scans.record(odd)
+    for path in ("caf\\xe9.py", "caf\\x5cxe9.py"):
+        given = {"title": path, "vulnerability_type": "v", "severity": "low", "file_path": path, "line_number": 1}
+        lines = _lines_of(store.database, store.drafts.get(store.drafts.add(scan, [given])[0]))
+        assert lines is not None and lines[2] == f"# {os.fsencode(unescape_path(path))!r}"
+
+
+@on_linux
+def test_an_odd_folder_is_known_as_the_current_one(
+    store: Store, odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+
+    from scanstore.cli import base, output, provenance
+    from scanstore.freshness import changes_since
+
+    scan = store.scans.record(odd)
+    monkeypatch.chdir(odd)
+    assert provenance.target_here(store, output.here(), trees=True) == scan.target
+    assert base.recorded_path(scan, os.fsdecode(b"caf\xe9.py")) == "caf\\xe9.py"
+    assert changes_since(store.database, scan) == (0, True)
+    lines = io.BytesIO()
+    store.dump(lines)
+    loaded = Store(tmp_path / "other.db")
+    lines.seek(0)
+    with loaded:
+        assert loaded.load(lines).roots == []  # it is the current folder
+    monkeypatch.chdir(tmp_path)
+    assert output.places(scan)("a.py", 1) == f"{escape_path(odd.name)}/a.py:1"
 
 
 def test_a_stored_path_does_not_lead_out_of_its_tree(tmp_path: Path) -> None:
@@ -233,6 +277,7 @@ def test_linux_tells_upper_from_lower_case() -> None:
     assert below("/a", "/", windows=False) == "a"
 
 
+@on_linux
 def test_a_path_on_another_drive_is_left_as_it_was_given(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +299,7 @@ def test_a_path_on_another_drive_is_left_as_it_was_given(
 # -- addresses in reports
 
 
+@on_linux
 @pytest.mark.parametrize("root", [r"C:\Proj\x86", r"c:\proj\x86", EXTENDED + r"C:\Proj\x86"])
 @pytest.mark.parametrize(
     "uri",
@@ -276,6 +322,7 @@ def test_addresses_below_a_drive(root: str, uri: str) -> None:
     assert Places({}, root, windows=True).path(uri) == "src/A b.py"
 
 
+@on_linux
 @pytest.mark.parametrize("root", [r"\\server\share\Proj", EXTENDED + r"UNC\SERVER\Share\Proj"])
 @pytest.mark.parametrize(
     "uri",
@@ -294,6 +341,7 @@ def test_addresses_below_a_share(root: str, uri: str) -> None:
     assert Places({}, root, windows=True).path(uri) == "src/a.py"
 
 
+@on_linux
 @pytest.mark.parametrize(
     ("root", "uri"),
     [
@@ -322,11 +370,13 @@ def test_bases_of_a_windows_report_are_read_anywhere() -> None:
         Places({"SRCROOT": {"uri": "file:///C:/Proj/"}}).path("file://server/Proj/a.py")
 
 
+@on_linux
 def test_an_address_is_made_of_the_bytes_of_the_name() -> None:
     assert address("caf\\xe9/ü b.py") == "caf%E9/%C3%BC%20b.py"
     assert Places({}).path("caf%E9/%C3%BC%20b.py") == "caf\\xe9/ü b.py"
 
 
+@on_linux
 def test_half_a_character_is_no_address() -> None:
     with pytest.raises(Outside, match="not Unicode"):
         Places({}).path("a\ud800.py")
@@ -376,6 +426,7 @@ def telling(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, dict[str, in
     return tell
 
 
+@on_linux
 def test_junctions_are_not_entered(
     store: Store, tmp_path: Path, telling: Callable[[dict[str, dict[str, int]]], None]
 ) -> None:
@@ -408,6 +459,19 @@ def test_uploads_do_not_enter_junctions(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(session_uploads._below(str(tmp_path))) == ["a/x"]
 
 
+@pytest.mark.skipif(os.name != "nt", reason="only Windows has junctions")
+def test_a_real_junction_is_not_entered(store: Store, tmp_path: Path) -> None:
+    import _winapi
+
+    root = tmp_path / "root"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "a.py").write_text(CODE)
+    for target, name in ((root / "src", "in"), (tmp_path, "out")):
+        _winapi.CreateJunction(str(target), str(root / name))  # type: ignore[attr-defined]
+    told = seen(store, store.scans.record(root))
+    assert told == {"in/": "junction", "out/": "junction out of the tree", "src/a.py": None}
+
+
 def test_only_what_stands_for_another_folder_is_a_junction() -> None:
     def told(mode: int, tag: int) -> Any:
         return SimpleNamespace(st_mode=mode, st_reparse_tag=tag)
@@ -419,6 +483,7 @@ def test_only_what_stands_for_another_folder_is_a_junction() -> None:
     assert not paths.is_junction(os.lstat(os.curdir))
 
 
+@on_linux
 @pytest.mark.parametrize(
     "attribute",
     [{"st_file_attributes": bit} for bit in (0x400000, 0x40000, 0x1000)] + [{"st_flags": 0x40000000}],
@@ -450,6 +515,7 @@ def test_files_in_the_cloud_are_not_read(
     assert store.symbols.find("parse")[0].file_path == "here.py"
 
 
+@on_linux
 def test_folders_without_a_listing_are_not_entered(
     store: Store, tmp_path: Path, telling: Callable[[dict[str, dict[str, int]]], None]
 ) -> None:
@@ -476,7 +542,10 @@ def test_a_file_that_went_to_the_cloud_is_not_fetched_for_its_text(
 # -- macOS
 
 
+@on_linux
 def test_a_sync_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
     asked: list[int] = []
     plain: list[int] = []
     refusal: list[int] = []
@@ -507,6 +576,7 @@ def test_a_sync_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "F_FULLFSYNC" in freezing.CODE
 
 
+@on_linux
 @pytest.mark.parametrize(("durability", "full"), [("full", 1), ("normal", 0)])
 def test_commits_reach_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: str, full: int) -> None:
     mac(monkeypatch)
@@ -547,6 +617,7 @@ def one_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return top
 
 
+@on_linux
 def test_two_spellings_of_a_folder_are_one_target(one_case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = one_case / "Work" / "Proj"
     root.mkdir(parents=True)
@@ -559,6 +630,16 @@ def test_two_spellings_of_a_folder_are_one_target(one_case: Path, monkeypatch: p
         assert list(seen(store, second)) == ["a.py"]  # and not the store
 
 
+def test_this_disk_has_one_spelling_for_a_folder(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "Proj").mkdir()
+    (tmp_path / "Proj" / "a.py").write_text(CODE)
+    if not (tmp_path / "proj").exists():
+        pytest.skip("upper and lower case are two names on this disk")
+    scans = [store.scans.record(tmp_path / name) for name in ("Proj", "proj", "PROJ")]
+    assert {os.path.basename(scan.target) for scan in scans} == {"Proj"}
+
+
+@on_linux
 def test_a_folder_is_not_listed_where_case_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("Proj", "proj"):
         (tmp_path / name).mkdir()
@@ -567,7 +648,10 @@ def test_a_folder_is_not_listed_where_case_counts(tmp_path: Path, monkeypatch: p
         assert spelled(str(tmp_path / name)) == str(tmp_path / name)
 
 
+@on_linux
 def test_macos_is_asked_for_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
     (tmp_path / "Proj").mkdir()
     (tmp_path / "proj").symlink_to("Proj")
     told = {"answer": str(tmp_path / "PROJ")}
@@ -580,6 +664,7 @@ def test_macos_is_asked_for_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert spelled(str(tmp_path / "proj")) == str(tmp_path / "Proj")
 
 
+@on_linux
 def test_composed_and_decomposed_letters_are_one_name_on_macos(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -600,6 +685,7 @@ def test_composed_and_decomposed_letters_are_one_name_on_macos(
     assert store.drafts.get(draft).file_path == NFC
 
 
+@on_linux
 def test_composed_and_decomposed_letters_are_two_names_elsewhere(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -613,6 +699,7 @@ def test_composed_and_decomposed_letters_are_two_names_elsewhere(
     assert set(seen(store, again)) == {NFC, NFD}
 
 
+@on_linux
 def test_a_report_is_spelled_as_its_files_are(one_case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (one_case / "Src").mkdir()
     (one_case / "Src" / "A.py").write_text(CODE)
@@ -624,6 +711,7 @@ def test_a_report_is_spelled_as_its_files_are(one_case: Path, monkeypatch: pytes
     assert Places({}, one_case).path("src/a.PY") == "src/a.PY"
 
 
+@on_linux
 def test_the_store_is_not_overwritten_by_another_name_for_it(tmp_path: Path) -> None:
     (tmp_path / "s.db").write_bytes(b"x")
     os.link(tmp_path / "s.db", tmp_path / "S.DB")
