@@ -112,16 +112,21 @@ def spelled(path: str) -> str:
     real = os.path.realpath(path)
     if WINDOWS:  # where that is the final name
         return real
-    told = _told(real) if MACOS else None
-    return _listed(real) if told is None else told
+    if not MACOS:
+        return _listed(real)
+    # A file is not opened: to close a database would end every lock that this process has on it.
+    folder, name = (real, "") if os.path.isdir(real) else os.path.split(real)
+    told = _told(folder)
+    folder = _listed(folder) if told is None else told
+    return name_in(folder, name) if name else folder
 
 
 def _told(path: str) -> str | None:
-    """The name of an open file or folder by macOS itself; None for another name of it, and where that is refused."""
+    """The name of an open folder by macOS itself; None for another name of it, and where that is refused."""
     import fcntl
 
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        handle = os.open(path, os.O_RDONLY)
         try:
             content: bytes = fcntl.fcntl(handle, fcntl.F_GETPATH, bytes(_LONGEST))  # type: ignore[attr-defined,unused-ignore]
         finally:

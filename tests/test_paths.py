@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import hashlib
 import os
 import sqlite3
 import stat
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 import scanstore
 from scanstore import NotFound, Store, files, freezing, paths, publishing
 from scanstore.indexing import tree
+from scanstore.indexing.walk import walk
 from scanstore.interchange.ctags import read as read_tags
 from scanstore.interchange.places import Outside, Places, address
 from scanstore.paths import below, escape_path, ordinary, spelled, unescape_path, uri_path
@@ -109,6 +111,7 @@ def test_each_name_of_linux_comes_back_from_what_is_stored(name: str) -> None:
 
 @given(st.lists(st.one_of(names, st.characters(categories=["Cs"]), st.sampled_from(["\\xed\\xa0\\x80", "\\x5c"]))))
 @example(["C:\\x5c", "\\xed\\xa0\\x80"])
+@example(["C:\\x5cx5c"])
 def test_each_name_of_windows_comes_back_from_what_is_stored(parts: list[str]) -> None:
     name = "".join(parts).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     stored = escape_path(name, windows=True)
@@ -243,6 +246,53 @@ def test_an_odd_folder_is_known_as_the_current_one(
     assert output.places(scan)("a.py", 1) == f"{escape_path(odd.name)}/a.py:1"
 
 
+@on_linux
+def test_what_is_kept_of_an_odd_folder_leads_there(store: Store, odd: Path, tmp_path: Path) -> None:
+    import io
+    import json
+
+    from scanstore.coverage import Coverage
+    from scanstore.sources import Sources
+
+    scan = store.scans.record(odd)
+    assert not Sources(str(odd)).missing("caf\\xe9.py") and Sources(str(odd)).missing("caf\\xe8.py")
+    covered = Coverage(store.database, scan.id, "t", [])
+    covered.include = covered.exclude = None
+    assert not covered._gone("caf\\xe9.py") and covered._gone("caf\\xe8.py")
+    place = {"artifactLocation": {"uri": "caf%E9.py"}, "region": {"startLine": 1}}
+    result = {"ruleId": "R", "message": {"text": "x"}, "locations": [{"physicalLocation": place}]}
+    report = {"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "t"}}, "results": [result]}]}
+    store.sarif.load(io.BytesIO(json.dumps(report).encode()), scan=scan)
+    (finding,) = store.findings.list(target=scan.target)
+    assert finding.symbol == "caf\\xe9.parse"
+    out = io.BytesIO()
+    store.sarif.dump(scan, out)
+    (written,) = json.loads(out.getvalue())["runs"][0]["results"]
+    assert "primaryLocationLineHash" in written["partialFingerprints"]
+    started = store.scans.start("mine", root=odd)
+    assert started.root == scan.root
+    (tmp_path / "report").write_text(json.dumps(report))
+    from click.testing import CliRunner
+
+    from scanstore.cli import main
+
+    command = ["--db", store.path, "sarif", "load", str(tmp_path / "report"), "--target", os.fsdecode(odd)]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert {each.target for each in store.scans.targets()} == {scan.target, "mine"}
+
+
+@on_linux
+def test_tags_with_absolute_paths_are_for_a_folder_with_escapes(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "C:\\x86"
+    root.mkdir()
+    (root / "a.rs").write_text("fn parse() {\n    1\n}\n")
+    scan = store.scans.record(root)
+    assert scan.root == f"{tmp_path}/C:\\x5cx86"
+    (tmp_path / "tags").write_bytes(tags_of(root, f"{tmp_path}/C:\\\\x86/a.rs")[0])
+    loaded = store.symbols.load_ctags(scan, tmp_path / "tags")
+    assert (loaded.files, loaded.broken) == (1, [])
+
+
 def test_a_stored_path_does_not_lead_out_of_its_tree(tmp_path: Path) -> None:
     top = tmp_path / "top"
     top.mkdir()
@@ -369,6 +419,8 @@ def test_bases_of_a_windows_report_are_read_anywhere() -> None:
     for base in ("file:///C:/Proj/", "file:///c%3A/Proj/", "file://server/Proj/"):
         places = Places({"SRCROOT": {"uri": base}})
         assert places.path(base.lower() + "src/a.py") == places.path("src/a.py", "SRCROOT") == "src/a.py"
+    with pytest.raises(Outside):
+        Places({}, "/work/tree", windows=False).path("file:///WORK/tree/a.py")
     with pytest.raises(Outside, match="another machine"):
         Places({"SRCROOT": {"uri": "file:///C:/Proj/"}}).path("file://server/Proj/a.py")
 
@@ -388,6 +440,8 @@ def test_half_a_character_is_no_address() -> None:
 def test_tags_below_a_folder_are_found_whatever_its_prefix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tag,) = read_tags(tags_of(tmp_path, f"{tmp_path}/x/../src/a.rs"), root=tmp_path)
     assert tag.path == "src/a.rs"  # type: ignore[union-attr]
+    (tag,) = read_tags(tags_of(tmp_path, f"{tmp_path}/a\\\\xaab.rs"), root=tmp_path)
+    assert tag.path == ("a/xaab.rs" if os.name == "nt" else "a\\x5cxaab.rs")  # type: ignore[union-attr]
 
 
 # -- what is not entered and not read
@@ -542,6 +596,32 @@ def test_a_file_that_went_to_the_cloud_is_not_fetched_for_its_text(
         store.chunks.text(chunk)
 
 
+def test_nothing_else_fetches_a_file_from_the_cloud(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scanstore import session_uploads, tags
+    from scanstore.findings import _lines_of
+    from scanstore.sources import Sources
+
+    (tmp_path / "a.py").write_text(CODE)
+    scan = store.scans.record(tmp_path)
+    given = {"title": "t", "vulnerability_type": "v", "severity": "low", "file_path": "a.py", "line_number": 1}
+    draft = store.drafts.get(store.drafts.add(scan, [given])[0])
+    digest = hashlib.sha256((tmp_path / "a.py").read_bytes()).digest()
+    known = (
+        lambda: Sources(str(tmp_path)).get("a.py"),
+        lambda: _lines_of(store.database, draft),
+        lambda: tags._lines(str(tmp_path), "a.py", digest),
+    )
+    assert all(read() is not None for read in known)
+    assert session_uploads._measured(str(tmp_path), "a.py")["sha256"] == digest
+    monkeypatch.setattr(paths, "TELLING", True)
+    monkeypatch.setattr(paths, "is_in_cloud", lambda status: True)
+    assert all(read() is None for read in known)
+    with pytest.raises(scanstore.InvalidArgument, match="in the cloud, not on this disk; download it"):
+        session_uploads._measured(str(tmp_path), "a.py")
+
+
 # -- macOS
 
 
@@ -615,7 +695,7 @@ def one_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def patched(plain: Callable[..., Any]) -> Callable[..., Any]:
         return lambda path=os.curdir, *more, **named: plain(real(path), *more, **named)
 
-    for name in ("stat", "lstat", "scandir", "listdir"):
+    for name in ("stat", "lstat", "scandir", "listdir", "readlink"):
         monkeypatch.setattr(os, name, patched(getattr(os, name)))
     return top
 
@@ -663,8 +743,58 @@ def test_macos_is_asked_for_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fcntl, "fcntl", lambda handle, command, buffer: os.fsencode(told["answer"]).ljust(1024, b"\0"))
     (tmp_path / "PROJ").symlink_to("Proj")
     assert spelled(str(tmp_path / "proj")) == str(tmp_path / "PROJ")
-    told["answer"] = str(tmp_path)  # something else: its folders are listed instead
-    assert spelled(str(tmp_path / "proj")) == str(tmp_path / "Proj")
+    (tmp_path / "alias").symlink_to("Proj")
+    (tmp_path / "x" / "Proj").mkdir(parents=True)
+    for other in (tmp_path, tmp_path / "alias", tmp_path / "x" / "Proj"):  # not its name: the folders are listed
+        told["answer"] = str(other)
+        assert spelled(str(tmp_path / "proj")) == str(tmp_path / "Proj")
+
+
+@on_linux
+def test_a_file_is_not_opened_to_know_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To close a database ends every lock that the process has on it."""
+    (tmp_path / "A.db").touch()
+    mac(monkeypatch)
+    opened: list[str] = []
+    plain = os.open
+    monkeypatch.setattr(os, "open", lambda path, *more, **named: opened.append(path) or plain(path, *more, **named))
+    assert spelled(str(tmp_path / "A.db")) == str(tmp_path / "A.db")
+    assert opened == [str(tmp_path)]
+
+
+@on_linux
+def test_a_name_that_a_folder_lists_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "B").touch()
+    for name in ("b", "C"):
+        os.link(tmp_path / "B", tmp_path / name)
+    mac(monkeypatch)
+    for name in ("B", "b", "C"):
+        assert paths.name_in(str(tmp_path), name) == str(tmp_path / name)
+
+
+@on_linux
+def test_what_is_omitted_is_so_by_every_spelling(one_case: Path) -> None:
+    (one_case / "Src").mkdir()
+    for name in ("a.py", "Tags.json"):
+        (one_case / "Src" / name).write_text(CODE)
+    for name in ("src/tags.json", "SRC/Tags.json"):
+        assert [entry.path for entry in walk(one_case, omit=[one_case / name])] == ["Src/a.py"]
+
+
+@on_linux
+def test_commands_know_a_target_by_every_spelling(one_case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scanstore.cli import base, output, provenance
+
+    (one_case / "Proj").mkdir()
+    (one_case / "Proj" / "a.py").write_text(CODE)
+    with Store(one_case / "scan.db") as store:
+        scan = store.scans.record(one_case / "Proj")
+        assert base.named_target(store, str(one_case / "proj")) == scan.target
+        monkeypatch.setattr(os, "getcwd", lambda: str(one_case / "PROJ"))
+        assert output.here() == scan.target
+        (one_case / "link").symlink_to("Proj")
+        store.scans.finish(store.scans.start("linked", root=one_case / "LINK"))
+        assert provenance._root(store.scans.targets()[1]) == Path(scan.target)
 
 
 @on_linux
@@ -677,7 +807,7 @@ def test_composed_and_decomposed_letters_are_one_name_on_macos(
     assert list(seen(store, scan)) == [NFC]
     for name in (NFC, NFD):
         assert [symbol.file_path for symbol in store.symbols.find("parse", file=name)] == [NFC]
-        assert Places({}, tmp_path).path(address(name)) == NFC
+        assert Places({}).path(address(name)) == Places({}, tmp_path).path(address(name)) == NFC
         assert [tag.path for tag in read_tags(tags_of(tmp_path, name))] == [NFC]  # type: ignore[union-attr]
     store.scans.analyze(scan)
     (chunk,) = store.chunks.list(scan, file=NFD)
@@ -686,6 +816,7 @@ def test_composed_and_decomposed_letters_are_one_name_on_macos(
         scan, [{"title": "t", "vulnerability_type": "v", "severity": "low", "file_path": NFD, "line_number": 1}]
     )
     assert store.drafts.get(draft).file_path == NFC
+    assert store.symbols.record_file(store.scans.start("mine"), NFD, "a" * 64).file_path == NFC
 
 
 @on_linux
@@ -723,6 +854,15 @@ def test_the_store_is_not_overwritten_by_another_name_for_it(tmp_path: Path) -> 
         publishing.writing(tmp_path / "S.DB", store=str(tmp_path / "s.db")),
     ):
         pass
+
+
+@on_linux
+def test_an_open_store_is_not_replaced_by_another_name_for_it(store: Store) -> None:
+    from scanstore.backups import _refuse_locked
+
+    os.link(store.path, store.path + "2")
+    with pytest.raises(scanstore.Busy):
+        _refuse_locked(store.path + "2", "it")
 
 
 def test_prefixes_of_windows() -> None:
