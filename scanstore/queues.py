@@ -74,25 +74,6 @@ SESSION_TASKS = Queue(
 )  # fmt: skip
 
 
-_LEASED = [
-    (f"{queue.table} INDEXED BY {queue.on(what)} WHERE status = '{status}'", "min(lease_until)")
-    for queue, what, status in (
-        *((queue, "leased", queue.leased) for queue in (*QUEUES, JOBS, AUDIT_TASKS, SESSION_TASKS)),
-        (JOBS, "cancelling", "cancelling"),
-    )
-]
-_HELD = [  # until their processes are gone: "~" is after any time
-    (rows, "'~'")
-    for rows in ("model_calls WHERE status = 'running'", "model_slots WHERE true", "answer_claims WHERE true")
-]
-#: Whether anything is under way. One cheap statement, as every opening asks it.
-ANY = "SELECT " + " OR ".join(f"EXISTS (SELECT 1 FROM {rows})" for rows, _ in (*_LEASED, *_HELD))
-#: Who holds it, and the first time at which a lease of theirs ends.
-HOLDERS = " UNION ALL ".join(
-    f"SELECT process, {until} FROM {rows} GROUP BY process" for rows, until in (*_LEASED, *_HELD)
-)
-
-
 class Recovered(NamedTuple):
     """Leases that were lost: rows that wait again, and rows that failed because they lost too many."""
 
@@ -124,18 +105,3 @@ class State(NamedTuple):
     def finished(self) -> bool:
         """Whether nothing is left to do: no row is ready, delayed or leased, here or in an earlier stage."""
         return not (self.ready or self.delayed or self.leased or self.before)
-
-
-def lost(db: Database) -> bool:
-    """Whether there is anything to recover, calls and places among it. Reads only what is under way.
-
-    Every opening asks this, so what it takes to judge is imported when there is something to be judged.
-    """
-    (found,) = db.execute_sql(ANY).fetchone()
-    if not found:
-        return False
-    from scanstore.fields import format_time, utcnow
-    from scanstore.workers import gone
-
-    now = format_time(utcnow())
-    return any(until <= now or gone(process) for process, until in db.execute_sql(HOLDERS).fetchall())
