@@ -809,6 +809,10 @@ def test_composed_and_decomposed_letters_are_one_name_on_macos(
         assert [symbol.file_path for symbol in store.symbols.find("parse", file=name)] == [NFC]
         assert Places({}).path(address(name)) == Places({}, tmp_path).path(address(name)) == NFC
         assert [tag.path for tag in read_tags(tags_of(tmp_path, name))] == [NFC]  # type: ignore[union-attr]
+        assert [entry.path for entry in walk(tmp_path, include=[name])] == [NFC]
+        (tmp_path / ".gitignore").write_text(f"{name}\n")
+        assert NFC not in [entry.path for entry in walk(tmp_path)]
+        (tmp_path / ".gitignore").unlink()
     store.scans.analyze(scan)
     (chunk,) = store.chunks.list(scan, file=NFD)
     assert store.chunks.text(chunk) == CODE.rstrip()

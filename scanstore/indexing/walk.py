@@ -361,6 +361,7 @@ def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
     lines = [lines] if isinstance(lines, str) else list(lines)
     if not lines:
         return None
+    lines = [paths.composed(line) if isinstance(line, str) else line for line in lines]  # as the names they meet
     from pathspec import GitIgnoreSpec
 
     for line in lines:
@@ -384,7 +385,7 @@ def _ignore_file(full: str) -> GitIgnoreSpec | None:
         return None
     lines = []
     for line in text.split("\n"):
-        line = line.removesuffix("\r")
+        line = paths.composed(line.removesuffix("\r"))
         try:
             GitIgnoreSpec.from_lines([line])
         except (ValueError, re.error):
@@ -515,5 +516,5 @@ def root_package(root: str | os.PathLike[str]) -> str:
         folder, name = os.path.split(folder)
         if not name:
             break
-        parts.append(escape_path(name))
+        parts.append(_stored(name))
     return ".".join(reversed(parts))

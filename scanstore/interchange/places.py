@@ -64,7 +64,7 @@ class Places:
         self._roots = [] if self._source is None else [absolute[self._source]]
         if root is not None:
             given = os.fsdecode(root)
-            if self._windows and not os.path.isabs(given):  # of another system than this
+            if self._windows and os.name != "nt":  # of another system than this, which knows nothing of it
                 self._roots.append(_rooted(slashed(given, windows=True)))
             else:
                 folder = os.path.abspath(given)
