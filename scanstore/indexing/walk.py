@@ -311,7 +311,7 @@ class _Walker:
         reason = None
         if not stat.S_ISREG(status.st_mode):
             reason = "not a regular file"
-        elif paths.is_in_cloud(status):
+        elif paths.TELLING and paths.is_in_cloud(status):
             reason = paths.IN_CLOUD
         elif self.max_size is not None and status.st_size > self.max_size:
             reason = f"larger than {_bytes(self.max_size)}"
