@@ -18,7 +18,7 @@ import posixpath
 import re
 import stat
 import sys
-import unicodedata
+from typing import Literal
 
 WINDOWS = os.name == "nt"
 MACOS = sys.platform == "darwin"
@@ -37,16 +37,17 @@ _LONGEST = 1024  # bytes of a path on macOS
 # On Windows a backslash stands between names, and only half a surrogate pair is no Unicode: it is stored as its three
 # bytes, and a backslash is escaped only where such bytes, or its own escape, would be read instead.
 _HALF = r"xed\\x[ab][0-9a-f]\\x[89ab][0-9a-f]"
+# These patterns are texts, which `re` compiles when they are first used: opening a store uses none of them.
 _TO_ESCAPE = {
-    False: re.compile(r"\\(?=x[0-9a-f]{2})|[\udc80-\udcff]"),
-    True: re.compile(rf"\\(?=x5c|{_HALF})|[\udc80-\udcff]"),
+    False: r"\\(?=x[0-9a-f]{2})|[\udc80-\udcff]",
+    True: rf"\\(?=x5c|{_HALF})|[\udc80-\udcff]",
 }
 _ESCAPED = {
-    False: re.compile(r"\\x(?:[89a-f][0-9a-f]|5c(?=x[0-9a-f]{2}))"),
-    True: re.compile(rf"\\x5c(?=x5c|{_HALF})|\\{_HALF}"),
+    False: r"\\x(?:[89a-f][0-9a-f]|5c(?=x[0-9a-f]{2}))",
+    True: rf"\\x5c(?=x5c|{_HALF})|\\{_HALF}",
 }
-_BYTE = re.compile(r"\\x([0-9a-f]{2})")
-_EXTENDED = re.compile(r"[\\/]{2}\?[\\/](?:(UNC)[\\/]|(?=[A-Za-z]:))", re.IGNORECASE)
+_BYTE = r"\\x([0-9a-f]{2})"
+_EXTENDED = r"(?i)[\\/]{2}\?[\\/](?:(UNC)[\\/]|(?=[A-Z]:))"
 
 
 # How a path is stored
@@ -67,7 +68,7 @@ def escape_path(name: str, *, windows: bool | None = None) -> str:
         # The same file has the same path whatever the locale says of its bytes.
         name = _bytes(name, windows).decode("utf-8", "surrogateescape")
     pattern = _TO_ESCAPE[WINDOWS if windows is None else windows]
-    return pattern.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)
+    return re.sub(pattern, lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)
 
 
 def unescape_path(path: str, *, windows: bool | None = None) -> str:
@@ -77,7 +78,7 @@ def unescape_path(path: str, *, windows: bool | None = None) -> str:
     """
     if "\\x" in path:
         pattern = _ESCAPED[WINDOWS if windows is None else windows]
-        path = pattern.sub(lambda match: _BYTE.sub(lambda one: _unescaped(int(one[1], 16)), match[0]), path)
+        path = re.sub(pattern, lambda match: re.sub(_BYTE, lambda one: _unescaped(int(one[1], 16)), match[0]), path)
     if path.isascii():
         return path
     try:
@@ -95,11 +96,17 @@ def _bytes(name: str, windows: bool | None) -> bytes:
     return name.encode("utf-8", "surrogatepass") if windows else os.fsencode(name)
 
 
+def _normal(form: Literal["NFC", "NFD"], text: str) -> str:
+    import unicodedata  # a library of its own, which most programs do without
+
+    return unicodedata.normalize(form, text)
+
+
 def composed(path: str, *, macos: bool | None = None) -> str:
     """Return the form in which a name is stored and looked for: on macOS with composed letters."""
     if path.isascii() or not (MACOS if macos is None else macos):
         return path
-    return unicodedata.normalize("NFC", path)
+    return _normal("NFC", path)
 
 
 def root_name(path: str) -> str:
@@ -174,7 +181,7 @@ def _name_in(folder: str, name: str) -> str:
 
 
 def _alike(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return _normal("NFC", name).casefold()
 
 
 def same_file(path: str, other: str) -> bool:
@@ -206,7 +213,7 @@ def file_in(top: str, path: str) -> str | None:
     name = unescape_path(path)
     full = os.path.join(top, name)
     if MACOS and not name.isascii() and not os.path.lexists(full):  # on a disk that keeps the forms apart
-        other = os.path.join(top, unicodedata.normalize("NFD", name))
+        other = os.path.join(top, _normal("NFD", name))
         full = other if os.path.lexists(other) else full
     full = os.path.realpath(full)
     return full if lies_in(full, top) or (MACOS and lies_in(spelled(full), spelled(top))) else None
@@ -249,7 +256,7 @@ def slashed(path: str, *, windows: bool | None = None) -> str:
 
 def ordinary(path: str) -> str:
     r"""Return a Windows path without the prefix that lifts the limit of its length, `\\?\` or `\\?\UNC\`."""
-    found = _EXTENDED.match(path)
+    found = re.match(_EXTENDED, path)
     if found is None:
         return path
     return ("\\\\" if found[1] else "") + path[found.end() :]
