@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -98,7 +99,7 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
     "findings.troubles": lambda s, **o: s.findings.troubles(**o),
     "findings.pick": lambda s, scan=None, target=None: s.findings.pick(scan, target),
     "report": lambda s, **o: s.report(**o),
-    "sarif.dump": lambda s, scan=None, **o: s.sarif.dump(scan, os.devnull, **o),
+    "sarif.dump": lambda s, scan=None, **o: s.sarif.dump(scan, io.BytesIO(), **o),
 }
 
 
