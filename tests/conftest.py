@@ -65,44 +65,63 @@ def db_path(tmp_path: Path) -> Path:
     return tmp_path / "scan.db"
 
 
+# What the migrations make of an empty file, up to a version and with a key: its content, and the names of what ran.
+MADE: dict[tuple[int | None, str | None], tuple[bytes, list[str]]] = {}
+UP = migrating.up
+
+
+def made(to: int | None, key: str | None) -> tuple[bytes, list[str]]:
+    """Migrate an empty file, once in each process: it takes longer than most tests."""
+    if (to, key) not in MADE:
+        with tempfile.TemporaryDirectory() as folder:
+            names = UP(Path(folder, "new.db"), to=to, key=key)
+            assert os.listdir(folder) == ["new.db"]
+            MADE[to, key] = Path(folder, "new.db").read_bytes(), list(names)
+    return MADE[to, key]
+
+
 @pytest.fixture(scope="session")
 def new_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a new store, to be copied: migrating takes longer than most tests."""
+    """The file of a new store, to be copied."""
     path = tmp_path_factory.mktemp("new") / "scan.db"
+    path.write_bytes(made(None, None)[0])
     Store(path).close()
     return path
 
 
-# These are about how a store comes to be.
+# These are about how a store comes to be, or count each call on the way.
 MADE_ANEW = (
-    "test_crash",
     "test_database",
-    "test_foreign_schemas",
+    "test_failing_disks",
     "test_logs",
     "test_migrating",
-    "test_upgrades",
     "test_provisioning",
     "stress_",
 )
 
 
+def quick_up(path: str | os.PathLike[str], **options: Any) -> migrating.Names:
+    """Do what `migrating.up` does; an empty or a missing file is given what the migrations have made before."""
+    to, key = options.get("to"), options.get("key")
+    empty = os.path.isdir(os.path.dirname(path)) and not (os.path.exists(path) and os.path.getsize(path))
+    if empty and options.get("folder") is None and isinstance(to, int | None) and not os.path.islink(path):
+        content, names = made(to, key)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not os.path.getsize(path):
+                assert os.write(handle, content) == len(content)
+                return migrating.Names(names)
+        finally:
+            os.close(handle)
+    return UP(path, **options)
+
+
 @pytest.fixture(autouse=True)
-def quickly_made(request: pytest.FixtureRequest, new_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def quickly_made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever store a test makes, it begins as a copy of one that the migrations made."""
-    if request.module.__name__.rpartition(".")[2].startswith(MADE_ANEW):
-        return
-    real, content = migrating.up, new_file.read_bytes()
-
-    def up(file: str, **options: Any) -> Any:
-        if options.get("to") is None and options.get("key") is None and not os.path.getsize(file):
-            with open(file, "r+b") as empty:
-                fcntl.flock(empty, fcntl.LOCK_EX)
-                if not os.path.getsize(file):
-                    empty.write(content)
-                    return migrating.Names([])
-        return real(file, **options)
-
-    monkeypatch.setattr(migrating, "up", up)
+    if not request.module.__name__.rpartition(".")[2].startswith(MADE_ANEW):
+        monkeypatch.setattr(migrating, "up", quick_up)
 
 
 @pytest.fixture
