@@ -91,11 +91,20 @@ def new_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # These are about how a store comes to be, or count each call on the way.
 MADE_ANEW = (
-    "test_database",
-    "test_failing_disks",
-    "test_logs",
-    "test_migrating",
-    "test_provisioning",
+    "test_database::test_a_file_that_is_removed_while_it_is_opened",
+    "test_database::test_a_new_store_is_private",
+    "test_database::test_a_relative_path",
+    "test_database::test_an_empty_file",
+    "test_database::test_any_file_name",
+    "test_database::test_memory_",
+    "test_database::test_the_path_defaults",
+    "test_database::test_the_private_mode",
+    "test_failing_disks::",
+    "test_logs::test_the_environment",
+    "test_logs::test_verbose",
+    "test_logs::test_what_opening",
+    "test_migrating::",
+    "test_provisioning::test_init",
     "stress_",
 )
 
@@ -120,7 +129,7 @@ def quick_up(path: str | os.PathLike[str], **options: Any) -> migrating.Names:
 @pytest.fixture(autouse=True)
 def quickly_made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever store a test makes, it begins as a copy of one that the migrations made."""
-    if not request.module.__name__.rpartition(".")[2].startswith(MADE_ANEW):
+    if not f"{request.module.__name__.rpartition('.')[2]}::{request.node.name}".startswith(MADE_ANEW):
         monkeypatch.setattr(migrating, "up", quick_up)
 
 

@@ -168,7 +168,7 @@ def kills(db: Path, tree: Path, clean: list[Any], times: int, seed: int) -> None
 def test_a_scan_killed_at_any_moment_leaves_a_good_store_and_the_next_one_carries_on(
     db_path: Path, tree: Path, clean: list[Any]
 ) -> None:
-    kills(db_path, tree, clean, 12, seed=1)
+    kills(db_path, tree, clean, 6, seed=1)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ KEYS = [None]
 with contextlib.suppress(Exception):
     import scanstore.encryption  # noqa: F401
 
-    KEYS.append("secret")
+    KEYS.append(f"x'{'5a' * 32}'")  # of which nothing has to be derived
 
 
 @pytest.fixture

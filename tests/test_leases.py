@@ -423,7 +423,7 @@ def test_leases_are_as_promised(template: Path, tmp_path: Path) -> None:
     LeaseMachine.template, LeaseMachine.folder = template, tmp_path
     run = LeaseMachine.TestCase
     run.settings = settings(
-        max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "35")),
+        max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "15")),
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -131,7 +131,7 @@ def test_kills_at_any_moment_neither_block_nor_overrun(store: Store, db_path: Pa
     chance = random.Random(5)
     workers = [start(db_path, server, body) for _ in range(5)]
     try:
-        for _ in range(25):
+        for _ in range(12):
             time.sleep(chance.random() / 5)
             victim = workers.pop(chance.randrange(len(workers)))
             victim.send_signal(signal.SIGKILL)

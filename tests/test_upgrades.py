@@ -38,9 +38,14 @@ def rows(path: Path) -> dict[str, list[Any]]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(first: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(first, tmp_path / "old.db"))
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of schema 1, with rows in each of its tables and chunks in each status."""
-    path = tmp_path / "old.db"
+    path = tmp_path_factory.mktemp("first") / "old.db"
     with Store(path) as store:
         scan = store.scans.record(ROOT / "callgraph" / "shop")
         store.scans.record(ROOT / "callgraph" / "shop")
@@ -52,7 +57,7 @@ def path(tmp_path: Path) -> Path:
             ScanFileChunk.update(status=statuses[n % 5], retry_count=n % 3).where(
                 ScanFileChunk.id == chunk.id
             ).execute()
-    migrating.down(path, to=1)
+    migrating.down(path, to=1, backup=False)
     return path
 
 
