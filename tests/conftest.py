@@ -84,6 +84,7 @@ def made(to: int | None, key: str | None) -> tuple[bytes, list[str]]:
 def new_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a new store, to be copied."""
     path = tmp_path_factory.mktemp("new") / "scan.db"
+    path.touch(mode=0o600)
     path.write_bytes(made(None, None)[0])
     Store(path).close()
     return path

@@ -18,7 +18,7 @@ from stressing import LONG, Child, Tell, chance
 from scanstore import Store
 
 WRITERS = READERS = 8
-SECONDS = 60.0 if LONG == 1 else float(LONG or 0.8)
+SECONDS = 60.0 if LONG == 1 else float(LONG or 1.5)
 PLACES = 8
 
 

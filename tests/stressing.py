@@ -26,6 +26,8 @@ ROOT = Path(__file__).parent
 LONG = int(os.environ.get("SCANSTORE_LONG") or 0)
 SEED = int(os.environ.get("SCANSTORE_SEED") or 1)
 
+RAW = f"x'{'5a' * 32}'"  # a key that SQLCipher takes as it is: to derive one takes longer than most tests
+
 Tell = Callable[[Any], None]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from stressing import RAW
 
 from scanstore import (
     Busy,
@@ -34,7 +35,6 @@ from scanstore.repair import repair
 from scanstore.salvage import Nonsense
 
 KEY = "it's a \"key\"; --'"
-RAW = f"x'{'5a' * 32}'"  # which SQLCipher takes as it is: nothing of it has to be computed
 WORD = "Pl4inW0rd"
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from stressing import Child, Tell, done, fill, sound
+from stressing import RAW, Child, Tell, done, fill, sound
 
 from scanstore import (
     Busy,
@@ -45,7 +45,7 @@ from scanstore.cli import main
 from scanstore.files import refused
 
 ROOT = Path(__file__).parent.parent
-KEY, WRONG = f"x'{'5a' * 32}'", f"x'{'a5' * 32}'"  # of which nothing has to be derived
+KEY, WRONG = RAW, RAW.replace("5a", "a5")
 CODES = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE, errno.ENAMETOOLONG, errno.EISDIR)
 
 

@@ -134,7 +134,7 @@ def test_a_loop_waits_for_the_stage_before_it(three: Store, meanwhile: str, monk
 
 
 def test_a_stage_that_nobody_works_on_is_named(three: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "PATIENCE", 0.3)
+    monkeypatch.setattr(stages, "PATIENCE", 0.1)
     with pytest.raises(
         IllegalMove, match=r"scan 1 has 3 ready chunks, and nobody .*store.chunks.work\(1\).*wait=False"
     ):
