@@ -122,7 +122,7 @@ def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str
     assert process.returncode == 130 and told(errors) == b"Interrupted.\n"
 
 
-@pytest.mark.parametrize("options", [("edges",), ("edges", "--json"), ("unused",), ("unused", "--json")], ids=" ".join)
+@pytest.mark.parametrize("options", [("edges",), ("unused", "--json")], ids=" ".join)
 def test_a_closed_pipe_is_silent(
     environment: dict[str, str], tmp_path: Path, large: Path, options: tuple[str, ...]
 ) -> None:

@@ -1,8 +1,9 @@
 """Files from strangers: whatever their schema holds, it is refused by name before it runs, and can be dropped.
 
 Each file is given to all doors in a process of its own, which is killed when it hangs: SQLite does not come back from
-an endless query for a signal. By default a file goes to a quarter of the doors, so that each door sees every fourth file;
-SCANSTORE_LONG=1 gives every file to all doors, and older files of each version with each kind of what is foreign.
+an endless query for a signal. By default a file goes to a quarter of the doors, and a door
+sees every fourth file; SCANSTORE_LONG=1 gives every file to all doors, and older files of each version with each kind
+of what is foreign.
 """
 
 from __future__ import annotations

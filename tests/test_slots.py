@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore import slots
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot, NotFound
@@ -80,7 +80,7 @@ folder = {str(server)!r}
 with Store({str(db)!r}, timeout=60, durability="normal") as store:
 {textwrap.indent(textwrap.dedent(body), "    ")}
 """
-    return subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return Program(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def tickets(store: Store) -> int:
