@@ -262,7 +262,7 @@ class Versions(RuleBasedStateMachine):
 
 
 TestVersions = Versions.TestCase
-TestVersions.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestVersions.settings = settings(max_examples=8, stateful_step_count=20, deadline=None)
 
 
 # -- the command line --------------------------------------------------------------------------------------------
