@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -141,7 +142,8 @@ class Program(subprocess.Popen[str]):
         cwd, pipes = options[4], options[9:15]
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # or both processes would write it
-        self.pid = os.fork()
+        with warnings.catch_warnings(action="ignore"):  # the threads of this process do nothing for the other one
+            self.pid = os.fork()
         if self.pid == 0:
             os._exit(self._run(*args, cwd=cwd, pipes=pipes))
         self._child_created = True
