@@ -366,8 +366,9 @@ def test_merge_compares_what_it_has_attached(file: Path, store: Store, monkeypat
 def test_check_reports_and_fix_drops_what_is_foreign(file: Path, what: str) -> None:
     script, named = FOREIGN[what]
     spoil(file, script)
-    result = CliRunner().invoke(main, ["check", str(file)])
-    assert result.exit_code == 1 and named in result.output and f"check --fix {file}" in result.output, result.output
+    if LONG or list(FOREIGN).index(what) % 3 == 0:
+        result = CliRunner().invoke(main, ["check", str(file)])
+        assert result.exit_code == 1 and named in result.output and f"check --fix {file}" in result.output, result
     told = command("check", "--fix", "--db", str(file), "--json")
     problems = json.loads(told.stdout)
     if what in ("a table of others", "a stored generated column"):  # its rows are stored in another way
