@@ -122,14 +122,18 @@ def lost(db: Database) -> bool:
             f" WHERE status = '{status}' GROUP BY process"
         ).fetchall()
     others = (
-        "SELECT process FROM model_calls WHERE status = 'running' UNION SELECT process FROM model_slots"
-        " UNION SELECT process FROM answer_claims"
+        "SELECT process, min(started_at) FROM model_calls WHERE status = 'running' GROUP BY process"
+        " UNION SELECT process, NULL FROM model_slots UNION SELECT process, NULL FROM answer_claims"
     )
-    found += [(process, "~") for (process,) in db.execute_sql(others).fetchall()]  # after any time
-    if not found:
+    more: list[tuple[str, str | None]] = db.execute_sql(others).fetchall()
+    if not found and not more:
         return False
+    from scanstore.clocks import silent
     from scanstore.fields import format_time, utcnow
     from scanstore.workers import gone
 
-    now = format_time(utcnow())
-    return any(until <= now or gone(process) for process, until in found)
+    now = utcnow()
+    text = format_time(now)
+    return any(until <= text or gone(process) for process, until in found) or any(
+        gone(process) if heard is None else silent(process, heard, now) for process, heard in more
+    )
