@@ -122,8 +122,8 @@ def lost(db: Database) -> bool:
             f" WHERE status = '{status}' GROUP BY process"
         ).fetchall()
     others = (
-        "SELECT process, min(started_at) FROM model_calls WHERE status = 'running' GROUP BY process"
-        " UNION SELECT process, NULL FROM model_slots UNION SELECT process, NULL FROM answer_claims"
+        "SELECT process, started_at FROM model_calls WHERE status = 'running' UNION ALL SELECT process, NULL"
+        " FROM model_slots UNION ALL SELECT process, NULL FROM answer_claims"
     )
     more: list[tuple[str, str | None]] = db.execute_sql(others).fetchall()
     if not found and not more:
