@@ -1,10 +1,10 @@
 """Calls of models: what each one cost, how long it took and what came of it.
 
 A call is one row, written when it begins and once more when it ends; nothing is written while the model works, and no
-transaction is open. So a crash loses nothing but the answer that was on its way, and leaves a call that :func:`recover` finds
-``abandoned``. A process that cannot be asked about is taken for dead an hour after its call began. An answer that
-arrived is recorded whatever else goes wrong afterwards: it was paid for. The end can be part of a larger transaction
-(:func:`finish`), such as the one that completes a chunk.
+transaction is open. So a crash loses nothing but the answer that was on its way. It leaves a call that :func:`recover`
+marks as ``abandoned``; a process that cannot be asked about is taken for dead an hour after its call began. An answer
+that arrived is recorded whatever else goes wrong afterwards: it was paid for. The end can be part of a larger
+transaction (:func:`finish`), such as the one that completes a chunk.
 
 Change here: what is measured of a call.
 """
