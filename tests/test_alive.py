@@ -301,6 +301,42 @@ def test_windows(monkeypatch: pytest.MonkeyPatch) -> None:
         processes._kernel32.cache_clear()
 
 
+# A store
+
+
+@pytest.mark.parametrize("end", ["reboot", "exit", "exit without start times"])
+def test_all_that_a_process_held_is_free_once_it_has_ended(system: System, store: Store, end: str) -> None:
+    """At once, before any lease ends: work, a place of a model, a call, a sync, and the scan of a target."""
+    own = os.getpid()
+    if end == "exit without start times":
+        system.starts[own] = UNKNOWN
+    system.says()
+    store.jobs.enqueue("one")
+    store.llm.add("m", max_concurrent=1)
+    assert len(store.jobs.claim(lease=10**6)) == 1
+    scan = store.scans.start("parsed")
+    for block in (store.llm.slot("m"), store.llm.call("m", purpose="talk"), store.library.sync("tag")):
+        block.__enter__()
+    assert store.recover() == (0, 0)
+    if end == "reboot":
+        system.says(boot="later")  # process ids and start times may well come again
+    else:
+        system.starts[own] = None
+        number = next(number for number in range(2, 99) if number != own)
+        system.starts[number] = "101"
+        system.monkeypatch.setattr(os, "getpid", lambda: number)
+    with Store(store.path, durability="normal") as after:
+        assert after.recovered == (1, 0) and len(after.jobs.claim()) == 1
+        assert after.llm.calls()[0].status == "abandoned"
+        with after.llm.slot("m", timeout=0), after.library.sync("tag"):
+            pass
+        after.scans.start("another")
+        assert after.scans.get(scan).status == "running"
+        after.scans.start("parsed")
+        assert "ended before the scan was complete" in after.scans.get(scan).error
+        assert "ended" in after.library.runs()[-1].error
+
+
 # Files
 
 
