@@ -74,6 +74,25 @@ SESSION_TASKS = Queue(
 )  # fmt: skip
 
 
+_LEASED = [
+    (f"{queue.table} INDEXED BY {queue.on(what)} WHERE status = '{status}'", "min(lease_until), NULL")
+    for queue, what, status in (
+        *((queue, "leased", queue.leased) for queue in (*QUEUES, JOBS, AUDIT_TASKS, SESSION_TASKS)),
+        (JOBS, "cancelling", "cancelling"),
+    )
+]
+_HELD = [  # until their processes are gone, or calls are silent for long: "~" is after any time
+    ("model_calls WHERE status = 'running'", "'~', min(started_at)"),
+    *((rows, "'~', NULL") for rows in ("model_slots WHERE true", "answer_claims WHERE true")),
+]
+#: Whether anything is under way. One cheap statement, as every opening asks it.
+ANY = "SELECT " + " OR ".join(f"EXISTS (SELECT 1 FROM {rows})" for rows, _ in (*_LEASED, *_HELD))
+#: Who holds it, the first time at which a lease of theirs ends, and since when one has no lease.
+HOLDERS = " UNION ALL ".join(
+    f"SELECT process, {until} FROM {rows} GROUP BY process" for rows, until in (*_LEASED, *_HELD)
+)
+
+
 class Recovered(NamedTuple):
     """Leases that were lost: rows that wait again, and rows that failed because they lost too many."""
 
@@ -112,21 +131,8 @@ def lost(db: Database) -> bool:
 
     Every opening asks this, so what it takes to judge is imported when there is something to be judged.
     """
-    under_way = [
-        (queue.table, queue.on("leased"), queue.leased) for queue in (*QUEUES, JOBS, AUDIT_TASKS, SESSION_TASKS)
-    ]
-    found: list[tuple[str | None, str]] = []
-    for table, index, status in (*under_way, (JOBS.table, JOBS.on("cancelling"), "cancelling")):
-        found += db.execute_sql(
-            f"SELECT process, min(lease_until) FROM {table} INDEXED BY {index}"
-            f" WHERE status = '{status}' GROUP BY process"
-        ).fetchall()
-    others = (
-        "SELECT process, started_at FROM model_calls WHERE status = 'running' UNION ALL SELECT process, NULL"
-        " FROM model_slots UNION ALL SELECT process, NULL FROM answer_claims"
-    )
-    more: list[tuple[str, str | None]] = db.execute_sql(others).fetchall()
-    if not found and not more:
+    (found,) = db.execute_sql(ANY).fetchone()
+    if not found:
         return False
     from scanstore.clocks import silent
     from scanstore.fields import format_time, utcnow
@@ -134,6 +140,7 @@ def lost(db: Database) -> bool:
 
     now = utcnow()
     text = format_time(now)
-    return any(until <= text or gone(process) for process, until in found) or any(
-        gone(process) if heard is None else silent(process, heard, now) for process, heard in more
+    return any(
+        until <= text or gone(process) or (heard is not None and silent(process, heard, now))
+        for process, until, heard in db.execute_sql(HOLDERS).fetchall()
     )
