@@ -18,57 +18,38 @@ Change here: what an identity consists of. What a lease is measured by is in :mo
 
 from __future__ import annotations
 
-import hashlib
 import os
-from typing import NamedTuple
 
-from scanstore import processes
-
-
-class _Process(NamedTuple):
-    machine: str
-    boot: str
-    namespace: str
-    number: int
-    start: str
-
-    @property
-    def place(self) -> tuple[str, str, str]:
-        return self[:3]
-
-
-NOBODY = _Process("", "", "", 0, "")
-_own: tuple[_Process, str] = (NOBODY, "")
+NOBODY = ("--", 0, "")
+_own: tuple[int, str, str] = (0, "", "")  # the process, its place, its identity
 
 
 def me() -> str:
     """Return the identity of this process."""
-    return _me()[1]
+    return _me()[2]
 
 
 def gone(process: str | None) -> bool:
     """Whether that process has certainly ended."""
-    other, own = _parse(process), _me()[0]
-    if other.machine != own.machine:
-        return False
-    if other.boot != own.boot:
-        return "0" not in (other.boot, own.boot)
-    if other.namespace != own.namespace:
-        return False
-    start = processes.started(other.number)
-    return start is None or bool(start and other.start and start != other.start)
+    place, number, start = _parse(process)
+    here = _me()[1]
+    if place != here:
+        (machine, boot, _), (own, now, _) = place.split("-"), here.split("-")
+        return machine == own and boot != now and "0" not in (boot, now)
+    found = _started(number)
+    return found is None or bool(found and start and found != start)
 
 
 def alive(process: str | None) -> bool:
     """Whether that process certainly still runs."""
-    other = _parse(process)
-    return other.place == _me()[0].place and other.start != "" and processes.started(other.number) == other.start
+    place, number, start = _parse(process)
+    return place == _me()[1] and start != "" and _started(number) == start
 
 
 def shares_clock(process: str | None) -> bool:
     """Whether the running time of this machine is also that of a process, which may still run."""
-    other, own = _parse(process), _me()[0]
-    same = other[:2] == own[:2] and own.boot != "0"
+    (machine, boot, _), (own, now, _) = _parse(process)[0].split("-"), _me()[1].split("-")
+    same = machine == own and boot == now != "0"
     return (same and not gone(process)) or alive(process)
 
 
@@ -78,31 +59,44 @@ def is_identity(text: str) -> bool:
     return place != "" and _number(rest.partition("@")[0]) > 0
 
 
-def _me() -> tuple[_Process, str]:
+def _me() -> tuple[int, str, str]:
     global _own
     number = os.getpid()
-    if _own[0].number != number:
-        machine, boot, namespace = processes.machine(), processes.boot(), processes.namespace()
-        if not machine:
-            # Two machines may have the same host name, so this one alone tells nothing of a restart.
-            machine = boot or f"host {_host()}"
-        place = _short("machine", machine, 8), _short("boot", boot, 6), _short("namespace", namespace, 6)
-        own = _Process(*place, number, processes.started(number) or "")
-        _own = own, f"{'-'.join(place)}:{number}" + (f"@{own.start}" if own.start else "")
+    if _own[0] != number:
+        place, start = _place(), _started(number)
+        _own = number, place, f"{place}:{number}" + (f"@{start}" if start else "")
     return _own
 
 
 def _forget() -> None:
     """A child may have the number of its parent, in a pid namespace of its own."""
     global _own
-    _own = NOBODY, ""
+    _own = 0, "", ""
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+def _place() -> str:
+    from scanstore import processes
+
+    machine, boot, namespace = processes.machine(), processes.boot(), processes.namespace()
+    if not machine:
+        # Two machines may have the same host name, so this one alone tells nothing of a restart.
+        machine = boot or f"host {_host()}"
+    return f"{_short('machine', machine, 8)}-{_short('boot', boot, 6)}-{_short('namespace', namespace, 6)}"
+
+
+def _started(process: int) -> str | None:
+    from scanstore import processes  # not when a store is merely opened
+
+    return processes.started(process)
+
+
 def _short(what: str, text: str, length: int) -> str:
+    import hashlib
+
     return hashlib.sha256(f"scanstore {what} {text}".encode()).hexdigest()[:length] if text else "0"
 
 
@@ -112,13 +106,10 @@ def _host() -> str:
     return platform.node()
 
 
-def _parse(process: str | None) -> _Process:
+def _parse(process: str | None) -> tuple[str, int, str]:
     place, _, rest = (process or "").partition(":")
-    parts = place.split("-")
     number, _, start = rest.partition("@")
-    if len(parts) != 3 or not all(parts) or not _number(number):
-        return NOBODY
-    return _Process(parts[0], parts[1], parts[2], _number(number), start)
+    return (place, _number(number), start) if place.count("-") == 2 and _number(number) else NOBODY
 
 
 def _number(text: str) -> int:
