@@ -49,15 +49,14 @@ INTERNAL = {
     "sqlite_stat1": "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
     "sqlite_stat4": "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
 }
-FUNCTIONS = re.compile(r"(json_each|json_tree|dbstat|sqlite_\w*|pragma_\w+)")  #: tables that are not in any file
+# These patterns are texts: most files are recognised by their digest, and compiling a pattern takes longer than that.
+FUNCTIONS = r"(json_each|json_tree|dbstat|sqlite_\w*|pragma_\w+)"  #: tables that are not in any file
 #: FTS5 makes these; another version of SQLite may write them differently.
-SEARCH = re.compile(r"(finding|symbol)_search(?=_|$)")
-SHADOWS = re.compile(r"(finding|symbol)_search_(data|idx|content|docsize|config)")
-PLAIN = re.compile(
-    r"CREATE TABLE '\w+'\((?!.*\b(AS|CHECK|DEFAULT|COLLATE|REFERENCES)\b)[\w, ()]*\)( WITHOUT ROWID)?", re.I
-)
-TOKENS = re.compile(
-    r"""--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+|->>?|\S""", re.S
+SEARCH = r"(finding|symbol)_search(?=_|$)"
+SHADOWS = r"(finding|symbol)_search_(data|idx|content|docsize|config)"
+PLAIN = r"(?i)CREATE TABLE '\w+'\((?!.*\b(AS|CHECK|DEFAULT|COLLATE|REFERENCES)\b)[\w, ()]*\)( WITHOUT ROWID)?"
+TOKENS = (
+    r"""(?s)--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+|->>?|\S"""
 )
 CALLING = {"like", "glob", "regexp", "match"}  #: operators that are functions
 #: Functions of SQLite's own that an index of the user's may call: quick, and without effect.
@@ -174,7 +173,7 @@ class _Looks:
             return None  # of a constraint
         if kind not in ("table", "index", "view", "trigger") or sql is None:
             return "is no part of a schema"
-        if kind in ("table", "view") and FUNCTIONS.fullmatch(key):
+        if kind in ("table", "view") and re.fullmatch(FUNCTIONS, key):
             return None if kind == "table" and INTERNAL.get(key) == sql else "has a name that SQLite keeps for itself"
         if key in self.known and kind != "index":
             return self._ours(kind, name, table, sql)
@@ -190,7 +189,7 @@ class _Looks:
     def _ours(self, kind: str, name: str, table: str, sql: str) -> str | None:
         if digest(kind, name, table, sql) in self._digests(name.lower()):
             return None
-        if kind == "table" and SHADOWS.fullmatch(name) and PLAIN.fullmatch(sql):
+        if kind == "table" and re.fullmatch(SHADOWS, name) and re.fullmatch(PLAIN, sql):
             return None
         wanted = PARTS[name.lower()].partition(" ")[0]
         if kind != wanted:
@@ -225,7 +224,7 @@ class _Looks:
 def _tokens(sql: str) -> list[str]:
     """The words of a statement, without comments, quotes and case."""
     found = []
-    for word in TOKENS.findall(sql):
+    for word in re.findall(TOKENS, sql):
         if word[0] in "'\"`[":
             found.append(word[1:-1].replace(word[0] * 2, word[0]).lower())
         elif not word.startswith(("--", "/*")):

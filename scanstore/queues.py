@@ -74,25 +74,6 @@ SESSION_TASKS = Queue(
 )  # fmt: skip
 
 
-_LEASED = [
-    (f"{queue.table} INDEXED BY {queue.on(what)} WHERE status = '{status}'", "min(lease_until), NULL")
-    for queue, what, status in (
-        *((queue, "leased", queue.leased) for queue in (*QUEUES, JOBS, AUDIT_TASKS, SESSION_TASKS)),
-        (JOBS, "cancelling", "cancelling"),
-    )
-]
-_HELD = [  # until their processes are gone, or calls are silent for long: "~" is after any time
-    ("model_calls WHERE status = 'running'", "'~', min(started_at)"),
-    *((rows, "'~', NULL") for rows in ("model_slots WHERE true", "answer_claims WHERE true")),
-]
-#: Whether anything is under way. One cheap statement, as every opening asks it.
-ANY = "SELECT " + " OR ".join(f"EXISTS (SELECT 1 FROM {rows})" for rows, _ in (*_LEASED, *_HELD))
-#: Who holds it, the first time at which a lease of theirs ends, and since when one has no lease.
-HOLDERS = " UNION ALL ".join(
-    f"SELECT process, {until} FROM {rows} GROUP BY process" for rows, until in (*_LEASED, *_HELD)
-)
-
-
 class Recovered(NamedTuple):
     """Leases that were lost: rows that wait again, and rows that failed because they lost too many."""
 
@@ -124,23 +105,3 @@ class State(NamedTuple):
     def finished(self) -> bool:
         """Whether nothing is left to do: no row is ready, delayed or leased, here or in an earlier stage."""
         return not (self.ready or self.delayed or self.leased or self.before)
-
-
-def lost(db: Database) -> bool:
-    """Whether there is anything to recover, calls and places among it. Reads only what is under way.
-
-    Every opening asks this, so what it takes to judge is imported when there is something to be judged.
-    """
-    (found,) = db.execute_sql(ANY).fetchone()
-    if not found:
-        return False
-    from scanstore.clocks import silent
-    from scanstore.fields import format_time, utcnow
-    from scanstore.workers import gone
-
-    now = utcnow()
-    text = format_time(now)
-    return any(
-        until <= text or gone(process) or (heard is not None and silent(process, heard, now))
-        for process, until, heard in db.execute_sql(HOLDERS).fetchall()
-    )
