@@ -3,9 +3,9 @@
 Everything here is read from files or from the C library; no program is run. A question that the system does not answer
 gives an empty text, and the caller leaves the decision to the lease.
 
-psutil would answer most of this. It is not used: its import takes 24 ms, a tenth of what opening a store may cost, and
-its start times on Linux are times of the wall clock, which differ between two calls when the clock is set. Here Linux
-reads ``/proc``, and macOS and Windows import ``ctypes`` (2 ms) when a process is first asked for.
+psutil would answer most of this. It is not used: its import takes 24 ms, half as long as importing scanstore and
+opening a store, and its start times on Linux are times of the wall clock, which differ between two calls when the clock
+is set. Here Linux reads ``/proc``, and macOS and Windows import ``ctypes`` (2 ms) when a process is first asked for.
 
 - Machine: ``/etc/machine-id``; on macOS the host UUID; on Windows the MachineGuid of the registry. The images of
   containers come with a machine-id, so in a container the place of its files is added: it differs from container to
