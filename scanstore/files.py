@@ -34,23 +34,24 @@ ALONE = "mode=ro&immutable=1"
 FULL_SYNC = "; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON"
 SECONDS = 30.0  #: that reading a file of others may take
 _NO_FULL_SYNC = frozenset((errno.EINVAL, errno.ENOTTY, errno.ENOTSUP, errno.EOPNOTSUPP))  # of a network disk, say
+_QUOTED = [
+    chr(byte) if byte < 128 and (chr(byte).isalnum() or byte in b"/._-") else f"%{byte:02x}" for byte in range(256)
+]
 STEPS = 5000  #: of SQLite's machine from one look at the clock to the next
 
 
 def uri(file: str, options: str, *, windows: bool | None = None) -> str:
     """Return the URI by which SQLite opens exactly this absolute path, whatever bytes are in it."""
     path = os.fsencode(paths.uri_path(file, windows=windows))
-    plain = b"/._-:" if path[2:3] == b":" else b"/._-"  # SQLite wants the colon of a drive as it is
-    return "file://" + "".join(_quoted(byte, plain) for byte in path) + "?" + options
+    quoted = "".join(map(_QUOTED.__getitem__, path))
+    if path[2:3] == b":":  # SQLite wants the colon of a drive as it is
+        quoted = quoted.replace(_QUOTED[ord(":")], ":", 1)
+    return "file://" + quoted + "?" + options
 
 
 def quoted(name: str) -> str:
     """Return a name of a table, column, index or trigger as SQL takes it; one of the user's own may be any text."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def _quoted(byte: int, plain: bytes) -> str:
-    return chr(byte) if byte in plain or chr(byte).isalnum() and byte < 128 else f"%{byte:02x}"
 
 
 def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> sqlite3.Connection:
