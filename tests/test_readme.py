@@ -216,7 +216,7 @@ def module_table() -> str:
     """Every module with the first sentence of its docstring."""
     lines = ["| module | |", "|---|---|"]
     for name, path in MODULES.items():
-        (docstring,) = re.findall(r'\A(?:#.*\n)*"""(.*?)"""', path.read_text(encoding="utf-8"), re.DOTALL)
+        (docstring,) = re.findall(r'\A(?:#.*\n)*r?"""(.*?)"""', path.read_text(encoding="utf-8"), re.DOTALL)
         lines.append(f"| `{name}` | {cell(docstring)} |")
     return "\n".join(lines)
 
