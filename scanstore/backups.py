@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
-from scanstore import freezing, publishing
+from scanstore import freezing, open_files, publishing
 from scanstore.arguments import a_path
 from scanstore.blocks import closing, contextmanager
 from scanstore.database import MEMORY, SCHEMA_VERSION, Database
@@ -330,7 +330,7 @@ def _rotate(file: str, newest: str, keep: int) -> list[str]:
     removed = []
     for path in others[: max(len(found) - keep, 0)]:
         try:
-            os.unlink(path)
+            open_files.unlink(path)
         except FileNotFoundError:  # by the other one
             continue
         except OSError as error:
@@ -381,7 +381,7 @@ def _replace(
             _set_aside(file, kept)
         for end in BESIDE:
             if os.path.exists(file + end):
-                os.unlink(file + end)
+                open_files.unlink(file + end)
         publishing.publish(partial, file, shown)
 
 
@@ -406,9 +406,11 @@ def _refuse_locked(file: str, shown: str) -> None:
 
     if any(isinstance(db, Database) and db.file == file and not db.shut_down for db in list(databases)):
         _refuse_in_use(shown)
+    if not open_files.is_free(file):
+        _refuse_in_use(shown)
     try:
         import fcntl
-    except ImportError:  # there an open file cannot be replaced at all
+    except ImportError:  # there SQLite's lock is not needed to know it
         return
     with open(file, "r+b") as handle:
         try:

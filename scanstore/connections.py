@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from scanstore import file_identity
+from scanstore.errors import StoreClosed
 from scanstore.files import Tracked
 from scanstore.troubles import TROUBLE, translated
+
+
+def trouble(error: sqlite3.Error | UnicodeDecodeError, connection: Named) -> Exception:
+    """Return the error to raise for what SQLite said of a cursor."""
+    if connection.cursors.closed and isinstance(error, sqlite3.ProgrammingError):
+        return StoreClosed(f"{connection.name} was closed; open it again")
+    return translated(error, connection.name)
 
 
 class Cursor(sqlite3.Cursor):
@@ -25,25 +35,25 @@ class Cursor(sqlite3.Cursor):
         try:
             return super().fetchone()
         except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
+            raise trouble(error, self.connection) from error
 
     def fetchmany(self, size: int | None = 100) -> list[Any]:
         try:
             return super().fetchmany(size)
         except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
+            raise trouble(error, self.connection) from error
 
     def fetchall(self) -> list[Any]:
         try:
             return super().fetchall()
         except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
+            raise trouble(error, self.connection) from error
 
     def __next__(self) -> Any:
         try:
             return super().__next__()
         except TROUBLE as error:
-            raise translated(error, self.connection.name) from error
+            raise trouble(error, self.connection) from error
 
 
 class Fetched:
@@ -76,13 +86,57 @@ class Fetched:
         return list(self._rows)
 
 
+class Named(Protocol):
+    """A connection to a store, of whichever driver."""
+
+    name: str
+    cursors: Cursors
+
+
+class Cursors:
+    """The cursors of a connection, whose rows may still be wanted when it is closed."""
+
+    __slots__ = ("_most", "_references", "closed")
+
+    def __init__(self) -> None:
+        self.closed = False  #: with their connection
+        self._references: list[weakref.ref[sqlite3.Cursor]] = []
+        self._most = 64
+
+    def add(self, cursor: sqlite3.Cursor) -> None:
+        references = self._references
+        references.append(weakref.ref(cursor))
+        if len(references) > self._most:  # most of them are gone
+            references[:] = [reference for reference in references if reference() is not None]
+            self._most = 64 + 2 * len(references)
+
+    def close(self) -> None:
+        """Give up what was not read: SQLite keeps a file open, and locked, until its last statement is over."""
+        self.closed = True
+        for reference in self._references:
+            if (cursor := reference()) is not None:
+                with suppress(sqlite3.ProgrammingError):  # another thread executes it right now
+                    cursor.close()
+        self._references.clear()
+
+
 class Connection(Tracked):
     """A connection that knows the name of its store."""
 
     name = ""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.cursors = Cursors()
+        super().__init__(*args, **options)
+
     def cursor(self, factory: Any = Cursor) -> Any:
-        return super().cursor(factory)
+        made = super().cursor(factory)
+        self.cursors.add(made)
+        return made
+
+    def close(self) -> None:
+        self.cursors.close()
+        super().close()
 
 
 class Holder:

@@ -26,6 +26,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
+from scanstore import open_files
 from scanstore.errors import Damaged, FileReplaced, ReadTimeout, StorageError
 from scanstore.files import ALONE, connect, limited, refusing, size_of
 
@@ -249,9 +250,9 @@ def set_aside(file: str, index: Place | None) -> str | None:
         number += 1
         target = f"{file}-wal.orphaned-{number}"
     try:
-        os.rename(file + "-wal", target)
+        open_files.rename(file + "-wal", target)
         if index is not None and _place(file + "-shm") == index:
-            os.unlink(file + "-shm")
+            open_files.unlink(file + "-shm")
     except OSError:
         return target if os.path.lexists(target) else None
     return target

@@ -11,9 +11,10 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
-from scanstore import forks
+from scanstore import forks, open_files
 from scanstore.blocks import contextmanager
 from scanstore.errors import (
+    Busy,
     DiskFull,
     InvalidArgument,
     MissingFolder,
@@ -144,6 +145,12 @@ def refused(error: OSError, name: str, done: str = "written") -> ScanstoreError:
     `done` is the participle of the message: ``read``, or what else it cannot be.
     """
     kind, remedy = (_READING if done == "read" else _WRITING).get(error.errno, (StorageError, "check its disk"))
+    if open_files.held(error):
+        close = "close it there, or exclude its folder from the antivirus or the sync client, and try again"
+        if getattr(error, "winerror", 0) == open_files.DENIED:  # which Windows says of permissions too
+            remedy += f"; if another program has it open, {close}"
+        else:
+            kind, remedy = Busy, f"another program has it open; {close}"
     return kind(f"{name} cannot be {done}: {error.strerror or error}; {remedy}")
 
 

@@ -32,7 +32,7 @@ from peewee_migrate import Migrator
 from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
-from scanstore import publishing
+from scanstore import open_files, publishing
 from scanstore.arguments import a_path
 from scanstore.blocks import Scope, contextmanager
 from scanstore.database import MEMORY
@@ -419,7 +419,7 @@ def _run(
         except BaseException as error:
             if run is not None and run.published:
                 with suppress(OSError):
-                    os.unlink(run.published)
+                    open_files.unlink(run.published)
             if isinstance(error, peewee.PeeweeException) and not isinstance(error, ScanstoreError):
                 cause = _first(error)
                 if isinstance(cause, sqlite3.Error):

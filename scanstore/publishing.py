@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from scanstore import open_files
 from scanstore.arguments import a_path
 from scanstore.blocks import Scope, contextmanager
 from scanstore.errors import InvalidArgument, MissingFolder, StorageError, shown
@@ -45,7 +46,7 @@ def beside(target: str, name: str, *, mode: int = 0o600) -> Scope[str]:
     def undo() -> None:
         for end in ("", *BESIDE):
             try:
-                os.unlink(partial + end)
+                open_files.unlink(partial + end)
             except OSError:
                 continue
 
@@ -66,7 +67,7 @@ def sweep(folder: str) -> None:
         found = _LEFT.fullmatch(other)
         if found is not None and gone(unquote(found[1])):
             try:
-                os.unlink(os.path.join(folder, other))
+                open_files.unlink(os.path.join(folder, other))
             except OSError:
                 continue
 
@@ -134,17 +135,17 @@ def _is_mine(path: str) -> bool:
 def sync(file: str, name: str) -> None:
     """Wait until a file is on the disk."""
     with refusing(name):
-        handle = os.open(file, os.O_RDWR)
+        handle = open_files.descriptor(file, os.O_RDWR)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
 
 
-def publish(partial: str, target: str, name: str) -> None:
-    """Give the file its name, for good."""
-    with refusing(name):
-        os.replace(partial, target)
+def publish(partial: str, target: str, name: str, check: Callable[[], None] | None = None) -> None:
+    """Give the file its name, for good; `check` is called before, and may raise."""
+    with refusing(name, "replaced"):
+        open_files.replace(partial, target, check)
     if os.name == "posix":
         try:
             sync_folder(os.path.dirname(target))
