@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import importlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from hypothesis import settings
 
@@ -20,7 +23,8 @@ from scanstore import migrating
 from scanstore.store import Store
 
 # A forked child is killed or leaves by os._exit: what it measures is never saved, so it need not measure.
-os.register_at_fork(after_in_child=lambda: sys.settrace(None))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: sys.settrace(None))
 
 # A quarter of the time would go to waiting for the disk; a process that is killed leaves the same files in memory.
 SHARED, ROOM = "/dev/shm", 4 << 30
@@ -59,6 +63,45 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Iterator[None]:
+    """Skip, by name, what needs something that this system lacks."""
+    try:
+        return (yield)
+    except Exception as error:
+        if (what := needs.lacking(error)) is not None:
+            pytest.skip(what)
+        raise
+
+
+_started: list[subprocess.Popen[Any]] = []
+
+
+class _Remembered(subprocess.Popen[Any]):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        _started.append(self)
+
+
+subprocess.Popen = _Remembered  # type: ignore[misc]
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_its_test() -> Iterator[None]:
+    """Processes that a test started are ended with it, and their pipes are closed."""
+    before = len(_started)
+    yield
+    for process in _started[before:]:
+        if process.poll() is None:
+            process.kill()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+        process.wait()
+    del _started[before:]
+
+
 @pytest.fixture
 def db_path(tmp_path: Path) -> Path:
     """The path of a store that does not exist yet."""
@@ -91,12 +134,13 @@ def quickly_made(request: pytest.FixtureRequest, new_file: Path, monkeypatch: py
     """Whatever store a test makes, it begins as a copy of one that the migrations made."""
     if request.module.__name__.rpartition(".")[2].startswith(MADE_ANEW):
         return
-    real, content = migrating.up, new_file.read_bytes()
+    real, content, fcntl, turn = migrating.up, new_file.read_bytes(), needs.module("fcntl"), threading.Lock()
 
     def up(file: str, **options: Any) -> Any:
         if options.get("to") is None and options.get("key") is None and not os.path.getsize(file):
-            with open(file, "r+b") as empty:
-                fcntl.flock(empty, fcntl.LOCK_EX)
+            with turn, open(file, "r+b") as empty:
+                if os.name == "posix":
+                    fcntl.flock(empty, fcntl.LOCK_EX)
                 if not os.path.getsize(file):
                     empty.write(content)
                     return migrating.Names([])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import select
 import shutil
 import signal
@@ -13,9 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+import needs
 import pytest
 
 from scanstore import Store
+
+pty = needs.module("pty")
 
 COMMAND = [sys.executable, "-m", "scanstore"]
 

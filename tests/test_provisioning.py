@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from click.testing import CliRunner
 
@@ -239,7 +240,7 @@ def test_health_sees_a_store_that_others_write_meanwhile(made: Path, monkeypatch
     assert check_db_health(made).ok and looked == [True, False]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.skipif(not needs.is_root(), reason="needs root to become somebody else")
 @pytest.mark.parametrize("log", [False, True])
 def test_health_in_a_folder_that_may_only_be_read(tmp_path: Path, made: Path, log: bool) -> None:
     if log:

@@ -29,8 +29,9 @@ from scanstore.store import Store
 from scanstore.workers import me
 
 CALL = """
-import fcntl, os, sys, time
+import os, sys, time
 def enter(folder):
+    import fcntl
     names = sorted(n for n in os.listdir(folder) if n.startswith("place"))
     for name in names:
         file = open(os.path.join(folder, name))

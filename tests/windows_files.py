@@ -8,14 +8,17 @@ for every test. What it cannot show: sharing modes, files that stay until their 
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import pkgutil
+import signal
 import stat
 import sys
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,15 +43,50 @@ POSIX_SIGNALS = ("SIGKILL", "SIGHUP", "SIGSTOP", "SIGCONT", "SIGUSR1", "SIGUSR2"
 POSIX_MODULES = ("fcntl", "resource", "pwd", "grp", "pty", "termios", "tty")
 
 
-class Nt(types.ModuleType):
-    """`os` as Windows has it."""
+class Lacking(types.ModuleType):
+    """A module without some of its names, and with others."""
 
-    name = "nt"
+    def __init__(self, real: types.ModuleType, missing: Collection[str], **others: object) -> None:
+        super().__init__(real.__name__)
+        self.__dict__.update(_real=real, _missing=missing, **others)
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute in POSIX_ONLY:
-            raise AttributeError(f"module 'os' has no attribute {attribute!r}")
-        return getattr(os, attribute)
+        if attribute in self._missing:
+            text = f"module {self.__name__!r} has no attribute {attribute!r}"
+            raise AttributeError(text, name=attribute, obj=self)
+        return getattr(self._real, attribute)
+
+
+def os_of_windows() -> Lacking:
+    return Lacking(os, POSIX_ONLY, name="nt")
+
+
+def imported_by(folder: str) -> set[str]:
+    """The names of all modules that the Python files of a folder import anywhere."""
+    found: set[str] = set()
+    for path in Path(folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module)
+    return found
+
+
+def leave_posix(*folders: str) -> None:
+    """Let this process import, from now on, no module that Windows lacks, and `os` and `signal` as they are there.
+
+    What the files of the folders import from elsewhere is imported before: it is not what is tried.
+    """
+    for name in sorted(set().union(*map(imported_by, folders))):
+        if not name.startswith("scanstore") and not (Path(__file__).parent / f"{name}.py").exists():
+            with suppress(ImportError):
+                importlib.import_module(name)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "scanstore"]:
+        del sys.modules[name]
+    sys.modules.update(dict.fromkeys(POSIX_MODULES))  # type: ignore[arg-type]  None makes the import fail
+    sys.modules["os"] = os_of_windows()
+    sys.modules["signal"] = Lacking(signal, POSIX_SIGNALS)
 
 
 class Layer:
@@ -132,7 +170,7 @@ def layer(*, seconds: float = 0.1) -> Iterator[Layer]:
         patch.setattr(open_files, "SECONDS", seconds)
         for name, module in list(sys.modules.items()):
             if name.partition(".")[0] == "scanstore" and vars(module).get("os") is os:
-                patch.setattr(module, "os", Nt("os"))
+                patch.setattr(module, "os", os_of_windows())
         patch.setitem(sys.modules, "fcntl", None)
         yield made
 
