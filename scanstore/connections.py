@@ -6,9 +6,11 @@ Change here: how SQLite's connection class is adapted. Pragmas are set in databa
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Protocol
@@ -17,6 +19,22 @@ from scanstore import file_identity
 from scanstore.errors import StoreClosed
 from scanstore.files import Tracked
 from scanstore.troubles import TROUBLE, translated
+
+
+# Python 3.12.0 to 3.12.3 warn of "?1" with a list of values, which 3.12.4 took back: "?1" has no name.
+_WARNS = (3, 12, 0) <= sys.version_info < (3, 12, 4)
+_NUMBERED = re.compile(r"\?\d")
+
+
+def by_number(sql: str, values: Any, *, many: bool = False) -> Any:
+    """Return the values of a statement, or those for each time that it is run, such that no Python warns of them."""
+    if not _WARNS or _NUMBERED.search(sql) is None:
+        return values
+    if many:
+        return (by_number(sql, row) for row in values)
+    if isinstance(values, Mapping):
+        return values
+    return {str(number): value for number, value in enumerate(values, 1)}
 
 
 def trouble(error: sqlite3.Error | UnicodeDecodeError, connection: Named) -> Exception:

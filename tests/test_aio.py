@@ -924,7 +924,7 @@ def test_a_call_that_nobody_awaits_does_nothing_and_says_so(path: Path) -> None:
 
 def test_a_forked_child_is_told_that_it_needs_its_own(path: Path) -> None:
     code = """
-import asyncio, os, sys
+import asyncio, os, sys, warnings
 from scanstore import AsyncStore, StoreClosed
 
 async def use(store):
@@ -933,6 +933,7 @@ async def use(store):
 store = AsyncStore(sys.argv[1])
 asyncio.run(store.open())
 asyncio.run(use(store))
+warnings.simplefilter("ignore", DeprecationWarning)  # this is about a fork with threads
 child = os.fork()
 if child == 0:
     try:
