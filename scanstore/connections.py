@@ -20,7 +20,6 @@ from scanstore.errors import StoreClosed
 from scanstore.files import Tracked
 from scanstore.troubles import TROUBLE, translated
 
-
 # Python 3.12.0 to 3.12.3 warn of "?1" with a list of values, which 3.12.4 took back: "?1" has no name.
 _WARNS = (3, 12, 0) <= sys.version_info < (3, 12, 4)
 _NUMBERED = re.compile(r"\?\d")

@@ -6,13 +6,13 @@ import os
 import re
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import needs
 import peewee
 import pytest
 from peewee_migrate.models import MigrateHistory
@@ -122,7 +122,7 @@ def test_up_makes_a_scanstore(path: Path, folder: Path) -> None:
     assert version(path) == (APPLICATION_ID, 2)
     assert tables(path) == {"parent", "child", "extra", "migratehistory"}
     assert ask(path, "PRAGMA journal_mode") == [("wal",)]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert needs.is_private(path)
     assert migrating.up(path, folder=folder) == []
 
 
@@ -325,7 +325,7 @@ def test_a_store_with_a_schema_is_copied_before(path: Path, folder: Path) -> Non
     (backup,) = backups(path)
     assert done.backup == str(backup)
     assert re.fullmatch(r"x\.db\.backup-1-\d{8}T\d{9}Z", backup.name)
-    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert needs.is_private(backup)
     assert ask(backup, "SELECT name FROM parent") == [("a",)]
     assert version(backup) == (APPLICATION_ID, 1) and "extra" not in tables(backup)
     assert migrating.down(path, folder=folder, backup=False).backup is None

@@ -337,7 +337,7 @@ def test_the_tests_can_be_collected_there() -> None:
 
 UNFIT = (  # the simulation, not scanstore, is what these fail for
     "test_backups.py::test_copies_under_writers_are_of_one_moment",  # multiprocessing deletes its open semaphores
-    "test_backups.py::test_killed_copies_leave_nothing_under_the_name",  # whether a process lives is taken to be unknown
+    "test_backups.py::test_killed_copies_leave_nothing_under_the_name",  # it cannot know who is alive
     "test_backups.py::test_restore_is_refused_while_the_store_is_open",  # open files of other processes are not seen
     "test_maintenance.py::test_waste_is_removed_and_lost_work_freed",  # as the second
 )
@@ -346,7 +346,7 @@ UNFIT = (  # the simulation, not scanstore, is what these fail for
 @pytest.mark.skipif("SCANSTORE_LONG" not in os.environ, reason="takes minutes; set SCANSTORE_LONG=1")
 @simulated
 def test_maintenance_and_encryption() -> None:
-    files = "backups compaction encryption maintenance merging migrating provisioning pruning repair report transfer".split()
+    files = "backups compaction encryption maintenance merging migrating provisioning pruning repair transfer".split()
     here = Path(__file__).parent
     command = [sys.executable, "-m", "pytest", "-q", "-p", "windows_files", "-p", "no:cacheprovider"]
     command += [str(here / f"test_{name}.py") for name in files]
