@@ -10,8 +10,9 @@ import re
 import sqlite3
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Protocol
 
@@ -23,17 +24,33 @@ from scanstore.troubles import TROUBLE, translated
 # Python 3.12.0 to 3.12.3 warn of "?1" with a list of values, which 3.12.4 took back: "?1" has no name.
 _WARNS = (3, 12, 0) <= sys.version_info < (3, 12, 4)
 _NUMBERED = re.compile(r"\?\d")
+_PLACES = re.compile(r"'[^']*'|\"[^\"]*\"|--[^\n]*|\?(\d*)")
 
 
-def by_number(sql: str, values: Any, *, many: bool = False) -> Any:
-    """Return the values of a statement, or those for each time that it is run, such that no Python warns of them."""
-    if not _WARNS or _NUMBERED.search(sql) is None:
-        return values
-    if many:
-        return (by_number(sql, row) for row in values)
-    if isinstance(values, Mapping):
-        return values
-    return {str(number): value for number, value in enumerate(values, 1)}
+def numbered(sql: str, values: Any, *, many: bool = False) -> tuple[str, Any]:
+    """Return a statement with numbered places, and its values or those of each run, such that no Python warns."""
+    if not _WARNS or _NUMBERED.search(sql) is None or isinstance(values, Mapping):
+        return sql, values
+    return _named(sql), map(_by_name, values) if many else _by_name(values)
+
+
+@lru_cache(maxsize=256)
+def _named(sql: str) -> str:
+    most = 0
+
+    def name(found: re.Match[str]) -> str:
+        nonlocal most
+        if found[1] is None:  # a text, a name or a comment
+            return found[0]
+        number = int(found[1] or most + 1)
+        most = max(most, number)
+        return f":_{number}"
+
+    return _PLACES.sub(name, sql)
+
+
+def _by_name(values: Sequence[Any]) -> dict[str, Any]:
+    return {f"_{number}": value for number, value in enumerate(values, 1)}
 
 
 def trouble(error: sqlite3.Error | UnicodeDecodeError, connection: Named) -> Exception:
