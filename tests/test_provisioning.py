@@ -335,7 +335,7 @@ def test_what_was_changed_stays_and_what_is_missing_comes(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["first.json", "first.JSON", "first.toml"])
 def test_files_and_paths(tmp_path: Path, name: str) -> None:
-    text = Path(SAMPLE).read_text() if name.endswith("toml") else json.dumps(FIRST)
+    text = Path(SAMPLE).read_text(encoding="utf-8") if name.endswith("toml") else json.dumps(FIRST)
     (tmp_path / name).write_text(text)
     added = seed_db(tmp_path / "s.db", tmp_path / name)
     assert added["studios"] == 1

@@ -103,7 +103,7 @@ def test_no_dump_report_or_figure_shows_one(file: Path) -> None:
     with Store(file) as store:
         out = file.parent / "out.jsonl"
         store.dump(out)
-        text = out.read_text()
+        text = out.read_text(encoding="utf-8")
         assert PLANTED not in text and text.count('"m"')
         store.dump(out, include_secrets=True)
         assert KEY in out.read_text() and HASH[:60] in out.read_text()  # when they are asked for
