@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import needs
 import pytest
+import windows_files
 from click.testing import CliRunner
 from windows_files import Layer
 from windows_files import windows as windows
@@ -331,6 +333,17 @@ def test_the_package_needs_nothing_that_windows_lacks(tmp_path: Path) -> None:
 
 def test_the_tests_can_be_collected_there() -> None:
     assert run(TESTS) == "ok\n"
+
+
+def test_only_what_a_test_asks_for_itself_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of scanstore that needs what is missing has failed."""
+    with pytest.raises(AttributeError) as asked:
+        windows_files.os_of_windows().fork()
+    assert needs.lacking(asked.value) == "needs os.fork"
+    monkeypatch.setattr(open_files, "os", windows_files.Lacking(os, {"unlink"}))
+    with pytest.raises(AttributeError) as failed:
+        open_files.unlink("nothing")
+    assert needs.lacking(failed.value) is None
 
 
 # All of it
