@@ -63,7 +63,11 @@ def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> 
     more.setdefault("factory", Tracked)
     connection = cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
     forks.opened(connection, file)
-    connection.executescript(careful(sqlite3.connect))
+    try:
+        connection.executescript(careful(sqlite3.connect))
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
