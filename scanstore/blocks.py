@@ -19,7 +19,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 _C = TypeVar("_C", bound=type)
 _P = ParamSpec("_P")
@@ -118,11 +118,14 @@ class Scope(Generic[_T]):
         self._undo()
 
 
-class _Closable(Protocol):
-    def close(self) -> object: ...
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class _Closable(Protocol):
+        def close(self) -> object: ...
 
 
-_Thing = TypeVar("_Thing", bound=_Closable)
+_Thing = TypeVar("_Thing", bound="_Closable")
 
 
 def closing(thing: _Thing) -> Scope[_Thing]:

@@ -13,6 +13,7 @@ Change here: what is made anew, and how.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 
 from scanstore.arguments import a_path
@@ -106,7 +107,7 @@ class _Cleaning:
         key = part.name.lower()
         wanted = self.wanted.get(key)
         stored = part.type == "table" and self._has_pages(part.rowid)
-        if stored and wanted is not None and wanted[0] == "table" and not SEARCH.match(key):
+        if stored and wanted is not None and wanted[0] == "table" and not re.match(SEARCH, key):
             if self._stored_alike(part.name, wanted[3]):
                 self.connection.execute(
                     "UPDATE main.sqlite_master SET sql = ? WHERE rowid = ?", (wanted[3], part.rowid)
@@ -120,7 +121,7 @@ class _Cleaning:
         self.loose |= wanted is not None or key.startswith("sqlite_")  # what was there before may have pages left
         if part.type in ("table", "view"):
             self._delete_those_of(key)
-        if wanted is not None and (found := SEARCH.match(key)):  # a full-text index is of one piece
+        if wanted is not None and (found := re.match(SEARCH, key)):  # a full-text index is of one piece
             for _, name, _, _, rowid in self._objects():
                 if name.lower() in self.wanted and name.lower().startswith(found[0]):
                     self._delete(rowid)

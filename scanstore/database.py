@@ -57,17 +57,16 @@ SCHEMA_VERSION = 10
 RECENT = 0.005  # seconds for which the file of a store need not be looked at again inside a transaction
 MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
-_WRITE = re.compile(
-    r"\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END"
-    r"|WITH\b[\s\S]*?\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO))\b",
-    re.IGNORECASE,
+_WRITE = (  # compiled by the first statement
+    r"(?i)\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END"
+    r"|WITH\b[\s\S]*?\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO))\b"
 )
 
 
 @lru_cache(maxsize=1024)
 def _writes(sql: str) -> bool:
     """Tell whether a statement may change the file."""
-    return _WRITE.match(sql) is not None
+    return not sql.startswith("SELECT") and re.match(_WRITE, sql) is not None
 
 
 # The database of one store

@@ -37,8 +37,7 @@ TOUCH = "UPDATE file_identity SET logs = logs + 1"
 RENEW = "UPDATE file_identity SET file = 'scanstore:file:' || lower(hex(randomblob(16)))"
 _stat = os.stat
 UNSETTLED = 2.0  # seconds during which a file that was just written may be in the middle of a checkpoint
-_ID = re.compile(r"scanstore:file:[0-9a-f]{32}")
-_ID_BYTES = re.compile(_ID.pattern.encode())
+_ID = "scanstore:file:"  # and 32 hexadecimal digits
 _NO_STORE = _UNREADABLE = ""  # an id that no file has
 
 
@@ -77,7 +76,7 @@ class Watch:
             row = connection.execute(READ).fetchone()
         except sqlite3.Error:  # an older schema, or damage that others will meet
             row = None
-        self.id = row[0] if row is not None and isinstance(row[0], str) and _ID.fullmatch(row[0]) else None
+        self.id = _id_in(row)
         self._seen_on_file = False
 
     def note_log(self) -> None:
@@ -145,7 +144,7 @@ class Watch:
                 no_table = code == sqlite3.SQLITE_ERROR and self._seen_on_file
                 foreign = isinstance(error, ReadTimeout) or code == sqlite3.SQLITE_NOTADB or no_table
                 return _NO_STORE if foreign else None
-        return row[0] if row is not None and isinstance(row[0], str) and _ID.fullmatch(row[0]) else None
+        return _id_in(row)
 
     def release(self) -> None:
         """Close the connection that reads the id; the next comparison opens it again."""
@@ -299,6 +298,14 @@ def _ask(connection: sqlite3.Connection, name: str) -> tuple[object, ...] | None
         return row
 
 
+def _id_in(row: tuple[object, ...] | None) -> str | None:
+    """The id in a row that was read; None when there is none, or something else."""
+    found = row[0] if row is not None else None
+    if isinstance(found, str) and found.startswith(_ID) and len(found) == len(_ID) + 32:
+        return found if not found[len(_ID) :].strip("0123456789abcdef") else None
+    return None
+
+
 def _foreign_id(log: str, own: str) -> str | None:
     """The id of another file in a log that does not hold this one; None when the log may be the file's own."""
     wanted, other = own.encode(), None
@@ -309,7 +316,7 @@ def _foreign_id(log: str, own: str) -> str | None:
             if size < 512:
                 return None
             while len(frame := handle.read(24 + size)) == 24 + size and frame[8:16] == head[16:24]:
-                for found in _ID_BYTES.findall(frame, 24):
+                for found in re.findall(_ID.encode() + b"[0-9a-f]{32}", frame[24:]):
                     if found == wanted:
                         return None
                     other = found

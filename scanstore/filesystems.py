@@ -10,7 +10,6 @@ Change here: which file systems and folders are known.
 from __future__ import annotations
 
 import os
-import re
 import warnings
 
 MOUNTS = "/proc/self/mountinfo"
@@ -23,10 +22,12 @@ LOCAL_FUSE = frozenset(
     ("bindfs", "cryfs", "encfs", "exfat", "ext2", "fuse-overlayfs", "gocryptfs", "mergerfs", "ntfs", "ntfs-3g",
      "securefs", "zfs")
 )  # fmt: skip
-SYNCHRONISED = re.compile(
-    r"(?i)/(Library/Mobile Documents|Library/CloudStorage|iCloud ?Drive|OneDrive( - [^/]+)?|Dropbox( \([^/]+\))?"
-    r"|Google ?Drive|My Drive|Nextcloud|ownCloud|pCloud ?Drive|MEGAsync|Syncthing)/"
-)
+#: Names of folders, in lower case; some have a name in parentheses or after a dash behind them.
+SYNCHRONISED = frozenset(
+    ("dropbox", "google drive", "googledrive", "icloud drive", "iclouddrive", "megasync", "my drive", "nextcloud",
+     "onedrive", "owncloud", "pcloud drive", "pclouddrive", "syncthing")
+)  # fmt: skip
+APPLE = frozenset(("mobile documents", "cloudstorage"))  #: the same, in a folder Library
 
 _looked_at: set[str] = set()
 
@@ -47,14 +48,27 @@ def warn(file: str, name: str) -> None:
 
 def describe(folder: str) -> str | None:
     """Say what is wrong with a folder as the place of a store; None when nothing is known against it."""
-    found = SYNCHRONISED.search(folder.replace(os.sep, "/") + "/")
-    if found:
-        return f"in a folder that {found[1]} synchronises, which copies the file and its log at different moments"
-    if re.match(r"(\\\\|//)(?![?.][\\/])|\\\\\?\\UNC\\", folder):
+    if (found := _synchronised(folder.replace(os.sep, "/").split("/"))) is not None:
+        return f"in a folder that {found} synchronises, which copies the file and its log at different moments"
+    share = folder[:2] in ("\\\\", "//") and folder[2:4] not in ("?\\", ".\\", "?/", "./")
+    if share or folder.startswith("\\\\?\\UNC\\"):
         return "on a network share, where locks and the log do not work between machines"
     kind = file_system(folder)
     if kind in NETWORK or kind.startswith("fuse.") and kind[5:] not in LOCAL_FUSE:
         return f"on a {kind} file system, where locks and the log do not work between machines"
+    return None
+
+
+def _synchronised(names: list[str]) -> str | None:
+    """Return the first of the names on a path that a program which synchronises gives its folder."""
+    above = ""
+    for name in names:
+        low = name.lower()
+        if above == "library" and low in APPLE:
+            return name
+        if low in SYNCHRONISED or low.startswith("onedrive - ") or low.startswith("dropbox (") and low.endswith(")"):
+            return name
+        above = low
     return None
 
 
@@ -70,10 +84,15 @@ def file_system(folder: str) -> str:
     for line in lines:
         fields, _, rest = line.partition(b" - ")
         try:
-            point = re.sub(rb"\\([0-7]{3})", lambda octal: bytes((int(octal[1], 8),)), fields.split(b" ")[4])
-            point = point.rstrip(b"/") + b"/"
+            point = _unescaped(fields.split(b" ")[4]).rstrip(b"/") + b"/"
             if wanted.startswith(point) and len(point) >= len(best):  # the later of two mounts hides the earlier
                 best, kind = point, rest.split(b" ")[0]
         except (IndexError, ValueError):
             continue
     return kind.decode("ascii", "replace")
+
+
+def _unescaped(point: bytes) -> bytes:
+    """Return the path in a field of the mount table, where a blank, a tab and a backslash are octal numbers."""
+    first, *rest = point.split(b"\\")
+    return first + b"".join(bytes((int(part[:3], 8),)) + part[3:] for part in rest)

@@ -7,17 +7,17 @@ Made by ``python -m scanstore.schema`` from the migrations; do not edit.
 
 # All of a version at once.
 WHOLE = {
-    0: "590fd6bcb72ebb4260454590da50d6c7",
-    1: "35c3f4abfc63906d7ee32369ee41860f",
-    2: "036d8d164a9db460b7cef3b02413acdb",
-    3: "105f616d51497addf4837ffce2232207",
-    4: "a9b87140095a96b93f87709501a88ee3",
-    5: "4c8f402bebebdf7a27e8f19b81684cd2",
-    6: "10a7f95399bea68e7efe6b449a384416",
-    7: "ed270eba4b22e986dc8820aa0bbde17e",
-    8: "85675f17884a00089c102a6d85bd247c",
-    9: "0e9939574833e998333580fb5940c900",
-    10: "c2fdaa514fde4d7af680d5227e078928",
+    0: "c635f668eebdadfe0b639425ff1cccbc",
+    1: "d5b344f52e6d7367d871cd7398fe6ac5",
+    2: "c5b517794ea84008ce49dd6c47f892d1",
+    3: "8c7744b3cbc6b1043a64ef68136d691b",
+    4: "65a23cf4bca161b67e4e988d2d5ca3f1",
+    5: "405b8a2b75eec92571230f371c9dbfe6",
+    6: "fcc133d69e05b1461057d6d2678733be",
+    7: "d99cc0e34bd0b4341b4f24d8a6a3932e",
+    8: "d1c0df846f1be7a58c60969ba23784a9",
+    9: "7b5ee9ad6941629cce875eb526016d55",
+    10: "06a0579369b38da631858908b814932f",
 }
 # The type of each object, and its digests with the versions that have it, the last one open.
 PARTS = {

@@ -41,7 +41,7 @@ SELECT ifnull(CAST(type AS TEXT), ''), ifnull(CAST(name AS TEXT), ''), ifnull(CA
        CAST(sql AS TEXT), rowid FROM {}.sqlite_master"""
 # SQLite refuses a row whose type and names are not those of its statement, so the statements are all of a schema. They
 # are parted by what cannot be in one. A row without a statement says where the index of a constraint is.
-TEXT = "SELECT group_concat(sql, char(1)) FROM {}.sqlite_master WHERE sql NOT IN ({})"
+TEXT = "SELECT group_concat(sql, char(1)) FROM {}.sqlite_master"
 HISTORY = "migratehistory"
 LONGEST = 100_000  #: characters of a statement that is looked into
 INTERNAL = {
@@ -49,16 +49,14 @@ INTERNAL = {
     "sqlite_stat1": "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
     "sqlite_stat4": "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
 }
-WHOLE_TEXT = TEXT.format("{}", ", ".join(f"'{sql}'" for sql in INTERNAL.values()))
-FUNCTIONS = re.compile(r"(json_each|json_tree|dbstat|sqlite_\w*|pragma_\w+)")  #: tables that are not in any file
+# These patterns are texts: most files are recognised by their digest, and compiling a pattern takes longer than that.
+FUNCTIONS = r"(json_each|json_tree|dbstat|sqlite_\w*|pragma_\w+)"  #: tables that are not in any file
 #: FTS5 makes these; another version of SQLite may write them differently.
-SEARCH = re.compile(r"(finding|symbol)_search(?=_|$)")
-SHADOWS = re.compile(r"(finding|symbol)_search_(data|idx|content|docsize|config)")
-PLAIN = re.compile(
-    r"CREATE TABLE '\w+'\((?!.*\b(AS|CHECK|DEFAULT|COLLATE|REFERENCES)\b)[\w, ()]*\)( WITHOUT ROWID)?", re.I
-)
-TOKENS = re.compile(
-    r"""--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+|->>?|\S""", re.S
+SEARCH = r"(finding|symbol)_search(?=_|$)"
+SHADOWS = r"(finding|symbol)_search_(data|idx|content|docsize|config)"
+PLAIN = r"(?i)CREATE TABLE '\w+'\((?!.*\b(AS|CHECK|DEFAULT|COLLATE|REFERENCES)\b)[\w, ()]*\)( WITHOUT ROWID)?"
+TOKENS = (
+    r"""(?s)--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+|->>?|\S"""
 )
 CALLING = {"like", "glob", "regexp", "match"}  #: operators that are functions
 #: Functions of SQLite's own that an index of the user's may call: quick, and without effect.
@@ -84,31 +82,43 @@ class Part(NamedTuple):
 
 
 _fine: set[tuple[int, str]] = set()  #: versions and digests of schemas that were looked through
+_latest: tuple[int, str] | None = None  #: version and text of the schema that was found fine last
 
 
 def refuse(
     connection: sqlite3.Connection, version: int, shown: str, *, schema: str = "main", seconds: float | None = None
 ) -> None:
     """Raise ForeignSchema unless the schema of a file is that of its version, with nothing foreign that could run."""
+    global _latest
     try:
         with limited(connection, shown, seconds):
-            text = whole(connection, schema)
-            if text == WHOLE.get(version) or (version, text) in _fine:
+            text = _text(connection, schema)
+            if (version, text) == _latest:
                 return
-            found = foreign(connection, version, schema)
+            fingerprint = _digest(text)
+            known = fingerprint == WHOLE.get(version) or (version, fingerprint) in _fine
+            found = [] if known else foreign(connection, version, schema)
     except sqlite3.DataError as error:
         raise ForeignSchema(shown, ["its statements are longer than a gigabyte"]) from error
     except TROUBLE as error:
         raise translated(error, shown) from error
     if found:
         raise ForeignSchema(shown, [str(part) for part in found])
-    _fine.add((version, text))
+    _fine.add((version, fingerprint))
+    _latest = version, text
 
 
 def whole(connection: sqlite3.Connection, schema: str = "main") -> str:
-    """Return the digest of all that is in a schema, but for what SQLite itself makes."""
-    (text,) = connection.execute(WHOLE_TEXT.format(schema)).fetchone()
-    return _digest(text or "")
+    """Return the digest of all that is in a schema, but for the tables that ANALYZE adds at its end."""
+    return _digest(_text(connection, schema))
+
+
+def _text(connection: sqlite3.Connection, schema: str) -> str:
+    (text,) = connection.execute(TEXT.format(schema)).fetchone()
+    text = text or ""
+    for table in ("sqlite_stat4", "sqlite_stat1"):
+        text = text.removesuffix("\1" + INTERNAL[table])
+    return str(text)
 
 
 def foreign(connection: sqlite3.Connection, version: int, schema: str = "main") -> list[Part]:
@@ -163,7 +173,7 @@ class _Looks:
             return None  # of a constraint
         if kind not in ("table", "index", "view", "trigger") or sql is None:
             return "is no part of a schema"
-        if kind in ("table", "view") and FUNCTIONS.fullmatch(key):
+        if kind in ("table", "view") and re.fullmatch(FUNCTIONS, key):
             return None if kind == "table" and INTERNAL.get(key) == sql else "has a name that SQLite keeps for itself"
         if key in self.known and kind != "index":
             return self._ours(kind, name, table, sql)
@@ -179,7 +189,7 @@ class _Looks:
     def _ours(self, kind: str, name: str, table: str, sql: str) -> str | None:
         if digest(kind, name, table, sql) in self._digests(name.lower()):
             return None
-        if kind == "table" and SHADOWS.fullmatch(name) and PLAIN.fullmatch(sql):
+        if kind == "table" and re.fullmatch(SHADOWS, name) and re.fullmatch(PLAIN, sql):
             return None
         wanted = PARTS[name.lower()].partition(" ")[0]
         if kind != wanted:
@@ -214,7 +224,7 @@ class _Looks:
 def _tokens(sql: str) -> list[str]:
     """The words of a statement, without comments, quotes and case."""
     found = []
-    for word in TOKENS.findall(sql):
+    for word in re.findall(TOKENS, sql):
         if word[0] in "'\"`[":
             found.append(word[1:-1].replace(word[0] * 2, word[0]).lower())
         elif not word.startswith(("--", "/*")):

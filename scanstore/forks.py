@@ -17,19 +17,22 @@ from __future__ import annotations
 import os
 import sqlite3
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from scanstore.errors import StorageError
 
 _PINNED = "scanstore_pinned"
 
 
-class Forkable(Protocol):
-    """A database whose connections have to be looked after when the process is forked."""
+if TYPE_CHECKING:
+    from typing import Protocol
 
-    def before_fork(self) -> None: ...
+    class Forkable(Protocol):
+        """A database whose connections have to be looked after when the process is forked."""
 
-    def after_fork(self) -> None: ...
+        def before_fork(self) -> None: ...
+
+        def after_fork(self) -> None: ...
 
 
 databases: weakref.WeakSet[Forkable] = weakref.WeakSet()

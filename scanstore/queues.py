@@ -105,31 +105,3 @@ class State(NamedTuple):
     def finished(self) -> bool:
         """Whether nothing is left to do: no row is ready, delayed or leased, here or in an earlier stage."""
         return not (self.ready or self.delayed or self.leased or self.before)
-
-
-def lost(db: Database) -> bool:
-    """Whether there is anything to recover, calls and places among it. Reads only what is under way.
-
-    Every opening asks this, so what it takes to judge is imported when there is something to be judged.
-    """
-    under_way = [
-        (queue.table, queue.on("leased"), queue.leased) for queue in (*QUEUES, JOBS, AUDIT_TASKS, SESSION_TASKS)
-    ]
-    found: list[tuple[str | None, str]] = []
-    for table, index, status in (*under_way, (JOBS.table, JOBS.on("cancelling"), "cancelling")):
-        found += db.execute_sql(
-            f"SELECT process, min(lease_until) FROM {table} INDEXED BY {index}"
-            f" WHERE status = '{status}' GROUP BY process"
-        ).fetchall()
-    others = (
-        "SELECT process FROM model_calls WHERE status = 'running' UNION SELECT process FROM model_slots"
-        " UNION SELECT process FROM answer_claims"
-    )
-    found += [(process, "~") for (process,) in db.execute_sql(others).fetchall()]  # after any time
-    if not found:
-        return False
-    from scanstore.fields import format_time, utcnow
-    from scanstore.workers import gone
-
-    now = format_time(utcnow())
-    return any(until <= now or gone(process) for process, until in found)

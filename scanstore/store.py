@@ -359,7 +359,7 @@ class Store(Shared):
 
         from scanstore.errors import Busy, Damaged
         from scanstore.files import limited
-        from scanstore.queues import lost
+        from scanstore.under_way import lost
 
         try:
             connection = self._database.connection()  # type: ignore[no-untyped-call]

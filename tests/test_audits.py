@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scanstore import queues
+from scanstore import under_way
 from scanstore.accounts import User
 from scanstore.audits import Analysis, AnalysisFinding, AuditEvent, AuditStats, Task
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, WrongStore
@@ -807,4 +807,4 @@ def test_work_that_waits_is_woken_when_it_is_due(store: Store, task: Task) -> No
     assert store.audits.claim() == []
     store.database.execute_sql("UPDATE audit_tasks SET next_retry_at = '2020-01-01T00:00:00.000Z'")
     assert claimed(store).retry_count == 1
-    assert queues.lost(store.database) is False
+    assert under_way.lost(store.database) is False

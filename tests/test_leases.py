@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from scanstore import workers
+from scanstore import queues, under_way, workers
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, ReadOnly, WrongStore
 from scanstore.models import ScanFileChunk
 from scanstore.store import Store
@@ -989,3 +989,12 @@ def test_a_loop_ends_when_its_scan_is_paused_and_keeps_to_the_limit(eight: Store
             eight.scans.pause(SCAN)
     assert len(seen) == 4  # the fourth was in hand already
     assert (leased(eight), eight.scans.get(SCAN).status) == (0, "paused") and eight.check() == []
+
+
+def test_an_opening_looks_at_every_queue() -> None:
+    """What an opening asks is written out, so that it need not import the queues; it must not forget one."""
+    all_queues = (*queues.QUEUES, queues.JOBS, queues.AUDIT_TASKS, queues.SESSION_TASKS)
+    wanted = {(queue.table, queue.on("leased"), queue.leased) for queue in all_queues}
+    assert set(under_way.LEASED) == wanted | {("jobs", queues.JOBS.on("cancelling"), "cancelling")}
+    assert all(isinstance(queue, queues.Queue) for queue in all_queues)
+    assert {id(value) for value in vars(queues).values() if isinstance(value, queues.Queue)} == set(map(id, all_queues))
