@@ -151,10 +151,10 @@ def refused(error: OSError, name: str, done: str = "written") -> ScanstoreError:
     kind, remedy = (_READING if done == "read" else _WRITING).get(error.errno, (StorageError, "check its disk"))
     if open_files.held(error):
         close = "close it there, or exclude its folder from the antivirus or the sync client, and try again"
-        if getattr(error, "winerror", 0) == open_files.DENIED:  # which Windows says of permissions too
-            remedy += f"; if another program has it open, {close}"
-        else:
+        if open_files.certainly_held(error):
             kind, remedy = Busy, f"another program has it open; {close}"
+        else:
+            remedy += f"; if another program has it open, {close}"
     return kind(f"{name} cannot be {done}: {error.strerror or error}; {remedy}")
 
 

@@ -20,13 +20,22 @@ _T = TypeVar("_T")
 WINDOWS = os.name == "nt"
 SECONDS = 2.0  #: for which a file that is held is tried again
 DENIED = 5  #: ERROR_ACCESS_DENIED: no permission, or a file that is open and was to be replaced
-HELD = (DENIED, 32, 33)  #: also ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION
+SHARED = (32, 33)  #: ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION
 _PAUSE = 0.02
 
 
 def held(error: OSError) -> bool:
-    """Tell whether Windows refused because another program may have the file open."""
-    return getattr(error, "winerror", None) in HELD
+    """Tell whether Windows refused because another program may have the file open; ``open`` does not say why."""
+    return WINDOWS and isinstance(error, PermissionError) and _code(error) in (None, DENIED, *SHARED)
+
+
+def certainly_held(error: OSError) -> bool:
+    """Tell whether Windows refused for that, and not for want of permission."""
+    return WINDOWS and _code(error) in SHARED
+
+
+def _code(error: OSError) -> int | None:
+    return getattr(error, "winerror", None)
 
 
 def patiently(act: Callable[[], _T]) -> _T:
@@ -36,7 +45,7 @@ def patiently(act: Callable[[], _T]) -> _T:
         try:
             return act()
         except PermissionError as error:
-            if not WINDOWS or not held(error) or time.monotonic() >= deadline:
+            if not held(error) or time.monotonic() >= deadline:
                 raise
         time.sleep(_PAUSE)
 

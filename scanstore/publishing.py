@@ -102,7 +102,7 @@ def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store
                 yield stream
             return
         with beside(target, name, mode=mode) as partial:
-            with open(partial, "wb") as stream:
+            with open_files.patiently(lambda: open(partial, "wb")) as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -25,6 +25,7 @@ from scanstore import (
     StoreClosed,
     backups,
     drop_db,
+    files,
     migrating,
     open_files,
     repair,
@@ -241,10 +242,20 @@ def test_only_windows_is_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         error.winerror = 32  # type: ignore[attr-defined, unused-ignore]
         raise error
 
-    monkeypatch.setattr(open_files, "WINDOWS", False)
-    with pytest.raises(PermissionError):
-        open_files.patiently(act)
-    assert len(calls) == 1
+    def opened() -> None:  # as `open` raises it, which does not know Windows' codes
+        calls.append(1)
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(open_files, "SECONDS", 0.03)
+    for there in (False, True):
+        monkeypatch.setattr(open_files, "WINDOWS", there)
+        for call in (act, opened):
+            calls.clear()
+            with pytest.raises(PermissionError) as caught:
+                open_files.patiently(call)
+            assert (len(calls) > 1) == there
+            told = str(files.refused(caught.value, "a.db"))
+            assert ("another program has it open" in told) == there
 
 
 def test_no_other_module_deletes_or_renames() -> None:
