@@ -18,7 +18,7 @@ from scanstore import forks, open_files, publishing
 from scanstore.blocks import Scope
 from scanstore.connections import Cursors, trouble
 from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
-from scanstore.files import careful, free_space, identify, size_of, uri
+from scanstore.files import careful, free_space, identify, refusing, size_of, uri
 from scanstore.foreign import refuse
 from scanstore.logs import Timed
 
@@ -129,7 +129,8 @@ def _publish_closed(connection: sqlite3.Connection, partial: str, file: str, nam
     The content is compared again before each attempt, so that nothing is lost of what another process has written
     since. Raises Busy then, and when another process keeps the file open.
     """
-    before = _head(file)
+    with refusing(name, "read"):
+        before = open_files.patiently(lambda: _head(file))
     connection.close()
 
     def check() -> None:

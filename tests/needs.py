@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import stat
 import traceback
 from pathlib import Path
@@ -23,9 +22,7 @@ HERE = str(Path(__file__).parent)
 STAND_IN = str(Path(__file__).with_name("windows_files.py"))  # in the place of a module that lacks something
 
 fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-kill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 signals = pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs signals that a process can catch")
-modes = pytest.mark.skipif(os.name != "posix", reason="needs the modes of files")
 
 
 class Missing:

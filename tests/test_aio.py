@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 
 import scanstore
@@ -922,6 +923,7 @@ def test_a_call_that_nobody_awaits_does_nothing_and_says_so(path: Path) -> None:
     run(path, main)
 
 
+@needs.fork
 def test_a_forked_child_is_told_that_it_needs_its_own(path: Path) -> None:
     code = """
 import asyncio, os, sys, warnings

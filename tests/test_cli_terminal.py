@@ -112,6 +112,7 @@ def test_ctrl_c_is_one_line_and_the_next_scan_carries_on(environment: dict[str, 
     assert again["scan"]["status"] == "completed" and again["summary"]["files"] == 400
 
 
+@needs.signals
 def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str], tmp_path: Path, large: Path) -> None:
     shutil.copy(large, tmp_path)
     process = subprocess.Popen(

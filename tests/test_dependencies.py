@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
+import needs
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
@@ -220,6 +221,7 @@ asyncio.run(main())
         assert store.check() == []
 
 
+@needs.fork
 def test_a_forked_process_refuses_the_file_that_an_async_store_has_open(place: Path) -> None:
     """Its threads have connections, which a child cannot share; servers fork before they open a store."""
     code = """

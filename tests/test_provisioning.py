@@ -199,7 +199,7 @@ def leave_a_log(path: Path) -> None:
         "import os, sys; from scanstore import Store; s = Store(sys.argv[1]); s.settings['left'] = 1;"
         " os.kill(os.getpid(), 9)"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode != 0
     assert Path(f"{path}-wal").stat().st_size
 
 
