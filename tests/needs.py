@@ -8,6 +8,7 @@ Change here: what counts as missing, rather than failed.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import stat
@@ -18,6 +19,9 @@ from typing import Any
 
 import pytest
 
+import scanstore
+
+PACKAGE = os.path.dirname(scanstore.__file__)
 HERE = str(Path(__file__).parent)
 STAND_IN = str(Path(__file__).with_name("windows_files.py"))  # in the place of a module that lacks something
 
@@ -66,6 +70,10 @@ def lacking(error: BaseException) -> str | None:
         return f"needs {error.name}"
     if isinstance(error, ValueError) and str(error) == "cannot find context for 'fork'":
         return "needs os.fork"
-    if isinstance(error, OSError) and getattr(error, "winerror", None) == 1314:
-        return "needs the right to make symbolic links"
+    if isinstance(error, OSError) and not any(frame.filename.startswith(PACKAGE) for frame in frames):
+        code = getattr(error, "winerror", None)
+        if code == 1314:
+            return "needs the right to make symbolic links"
+        if code == 123 or error.errno == errno.EILSEQ:  # Windows and macOS
+            return f"needs file names such as {ascii(error.filename)}"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import shutil
 import subprocess
@@ -355,6 +356,7 @@ def test_only_what_a_test_asks_for_itself_is_skipped(monkeypatch: pytest.MonkeyP
     with pytest.raises(AttributeError) as failed:
         open_files.unlink("nothing")
     assert needs.lacking(failed.value) is None
+    assert needs.lacking(OSError(errno.EILSEQ, "Illegal byte sequence", "a\udcff")) == "needs file names such as 'a\\udcff'"
 
 
 # All of it
