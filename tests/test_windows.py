@@ -356,7 +356,8 @@ def test_only_what_a_test_asks_for_itself_is_skipped(monkeypatch: pytest.MonkeyP
     with pytest.raises(AttributeError) as failed:
         open_files.unlink("nothing")
     assert needs.lacking(failed.value) is None
-    assert needs.lacking(OSError(errno.EILSEQ, "Illegal byte sequence", "a\udcff")) == "needs file names such as 'a\\udcff'"
+    odd = OSError(errno.EILSEQ, "Illegal byte sequence", "a\udcff")
+    assert needs.lacking(odd) == "needs file names such as 'a\\udcff'"
 
 
 # All of it
