@@ -18,7 +18,8 @@ from scanstore import open_files
 from scanstore.arguments import a_path
 from scanstore.blocks import Scope, contextmanager
 from scanstore.errors import InvalidArgument, MissingFolder, StorageError, shown
-from scanstore.files import create_file, real_path, refusing, sync_folder
+from scanstore.files import create_file, flush, real_path, refusing, sync_folder
+from scanstore.paths import same_file
 
 STAMP = re.compile(r"\.backup-\d{8}T\d{9}Z")
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite puts beside a file
@@ -91,7 +92,7 @@ def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store
     name = a_path(file, "file")
     target = real_path(name)
     with refusing(name):
-        if store and target in (store, *(store + end for end in BESIDE)):
+        if store and any(same_file(target, store + end) for end in ("", *BESIDE)):
             raise InvalidArgument(f"{name} is the store itself; give another file")
         if os.path.isdir(target):
             raise InvalidArgument(f"{name} cannot be written: it is a folder; give the path of a file")
@@ -105,7 +106,7 @@ def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store
             with open_files.patiently(lambda: open(partial, "wb")) as stream:
                 yield stream
                 stream.flush()
-                os.fsync(stream.fileno())
+                flush(stream.fileno())
             publish(partial, target, name)
 
 
@@ -137,7 +138,7 @@ def sync(file: str, name: str) -> None:
     with refusing(name):
         handle = open_files.descriptor(file, os.O_RDWR)
         try:
-            os.fsync(handle)
+            flush(handle)
         finally:
             os.close(handle)
 

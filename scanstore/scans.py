@@ -23,6 +23,7 @@ from scanstore.keys import RowId
 from scanstore.languages import Language, coverage
 from scanstore.life import Life
 from scanstore.llm import ModelConfig
+from scanstore.paths import escape_path, root_name
 from scanstore.reports import whole
 from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES, SCANS, move
 from scanstore.workers import gone, me
@@ -250,7 +251,6 @@ class Scans(Life):
         interrupted, the scan is left ``cancelled`` or ``failed``.
         """
         from scanstore.indexing.tree import Tree
-        from scanstore.indexing.walk import escape_path
 
         if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
             raise InvalidArgument(f"jobs is {shown(jobs)}; give a number of processes of at least 1")
@@ -269,7 +269,7 @@ class Scans(Life):
             tags = Tags(ctags, tree.root)
         options: dict[str, Any] = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
         if isinstance(ctags, (str, os.PathLike)):
-            options["omit"] = [escape_path(os.path.realpath(ctags))]  # or it would look like a new file
+            options["omit"] = [root_name(os.fspath(ctags))]  # or it would look like a new file
         target = None if target is None else encodable(some_text(target, "target"), "target")
         name = None if name is None else encodable(some_text(name, "name"), "name")
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
@@ -293,7 +293,7 @@ class Scans(Life):
         if not target.strip():
             raise InvalidArgument("a scan needs a target: what is scanned, such as a path or a repository's name")
         name = None if name is None else encodable(some_text(name, "name"), "name")
-        base = None if root is None else encodable(a_path(root, "root"), "root")
+        base = None if root is None else escape_path(a_path(root, "root"))
         return self._begin(target, name or os.path.basename(target) or target, base, {})
 
     @bound

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from stressing import Program
 
 from scanstore import queues, under_way, workers
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, ReadOnly, WrongStore
@@ -423,7 +424,7 @@ def test_leases_are_as_promised(template: Path, tmp_path: Path) -> None:
     LeaseMachine.template, LeaseMachine.folder = template, tmp_path
     run = LeaseMachine.TestCase
     run.settings = settings(
-        max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "35")),
+        max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "15")),
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -830,10 +831,7 @@ def test_claims_run_on_their_indexes(eight: Store, monkeypatch: pytest.MonkeyPat
 def start(store: Store, code: str, *arguments: object) -> subprocess.Popen[str]:
     """A process with a store of its own, that says something and then waits to be killed, or ends."""
     script = "import sys, time\nfrom scanstore.store import Store\n" + textwrap.dedent(code)
-    return subprocess.Popen(
-        [sys.executable, "-c", script, store.path, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return Program(script, store.path, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def outputs(processes: list[subprocess.Popen[str]]) -> list[list[str]]:
