@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -251,12 +252,14 @@ def test_violations_that_were_there_before_do_not_stop_a_migration(path: Path, f
 def test_a_failing_migration_changes_nothing(path: Path, folder: Path, body: str) -> None:
     migrating.up(path, to=1, folder=folder)
     tell(path, "INSERT INTO parent VALUES (1, 'a')")
-    before = list(sqlite3.connect(path).iterdump())
+    with closing(sqlite3.connect(path)) as connection:
+        before = list(connection.iterdump())
     (folder / "003_fails.py").write_text(f"def migrate(migrator, database, *, fake=False):\n    {body}\n")
     with pytest.raises(errors.MigrationFailed, match="003_fails.*nothing was changed") as caught:
         migrating.up(path, folder=folder)
     assert "\n" not in str(caught.value) and caught.value.__cause__ is not None
-    assert list(sqlite3.connect(path).iterdump()) == before
+    with closing(sqlite3.connect(path)) as connection:
+        assert list(connection.iterdump()) == before
     assert version(path)[1] == 1
     assert backups(path) == []
     (folder / "003_fails.py").unlink()
