@@ -14,6 +14,7 @@ import needs
 import pytest
 import windows_files
 from click.testing import CliRunner
+from stressing import RAW
 from windows_files import Layer
 from windows_files import windows as windows
 
@@ -169,7 +170,7 @@ def test_closing_lets_go_of_the_file(windows: Layer, db_path: Path) -> None:
         rows.fetchone()
 
 
-@pytest.mark.parametrize(("old", "new"), [(None, "key"), ("key", "other"), ("key", None)])
+@pytest.mark.parametrize(("old", "new"), [(None, RAW), (RAW, None)])
 def test_rekey(windows: Layer, db_path: Path, old: str | None, new: str | None) -> None:
     pytest.importorskip("sqlcipher3")
     from scanstore.encryption import rekey
@@ -195,7 +196,7 @@ def test_rekey_loses_nothing_that_was_written_meanwhile(windows: Layer, db_path:
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Busy, match="was opened by another process meanwhile"):
         patch.setattr(os, "replace", replace)
-        rekey(str(db_path), str(db_path), None, "key")
+        rekey(str(db_path), str(db_path), None, RAW)
     assert word(db_path) == "meanwhile" and partials(db_path.parent) == []
 
 
