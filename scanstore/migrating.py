@@ -187,9 +187,13 @@ class _Connection(peewee.SqliteDatabase):
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self.database, "mode=rw", key=self.key, timeout=self._timeout)
-        connection.execute("PRAGMA foreign_keys=OFF")
-        connection.execute("PRAGMA synchronous=FULL")
-        self._add_conn_hooks(connection)  # type: ignore[attr-defined]
+        try:
+            connection.execute("PRAGMA foreign_keys=OFF")
+            connection.execute("PRAGMA synchronous=FULL")
+            self._add_conn_hooks(connection)  # type: ignore[attr-defined]
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def link(self) -> sqlite3.Connection:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from stressing import Program
 
-from scanstore import queues, under_way, workers
+from scanstore import processes, queues, under_way, workers
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, ReadOnly, WrongStore
 from scanstore.models import ScanFileChunk
 from scanstore.store import Store
@@ -153,7 +153,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.lives = dict.fromkeys(WORKERS, 1)
         self.stack.enter_context(mock.patch("scanstore.leases.me", lambda: self.process(self.acting)))
         self.stack.enter_context(mock.patch("scanstore.leases.gone", self.gone))
-        self.stack.enter_context(mock.patch("scanstore.clocks.alive", lambda process: not self.gone(process)))
+        self.stack.enter_context(mock.patch("scanstore.clocks.shares_clock", lambda process: not self.gone(process)))
         self.chunks = self.store.chunks
         self.most, self.max_retries, self.max_lost, self.delay = 20, 3, 10, 2
         self.work = {row.id: Work() for row in self.chunks.list(SCAN)}
@@ -629,19 +629,19 @@ def dead(store: Store, rows: list[ScanFileChunk], process: str | None = None) ->
     """Make rows look as if a process that has ended had claimed them."""
     if process is None:
         ended = subprocess.Popen([sys.executable, "-c", ""])
-        start = workers._started(ended.pid)
+        start = processes.started(ended.pid)
         ended.wait()
-        process = f"{workers._host()}:{ended.pid}@{start}"
+        process = f"{workers.me().partition(':')[0]}:{ended.pid}@{start}"
     for row in rows:
         store.database.execute_sql("UPDATE chunk_work SET process = ? WHERE id = ?", (process, row.id))
 
 
 def test_the_same_process_id_with_another_start_is_another_process(eight: Store) -> None:
-    host, _, rest = workers.me().rpartition(":")
+    place, _, rest = workers.me().rpartition(":")
     process, start = rest.split("@")
     (mine, reused, elsewhere) = eight.chunks.claim(SCAN, worker="ann", limit=3)
-    dead(eight, [reused], f"{host}:{process}@{int(start) - 1}")
-    dead(eight, [elsewhere], f"another-{host}:{2**30}@1")
+    dead(eight, [reused], f"{place}:{process}@{int(start) - 1}")
+    dead(eight, [elsewhere], f"{place[::-1]}:{2**30}@1")
     assert eight.chunks.recover(SCAN) == (1, 0)
     eight.chunks.complete(mine)
     assert eight.chunks.get(reused.id).status == "pending"

@@ -97,11 +97,9 @@ def ask(path: Path, sql: str) -> list[Any]:
 
 
 def tell(path: Path, *statements: str) -> None:
-    connection = sqlite3.connect(path, timeout=10)
-    with connection:
+    with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
-    connection.close()
 
 
 def tables(path: Path) -> set[str]:
