@@ -386,6 +386,7 @@ def test_other_threads_are_not_disturbed(path: Path, folder: Path, tmp_path: Pat
     finally:
         stop.set()
         thread.join()
+        plain.close()
     assert not wrong and rounds[0] > 20
 
 
