@@ -120,7 +120,7 @@ def backup(
         if db.read_only or not freezing.copy(db.file, partial, db.key, progress):
             with _reading(db.file, db.name, db.key) as source:
                 _copy(source, partial, shown, progress, db.key)
-        renew_file(partial, db.key)
+        renew_file(partial, shown, db.key)
         publishing.sync(partial, shown)
         db.verify_file()
         copied = time.perf_counter()
@@ -376,7 +376,7 @@ def _replace(
     """Put a new file in the place of one that cannot be opened, or of none."""
     with publishing.beside(file, shown) as partial:
         _copy(copy, partial, shown, progress, key)
-        renew_file(partial, key)
+        renew_file(partial, shown, key)
         publishing.sync(partial, shown)
         if kept is not None:
             _refuse_locked(file, shown)

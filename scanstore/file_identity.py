@@ -263,13 +263,20 @@ def renew(connection: sqlite3.Connection) -> None:
         connection.execute(RENEW)
 
 
-def renew_file(file: str, key: str | None = None) -> None:
-    """Give a file that nobody else has open an id of its own; the caller syncs it."""
+def renew_file(file: str, name: str, key: str | None = None) -> None:
+    """Give a file that nobody else has open an id of its own; the caller syncs it.
+
+    Raises what went wrong as an error about `name`.
+    """
+    from scanstore.troubles import TROUBLE, translated
+
     connection = connect(file, "mode=rw", key=key)
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
         connection.execute("PRAGMA synchronous=OFF")
         renew(connection)
+    except TROUBLE as error:
+        raise translated(error, name) from error
     finally:
         connection.close()
 
