@@ -7,6 +7,9 @@ calls and annotated returns.
 
 The answer depends on the interfaces and the path only, never on what was asked before: results met inside a cycle of
 imports are not remembered. So resolving a snapshot after a change gives what resolving it from scratch gives.
+
+A chain of imports or classes may be longer than Python's stack is deep. What lies deeper than ``DEEPEST`` steps is
+evaluated first, by itself, in the place where it was met; then the question is asked again.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import builtins
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from scanstore.indexing import interface_text
 
@@ -27,6 +30,8 @@ EXTERNAL: Value = ("x",)
 IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__"))
 #: Of a class with more ancestors the farthest are taken to lie outside the tree.
 LONGEST_ORDER = 250
+#: Steps inside each other; a step takes up to seven frames of Python's stack.
+DEEPEST = 30
 #: For so many paths a table of all methods pays.
 MANY = 500
 _OBJECT = frozenset(dir(object))
@@ -79,6 +84,18 @@ class Target(NamedTuple):
 UNRESOLVED = Target(None, None, "unresolved", 0)
 
 
+Context = frozenset[str]  #: the paths and classes in whose evaluation something is met
+Key = str | tuple[str, str]  #: a path, or a class whose order is asked for
+
+
+class _Deeper(Exception):
+    """What is met here lies too deep in the stack."""
+
+    def __init__(self, key: Key, context: Context) -> None:
+        super().__init__(key)
+        self.key, self.context = key, context
+
+
 class Resolver:
     """Evaluates paths against ``modules`` (dotted name to :class:`Module`)."""
 
@@ -98,6 +115,8 @@ class Resolver:
         self.orders: dict[tuple[str, str], tuple[list[tuple[str, str]], bool]] = {}
         self.active: set[str] = set()
         self.cyclic = False
+        self.depth = 0
+        self.deeper: dict[tuple[Key, Context], tuple[Any, bool]] = {}  # results, and whether they met a cycle
         self.by_method: dict[str, list[tuple[int, int]]] | None = None
 
     def resolve(self, paths: Iterable[str]) -> dict[str, Target]:
@@ -118,16 +137,35 @@ class Resolver:
     def target(self, path: str) -> Target | None:
         if path.startswith("*."):
             return self.guess_method(path[2:])
-        definition = path.startswith("=")
         try:
-            value, inherited, guessed = self.evaluate(path[1:] if definition else path)
-            if definition and value is not None and value[0] not in "xm":
-                value, inherited, guessed = self.definition(path[1:])
-        except RecursionError:
-            return UNRESOLVED
+            while True:
+                self.active, self.cyclic, self.depth = set(), False, 0
+                try:
+                    return self.found(path)
+                except _Deeper as met:
+                    self.go_deeper(met)
         finally:
-            self.active.clear()
-            self.cyclic = False
+            self.deeper.clear()
+
+    def go_deeper(self, first: _Deeper) -> None:
+        """Evaluate what was met too deep in the stack, and what is met in the course of it, the deepest first."""
+        waiting = [first]
+        while waiting:
+            key, context = waiting[-1].key, waiting[-1].context
+            self.active, self.cyclic, self.depth = set(context), False, 0
+            try:
+                result = self.evaluate(key) if isinstance(key, str) else self.order(*key)
+            except _Deeper as met:
+                waiting.append(met)
+                continue
+            self.deeper[key, context] = result, self.cyclic
+            waiting.pop()
+
+    def found(self, path: str) -> Target | None:
+        definition = path.startswith("=")
+        value, inherited, guessed = self.evaluate(path[1:] if definition else path)
+        if definition and value is not None and value[0] not in "xm":
+            value, inherited, guessed = self.definition(path[1:])
         if value is None:
             return UNRESOLVED
         kind = value[0]
@@ -167,13 +205,27 @@ class Resolver:
         if path in self.active:
             self.cyclic = True
             return None, False, False
+        if self.depth == DEEPEST:
+            result = self.known_deeper(path)
+            return cast("tuple[Value, bool, bool]", result)
         self.active.add(path)
         outer, self.cyclic = self.cyclic, False
+        self.depth += 1
         result = self.step(path)
+        self.depth -= 1
         self.active.discard(path)
         if not self.cyclic:
             memo[path] = result
         self.cyclic = self.cyclic or outer
+        return result
+
+    def known_deeper(self, key: Key) -> Any:
+        """What :meth:`go_deeper` has found for what is met here; raises _Deeper when it is not known yet."""
+        context = frozenset(self.active)
+        if (key, context) not in self.deeper:
+            raise _Deeper(key, context)
+        result, cyclic = self.deeper[key, context]
+        self.cyclic = self.cyclic or cyclic
         return result
 
     def step(self, path: str) -> tuple[Value, bool, bool]:
@@ -363,7 +415,10 @@ class Resolver:
         if mark in self.active:
             self.cyclic = True
             return [key], True
+        if self.depth == DEEPEST:
+            return cast("tuple[list[tuple[str, str]], bool]", self.known_deeper(key))
         self.active.add(mark)
+        self.depth += 1
         outer, self.cyclic = self.cyclic, False
         outside = False
         bases: list[tuple[str, str]] = []
@@ -380,6 +435,7 @@ class Resolver:
             orders.append(order)
         above = orders[0] if len(orders) == 1 else _merge([*orders, bases])
         result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER
+        self.depth -= 1
         self.active.discard(mark)
         if not self.cyclic:
             self.orders[key] = result
