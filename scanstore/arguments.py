@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import peewee
 
 from scanstore.errors import InvalidArgument, shown
+from scanstore.paths import composed, escape_path
 from scanstore.workers import me
 
 if TYPE_CHECKING:
@@ -78,6 +79,12 @@ def some_text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise InvalidArgument(f"{what} is {shown(value)}; give a text")
     return value
+
+
+def stored_path(value: Any, what: str) -> str:
+    """A path of a file in a scan, in the form in which scans have it; a name that is not Unicode may come as it is."""
+    path = composed(some_text(value, what))
+    return escape_path(path) if any("\ud800" <= letter <= "\udfff" for letter in path) else path
 
 
 def some_items(values: Any, what: str) -> Iterable[Any]:

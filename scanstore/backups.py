@@ -43,6 +43,7 @@ from scanstore.file_identity import refuse_foreign_log, renew, renew_file
 from scanstore.files import (
     ALONE,
     connect,
+    flush,
     free_space,
     identify,
     limited,
@@ -53,6 +54,7 @@ from scanstore.files import (
     size_of,
 )
 from scanstore.foreign import refuse
+from scanstore.paths import same_file
 from scanstore.publishing import BESIDE, STAMP
 from scanstore.troubles import TROUBLE, translated
 
@@ -397,14 +399,14 @@ def _set_aside(file: str, kept: str) -> None:
         except OSError:
             shutil.copy2(file + end, kept + end)
             with open(kept + end, "r+b") as copy:  # the damaged file is replaced next
-                os.fsync(copy.fileno())
+                flush(copy.fileno())
 
 
 def _refuse_locked(file: str, shown: str) -> None:
     """Raise Busy when some other process has the file open, by the lock that SQLite keeps on it meanwhile."""
     from scanstore.forks import databases
 
-    if any(isinstance(db, Database) and db.file == file and not db.shut_down for db in list(databases)):
+    if any(isinstance(db, Database) and same_file(db.file, file) and not db.shut_down for db in list(databases)):
         _refuse_in_use(shown)
     try:
         import fcntl

@@ -1,9 +1,10 @@
 """Calls of models: what each one cost, how long it took and what came of it.
 
 A call is one row, written when it begins and once more when it ends; nothing is written while the model works, and no
-transaction is open. So a crash loses nothing but the answer that was on its way, and leaves a call that
-:func:`recover` finds ``abandoned``. An answer that arrived is recorded whatever else goes wrong afterwards: it was paid
-for. The end can be part of a larger transaction (:func:`finish`), such as the one that completes a chunk.
+transaction is open. So a crash loses nothing but the answer that was on its way. It leaves a call that :func:`recover`
+marks as ``abandoned``; a process that cannot be asked about is taken for dead an hour after its call began. An answer
+that arrived is recorded whatever else goes wrong afterwards: it was paid for. The end can be part of a larger
+transaction (:func:`finish`), such as the one that completes a chunk.
 
 Change here: what is measured of a call.
 """
@@ -22,6 +23,7 @@ import peewee
 from scanstore.answers import Analyzer, content_key, identify, keep_response, pack, unpack
 from scanstore.arguments import some_text
 from scanstore.blocks import Block, ending
+from scanstore.clocks import silent
 from scanstore.database import Database
 from scanstore.drafts import DraftFinding
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore, shown
@@ -382,17 +384,20 @@ SELECT model, purpose, sum(calls), sum(calls) FILTER (WHERE status = 'answered')
 
 
 def recover(db: Database) -> int:
-    """End the running calls whose process has ended as ``abandoned``; return how many. Writes only if there are any."""
-    rows = db.execute_sql("SELECT id, process FROM model_calls WHERE status = 'running'").fetchall()
-    ended = {process for process in {process for _, process in rows} if gone(process)}
+    """End the running calls whose process has ended as ``abandoned``; return how many. Writes only if there are any.
+
+    An answer that comes after all is recorded: the call is ``answered`` then.
+    """
+    rows = db.execute_sql("SELECT id, process, started_at FROM model_calls WHERE status = 'running'").fetchall()
+    now, ended = utcnow(), []
+    for key, process, started in rows:
+        if gone(process):
+            ended.append((format_time(now), f"its process ({process}) ended before an answer came", key))
+        elif silent(process, started, now):
+            ended.append((format_time(now), f"no answer came to its process ({process}) for an hour", key))
     if not ended:
         return 0
-    now = format_time(utcnow())
     return db.executemany(
         "UPDATE model_calls SET status = 'abandoned', ended_at = ?, error = ? WHERE id = ? AND status = 'running'",
-        [
-            (now, f"its process ({process}) ended before an answer came", key)
-            for key, process in rows
-            if process in ended
-        ],
+        ended,
     ).rowcount

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from scanstore import leases, life
-from scanstore.arguments import some_text
+from scanstore import leases, life, paths
+from scanstore.arguments import a_path, stored_path
 from scanstore.database import bound
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, pack_hash, utcnow
@@ -203,7 +203,7 @@ class Chunks(Stage[ScanFileChunk]):
         if status is not None:
             query = query.where(ScanFileChunk.status == word("status", status, CHUNK_STATUSES))
         if file is not None:
-            query = query.where(ScanFileChunk.file_path == some_text(file, "file"))
+            query = query.where(ScanFileChunk.file_path == stored_path(file, "file"))
         query = query.order_by(ScanFileChunk.file_path, ScanFileChunk.chunk_index)
         return list(query.limit(whole("limit", limit, 0, 2**31)))
 
@@ -217,20 +217,25 @@ class Chunks(Stage[ScanFileChunk]):
 
         row = chunk if isinstance(chunk, ScanFileChunk) else self.get(chunk)
         scan = self.store.scans.get(row.scan_id)
-        base = os.fspath(root) if root is not None else scan.root
-        if base is None:
+        if root is not None:
+            base = a_path(root, "root")
+        elif scan.root is not None:
+            base = paths.stored_root(scan.root)
+        else:
             raise NotFound(f"scan {scan.id} has no folder; say where its files are with root=")
-        top = os.path.realpath(base)
-        full = top if os.path.isfile(top) else os.path.realpath(os.path.join(top, row.file_path))
-        if os.path.commonpath((top, full)) != top:
-            raise InvalidArgument(f"{row.file_path} leads out of {base}; it is not read")
+        full = paths.file_in(base, row.file_path)
+        if full is None:
+            raise InvalidArgument(f"{row.file_path} leads out of {paths.escape_path(base)}; it is not read")
+        name = paths.escape_path(full)
+        if paths.kept_in_cloud(full):
+            raise NotFound(f"{name} is {paths.IN_CLOUD}; download it and try again")
         digest = pack_hash(row.scan_file.file_hash or "")
         try:
             text = chunk_text(full, row.start_line, row.end_line, pack_hash(row.content_hash), digest)
         except OSError as error:
-            raise NotFound(f"{full} cannot be read: {error.strerror}; scan the tree again") from error
+            raise NotFound(f"{name} cannot be read: {error.strerror}; scan the tree again") from error
         if text is None:
-            raise NotFound(f"{full} has changed since scan {scan.id}; scan it again")
+            raise NotFound(f"{name} has changed since scan {scan.id}; scan it again")
         return text
 
     def _rows(self, ids: Sequence[int]) -> List[ScanFileChunk]:

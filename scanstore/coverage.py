@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from scanstore.contents import unpack
 from scanstore.database import Database
 from scanstore.fields import dump_json
+from scanstore.paths import stored_root, unescape_path
 
 RUNS = """
 SELECT id, category, detail, rules, complete, successful, files, failed_files, scope FROM tool_runs
@@ -156,7 +157,7 @@ class Coverage:
             or bool(unnamed)
             or (self.tree and not recorded)
         )
-        self.root: str | None = root
+        self.root = None if root is None else stored_root(root)
         self.files: dict[str, File] = {}
         self.chosen = None
         if self.tree and not self.nothing:
@@ -191,7 +192,7 @@ class Coverage:
         """Whether a file that the scan does not have is gone, rather than left out."""
         if (self.include and not self.include(path)) or (self.exclude and self.exclude(path)):
             return False
-        return self.root is None or not os.path.lexists(os.path.join(self.root, path))
+        return self.root is None or not os.path.lexists(os.path.join(self.root, unescape_path(path)))
 
 
 def _listed(rules: str) -> dict[str, bool]:

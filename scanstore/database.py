@@ -31,7 +31,7 @@ from typing import Any, cast
 
 import peewee
 
-from scanstore import file_identity, filesystems, forks, opening, waiting
+from scanstore import file_identity, filesystems, forks, opening, paths, waiting
 from scanstore.binding import Bound
 from scanstore.binding import Domain as Domain
 from scanstore.binding import bound as bound
@@ -274,6 +274,8 @@ class Database(Transactional):
             f"PRAGMA foreign_keys=ON; PRAGMA synchronous={self._synchronous}; PRAGMA temp_store=MEMORY;"
             "PRAGMA cache_size=-32000; PRAGMA journal_size_limit=67108864"
         )
+        if self._synchronous != "FULL" and paths.MACOS:
+            connection.executescript("PRAGMA fullfsync=OFF; PRAGMA checkpoint_fullfsync=OFF")
         if not self.read_only:
             use_log(connection, self._timeout)
         connection.execute(f"PRAGMA busy_timeout={waiting.patience(self._timeout)}")

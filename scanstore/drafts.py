@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore import leases, life
-from scanstore.arguments import some_text
+from scanstore.arguments import stored_path
 from scanstore.bulk import Writer
 from scanstore.database import Database, bound
 from scanstore.errors import IllegalMove, InvalidArgument
@@ -495,6 +495,6 @@ class Drafts(Stage[DraftFinding]):
         if severity is not None:
             query = query.where(DraftFinding.severity == DraftFinding.severity.db_value(severity))
         if file is not None:
-            query = query.where(DraftFinding.file_path == some_text(file, "file"))
+            query = query.where(DraftFinding.file_path == stored_path(file, "file"))
         query = query.order_by(DraftFinding.rank, DraftFinding.file_path, DraftFinding.line_number, DraftFinding.id)
         return list(query.limit(whole("limit", limit, 0, 2**31)))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
-from scanstore import forks
+from scanstore import forks, paths
 from scanstore.blocks import contextmanager
 from scanstore.errors import (
     DiskFull,
@@ -31,22 +31,27 @@ GIVE_ANOTHER = "give the path of a scanstore file or a new one"
 #: Options to read a file as it lies there, without its log, its locks or a file beside it. Without the mode, SQLite
 #: creates a file that is missing.
 ALONE = "mode=ro&immutable=1"
+FULL_SYNC = "; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON"
 SECONDS = 30.0  #: that reading a file of others may take
+_NO_FULL_SYNC = frozenset((errno.EINVAL, errno.ENOTTY, errno.ENOTSUP, errno.EOPNOTSUPP))  # of a network disk, say
+_QUOTED = [
+    chr(byte) if byte < 128 and (chr(byte).isalnum() or byte in b"/._-") else f"%{byte:02x}" for byte in range(256)
+]
 STEPS = 5000  #: of SQLite's machine from one look at the clock to the next
 
 
-def uri(file: str, options: str) -> str:
+def uri(file: str, options: str, *, windows: bool | None = None) -> str:
     """Return the URI by which SQLite opens exactly this absolute path, whatever bytes are in it."""
-    return "file://" + "".join(map(_quoted, os.fsencode(file))) + "?" + options
+    path = os.fsencode(paths.uri_path(file, windows=windows))
+    quoted = "".join(map(_QUOTED.__getitem__, path))
+    if path[2:3] == b":":  # SQLite wants the colon of a drive as it is
+        quoted = quoted.replace(_QUOTED[ord(":")], ":", 1)
+    return "file://" + quoted + "?" + options
 
 
 def quoted(name: str) -> str:
     """Return a name of a table, column, index or trigger as SQL takes it; one of the user's own may be any text."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def _quoted(byte: int) -> str:
-    return chr(byte) if byte in b"/._-" or chr(byte).isalnum() and byte < 128 else f"%{byte:02x}"
 
 
 def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> sqlite3.Connection:
@@ -74,10 +79,16 @@ class Tracked(sqlite3.Connection):
         forks.closed(self)
 
 
-@lru_cache
 def careful(make: Callable[[str], Any]) -> str:
     """Return the pragmas of every connection of a driver: what a schema calls is not trusted, and a cell that reaches
-    out of its page is damage.
+    out of its page is damage. On macOS a commit waits for the disk, as :func:`flush` does.
+    """
+    return _distrusting(make) + (FULL_SYNC if paths.MACOS else "")
+
+
+@lru_cache
+def _distrusting(make: Callable[[str], Any]) -> str:
+    """Return the pragmas for files of strangers.
 
     SQLite before 3.41 takes its own JSON functions for untrusted ones, which the CHECK constraints of our tables call.
     There a schema stays trusted; nothing is registered with our connections that it could call.
@@ -224,9 +235,26 @@ def sync_folder(folder: str) -> None:
         os.sync()
         return
     try:
-        os.fsync(handle)
+        flush(handle)
     finally:
         os.close(handle)
+
+
+def flush(handle: int) -> None:
+    """Wait until what was written to an open file or folder is on the disk.
+
+    On macOS `fsync` ends when the drive has it, which may lose it in a power cut; F_FULLFSYNC waits for the disk.
+    """
+    if paths.MACOS:
+        import fcntl
+
+        try:
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined,unused-ignore]
+            return
+        except OSError as error:
+            if error.errno not in _NO_FULL_SYNC:
+                raise
+    os.fsync(handle)
 
 
 def identify(connection: sqlite3.Connection, name: str) -> int:

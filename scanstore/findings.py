@@ -9,15 +9,14 @@ Change here: what a verdict does to what came of earlier ones, and what a findin
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import peewee
 
-from scanstore import leases, life
-from scanstore.arguments import some_text
+from scanstore import leases, life, paths
+from scanstore.arguments import some_text, stored_path
 from scanstore.cvss import rated
 from scanstore.database import Database, bound
 from scanstore.decisions import VOTED, Triage
@@ -349,7 +348,7 @@ class Findings(Triage):
         severity = None if severity is None else word("severity", severity, SEVERITIES)
         status = None if status is None else word("status", status, FINDING_STATUSES)
         state = None if state is None else word("state", state, (*SIGHTINGS, "not_checked"))
-        file = None if file is None else some_text(file, "file")
+        file = None if file is None else stored_path(file, "file")
         tool = None if tool is None else some_text(tool, "tool")
         most = whole("limit", limit, 0, 2**31)
         some = most if suppressed is None else None
@@ -507,9 +506,8 @@ def _lines_of(db: Database, draft: DraftFinding) -> Sequence[str] | None:
     ).fetchone()
     if row is None or row[0] is None:
         return None
-    top = os.path.realpath(row[0])
-    full = top if os.path.isfile(top) else os.path.realpath(os.path.join(top, draft.file_path))
-    if os.path.commonpath((top, full)) != top:
+    full = paths.file_in(paths.stored_root(row[0]), draft.file_path)
+    if full is None or paths.kept_in_cloud(full):
         return None
     try:
         content, digest = load(full)

@@ -34,7 +34,11 @@ with open(sys.argv[1], "rb", 0) as source, open(sys.argv[2], "r+b", 1 << 20) as 
     while block := source.read(1 << 20):
         target.write(block)
     target.flush()
-    os.fsync(target.fileno())
+    try:
+        import fcntl
+        fcntl.fcntl(target, fcntl.F_FULLFSYNC)
+    except (ImportError, AttributeError, OSError):  # not macOS, or a disk that does not know it
+        os.fsync(target.fileno())
 """
 
 

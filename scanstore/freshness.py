@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.errors import ScanstoreError
-from scanstore.indexing.walk import Entry, unescape_path, walk
+from scanstore.indexing.walk import Entry, walk
+from scanstore.paths import stored_root, unescape_path
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,7 +61,8 @@ def place_of(root: str | None) -> str | None:
     """Return the folder or file at which a scan was recorded, None if it is not on this machine or not known."""
     if root is None or not os.path.isabs(root):  # a relative one was relative to some other folder
         return None
-    return next((place for place in (root, unescape_path(root)) if os.path.exists(place)), None)
+    place = stored_root(root)
+    return place if os.path.exists(place) else None
 
 
 def changes_since(db: Database, scan: Scan) -> Changes | None:

@@ -250,8 +250,9 @@ class Library(Domain):
         """A context for a sync of scenes, performers, tags or studios; ``run.since`` is where it may start from.
 
         That is when the last run that succeeded was started, None before there was one. Entering it raises IllegalMove
-        while another run of the kind goes on; one whose process is known to have ended has failed, and so has any with
-        ``take_over``, for what runs on another machine. Raises InvalidArgument.
+        while another run of the kind goes on; one whose process has ended has failed, and so has one of another machine
+        or container after an hour without a write or ``run.heartbeat()``, or at once with ``take_over``. Raises
+        InvalidArgument.
         """
         from scanstore.syncs import Sync
 

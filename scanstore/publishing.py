@@ -2,7 +2,8 @@
 
 Such a file grows under a name of its own beside its place; the name tells which process makes it. When a process is
 killed, the file stays, and whoever next makes such a file in that folder removes it. A file of a process that still
-runs, or that runs on another machine, is left alone.
+runs is left alone. A file of a process that cannot be asked about, of another machine or container, is removed when
+nothing was written to it for a day; a folder of one, after 30 days.
 
 Change here: how such files are named, and what is removed.
 """
@@ -11,19 +12,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
 from scanstore.arguments import a_path
 from scanstore.blocks import Scope, contextmanager
 from scanstore.errors import InvalidArgument, MissingFolder, StorageError, shown
-from scanstore.files import create_file, real_path, refusing, sync_folder
+from scanstore.files import create_file, flush, real_path, refusing, sync_folder
+from scanstore.paths import same_file
 
 STAMP = re.compile(r"\.backup-\d{8}T\d{9}Z")
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite puts beside a file
 _PARTIAL = ".partial-"
 _LEFT = re.compile(r".*\.[0-9a-f]{8}\.partial-([^/]*?)(?:-wal|-shm|-journal)?", re.DOTALL)
 _FOLDER = re.compile(r"scanstore-([^/]+)-[^-]+")
+_DAY, _MONTH = 86_400.0, 30 * 86_400.0  # seconds
 _STEM = 24  # characters of the name that are kept: with all that follows it must fit where a name has 255 bytes
 
 
@@ -54,21 +58,52 @@ def beside(target: str, name: str, *, mode: int = 0o600) -> Scope[str]:
 
 def sweep(folder: str) -> None:
     """Remove what processes that were killed have left in a folder."""
-    from urllib.parse import unquote
-
-    from scanstore.workers import gone
-
     try:
         others = os.listdir(folder)
     except OSError:  # it may be written and not read
         return
     for other in others:
         found = _LEFT.fullmatch(other)
-        if found is not None and gone(unquote(found[1])):
+        path = os.path.join(folder, other)
+        if found is not None and _is_left(found[1], _family(path), _DAY):
             try:
-                os.unlink(os.path.join(folder, other))
+                os.unlink(path)
             except OSError:
                 continue
+
+
+def _is_left(owner: str, paths: Iterable[str], age: float) -> bool:
+    """Whether nobody will remove what the process of that quoted identity has made."""
+    import time
+    from urllib.parse import unquote
+
+    from scanstore.workers import alive, gone, is_identity
+
+    process = unquote(owner)
+    if gone(process):
+        return True
+    if alive(process) or not is_identity(process):
+        return False
+    written = []
+    for path in paths:
+        with suppress(OSError):
+            written.append(os.lstat(path).st_mtime)
+    return bool(written) and max(written) < time.time() - age
+
+
+def _family(path: str) -> list[str]:
+    """A partial file with what SQLite put beside it, given any of them."""
+    for end in BESIDE:
+        path = path.removesuffix(end)
+    return [path, *(path + end for end in BESIDE)]
+
+
+def _inside(folder: str) -> list[str]:
+    """A folder and what is in it."""
+    try:
+        return [folder, *(os.path.join(folder, name) for name in os.listdir(folder))]
+    except OSError:
+        return [folder]
 
 
 @contextmanager
@@ -90,7 +125,7 @@ def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store
     name = a_path(file, "file")
     target = real_path(name)
     with refusing(name):
-        if store and target in (store, *(store + end for end in BESIDE)):
+        if store and any(same_file(target, store + end) for end in ("", *BESIDE)):
             raise InvalidArgument(f"{name} is the store itself; give another file")
         if os.path.isdir(target):
             raise InvalidArgument(f"{name} cannot be written: it is a folder; give the path of a file")
@@ -104,7 +139,7 @@ def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store
             with open(partial, "wb") as stream:
                 yield stream
                 stream.flush()
-                os.fsync(stream.fileno())
+                flush(stream.fileno())
             publish(partial, target, name)
 
 
@@ -112,14 +147,14 @@ def own_folder(place: str, name: str) -> str:
     """Make a folder for this process alone, and remove those that killed processes of this user have left there."""
     import shutil
     import tempfile
-    from urllib.parse import quote, unquote
+    from urllib.parse import quote
 
-    from scanstore.workers import gone, me
+    from scanstore.workers import me
 
     with refusing(name, "created"):
         for other in os.listdir(place):
             found, path = _FOLDER.fullmatch(other), os.path.join(place, other)
-            if found is not None and gone(unquote(found[1])) and _is_mine(path):
+            if found is not None and _is_mine(path) and _is_left(found[1], _inside(path), _MONTH):
                 shutil.rmtree(path, ignore_errors=True)
         return tempfile.mkdtemp(prefix=f"scanstore-{quote(me(), safe='')}-", dir=place)
 
@@ -136,7 +171,7 @@ def sync(file: str, name: str) -> None:
     with refusing(name):
         handle = os.open(file, os.O_RDWR)
         try:
-            os.fsync(handle)
+            flush(handle)
         finally:
             os.close(handle)
 

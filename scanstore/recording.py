@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from scanstore.bindings import UNFINISHED
 from scanstore.bulk import Writer
+from scanstore.clocks import SIGN_OF_LIFE
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument
 from scanstore.facts import ChunkFact, FileVersion, ImportFact, Name, ReferenceFact, SymbolFact
-from scanstore.fields import dump_json
+from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.indexing import RESOLUTIONS, FileFacts
 from scanstore.keys import MOST_PER_FILE
 
@@ -33,6 +34,7 @@ REPLACED = """
 SELECT f.version_id FROM json_each(?1) AS w
   CROSS JOIN scan_files AS f ON f.scan_id = ?2 AND f.file_path = w.value AND f.version_id IS NOT NULL
 """
+ALIVE = "UPDATE scans SET updated_at = ? WHERE id = ? AND worker IS NOT NULL AND updated_at < ?"
 DROP_UNUSED = """
 DELETE FROM file_versions WHERE id = ?1
    AND NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = ?1)
@@ -160,6 +162,8 @@ class Recorder:
         before = self.db.execute_sql(REPLACED, (paths, self.scan_id)).fetchall()
         self.db.executemany(ATTACH, rows)
         self.db.execute_sql(UNFINISHED, (self.scan_id,)).fetchall()
+        now = utcnow()
+        self.db.execute_sql(ALIVE, (format_time(now), self.scan_id, format_time(now - SIGN_OF_LIFE)))
         if before:
             self.db.executemany(DROP_UNUSED, before)
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from scanstore.errors import InvalidArgument, shown
+from scanstore.paths import composed
 from scanstore.states import SEVERITIES, VOTES
 
 DRAFT_KEYS = (
@@ -101,12 +102,12 @@ def _draft(number: int, draft: Mapping[str, Any], chunk: Any) -> dict[str, Any]:
 
 def _path(where: str, path: Any, chunk: Any) -> str:
     if chunk is not None:
-        if path is not None and path != chunk.file_path:
+        if path is not None and path != chunk.file_path and composed(str(path)) != chunk.file_path:
             raise InvalidArgument(f"{where} is {path!r} and its chunk is of {chunk.file_path!r}; leave it out")
         return str(chunk.file_path)
     if not isinstance(path, str) or not path.strip() or _UNSTORABLE.search(path):
         raise InvalidArgument(f"{where} is {path!r}; give a path relative to the root of the scan, or a chunk")
-    return path
+    return composed(path)
 
 
 def _vote(number: int, vote: Mapping[str, Any]) -> dict[str, Any]:

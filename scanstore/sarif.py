@@ -28,6 +28,7 @@ from scanstore.files import refused, refusing
 from scanstore.identity import traits_of
 from scanstore.interchange.places import address
 from scanstore.interchange.sarif import BASE, Lost, Problem, Result, Rule, Run
+from scanstore.paths import root_name, stored_root
 from scanstore.scans import Scan
 from scanstore.sources import Enclosing, Source, Sources, recorded
 from scanstore.states import SIGHTINGS
@@ -172,7 +173,8 @@ class Sarif(Domain):
         given = None if scan is None else self.store.scans.get(scan)
         target = _target(target, given)
         patterns = _patterns(scope)
-        folder = given.root if root is None and given is not None else None if root is None else os.fspath(root)
+        kept = None if given is None or given.root is None else stored_root(given.root)
+        folder = kept if root is None else a_path(root, "root")
         if root is not None and not os.path.isdir(folder or ""):
             raise InvalidArgument(f"root is {folder!r}, which is no folder; give the one that was looked at")
         problems: list[Problem] = []
@@ -256,7 +258,7 @@ class Sarif(Domain):
             lineage=lineage,
             target=target,
             name=os.path.basename(target) or target,
-            root=None if root is None else os.path.realpath(root),
+            root=None if root is None else root_name(root),
             kind="results",
             status="completed",
             phase="completed",

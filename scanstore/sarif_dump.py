@@ -20,6 +20,7 @@ from scanstore.fields import dump_json
 from scanstore.interchange.linehash import line_hashes
 from scanstore.interchange.sarif import STATE, Artifact, Result, Rule
 from scanstore.looks import OWN, Looks
+from scanstore.paths import stored_root
 from scanstore.sarif import BY, justification, shifted, usual_level
 from scanstore.sources import Sources, recorded
 from scanstore.states import SEVERITIES, SIGHTINGS
@@ -134,6 +135,10 @@ def dump(
     )  # fmt: skip
 
 
+def _root(scan: Scan) -> str | None:
+    return None if scan.root is None else stored_root(scan.root)
+
+
 class _Dumping:
     """One scan on its way out."""
 
@@ -142,7 +147,7 @@ class _Dumping:
         self._scan = scan
         self._wanted = frozenset(states)
         self._states = dump_json(list(states))
-        self._sources = Sources(scan.root, recorded(self._db, scan.id))
+        self._sources = Sources(_root(scan), recorded(self._db, scan.id))
         self._hashes: dict[str, list[str]] = {}
         self._suppressed = self._decisions(store)
         self._any_told = bool(self._suppressed) or bool(self._db.execute_sql(ANY_DECIDED, (scan.id,)).fetchone()[0])
@@ -178,7 +183,7 @@ class _Dumping:
             loose.add(OWN)
         if only is not None:
             loose &= {tool for tool, _ in only}
-        checkout = provenance(scan.root)
+        checkout = provenance(_root(scan))
         for row in self._db.execute_sql(RUNS, (scan.id,)).fetchall():
             key, tool, version, rules, failed, detail, category, troubles = row
             if only is not None and (tool, category) not in only:

@@ -15,14 +15,16 @@ import peewee
 
 from scanstore import bindings
 from scanstore.arguments import a_path, encodable, some_list, some_text
+from scanstore.clocks import SILENCE, silent
 from scanstore.database import bound
 from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.facts import FileVersion, Lineage
-from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
+from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, read_time, utcnow
 from scanstore.keys import RowId
 from scanstore.languages import Language, coverage
 from scanstore.life import Life
 from scanstore.llm import ModelConfig
+from scanstore.paths import escape_path, root_name
 from scanstore.reports import whole
 from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES, SCANS, move
 from scanstore.workers import gone, me
@@ -250,7 +252,6 @@ class Scans(Life):
         interrupted, the scan is left ``cancelled`` or ``failed``.
         """
         from scanstore.indexing.tree import Tree
-        from scanstore.indexing.walk import escape_path
 
         if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
             raise InvalidArgument(f"jobs is {shown(jobs)}; give a number of processes of at least 1")
@@ -269,7 +270,7 @@ class Scans(Life):
             tags = Tags(ctags, tree.root)
         options: dict[str, Any] = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
         if isinstance(ctags, (str, os.PathLike)):
-            options["omit"] = [escape_path(os.path.realpath(ctags))]  # or it would look like a new file
+            options["omit"] = [root_name(os.fspath(ctags))]  # or it would look like a new file
         target = None if target is None else encodable(some_text(target, "target"), "target")
         name = None if name is None else encodable(some_text(name, "name"), "name")
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
@@ -293,7 +294,7 @@ class Scans(Life):
         if not target.strip():
             raise InvalidArgument("a scan needs a target: what is scanned, such as a path or a repository's name")
         name = None if name is None else encodable(some_text(name, "name"), "name")
-        base = None if root is None else encodable(a_path(root, "root"), "root")
+        base = None if root is None else escape_path(a_path(root, "root"))
         return self._begin(target, name or os.path.basename(target) or target, base, {})
 
     @bound
@@ -318,7 +319,7 @@ class Scans(Life):
         with self.db.atomic():
             Lineage.insert(target=target).on_conflict_ignore().execute()
             lineage = Lineage.get(Lineage.target == target)
-            self._bury_the_dead(lineage.id)
+            recover(self.db, lineage.id)
             return Scan.create(
                 lineage=lineage,
                 target=target,
@@ -338,14 +339,6 @@ class Scans(Life):
 
         with contextlib.suppress(ScanstoreError):  # the reason for ending is what the caller needs to see
             move(self.db, SCANS, scan.id, status, error=error[:1000], worker=None)
-
-    def _bury_the_dead(self, lineage_id: int) -> None:
-        """Scans that say they run, on this machine, in a process that is no more, have failed."""
-        rows = Scan.select().where(Scan.lineage == lineage_id, Scan.status == "running", Scan.worker.is_null(False))
-        for scan in rows:
-            if gone(scan.worker):
-                error = f"process {scan.worker} ended before the scan was complete"
-                move(self.db, SCANS, scan.id, "failed", error=error, worker=None)
 
     @bound
     def remove(self, scan: Scan | int) -> Removed:
@@ -490,6 +483,27 @@ def answering(targets: Iterable[Target], *, trees: bool) -> list[Target]:
     """Return the targets that have something to answer; with ``trees``, those with a tree unless none has one."""
     completed = [target for target in targets if target.completed]
     return [target for target in completed if target.has_tree or not trees] or completed
+
+
+def recover(db: Database, lineage_id: int | None = None) -> int:
+    """Fail the scans whose process died while it recorded files; return how many. In the caller's transaction.
+
+    A process that cannot be asked about, of another machine or container, is taken for dead after an hour without a
+    file. Among the scans of all targets, so is one that has ended: another process may carry on with the scan.
+    """
+    running = "SELECT id, worker, updated_at FROM scans WHERE status = 'running' AND worker IS NOT NULL"
+    where, values = ("", ()) if lineage_id is None else (" AND lineage_id = ?", (lineage_id,))
+    now, count = utcnow(), 0
+    for key, worker, heard in db.execute_sql(running + where, values).fetchall():
+        if gone(worker) and (lineage_id is not None or abs(now - read_time(heard)) > SILENCE):
+            error = f"process {worker} ended before the scan was complete"
+        elif not gone(worker) and silent(worker, heard, now):
+            error = f"process {worker} has recorded nothing since {heard}"
+        else:
+            continue
+        move(db, SCANS, key, "failed", error=error, worker=None)
+        count += 1
+    return count
 
 
 def take_out(db: Database, scan: Scan) -> Removed:

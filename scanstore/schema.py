@@ -119,28 +119,50 @@ Made = tuple[str, list[tuple[str, str, str, str]]]
 
 
 @lru_cache
-def made(version: int, *, down: bool = False) -> Made:
+def made(version: int) -> Made:
     """Return the digest of the schema that the migrations make up to a version, and type, name, table and statement of
-    each object in the order of their making. ``down`` is by way of the newest version and back.
+    each object in the order of their making.
     """
     import tempfile
 
-    from scanstore import foreign, migrating
+    from scanstore import migrating
 
     with tempfile.TemporaryDirectory(prefix="scanstore-") as folder:
         file = os.path.join(folder, "schema.db")
-        migrating.up(file, to=None if down else max(version, 1))
-        if down or not version:
+        migrating.up(file, to=max(version, 1))
+        if not version:
+            migrating.down(file, to=0, backup=False)
+        return _made(file)
+
+
+def rolled_back() -> dict[int, Made]:
+    """Return the same of each version before the newest, by way of the newest and back step by step."""
+    import tempfile
+
+    from scanstore import migrating
+
+    found: dict[int, Made] = {}
+    with tempfile.TemporaryDirectory(prefix="scanstore-") as folder:
+        file = os.path.join(folder, "schema.db")
+        migrating.up(file)
+        for version in range(SCHEMA_VERSION - 1, -1, -1):
             migrating.down(file, to=version, backup=False)
-        connection = connect(file, "mode=ro")
-        try:
-            rows = connection.execute(
-                "SELECT type, name, tbl_name, sql FROM main.sqlite_master WHERE sql IS NOT NULL"
-                " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
-            ).fetchall()
-            return foreign.whole(connection), rows
-        finally:
-            connection.close()
+            found[version] = _made(file)
+    return found
+
+
+def _made(file: str) -> Made:
+    from scanstore import foreign
+
+    connection = connect(file, "mode=ro")
+    try:
+        rows = connection.execute(
+            "SELECT type, name, tbl_name, sql FROM main.sqlite_master WHERE sql IS NOT NULL"
+            " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
+        ).fetchall()
+        return foreign.whole(connection), rows
+    finally:
+        connection.close()
 
 
 def fingerprints() -> str:
@@ -150,9 +172,10 @@ def fingerprints() -> str:
     wholes: dict[int, str] = {}
     seen: dict[str, dict[str, list[int]]] = {}
     kinds: dict[str, str] = {}
+    back = rolled_back()
     for version in range(SCHEMA_VERSION + 1):
         wholes[version], rows = made(version)
-        for row in dict.fromkeys([*rows, *(made(version, down=True)[1] if version < SCHEMA_VERSION else ())]):
+        for row in dict.fromkeys([*rows, *(back[version][1] if version in back else ())]):
             kinds[row[1].lower()] = row[0]
             seen.setdefault(row[1].lower(), {}).setdefault(digest(*row), []).append(version)
     lines = [

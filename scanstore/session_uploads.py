@@ -22,6 +22,7 @@ from scanstore.database import Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, pack_hash, utcnow
 from scanstore.files import refused, refusing
+from scanstore.paths import IN_CLOUD, below, is_junction, kept_in_cloud, lies_in
 from scanstore.session_rows import (
     AnalysisSession,
     FileUpload,
@@ -291,20 +292,23 @@ def _relative(path: Any) -> str:
 
 def _below(base: str) -> Iterator[str]:
     for folder, names, files in os.walk(base):
-        names.sort()
+        with refusing(folder, "read"):
+            names[:] = sorted(name for name in names if not is_junction(os.lstat(os.path.join(folder, name))))
         for name in sorted(files):
             full = os.path.join(folder, name)
             with refusing(full, "read"):
                 regular = stat.S_ISREG(os.lstat(full).st_mode)
             if regular:
-                yield _relative(os.path.relpath(full, base).replace(os.sep, "/"))
+                yield _relative(below(full, base) or full)
 
 
 def _measured(base: str, path: str) -> dict[str, Any]:
     """What there is to know of a file in a folder."""
     full, top = os.path.realpath(os.path.join(base, path)), os.path.realpath(base)
-    if os.path.commonpath((full, top)) != top:
+    if not lies_in(full, top):
         raise InvalidArgument(f"file_path {path!r} is a link that leads out of {base!r}; copy the file there")
+    if kept_in_cloud(full):
+        raise InvalidArgument(f"{path!r} in {base!r} is {IN_CLOUD}; download it and add it again")
     digest, size = hashlib.sha256(), 0
     try:
         if not stat.S_ISREG(os.stat(full).st_mode):  # nobody may ever write to a pipe

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import NamedTuple
 
+from scanstore import paths
 from scanstore.database import Database
 
 MAX_SIZE = 16 << 20  # bytes of a file that is read
@@ -76,18 +77,23 @@ class Sources:
 
     def missing(self, path: str) -> bool:
         """Whether there is a folder and nothing at that path in it."""
-        return self._top is not None and bool(path) and not os.path.lexists(self._full(path))
+        if self._top is None or not path:
+            return False
+        if os.path.isfile(self._top):
+            return not self._is_root(path)
+        return not os.path.lexists(os.path.join(self._top, paths.unescape_path(path)))
 
-    def _full(self, path: str) -> str:
-        top = self._top or ""
-        return top if os.path.isfile(top) and os.path.basename(top) == path else os.path.join(top, path)
+    def _is_root(self, path: str) -> bool:
+        return self._top is not None and paths.composed(os.path.basename(self._top)) == paths.unescape_path(path)
 
     def _read(self, path: str) -> bytes | None:
         if self._top is None or not path or "\0" in path:
             return None
         try:
-            full = os.path.realpath(self._full(path))
-            if os.path.commonpath((self._top, full)) != self._top:
+            if os.path.isfile(self._top) and not self._is_root(path):
+                return None
+            full = paths.file_in(self._top, path)
+            if full is None or paths.kept_in_cloud(full):
                 return None
             # Not to wait for the other end of a pipe.
             number = os.open(full, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

@@ -341,9 +341,10 @@ class Store(Shared):
         """Free the work, places, calls and questions of processes that died, and leases that expired; return how many
         pieces of work wait again and how many have failed because they lost too many leases.
 
-        Opening a store does it too.
+        A scan fails when its process died while it recorded files, an hour after the last one. Opening a store does all
+        this when work, a place, a call or a question was lost.
         """
-        from scanstore import asking, calls, slots
+        from scanstore import asking, calls, scans, slots
 
         with self.bound(), self._database.atomic():
             works = (self.chunks, self.drafts, self.verified, self.jobs, self.sessions, self.audits)
@@ -351,6 +352,7 @@ class Store(Shared):
             slots.recover(self._database)
             calls.recover(self._database)
             asking.recover(self._database)
+            scans.recover(self._database)
         kinds = zip(*found, strict=True)
         return type(found[0])(*(sum(each) for each in kinds))
 

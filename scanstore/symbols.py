@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import peewee
 
-from scanstore.arguments import a_text, a_whole, some_list, some_text
+from scanstore.arguments import a_text, a_whole, some_list, some_text, stored_path
 from scanstore.database import Domain, bound
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
@@ -191,6 +191,7 @@ class Symbols(Domain):
             raise InvalidArgument(f"{path} needs a content hash: it tells one version of the file from the next")
         recorder = self.store.scans.recorder(scan)
         line_count = a_whole(line_count, "line_count")
+        path = stored_path(path, "path")
         content = Content(path, pack_hash(content_hash), a_text(indexer, "indexer"))
         now = format_time(utcnow())
         if not recorder.attach([(content, now)])[0]:
@@ -238,7 +239,7 @@ class Symbols(Domain):
         row = self.store.scans.pick(scan, target)
         kind = None if symbol_type is None else Symbol.symbol_type.db_value(symbol_type)
         most = -1 if limit is None else a_whole(limit, "limit")
-        file = None if file is None else some_text(file, "file")
+        file = None if file is None else stored_path(file, "file")
         found = self.db.execute_sql(FIND[match], (name, row.id, kind, file, most)).fetchall()
         ids = [key for (key,) in found]
         if not ids and match == "exact" and "." in name:
@@ -308,7 +309,7 @@ class Symbols(Domain):
         """All symbols of a scan, or of one file of it, in the order of the files' lines."""
         query = Symbol.select().where(Symbol.scan == self.store.scans.pick(scan, target))
         if file is not None:
-            query = query.where(Symbol.file_path == some_text(file, "file"))
+            query = query.where(Symbol.file_path == stored_path(file, "file"))
         if symbol_type is not None:
             query = query.where(Symbol.symbol_type == Symbol.symbol_type.db_value(symbol_type))
         return list(query.order_by(Symbol.file_path, Symbol.ordinal))
@@ -479,7 +480,7 @@ class Symbols(Domain):
         row = self._file(file, scan, target)
         owner = self.store.scans.get(row.scan_id)
         graph = Graph(self.db, owner.id, owner.lineage_id, owner.revision)
-        return [path for path in graph.importers(row.version_id) if path != file]
+        return [path for path in graph.importers(row.version_id) if path != row.file_path]
 
     @bound
     def import_cycles(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[List[str]]:
@@ -499,7 +500,7 @@ class Symbols(Domain):
 
     def _file(self, file: str, scan: Scan | int | None, target: str | None) -> ScanFile:
         row = self.store.scans.pick(scan, target)
-        found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == some_text(file, "file"))
+        found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == stored_path(file, "file"))
         if found is None:
             raise NotFound(f"scan {row.id} has no file {file!r}; paths are relative to {row.root or 'its root'}")
         return found

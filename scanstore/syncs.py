@@ -1,7 +1,9 @@
 """Runs of a sync: since when there is something new, what the run saw, and what it did not see any more.
 
 A run that succeeds moves the watermark of its kind to the time it was started; one that raised, or whose process died,
-leaves it where it was. One run of a kind goes on at a time.
+leaves it where it was. One run of a kind goes on at a time. A run whose process cannot be asked about, since it runs on
+another machine or in another container, is taken for dead after an hour without a sign of life; each write of the run
+is one.
 """
 
 from __future__ import annotations
@@ -12,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 import peewee
 
-from scanstore import workers
 from scanstore.binding import Bound
 from scanstore.blocks import Block, ending
-from scanstore.database import Domain, bound
+from scanstore.clocks import silent
+from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore, shown
 from scanstore.fields import Base, EnumField, UTCField, format_time, read_time, utcnow
 from scanstore.library import KINDS
 from scanstore.states import Machine, move
+from scanstore.workers import gone, me
 
 if TYPE_CHECKING:
     from scanstore.store import Store
@@ -61,12 +64,12 @@ class SyncRun(Base):
         indexes = ((("kind", "status", "started_at"), False),)
 
 
-RUNNING = "SELECT id, process, started_at FROM sync_runs WHERE kind = ? AND status = 'running'"
+RUNNING = "SELECT id, process, started_at, updated_at FROM sync_runs WHERE kind = ? AND status = 'running'"
 SINCE = "SELECT max(started_at) FROM sync_runs WHERE kind = ? AND status = 'completed'"
 BEGIN = "INSERT INTO sync_runs (kind, since, started_at, process) VALUES (?, ?, ?, ?) RETURNING id"
 COUNTED = """
 UPDATE sync_runs SET created = created + ?, updated = updated + ?, unchanged = unchanged + ?,
-       links_added = links_added + ?, links_removed = links_removed + ?
+       links_added = links_added + ?, links_removed = links_removed + ?, updated_at = ?
  WHERE id = ? AND status = 'running'
 """
 # What somebody else saw since the run began is there, whatever the run's own listing said before.
@@ -93,19 +96,29 @@ class Sync(Domain):
     @bound
     def __enter__(self) -> Self:
         with self.db.atomic():
-            for key, process, started in self.db.execute_sql(RUNNING, (self.kind,)).fetchall():
-                if not self.take_over and not workers.gone(process):
-                    raise IllegalMove(
-                        f"sync run {key} of {self.kind}s is running since {started} in {process}; wait for it, or, when"
-                        " that is known to be dead, begin with take_over=True (scanstore library sync --take-over)"
-                    )
-                self._fail(key, "taken over" if self.take_over else f"its process {process} ended")
             self.started_at = utcnow()
+            for key, process, started, heard in self.db.execute_sql(RUNNING, (self.kind,)).fetchall():
+                self._end_another(key, process, started, heard)
             since = self.db.execute_sql(SINCE, (self.kind,)).fetchone()[0]
             self.since = None if since is None else read_time(since)
-            values = (self.kind, since, format_time(self.started_at), workers.me())
+            values = (self.kind, since, format_time(self.started_at), me())
             self.id = self.db.execute_sql(BEGIN, values).fetchall()[0][0]
         return self
+
+    def _end_another(self, key: int, process: str, started: str, heard: str) -> None:
+        """End a run that stands in the way. Raises IllegalMove when it goes on."""
+        if self.take_over:
+            why = "taken over"
+        elif gone(process):
+            why = f"its process {process} ended"
+        elif silent(process, heard, self.started_at):
+            why = f"its process {process} gave no sign of life since {heard}"
+        else:
+            raise IllegalMove(
+                f"sync run {key} of {self.kind}s is running since {started} in {process}; wait for it, or, when that is"
+                " known to be dead, begin with take_over=True (scanstore library sync --take-over)"
+            )
+        self._fail(key, why)
 
     @bound
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -124,6 +137,14 @@ class Sync(Domain):
 
     def _fail(self, key: int, error: str) -> None:
         move(self.db, SYNCS, key, "failed", ended_at=format_time(utcnow()), error=error)
+
+    @bound
+    def heartbeat(self) -> None:
+        """Show that the run goes on. Each write with ``run=`` does so too; this is for hours without one.
+
+        Raises IllegalMove when the run is over, such as when another process took it for dead.
+        """
+        _hear(self.db, self.id, "UPDATE sync_runs SET updated_at = ? WHERE id = ? AND status = 'running'")
 
     @bound
     def prune_unseen(self, *, dry_run: bool = True) -> list[str]:
@@ -151,9 +172,16 @@ class Sync(Domain):
 
 def count(domain: Domain, run: int, counts: Counts) -> None:
     """Add to the figures of a run, inside the transaction that wrote. Raises IllegalMove when the run is over."""
-    if domain.db.execute_sql(COUNTED, (*counts, run)).rowcount == 0:
-        status = SyncRun.get_by_id(run).status
-        raise IllegalMove(f"sync run {run} is {status}; begin another with store.library.sync(...)")
+    _hear(domain.db, run, COUNTED, *counts)
+
+
+def _hear(db: Database, run: int, statement: str, *values: int) -> None:
+    if db.execute_sql(statement, (*values, format_time(utcnow()), run)).rowcount == 0:
+        row = SyncRun.get_or_none(SyncRun.id == run)
+        raise IllegalMove(
+            f"sync run {run} is {'not begun' if row is None else row.status}; begin another with"
+            " store.library.sync(...)"
+        )
 
 
 def identified(domain: Domain, run: Sync | SyncRun | int, kind: str) -> int:

@@ -21,9 +21,9 @@ from scanstore.fields import format_time, utcnow
 from scanstore.files import refused
 from scanstore.indexing.given import facts_of
 from scanstore.indexing.reading import load
-from scanstore.indexing.walk import unescape_path
 from scanstore.interchange.ctags import Broken, read
 from scanstore.languages import CTAGS
+from scanstore.paths import file_in, kept_in_cloud, stored_root
 
 if TYPE_CHECKING:
     from scanstore.database import Database
@@ -69,7 +69,7 @@ class Tags:
             stream = None if isinstance(file, (str, os.PathLike)) or not hasattr(file, "readline") else file
             with open(a_path(file, "file"), "rb") if stream is None else nullcontext(stream) as lines:
                 piped = _Piped(lines)
-                for item in read(cast(Any, piped), root=root):
+                for item in read(cast(Any, piped), root=None if root is None else stored_root(root)):
                     if isinstance(item, Broken):
                         self.broken.append((item.line_number, item.reason))
                     else:
@@ -141,12 +141,12 @@ class _Piped:
 
 def _lines(root: str, path: str, digest: bytes | None) -> list[str] | None:
     """The lines of a file of the tree, None when it does not have the recorded content any more."""
-    full = unescape_path(root)
-    if os.path.isdir(full):
-        full = os.path.join(full, unescape_path(path))
     try:
+        full = file_in(stored_root(root), path)
+        if full is None or kept_in_cloud(full):
+            return None
         content, found = load(full)
-    except OSError:
+    except (OSError, ValueError):
         return None
     # Only compared with another version of the file, so any encoding will do that keeps all bytes.
     return content.decode("latin-1").split("\n") if found == digest else None

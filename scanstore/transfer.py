@@ -49,6 +49,7 @@ from scanstore.errors import (
 )
 from scanstore.files import connect, quoted, refusing
 from scanstore.ownership import remove_unowned
+from scanstore.paths import lies_in, spelled, unescape_path
 from scanstore.troubles import translated
 from scanstore.user_schema import LeftOut, Part
 
@@ -410,12 +411,11 @@ def _accounts(run: Run) -> list[LoadedAccount]:
 
 def _roots(run: Run) -> list[str]:
     """Folders of scans that lie outside the current one. They are compared as text: no foreign path is touched."""
-    here = os.path.normcase(os.path.realpath(os.curdir))
+    here = spelled(os.curdir)
     found = []
     for (root,) in run("SELECT DISTINCT root FROM scans WHERE root IS NOT NULL ORDER BY root").fetchall():
-        full = os.path.normcase(os.path.normpath(os.path.join(here, str(root))))
-        if full != here and not full.startswith(os.path.join(here, "")):
-            found.append(str(root))
+        if not lies_in(os.path.normpath(os.path.join(here, unescape_path(root))), here):
+            found.append(root)
     return found
 
 

@@ -19,16 +19,21 @@ LEASED = (
     ("analysis_tasks", "ix_analysis_tasks_leased", "processing"),
     ("jobs", "ix_jobs_cancelling", "cancelling"),
 )
-#: Rows that end with their process, whatever the time.
-HELD = ("model_calls WHERE status = 'running'", "model_slots WHERE true", "answer_claims WHERE true")
+#: Rows that end with their process, and since when it is silent where that is looked at.
+HELD = (
+    ("model_calls WHERE status = 'running'", "min(started_at)"),
+    ("model_slots WHERE true", "NULL"),
+    ("answer_claims WHERE true", "NULL"),
+)
 ALWAYS = "'~'"  # after any time
 
+_LEASES = "min(lease_until), NULL"
 _ROWS = [
-    *((f"{table} INDEXED BY {index} WHERE status = '{status}'", "min(lease_until)") for table, index, status in LEASED),
-    *((rows, ALWAYS) for rows in HELD),
+    *((f"{table} INDEXED BY {index} WHERE status = '{status}'", _LEASES) for table, index, status in LEASED),
+    *((rows, f"{ALWAYS}, {heard}") for rows, heard in HELD),
 ]
 ANY = "SELECT " + " OR ".join(f"EXISTS (SELECT 1 FROM {rows})" for rows, _ in _ROWS)
-#: Who holds rows, and when the first of their leases ends.
+#: Who holds rows, when the first of their leases ends, and since when a process without a lease is silent.
 HOLDERS = " UNION ALL ".join(f"SELECT process, {until} FROM {rows} GROUP BY process" for rows, until in _ROWS)
 
 
@@ -37,8 +42,13 @@ def lost(db: Database) -> bool:
     (found,) = db.execute_sql(ANY).fetchone()
     if not found:
         return False
+    from scanstore.clocks import silent
     from scanstore.fields import format_time, utcnow
     from scanstore.workers import gone
 
-    now = format_time(utcnow())
-    return any(until <= now or gone(process) for process, until in db.execute_sql(HOLDERS).fetchall())
+    now = utcnow()
+    text = format_time(now)
+    return any(
+        until <= text or gone(process) or (heard is not None and silent(process, heard, now))
+        for process, until, heard in db.execute_sql(HOLDERS).fetchall()
+    )

@@ -65,44 +65,73 @@ def db_path(tmp_path: Path) -> Path:
     return tmp_path / "scan.db"
 
 
+# What the migrations make of an empty file, up to a version and with a key: its content, and the names of what ran.
+MADE: dict[tuple[int | None, str | None], tuple[bytes, list[str]]] = {}
+UP = migrating.up
+
+
+def made(to: int | None, key: str | None) -> tuple[bytes, list[str]]:
+    """Migrate an empty file, once in each process: it takes longer than most tests."""
+    if (to, key) not in MADE:
+        with tempfile.TemporaryDirectory() as folder:
+            names = UP(Path(folder, "new.db"), to=to, key=key)
+            assert os.listdir(folder) == ["new.db"]
+            MADE[to, key] = Path(folder, "new.db").read_bytes(), list(names)
+    return MADE[to, key]
+
+
 @pytest.fixture(scope="session")
 def new_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a new store, to be copied: migrating takes longer than most tests."""
+    """The file of a new store, to be copied."""
     path = tmp_path_factory.mktemp("new") / "scan.db"
+    path.touch(mode=0o600)
+    path.write_bytes(made(None, None)[0])
     Store(path).close()
     return path
 
 
-# These are about how a store comes to be.
+# These are about how a store comes to be, or count each call on the way.
 MADE_ANEW = (
-    "test_crash",
-    "test_database",
-    "test_foreign_schemas",
-    "test_logs",
-    "test_migrating",
-    "test_upgrades",
-    "test_provisioning",
+    "test_database::test_a_file_that_is_removed_while_it_is_opened",
+    "test_database::test_a_new_store_is_private",
+    "test_database::test_a_relative_path",
+    "test_database::test_an_empty_file",
+    "test_database::test_any_file_name",
+    "test_database::test_memory_",
+    "test_database::test_the_path_defaults",
+    "test_database::test_the_private_mode",
+    "test_failing_disks::",
+    "test_logs::test_the_environment",
+    "test_logs::test_verbose",
+    "test_logs::test_what_opening",
+    "test_migrating::",
+    "test_provisioning::test_init",
     "stress_",
 )
 
 
+def quick_up(path: str | os.PathLike[str], **options: Any) -> migrating.Names:
+    """Do what `migrating.up` does; an empty or a missing file is given what the migrations have made before."""
+    to, key = options.get("to"), options.get("key")
+    empty = os.path.isdir(os.path.dirname(path)) and not (os.path.exists(path) and os.path.getsize(path))
+    if empty and options.get("folder") is None and isinstance(to, int | None) and not os.path.islink(path):
+        content, names = made(to, key)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not os.path.getsize(path):
+                assert os.write(handle, content) == len(content)
+                return migrating.Names(names)
+        finally:
+            os.close(handle)
+    return UP(path, **options)
+
+
 @pytest.fixture(autouse=True)
-def quickly_made(request: pytest.FixtureRequest, new_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def quickly_made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever store a test makes, it begins as a copy of one that the migrations made."""
-    if request.module.__name__.rpartition(".")[2].startswith(MADE_ANEW):
-        return
-    real, content = migrating.up, new_file.read_bytes()
-
-    def up(file: str, **options: Any) -> Any:
-        if options.get("to") is None and options.get("key") is None and not os.path.getsize(file):
-            with open(file, "r+b") as empty:
-                fcntl.flock(empty, fcntl.LOCK_EX)
-                if not os.path.getsize(file):
-                    empty.write(content)
-                    return migrating.Names([])
-        return real(file, **options)
-
-    monkeypatch.setattr(migrating, "up", up)
+    if not f"{request.module.__name__.rpartition('.')[2]}::{request.node.name}".startswith(MADE_ANEW):
+        monkeypatch.setattr(migrating, "up", quick_up)
 
 
 @pytest.fixture

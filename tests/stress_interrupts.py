@@ -24,7 +24,7 @@ from scanstore import Store, backups
 from scanstore.models import Finding, Job, ScanFileChunk, Scene, User
 
 DAY = 86400
-SHORT = 5  # places of each call in the short form
+SHORT = 3  # places of each call in the short form
 OFTEN = 40  # interrupts between two checks of the whole store
 Ready = Callable[[Store], Callable[[], object]]
 

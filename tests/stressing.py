@@ -6,15 +6,19 @@ go, SCANSTORE_SEED is where chance begins; ``-s`` shows the figures they print.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -25,6 +29,8 @@ from scanstore import Store, seed_db
 ROOT = Path(__file__).parent
 LONG = int(os.environ.get("SCANSTORE_LONG") or 0)
 SEED = int(os.environ.get("SCANSTORE_SEED") or 1)
+
+RAW = f"x'{'5a' * 32}'"  # a key that SQLCipher takes as it is: to derive one takes longer than most tests
 
 Tell = Callable[[Any], None]
 
@@ -121,6 +127,55 @@ def done(work: Callable[[Tell], object], *, seconds: float = 60) -> list[Any]:
     raised = [each["raised"] for each in told if isinstance(each, dict) and "raised" in each]
     assert child.status == 0 and not raised, f"ended with {child.status}: {raised}"
     return told
+
+
+class Program(subprocess.Popen[str]):
+    """Like ``subprocess.Popen([sys.executable, "-c", code, *args], text=True)``, but forked: nothing is imported again.
+
+    For code whose start is not what is tested. As in any fork, at its end nothing is called that waits for an exit.
+    """
+
+    def __init__(self, code: str, *args: object, **options: Any) -> None:
+        super().__init__([code, *map(str, args)], text=True, **options)
+
+    def _execute_child(self, args: Any, *options: Any) -> None:  # type: ignore[override]
+        cwd, pipes = options[4], options[9:15]
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # or both processes would write it
+        with warnings.catch_warnings(action="ignore"):  # the threads of this process do nothing for the other one
+            self.pid = os.fork()
+        if self.pid == 0:
+            os._exit(self._run(*args, cwd=cwd, pipes=pipes))
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+
+    def _run(self, code: str, *args: str, cwd: Any, pipes: Any) -> int:
+        try:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            theirs, ours = (pipes[0], pipes[3], pipes[5]), (pipes[1], pipes[2], pipes[4])
+            for number, end in enumerate(theirs):
+                if end != -1:
+                    os.dup2(end, number)
+            for end in {*ours, *theirs} - {-1, 0, 1, 2}:
+                os.close(end)
+            if cwd is not None:
+                os.chdir(cwd)
+            sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", 1)  # noqa: SIM115
+            sys.argv = ["-c", *args]
+            exec(compile(code, "<string>", "exec", dont_inherit=True), {"__name__": "__main__"})
+            return 0
+        except SystemExit as end:
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+        except BaseException:
+            traceback.print_exc()
+            return 1
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
 
 
 def killed(work: Callable[[Tell], object], after: float) -> list[Any]:

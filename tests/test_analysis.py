@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound
 from scanstore.models import DraftFinding, Finding, Scan, ScanConfig, ScanFileChunk, VerifiedFinding
@@ -157,7 +157,7 @@ with Store(sys.argv[1], timeout=30) as store:
 def test_every_process_may_begin_it(store: Store, root: Path) -> None:
     record(store, root)
     workers = [
-        subprocess.Popen([sys.executable, "-c", BEGIN, store.path], stdout=subprocess.PIPE, text=True) for _ in range(4)
+        Program(BEGIN, store.path, stdout=subprocess.PIPE) for _ in range(4)
     ]
     assert [worker.communicate(timeout=30)[0].strip() for worker in workers] == ["4"] * 4
     assert len(store.chunks.list(1)) == 4

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stressing import Program
 
 from scanstore import IllegalMove, InvalidArgument, LeaseLost, NotFound, Store, applying
 from scanstore.findings import Finding
@@ -578,8 +579,7 @@ with Store(sys.argv[1], timeout=30) as store:
 
 
 def start(store: Store, log: Path, how: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), store.path, str(log), how]
-    process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent)
+    process = Program(textwrap.dedent(SCRIPT), store.path, log, how, stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == "open\n"
     return process
 

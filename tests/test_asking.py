@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore import AsyncStore, asking, clocks
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot
@@ -139,10 +139,7 @@ print(store.llm.ask(way, chunk, function{options}), flush=True)
 
 def start(store: Store, chunk: ScanFileChunk, log: Path, body: str = "", options: str = "") -> subprocess.Popen[str]:
     code = ASK.format(body=body or "time.sleep(0.2)", options=options)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(store.path), str(chunk.id), str(log)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = Program(code, store.path, chunk.id, log, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import textwrap
 import uuid
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stressing import Program
 
 from scanstore import under_way
 from scanstore.accounts import User
@@ -75,12 +75,10 @@ def rows(store: Store) -> dict[str, int]:
     return {n: store.database.execute_sql(f"SELECT count(*) FROM {n}").fetchone()[0] for n in names}
 
 
-def process(db: Path, code: str, *args: str) -> subprocess.Popen[str]:
+def process(db: Path, code: str, *args: str) -> Program:
     """Run code in a process of its own, with the store open as `store`."""
     head = "import os, signal, sys, time\nfrom scanstore import Store\nstore = Store(sys.argv[1])\n"
-    return subprocess.Popen(
-        [sys.executable, "-c", head + textwrap.dedent(code), str(db), *args], text=True, stdout=subprocess.PIPE
-    )  # fmt: skip
+    return Program(head + textwrap.dedent(code), db, *args, stdout=subprocess.PIPE)
 
 
 # Adding ---------------------------------------------------------------------------------------------------------------

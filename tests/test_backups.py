@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import random
 import shutil
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from stressing import Child, Tell
 
 from scanstore import Store, backups, freezing
 from scanstore.cli import main
@@ -250,23 +250,21 @@ def test_killed_copies_leave_nothing_under_the_name(full: Store, tmp_path: Path)
     full.settings.set("filler", ["y" * 1000] * 4000)
     folder = tmp_path / "b"
     folder.mkdir()
-    code = (
-        "import sys\nfrom scanstore import Store\n"
-        "with Store(sys.argv[1]) as store:\n"
-        "    store.settings; print('go', flush=True)\n"
-        "    while True: store.backup(sys.argv[2] + '/copy.db'); store.backup(folder=sys.argv[2], keep=2)\n"
-    )
+
+    def copying(tell: Tell) -> None:
+        with Store(full.path) as store:
+            tell("go")
+            while True:
+                store.backup(folder / "copy.db")
+                store.backup(folder=folder, keep=2)
+
     chosen = random.Random(7)
     left = 0
     for _ in range(8):
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, full.path, str(folder)], stdout=subprocess.PIPE, cwd=ROOT
-        )
-        assert process.stdout is not None and process.stdout.readline() == b"go\n"
-        time.sleep(chosen.uniform(0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        process = Child(copying)
+        assert process.first() == "go"
+        time.sleep(chosen.uniform(0, 0.2))
+        process.kill()
         left += sum(".partial-" in name for name in names(folder))
         for name in names(folder):
             if ".partial-" not in name:
@@ -426,18 +424,20 @@ def test_killed_restores_leave_the_old_store_or_the_new_one(copied: tuple[Path, 
     with Store(copy) as store:
         store.settings.set("filler", ["z" * 1000] * 8000)
     shutil.copy(path, path.parent / "old.db")
-    code = "import sys\nfrom scanstore import Store\nprint('go', flush=True)\nStore.restore(sys.argv[1], sys.argv[2])"
+
+    def restoring(tell: Tell) -> None:
+        tell("go")
+        Store.restore(copy, path)
+
     chosen, seen = random.Random(3), set()
     for _ in range(8):
         for end in ("", "-wal", "-shm", "-journal"):
             Path(f"{path}{end}").unlink(missing_ok=True)
         shutil.copy(path.parent / "old.db", path)
-        process = subprocess.Popen([sys.executable, "-c", code, copy, path], stdout=subprocess.PIPE, cwd=ROOT)
-        assert process.stdout is not None and process.stdout.readline() == b"go\n"
-        time.sleep(chosen.uniform(0.05, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        process = Child(restoring)
+        assert process.first() == "go"
+        time.sleep(chosen.uniform(0.0, 0.15))
+        process.kill()
         found = value(path)
         assert found in ("later", {"n": 1})
         seen.add(str(found))

@@ -1,13 +1,15 @@
 """Bad values: every public call of every domain is given values of every wrong kind, and refuses them as documented.
 
 Driven by signatures, so that a new method is covered the day it is written. Nothing but a ScanstoreError may come, or
-the TypeError of a call that has the wrong shape; and the store is as sound afterwards as before.
+the TypeError of a call that has the wrong shape; and the store is as sound afterwards as before. By default each
+parameter is given every fourth value, each its own ones; SCANSTORE_LONG=1 gives all values to all.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import shutil
 import sqlite3
 import traceback
@@ -20,7 +22,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from hostile import limited
-from stressing import fill
+from stressing import LONG, fill
 
 from scanstore import ScanstoreError, Store, backups, check_db_health, drop_db, init_db, seed_db
 from scanstore.cleaning import drop_foreign
@@ -176,10 +178,12 @@ def test_every_call_refuses_a_bad_value(full: Path, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "scan.db"
     shutil.copy(full, path)
-    bad, outcomes, wrong = VALUES[what], Counter[str](), []
+    bad, outcomes, wrong, turn = VALUES[what], Counter[str](), [], itertools.count(list(VALUES).index(what))
     with Store(path, durability="normal", timeout=1) as store:
         for name, method, signature in methods(store):
             for key, parameter in signature.parameters.items():
+                if next(turn) % 4 and not LONG:
+                    continue
                 if parameter.kind is inspect.Parameter.VAR_KEYWORD or key == "progress" and callable(bad):
                     continue  # what a caller's own function raises is the caller's
                 given = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore import calls
 from scanstore.calls import Usage
@@ -323,7 +323,7 @@ def kill_in_call(db: Path, chunk: int, before: str = "") -> int:
                 print(call.id, flush=True)
                 time.sleep(60)
     """)
-    process = subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE)
+    process = Program(code, stdout=subprocess.PIPE)
     assert process.stdout is not None
     key = int(process.stdout.readline())
     process.send_signal(signal.SIGKILL)

@@ -142,7 +142,8 @@ def test_drop_asks(run: Run, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_drop_refuses(run: Run, tmp_path: Path) -> None:
+def test_drop_refuses(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scanstore.provisioning.PATIENCE", 0.05)
     assert "no store at scanstore.db" in one_line(run("drop", "--yes", code=1))
     (tmp_path / "text").write_text("not a database, but long enough to be taken for one" * 9)
     assert "is not a scanstore, or needs its key" in one_line(run("drop", "--yes", "--db", "text", code=1))

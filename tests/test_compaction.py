@@ -104,7 +104,8 @@ def test_look_ups_keep_their_indexes_after_optimize(loose: Store) -> None:
     assert not [step for step in before if step.startswith("SCAN")], before
 
 
-def test_readers_go_on_and_writers_are_waited_for(loose: Store) -> None:
+def test_readers_go_on_and_writers_are_waited_for(loose: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scanstore.compaction._PATIENCE", 100)
     rows = loose.database.execute_sql("SELECT id FROM scan_files")
     assert rows.fetchone()
     with Store(loose.path, timeout=0.1) as other:

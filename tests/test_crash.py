@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore.errors import NotAScanstore
 from scanstore.models import Scan, ScanFile
@@ -85,6 +86,8 @@ def start(db: Path, tree: Path, *, jobs: int | None = 1, code: str = "", **optio
             scan = store.scans.record({os.fspath(tree)!r}, jobs={jobs}, progress=told)
             print("completed", scan.id, flush=True)
     """
+    if not options:
+        return Program(textwrap.dedent(script), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
         text=True,
@@ -168,7 +171,7 @@ def kills(db: Path, tree: Path, clean: list[Any], times: int, seed: int) -> None
 def test_a_scan_killed_at_any_moment_leaves_a_good_store_and_the_next_one_carries_on(
     db_path: Path, tree: Path, clean: list[Any]
 ) -> None:
-    kills(db_path, tree, clean, 12, seed=1)
+    kills(db_path, tree, clean, 6, seed=1)
 
 
 @pytest.mark.slow
@@ -394,8 +397,7 @@ def test_two_processes_record_different_states_of_one_target_at_once(db_path: Pa
             for _ in range(8):
                 print(store.scans.record(sys.argv[2], target="both", jobs=1).id)
     """
-    command = [sys.executable, "-c", textwrap.dedent(script), os.fspath(db_path)]
-    both = [subprocess.Popen([*command, os.fspath(root)], text=True, stdout=subprocess.PIPE) for root in roots]
+    both = [Program(textwrap.dedent(script), db_path, root, stdout=subprocess.PIPE) for root in roots]
     ids = [[int(line) for line in process.communicate(timeout=120)[0].split()] for process in both]
     with Store(db_path) as store:
         assert len(ids[0]) == len(ids[1]) == 8

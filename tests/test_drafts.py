@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stressing import Program
 
 from scanstore.drafts import absolute, check_drafts, pair, relative
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound
@@ -729,7 +729,7 @@ with Store(sys.argv[1]) as store:
 
 def run(code: str, *arguments: str) -> subprocess.Popen[str]:
     root = Path(__file__).parent.parent
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True, cwd=root)
+    return Program(code, *arguments, stdout=subprocess.PIPE, cwd=root)
 
 
 def test_two_processes_record_the_same_votes(store: Store, scan: Scan) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from stressing import RAW
 
 from scanstore import (
     Busy,
@@ -42,22 +43,31 @@ def need() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once: each connection takes a good part of a second to work out what its key means."""
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder with a store for each key, made once: a connection takes long to work out what a passphrase means."""
     need()
-    folder = tmp_path_factory.mktemp("encrypted")
-    (folder / "tree").mkdir()
-    (folder / "tree/a.py").write_text(f"def {WORD}():\n    '''Say {WORD}.'''\n")
-    with Store(folder / "s.db", key=KEY) as store:
-        store.scans.record(folder / "tree", target="t")
-        store.settings["word"] = WORD
-        assert store.search(WORD) and store.check() == []
-    return folder
+    folders = {key: tmp_path_factory.mktemp("encrypted") for key in (KEY, RAW)}
+    for key, folder in folders.items():
+        (folder / "tree").mkdir()
+        (folder / "tree/a.py").write_text(f"def {WORD}():\n    '''Say {WORD}.'''\n")
+        with Store(folder / "s.db", key=key) as store:
+            store.scans.record(folder / "tree", target="t")
+            store.settings["word"] = WORD
+            assert store.search(WORD) and store.check() == []
+    return folders
 
 
 @pytest.fixture
-def file(tmp_path: Path, made: Path) -> Path:
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+def file(tmp_path: Path, made: dict[str, Path]) -> Path:
+    """A store with a passphrase."""
+    shutil.copytree(made[KEY], tmp_path, dirs_exist_ok=True)
+    return tmp_path / "s.db"
+
+
+@pytest.fixture
+def raw(tmp_path: Path, made: dict[str, Path]) -> Path:
+    """A store with a raw key: for what does not depend on how the key is given."""
+    shutil.copytree(made[RAW], tmp_path, dirs_exist_ok=True)
     return tmp_path / "s.db"
 
 
@@ -133,34 +143,35 @@ def test_the_environment_gives_the_key(file: Path, monkeypatch: pytest.MonkeyPat
     assert result.exit_code == 0 and WORD in result.output
 
 
-def test_migrations_and_their_backups_stay_encrypted(file: Path) -> None:
-    with Store(file, key=KEY) as store:
+def test_migrations_and_their_backups_stay_encrypted(raw: Path) -> None:
+    with Store(raw, key=RAW) as store:
         names = store.migrate_down(steps=1)
         assert names.backup is not None
-    assert not readable(file)
-    with Store(names.backup, key=KEY) as copy:
+    assert not readable(raw)
+    with Store(names.backup, key=RAW) as copy:
         assert copy.settings["word"] == WORD
-    with Store(file, key=KEY) as store:
+    with Store(raw, key=RAW) as store:
         assert store.settings["word"] == WORD and store.migrate_status()[-1].applied and store.check() == []
 
 
-def test_copies_are_encrypted_and_can_be_put_back(file: Path) -> None:
-    copy = file.parent / "copy.db"
-    with Store(file, key=KEY) as store:
+def test_copies_are_encrypted_and_can_be_put_back(raw: Path) -> None:
+    copy = raw.parent / "copy.db"
+    with Store(raw, key=RAW) as store:
         assert store.backup(copy).bytes > 0
         store.settings["word"] = "later"
         assert store.vacuum().after and store.optimize().after
     assert not readable(copy) and stat.S_IMODE(copy.stat().st_mode) == 0o600
-    backups.restore(copy, file, key=KEY)
-    with Store(file, key=KEY) as store:
+    backups.restore(copy, raw, key=RAW)
+    with Store(raw, key=RAW) as store:
         assert store.settings["word"] == WORD
-    assert not readable(file)
+    assert not readable(raw)
 
 
-@pytest.mark.parametrize(("old", "new"), [(KEY, "other"), (KEY, None), (None, KEY)])
-def test_rekey(file: Path, old: str | None, new: str | None) -> None:
+@pytest.mark.parametrize(("old", "new"), [(KEY, "other"), (RAW, None), (None, RAW)])
+def test_rekey(request: pytest.FixtureRequest, old: str | None, new: str | None) -> None:
+    file: Path = request.getfixturevalue("file" if old == KEY else "raw")
     if old is None:
-        Store(file, key=KEY).rekey(None)
+        Store(file, key=RAW).rekey(None)
     store = Store(file, key=old)
     store.rekey(new)
     assert store.closed
@@ -176,13 +187,13 @@ def test_rekey(file: Path, old: str | None, new: str | None) -> None:
             Store(file, key=old)
 
 
-def test_rekey_waits_for_nobody_and_harms_nobody(file: Path) -> None:
-    with Store(file, key=KEY) as reader:
+def test_rekey_waits_for_nobody_and_harms_nobody(raw: Path) -> None:
+    with Store(raw, key=RAW) as reader:
         for new in ("new", None):
             with pytest.raises(Busy, match="is open in this or another process"):
-                Store(file, key=KEY, timeout=0.1).rekey(new)
+                Store(raw, key=RAW, timeout=0.1).rekey(new)
         reader.settings["word"] = WORD
-    with Store(file, key=KEY) as store:
+    with Store(raw, key=RAW) as store:
         with store.transaction(), pytest.raises(IllegalMove, match="inside a transaction"):
             store.rekey("x")
         with pytest.raises(InvalidArgument, match="not usable"):
@@ -244,9 +255,6 @@ def test_the_command(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Damage
-
-
-RAW = f"x'{'5a' * 32}'"  # which SQLCipher takes as it is: nothing of it has to be computed
 
 
 def fill(file: Path, key: str) -> None:

@@ -10,10 +10,10 @@ import errno
 import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from stressing import done, fill, sound
+from stressing import RAW, Child, Tell, done, fill, sound
 
 from scanstore import (
     Busy,
@@ -45,6 +45,7 @@ from scanstore.cli import main
 from scanstore.files import refused
 
 ROOT = Path(__file__).parent.parent
+KEY, WRONG = RAW, RAW.replace("5a", "a5")
 CODES = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EMFILE, errno.ENAMETOOLONG, errno.EISDIR)
 
 
@@ -159,7 +160,7 @@ def test_any_call_may_fail(full: Path, place: Path, tmp_path: Path, monkeypatch:
 CHANGING: dict[str, Callable[[Path], object]] = {
     "restore": lambda path: Store.restore(path.with_name("copy.db"), path),
     "migration": lambda path: migrating.up(path),
-    "encryption": lambda path: opened(path, lambda store: store.rekey("k3y")),
+    "encryption": lambda path: opened(path, lambda store: store.rekey(KEY)),
     "rotation": lambda path: opened(path, lambda store: store.backup(keep=1)),
 }
 
@@ -183,7 +184,7 @@ def test_what_changes_a_store_leaves_the_old_one_or_the_new_one(
             CHANGING[what](path)
         left = [name for name in os.listdir(place) if ".partial-" in name]
         assert left == []
-        key = "k3y" if what == "encryption" and path.read_bytes()[:6] != b"SQLite" else None
+        key = KEY if what == "encryption" and path.read_bytes()[:6] != b"SQLite" else None
         with Store(path, key=key) as store:
             assert store.check() == []
         if disk.fired is None:
@@ -280,14 +281,6 @@ NAMES = {
     "hidden": ".out",
     "like ours": "out.0123abcd.partial-x",
 }
-HOOK = """
-import os, sys, time
-real = os.fsync
-def fsync(handle):
-    print("writing", flush=True)
-    time.sleep(600)
-os.fsync = fsync
-"""
 WRITERS: dict[str, str] = {
     "dump": "from scanstore import Store\nwith Store(path) as store: store.dump(target)",
     "sarif": "from scanstore import Store\nwith Store(path) as store: store.sarif.dump(1, target)",
@@ -298,23 +291,33 @@ WRITERS: dict[str, str] = {
 }
 
 
-def writer(
-    code: str, path: Path, target: str, cwd: Path, *, pausing: bool = True, **options: Any
-) -> subprocess.Popen[bytes]:
-    text = f"{HOOK if pausing else 'import sys'}\npath, target = sys.argv[1:]\n{code}"
-    process = subprocess.Popen(
-        [sys.executable, "-c", text, path, os.fsencode(target)], stdout=subprocess.PIPE, cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, **options,
-    )  # fmt: skip
-    assert process.stdout is not None
-    if pausing:
-        assert process.stdout.readline() == b"writing\n"
-    return process
+def writing(code: str, path: Path, target: str, cwd: Path, *, pausing: bool = True) -> Callable[[Tell], None]:
+    """What a process does that writes; it tells when it is about to sync, and stays there."""
+
+    def work(tell: Tell) -> None:
+        def fsync(_: int) -> None:
+            tell("writing")
+            time.sleep(600)
+
+        if pausing:
+            os.fsync = fsync
+        os.chdir(cwd)
+        try:
+            exec(code, {"path": str(path), "target": target, "tell": tell})
+        except SystemExit as end:
+            assert not end.code, end
+
+    return work
 
 
-def killed(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+def writer(code: str, path: Path, target: str, cwd: Path, *, pausing: bool = True) -> Child:
+    child = Child(writing(code, path, target, cwd, pausing=pausing))
+    assert child.first() in ("writing", "open")
+    return child
+
+
+def written(code: str, path: Path, target: str, cwd: Path) -> None:
+    done(writing(code, path, target, cwd, pausing=False))
 
 
 def left(place: Path) -> list[str]:
@@ -327,12 +330,12 @@ def test_the_next_run_removes_what_a_killed_one_has_left(full: Path, place: Path
     process = writer(WRITERS[what], path, str(place / "out"), tmp_path)
     try:
         assert len(left(place)) == 1
-        writer(WRITERS[what], path, str(place / "other"), tmp_path, pausing=False).communicate()
+        written(WRITERS[what], path, str(place / "other"), tmp_path)
         assert len(left(place)) == 1, "of a live process"
     finally:
-        killed(process)
+        process.kill()
     assert left(place) and not (place / "out").exists()
-    writer(WRITERS[what], path, str(place / "out"), tmp_path, pausing=False).communicate()
+    written(WRITERS[what], path, str(place / "out"), tmp_path)
     assert left(place) == [] and (place / "out").stat().st_size
 
 
@@ -340,9 +343,9 @@ def test_the_next_run_removes_what_a_killed_one_has_left(full: Path, place: Path
 def test_whatever_the_file_is_called(full: Path, place: Path, tmp_path: Path, kind: str) -> None:
     path, name = Path(shutil.copy(full, tmp_path / "scan.db")), NAMES[kind]
     for target, cwd in ((str(place / name), tmp_path), (name, place))[: 2 if kind in ("glob", "lines") else 1]:
-        killed(writer(WRITERS["report"], path, target, cwd))
+        writer(WRITERS["report"], path, target, cwd).kill()
         assert left(place) and not os.path.lexists(place / name)
-        writer(WRITERS["report"], path, target, cwd, pausing=False).communicate()
+        written(WRITERS["report"], path, target, cwd)
         assert os.listdir(place) == [name] and (place / name).stat().st_size
         (place / name).unlink()
 
@@ -352,9 +355,9 @@ def test_a_link_is_followed(full: Path, place: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("place/out")
     for code in (WRITERS["dump"], WRITERS["sarif"], WRITERS["report"]):
         (place / "out").write_text("old")
-        killed(writer(code, path, "link", tmp_path))
+        writer(code, path, "link", tmp_path).kill()
         assert (place / "out").read_text() == "old" and len(left(place)) == 1
-        writer(code, path, "link", tmp_path, pausing=False).communicate()
+        written(code, path, "link", tmp_path)
         assert (tmp_path / "link").is_symlink() and os.listdir(place) == ["out"]
         assert (place / "out").read_text() != "old"
 
@@ -375,7 +378,7 @@ def test_who_may_read_it(full: Path, place: Path, tmp_path: Path) -> None:
 def test_a_killed_migration_leaves_nothing_for_long(full: Path, place: Path) -> None:
     path = Path(shutil.copy(full, place / "scan.db"))
     migrating.down(path, steps=1, backup=False)
-    killed(writer("from scanstore import Store\nStore(path)", path, "", place))
+    writer("from scanstore import Store\nStore(path)", path, "", place).kill()
     assert len(left(place)) == 1 and not list(place.glob("*.backup-*Z"))
     Store(path).close()
     assert left(place) == [] and len(list(place.glob("*.backup-*Z"))) == 1
@@ -384,12 +387,12 @@ def test_a_killed_migration_leaves_nothing_for_long(full: Path, place: Path) -> 
 def test_a_killed_encryption_leaves_nothing_for_long(full: Path, place: Path) -> None:
     pytest.importorskip("sqlcipher3")
     path = Path(shutil.copy(full, place / "scan.db"))
-    code = "from scanstore import Store\nstore = Store(path)\nstore.rekey('k3y')"
-    killed(writer(code, path, "", place))
+    code = f"from scanstore import Store\nstore = Store(path)\nstore.rekey({KEY!r})"
+    writer(code, path, "", place).kill()
     assert len(left(place)) == 1
     with Store(path) as store:
         assert store.check() == []
-        store.rekey("k3y")
+        store.rekey(KEY)
     assert left(place) == [] and path.read_bytes()[:6] != b"SQLite"
 
 
@@ -403,7 +406,8 @@ def test_a_killed_store_in_memory_leaves_nothing_for_long() -> None:
     file = process.stdout.readline().decode().strip()
     Store(":memory:").close()
     assert os.path.exists(file)
-    killed(process)
+    process.kill()
+    process.communicate()
     assert os.path.exists(file)
     Store(":memory:").close()
     assert not os.path.exists(os.path.dirname(file))
@@ -507,7 +511,7 @@ def test_a_backup_beside_what_wants_the_store_alone(full: Path, place: Path, tmp
         pytest.importorskip("sqlcipher3")
     works: dict[str, Callable[[Path], object]] = {
         "vacuum": lambda path: opened(path, lambda store: store.vacuum()),
-        "encryption": lambda path: opened(path, lambda store: store.rekey("k3y")),
+        "encryption": lambda path: opened(path, lambda store: store.rekey(KEY)),
         "drop": lambda path: drop_db(path, confirm=True),
     }
 
@@ -532,8 +536,8 @@ HOLD = """
 from scanstore import Store
 store = Store(path, key=target)
 store.settings["a"] = "y" * 9999
-print("open", flush=True)
-input()
+tell("open")
+__import__("time").sleep(600)
 """
 
 
@@ -544,17 +548,16 @@ def test_an_encrypted_store_is_only_dropped_or_repaired_with_its_key(
     pytest.importorskip("sqlcipher3")
     pytest.importorskip("cryptography")
     path = Path(shutil.copy(full, place / "scan.db"))
-    opened(path, lambda store: store.rekey("k3y"))
+    opened(path, lambda store: store.rekey(KEY))
     holder = None
     if state != "closed":
-        holder = writer(HOLD, path, "k3y", tmp_path, pausing=False, stdin=subprocess.PIPE)
-        assert holder.stdout is not None and holder.stdout.readline() == b"open\n"
+        holder = writer(HOLD, path, KEY, tmp_path, pausing=False)
         if state == "killed":
-            killed(holder)
+            holder.kill()
     try:
         before = {each: each.read_bytes() for each in place.iterdir() if not each.name.endswith("-shm")}
         for key, dropping, repairing in (
-            (None, NotAScanstore, Damaged), ("wr0ng", WrongKey, WrongKey), ("", InvalidArgument, InvalidArgument),
+            (None, NotAScanstore, Damaged), (WRONG, WrongKey, WrongKey), ("", InvalidArgument, InvalidArgument),
             (5, InvalidArgument, InvalidArgument),
         ):  # fmt: skip
             with pytest.raises(dropping):
@@ -563,20 +566,20 @@ def test_an_encrypted_store_is_only_dropped_or_repaired_with_its_key(
                 Store.repair(path, tmp_path / "new.db", key=key)  # type: ignore[arg-type]
             assert before == {each: each.read_bytes() for each in place.iterdir() if not each.name.endswith("-shm")}
             assert not (tmp_path / "new.db").exists() and left(tmp_path) == []
-        for given in ("", "wr0ng"):
+        for given in ("", WRONG):
             monkeypatch.setenv("SCANSTORE_KEY", given)
             for command in (["drop", "--yes", "--db", str(path)], ["repair", str(path), str(tmp_path / "new.db")]):
                 with pytest.raises(StorageError, match="key"):
                     cli(*command)
         assert before == {each: each.read_bytes() for each in place.iterdir() if not each.name.endswith("-shm")}
         monkeypatch.delenv("SCANSTORE_KEY")
-        assert Store.repair(path, tmp_path / "new.db", key="k3y").whole
+        assert Store.repair(path, tmp_path / "new.db", key=KEY).whole
         if state == "open":
             with pytest.raises(Busy):
-                drop_db(path, confirm=True, key="k3y")
+                drop_db(path, confirm=True, key=KEY)
         else:
-            drop_db(path, confirm=True, key="k3y")
+            drop_db(path, confirm=True, key=KEY)
             assert list(place.iterdir()) == []
     finally:
-        if holder is not None:
-            killed(holder)
+        if holder is not None and state != "killed":
+            holder.kill()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stressing import Child, Tell, copied
+from stressing import RAW, Child, Tell, copied
 
 from scanstore import StorageError, Store, backups, file_identity, migrating
 from scanstore.errors import Damaged, FileReplaced
@@ -24,7 +24,7 @@ KEYS = [None]
 with contextlib.suppress(Exception):
     import scanstore.encryption  # noqa: F401
 
-    KEYS.append("secret")
+    KEYS.append(RAW)
 
 
 @pytest.fixture
@@ -50,6 +50,12 @@ def copy(path: Path, key: str | None) -> Path:
         target = store.backup(path.with_name("copy.db")).path
         del store.settings["only in the backup"]
     return Path(target)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else writes these files: what is there is no checkpoint that goes on."""
+    monkeypatch.setattr(file_identity, "UNSETTLED", 0.1)
 
 
 def file_id(path: Path, key: str | None = None) -> str:
@@ -101,6 +107,7 @@ def state(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("change", "key"), OF_EACH_KIND, indirect=["key"])
 def test_no_write_is_acknowledged_and_the_file_at_the_path_stays(
     path: Path, copy: Path, key: str | None, change: Callable[[Path, Path], None]
@@ -134,6 +141,7 @@ def test_no_write_is_acknowledged_and_the_file_at_the_path_stays(
         assert path.with_name("scan.db-wal.orphaned").stat().st_size
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_closing_lays_no_log_over_another_file(
     path: Path, copy: Path, key: str | None, change: Callable[[Path, Path], None]
@@ -164,6 +172,7 @@ open(sys.argv[1], "wb").write(open(sys.argv[2], "rb").read())
         assert "only in the backup" in new.settings and "old" not in new.settings and new.check() == []
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_transaction_is_refused_at_its_end(
     path: Path, copy: Path, key: str | None, change: Callable[[Path, Path], None]

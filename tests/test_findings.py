@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore.cvss import rated
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound
@@ -199,9 +200,7 @@ def test_processes_that_publish_the_same_make_one_finding(store: Store, scan: Sc
     keys = ",".join(str(verify(store, scan, line=n * 10 + 1)) for n in range(30))
     root = Path(__file__).parent.parent
     publishers = [
-        subprocess.Popen(
-            [sys.executable, "-c", PUBLISHER, store.path, keys, name], stdout=subprocess.PIPE, text=True, cwd=root
-        )
+        Program(PUBLISHER, store.path, keys, name, stdout=subprocess.PIPE, cwd=root)
         for name in "ab"
     ]
     told = [publisher.communicate(timeout=60)[0].split() for publisher in publishers]

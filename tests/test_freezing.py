@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import RAW
 
 from scanstore import Store, freezing
 
@@ -144,11 +145,11 @@ def test_small_stores_are_not_worth_a_process(full: Store, target: Path, monkeyp
 
 def test_an_encrypted_store_is_copied_as_it_is(tmp_path: Path) -> None:
     pytest.importorskip("sqlcipher3")
-    with Store(tmp_path / "secret.db", key="k" * 10) as store:
+    with Store(tmp_path / "secret.db", key=RAW) as store:
         store.settings.set("planted", "in the dark")
-        assert freezing.copy(store.path, _touched(tmp_path / "copy.db"), "k" * 10, None)
+        assert freezing.copy(store.path, _touched(tmp_path / "copy.db"), RAW, None)
     assert b"in the dark" not in (tmp_path / "copy.db").read_bytes()
-    with Store(tmp_path / "copy.db", key="k" * 10) as copy:
+    with Store(tmp_path / "copy.db", key=RAW) as copy:
         assert copy.settings.get("planted") == "in the dark" and copy.check() == []
 
 

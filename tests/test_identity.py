@@ -461,7 +461,7 @@ def test_same_content_is_about_the_text_of_the_line() -> None:
 
 # Many.
 
-MANY = 10_000
+MANY = 3_000
 
 
 @pytest.mark.no_cover

@@ -328,7 +328,7 @@ def run(empty: Path, edits: list[tuple[Any, ...]]) -> None:
 
 
 FEW = settings(
-    max_examples=10,
+    max_examples=5,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -21,6 +20,7 @@ from unittest import mock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stressing import Program
 
 from scanstore import leases, uuids
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NoStore, NotFound, WrongStore
@@ -34,12 +34,10 @@ from scanstore.store import Store
 NOBODY = str(uuid.UUID(int=7))
 
 
-def process(db: Path, code: str, *args: str) -> subprocess.Popen[str]:
+def process(db: Path, code: str, *args: str) -> Program:
     """Run code in a process of its own, with the store open as `store`."""
     head = "import os, sys, time\nfrom scanstore import Store\nstore = Store(sys.argv[1], durability='normal')\n"
-    return subprocess.Popen(
-        [sys.executable, "-c", head + textwrap.dedent(code), str(db), *args], text=True, stdout=subprocess.PIPE
-    )  # fmt: skip
+    return Program(head + textwrap.dedent(code), db, *args, stdout=subprocess.PIPE)
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> Any:

@@ -22,8 +22,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from stressing import Program
 
-from scanstore import queues, under_way, workers
+from scanstore import processes, queues, under_way, workers
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, ReadOnly, WrongStore
 from scanstore.models import ScanFileChunk
 from scanstore.store import Store
@@ -152,7 +153,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.lives = dict.fromkeys(WORKERS, 1)
         self.stack.enter_context(mock.patch("scanstore.leases.me", lambda: self.process(self.acting)))
         self.stack.enter_context(mock.patch("scanstore.leases.gone", self.gone))
-        self.stack.enter_context(mock.patch("scanstore.clocks.alive", lambda process: not self.gone(process)))
+        self.stack.enter_context(mock.patch("scanstore.clocks.shares_clock", lambda process: not self.gone(process)))
         self.chunks = self.store.chunks
         self.most, self.max_retries, self.max_lost, self.delay = 20, 3, 10, 2
         self.work = {row.id: Work() for row in self.chunks.list(SCAN)}
@@ -423,7 +424,7 @@ def test_leases_are_as_promised(template: Path, tmp_path: Path) -> None:
     LeaseMachine.template, LeaseMachine.folder = template, tmp_path
     run = LeaseMachine.TestCase
     run.settings = settings(
-        max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "35")),
+        max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "15")),
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -628,19 +629,19 @@ def dead(store: Store, rows: list[ScanFileChunk], process: str | None = None) ->
     """Make rows look as if a process that has ended had claimed them."""
     if process is None:
         ended = subprocess.Popen([sys.executable, "-c", ""])
-        start = workers._started(ended.pid)
+        start = processes.started(ended.pid)
         ended.wait()
-        process = f"{workers._host()}:{ended.pid}@{start}"
+        process = f"{workers.me().partition(':')[0]}:{ended.pid}@{start}"
     for row in rows:
         store.database.execute_sql("UPDATE chunk_work SET process = ? WHERE id = ?", (process, row.id))
 
 
 def test_the_same_process_id_with_another_start_is_another_process(eight: Store) -> None:
-    host, _, rest = workers.me().rpartition(":")
+    place, _, rest = workers.me().rpartition(":")
     process, start = rest.split("@")
     (mine, reused, elsewhere) = eight.chunks.claim(SCAN, worker="ann", limit=3)
-    dead(eight, [reused], f"{host}:{process}@{int(start) - 1}")
-    dead(eight, [elsewhere], f"another-{host}:{2**30}@1")
+    dead(eight, [reused], f"{place}:{process}@{int(start) - 1}")
+    dead(eight, [elsewhere], f"{place[::-1]}:{2**30}@1")
     assert eight.chunks.recover(SCAN) == (1, 0)
     eight.chunks.complete(mine)
     assert eight.chunks.get(reused.id).status == "pending"
@@ -830,10 +831,7 @@ def test_claims_run_on_their_indexes(eight: Store, monkeypatch: pytest.MonkeyPat
 def start(store: Store, code: str, *arguments: object) -> subprocess.Popen[str]:
     """A process with a store of its own, that says something and then waits to be killed, or ends."""
     script = "import sys, time\nfrom scanstore.store import Store\n" + textwrap.dedent(code)
-    return subprocess.Popen(
-        [sys.executable, "-c", script, store.path, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return Program(script, store.path, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def outputs(processes: list[subprocess.Popen[str]]) -> list[list[str]]:

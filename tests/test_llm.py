@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
-import sys
 import textwrap
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore import answers
 from scanstore.answers import Analyzer, CachedAnswer
@@ -454,9 +454,7 @@ def test_whoever_waited_takes_the_answer_that_was_paid_for_meanwhile(db_path: Pa
             print(store.llm.ask({analyzer}, {chunk}, lambda: time.sleep(0.2) or "from " + sys.argv[1]))
     """)
     pipe = subprocess.PIPE
-    workers = [
-        subprocess.Popen([sys.executable, "-c", code, str(n)], text=True, stdin=pipe, stdout=pipe) for n in range(4)
-    ]
+    workers = [Program(code, n, stdin=pipe, stdout=pipe) for n in range(4)]
     for worker in workers:
         assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
     for worker in workers:  # all of them wait before the first has its answer

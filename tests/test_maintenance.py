@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,14 @@ TREE = {"pkg/__init__.py": "from .a import f\n", "pkg/a.py": "import json\ndef f
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(full: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(full, tmp_path / "s.db"))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which everything was done once, beside the tree that was scanned."""
+    tmp_path = tmp_path_factory.mktemp("full")
     for path, text in TREE.items():
         (tmp_path / "tree" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tree" / path).write_text(text)
@@ -435,7 +443,7 @@ def test_a_malformed_file_is_reported_not_raised(file: Path) -> None:
     assert problems and "damaged" in problems[0].what and "backup" in problems[0].remedy
 
 
-def test_stats_add_up(file: Path) -> None:
+def test_stats_add_up(file: Path, full: Path) -> None:
     with Store(file) as store:
         stats = store.stats()
         rows = dict(store.database.execute_sql("SELECT 'scans', count(*) FROM scans").fetchall())
@@ -444,6 +452,6 @@ def test_stats_add_up(file: Path) -> None:
     assert stats.lines == 1 + 3 + 4
     assert {table.name: table.rows for table in stats.tables}["scan_files"] == 4
     assert [(g.scan, g.files, g.lines) for g in stats.growth] == [(2, 1, 4), (1, 2, 4)]
-    assert stats.growth[0].bytes > 0 and stats.growth[0].target == str(file.parent / "tree")
+    assert stats.growth[0].bytes > 0 and stats.growth[0].target == str(full.parent / "tree")
     assert 0 <= stats.free < stats.bytes
     assert not sizes or sum(sizes) <= os.path.getsize(file)

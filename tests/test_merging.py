@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore import IllegalMove, InvalidArgument, NotFound, OutdatedSchema, ReadOnly, Store, migrating, seed_db
 from scanstore.merging import NOT_MERGED, MergeResult
@@ -451,10 +451,8 @@ def test_killed_in_the_middle_it_is_all_or_nothing(two: tuple[Store, Store], tmp
         shutil.copytree(SHOP, tmp_path / f"t{n}")
         theirs.scans.record(tmp_path / f"t{n}")
     mine.settings["a"] = 1
-    for wait in (0.15, 0.2, 0.25, 0.3):
-        child = subprocess.Popen(
-            [sys.executable, "-c", KILLED, mine.path, theirs.path], stdout=subprocess.PIPE, cwd=ROOT.parent
-        )
+    for wait in (0.02, 0.06, 0.12, 0.2):
+        child = Program(KILLED, mine.path, theirs.path, stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
         time.sleep(wait)

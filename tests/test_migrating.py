@@ -16,6 +16,7 @@ from typing import Any
 import peewee
 import pytest
 from peewee_migrate.models import MigrateHistory
+from stressing import Program
 
 from scanstore import errors, migrating
 from scanstore.database import SCHEMA_VERSION
@@ -427,8 +428,8 @@ with Store(sys.argv[1]) as store:
 def test_six_processes_open_one_new_file(tmp_path: Path) -> None:
     for number in range(2):
         path = tmp_path / f"{number}.db"
-        command, pipe = [sys.executable, "-c", OPENER, str(path)], subprocess.PIPE
-        openers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(6)]
+        pipe = subprocess.PIPE
+        openers = [Program(OPENER, path, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(6)]
         for opener in openers:
             assert opener.stdout is not None and opener.stdout.readline() == "ready\n"
         for opener in openers:

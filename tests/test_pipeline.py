@@ -26,7 +26,7 @@ from scanstore.models import DraftFinding, Finding, ModelCall, ScanFileChunk, Ve
 from scanstore.policies import Majority
 from scanstore.store import Store
 
-KILLS = int(os.environ.get("SCANSTORE_KILLS", "80"))
+KILLS = int(os.environ.get("SCANSTORE_KILLS", "30"))
 SEED = int(os.environ.get("SCANSTORE_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 A_ROUND = 80  #: kills, after which the workers are left in peace to finish
 FILES = 90

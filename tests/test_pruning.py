@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stressing import Program
 
 from scanstore import InvalidArgument, Store
 from scanstore.cli import main
@@ -288,7 +288,7 @@ import scanstore.sweeping
 scanstore.sweeping.sweep_names = stop
 Store(sys.argv[1]).prune(keep_last=1, dry_run=False)
 """
-    process = subprocess.Popen([sys.executable, "-c", code, store.path], stdout=subprocess.PIPE, text=True)
+    process = Program(code, store.path, stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == "now\n"
     process.kill()
     process.communicate()

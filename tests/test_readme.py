@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import click
 import pytest
+from stressing import done
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -29,15 +31,24 @@ def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str
 
 
 def test_scripts_print_what_the_readme_says(tmp_path: Path) -> None:
-    """One after the other in one folder, as a reader would try them."""
+    """One after the other in one folder, as a reader would try them, each with names of its own."""
     assert len(SCRIPTS) == README.count("```python")
     shutil.copytree(ROOT / "tests" / "callgraph", tmp_path / "tests" / "callgraph")
     for script, printed in SCRIPTS:
-        done = subprocess.run(
-            [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
-        )
-        assert done.stderr == ""
-        assert done.stdout == printed
+        (printed_now,) = done(lambda tell, script=script: tell(print_of(script, tmp_path)))
+        assert printed_now == printed, script
+
+
+def print_of(script: str, folder: Path) -> str:
+    """Run a script; it is by itself in this process, and has its own environment."""
+    for name in [name for name in os.environ if name.startswith("SCANSTORE")]:
+        del os.environ[name]
+    os.chdir(folder)
+    errors = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.redirect_stderr(errors):
+        exec(compile(script, "<README>", "exec", dont_inherit=True), {"__name__": "__main__"})
+    assert errors.getvalue() == ""
+    return told.getvalue()
 
 
 def test_the_sql_of_the_readme_runs(tmp_path: Path) -> None:

@@ -524,6 +524,8 @@ BASES = {
         ("/work/tree/x/a.py", None, "x/a.py"),
         ("%252e%252e/a.py", None, "%2e%2e/a.py"),
         ("...", None, "..."),
+        ("caf%E9.py", None, r"caf\xe9.py"),
+        ("file:////work/tree//x/a.py", None, "x/a.py"),
     ],
 )
 def test_addresses_become_paths(uri: str, base: str | None, path: str) -> None:
@@ -554,7 +556,6 @@ def test_addresses_become_paths(uri: str, base: str | None, path: str) -> None:
         ("a.py", "LOOP"),
         ("../../a.py", "UP"),
         ("a%00b", None),
-        ("%ff.py", None),
         ("", None),
         (".", None),
     ],
@@ -1085,7 +1086,7 @@ def test_the_zipped_document_stays_in_its_limit(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.no_cover
-def test_memory_does_not_grow_with_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonstream, "_BLOCK", 2**14)  # so that both are larger than a window
     monkeypatch.setattr(sarif_in, "SMALL", 2**14)
 
@@ -1096,13 +1097,13 @@ def test_memory_does_not_grow_with_the_results(monkeypatch: pytest.MonkeyPatch) 
             assert sum(1 for _ in read(io.BytesIO(data), problems=[])) == count + 1
             reading_took = tracemalloc.get_traced_memory()[1]
             tracemalloc.reset_peak()
-            with open(os.devnull, "wb") as sink:
+            with open(tmp_path / "sink", "wb") as sink:
                 write(sink, [OutRun("t", (Result("R", str(n)) for n in range(count)))])
             return reading_took, tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    for small, large in zip(peaks(1_000), peaks(4_000), strict=True):
+    for small, large in zip(peaks(500), peaks(2_000), strict=True):
         assert large < small * 1.2 + 100_000
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stressing import Program
 
 from scanstore import InvalidArgument, NotFound, ReadOnly, Store, migrating
 from scanstore import search as search_module
@@ -383,12 +382,11 @@ def test_processes_that_search_first_together_take_up_everything_once(tmp_path: 
         for _ in range(20):
             add(store, scan, "thing")
 
-    def start() -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", SEARCHER, str(tmp_path / "s.db")]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    def start() -> Program:
+        return Program(SEARCHER, tmp_path / "s.db", stdout=subprocess.PIPE)
 
     killed, running = start(), [start() for _ in range(4)]
-    time.sleep(0.3)
+    time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=60)
     said = [process.communicate(timeout=60)[0] for process in running]

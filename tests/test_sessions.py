@@ -8,7 +8,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import textwrap
 import threading
 import uuid
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stressing import Program
 
 from scanstore.accounts import User
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, WrongStore
@@ -698,9 +698,7 @@ def test_results_without_a_task(store: Store, session: AnalysisSession) -> None:
 
 def process(db: Path, code: str) -> subprocess.Popen[str]:
     head = "import os, sys, time\nfrom scanstore import Store\nstore = Store(sys.argv[1], durability='normal')\n"
-    return subprocess.Popen(
-        [sys.executable, "-c", head + textwrap.dedent(code), str(db)], text=True, stdout=subprocess.PIPE
-    )
+    return Program(head + textwrap.dedent(code), db, stdout=subprocess.PIPE)
 
 
 def test_a_killed_worker_loses_nothing(store: Store, session: AnalysisSession, db_path: Path) -> None:

@@ -6,6 +6,7 @@ machine, which nobody touches, does not: that is what a sleep looks like to a pr
 
 from __future__ import annotations
 
+import platform
 import shutil
 import threading
 from collections import Counter
@@ -306,16 +307,17 @@ def test_a_cancelled_job_keeps_the_result_of_its_sleeping_worker(store: Store, n
     assert store.jobs.get(job).result == "so far"
 
 
-# A slot, a sync, a scan, a question -----------------------------------------------------------------------------------
+# A slot, a sync, a scan, a call, a question, a plan -------------------------------------------------------------------
 
 
 def test_a_slot_is_kept_through_the_night(store: Store, night: Night) -> None:
     store.llm.add("m", max_concurrent=1)
     with store.llm.slot("m", lease=LEASE) as slot:
-        night.sleep()
-        store.recover()
-        with pytest.raises(NoSlot), store.llm.slot("m", timeout=0):
-            pass
+        for _ in range(3):
+            night.sleep()
+            store.recover()
+            with pytest.raises(NoSlot), store.llm.slot("m", timeout=0):
+                pass
         slot.heartbeat(lease=LEASE)
     with store.llm.slot("m", timeout=0):
         pass
@@ -323,12 +325,13 @@ def test_a_slot_is_kept_through_the_night(store: Store, night: Night) -> None:
 
 def test_a_sync_goes_on_after_the_night(store: Store, night: Night) -> None:
     with store.library.sync("scene") as run:
-        store.library.upsert_scenes([{"id": "1", "title": "a"}], run=run)
-        night.sleep()
-        store.recover()
-        with pytest.raises(IllegalMove, match="is running"), store.library.sync("scene"):
-            pass
-        store.library.upsert_scenes([{"id": "2", "title": "b"}], run=run)
+        for number in range(3):
+            store.library.upsert_scenes([{"id": str(number), "title": "a"}], run=run)
+            night.sleep()
+            store.recover()
+            with pytest.raises(IllegalMove, match="is running"), store.library.sync("scene"):
+                pass
+        store.library.upsert_scenes([{"id": "3", "title": "b"}], run=run)
     assert store.library.sync("scene").__enter__().since is not None
 
 
@@ -337,9 +340,22 @@ def test_a_scan_goes_on_after_the_night(store: Store, night: Night) -> None:
         night.sleep()
         with Store(store.path, durability="normal") as own:
             own.recover()
+            own.scans.record(ROOT / "callgraph" / "shop" / "models.py", target=str(shop), jobs=1)
 
-    scan = store.scans.record(ROOT / "callgraph" / "shop", jobs=1, progress=progress)
+    shop = ROOT / "callgraph" / "shop"
+    scan = store.scans.record(shop, jobs=1, progress=progress)
     assert store.scans.get(scan).status == "completed"
+
+
+def test_a_call_goes_on_after_the_night(store: Store, night: Night) -> None:
+    store.llm.add("m")
+    with store.llm.call("m", purpose="talk") as call:
+        for _ in range(3):
+            night.sleep()
+            store.recover()
+        assert [row.status for row in store.llm.calls()] == ["running"]
+        call.response = "morning"
+    assert [row.status for row in store.llm.calls()] == ["answered"]
 
 
 def test_an_asker_keeps_its_question_through_the_night(store: Store, night: Night) -> None:
@@ -349,10 +365,149 @@ def test_an_asker_keeps_its_question_through_the_night(store: Store, night: Nigh
     way, chunk = store.llm.analyzer("m"), store.chunks.list(scan)[0]
 
     def function() -> str:
-        night.sleep()
-        store.recover()
-        with pytest.raises(NoSlot, match="is asking the same question"):
-            store.llm.ask(way, chunk, lambda: "paid twice", timeout=0)
+        for _ in range(3):
+            night.sleep()
+            store.recover()
+            with pytest.raises(NoSlot, match="is asking the same question"):
+                store.llm.ask(way, chunk, lambda: "paid twice", timeout=0)
         return "paid"
 
     assert store.llm.ask(way, chunk, function, lease=LEASE) == "paid"
+
+
+def test_a_plan_is_applied_through_the_night(store: Store, night: Night) -> None:
+    store.library.upsert_scenes([{"id": "1", "title": "a"}])
+    plan = store.plans.create("p")
+    store.plans.propose(plan, "1", "title", "set", proposed="b")
+    store.plans.submit(plan)
+    store.plans.review(plan, "approve")
+
+    def handler(change: Any) -> None:
+        for _ in range(3):
+            night.sleep()
+            with Store(store.path, durability="normal") as own, pytest.raises(IllegalMove, match="being applied"):
+                own.plans.revert(plan.id)
+
+    assert store.plans.apply(plan, handler=handler, lease=LEASE).applied == 1
+
+
+# Nobody can ask about a process --------------------------------------------------------------------------------------
+
+OF_BEFORE = f"{platform.node()}:{2**30}@1"  # as earlier versions called a process, one that has ended
+
+
+@pytest.fixture
+def strangers(store: Store) -> Callable[[], None]:
+    """What makes all that is under way the work of a process that nobody can ask about."""
+
+    def work_of_strangers() -> None:
+        for table in (*TABLES, "model_calls", "model_slots", "answer_claims", "sync_runs", "analysis_plans"):
+            done = store.database.execute_sql(f"UPDATE {table} SET process = ? WHERE process IS NOT NULL", (OF_BEFORE,))
+            assert done.rowcount, table
+        store.database.execute_sql("UPDATE scans SET worker = ? WHERE worker IS NOT NULL", (OF_BEFORE,))
+
+    return work_of_strangers
+
+
+TABLES = ("chunk_work", "draft_findings", "jobs", "analysis_tasks", "audit_tasks")
+
+
+def test_rows_of_earlier_versions_wait_for_their_lease(
+    store: Store, night: Night, strangers: Callable[[], None]
+) -> None:
+    """They are neither freed at once nor kept for ever, whatever kind of work they are."""
+    works = [kind(store, name, count=1) for name in ("drafts", "jobs", "tasks")]
+    store.audits.add(store.accounts.list()[0], "a.pdf", 10)
+    model = store.llm.add("n", max_concurrent=1)
+    again = store.scans.record(ROOT / "callgraph" / "shop" / "models.py", jobs=1, target="again")
+    store.scans.analyze(again)
+    rows = [*(work.claim(worker="ann", lease=LEASE) for work in works), store.audits.claim(worker="ann", lease=LEASE)]
+    (chunk, *_) = store.chunks.claim(again, worker="ann", lease=LEASE)
+    assert all(len(found) == 1 for found in rows)
+    recording = store.scans.start("a parser's", name="x")
+    run = store.library.sync("scene").__enter__()
+    store.library.upsert_scenes([{"id": "1", "title": "a"}], run=run)
+    plan = store.plans.create("p")
+    store.plans.propose(plan, "1", "title", "set", proposed="b")
+    store.plans.submit(plan)
+    store.plans.review(plan, "approve")
+    asked: list[int] = []
+
+    def ask(text: str) -> str:
+        asked.append(1)
+        return text
+
+    trouble: list[Exception] = []  # for the error of a handler is that of its change
+
+    def handler(_: object) -> None:
+        try:
+            everything_is_theirs()
+        except Exception as error:
+            trouble.append(error)
+
+    def everything_is_theirs() -> None:
+        strangers()
+        for jump in (timedelta(), timedelta(seconds=LEASE - 1)):
+            night.sleep(jump)
+            with Store(store.path, durability="normal") as other:
+                assert other.recovered is None and other.recover() == (0, 0)
+                assert other.jobs.claim(worker="bob") == [] and other.chunks.get(chunk).worker == "ann"
+                with pytest.raises(NoSlot), other.llm.slot(model.name, timeout=0):
+                    pass
+                with pytest.raises(NoSlot):
+                    other.llm.ask(way.id, chunk.id, lambda: ask("twice"), timeout=0)
+                with pytest.raises(IllegalMove, match="being applied"):
+                    other.plans.apply(plan.id)
+        night.sleep(timedelta(seconds=2))
+        with Store(store.path, durability="normal") as other:
+            assert other.recovered is not None and other.recovered.waiting == 5
+            assert len(other.jobs.claim(worker="bob")) == 1
+            with other.llm.slot(model.name, timeout=0):
+                pass
+            assert other.llm.ask(way.id, chunk.id, lambda: ask("once"), timeout=0) == "once"
+            assert other.llm.calls()[-1].status == "running" and other.scans.get(recording.id).status == "running"
+            with pytest.raises(IllegalMove, match="is running"), other.library.sync("scene"):
+                pass
+            assert other.plans.apply(plan.id).applied == 1
+        store.database.execute_sql("UPDATE sync_runs SET updated_at = ?", (fields.format_time(fields.utcnow()),))
+        night.sleep(timedelta(minutes=59))
+        with pytest.raises(IllegalMove, match="is running"), store.library.sync("scene"):
+            pass
+        run.heartbeat()
+        night.sleep(timedelta(minutes=59))
+        with pytest.raises(IllegalMove, match="is running"), store.library.sync("scene"):
+            pass
+        assert store.scans.get(recording).status == "running" or store.recover()
+        night.sleep(timedelta(minutes=2))
+        with Store(store.path, durability="normal") as other:
+            assert other.llm.calls()[-1].status == "abandoned"
+            assert "nothing since" in other.scans.get(recording.id).error
+            with other.library.sync("scene"):
+                pass
+            assert "no sign of life since" in other.library.runs()[1].error
+
+    way = store.llm.analyzer(model.name)
+
+    def function() -> str:
+        store.plans.apply(plan, handler=handler, lease=LEASE)
+        return "too late"
+
+    with pytest.raises(LeaseLost):
+        store.llm.ask(way, chunk.id, function, lease=LEASE)
+    for error in trouble:
+        raise error
+    assert asked == [1]
+    with pytest.raises(IllegalMove, match="is failed"):
+        run.heartbeat()
+    assert store.llm.calls()[-1].status == "failed"  # the word of its own process comes last
+
+
+def test_a_scan_shows_that_it_goes_on(store: Store, night: Night) -> None:
+    """Each file that a parser records is a sign of life, some minutes after the last one."""
+    scan = store.scans.start("a parser's", name="x")
+    store.database.execute_sql("UPDATE scans SET worker = ?", (OF_BEFORE,))
+    for number in range(4):
+        night.sleep(timedelta(minutes=40))
+        store.recover()
+        store.symbols.record_file(scan, f"f{number}.py", f"{number:064x}")
+    assert store.scans.finish(scan).status == "completed"

@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore import slots
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot, NotFound
@@ -80,7 +80,7 @@ folder = {str(server)!r}
 with Store({str(db)!r}, timeout=60, durability="normal") as store:
 {textwrap.indent(textwrap.dedent(body), "    ")}
 """
-    return subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return Program(code, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def tickets(store: Store) -> int:
@@ -131,7 +131,7 @@ def test_kills_at_any_moment_neither_block_nor_overrun(store: Store, db_path: Pa
     chance = random.Random(5)
     workers = [start(db_path, server, body) for _ in range(5)]
     try:
-        for _ in range(25):
+        for _ in range(12):
             time.sleep(chance.random() / 5)
             victim = workers.pop(chance.randrange(len(workers)))
             victim.send_signal(signal.SIGKILL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore import stages
 from scanstore.errors import IllegalMove
@@ -134,7 +134,7 @@ def test_a_loop_waits_for_the_stage_before_it(three: Store, meanwhile: str, monk
 
 
 def test_a_stage_that_nobody_works_on_is_named(three: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "PATIENCE", 0.3)
+    monkeypatch.setattr(stages, "PATIENCE", 0.1)
     with pytest.raises(
         IllegalMove, match=r"scan 1 has 3 ready chunks, and nobody .*store.chunks.work\(1\).*wait=False"
     ):
@@ -164,9 +164,7 @@ def test_the_death_of_the_only_worker_is_noticed(three: Store, monkeypatch: pyte
         print("held", flush=True)
         time.sleep(60)
     """
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), str(three.path)], stdout=subprocess.PIPE, text=True
-    )
+    child = Program(textwrap.dedent(code), three.path, stdout=subprocess.PIPE)
     assert child.stdout is not None and child.stdout.readline() == "held\n"
     child.kill()
     child.communicate()
@@ -238,10 +236,7 @@ def test_stages_in_parallel_drain_a_scan_whichever_is_started_first(store: Store
     head = "import sys, time\nfrom scanstore import Store, stages\nstages.PATIENCE = 60\n"
     head += "store = Store(sys.argv[1], durability='normal')\n"
     children = [
-        subprocess.Popen(
-            [sys.executable, "-c", head + code, str(store.path)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
+        Program(head + code, store.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for name in ("verified", "drafts", "chunks") for code in [STAGES[name]]
     ]  # fmt: skip
     for child in children:

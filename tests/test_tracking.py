@@ -209,7 +209,7 @@ def histories(draw: st.DrawFn) -> list[tuple[str, list[tuple[int, str]]]]:
 
 @pytest.mark.no_cover
 @settings(
-    max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "20")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
@@ -356,7 +356,7 @@ def told(store: Store, scans: Sequence[Scan]) -> list[Any]:
 
 
 @settings(
-    max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("SCANSTORE_EXAMPLES", "12")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stressing import Program
 
 from scanstore import Ambiguous, Conflict, IllegalMove, InvalidArgument, NotFound, Store, WrongStore
 from scanstore.cli.output import places
@@ -159,7 +158,7 @@ with Store(sys.argv[1], timeout=60) as store:
 
 
 def test_processes_that_decide_at_once_leave_one_story(store: Store, finding: Finding, db_path: Path) -> None:
-    racers = [subprocess.Popen([sys.executable, "-c", RACER, str(db_path), str(finding.id), f"p{n}"]) for n in range(4)]
+    racers = [Program(RACER, db_path, finding.id, f"p{n}") for n in range(4)]
     assert [racer.wait(timeout=120) for racer in racers] == [0] * 4
     story = store.findings.history(finding)
     assert {event.by for event in story} == {"p0", "p1", "p2", "p3"}

@@ -13,6 +13,7 @@ from typing import Any
 import peewee
 import pytest
 from click.testing import CliRunner, Result
+from stressing import RAW
 
 from scanstore import InvalidArgument, MigrationFailed, Store, drop_db, migrating
 from scanstore.cli import main
@@ -438,8 +439,8 @@ def test_drop_deletes_them_with_the_store(path: Path) -> None:
 def test_a_key_can_be_changed_with_them(path: Path) -> None:
     pytest.importorskip("sqlcipher3")
     before = own(path)
-    Store(path).rekey("correct horse battery staple")
-    with Store(path, key="correct horse battery staple") as store:
+    Store(path).rekey(RAW)
+    with Store(path, key=RAW) as store:
         assert store.check() == []
         text = dumped(store, include_secrets=True)
         store.rekey(None)

@@ -18,6 +18,7 @@ import click
 
 from scanstore.cli.output import here, note, plain_text, tree_folder
 from scanstore.cli.provenance import scan_line, target_here
+from scanstore.paths import below, composed, escape_path, name_in, root_name, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -306,10 +307,8 @@ def chosen_target() -> str | None:
 
 def named_target(store: Store, given: str) -> str | None:
     """The target meant by its name, or by a path that leads there."""
-    from scanstore.indexing.walk import escape_path
-
     known = {each.target for each in store.scans.targets()}
-    return next((name for name in (given, escape_path(os.path.realpath(given))) if name in known), None)
+    return next((name for name in (given, root_name(given)) if name in known), None)
 
 
 def find_target(store: Store, *, trees: bool = False) -> str | None:
@@ -366,8 +365,8 @@ def recorded_path(scan: Scan, given: str) -> str:
     base = tree_folder(scan)
     if base is None or (here() is None and not os.path.isabs(given)):
         return given
-    full = os.path.join(os.path.realpath(os.path.dirname(given) or os.curdir), os.path.basename(given))
-    if not os.path.lexists(full):
+    folder, name = os.path.split(given)
+    if not os.path.lexists(given):
         return given
-    inside = os.path.relpath(full, base)
-    return given if inside.startswith(os.pardir) else inside.replace(os.sep, "/")
+    inside = below(name_in(spelled(folder or os.curdir), name), base)
+    return given if inside is None else escape_path(composed(inside))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
+from scanstore import paths
 from scanstore.plaintext import plain_text as plain_text
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def places(scan: Scan) -> Callable[[str, int | None], str]:
     link, when the tree is in there; else from the top of the tree, which keeps it short.
     """
     base, folder = tree_folder(scan), here()
-    prefix = os.curdir if base is None or folder is None else _relative(base, folder)
-    prefix = "" if prefix == os.curdir or prefix.startswith(os.pardir) else prefix + "/"
+    inside = None if base is None or folder is None else paths.below(base, folder)
+    prefix = paths.escape_path(inside) + "/" if inside else ""
 
     def place(path: str, line: int | None = None) -> str:
         return f"{prefix}{path}" if line is None else f"{prefix}{path}:{line}"
@@ -84,28 +85,21 @@ def places(scan: Scan) -> Callable[[str, int | None], str]:
 
 
 def here() -> str | None:
-    """The real path of the current folder; None when it was deleted."""
+    """The real path of the current folder, as its file system spells it; None when it was deleted."""
     try:
-        return os.path.realpath(os.curdir)
+        return paths.spelled(os.curdir)
     except OSError:
         return None
 
 
-def _relative(path: str, folder: str) -> str:
-    try:
-        return os.path.relpath(path, folder)
-    except ValueError:  # on another drive
-        return os.pardir
-
-
 def tree_folder(scan: Scan) -> str | None:
     """The folder that the paths of a scan are relative to, when it is on this machine."""
-    root: str | None = scan.root
-    if root is None:
+    if scan.root is None:
         return None
+    root = paths.stored_root(scan.root)
     if os.path.isfile(root):
-        return os.path.dirname(root)
-    return os.path.realpath(root) if os.path.isdir(root) else None
+        return paths.spelled(os.path.dirname(root))
+    return paths.spelled(root) if os.path.isdir(root) else None
 
 
 def count(number: int, what: str, plural: str | None = None) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanstore.cli.output import count
+from scanstore.paths import spelled
 
 if TYPE_CHECKING:
     from scanstore.scans import Scan, Target
@@ -42,7 +43,7 @@ def _root(target: Target) -> Path | None:
     from scanstore.freshness import place_of
 
     place = place_of(target.root if target.root is not None else target.target)
-    real = None if place is None else Path(place).resolve()
+    real = None if place is None else Path(spelled(place))
     return real if real is not None and real.is_dir() else None
 
 

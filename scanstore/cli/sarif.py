@@ -19,6 +19,7 @@ from scanstore.cli.base import (
 )
 from scanstore.cli.output import count, json_stream, note, plain_text, say, say_json
 from scanstore.cli.report import fail_on_option, judge, warn
+from scanstore.paths import root_name
 
 if TYPE_CHECKING:
     from scanstore.sarif import ImportResult
@@ -63,7 +64,7 @@ def load(
     with open_store(create=True) as store:
         if target is None and scan is None:
             raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
-        name = os.path.realpath(target) if target is not None and os.path.isdir(target) else target
+        name = root_name(target) if target is not None and os.path.isdir(target) else target
         source = sys.stdin.buffer if file == "-" else file
         found = store.sarif.load(source, target=name, root=root, scan=scan, scope=scope or None, strict=strict)
         if as_json:

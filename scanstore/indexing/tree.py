@@ -11,7 +11,8 @@ from scanstore.errors import InvalidArgument
 from scanstore.fields import format_time, utcnow
 from scanstore.indexing import TEXT, FileFacts, Indexer
 from scanstore.indexing.reading import fingerprint, index, load, unparsed
-from scanstore.indexing.walk import Entry, escape_path, is_binary, module_names, root_package, walk
+from scanstore.indexing.walk import Entry, is_binary, module_names, root_package, walk
+from scanstore.paths import root_name
 from scanstore.recording import Content
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Tree:
 
         if not os.fspath(path):
             raise InvalidArgument("the path to scan is empty; give a folder or a file, '.' for the current folder")
-        self.root = escape_path(os.path.realpath(os.fsdecode(path)))
+        self.root = root_name(os.fsdecode(path))
         self.include, self.exclude = list(include), list(exclude)
         self.indexers: list[tuple[Indexer, bool]] = [*((i, False) for i in indexers), (PythonIndexer(), True)]
         self.entries = list(

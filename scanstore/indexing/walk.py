@@ -15,11 +15,14 @@ import codecs
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore import paths
 from scanstore.errors import InvalidArgument, NotFound, shown
+from scanstore.paths import escape_path, unescape_path
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -74,8 +77,6 @@ ENVIRONMENT_MARKER = "pyvenv.cfg"
 """A folder below the root that holds this file is a virtual environment and is not entered."""
 
 _STORE_SIBLINGS = ("", "-wal", "-shm", "-journal")
-_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
-_TO_ESCAPE = re.compile(r"\\(?=x[0-9a-f]{2})|[\udc80-\udcff]")
 
 
 class Entry(NamedTuple):
@@ -106,7 +107,8 @@ def walk(
 ) -> Iterator[Entry]:
     """Yield the files below `root`, sorted by `Entry.path`.
 
-    Links are reported and never followed; devices, sockets and pipes are reported and never opened.
+    Links and junctions are reported and never followed; devices, sockets and pipes are reported and never opened, nor
+    are files and folders that a cloud drive would download first.
     Ignore files count from `root` downwards, each for its own folder, as Git reads them: an ignored
     folder is not entered. `include` and `exclude` are patterns of the same kind, relative to `root`:
     with `include` only matching files come; `exclude` has the last word, so that `!node_modules/` in
@@ -123,7 +125,7 @@ def walk(
     if max_size is not None and (not isinstance(max_size, int) or max_size < 0):
         raise InvalidArgument(f"max_size is {shown(max_size)}; give a number of bytes, or None for no limit")
     walker = _Walker(
-        real=os.path.realpath(top),
+        real=paths.spelled(top),
         include=patterns("include", include),
         exclude=patterns("exclude", exclude),
         max_size=max_size,
@@ -173,17 +175,17 @@ class _Walker:
         self.visit = visit
         self.omitted: dict[str, list[str]] = {}
 
-    def omit(self, base: str, paths: Iterable[str | os.PathLike[str]]) -> None:
+    def omit(self, base: str, files: Iterable[str | os.PathLike[str]]) -> None:
         """Note the omitted paths by their folder relative to `base`, so that a folder looks them up once."""
-        for path in [paths] if isinstance(paths, str) else paths:
+        for path in [files] if isinstance(files, str) else files:
             text = os.path.abspath(os.fsdecode(path))
             # Both the name it was given by and, for a link, the file behind it.
-            beside = os.path.join(os.path.realpath(os.path.dirname(text)), os.path.basename(text))
-            for full in {beside, os.path.realpath(text)}:
-                inside = _below(full, base)
+            beside = os.path.join(paths.spelled(os.path.dirname(text)), os.path.basename(text))
+            for full in {beside, paths.spelled(text)}:
+                inside = paths.below(full, base)
                 if inside:
                     folder, _, name = inside.rpartition("/")
-                    self.omitted.setdefault(escape_path(folder + "/" if folder else ""), []).append(name)
+                    self.omitted.setdefault(_stored(folder + "/" if folder else ""), []).append(name)
 
     def run(self, first: list[Entry | _Folder]) -> Iterator[Entry]:
         """Depth first, on a stack of our own: a tree deeper than Python's is only a deep tree."""
@@ -206,7 +208,7 @@ class _Walker:
     def single(self, full: str, status: os.stat_result) -> list[Entry]:
         """The tree of a root that is a file: asked for by name, so only the caller's own patterns count."""
         name = os.path.basename(full)
-        path = escape_path(name)
+        path = _stored(name)
         real_name = os.path.basename(self.real)
         omitted = self.omitted.get("", [])
         if _is_omitted(name, omitted) or _is_omitted(real_name, omitted):
@@ -224,11 +226,12 @@ class _Walker:
         with os.scandir(folder) as listing:
             found = list(listing)
         names = {entry.name for entry in found}
+        apart = _apart(names) if paths.MACOS else frozenset()
         if prefix and ENVIRONMENT_MARKER in names and not self.kept(prefix):
             return []
         for entry in found:
             # A link or a pipe of that name is not read: Git does not either, and a pipe would block.
-            if entry.name in self.ignore_files and entry.is_file(follow_symlinks=False):
+            if entry.name in self.ignore_files and entry.is_file(follow_symlinks=False) and not _elsewhere(entry):
                 spec = _ignore_file(entry.path)
                 if spec is not None:
                     rules = (*rules, (len(prefix), spec))
@@ -244,12 +247,18 @@ class _Walker:
             default_out = name in EXCLUDED_NAMES or name.endswith(EXCLUDED_SUFFIXES)
             if default_out and plain:
                 continue
-            text = name if name.isascii() and "\\" not in name else escape_path(name)
+            text = name
+            if not name.isascii() or "\\" in name:
+                text = escape_path(name) if name in apart else _stored(name)
             path = prefix + text
             if entry.is_dir(follow_symlinks=False):
                 path += "/"
                 if plain or not self.is_out(path, default_out, rules):
-                    items.append(_Folder(path, entry.path, rules))
+                    reason = self.closed(entry) if paths.TELLING else None
+                    if reason is None:
+                        items.append(_Folder(path, entry.path, rules))
+                    else:
+                        items.append(Entry(path, entry.path, 0, 0, reason))
                 continue
             if not plain and self.is_out(path, default_out, rules):
                 continue
@@ -277,6 +286,16 @@ class _Walker:
                 return verdict
         return False
 
+    def closed(self, entry: os.DirEntry[str]) -> str | None:
+        """Why a folder is not entered: it stands for another one, which may be anywhere, or is not on this disk."""
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError as error:
+            return _reason(error)
+        if paths.is_junction(status):
+            return self.link(entry.path, paths.JUNCTION)
+        return paths.IN_CLOUD if paths.is_in_cloud(status) else None
+
     def file(self, entry: os.DirEntry[str], path: str) -> Entry:
         """The entry of anything that is not a folder."""
         if entry.is_symlink():
@@ -292,27 +311,40 @@ class _Walker:
         reason = None
         if not stat.S_ISREG(status.st_mode):
             reason = "not a regular file"
+        elif paths.TELLING and paths.is_in_cloud(status):
+            reason = paths.IN_CLOUD
         elif self.max_size is not None and status.st_size > self.max_size:
             reason = f"larger than {_bytes(self.max_size)}"
         return Entry(path, full, status.st_size, status.st_mtime_ns, reason)
 
-    def link(self, full: str) -> str:
+    def link(self, full: str, what: str = "link") -> str:
         """Why a link is skipped: its target is in the tree anyway, or outside, or nowhere."""
         try:
             target = os.path.realpath(full, strict=True)
         except PermissionError:
             return "permission denied"
         except OSError:
-            return "broken link"
-        return "link out of the tree" if _below(target, self.real) is None else "link"
+            return f"broken {what}"
+        inside = paths.lies_in(target, self.real) or paths.lies_in(paths.spelled(target), self.real)
+        return what if inside else f"{what} out of the tree"
 
 
-def _below(path: str, folder: str) -> str | None:
-    """`path` relative to `folder` with slashes, or None when it lies elsewhere; both absolute."""
-    if path == folder:
-        return ""
-    start = folder if folder.endswith(os.sep) else folder + os.sep
-    return path[len(start) :].replace(os.sep, "/") if path.startswith(start) else None
+def _stored(name: str) -> str:
+    return escape_path(paths.composed(name))
+
+
+def _apart(names: Iterable[str]) -> frozenset[str]:
+    """Names of one folder that composed letters would make one, which only some disks of macOS hold."""
+    forms = Counter(paths.composed(name) for name in names if not name.isascii())
+    return frozenset(name for name in names if forms[paths.composed(name)] > 1)
+
+
+def _elsewhere(entry: os.DirEntry[str]) -> bool:
+    """Whether an ignore file is in the cloud, where it stays."""
+    try:
+        return paths.TELLING and paths.is_in_cloud(entry.stat(follow_symlinks=False))
+    except OSError:
+        return False
 
 
 def _is_omitted(name: str, omitted: list[str]) -> bool:
@@ -329,6 +361,7 @@ def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
     lines = [lines] if isinstance(lines, str) else list(lines)
     if not lines:
         return None
+    lines = [paths.composed(line) if isinstance(line, str) else line for line in lines]  # as the names they meet
     from pathspec import GitIgnoreSpec
 
     for line in lines:
@@ -352,7 +385,7 @@ def _ignore_file(full: str) -> GitIgnoreSpec | None:
         return None
     lines = []
     for line in text.split("\n"):
-        line = line.removesuffix("\r")
+        line = paths.composed(line.removesuffix("\r"))
         try:
             GitIgnoreSpec.from_lines([line])
         except (ValueError, re.error):
@@ -376,32 +409,6 @@ def _bytes(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.10g} {unit}"
     return f"{count} bytes"
-
-
-def escape_path(name: str) -> str:
-    r"""Make a file name that the operating system gave storable as UTF-8, reversibly.
-
-    A byte that is not UTF-8 becomes `\xff`; a name that spells such an escape itself has its
-    backslash written as `\x5c`, so no two names become one. Everything else stays as it is.
-
-    >>> escape_path(b"caf\xe9.py".decode("utf-8", "surrogateescape"))
-    'caf\\xe9.py'
-    """
-    if not name.isascii():
-        # The same file has the same path whatever the locale says of its bytes.
-        name = os.fsencode(name).decode("utf-8", "surrogateescape")
-    return _TO_ESCAPE.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)
-
-
-def unescape_path(path: str) -> str:
-    """Give back the name that `escape_path` was given, for `open` and its like."""
-    if "\\x" not in path:
-        return path
-    return _ESCAPED.sub(lambda match: _unescaped(int(match[1], 16)), path)
-
-
-def _unescaped(byte: int) -> str:
-    return chr(byte) if byte < 0x80 else chr(0xDC00 + byte)
 
 
 def is_binary(head: bytes) -> bool:
@@ -509,5 +516,5 @@ def root_package(root: str | os.PathLike[str]) -> str:
         folder, name = os.path.split(folder)
         if not name:
             break
-        parts.append(escape_path(name))
+        parts.append(_stored(name))
     return ".".join(reversed(parts))

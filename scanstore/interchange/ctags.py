@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from scanstore.errors import InvalidArgument
+from scanstore.paths import below, composed, escape_path, slashed, spelled
 
 __all__ = ["MAX_LINE", "Broken", "Tag", "read"]
 
@@ -84,7 +85,7 @@ def read(lines: Iterable[str | bytes], *, root: str | os.PathLike[str] | None = 
     Raises InvalidArgument, at the first step, for a file in ctags' own format instead of JSON.
     """
     top = None if root is None else os.path.abspath(os.fsdecode(root))
-    tops = [] if top is None else [_slashed(top), _slashed(os.path.realpath(top))]
+    tops = [] if top is None else [*dict.fromkeys((top, os.path.realpath(top), spelled(top)))]
     for number, line in enumerate(_bounded(lines), 1):
         if number == 1 and line[:6] in ("!_TAG_", b"!_TAG_"):
             raise InvalidArgument(
@@ -209,15 +210,14 @@ def _relative(path: str, tops: list[str]) -> str:
     """The path relative to the tree, normalised; raises `_BrokenLine` when it lies outside."""
     if "\0" in path:
         raise _BrokenLine("the path holds a NUL character")
-    plain = _slashed(path)
+    plain = slashed(path)
     if os.path.isabs(path) or plain.startswith("/"):
         if not tops:
             raise _BrokenLine(f"absolute path {path!r}, and no root to make it relative to")
-        plain = os.path.normpath(plain).replace(os.sep, "/")
+        plain = os.path.normpath(plain)
         for top in tops:
-            start = top.rstrip("/") + "/"
-            if plain.startswith(start):
-                return plain[len(start) :]
+            if inside := below(plain, top):
+                return escape_path(composed(inside))
         raise _BrokenLine(f"path {path!r} is outside {tops[0]!r}")
     parts: list[str] = []
     for part in plain.split("/"):
@@ -229,11 +229,7 @@ def _relative(path: str, tops: list[str]) -> str:
             parts.append(part)
     if not parts:
         raise _BrokenLine(f"path {path!r} names no file")
-    return "/".join(parts)
-
-
-def _slashed(path: str) -> str:
-    return path if os.sep == "/" else path.replace(os.sep, "/")
+    return escape_path(composed("/".join(parts)))
 
 
 def _needed(record: dict[str, Any], key: str) -> str:
