@@ -10,9 +10,9 @@ change gives what resolving it from scratch gives.
 
 Trees may contain cycles: modules that star-import from each other, classes that inherit from each other. A path that is
 met inside its own evaluation is unknown there, and what follows from that is remembered for the present round of the
-present question only. If the path turns out to have a value, the next round takes that value where the path was cut.
-Rounds end when no cut path gains a value, at the latest after ``MOST_ROUNDS``. A round evaluates each path once, so no
-tree can make a question take more than polynomial time. Without cycles there is one round.
+present question only. If the question has no answer in the tree then, and a path that was cut turned out to have a
+value, a next round takes that value where the path was cut. There are at most ``MOST_ROUNDS``, and a round evaluates
+each path once, so no tree can make a question take more than polynomial time. Without cycles there is one round.
 
 A chain of imports or classes may be longer than Python's stack is deep. A path that lies deeper than ``DEEPEST`` steps
 is evaluated first, from an empty stack; then the question is asked again.
@@ -50,7 +50,7 @@ IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__"))
 LONGEST_ORDER = 250
 #: Steps inside each other; a step takes up to seven frames of Python's stack.
 DEEPEST = 30
-#: How often a question is asked again because a path that was cut has a value. Two rounds are the rule in cyclic code.
+#: Rounds of one question.
 MOST_ROUNDS = 10
 #: For so many paths a table of all methods pays.
 MANY = 500
@@ -145,12 +145,12 @@ class Resolver:
                 waiting.append((met.key, len(self.active)))
 
     def next_rounds(self, path: str, target: Target | None) -> Target | None:
-        """Ask a question again while what was cut in the round before has a value."""
+        """Ask a question again while it has no answer in the tree and what was cut in the round before has a value."""
         rounds = 1
         more = self.learn()
         if not more and not self.orders_now and all(found == UNKNOWN for found in self.paths_now.values()):
             self.memo.update(self.paths_now)  # nothing in these cycles means anything, whichever is asked first
-        while more and rounds < MOST_ROUNDS:
+        while more and rounds < MOST_ROUNDS and (target is None or target.version is None):
             self.forget_round()
             rounds += 1
             try:
