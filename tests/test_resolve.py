@@ -161,7 +161,7 @@ def test_names_are_found_through_cycles() -> None:
 
 
 def test_a_value_beyond_a_cut_is_found_in_the_next_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the way to ``a:.X``, ``b:.X`` is met, and is unknown because it leads back; in the end it is the same class."""
+    """On the way to ``a:.X``, ``b:.X`` is met, which leads back and so is unknown. In the end it is the same class."""
     modules, paths = read(
         {
             "a": "from h import *\nfrom b import *\n",
