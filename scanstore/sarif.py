@@ -169,7 +169,6 @@ class Sarif(Domain):
         failed.
         """
         from scanstore.interchange.sarif_in import read
-        from scanstore.resolution import no_collection
 
         given = None if scan is None else self.store.scans.get(scan)
         target = _target(target, given)
@@ -179,7 +178,7 @@ class Sarif(Domain):
         if root is not None and not os.path.isdir(folder or ""):
             raise InvalidArgument(f"root is {folder!r}, which is no folder; give the one that was looked at")
         problems: list[Problem] = []
-        with opened(file) as stream, no_collection():
+        with opened(file) as stream:
             digest = _digest(stream)
             with self.db.atomic():
                 known = self._repeated(target, digest, given, patterns, strict)
