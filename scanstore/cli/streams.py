@@ -13,6 +13,12 @@ from typing import BinaryIO, TextIO
 import click
 
 
+class Closed(click.ClickException):
+    """A stream that a command needs is not there; one line, and the command ends with 2."""
+
+    exit_code = 2
+
+
 def outputs() -> list[TextIO]:
     """Return the streams that a command prints on, those that are there."""
     return [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
@@ -36,23 +42,23 @@ def flush() -> None:
 
 
 def binary_input() -> BinaryIO:
-    """Return the standard input as bytes. Raises UsageError when it is closed."""
+    """Return the standard input as bytes. Raises Closed."""
     if sys.stdin is None:
-        raise click.UsageError("the standard input is closed, so there is nothing to read; pipe something into it")
+        raise Closed("the standard input is closed, so there is nothing to read; pipe something into it")
     return sys.stdin.buffer
 
 
 def text_input(*, line: bool = False) -> str:
-    """Return what the standard input holds as text, or its first line. Raises UsageError when it is none."""
+    """Return what the standard input holds as text, or its first line. Raises ClickException when it is none."""
     stream = binary_input()
     try:
         return (stream.readline() if line else stream.read()).decode()
     except UnicodeDecodeError:
-        raise click.UsageError("what came in is not text in UTF-8; give it in that encoding") from None
+        raise click.ClickException("what came in is not text in UTF-8; give it in that encoding") from None
 
 
 def binary_output() -> BinaryIO:
-    """Return the standard output as bytes. Raises UsageError when it is closed."""
+    """Return the standard output as bytes. Raises Closed."""
     if sys.stdout is None:
-        raise click.UsageError("the standard output is closed, so nothing can be written to it; give a file")
+        raise Closed("the standard output is closed, so nothing can be written to it; give a file")
     return sys.stdout.buffer
