@@ -261,11 +261,11 @@ def read_time(text: str) -> datetime:
         if moment.tzinfo is None:
             raise ValueError(text)
         return moment
-    except ValueError:
+    except (ValueError, TypeError):
         raise Damaged(f"{text!r} is in the file for a time; find it with: scanstore check") from None
 
 
-def _unreadable(field: Any, value: str, kind: str) -> Damaged:
+def _unreadable(field: Any, value: str | bytes, kind: str) -> Damaged:
     return Damaged(
         f"{field.model.__name__}.{field.name} is {value!r} in the file, which is no {kind}; restore a backup"
     )
@@ -290,6 +290,8 @@ class UTCField(_DateTimeField):
 
     def python_value(self, value: Any) -> Any:
         try:
+            if isinstance(value, bytes):
+                raise ValueError(value)
             return datetime.fromisoformat(value) if isinstance(value, str) else value
         except ValueError:
             raise _unreadable(self, value, "time") from None

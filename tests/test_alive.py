@@ -24,6 +24,7 @@ from urllib.parse import quote
 import pytest
 from stressing import rounds
 
+import scanstore
 from scanstore import clocks, leases, processes, publishing, workers
 from scanstore.store import Store
 from scanstore.workers import alive, gone, me, shares_clock
@@ -143,6 +144,29 @@ def test_process_ids_are_used_again(system: System) -> None:
 def test_identities_of_earlier_versions_and_noise_are_left_to_their_leases(system: System, text: str | None) -> None:
     process = text and text.format(pid=os.getpid(), place=me().partition(":")[0])
     assert not gone(process) and not alive(process) and not shares_clock(process)
+
+
+@pytest.mark.parametrize("value", [b"\0\xff", b""])
+def test_bytes_in_the_place_of_an_identity_or_a_time_keep_no_store_from_opening(store: Store, value: bytes) -> None:
+    """A damaged or foreign file may hold them. They belong to nobody, and never end by themselves."""
+    assert not gone(value) and not alive(value) and not shares_clock(value)  # type: ignore[arg-type]
+    store.jobs.enqueue("one")
+    store.llm.add("m", max_concurrent=1)
+    store.jobs.claim()
+    store.llm.slot("m").__enter__()
+    call = store.llm.call("m", purpose="talk").__enter__()
+    for column in ("process", "lease_until"):
+        for table in ("jobs", "model_slots"):
+            store.database.execute_sql(f"UPDATE {table} SET {column} = ?", (value,))
+        store.database.execute_sql("UPDATE model_calls SET process = ?", (value,))
+        with Store(store.path, durability="normal") as after:
+            assert after.recover() == (0, 0) and after.jobs.claim() == []
+            with pytest.raises(scanstore.NoSlot), after.llm.slot("m", timeout=0):
+                pass
+    store.database.execute_sql("UPDATE model_calls SET started_at = ?", (value,))
+    with pytest.raises(scanstore.Damaged, match="is in the file for a time"):
+        store.recover()
+    assert call is not None
 
 
 # What this system says
