@@ -210,6 +210,42 @@ def test_a_proc_of_another_namespace_is_not_asked(monkeypatch: pytest.MonkeyPatc
     assert processes.started(os.getpid()) == "" and processes.started(2**30) is None
 
 
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_a_python_that_cannot_ask_leaves_all_to_the_leases(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
+    """One that was built without ctypes, say."""
+    monkeypatch.setattr(processes, "SYSTEM", system)
+    monkeypatch.setattr(processes, "MACHINE_IDS", ())
+    monkeypatch.setattr(processes, "BOOT_ID", "/nowhere")
+    for name in ("ctypes", "ctypes.wintypes", "winreg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr(os, "readlink")
+    processes._libc.cache_clear()
+    processes._kernel32.cache_clear()
+    workers._forget()
+    try:
+        own = me()
+        assert "@" not in own and own.split("-")[1] == "0"
+        assert not gone(own) and not alive(own) and not shares_clock(own)
+        first = processes.windows_running_time()
+        assert 0 <= processes.windows_running_time() - first < 60
+    finally:
+        workers._forget()
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_another_time_namespace_is_left_to_its_lease() -> None:
+    """There the start times of the same processes are others, so the living would look dead."""
+    code = "import sys; from scanstore.workers import *; print(me(), gone(sys.argv[1]), alive(sys.argv[1]))"
+    inside = ["unshare", "--time", "--boottime", "90000", "--monotonic", "90000", "--fork"]
+    command = [*inside, sys.executable, "-c", code, me()]
+    env = os.environ | {"PYTHONPATH": str(Path(scanstore.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode and "unshare" in done.stderr:
+        pytest.skip("may not make a time namespace")
+    there, *found = done.stdout.split()
+    assert found == ["False", "False"] and not gone(there) and not alive(there) and not shares_clock(there)
+
+
 def test_containers_share_a_machine_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "id").write_text("3f2a\n")
     monkeypatch.setattr(processes, "SYSTEM", "linux")
