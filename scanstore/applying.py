@@ -17,11 +17,12 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.blocks import Scope
 from scanstore.changes import FIELDS, Effect, Field, backward, forward, read, write
+from scanstore.clocks import over
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, StorageError, shown
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.plans import PlanChange, settle
@@ -144,8 +145,12 @@ def check_idle(db: Database, plan: AnalysisPlan) -> None:
     if plan.lease_until is None or gone(plan.process):
         return
     here = plan.process == me()
-    if (db.file, plan.id) in _running if here else alive(plan.process) or plan.lease_until > utcnow():
+    if (db.file, plan.id) in _running if here else _held(plan.process, plan.lease_until):
         raise IllegalMove(f"plan {plan.id} is being applied or reverted by {plan.process}; wait until that is done")
+
+
+def _held(process: str, until: datetime) -> bool:
+    return alive(process) or not over(process, until, utcnow())
 
 
 class _Run:

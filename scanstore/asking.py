@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore import leases
 from scanstore.answers import MEASURES, PURPOSES, Analyzer, Subject, answer, content_key, identify
-from scanstore.clocks import clock, kept_until
+from scanstore.clocks import clock, kept_until, over
 from scanstore.database import Database
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot
 from scanstore.fields import Base, format_time, utcnow
@@ -124,7 +124,8 @@ class Asker(NamedTuple):
     def dead(self) -> bool:
         """Whether its process has ended, or its lease."""
         now = utcnow()
-        return gone(self.process) or kept_until(self.process, self.lease_until, self.lease_clock, now) <= now
+        end = kept_until(self.process, self.lease_until, self.lease_clock, now)
+        return gone(self.process) or over(self.process, end, now)
 
 
 ASKER = "SELECT token, process, lease_until, lease_clock FROM answer_claims WHERE analyzer_id = ? AND content_hash = ?"

@@ -29,6 +29,7 @@ from scanstore.workers import alive, gone, shares_clock
 
 SILENCE = timedelta(hours=1)  #: without a sign of life, after which a process that cannot be asked about has ended
 SIGN_OF_LIFE = SILENCE / 12  #: at least between two of them
+LONGEST_LEASE = timedelta(days=30)  #: that anybody may take; one that ends later is from before the clock was set back
 LONGEST_JUMP = 100 * 366 * 86400.0  #: seconds by which a clock is believed to have moved
 
 monotonic: Callable[[], float] = (
@@ -51,6 +52,11 @@ def kept_until(process: str | None, until: str, before: float | None, now: datet
         return end
     moved = end + timedelta(seconds=max(min(clock(now) - before, LONGEST_JUMP), 0.0))
     return moved if moved > now and shares_clock(process) else end
+
+
+def over(process: str | None, end: datetime, now: datetime) -> bool:
+    """Whether a lease that ends then is over, or is from a time that has not come yet and its owner may be dead."""
+    return end <= now or (end - now > LONGEST_LEASE and not alive(process))
 
 
 def silent(process: str | None, heard: str, now: datetime) -> bool:

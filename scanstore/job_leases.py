@@ -16,6 +16,7 @@ from typing import Any
 
 from scanstore import leases
 from scanstore.arguments import a_text, bring_up_to_date
+from scanstore.clocks import LONGEST_LEASE
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove
 from scanstore.fields import dump_json, format_time, utcnow
@@ -32,7 +33,7 @@ from scanstore.job_rows import (
 )
 from scanstore.leases import JOBS, LEASE, Recovered, check_lease
 from scanstore.states import Machine
-from scanstore.workers import gone
+from scanstore.workers import alive, gone
 
 STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows, on their way out
 UNLIMITED = "9e18"
@@ -306,11 +307,12 @@ def let_go(db: Database) -> None:
     held = db.execute_sql(
         "SELECT DISTINCT process FROM jobs INDEXED BY ix_jobs_cancelling WHERE status = 'cancelling'"
     ).fetchall()
-    now = format_time(utcnow())
+    moment = utcnow()
+    now, last = format_time(moment), format_time(moment + LONGEST_LEASE)
     db.executemany(
         "UPDATE jobs SET status = 'cancelled', lease_until = NULL, completed_at = ?, updated_at = ?"
-        " WHERE status = 'cancelling' AND process IS ? AND (lease_until <= ? OR ?)",
-        [(now, now, process, now, gone(process)) for (process,) in held],
+        " WHERE status = 'cancelling' AND process IS ? AND (lease_until <= ? OR ? OR (lease_until > ? AND ?))",
+        [(now, now, process, now, gone(process), last, not alive(process)) for (process,) in held],
     )
 
 

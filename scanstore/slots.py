@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore.blocks import Block, ending
+from scanstore.clocks import LONGEST_LEASE
 from scanstore.database import Database
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot, NotFound, shown
 from scanstore.fields import Base, UTCField, format_time, utcnow
@@ -197,13 +198,15 @@ def _tickets(db: Database, model_id: int) -> list[tuple[int, str, str]]:
 
 def lapsed(tickets: Sequence[tuple[int, str, str]]) -> list[int]:
     """Ids of those (id, process, lease until) that nobody will give back."""
-    now = format_time(utcnow())
+    now = utcnow()
+    first, last = format_time(now), format_time(now + LONGEST_LEASE)
     ended: dict[str, bool] = {}
     found = []
     for key, process, until in tickets:
         if process not in ended:
             ended[process] = gone(process)
-        if ended[process] or (str(until) <= now and not alive(process)):
+        held = first < str(until) <= last or isinstance(until, bytes)
+        if ended[process] or (not held and not alive(process)):
             found.append(key)
     return found
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from scanstore import clocks, fields, job_worker
+from scanstore import clocks, fields, job_worker, workers
 from scanstore.errors import IllegalMove, LeaseLost, NoSlot
 from scanstore.models import Job
 from scanstore.store import Store
@@ -500,6 +500,53 @@ def test_rows_of_earlier_versions_wait_for_their_lease(
     with pytest.raises(IllegalMove, match="is failed"):
         run.heartbeat()
     assert store.llm.calls()[-1].status == "failed"  # the word of its own process comes last
+
+
+def test_a_clock_that_was_years_ahead_keeps_nothing_for_years(store: Store, night: Night) -> None:
+    """No lease is longer than 30 days: what ends later is of a process that nobody can ask about, or of one here."""
+    scan = store.scans.record(ROOT / "callgraph" / "shop" / "models.py", jobs=1)
+    store.scans.analyze(scan)
+    store.llm.add("m", max_concurrent=1)
+    model, chunk = store.llm.add("n"), store.chunks.list(scan)[0]
+    store.library.upsert_scenes([{"id": "1", "title": "a"}])
+    plan = store.plans.create("p")
+    store.plans.propose(plan, "1", "title", "set", proposed="b")
+    store.plans.submit(plan)
+    store.plans.review(plan, "approve")
+    job = store.jobs.enqueue("one")
+    years = timedelta(days=3650)
+    night.sleep(years)
+    end = fields.format_time(fields.utcnow() + timedelta(days=30))
+    store.jobs.claim(worker="ann", lease=30 * 86400)
+    store.jobs.cancel(job)
+    slot = store.llm.slot("m", lease=30 * 86400)
+    slot.__enter__()
+    run = store.database.execute_sql
+    run("UPDATE analysis_plans SET process = ?, lease_until = ?", (workers.me(), end))
+    way = store.llm.analyzer(model.name)
+
+    def still_held() -> None:
+        assert store.recover() == (0, 0) and store.jobs.get(job).status == "cancelling"
+        with pytest.raises(NoSlot), store.llm.slot("m", timeout=0):
+            pass
+        with pytest.raises(NoSlot, match="the same question"):
+            store.llm.ask(way, chunk, lambda: "twice", timeout=0)
+
+    def ask() -> str:
+        still_held()
+        night.sleep(-years)
+        still_held()
+        for table in ("jobs", "model_slots", "answer_claims", "analysis_plans"):
+            assert run(f"UPDATE {table} SET process = ?", (OF_BEFORE,)).rowcount, table
+        assert store.plans.apply(plan).applied == 1
+        with store.llm.slot("m", timeout=0):
+            pass
+        assert store.llm.ask(way, chunk, lambda: "once", timeout=0) == "once"
+        store.recover()
+        assert store.jobs.get(job).status == "cancelled"
+        return "late"
+
+    assert store.llm.ask(way, chunk, ask, lease=30 * 86400) == "late"
 
 
 def test_a_scan_shows_that_it_goes_on(store: Store, night: Night) -> None:
