@@ -10,6 +10,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import import_graph
 import peewee
 import pytest
 
@@ -116,6 +117,58 @@ def test_imports_run_one_way() -> None:
         assert free, f"these import each other: {sorted(graph)}"
         done |= free
         graph = {name: needs for name, needs in graph.items() if name not in free}
+
+
+#: Modules that stand in a circle of imports today. The list only shrinks: none may come in, and one that left is
+#: taken off. ``scanstore`` itself is the package.
+IN_CIRCLES = """
+    scanstore accounts aio answers applying arguments asking audit_rows audits backups binding bindings bulk
+    calls changes chunks clocks compaction connections contents coverage database deciphering decisions drafts
+    encryption facts fields file_identity files findings fixes foreign forgetting freezing graph indexing.given
+    indexing.tree interchange.sarif_in interchange.sarif_out job_leases job_rows job_worker jobs languages
+    leases library life llm logs looks maintenance mending merge_findings merge_others merge_rows merge_scans
+    merge_user_tables merging migrating models opening ownership pages plans previews prompts proposals
+    provisioning pruning publishing queues recording repair repeats report reporting.chart reporting.contents
+    reporting.data reporting.page reporting.prose reports resolution salvage salvaged_tables sarif sarif_dump
+    scans schedules schema search seen session_rows session_tasks session_uploads sessions settings sightings
+    slots sources stages states store subgraph sweeping symbols syncs tags tracking transfer triage troubles
+    under_way unused upserts user_schema user_tables
+""".split()
+
+
+def test_circles_of_imports_only_shrink() -> None:
+    """Over the whole graph: imports at load, inside functions, and for type checkers."""
+    edges = import_graph.graph()
+    groups = import_graph.circles(edges)
+    allowed = {name if name == "scanstore" else f"scanstore.{name}" for name in IN_CIRCLES}
+    inside = {name for group in groups for name in group}
+    told = "\n".join(import_graph.described(group, edges) for group in groups if not allowed.issuperset(group))
+    assert inside <= allowed, f"new in a circle: {', '.join(sorted(inside - allowed))}\n{told}"
+    left = sorted(name.removeprefix("scanstore.") for name in allowed - inside)
+    assert not left, f"no longer in a circle, take them off IN_CIRCLES: {' '.join(left)}"
+
+
+def test_circles_are_found_with_their_edges() -> None:
+    sources = {
+        "scanstore.a": "from scanstore import b",
+        "scanstore.b": "def f():\n    from scanstore.c import g, h",
+        "scanstore.c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from scanstore.a import X\n"
+        "else:\n    from scanstore.d import Y",
+        "scanstore.d": "import scanstore.e",
+        "scanstore.e": "from . import d",
+        "scanstore.f": "from scanstore.a import X",
+    }
+    modules = dict.fromkeys(sources, Path())
+    edges = {name: import_graph.edges_of(name, ast.parse(text), modules) for name, text in sources.items()}
+    first, second = import_graph.circles(edges)
+    assert second == ["scanstore.d", "scanstore.e"]
+    text = import_graph.described(first, edges)
+    assert text.splitlines() == [
+        "3 modules import each other in a circle: scanstore.a, scanstore.b, scanstore.c",
+        "  scanstore.a imports from scanstore.b: the module (load)",
+        "  scanstore.b imports from scanstore.c: g, h (lazy)",
+        "  scanstore.c imports from scanstore.a: X (type)",
+    ]
 
 
 @pytest.mark.parametrize(
