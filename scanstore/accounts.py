@@ -17,6 +17,7 @@ from scanstore.arguments import some_text
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, IdField, UTCField, utcnow
+from scanstore.settings import Settings
 from scanstore.uuids import uuid7
 
 MAX_FAILURES = 5  # in a row, unless the setting "auth.max_failures" says otherwise
@@ -261,7 +262,7 @@ class Accounts(Domain):
         self.db.execute_sql(f"PRAGMA user_version = {int(version)}").fetchall()
 
     def _setting(self, name: str, given: Any, default: int) -> Any:
-        value = self.store.settings.get(f"auth.{name}", default) if given is None else given
+        value = Settings(self.db).get(f"auth.{name}", default) if given is None else given
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10**9:
             raise InvalidArgument(f"{name} is {shown(value)}; give a number of at least 0 (setting 'auth.{name}')")
         return value

@@ -332,7 +332,7 @@ class _Run:
         who = row.reviewer or f"plan {self.plan.id}"
         note = f"change {row.id} of plan {self.plan.id}{' taken back' if self.undo else ''}"
         try:
-            write(self.plans.store, field, key, now, effect.value, by=who, note=note, undo=self.undo)
+            write(self.db, field, key, now, effect.value, by=who, note=note, undo=self.undo)
         except (NotFound, IllegalMove) as error:
             return self._refuse(row, "failed", dump_json(now), str(error), called)
         text = format_time(utcnow())

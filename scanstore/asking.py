@@ -31,12 +31,12 @@ from scanstore.database import Database
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot
 from scanstore.fields import Base, format_time, utcnow
 from scanstore.leases import Queue
+from scanstore.llm import Models
 from scanstore.workers import gone, me
 
 if TYPE_CHECKING:
     from scanstore.calls import Call
     from scanstore.job_worker import Stop
-    from scanstore.store import Store
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  #: seconds between two looks for the answer
 LEASE_LEFT = 0.1  #: seconds before the end of a lease at which its holder stops waiting
@@ -46,7 +46,7 @@ Answer = str | tuple[str, Mapping[str, Any]]  #: what a function returns that as
 
 
 def ask(
-    store: Store,
+    db: Database,
     analyzer: Analyzer | int,
     subject: Any,
     function: Callable[[], Answer],
@@ -58,11 +58,11 @@ def ask(
     stop: Stop | None,
 ) -> str:
     """See ``store.llm.ask``. While the function runs, whatever store the caller had made current is current."""
-    db = store.database
     leases.check_lease(None, lease)
+    models = Models(db)
     with db.bound():
         row = identify(analyzer)
-        store.llm.slot(row.model, timeout=timeout)  # refuses a timeout that is none, before anything else
+        models.slot(row.model, timeout=timeout)  # refuses a timeout that is none, before anything else
         about = content_key(db, subject)
         known = answer(db, row.id, about.content)
         if known is not None:
@@ -79,13 +79,13 @@ def ask(
             known = question.claimed_or_answered(patience)
             if known is not None:
                 return known
-            with store.llm.slot(row.model, timeout=patience.rest(), lease=lease):
+            with models.slot(row.model, timeout=patience.rest(), lease=lease):
                 known = answer(db, row.id, about.content)  # somebody else may have paid meanwhile
                 if known is not None:
                     return known
                 if not question.renew():  # it took longer than the lease, and another one asks
                     continue
-                call = store.llm.call(
+                call = models.call(
                     row.model, purpose=PURPOSES[about.kind] if purpose is None else purpose, analyzer=row, keep=keep,
                     **target,
                 )  # fmt: skip

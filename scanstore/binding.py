@@ -21,7 +21,6 @@ from scanstore.errors import NoStore, StoreClosed
 
 if TYPE_CHECKING:
     from scanstore.database import Cursor, Database
-    from scanstore.store import Store
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -139,11 +138,13 @@ AMBIENT = _Ambient()
 
 
 class Domain:
-    """Base of the classes that a store is composed of."""
+    """Base of the classes that a store is composed of: it holds the database and nothing else.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.db: Database = store.database
+    A domain that needs another one makes it on the spot, as in ``Scans(self.db).get(scan)``.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
 
 
 def bound(method: _F) -> _F:

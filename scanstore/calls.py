@@ -29,13 +29,10 @@ from scanstore.drafts import DraftFinding
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore, shown
 from scanstore.fields import Base, EnumField, UTCField, format_time, utcnow
 from scanstore.keys import WholeKey
-from scanstore.llm import ModelConfig
-from scanstore.scans import Scan, ScanFileChunk
+from scanstore.llm import ModelConfig, Models
+from scanstore.scans import Scan, ScanFileChunk, Scans
 from scanstore.states import CALL_STATUSES
 from scanstore.workers import gone, me
-
-if TYPE_CHECKING:
-    from scanstore.store import Store
 
 LONGEST_ERROR = 4000  #: characters of an error that are kept
 
@@ -276,7 +273,7 @@ UPDATE model_calls
 
 
 def begin(
-    store: Store,
+    db: Database,
     model: str | int | ModelConfig,
     *,
     purpose: str,
@@ -288,12 +285,11 @@ def begin(
     keep: bool,
 ) -> Call:
     """See ``store.llm.call``; nothing is written before the block is entered."""
-    db = store.database
     if not isinstance(purpose, str) or not purpose.strip():
         raise InvalidArgument(f"purpose is {shown(purpose)}; give a word, such as 'analysis' or 'verification'")
     if prompt is not None and not isinstance(prompt, str):
         raise InvalidArgument(f"prompt is of {type(prompt).__name__}; give the text that was sent, or leave it out")
-    row = store.llm.get(model)
+    row = Models(db).get(model)
     way = None if analyzer is None else identify(analyzer)
     if way is not None and way.model != row.name:
         raise InvalidArgument(
@@ -303,7 +299,7 @@ def begin(
     subjects = [
         content_key(db, given, kind) for kind, given in (("chunk", chunk), ("draft", draft)) if given is not None
     ]
-    scan_id = None if scan is None else int(store.scans.get(scan).id)
+    scan_id = None if scan is None else int(Scans(db).get(scan).id)
     for subject in subjects:
         if scan_id is not None and subject.scan_id != scan_id:
             noun = "chunk" if subject.kind == "chunk" else "draft"

@@ -15,7 +15,7 @@ from scanstore.errors import InvalidArgument, NotFound
 from scanstore.fields import dump_json, format_time, pack_hash, utcnow
 from scanstore.keys import split
 from scanstore.reports import whole, word
-from scanstore.scans import Scan, ScanFileChunk
+from scanstore.scans import Scan, ScanFileChunk, Scans
 from scanstore.stages import Stage
 from scanstore.states import CHUNK_STATUSES
 
@@ -216,7 +216,7 @@ class Chunks(Stage[ScanFileChunk]):
         from scanstore.indexing.reading import chunk_text
 
         row = chunk if isinstance(chunk, ScanFileChunk) else self.get(chunk)
-        scan = self.store.scans.get(row.scan_id)
+        scan = Scans(self.db).get(row.scan_id)
         if root is not None:
             base = a_path(root, "root")
         elif scan.root is not None:

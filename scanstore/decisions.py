@@ -46,6 +46,24 @@ _Place = tuple[int, int, str, str, str]  # finding, lineage, tool, rule, path
 class Triage(Domain):
     """What people decide about findings; the part of ``store.findings`` that no scan overwrites."""
 
+    @bound
+    def get(self, finding: Finding | int) -> Finding:
+        """The finding with that id, read anew. Raises NotFound."""
+        from scanstore.findings import Finding
+
+        key: Any = finding
+        if isinstance(finding, Finding):
+            finding.check_home()
+            key = finding.id or 0
+        if isinstance(key, bool) or not isinstance(key, int):
+            raise InvalidArgument(f"{shown(finding)} is not a finding; give a Finding or its id")
+        found: Finding | None = Finding.get_or_none(Finding.id == key) if 0 < key < 2**63 else None
+        if found is None:
+            raise NotFound(
+                f"no finding {shown(key)}; store.findings.list() (scanstore findings list) shows the known ones"
+            )
+        return found
+
     # -- status and comments -----------------------------------------------------------------------------------------
 
     @bound
@@ -59,27 +77,27 @@ class Triage(Domain):
         """
         status, by, note = word("status", status, FINDING_STATUSES), _author(by), checked("note", note)
         with self.db.atomic():
-            row = self.store.findings.get(finding)
+            row = self.get(finding)
             if row.status != status:
                 move(self.db, FINDINGS, row.id, status)
             elif status != "false_positive" or not self.db.execute_sql(VOTED, (row.id,)).fetchall():
                 return row
             self._event(row, "status", by, note, from_status=row.status, to_status=status)
-            return self.store.findings.get(row.id)
+            return self.get(row.id)
 
     @bound
     def comment(self, finding: Finding | int, text: str, *, by: str) -> FindingEvent:
         """Add a comment to the history of a finding. Raises NotFound, and InvalidArgument for an empty one."""
         text, by = checked("comment", text, needed=True), _author(by)
         with self.db.atomic():
-            return self._event(self.store.findings.get(finding), "comment", by, text)
+            return self._event(self.get(finding), "comment", by, text)
 
     @bound
     def history(self, finding: Finding | int) -> list[FindingEvent]:
         """Everything that was decided and said about a finding, the oldest first. Raises NotFound."""
         from scanstore.triage import FindingEvent
 
-        key = self.store.findings.get(finding).id
+        key = self.get(finding).id
         return list(FindingEvent.select().where(FindingEvent.finding == key).order_by(FindingEvent.id))
 
     @staticmethod
@@ -119,7 +137,7 @@ class Triage(Domain):
         by, ends = _author(by), _future(expires)
         rule, tool, path = _scope(finding, rule=rule, tool=tool, path=path, target=target)
         with self.db.atomic():
-            row = None if finding is None else self.store.findings.get(finding)
+            row = None if finding is None else self.get(finding)
             lineage_id = self._lineage(target).id if row is None else row.lineage_id
             scope = {"tool": tool, "rule_id": rule, "path_pattern": path}
             about = [Suppression.finding == row.id] if row is not None else [Suppression.lineage == lineage_id]
@@ -171,7 +189,7 @@ class Triage(Domain):
                 row.lifted_at, row.lifted_by = utcnow(), by
                 row.save()
                 if row.finding_id is not None:
-                    self._event(self.store.findings.get(row.finding_id), "unsuppress", by, "")
+                    self._event(self.get(row.finding_id), "unsuppress", by, "")
             return row
 
     @bound

@@ -21,11 +21,12 @@ import peewee
 from scanstore import leases, life
 from scanstore.arguments import stored_path
 from scanstore.bulk import Writer
+from scanstore.chunks import Chunks
 from scanstore.database import Database, bound
 from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.fields import Base, EnumField, JSONField, UTCField, dump_json, utcnow
 from scanstore.keys import WholeKey
-from scanstore.llm import ModelConfig
+from scanstore.llm import ModelConfig, Models
 from scanstore.policies import Ballot, Majority, Policy, judge, mean_confidence, share
 from scanstore.reports import absolute as absolute
 from scanstore.reports import check_drafts as check_drafts
@@ -337,7 +338,7 @@ class Drafts(Stage[DraftFinding]):
         return [draft for n in range(0, len(ids), 5000) for draft in self._rows(ids[n : n + 5000])]
 
     def _chunk(self, chunk: ScanFileChunk | int, scan_id: int) -> ScanFileChunk:
-        row = self.store.chunks.get(chunk)
+        row = Chunks(self.db).get(chunk)
         if row.scan_id != scan_id:
             raise InvalidArgument(
                 f"chunk {row.id} is of scan {row.scan_id}, not of scan {scan_id}; give one of its own"
@@ -429,7 +430,7 @@ class Drafts(Stage[DraftFinding]):
         """Replace what the votes call their models by these."""
         models: dict[int, int] = {}
         for number, vote in enumerate(given):
-            vote["model"] = self.store.llm.get(vote["model"])
+            vote["model"] = Models(self.db).get(vote["model"])
             first = models.setdefault(vote["model"].id, number)
             if first != number:
                 name = vote["model"].name

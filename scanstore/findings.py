@@ -27,7 +27,7 @@ from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, fo
 from scanstore.identity import Traits, traits_of
 from scanstore.reports import cwe as checked_cwe
 from scanstore.reports import text, whole, word
-from scanstore.scans import Scan
+from scanstore.scans import Scan, Scans
 from scanstore.stages import Stage
 from scanstore.states import FINDING_STATUSES, SEVERITIES, SIGHTINGS, VERIFIED_STATUSES, Machine, move
 
@@ -273,7 +273,7 @@ class Findings(Triage):
             "cwe": checked_cwe("cwe", cwe),
         }
         score, vector = rated(cvss_score, cvss_vector)
-        stage = self.store.verified
+        stage = Verified(self.db)
         key = stage._key(verified)[0]
         leased = stage.queue.leased
         claimed = worker is not None or (isinstance(verified, VerifiedFinding) and verified.status == leased)
@@ -301,22 +301,6 @@ class Findings(Triage):
                 move(self.db, UNLEASED, key, "complete", error=None, next_retry_at=None, lease_clock=None)
                 life.advance(self.db, row.scan_id)
             return self.get(found)
-
-    @bound
-    def get(self, finding: Finding | int) -> Finding:
-        """The finding with that id, read anew. Raises NotFound."""
-        key: Any = finding
-        if isinstance(finding, Finding):
-            finding.check_home()
-            key = finding.id or 0
-        if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{shown(finding)} is not a finding; give a Finding or its id")
-        found: Finding | None = Finding.get_or_none(Finding.id == key) if 0 < key < 2**63 else None
-        if found is None:
-            raise NotFound(
-                f"no finding {shown(key)}; store.findings.list() (scanstore findings list) shows the known ones"
-            )
-        return found
 
     @bound
     def list(
@@ -387,8 +371,8 @@ class Findings(Triage):
         """
         from scanstore import seen
 
-        first = self.store.scans.get(a)
-        second = self.latest(first.target) if b is None else self.store.scans.get(b)
+        first = Scans(self.db).get(a)
+        second = self.latest(first.target) if b is None else Scans(self.db).get(b)
         if first.lineage_id != second.lineage_id:
             raise InvalidArgument(
                 f"scan {first.id} is of {first.target} and scan {second.id} of {second.target};"
@@ -405,9 +389,9 @@ class Findings(Triage):
         """
         from scanstore.looks import Looks
 
-        row = self.store.scans.get(scan)
+        row = Scans(self.db).get(scan)
         found = Looks(self.db, row.lineage_id, row.id).baseline
-        return None if found is None else self.store.scans.get(found)
+        return None if found is None else Scans(self.db).get(found)
 
     @bound
     def troubles(self, target: str | None = None, *, scan: Scan | int | None = None) -> List[str]:
@@ -429,8 +413,8 @@ class Findings(Triage):
         ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
         """
         if scan is not None:
-            return self.store.scans.pick(scan, target)
-        return self.latest(self.store.scans.sole_target() if target is None else target)
+            return Scans(self.db).pick(scan, target)
+        return self.latest(Scans(self.db).sole_target() if target is None else target)
 
     @bound
     def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
@@ -439,17 +423,17 @@ class Findings(Triage):
         With ``before``, a scan, the latest of its target that is earlier and looked for findings. Raises NotFound when
         there is none. Lists, diffs and reports do not take the latest of all targets, see :meth:`pick`.
         """
-        first = None if before is None else self.store.scans.get(before)
+        first = None if before is None else Scans(self.db).get(before)
         if first is not None:
             target = first.target
         found = self.db.execute_sql(LATEST, {"target": target, "before": first and first.id}).fetchall()
         if found:
-            return self.store.scans.get(found[0][0])
+            return Scans(self.db).get(found[0][0])
         if first is not None:
             raise NotFound(
                 f"scan {first.id} is the first of {target} that looked for findings; scan it again to compare"
             )
-        return self.store.scans.latest(target)
+        return Scans(self.db).latest(target)
 
 
 # That a scan saw nothing is something, once it was looked.

@@ -75,6 +75,10 @@ SELECT t.root, sum(t.weight * CASE WHEN j.completed_at IS NOT NULL THEN 100 ELSE
 class JobLeases(Domain):
     """What workers do with jobs."""
 
+    def __init__(self, db: Database, store: object = None) -> None:
+        super().__init__(db)
+        self.store = store  # handed to the handlers, as ``job.store``
+
     # -- claiming --------------------------------------------------------------------------------------------------
 
     @bound

@@ -25,7 +25,6 @@ from scanstore.uuids import uuid7
 
 if TYPE_CHECKING:
     from scanstore.jobs import Jobs
-    from scanstore.store import Store
 
 QUEUE = "default"
 
@@ -37,7 +36,7 @@ class Job(Base):
         parent_id: Any
 
     lease: float = LEASE  # seconds that its ticks extend its lease by
-    store: Store  # only of one that was claimed
+    store: Any  # of one that was claimed: the store whose ``jobs`` did
 
     id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
     type: Any = peewee.TextField()
@@ -139,9 +138,7 @@ def _here() -> Jobs:
         raise NoStore("no store is open here; use 'with Store(path):', or store.bound() in a thread")
     from scanstore.jobs import Jobs
 
-    jobs = Jobs.__new__(Jobs)
-    jobs.db = database
-    return jobs
+    return Jobs(database)
 
 
 # What is given as a job

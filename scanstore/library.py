@@ -256,7 +256,7 @@ class Library(Domain):
         """
         from scanstore.syncs import Sync
 
-        return Sync(self.store, word("kind", kind, KINDS), take_over=take_over)
+        return Sync(self.db, word("kind", kind, KINDS), take_over=take_over)
 
     @bound
     def runs(self, kind: str | None = None, *, limit: int | None = None) -> List[SyncRun]:

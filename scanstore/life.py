@@ -19,6 +19,7 @@ from scanstore.arguments import some_text
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import format_time, read_time, utcnow
+from scanstore.llm import Models
 from scanstore.states import RISKS, SCANS, move
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ class Life(Domain):
         values: dict[str, Any] = {}
         for name, value in config.items():
             if name.startswith("primary_analyzer"):
-                name, value = "primary_analyzer_id", None if value is None else self.store.llm.get(value).id
+                name, value = "primary_analyzer_id", None if value is None else Models(self.db).get(value).id
             elif name in ("analysis_mode", "scope"):
                 words = MODES if name == "analysis_mode" else SCOPES
                 if not isinstance(value, str) or value.lower() not in words:

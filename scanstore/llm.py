@@ -188,7 +188,7 @@ class Models(Domain):
         from scanstore.calls import begin
 
         return begin(
-            self.store, model, purpose=purpose, scan=scan, chunk=chunk, draft=draft, analyzer=analyzer, prompt=prompt,
+            self.db, model, purpose=purpose, scan=scan, chunk=chunk, draft=draft, analyzer=analyzer, prompt=prompt,
             keep=keep,
         )  # fmt: skip
 
@@ -203,8 +203,9 @@ class Models(Domain):
     ) -> List[ModelCall]:
         """Calls, newest first, without their prompts and responses: :meth:`get_call` reads those."""
         from scanstore.calls import listed
+        from scanstore.scans import Scans
 
-        return listed(None if scan is None else self.store.scans.get(scan).id, purpose, status, limit)
+        return listed(None if scan is None else Scans(self.db).get(scan).id, purpose, status, limit)
 
     @bound
     def get_call(self, call: ModelCall | int) -> ModelCall:
@@ -217,8 +218,9 @@ class Models(Domain):
     def usage(self, scan: Scan | int | None = None) -> List[Usage]:
         """Calls, tokens, cost and seconds by model and purpose, of one scan or of all together."""
         from scanstore.calls import usage
+        from scanstore.scans import Scans
 
-        return usage(self.db, None if scan is None else self.store.scans.get(scan).id)
+        return usage(self.db, None if scan is None else Scans(self.db).get(scan).id)
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
@@ -277,7 +279,7 @@ class Models(Domain):
         from scanstore.asking import ask
 
         return ask(
-            self.store, analyzer, subject, function,
+            self.db, analyzer, subject, function,
             purpose=purpose, timeout=timeout, keep=keep, lease=lease, stop=stop,
         )  # fmt: skip
 

@@ -25,11 +25,12 @@ from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.facts import Lineage
 from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.files import refused, refusing
+from scanstore.findings import Findings
 from scanstore.identity import traits_of
 from scanstore.interchange.places import address
 from scanstore.interchange.sarif import BASE, Lost, Problem, Result, Rule, Run
 from scanstore.paths import root_name, stored_root
-from scanstore.scans import Scan
+from scanstore.scans import Scan, Scans
 from scanstore.sources import Enclosing, Source, Sources, recorded
 from scanstore.states import SIGHTINGS
 from scanstore.tracking import Incoming
@@ -171,7 +172,7 @@ class Sarif(Domain):
         from scanstore.interchange.sarif_in import read
         from scanstore.resolution import no_collection
 
-        given = None if scan is None else self.store.scans.get(scan)
+        given = None if scan is None else Scans(self.db).get(scan)
         target = _target(target, given)
         patterns = _patterns(scope)
         kept = None if given is None or given.root is None else stored_root(given.root)
@@ -236,8 +237,8 @@ class Sarif(Domain):
         states = known if only is None else tuple(some_list(only, "only"))
         if not states or not all(state in known for state in states):
             raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")
-        row = self.store.findings.pick(scan, target)
-        return dump(self.store, row, file, states, github, whole=scan is None)
+        row = Findings(self.db).pick(scan, target)
+        return dump(self.db, row, file, states, github, whole=scan is None)
 
     def _repeated(
         self, target: str, digest: str, given: Scan | None, scope: list[str] | None, strict: bool

@@ -261,7 +261,7 @@ class Scans(Life):
             exclude=some_list(exclude, "exclude"),
             max_size=max_size,
             indexers=some_list(indexers, "indexers"),
-            omit=[self.store.path, *([os.fspath(ctags)] if isinstance(ctags, (str, os.PathLike)) else ())],
+            omit=[self.db.file, *([os.fspath(ctags)] if isinstance(ctags, (str, os.PathLike)) else ())],
         )
         tags = None
         if ctags is not None:

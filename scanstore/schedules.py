@@ -25,7 +25,7 @@ from scanstore.arguments import a_bool
 from scanstore.database import Domain, bound
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, JSONField, UTCField, dump_json, format_time, utcnow
-from scanstore.jobs import Job
+from scanstore.jobs import Job, Jobs
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -239,10 +239,10 @@ class Schedules(Domain):
         return self.get(task) if self._advance(task, now, started=True) else None
 
     def _enqueue(self, task: ScheduledTask, now: datetime) -> Run | None:
-        live = self.store.jobs.live(task.name)
+        live = Jobs(self.db).live(task.name)
         if not self._advance(task, now, started=live is None):
             return None
-        job = live or self.store.jobs.enqueue(task.task_type, unique=task.name, meta=task.config)
+        job = live or Jobs(self.db).enqueue(task.task_type, unique=task.name, meta=task.config)
         ScheduledTask.update(last_job=job.id).where(ScheduledTask.id == task.id).execute()
         return Run(self.get(task), job, live is None)
 

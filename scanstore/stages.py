@@ -21,7 +21,7 @@ from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
 from scanstore.fields import Base, dump_json, utcnow
 from scanstore.leases import LEASE, QUEUES, Queue, Recovered, State, check_lease
-from scanstore.scans import Scan
+from scanstore.scans import Scan, Scans
 from scanstore.workers import me
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ class Stage(Domain, Generic[Row]):
         return key, worker, None
 
     def _scan(self, scan: Scan | int) -> int:
-        return int(self.store.scans.get(scan).id)
+        return int(Scans(self.db).get(scan).id)
 
     def _scan_of(self, key: int) -> int:
         row = self.db.execute_sql(f"SELECT scan_id FROM {self.queue.table} WHERE id = ?", (key,)).fetchone()

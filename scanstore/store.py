@@ -128,28 +128,28 @@ class Store(Shared):
         """Snapshots of source trees."""
         from scanstore.scans import Scans
 
-        return Scans(self)
+        return Scans(self._database)
 
     @cached_property
     def symbols(self) -> Symbols:
         """Symbols, references and imports of the snapshots."""
         from scanstore.symbols import Symbols
 
-        return Symbols(self)
+        return Symbols(self._database)
 
     @cached_property
     def llm(self) -> Models:
         """Language models: their settings, places, calls, costs and answers."""
         from scanstore.llm import Models
 
-        return Models(self)
+        return Models(self._database)
 
     @cached_property
     def chunks(self) -> Chunks:
         """Pieces of files that are handed out for review."""
         from scanstore.chunks import Chunks
 
-        return Chunks(self)
+        return Chunks(self._database)
 
     @cached_property
     def drafts(self) -> Drafts:
@@ -157,14 +157,14 @@ class Store(Shared):
         import scanstore.findings  # noqa: F401  drafts lead to them
         from scanstore.drafts import Drafts
 
-        return Drafts(self)
+        return Drafts(self._database)
 
     @cached_property
     def verified(self) -> Verified:
         """Drafts that the vote confirmed, to be enriched and published."""
         from scanstore.findings import Verified
 
-        return Verified(self)
+        return Verified(self._database)
 
     @cached_property
     def findings(self) -> Findings:
@@ -173,21 +173,21 @@ class Store(Shared):
         import scanstore.triage  # noqa: F401  findings lead to both
         from scanstore.findings import Findings
 
-        return Findings(self)
+        return Findings(self._database)
 
     @cached_property
     def sarif(self) -> Sarif:
         """Reports of other tools, and those for them."""
         from scanstore.sarif import Sarif
 
-        return Sarif(self)
+        return Sarif(self._database)
 
     @cached_property
     def search(self) -> Search:
         """Findings and symbols by their words: ``store.search("sql injection login")``."""
         from scanstore.search import Search
 
-        return Search(self)
+        return Search(self._database)
 
     @cached_property
     def library(self) -> Library:
@@ -195,35 +195,35 @@ class Store(Shared):
         import scanstore.plans  # noqa: F401  scenes lead to their changes
         from scanstore.library import Library
 
-        return Library(self)
+        return Library(self._database)
 
     @cached_property
     def plans(self) -> Plans:
         """Changes that were proposed, to be reviewed, applied and taken back."""
         from scanstore.plans import Plans
 
-        return Plans(self)
+        return Plans(self._database)
 
     @cached_property
     def jobs(self) -> Jobs:
         """Work in the background: queued, leased, watched, cancelled."""
         from scanstore.jobs import Jobs
 
-        return Jobs(self)
+        return Jobs(self._database, self)
 
     @cached_property
     def schedules(self) -> Schedules:
         """Jobs that are due again and again."""
         from scanstore.schedules import Schedules
 
-        return Schedules(self)
+        return Schedules(self._database)
 
     @cached_property
     def settings(self) -> Settings:
         """Values by name: ``store.settings["page_size"]``."""
         from scanstore.settings import Settings
 
-        return Settings(self)
+        return Settings(self._database)
 
     @cached_property
     def accounts(self) -> Accounts:
@@ -232,7 +232,7 @@ class Store(Shared):
         import scanstore.sessions  # noqa: F401  users lead to both
         from scanstore.accounts import Accounts
 
-        return Accounts(self)
+        return Accounts(self._database)
 
     @cached_property
     def sessions(self) -> Sessions:
@@ -240,7 +240,7 @@ class Store(Shared):
         import scanstore.audits  # noqa: F401  users lead to them
         from scanstore.sessions import Sessions
 
-        return Sessions(self)
+        return Sessions(self._database)
 
     @cached_property
     def audits(self) -> Audits:
@@ -248,7 +248,7 @@ class Store(Shared):
         import scanstore.sessions  # noqa: F401  users lead to them
         from scanstore.audits import Audits
 
-        return Audits(self)
+        return Audits(self._database)
 
     def report(
         self,
@@ -266,7 +266,7 @@ class Store(Shared):
         """
         from scanstore.report import render
 
-        return "".join(render(self, scan, format, baseline, target=target))
+        return "".join(render(self._database, scan, format, baseline, target=target))
 
     # Pages and figures
 
@@ -419,7 +419,7 @@ class Store(Shared):
         from scanstore import pruning
 
         with self.bound():
-            return pruning.prune(self, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what)
+            return pruning.prune(self._database, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what)
 
     def rekey(self, key: str | None) -> None:
         """Encrypt the store with another key, or with none any more, and close it: open it again with that key.
@@ -467,7 +467,7 @@ class Store(Shared):
         with self.bound():
             return transfer.load(self._database, file, accounts=accounts)
 
-    def merge(self, other: Store | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
+    def merge(self, other: Store | Database | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
         """Take over what another store has and this one has not; atomic, and idempotent. The other stays as it is.
 
         Where both have the same thing and say it differently, this store's row stays and the conflict is listed. The
@@ -476,8 +476,9 @@ class Store(Shared):
         """
         from scanstore import merging
 
+        theirs = other._database if isinstance(other, Store) else other
         with self.bound():
-            return merging.merge(self._database, other, timeout=timeout)
+            return merging.merge(self._database, theirs, timeout=timeout)
 
     # Copies
 

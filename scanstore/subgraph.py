@@ -14,6 +14,7 @@ from scanstore.database import Database
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.graph import TRUSTED, Graph
 from scanstore.interchange.graphs import FORMATS, Link, Node, write
+from scanstore.scans import Scans
 
 if TYPE_CHECKING:
     from scanstore.scans import Scan
@@ -90,10 +91,10 @@ def _calls(
     known = (*TRUSTED, "guessed") if guesses else TRUSTED
     ids: set[int] | None = None
     if root is None:
-        owner = symbols.store.scans.pick(scan)
+        owner = Scans(symbols.db).pick(scan)
     else:
         row = symbols.get(root, scan=scan)
-        owner = symbols.store.scans.get(row.scan_id)
+        owner = Scans(symbols.db).get(row.scan_id)
         ids = {row.id}
         for way, ask in (("callers", symbols.callers), ("callees", symbols.callees)):
             if direction in (way, "both"):
@@ -140,7 +141,7 @@ def _packed(ids: Iterable[int]) -> str:
 def _imports(
     symbols: Symbols, root: Any, depth: int | None, direction: str, scan: Scan | int | None
 ) -> tuple[Iterator[Node], Iterator[Link]]:
-    owner = symbols.store.scans.pick(scan)
+    owner = Scans(symbols.db).pick(scan)
     path = getattr(root, "file_path", root)
     if path is not None and not isinstance(path, str):
         raise InvalidArgument(f"{root!r} is not a file to draw imports around; give its path relative to the tree")

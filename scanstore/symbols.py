@@ -23,7 +23,7 @@ from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
 from scanstore.keys import RowId, RowKey, split
 from scanstore.languages import SYMBOLS as OF_SYMBOLS
 from scanstore.languages import Language, coverage, gap
-from scanstore.scans import Scan, ScanFile
+from scanstore.scans import Scan, ScanFile, Scans
 
 if TYPE_CHECKING:
     from scanstore.tags import Loaded
@@ -189,7 +189,7 @@ class Symbols(Domain):
             )
         if not content_hash:
             raise InvalidArgument(f"{path} needs a content hash: it tells one version of the file from the next")
-        recorder = self.store.scans.recorder(scan)
+        recorder = Scans(self.db).recorder(scan)
         line_count = a_whole(line_count, "line_count")
         path = stored_path(path, "path")
         content = Content(path, pack_hash(content_hash), a_text(indexer, "indexer"))
@@ -209,8 +209,8 @@ class Symbols(Domain):
         """
         from scanstore.tags import Tags
 
-        row = self.store.scans.get(scan)
-        return Tags(file, row.root).record_into(self.db, self.store.scans.recorder(row), root=row.root)
+        row = Scans(self.db).get(scan)
+        return Tags(file, row.root).record_into(self.db, Scans(self.db).recorder(row), root=row.root)
 
     # -- by name ---------------------------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class Symbols(Domain):
             raise InvalidArgument(f"match is {shown(match)}; it must be one of: exact, prefix, contains")
         if not some_text(name, "name"):
             raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         kind = None if symbol_type is None else Symbol.symbol_type.db_value(symbol_type)
         most = -1 if limit is None else a_whole(limit, "limit")
         file = None if file is None else stored_path(file, "file")
@@ -267,7 +267,7 @@ class Symbols(Domain):
         Raises NotFound, and Ambiguous (with ``candidates``) when a name fits several symbols.
         """
         scan = self._given(scan, target)
-        if isinstance(symbol, Symbol) and (scan is None or symbol.scan_id == self.store.scans.get(scan).id):
+        if isinstance(symbol, Symbol) and (scan is None or symbol.scan_id == Scans(self.db).get(scan).id):
             return symbol
         if isinstance(symbol, str):
             found = self.find(symbol, scan=scan)
@@ -278,7 +278,7 @@ class Symbols(Domain):
                 message = f"{len(places)} symbols are called {symbol!r}: {some}; give one's qualified name or id"
                 raise Ambiguous(message, precise)
             if not precise:
-                where = self.store.scans.pick(scan)
+                where = Scans(self.db).pick(scan)
                 hint = f"try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
                 unseen = gap(coverage(self.db, where.id), OF_SYMBOLS)
                 raise NotFound(unseen.after(f"no symbol {symbol!r} in scan {where.id}; {hint}"))
@@ -289,13 +289,13 @@ class Symbols(Domain):
         row = Symbol.get_or_none(Symbol.id == key)
         if row is None:
             raise NotFound(f"no symbol {shown(key)}; ids belong to a scan, and go with it when it is removed")
-        if scan is not None and row.scan_id != self.store.scans.get(scan).id:
+        if scan is not None and row.scan_id != Scans(self.db).get(scan).id:
             return self.get(row.qualified_name, scan=scan)
         return row
 
     def _given(self, scan: Scan | int | None, target: str | None) -> Scan | None:
         """The scan that was asked for; None when neither a scan nor a target was given."""
-        return None if scan is None and target is None else self.store.scans.pick(scan, target)
+        return None if scan is None and target is None else Scans(self.db).pick(scan, target)
 
     @bound
     def list(
@@ -307,7 +307,7 @@ class Symbols(Domain):
         symbol_type: str | None = None,
     ) -> List[Symbol]:
         """All symbols of a scan, or of one file of it, in the order of the files' lines."""
-        query = Symbol.select().where(Symbol.scan == self.store.scans.pick(scan, target))
+        query = Symbol.select().where(Symbol.scan == Scans(self.db).pick(scan, target))
         if file is not None:
             query = query.where(Symbol.file_path == stored_path(file, "file"))
         if symbol_type is not None:
@@ -428,7 +428,7 @@ class Symbols(Domain):
         self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: str | None = None
     ) -> Iterator[Edge]:
         """Stream every reference of a scan, by file and line, with what it means and how that is known."""
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         kinds = (
             REFERENCE_TYPES if reference_type is None else (SymbolReference.reference_type.db_value(reference_type),)
         )
@@ -478,20 +478,20 @@ class Symbols(Domain):
     def importers(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[str]:
         """The files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
         row = self._file(file, scan, target)
-        owner = self.store.scans.get(row.scan_id)
+        owner = Scans(self.db).get(row.scan_id)
         graph = Graph(self.db, owner.id, owner.lineage_id, owner.revision)
         return [path for path in graph.importers(row.version_id) if path != row.file_path]
 
     @bound
     def import_cycles(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[List[str]]:
         """Groups of files that import each other, largest first."""
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         return cycles(Graph(self.db, row.id, row.lineage_id, row.revision).imports())
 
     @bound
     def unresolved_imports(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
         """Imports that name a module of this tree which is not there; modules from outside are not meant."""
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         return list(
             ImportRelation.select()
             .where(ImportRelation.scan == row, ImportRelation.resolution == "unresolved")
@@ -499,7 +499,7 @@ class Symbols(Domain):
         )
 
     def _file(self, file: str, scan: Scan | int | None, target: str | None) -> ScanFile:
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == stored_path(file, "file"))
         if found is None:
             raise NotFound(f"scan {row.id} has no file {file!r}; paths are relative to {row.root or 'its root'}")
@@ -514,7 +514,7 @@ class Symbols(Domain):
         An empty answer to any question about symbols means something only for languages whose ``recorded`` has what was
         asked about. Files that ``failed`` or were ``skipped`` were not looked at.
         """
-        return coverage(self.db, self.store.scans.pick(scan).id)
+        return coverage(self.db, Scans(self.db).pick(scan).id)
 
     @bound
     def unreferenced(
@@ -533,15 +533,15 @@ class Symbols(Domain):
         from scanstore.unused import unreferenced
 
         kinds = {Symbol.symbol_type.db_value(kind) for kind in some_list(symbol_types, "symbol_types")}
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         ids = unreferenced(self.db, Graph(self.db, row.id, row.lineage_id, row.revision), kinds)
         return sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))
 
     @bound
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
         """What happened to the symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
-        first = self.store.scans.get(a)
-        second = self.store.scans.get(b) if b is not None else self.store.scans.latest(first.target)
+        first = Scans(self.db).get(a)
+        second = Scans(self.db).get(b) if b is not None else Scans(self.db).latest(first.target)
         old, new = (self._only(x, y) for x, y in ((first, second), (second, first)))
         changed, moved = [], []
         gone: dict[tuple[Any, ...], List[Any]] = {}

@@ -25,7 +25,6 @@ from scanstore.states import Machine, move
 from scanstore.workers import gone, me
 
 if TYPE_CHECKING:
-    from scanstore.store import Store
     from scanstore.upserts import Counts
 
 STATUSES = ("running", "completed", "failed")
@@ -82,8 +81,8 @@ class Sync(Domain):
 
     _block: Block | None = None
 
-    def __init__(self, store: Store, kind: str, *, take_over: bool = False) -> None:
-        super().__init__(store)
+    def __init__(self, db: Database, kind: str, *, take_over: bool = False) -> None:
+        super().__init__(db)
         self.kind = kind
         self.take_over = take_over
         self.id = 0

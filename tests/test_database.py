@@ -759,9 +759,9 @@ class Things(Domain):
 
 def test_domain_methods_run_in_their_own_store(two: tuple[Store, Store]) -> None:
     a, b = two
-    assert Things(a).names() == ["a"]
+    assert Things(a.database).names() == ["a"]
     with b.bound():
-        things = Things(a)
+        things = Things(a.database)
         assert things.names() == ["a"]
         stream = things.stream()
         assert next(stream) == "a"

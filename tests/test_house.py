@@ -122,17 +122,11 @@ def test_imports_run_one_way() -> None:
 #: Modules that stand in a circle of imports today. The list only shrinks: none may come in, and one that left is
 #: taken off. ``scanstore`` itself is the package.
 IN_CIRCLES = """
-    scanstore accounts aio answers applying arguments asking audit_rows audits backups binding bindings bulk
-    calls changes chunks clocks compaction connections contents coverage database deciphering decisions drafts
-    encryption facts fields file_identity files findings fixes foreign forgetting freezing graph indexing.given
-    indexing.tree interchange.sarif_in interchange.sarif_out job_leases job_rows job_worker jobs languages
-    leases library life llm logs looks maintenance mending merge_findings merge_others merge_rows merge_scans
-    merge_user_tables merging migrating models opening ownership pages plans previews prompts proposals
-    provisioning pruning publishing queues recording repair repeats report reporting.chart reporting.contents
-    reporting.data reporting.page reporting.prose reports resolution salvage salvaged_tables sarif sarif_dump
-    scans schedules schema search seen session_rows session_tasks session_uploads sessions settings sightings
-    slots sources stages states store subgraph sweeping symbols syncs tags tracking transfer triage troubles
-    under_way unused upserts user_schema user_tables
+    scanstore aio answers applying arguments asking binding bindings calls chunks connections database
+    deciphering decisions drafts encryption fields file_identity files findings foreign indexing.tree job_leases
+    job_rows job_worker jobs library life llm logs looks migrating opening plans provisioning publishing
+    recording report salvage sarif sarif_dump scans schema seen sightings slots stages store subgraph symbols
+    syncs tags triage troubles upserts
 """.split()
 
 
@@ -146,6 +140,32 @@ def test_circles_of_imports_only_shrink() -> None:
     assert inside <= allowed, f"new in a circle: {', '.join(sorted(inside - allowed))}\n{told}"
     left = sorted(name.removeprefix("scanstore.") for name in allowed - inside)
     assert not left, f"no longer in a circle, take them off IN_CIRCLES: {' '.join(left)}"
+
+
+ABOVE_THE_STORE = ("aio", "cli", "dependencies", "provisioning", "__main__")
+
+
+def test_nothing_below_the_store_imports_it() -> None:
+    """Not inside a function and not for a type either: a domain holds a database."""
+    above = {"scanstore", *(f"scanstore.{name}" for name in ABOVE_THE_STORE)}
+    for name, targets in import_graph.graph().items():
+        if name not in above and not name.startswith("scanstore.cli."):
+            told = "; ".join(map(str, targets.get("scanstore.store", ())))
+            assert "scanstore.store" not in targets, f"{name} imports from scanstore.store: {told}; give it a Database"
+
+
+DOMAINS = (
+    *("scans", "symbols", "llm", "chunks", "drafts", "verified", "findings", "sarif", "search", "library", "plans"),
+    *("jobs", "schedules", "settings", "accounts", "sessions", "audits"),
+)
+
+
+def test_a_domain_holds_its_database_and_nothing_else() -> None:
+    with Store(":memory:") as store:
+        for name in DOMAINS:
+            own = vars(getattr(store, name))
+            given = {"store": store} if name == "jobs" else {}  # its handlers get it as ``job.store``
+            assert own == {"db": store.database, **given}, name
 
 
 def test_circles_are_found_with_their_edges() -> None:

@@ -273,7 +273,7 @@ def test_a_run_that_cannot_be_enqueued_stays_due(store: Store, monkeypatch: pyte
         raise RuntimeError
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(store.jobs, "enqueue", refuse)
+        patch.setattr(type(store.jobs), "enqueue", refuse)
         store.schedules.run_due(NOON)
     assert store.schedules.get("x").to_dict() == task.to_dict()
     assert len(store.schedules.run_due(NOON)) == 1

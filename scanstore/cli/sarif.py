@@ -74,7 +74,7 @@ def load(
         if rule is not None:
             from scanstore.report import gather
 
-            judge(context, gather(store, found.scan), rule.lower(), found.troubles)
+            judge(context, gather(store.database, found.scan), rule.lower(), found.troubles)
 
 
 @sarif.command()
