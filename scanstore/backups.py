@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
-from scanstore import freezing, publishing
+from scanstore import freezing, open_files, publishing
 from scanstore.arguments import a_path
 from scanstore.blocks import closing, contextmanager
 from scanstore.database import MEMORY, SCHEMA_VERSION, Database
@@ -120,7 +120,7 @@ def backup(
         if db.read_only or not freezing.copy(db.file, partial, db.key, progress):
             with _reading(db.file, db.name, db.key) as source:
                 _copy(source, partial, shown, progress, db.key)
-        renew_file(partial, db.key)
+        renew_file(partial, shown, db.key)
         publishing.sync(partial, shown)
         db.verify_file()
         copied = time.perf_counter()
@@ -332,7 +332,7 @@ def _rotate(file: str, newest: str, keep: int) -> list[str]:
     removed = []
     for path in others[: max(len(found) - keep, 0)]:
         try:
-            os.unlink(path)
+            open_files.unlink(path)
         except FileNotFoundError:  # by the other one
             continue
         except OSError as error:
@@ -376,14 +376,14 @@ def _replace(
     """Put a new file in the place of one that cannot be opened, or of none."""
     with publishing.beside(file, shown) as partial:
         _copy(copy, partial, shown, progress, key)
-        renew_file(partial, key)
+        renew_file(partial, shown, key)
         publishing.sync(partial, shown)
         if kept is not None:
             _refuse_locked(file, shown)
             _set_aside(file, kept)
         for end in BESIDE:
             if os.path.exists(file + end):
-                os.unlink(file + end)
+                open_files.unlink(file + end)
         publishing.publish(partial, file, shown)
 
 
@@ -396,7 +396,7 @@ def _set_aside(file: str, kept: str) -> None:
             continue
         try:
             os.link(file + end, kept + end)
-        except OSError:
+        except (OSError, AttributeError):  # there are systems without links
             shutil.copy2(file + end, kept + end)
             with open(kept + end, "r+b") as copy:  # the damaged file is replaced next
                 flush(copy.fileno())
@@ -408,9 +408,11 @@ def _refuse_locked(file: str, shown: str) -> None:
 
     if any(isinstance(db, Database) and same_file(db.file, file) and not db.shut_down for db in list(databases)):
         _refuse_in_use(shown)
+    if not open_files.is_free(file):
+        _refuse_in_use(shown)
     try:
         import fcntl
-    except ImportError:  # there an open file cannot be replaced at all
+    except ImportError:  # there SQLite's lock is not needed to know it
         return
     with open(file, "r+b") as handle:
         try:

@@ -38,7 +38,7 @@ from scanstore.binding import bound as bound
 from scanstore.binding import current as current
 from scanstore.connections import Connection as Connection
 from scanstore.connections import Cursor as Cursor
-from scanstore.connections import Fetched, Holder
+from scanstore.connections import Fetched, Holder, numbered
 from scanstore.errors import (
     InvalidArgument,
     NotAScanstore,
@@ -401,9 +401,10 @@ class Database(Transactional):
 
     def _execute(self, cursor: Cursor, sql: str, params: Any, many: bool) -> Cursor:
         try:
+            sql, params = numbered(sql, params or (), many=many)
             if many:
                 return cursor.executemany(sql, params)
-            waiting.execute(cursor, sql, params or (), self._timeout)
+            waiting.execute(cursor, sql, params, self._timeout)
             return cast(Cursor, Fetched(cursor)) if "RETURNING" in sql else cursor
         except BaseException:
             cursor.close()

@@ -14,10 +14,11 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from scanstore import forks, publishing
+from scanstore import forks, open_files, publishing
 from scanstore.blocks import Scope
+from scanstore.connections import Cursors, trouble
 from scanstore.errors import Busy, Damaged, DiskFull, InvalidArgument, WrongKey
-from scanstore.files import careful, free_space, identify, size_of, uri
+from scanstore.files import careful, free_space, identify, refusing, size_of, uri
 from scanstore.foreign import refuse
 from scanstore.logs import Timed
 
@@ -116,7 +117,33 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
         with publishing.beside(file, name) as partial:
             _export(connection, partial, version, new)
             publishing.sync(partial, name)
-            publishing.publish(partial, file, name)  # while nobody else can read or write the one that was there
+            if not open_files.WINDOWS:
+                publishing.publish(partial, file, name)  # while nobody else can read or write the one that was there
+            else:
+                _publish_closed(connection, partial, file, name)
+
+
+def _publish_closed(connection: sqlite3.Connection, partial: str, file: str, name: str) -> None:
+    """Replace the file where the system replaces no file that is open: the lock goes first.
+
+    The content is compared again before each attempt, so that nothing is lost of what another process has written
+    since. Raises Busy then, and when another process keeps the file open.
+    """
+    with refusing(name, "read"):
+        before = open_files.patiently(lambda: _head(file))
+    connection.close()
+
+    def check() -> None:
+        if os.path.exists(file + "-wal") or _head(file) != before:
+            raise Busy(f"{name} was opened by another process meanwhile; close it there, and try again")
+
+    publishing.publish(partial, file, name, check)
+
+
+def _head(file: str) -> tuple[int, bytes]:
+    """The size of a file and the beginning of its first page, which every transaction changes."""
+    with open(file, "rb") as handle:
+        return size_of(file), handle.read(100)
 
 
 def _export(connection: sqlite3.Connection, partial: str, version: int, key: str | None) -> None:
@@ -209,9 +236,7 @@ def _fetching(method: _F) -> _F:
             name = self.connection.name
             if not name:
                 raise _as_sqlite(error) from None
-            from scanstore.troubles import translated
-
-            raise translated(_as_sqlite(error), name) from None
+            raise trouble(_as_sqlite(error), self.connection) from None
 
     return cast(_F, call)
 
@@ -235,8 +260,14 @@ class _Connection(sqlcipher.Connection):  # type: ignore[misc]
 
     name = ""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.cursors = Cursors()
+        super().__init__(*args, **options)
+
     def cursor(self, factory: Any = None) -> Any:
-        return super().cursor(_Cursor if factory is None else _TimedCursor)
+        made = super().cursor(_Cursor if factory is None else _TimedCursor)
+        self.cursors.add(made)
+        return made
 
     def execute(self, sql: str, parameters: Any = ()) -> Any:
         return self.cursor().execute(sql, parameters)
@@ -254,6 +285,7 @@ class _Connection(sqlcipher.Connection):  # type: ignore[misc]
 
     def close(self) -> None:
         try:
+            self.cursors.close()
             super().close()
         except sqlcipher.Error as error:
             raise _as_sqlite(error) from None

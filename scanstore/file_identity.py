@@ -26,6 +26,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
+from scanstore import open_files
 from scanstore.errors import Damaged, FileReplaced, ReadTimeout, StorageError
 from scanstore.files import ALONE, connect, limited, refusing, size_of
 
@@ -248,9 +249,9 @@ def set_aside(file: str, index: Place | None) -> str | None:
         number += 1
         target = f"{file}-wal.orphaned-{number}"
     try:
-        os.rename(file + "-wal", target)
+        open_files.rename(file + "-wal", target)
         if index is not None and _place(file + "-shm") == index:
-            os.unlink(file + "-shm")
+            open_files.unlink(file + "-shm")
     except OSError:
         return target if os.path.lexists(target) else None
     return target
@@ -262,13 +263,20 @@ def renew(connection: sqlite3.Connection) -> None:
         connection.execute(RENEW)
 
 
-def renew_file(file: str, key: str | None = None) -> None:
-    """Give a file that nobody else has open an id of its own; the caller syncs it."""
+def renew_file(file: str, name: str, key: str | None = None) -> None:
+    """Give a file that nobody else has open an id of its own; the caller syncs it.
+
+    Raises what went wrong as an error about `name`.
+    """
+    from scanstore.troubles import TROUBLE, translated
+
     connection = connect(file, "mode=rw", key=key)
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
         connection.execute("PRAGMA synchronous=OFF")
         renew(connection)
+    except TROUBLE as error:
+        raise translated(error, name) from error
     finally:
         connection.close()
 

@@ -11,9 +11,10 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, cast
 
-from scanstore import forks, paths
+from scanstore import forks, open_files, paths
 from scanstore.blocks import contextmanager
 from scanstore.errors import (
+    Busy,
     DiskFull,
     InvalidArgument,
     MissingFolder,
@@ -67,7 +68,11 @@ def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> 
     more.setdefault("factory", Tracked)
     connection = cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
     forks.opened(connection, file)
-    connection.executescript(careful(sqlite3.connect))
+    try:
+        connection.executescript(careful(sqlite3.connect))
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -155,6 +160,12 @@ def refused(error: OSError, name: str, done: str = "written") -> ScanstoreError:
     `done` is the participle of the message: ``read``, or what else it cannot be.
     """
     kind, remedy = (_READING if done == "read" else _WRITING).get(error.errno, (StorageError, "check its disk"))
+    if open_files.held(error):
+        close = "close it there, or exclude its folder from the antivirus or the sync client, and try again"
+        if open_files.certainly_held(error):
+            kind, remedy = Busy, f"another program has it open; {close}"
+        else:
+            remedy += f"; if another program has it open, {close}"
     return kind(f"{name} cannot be {done}: {error.strerror or error}; {remedy}")
 
 

@@ -295,15 +295,15 @@ def _free(
     """End leases without their owners, who may come back until somebody else claims the row. A row that has lost too
     many leases has failed."""
     failed = f"CASE WHEN lost_count >= {queue.most_lost or str(int(max_lost))} THEN"
-    ended = f" {queue.ended} = {failed} ?1 END," if queue.ended else ""
+    ended, time = (f" {queue.ended} = {failed} ? END,", [format_time(now)]) if queue.ended else ("", [])
     rows = db.execute_sql(
         f"UPDATE {queue.table} SET status = {failed} 'failed' ELSE '{queue.waiting}' END,"
         f" {queue.error} = {failed} 'given up after ' || (lost_count + 1)"
-        "   || ' lost leases; the last worker was ' || coalesce(worker, 'unknown') || ': ' || ?2 END,"
+        "   || ' lost leases; the last worker was ' || coalesce(worker, 'unknown') || ': ' || ? END,"
         f"{ended} lease_clock = {failed} NULL ELSE coalesce(lease_clock, 0) END,"
-        " lost_count = lost_count + 1, lease_until = NULL, updated_at = ?1"
+        " lost_count = lost_count + 1, lease_until = NULL, updated_at = ?"
         f" WHERE status = '{queue.leased}' AND {where} RETURNING id, status",
-        (format_time(now), why, *values),
+        (why, *time, format_time(now), *values),
     ).fetchall()
     if rows and queue.freed is not None:
         queue.freed(db, rows, why)

@@ -32,7 +32,7 @@ from peewee_migrate import Migrator
 from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
-from scanstore import publishing
+from scanstore import open_files, publishing
 from scanstore.arguments import a_path
 from scanstore.blocks import Scope, contextmanager
 from scanstore.database import MEMORY
@@ -187,9 +187,13 @@ class _Connection(peewee.SqliteDatabase):
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self.database, "mode=rw", key=self.key, timeout=self._timeout)
-        connection.execute("PRAGMA foreign_keys=OFF")
-        connection.execute("PRAGMA synchronous=FULL")
-        self._add_conn_hooks(connection)  # type: ignore[attr-defined]
+        try:
+            connection.execute("PRAGMA foreign_keys=OFF")
+            connection.execute("PRAGMA synchronous=FULL")
+            self._add_conn_hooks(connection)  # type: ignore[attr-defined]
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def link(self) -> sqlite3.Connection:
@@ -419,7 +423,7 @@ def _run(
         except BaseException as error:
             if run is not None and run.published:
                 with suppress(OSError):
-                    os.unlink(run.published)
+                    open_files.unlink(run.published)
             if isinstance(error, peewee.PeeweeException) and not isinstance(error, ScanstoreError):
                 cause = _first(error)
                 if isinstance(cause, sqlite3.Error):

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from scanstore import open_files
 from scanstore.arguments import a_path
 from scanstore.blocks import closing
 from scanstore.database import MEMORY, Database
@@ -89,7 +90,7 @@ def drop_db(path: Path | None = None, *, confirm: bool = False, key: str | None 
     try:
         for suffix in ("-wal", "-shm", "-journal", ""):
             if os.path.lexists(file + suffix):
-                os.unlink(file + suffix)
+                open_files.unlink(file + suffix)
         sync_folder(os.path.dirname(file))
     except OSError as error:
         raise refused(error, name, "deleted") from error

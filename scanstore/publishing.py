@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import BinaryIO
 
+from scanstore import open_files
 from scanstore.arguments import a_path
 from scanstore.blocks import Scope, contextmanager
 from scanstore.errors import InvalidArgument, MissingFolder, StorageError, shown
@@ -49,7 +50,7 @@ def beside(target: str, name: str, *, mode: int = 0o600) -> Scope[str]:
     def undo() -> None:
         for end in ("", *BESIDE):
             try:
-                os.unlink(partial + end)
+                open_files.unlink(partial + end)
             except OSError:
                 continue
 
@@ -67,7 +68,7 @@ def sweep(folder: str) -> None:
         path = os.path.join(folder, other)
         if found is not None and _is_left(found[1], _family(path), _DAY):
             try:
-                os.unlink(path)
+                open_files.unlink(path)
             except OSError:
                 continue
 
@@ -136,7 +137,7 @@ def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store
                 yield stream
             return
         with beside(target, name, mode=mode) as partial:
-            with open(partial, "wb") as stream:
+            with open_files.patiently(lambda: open(partial, "wb")) as stream:
                 yield stream
                 stream.flush()
                 flush(stream.fileno())
@@ -169,17 +170,17 @@ def _is_mine(path: str) -> bool:
 def sync(file: str, name: str) -> None:
     """Wait until a file is on the disk."""
     with refusing(name):
-        handle = os.open(file, os.O_RDWR)
+        handle = open_files.descriptor(file, os.O_RDWR)
         try:
             flush(handle)
         finally:
             os.close(handle)
 
 
-def publish(partial: str, target: str, name: str) -> None:
-    """Give the file its name, for good."""
-    with refusing(name):
-        os.replace(partial, target)
+def publish(partial: str, target: str, name: str, check: Callable[[], None] | None = None) -> None:
+    """Give the file its name, for good; `check` is called before, and may raise."""
+    with refusing(name, "replaced"):
+        open_files.replace(partial, target, check)
     if os.name == "posix":
         try:
             sync_folder(os.path.dirname(target))

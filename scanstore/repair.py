@@ -96,15 +96,16 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     shown, named = a_path(damaged, "damaged"), a_path(new, "new")
     file, target = real_path(shown), real_path(named)
     _refuse(shown, file, named, target)
-    log = None
+    log, pages = None, None
     try:
         alone = os.path.exists(file) and is_log(file)
         log = Log(file if alone else _log_of(file, shown))
         pages = Pages(None if alone else file, None if key is None else _cipher(None if alone else file, log, key), log)
     except OSError as error:
-        if log is not None:
-            log.close()
         raise StorageError(f"{shown} cannot be read: {error.strerror}; check its permissions and its disk") from error
+    finally:
+        if log is not None and pages is None:
+            log.close()
     try:
         _refuse_wrong_key(pages, file, shown, key)
         version = _version(pages, shown)

@@ -99,6 +99,7 @@ class Pages:
         self.sound = head[:16] == SQLITE and size >= 512 and size & (size - 1) == 0 and size - head[20] >= 480
         if self.sound and self.log and self.log.size != size:
             self.wrong.append("the write-ahead log is that of another file: it was not read")
+            self.log.close()
             self.log = Log(os.devnull)
         self.size = size if self.sound else self.log.size or _DEFAULT_SIZE
         self.usable = self.size - (head[20] if self.sound else 0)

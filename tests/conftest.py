@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import importlib
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from hypothesis import settings
 
@@ -20,7 +23,8 @@ from scanstore import migrating
 from scanstore.store import Store
 
 # A forked child is killed or leaves by os._exit: what it measures is never saved, so it need not measure.
-os.register_at_fork(after_in_child=lambda: sys.settrace(None))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: sys.settrace(None))
 
 # A quarter of the time would go to waiting for the disk; a process that is killed leaves the same files in memory.
 SHARED, ROOM = "/dev/shm", 4 << 30
@@ -57,6 +61,45 @@ def pytest_collection_finish() -> None:
     """Whatever is there now stays to the end: no collection of garbage need look at it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Iterator[None]:
+    """Skip, by name, what needs something that this system lacks."""
+    try:
+        return (yield)
+    except Exception as error:
+        if (what := needs.lacking(error)) is not None:
+            pytest.skip(what)
+        raise
+
+
+_started: list[subprocess.Popen[Any]] = []
+
+
+class _Remembered(subprocess.Popen[Any]):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        _started.append(self)
+
+
+subprocess.Popen = _Remembered  # type: ignore[misc]
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_its_test() -> Iterator[None]:
+    """Processes that a test started are ended with it, and their pipes are closed."""
+    before = len(_started)
+    yield
+    for process in _started[before:]:
+        if process.poll() is None:
+            process.kill()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+        process.wait()
+    del _started[before:]
 
 
 @pytest.fixture
@@ -110,20 +153,26 @@ MADE_ANEW = (
 )
 
 
+TURN = threading.Lock()
+fcntl = needs.module("fcntl")
+
+
 def quick_up(path: str | os.PathLike[str], **options: Any) -> migrating.Names:
     """Do what `migrating.up` does; an empty or a missing file is given what the migrations have made before."""
     to, key = options.get("to"), options.get("key")
     empty = os.path.isdir(os.path.dirname(path)) and not (os.path.exists(path) and os.path.getsize(path))
     if empty and options.get("folder") is None and isinstance(to, int | None) and not os.path.islink(path):
         content, names = made(to, key)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if not os.path.getsize(path):
-                assert os.write(handle, content) == len(content)
-                return migrating.Names(names)
-        finally:
-            os.close(handle)
+        with TURN:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+            try:
+                if os.name == "posix":
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                if not os.path.getsize(path):
+                    assert os.write(handle, content) == len(content)
+                    return migrating.Names(names)
+            finally:
+                os.close(handle)
     return UP(path, **options)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import re
-import resource
 import shutil
 import sqlite3
 from collections import Counter
@@ -15,10 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from stressing import Child, Tell, chance, fill, rounds
 
 from scanstore import Damaged, ScanstoreError, Store
+
+resource = needs.module("resource")
 
 MEMORY = 1_500_000_000  #: bytes of address space that a process with a hostile file may take
 

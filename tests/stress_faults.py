@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import resource
 import shutil
 import signal
 import sqlite3
@@ -16,6 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import needs
 import pytest
 from stressing import Child, Tell, chance, done, rounds, sound
 
@@ -33,6 +33,8 @@ from scanstore import (
     files,
     freezing,
 )
+
+resource = needs.module("resource")
 
 NOBODY = 65534
 BLOCK = "x" * 20_000
@@ -91,7 +93,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", os.fspath(folder)]
-    if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+    if not needs.is_root() or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("may not mount a small file system")
     try:
         yield folder
@@ -182,7 +184,7 @@ def test_files_may_not_grow_further(path: Path) -> None:
 
 def as_nobody(work: object, path: Path) -> list[object]:
     """Run as a user who has no rights of his own; as root, who may do everything, that takes a process."""
-    if os.geteuid() != 0:
+    if not needs.is_root():
         pytest.skip("needs root to become somebody else")
     for folder in path.parents:
         if folder != Path("/") and not folder.stat().st_mode & 0o001:

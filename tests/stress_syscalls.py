@@ -166,7 +166,7 @@ def judged(watcher: Watcher, fault: Fault, template: Path, root: Path) -> tuple[
         at=fault.at,
         number=0 if fault.error == SHORT else getattr(errno, fault.error),
         more=fault.more,
-        limit=30,
+        limit=90,  # a lock that could not be given back is waited for, again and again
     )
     if outcome.status is None:
         return outcome, f"hung: {outcome.raised}"

@@ -27,6 +27,7 @@ from typing import Any
 from scanstore import Store, seed_db
 
 ROOT = Path(__file__).parent
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 LONG = int(os.environ.get("SCANSTORE_LONG") or 0)
 SEED = int(os.environ.get("SCANSTORE_SEED") or 1)
 
@@ -56,10 +57,13 @@ class Child:
     becomes of the test, it ends after `limit` seconds.
     """
 
+    pid = 0
+
     def __init__(self, work: Callable[[Tell], object], *, limit: int = 60) -> None:
+        fork = os.fork  # first: where there is none, nothing is left behind
         self._notes = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by end()
         self.status: int | None = None
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid:
             return
         code = 1
@@ -76,13 +80,13 @@ class Child:
 
     def __del__(self) -> None:
         if self.pid and self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, KILL)
             os.waitpid(self.pid, 0)
 
     def _note(self, value: Any) -> None:
         os.write(self._notes.fileno(), json.dumps(value).encode() + b"\n")
 
-    def kill(self, number: int = signal.SIGKILL) -> list[Any]:
+    def kill(self, number: int = KILL) -> list[Any]:
         """Send a signal, wait for the end, and return what it told."""
         if self.status is None:
             os.kill(self.pid, number)
@@ -96,7 +100,7 @@ class Child:
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
             elif time.monotonic() > deadline:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, KILL)
                 self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
                 raise Hung(f"still running after {seconds:g} s; it told {self.told()[-3:]}")
             else:

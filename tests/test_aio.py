@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 
 import scanstore
@@ -932,9 +933,10 @@ def test_a_call_that_nobody_awaits_does_nothing_and_says_so(path: Path) -> None:
     run(path, main)
 
 
+@needs.fork
 def test_a_forked_child_is_told_that_it_needs_its_own(path: Path) -> None:
     code = """
-import asyncio, os, sys
+import asyncio, os, sys, warnings
 from scanstore import AsyncStore, StoreClosed
 
 async def use(store):
@@ -943,6 +945,7 @@ async def use(store):
 store = AsyncStore(sys.argv[1])
 asyncio.run(store.open())
 asyncio.run(use(store))
+warnings.simplefilter("ignore", DeprecationWarning)  # this is about a fork with threads
 child = os.fork()
 if child == 0:
     try:

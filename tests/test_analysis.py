@@ -686,7 +686,7 @@ def test_chunks_joined_are_the_files(store: Store) -> None:
         files.setdefault(chunk.file_path, []).append(store.chunks.text(chunk))
     assert len(files) > 20 and any(len(texts) > 20 for texts in files.values())
     for path, texts in files.items():
-        assert "\n".join(texts).rstrip("\n") == (here / path).read_text().rstrip("\n"), path
+        assert "\n".join(texts).rstrip("\n") == (here / path).read_text(encoding="utf-8").rstrip("\n"), path
 
 
 def test_the_text_of_a_chunk_that_is_there_no_more(store: Store, root: Path, tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import os
 import random
 import shutil
 import sqlite3
-import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from click.testing import CliRunner
 from stressing import Child, Tell
@@ -63,7 +63,7 @@ def test_a_copy_has_all_that_is_committed_and_stands_alone(full: Store, tmp_path
     assert made.bytes == os.path.getsize(made.path)
     assert made.seconds > 0 and made.verifying > 0 and made.removed == []
     assert names(tmp_path / "b") == ["copy.db"]
-    assert stat.S_IMODE(os.stat(made.path).st_mode) == 0o600
+    assert needs.is_private(made.path)
     assert value(made.path) == {"n": 1}
     assert full.backup(tmp_path / "b/other.db", verify=False).verifying < made.verifying
 
@@ -297,7 +297,7 @@ def test_restore_puts_back_and_keeps_what_was_there(copied: tuple[Path, Path]) -
     assert copy.read_bytes() == before
     assert value(path) == {"n": 1}
     assert value(done.kept) == "later"
-    assert stat.S_IMODE(os.stat(done.kept).st_mode) == stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert needs.is_private(done.kept) and needs.is_private(path)
 
 
 def test_restore_to_where_nothing_is(copied: tuple[Path, Path], tmp_path: Path) -> None:

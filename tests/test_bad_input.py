@@ -6,19 +6,21 @@ import hashlib
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from stressing import LONG
 
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.models import Scan, ScanFile, ScanFileChunk, Symbol
 from scanstore.store import Store
+
+resource = needs.module("resource")
 
 GOOD = b"def good():\n    return 1\n"
 
@@ -470,7 +472,7 @@ def test_pipes_and_sockets_are_not_opened(store: Store, root: Path) -> None:
     assert record(store, root)["pipe.py"].status == "skipped"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else; see the next test")
+@pytest.mark.skipif(not needs.is_root(), reason="needs root to become somebody else; see the next test")
 def test_what_may_not_be_read_is_reported(root: Path, tmp_path: Path) -> None:
     (root / "closed").mkdir()
     (root / "closed/a.py").write_text("x = 1\n")
@@ -506,7 +508,7 @@ def test_what_may_not_be_read_is_reported(root: Path, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything; see the test before")
+@pytest.mark.skipif(needs.is_root(), reason="root may read everything; see the test before")
 def test_what_i_may_not_read_is_reported(store: Store, root: Path) -> None:
     (root / "closed").mkdir()
     (root / "secret.py").write_text("x = 1\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import pty
 import re
 import select
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import needs
 import pytest
 from click.testing import CliRunner, Result
 
@@ -27,6 +27,8 @@ from scanstore.cli.chunks import STATUSES as CHUNK_STATUSES
 from scanstore.cli.drafts import SEVERITIES
 from scanstore.cli.drafts import STATUSES as DRAFT_STATUSES
 from scanstore.cli.findings import STATUSES as FINDING_STATUSES
+
+pty = needs.module("pty")
 
 SECRET = "sk-very-secret-4711"
 EVIL = "Query \x1b[31mpasted\nfrom\u202e input"

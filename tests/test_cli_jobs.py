@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from click.testing import CliRunner, Result
 
@@ -188,6 +189,7 @@ def test_work(run: Run) -> None:
     assert len(data(run("list", "--json"))) == 3
 
 
+@needs.signals
 def test_a_worker_finishes_its_job_when_it_is_interrupted(run: Run, tmp_path: Path) -> None:
     job, later = add(run, "slow"), add(run, "slow")
     here = str(Path(__file__).parents[1])

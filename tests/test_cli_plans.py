@@ -105,7 +105,8 @@ def test_handlers(run: Run) -> None:
     run("create", "tidy", "-", input=json.dumps(LINES[0]))
     run("review", "1", "approve")
     Path("remote_of_this_test.py").write_text(
-        "def push(change):\n    open('calls', 'a').write(f'{change.target_key} {change.field} {change.value}\\n')\n"
+        "def push(change):\n    with open('calls', 'a') as calls:\n"
+        "        calls.write(f'{change.target_key} {change.field} {change.value}\\n')\n"
         "def refuse(change):\n    raise OSError('no')\nnothing = 5\n"
     )
     assert run("apply", "1", "--handler", "remote_of_this_test:refuse", code=1).stdout.startswith("0 applied, 0 skip")

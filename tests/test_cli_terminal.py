@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import select
 import shutil
 import signal
@@ -13,9 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+import needs
 import pytest
 
 from scanstore import Store
+
+pty = needs.module("pty")
 
 COMMAND = [sys.executable, "-m", "scanstore"]
 
@@ -110,6 +112,7 @@ def test_ctrl_c_is_one_line_and_the_next_scan_carries_on(environment: dict[str, 
     assert again["scan"]["status"] == "completed" and again["summary"]["files"] == 400
 
 
+@needs.signals
 def test_interrupt_of_any_other_command_ends_with_130(environment: dict[str, str], tmp_path: Path, large: Path) -> None:
     shutil.copy(large, tmp_path)
     process = subprocess.Popen(

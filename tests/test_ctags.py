@@ -91,7 +91,7 @@ def test_what_ctags_writes_is_read() -> None:
 
 
 def test_text_files_binary_files_and_lists_read_alike(tmp_path: Path) -> None:
-    (tmp_path / "tags.json").write_text("\ufeff" + REAL.replace("\n", "\r\n"))
+    (tmp_path / "tags.json").write_text("\ufeff" + REAL.replace("\n", "\r\n"), encoding="utf-8")
     with open(tmp_path / "tags.json") as text, open(tmp_path / "tags.json", "rb") as binary:
         assert list(read(text)) == list(read(binary)) == list(read(REAL.splitlines()))
     assert list(read([])) == []

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import needs
 import peewee
 import pytest
 
@@ -92,7 +92,7 @@ def in_child(action: Any) -> int:
 def test_a_new_store_is_private_logged_and_ours(db_path: Path) -> None:
     with Store(db_path) as store:
         names = [db_path, *(Path(f"{db_path}{suffix}") for suffix in ("-wal", "-shm"))]
-        assert [stat.S_IMODE(name.stat().st_mode) for name in names] == [0o600] * 3
+        assert all(map(needs.is_private, names)) and len(names) == 3
         pragma = store.database.pragma
         assert pragma("application_id") == APPLICATION_ID == int.from_bytes(b"SCAN")
         assert pragma("user_version") == SCHEMA_VERSION
@@ -108,7 +108,7 @@ def test_the_private_mode_does_not_depend_on_the_umask(db_path: Path) -> None:
     before = os.umask(0)
     try:
         with Store(db_path):
-            assert stat.S_IMODE(Path(f"{db_path}-wal").stat().st_mode) == 0o600
+            assert needs.is_private(f"{db_path}-wal")
     finally:
         os.umask(before)
 
@@ -1058,7 +1058,7 @@ def test_memory_is_private_to_its_store_and_leaves_nothing() -> None:
     with Store(":memory:") as a, Store(":memory:") as b:
         folder = os.path.dirname(a.database.file)
         assert (a.path, repr(a)) == (":memory:", "<Store :memory:>")
-        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+        assert needs.is_private(folder, 0o700)
         for each in (a, b):
             with each.bound():
                 each.database.create_tables([Author])

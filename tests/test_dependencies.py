@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
+import needs
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
@@ -220,10 +221,11 @@ asyncio.run(main())
         assert store.check() == []
 
 
+@needs.fork
 def test_a_forked_process_refuses_the_file_that_an_async_store_has_open(place: Path) -> None:
     """Its threads have connections, which a child cannot share; servers fork before they open a store."""
     code = """
-import asyncio, os
+import asyncio, os, warnings
 from scanstore import StorageError
 from scanstore.dependencies import get_async_session
 
@@ -232,6 +234,7 @@ async def main(key):
         await store.settings.set(key, 1)
 
 asyncio.run(main("parent"))
+warnings.simplefilter("ignore", DeprecationWarning)  # this is about a fork with threads
 child = os.fork()
 if child == 0:
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from click.testing import CliRunner
 from stressing import RAW
@@ -91,7 +91,7 @@ def test_nothing_can_be_read_without_the_key(file: Path) -> None:
     with Store(file, key=KEY) as store:
         store.settings["more"] = WORD * 9
         assert not readable(file)  # the log neither
-        assert all(stat.S_IMODE(p.stat().st_mode) == 0o600 for p in file.parent.glob("s.db*"))
+        assert all(map(needs.is_private, file.parent.glob("s.db*")))
     assert not readable(file) and file.read_bytes()[:6] != b"SQLite"
     before = file.read_bytes()
     with pytest.raises(NotAScanstore, match="or its key if it is encrypted"):
@@ -160,7 +160,7 @@ def test_copies_are_encrypted_and_can_be_put_back(raw: Path) -> None:
         assert store.backup(copy).bytes > 0
         store.settings["word"] = "later"
         assert store.vacuum().after and store.optimize().after
-    assert not readable(copy) and stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert not readable(copy) and needs.is_private(copy)
     backups.restore(copy, raw, key=RAW)
     with Store(raw, key=RAW) as store:
         assert store.settings["word"] == WORD
@@ -180,7 +180,7 @@ def test_rekey(request: pytest.FixtureRequest, old: str | None, new: str | None)
         again.settings["later"] = WORD
         assert again.check() == []
     assert readable(file) == (new is None)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert needs.is_private(file)
     assert sorted(os.listdir(file.parent)) == ["s.db", "tree"]
     if old != new:
         with pytest.raises((WrongKey, NotAScanstore)):
@@ -337,7 +337,7 @@ def test_of_a_sound_store_every_row_is_saved_and_nothing_is_written_plain(
     assert seen and done.whole and done.problems == []
     assert sorted(os.listdir(tmp_path)) == ["new.db", "s.db", "s.db-shm", "s.db-wal"]
     assert file.read_bytes() == before and Path(f"{file}-wal").read_bytes() == log
-    assert not readable(new) and new.read_bytes()[:6] != b"SQLite" and stat.S_IMODE(new.stat().st_mode) == 0o600
+    assert not readable(new) and new.read_bytes()[:6] != b"SQLite" and needs.is_private(new)
     found = rows(new, key)
     assert found == rows(file, key) and len(found["settings"]) == 321
 

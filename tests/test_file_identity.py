@@ -17,7 +17,7 @@ import pytest
 from stressing import RAW, Child, Tell, copied
 
 from scanstore import StorageError, Store, backups, file_identity, migrating
-from scanstore.errors import Damaged, FileReplaced
+from scanstore.errors import Damaged, FileReplaced, NotAScanstore
 from scanstore.models import Job
 
 KEYS = [None]
@@ -398,3 +398,10 @@ def test_a_store_without_an_id_is_reported_and_gets_one(path: Path) -> None:
 
 def test_a_copy_made_by_sqlite_alone_is_the_same_store(path: Path) -> None:
     assert file_id(copied(path, path.with_name("copied.db"))) == file_id(path)
+
+
+def test_an_id_that_cannot_be_written_is_refused_in_our_words(tmp_path: Path) -> None:
+    broken = tmp_path / "copy.db"
+    broken.write_bytes(b"SQLite format 3\0" + bytes(4080))
+    with pytest.raises(NotAScanstore, match="the copy"):
+        file_identity.renew_file(str(broken), "the copy")

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -583,9 +584,10 @@ def test_every_way_to_a_version_gives_its_fingerprint(tmp_path: Path) -> None:
 def test_every_connection_is_careful(store: Store, tmp_path: Path) -> None:
     trusted = 0 if "trusted" in files.careful(sqlite3.connect) else 1
     assert trusted == (sqlite3.sqlite_version_info < (3, 41))
-    for run in (store.database.execute_sql, connect(store.path, "mode=ro").execute):
-        assert run("PRAGMA cell_size_check").fetchone() == (1,)
-        assert run("PRAGMA trusted_schema").fetchone() == (trusted,)
+    with closing(connect(store.path, "mode=ro")) as connection:
+        for run in (store.database.execute_sql, connection.execute):
+            assert run("PRAGMA cell_size_check").fetchone() == (1,)
+            assert run("PRAGMA trusted_schema").fetchone() == (trusted,)
 
 
 def test_encrypted_connections_are_careful(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_programs_are_started_isolated_and_nothing_else_is_imported_by_name() ->
     used: dict[str, set[str]] = {}
     for file in PACKAGE.rglob("*.py"):
         where = file.relative_to(PACKAGE).as_posix()
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             match node:
                 case ast.Import(names=names):
                     imported.setdefault(where, set()).update(alias.name for alias in names)

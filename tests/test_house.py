@@ -25,7 +25,7 @@ MODULES = sorted(m.name for m in pkgutil.walk_packages([str(PACKAGE)], "scanstor
 
 @cache
 def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @cache
@@ -218,7 +218,7 @@ def test_nothing_below_the_command_line_imports_it() -> None:
 
 
 def test_no_file_is_too_long() -> None:
-    long = {p.name: n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 620}
+    long = {p.name: n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text(encoding="utf-8").splitlines())) > 620}
     assert not long
 
 

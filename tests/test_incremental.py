@@ -428,7 +428,7 @@ def test_a_file_that_appears_resolves_those_that_waited_and_one_that_goes_unreso
 def test_a_definition_that_moves_behind_a_re_export_is_followed(store: Store, tree: Path) -> None:
     first = store.scans.record(tree)
     assert calls(store, first)["main.py", 5] == ("imported", "p/core.py")
-    (tree / "p/other.py").write_text((tree / "p/core.py").read_text())
+    (tree / "p/other.py").write_text((tree / "p/core.py").read_text(encoding="utf-8"))
     (tree / "p/core.py").write_text("from .other import work\n")
     second = store.scans.record(tree)
     assert calls(store, second)["main.py", 5] == calls(store, second)["main.py", 6] == ("imported", "p/other.py")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import needs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -837,6 +838,7 @@ WORKER = """
 """
 
 
+@needs.signals
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_the_current_job_finish(store: Store, db_path: Path, tmp_path: Path, number: int) -> None:
     first, second = (store.jobs.enqueue("work") for _ in range(2))
@@ -855,6 +857,7 @@ def test_a_signal_lets_the_current_job_finish(store: Store, db_path: Path, tmp_p
     assert idle.communicate(timeout=20)[0].startswith("done")
 
 
+@needs.signals
 def test_the_same_signal_again_gives_the_job_up(store: Store, db_path: Path, tmp_path: Path) -> None:
     job = store.jobs.enqueue("work")
     worker = process(db_path, WORKER + "    ", str(tmp_path))

@@ -285,7 +285,7 @@ COMMAND = [
 
 @pytest.mark.skipif(not real_ctags(), reason="universal-ctags with JSON output is not installed")
 def test_the_command_of_the_readme_again_and_again(run: Run, tmp_path: Path) -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     assert " ".join(COMMAND).replace("--fields=*", "--fields='*'") + " | scanstore scan . --ctags -" in readme
     plant(tmp_path / "outside", {"far.go": "package far\n\nfunc Far() {\n}\n"})
     root = plant(tmp_path / "t", {**GO, **TYPESCRIPT, **JAVA})

@@ -6,13 +6,14 @@ import os
 import re
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import needs
 import peewee
 import pytest
 from peewee_migrate.models import MigrateHistory
@@ -96,11 +97,9 @@ def ask(path: Path, sql: str) -> list[Any]:
 
 
 def tell(path: Path, *statements: str) -> None:
-    connection = sqlite3.connect(path, timeout=10)
-    with connection:
+    with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
-    connection.close()
 
 
 def tables(path: Path) -> set[str]:
@@ -123,7 +122,7 @@ def test_up_makes_a_scanstore(path: Path, folder: Path) -> None:
     assert version(path) == (APPLICATION_ID, 2)
     assert tables(path) == {"parent", "child", "extra", "migratehistory"}
     assert ask(path, "PRAGMA journal_mode") == [("wal",)]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert needs.is_private(path)
     assert migrating.up(path, folder=folder) == []
 
 
@@ -251,12 +250,14 @@ def test_violations_that_were_there_before_do_not_stop_a_migration(path: Path, f
 def test_a_failing_migration_changes_nothing(path: Path, folder: Path, body: str) -> None:
     migrating.up(path, to=1, folder=folder)
     tell(path, "INSERT INTO parent VALUES (1, 'a')")
-    before = list(sqlite3.connect(path).iterdump())
+    with closing(sqlite3.connect(path)) as connection:
+        before = list(connection.iterdump())
     (folder / "003_fails.py").write_text(f"def migrate(migrator, database, *, fake=False):\n    {body}\n")
     with pytest.raises(errors.MigrationFailed, match="003_fails.*nothing was changed") as caught:
         migrating.up(path, folder=folder)
     assert "\n" not in str(caught.value) and caught.value.__cause__ is not None
-    assert list(sqlite3.connect(path).iterdump()) == before
+    with closing(sqlite3.connect(path)) as connection:
+        assert list(connection.iterdump()) == before
     assert version(path)[1] == 1
     assert backups(path) == []
     (folder / "003_fails.py").unlink()
@@ -326,7 +327,7 @@ def test_a_store_with_a_schema_is_copied_before(path: Path, folder: Path) -> Non
     (backup,) = backups(path)
     assert done.backup == str(backup)
     assert re.fullmatch(r"x\.db\.backup-1-\d{8}T\d{9}Z", backup.name)
-    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert needs.is_private(backup)
     assert ask(backup, "SELECT name FROM parent") == [("a",)]
     assert version(backup) == (APPLICATION_ID, 1) and "extra" not in tables(backup)
     assert migrating.down(path, folder=folder, backup=False).backup is None
@@ -385,6 +386,7 @@ def test_other_threads_are_not_disturbed(path: Path, folder: Path, tmp_path: Pat
     finally:
         stop.set()
         thread.join()
+        plain.close()
     assert not wrong and rounds[0] > 20
 
 

@@ -8,7 +8,6 @@ the store. SCANSTORE_KILLS sets how often to kill, SCANSTORE_SEED repeats a run.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import multiprocessing
 import os
@@ -20,11 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 
 from scanstore.models import DraftFinding, Finding, ModelCall, ScanFileChunk, VerifiedFinding, Vote
 from scanstore.policies import Majority
 from scanstore.store import Store
+
+fcntl = needs.module("fcntl")
 
 KILLS = int(os.environ.get("SCANSTORE_KILLS", "30"))
 SEED = int(os.environ.get("SCANSTORE_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
@@ -34,7 +36,7 @@ PLACES = {"analyst": 2, "judge-1": 1, "judge-2": 2, "judge-3": 3, "writer": 2}
 JUDGES = ("judge-1", "judge-2", "judge-3")
 SCAN = 1
 
-processes = multiprocessing.get_context("fork")
+processes: Any = multiprocessing.get_context("fork") if hasattr(os, "fork") else needs.Missing("os.fork")
 
 
 class Journal:

@@ -257,7 +257,7 @@ def test_one_function_escapes_and_one_module_prints() -> None:
     found: dict[str, set[str]] = {}
     for file in PACKAGE.rglob("*.py"):
         where = file.relative_to(PACKAGE).as_posix()
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and node.value == "unicode_escape":
                 found.setdefault("unicode_escape", set()).add(where)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":

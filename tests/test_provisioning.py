@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from click.testing import CliRunner
 
@@ -198,7 +199,7 @@ def leave_a_log(path: Path) -> None:
         "import os, sys; from scanstore import Store; s = Store(sys.argv[1]); s.settings['left'] = 1;"
         " os.kill(os.getpid(), 9)"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode != 0
     assert Path(f"{path}-wal").stat().st_size
 
 
@@ -239,7 +240,7 @@ def test_health_sees_a_store_that_others_write_meanwhile(made: Path, monkeypatch
     assert check_db_health(made).ok and looked == [True, False]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+@pytest.mark.skipif(not needs.is_root(), reason="needs root to become somebody else")
 @pytest.mark.parametrize("log", [False, True])
 def test_health_in_a_folder_that_may_only_be_read(tmp_path: Path, made: Path, log: bool) -> None:
     if log:
@@ -334,7 +335,7 @@ def test_what_was_changed_stays_and_what_is_missing_comes(store: Store) -> None:
 
 @pytest.mark.parametrize("name", ["first.json", "first.JSON", "first.toml"])
 def test_files_and_paths(tmp_path: Path, name: str) -> None:
-    text = Path(SAMPLE).read_text() if name.endswith("toml") else json.dumps(FIRST)
+    text = Path(SAMPLE).read_text(encoding="utf-8") if name.endswith("toml") else json.dumps(FIRST)
     (tmp_path / name).write_text(text)
     added = seed_db(tmp_path / "s.db", tmp_path / name)
     assert added["studios"] == 1

@@ -570,7 +570,7 @@ def test_summary_counts_what_is_there(store: Store, scan: Scan, root: Path) -> N
         0,
         0,
     )
-    assert summary.lines == sum(len(path.read_text().splitlines()) for path in root.rglob("*.py"))
+    assert summary.lines == sum(len(path.read_text(encoding="utf-8").splitlines()) for path in root.rglob("*.py"))
     assert summary.symbols == Symbol.select().where(Symbol.scan == scan).count()
     assert sum(summary.resolutions.values()) == summary.references == len(list(store.symbols.edges()))
     assert summary.imports == sum(len(store.symbols.imports(f.file_path)) for f in ScanFile.select())

@@ -14,7 +14,7 @@ import pytest
 from stressing import done
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 SCRIPTS = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", README, re.DOTALL)
 
 
@@ -92,7 +92,8 @@ def test_each_promise_of_the_readme_has_its_test() -> None:
     named = re.findall(r"`(tests/\w+\.py)::(\w+)`", README)
     assert len(named) > 25
     for path, test in named:
-        assert re.search(rf"^(async )?def {test}\(", (ROOT / path).read_text(), re.MULTILINE), f"{path}::{test}"
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE), f"{path}::{test}"
 
 
 def test_every_command_is_in_the_readme() -> None:

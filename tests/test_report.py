@@ -416,7 +416,7 @@ def test_command_writes_what_is_asked_for(run: Run, store: Store, tmp_path: Path
     for ending, begins in ((".html", "<!DOCTYPE html>"), (".md", "# shop"), (".csv", "id,"), (".txt", "shop:")):
         done = run("-o", f"out{ending}")
         assert done.stdout == "" and f"out{ending}: 2 findings of scan 2" in done.stderr
-        assert (tmp_path / f"out{ending}").read_text().startswith(begins)
+        assert (tmp_path / f"out{ending}").read_text(encoding="utf-8").startswith(begins)
     assert sorted(path.suffix for path in tmp_path.glob("out*")) == [".csv", ".html", ".md", ".txt"]
     assert "no completed scan of 'nope'" in run("--scan", "nope", code=1).stderr
     assert "give an earlier scan" in run("--baseline", "2", code=1).stderr

@@ -662,7 +662,7 @@ def test_the_command_line(run: Callable[..., Any], tmp_path: Path) -> None:
         document = json.loads(run("sarif", "dump", "2", *words).stdout)
         assert sorted(one["baselineState"] for one in results(document)) == sorted(wanted)
     done = run("sarif", "dump", "t", "-o", "out.sarif", "--json")
-    assert json.loads(done.stdout)["results"] == len(results(json.loads((tmp_path / "out.sarif").read_text()))) == 2
+    assert json.loads(done.stdout)["results"] == len(results(json.loads((tmp_path / "out.sarif").read_bytes()))) == 2
     for words, code in (
         (("load", "one.sarif"), 2), (("load", "no.sarif", "--target", "t"), 1), (("dump", "9"), 1),
         (("dump", "u"), 1), (("dump", "--json"), 2), (("load", "one.sarif", "--target", "t", "--root", "no"), 1),

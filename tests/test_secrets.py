@@ -6,13 +6,13 @@ import gc
 import json
 import logging
 import os
-import stat
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+import needs
 import pytest
 from click.testing import CliRunner
 
@@ -103,7 +103,7 @@ def test_no_dump_report_or_figure_shows_one(file: Path) -> None:
     with Store(file) as store:
         out = file.parent / "out.jsonl"
         store.dump(out)
-        text = out.read_text()
+        text = out.read_text(encoding="utf-8")
         assert PLANTED not in text and text.count('"m"')
         store.dump(out, include_secrets=True)
         assert KEY in out.read_text() and HASH[:60] in out.read_text()  # when they are asked for
@@ -223,9 +223,9 @@ def test_only_the_owner_may_read_any_file(file: Path) -> None:
                 ]
                 assert len(made) >= 6
                 for path in made:
-                    assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+                    assert needs.is_private(path), path
             backup = store.migrate_down(steps=1).backup
-        assert backup is not None and stat.S_IMODE(os.stat(backup).st_mode) == 0o600
+        assert backup is not None and needs.is_private(backup)
     finally:
         os.umask(old)
 

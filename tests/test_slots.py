@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import needs
 import pytest
 from stressing import Program
 
@@ -29,8 +30,9 @@ from scanstore.store import Store
 from scanstore.workers import me
 
 CALL = """
-import fcntl, os, sys, time
+import os, sys, time
 def enter(folder):
+    import fcntl
     names = sorted(n for n in os.listdir(folder) if n.startswith("place"))
     for name in names:
         file = open(os.path.join(folder, name))
@@ -73,6 +75,7 @@ def log(server: Path) -> list[str]:
 
 
 def start(db: Path, server: Path, body: str) -> subprocess.Popen[str]:
+    needs.module("fcntl").flock  # noqa: B018  skips without it
     code = f"""{CALL}
 import random
 from scanstore.store import Store
@@ -151,6 +154,7 @@ def test_kills_at_any_moment_neither_block_nor_overrun(store: Store, db_path: Pa
 
 
 def test_threads_are_never_too_many(store: Store, server: Path) -> None:
+    needs.module("fcntl").flock  # noqa: B018  skips without it
     store.llm.add("m", max_concurrent=3)
     places(server, 3)
     threads = [
@@ -299,6 +303,7 @@ def test_a_place_is_given_back_whatever_happens(store: Store) -> None:
     assert tickets(store) == 0
 
 
+@needs.signals
 def test_ctrl_c_while_waiting_gives_the_ticket_back(store: Store, db_path: Path, server: Path) -> None:
     store.llm.add("m", max_concurrent=1)
     body = """

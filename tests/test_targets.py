@@ -357,7 +357,7 @@ def test_changed_files_are_counted_on_stderr(run: Run, two: Store, tmp_path: Pat
 
 def test_a_file_of_the_same_size_counts_by_its_time(run: Run, two: Store, tmp_path: Path) -> None:
     path = tmp_path / "a" / "mod.py"
-    path.write_text(path.read_text().replace("helper", "leaper"))
+    path.write_text(path.read_text(encoding="utf-8").replace("helper", "leaper"))
     later = path.stat().st_mtime + 3600
     os.utime(path, (later, later))
     assert said_of(run, tmp_path / "a") == "1 file has changed since"

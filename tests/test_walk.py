@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import needs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -314,7 +315,7 @@ def ordinary_user() -> Iterator[Path]:
     """A folder that an ordinary user may use, as that user: root may read everything."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     folder.chmod(0o755)
-    switch = os.geteuid() == 0
+    switch = needs.is_root()
     try:
         yield folder
     finally:
@@ -331,7 +332,7 @@ def test_a_folder_without_permission_is_one_skipped_entry(tmp_path: Path) -> Non
     with ordinary_user() as root:
         plant(root, "a/x.py", "b-closed/y.py", "c/z.py")
         (root / "b-closed").chmod(0)
-        if os.geteuid() == 0:
+        if needs.is_root():
             os.seteuid(65534)
         assert [(e.path, e.skipped) for e in walk(root)] == [
             ("a/x.py", None),

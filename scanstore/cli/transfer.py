@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import open_files
 from scanstore.cli.base import Failure, existing_store_path, json_option, open_store, store_option, store_path
 from scanstore.cli.output import columns, count, json_stream, note, plain_text, say, say_json, size
 
@@ -78,7 +79,7 @@ def load(file: str, no_accounts: bool, as_json: bool) -> None:
         if new:  # an empty store is nothing that anybody asked for
             for name in (path, f"{path}-wal", f"{path}-shm"):
                 with suppress(OSError):  # what is wrong is said already
-                    os.unlink(name)
+                    open_files.unlink(name)
         raise
     if as_json:
         say_json(told)

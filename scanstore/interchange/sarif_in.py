@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -144,9 +145,9 @@ def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], 
                 raise refused(error, name, "read") from error
 
         return by_path
-    stream = file
-    if not stream.seekable():  # a pipe
-        stream = tempfile.TemporaryFile()  # noqa: SIM115
+    stream, copied = file, not file.seekable()  # a pipe
+    if copied:
+        stream = tempfile.TemporaryFile()  # noqa: SIM115  closed with the last who may read it
         shutil.copyfileobj(file, stream)
         stream.seek(0)
     start = stream.tell()
@@ -155,6 +156,8 @@ def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], 
         stream.seek(start)
         return nullcontext(stream)
 
+    if copied:
+        weakref.finalize(by_seeking, stream.close)
     return by_seeking
 
 
