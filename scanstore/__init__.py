@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scanstore.version import __version__
+
 if TYPE_CHECKING:
     from scanstore.aio import AsyncStore
     from scanstore.errors import *  # noqa: F403
     from scanstore.provisioning import check_db_health, drop_db, init_db, seed_db  # noqa: F401
     from scanstore.store import Store
     from scanstore.store import Store as open  # noqa: A004
-
-__version__ = "0.1.0"
 
 _ERRORS = (
     "Ambiguous", "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "FileReplaced", "ForeignSchema",

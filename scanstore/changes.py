@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, dump_json, format_time, utcnow
 from scanstore.findings import Finding, Findings
-from scanstore.library import Performer, Scene, Studio, Tag
+from scanstore.library_rows import Performer, Scene, Studio, Tag
 from scanstore.reports import text, word
 from scanstore.states import CHANGE_ACTIONS, FINDING_STATUSES, SEVERITIES
 

@@ -19,7 +19,7 @@ from scanstore.database import current
 from scanstore.errors import InvalidArgument, NoStore, NotFound, shown
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, format_time, utcnow
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES
-from scanstore.library import Scene
+from scanstore.library_rows import Scene
 from scanstore.states import JOB_LIVE, JOB_STATUSES
 from scanstore.uuids import uuid7
 

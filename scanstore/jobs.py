@@ -27,7 +27,7 @@ from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
 from scanstore.job_rows import Job as Job
 from scanstore.job_rows import JobScene as JobScene
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, State
-from scanstore.library import Scene
+from scanstore.library_rows import Scene
 from scanstore.states import move
 from scanstore.user_schema import holding
 from scanstore.uuids import uuid7

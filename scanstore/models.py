@@ -9,9 +9,9 @@ from scanstore.calls import ModelCall
 from scanstore.drafts import DraftFinding, Vote
 from scanstore.findings import Finding, VerifiedFinding
 from scanstore.jobs import Job, JobScene
-from scanstore.library import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
+from scanstore.library_rows import Performer, Scene, ScenePerformer, SceneTag, Studio, SyncRun, Tag
 from scanstore.llm import ModelConfig
-from scanstore.plans import AnalysisPlan, PlanChange
+from scanstore.plan_rows import AnalysisPlan, PlanChange
 from scanstore.prompts import Configuration
 from scanstore.scans import Scan, ScanConfig, ScanFile, ScanFileChunk
 from scanstore.schedules import ScheduledTask
@@ -19,7 +19,6 @@ from scanstore.sessions import AnalysisResult, AnalysisSession, AnalysisTask, Fi
 from scanstore.settings import Setting
 from scanstore.sightings import FindingContent, Sighting, ToolRun
 from scanstore.symbols import ImportRelation, Symbol, SymbolReference
-from scanstore.syncs import SyncRun
 from scanstore.triage import FindingEvent, Suppression
 
 __all__ = [

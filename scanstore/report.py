@@ -20,7 +20,7 @@ from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.findings import LOOKS, Findings
 from scanstore.looks import Looks, Run
 from scanstore.reporting.contents import UNDECIDED, Event, Item, Point, Report, RunInfo, ScanInfo, Silenced, Step
-from scanstore.sarif import shifted
+from scanstore.sarif_mapping import shifted
 from scanstore.scans import Scan, Scans
 from scanstore.seen import BETWEEN, Change
 from scanstore.states import SEVERITIES

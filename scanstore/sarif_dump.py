@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from scanstore import __version__, publishing
+from scanstore import publishing
 from scanstore.checkout import provenance
 from scanstore.contents import unpack
 from scanstore.coverage import apart
@@ -22,10 +22,11 @@ from scanstore.interchange.linehash import line_hashes
 from scanstore.interchange.sarif import STATE, Artifact, Result, Rule
 from scanstore.looks import OWN, Looks
 from scanstore.paths import stored_root
-from scanstore.sarif import BY, justification, shifted, usual_level
+from scanstore.sarif_mapping import BY, justification, shifted, usual_level
 from scanstore.scans import Scan, Scans
 from scanstore.sources import Sources, recorded
 from scanstore.states import SEVERITIES, SIGHTINGS
+from scanstore.version import __version__
 
 if TYPE_CHECKING:
     from scanstore.database import Database

@@ -192,7 +192,7 @@ class Store(Shared):
     @cached_property
     def library(self) -> Library:
         """Scenes, performers, tags and studios of a media library, as they were synced."""
-        import scanstore.plans  # noqa: F401  scenes lead to their changes
+        import scanstore.plan_rows  # noqa: F401  scenes lead to their changes
         from scanstore.library import Library
 
         return Library(self._database)

@@ -8,17 +8,16 @@ the same tree gives the same text in every store. Writing is up to :mod:`scansto
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.graph import TRUSTED, Graph
+from scanstore.graph import TRUSTED, Graph, Reached
 from scanstore.interchange.graphs import FORMATS, Link, Node, write
 from scanstore.scans import Scans
 
 if TYPE_CHECKING:
     from scanstore.scans import Scan
-    from scanstore.symbols import Symbols
 
 DIRECTIONS = ("callers", "callees", "both")
 
@@ -58,6 +57,17 @@ SELECT w.value, q.text, s.symbol_type, f.file_path, s.start_line
   CROSS JOIN names AS q ON q.id = s.qualified_name_id
 """
 AT_ONCE = 1000
+
+
+class Symbols(Protocol):
+    """The questions of :class:`scanstore.symbols.Symbols` that a drawing is made of."""
+
+    db: Database
+
+    def get(self, symbol: Any, *, scan: Scan | int | None = None) -> Any: ...
+    def callers(self, symbol: Any, *, depth: int | None = 1, guesses: bool = False) -> list[Reached]: ...
+    def callees(self, symbol: Any, *, depth: int | None = 1, guesses: bool = False) -> list[Reached]: ...
+    def importers(self, file: str, *, scan: Scan | int | None = None) -> list[str]: ...
 
 
 def export(

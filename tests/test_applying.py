@@ -22,8 +22,9 @@ from stressing import Program
 
 from scanstore import IllegalMove, InvalidArgument, LeaseLost, NotFound, Store, applying
 from scanstore.findings import Finding
-from scanstore.library import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
-from scanstore.plans import AnalysisPlan, Counts, PlanChange, Proposal
+from scanstore.library_rows import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
+from scanstore.plan_rows import AnalysisPlan, Counts, PlanChange
+from scanstore.plans import Proposal
 from scanstore.sightings import Sighting
 from scanstore.workers import gone
 

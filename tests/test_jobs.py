@@ -28,7 +28,7 @@ from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, 
 from scanstore.fields import utcnow
 from scanstore.job_worker import Worked
 from scanstore.jobs import Job, JobScene
-from scanstore.library import Scene
+from scanstore.library_rows import Scene
 from scanstore.states import JOB_STATUSES
 from scanstore.store import Store
 
