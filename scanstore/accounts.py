@@ -16,9 +16,10 @@ import peewee
 from scanstore.arguments import some_text
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.fields import Base, IdField, UTCField, utcnow
+from scanstore.fields import Base, IdField, UTCField
 from scanstore.settings import Settings
 from scanstore.uuids import uuid7
+from scanstore.values import utcnow
 
 MAX_FAILURES = 5  # in a row, unless the setting "auth.max_failures" says otherwise
 LOCKOUT = 900  # seconds, unless the setting "auth.lockout_seconds" does

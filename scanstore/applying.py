@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from scanstore.blocks import Scope
 from scanstore.changes import FIELDS, Effect, Field, backward, forward, read, write
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, StorageError, shown
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.plan_rows import PlanChange, settle
+from scanstore.values import dump_json, format_time, utcnow
 from scanstore.workers import alive, gone, me
 
 if TYPE_CHECKING:

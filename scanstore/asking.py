@@ -24,19 +24,21 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scanstore import leases
-from scanstore.answers import MEASURES, PURPOSES, Analyzer, Subject, answer, content_key, identify
+from scanstore import calls, leases
+from scanstore.analysis_rows import Analyzer
+from scanstore.answers import MEASURES, PURPOSES, Subject, answer, content_key, identify
 from scanstore.clocks import clock, kept_until
+from scanstore.configs import Configs
 from scanstore.database import Database
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot
-from scanstore.fields import Base, format_time, utcnow
+from scanstore.fields import Base
 from scanstore.leases import Queue
-from scanstore.llm import Models
+from scanstore.values import format_time, utcnow
 from scanstore.workers import gone, me
 
 if TYPE_CHECKING:
     from scanstore.calls import Call
-    from scanstore.job_worker import Stop
+    from scanstore.queues import Stop
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  #: seconds between two looks for the answer
 LEASE_LEFT = 0.1  #: seconds before the end of a lease at which its holder stops waiting
@@ -59,10 +61,10 @@ def ask(
 ) -> str:
     """See ``store.llm.ask``. While the function runs, whatever store the caller had made current is current."""
     leases.check_lease(None, lease)
-    models = Models(db)
+    configs = Configs(db)
     with db.bound():
         row = identify(analyzer)
-        models.slot(row.model, timeout=timeout)  # refuses a timeout that is none, before anything else
+        configs.slot(row.model, timeout=timeout)  # refuses a timeout that is none, before anything else
         about = content_key(db, subject)
         known = answer(db, row.id, about.content)
         if known is not None:
@@ -79,16 +81,17 @@ def ask(
             known = question.claimed_or_answered(patience)
             if known is not None:
                 return known
-            with models.slot(row.model, timeout=patience.rest(), lease=lease):
+            with configs.slot(row.model, timeout=patience.rest(), lease=lease):
                 known = answer(db, row.id, about.content)  # somebody else may have paid meanwhile
                 if known is not None:
                     return known
                 if not question.renew():  # it took longer than the lease, and another one asks
                     continue
-                call = models.call(
-                    row.model, purpose=PURPOSES[about.kind] if purpose is None else purpose, analyzer=row, keep=keep,
-                    **target,
-                )  # fmt: skip
+                with db.bound():
+                    call = calls.begin(
+                        db, row.model, purpose=PURPOSES[about.kind] if purpose is None else purpose, analyzer=row,
+                        keep=keep, **target,
+                    )  # fmt: skip
                 with call as present:
                     _take(present, function())
             return str(present.response)

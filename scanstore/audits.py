@@ -35,11 +35,12 @@ from scanstore.audit_rows import AuditEvent as AuditEvent
 from scanstore.audit_rows import Task as Task
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, NotFound
-from scanstore.fields import Base, dump_json, format_time, utcnow
+from scanstore.fields import Base
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, Recovered, State, check_lease
 from scanstore.reports import word
 from scanstore.states import Machine, move
 from scanstore.uuids import uuid7s
+from scanstore.values import dump_json, format_time, utcnow
 from scanstore.verdicts import SEVERITIES, STANDARD, VERDICTS, Policy, judged
 from scanstore.workers import me
 

@@ -38,7 +38,6 @@ from scanstore.errors import (
     StorageError,
 )
 from scanstore.errors import shown as shown_value
-from scanstore.fields import format_time, utcnow
 from scanstore.file_identity import refuse_foreign_log, renew, renew_file
 from scanstore.files import (
     ALONE,
@@ -57,6 +56,7 @@ from scanstore.foreign import refuse
 from scanstore.paths import same_file
 from scanstore.publishing import BESIDE, STAMP
 from scanstore.troubles import TROUBLE, translated
+from scanstore.values import format_time, utcnow
 
 Progress = Callable[[int, int], object]
 

@@ -18,10 +18,10 @@ import sqlite3
 
 from scanstore.arguments import a_path
 from scanstore.errors import Damaged, NewerSchema, NotFound
-from scanstore.fields import format_time, utcnow
 from scanstore.files import connect, identify, limited, quoted, real_path, seconds_for
 from scanstore.foreign import HISTORY, OBJECTS, SEARCH, Object, Part, foreign
 from scanstore.troubles import TROUBLE, translated
+from scanstore.values import format_time, utcnow
 
 MOST = 100  #: malformed rows of a schema that are removed one by one
 MALFORMED = "malformed database schema ("

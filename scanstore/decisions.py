@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scanstore.arguments import some_list, some_text
 from scanstore.binding import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.facts import Lineage
+from scanstore.finding_rows import Finding, FindingEvent, Suppression
 from scanstore.reports import text as checked
 from scanstore.reports import word
 from scanstore.states import FINDING_STATUSES, FINDINGS, move
-
-if TYPE_CHECKING:
-    from scanstore.facts import Lineage
-    from scanstore.findings import Finding
-    from scanstore.triage import FindingEvent, Suppression
+from scanstore.values import dump_json, format_time, utcnow
 
 ITSELF = "scanstore"  #: who did what no person did
 PLACES = """
@@ -49,8 +46,6 @@ class Triage(Domain):
     @bound
     def get(self, finding: Finding | int) -> Finding:
         """The finding with that id, read anew. Raises NotFound."""
-        from scanstore.findings import Finding
-
         key: Any = finding
         if isinstance(finding, Finding):
             finding.check_home()
@@ -95,15 +90,11 @@ class Triage(Domain):
     @bound
     def history(self, finding: Finding | int) -> list[FindingEvent]:
         """Everything that was decided and said about a finding, the oldest first. Raises NotFound."""
-        from scanstore.triage import FindingEvent
-
         key = self.get(finding).id
         return list(FindingEvent.select().where(FindingEvent.finding == key).order_by(FindingEvent.id))
 
     @staticmethod
     def _event(row: Finding, action: str, by: str, note: str, **columns: Any) -> FindingEvent:
-        from scanstore.triage import FindingEvent
-
         event: FindingEvent = FindingEvent.create(finding=row.id, action=action, by=by, note=note, **columns)
         return event
 
@@ -131,8 +122,6 @@ class Triage(Domain):
         One suppression counts for each scope: a new one lifts the former, and what is in force already is returned as
         it is. Raises NotFound, InvalidArgument.
         """
-        from scanstore.triage import Suppression
-
         justification = checked("justification", justification, needed=True)
         by, ends = _author(by), _future(expires)
         rule, tool, path = _scope(finding, rule=rule, tool=tool, path=path, target=target)
@@ -169,8 +158,6 @@ class Triage(Domain):
 
         Raises NotFound, InvalidArgument.
         """
-        from scanstore.triage import Suppression
-
         by = _author(by)
         key: Any = suppression
         if isinstance(suppression, Suppression):
@@ -199,8 +186,6 @@ class Triage(Domain):
         ``active=True``: those that hide something now; ``active=False``: those that have expired or were lifted.
         Raises NotFound for a target that there is not.
         """
-        from scanstore.triage import Suppression
-
         query = Suppression.select().order_by(Suppression.id)
         if target is not None:
             query = query.where(Suppression.lineage == self._lineage(some_text(target, "target")).id)
@@ -213,8 +198,6 @@ class Triage(Domain):
         When several are, one that has not expired speaks for the finding, then the narrowest, then the latest.
         A few statements for any number of findings.
         """
-        from scanstore.triage import Suppression
-
         places = self._places(some_list(findings, "findings"))
         if not places:
             return {}
@@ -238,8 +221,6 @@ class Triage(Domain):
 
     def _places(self, findings: Iterable[Finding | int]) -> list[_Place]:
         """What a suppression may go by; of findings given as ids, as far as they are there."""
-        from scanstore.findings import Finding
-
         places: list[_Place] = []
         ids: list[int] = []
         for each in findings:
@@ -256,8 +237,6 @@ class Triage(Domain):
         return places
 
     def _lineage(self, target: str | None) -> Lineage:
-        from scanstore.facts import Lineage
-
         if target is not None:
             found: Lineage | None = Lineage.get_or_none(Lineage.target == target)
             if found is None:

@@ -17,9 +17,9 @@ from scanstore import bindings
 from scanstore.checks import SCHEDULES
 from scanstore.errors import InvalidArgument
 from scanstore.facts import FACT_TABLES
-from scanstore.fields import format_time
 from scanstore.files import limited, seconds_for
 from scanstore.sweeping import sweep_names as sweep_names
+from scanstore.values import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,7 +18,6 @@ from scanstore import leases
 from scanstore.arguments import a_text, bring_up_to_date
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.job_rows import (
     QUEUE,
     Job,
@@ -32,6 +31,7 @@ from scanstore.job_rows import (
 )
 from scanstore.leases import JOBS, LEASE, Recovered, check_lease
 from scanstore.states import Machine
+from scanstore.values import dump_json, format_time, utcnow
 from scanstore.workers import gone
 
 STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows, on their way out

@@ -17,11 +17,12 @@ from scanstore import arguments
 from scanstore.arguments import a_text, a_whole, some_list, uuid_of
 from scanstore.database import current
 from scanstore.errors import InvalidArgument, NoStore, NotFound, shown
-from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, format_time, utcnow
+from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES
 from scanstore.library_rows import Scene
 from scanstore.states import JOB_LIVE, JOB_STATUSES
 from scanstore.uuids import uuid7
+from scanstore.values import format_time, utcnow
 
 if TYPE_CHECKING:
     from scanstore.jobs import Jobs

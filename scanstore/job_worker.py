@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.binding import Bound
 from scanstore.blocks import Block, Scope, contextmanager, ending
 from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError
-from scanstore.fields import dump_json, utcnow
 from scanstore.leases import check_lease
+from scanstore.queues import Stop
+from scanstore.values import dump_json, utcnow
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -31,13 +32,6 @@ NAP = 0.1  #: seconds, at most, until a signal is noticed
 BEATS = 3  #: how often a lease is extended before it would expire
 AWAKE = 1.0  #: seconds, at most, until a sleep of the machine is noticed
 _log = logging.getLogger("scanstore.jobs")
-
-
-class Stop(Protocol):
-    """What tells a worker to stop: a ``threading.Event``, or anything with its two methods."""
-
-    def is_set(self) -> bool: ...
-    def wait(self, timeout: float | None = None) -> bool: ...
 
 
 class Worked(NamedTuple):

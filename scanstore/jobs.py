@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from scanstore.arguments import a_text, a_whole, some_text
 from scanstore.database import SCHEMA_VERSION, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.job_leases import LIFE, JobLeases, let_go
 from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
 from scanstore.job_rows import Job as Job
@@ -31,9 +30,11 @@ from scanstore.library_rows import Scene
 from scanstore.states import move
 from scanstore.user_schema import holding
 from scanstore.uuids import uuid7
+from scanstore.values import dump_json, format_time, read_time, utcnow
 
 if TYPE_CHECKING:
-    from scanstore.job_worker import Handler, Stop, Worked
+    from scanstore.job_worker import Handler, Worked
+    from scanstore.queues import Stop
 
 TREE = """
 WITH RECURSIVE tree (id) AS (

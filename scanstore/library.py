@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from scanstore.arguments import a_bool, some_items
 from scanstore.database import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import Base, dump_json
+from scanstore.fields import Base
 from scanstore.library_rows import (
     KINDS,
     MODELS,
@@ -32,6 +32,7 @@ from scanstore.library_rows import (
 from scanstore.reports import whole, word
 from scanstore.syncs import Sync
 from scanstore.upserts import Upsert
+from scanstore.values import dump_json
 
 List = list  # the class below has a method of that name
 

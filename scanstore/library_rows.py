@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
-from scanstore.fields import Base, EnumField, JSONField, UTCField, utcnow
+from scanstore.fields import Base, EnumField, JSONField, UTCField
+from scanstore.values import utcnow
 
 
 class Studio(Base):

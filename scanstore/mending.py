@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from scanstore.facts import FACT_TABLES
-from scanstore.fields import IdField, JSONField, UUIDField, format_time
+from scanstore.fields import IdField, JSONField, UUIDField
+from scanstore.values import format_time
 
 _ROUNDS = 20  # each is a step of rows that point at rows
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore.database import Database
-from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField, format_time, utcnow
-from scanstore.findings import Finding
+from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField
+from scanstore.finding_rows import Finding
 from scanstore.library_rows import Scene
 from scanstore.states import CHANGE_ACTIONS, CHANGE_STATUSES, CHANGE_TARGETS, PLAN_STATUSES, Machine, move
+from scanstore.values import format_time, utcnow
 
 
 class Counts(NamedTuple):

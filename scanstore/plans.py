@@ -22,14 +22,14 @@ from scanstore.arguments import some_text
 from scanstore.changes import check, checked_confidence, digest, field_named, target_key
 from scanstore.database import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.fields import dump_json, format_time, utcnow
-from scanstore.findings import Finding
+from scanstore.finding_rows import Finding
 from scanstore.library_rows import Scene
 from scanstore.plan_rows import CHANGES, PLANS, AnalysisPlan, Counts, PlanChange, settle
 from scanstore.previews import Preview
 from scanstore.proposals import Proposal, Proposed, checked, insert
 from scanstore.reports import text, whole, word
 from scanstore.states import CHANGE_STATUSES, PLAN_STATUSES, move
+from scanstore.values import dump_json, format_time, utcnow
 
 List = list  # the class below has a method of that name
 

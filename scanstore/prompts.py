@@ -15,8 +15,9 @@ import peewee
 from scanstore.accounts import User, known_user
 from scanstore.database import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import Base, IdField, UTCField, utcnow
+from scanstore.fields import Base, IdField, UTCField
 from scanstore.uuids import uuid7
+from scanstore.values import utcnow
 
 
 class Configuration(Base):

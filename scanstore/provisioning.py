@@ -25,10 +25,10 @@ from scanstore.errors import (
     ScanstoreError,
     shown,
 )
-from scanstore.fields import dump_json
 from scanstore.files import ALONE, APPLICATION_ID, connect, limited, quoted, real_path, refused, size_of, sync_folder
 from scanstore.store import Store
 from scanstore.troubles import translated
+from scanstore.values import dump_json
 
 Path = str | os.PathLike[str]
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from scanstore.arguments import some_list
 from scanstore.database import SCHEMA_VERSION
 from scanstore.errors import Conflict, InvalidArgument, shown
-from scanstore.fields import format_time, utcnow
 from scanstore.jobs import Jobs
 from scanstore.scans import Scans, take_out
 from scanstore.sweeping import sweep_names
 from scanstore.user_schema import holding
+from scanstore.values import format_time, utcnow
 
 if TYPE_CHECKING:
     from scanstore.database import Database

@@ -16,14 +16,15 @@ from urllib.parse import unquote
 from scanstore.contents import unpack
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, shown
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.findings import LOOKS, Findings
 from scanstore.looks import Looks, Run
 from scanstore.reporting.contents import UNDECIDED, Event, Item, Point, Report, RunInfo, ScanInfo, Silenced, Step
 from scanstore.sarif_mapping import shifted
-from scanstore.scans import Scan, Scans
+from scanstore.scan_rows import Scan
+from scanstore.scans import Scans
 from scanstore.seen import BETWEEN, Change
 from scanstore.states import SEVERITIES
+from scanstore.values import dump_json, format_time, utcnow
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
 

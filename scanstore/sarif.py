@@ -23,7 +23,6 @@ from scanstore.coverage import UNNAMED
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.facts import Lineage
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.files import refused, refusing
 from scanstore.findings import Findings
 from scanstore.identity import traits_of
@@ -31,10 +30,12 @@ from scanstore.interchange.sarif import Lost, Problem, Result, Run
 from scanstore.paths import root_name, stored_root
 from scanstore.sarif_dump import Dumped, dump
 from scanstore.sarif_mapping import BY, justification, shifted, usual_level
-from scanstore.scans import Scan, Scans
+from scanstore.scan_rows import Scan
+from scanstore.scans import Scans
 from scanstore.sources import Enclosing, Source, Sources, recorded
 from scanstore.states import SIGHTINGS
 from scanstore.tracking import Incoming
+from scanstore.values import dump_json, format_time, utcnow
 
 SILENT = ("pass", "notApplicable")  #: kinds of results that say that there is nothing to be fixed
 MOST_TITLE = 200  # characters

@@ -16,16 +16,17 @@ from scanstore import publishing
 from scanstore.checkout import provenance
 from scanstore.contents import unpack
 from scanstore.coverage import apart
-from scanstore.fields import dump_json
 from scanstore.findings import Findings
 from scanstore.interchange.linehash import line_hashes
 from scanstore.interchange.sarif import STATE, Artifact, Result, Rule
 from scanstore.looks import OWN, Looks
 from scanstore.paths import stored_root
 from scanstore.sarif_mapping import BY, justification, shifted, usual_level
-from scanstore.scans import Scan, Scans
+from scanstore.scan_rows import Scan
+from scanstore.scans import Scans
 from scanstore.sources import Sources, recorded
 from scanstore.states import SEVERITIES, SIGHTINGS
+from scanstore.values import dump_json
 from scanstore.version import __version__
 
 if TYPE_CHECKING:

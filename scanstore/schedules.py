@@ -24,8 +24,9 @@ import peewee
 from scanstore.arguments import a_bool
 from scanstore.database import Domain, bound
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
-from scanstore.fields import Base, JSONField, UTCField, dump_json, format_time, utcnow
+from scanstore.fields import Base, JSONField, UTCField
 from scanstore.jobs import Job, Jobs
+from scanstore.values import dump_json, format_time, utcnow
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

@@ -23,7 +23,7 @@ from scanstore.reports import whole, word
 from scanstore.scans import Scans
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
 
 KINDS = ("finding", "symbol")
 WHAT = {"finding": "new findings", "symbol": "symbols of new files"}

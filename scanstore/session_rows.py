@@ -21,11 +21,12 @@ from scanstore.accounts import User
 from scanstore.arguments import a_text, encodable, uuid_of
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import Base, EnumField, HashField, IdField, UTCField, utcnow
+from scanstore.fields import Base, EnumField, HashField, IdField, UTCField
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES
 from scanstore.prompts import Configuration
 from scanstore.states import RESULT_STATUSES, SESSION_OPEN, SESSION_STATUSES, TASK_STATUSES, UPLOAD_STATUSES
 from scanstore.uuids import uuid7
+from scanstore.values import utcnow
 
 if TYPE_CHECKING:
     _DecimalField = peewee.DecimalField[Any]

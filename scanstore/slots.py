@@ -25,8 +25,9 @@ import peewee
 from scanstore.blocks import Block, ending
 from scanstore.database import Database
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot, NotFound, shown
-from scanstore.fields import Base, UTCField, format_time, utcnow
-from scanstore.llm import ModelConfig
+from scanstore.fields import Base, UTCField
+from scanstore.llm_rows import ModelConfig
+from scanstore.values import format_time, utcnow
 from scanstore.workers import alive, gone, me
 
 WAITING_LEASE = 10.0  #: seconds that a waiting ticket lasts without a sign of life

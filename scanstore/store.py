@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scanstore.compaction import Compacted
     from scanstore.drafts import Drafts
     from scanstore.fields import Base
-    from scanstore.findings import Findings, Verified
+    from scanstore.findings import Findings
     from scanstore.jobs import Jobs
     from scanstore.leases import Recovered
     from scanstore.library import Library
@@ -43,13 +43,15 @@ if TYPE_CHECKING:
     from scanstore.pruning import Pruned
     from scanstore.repair import Repaired
     from scanstore.sarif import Sarif
-    from scanstore.scans import Scan, Scans
+    from scanstore.scan_rows import Scan
+    from scanstore.scans import Scans
     from scanstore.schedules import Schedules
     from scanstore.search import Search
     from scanstore.sessions import Sessions
     from scanstore.settings import Settings
     from scanstore.symbols import Symbols
     from scanstore.transfer import File, Loaded, Transferred
+    from scanstore.verified import Verified
 
 _log = logging.getLogger("scanstore.store")
 
@@ -154,7 +156,7 @@ class Store(Shared):
     @cached_property
     def drafts(self) -> Drafts:
         """What reviewers reported and others vote on."""
-        import scanstore.findings  # noqa: F401  drafts lead to them
+        import scanstore.finding_rows  # noqa: F401  drafts lead to them
         from scanstore.drafts import Drafts
 
         return Drafts(self._database)
@@ -162,15 +164,13 @@ class Store(Shared):
     @cached_property
     def verified(self) -> Verified:
         """Drafts that the vote confirmed, to be enriched and published."""
-        from scanstore.findings import Verified
+        from scanstore.verified import Verified
 
         return Verified(self._database)
 
     @cached_property
     def findings(self) -> Findings:
         """What is to be fixed."""
-        import scanstore.sightings
-        import scanstore.triage  # noqa: F401  findings lead to both
         from scanstore.findings import Findings
 
         return Findings(self._database)

@@ -17,7 +17,7 @@ from scanstore.interchange.graphs import FORMATS, Link, Node, write
 from scanstore.scans import Scans
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
 
 DIRECTIONS = ("callers", "callees", "both")
 

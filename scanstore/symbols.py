@@ -17,13 +17,15 @@ import peewee
 from scanstore.arguments import a_text, a_whole, some_list, some_text, stored_path
 from scanstore.database import Domain, bound
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
-from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
+from scanstore.fields import Base, EnumField, JSONField
 from scanstore.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
 from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
 from scanstore.keys import RowId, RowKey, split
 from scanstore.languages import SYMBOLS as OF_SYMBOLS
 from scanstore.languages import Language, coverage, gap
-from scanstore.scans import Scan, ScanFile, Scans
+from scanstore.scan_rows import Scan, ScanFile
+from scanstore.scans import Scans
+from scanstore.values import format_time, utcnow
 
 if TYPE_CHECKING:
     from scanstore.tags import Loaded
@@ -179,9 +181,9 @@ class Symbols(Domain):
         content hash and ``indexer`` were recorded before, their facts are used and the rows given now are not read.
         Raises InvalidArgument for a bad row, naming it, and writes nothing then.
         """
-        from scanstore.fields import pack_hash
         from scanstore.indexing.given import facts_of
         from scanstore.recording import Content
+        from scanstore.values import pack_hash
 
         if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
             raise InvalidArgument(

@@ -17,9 +17,9 @@ from scanstore.blocks import Block, ending
 from scanstore.clocks import silent
 from scanstore.database import Database, Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore, shown
-from scanstore.fields import format_time, read_time, utcnow
 from scanstore.library_rows import SyncRun
 from scanstore.states import Machine, move
+from scanstore.values import format_time, read_time, utcnow
 from scanstore.workers import gone, me
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from scanstore.arguments import a_path
 from scanstore.errors import InvalidArgument
-from scanstore.fields import format_time, utcnow
 from scanstore.files import refused
 from scanstore.indexing.given import facts_of
 from scanstore.indexing.reading import load
 from scanstore.interchange.ctags import Broken, read
 from scanstore.languages import CTAGS
 from scanstore.paths import file_in, kept_in_cloud, stored_root
+from scanstore.values import format_time, utcnow
 
 if TYPE_CHECKING:
     from scanstore.database import Database

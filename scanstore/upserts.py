@@ -19,9 +19,9 @@ from typing import Any
 from scanstore import syncs
 from scanstore.database import Domain
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.library_rows import Counts, SyncRun
 from scanstore.reports import text
+from scanstore.values import dump_json, format_time, utcnow
 
 SCENES_AT_ONCE = 2_000
 NAMED_AT_ONCE = 10_000  # names that are swapped must be in the same batch

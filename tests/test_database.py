@@ -27,10 +27,11 @@ import pytest
 
 from scanstore import database, errors, file_identity, migrating, opening
 from scanstore.database import SCHEMA_VERSION, Domain, bound, current
-from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField, utcnow
+from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField
 from scanstore.files import APPLICATION_ID
 from scanstore.opening import check_sqlite
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 
 class Author(Base):

@@ -17,10 +17,10 @@ from test_sarif import Document, dumped, load, packed, report, result, results, 
 
 from scanstore.cli import main
 from scanstore.errors import InvalidArgument
-from scanstore.fields import utcnow
 from scanstore.models import Finding, Suppression, ToolRun
 from scanstore.report import gather, render
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 Run = Callable[..., Result]
 TOOL = {"driver": {"name": "Demo"}}

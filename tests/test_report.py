@@ -26,7 +26,6 @@ from scanstore.cli.base import Root
 from scanstore.cli.report import report as report_command
 from scanstore.decisions import Triage
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound
-from scanstore.fields import utcnow
 from scanstore.identity import traits_of
 from scanstore.models import Finding, Scan, Suppression, ToolRun
 from scanstore.report import FORMATS, gather, render
@@ -34,6 +33,7 @@ from scanstore.reporting.chart import _scale
 from scanstore.reporting.contents import CHANGES, Item, Report
 from scanstore.states import SEVERITIES
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 CHROMIUM = next(filter(os.path.exists, ("/usr/bin/chromium", "/usr/bin/chromium-browser")), None)
 EVIL = "<script>alert(1)</script>"

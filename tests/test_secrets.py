@@ -21,7 +21,7 @@ from scanstore.accounts import User
 from scanstore.cli import main
 from scanstore.database import Database
 from scanstore.fields import Base
-from scanstore.llm import ModelConfig
+from scanstore.llm_rows import ModelConfig
 from scanstore.transfer import SECRETS
 
 HASH = "$2b$04$" + "PLANTEDxHASHxOFxAxPASSWORDx" + "abcdefghijklmnopqrstuvwxyz"

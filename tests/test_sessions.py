@@ -23,10 +23,10 @@ from stressing import Program
 
 from scanstore.accounts import User
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, WrongStore
-from scanstore.fields import utcnow
 from scanstore.sessions import Added, AnalysisResult, AnalysisSession, AnalysisTask, FileUpload, Sessions
 from scanstore.states import SESSION_STATUSES
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 NOBODY = str(uuid.UUID(int=7))
 HASH = hashlib.sha256(b"one").hexdigest()
