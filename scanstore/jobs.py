@@ -25,6 +25,7 @@ from scanstore.job_leases import LIFE, JobLeases, let_go
 from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
 from scanstore.job_rows import Job as Job
 from scanstore.job_rows import JobScene as JobScene
+from scanstore.job_worker import Handler, Worked, run_worker
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, State
 from scanstore.library_rows import Scene
 from scanstore.states import move
@@ -33,7 +34,6 @@ from scanstore.uuids import uuid7
 from scanstore.values import dump_json, format_time, read_time, utcnow
 
 if TYPE_CHECKING:
-    from scanstore.job_worker import Handler, Worked
     from scanstore.queues import Stop
 
 TREE = """
@@ -364,8 +364,6 @@ class Jobs(JobLeases):
 
         Jobs are handed out at least once: one whose worker died is handed to another. Raises InvalidArgument.
         """
-        from scanstore.job_worker import run_worker
-
         return run_worker(
             self, handlers, worker=worker, types=types, queue=queue, lease=lease, poll=poll, until_empty=until_empty,
             stop=stop, ended=ended,
