@@ -84,7 +84,9 @@ def some_text(value: Any, what: str) -> str:
 def stored_path(value: Any, what: str) -> str:
     """A path of a file in a scan, in the form in which scans have it; a name that is not Unicode may come as it is."""
     path = composed(some_text(value, what))
-    return escape_path(path) if any("\ud800" <= letter <= "\udfff" for letter in path) else path
+    if any("\ud800" <= letter <= "\udfff" for letter in path):
+        return encodable(escape_path(path), what)
+    return path
 
 
 def some_items(values: Any, what: str) -> Iterable[Any]:

@@ -18,6 +18,7 @@ import posixpath
 import re
 import stat
 import sys
+from contextlib import suppress
 from typing import Literal
 
 WINDOWS = os.name == "nt"
@@ -66,7 +67,8 @@ def escape_path(name: str, *, windows: bool | None = None) -> str:
     """
     if not name.isascii():
         # The same file has the same path whatever the locale says of its bytes.
-        name = _bytes(name, windows).decode("utf-8", "surrogateescape")
+        with suppress(UnicodeEncodeError):  # no file is called that
+            name = _bytes(name, windows).decode("utf-8", "surrogateescape")
     pattern = _TO_ESCAPE[WINDOWS if windows is None else windows]
     return re.sub(pattern, lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)
 

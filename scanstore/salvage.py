@@ -106,7 +106,7 @@ class Pages:
         if self.sound and self.log and self.log.size != size:
             self.wrong.append("the write-ahead log is that of another file: it was not read")
             self.log.close()
-            self.log = Log(os.devnull)
+            self.log = Log(None)
         self.size = size if self.sound else self.log.size or _DEFAULT_SIZE
         self.usable = self.size - (head[20] if self.sound else 0)
 

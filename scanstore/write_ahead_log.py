@@ -20,17 +20,19 @@ _RESETS = 1 << 16  # of a log, after which the frames of an older one are taken 
 
 
 class Log:
-    """The committed pages of a log file; an empty one when there is no such file. `close()` it.
+    """The committed pages of a log file; an empty one when there is no such file, or None is given. `close()` it.
 
     `size` is that of a page (0: unknown), `count` how many pages the database has after the last commit (0: no
     commit), `trouble` why committed transactions may be missing.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str | None) -> None:
         self.size = self.count = 0
         self.trouble: str | None = None
         self._places: dict[int, int] = {}  # where in the file the latest content of each page is
         self._handle: BinaryIO | None = None
+        if file is None:
+            return
         try:
             self._handle = open(file, "rb")  # noqa: SIM115
         except FileNotFoundError:

@@ -327,8 +327,8 @@ def murdered(store: Store, tree: Path) -> Iterator[Scan]:
 def test_a_killed_worker_costs_one_file_at_most(store: Store, tree: Path, murdered: Scan) -> None:
     summary = store.scans.summary(murdered)
     assert murdered.status == "completed" and summary.files == FILES
-    assert summary.failed == len(summary.failed_files) == 1
-    assert summary.failed_files[0].reason == "the parser crashed on this file"
+    assert summary.failed == len(summary.failed_files) <= 1  # none, when it was killed between two files
+    assert {file.reason for file in summary.failed_files} <= {"the parser crashed on this file"}
     assert store.check() == []
 
 
