@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore.arguments import some_text
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, IdField, UTCField
 from scanstore.settings import Settings

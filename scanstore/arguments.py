@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import peewee
 
@@ -16,22 +16,20 @@ from scanstore.errors import InvalidArgument, shown
 from scanstore.paths import composed, escape_path
 from scanstore.workers import me
 
-if TYPE_CHECKING:
-    from scanstore.fields import Base
 
-
-def uuid_of(row: Any, what: str, *models: type[Base]) -> str:
+def uuid_of(row: Any, what: str, *models: type[peewee.Model]) -> str:
     """The id of what is given as a row of one of these models: a row, or an id. Looks nothing up."""
     if isinstance(row, models):
-        row.check_home()
-        return str(row.id)
+        held: Any = row
+        held.check_home()
+        return str(held.id)
     try:
         return str(row if isinstance(row, uuid.UUID) else uuid.UUID(row))
     except (ValueError, AttributeError, TypeError):
         raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID") from None
 
 
-def owner_of(row: Any, worker: str | None, what: str, *models: type[Base]) -> tuple[str, str, int | None]:
+def owner_of(row: Any, worker: str | None, what: str, *models: type[peewee.Model]) -> tuple[str, str, int | None]:
     """The id of a leased row, who acts on it, and for which attempt, where the row says so."""
     key = uuid_of(row, what, *models)
     if isinstance(row, models) and worker in (None, (leased := cast("Any", row)).worker):

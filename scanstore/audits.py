@@ -33,7 +33,8 @@ from scanstore.audit_rows import Analysis as Analysis
 from scanstore.audit_rows import AnalysisFinding as AnalysisFinding
 from scanstore.audit_rows import AuditEvent as AuditEvent
 from scanstore.audit_rows import Task as Task
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, NotFound
 from scanstore.fields import Base
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, Recovered, State, check_lease

@@ -25,6 +25,7 @@ from typing import NamedTuple, NoReturn
 from scanstore import freezing, open_files, publishing
 from scanstore.arguments import a_path
 from scanstore.blocks import closing, contextmanager
+from scanstore.connections import connect
 from scanstore.database import MEMORY, SCHEMA_VERSION, Database
 from scanstore.errors import (
     Busy,
@@ -41,7 +42,6 @@ from scanstore.errors import shown as shown_value
 from scanstore.file_identity import refuse_foreign_log, renew, renew_file
 from scanstore.files import (
     ALONE,
-    connect,
     flush,
     free_space,
     identify,

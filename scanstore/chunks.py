@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scanstore import answers, calls, leases, life, paths
 from scanstore.arguments import a_path, stored_path
-from scanstore.database import bound
+from scanstore.domain import bound
 from scanstore.draft_merge import WINDOW, write_drafts
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.keys import split

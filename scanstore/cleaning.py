@@ -17,8 +17,9 @@ import re
 import sqlite3
 
 from scanstore.arguments import a_path
+from scanstore.connections import connect
 from scanstore.errors import Damaged, NewerSchema, NotFound
-from scanstore.files import connect, identify, limited, quoted, real_path, seconds_for
+from scanstore.files import identify, limited, quoted, real_path, seconds_for
 from scanstore.foreign import HISTORY, OBJECTS, SEARCH, Object, Part, foreign
 from scanstore.troubles import TROUBLE, translated
 from scanstore.values import format_time, utcnow

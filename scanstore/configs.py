@@ -9,7 +9,7 @@ import re
 from contextlib import AbstractContextManager
 from typing import Any
 
-from scanstore.database import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.llm_rows import ModelConfig
 from scanstore.slots import Slot

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from scanstore.arguments import some_list, some_text
-from scanstore.binding import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.facts import Lineage
 from scanstore.finding_rows import Finding, FindingEvent, Suppression

@@ -14,7 +14,7 @@ from scanstore.analysis_rows import DraftFinding, Vote
 from scanstore.arguments import stored_path
 from scanstore.chunks import Chunks
 from scanstore.configs import Configs
-from scanstore.database import bound
+from scanstore.domain import bound
 from scanstore.draft_merge import WINDOW, write_drafts
 from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.llm_rows import ModelConfig

@@ -16,8 +16,9 @@ from scanstore import leases, life, paths, seen, tracking
 from scanstore.analysis_rows import DraftFinding, VerifiedFinding
 from scanstore.arguments import some_text, stored_path
 from scanstore.cvss import rated
-from scanstore.database import Database, bound
+from scanstore.database import Database
 from scanstore.decisions import Triage
+from scanstore.domain import bound
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.finding_rows import Finding, Sighting
 from scanstore.identity import Traits, traits_of

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from scanstore.blocks import closing
-from scanstore.files import connect, size_of
+from scanstore.connections import connect
+from scanstore.files import size_of
 from scanstore.interpreter import isolated
 
 LEAST = 24_000_000  # bytes; for less, a process costs more than it saves

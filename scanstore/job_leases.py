@@ -16,7 +16,8 @@ from typing import Any
 
 from scanstore import leases
 from scanstore.arguments import a_text, bring_up_to_date
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove
 from scanstore.job_rows import (
     QUEUE,

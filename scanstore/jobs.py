@@ -19,7 +19,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from scanstore.arguments import a_text, a_whole, some_text
-from scanstore.database import SCHEMA_VERSION, bound
+from scanstore.database import SCHEMA_VERSION
+from scanstore.domain import bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.job_leases import LIFE, JobLeases, let_go
 from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from scanstore.arguments import a_bool, some_items
-from scanstore.database import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base
 from scanstore.library_rows import (

@@ -18,7 +18,8 @@ from scanstore import leases
 from scanstore.analysis_rows import ScanConfig
 from scanstore.arguments import some_text
 from scanstore.configs import Configs
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.states import RISKS, SCANS, move
 from scanstore.tracking import close

@@ -14,7 +14,7 @@ from scanstore import answers, asking, calls
 from scanstore.analysis_rows import Analyzer, CachedAnswer, ModelCall
 from scanstore.calls import Call, Usage
 from scanstore.configs import Configs
-from scanstore.database import bound
+from scanstore.domain import bound
 from scanstore.llm_rows import ModelConfig
 from scanstore.scans import Scans
 

@@ -20,7 +20,7 @@ from scanstore import applying, previews
 from scanstore.applying import Applied, Reverted
 from scanstore.arguments import some_text
 from scanstore.changes import check, checked_confidence, digest, field_named, target_key
-from scanstore.database import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.finding_rows import Finding
 from scanstore.library_rows import Scene

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore.accounts import User, known_user
-from scanstore.database import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base, IdField, UTCField
 from scanstore.uuids import uuid7

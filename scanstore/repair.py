@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore import mending, publishing
 from scanstore.arguments import a_path
+from scanstore.connections import connect
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     Damaged,
@@ -36,7 +37,7 @@ from scanstore.errors import (
     NotFound,
     StorageError,
 )
-from scanstore.files import APPLICATION_ID, connect, real_path, size_of
+from scanstore.files import APPLICATION_ID, real_path, size_of
 from scanstore.salvage import Nonsense, Pages, Row, Tree
 from scanstore.salvaged_tables import Account, LeftOut, Saved, Table, UnreadPage, take_orphans
 from scanstore.troubles import translated

@@ -20,7 +20,8 @@ from scanstore import repeats, tracking
 from scanstore.arguments import a_path, some_list
 from scanstore.contents import pack, unpack
 from scanstore.coverage import UNNAMED
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.facts import Lineage
 from scanstore.files import refused, refusing

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from scanstore import bindings
 from scanstore.arguments import a_path, encodable, some_list, some_text
 from scanstore.clocks import SILENCE, silent
-from scanstore.database import bound
+from scanstore.domain import bound
 from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.facts import Lineage
 from scanstore.languages import Language, coverage

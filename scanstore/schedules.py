@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import peewee
 
 from scanstore.arguments import a_bool
-from scanstore.database import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, JSONField, UTCField
 from scanstore.jobs import Job, Jobs

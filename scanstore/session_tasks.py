@@ -14,7 +14,7 @@ from typing import Any
 
 from scanstore import leases
 from scanstore.arguments import a_text, a_whole, bring_up_to_date, some_list
-from scanstore.database import bound
+from scanstore.domain import bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, SESSION_TASKS, Recovered, State, check_lease
 from scanstore.session_rows import (

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from scanstore.arguments import a_path, a_text, a_whole, some_list, uuid_of
 from scanstore.bulk import Writer
-from scanstore.database import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
 from scanstore.files import refused, refusing
 from scanstore.paths import IN_CLOUD, below, is_junction, kept_in_cloud, lies_in

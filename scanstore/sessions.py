@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from scanstore.accounts import User, known_user
 from scanstore.arguments import a_text, a_whole
-from scanstore.database import bound
+from scanstore.domain import bound
 from scanstore.errors import IllegalMove
 from scanstore.prompts import Prompts
 from scanstore.session_rows import CENT, Session, no_session, read, session_key

@@ -319,7 +319,7 @@ class Store(Shared):
 
     _abandoned = None  # the next block that ends closes the store
 
-    def bound(self) -> Bound:
+    def bound(self) -> Bound[Database]:
         """Return a context manager that makes this store current and does not close it; for threads of a pool."""
         return self._database.bound()
 
@@ -427,7 +427,7 @@ class Store(Shared):
         Needs `scanstore[encryption]` and free space for a copy. Atomic. Raises Busy while the store is open elsewhere,
         IllegalMove inside a transaction, InvalidArgument, DiskFull, Damaged.
         """
-        from scanstore import encryption
+        from scanstore import encryption, rekeying
 
         database = self._database
         if database.name == MEMORY:
@@ -438,7 +438,7 @@ class Store(Shared):
         if key is not None:
             encryption.check_key(key)
         self.close()
-        encryption.rekey(database.file, database.name, database.key, key, timeout=database._timeout)
+        rekeying.rekey(database.file, database.name, database.key, key, timeout=database._timeout)
 
     # From store to store
 

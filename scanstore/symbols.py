@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import peewee
 
 from scanstore.arguments import a_text, a_whole, some_list, some_text, stored_path
-from scanstore.database import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, EnumField, JSONField
 from scanstore.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles

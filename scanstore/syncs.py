@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Self
 from scanstore.binding import Bound
 from scanstore.blocks import Block, ending
 from scanstore.clocks import silent
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore, shown
 from scanstore.library_rows import SyncRun
 from scanstore.states import Machine, move

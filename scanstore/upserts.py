@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import Any
 
 from scanstore import syncs
-from scanstore.database import Domain
+from scanstore.domain import Domain
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.library_rows import Counts, SyncRun
 from scanstore.reports import text

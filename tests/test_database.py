@@ -26,7 +26,8 @@ import peewee
 import pytest
 
 from scanstore import database, errors, file_identity, migrating, opening
-from scanstore.database import SCHEMA_VERSION, Domain, bound, current
+from scanstore.database import SCHEMA_VERSION, current
+from scanstore.domain import Domain, bound
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField
 from scanstore.files import APPLICATION_ID
 from scanstore.opening import check_sqlite
