@@ -38,6 +38,7 @@ from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, NotFound
 from scanstore.fields import Base
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, Recovered, State, check_lease
+from scanstore.pages import check_page, paged
 from scanstore.reports import word
 from scanstore.states import Machine, move
 from scanstore.uuids import uuid7s
@@ -425,8 +426,6 @@ class Audits(Domain):
     @bound
     def trail(self, audit: ResultId, *, page: int = 1, per_page: int = 50) -> Page:
         """A page of the events of an audit, the oldest first, and how many there are. Raises NotFound."""
-        from scanstore.pages import check_page, paged
-
         check_page(page, per_page)
         key = uuid_of(audit, "an audit", Analysis, Task)
         with self.db.atomic("DEFERRED"):  # reads only

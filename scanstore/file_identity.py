@@ -32,6 +32,7 @@ from scanstore.connections import connect
 from scanstore.cursors import Connection
 from scanstore.errors import Damaged, FileReplaced, ReadTimeout, StorageError
 from scanstore.files import ALONE, limited, refusing, size_of
+from scanstore.troubles import TROUBLE, translated
 
 Place = tuple[int, int]  # device and inode
 
@@ -271,8 +272,6 @@ def renew_file(file: str, name: str, key: str | None = None) -> None:
 
     Raises what went wrong as an error about `name`.
     """
-    from scanstore.troubles import TROUBLE, translated
-
     connection = connect(file, "mode=rw", key=key)
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()

@@ -28,7 +28,9 @@ from scanstore.files import refused, refusing
 from scanstore.findings import Findings
 from scanstore.identity import traits_of
 from scanstore.interchange.sarif import Lost, Problem, Result, Run
+from scanstore.interchange.sarif_in import read
 from scanstore.paths import root_name, stored_root
+from scanstore.resolution import no_collection
 from scanstore.sarif_dump import Dumped, dump
 from scanstore.sarif_mapping import BY, justification, shifted, usual_level
 from scanstore.scan_rows import Scan
@@ -168,9 +170,6 @@ class Sarif(Domain):
         written, for what is not SARIF 2.1.0 to its end, NotFound for a scan that there is not, IllegalMove for one that
         failed.
         """
-        from scanstore.interchange.sarif_in import read
-        from scanstore.resolution import no_collection
-
         given = None if scan is None else Scans(self.db).get(scan)
         target = _target(target, given)
         patterns = _patterns(scope)

@@ -19,11 +19,13 @@ from scanstore.coverage import apart
 from scanstore.findings import Findings
 from scanstore.interchange.linehash import line_hashes
 from scanstore.interchange.sarif import STATE, Artifact, Result, Rule
+from scanstore.interchange.sarif_out import OutRun, write
 from scanstore.looks import OWN, Looks
 from scanstore.paths import stored_root
 from scanstore.sarif_mapping import BY, justification, shifted, usual_level
 from scanstore.scan_rows import Scan
 from scanstore.scans import Scans
+from scanstore.seen import changes
 from scanstore.sources import Sources, recorded
 from scanstore.states import SEVERITIES, SIGHTINGS
 from scanstore.values import dump_json
@@ -124,8 +126,6 @@ def dump(
     whole: bool = False,
 ) -> Dumped:
     """Write a scan, or the ``whole`` target as it is after that scan; see ``Sarif.dump``."""
-    from scanstore.interchange.sarif_out import write
-
     if github:
         states = [state for state in states if state != "fixed"]
     dumping = (_DumpingTarget if whole else _Dumping)(db, scan, states)
@@ -178,8 +178,6 @@ class _Dumping:
 
     def _runs(self, scan: Scan, only: Collection[tuple[str, str]] | None = None) -> Iterator[OutRun]:
         """The runs of one scan; only those of some tools and categories if given."""
-        from scanstore.interchange.sarif_out import OutRun
-
         loose = {tool for (tool,) in self._db.execute_sql(LOOSE, (scan.id,)).fetchall()}
         if scan.active_since is not None:
             loose.add(OWN)
@@ -334,8 +332,6 @@ class _DumpingTarget(_Dumping):
 
     def __init__(self, db: Database, scan: Scan, states: Sequence[str]) -> None:
         super().__init__(db, scan, (*SIGHTINGS,))
-        from scanstore.seen import changes
-
         self._wanted = frozenset(states)
         self._scans = Scans(db)
         self._current = Looks(self._db, scan.lineage_id, scan.id).current()
@@ -352,8 +348,6 @@ class _DumpingTarget(_Dumping):
 
     def runs(self) -> Iterator[OutRun]:
         """The latest runs of all tools."""
-        from scanstore.interchange.sarif_out import OutRun
-
         for key, looked in self._current.items():
             yield from self._runs(self._scans.get(key), looked)
         for tool in sorted(self._rest):  # no run is left that could tell of these

@@ -15,14 +15,17 @@ from scanstore import bindings
 from scanstore.arguments import a_path, encodable, some_list, some_text
 from scanstore.clocks import SILENCE, silent
 from scanstore.domain import bound
-from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, shown
+from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
 from scanstore.facts import Lineage
+from scanstore.forgetting import forget
 from scanstore.languages import Language, coverage
 from scanstore.life import Life
 from scanstore.paths import escape_path, root_name
+from scanstore.recording import Recorder
 from scanstore.reports import whole
 from scanstore.scan_rows import Scan
 from scanstore.states import SCANS, move
+from scanstore.sweeping import sweep_names
 from scanstore.values import format_time, read_time, utcnow
 from scanstore.workers import gone, me
 
@@ -195,8 +198,6 @@ class Scans(Life):
     @bound
     def recorder(self, scan: Scan | int) -> Recorder:
         """The writer of one scan's files."""
-        from scanstore.recording import Recorder
-
         row = self.get(scan)
         if row.status in ("failed", "cancelled"):
             raise IllegalMove(f"scan {row.id} is {row.status}; start a new one to record files")
@@ -222,8 +223,6 @@ class Scans(Life):
     def _end(self, scan: Scan, status: str, error: str) -> None:
         import contextlib
 
-        from scanstore.errors import ScanstoreError
-
         with contextlib.suppress(ScanstoreError):  # the reason for ending is what the caller needs to see
             move(self.db, SCANS, scan.id, status, error=error[:1000], worker=None)
 
@@ -234,8 +233,6 @@ class Scans(Life):
         Answers that were paid for stay: an analysis of the same content finds them. The names that nothing uses any
         more go after that, for which all facts are read; ``store.prune`` does it once for many scans. Raises NotFound.
         """
-        from scanstore.sweeping import sweep_names
-
         with self.db.atomic():
             removed = take_out(self.db, self.get(scan))
         return removed._replace(names=sweep_names(self.db)) if removed.versions else removed
@@ -395,8 +392,6 @@ def recover(db: Database, lineage_id: int | None = None) -> int:
 
 def take_out(db: Database, scan: Scan) -> Removed:
     """Remove a scan as ``remove`` does, but for the names that nothing uses any more. Inside a transaction."""
-    from scanstore.forgetting import forget
-
     run, key = db.execute_sql, (scan.id,)
     versions = [version for (version,) in run(VERSIONS, key).fetchall()]
     # From the leaves up, so that no foreign key has to look for rows below.

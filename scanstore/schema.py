@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import peewee
 
-from scanstore import opening
+from scanstore import foreign, opening
 from scanstore.blocks import contextmanager
 from scanstore.connections import connect
 from scanstore.errors import Damaged
 from scanstore.files import MEMORY, SCHEMA_VERSION
+from scanstore.foreign import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,8 +158,6 @@ def _no_file_yet() -> Iterator[str]:
 
 
 def _made(file: str) -> Made:
-    from scanstore import foreign
-
     connection = connect(file, "mode=ro")
     try:
         rows = connection.execute(
@@ -172,8 +171,6 @@ def _made(file: str) -> Made:
 
 def fingerprints() -> str:
     """Return the text of scanstore/fingerprints.py, as the migrations make it."""
-    from scanstore.foreign import digest
-
     wholes: dict[int, str] = {}
     seen: dict[str, dict[str, list[int]]] = {}
     kinds: dict[str, str] = {}

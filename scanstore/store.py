@@ -15,7 +15,8 @@ from scanstore.arguments import a_path
 from scanstore.binding import Bound, Span, bind, unbind
 from scanstore.blocks import Shared, ending, taken
 from scanstore.database import MEMORY, Database
-from scanstore.errors import IllegalMove, InvalidArgument, StoreClosed
+from scanstore.errors import Busy, Damaged, IllegalMove, InvalidArgument, StoreClosed
+from scanstore.files import limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -359,8 +360,6 @@ class Store(Shared):
     def _recover_what_is_lost(self) -> None:
         import sqlite3
 
-        from scanstore.errors import Busy, Damaged
-        from scanstore.files import limited
         from scanstore.under_way import lost
 
         try:

@@ -20,12 +20,17 @@ from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
 from scanstore.fields import Base, EnumField, JSONField
 from scanstore.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
 from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
+from scanstore.indexing.given import facts_of
 from scanstore.keys import RowId, RowKey, split
 from scanstore.languages import SYMBOLS as OF_SYMBOLS
 from scanstore.languages import Language, coverage, gap
+from scanstore.recording import Content
+from scanstore.resolution import lookup
 from scanstore.scan_rows import Scan, ScanFile
 from scanstore.scans import Scans
-from scanstore.values import format_time, utcnow
+from scanstore.subgraph import export
+from scanstore.unused import unreferenced
+from scanstore.values import format_time, pack_hash, utcnow
 
 if TYPE_CHECKING:
     from scanstore.tags import Loaded
@@ -181,10 +186,6 @@ class Symbols(Domain):
         content hash and ``indexer`` were recorded before, their facts are used and the rows given now are not read.
         Raises InvalidArgument for a bad row, naming it, and writes nothing then.
         """
-        from scanstore.indexing.given import facts_of
-        from scanstore.recording import Content
-        from scanstore.values import pack_hash
-
         if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
             raise InvalidArgument(
                 f"{shown(path)} is not a path inside the tree; give it relative to the root, with '/'"
@@ -250,8 +251,6 @@ class Symbols(Domain):
 
     def _imported_as(self, name: str, scan: int) -> List[int]:
         """Where a dotted name leads through the imports of the scan's files."""
-        from scanstore.resolution import lookup
-
         target = lookup(self.db, scan, name)
         if target is None or target.ordinal is None:
             return []
@@ -455,8 +454,6 @@ class Symbols(Domain):
         ``callees`` or ``both``, with every call among those. ``imports`` draws which file imports which instead, and
         ``root`` is a file's path then. The same tree gives the same lines. Raises InvalidArgument and NotFound at once.
         """
-        from scanstore.subgraph import export
-
         return export(
             self,
             format,
@@ -532,8 +529,6 @@ class Symbols(Domain):
         the tree, tests, and what a decorator may register are left out, and so are the symbols of files whose
         references are not recorded: ``coverage`` names their languages.
         """
-        from scanstore.unused import unreferenced
-
         kinds = {Symbol.symbol_type.db_value(kind) for kind in some_list(symbol_types, "symbol_types")}
         row = Scans(self.db).pick(scan, target)
         ids = unreferenced(self.db, Graph(self.db, row.id, row.lineage_id, row.revision), kinds)
