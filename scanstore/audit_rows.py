@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import peewee
 
-from scanstore.accounts import User
+from scanstore.account_rows import User
 from scanstore.arguments import a_text, a_text_or_none
 from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField

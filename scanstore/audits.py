@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from scanstore import leases
-from scanstore.accounts import User, known_user, user_key
+from scanstore.account_rows import User, known_user, user_key
 from scanstore.arguments import a_text, a_text_or_none, a_whole, owner_of, some_list, some_text, uuid_of
 from scanstore.audit_rows import (
     QUEUE,

@@ -24,6 +24,10 @@ from scanstore.states import JOB_LIVE, JOB_STATUSES
 from scanstore.uuids import uuid7
 from scanstore.values import dump_json, format_time, utcnow
 
+if TYPE_CHECKING:
+    pass
+
+
 QUEUE = "default"
 STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows, on their way out
 
@@ -128,6 +132,28 @@ class JobScene(Base):
         table_name = "job_scenes"
         primary_key = peewee.CompositeKey("job", "scene")
         without_rowid = True
+
+
+class ScheduledTask(Base):
+    """What is to be done when. ``next_run`` is None while it is disabled; ``last_run`` is when it last began."""
+
+    if TYPE_CHECKING:
+        last_job_id: Any
+
+    name: Any = peewee.TextField(unique=True)
+    task_type: Any = peewee.TextField()
+    schedule: Any = peewee.TextField()
+    timezone: Any = peewee.TextField(default="UTC")
+    config: Any = JSONField(default=dict)
+    enabled: Any = peewee.BooleanField(default=True)
+    last_run: Any = UTCField(null=True)
+    next_run: Any = UTCField(null=True)
+    last_job = peewee.ForeignKeyField(Job, on_delete="SET NULL", null=True, backref="+")
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "scheduled_tasks"
 
 
 def _here() -> Database:

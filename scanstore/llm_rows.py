@@ -1,8 +1,9 @@
-"""The rows of language models: their configurations."""
+"""The rows of language models: their configurations and places."""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Any
 
 import peewee
 
@@ -41,3 +42,18 @@ class ModelConfig(Base):
         if not value:
             raise NotFound(f"model {self.name!r} takes its key from ${variable}, which is not set; export it first")
         return value
+
+
+class ModelSlot(Base):
+    """A ticket for one of the places of a model."""
+
+    if TYPE_CHECKING:
+        model_config_id: Any
+
+    model_config = peewee.ForeignKeyField(ModelConfig, on_delete="CASCADE", backref="+")
+    process = peewee.TextField()
+    lease_until = UTCField()
+    created_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "model_slots"

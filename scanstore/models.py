@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from scanstore.accounts import User
+from scanstore.account_rows import User
 from scanstore.analysis_rows import Analyzer, CachedAnswer, DraftFinding, ModelCall, ScanConfig, VerifiedFinding, Vote
-from scanstore.audits import Analysis, AnalysisFinding, AuditEvent, Task
+from scanstore.audit_rows import Analysis, AnalysisFinding, AuditEvent, Task
 from scanstore.finding_rows import Finding, FindingContent, FindingEvent, Sighting, Suppression, ToolRun
-from scanstore.jobs import Job, JobScene
+from scanstore.job_rows import Job, JobScene, ScheduledTask
 from scanstore.library_rows import Performer, Scene, ScenePerformer, SceneTag, Studio, SyncRun, Tag
 from scanstore.llm_rows import ModelConfig
 from scanstore.plan_rows import AnalysisPlan, PlanChange
-from scanstore.prompts import Configuration
 from scanstore.scan_rows import Scan, ScanFile, ScanFileChunk
-from scanstore.schedules import ScheduledTask
-from scanstore.sessions import AnalysisResult, AnalysisSession, AnalysisTask, FileUpload
+from scanstore.session_rows import AnalysisResult, AnalysisSession, AnalysisTask, Configuration, FileUpload
 from scanstore.settings import Setting
-from scanstore.symbols import ImportRelation, Symbol, SymbolReference
+from scanstore.symbol_rows import ImportRelation, Symbol, SymbolReference
 
 __all__ = [
     "Analysis", "AnalysisFinding", "AnalysisPlan", "AnalysisResult", "AnalysisSession", "AnalysisTask", "Analyzer",

@@ -19,12 +19,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import peewee
-
 from scanstore.arguments import a_bool
 from scanstore.domain import Domain, bound
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
-from scanstore.fields import Base, JSONField, UTCField
+from scanstore.job_rows import ScheduledTask
 from scanstore.jobs import Job, Jobs
 from scanstore.values import dump_json, format_time, utcnow
 
@@ -40,28 +38,6 @@ ADVANCE = """
 UPDATE scheduled_tasks SET next_run = ?1, last_run = iif(?4, ?2, last_run)
  WHERE id = ?5 AND enabled = 1 AND next_run = ?3
 """
-
-
-class ScheduledTask(Base):
-    """What is to be done when. ``next_run`` is None while it is disabled; ``last_run`` is when it last began."""
-
-    if TYPE_CHECKING:
-        last_job_id: Any
-
-    name: Any = peewee.TextField(unique=True)
-    task_type: Any = peewee.TextField()
-    schedule: Any = peewee.TextField()
-    timezone: Any = peewee.TextField(default="UTC")
-    config: Any = JSONField(default=dict)
-    enabled: Any = peewee.BooleanField(default=True)
-    last_run: Any = UTCField(null=True)
-    next_run: Any = UTCField(null=True)
-    last_job = peewee.ForeignKeyField(Job, on_delete="SET NULL", null=True, backref="+")
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "scheduled_tasks"
 
 
 class Run(NamedTuple):

@@ -14,7 +14,7 @@ import uuid
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from scanstore.accounts import User, known_user
+from scanstore.account_rows import User, known_user
 from scanstore.arguments import a_text, a_whole
 from scanstore.domain import bound
 from scanstore.errors import IllegalMove

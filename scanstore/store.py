@@ -229,8 +229,8 @@ class Store(Shared):
     @cached_property
     def accounts(self) -> Accounts:
         """Users: who may log in, and what is theirs."""
-        import scanstore.audits
-        import scanstore.sessions  # noqa: F401  users lead to both
+        import scanstore.audit_rows
+        import scanstore.session_rows  # noqa: F401  users lead to both
         from scanstore.accounts import Accounts
 
         return Accounts(self._database)
@@ -238,7 +238,7 @@ class Store(Shared):
     @cached_property
     def sessions(self) -> Sessions:
         """Analysis sessions: their files, prompts, tasks and results."""
-        import scanstore.audits  # noqa: F401  users lead to them
+        import scanstore.audit_rows  # noqa: F401  users lead to them
         from scanstore.sessions import Sessions
 
         return Sessions(self._database)
@@ -246,7 +246,7 @@ class Store(Shared):
     @cached_property
     def audits(self) -> Audits:
         """Audits of documents: findings with evidence, verdicts, and a trail that only grows."""
-        import scanstore.sessions  # noqa: F401  users lead to them
+        import scanstore.session_rows  # noqa: F401  users lead to them
         from scanstore.audits import Audits
 
         return Audits(self._database)

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from stressing import LONG
 
 from scanstore import Conflict, IllegalMove, InvalidArgument, NotFound, ReadOnly, Store, WrongStore, passwords
-from scanstore.accounts import folded, known_user, user_key
+from scanstore.account_rows import folded, known_user, user_key
 from scanstore.cli import main
 from scanstore.models import User
 from scanstore.values import utcnow

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from stressing import Program
 
 from scanstore import under_way
-from scanstore.accounts import User
+from scanstore.account_rows import User
 from scanstore.audits import Analysis, AnalysisFinding, AuditEvent, AuditStats, Task
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, WrongStore
 from scanstore.store import Store

@@ -17,6 +17,7 @@ import pytest
 import scanstore
 from scanstore import Store, facts, models
 from scanstore.database import SCHEMA_VERSION
+from scanstore.llm_rows import ModelSlot
 
 PACKAGE = Path(scanstore.__file__).parent
 ROOT = PACKAGE.parent
@@ -140,6 +141,22 @@ def test_a_domain_holds_its_database_and_nothing_else() -> None:
             own = vars(getattr(store, name))
             given = {"store": store} if name == "jobs" else {}  # its handlers get it as ``job.store``
             assert own == {"db": store.database, **given}, name
+
+
+#: What modules with models may import beside each other: the ground, and words that stand by themselves.
+BELOW_MODELS = (
+    *("arguments", "database", "errors", "fields", "keys", "leases", "reports", "states", "uuids", "values"),
+    *("verdicts", "indexing"),  # the facts of a file are described where they are found
+)
+
+
+def test_models_stand_below_what_works_on_them() -> None:
+    homes = {model.__module__ for model in (*all_models(), ModelSlot)} - {"scanstore.settings"}  # a domain of one file
+    assert all(name.endswith("_rows") or name == "scanstore.facts" for name in homes), homes
+    allowed = homes | {f"scanstore.{name}" for name in BELOW_MODELS}
+    for name in homes:
+        upward = import_graph.graph()[name].keys() - allowed
+        assert not upward, f"{name} imports {upward}"
 
 
 def test_circles_are_found_with_their_edges() -> None:
@@ -297,6 +314,12 @@ def test_constraints_and_indexes_are_named() -> None:
             bare = re.sub(r"CONSTRAINT \w+ (PRIMARY KEY|UNIQUE|CHECK|FOREIGN KEY)", "", sql)
             if sql.startswith("CREATE TABLE"):
                 assert not re.search(r"PRIMARY KEY|UNIQUE|CHECK|FOREIGN KEY", bare), name
+
+
+def test_a_worker_of_indexing_imports_no_database() -> None:
+    code = "import sys, scanstore.indexing.worker; print(*sorted({'peewee', 'sqlite3'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert out.strip() == ""
 
 
 def test_opening_a_store_imports_little() -> None:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanstore import Busy, Conflict, InvalidArgument, NotFound, Store
+from scanstore.job_rows import ScheduledTask
 from scanstore.jobs import Job
-from scanstore.schedules import ScheduledTask, next_run
+from scanstore.schedules import next_run
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 FUTURE = datetime(2199, 1, 1, tzinfo=UTC)

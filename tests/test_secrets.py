@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from scanstore import Store, models
-from scanstore.accounts import User
+from scanstore.account_rows import User
 from scanstore.cli import main
 from scanstore.database import Database
 from scanstore.fields import Base

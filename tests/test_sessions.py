@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stressing import Program
 
-from scanstore.accounts import User
+from scanstore.account_rows import User
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, WrongStore
 from scanstore.sessions import Added, AnalysisResult, AnalysisSession, AnalysisTask, FileUpload, Sessions
 from scanstore.states import SESSION_STATUSES

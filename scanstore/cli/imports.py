@@ -13,7 +13,7 @@ from scanstore.cli.output import columns, places, plain_text, say, say_json
 
 if TYPE_CHECKING:
     from scanstore.scan_rows import Scan
-    from scanstore.symbols import ImportRelation
+    from scanstore.symbol_rows import ImportRelation
 
 
 @click.command()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from scanstore.languages import Gap
     from scanstore.scan_rows import Scan
     from scanstore.store import Store
-    from scanstore.symbols import Symbol
+    from scanstore.symbol_rows import Symbol
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit")
