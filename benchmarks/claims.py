@@ -5,7 +5,7 @@
     python benchmarks/claims.py --chunks N --processes N
     python benchmarks/claims.py --json           one JSON object
 
-Ours is the loop that the README shows, which completes a chunk and claims the next in one transaction; beside it
+Ours is the loop of docs/analysis.md, which completes a chunk and claims the next in one transaction; beside it
 stand claim() and complete() as two calls. The rival is what a careful person writes by hand: one UPDATE … RETURNING
 takes a row and stamps who has it and until when, a second one marks it done if it still is theirs, each committed by
 itself. It works on a copy of the same file, through the same indexes and triggers, with the same pragmas and as many

@@ -145,7 +145,7 @@ def test_workers_import_nothing_of_the_folder_they_start_in(
 
 INDEX = """
 import sys
-sys.path.append(sys.argv[1])
+sys.path.insert(0, sys.argv[1])  # before a scanstore that is installed
 from scanstore.indexing import pool
 def here(*args): raise SystemExit("indexed in the calling process")
 pool._index_here = here

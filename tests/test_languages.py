@@ -284,9 +284,9 @@ COMMAND = [
 
 
 @pytest.mark.skipif(not real_ctags(), reason="universal-ctags with JSON output is not installed")
-def test_the_command_of_the_readme_again_and_again(run: Run, tmp_path: Path) -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    assert " ".join(COMMAND).replace("--fields=*", "--fields='*'") + " | scanstore scan . --ctags -" in readme
+def test_the_command_of_the_documentation_again_and_again(run: Run, tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "scanning.md").read_text(encoding="utf-8")
+    assert " ".join(COMMAND).replace("--fields=*", "--fields='*'") + " | scanstore scan . --ctags -" in page
     plant(tmp_path / "outside", {"far.go": "package far\n\nfunc Far() {\n}\n"})
     root = plant(tmp_path / "t", {**GO, **TYPESCRIPT, **JAVA})
     (root / "link.go").symlink_to("main.go")

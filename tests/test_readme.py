@@ -1,4 +1,7 @@
-"""What the README shows is what happens: its scripts print what stands below them, its commands exist."""
+"""README.md and docs/ are true: their scripts print the text below them, their commands, tests and links exist.
+
+``PYTHONPATH=. python tests/test_readme.py`` writes the generated parts again: the schema, the commands, the modules.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import contextlib
 import io
 import os
 import re
-import shutil
+import shlex
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -14,29 +19,58 @@ import pytest
 from stressing import done
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SCRIPTS = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", README, re.DOTALL)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = PAGES[0].read_text(encoding="utf-8")
+DOCS = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+# A script, what it prints, and what it prints when it is run again where a page says so.
+SCRIPT = re.compile(r"```python\n(.*?)```\n+```text\n(.*?)```(?:\n+Run it again[^`]*\n+```text\n(.*?)```)?", re.DOTALL)
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted((ROOT / "scanstore").rglob("*.py"))
+}
 
 
-def commands(group: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@cache
+def commands(group: click.Command, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
     if not isinstance(group, click.Group):
-        return [path]
+        return {path: group}
     context = click.Context(group)
-    found = []
+    found = {}
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        found += commands(command, (*path, name))
+        found |= commands(command, (*path, name))
     return found
 
 
-def test_scripts_print_what_the_readme_says(tmp_path: Path) -> None:
-    """One after the other in one folder, as a reader would try them, each with names of its own."""
-    assert len(SCRIPTS) == README.count("```python")
-    shutil.copytree(ROOT / "tests" / "callgraph", tmp_path / "tests" / "callgraph")
-    for script, printed in SCRIPTS:
-        (printed_now,) = done(lambda tell, script=script: tell(print_of(script, tmp_path)))
-        assert printed_now == printed, script
+# Scripts and commands
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text(encoding="utf-8")], ids=named)
+def test_scripts_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    """In an empty folder, as a reader would try them, and once more in the same folder."""
+    text = page.read_text(encoding="utf-8")
+    scripts = SCRIPT.findall(text)
+    assert len(scripts) == text.count("```python")
+    told = done(lambda tell: [tell(print_of(script, tmp_path)) for script, _, _ in scripts * 2])
+    for (script, printed, again), first, second in zip(scripts, told, told[len(scripts) :], strict=False):
+        assert first == printed, script
+        assert second == again or not again, script
+    assert len(told) == 2 * len(scripts)
+    for sql in re.findall(r"```sql\n(.*?)```", text, re.DOTALL):
+        from scanstore import Store
+
+        with Store(tmp_path / "scan.db") as store:
+            rows = store.database.execute_sql(sql).fetchall()
+            plan = " ".join(row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}"))
+        assert len(rows) == 2
+        assert "SEARCH s USING INDEX" in plan
 
 
 def print_of(script: str, folder: Path) -> str:
@@ -46,25 +80,112 @@ def print_of(script: str, folder: Path) -> str:
     os.chdir(folder)
     errors = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.redirect_stderr(errors):
-        exec(compile(script, "<README>", "exec", dont_inherit=True), {"__name__": "__main__"})
+        exec(compile(script, "<script>", "exec", dont_inherit=True), {"__name__": "__main__"})
     assert errors.getvalue() == ""
     return told.getvalue()
 
 
-def test_the_sql_of_the_readme_runs(tmp_path: Path) -> None:
-    from scanstore import Store
+def test_every_command_is_on_a_page() -> None:
+    """The generated list does not count: it says that a command exists, not what it is for."""
+    from scanstore.cli import main
 
-    (sql,) = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
-    with Store(tmp_path / "scan.db") as store:
-        store.scans.record(ROOT / "tests" / "callgraph" / "shop")
-        rows = store.database.execute_sql(sql).fetchall()
-        plan = " ".join(row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}"))
-    assert len(rows) == 5
-    assert "SEARCH s USING INDEX" in plan
+    written = re.sub(r"(?s)<!-- commands -->.*<!-- /commands -->", "", DOCS)
+    found = commands(main)
+    assert len(found) > 20
+    for words in found:
+        plain = " ".join(words)
+        group, _, verb = plain.rpartition(" ")
+        shown = re.search(rf"\b{re.escape(plain)}\b", written)
+        listed = group and re.search(rf"{re.escape(group)} [\w/-]*\b{re.escape(verb)}\b", written)
+        assert shown or listed, f"`{plain}` is on no page: name it in README.md or in docs/"
+
+
+def test_commands_of_the_pages_exist() -> None:
+    """With their options, as the parser of each command knows them."""
+    from scanstore.cli import main
+
+    known = commands(main)
+    plain = re.sub(r'"\$\(.*\)"', "PATH", DOCS)
+    lines = re.findall(r"^\$ (?:[^#\n]*[;&|] )?(scanstore (?:[^|;#\n\\]|\\\n)*)", plain, re.MULTILINE)
+    assert len(lines) > 20
+    for line in lines:
+        words = shlex.split(line)[1:]
+        (path,) = [path for path in known if tuple(words[: len(path)]) == path] or [()]
+        assert path, f"there is no command for: {line}"
+        command = known[path]
+        command.make_parser(click.Context(command)).parse_args(words[len(path) :])
+
+
+# Promises and links
+
+
+def test_each_promise_has_its_test() -> None:
+    promises = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| promise \| proved by \|\n\|---\|---\|\n((?:\|.*\n)+)", promises, re.MULTILINE)
+    table = "".join(tables).splitlines()
+    assert len(table) > 50
+    for row in table:
+        tests = re.findall(r"`(tests/\w+\.py)::(\w+)`", row)
+        assert tests, f"no test proves: {row}"
+        for path, test in tests:
+            text = (ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE), f"{path}::{test}"
+
+
+@cache
+def anchors(page: Path) -> set[str]:
+    """The anchors that a code host gives to the headings of a page."""
+    found: dict[str, int] = {}
+    for heading in re.findall(r"^#+ (.+)$", FENCED.sub("", page.read_text(encoding="utf-8")), re.MULTILINE):
+        plain = LINK.sub(lambda link: link[0][1:].partition("]")[0], heading).replace("`", "")
+        anchor = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        found[anchor] = found.get(anchor, -1) + 1
+        if found[anchor]:
+            found[f"{anchor}-{found[anchor]}"] = 0
+    return set(found)
+
+
+def links(page: Path) -> Iterator[tuple[str, Path, str]]:
+    """Each link of a page to another one: as written, its file and its anchor."""
+    for target in LINK.findall(FENCED.sub("", page.read_text(encoding="utf-8"))):
+        if not target.startswith("https://"):
+            path, _, anchor = target.partition("#")
+            yield target, (page.parent / path).resolve() if path else page.resolve(), anchor
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, path, anchor in links(page):
+        assert path.is_relative_to(ROOT.resolve()) and path.exists(), f"{named(page)}: {target}"
+        assert not anchor or anchor in anchors(path), f"{named(page)}: there is no heading for {target}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {path for _, path, _ in links(PAGES[0])}
+    assert {page.resolve() for page in PAGES[1:]} <= linked
+    assert len(README.splitlines()) <= 150, "move what is not for the first minutes to a page of docs/"
+
+
+def test_pages_named_in_code_exist() -> None:
+    """Docstrings, comments and messages name a page as docs/NAME.md, with an anchor where they like."""
+    for folder in ("scanstore", "migrations", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            for name, anchor in re.findall(r"\b(docs/[a-z-]+\.md)(?:#([\w-]+))?", text):
+                assert (ROOT / name).exists(), f"{named(path)}: {name}"
+                assert not anchor or anchor in anchors(ROOT / name), f"{named(path)}: {name}#{anchor}"
+
+
+@pytest.mark.parametrize("word", ["@@", "TODO", "FIXME"])
+def test_the_pages_are_finished(word: str) -> None:
+    assert word not in DOCS
+
+
+# Generated parts
 
 
 def schema() -> str:
-    """The tables that have a model, as the README lists them."""
+    """The tables that have a model."""
     import peewee
 
     from scanstore import models
@@ -82,50 +203,60 @@ def schema() -> str:
     return "\n".join(lines)
 
 
-def test_the_schema_of_the_readme_is_that_of_the_models() -> None:
-    """Made anew by: python tests/test_readme.py"""
-    (written,) = re.findall(r"<!-- schema -->\n(.*)\n<!-- /schema -->", README, re.DOTALL)
-    assert written == schema()
-
-
-def test_each_promise_of_the_readme_has_its_test() -> None:
-    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", README)
-    assert len(named) > 25
-    for path, test in named:
-        text = (ROOT / path).read_text(encoding="utf-8")
-        assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE), f"{path}::{test}"
-
-
-def test_every_command_is_in_the_readme() -> None:
+def command_table() -> str:
+    """Every command with the first sentence of its help."""
     from scanstore.cli import main
 
-    found = commands(main)
-    assert len(found) > 20
-    for words in found:
-        plain = " ".join(words)
-        group, _, verb = plain.rpartition(" ")
-        named = re.search(rf"\b{re.escape(plain)}\b", README)
-        listed = group and re.search(rf"{re.escape(group)} [\w/]*\b{re.escape(verb)}\b", README)
-        assert named or listed, f"{plain} is not in the README"
+    lines = ["| command | |", "|---|---|"]
+    for words, command in sorted(commands(main).items()):
+        lines.append(f"| `scanstore {' '.join(words)}` | {cell(command.help or '')} |")
+    return "\n".join(lines)
 
 
-def test_commands_of_the_readme_exist() -> None:
-    from scanstore.cli import main
-
-    known = {" ".join(words) for words in commands(main)}
-    groups = {" ".join(words[:-1]) for words in commands(main) if len(words) > 1}
-    for line in re.findall(r"^\$ (scanstore [^|\n]*)", README, re.MULTILINE):
-        words = line.split()[1:3]
-        assert " ".join(words) in known or words[0] in known, line
-        assert words[0] in known | groups, line
+def module_table() -> str:
+    """Every module with the first sentence of its docstring."""
+    lines = ["| module | |", "|---|---|"]
+    for name, path in MODULES.items():
+        (docstring,) = re.findall(r'\A(?:#.*\n)*r?"""(.*?)"""', path.read_text(encoding="utf-8"), re.DOTALL)
+        lines.append(f"| `{name}` | {cell(docstring)} |")
+    return "\n".join(lines)
 
 
-@pytest.mark.parametrize("word", ["@@", "TODO", "FIXME"])
-def test_the_readme_is_finished(word: str) -> None:
-    assert word not in README
+def cell(text: str) -> str:
+    """The first sentence of a text, for a cell of a table."""
+    plain = re.sub(r":\w+:`[~.]*([^`]+)`", r"`\1`", " ".join(text.split("\n\n")[0].split()))
+    sentence = re.split(r"(?<=[.?!]) (?=[A-Z])", plain)[0]
+    return sentence.replace("``", "`").replace("|", r"\|")
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "docs/schema.md": schema,
+    "docs/command-line.md": command_table,
+    "docs/design.md": module_table,
+}
+PART = re.compile(r"<!-- (\w+) -->\n(.*)<!-- /\1 -->", re.DOTALL)
+
+
+@pytest.mark.parametrize("page", GENERATED)
+def test_generated_parts_are_up_to_date(page: str) -> None:
+    ((_, written),) = PART.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert written.rstrip("\n") == GENERATED[page](), "write it again: PYTHONPATH=. python tests/test_readme.py"
+
+
+def test_each_module_is_in_one_group() -> None:
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    table = design.partition("| group | modules |")[2].partition("\n\n")[0]
+    grouped = re.findall(r"`([\w/]+)`", table)
+    folders = {name for name in grouped if name.endswith("/")}
+    modules = [path.relative_to(ROOT / "scanstore") for path in MODULES.values()]
+    needed = {f"{path.parts[0]}/" if len(path.parts) > 1 else path.stem for path in modules}
+    assert len(grouped) == len(set(grouped))
+    assert needed == set(grouped), "name each module once in the table of groups in docs/design.md"
+    assert folders == {name for name in needed if name.endswith("/")}
 
 
 if __name__ == "__main__":
-    (ROOT / "README.md").write_text(
-        re.sub(r"(?s)<!-- schema -->\n.*<!-- /schema -->", f"<!-- schema -->\n{schema()}\n<!-- /schema -->", README)
-    )
+    for page, part in GENERATED.items():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        new = PART.sub(lambda found, part=part: f"<!-- {found[1]} -->\n{part()}\n<!-- /{found[1]} -->", text)  # type: ignore[misc]
+        (ROOT / page).write_text(new, encoding="utf-8")

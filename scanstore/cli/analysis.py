@@ -59,7 +59,7 @@ def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | st
 @json_option
 @store_option
 def analyze(scan: str | None, as_json: bool, **given: Any) -> None:
-    """Begin the analysis of a scan. SCAN is an id or a target, by default the one that the current folder is in.
+    """Start the analysis of a scan. SCAN is an id or a target, by default the one that the current folder is in.
 
     Its chunks may be handed out then. The work itself is done by scripts of yours, which claim chunks with
     store.chunks.work(SCAN). May be repeated: what is given is changed, the rest stays.
@@ -117,7 +117,7 @@ def _pause(_: click.Context, __: click.Parameter, value: float) -> float:
 @store_option
 @click.pass_context
 def progress(context: click.Context, scan: str | None, watch: bool, interval: float, as_json: bool) -> None:
-    """Show how far an analysis has come. SCAN is an id or a target, by default the one that the current folder is in.
+    """Show the progress of an analysis. SCAN is an id or a target, by default the one that the current folder is in.
 
     With --watch, a terminal is redrawn in place, and anything else gets a line for each change (with --json, a line of
     JSON). It ends with 0 when the analysis is completed, and with 1 when it is paused, cancelled or failed.
@@ -237,7 +237,7 @@ def _turn(verb: str, text: str, *, reasoned: bool) -> click.Command:
 
 pause = _turn(
     "pause",
-    """Hand out no more work of a scan for now.
+    """Pause an analysis. No more work of the scan is handed out until it is resumed.
 
     What was handed out before may still be completed.
 
@@ -249,7 +249,7 @@ pause = _turn(
 )
 resume = _turn(
     "resume",
-    """Go on with an analysis.
+    """Resume a paused analysis.
 
     It was paused or cancelled, or has failed.
 
@@ -261,7 +261,7 @@ resume = _turn(
 )
 cancel = _turn(
     "cancel",
-    """Hand out no more work of a scan.
+    """Cancel an analysis. No more work of the scan is handed out.
 
     What was handed out before may still be completed. To take it back: scanstore scans resume.
 
@@ -280,7 +280,7 @@ cancel = _turn(
 @json_option
 @store_option
 def rerun(scan: str, to: str, failed_only: bool, as_json: bool) -> None:
-    """Do a step of an analysis again.
+    """Run a step of an analysis again.
 
     What follows from it is done again too. Nothing is deleted, and answers that are known need not be paid again.
 
@@ -309,7 +309,7 @@ def rerun(scan: str, to: str, failed_only: bool, as_json: bool) -> None:
 @json_option
 @store_option
 def risk(scan: str, risk: str, pattern: tuple[str, ...], as_json: bool) -> None:
-    """Set the risk of files, to have them first or last.
+    """Set the risk of files. It decides the order in which they are analysed.
 
     Those like PATTERN, as in .gitignore: chunks of high ones are handed out first, low ones last. Ends with 1 when
     there are none.
@@ -333,7 +333,7 @@ def risk(scan: str, risk: str, pattern: tuple[str, ...], as_json: bool) -> None:
 @json_option
 @store_option
 def recover(as_json: bool) -> None:
-    """Free the work of processes that died and leases that ran out. Workers do it too, when they look for work.
+    """Free the work of dead processes and expired leases. Workers do it too, when they look for work.
 
     \b
     Example:

@@ -139,7 +139,7 @@ def _finding_lines(found: list[AnalysisFinding]) -> Iterator[str]:
 @json_option
 @store_option
 def review(audit: str, verdict: str, reason: str, by: str, as_json: bool) -> None:
-    """Decide about an audit that the machine leaves to a person: approved or rejected, with a reason.
+    """Approve or reject an audit, with a reason.
 
     What the machine has said stays beside it. It may be decided again; the trail has both.
 

@@ -67,7 +67,7 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool,
 @json_option
 @store_option
 def restore(copy: str, as_json: bool) -> None:
-    """Make the store what a COPY of it is.
+    """Restore the store from a COPY.
 
     The file that was there is kept beside it. The copy is verified first. The store must not be open anywhere.
 
@@ -91,7 +91,7 @@ def restore(copy: str, as_json: bool) -> None:
 @json_option
 @store_option
 def vacuum(as_json: bool) -> None:
-    """Make the file as small as its content.
+    """Shrink the file to the size of its content.
 
     Needs free space: twice what will be left, beside the store and for temporary files.
 
@@ -107,7 +107,7 @@ def vacuum(as_json: bool) -> None:
 @json_option
 @store_option
 def optimize(as_json: bool) -> None:
-    """Tidy up the store's indexes and its log.
+    """Optimize the store's indexes, and empty its log.
 
     \b
     Example:
@@ -131,7 +131,7 @@ def _tell(path: str, done: Compacted, as_json: bool) -> None:
 @store_option
 @click.pass_context
 def repair(context: click.Context, damaged: str, new: str, as_json: bool) -> None:
-    """Save what is left of a damaged store.
+    """Save the rows that are left in a damaged store.
 
     All rows that can be read of DAMAGED, and of its log, go into a new store at NEW. Ends with 1 unless every page
     was read and every table found; the pages that were not read and the tables that may have lost rows are named.

@@ -66,7 +66,7 @@ def state(scan: str | None, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
 @common
 def list_(status: str | None, file: str | None, limit: int | None, scan: str | None, as_json: bool) -> None:
-    """List the chunks of a scan: where, what they are, how they stand, id.
+    """List the chunks of a scan: place, type, status, id.
 
     \b
     Example:
@@ -98,7 +98,9 @@ def _row(chunk: ScanFileChunk) -> tuple[object, ...]:
 @click.argument("chunk", nargs=-1, type=click.IntRange(min=1))
 @common
 def retry(chunk: tuple[int, ...], scan: str | None, as_json: bool) -> None:
-    """Let chunks that failed wait again, with all their tries: those with the ids CHUNK, by default all of a scan.
+    """Retry failed chunks, those with the ids CHUNK, by default all of a scan.
+
+    Each gets its full number of tries again.
 
     \b
     Example:

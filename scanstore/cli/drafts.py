@@ -33,7 +33,7 @@ def drafts() -> None:
 def list_(
     status: str | None, severity: str | None, file: str | None, limit: int | None, scan: str | None, as_json: bool
 ) -> None:
-    """List the drafts of a scan: where, severity, status, type, title, id.
+    """List the drafts of a scan: place, severity, status, type, title, id.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def cells(row: Any, place: Callable[[str, int | None], str]) -> tuple[str, ...]:
 @json_option
 @store_option
 def show(draft: int, as_json: bool) -> None:
-    """Show a draft: all that is known of it, how models voted, what came of it.
+    """Show a draft in full, with the votes of models and the result.
 
     \b
     Example:

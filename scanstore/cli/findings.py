@@ -50,7 +50,7 @@ def findings() -> None:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
 @common
 def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> None:
-    """List the findings of a target, the most severe first: where, severity, status, type, title, id.
+    """List the findings of a target, the most severe first: place, severity, status, type, title, id.
 
     All findings are listed, whichever tool ran last; --scan ID lists only those that this scan saw. The target is by
     default the one that the current folder is in. A suppressed finding, or one whose suppression has expired, says so
@@ -96,7 +96,7 @@ def _lines(parts: Mapping[str, Iterable[Finding]], scan: Scan, held: Mapping[int
 @json_option
 @store_option
 def show(finding: int, as_json: bool) -> None:
-    """Show a finding: where, how bad, why, how to mend it, and the draft and votes that it comes from.
+    """Show a finding in full, with the draft and the votes behind it.
 
     \b
     Example:
@@ -128,7 +128,7 @@ def show(finding: int, as_json: bool) -> None:
 @json_option
 @store_option
 def diff(a: str | None, b: str | None, as_json: bool) -> None:
-    """Show what became of the findings from scan A to scan B: new, reopened, updated, fixed.
+    """Compare the findings of two scans: new, reopened, updated, fixed.
 
     Not checked are those of A that were not looked for since. B is by default the latest scan of A's target that
     looked for findings; without A, a target's latest one is compared with the one before its tools ran last.

@@ -105,7 +105,7 @@ def add(type: str, as_json: bool, **given: Any) -> None:
 @json_option
 @store_option
 def list_(as_json: bool, **only: Any) -> None:
-    """List jobs, the newest first: status, how far it is, type, id, what it is at or why it failed.
+    """List jobs, the newest first: status, progress, type, id, message or error.
 
     \b
     Example:
@@ -145,7 +145,7 @@ def _line(text: str | None) -> str:
 @json_option
 @store_option
 def show(job: str, as_json: bool) -> None:
-    """Show a job: how it stands, its input and result, its parts.
+    """Show a job: status, input, result, parts.
 
     \b
     Example:
@@ -219,7 +219,7 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
 @json_option
 @store_option
 def retry(ids: tuple[str, ...], as_json: bool) -> None:
-    """Let jobs that failed or were cancelled wait again: all of them or none.
+    """Retry jobs that failed or were cancelled: all of them or none.
 
     \b
     Example:
@@ -261,7 +261,7 @@ def work(
     poll: float,
     as_json: bool,
 ) -> None:
-    """Do jobs, one after the other, until it is interrupted; the one that runs is finished first.
+    """Work on jobs until interrupted. The running job is finished first.
 
     A handler gets the job: job.meta is its input, job.tick(50)
     says how far it is and is False when it was cancelled, job.store is the store. Interrupt it twice to give up the
@@ -309,7 +309,7 @@ def _handlers(place: str) -> dict[str, Any]:
 @json_option
 @store_option
 def prune(older_than: timedelta | None, keep_last: int | None, yes: bool, as_json: bool) -> None:
-    """Remove jobs that are over, each with all its parts or not at all.
+    """Remove finished jobs, each with all its parts or not at all.
 
     \b
     Example:

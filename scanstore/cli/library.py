@@ -114,7 +114,7 @@ def list_(kind: str, organized: bool | None, limit: int | None, as_json: bool, *
 @json_option
 @store_option
 def stats(as_json: bool) -> None:
-    """Count the library, and say when each kind was synced last.
+    """Count the rows of the library, with the time of the last syncs.
 
     \b
     Example:

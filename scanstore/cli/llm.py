@@ -19,7 +19,7 @@ HEAD = ("model", "purpose", "calls", "answered", "failed", "running", "tokens in
 @click.group(cls=Group)
 @store_option
 def llm() -> None:
-    """See what the calls of models came to."""
+    """Show model usage and cost."""
 
 
 @llm.command()

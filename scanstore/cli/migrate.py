@@ -43,7 +43,7 @@ def status(as_json: bool) -> None:
 @json_option
 @store_option
 def up(to: str | None, as_json: bool) -> None:
-    """Apply pending migrations, all or none; a copy of the file is made first.
+    """Apply pending migrations, all or none. A copy of the file is made first.
 
     \b
     Example:
@@ -61,7 +61,7 @@ def up(to: str | None, as_json: bool) -> None:
 @json_option
 @store_option
 def down(to: str | None, steps: int, as_json: bool) -> None:
-    """Roll back migrations, all or none; a copy of the file is made first.
+    """Roll back migrations, all or none. A copy of the file is made first.
 
     The rows of tables that go are lost, except in that copy.
 

@@ -141,7 +141,7 @@ def _limits(model: ModelConfig) -> str:
 @json_option
 @store_option
 def list_(as_json: bool) -> None:
-    """List the models: name, roles, limits, key, where they answer.
+    """List the models: name, roles, limits, key, address.
 
     \b
     Example:
@@ -162,7 +162,7 @@ def list_(as_json: bool) -> None:
 @json_option
 @store_option
 def show(name: str, as_json: bool) -> None:
-    """Show a model, its prompts, and how many of its places are taken. Of its key only where it comes from.
+    """Show a model, its prompts, and how many of its slots are taken. Of its key only where it comes from.
 
     \b
     Example:
@@ -205,7 +205,7 @@ def _card(model: ModelConfig, held: int, waiting: int) -> Iterator[str]:
 @json_option
 @store_option
 def update(name: str, as_json: bool, **given: Any) -> None:
-    """Change a model: only what is given. A new limit of calls holds at once, for those who wait already.
+    """Change the given settings of a model. A new limit of calls holds at once, for those who wait already.
 
     \b
     Example:

@@ -68,7 +68,7 @@ def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, Any]]:
 @json_option
 @store_option
 def create(name: str, file: Any, description: str | None, as_json: bool) -> None:
-    """Make a plan of the proposals in FILE, to be reviewed. All of them, or none.
+    """Create a plan from the proposals in FILE, for review. All of them, or none.
 
     A line of FILE ("-": stdin) is a JSON object with scene or finding (its id), field, action, proposed, and perhaps
     current and confidence (0 to 1).
@@ -93,7 +93,7 @@ def create(name: str, file: Any, description: str | None, as_json: bool) -> None
 @json_option
 @store_option
 def list_(status: str | None, limit: int | None, as_json: bool) -> None:
-    """List plans: id, status, name, how their changes stand.
+    """List plans: id, status, name, changes by status.
 
     The latest first.
 
@@ -176,7 +176,7 @@ def _value(value: Any) -> str:
 @json_option
 @store_option
 def preview(plan: int, status: str | None, scene: str | None, as_json: bool) -> None:
-    """Show what each scene and finding would become. Without --status: by what is pending or approved.
+    """Show each scene and finding before and after the plan. Without --status: by what is pending or approved.
 
     \b
     Example:
@@ -332,7 +332,7 @@ def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool, as_
 @json_option
 @store_option
 def retry(plan: int, ids: tuple[int, ...], as_json: bool) -> None:
-    """Let changes that failed or were skipped be applied again.
+    """Approve failed or skipped changes again, for the next apply.
 
     \b
     Example:
@@ -354,7 +354,7 @@ def retry(plan: int, ids: tuple[int, ...], as_json: bool) -> None:
 @json_option
 @store_option
 def revert(plan: int, handler: str | None, force: bool, as_json: bool) -> None:
-    """Take back what was applied of a plan. Values that somebody has changed since are kept.
+    """Revert the applied changes of a plan. Values that somebody has changed since are kept.
 
     Ends with 1 when changes failed, or were kept.
 
@@ -375,7 +375,7 @@ def revert(plan: int, handler: str | None, force: bool, as_json: bool) -> None:
 @json_option
 @store_option
 def submit(plan: int, as_json: bool) -> None:
-    """Hand a plan over for review that a script has built.
+    """Submit a plan that a script has built for review.
 
     \b
     Example:
@@ -391,7 +391,7 @@ def submit(plan: int, as_json: bool) -> None:
 @json_option
 @store_option
 def cancel(plan: int, as_json: bool) -> None:
-    """Give a plan up of which nothing is applied.
+    """Cancel a plan. Plans with applied changes must be reverted first.
 
     \b
     Example:

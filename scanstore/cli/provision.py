@@ -14,7 +14,7 @@ from scanstore.cli.output import count, note, plain_text, say, say_json, size
 @json_option
 @store_option
 def init(as_json: bool) -> None:
-    """Make an empty store. Harmless when it is there already: an older one is migrated.
+    """Create an empty store. Harmless when it is there already: an older one is migrated.
 
     `scanstore scan` makes one by itself.
 
@@ -64,7 +64,7 @@ def seed(file: str | None, as_json: bool) -> None:
 @store_option
 @click.pass_context
 def health(context: click.Context, thorough: bool, as_json: bool) -> None:
-    """Say whether the store can be worked with, without changing it. Ends with 1 when it cannot.
+    """Report whether the store is usable, without changing it. Ends with 1 when it cannot.
 
     \b
     Example:

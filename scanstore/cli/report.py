@@ -45,7 +45,7 @@ def report(
     context: click.Context, format: str | None, output: str | None, baseline: int | None, rule: str | None,
     scan: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Report what is to be fixed, and what has changed.
+    """Report the open findings and the changes since an earlier scan.
 
     All findings of a target are reported, with what became of each since its tools ran before; --scan ID reports only
     what that scan saw.

@@ -51,7 +51,7 @@ def load(
     context: click.Context, file: str, target: str | None, root: str | None, scan: int | None, scope: tuple[str, ...],
     strict: bool, rule: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Load a report, SARIF 2.1.0, and say what is new, fixed or back. FILE may be - for the standard input.
+    """Load a SARIF 2.1.0 report; count new, fixed, reopened findings. FILE may be - for the standard input.
 
     The store is made when there is none. The latest report again changes nothing, but that the tool ran is recorded.
     A report of a tool that failed is recorded as such: it closes no finding, and --fail-on ends with 1.
@@ -87,8 +87,8 @@ def load(
 @json_option
 @store_option
 def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bool, as_json: bool) -> None:
-    """Write what a scan saw as SARIF 2.1.0. SCAN is the id of one, or a target for all its findings, whichever tool ran
-    last; without SCAN, those of the target that the current folder is in.
+    """Write the findings of a scan as SARIF 2.1.0. SCAN is the id of one, or a target for all its findings, whichever
+    tool ran last; without SCAN, those of the target that the current folder is in.
 
     With --json what was written and left out is printed as JSON; the report then needs a file.
 

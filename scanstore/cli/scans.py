@@ -137,7 +137,7 @@ def _diff_lines(found: Any) -> Iterator[str]:
 @json_option
 @store_option
 def remove(scan: tuple[int, ...], as_json: bool) -> None:
-    """Remove scans by id, with what no remaining scan uses. This cannot be undone.
+    """Remove scans by id, and the facts that no remaining scan uses. This cannot be undone.
 
     \b
     Example:

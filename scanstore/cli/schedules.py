@@ -46,7 +46,7 @@ def _cells(task: ScheduledTask) -> tuple[str, ...]:
 @json_option
 @store_option
 def add(name: str, task_type: str, cron: str, timezone: str, config: str | None, disabled: bool, as_json: bool) -> None:
-    """Add a task: a job of TYPE whenever CRON says so. The store is made when there is none.
+    """Add a schedule: a job of TYPE at the times of CRON. The store is made when there is none.
 
     CRON has five fields: minute, hour, day of month, month, day of week. At a change of the clocks, a fixed time that
     is skipped runs at once after it, and one that comes twice runs the first time.
@@ -74,7 +74,7 @@ def add(name: str, task_type: str, cron: str, timezone: str, config: str | None,
 @json_option
 @store_option
 def list_(as_json: bool) -> None:
-    """List the tasks, and when each runs next and ran last.
+    """List the schedules, with the next and the last run of each.
 
     \b
     Example:
@@ -94,7 +94,7 @@ def list_(as_json: bool) -> None:
 @json_option
 @store_option
 def run_due(as_json: bool) -> None:
-    """Enqueue a job for every task that is due. To be called again and again, by a loop or the system's cron.
+    """Enqueue a job for every schedule that is due. To be called again and again, by a loop or the system's cron.
 
     However many runs were missed, one makes up for them. A task whose last job is not over yet is left out.
 
@@ -130,7 +130,7 @@ def _told(task: ScheduledTask, as_json: bool) -> None:
 @json_option
 @store_option
 def enable(name: str, as_json: bool) -> None:
-    """Let a task run again, from its next time on.
+    """Enable a schedule, from its next time on.
 
     \b
     Example:
@@ -145,7 +145,7 @@ def enable(name: str, as_json: bool) -> None:
 @json_option
 @store_option
 def disable(name: str, as_json: bool) -> None:
-    """Let a task rest until it is enabled.
+    """Disable a schedule.
 
     \b
     Example:
@@ -160,7 +160,7 @@ def disable(name: str, as_json: bool) -> None:
 @json_option
 @store_option
 def remove(name: str, as_json: bool) -> None:
-    """Remove a task. Its jobs stay.
+    """Remove a schedule. Its jobs stay.
 
     \b
     Example:

@@ -58,7 +58,7 @@ def _done(row: AnalysisSession) -> str:
 @json_option
 @store_option
 def show(session: str, as_json: bool) -> None:
-    """Show a session: its files, its tasks, and its results, the texts of which --json has.
+    """Show a session with its files, tasks and results. --json includes the texts of results.
 
     \b
     Example:

@@ -49,7 +49,7 @@ def get(key: str, as_json: bool) -> None:
 @json_option
 @store_option
 def set_(key: str, value: str, text: bool, description: str | None, as_json: bool) -> None:
-    """Keep a VALUE, whatever was there: JSON, or what is none as text. The store is made when there is none.
+    """Set a VALUE, as JSON. Anything that is not JSON is stored as text. The store is made when there is none.
 
     \b
     Example:
@@ -79,7 +79,7 @@ def _read(value: str) -> Any:
 @json_option
 @store_option
 def list_(as_json: bool) -> None:
-    """List the settings: name, value, what they are for.
+    """List the settings: name, value, description.
 
     \b
     Example:

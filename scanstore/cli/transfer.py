@@ -59,7 +59,7 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: boo
 @json_option
 @store_option
 def load(file: str, no_accounts: bool, as_json: bool) -> None:
-    """Make a store of a dump. FILE may be - for the standard input.
+    """Create a store from a dump. FILE may be - for the standard input.
 
     All of it is loaded or nothing. The store is made when there is none, else it must be empty. A dump of an older
     scanstore is migrated. Accounts with their roles are listed, and so are scans of folders outside the current one:
@@ -127,7 +127,7 @@ def _to_look_at(told: Loaded) -> Iterator[str]:
 @json_option
 @store_option
 def merge(other: str, timeout: float | None, as_json: bool) -> None:
-    """Take over what another store has. OTHER stays as it is.
+    """Merge another store into this one. OTHER stays as it is.
 
     What both have and say differently stays as it is here, and is listed. Doing it again changes nothing.
 

@@ -79,7 +79,7 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 @json_option
 @store_option
 def triage(findings: tuple[int, ...], status: str, remark: str | None, by: str, as_json: bool) -> None:
-    """Decide about findings: all of those named, or, if one of them cannot become that, none.
+    """Set the status of findings. If one cannot change that way, none is changed.
 
     STATUS is open, confirmed, false_positive, ignored or fixed. Later scans leave it alone.
 
@@ -131,7 +131,7 @@ def comment(finding: int, text: str, by: str, as_json: bool) -> None:
 @json_option
 @store_option
 def history(finding: int, as_json: bool) -> None:
-    """Show what was decided and said about a finding: when, by whom, what, why.
+    """Show the decisions and comments about a finding: when, by whom, what, why.
 
     \b
     Example:
@@ -176,10 +176,10 @@ def suppress(
     by: str,
     as_json: bool,
 ) -> None:
-    """Hide findings, or what a rule finds, with a reason and perhaps until some day; their status stays.
+    """Hide findings, or the results of a rule. Their status stays.
 
-    One that has expired hides nothing any more, and lists and reports say that it did. Days are those of UTC, the
-    last one included.
+    An expired suppression hides nothing; lists and reports say that it has expired. Days are those of UTC, the last
+    one included.
 
     \b
     Example:
@@ -221,7 +221,7 @@ def _hidden(store: Store, made: Suppression) -> int:
 @json_option
 @store_option
 def unsuppress(suppressions: tuple[int, ...], by: str, as_json: bool) -> None:
-    """Lift suppressions, by their ids: what they hid is to be seen again.
+    """Lift suppressions by their ids. The findings they hid are shown again.
 
     \b
     Example:

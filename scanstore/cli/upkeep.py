@@ -36,7 +36,7 @@ MOST = 20  # scans that are listed
 @store_option
 @click.pass_context
 def check(context: click.Context, file: str | None, fix: bool, as_json: bool) -> None:
-    """Look for damage and broken promises in the store, or in FILE. Ends with 1 when there are any left.
+    """Check the store, or FILE, for damage and inconsistent rows. Ends with 1 when there are any left.
 
     Views, triggers and tables in the place of scanstore's own keep a file from being opened. With --fix they are
     dropped, and nothing of them is run. Nothing else is lost by --fix.

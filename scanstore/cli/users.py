@@ -110,7 +110,7 @@ def list_(active: bool | None, role: str | None, as_json: bool) -> None:
 @json_option
 @store_option
 def passwd(user: str, password_stdin: bool, as_json: bool) -> None:
-    """Set a password; it is asked for, unseen. A lock-out ends. USER is an address or an id.
+    """Set a password, which is asked for and not shown. A lock-out ends. USER is an address or an id.
 
     \b
     Example:
@@ -128,7 +128,7 @@ def passwd(user: str, password_stdin: bool, as_json: bool) -> None:
 @json_option
 @store_option
 def deactivate(user: str, as_json: bool) -> None:
-    """Let nobody log in as USER. What is theirs stays.
+    """Deactivate USER, who can no longer log in. What is theirs stays.
 
     \b
     Example:
