@@ -2,7 +2,7 @@
 
 A `Database` is Peewee's SqliteDatabase for one store: one connection per thread, opened when first used and
 closed when the thread ends or the store is closed. There is no global database: which store is current is
-decided in binding.py, whose names are at home here too.
+decided in binding.py.
 
 `:memory:` is a file too: a private temporary one, in shared memory where the system has it, never synced, and
 removed on close. SQLite's own `:memory:` belongs to a single connection, and its shared cache ignores the

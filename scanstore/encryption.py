@@ -145,7 +145,7 @@ class _TimedCursor(Timed, _Cursor):
 
 
 class _Connection(sqlcipher.Connection):  # type: ignore[misc]
-    """A connection that knows the name of its store, as `database.Connection` does."""
+    """A connection that knows the name of its store, as `cursors.Connection` does."""
 
     name = ""
 

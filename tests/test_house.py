@@ -146,7 +146,7 @@ def test_a_domain_holds_its_database_and_nothing_else() -> None:
 #: What modules with models may import beside each other: the ground, and words that stand by themselves.
 BELOW_MODELS = (
     *("arguments", "database", "errors", "fields", "keys", "leases", "reports", "states", "uuids", "values"),
-    *("verdicts", "indexing"),  # the facts of a file are described where they are found
+    *("passwords", "verdicts", "indexing"),  # hashes, and words that belong to what comes by them
 )
 
 
