@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scanstore.version import __version__
-
 if TYPE_CHECKING:
     from scanstore.aio import AsyncStore
     from scanstore.errors import *  # noqa: F403
     from scanstore.provisioning import check_db_health, drop_db, init_db, seed_db  # noqa: F401
     from scanstore.store import Store
     from scanstore.store import Store as open  # noqa: A004
+    from scanstore.version import __version__
 
 _ERRORS = (
     "Ambiguous", "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "FileReplaced", "ForeignSchema",
@@ -35,6 +34,10 @@ def __getattr__(name: str) -> Any:
         from scanstore.aio import AsyncStore
 
         return globals().setdefault(name, AsyncStore)
+    if name == "__version__":
+        from scanstore.version import __version__
+
+        return globals().setdefault(name, __version__)
     if name in _PROVISIONING:
         from scanstore import provisioning
 
