@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
             bench.row(f"the loop's delay beside {beside}", "", f"{median(delays[name]):.2f} ms", None, rest[name])
         bench.row(
             "a full garbage collection of that program", "", f"{least['collection'] * 1e3:.0f} ms", None,
-            "put off while the scenes are written",
+            "it stops the loop when it falls into the write",
         )  # fmt: skip
     facts = {"scenes": scenes, "rounds": rounds, "python": sys.version.split()[0], "sqlite": sqlite3.sqlite_version}
     show(bench.rows, facts, as_json=options.json)

@@ -23,7 +23,6 @@ from functools import cached_property, partial, wraps
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
-from scanstore.collecting import unhurried
 from scanstore.errors import InvalidArgument, StoreClosed, shown
 from scanstore.lanes import Lane, Mark, complete, here
 from scanstore.store import Store
@@ -42,10 +41,6 @@ LONG = frozenset(
     "apply ask authenticate backup check dump load load_ctags merge optimize record revert run_worker vacuum wait"
     " work".split()
 )  #: methods that take long, wait or call back; none of them keeps a transaction open while it waits for the caller
-BULK = frozenset(
-    "add add_files add_uploads load load_ctags propose_many record upsert_performers upsert_scenes upsert_studios"
-    " upsert_tags".split()
-)  #: methods that may write very much at a time, see collecting.py
 NOT_HERE = frozenset({"bound"})  #: of a thread, which the caller has none of; there is run() instead
 BATCH = 256  #: rows that a stream fetches at a time
 
@@ -181,8 +176,6 @@ class AsyncStore:
 
     def _submit(self, name: str, function: Callable[[], Any], going: _Going) -> Future[Any]:
         """Run a function where calls of that name run; those of a transaction all run in its thread."""
-        if name in BULK:
-            function = partial(unhurried, function)
         if not self._order.inside():
             if name in LONG:
                 return self._alone(function, going)

@@ -1,10 +1,9 @@
 """Copies of a store: made while others write, verified, kept in rotation, and put back.
 
-A copy is taken of the file while nobody may write into it (see :mod:`scanstore.freezing`), or by SQLite's own backup
-from a connection that holds one read transaction for all of its steps: it is the store at one moment, writers go on
-meanwhile, and none of them makes it start again. It grows under a name of its own beside the destination, is verified,
-reaches the disk, and only then gets the name that was asked for. Whoever is killed on the way leaves that other file,
-which the next copy into the folder removes.
+SQLite's own backup copies the pages, from a connection that holds one read transaction for all of its steps: the copy
+is the store at one moment, writers go on meanwhile, and none of them makes it start again. The copy grows under a name
+of its own beside the destination, is verified, reaches the disk, and only then gets the name that was asked for. A
+killed backup leaves that other file, which the next copy into the folder removes.
 
 Putting back writes into the file that is there, in one transaction under an exclusive lock. Replacing the file would
 be quicker and wrong: a process that has just opened the old one would write its log beside the new one. Only a file
@@ -22,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
-from scanstore import freezing, open_files, publishing
+from scanstore import open_files, publishing
 from scanstore.arguments import a_path
 from scanstore.blocks import closing, contextmanager
 from scanstore.connections import connect
@@ -117,9 +116,8 @@ def backup(
     with publishing.beside(target, shown) as partial, refusing(shown):
         db.verify_file()
         start = time.perf_counter()
-        if db.read_only or not freezing.copy(db.file, partial, db.key, progress):
-            with _reading(db.file, db.name, db.key) as source:
-                _copy(source, partial, shown, progress, db.key)
+        with _reading(db.file, db.name, db.key) as source:
+            _copy(source, partial, shown, progress, db.key)
         renew_file(partial, shown, db.key)
         publishing.sync(partial, shown)
         db.verify_file()
@@ -214,8 +212,10 @@ def restore(
 def _copy(source: sqlite3.Connection, file: str, shown: str, progress: Progress | None, key: str | None) -> None:
     target = connect(file, "mode=rw", key=key)
     try:
-        # Nobody else sees this file and nothing of it is worth a rollback.
-        target.executescript("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF")
+        # Nobody else sees this file, nothing of it is worth a rollback, and each page is written once.
+        target.executescript(
+            "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=10"
+        )
         _pour(source, target, progress)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:

@@ -14,7 +14,7 @@ from scanstore import life
 from scanstore.database import Database
 from scanstore.errors import NotFound
 from scanstore.facts import FACT_TABLES
-from scanstore.resolution import no_collection, since, whole
+from scanstore.resolution import since, whole
 from scanstore.resolve import Target
 from scanstore.states import SCANS, move
 
@@ -132,11 +132,10 @@ def _settle(db: Database, scan_id: int, lineage_id: int, meanings: Meanings, now
     if row[0] is not None:  # completed before, and files were added since: its own bindings are replaced
         _forget(db, lineage_id, row[0])
     revision = db.execute_sql(NEXT_REVISION, (lineage_id,)).fetchone()[0]
-    with no_collection():
-        if meanings.whole is None:
-            _change(db, lineage_id, meanings.base.revision, revision, meanings.changes or {})
-        else:
-            _replace(db, lineage_id, meanings.base.revision, revision, meanings.whole)
+    if meanings.whole is None:
+        _change(db, lineage_id, meanings.base.revision, revision, meanings.changes or {})
+    else:
+        _replace(db, lineage_id, meanings.base.revision, revision, meanings.whole)
     if meanings.changes != {}:
         # The planner's idea of the tables, from samples: a few milliseconds, and the views need it.
         db.execute_sql("PRAGMA analysis_limit = 400")

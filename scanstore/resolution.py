@@ -12,20 +12,15 @@ a clean scan after every one of many random edits.
 
 from __future__ import annotations
 
-import gc
 import re
-import sys
-import threading
 from collections.abc import Iterator
 
-from scanstore.blocks import Scope, contextmanager
 from scanstore.database import Database
 from scanstore.resolve import IMPLICIT, Module, Resolver, Target
 
 #: More changed files, or more names than this in the closure: everything is evaluated.
 MOST_FILES = 50
 MOST_NAMES = 60
-DEEPEST = 1_000_000
 
 MODULES = """
 SELECT v.id, v.path, v.module, v.interface FROM scan_files AS f JOIN file_versions AS v ON v.id = f.version_id
@@ -74,47 +69,44 @@ BY_NAME = "SELECT 1 FROM names WHERE text >= '#' AND text < '$' LIMIT 1"
 
 def whole(db: Database, scan_id: int) -> dict[int, Target]:
     """What each path in a scan's files means, by path id; what is missing lies outside the tree."""
-    with deep():
-        paths = dict(db.execute_sql(PATHS, {"scan": scan_id}).fetchall())
-        found = Resolver(_modules(db, scan_id)).resolve(text for text in paths if not text.startswith("#"))
-        found.update(_by_name(db, scan_id, [text for text in paths if text.startswith("#")]))
-        return {paths[text]: target for text, target in found.items()}
+    paths = dict(db.execute_sql(PATHS, {"scan": scan_id}).fetchall())
+    found = Resolver(_modules(db, scan_id)).resolve(text for text in paths if not text.startswith("#"))
+    found.update(_by_name(db, scan_id, [text for text in paths if text.startswith("#")]))
+    return {paths[text]: target for text, target in found.items()}
 
 
 def since(db: Database, scan_id: int, base_id: int, lineage_id: int, revision: int) -> dict[int, Target | None] | None:
     """What changed from the completed scan ``base_id``: path ids with their meaning now (None: outside, or not used
     any more). None when only the whole can tell."""
-    with deep():
-        new = [version for (version,) in db.execute_sql(CHANGED, (scan_id, base_id))]
-        old = [version for (version,) in db.execute_sql(CHANGED, (base_id, scan_id))]
-        if len(new) > MOST_FILES or len(old) > MOST_FILES or db.execute_sql(BY_NAME).fetchone():
-            return None
-        before, after = _modules(db, base_id), _modules(db, scan_id)
-        names = _touched(before, after)
-        if names is None:
-            return None
-        ids = {path for (path,) in db.execute_sql(PATHS_OF_VERSIONS, (str(old + new),))}
-        # Also a file that is still there, but no longer the one that its module name means.
-        left = {*old, *(then.version for module, then in before.items() if then.version != after[module].version)}
-        ids.update(path for (path,) in db.execute_sql(PATHS_TO_VERSIONS, (str(list(left)), lineage_id, revision)))
-        if names:
-            ids.update(_mentioning(db, names))
-        result: dict[int, Target | None] = {}
-        resolver = Resolver(after)
-        for text, path, used in db.execute_sql(USED, (str(list(ids)), scan_id)).fetchall():
-            result[path] = resolver.target(text) if used else None
-        return result
+    new = [version for (version,) in db.execute_sql(CHANGED, (scan_id, base_id))]
+    old = [version for (version,) in db.execute_sql(CHANGED, (base_id, scan_id))]
+    if len(new) > MOST_FILES or len(old) > MOST_FILES or db.execute_sql(BY_NAME).fetchone():
+        return None
+    before, after = _modules(db, base_id), _modules(db, scan_id)
+    names = _touched(before, after)
+    if names is None:
+        return None
+    ids = {path for (path,) in db.execute_sql(PATHS_OF_VERSIONS, (str(old + new),))}
+    # Also a file that is still there, but no longer the one that its module name means.
+    left = {*old, *(then.version for module, then in before.items() if then.version != after[module].version)}
+    ids.update(path for (path,) in db.execute_sql(PATHS_TO_VERSIONS, (str(list(left)), lineage_id, revision)))
+    if names:
+        ids.update(_mentioning(db, names))
+    result: dict[int, Target | None] = {}
+    resolver = Resolver(after)
+    for text, path, used in db.execute_sql(USED, (str(list(ids)), scan_id)).fetchall():
+        result[path] = resolver.target(text) if used else None
+    return result
 
 
 def lookup(db: Database, scan_id: int, name: str) -> Target | None:
     """What a dotted name means to code that imports it, None if nothing in the tree."""
     parts = name.split(".")
-    with deep():
-        resolver = Resolver(_modules(db, scan_id))
-        for n in range(len(parts) - 1, 0, -1):
-            target = resolver.target(f"={'.'.join(parts[:n])}:.{'.'.join(parts[n:])}")
-            if target is not None and target.version is not None and target.resolution != "guessed":
-                return target
+    resolver = Resolver(_modules(db, scan_id))
+    for n in range(len(parts) - 1, 0, -1):
+        target = resolver.target(f"={'.'.join(parts[:n])}:.{'.'.join(parts[n:])}")
+        if target is not None and target.version is not None and target.resolution != "guessed":
+            return target
     return None
 
 
@@ -205,47 +197,3 @@ def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, Target]:
         else:
             found[path] = Target(None, None, "unresolved", 0)
     return found
-
-
-class _Deep:
-    """Which blocks need a high recursion limit now, and the limit from before the first of them."""
-
-    lock = threading.Lock()
-    users: set[object] = set()
-    limit = 0
-
-    @classmethod
-    def begin(cls, user: object) -> None:
-        if not cls.users:
-            cls.limit = sys.getrecursionlimit()
-        cls.users.add(user)  # first, so that an interrupt from here on finds what is to be restored
-        sys.setrecursionlimit(max(cls.limit, DEEPEST))
-
-    @classmethod
-    def end(cls, user: object) -> None:
-        if cls.users == {user}:
-            sys.setrecursionlimit(cls.limit)
-        cls.users.discard(user)
-
-
-@contextmanager
-def deep() -> Iterator[None]:
-    """Let chains of imports be as long as memory allows. The resolver calls itself in Python only, which needs no C
-    stack; were it to stop where the caller's stack happens to end, a chain could mean one thing here and another
-    there."""
-    user = object()
-
-    def begin() -> None:
-        with _Deep.lock: _Deep.begin(user)  # noqa: E701  # fmt: skip
-
-    def end() -> None:
-        with _Deep.lock: _Deep.end(user)  # noqa: E701  # fmt: skip
-
-    with Scope(begin, end), no_collection():
-        yield
-
-
-def no_collection() -> Scope[None]:
-    """Keep the garbage collector from walking the many small, acyclic things made inside: a third of the time."""
-    was_on = gc.isenabled()
-    return Scope(gc.disable, gc.enable if was_on else gc.isenabled)

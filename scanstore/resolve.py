@@ -5,8 +5,17 @@ docstring). :class:`Resolver` evaluates paths against the interfaces of all file
 and re-exports, star imports, base classes in Python's method resolution order (C3, Barrett et al. 1996), constructor
 calls and annotated returns.
 
-The answer depends on the interfaces and the path only, never on what was asked before: results met inside a cycle of
-imports are not remembered. So resolving a snapshot after a change gives what resolving it from scratch gives.
+The answer depends on the interfaces and the path only, never on what was asked before. So resolving a snapshot after a
+change gives what resolving it from scratch gives.
+
+Trees may contain cycles: modules that star-import from each other, classes that inherit from each other. A path that is
+met inside its own evaluation is unknown there, and what follows from that is remembered for the present round of the
+present question only. If the question has no answer in the tree then, and a path that was cut turned out to have a
+value, a next round takes that value where the path was cut. There are at most ``MOST_ROUNDS``, and a round evaluates
+each path once, so no tree can make a question take more than polynomial time. Without cycles there is one round.
+
+A chain of imports or classes may be longer than Python's stack is deep. A path that lies deeper than ``DEEPEST`` steps
+is evaluated first, from an empty stack; then the question is asked again.
 """
 
 from __future__ import annotations
@@ -14,19 +23,35 @@ from __future__ import annotations
 import builtins
 import json
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
 
-from scanstore.indexing import interface_text
+from scanstore.c3 import Class, merged
+from scanstore.interfaces import (
+    COMMON,
+    EXTERNAL,
+    NO_BASES,
+    UNKNOWN,
+    UNRESOLVED,
+    Bases,
+    Found,
+    Module,
+    Order,
+    Target,
+    Value,
+    certainty,
+    methods,
+)
 
-Value = tuple[Any, ...] | None
-
-EXTERNAL: Value = ("x",)
+__all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "Target"]
 
 #: Names that a step looks up without spelling them.
 IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__"))
 #: Of a class with more ancestors the farthest are taken to lie outside the tree.
 LONGEST_ORDER = 250
+#: Steps inside each other; a step takes up to seven frames of Python's stack.
+DEEPEST = 30
+#: Rounds of one question.
+MOST_ROUNDS = 10
 #: For so many paths a table of all methods pays.
 MANY = 500
 _OBJECT = frozenset(dir(object))
@@ -35,48 +60,12 @@ _ITEM_METHODS = frozenset(("pop", "popleft", "__next__"))
 _VALUE_METHODS = frozenset(("get", "pop", "setdefault"))
 
 
-class Module:
-    """One importable file: its file version and its interface, unpacked when it is first looked at."""
+class _Deeper(Exception):
+    """A path, or the order of a class, is needed here and lies too deep in the stack."""
 
-    __slots__ = ("_names", "_stars", "_text", "packed", "version")
-
-    def __init__(self, version: int, packed: bytes) -> None:
-        self.version = version
-        self.packed = packed
-        self._text: str | None = None
-        self._names: dict[str, list[Any]] | None = None
-        self._stars: list[str] = []
-
-    @property
-    def text(self) -> str:
-        """The interface as JSON."""
-        if self._text is None:
-            self._text = interface_text(self.packed)
-        return self._text
-
-    @property
-    def names(self) -> dict[str, list[Any]]:
-        if self._names is None:
-            interface = json.loads(self.text)
-            self._stars = interface["stars"]
-            self._names = interface["names"]
-        return self._names
-
-    @property
-    def stars(self) -> list[str]:
-        return self._stars if self.names is not None else []
-
-
-class Target(NamedTuple):
-    """``version`` and ``ordinal`` of the symbol that is meant (None: known, but not in the tree)."""
-
-    version: int | None
-    ordinal: int | None
-    resolution: str
-    confidence: int
-
-
-UNRESOLVED = Target(None, None, "unresolved", 0)
+    def __init__(self, key: str | Class) -> None:
+        super().__init__(key)
+        self.key = key
 
 
 class Resolver:
@@ -94,10 +83,22 @@ class Resolver:
             folder, _, stem = name.rpartition(".")
             if folder and folder not in modules:
                 self.loose.setdefault(stem, []).append(name)
-        self.memo: dict[str, tuple[Value, bool, bool]] = {}
-        self.orders: dict[tuple[str, str], tuple[list[tuple[str, str]], bool]] = {}
-        self.active: set[str] = set()
-        self.cyclic = False
+        self.memo: dict[str, Found] = {}
+        self.definitions: dict[tuple[str, str], Found] = {}
+        self.orders: dict[Class, Order] = {}
+        self.bases: dict[Class, Bases] = {}
+        # Of the present question: what is being evaluated, outermost first; the bases of a class as ``module:class``.
+        self.active: dict[str | Class, None] = {}
+        self.most = DEEPEST  # of them, before the stack is too deep
+        self.cyclic = False  # whether the present evaluation has met a cycle
+        # Of the present round: what depends on a cycle, and where cycles were cut.
+        self.paths_now: dict[str, Found] = {}
+        self.orders_now: dict[Class, Order] = {}
+        self.bases_now: dict[str, Bases] = {}
+        self.cut: set[str] = set()
+        # Of the rounds before: what was cut and has a value.
+        self.paths_before: dict[str, Found] = {}
+        self.bases_before: dict[str, Bases] = {}
         self.by_method: dict[str, list[tuple[int, int]]] | None = None
 
     def resolve(self, paths: Iterable[str]) -> dict[str, Target]:
@@ -106,7 +107,7 @@ class Resolver:
         if len(paths) > MANY:
             self.by_method = {}
             for module in self.modules.values():
-                for name, place in _methods(module):
+                for name, place in methods(module):
                     self.by_method.setdefault(name, []).append(place)
         found: dict[str, Target] = {}
         for path in paths:
@@ -118,16 +119,69 @@ class Resolver:
     def target(self, path: str) -> Target | None:
         if path.startswith("*."):
             return self.guess_method(path[2:])
-        definition = path.startswith("=")
         try:
-            value, inherited, guessed = self.evaluate(path[1:] if definition else path)
-            if definition and value is not None and value[0] not in "xm":
-                value, inherited, guessed = self.definition(path[1:])
-        except RecursionError:
-            return UNRESOLVED
-        finally:
-            self.active.clear()
-            self.cyclic = False
+            target = self.found(path)
+        except _Deeper as met:
+            target = self.go_deeper(path, met)
+        return self.next_rounds(path, target) if self.cyclic else target
+
+    def go_deeper(self, path: str, first: _Deeper) -> Target | None:
+        """Answer a question in the course of which something lies too deep in the stack."""
+        waiting: list[tuple[str | Class | None, int]] = [(None, 0), (first.key, len(self.active))]
+        while True:
+            key, outside = waiting[-1]
+            while len(self.active) > outside:
+                self.active.popitem()
+            self.most, self.cyclic = outside + DEEPEST, False
+            try:
+                if key is None:  # the question itself, and all that lay deeper is known
+                    return self.found(path)
+                if isinstance(key, str):
+                    self.evaluate(key)
+                else:
+                    self.order(*key)
+                waiting.pop()
+            except _Deeper as met:
+                waiting.append((met.key, len(self.active)))
+
+    def next_rounds(self, path: str, target: Target | None) -> Target | None:
+        """Ask a question again while it has no answer in the tree and what was cut in the round before has a value."""
+        rounds = 1
+        more = self.learn()
+        if not more and not self.orders_now and all(found == UNKNOWN for found in self.paths_now.values()):
+            self.memo.update(self.paths_now)  # nothing in these cycles means anything, whichever is asked first
+        while more and rounds < MOST_ROUNDS and (target is None or target.version is None):
+            self.forget_round()
+            rounds += 1
+            try:
+                target = self.found(path)
+            except _Deeper as met:
+                target = self.go_deeper(path, met)
+            more = self.learn()
+        self.forget_round()
+        self.paths_before, self.bases_before = {}, {}
+        return target
+
+    def forget_round(self) -> None:
+        self.paths_now, self.orders_now, self.bases_now, self.cut, self.cyclic = {}, {}, {}, set(), False
+
+    def learn(self) -> bool:
+        """Keep the values of what was cut for the next round; tell whether there are new ones."""
+        more = False
+        for key in self.cut:
+            if key in self.paths_now:
+                found = self.paths_now[key]
+                if certainty(found[0]) > certainty(self.paths_before.get(key, UNKNOWN)[0]):
+                    self.paths_before[key], more = found, True
+            elif len(self.bases_now[key][0]) > len(self.bases_before.get(key, NO_BASES)[0]):
+                self.bases_before[key], more = self.bases_now[key], True
+        return more
+
+    def found(self, path: str) -> Target | None:
+        definition = path.startswith("=")
+        value, inherited, guessed = self.evaluate(path[1:] if definition else path)
+        if definition and value is not None and value[0] not in "xm":
+            value, inherited, guessed = self.definition(path[1:])
         if value is None:
             return UNRESOLVED
         kind = value[0]
@@ -159,24 +213,32 @@ class Resolver:
     # ("v", module, variable) of unknown type  ("s", module, class) super()  ("n", module, function) its locals
     # ("*", item)  ("%", value)  ("w", value) a context manager  ("k", result) a callable  ("x",) external  None unknown
 
-    def evaluate(self, path: str) -> tuple[Value, bool, bool]:
-        memo = self.memo
-        known = memo.get(path)
+    def evaluate(self, path: str) -> Found:
+        known = self.memo.get(path)
         if known is not None:
             return known
         if path in self.active:
             self.cyclic = True
-            return None, False, False
-        self.active.add(path)
+            self.cut.add(path)
+            return self.paths_before.get(path, UNKNOWN)
+        known = self.paths_now.get(path)
+        if known is not None:
+            self.cyclic = True
+            return known
+        if len(self.active) >= self.most:
+            raise _Deeper(path)
+        self.active[path] = None
         outer, self.cyclic = self.cyclic, False
         result = self.step(path)
-        self.active.discard(path)
-        if not self.cyclic:
-            memo[path] = result
-        self.cyclic = self.cyclic or outer
+        del self.active[path]
+        if self.cyclic:
+            self.paths_now[path] = result
+        else:
+            self.memo[path] = result
+            self.cyclic = outer
         return result
 
-    def step(self, path: str) -> tuple[Value, bool, bool]:
+    def step(self, path: str) -> Found:
         last = path[-1]
         if last == ")":
             value, _, guessed = self.evaluate(path[:-2])
@@ -212,7 +274,7 @@ class Resolver:
         found, inherited, also = self.attribute(value, name)
         return found, inherited, guessed or also
 
-    def beside(self, name: str) -> tuple[Value, bool, bool]:
+    def beside(self, name: str) -> Found:
         """A module that is not importable from a root of the tree. A script's folder is on Python's path when it runs,
         so the one module of that name in a folder that is no package may be meant: a guess."""
         top = name.partition(".")[0]
@@ -223,7 +285,7 @@ class Resolver:
             return ("m", found[0]), False, True
         return EXTERNAL, False, False
 
-    def attribute(self, value: Value, name: str) -> tuple[Value, bool, bool]:
+    def attribute(self, value: Value, name: str) -> Found:
         if value is None:
             return None, False, False
         kind = value[0]
@@ -254,36 +316,58 @@ class Resolver:
             return None, False, False
         return (EXTERNAL if kind == "x" else None), False, False
 
-    def module_attribute(self, module: str, name: str, follow: bool = True) -> tuple[Value, bool, bool]:
+    def module_attribute(self, module: str, name: str) -> Found:
         known = self.modules.get(module)
-        dotted = f"{module}.{name}"
-        if known is not None:
-            if name in known.names:
-                entry = known.names[name]
-                if entry[0] == "i" and entry[2] == f"{module}:.{name}" and dotted in self.packages:
-                    return ("m", dotted), False, False
-                return self.entry(module, name, None, follow)
-            if dotted in self.packages:
-                return ("m", dotted), False, False
-            outside = False
-            for star in reversed(known.stars):
-                base = self.evaluate(star)[0]
-                if base is None or base[0] != "m":
-                    outside = outside or base is EXTERNAL
-                    continue
-                if name.startswith("_"):
-                    continue
-                value, inherited, guessed = (
-                    self.evaluate(f"{star}.{name}") if follow else self.module_attribute(base[1], name, False)
-                )
-                if value is not None and value is not EXTERNAL:
-                    return value, inherited, guessed
-            if name in _BUILTINS or outside:
-                return EXTERNAL, False, False
-            return None, False, False
-        return (("m", dotted) if dotted in self.packages else None), False, False
+        if known is None or name in known.names or f"{module}.{name}" in self.packages:
+            return self.own(module, name, known, True) or UNKNOWN
+        outside = False
+        for star in reversed(known.stars):
+            base = self.evaluate(star)[0]
+            if base is None or base[0] != "m":
+                outside = outside or base is EXTERNAL
+                continue
+            if name.startswith("_"):
+                continue
+            found = self.evaluate(f"{star}.{name}")
+            if found[0] is not None and found[0] is not EXTERNAL:
+                return found
+        return (EXTERNAL if outside or name in _BUILTINS else None), False, False
 
-    def entry(self, module: str, qual: str, receiver: Value, follow: bool = True) -> tuple[Value, bool, bool]:
+    def own(self, module: str, name: str, known: Module | None, follow: bool) -> Found | None:
+        """The attribute of a module that its own interface names; None where only its star imports can bring it."""
+        dotted = f"{module}.{name}"
+        line = known.names.get(name) if known is not None else None
+        if line is None:
+            return (("m", dotted), False, False) if dotted in self.packages else None
+        if line[0] == "i" and line[2] == f"{module}:.{name}" and dotted in self.packages:
+            return ("m", dotted), False, False
+        return self.entry(module, name, None, follow)
+
+    def not_followed(self, module: str, name: str) -> Found:
+        """Like :meth:`module_attribute`, but a variable stays itself."""
+        outside, seen, rest = False, set(), [module]
+        while rest:
+            place = rest.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            known = self.modules.get(place)
+            found = self.own(place, name, known, False)
+            if found is not None and (place == module or (found[0] is not None and found[0] is not EXTERNAL)):
+                return found
+            if found is not None or known is None:
+                continue
+            for star in known.stars:
+                base = self.evaluate(star)[0]
+                if base is not None and base[0] == "m":
+                    if not name.startswith("_"):
+                        rest.append(base[1])
+                elif place == module:
+                    outside = outside or base is EXTERNAL
+        external = module in self.modules and (outside or name in _BUILTINS)
+        return (EXTERNAL if external else None), False, False
+
+    def entry(self, module: str, qual: str, receiver: Value, follow: bool = True) -> Found:
         """The value of one line of a module's interface."""
         known = self.modules.get(module)
         line = known.names.get(qual) if known is not None else None
@@ -310,34 +394,51 @@ class Resolver:
             return (value if value is not None else ("v", module, qual)), False, guessed or unsure
         return self.typed(line[2], module, qual, receiver), False, guessed
 
-    def definition(self, path: str) -> tuple[Value, bool, bool]:
+    def definition(self, path: str) -> Found:
         """Like :meth:`evaluate`, but a variable stays itself: what an import brings in, not what it holds."""
         head, _, name = path.rpartition(".")
-        value, _, guessed = self.evaluate(head) if head else (None, False, False)
-        if value is not None and value[0] == "m":
-            module, seen = value[1], set()
-            while (module, name) not in seen:
-                seen.add((module, name))
-                known = self.modules.get(module)
-                line = known.names.get(name) if known is not None else None
-                if line is None or line[0] != "i" or not line[2]:
-                    found, inherited, also = self.module_attribute(module, name, follow=False)
-                    return found, inherited, guessed or also
-                onward = line[2].lstrip("?")
-                guessed = guessed or onward != line[2]
-                if onward.endswith(":"):
-                    found, inherited, also = self.evaluate(onward)
-                    return found, inherited, guessed or also
-                onward, _, name_there = onward.rpartition(".")
-                there, _, also = self.evaluate(onward) if onward else (None, False, False)
-                if there is None or there[0] != "m":
-                    break
-                module, name, guessed = there[1], name_there, guessed or also
-        return self.evaluate(path)
+        value, _, guessed = self.evaluate(head) if head else UNKNOWN
+        found = self.defined(value[1], name) if value is not None and value[0] == "m" else None
+        if found is None:
+            return self.evaluate(path)
+        return found[0], found[1], guessed or found[2]
 
-    def member(self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0) -> tuple[Value, bool, bool]:
+    def defined(self, module: str, name: str) -> Found | None:
+        """What a module's attribute is in the end, along imports from module to module; None where they go round."""
+        trail: dict[tuple[str, str], bool] = {}  # whether the step from there is a guess
+        found: Found | None = None
+        while (module, name) not in trail:
+            found = self.definitions.get((module, name))
+            if found is not None:
+                break
+            trail[module, name] = False
+            known = self.modules.get(module)
+            line = known.names.get(name) if known is not None else None
+            if line is None or line[0] != "i" or not line[2]:
+                found = self.not_followed(module, name)
+                break
+            onward = line[2].lstrip("?")
+            trail[module, name] = onward != line[2]
+            if onward.endswith(":"):
+                found = self.evaluate(onward)
+                break
+            onward, _, name_there = onward.rpartition(".")
+            there, _, also = self.evaluate(onward) if onward else UNKNOWN
+            if there is None or there[0] != "m":
+                break
+            trail[module, name] = also or trail[module, name]
+            module, name = there[1], name_there
+        if found is None:
+            return None
+        for place in reversed(trail):
+            found = found[0], found[1], found[2] or trail[place]
+            if not self.cyclic:
+                self.definitions[place] = found
+        return found
+
+    def member(self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0) -> Found:
         """An attribute of a class or of its instances, looked up along the method resolution order."""
-        order, outside = self.order(module, owner)
+        order, outside, _ = self.order(module, owner)
         instance = receiver is not None and receiver[0] == "i"
         for place, (where, qual) in enumerate(order[skip:]):
             names = self.modules[where].names
@@ -353,37 +454,92 @@ class Resolver:
                 return value, inherited, guessed
         return (EXTERNAL if outside or name in _OBJECT else None), False, False
 
-    def order(self, module: str, owner: str) -> tuple[list[tuple[str, str]], bool]:
-        """The method resolution order of a class, and whether a base of it lies outside the tree."""
+    def order(self, module: str, owner: str) -> Order:
+        """The method resolution order of a class. Python refuses classes that are their own ancestors; for these and
+        their subclasses it is the ancestors depth first, each once."""
         key = (module, owner)
         known = self.orders.get(key)
         if known is not None:
             return known
-        mark = f"{module}:{owner}"
-        if mark in self.active:
+        known = self.orders_now.get(key)
+        if known is not None:
             self.cyclic = True
-            return [key], True
-        self.active.add(mark)
+            return known
+        if key in self.active:
+            self.cyclic = True
+            return self.ancestors(key), True, True
+        if len(self.active) >= self.most:
+            raise _Deeper(key)
+        self.active[key] = None
         outer, self.cyclic = self.cyclic, False
-        outside = False
-        bases: list[tuple[str, str]] = []
-        for path in self.modules[module].names[owner][2]:
-            value = self.evaluate(path)[0]
-            if value is not None and value[0] == "c":
-                bases.append((value[1], value[2]))
-            elif path != "builtins.object":
-                outside = True
+        bases, outside = self.bases_of(key)
         orders = []
+        looped = False
         for base in bases:
-            order, beyond = self.order(*base)
+            if base in self.active:
+                self.cyclic = looped = True
+                break
+            order, beyond, looped = self.order(*base)
+            if looped:
+                break
             outside = outside or beyond
             orders.append(order)
-        above = orders[0] if len(orders) == 1 else _merge([*orders, bases])
-        result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER
-        self.active.discard(mark)
-        if not self.cyclic:
+        result: Order
+        if looped:
+            result = self.ancestors(key), True, True
+        else:
+            above = merged([*orders, bases], LONGEST_ORDER) if len(orders) > 1 else orders[0] if orders else []
+            result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER, False
+        del self.active[key]
+        if self.cyclic:
+            self.orders_now[key] = result
+        else:
             self.orders[key] = result
-        self.cyclic = self.cyclic or outer
+            self.cyclic = outer
+        return result
+
+    def ancestors(self, key: Class) -> list[Class]:
+        """A class and its ancestors, depth first."""
+        found: dict[Class, None] = {}
+        rest = [key]
+        while rest and len(found) < LONGEST_ORDER:
+            each = rest.pop()
+            if each not in found:
+                found[each] = None
+                rest.extend(reversed(self.bases_of(each)[0]))
+        return list(found)
+
+    def bases_of(self, key: Class) -> Bases:
+        """The bases of a class. One that seems to be the class itself is another one, of which no more is known."""
+        known = self.bases.get(key)
+        if known is not None:
+            return known
+        mark = f"{key[0]}:{key[1]}"
+        if mark in self.active:
+            self.cyclic = True
+            self.cut.add(mark)
+            return self.bases_before.get(mark, NO_BASES)
+        known = self.bases_now.get(mark)
+        if known is not None:
+            self.cyclic = True
+            return known
+        self.active[mark] = None
+        outer, self.cyclic = self.cyclic, False
+        outside = False
+        bases: dict[Class, None] = {}
+        for path in self.modules[key[0]].names[key[1]][2]:
+            value = self.evaluate(path)[0]
+            if value is not None and value[0] == "c" and value[1:] != key:
+                bases[value[1], value[2]] = None
+            elif path != "builtins.object":
+                outside = True
+        result = list(bases), outside
+        del self.active[mark]
+        if self.cyclic:
+            self.bases_now[mark] = result
+        else:
+            self.bases[key] = result
+            self.cyclic = outer
         return result
 
     def call(self, value: Value) -> Value:
@@ -442,7 +598,7 @@ class Resolver:
 
     def guess_method(self, name: str) -> Target:
         """The one method of that name in the tree: a guess, and only if there is no second."""
-        if name in _COMMON:
+        if name in COMMON:
             return UNRESOLVED
         if self.by_method is not None:
             places = self.by_method.get(name, [])
@@ -452,43 +608,9 @@ class Resolver:
                 place
                 for module in self.modules.values()
                 if mark in module.text
-                for method, place in _methods(module)
+                for method, place in methods(module)
                 if method == name
             ]
         if len(places) != 1:
             return UNRESOLVED
         return Target(*places[0], "guessed", 30)
-
-
-def _methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The methods of a module's classes, each with its place."""
-    for qual, line in module.names.items():
-        if line[0] == "f" and "." in qual:
-            owner, _, method = qual.rpartition(".")
-            if not owner.endswith("<locals>"):
-                yield method, (module.version, line[1])
-
-
-# Methods of the built-in containers, strings and files: a tree that happens to define one of them once is no evidence.
-_COMMON = frozenset(n for t in (str, bytes, list, dict, set, int, float, tuple) for n in dir(t)) | frozenset(
-    "read write close open flush seek readline readlines writelines send recv connect execute fetchone fetchall"
-    " commit rollback run start stop wait group groups match search sub findall acquire release put info debug warning"
-    " error".split()
-)
-
-
-def _merge(sequences: list[list[tuple[str, str]]]) -> list[tuple[str, str]]:
-    """C3 merge; where the bases have no consistent order, depth first, as they come."""
-    result: list[tuple[str, str]] = []
-    rest = [list(s) for s in sequences if s]
-    while rest:
-        for sequence in rest:
-            head = sequence[0]
-            if not any(head in other[1:] for other in rest):
-                break
-        else:
-            flat = [item for sequence in rest for item in sequence]
-            return result + [item for place, item in enumerate(flat) if item not in flat[:place]]
-        result.append(head)
-        rest = [trimmed for s in rest if (trimmed := [item for item in s if item != head])]
-    return result

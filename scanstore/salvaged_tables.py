@@ -74,7 +74,7 @@ class Table:
         self, run: sqlite3.Connection, name: str, sql: str, *, root: int | None = None, own: bool = False
     ) -> None:
         self.run, self.name, self.root = run, name, root
-        self.keyed = bool(re.search(r"\bWITHOUT\s+ROWID\b[^)]*$", sql, re.IGNORECASE))
+        self.keyed = bool(re.search(r"\bWITHOUT\s+ROWID\b", sql.rpartition(")")[2], re.IGNORECASE))
         columns = [c for c in run.execute(f"PRAGMA table_xinfo({quoted(name)})").fetchall() if c[6] in (0, 3)]
         keys = sorted((c for c in columns if c[5]), key=lambda c: c[5])
         # A table without rowids is stored with its key in front.

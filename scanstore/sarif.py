@@ -30,7 +30,6 @@ from scanstore.identity import traits_of
 from scanstore.interchange.sarif import Lost, Problem, Result, Run
 from scanstore.interchange.sarif_in import read
 from scanstore.paths import root_name, stored_root
-from scanstore.resolution import no_collection
 from scanstore.sarif_dump import Dumped, dump
 from scanstore.sarif_mapping import BY, justification, shifted, usual_level
 from scanstore.scan_rows import Scan
@@ -178,7 +177,7 @@ class Sarif(Domain):
         if root is not None and not os.path.isdir(folder or ""):
             raise InvalidArgument(f"root is {folder!r}, which is no folder; give the one that was looked at")
         problems: list[Problem] = []
-        with opened(file) as stream, no_collection():
+        with opened(file) as stream:
             digest = _digest(stream)
             with self.db.atomic():
                 known = self._repeated(target, digest, given, patterns, strict)

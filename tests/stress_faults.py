@@ -31,7 +31,6 @@ from scanstore import (
     backups,
     compaction,
     connections,
-    freezing,
 )
 
 resource = needs.module("resource")
@@ -270,7 +269,7 @@ def test_a_disk_that_fails_as_the_file_is_opened_again(
             raise error
         return real(file, *arguments, **more)  # type: ignore[arg-type]
 
-    for module in (compaction, backups, freezing):
+    for module in (compaction, backups):
         monkeypatch.setattr(module, "connect", connect)
     with pytest.raises(StorageError) as raised:
         if call == "restore":

@@ -23,7 +23,7 @@ from power import Disk
 from stressing import Tell, chance, done, fill, rounds, sound
 from syscalls import Event, Watcher, events
 
-from scanstore import Store, backups, freezing
+from scanstore import Store, backups
 from scanstore.database import SCHEMA_VERSION
 
 ACKS = "acks"
@@ -121,7 +121,6 @@ def mixed(_: Tell, folder: str, durability: str, salt: int, steps: int) -> None:
     """Steps of all roles, in any order, with a mark after each; the store is closed and opened again meanwhile."""
     root, step, some = Path(folder), 0, chance("power", durability, salt)
     tell = telling(root)
-    freezing.LEAST = some.choice((0, freezing.LEAST))  # copies are made by another process, or not
     while step < steps:
         with Store(root / "scan.db", durability=durability) as store:
             roles = {}

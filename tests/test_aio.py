@@ -25,8 +25,7 @@ import pytest
 
 import scanstore
 from scanstore import AsyncStore, Store
-from scanstore.aio import BULK, LONG, NOT_HERE, READS
-from scanstore.collecting import unhurried
+from scanstore.aio import LONG, NOT_HERE, READS
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, StoreClosed
 from scanstore.models import Job, Scan, Setting
 
@@ -145,8 +144,8 @@ NAMES = {name for methods in METHODS.values() for name in methods}
 
 
 def test_the_lists_of_calls_name_calls_that_there_are() -> None:
-    assert not (READS | LONG | BULK | NOT_HERE) - NAMES
-    assert not READS & (LONG | BULK)
+    assert not (READS | LONG | NOT_HERE) - NAMES
+    assert not READS & LONG
 
 
 def test_whatever_calls_back_or_waits_takes_a_thread_of_its_own() -> None:
@@ -1014,83 +1013,6 @@ def test_the_loop_goes_on_while_much_is_written(path: Path) -> None:
         ticking.cancel()
         assert (await store.library.stats()).scenes == 50_000
         assert ticks > took / 0.1
-
-    run(path, main)
-
-
-@pytest.fixture
-def full_collections(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Count full garbage collections, of a process in which one is due after few objects."""
-    counted: list[int] = []
-
-    def count(phase: str, info: dict[str, int]) -> None:
-        if phase == "stop" and info["generation"] == 2:
-            counted.append(1)
-
-    before, frozen = gc.get_threshold(), gc.get_freeze_count()
-    gc.unfreeze()  # as in any other process
-    monkeypatch.setattr("scanstore.collecting._last", (0, 0.0))
-    gc.callbacks.append(count)
-    gc.collect()
-    counted.clear()
-    gc.set_threshold(50, 2, 2)
-    yield counted
-    gc.set_threshold(*before)
-    gc.callbacks.remove(count)
-    if frozen:
-        gc.freeze()
-
-
-def make_many() -> list[list[int]]:
-    return [[n] for n in range(200_000)]
-
-
-@pytest.mark.no_cover
-def test_no_full_collection_stops_the_loop_while_much_is_written(full_collections: list[int]) -> None:
-    unhurried(make_many)
-    unhurried(make_many)
-    assert full_collections == []
-    assert gc.get_threshold() == (50, 2, 2)
-    make_many()
-    assert full_collections  # they come as ever, of whatever is made by others
-
-
-@pytest.mark.no_cover
-def test_full_collections_are_not_put_off_for_ever(
-    full_collections: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("scanstore.collecting.MOST", 0.0)
-    for _ in range(3):
-        unhurried(make_many)
-        make_many()
-        if full_collections:
-            break
-    assert full_collections
-    with pytest.raises(LookupError):
-        unhurried(lambda: {}["missing"])
-    assert gc.get_threshold() == (50, 2, 2)
-
-
-def test_what_somebody_froze_stays_frozen(full_collections: list[int]) -> None:
-    gc.freeze()
-    try:
-        frozen = gc.get_freeze_count()
-        unhurried(make_many)
-        assert gc.get_freeze_count() > frozen / 2
-    finally:
-        gc.unfreeze()
-
-
-def test_large_writes_are_unhurried(path: Path) -> None:
-    async def main(store: AsyncStore) -> None:
-        def records() -> Any:
-            seen.append(gc.get_threshold()[2])
-            yield {"id": "1", "name": "one"}
-
-        seen: list[int] = []
-        await store.library.upsert_tags(records())
-        assert seen == [1_000_000]
-        assert (await store.run(gc.get_threshold))[2] < 1_000_000
 
     run(path, main)
 

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from stressing import Child, Tell
 
-from scanstore import Store, backups, freezing
+from scanstore import Store, backups
 from scanstore.cli import main
 from scanstore.database import SCHEMA_VERSION
 from scanstore.errors import (
@@ -194,11 +194,7 @@ def _write(path: str, stop: Any, wrote: Any) -> None:
     os._exit(0)
 
 
-@pytest.mark.parametrize("least", [0, 2**40], ids=["by the system", "by SQLite"])
-def test_copies_under_writers_are_of_one_moment(
-    full: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int
-) -> None:
-    monkeypatch.setattr(freezing, "LEAST", least)
+def test_copies_under_writers_are_of_one_moment(full: Store, tmp_path: Path) -> None:
     full.settings.set("filler", ["x" * 500] * 2000)
     full.settings.set("left", 0)
     full.settings.set("right", 0)

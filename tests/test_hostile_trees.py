@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from stressing import LONG
 
 import scanstore
-from scanstore import Store, freezing
+from scanstore import Store
 from scanstore.cli import main
 from scanstore.indexing import pool
 from scanstore.models import Scan, ScanFile
@@ -204,18 +204,6 @@ print(*sorted(names - sys.stdlib_module_names))
         [sys.executable, "-I", "-S", "-c", code, str(ROOT)], capture_output=True, text=True, check=True
     )
     assert told.stdout.split() == ["scanstore"]
-
-
-def test_a_copy_of_a_store_runs_nothing_of_the_current_folder(
-    tree: Path, proof: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tree)
-    monkeypatch.setenv("PYTHONPATH", ".")
-    monkeypatch.setattr(freezing, "LEAST", 0)
-    target = tmp_path / "copy.db"
-    target.touch()
-    assert freezing.copy(store.database.file, str(target), None, None)
-    assert target.stat().st_size and not proof.exists()
 
 
 def test_programs_are_started_isolated_and_nothing_else_is_imported_by_name() -> None:

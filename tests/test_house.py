@@ -57,6 +57,26 @@ def module_imports(name: str) -> set[str]:
     return found
 
 
+def test_nothing_is_done_to_the_interpreter_of_the_caller() -> None:
+    """Only worker processes set up their own garbage collector."""
+    forbidden = {
+        "gc": {"disable", "enable", "freeze", "unfreeze", "set_threshold", "set_debug"},
+        "sys": {"setrecursionlimit", "setswitchinterval", "settrace", "setprofile"},
+        "threading": {"stack_size"},
+    }
+    worker = PACKAGE / "indexing" / "worker.py"
+    found: list[str] = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(parsed(file)):
+            match node:
+                case ast.Attribute(value=ast.Name(id=module), attr=name) if name in forbidden.get(module, ()):
+                    found.append(f"{file.relative_to(PACKAGE).as_posix()}: {module}.{name}")
+                case ast.ImportFrom(module=str(module), names=names):
+                    taken = {alias.name for alias in names} & forbidden.get(module, set())
+                    assert not taken, f"{file}: from {module} import {taken}"
+    assert set(found) == {f"{worker.relative_to(PACKAGE).as_posix()}: gc.disable"}
+
+
 def test_exports_are_pinned() -> None:
     assert sorted(scanstore.__all__) == [
         "Ambiguous",

@@ -13,9 +13,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from interrupting import Tracer, places
 
-from scanstore import StorageError, Store, binding, blocks, resolution, transactions
+from scanstore import StorageError, Store, binding, blocks, transactions
 from scanstore.calls import Call
 from scanstore.database import current
 from scanstore.models import ModelCall, SyncRun
@@ -356,20 +355,6 @@ def test_a_scope_is_undone_however_it_is_left() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted(use, blocks.Scope.__exit__)
     assert told == ["begin", "inside", "undo"]
-
-
-def test_the_recursion_limit_is_restored_wherever_an_interrupt_strikes() -> None:
-    def use() -> None:
-        with resolution.deep():
-            pass
-
-    before, codes = sys.getrecursionlimit(), {resolution._Deep.begin.__code__, resolution._Deep.end.__code__}
-    chosen = [place for place in places(use) if place.code in codes]
-    assert len(chosen) > 5
-    for place in chosen:
-        with contextlib.suppress(KeyboardInterrupt):
-            Tracer(place).run(use)
-        assert sys.getrecursionlimit() == before and gc.isenabled() and not resolution._Deep.users, str(place)
 
 
 def test_a_generators_block_is_undone_at_once() -> None:

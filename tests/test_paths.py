@@ -21,7 +21,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import scanstore
-from scanstore import NotFound, Store, files, freezing, paths, publishing
+from scanstore import NotFound, Store, files, paths, publishing
 from scanstore.indexing import tree
 from scanstore.indexing.walk import walk
 from scanstore.interchange.ctags import read as read_tags
@@ -656,7 +656,6 @@ def test_a_sync_reaches_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OSError, match="refused"):
         files.sync_folder(str(tmp_path))
     assert len(plain) == 2
-    assert "F_FULLFSYNC" in freezing.CODE
 
 
 @on_linux

@@ -362,21 +362,21 @@ def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
     if not lines:
         return None
     lines = [paths.composed(line) if isinstance(line, str) else line for line in lines]  # as the names they meet
-    from pathspec import GitIgnoreSpec
+    from scanstore.indexing import wildcards
 
     for line in lines:
         try:
-            GitIgnoreSpec.from_lines([line])
+            wildcards.spec([line])
         except (ValueError, TypeError, RecursionError, re.error):
             raise InvalidArgument(
                 f"{option} has {shown(line)}, which is no pattern; write it as in a .gitignore file"
             ) from None
-    return GitIgnoreSpec.from_lines(lines)
+    return wildcards.spec(lines)
 
 
 def _ignore_file(full: str) -> GitIgnoreSpec | None:
     """What an ignore file says; a line that cannot be read is dropped, as is a file that cannot."""
-    from pathspec import GitIgnoreSpec
+    from scanstore.indexing import wildcards
 
     try:
         with open(full, "rb") as file:
@@ -387,11 +387,11 @@ def _ignore_file(full: str) -> GitIgnoreSpec | None:
     for line in text.split("\n"):
         line = paths.composed(line.removesuffix("\r"))
         try:
-            GitIgnoreSpec.from_lines([line])
+            wildcards.spec([line])
         except (ValueError, re.error):
             continue
         lines.append(line)
-    return GitIgnoreSpec.from_lines(lines)
+    return wildcards.spec(lines)
 
 
 def _reason(error: OSError) -> str:
