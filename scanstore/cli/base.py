@@ -18,7 +18,6 @@ import click
 
 from scanstore.cli.output import here, note, plain_text, tree_folder
 from scanstore.cli.provenance import scan_line, target_here
-from scanstore.errors import Ambiguous, OutdatedSchema, ReadOnly
 from scanstore.paths import below, composed, escape_path, name_in, root_name, spelled
 
 if TYPE_CHECKING:
@@ -244,6 +243,7 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
     Only `create` makes a file that was not there. Without `write` and `create`, a place that cannot be written
     to is read all the same.
     """
+    from scanstore.errors import OutdatedSchema, ReadOnly
     from scanstore.store import Store
 
     path = store_path() if create else existing_store_path()
@@ -316,6 +316,8 @@ def find_target(store: Store, *, trees: bool = False) -> str | None:
 
     Ends with 2 when there are several, since a guess would be an answer about the wrong one.
     """
+    from scanstore.errors import Ambiguous
+
     given = chosen_target()
     if given is not None:
         name = named_target(store, given)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanstore.cli.output import count
-from scanstore.errors import Ambiguous
 from scanstore.paths import spelled
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
     With ``trees``, targets with a tree come before those that only have reports. None in an empty store. Raises
     Ambiguous when several targets have that root, and when none contains the folder and there are several.
     """
+    from scanstore.errors import Ambiguous
     from scanstore.scans import answering
 
     around: dict[int, list[Target]] = {}

@@ -20,7 +20,6 @@ from scanstore.cli.base import (
     store_path,
 )
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
-from scanstore.errors import Damaged, ForeignSchema, InvalidArgument
 
 if TYPE_CHECKING:
     from scanstore.maintenance import Problem
@@ -64,6 +63,7 @@ def check(context: click.Context, file: str | None, fix: bool, as_json: bool) ->
 
 def _checked(fix: bool) -> list[Problem]:
     """The problems of the store; of one that is refused for its schema, what was dropped or is to be."""
+    from scanstore.errors import Damaged, ForeignSchema
     from scanstore.maintenance import Problem
 
     try:
@@ -164,6 +164,8 @@ def prune(
         raise Misuse("say how much is to stay: give --older-than, --keep-last or both")
     if dry_run and yes:
         raise Misuse("give --dry-run or --yes, not both")
+    from scanstore.errors import InvalidArgument
+
     with open_store(write=yes) as store:
         try:
             done = store.prune(
