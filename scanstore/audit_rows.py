@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import peewee
 
 from scanstore.account_rows import User
-from scanstore.arguments import a_text, a_text_or_none
+from scanstore.arguments import a_text, a_text_or_none, word
 from scanstore.errors import InvalidArgument, shown
 from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField
 from scanstore.leases import MOST_LOST, MOST_RETRIES
-from scanstore.reports import word
 from scanstore.uuids import uuid7
 from scanstore.values import dump_json, utcnow
 from scanstore.verdicts import SEVERITIES, VERDICTS

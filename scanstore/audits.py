@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from scanstore import leases
 from scanstore.account_rows import User, known_user, user_key
-from scanstore.arguments import a_text, a_text_or_none, a_whole, owner_of, some_list, some_text, uuid_of
+from scanstore.arguments import a_text, a_text_or_none, a_whole, owner_of, some_list, some_text, uuid_of, word
 from scanstore.audit_rows import (
     QUEUE,
     STATUSES,
@@ -39,7 +39,6 @@ from scanstore.errors import IllegalMove, NotFound
 from scanstore.fields import Base
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, Recovered, State, check_lease
 from scanstore.pages import check_page, paged
-from scanstore.reports import word
 from scanstore.states import Machine, move
 from scanstore.uuids import uuid7s
 from scanstore.values import dump_json, format_time, utcnow

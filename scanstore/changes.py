@@ -19,12 +19,12 @@ from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scanstore.arguments import text, word
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base
 from scanstore.finding_rows import Finding
 from scanstore.findings import Findings
 from scanstore.library_rows import Performer, Scene, Studio, Tag
-from scanstore.reports import text, word
 from scanstore.states import CHANGE_ACTIONS, FINDING_STATUSES, SEVERITIES
 from scanstore.values import dump_json, format_time, utcnow
 

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from scanstore import answers, calls, leases, life, paths
-from scanstore.arguments import a_path, stored_path
+from scanstore.arguments import a_path, stored_path, whole, word
 from scanstore.domain import bound
 from scanstore.draft_merge import WINDOW, write_drafts
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.keys import split
-from scanstore.reports import absolute, check_drafts, relative, whole, word
+from scanstore.reports import absolute, check_drafts, relative
 from scanstore.scan_rows import Scan, ScanFileChunk
 from scanstore.scans import Scans
 from scanstore.stages import Stage

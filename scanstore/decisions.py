@@ -12,13 +12,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from scanstore.arguments import some_list, some_text
+from scanstore.arguments import some_list, some_text, word
+from scanstore.arguments import text as checked
 from scanstore.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.facts import Lineage
 from scanstore.finding_rows import Finding, FindingEvent, Suppression
-from scanstore.reports import text as checked
-from scanstore.reports import word
 from scanstore.states import FINDING_STATUSES, FINDINGS, move
 from scanstore.values import dump_json, format_time, utcnow
 

@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scanstore.analysis_rows import DraftFinding
+from scanstore.arguments import whole
 from scanstore.bulk import Writer
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument
-from scanstore.reports import title_key, whole
+from scanstore.reports import title_key
 from scanstore.states import SEVERITIES
 from scanstore.values import dump_json
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from scanstore import leases, life
 from scanstore.analysis_rows import DraftFinding, Vote
-from scanstore.arguments import stored_path
+from scanstore.arguments import stored_path, text, whole
 from scanstore.chunks import Chunks
 from scanstore.configs import Configs
 from scanstore.domain import bound
@@ -19,7 +19,7 @@ from scanstore.draft_merge import WINDOW, write_drafts
 from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.llm_rows import ModelConfig
 from scanstore.policies import Ballot, Majority, Policy, judge, mean_confidence, share
-from scanstore.reports import check_drafts, check_votes, text, whole
+from scanstore.reports import check_drafts, check_votes
 from scanstore.scan_rows import Scan, ScanFileChunk
 from scanstore.stages import Stage
 from scanstore.states import Machine, move

@@ -14,7 +14,8 @@ from typing import Any
 
 from scanstore import leases, life, paths, seen, tracking
 from scanstore.analysis_rows import DraftFinding, VerifiedFinding
-from scanstore.arguments import some_text, stored_path
+from scanstore.arguments import cwe as checked_cwe
+from scanstore.arguments import some_text, stored_path, text, whole, word
 from scanstore.cvss import rated
 from scanstore.database import Database
 from scanstore.decisions import Triage
@@ -23,8 +24,6 @@ from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.finding_rows import Finding, Sighting
 from scanstore.identity import Traits, traits_of
 from scanstore.looks import Looks
-from scanstore.reports import cwe as checked_cwe
-from scanstore.reports import text, whole, word
 from scanstore.scan_rows import Scan
 from scanstore.scans import Scans
 from scanstore.seen import FindingDiff

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from scanstore.arguments import a_bool, some_items
+from scanstore.arguments import a_bool, some_items, whole, word
 from scanstore.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.fields import Base
@@ -29,7 +29,6 @@ from scanstore.library_rows import (
     SyncRun,
     Tag,
 )
-from scanstore.reports import whole, word
 from scanstore.syncs import Sync
 from scanstore.upserts import Upsert
 from scanstore.values import dump_json

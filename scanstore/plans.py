@@ -18,7 +18,7 @@ import peewee
 
 from scanstore import applying, previews
 from scanstore.applying import Applied, Reverted
-from scanstore.arguments import some_text
+from scanstore.arguments import some_text, text, whole, word
 from scanstore.changes import check, checked_confidence, digest, field_named, target_key
 from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
@@ -27,7 +27,6 @@ from scanstore.library_rows import Scene
 from scanstore.plan_rows import CHANGES, PLANS, AnalysisPlan, Counts, PlanChange, settle
 from scanstore.previews import Preview
 from scanstore.proposals import Proposal, Proposed, checked, insert
-from scanstore.reports import text, whole, word
 from scanstore.states import CHANGE_STATUSES, PLAN_STATUSES, move
 from scanstore.values import dump_json, format_time, utcnow
 

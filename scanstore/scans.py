@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from scanstore import bindings
-from scanstore.arguments import a_path, encodable, some_list, some_text
+from scanstore.arguments import a_path, encodable, some_list, some_text, whole
 from scanstore.clocks import SILENCE, silent
 from scanstore.domain import bound
 from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
@@ -22,7 +22,6 @@ from scanstore.languages import Language, coverage
 from scanstore.life import Life
 from scanstore.paths import escape_path, root_name
 from scanstore.recording import Recorder
-from scanstore.reports import whole
 from scanstore.scan_rows import Scan
 from scanstore.states import SCANS, move
 from scanstore.sweeping import sweep_names

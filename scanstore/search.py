@@ -16,10 +16,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.arguments import some_list, some_text
+from scanstore.arguments import some_list, some_text, whole, word
 from scanstore.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
-from scanstore.reports import whole, word
 from scanstore.scans import Scans
 
 if TYPE_CHECKING:

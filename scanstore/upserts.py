@@ -17,10 +17,10 @@ from operator import itemgetter
 from typing import Any
 
 from scanstore import syncs
+from scanstore.arguments import text
 from scanstore.domain import Domain
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.library_rows import Counts, SyncRun
-from scanstore.reports import text
 from scanstore.values import dump_json, format_time, utcnow
 
 SCENES_AT_ONCE = 2_000

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from scanstore import leases, life
 from scanstore.analysis_rows import DraftFinding, VerifiedFinding, Vote
+from scanstore.arguments import whole
 from scanstore.database import Database
 from scanstore.decisions import VOTED
 from scanstore.domain import bound
-from scanstore.reports import whole
 from scanstore.scan_rows import Scan
 from scanstore.stages import Stage
 from scanstore.states import SEVERITIES, Machine

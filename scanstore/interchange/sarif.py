@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from scanstore.checkout import Vcs
+
 __all__ = ["Artifact", "Lost", "Problem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of"]
 
 VERSION = "2.1.0"
@@ -35,14 +37,6 @@ class Problem(NamedTuple):
 
     path: str
     reason: str
-
-
-class Vcs(NamedTuple):
-    """Where the scanned tree comes from; ``repository`` is a URI."""
-
-    repository: str
-    revision: str | None = None
-    branch: str | None = None
 
 
 class Artifact(NamedTuple):
