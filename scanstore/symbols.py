@@ -542,6 +542,9 @@ class Symbols(Domain):
         """What happened to the symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = self.store.scans.get(a)
         second = self.store.scans.get(b) if b is not None else self.store.scans.latest(first.target)
+        for scan in (first, second):
+            if scan.kind != "source":
+                raise InvalidArgument(f"scan {scan.id} is of reports and has no symbols; give scans of trees")
         old, new = (self._only(x, y) for x, y in ((first, second), (second, first)))
         changed, moved = [], []
         gone: dict[tuple[Any, ...], List[Any]] = {}

@@ -326,8 +326,11 @@ def test_level_comes_from_the_result_its_kind_or_its_rule() -> None:
     assert one(result("R1", properties={"security-severity": 9.9}), rules=rules).severity == "critical"
 
 
-@pytest.mark.parametrize(("said", "severity"), [("x", "low"), (-1, "low"), ("NaN", "low"), ("inf", "low"), ([], "low"),
-                                                (11, "critical"), ("High", "high"), ("moderate ", "medium")])  # fmt: skip
+SAID = [("x", "low"), (-1, "low"), ("NaN", "low"), ("inf", "low"), ([], "low"), (11, "critical"), ("High", "high"),
+        ("moderate ", "medium")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "severity"), SAID)
 def test_a_score_that_cannot_be_read_is_told(said: Any, severity: str) -> None:
     rule = {"id": "R1", "defaultConfiguration": {"level": "note"}}
     for own, of_rule in ((said, None), (None, said)):

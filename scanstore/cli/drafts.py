@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanstore.cli.absence import known_file
 from scanstore.cli.base import Group, common, find_scan, json_option, open_store, recorded_path, store_option
 from scanstore.cli.output import columns, count, note, paragraph, places, plain_text, say, say_json
 
@@ -43,6 +44,8 @@ def list_(
         where = find_scan(store, scan)
         path = None if file is None else recorded_path(where, file)
         found = store.drafts.list(where, status=status, severity=severity, file=path, limit=limit)
+        if not found:
+            known_file(store, where, path)
         if as_json:
             say_json(found)
         elif found:

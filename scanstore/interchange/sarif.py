@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Artifact", "Lost", "Problem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of", "unscored"]
+__all__ = [
+    "Artifact", "Lost", "Problem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of", "unscored",
+]  # fmt: skip
 
 VERSION = "2.1.0"
 BASE = "SRCROOT"
