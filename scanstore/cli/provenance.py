@@ -50,8 +50,11 @@ def _root(target: Target) -> Path | None:
 def scan_line(store: Store, scan: Scan) -> str:
     """Say which scan an answer is from, when it was made, and how many files have changed since."""
     when = scan.completed_at or scan.started_at or scan.created_at
-    partly = "" if scan.revision is not None else f"; it is {scan.status}, and not all of the tree was recorded"
-    return f"scan {scan.id} of {scan.target}, {when:%Y-%m-%d %H:%M} UTC{_changes(store, scan)}{partly or _later(store, scan)}"
+    if scan.revision is None:
+        more = f"; it is {scan.status}, and not all of the tree was recorded"
+    else:
+        more = _later(store, scan)
+    return f"scan {scan.id} of {scan.target}, {when:%Y-%m-%d %H:%M} UTC{_changes(store, scan)}{more}"
 
 
 def _later(store: Store, scan: Scan) -> str:
