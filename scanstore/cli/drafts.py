@@ -52,7 +52,14 @@ def list_(
             place = places(where)
             say(columns(cells(row, place) for row in found))
         else:
-            note(f"no drafts {'like that ' if status or severity or file else ''}in scan {where.id}")
+            note(f"no drafts {'like that ' if status or severity or file else ''}in scan {where.id}{_unasked(where)}")
+
+
+def _unasked(scan: Scan) -> str:
+    """Why a scan may have no drafts yet."""
+    if scan.active_since is None:
+        return f"; its analysis was not begun, begin it with: scanstore scans analyze {scan.id}"
+    return "" if scan.status == "completed" else f"; its analysis is {scan.status}"
 
 
 def cells(row: Any, place: Callable[[str, int | None], str]) -> tuple[str, ...]:
