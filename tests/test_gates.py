@@ -17,10 +17,10 @@ from test_sarif import Document, dumped, load, packed, report, result, results, 
 
 from scanstore.cli import main
 from scanstore.errors import InvalidArgument
-from scanstore.fields import utcnow
 from scanstore.models import Finding, Suppression, ToolRun
 from scanstore.report import gather, render
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 Run = Callable[..., Result]
 TOOL = {"driver": {"name": "Demo"}}
@@ -491,14 +491,14 @@ def test_a_finding_has_one_state_everywhere(
         assert before is not None and before.id == scan - 1
         diff = store.findings.diff(before, scan)._asdict()
         assert [name for name, told in diff.items() if told] == [state]
-        (item,) = gather(store).items
+        (item,) = gather(store.database).items
         assert (item.change, item.status) == (state, status)
         for where in (None, scan):
             (one,) = results(dumped(store, where))
             assert one["baselineState"] == baseline_state
             assert one.get("properties", {}).get("scanstore/state") == ("reopened" if state == "reopened" else None)
         for format in ("text", "markdown", "html", "csv"):
-            told = "".join(render(store, format=format))
+            told = "".join(render(store.database, format=format))
             assert (state in told) or state == "unchanged", format
     assert [row["change"] for row in json.loads(run("report", "--json").stdout)["findings"]] == [state]
     (row,) = json.loads(run("findings", "list", "--state", state, "--json").stdout)
@@ -581,7 +581,7 @@ def test_what_the_last_run_did_not_look_for_is_still_listed(store: Store) -> Non
     load(store, report(result(1), tool="A"), scope=["src/"])
     states = {(one.file_path, one.state) for one in store.findings.list()}
     assert states == {("src/a.py", "unchanged"), ("lib/b.py", "not_checked"), ("src/a.py", "new")}
-    assert sorted(item.change for item in gather(store).items) == ["new", "not_checked", "unchanged"]
+    assert sorted(item.change for item in gather(store.database).items) == ["new", "not_checked", "unchanged"]
     told = results(dumped(store))
     written = {(one["baselineState"], one.get("properties", {}).get("scanstore/state")) for one in told}
     assert written == {("unchanged", None), ("unchanged", "not_checked"), ("new", None)}
@@ -619,16 +619,16 @@ def test_steps_of_flows_have_their_own_lines(store: Store, own: int | None) -> N
 
     lines = [2, 10, 1, None, None, None, 7]
     load(store, flowing(0))
-    old = [[(s.file_path, s.line_number) for s in flow] for flow in gather(store).items[0].flows]
+    old = [[(s.file_path, s.line_number) for s in flow] for flow in gather(store.database).items[0].flows]
     assert old == [[("src/a b.py", line) for line in lines[:-1]] + [("lib/c.py", 7)]]
     load(store, flowing(5))
-    (item,) = gather(store).items
+    (item,) = gather(store.database).items
     assert [s.line_number for s in item.flows[0]] == [7, 15, 6, None, None, None, 7]
-    told = json.loads("".join(render(store, format="json")))["findings"][0]["flows"][0]
+    told = json.loads("".join(render(store.database, format="json")))["findings"][0]["flows"][0]
     assert [s["line_number"] for s in told] == [7, 15, 6, None, None, None, 7]
-    page = "".join(render(store, format="html"))
+    page = "".join(render(store.database, format="html"))
     assert "src/a b.py:15</span>" in page and ":-" not in page.partition("<main>")[2].partition("<script>")[0]
-    assert [s.line_number for s in gather(store, 1).items[0].flows[0]] == lines
+    assert [s.line_number for s in gather(store.database, 1).items[0].flows[0]] == lines
 
 
 # The schema

@@ -454,8 +454,7 @@ def test_the_pipelines_own_findings_come_out_and_in_again(store: Store, tmp_path
 
 
 def _published(store: Store, scan: Any, draft: Document) -> Any:
-    from scanstore.drafts import DraftFinding
-    from scanstore.findings import VerifiedFinding
+    from scanstore.analysis_rows import DraftFinding, VerifiedFinding
 
     (key,) = store.drafts.add(scan, [draft])[:1]
     row = DraftFinding.get_by_id(getattr(key, "id", key))

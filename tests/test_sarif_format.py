@@ -23,11 +23,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scanstore.checkout import Vcs
 from scanstore.errors import InvalidArgument
 from scanstore.interchange import jsonstream, sarif_in, sarif_out
 from scanstore.interchange.linehash import line_hashes
 from scanstore.interchange.places import Outside, Places, address
-from scanstore.interchange.sarif import Artifact, Problem, Result, Rule, Run, Vcs, cwe_in, severity_of
+from scanstore.interchange.sarif import Artifact, Problem, Result, Rule, Run, cwe_in, severity_of
 from scanstore.interchange.sarif_in import read
 from scanstore.interchange.sarif_out import Left, OutRun, write
 

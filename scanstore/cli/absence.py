@@ -12,7 +12,7 @@ from scanstore.cli.output import note
 
 if TYPE_CHECKING:
     from scanstore.languages import Gap
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
     from scanstore.store import Store
 
 

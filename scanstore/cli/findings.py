@@ -27,10 +27,9 @@ from scanstore.cli.report import warn
 from scanstore.cli.triage import COMMANDS, STATUSES, hidden_by
 
 if TYPE_CHECKING:
-    from scanstore.findings import Finding
-    from scanstore.scans import Scan
+    from scanstore.finding_rows import Finding, Suppression
+    from scanstore.scan_rows import Scan
     from scanstore.store import Store
-    from scanstore.triage import Suppression
 
 STATES = ("new", "unchanged", "updated", "reopened", "fixed")
 CHANGES = (*STATES, "not_checked")

@@ -9,7 +9,8 @@ from scanstore.cli.output import count
 from scanstore.paths import spelled
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan, Target
+    from scanstore.scan_rows import Scan
+    from scanstore.scans import Target
     from scanstore.store import Store
 
 

@@ -76,7 +76,7 @@ def load(
 
             # A report that comes again is not the latest scan when another tool has looked since.
             latest = found.again and scan is None
-            judge(context, gather(store, None if latest else found.scan, target=name if latest else None),
+            judge(context, gather(store.database, None if latest else found.scan, target=name if latest else None),
                   rule.lower(), found.troubles)  # fmt: skip
 
 

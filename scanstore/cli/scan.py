@@ -19,7 +19,8 @@ from scanstore.cli.provenance import target_here
 
 if TYPE_CHECKING:
     from scanstore.languages import Language
-    from scanstore.scans import FileDiff, FileNote, Scan, Summary
+    from scanstore.scan_rows import Scan
+    from scanstore.scans import FileDiff, FileNote, Summary
     from scanstore.store import Store
 
 INDEXER_ERROR = "indexer error"  # how such a reason begins; the indexer itself is not imported here

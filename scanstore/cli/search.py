@@ -12,7 +12,7 @@ from scanstore.cli.base import Misuse, chosen_target, common, find_scan, find_ta
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
     from scanstore.search import Hit
     from scanstore.store import Store
 

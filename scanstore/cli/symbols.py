@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from scanstore.languages import Gap
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
     from scanstore.store import Store
-    from scanstore.symbols import Symbol
+    from scanstore.symbol_rows import Symbol
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit")

@@ -11,7 +11,7 @@ from scanstore.cli.base import Failure, Group, Misuse, json_option, open_store, 
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.accounts import User
+    from scanstore.account_rows import User
 
 
 @click.group(cls=Group)

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from scanstore.checkout import Vcs
+
 __all__ = [
     "Artifact", "Lost", "Problem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of", "unscored",
 ]  # fmt: skip
@@ -43,14 +45,6 @@ class Problem(NamedTuple):
 
     path: str
     reason: str
-
-
-class Vcs(NamedTuple):
-    """Where the scanned tree comes from; ``repository`` is a URI."""
-
-    repository: str
-    revision: str | None = None
-    branch: str | None = None
 
 
 class Artifact(NamedTuple):

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from scanstore.interchange.sarif import LEVELS, Artifact, Rule, Vcs, cwe_in, score_of
+from scanstore.checkout import Vcs
+from scanstore.interchange.sarif import LEVELS, Artifact, Rule, cwe_in, score_of
 
 _MAX = 2**31 - 1
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([0-9]{1,4})\}")
