@@ -244,6 +244,18 @@ def test_a_good_run_ends_the_trouble_of_its_own_tool_only(run: Run) -> None:
     run("report", "--fail-on", "any-critical")
 
 
+@pytest.mark.parametrize("options", [("--exclude", "*"), ("--max-size", "2")])
+def test_an_analysis_that_had_nothing_to_look_at_is_no_all_clear(
+    run: Run, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a.py").write_text("x = 1\n")
+    run("scan", "tree", *options)
+    run("scans", "analyze", "1")
+    assert "had nothing to look at" in run("report", "--fail-on", "any-low", code=1).stderr
+    assert "had nothing to look at" in run("findings", "list").stderr
+
+
 def test_a_report_that_comes_again_is_judged_with_what_other_tools_found_since(run: Run) -> None:
     loaded(run, report(tool="A"), "--fail-on", "any-low")
     loaded(run, report(result(1), tool="B"))
