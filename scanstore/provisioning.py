@@ -175,6 +175,8 @@ def check_db_health(path: Path | None = None, *, thorough: bool = False, key: st
         problems = [f"{name} does not exist; make it with init_db (scanstore init)"]
     except ScanstoreError as error:
         problems = [str(error)]
+    if problems and os.path.isfile(file) and not size_of(file):
+        problems = [f"{name} is empty; make a store of it with init_db (scanstore init)"]
     writable = os.access(file, os.W_OK) and os.access(os.path.dirname(file), os.W_OK)
     return Health(not problems, file, version, library, writable, size_of(file), problems)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scanstore.interchange.places import address
@@ -40,10 +40,11 @@ def shifted(value: Any, path: str | None, by: int, *, away: bool) -> Any:
     return moved
 
 
-def justification(suppressions: Iterable[Mapping[str, Any]]) -> str | None:
+def justification(suppressions: Sequence[Mapping[str, Any]]) -> str | None:
     """Why a result is suppressed by what a report says; None when it is not."""
-    if any(one.get("status") in ("underReview", "rejected") for one in suppressions):
-        return None  # one that does not hold is enough
+    statuses = (one.get("status") for one in suppressions)
+    if any(not isinstance(each, str | None) or (each or "accepted").lower() != "accepted" for each in statuses):
+        return None  # one that does not hold, or whose status is unknown, is enough
     for one in suppressions:
         where = "in the source" if one.get("kind") == "inSource" else "by the report"
         reason = one.get("justification")

@@ -341,6 +341,8 @@ class Scans(Life):
         """What changed in the files from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = self.get(a)
         second = self.get(b) if b is not None else self.latest(first.target)
+        if first.kind != second.kind:
+            raise InvalidArgument(f"scan {first.id} and scan {second.id} are a tree and reports; compare two of a kind")
         old, new = (dict(self.db.execute_sql(CONTENTS, (scan.id,)).fetchall()) for scan in (first, second))
         added = [path for path in new if path not in old]
         removed = [path for path in old if path not in new]

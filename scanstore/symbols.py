@@ -445,6 +445,9 @@ class Symbols(Domain):
         """What happened to the symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = Scans(self.db).get(a)
         second = Scans(self.db).get(b) if b is not None else Scans(self.db).latest(first.target)
+        for scan in (first, second):
+            if scan.kind != "source":
+                raise InvalidArgument(f"scan {scan.id} is of reports and has no symbols; give scans of trees")
         old, new = (self._only(x, y) for x, y in ((first, second), (second, first)))
         changed, moved = [], []
         gone: dict[tuple[Any, ...], List[Any]] = {}

@@ -99,6 +99,7 @@ NOT_CLEAR = {
     "an error about a file": failing(toolExecutionNotifications=[noted(locations=at("src/x.py"))]),
     "an error about a rule": failing(toolExecutionNotifications=[noted(associatedRule={"id": "R1"})]),
     "an error about a file without an address": failing(toolExecutionNotifications=[noted(locations=at(7))]),
+    "an error about a file outside": failing(toolExecutionNotifications=[noted(locations=at("file:///else/x.py"))]),
     "notifications are text": failing(toolExecutionNotifications="x"),
     "a notification is a number": failing(toolExecutionNotifications=[4]),
     "invocations are text": report(invocations="x"),
@@ -241,6 +242,27 @@ def test_a_good_run_ends_the_trouble_of_its_own_tool_only(run: Run) -> None:
     run("report", "--fail-on", "any-critical", code=1)  # it may have been the other one
     loaded(run, report(tool="B", invocations=[]))
     run("report", "--fail-on", "any-critical")
+
+
+@pytest.mark.parametrize("options", [("--exclude", "*"), ("--max-size", "2")])
+def test_an_analysis_that_had_nothing_to_look_at_is_no_all_clear(
+    run: Run, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a.py").write_text("x = 1\n")
+    run("scan", "tree", *options)
+    run("scans", "analyze", "1")
+    assert "had nothing to look at" in run("report", "--fail-on", "any-low", code=1).stderr
+    assert "had nothing to look at" in run("findings", "list").stderr
+
+
+def test_a_report_that_comes_again_is_judged_with_what_other_tools_found_since(run: Run) -> None:
+    loaded(run, report(tool="A"), "--fail-on", "any-low")
+    loaded(run, report(result(1), tool="B"))
+    for gate in ("any-low", "new-low"):
+        done = loaded(run, report(tool="A"), "--fail-on", gate, code=1)
+        assert "was loaded before, as scan 1" in done.stderr
+        run("report", "--fail-on", gate, code=1)
 
 
 def test_a_place_that_cannot_be_used_does_not_make_its_finding_a_fixed_one(store: Store) -> None:

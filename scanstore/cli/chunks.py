@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore.cli.absence import known_file
 from scanstore.cli.base import Failure, Group, chosen_target, common, find_scan, open_store, recorded_path, store_option
 from scanstore.cli.output import columns, count, note, places, say, say_json
 
@@ -76,6 +77,8 @@ def list_(status: str | None, file: str | None, limit: int | None, scan: str | N
         where = find_scan(store, scan)
         path = None if file is None else recorded_path(where, file)
         found = store.chunks.list(where, status=status, file=path, limit=limit)
+        if not found:
+            known_file(store, where, path)
         if as_json:
             say_json(found)
         elif found:

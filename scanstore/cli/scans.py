@@ -9,6 +9,7 @@ import click
 
 from scanstore.cli import analysis
 from scanstore.cli.base import (
+    Failure,
     Group,
     find_pair,
     find_scan,
@@ -56,7 +57,9 @@ def list_(target: str | None, status: str | None, limit: int | None, as_json: bo
       scanstore scans list --status completed --limit 5
     """
     with open_store() as store:
-        name = None if target is None else named_target(store, target) or target
+        name = None if target is None else named_target(store, target)
+        if target is not None and name is None:
+            raise Failure(f"there is no target {target!r}; see the targets with: scanstore scans list")
         found = store.scans.list(target=name, status=status, limit=limit)
         if as_json:
             say_json(found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.absence import gap_of, incomplete, nothing
+from scanstore.cli.absence import gap_of, incomplete, known_file, nothing
 from scanstore.cli.base import (
     Failure,
     chosen_target,
@@ -109,6 +109,7 @@ def find(
         else:
             say(symbol_lines(found, store))
         if not found:
+            known_file(store, where, path)
             near = 0 if match == "contains" else len(store.symbols.find(name, match="contains", **options))
             hint = f"; {count(near, 'name contains', 'names contain')} it: add --contains" if near else ""
             unseen = gap_of(store, where, "symbols", path=path)
