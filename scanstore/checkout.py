@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 
+from scanstore.indexing.reading import opened
 from scanstore.interchange.sarif import Vcs
 
 MOST = 1 << 20  # bytes of a file of git's
@@ -68,7 +69,7 @@ def _remote(config: str) -> str | None:
 
 def _text(path: str, most: int = MOST) -> str:
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(opened(path), "rb") as file:
             return file.read(most).decode("utf-8", "replace")
-    except OSError:
+    except (OSError, ValueError):  # also a path with a NUL, which a `.git` file may name
         return ""
