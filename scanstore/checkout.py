@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 
 from scanstore.indexing.reading import opened
-from scanstore.interchange.sarif import Vcs
 
 MOST = 1 << 20  # bytes of a file of git's
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SHORT = re.compile(r"(?:[^@/:\s]+@)?([^/:@\s]{2,}):(?!//)(\S+)")  # host:path, as ssh takes it
+
+
+class Vcs(NamedTuple):
+    """Where the scanned tree comes from; ``repository`` is a URI."""
+
+    repository: str
+    revision: str | None = None
+    branch: str | None = None
 
 
 def provenance(root: str | None) -> Vcs | None:

@@ -38,7 +38,6 @@ from scanstore.arguments import a_whole, some_list
 from scanstore.clocks import clock, kept_until
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, LeaseLost, NotFound, shown
-from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.queues import AUDIT_TASKS as AUDIT_TASKS
 from scanstore.queues import CHUNKS as CHUNKS
 from scanstore.queues import DRAFTS as DRAFTS
@@ -51,6 +50,7 @@ from scanstore.queues import Queue as Queue
 from scanstore.queues import Recovered as Recovered
 from scanstore.queues import Scope as Scope
 from scanstore.queues import State as State
+from scanstore.values import dump_json, format_time, read_time, utcnow
 from scanstore.workers import gone, me
 
 LEASE = 600.0  #: seconds that a claim holds unless told otherwise
@@ -195,7 +195,7 @@ def _standing(db: Database, queue: Queue, scope: Scope) -> Standing:
         f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {leased}",
         {"scope": scope},
     ).fetchone()
-    return Standing(*row)
+    return Standing(*(None if time is None else str(time) for time in row))  # bytes are later than any time
 
 
 def tend(db: Database, queue: Queue, scope: Scope, *, max_lost: int = MOST_LOST, now: datetime | None = None) -> None:
@@ -504,7 +504,7 @@ def any_lost(db: Database, queue: Queue, scope: Scope) -> bool:
         f" WHERE {queue.scope} = ? AND status = '{queue.leased}' GROUP BY process",
         (scope,),
     ).fetchall()
-    return any(until <= now or gone(process) for process, until in holders)
+    return any(str(until) <= now or gone(process) for process, until in holders)
 
 
 def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_lost: int = MOST_LOST) -> Recovered:

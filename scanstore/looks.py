@@ -38,7 +38,8 @@ SELECT status, analyzed_at IS NOT NULL, active_since IS NOT NULL,
        (SELECT coalesce(sum(count), 0) FROM work_counts WHERE scan_id = s.id AND status = 'failed'
            AND kind <> 'verified'),
        (SELECT coalesce(sum(count), 0) FROM work_counts WHERE scan_id = s.id AND status = 'failed'
-           AND kind = 'verified')
+           AND kind = 'verified'),
+       (SELECT coalesce(sum(count), 0) FROM work_counts WHERE scan_id = s.id)
   FROM scans AS s WHERE id = ?
 """
 # Those that later votes took back have failed too, and nothing is missing because of them.
@@ -144,10 +145,12 @@ def _runs(db: Database, scan: int) -> Iterator[tuple[Run, tuple[str, str]]]:
 
 def _unfinished(db: Database, scan: int) -> Iterator[str]:
     """What an analysis has not looked at."""
-    status, over, begun, failed, verified = db.execute_sql(ANALYSIS, (scan,)).fetchone()
+    status, over, begun, failed, verified, pieces = db.execute_sql(ANALYSIS, (scan,)).fetchone()
     if verified:
         failed += db.execute_sql(UNPUBLISHED, (scan,)).fetchone()[0]
     if begun and not (over and status == "completed"):
         yield f"the analysis of scan {scan} is {status}: not all of it was looked at"
+    elif begun and not pieces:
+        yield f"the analysis of scan {scan} had nothing to look at: no file of it has a chunk"
     elif begun and failed:
         yield f"the analysis of scan {scan} failed on {failed:,} piece{'' if failed == 1 else 's'} of work"

@@ -43,12 +43,12 @@ def lost(db: Database) -> bool:
     if not found:
         return False
     from scanstore.clocks import silent
-    from scanstore.fields import format_time, utcnow
+    from scanstore.values import format_time, utcnow
     from scanstore.workers import gone
 
     now = utcnow()
     text = format_time(now)
     return any(
-        until <= text or gone(process) or (heard is not None and silent(process, heard, now))
+        str(until) <= text or gone(process) or (heard is not None and silent(process, heard, now))
         for process, until, heard in db.execute_sql(HOLDERS).fetchall()
     )

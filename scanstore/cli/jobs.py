@@ -6,7 +6,6 @@ The work itself is code of the user's: a module with a mapping of job types to f
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,14 @@ import click
 from scanstore.cli.base import Failure, Group, Misuse, json_option, open_store, store_option
 from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
+from scanstore.cli.streams import flush
 from scanstore.cli.triage import UNITS
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from scanstore.jobs import Job
+    from scanstore.store import Store
 
 STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
 
@@ -279,17 +280,33 @@ def work(
             handlers, types=types or None, until_empty=until_empty, lease=lease, poll=poll,
             ended=None if as_json else _say_ended,
         )  # fmt: skip
+        left = list(_left(store, types or tuple(handlers)))
         if as_json:
             say_json(done)
         else:
-            note(", ".join(f"{number:,} {name}" for name, number in done._asdict().items() if number) or "no jobs")
+            did = ", ".join(f"{number:,} {name}" for name, number in done._asdict().items() if number)
+            note(did or ("no jobs that could be claimed" if left else "no jobs"))
+        for line in left:
+            note(line)
     context.exit(1 if done.failed else 0)
+
+
+def _left(store: Store, types: tuple[str, ...]) -> Iterator[str]:
+    """The jobs that are not over: of other types, not due yet, held by another worker."""
+    from scanstore.models import Job
+    from scanstore.states import JOB_LIVE
+
+    found = store.counts(Job, "type", Job.status.in_(JOB_LIVE))
+    for known, why in ((True, "not claimed yet, not due yet, or held elsewhere"), (False, "not worked on here")):
+        told = ", ".join(f"{number:,} {name}" for name, number in sorted(found.items()) if (name in types) is known)
+        if told:
+            yield f"left: {told}; {why}"
 
 
 def _say_ended(job: Job) -> None:
     failure = f"  {_line(job.error)}" if job.status in ("pending", "failed") else ""
     say([plain_text(f"{job.status}  {job.type}  {job.id}{failure}")])
-    sys.stdout.flush()
+    flush()
 
 
 def _handlers(place: str) -> dict[str, Any]:

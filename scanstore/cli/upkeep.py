@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from scanstore.cli.base import (
-    Failure,
     Misuse,
     existing_store_path,
     json_option,
@@ -20,6 +18,7 @@ from scanstore.cli.base import (
     store_path,
 )
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
+from scanstore.cli.streams import text_input
 
 if TYPE_CHECKING:
     from scanstore.maintenance import Problem
@@ -222,13 +221,13 @@ def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
     """
     if key_stdin and remove:
         raise Misuse("give --key-stdin or --remove, not both")
-    from scanstore import encryption
+    from scanstore import rekeying
 
     path, old = existing_store_path(), store_key()
     if remove and old is None:
         raise Misuse("the store's key is needed to decrypt it: set SCANSTORE_KEY")
     new = None if remove else _new_key(key_stdin)
-    encryption.rekey(os.path.realpath(path), path, old, new)
+    rekeying.rekey(os.path.realpath(path), path, old, new)
     if as_json:
         say_json({"store": os.path.realpath(path), "encrypted": not remove})
     else:
@@ -237,10 +236,7 @@ def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
 
 def _new_key(from_stdin: bool) -> str:
     if from_stdin:
-        try:
-            return sys.stdin.buffer.readline().decode().rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise Failure("what came in is not text in UTF-8") from None
+        return text_input(line=True).rstrip("\r\n")
     return str(click.prompt("New key", hide_input=True, confirmation_prompt=True, err=True))
 
 

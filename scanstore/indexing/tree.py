@@ -8,12 +8,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.errors import InvalidArgument
-from scanstore.fields import format_time, utcnow
 from scanstore.indexing import TEXT, FileFacts, Indexer
 from scanstore.indexing.reading import fingerprint, index, load, unparsed
 from scanstore.indexing.walk import Entry, is_binary, module_names, root_package, walk
 from scanstore.paths import root_name
 from scanstore.recording import Content
+from scanstore.values import format_time, utcnow
 
 if TYPE_CHECKING:
     from scanstore.recording import Recorder

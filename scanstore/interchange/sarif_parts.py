@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from scanstore.interchange.sarif import LEVELS, Artifact, Rule, Vcs, cwe_in, score_of
+from scanstore.checkout import Vcs
+from scanstore.interchange.sarif import LEVELS, Artifact, Rule, cwe_in, score_of
 
 _MAX = 2**31 - 1
 MOST_COPIED = 1 << 26

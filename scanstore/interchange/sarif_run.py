@@ -17,9 +17,11 @@ from scanstore.interchange.sarif import (
     BASELINE_STATES,
     KINDS,
     LEVELS,
+    SCORE,
     SEVERITIES,
     SEVERITY,
     STATE,
+    UNSCORED,
     Artifact,
     Lost,
     Problem,
@@ -29,6 +31,7 @@ from scanstore.interchange.sarif import (
     cwe_in,
     score_of,
     severity_of,
+    unscored,
 )
 from scanstore.interchange.sarif_execution import Execution
 from scanstore.interchange.sarif_parts import (
@@ -254,8 +257,10 @@ class RunReader:
                 rest = {**rest, "properties": bag} if bag else {k: v for k, v in rest.items() if k != "properties"}
             if own in SEVERITIES:
                 severity = own
-            elif "security-severity" in bag and (score := score_of(bag)):
+            elif SCORE in bag and (score := score_of(bag)):
                 severity = severity_of(level, score)
+            elif unscored(bag):
+                self._problems.append(Problem(f"{path}.properties.{SCORE}", f"is {shown(bag[SCORE])}; {UNSCORED}"))
             state = get("baselineState")
             if state is not None and state not in BASELINE_STATES:
                 raise Bad(".baselineState", f"is {shown(state)}; it must be one of {', '.join(BASELINE_STATES)}")
@@ -335,6 +340,8 @@ class RunReader:
             rule = read_rule(raw) if isinstance(raw, dict) else None
             if rule is None:
                 self._problem(f"{path}.rules[{number}]", "has no id; left out")
+            elif unscored(bag := as_dict(raw.get("properties"))):
+                self._problem(f"{path}.rules[{number}].properties.{SCORE}", f"is {shown(bag[SCORE])}; {UNSCORED}")
             rules.append(rule)
         return rules
 
@@ -356,7 +363,9 @@ class RunReader:
                 path, reason = self._located(artifact, "")
             if path is not None:
                 paths.add(path)
-            elif reason is None:
+            elif reason is not None:  # of the tree after all, where the report does not say what the tree is
+                execution.doubts.append(f"the tool failed on {reason}; if it is of the tree, give its root (--root)")
+            else:
                 execution.doubts.append("the tool failed on a file whose address cannot be read")
         return sorted(paths)
 
