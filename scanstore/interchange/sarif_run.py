@@ -37,6 +37,7 @@ from scanstore.interchange.sarif_execution import Execution
 from scanstore.interchange.sarif_parts import (
     NOTHING,
     Bad,
+    Copies,
     RuleKey,
     as_dict,
     as_list,
@@ -170,6 +171,7 @@ class RunReader:
 
         bases = as_dict(members.get("originalUriBaseIds"))
         self._places = Places(bases, root)
+        self._copies = Copies()
         self._locations: dict[tuple[Any, ...], tuple[str | None, str | None]] = {}
         self._artifacts = head.artifacts
         artifacts = [found for found in map(self._placed, head.artifacts) if found is not None]
@@ -452,7 +454,9 @@ class RunReader:
                 raise Bad(".message.id", f"is {key!r:.80}, which the tool does not define")
         if not isinstance(text, str):
             return None
-        return filled(text, as_list(arguments))
+        if "text" not in message and not markdown:
+            self._copies.take(len(text), ".message")
+        return filled(text, as_list(arguments), self._copies)
 
     def _located(self, artifact: dict[str, Any], path: str) -> tuple[str | None, str | None]:
         """The path of an `artifactLocation`, or None and, where it names something, the reason."""
@@ -514,8 +518,13 @@ class RunReader:
             known = as_list(self._members.get(name))
             if type(index) is not int or not -1 <= index < len(known):
                 raise Bad("", f"points to {name}[{shown(index)}]; the run has {len(known)} of them")
-            value = {**(as_dict(known[index]) if index >= 0 else NOTHING), **value}
-            value = {k: v for k, v in value.items() if k not in ("index", "parentIndex")}
+            found = as_dict(known[index]) if index >= 0 else NOTHING
+            value = {k: v for k, v in {**found, **value}.items() if k not in ("index", "parentIndex")}
+            with self._copies.of(found):
+                return self._inner(value, path, quiet)
+        return self._inner(value, path, quiet)
+
+    def _inner(self, value: dict[str, Any], path: str, quiet: bool) -> dict[str, Any]:
         kept = {k: self._settled(v, k, path, quiet) if type(v) in _NESTS else v for k, v in value.items()}
         for key in _REGIONS:
             if key in kept:
