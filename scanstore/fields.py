@@ -235,7 +235,7 @@ def _plain(value: Any) -> Any:
 # Time
 
 
-def _unreadable(field: Any, value: str, kind: str) -> Damaged:
+def _unreadable(field: Any, value: str | bytes, kind: str) -> Damaged:
     return Damaged(
         f"{field.model.__name__}.{field.name} is {value!r} in the file, which is no {kind}; restore a backup"
     )
@@ -260,6 +260,8 @@ class UTCField(_DateTimeField):
 
     def python_value(self, value: Any) -> Any:
         try:
+            if isinstance(value, bytes):
+                raise ValueError(value)
             return datetime.fromisoformat(value) if isinstance(value, str) else value
         except ValueError:
             raise _unreadable(self, value, "time") from None

@@ -195,7 +195,7 @@ def _standing(db: Database, queue: Queue, scope: Scope) -> Standing:
         f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {leased}",
         {"scope": scope},
     ).fetchone()
-    return Standing(*row)
+    return Standing(*(None if time is None else str(time) for time in row))  # bytes are later than any time
 
 
 def tend(db: Database, queue: Queue, scope: Scope, *, max_lost: int = MOST_LOST, now: datetime | None = None) -> None:
@@ -504,7 +504,7 @@ def any_lost(db: Database, queue: Queue, scope: Scope) -> bool:
         f" WHERE {queue.scope} = ? AND status = '{queue.leased}' GROUP BY process",
         (scope,),
     ).fetchall()
-    return any(until <= now or gone(process) for process, until in holders)
+    return any(str(until) <= now or gone(process) for process, until in holders)
 
 
 def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_lost: int = MOST_LOST) -> Recovered:

@@ -1,7 +1,8 @@
 """What the operating system says about this machine and its processes. No other module asks for it.
 
-Everything here is read from files or from the C library; no program is run. A question that the system does not answer
-gives an empty text, and the caller leaves the decision to the lease.
+Everything here is read from files or from the C library; no program is run. A question that the system does not answer,
+or that this Python cannot ask because it was built without ``ctypes``, gives an empty text, and the caller leaves the
+decision to the lease.
 
 psutil would answer most of this. It is not used: its import takes 24 ms, half as long as importing scanstore and
 opening a store, and its start times on Linux are times of the wall clock, which differ between two calls when the clock
@@ -9,7 +10,8 @@ is set. Here Linux reads ``/proc``, and macOS and Windows import ``ctypes`` (2 m
 
 - Machine: ``/etc/machine-id``; on macOS the host UUID; on Windows the MachineGuid of the registry. The images of
   containers come with a machine-id, so in a container the place of its files is added: it differs from container to
-  container, and stays when the machine restarts.
+  container, and stays when the machine restarts. A time namespace is a machine of its own: start times and the running
+  time are others there.
 - Boot: ``boot_id`` on Linux, the boot session on macOS. The boot time is not used, because it moves when the clock is
   set. Windows has nothing better; there and on macOS the start time of a process is absolute, so that a process of an
   earlier boot is recognised by it.
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +38,7 @@ MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MOUNTS = "/proc/self/mountinfo"
 FIRST_NAMESPACE = "pid:[4026531836]"  # of the machine itself, on every Linux
+FIRST_TIME = "time:[4026531834]"
 
 # macOS: <sys/sysctl.h> and <sys/proc.h>, whose layout is the same on all 64-bit systems
 CTL_KERN, KERN_PROC, KERN_PROC_PID = 1, 14, 1
@@ -55,7 +59,7 @@ def machine() -> str:
     for path in MACHINE_IDS:
         found = _content(path)
         if found and found != "uninitialized":  # as systemd calls it during the first boot
-            return found + _container()
+            return found + _container() + _other_time()
     return ""
 
 
@@ -66,10 +70,7 @@ def boot() -> str:
 
 def namespace() -> str:
     """Return which pid namespace of the machine this is; empty where the system has no namespaces."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
+    return _link("/proc/self/ns/pid")
 
 
 def started(process: int) -> str | None:
@@ -82,7 +83,7 @@ def started(process: int) -> str | None:
     if SYSTEM == "darwin":
         return _mac_started(process)
     try:
-        if os.readlink("/proc/self") != str(os.getpid()):  # of another namespace, where numbers mean other processes
+        if _link("/proc/self") != str(os.getpid()):  # of another namespace, where numbers mean other processes
             return _exists(process)
         with open(f"/proc/{process}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -98,9 +99,16 @@ def _exists(process: int) -> str | None:
         os.kill(process, 0)
     except ProcessLookupError:
         return None
-    except OSError:  # it belongs to another user
+    except (OSError, AttributeError):  # it belongs to another user, or cannot be asked about
         pass
     return ""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except (OSError, AttributeError):
+        return ""
 
 
 def _content(path: str) -> str:
@@ -128,6 +136,12 @@ def _container() -> str:
     return found
 
 
+def _other_time() -> str:
+    """Return which time namespace this is; empty in that of the machine. Others have start times of their own."""
+    found = _link("/proc/self/ns/time")
+    return "" if found in ("", FIRST_TIME) else found
+
+
 # macOS
 
 
@@ -139,37 +153,38 @@ def _libc() -> ctypes.CDLL:
 
 
 def _mac_machine() -> str:
-    import ctypes
-
-    found, wait = ctypes.create_string_buffer(16), (ctypes.c_long * 2)(1, 0)
     try:
+        import ctypes
+
+        found, wait = ctypes.create_string_buffer(16), (ctypes.c_long * 2)(1, 0)
         return found.raw.hex() if _libc().gethostuuid(found, wait) == 0 else ""
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, ImportError):
         return ""
 
 
 def _mac_boot() -> str:
-    import ctypes
-
-    found = ctypes.create_string_buffer(64)
-    size = ctypes.c_size_t(len(found))
     try:
+        import ctypes
+
+        found = ctypes.create_string_buffer(64)
+        size = ctypes.c_size_t(len(found))
         failed = _libc().sysctlbyname(b"kern.bootsessionuuid", found, ctypes.byref(size), None, ctypes.c_size_t(0))
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, ImportError):
         return ""
     return "" if failed else found.value.decode("ascii", "replace")
 
 
 def _mac_started(process: int) -> str | None:
-    import ctypes
     import struct
 
-    request = (ctypes.c_int * 4)(CTL_KERN, KERN_PROC, KERN_PROC_PID, process)
-    found = ctypes.create_string_buffer(1024)
-    size = ctypes.c_size_t(len(found))
     try:
+        import ctypes
+
+        request = (ctypes.c_int * 4)(CTL_KERN, KERN_PROC, KERN_PROC_PID, process)
+        found = ctypes.create_string_buffer(1024)
+        size = ctypes.c_size_t(len(found))
         failed = _libc().sysctl(request, 4, found, ctypes.byref(size), None, ctypes.c_size_t(0))
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, ImportError):
         return _exists(process)
     # The number is there twice: a layout that is not the expected one is not believed.
     if failed or size.value < KNOWN or struct.unpack_from("=i", found, NUMBER)[0] != process:
@@ -184,16 +199,16 @@ def _mac_started(process: int) -> str | None:
 
 
 def _windows_machine() -> str:
-    import winreg as registry
-
-    winreg: Any = registry  # known to type checkers on Windows only
     try:
+        import winreg as registry
+
+        winreg: Any = registry  # known to type checkers on Windows only
         with winreg.OpenKey(
             winreg.HKEY_LOCAL_MACHINE, r"SOFTWARE\Microsoft\Cryptography", 0,
             winreg.KEY_READ | winreg.KEY_WOW64_64KEY,
         ) as key:  # fmt: skip
             return str(winreg.QueryValueEx(key, "MachineGuid")[0])
-    except OSError:
+    except (OSError, ImportError):
         return ""
 
 
@@ -213,10 +228,13 @@ def _kernel32() -> Any:
 
 
 def _windows_started(process: int) -> str | None:
-    import ctypes
-    from ctypes import wintypes
+    try:
+        import ctypes
+        from ctypes import wintypes
 
-    kernel = _kernel32()
+        kernel = _kernel32()
+    except (OSError, AttributeError, ImportError):
+        return ""
     handle = kernel.OpenProcess(QUERY_LIMITED_INFORMATION, False, process)
     if not handle:  # there is none, or it belongs to another user
         return None if ctypes.get_last_error() == INVALID_PARAMETER else ""  # type: ignore[attr-defined,unused-ignore]
@@ -234,8 +252,11 @@ def _windows_started(process: int) -> str | None:
 
 def windows_running_time() -> float:
     """Return the seconds for which this machine has run; unlike ``time.monotonic()``, it stands still in its sleep."""
-    import ctypes
+    try:
+        import ctypes
 
-    ticks = ctypes.c_ulonglong()
-    _kernel32().QueryUnbiasedInterruptTime(ctypes.byref(ticks))
-    return ticks.value / 10_000_000
+        ticks = ctypes.c_ulonglong()
+        _kernel32().QueryUnbiasedInterruptTime(ctypes.byref(ticks))
+        return ticks.value / 10_000_000
+    except (OSError, AttributeError, ImportError):
+        return time.monotonic()

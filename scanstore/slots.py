@@ -152,7 +152,7 @@ class Slot:
 
     def _refusal(self) -> NoSlot:
         holders = self._holders()
-        who = ", ".join(dict.fromkeys(process for _, process, _ in holders[:5]))
+        who = ", ".join(dict.fromkeys(str(process) for _, process, _ in holders[:5]))
         return NoSlot(
             f"model {self.model!r} has all {len(holders)} of its places taken (by {who}); "
             "wait longer or raise max_concurrent"
@@ -185,7 +185,7 @@ def lapsed(tickets: Sequence[tuple[int, str, str]]) -> list[int]:
     for key, process, until in tickets:
         if process not in ended:
             ended[process] = gone(process)
-        if ended[process] or (until <= now and not alive(process)):
+        if ended[process] or (str(until) <= now and not alive(process)):
             found.append(key)
     return found
 

@@ -49,6 +49,6 @@ def lost(db: Database) -> bool:
     now = utcnow()
     text = format_time(now)
     return any(
-        until <= text or gone(process) or (heard is not None and silent(process, heard, now))
+        str(until) <= text or gone(process) or (heard is not None and silent(process, heard, now))
         for process, until, heard in db.execute_sql(HOLDERS).fetchall()
     )

@@ -36,7 +36,7 @@ def read_time(text: str) -> datetime:
         if moment.tzinfo is None:
             raise ValueError(text)
         return moment
-    except ValueError:
+    except (ValueError, TypeError):
         raise Damaged(f"{text!r} is in the file for a time; find it with: scanstore check") from None
 
 

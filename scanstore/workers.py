@@ -107,7 +107,8 @@ def _host() -> str:
 
 
 def _parse(process: str | None) -> tuple[str, int, str]:
-    place, _, rest = (process or "").partition(":")
+    # A damaged or foreign file may hold bytes here, or what is no character.
+    place, _, rest = (process if isinstance(process, str) else "").partition(":")
     number, _, start = rest.partition("@")
     return (place, _number(number), start) if place.count("-") == 2 and _number(number) else NOBODY
 

@@ -24,6 +24,7 @@ from urllib.parse import quote
 import pytest
 from stressing import rounds
 
+import scanstore
 from scanstore import clocks, leases, processes, publishing, workers
 from scanstore.store import Store
 from scanstore.workers import alive, gone, me, shares_clock
@@ -145,6 +146,29 @@ def test_identities_of_earlier_versions_and_noise_are_left_to_their_leases(syste
     assert not gone(process) and not alive(process) and not shares_clock(process)
 
 
+@pytest.mark.parametrize("value", [b"\0\xff", b""])
+def test_bytes_in_the_place_of_an_identity_or_a_time_keep_no_store_from_opening(store: Store, value: bytes) -> None:
+    """A damaged or foreign file may hold them. They belong to nobody, and never end by themselves."""
+    assert not gone(value) and not alive(value) and not shares_clock(value)  # type: ignore[arg-type]
+    store.jobs.enqueue("one")
+    store.llm.add("m", max_concurrent=1)
+    store.jobs.claim()
+    store.llm.slot("m").__enter__()
+    call = store.llm.call("m", purpose="talk").__enter__()
+    for column in ("process", "lease_until"):
+        for table in ("jobs", "model_slots"):
+            store.database.execute_sql(f"UPDATE {table} SET {column} = ?", (value,))
+        store.database.execute_sql("UPDATE model_calls SET process = ?", (value,))
+        with Store(store.path, durability="normal") as after:
+            assert after.recover() == (0, 0) and after.jobs.claim() == []
+            with pytest.raises(scanstore.NoSlot), after.llm.slot("m", timeout=0):
+                pass
+    store.database.execute_sql("UPDATE model_calls SET started_at = ?", (value,))
+    with pytest.raises(scanstore.Damaged, match="is in the file for a time"):
+        store.recover()
+    assert call is not None
+
+
 # What this system says
 
 
@@ -184,6 +208,42 @@ def test_a_proc_of_another_namespace_is_not_asked(monkeypatch: pytest.MonkeyPatc
     real = os.readlink
     monkeypatch.setattr(os, "readlink", lambda path: "1" if path == "/proc/self" else real(path))
     assert processes.started(os.getpid()) == "" and processes.started(2**30) is None
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_a_python_that_cannot_ask_leaves_all_to_the_leases(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
+    """One that was built without ctypes, say."""
+    monkeypatch.setattr(processes, "SYSTEM", system)
+    monkeypatch.setattr(processes, "MACHINE_IDS", ())
+    monkeypatch.setattr(processes, "BOOT_ID", "/nowhere")
+    for name in ("ctypes", "ctypes.wintypes", "winreg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr(os, "readlink")
+    processes._libc.cache_clear()
+    processes._kernel32.cache_clear()
+    workers._forget()
+    try:
+        own = me()
+        assert "@" not in own and own.split("-")[1] == "0"
+        assert not gone(own) and not alive(own) and not shares_clock(own)
+        first = processes.windows_running_time()
+        assert 0 <= processes.windows_running_time() - first < 60
+    finally:
+        workers._forget()
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_another_time_namespace_is_left_to_its_lease() -> None:
+    """There the start times of the same processes are others, so the living would look dead."""
+    code = "import sys; from scanstore.workers import *; print(me(), gone(sys.argv[1]), alive(sys.argv[1]))"
+    inside = ["unshare", "--time", "--boottime", "90000", "--monotonic", "90000", "--fork"]
+    command = [*inside, sys.executable, "-c", code, me()]
+    env = os.environ | {"PYTHONPATH": str(Path(scanstore.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode and "unshare" in done.stderr:
+        pytest.skip("may not make a time namespace")
+    there, *found = done.stdout.split()
+    assert found == ["False", "False"] and not gone(there) and not alive(there) and not shares_clock(there)
 
 
 def test_containers_share_a_machine_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -15,7 +16,9 @@ from pathlib import Path
 import needs
 import pytest
 
+import scanstore.cli
 from scanstore import Store
+from scanstore.cli import main
 
 pty = needs.module("pty")
 
@@ -161,9 +164,39 @@ def test_a_full_disk_under_the_output_is_one_line(environment: dict[str, str]) -
     if not os.path.exists("/dev/full"):
         pytest.skip("needs /dev/full")
     run(environment, "init")
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run([*COMMAND, "stats"], env=environment, stdout=full, stderr=subprocess.PIPE, timeout=60)
-    assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"No space left" in done.stderr
+    for word in ("stats", "--help"):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([*COMMAND, word], env=environment, stdout=full, stderr=subprocess.PIPE, timeout=60)
+        assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"No space left" in done.stderr
+
+
+@pytest.mark.parametrize("missing", [("stdin",), ("stdout",), ("stderr",), ("stdin", "stdout", "stderr")])
+def test_commands_do_without_the_streams_that_are_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: tuple[str, ...]
+) -> None:
+    """Python has None for a stream that was closed before it started, and for all of them in pythonw."""
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path / "src", 1)
+    for name in missing:
+        monkeypatch.setattr(sys, name, None)
+
+    def code(*words: str) -> object:
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        return ended.value.code
+
+    for words in (("scan", "src"), ("check",), ("backup", "copy.db"), ("restore", "copy.db")):
+        assert code(*words) == 0, words
+    assert code("dump", "-") == (2 if "stdout" in missing else 0)
+    if "stdin" in missing:
+        assert code("library", "sync", "-") == code("load", "-", "--db", "new.db") == 2
+        assert not Path("new.db").exists()
+
+
+def test_the_streams_are_used_in_one_place() -> None:
+    folder = Path(scanstore.cli.__file__).parent
+    named = re.compile(r"\bsys\.std(?:in|out|err)\b")
+    assert {path.name for path in folder.glob("*.py") if named.search(path.read_text())} == {"streams.py"}
 
 
 def test_help_loads_no_database(environment: dict[str, str]) -> None:

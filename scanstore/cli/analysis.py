@@ -7,7 +7,6 @@ pipe. Nothing is held open between two looks.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import click
 from scanstore.cli.base import Failure, find_scan, json_option, open_store, scan_argument, store_option
 from scanstore.cli.chunks import not_begun
 from scanstore.cli.output import columns, count, json_lines, note, plain_text, say, say_json
+from scanstore.cli.streams import flush, is_terminal
 
 if TYPE_CHECKING:
     from scanstore.life import Progress
@@ -153,7 +153,7 @@ def _watch(store: Store, scan: Scan, interval: float, show: Callable[[Progress],
 @contextmanager
 def _screen(scan: Scan, as_json: bool) -> Iterator[Callable[[Progress], None]]:
     """What shows one progress after the other."""
-    if as_json or not sys.stdout.isatty():
+    if as_json or not is_terminal("stdout"):
         last: list[Progress] = []
 
         def line(found: Progress) -> None:
@@ -161,7 +161,7 @@ def _screen(scan: Scan, as_json: bool) -> Iterator[Callable[[Progress], None]]:
             if [known] != last:
                 last[:] = [known]
                 say(json_lines([found]) if as_json else [plain_text(_line(found))])
-                sys.stdout.flush()
+                flush()
 
         yield line
         return

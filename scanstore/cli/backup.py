@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from scanstore.cli.base import json_option, open_store, store_key, store_option, store_path
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
+from scanstore.cli.streams import errors, is_terminal
 
 if TYPE_CHECKING:
     from scanstore.compaction import Compacted
@@ -22,7 +22,10 @@ MOST = 20  # ranges of pages that are listed
 @contextmanager
 def _bar(label: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal, and what moves it."""
-    with click.progressbar(length=1, label=label, file=sys.stderr, hidden=hidden) as bar:
+    if hidden:
+        yield lambda done, total: None
+        return
+    with click.progressbar(length=1, label=label, file=errors()) as bar:
 
         def move(done: int, total: int) -> None:
             bar.length = total
@@ -32,7 +35,7 @@ def _bar(label: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 def _quiet() -> bool:
-    return not sys.stderr.isatty()
+    return not is_terminal("stderr")
 
 
 @click.command()

@@ -18,6 +18,7 @@ import click
 
 from scanstore.cli.output import here, note, plain_text, tree_folder
 from scanstore.cli.provenance import scan_line, target_here
+from scanstore.cli.streams import outputs
 from scanstore.paths import below, composed, escape_path, name_in, root_name, spelled
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Root(Group):
     """The outermost group: here every command's errors come by."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in outputs():
             # What the terminal's encoding does not have is spelled out instead of raising.
             if reconfigure := getattr(stream, "reconfigure", None):
                 reconfigure(errors="backslashreplace")
@@ -76,31 +77,38 @@ class Root(Group):
             sys.exit(1)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _plain_errors():
+        with _refusals(), _plain_errors():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _plain_errors():
+            with _refusals(), _plain_errors():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             note("Interrupted.", fresh_line=True)
             ctx.exit(INTERRUPTED)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # nobody reads any more: click ends silently
-            if error.errno == errno.ENOSPC:
-                raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
-            what = "the terminal or a file" if error.filename is None else os.fsdecode(error.filename)
-            raise Failure(f"{what} cannot be read or written: {error.strerror or error}; check its disk") from None
-        except UnicodeEncodeError as error:  # bytes of the command line that are no text in its encoding
-            raise Misuse(f"{ascii(error.object)[:80]} is no text that can be written; give it in UTF-8") from None
         except Exception as error:
             # Not imported before: a domain error can only come from a module that has imported it.
             errors = sys.modules.get("scanstore.errors")
             if errors is not None and isinstance(error, errors.ScanstoreError):
                 raise Failure(str(error)) from error
             raise
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say in one line what the system refused, help texts included."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # nobody reads any more: click ends silently
+        if error.errno == errno.ENOSPC:
+            raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
+        what = "the terminal or a file" if error.filename is None else os.fsdecode(error.filename)
+        raise Failure(f"{what} cannot be read or written: {error.strerror or error}; check its disk") from None
+    except UnicodeEncodeError as error:  # bytes of the command line that are no text in its encoding
+        raise Misuse(f"{ascii(error.object)[:80]} is no text that can be written; give it in UTF-8") from None
 
 
 @contextmanager

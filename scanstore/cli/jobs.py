@@ -6,7 +6,6 @@ The work itself is code of the user's: a module with a mapping of job types to f
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import click
 from scanstore.cli.base import Failure, Group, Misuse, json_option, open_store, store_option
 from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
+from scanstore.cli.streams import flush
 from scanstore.cli.triage import UNITS
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def _left(store: Store, types: tuple[str, ...]) -> Iterator[str]:
 def _say_ended(job: Job) -> None:
     failure = f"  {_line(job.error)}" if job.status in ("pending", "failed") else ""
     say([plain_text(f"{job.status}  {job.type}  {job.id}{failure}")])
-    sys.stdout.flush()
+    flush()
 
 
 def _handlers(place: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 
 from scanstore.cli.base import Failure, Group, json_option, open_store, store_option
 from scanstore.cli.output import columns, count, note, say, say_json
+from scanstore.cli.streams import binary_input
 
 if TYPE_CHECKING:
     from scanstore.store import Store
@@ -138,7 +138,7 @@ def stats(as_json: bool) -> None:
 
 def _opened(file: str) -> Any:
     if file == "-":
-        return nullcontext(sys.stdin.buffer)
+        return nullcontext(binary_input())
     try:
         return open(file, "rb")
     except OSError as error:

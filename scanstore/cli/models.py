@@ -6,7 +6,6 @@ every user of the machine, and is kept in the shell's history.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +13,7 @@ import click
 
 from scanstore.cli.base import Group, Misuse, json_option, open_store, store_option
 from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
+from scanstore.cli.streams import is_terminal, text_input
 
 if TYPE_CHECKING:
     from scanstore.llm_rows import ModelConfig
@@ -79,10 +79,10 @@ def _columns(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _key_from_stdin() -> str:
-    if sys.stdin.isatty():
+    if is_terminal("stdin"):
         key = click.prompt("API key", hide_input=True, err=True)
     else:
-        key = sys.stdin.read()
+        key = text_input()
     key = key.strip()
     if not key or not key.isprintable():
         raise Misuse("stdin holds no key" if not key else "what stdin holds is not a key: it has several lines")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 
 from scanstore import paths
+from scanstore.cli.streams import binary_output, is_terminal
 from scanstore.plaintext import plain_text as plain_text
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def say(lines: Iterable[str]) -> None:
 
 def note(line: str, *, fresh_line: bool = False) -> None:
     """Print a remark on stderr, out of the way of the data."""
-    if fresh_line and sys.stderr.isatty():
+    if fresh_line and is_terminal("stderr"):
         click.echo(err=True)  # the terminal has shown ^C
     click.echo(plain_text(line), err=True)
 
@@ -141,8 +141,8 @@ def say_json(value: Any) -> None:
 
 def json_stream() -> BinaryIO:
     """Return the standard output for a document of JSON, which is written in ASCII when it is a terminal."""
-    stream = sys.stdout.buffer
-    return cast(BinaryIO, _AsciiJson(stream)) if sys.stdout.isatty() else stream
+    stream = binary_output()
+    return cast(BinaryIO, _AsciiJson(stream)) if is_terminal("stdout") else stream
 
 
 class _AsciiJson:

@@ -5,7 +5,6 @@ A decision has a name to it, as those about findings have: that of --by, of $SCA
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ import click
 from scanstore.cli.base import Failure, Group, json_option, open_store, store_option
 from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
+from scanstore.cli.streams import errors, is_terminal
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
@@ -277,10 +277,10 @@ HANDLER = click.option(
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], object] | None]:
     """A bar on stderr when that is a terminal; None otherwise."""
-    if not sys.stderr.isatty():
+    if not is_terminal("stderr"):
         yield None
         return
-    with click.progressbar(length=1, file=sys.stderr, show_pos=True) as bar:
+    with click.progressbar(length=1, file=errors(), show_pos=True) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.length = total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +18,7 @@ from scanstore.cli.base import (
 )
 from scanstore.cli.output import count, json_stream, note, plain_text, say, say_json
 from scanstore.cli.report import fail_on_option, judge, warn
+from scanstore.cli.streams import binary_input, flush
 from scanstore.paths import root_name
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def load(
         if target is None and scan is None:
             raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
         name = root_name(target) if target is not None and os.path.isdir(target) else target
-        source = sys.stdin.buffer if file == "-" else file
+        source = binary_input() if file == "-" else file
         found = store.sarif.load(source, target=name, root=root, scan=scan, scope=scope or None, strict=strict)
         if as_json:
             say_json(found)
@@ -105,7 +105,7 @@ def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bo
         raise click.UsageError("--json needs a file for the report: -o FILE")
     with open_store() as store:
         where = find_scan(store, scan, findings=True)
-        sys.stdout.flush()
+        flush()
         wanted = [state.lower() for state in only] or None
         stream = json_stream() if file is None else file
         if is_one_scan(scan):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import click
 from scanstore.cli.base import INTERRUPTED, Misuse, db_option, json_option, open_store, previous, store_option
 from scanstore.cli.output import columns, count, dim, here, note, plain_text, say, say_json, size
 from scanstore.cli.provenance import target_here
+from scanstore.cli.streams import binary_input, is_terminal
 
 if TYPE_CHECKING:
     from scanstore.languages import Language
@@ -84,7 +84,7 @@ def scan(
     for given, what in ((path, "folder or file"), (None if piped else ctags, "ctags file")):
         if given is not None and not os.path.exists(given):
             raise Misuse(f"there is no {what} {given!r}")
-    tags: str | BinaryIO | None = sys.stdin.buffer if piped else ctags
+    tags: str | BinaryIO | None = binary_input() if piped else ctags
     started = time.monotonic()
     with open_store(create=True) as store:
         known = store.scans.list(limit=1)
@@ -113,7 +113,7 @@ def scan(
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int, str], None] | None]:
     """A bar on stderr when that is a terminal; None otherwise."""
-    if not sys.stderr.isatty():
+    if not is_terminal("stderr"):
         yield None
         return
     from rich.console import Console

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import click
 from scanstore import open_files
 from scanstore.cli.base import Failure, existing_store_path, json_option, open_store, store_option, store_path
 from scanstore.cli.output import columns, count, json_stream, note, plain_text, say, say_json, size
+from scanstore.cli.streams import binary_input, flush
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: boo
     if as_json and file == "-":
         raise click.UsageError("--json needs a file for the dump: give FILE")
     with open_store() as store:
-        sys.stdout.flush()
+        flush()
         target = json_stream() if file == "-" else file
         told = store.dump(target, include_secrets=include_secrets, tables=tables or None)
     if as_json:
@@ -74,7 +74,7 @@ def load(file: str, no_accounts: bool, as_json: bool) -> None:
     new = not os.path.exists(path)
     try:
         with open_store(create=True) as store:
-            told = store.load(sys.stdin.buffer if file == "-" else file, accounts=not no_accounts)
+            told = store.load(binary_input() if file == "-" else file, accounts=not no_accounts)
     except BaseException:
         if new:  # an empty store is nothing that anybody asked for
             for name in (path, f"{path}-wal", f"{path}-shm"):

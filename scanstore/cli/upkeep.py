@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from scanstore.cli.base import (
-    Failure,
     Misuse,
     existing_store_path,
     json_option,
@@ -20,6 +18,7 @@ from scanstore.cli.base import (
     store_path,
 )
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
+from scanstore.cli.streams import text_input
 
 if TYPE_CHECKING:
     from scanstore.maintenance import Problem
@@ -237,10 +236,7 @@ def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
 
 def _new_key(from_stdin: bool) -> str:
     if from_stdin:
-        try:
-            return sys.stdin.buffer.readline().decode().rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise Failure("what came in is not text in UTF-8") from None
+        return text_input(line=True).rstrip("\r\n")
     return str(click.prompt("New key", hide_input=True, confirmation_prompt=True, err=True))
 
 

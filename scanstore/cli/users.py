@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.base import Failure, Group, Misuse, json_option, open_store, store_option
+from scanstore.cli.base import Group, Misuse, json_option, open_store, store_option
 from scanstore.cli.output import columns, note, plain_text, say, say_json
+from scanstore.cli.streams import text_input
 
 if TYPE_CHECKING:
     from scanstore.account_rows import User
@@ -43,10 +43,7 @@ def _told(user: User, what: str, as_json: bool) -> None:
 def _password(from_stdin: bool) -> str:
     """The password that somebody types, unseen, or a program pipes in."""
     if from_stdin:
-        try:
-            return sys.stdin.buffer.readline().decode().rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise Failure("what came in is not text in UTF-8") from None
+        return text_input(line=True).rstrip("\r\n")
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
 
 
