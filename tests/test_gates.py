@@ -256,6 +256,20 @@ def test_an_analysis_that_had_nothing_to_look_at_is_no_all_clear(
     assert "had nothing to look at" in run("findings", "list").stderr
 
 
+def test_an_analysis_that_left_large_files_out_is_no_all_clear(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a.py").write_text("x = 1\n")
+    (tmp_path / "tree/b.py").write_text("x = 1\n" * 9)
+    (tmp_path / "tree/c.bin").write_bytes(b"\0")
+    for size, told in (("20", "did not look at 1 file that is too large"), ("99", "")):
+        run("scan", "tree", "--max-size", size)
+        with Store("gate.db") as store:
+            scan = store.scans.analyze(store.scans.latest())
+            for chunk in store.chunks.work(scan, worker="w"):
+                store.chunks.complete(chunk)
+        assert told in run("report", "--fail-on", "any-low", code=1 if told else 0).stderr
+
+
 def test_a_report_that_comes_again_is_judged_with_what_other_tools_found_since(run: Run) -> None:
     loaded(run, report(tool="A"), "--fail-on", "any-low")
     loaded(run, report(result(1), tool="B"))
