@@ -101,6 +101,10 @@ def limited(connection: sqlite3.Connection, name: str, seconds: float | None = N
     except Exception as error:
         if late:
             raise too_slow(name, limit) from error
+        for each in (error, error.__cause__):
+            if getattr(each, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                # A signal's handler ran inside ours, and SQLite has swallowed what it raised.
+                raise KeyboardInterrupt from error
         raise
     finally:
         with suppress(sqlite3.ProgrammingError):  # it was closed

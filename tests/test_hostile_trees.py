@@ -416,7 +416,8 @@ def test_a_file_that_takes_too_long_costs_that_file_only(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The parser of some versions of Python needs hours for a line like this one, and cannot be interrupted."""
-    monkeypatch.setattr(pool, "PATIENCE", 0.3)
+    monkeypatch.setattr(pool, "PATIENCE", 2.0)
+    monkeypatch.setattr(pool, "LEAST_SHARE", 1.0)
     monkeypatch.setattr(pool, "PATIENCE_PER_MB", 0.0)
     monkeypatch.setattr(pool, "LOOK_EVERY", 0.05)
     (tmp_path / "a.py").write_text("x = f'" + "{a}" * 300_000 + "'\n" + "lambda: 0;" * 300_000)
