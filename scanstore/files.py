@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -202,7 +203,10 @@ def free_space(file: str, name: str) -> int:
     import shutil
 
     with refusing(name):
-        return shutil.disk_usage(os.path.dirname(file)).free
+        try:
+            return shutil.disk_usage(os.path.dirname(file)).free
+        except AttributeError:  # this system does not tell
+            return sys.maxsize
 
 
 def size_of(file: str) -> int:

@@ -216,7 +216,7 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
     def begin() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in filter(None, (signal.SIGINT, getattr(signal, "SIGTERM", None))):
             handler = signal.getsignal(number)
             if handler not in (None, signal.SIG_IGN):  # not set by Python, which cannot put it back; or not wanted
                 before[number] = handler

@@ -435,7 +435,8 @@ class Tree:
 
 def _ends_in_zeros(values: list[Value], length: int, zeros: int) -> bool:
     """Whether a record may end in zeros from there on: in a value that is nothing else, and begins before."""
-    last = next((value for value in reversed(values) if value not in (None, 0, 1, "", b"")), None)
+    telling = (value for value in reversed(values) if value and (isinstance(value, bytes) or value != 1))
+    last = next(telling, None)
     return isinstance(last, bytes) and length - len(last) < zeros and not any(last)
 
 

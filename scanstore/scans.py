@@ -145,7 +145,7 @@ class Scans(Life):
         if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
             raise InvalidArgument(f"jobs is {shown(jobs)}; give a number of processes of at least 1")
         tree = Tree(
-            path if path in ("", b"") else a_path(os.fsdecode(path) if isinstance(path, bytes) else path, "path"),
+            path if not path and isinstance(path, str | bytes) else a_path(_decoded(path), "path"),
             include=some_list(include, "include"),
             exclude=some_list(exclude, "exclude"),
             max_size=max_size,
@@ -368,6 +368,10 @@ def answering(targets: Iterable[Target], *, trees: bool) -> list[Target]:
     """Return the targets that have something to answer; with ``trees``, those with a tree unless none has one."""
     completed = [target for target in targets if target.completed]
     return [target for target in completed if target.has_tree or not trees] or completed
+
+
+def _decoded(path: Any) -> Any:
+    return os.fsdecode(path) if isinstance(path, bytes) else path
 
 
 def recover(db: Database, lineage_id: int | None = None) -> int:

@@ -46,6 +46,14 @@ def test_commands_raise_no_warning(tree: Path) -> None:
         assert (done.returncode, done.stderr) == (0, ""), words
 
 
+def test_bytes_are_not_compared_with_texts(tree: Path) -> None:
+    """Python warns of that with ``-b``."""
+    code = "import sys, scanstore; from pathlib import Path\nwith scanstore.Store(':memory:') as s:\n"
+    code += "    for path in (sys.argv[1], sys.argv[1].encode(), Path(sys.argv[1])): s.scans.record(path, jobs=1)"
+    done = subprocess.run([sys.executable, "-bb", "-c", code, str(tree)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_suite_takes_warnings_for_errors() -> None:
     with pytest.raises(DeprecationWarning):
         warnings.warn("old", DeprecationWarning, stacklevel=1)

@@ -344,6 +344,17 @@ def test_the_package_needs_nothing_that_windows_lacks(tmp_path: Path) -> None:
     assert run(BASIC, str(tmp_path)) == "ok\n"
 
 
+def test_a_system_that_does_not_tell_the_free_space_is_believed_to_have_it(
+    db_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_usage(_: object) -> None:
+        raise AttributeError("module 'os' has no attribute 'statvfs'")
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    with Store(filled(db_path)) as store:
+        assert word(Path(store.backup(db_path.with_name("copy.db")).path)) == "there"
+
+
 def test_the_tests_can_be_collected_there() -> None:
     assert run(TESTS) == "ok\n"
 
