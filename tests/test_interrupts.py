@@ -23,6 +23,9 @@ from scanstore.models import ModelCall, SyncRun
 from scanstore.slots import Slot
 from scanstore.syncs import Sync
 
+# An interrupt in a generator that is being closed has nowhere to go: Python says so and goes on.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def interrupted(call: Callable[[], object], function: Any) -> None:
     """Run a call in which a function raises KeyboardInterrupt instead of running its first line."""
