@@ -10,8 +10,7 @@ if TYPE_CHECKING:
     from scanstore.provisioning import check_db_health, drop_db, init_db, seed_db  # noqa: F401
     from scanstore.store import Store
     from scanstore.store import Store as open  # noqa: A004
-
-__version__ = "0.1.0"
+    from scanstore.version import __version__
 
 _ERRORS = (
     "Ambiguous", "BindRefused", "Busy", "Conflict", "Damaged", "DiskFull", "FileReplaced", "ForeignSchema",
@@ -35,6 +34,10 @@ def __getattr__(name: str) -> Any:
         from scanstore.aio import AsyncStore
 
         return globals().setdefault(name, AsyncStore)
+    if name == "__version__":
+        from scanstore.version import __version__
+
+        return globals().setdefault(name, __version__)
     if name in _PROVISIONING:
         from scanstore import provisioning
 

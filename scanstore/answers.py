@@ -15,15 +15,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import peewee
-
+from scanstore.analysis_rows import Analyzer
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import Base, HashField, JSONField, UTCField, dump_json, pack_hash, utcnow
+from scanstore.fields import Base
 from scanstore.keys import SHIFT, split
+from scanstore.values import dump_json, pack_hash, unpack
 
 if TYPE_CHECKING:
-    from scanstore.llm import ModelConfig
+    from scanstore.llm_rows import ModelConfig
 
 PURPOSES = {"chunk": "analysis", "draft": "verification", "verified": "enrichment"}
 KINDS = {
@@ -33,46 +33,6 @@ KINDS = {
     "verified_findings": "verified",
 }
 MEASURES = ("prompt_tokens", "completion_tokens", "cost")
-
-
-class Analyzer(Base):
-    """A model asked in one certain way. ``key`` is the same in every store for the same way."""
-
-    key = peewee.TextField(unique=True)
-    model = peewee.TextField()
-    prompt_hash = peewee.TextField()
-    parameters = JSONField(default=dict)
-    created_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "analyzers"
-
-
-class CachedAnswer(Base):
-    """What one analyzer has to say about one content."""
-
-    if TYPE_CHECKING:
-        analyzer_id: Any
-
-    analyzer = peewee.ForeignKeyField(Analyzer, on_delete="CASCADE", backref="answers", index=False)
-    content_hash = HashField()
-    response: Any = peewee.BlobField(null=True)
-    drafts = JSONField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "analysis_cache"
-        indexes = ((("analyzer", "content_hash"), True),)
-
-    @property
-    def response_text(self) -> str | None:
-        """The response, if there is one."""
-        return None if self.response is None else unpack(self.response)
-
-    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
-        return {**super().to_dict(secrets=secrets), "response": self.response_text}
-
 
 # Who is asked
 
@@ -220,17 +180,3 @@ def _keep(db: Database, column: str, analyzer_id: int, content: bytes | str, val
         f" ON CONFLICT (analyzer_id, content_hash) DO UPDATE SET {column} = excluded.{column}",
         (content, value, analyzer_id),
     )
-
-
-def pack(text: str) -> bytes:
-    """Any text, compressed; broken characters survive."""
-    import zlib
-
-    return zlib.compress(text.encode("utf-8", "surrogatepass"))
-
-
-def unpack(data: bytes) -> str:
-    """The text again."""
-    import zlib
-
-    return zlib.decompress(data).decode("utf-8", "surrogatepass")

@@ -18,25 +18,34 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from scanstore.blocks import Scope
 from scanstore.changes import FIELDS, Effect, Field, backward, forward, read, write
 from scanstore.clocks import over
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, StorageError, shown
-from scanstore.fields import dump_json, format_time, utcnow
-from scanstore.plans import PlanChange, settle
+from scanstore.plan_rows import PlanChange, settle
+from scanstore.values import dump_json, format_time, utcnow
 from scanstore.workers import alive, gone, me
 
 if TYPE_CHECKING:
     from scanstore.database import Database
-    from scanstore.plans import AnalysisPlan, Plans
+    from scanstore.plan_rows import AnalysisPlan
 
 Handler = Callable[[PlanChange], object]
 Progress = Callable[[int, int], object]
 SHORT = 0.05  #: seconds that a transaction over several changes goes on
 LAST_ERROR = 4000  #: characters of an error that are kept
 _running: set[tuple[str, int]] = set()  # plans that this process applies or reverts: (file, plan)
+
+
+class Plans(Protocol):
+    """What applying needs of :class:`scanstore.plans.Plans`."""
+
+    db: Database
+
+    def _open(self, plan: AnalysisPlan | int, statuses: tuple[str, ...], what: str) -> AnalysisPlan: ...
+    def _check_ids(self, plan_id: int, keys: list[int], statuses: tuple[str, ...], to: str) -> None: ...
 
 
 class Applied(NamedTuple):
@@ -337,7 +346,7 @@ class _Run:
         who = row.reviewer or f"plan {self.plan.id}"
         note = f"change {row.id} of plan {self.plan.id}{' taken back' if self.undo else ''}"
         try:
-            write(self.plans.store, field, key, now, effect.value, by=who, note=note, undo=self.undo)
+            write(self.db, field, key, now, effect.value, by=who, note=note, undo=self.undo)
         except (NotFound, IllegalMove) as error:
             return self._refuse(row, "failed", dump_json(now), str(error), called)
         text = format_time(utcnow())

@@ -6,9 +6,10 @@ Change here: what is accepted of a kind of argument wherever it is given, and th
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import peewee
 
@@ -16,22 +17,20 @@ from scanstore.errors import InvalidArgument, shown
 from scanstore.paths import composed, escape_path
 from scanstore.workers import me
 
-if TYPE_CHECKING:
-    from scanstore.fields import Base
 
-
-def uuid_of(row: Any, what: str, *models: type[Base]) -> str:
+def uuid_of(row: Any, what: str, *models: type[peewee.Model]) -> str:
     """The id of what is given as a row of one of these models: a row, or an id. Looks nothing up."""
     if isinstance(row, models):
-        row.check_home()
-        return str(row.id)
+        held: Any = row
+        held.check_home()
+        return str(held.id)
     try:
         return str(row if isinstance(row, uuid.UUID) else uuid.UUID(row))
     except (ValueError, AttributeError, TypeError):
         raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID") from None
 
 
-def owner_of(row: Any, worker: str | None, what: str, *models: type[Base]) -> tuple[str, str, int | None]:
+def owner_of(row: Any, worker: str | None, what: str, *models: type[peewee.Model]) -> tuple[str, str, int | None]:
     """The id of a leased row, who acts on it, and for which attempt, where the row says so."""
     key = uuid_of(row, what, *models)
     if isinstance(row, models) and worker in (None, (leased := cast("Any", row)).worker):
@@ -118,3 +117,48 @@ def a_whole(value: Any, what: str, *, least: int = 0, most: int = 2**31 - 1) -> 
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidArgument(f"{what} is {shown(value)}; give a whole number from {least:,} to {most:,}")
     return value
+
+
+UNSTORABLE = "[\0\ud800-\udfff]"  # this and the next are compiled by their first use
+_CWE = r"(?i)(?:cwe[- ]?)?0*([1-9][0-9]{0,5})"
+
+
+def text(where: str, value: Any, *, needed: bool = False) -> str:
+    """A text that can be stored, stripped when it is ``needed`` and must not be empty; None is an empty one."""
+    if value is None and not needed:
+        return ""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be text")
+    kept = re.sub(UNSTORABLE, "\ufffd", value)
+    if needed and not (kept := kept.strip()):
+        raise InvalidArgument(f"{where} is empty; it is needed")
+    return kept
+
+
+def word(where: str, value: Any, words: tuple[str, ...]) -> str:
+    """One of a few words, in any case."""
+    found = value.strip().lower() if isinstance(value, str) else ""
+    if found not in words:
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be one of: {', '.join(words)}")
+    return found
+
+
+def whole(where: str, value: Any, least: int, most: int) -> int | None:
+    """A whole number within bounds, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most or value % 1:
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be a whole number from {least} to {most}, or None")
+    return int(value)
+
+
+def cwe(where: str, value: Any) -> str | None:
+    """A CWE as ``CWE-79``; given like that or as its number."""
+    if value is None or value == "":
+        return None
+    found = None
+    if isinstance(value, str) or isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        found = re.fullmatch(_CWE, str(value)[:20].strip())
+    if found is None:
+        raise InvalidArgument(f"{where} is {shown(value)}; write it like CWE-79, or 79")
+    return f"CWE-{found[1]}"

@@ -24,19 +24,21 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scanstore import leases
-from scanstore.answers import MEASURES, PURPOSES, Analyzer, Subject, answer, content_key, identify
+from scanstore import calls, leases
+from scanstore.analysis_rows import Analyzer
+from scanstore.answers import MEASURES, PURPOSES, Subject, answer, content_key, identify
 from scanstore.clocks import clock, kept_until, over
+from scanstore.configs import Configs
 from scanstore.database import Database
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot
-from scanstore.fields import Base, format_time, utcnow
+from scanstore.fields import Base
 from scanstore.leases import Queue
+from scanstore.values import format_time, utcnow
 from scanstore.workers import gone, me
 
 if TYPE_CHECKING:
     from scanstore.calls import Call
-    from scanstore.job_worker import Stop
-    from scanstore.store import Store
+    from scanstore.queues import Stop
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  #: seconds between two looks for the answer
 LEASE_LEFT = 0.1  #: seconds before the end of a lease at which its holder stops waiting
@@ -46,7 +48,7 @@ Answer = str | tuple[str, Mapping[str, Any]]  #: what a function returns that as
 
 
 def ask(
-    store: Store,
+    db: Database,
     analyzer: Analyzer | int,
     subject: Any,
     function: Callable[[], Answer],
@@ -58,11 +60,11 @@ def ask(
     stop: Stop | None,
 ) -> str:
     """See ``store.llm.ask``. While the function runs, whatever store the caller had made current is current."""
-    db = store.database
     leases.check_lease(None, lease)
+    configs = Configs(db)
     with db.bound():
         row = identify(analyzer)
-        store.llm.slot(row.model, timeout=timeout)  # refuses a timeout that is none, before anything else
+        configs.slot(row.model, timeout=timeout)  # refuses a timeout that is none, before anything else
         about = content_key(db, subject)
         known = answer(db, row.id, about.content)
         if known is not None:
@@ -79,16 +81,17 @@ def ask(
             known = question.claimed_or_answered(patience)
             if known is not None:
                 return known
-            with store.llm.slot(row.model, timeout=patience.rest(), lease=lease):
+            with configs.slot(row.model, timeout=patience.rest(), lease=lease):
                 known = answer(db, row.id, about.content)  # somebody else may have paid meanwhile
                 if known is not None:
                     return known
                 if not question.renew():  # it took longer than the lease, and another one asks
                     continue
-                call = store.llm.call(
-                    row.model, purpose=PURPOSES[about.kind] if purpose is None else purpose, analyzer=row, keep=keep,
-                    **target,
-                )  # fmt: skip
+                with db.bound():
+                    call = calls.begin(
+                        db, row.model, purpose=PURPOSES[about.kind] if purpose is None else purpose, analyzer=row,
+                        keep=keep, **target,
+                    )  # fmt: skip
                 with call as present:
                     _take(present, function())
             return str(present.response)

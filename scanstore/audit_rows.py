@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import peewee
 
-from scanstore.accounts import User
-from scanstore.arguments import a_text, a_text_or_none
+from scanstore.account_rows import User
+from scanstore.arguments import a_text, a_text_or_none, word
 from scanstore.errors import InvalidArgument, shown
-from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, dump_json, utcnow
+from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField
 from scanstore.leases import MOST_LOST, MOST_RETRIES
-from scanstore.reports import word
 from scanstore.uuids import uuid7
+from scanstore.values import dump_json, utcnow
 from scanstore.verdicts import SEVERITIES, VERDICTS
 
 STATUSES = ("queued", "processing", "completed", "failed", "cancelled")

@@ -21,8 +21,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from scanstore import leases
-from scanstore.accounts import User, known_user, user_key
-from scanstore.arguments import a_text, a_text_or_none, a_whole, owner_of, some_list, some_text, uuid_of
+from scanstore.account_rows import User, known_user, user_key
+from scanstore.arguments import a_text, a_text_or_none, a_whole, owner_of, some_list, some_text, uuid_of, word
 from scanstore.audit_rows import (
     QUEUE,
     STATUSES,
@@ -33,13 +33,15 @@ from scanstore.audit_rows import Analysis as Analysis
 from scanstore.audit_rows import AnalysisFinding as AnalysisFinding
 from scanstore.audit_rows import AuditEvent as AuditEvent
 from scanstore.audit_rows import Task as Task
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, NotFound
-from scanstore.fields import Base, dump_json, format_time, utcnow
+from scanstore.fields import Base
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, Recovered, State, check_lease
-from scanstore.reports import word
+from scanstore.pages import check_page, paged
 from scanstore.states import Machine, move
 from scanstore.uuids import uuid7s
+from scanstore.values import dump_json, format_time, utcnow
 from scanstore.verdicts import SEVERITIES, STANDARD, VERDICTS, Policy, judged
 from scanstore.workers import me
 
@@ -423,8 +425,6 @@ class Audits(Domain):
     @bound
     def trail(self, audit: ResultId, *, page: int = 1, per_page: int = 50) -> Page:
         """A page of the events of an audit, the oldest first, and how many there are. Raises NotFound."""
-        from scanstore.pages import check_page, paged
-
         check_page(page, per_page)
         key = uuid_of(audit, "an audit", Analysis, Task)
         with self.db.atomic("DEFERRED"):  # reads only

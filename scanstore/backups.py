@@ -24,6 +24,7 @@ from typing import NamedTuple, NoReturn
 from scanstore import open_files, publishing
 from scanstore.arguments import a_path
 from scanstore.blocks import closing, contextmanager
+from scanstore.connections import connect
 from scanstore.database import MEMORY, SCHEMA_VERSION, Database
 from scanstore.errors import (
     Busy,
@@ -37,11 +38,9 @@ from scanstore.errors import (
     StorageError,
 )
 from scanstore.errors import shown as shown_value
-from scanstore.fields import format_time, utcnow
 from scanstore.file_identity import refuse_foreign_log, renew, renew_file
 from scanstore.files import (
     ALONE,
-    connect,
     flush,
     free_space,
     identify,
@@ -56,6 +55,7 @@ from scanstore.foreign import refuse
 from scanstore.paths import same_file
 from scanstore.publishing import BESIDE, STAMP
 from scanstore.troubles import TROUBLE, translated
+from scanstore.values import format_time, utcnow
 
 Progress = Callable[[int, int], object]
 

@@ -9,10 +9,9 @@ Change here: how a store becomes current. Nothing here touches a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from contextvars import ContextVar
-from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import peewee
 
@@ -20,18 +19,18 @@ from scanstore.blocks import Block, ending, taken
 from scanstore.errors import NoStore, StoreClosed
 
 if TYPE_CHECKING:
-    from scanstore.database import Cursor, Database
-    from scanstore.store import Store
+    from scanstore.cursors import Cursor
+    from scanstore.transactions import Transactional
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+_D = TypeVar("_D", bound="Transactional")
 
 _current: ContextVar[Any] = ContextVar("scanstore", default=None)  # (database, the one before, its span) or None
 
 
-def current() -> Database | None:
+def current() -> Transactional | None:
     """Return the database of the store that is current in this thread or task."""
     frame = _going()
-    return None if frame is None else cast("Database", frame[0])
+    return None if frame is None else cast("Transactional", frame[0])
 
 
 def _going() -> Any:
@@ -54,12 +53,12 @@ class Span:
         return self.block is not None and self.block() is None
 
 
-def bind(database: Database, span: Span) -> None:
+def bind(database: Transactional, span: Span) -> None:
     """Make a database current."""
     _current.set((database, _going(), span))
 
 
-def unbind(database: Database) -> Span | None:
+def unbind(database: Transactional) -> Span | None:
     """Restore what was current before a database, and return for how long it was to be current, if it was."""
     top = frame = _going()
     while frame is not None and frame[0] is not database:
@@ -71,21 +70,21 @@ def unbind(database: Database) -> Span | None:
     return cast(Span, frame[2])
 
 
-def _without(frame: Any, database: Database) -> Any:
+def _without(frame: Any, database: Transactional) -> Any:
     return frame[1] if frame[0] is database else (frame[0], _without(frame[1], database), frame[2])
 
 
 @ending
-class Bound:
+class Bound(Generic[_D]):
     """Makes a database current on entry and restores what was current before on exit, in whatever order."""
 
     _block: Block | None = None
     _abandoned = None
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: _D) -> None:
         self.database = database
 
-    def __enter__(self) -> Database:
+    def __enter__(self) -> _D:
         if self.database.shut_down:
             raise StoreClosed(f"{self.database.name} was closed; open it again")
         bind(self.database, Span(taken(self)))
@@ -95,10 +94,10 @@ class Bound:
         unbind(self.database)
 
 
-class _Closing(Bound):
+class Closing(Bound[_D]):
     """The same for an abandoned generator, which is closed even after its store was."""
 
-    def __enter__(self) -> Database:
+    def __enter__(self) -> _D:
         bind(self.database, Span(taken(self)))
         return self.database
 
@@ -113,7 +112,7 @@ class _Ambient(peewee.SqliteDatabase):
         return self._here().execute_sql(sql, params)
 
     @staticmethod
-    def _here() -> Database:
+    def _here() -> Transactional:
         database = current()
         if database is None:
             raise NoStore("no store is open here; use 'with Store(path):', or store.bound() in a thread")
@@ -136,48 +135,3 @@ for _name in (
     setattr(_Ambient, _name, _delegate(_name))
 
 AMBIENT = _Ambient()
-
-
-class Domain:
-    """Base of the classes that a store is composed of."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.db: Database = store.database
-
-
-def bound(method: _F) -> _F:
-    """Run a domain's method with its own store current; for a generator method that means each of its steps.
-
-    Between the steps of a generator the caller's own store is current again.
-    """
-    if method.__code__.co_flags & 0x20:  # a generator function
-        return cast(_F, _bound_steps(method))
-
-    @wraps(method)
-    def call(self: Domain, *args: Any, **kwargs: Any) -> Any:
-        if current() is self.db and not self.db.shut_down:
-            return method(self, *args, **kwargs)
-        with Bound(self.db):
-            return method(self, *args, **kwargs)
-
-    return cast(_F, call)
-
-
-def _bound_steps(method: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
-    @wraps(method)
-    def stream(self: Domain, *args: Any, **kwargs: Any) -> Generator[Any, None, Any]:
-        steps = method(self, *args, **kwargs)
-        try:
-            while True:
-                with Bound(self.db):
-                    try:
-                        item = next(steps)
-                    except StopIteration as end:
-                        return end.value
-                yield item
-        finally:
-            with _Closing(self.db):
-                steps.close()
-
-    return stream

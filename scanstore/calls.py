@@ -16,79 +16,22 @@ import os
 import time
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import peewee
-
-from scanstore.answers import Analyzer, content_key, identify, keep_response, pack, unpack
+from scanstore.analysis_rows import ModelCall
+from scanstore.answers import content_key, identify, keep_response
 from scanstore.arguments import some_text
 from scanstore.blocks import Block, ending
 from scanstore.clocks import silent
+from scanstore.configs import Configs
 from scanstore.database import Database
-from scanstore.drafts import DraftFinding
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore, shown
-from scanstore.fields import Base, EnumField, UTCField, format_time, utcnow
-from scanstore.keys import WholeKey
-from scanstore.llm import ModelConfig
-from scanstore.scans import Scan, ScanFileChunk
-from scanstore.states import CALL_STATUSES
+from scanstore.llm_rows import ModelConfig
+from scanstore.scans import Scans
+from scanstore.values import format_time, pack, utcnow
 from scanstore.workers import gone, me
 
-if TYPE_CHECKING:
-    from scanstore.store import Store
-
 LONGEST_ERROR = 4000  #: characters of an error that are kept
-
-
-class ModelCall(Base):
-    """One call of a model. ``cost`` is in whatever money the caller counts, ``latency_ms`` from a clock nobody sets.
-
-    ``running``; ``answered``: a response came; ``failed``: none did; ``abandoned``: its process ended before either.
-    """
-
-    if TYPE_CHECKING:
-        id: Any
-        scan_id: Any
-        model_config_id: Any
-        chunk_id: Any
-        draft_id: Any
-        analyzer_id: Any
-
-    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", null=True, backref="calls", index=False)
-    model_config = peewee.ForeignKeyField(ModelConfig, on_delete="SET NULL", null=True, backref="calls")
-    model = peewee.TextField()
-    purpose = peewee.TextField()
-    chunk = WholeKey(ScanFileChunk, on_delete="SET NULL", null=True, backref="calls", index=False)
-    draft = peewee.ForeignKeyField(DraftFinding, on_delete="SET NULL", null=True, backref="calls", index=False)
-    analyzer = peewee.ForeignKeyField(Analyzer, on_delete="SET NULL", null=True, backref="calls", index=False)
-    process = peewee.TextField()
-    status = EnumField(CALL_STATUSES, default="running")
-    started_at = UTCField(default=utcnow)
-    ended_at = UTCField(null=True)
-    latency_ms: Any = peewee.IntegerField(null=True)
-    prompt_tokens = peewee.IntegerField(default=0)
-    completion_tokens = peewee.IntegerField(default=0)
-    cost = peewee.FloatField(default=0.0)
-    error = peewee.TextField(null=True)
-    prompt: Any = peewee.BlobField(null=True)
-    response: Any = peewee.BlobField(null=True)
-
-    class Meta:
-        table_name = "model_calls"
-        indexes = ((("scan", "model", "purpose"), False),)
-
-    @property
-    def prompt_text(self) -> str | None:
-        """The prompt, if it was kept and read."""
-        return None if self.prompt is None else unpack(self.prompt)
-
-    @property
-    def response_text(self) -> str | None:
-        """The response, if it was kept and read."""
-        return None if self.response is None else unpack(self.response)
-
-    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
-        return {**super().to_dict(secrets=secrets), "prompt": self.prompt_text, "response": self.response_text}
 
 
 class Usage(NamedTuple):
@@ -276,24 +219,23 @@ UPDATE model_calls
 
 
 def begin(
-    store: Store,
+    db: Database,
     model: str | int | ModelConfig,
     *,
     purpose: str,
-    scan: Any,
-    chunk: Any,
-    draft: Any,
-    analyzer: Any,
-    prompt: str | None,
-    keep: bool,
+    scan: Any = None,
+    chunk: Any = None,
+    draft: Any = None,
+    analyzer: Any = None,
+    prompt: str | None = None,
+    keep: bool = False,
 ) -> Call:
     """See ``store.llm.call``; nothing is written before the block is entered."""
-    db = store.database
     if not isinstance(purpose, str) or not purpose.strip():
         raise InvalidArgument(f"purpose is {shown(purpose)}; give a word, such as 'analysis' or 'verification'")
     if prompt is not None and not isinstance(prompt, str):
         raise InvalidArgument(f"prompt is of {type(prompt).__name__}; give the text that was sent, or leave it out")
-    row = store.llm.get(model)
+    row = Configs(db).get(model)
     way = None if analyzer is None else identify(analyzer)
     if way is not None and way.model != row.name:
         raise InvalidArgument(
@@ -303,7 +245,7 @@ def begin(
     subjects = [
         content_key(db, given, kind) for kind, given in (("chunk", chunk), ("draft", draft)) if given is not None
     ]
-    scan_id = None if scan is None else int(store.scans.get(scan).id)
+    scan_id = None if scan is None else int(Scans(db).get(scan).id)
     for subject in subjects:
         if scan_id is not None and subject.scan_id != scan_id:
             noun = "chunk" if subject.kind == "chunk" else "draft"

@@ -19,16 +19,17 @@ from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from scanstore.arguments import text, word
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import Base, dump_json, format_time, utcnow
-from scanstore.findings import Finding
-from scanstore.library import Performer, Scene, Studio, Tag
-from scanstore.reports import text, word
+from scanstore.fields import Base
+from scanstore.finding_rows import Finding
+from scanstore.findings import Findings
+from scanstore.library_rows import Performer, Scene, Studio, Tag
 from scanstore.states import CHANGE_ACTIONS, FINDING_STATUSES, SEVERITIES
+from scanstore.values import dump_json, format_time, utcnow
 
 if TYPE_CHECKING:
     from scanstore.database import Database
-    from scanstore.store import Store
 
 AT_ONCE = 500  #: targets that are read in one statement
 REPLACING = ("set", "update")  # two words for one thing
@@ -297,7 +298,7 @@ def names(db: Database, table: str, ids: Iterable[str]) -> dict[str, str]:
 
 
 def write(
-    store: Store, field: Field, key: Any, now: Any, value: Any, *, by: str, note: str, undo: bool = False
+    db: Database, field: Field, key: Any, now: Any, value: Any, *, by: str, note: str, undo: bool = False
 ) -> None:
     """Make a value what it is to be, inside the caller's transaction; nothing is written when it is that already.
 
@@ -307,15 +308,14 @@ def write(
     """
     if value == now:
         return
-    db = store.database
     new = [each for each in referred(field, value) if each not in referred(field, now)]
     if new and (gone := missing(db, field.refers, new)):
         raise NotFound(f"{field.refers[:-1]} {gone[0]!r} is gone")
     if field.name == "status":
         with db.atomic():
             if undo and "open" not in (now, value):  # from one decision to another the way is over open
-                store.findings.triage(key, "open", by=by, note=note)
-            store.findings.triage(key, value, by=by, note=note)
+                Findings(db).triage(key, "open", by=by, note=note)
+            Findings(db).triage(key, value, by=by, note=note)
     elif field.link:
         for verb, ids in (
             (f"DELETE FROM scene_{field.link}s WHERE scene_id = ? AND {field.link}_id = ?", _without(now, value)),

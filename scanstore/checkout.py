@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 
-from scanstore.interchange.sarif import Vcs
+from scanstore.indexing.reading import opened
 
 MOST = 1 << 20  # bytes of a file of git's
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SHORT = re.compile(r"(?:[^@/:\s]+@)?([^/:@\s]{2,}):(?!//)(\S+)")  # host:path, as ssh takes it
+
+
+class Vcs(NamedTuple):
+    """Where the scanned tree comes from; ``repository`` is a URI."""
+
+    repository: str
+    revision: str | None = None
+    branch: str | None = None
 
 
 def provenance(root: str | None) -> Vcs | None:
@@ -68,7 +77,7 @@ def _remote(config: str) -> str | None:
 
 def _text(path: str, most: int = MOST) -> str:
     try:
-        with open(path, "rb") as file:
+        with os.fdopen(opened(path), "rb") as file:
             return file.read(most).decode("utf-8", "replace")
-    except OSError:
+    except (OSError, ValueError):  # also a path with a NUL, which a `.git` file may name
         return ""

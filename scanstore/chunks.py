@@ -8,23 +8,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from scanstore import leases, life, paths
-from scanstore.arguments import a_path, stored_path
-from scanstore.database import bound
+from scanstore import answers, calls, leases, life, paths
+from scanstore.arguments import a_path, stored_path, whole, word
+from scanstore.domain import bound
+from scanstore.draft_merge import WINDOW, write_drafts
 from scanstore.errors import InvalidArgument, NotFound
-from scanstore.fields import dump_json, format_time, pack_hash, utcnow
 from scanstore.keys import split
-from scanstore.reports import whole, word
-from scanstore.scans import Scan, ScanFileChunk
+from scanstore.reports import absolute, check_drafts, relative
+from scanstore.scan_rows import Scan, ScanFileChunk
+from scanstore.scans import Scans
 from scanstore.stages import Stage
 from scanstore.states import CHUNK_STATUSES
+from scanstore.values import dump_json, format_time, pack_hash, utcnow
 
 if TYPE_CHECKING:
-    from scanstore.answers import Analyzer
+    from scanstore.analysis_rows import Analyzer
     from scanstore.calls import Call
 
 AT_ONCE = 500  #: chunks that one transaction completes from the cache
-WINDOW = 5  #: lines within which two reports of the same thing are one
 
 KNOWN = """
 SELECT w.id, f.file_path, c.start_line, c.end_line, a.drafts
@@ -134,9 +135,6 @@ class Chunks(Stage[ScanFileChunk]):
         window: int,
     ) -> Callable[[], List[int]]:
         """Check what came of a chunk, and return what writes it, inside a transaction."""
-        from scanstore import answers, calls
-        from scanstore.drafts import check_drafts, relative, write_drafts
-
         known = None if analyzer is None else answers.identify(analyzer)
         given = check_drafts(drafts, chunk=row)
         who = source or (known.model if known is not None else None)
@@ -158,11 +156,8 @@ class Chunks(Stage[ScanFileChunk]):
         Costs no claim and no model call; the drafts are those of the time before, with the lines of today. A few
         hundred chunks a transaction, and it may be repeated.
         """
-        from scanstore.answers import identify
-        from scanstore.drafts import absolute, write_drafts
-
         scan_id = self._scan(scan)
-        analyzer = identify(analyzer)
+        analyzer = answers.identify(analyzer)
         total = 0
         while True:
             with self.db.atomic():
@@ -216,7 +211,7 @@ class Chunks(Stage[ScanFileChunk]):
         from scanstore.indexing.reading import chunk_text
 
         row = chunk if isinstance(chunk, ScanFileChunk) else self.get(chunk)
-        scan = self.store.scans.get(row.scan_id)
+        scan = Scans(self.db).get(row.scan_id)
         if root is not None:
             base = a_path(root, "root")
         elif scan.root is not None:

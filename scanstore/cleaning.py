@@ -16,12 +16,16 @@ import os
 import re
 import sqlite3
 
+from scanstore import schema
 from scanstore.arguments import a_path
+from scanstore.connections import connect
 from scanstore.errors import Damaged, NewerSchema, NotFound
-from scanstore.fields import format_time, utcnow
-from scanstore.files import connect, identify, limited, quoted, real_path, seconds_for
+from scanstore.files import identify, limited, quoted, real_path, seconds_for
+from scanstore.fingerprints import WHOLE
+from scanstore.fixes import REPAIRS
 from scanstore.foreign import HISTORY, OBJECTS, SEARCH, Object, Part, foreign
 from scanstore.troubles import TROUBLE, translated
+from scanstore.values import format_time, utcnow
 
 MOST = 100  #: malformed rows of a schema that are removed one by one
 MALFORMED = "malformed database schema ("
@@ -63,8 +67,6 @@ def drop_foreign(path: str | os.PathLike[str], *, key: str | None = None, timeou
 
 
 def _version(connection: sqlite3.Connection, shown: str) -> int:
-    from scanstore.fingerprints import WHOLE
-
     version = identify(connection, shown)
     if version not in WHOLE:
         raise NewerSchema(f"{shown} has schema {version}, and this scanstore knows up to {max(WHOLE)}")
@@ -75,8 +77,6 @@ class _Cleaning:
     """One transaction: what it has ``done``, and whether pages are left ``loose`` that nothing leads to."""
 
     def __init__(self, connection: sqlite3.Connection, shown: str, version: int) -> None:
-        from scanstore import schema
-
         self.connection, self.shown, self.version = connection, shown, version
         self.wanted: Wanted = {row[1].lower(): row for row in schema.made(version)[1]}
         self.done: list[str] = []
@@ -197,8 +197,6 @@ class _Cleaning:
 
     def _tell_identity(self) -> None:
         """Give the file an id again: it is another one, as nobody can tell any more which it was."""
-        from scanstore.fixes import REPAIRS
-
         for sql in REPAIRS["missing or malformed id of the file"]:
             self.connection.execute(sql)
 

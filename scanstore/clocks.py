@@ -24,7 +24,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from scanstore import processes
-from scanstore.fields import read_time
+from scanstore.values import read_time
 from scanstore.workers import alive, gone, shares_clock
 
 SILENCE = timedelta(hours=1)  #: without a sign of life, after which a process that cannot be asked about has ended

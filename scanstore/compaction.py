@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from scanstore.blocks import closing, contextmanager
+from scanstore.connections import connect
 from scanstore.database import Database
 from scanstore.errors import DiskFull, IllegalMove, ReadOnly
-from scanstore.files import connect, free_space, size_of
+from scanstore.files import free_space, size_of
 from scanstore.troubles import translated
 
 SEARCHES = ("finding_search", "symbol_search")

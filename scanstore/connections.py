@@ -1,188 +1,31 @@
-"""The connections of a store, which raise scanstore's errors, and what closes one when its thread ends.
-
-Change here: how SQLite's connection class is adapted. Pragmas are set in database.py.
-"""
+"""Connections to a file, with its key when it is encrypted."""
 
 from __future__ import annotations
 
-import os
-import re
 import sqlite3
-import sys
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import lru_cache
-from itertools import islice
-from typing import Any, Protocol
+from typing import Any, cast
 
-from scanstore import file_identity
-from scanstore.errors import StoreClosed
-from scanstore.files import Tracked
-from scanstore.troubles import TROUBLE, translated
-
-# Python 3.12.0 to 3.12.3 warn of "?1" with a list of values, which 3.12.4 took back: "?1" has no name.
-_WARNS = (3, 12, 0) <= sys.version_info < (3, 12, 4)
-_NUMBERED = re.compile(r"\?\d")
-_PLACES = re.compile(r"'[^']*'|\"[^\"]*\"|--[^\n]*|\?(\d*)")
+from scanstore import forks
+from scanstore.cursors import Tracked
+from scanstore.files import careful, uri
 
 
-def numbered(sql: str, values: Any, *, many: bool = False) -> tuple[str, Any]:
-    """Return a statement with numbered places, and its values or those of each run, such that no Python warns."""
-    if not _WARNS or _NUMBERED.search(sql) is None or isinstance(values, Mapping):
-        return sql, values
-    return _named(sql), map(_by_name, values) if many else _by_name(values)
+def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> sqlite3.Connection:
+    """Open exactly this absolute path, with a key when it is encrypted; nothing of it is read yet.
 
-
-@lru_cache(maxsize=256)
-def _named(sql: str) -> str:
-    most = 0
-
-    def name(found: re.Match[str]) -> str:
-        nonlocal most
-        if found[1] is None:  # a text, a name or a comment
-            return found[0]
-        number = int(found[1] or most + 1)
-        most = max(most, number)
-        return f":_{number}"
-
-    return _PLACES.sub(name, sql)
-
-
-def _by_name(values: Sequence[Any]) -> dict[str, Any]:
-    return {f"_{number}": value for number, value in enumerate(values, 1)}
-
-
-def trouble(error: sqlite3.Error | UnicodeDecodeError, connection: Named) -> Exception:
-    """Return the error to raise for what SQLite said of a cursor."""
-    if connection.cursors.closed and isinstance(error, sqlite3.ProgrammingError):
-        return StoreClosed(f"{connection.name} was closed; open it again")
-    return translated(error, connection.name)
-
-
-class Cursor(sqlite3.Cursor):
-    """A cursor whose fetches raise scanstore's errors: SQLite may notice trouble at any row."""
-
-    connection: Connection
-
-    def fetchone(self) -> Any:
-        try:
-            return super().fetchone()
-        except TROUBLE as error:
-            raise trouble(error, self.connection) from error
-
-    def fetchmany(self, size: int | None = 100) -> list[Any]:
-        try:
-            return super().fetchmany(size)
-        except TROUBLE as error:
-            raise trouble(error, self.connection) from error
-
-    def fetchall(self) -> list[Any]:
-        try:
-            return super().fetchall()
-        except TROUBLE as error:
-            raise trouble(error, self.connection) from error
-
-    def __next__(self) -> Any:
-        try:
-            return super().__next__()
-        except TROUBLE as error:
-            raise trouble(error, self.connection) from error
-
-
-class Fetched:
-    """The rows of a statement that writes and returns some, read at once.
-
-    SQLite commits such a statement with its last row. An interrupt before that would leave it, and what is written
-    after it, uncommitted for as long as its traceback lives.
+    Raises StorageError in a forked child that may not open this file (see :mod:`scanstore.forks`).
     """
+    forks.refuse_inherited(file)
+    if key is not None:
+        from scanstore import encryption
 
-    def __init__(self, cursor: Cursor) -> None:
-        self._cursor = cursor
-        self._rows = iter(cursor.fetchall())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cursor, name)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._rows
-
-    def __next__(self) -> Any:
-        return next(self._rows)
-
-    def fetchone(self) -> Any:
-        return next(self._rows, None)
-
-    def fetchmany(self, size: int | None = 100) -> list[Any]:
-        return list(islice(self._rows, size))
-
-    def fetchall(self) -> list[Any]:
-        return list(self._rows)
-
-
-class Named(Protocol):
-    """A connection to a store, of whichever driver."""
-
-    name: str
-    cursors: Cursors
-
-
-class Cursors:
-    """The cursors of a connection, whose rows may still be wanted when it is closed."""
-
-    __slots__ = ("_most", "_references", "closed")
-
-    def __init__(self) -> None:
-        self.closed = False  #: with their connection
-        self._references: list[weakref.ref[sqlite3.Cursor]] = []
-        self._most = 64
-
-    def add(self, cursor: sqlite3.Cursor) -> None:
-        references = self._references
-        references.append(weakref.ref(cursor))
-        if len(references) > self._most:  # most of them are gone
-            references[:] = [reference for reference in references if reference() is not None]
-            self._most = 64 + 2 * len(references)
-
-    def close(self) -> None:
-        """Give up what was not read: SQLite keeps a file open, and locked, until its last statement is over."""
-        self.closed = True
-        for reference in self._references:
-            if (cursor := reference()) is not None:
-                with suppress(sqlite3.ProgrammingError):  # another thread executes it right now
-                    cursor.close()
-        self._references.clear()
-
-
-class Connection(Tracked):
-    """A connection that knows the name of its store."""
-
-    name = ""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self.cursors = Cursors()
-        super().__init__(*args, **options)
-
-    def cursor(self, factory: Any = Cursor) -> Any:
-        made = super().cursor(factory)
-        self.cursors.add(made)
-        return made
-
-    def close(self) -> None:
-        self.cursors.close()
-        super().close()
-
-
-class Holder:
-    """Closes a thread's connection when the thread ends: it lives in that thread's storage only."""
-
-    __slots__ = ("connection", "connections", "pid", "watch")
-
-    def __init__(
-        self, connection: Connection, connections: dict[int, Connection], watch: file_identity.Watch | None
-    ) -> None:
-        self.connection, self.connections, self.watch, self.pid = connection, connections, watch, os.getpid()
-
-    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
-        if self.pid == getpid() and self.connections.pop(id(self.connection), None) is not None:
-            file_identity.close(self.connection, self.watch)
+        return encryption.connect(file, options, key, isolation_level=None, **more)
+    more.setdefault("factory", Tracked)
+    connection = cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
+    forks.opened(connection, file)
+    try:
+        connection.executescript(careful(sqlite3.connect))
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from scanstore.fields import dump_json
 from scanstore.identity import message_key
+from scanstore.values import dump_json
 
 
 def pack(value: Any) -> bytes:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from scanstore.contents import unpack
 from scanstore.database import Database
-from scanstore.fields import dump_json
 from scanstore.paths import stored_root, unescape_path
+from scanstore.values import dump_json
 
 RUNS = """
 SELECT id, category, detail, rules, complete, successful, files, failed_files, scope FROM tool_runs

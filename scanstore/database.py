@@ -2,7 +2,7 @@
 
 A `Database` is Peewee's SqliteDatabase for one store: one connection per thread, opened when first used and
 closed when the thread ends or the store is closed. There is no global database: which store is current is
-decided in binding.py, whose names are at home here too.
+decided in binding.py.
 
 `:memory:` is a file too: a private temporary one, in shared memory where the system has it, never synced, and
 removed on close. SQLite's own `:memory:` belongs to a single connection, and its shared cache ignores the
@@ -12,8 +12,7 @@ A file becomes a scanstore by its application id, written by the same transactio
 journal becomes a write-ahead log only after that.
 
 Change here: pragmas. What is checked before a file is opened is in opening.py, what SQLite's errors mean in
-troubles.py. `SCHEMA_VERSION` is the number of the newest file in migrations/ and moves with it. This module is
-imported at every start: keep its imports few.
+troubles.py. This module is imported at every start: keep its imports few.
 """
 
 from __future__ import annotations
@@ -31,14 +30,12 @@ from typing import Any, cast
 
 import peewee
 
-from scanstore import file_identity, filesystems, forks, opening, paths, waiting
+from scanstore import binding, file_identity, filesystems, forks, opening, paths, waiting
 from scanstore.binding import Bound
-from scanstore.binding import Domain as Domain
-from scanstore.binding import bound as bound
-from scanstore.binding import current as current
-from scanstore.connections import Connection as Connection
-from scanstore.connections import Cursor as Cursor
-from scanstore.connections import Fetched, Holder, numbered
+from scanstore.connections import connect
+from scanstore.cursors import Connection as Connection
+from scanstore.cursors import Cursor as Cursor
+from scanstore.cursors import Fetched, numbered
 from scanstore.errors import (
     InvalidArgument,
     NotAScanstore,
@@ -48,14 +45,15 @@ from scanstore.errors import (
     WrongTask,
     shown,
 )
-from scanstore.files import ALONE, connect, create_file, identify, real_path, size_of, use_log
+from scanstore.file_identity import Holder
+from scanstore.files import ALONE, create_file, identify, real_path, size_of, use_log
+from scanstore.files import MEMORY as MEMORY
+from scanstore.files import SCHEMA_VERSION as SCHEMA_VERSION
 from scanstore.foreign import refuse
 from scanstore.transactions import Transactional, running_task, settle
 from scanstore.troubles import TROUBLE, code_of, translated
 
-SCHEMA_VERSION = 10
 RECENT = 0.005  # seconds for which the file of a store need not be looked at again inside a transaction
-MEMORY = ":memory:"
 _queries = logging.getLogger("peewee")
 _WRITE = (  # compiled by the first statement
     r"(?i)\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END"
@@ -67,6 +65,11 @@ _WRITE = (  # compiled by the first statement
 def _writes(sql: str) -> bool:
     """Tell whether a statement may change the file."""
     return not sql.startswith("SELECT") and re.match(_WRITE, sql) is not None
+
+
+def current() -> Database | None:
+    """Return the database of the store that is current in this thread or task."""
+    return cast("Database | None", binding.current())
 
 
 # The database of one store
@@ -467,7 +470,7 @@ class Database(Transactional):
 
     # Binding
 
-    def bound(self) -> Bound:
+    def bound(self) -> Bound[Database]:
         """Return a context manager that makes this store the current one, for this thread or task only."""
         return Bound(self)
 

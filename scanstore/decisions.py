@@ -10,20 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scanstore.arguments import some_list, some_text
-from scanstore.binding import Domain, bound
+from scanstore.arguments import some_list, some_text, word
+from scanstore.arguments import text as checked
+from scanstore.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import dump_json, format_time, utcnow
-from scanstore.reports import text as checked
-from scanstore.reports import word
+from scanstore.facts import Lineage
+from scanstore.finding_rows import Finding, FindingEvent, Suppression
 from scanstore.states import FINDING_STATUSES, FINDINGS, move
-
-if TYPE_CHECKING:
-    from scanstore.facts import Lineage
-    from scanstore.findings import Finding
-    from scanstore.triage import FindingEvent, Suppression
+from scanstore.values import dump_json, format_time, utcnow
 
 ITSELF = "scanstore"  #: who did what no person did
 PLACES = """
@@ -46,6 +42,22 @@ _Place = tuple[int, int, str, str, str]  # finding, lineage, tool, rule, path
 class Triage(Domain):
     """What people decide about findings; the part of ``store.findings`` that no scan overwrites."""
 
+    @bound
+    def get(self, finding: Finding | int) -> Finding:
+        """The finding with that id, read anew. Raises NotFound."""
+        key: Any = finding
+        if isinstance(finding, Finding):
+            finding.check_home()
+            key = finding.id or 0
+        if isinstance(key, bool) or not isinstance(key, int):
+            raise InvalidArgument(f"{shown(finding)} is not a finding; give a Finding or its id")
+        found: Finding | None = Finding.get_or_none(Finding.id == key) if 0 < key < 2**63 else None
+        if found is None:
+            raise NotFound(
+                f"no finding {shown(key)}; store.findings.list() (scanstore findings list) shows the known ones"
+            )
+        return found
+
     # -- status and comments -----------------------------------------------------------------------------------------
 
     @bound
@@ -59,33 +71,29 @@ class Triage(Domain):
         """
         status, by, note = word("status", status, FINDING_STATUSES), _author(by), checked("note", note)
         with self.db.atomic():
-            row = self.store.findings.get(finding)
+            row = self.get(finding)
             if row.status != status:
                 move(self.db, FINDINGS, row.id, status)
             elif status != "false_positive" or not self.db.execute_sql(VOTED, (row.id,)).fetchall():
                 return row
             self._event(row, "status", by, note, from_status=row.status, to_status=status)
-            return self.store.findings.get(row.id)
+            return self.get(row.id)
 
     @bound
     def comment(self, finding: Finding | int, text: str, *, by: str) -> FindingEvent:
         """Add a comment to the history of a finding. Raises NotFound, and InvalidArgument for an empty one."""
         text, by = checked("comment", text, needed=True), _author(by)
         with self.db.atomic():
-            return self._event(self.store.findings.get(finding), "comment", by, text)
+            return self._event(self.get(finding), "comment", by, text)
 
     @bound
     def history(self, finding: Finding | int) -> list[FindingEvent]:
         """Everything that was decided and said about a finding, the oldest first. Raises NotFound."""
-        from scanstore.triage import FindingEvent
-
-        key = self.store.findings.get(finding).id
+        key = self.get(finding).id
         return list(FindingEvent.select().where(FindingEvent.finding == key).order_by(FindingEvent.id))
 
     @staticmethod
     def _event(row: Finding, action: str, by: str, note: str, **columns: Any) -> FindingEvent:
-        from scanstore.triage import FindingEvent
-
         event: FindingEvent = FindingEvent.create(finding=row.id, action=action, by=by, note=note, **columns)
         return event
 
@@ -113,13 +121,11 @@ class Triage(Domain):
         One suppression counts for each scope: a new one lifts the former, and what is in force already is returned as
         it is. Raises NotFound, InvalidArgument.
         """
-        from scanstore.triage import Suppression
-
         justification = checked("justification", justification, needed=True)
         by, ends = _author(by), _future(expires)
         rule, tool, path = _scope(finding, rule=rule, tool=tool, path=path, target=target)
         with self.db.atomic():
-            row = None if finding is None else self.store.findings.get(finding)
+            row = None if finding is None else self.get(finding)
             lineage_id = self._lineage(target).id if row is None else row.lineage_id
             scope = {"tool": tool, "rule_id": rule, "path_pattern": path}
             about = [Suppression.finding == row.id] if row is not None else [Suppression.lineage == lineage_id]
@@ -151,8 +157,6 @@ class Triage(Domain):
 
         Raises NotFound, InvalidArgument.
         """
-        from scanstore.triage import Suppression
-
         by = _author(by)
         key: Any = suppression
         if isinstance(suppression, Suppression):
@@ -171,7 +175,7 @@ class Triage(Domain):
                 row.lifted_at, row.lifted_by = utcnow(), by
                 row.save()
                 if row.finding_id is not None:
-                    self._event(self.store.findings.get(row.finding_id), "unsuppress", by, "")
+                    self._event(self.get(row.finding_id), "unsuppress", by, "")
             return row
 
     @bound
@@ -181,8 +185,6 @@ class Triage(Domain):
         ``active=True``: those that hide something now; ``active=False``: those that have expired or were lifted.
         Raises NotFound for a target that there is not.
         """
-        from scanstore.triage import Suppression
-
         query = Suppression.select().order_by(Suppression.id)
         if target is not None:
             query = query.where(Suppression.lineage == self._lineage(some_text(target, "target")).id)
@@ -195,8 +197,6 @@ class Triage(Domain):
         When several are, one that has not expired speaks for the finding, then the narrowest, then the latest.
         A few statements for any number of findings.
         """
-        from scanstore.triage import Suppression
-
         places = self._places(some_list(findings, "findings"))
         if not places:
             return {}
@@ -220,8 +220,6 @@ class Triage(Domain):
 
     def _places(self, findings: Iterable[Finding | int]) -> list[_Place]:
         """What a suppression may go by; of findings given as ids, as far as they are there."""
-        from scanstore.findings import Finding
-
         places: list[_Place] = []
         ids: list[int] = []
         for each in findings:
@@ -238,8 +236,6 @@ class Triage(Domain):
         return places
 
     def _lineage(self, target: str | None) -> Lineage:
-        from scanstore.facts import Lineage
-
         if target is not None:
             found: Lineage | None = Lineage.get_or_none(Lineage.target == target)
             if found is None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import peewee
 from peewee import SQL, CompositeKey
 
-from scanstore.fields import Base, HashField, JSONField, UTCField, utcnow
+from scanstore.fields import Base, HashField, JSONField, UTCField
+from scanstore.values import utcnow
 
 FACT_TABLES = ("symbol_facts", "reference_facts", "import_facts", "chunk_facts")
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import peewee
@@ -23,6 +23,7 @@ from playhouse import sqlite_ext
 from scanstore.binding import AMBIENT, current
 from scanstore.database import Database
 from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, WrongStore, shown
+from scanstore.values import dump_json, format_time, pack_hash, utcnow
 
 if TYPE_CHECKING:  # Peewee's fields are generic in its stubs only
     _Field = peewee.Field[Any]
@@ -234,37 +235,6 @@ def _plain(value: Any) -> Any:
 # Time
 
 
-def utcnow() -> datetime:
-    """Return the time, aware and in UTC, cut to the milliseconds that are stored."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def format_time(value: datetime) -> str:
-    """Return an aware time as text like `2026-11-22T01:46:31.123Z`; raise InvalidArgument for a naive one."""
-    if value.tzinfo is not UTC:
-        if value.tzinfo is None or value.utcoffset() is None:
-            raise InvalidArgument(f"{value.isoformat()} has no time zone; pass an aware datetime")
-        try:
-            value = value.astimezone(UTC)
-        except OverflowError:
-            raise InvalidArgument(
-                f"{value.isoformat()} is not a time in UTC, where no calendar has it; give one of the years 1 to 9999"
-            ) from None
-    return value.isoformat(timespec="milliseconds")[:23] + "Z"
-
-
-def read_time(text: str) -> datetime:
-    """Return the time that a text of the file stands for; raises Damaged."""
-    try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            raise ValueError(text)
-        return moment
-    except (ValueError, TypeError):
-        raise Damaged(f"{text!r} is in the file for a time; find it with: scanstore check") from None
-
-
 def _unreadable(field: Any, value: str | bytes, kind: str) -> Damaged:
     return Damaged(
         f"{field.model.__name__}.{field.name} is {value!r} in the file, which is no {kind}; restore a backup"
@@ -315,43 +285,6 @@ class JSONField(sqlite_ext.JSONField):  # type: ignore[misc]
 
     def db_value(self, value: Any) -> Any:
         return value if value is None or isinstance(value, peewee.Node) else dump_json(value)
-
-
-DEEPEST = 300  #: levels of lists and mappings in a JSON value
-_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # made but once
-
-
-def dump_json(value: Any) -> str:
-    """Return a value as compact JSON text; raise InvalidArgument when it has none, or is nested too deep.
-
-    What is nested deeper might be written and not be read again by a caller that is deep in its own stack.
-    """
-    try:
-        text = _encoded(value)
-        if text.count("[") + text.count("{") > DEEPEST and _too_deep(value):
-            raise InvalidArgument(f"a value cannot be stored as JSON: it is nested more than {DEEPEST} levels deep")
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
-    except InvalidArgument:
-        raise
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidArgument(f"a value cannot be stored as JSON: {error}") from error
-    return text
-
-
-def _too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [
-            child
-            for each in level
-            if isinstance(each, dict | list | tuple)
-            for child in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not level:
-            return False
-    return True
 
 
 class EnumField(_TextField):
@@ -416,18 +349,3 @@ class HashField(_Field):
 
     def python_value(self, value: Any) -> Any:
         return value.hex() if isinstance(value, bytes) else value
-
-
-def pack_hash(value: str | bytes | bytearray | memoryview) -> str | bytes:
-    """Return what a HashField stores for a value; raise InvalidArgument when it is neither text nor bytes."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
-    if not isinstance(value, str):
-        raise InvalidArgument(f"{shown(value)} is not a hash; give hexadecimal text or bytes")
-    # bytes.fromhex() alone would skip blanks, and the text would not read back as it was.
-    if value and len(value) % 2 == 0 and value.isalnum():
-        try:
-            return bytes.fromhex(value)
-        except ValueError:
-            pass
-    return value

@@ -23,12 +23,16 @@ import re
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
 from scanstore import open_files
+from scanstore.connections import connect
+from scanstore.cursors import Connection
 from scanstore.errors import Damaged, FileReplaced, ReadTimeout, StorageError
-from scanstore.files import ALONE, connect, limited, refusing, size_of
+from scanstore.files import ALONE, limited, refusing, size_of
+from scanstore.troubles import TROUBLE, translated
 
 Place = tuple[int, int]  # device and inode
 
@@ -268,8 +272,6 @@ def renew_file(file: str, name: str, key: str | None = None) -> None:
 
     Raises what went wrong as an error about `name`.
     """
-    from scanstore.troubles import TROUBLE, translated
-
     connection = connect(file, "mode=rw", key=key)
     try:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
@@ -356,3 +358,18 @@ def _place(path: str) -> Place | None:
 
 def _short(file_id: str | None) -> str:
     return (file_id or "").removeprefix("scanstore:file:")[:8]
+
+
+class Holder:
+    """Closes a thread's connection when the thread ends: it lives in that thread's storage only."""
+
+    __slots__ = ("connection", "connections", "pid", "watch")
+
+    def __init__(
+        self, connection: Connection, connections: dict[int, Connection], watch: Watch | None
+    ) -> None:
+        self.connection, self.connections, self.watch, self.pid = connection, connections, watch, os.getpid()
+
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
+        if self.pid == getpid() and self.connections.pop(id(self.connection), None) is not None:
+            close(self.connection, self.watch)

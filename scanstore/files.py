@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
-from scanstore import forks, open_files, paths
+from scanstore import open_files, paths
 from scanstore.blocks import contextmanager
 from scanstore.errors import (
     Busy,
@@ -29,6 +29,8 @@ from scanstore.errors import (
 )
 
 APPLICATION_ID = 0x5343414E  # "SCAN"
+SCHEMA_VERSION = 10  #: the number of the newest file in migrations/, moves with it
+MEMORY = ":memory:"
 GIVE_ANOTHER = "give the path of a scanstore file or a new one"
 #: Options to read a file as it lies there, without its log, its locks or a file beside it. Without the mode, SQLite
 #: creates a file that is missing.
@@ -54,35 +56,6 @@ def uri(file: str, options: str, *, windows: bool | None = None) -> str:
 def quoted(name: str) -> str:
     """Return a name of a table, column, index or trigger as SQL takes it; one of the user's own may be any text."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> sqlite3.Connection:
-    """Open exactly this absolute path, with a key when it is encrypted; nothing of it is read yet.
-
-    Raises StorageError in a forked child that may not open this file (see :mod:`scanstore.forks`).
-    """
-    forks.refuse_inherited(file)
-    if key is not None:
-        from scanstore import encryption
-
-        return encryption.connect(file, options, key, isolation_level=None, **more)
-    more.setdefault("factory", Tracked)
-    connection = cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
-    forks.opened(connection, file)
-    try:
-        connection.executescript(careful(sqlite3.connect))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-class Tracked(sqlite3.Connection):
-    """A connection that is known to :mod:`scanstore.forks` for as long as it is open."""
-
-    def close(self) -> None:
-        super().close()
-        forks.closed(self)
 
 
 def careful(make: Callable[[str], Any]) -> str:
@@ -129,6 +102,10 @@ def limited(connection: sqlite3.Connection, name: str, seconds: float | None = N
     except Exception as error:
         if late:
             raise too_slow(name, limit) from error
+        for each in (error, error.__cause__):
+            if getattr(each, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                # A signal's handler ran inside ours, and SQLite has swallowed what it raised.
+                raise KeyboardInterrupt from error
         raise
     finally:
         with suppress(sqlite3.ProgrammingError):  # it was closed

@@ -1,230 +1,36 @@
-"""Verified findings and what is published of them.
+"""Findings: published from verified ones, listed, compared.
 
 A draft that the vote confirmed has one verified finding, which is claimed to be enriched; publishing that makes or
 updates its one finding. A finding's status is a person's decision: publishing again brings everything else up to date,
 and takes back only what votes alone had decided.
 
-Change here: what a verdict does to what came of earlier ones, and what a finding takes over from its draft.
+Change here: what a finding takes over from its draft.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import peewee
-
-from scanstore import leases, life, paths
-from scanstore.arguments import some_text, stored_path
+from scanstore import leases, life, paths, seen, tracking
+from scanstore.analysis_rows import DraftFinding, VerifiedFinding
+from scanstore.arguments import cwe as checked_cwe
+from scanstore.arguments import some_text, stored_path, text, whole, word
 from scanstore.cvss import rated
-from scanstore.database import Database, bound
-from scanstore.decisions import VOTED, Triage
-from scanstore.drafts import DraftFinding, Leased, Vote
+from scanstore.database import Database
+from scanstore.decisions import Triage
+from scanstore.domain import bound
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.facts import Lineage
-from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, utcnow
+from scanstore.finding_rows import Finding, Sighting
 from scanstore.identity import Traits, traits_of
-from scanstore.reports import cwe as checked_cwe
-from scanstore.reports import text, whole, word
-from scanstore.scans import Scan
-from scanstore.stages import Stage
-from scanstore.states import FINDING_STATUSES, SEVERITIES, SIGHTINGS, VERIFIED_STATUSES, Machine, move
-
-if TYPE_CHECKING:
-    from scanstore.seen import FindingDiff
-    from scanstore.sightings import Sighting
-
-
-class VerifiedFinding(Leased):
-    """A draft that was verified, with what its voters know about it; one per draft."""
-
-    if TYPE_CHECKING:
-        draft_id: Any
-        scan_id: Any
-
-    draft = peewee.ForeignKeyField(DraftFinding, on_delete="CASCADE", unique=True, backref="verified")
-    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="verified")
-    title: Any = peewee.TextField()
-    confidence: Any = peewee.IntegerField()
-    attack_vector = peewee.TextField(default="")
-    data_flow = peewee.TextField(default="")
-    adjusted_severity: Any = EnumField(SEVERITIES)
-    status: Any = EnumField(VERIFIED_STATUSES, default="pending")
-
-    class Meta:
-        table_name = "verified_findings"
-
-
-class Finding(Base):
-    """What is to be fixed: one row for all scans of its target that saw it, as the last of them did.
-
-    ``status`` is what people decided, everything else what was reported. ``scan`` saw it last, ``first_scan`` first;
-    ``rule_id`` is the rule of ``tool``. What it is recognised by is explained in :mod:`scanstore.identity`.
-    """
-
-    if TYPE_CHECKING:
-        id: Any
-        lineage_id: Any
-        scan_id: Any
-        first_scan_id: Any
-        verified_id: Any
-
-    lineage = peewee.ForeignKeyField(Lineage, on_delete="CASCADE", backref="+", index=False)
-    scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="findings")
-    first_scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="first_findings")
-    verified = peewee.ForeignKeyField(VerifiedFinding, on_delete="SET NULL", null=True, unique=True, backref="findings")
-    tool: Any = peewee.TextField(default="scanstore")
-    rule_id: Any = peewee.TextField()
-    title: Any = peewee.TextField()
-    message: Any = peewee.TextField(default="")
-    vulnerability_type: Any = peewee.TextField()
-    severity: Any = EnumField(SEVERITIES)
-    status: Any = EnumField(FINDING_STATUSES, default="open")
-    file_path: Any = peewee.TextField()
-    line_number: Any = peewee.IntegerField(null=True)
-    end_line: Any = peewee.IntegerField(null=True)
-    start_column: Any = peewee.IntegerField(null=True)
-    end_column: Any = peewee.IntegerField(null=True)
-    snippet: Any = peewee.TextField(default="")
-    cwe: Any = peewee.TextField(null=True)
-    confidence: Any = peewee.IntegerField(null=True)
-    vulnerability_details: Any = peewee.TextField(default="")
-    proof_of_concept: Any = peewee.TextField(default="")
-    remediation_steps: Any = peewee.TextField(default="")
-    references: Any = peewee.TextField(default="")
-    cvss_score: Any = peewee.FloatField(null=True)
-    cvss_vector: Any = peewee.TextField(null=True)
-    symbol: Any = peewee.TextField(null=True)
-    line_hash: Any = HashField(null=True)
-    context_hash: Any = HashField(null=True)
-    message_key: Any = peewee.TextField(default="")
-    fingerprints: Any = JSONField(default=dict)
-    detail: Any = peewee.BlobField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    state: str | None = None  #: what the scan said of it for which it was listed
-
-    class Meta:
-        table_name = "findings"
-        indexes = ((("lineage", "tool", "rule_id"), False), (("lineage", "file_path"), False))
-
-
-# Moves of a verified finding that nobody has leased; leases.py makes the others.
-UNLEASED = Machine(
-    "verified_findings",
-    "verified finding",
-    {"complete": ("pending", "complete")},
-    {
-        "enriching": "its worker has to complete or release it first",
-        "failed": "let it wait again first: store.verified.retry(scan)",
-    },
-)
-
-CONFIRM = """
-INSERT INTO verified_findings
-       (draft_id, scan_id, title, confidence, attack_vector, data_flow, adjusted_severity, rank)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (draft_id) DO UPDATE SET title = excluded.title, confidence = excluded.confidence,
-       attack_vector = excluded.attack_vector, data_flow = excluded.data_flow,
-       adjusted_severity = excluded.adjusted_severity, rank = excluded.rank,
-       status = 'pending', retry_count = 0, lost_count = 0, lease_until = NULL, lease_clock = NULL,
-       next_retry_at = NULL, error = NULL
-RETURNING id
-"""
-# What a verdict on a draft does, inside the transaction that records it
-
-
-def confirm(db: Database, draft: DraftFinding, votes: Sequence[Vote], confidence: int) -> int:
-    """Make the verified finding of a draft, or bring it up to date and let it wait again; return its id.
-
-    The severity is what most agreeing votes say, the worse one in a tie; the texts are those of the surest vote.
-    """
-    agreeing = [vote for vote in votes if vote.decision == "verified"]
-    agreeing.sort(key=lambda vote: -1 if vote.confidence is None else vote.confidence, reverse=True)
-    said = Counter(vote.severity for vote in agreeing if vote.severity is not None)
-    severity = min(said, key=lambda word: (-said[word], SEVERITIES.index(word)), default=draft.severity)
-    texts = (
-        next((vote.attack_vector for vote in agreeing if vote.attack_vector), ""),
-        next((vote.data_flow for vote in agreeing if vote.data_flow), ""),
-    )
-    values = (draft.id, draft.scan_id, draft.title, confidence, *texts, severity, SEVERITIES.index(severity))
-    return int(db.execute_sql(CONFIRM, values).fetchall()[0][0])
-
-
-def withdraw(db: Database, draft: DraftFinding, outcome: str) -> int | None:
-    """Take back what an earlier round verified: delete it, or fail it when a finding came of it; return its id then."""
-    found = db.execute_sql(
-        "SELECT v.id, s.finding_id FROM verified_findings AS v LEFT JOIN sightings AS s ON s.verified_id = v.id"
-        " WHERE v.draft_id = ?",
-        (draft.id,),
-    ).fetchall()
-    if not found:
-        return None
-    verified, finding = found[0]
-    if finding is None:
-        db.execute_sql("DELETE FROM verified_findings WHERE id = ?", (verified,))
-        return None
-    db.execute_sql(
-        "UPDATE verified_findings SET status = 'failed', lease_until = NULL, lease_clock = NULL, next_retry_at = NULL,"
-        " error = ?"
-        " WHERE id = ?",
-        (f"{outcome} in round {draft.round}", verified),
-    )
-    _turn(db, OPEN, finding, draft.scan_id, ("open", "false_positive"), f"{outcome} in round {draft.round}")
-    return int(verified)
-
-
-# Whether votes of this scan have a say: a later one that saw it knows better, and so does a person.
-OPEN = """
-SELECT 1 FROM findings AS f WHERE f.id = ?1 AND f.status = 'open'
-   AND NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = f.id AND scan_id > ?2 AND state <> 'fixed')
-"""
-WITHDRAWN = f"""
-{VOTED.replace("?", "?1")} AND coalesce(e.scan_id, 0) <= ?2
-   AND EXISTS (SELECT 1 FROM findings WHERE id = ?1 AND status = 'false_positive')
-"""
-
-
-def _turn(db: Database, may: str, finding: int, scan_id: int, move: tuple[str, str], note: str) -> None:
-    """Change a status as the votes of a scan have it, where they may."""
-    from scanstore.tracking import set_status
-
-    if db.execute_sql(may, (finding, scan_id)).fetchall():
-        set_status(db, scan_id, [(finding, *move)], format_time(utcnow()), note)
-
+from scanstore.looks import Looks
+from scanstore.scan_rows import Scan
+from scanstore.scans import Scans
+from scanstore.seen import FindingDiff
+from scanstore.states import FINDING_STATUSES, SEVERITIES, SIGHTINGS, move
+from scanstore.verified import UNLEASED, WITHDRAWN, Verified, _turn
 
 List = list  # the classes below have a method of that name
-
-
-class Verified(Stage[VerifiedFinding]):
-    """Verified findings: claimed to be enriched, completed by :meth:`Findings.publish`."""
-
-    queue = leases.VERIFIED
-    model = VerifiedFinding
-
-    @bound
-    def list(self, scan: Scan | int, *, status: str | None = None, limit: int | None = None) -> List[VerifiedFinding]:
-        """Verified findings of a scan, the most severe first and then the oldest; of one status if given.
-
-        Raises InvalidArgument for a status that there is not.
-        """
-        query = VerifiedFinding.select().where(VerifiedFinding.scan == self._scan(scan))
-        if status is not None:
-            query = query.where(VerifiedFinding.status == VerifiedFinding.status.db_value(status))
-        query = query.order_by(VerifiedFinding.rank, VerifiedFinding.id)
-        return list(query.limit(whole("limit", limit, 0, 2**31)))
-
-    @bound
-    def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:
-        """Let rows that failed wait again, all of a scan or those of ``ids``, with all their tries; how many did.
-
-        Those that later votes took back stay as they are.
-        """
-        sql = f"SELECT id FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {life.UPHELD}"
-        known = {key for (key,) in self.db.execute_sql(sql, (self._scan(scan),))}
-        return super().retry(scan, ids=sorted(known if ids is None else known.intersection(leases.row_ids(ids))))
 
 
 class Findings(Triage):
@@ -258,8 +64,6 @@ class Findings(Triage):
         published directly. Raises LeaseLost when it was claimed and is leased to the worker no more,
         IllegalMove for one that has failed or is leased to somebody, NotFound, InvalidArgument.
         """
-        from scanstore import tracking
-
         leases.check_lease(worker, leases.LEASE)
         texts = {
             "vulnerability_details": text("vulnerability_details", vulnerability_details),
@@ -273,7 +77,7 @@ class Findings(Triage):
             "cwe": checked_cwe("cwe", cwe),
         }
         score, vector = rated(cvss_score, cvss_vector)
-        stage = self.store.verified
+        stage = Verified(self.db)
         key = stage._key(verified)[0]
         leased = stage.queue.leased
         claimed = worker is not None or (isinstance(verified, VerifiedFinding) and verified.status == leased)
@@ -303,22 +107,6 @@ class Findings(Triage):
             return self.get(found)
 
     @bound
-    def get(self, finding: Finding | int) -> Finding:
-        """The finding with that id, read anew. Raises NotFound."""
-        key: Any = finding
-        if isinstance(finding, Finding):
-            finding.check_home()
-            key = finding.id or 0
-        if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{shown(finding)} is not a finding; give a Finding or its id")
-        found: Finding | None = Finding.get_or_none(Finding.id == key) if 0 < key < 2**63 else None
-        if found is None:
-            raise NotFound(
-                f"no finding {shown(key)}; store.findings.list() (scanstore findings list) shows the known ones"
-            )
-        return found
-
-    @bound
     def list(
         self,
         scan: Scan | int | None = None,
@@ -341,8 +129,6 @@ class Findings(Triage):
         lists only those that are hidden by a suppression that counts, or only the others. Raises InvalidArgument for an
         unknown word, Ambiguous without scan and target when the store has several targets, NotFound.
         """
-        from scanstore import seen
-
         if scan is not None and state == "not_checked":
             raise InvalidArgument("a scan lists what it saw; leave it out to list what was not_checked")
         severity = None if severity is None else word("severity", severity, SEVERITIES)
@@ -372,8 +158,6 @@ class Findings(Triage):
     @bound
     def sightings(self, finding: Finding | int) -> List[Sighting]:
         """What each scan saw of a finding, the oldest first. Raises NotFound."""
-        from scanstore.sightings import Sighting
-
         key = self.get(finding).id
         return list(Sighting.select().where(Sighting.finding == key).order_by(Sighting.scan))
 
@@ -385,10 +169,8 @@ class Findings(Triage):
         to be fixed, as ``b`` did not look for them. The most severe first. Raises InvalidArgument for scans of
         different targets.
         """
-        from scanstore import seen
-
-        first = self.store.scans.get(a)
-        second = self.latest(first.target) if b is None else self.store.scans.get(b)
+        first = Scans(self.db).get(a)
+        second = self.latest(first.target) if b is None else Scans(self.db).get(b)
         if first.lineage_id != second.lineage_id:
             raise InvalidArgument(
                 f"scan {first.id} is of {first.target} and scan {second.id} of {second.target};"
@@ -403,11 +185,9 @@ class Findings(Triage):
         Goes back from the scan to where a tool repeats, so that what is new does not depend on which tool ran last.
         None when no tool has run twice. Raises NotFound.
         """
-        from scanstore.looks import Looks
-
-        row = self.store.scans.get(scan)
+        row = Scans(self.db).get(scan)
         found = Looks(self.db, row.lineage_id, row.id).baseline
-        return None if found is None else self.store.scans.get(found)
+        return None if found is None else Scans(self.db).get(found)
 
     @bound
     def troubles(self, target: str | None = None, *, scan: Scan | int | None = None) -> List[str]:
@@ -416,8 +196,6 @@ class Findings(Triage):
         By the latest run of each tool of a target (default: the only one), or by the runs of one scan. Empty when
         everything was looked at, as far as the tools say. Raises NotFound, Ambiguous.
         """
-        from scanstore.looks import Looks
-
         row = self.pick(scan, target)
         return Looks(self.db, row.lineage_id, row.id).troubles(None if scan is None else row.id)
 
@@ -429,8 +207,8 @@ class Findings(Triage):
         ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
         """
         if scan is not None:
-            return self.store.scans.pick(scan, target)
-        return self.latest(self.store.scans.sole_target() if target is None else target)
+            return Scans(self.db).pick(scan, target)
+        return self.latest(Scans(self.db).sole_target() if target is None else target)
 
     @bound
     def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
@@ -439,17 +217,17 @@ class Findings(Triage):
         With ``before``, a scan, the latest of its target that is earlier and looked for findings. Raises NotFound when
         there is none. Lists, diffs and reports do not take the latest of all targets, see :meth:`pick`.
         """
-        first = None if before is None else self.store.scans.get(before)
+        first = None if before is None else Scans(self.db).get(before)
         if first is not None:
             target = first.target
         found = self.db.execute_sql(LATEST, {"target": target, "before": first and first.id}).fetchall()
         if found:
-            return self.store.scans.get(found[0][0])
+            return Scans(self.db).get(found[0][0])
         if first is not None:
             raise NotFound(
                 f"scan {first.id} is the first of {target} that looked for findings; scan it again to compare"
             )
-        return self.store.scans.latest(target)
+        return Scans(self.db).latest(target)
 
 
 # That a scan saw nothing is something, once it was looked.

@@ -17,9 +17,10 @@ from scanstore import bindings
 from scanstore.checks import SCHEDULES
 from scanstore.errors import InvalidArgument
 from scanstore.facts import FACT_TABLES
-from scanstore.fields import format_time
 from scanstore.files import limited, seconds_for
+from scanstore.schedules import next_run
 from scanstore.sweeping import sweep_names as sweep_names
+from scanstore.values import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,8 +125,6 @@ def repair(db: Database, found: Iterable[str]) -> None:
 
 def _plan_next_runs(db: Database) -> None:
     """Give schedules that are enabled the next run that their expression means from now on."""
-    from scanstore.schedules import next_run
-
     sql = "SELECT id, schedule, timezone FROM scheduled_tasks WHERE enabled AND next_run IS NULL"
     for key, schedule, timezone in db.execute_sql(sql).fetchall():
         with suppress(InvalidArgument):  # no expression any more, or a time zone that this machine does not know

@@ -11,8 +11,8 @@ from typing import Any
 
 from scanstore.contents import gist, unpacked
 from scanstore.database import Database
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.tracking import CONTENT, PLACE, close, set_status
+from scanstore.values import dump_json, format_time, utcnow
 
 # Each of these is about the findings of the list that is its first parameter.
 OURS = "IN (SELECT value FROM json_each(?1))"

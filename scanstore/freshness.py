@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from scanstore.database import Database
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
 
 MOST = 100  #: changed files that are counted
 COMPARED = 10_000  #: files that are compared

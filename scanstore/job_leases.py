@@ -17,25 +17,28 @@ from typing import Any
 from scanstore import leases
 from scanstore.arguments import a_text, bring_up_to_date
 from scanstore.clocks import LONGEST_LEASE
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.job_rows import (
     QUEUE,
+    STOPPING,
     Job,
-    an_error,
+    complete,
+    fail,
     key_of,
     owner_of,
-    share_of,
     some_types,
-    told_by,
+    status_of,
+    tick,
     unknown,
-)
+    way_out,
+)  # fmt: skip
 from scanstore.leases import JOBS, LEASE, Recovered, check_lease
 from scanstore.states import Machine
+from scanstore.values import dump_json, format_time, utcnow
 from scanstore.workers import alive, gone
 
-STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows, on their way out
 UNLIMITED = "9e18"
 
 LIFE = Machine(
@@ -75,6 +78,10 @@ SELECT t.root, sum(t.weight * CASE WHEN j.completed_at IS NOT NULL THEN 100 ELSE
 
 class JobLeases(Domain):
     """What workers do with jobs."""
+
+    def __init__(self, db: Database, store: object = None) -> None:
+        super().__init__(db)
+        self.store = store  # handed to the handlers, as ``job.store``
 
     # -- claiming --------------------------------------------------------------------------------------------------
 
@@ -163,28 +170,10 @@ class JobLeases(Domain):
         claimed anew. Raises InvalidArgument, LeaseLost when it is not leased to the worker any more, NotFound; a job
         that is over is never changed.
         """
-        carried = job.lease if isinstance(job, Job) else LEASE
-        lease = carried if lease is None else lease
-        check_lease(worker, lease)
-        told = told_by(progress, processed, total, message)
-        key, owner, attempt = owner_of(job, worker)
-        with self.db.atomic():
-            row = self.db.execute_sql(
-                "SELECT status, progress, processed_items, total_items FROM jobs WHERE id = ?", (key,)
-            ).fetchone()
-            if row is None:
-                raise unknown(key)
-            status, before, done, items = row
-            if status == "cancelled":
-                return False
-            status = "running" if status == "pending" else status  # its lease was lost, and nobody has claimed it since
-            share = share_of(told.get("processed_items", done), told.get("total_items", items))
-            if "progress" in told or share is not None and ("processed_items" in told or "total_items" in told):
-                told["progress"] = max(before, told.get("progress", share or 0))
-            queue = STOPPING if status == "cancelling" else JOBS
-            until = leases.heartbeat(self.db, queue, key, worker=owner, attempt=attempt, lease=lease, **told)
-        bring_up_to_date(job, status=status, lease_until=until, **told)
-        return bool(status == "running")
+        return tick(
+            self.db, job, progress=progress, processed=processed, total=total, message=message, worker=worker,
+            lease=lease,
+        )  # fmt: skip
 
     heartbeat = tick
 
@@ -195,16 +184,7 @@ class JobLeases(Domain):
         One that is being cancelled ends as ``cancelled``, with its result. Doing it twice is harmless. Raises
         InvalidArgument for a result that is not JSON, LeaseLost, NotFound; nothing is changed then.
         """
-        check_lease(worker, LEASE)
-        text = None if result is None else dump_json(result)
-        key, owner, attempt = owner_of(job, worker)
-        now = utcnow()
-        with self.db.atomic():
-            queue, to = self._way_out(key, "completed")
-            columns = {"result": text, "completed_at": format_time(now)} | ({"progress": 100} if queue is JOBS else {})
-            leases.settle(self.db, queue, key, to, worker=owner, attempt=attempt, **columns)
-        bring_up_to_date(job, **columns | {"status": to, "result": result, "completed_at": now, "lease_until": None})
-        return to
+        return complete(self.db, job, result=result, worker=worker)
 
     @bound
     def fail(
@@ -220,18 +200,7 @@ class JobLeases(Domain):
         It is tried again after two seconds, doubled with each retry, until its ``max_retries`` are used up;
         ``retry=False`` gives up at once. Raises LeaseLost, NotFound.
         """
-        check_lease(worker, LEASE)
-        text = an_error(error)
-        key, owner, attempt = owner_of(job, worker)
-        with self.db.atomic():
-            queue, status = self._way_out(key, "failed")
-            if queue is STOPPING:
-                told = {"error": text[: leases.LAST_ERROR], "completed_at": format_time(utcnow())}
-                leases.settle(self.db, queue, key, status, worker=owner, attempt=attempt, **told)
-            else:
-                status = leases.fail(self.db, queue, key, text, worker=owner, attempt=attempt, retry=retry)
-        bring_up_to_date(job, status=status, error=text[: leases.LAST_ERROR], lease_until=None)
-        return status
+        return fail(self.db, job, error, retry=retry, worker=worker)
 
     @bound
     def release(self, job: Job | str | uuid.UUID, *, worker: str | None = None) -> str:
@@ -240,7 +209,7 @@ class JobLeases(Domain):
         check_lease(worker, LEASE)
         key, owner, attempt = owner_of(job, worker)
         with self.db.atomic():
-            queue, status = self._way_out(key, "pending")
+            queue, status = way_out(self.db, key, "pending")
             if queue is STOPPING:
                 now = format_time(utcnow())
                 leases.settle(self.db, queue, key, status, worker=owner, attempt=attempt, completed_at=now)
@@ -248,12 +217,6 @@ class JobLeases(Domain):
                 leases.release(self.db, queue, key, worker=owner, attempt=attempt)
         bring_up_to_date(job, status=status, lease_until=None)
         return status
-
-    def _way_out(self, key: str, to: str) -> tuple[leases.Queue, str]:
-        """A job that was told to stop ends as cancelled, whatever its owner says of it."""
-        if self._status(key) in ("cancelling", "cancelled"):
-            return STOPPING, "cancelled"
-        return JOBS, to
 
     @bound
     def recover(self, *, queue: str | None = None) -> Recovered:
@@ -266,10 +229,7 @@ class JobLeases(Domain):
     # -- rows ------------------------------------------------------------------------------------------------------
 
     def _status(self, key: str) -> str:
-        row = self.db.execute_sql("SELECT status FROM jobs WHERE id = ?", (key,)).fetchone()
-        if row is None:
-            raise unknown(key)
-        return str(row[0])
+        return status_of(self.db, key)
 
     def _row(self, key: str) -> Job:
         rows = self._rows([key])

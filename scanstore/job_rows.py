@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import peewee
 
-from scanstore import arguments
-from scanstore.arguments import a_text, a_whole, some_list, uuid_of
-from scanstore.database import current
+from scanstore import arguments, leases
+from scanstore.arguments import a_text, a_whole, bring_up_to_date, some_list, uuid_of
+from scanstore.database import Database, current
 from scanstore.errors import InvalidArgument, NoStore, NotFound, shown
-from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField, format_time, utcnow
-from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES
-from scanstore.library import Scene
+from scanstore.fields import Base, EnumField, IdField, JSONField, UTCField
+from scanstore.leases import JOBS, LEASE, MOST_LOST, MOST_RETRIES, check_lease
+from scanstore.library_rows import Scene
 from scanstore.states import JOB_LIVE, JOB_STATUSES
 from scanstore.uuids import uuid7
+from scanstore.values import dump_json, format_time, utcnow
 
 if TYPE_CHECKING:
-    from scanstore.jobs import Jobs
-    from scanstore.store import Store
+    pass
+
 
 QUEUE = "default"
+STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows, on their way out
 
 
 class Job(Base):
@@ -37,7 +39,7 @@ class Job(Base):
         parent_id: Any
 
     lease: float = LEASE  # seconds that its ticks extend its lease by
-    store: Store  # only of one that was claimed
+    store: Any  # of one that was claimed: the store whose ``jobs`` did
 
     id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
     type: Any = peewee.TextField()
@@ -100,20 +102,20 @@ class Job(Base):
         message: str | None = None,
         lease: float | None = None,
     ) -> bool:
-        """Say that it goes on, see :meth:`Jobs.tick`: False when it was cancelled and should end."""
-        return _here().tick(
-            self, progress=progress, processed=processed, total=total, message=message, lease=lease
+        """Say that it goes on, see :meth:`scanstore.jobs.Jobs.tick`: False when it was cancelled and should end."""
+        return tick(
+            _here(), self, progress=progress, processed=processed, total=total, message=message, lease=lease
         )  # fmt: skip
 
     update_progress = tick
 
     def mark_completed(self, result: Any = None) -> str:
-        """Complete it, see :meth:`Jobs.complete`."""
-        return _here().complete(self, result=result)
+        """Complete it, see :meth:`scanstore.jobs.Jobs.complete`."""
+        return complete(_here(), self, result=result)
 
     def mark_failed(self, error: str | BaseException, *, retry: bool = True) -> str:
-        """Give it back with an error, see :meth:`Jobs.fail`."""
-        return _here().fail(self, error, retry=retry)
+        """Give it back with an error, see :meth:`scanstore.jobs.Jobs.fail`."""
+        return fail(_here(), self, error, retry=retry)
 
 
 class JobScene(Base):
@@ -132,16 +134,34 @@ class JobScene(Base):
         without_rowid = True
 
 
-def _here() -> Jobs:
-    """The jobs of the current store, for the methods of a row."""
+class ScheduledTask(Base):
+    """What is to be done when. ``next_run`` is None while it is disabled; ``last_run`` is when it last began."""
+
+    if TYPE_CHECKING:
+        last_job_id: Any
+
+    name: Any = peewee.TextField(unique=True)
+    task_type: Any = peewee.TextField()
+    schedule: Any = peewee.TextField()
+    timezone: Any = peewee.TextField(default="UTC")
+    config: Any = JSONField(default=dict)
+    enabled: Any = peewee.BooleanField(default=True)
+    last_run: Any = UTCField(null=True)
+    next_run: Any = UTCField(null=True)
+    last_job = peewee.ForeignKeyField(Job, on_delete="SET NULL", null=True, backref="+")
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "scheduled_tasks"
+
+
+def _here() -> Database:
+    """The current store's database, for the methods of a row."""
     database = current()
     if database is None:
         raise NoStore("no store is open here; use 'with Store(path):', or store.bound() in a thread")
-    from scanstore.jobs import Jobs
-
-    jobs = Jobs.__new__(Jobs)
-    jobs.db = database
-    return jobs
+    return database
 
 
 # What is given as a job
@@ -216,3 +236,94 @@ def told_by(progress: Any, processed: Any, total: Any, message: Any) -> dict[str
 
 def share_of(processed: int, total: int | None) -> int | None:
     return min(100, processed * 100 // total) if total else None
+
+
+# What its worker says of a job
+
+
+def tick(
+    db: Database,
+    job: Job | str | uuid.UUID,
+    *,
+    progress: float | None = None,
+    processed: int | None = None,
+    total: int | None = None,
+    message: str | None = None,
+    worker: str | None = None,
+    lease: float | None = None,
+) -> bool:
+    """See :meth:`scanstore.jobs.Jobs.tick`."""
+    carried = job.lease if isinstance(job, Job) else LEASE
+    lease = carried if lease is None else lease
+    check_lease(worker, lease)
+    told = told_by(progress, processed, total, message)
+    key, owner, attempt = owner_of(job, worker)
+    with db.atomic():
+        row = db.execute_sql(
+            "SELECT status, progress, processed_items, total_items FROM jobs WHERE id = ?", (key,)
+        ).fetchone()
+        if row is None:
+            raise unknown(key)
+        status, before, done, items = row
+        if status == "cancelled":
+            return False
+        status = "running" if status == "pending" else status  # its lease was lost, and nobody has claimed it since
+        share = share_of(told.get("processed_items", done), told.get("total_items", items))
+        if "progress" in told or share is not None and ("processed_items" in told or "total_items" in told):
+            told["progress"] = max(before, told.get("progress", share or 0))
+        queue = STOPPING if status == "cancelling" else JOBS
+        until = leases.heartbeat(db, queue, key, worker=owner, attempt=attempt, lease=lease, **told)
+    bring_up_to_date(job, status=status, lease_until=until, **told)
+    return bool(status == "running")
+
+
+def complete(db: Database, job: Job | str | uuid.UUID, *, result: Any = None, worker: str | None = None) -> str:
+    """See :meth:`scanstore.jobs.Jobs.complete`."""
+    check_lease(worker, LEASE)
+    text = None if result is None else dump_json(result)
+    key, owner, attempt = owner_of(job, worker)
+    now = utcnow()
+    with db.atomic():
+        queue, to = way_out(db, key, "completed")
+        columns = {"result": text, "completed_at": format_time(now)} | ({"progress": 100} if queue is JOBS else {})
+        leases.settle(db, queue, key, to, worker=owner, attempt=attempt, **columns)
+    bring_up_to_date(job, **columns | {"status": to, "result": result, "completed_at": now, "lease_until": None})
+    return to
+
+
+def fail(
+    db: Database,
+    job: Job | str | uuid.UUID,
+    error: str | BaseException,
+    *,
+    retry: bool = True,
+    worker: str | None = None,
+) -> str:
+    """See :meth:`scanstore.jobs.Jobs.fail`."""
+    check_lease(worker, LEASE)
+    text = an_error(error)
+    key, owner, attempt = owner_of(job, worker)
+    with db.atomic():
+        queue, status = way_out(db, key, "failed")
+        if queue is STOPPING:
+            told = {"error": text[: leases.LAST_ERROR], "completed_at": format_time(utcnow())}
+            leases.settle(db, queue, key, status, worker=owner, attempt=attempt, **told)
+        else:
+            status = leases.fail(db, queue, key, text, worker=owner, attempt=attempt, retry=retry)
+    bring_up_to_date(job, status=status, error=text[: leases.LAST_ERROR], lease_until=None)
+    return status
+
+
+def way_out(db: Database, key: str, to: str) -> tuple[leases.Queue, str]:
+    """A job that was told to stop ends as cancelled, whatever its owner says of it."""
+    if status_of(db, key) in ("cancelling", "cancelled"):
+        return STOPPING, "cancelled"
+    return JOBS, to
+
+
+def status_of(db: Database, key: str) -> str:
+    """The status of a job. Raises NotFound."""
+    row = db.execute_sql("SELECT status FROM jobs WHERE id = ?", (key,)).fetchone()
+    if row is None:
+        raise unknown(key)
+    return str(row[0])

@@ -13,31 +13,26 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.binding import Bound
 from scanstore.blocks import Block, Scope, contextmanager, ending
 from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError
-from scanstore.fields import dump_json, utcnow
 from scanstore.leases import check_lease
+from scanstore.queues import Stop
+from scanstore.values import dump_json, utcnow
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from scanstore.jobs import Job, Jobs
+    from scanstore.job_leases import JobLeases
+    from scanstore.job_rows import Job
 
 Handler = Callable[["Job"], Any]
 NAP = 0.1  #: seconds, at most, until a signal is noticed
 BEATS = 3  #: how often a lease is extended before it would expire
 AWAKE = 1.0  #: seconds, at most, until a sleep of the machine is noticed
 _log = logging.getLogger("scanstore.jobs")
-
-
-class Stop(Protocol):
-    """What tells a worker to stop: a ``threading.Event``, or anything with its two methods."""
-
-    def is_set(self) -> bool: ...
-    def wait(self, timeout: float | None = None) -> bool: ...
 
 
 class Worked(NamedTuple):
@@ -51,7 +46,7 @@ class Worked(NamedTuple):
 
 
 def run_worker(
-    jobs: Jobs,
+    jobs: JobLeases,
     handlers: Mapping[str, Handler],
     *,
     worker: str | None,
@@ -113,7 +108,7 @@ def _checked(handlers: Any, types: Iterable[str] | None) -> list[str]:
     return wanted
 
 
-def _work(jobs: Jobs, job: Job, handler: Handler, pulse: _Pulse) -> str:
+def _work(jobs: JobLeases, job: Job, handler: Handler, pulse: _Pulse) -> str:
     """Do one job; return which count it goes to."""
     try:
         with pulse.of(job):
@@ -132,7 +127,7 @@ def _work(jobs: Jobs, job: Job, handler: Handler, pulse: _Pulse) -> str:
         raise
 
 
-def _record(jobs: Jobs, job: Job, result: Any, error: Exception | None) -> str:
+def _record(jobs: JobLeases, job: Job, result: Any, error: Exception | None) -> str:
     """Record how a job ended. A store that is busy does not undo the work: it is tried for as long as the lease is."""
     if job.status not in ("running", "cancelling"):  # the handler has said so itself
         if error is not None:
@@ -164,7 +159,7 @@ class _Pulse(threading.Thread):
     """Extends the lease of the job that is worked on, a few times before it would expire, and first of all after a
     sleep of the machine: by the wall clock, which goes on meanwhile."""
 
-    def __init__(self, jobs: Jobs, lease: float) -> None:
+    def __init__(self, jobs: JobLeases, lease: float) -> None:
         super().__init__(name="scanstore-jobs", daemon=True)
         self._jobs, self._lease = jobs, lease
         self._job: Job | None = None

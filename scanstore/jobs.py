@@ -19,21 +19,23 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from scanstore.arguments import a_text, a_whole, some_text
-from scanstore.database import SCHEMA_VERSION, bound
+from scanstore.database import SCHEMA_VERSION
+from scanstore.domain import bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.job_leases import LIFE, JobLeases, let_go
 from scanstore.job_rows import QUEUE, a_moment, key_of, scene_key, scene_keys
 from scanstore.job_rows import Job as Job
 from scanstore.job_rows import JobScene as JobScene
+from scanstore.job_worker import Handler, Worked, run_worker
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, State
-from scanstore.library import Scene
+from scanstore.library_rows import Scene
 from scanstore.states import move
 from scanstore.user_schema import holding
 from scanstore.uuids import uuid7
+from scanstore.values import dump_json, format_time, read_time, utcnow
 
 if TYPE_CHECKING:
-    from scanstore.job_worker import Handler, Stop, Worked
+    from scanstore.queues import Stop
 
 TREE = """
 WITH RECURSIVE tree (id) AS (
@@ -363,8 +365,6 @@ class Jobs(JobLeases):
 
         Jobs are handed out at least once: one whose worker died is handed to another. Raises InvalidArgument.
         """
-        from scanstore.job_worker import run_worker
-
         return run_worker(
             self, handlers, worker=worker, types=types, queue=queue, lease=lease, poll=poll, until_empty=until_empty,
             stop=stop, ended=ended,

@@ -141,7 +141,10 @@ def gap(languages: Sequence[Language], kind: str, *, only: str | None = None) ->
             f"{files} of the scan {'was' if failed + skipped == 1 else 'were'} not looked at: {', '.join(how)}"
         )
     able = any(kind in row.recorded for row in asked)
-    return Gap([row.language for row in lacking], bool(lacking) and not able, "; ".join(parts))
+    if not able and not parts:
+        what = "files" if only is None else name(only) if only == OTHER else f"files of {only}"
+        parts.append(f"no {kind} are recorded for {_listed(asked)}" if asked else f"it has no {what}")
+    return Gap([row.language for row in lacking], not able, "; ".join(parts))
 
 
 def _listed(rows: Iterable[Language]) -> str:

@@ -38,7 +38,6 @@ from scanstore.arguments import a_whole, some_list
 from scanstore.clocks import clock, kept_until
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, LeaseLost, NotFound, shown
-from scanstore.fields import dump_json, format_time, read_time, utcnow
 from scanstore.queues import AUDIT_TASKS as AUDIT_TASKS
 from scanstore.queues import CHUNKS as CHUNKS
 from scanstore.queues import DRAFTS as DRAFTS
@@ -51,6 +50,7 @@ from scanstore.queues import Queue as Queue
 from scanstore.queues import Recovered as Recovered
 from scanstore.queues import Scope as Scope
 from scanstore.queues import State as State
+from scanstore.values import dump_json, format_time, read_time, utcnow
 from scanstore.workers import gone, me
 
 LEASE = 600.0  #: seconds that a claim holds unless told otherwise

@@ -11,152 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import peewee
-
-from scanstore.arguments import a_bool, some_items
-from scanstore.database import Domain, bound
+from scanstore.arguments import a_bool, some_items, whole, word
+from scanstore.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import Base, JSONField, UTCField, dump_json, utcnow
-from scanstore.reports import whole, word
+from scanstore.fields import Base
+from scanstore.library_rows import (
+    KINDS,
+    MODELS,
+    Counts,
+    Performer,
+    Scene,
+    ScenePerformer,
+    SceneTag,
+    Studio,
+    SyncRun,
+    Tag,
+)
+from scanstore.syncs import Sync
+from scanstore.upserts import Upsert
+from scanstore.values import dump_json
 
-if TYPE_CHECKING:
-    from scanstore.syncs import Sync, SyncRun
-    from scanstore.upserts import Counts
-
-
-class Studio(Base):
-    """Who made scenes."""
-
-    id: Any = peewee.TextField(primary_key=True)
-    name: Any = peewee.TextField(index=True)
-    last_synced: Any = UTCField(default=utcnow)
-    run_id: Any = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "studios"
-        without_rowid = True
-
-
-class Performer(Base):
-    """Who is in scenes; two may have the same name."""
-
-    if TYPE_CHECKING:
-        scenes: Any
-
-    id: Any = peewee.TextField(primary_key=True)
-    name: Any = peewee.TextField(index=True)
-    last_synced: Any = UTCField(default=utcnow)
-    run_id: Any = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "performers"
-        without_rowid = True
-
-
-class Tag(Base):
-    """What scenes are about; no two have the same name."""
-
-    if TYPE_CHECKING:
-        scenes: Any
-
-    id: Any = peewee.TextField(primary_key=True)
-    name: Any = peewee.TextField(unique=True)
-    last_synced: Any = UTCField(default=utcnow)
-    run_id: Any = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "tags"
-        without_rowid = True
-
-
-class Scene(Base):
-    """One scene. ``created_date`` is when the foreign system made it, ``scene_date`` the scene's own date."""
-
-    if TYPE_CHECKING:
-        studio_id: Any
-        performers: Any
-        tags: Any
-
-    id: Any = peewee.TextField(primary_key=True)
-    title: Any = peewee.TextField(default="")
-    paths: Any = JSONField(default=list)
-    organized: Any = peewee.BooleanField(default=False)
-    details: Any = peewee.TextField(null=True)
-    created_date: Any = UTCField(default=utcnow)
-    scene_date: Any = UTCField(null=True)
-    studio: Any = peewee.ForeignKeyField(Studio, on_delete="SET NULL", null=True, backref="scenes")
-    last_synced: Any = UTCField(default=utcnow)
-    run_id: Any = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "scenes"
-
-
-class ScenePerformer(Base):
-    """Who is in which scene."""
-
-    if TYPE_CHECKING:
-        scene_id: Any
-        performer_id: Any
-
-    scene = peewee.ForeignKeyField(Scene, on_delete="CASCADE", backref="+", index=False)
-    performer = peewee.ForeignKeyField(Performer, on_delete="CASCADE", backref="+")
-
-    class Meta:
-        table_name = "scene_performers"
-        primary_key = peewee.CompositeKey("scene", "performer")
-        without_rowid = True
-
-
-class SceneTag(Base):
-    """Which scene is about what."""
-
-    if TYPE_CHECKING:
-        scene_id: Any
-        tag_id: Any
-
-    scene = peewee.ForeignKeyField(Scene, on_delete="CASCADE", backref="+", index=False)
-    tag = peewee.ForeignKeyField(Tag, on_delete="CASCADE", backref="+")
-
-    class Meta:
-        table_name = "scene_tags"
-        primary_key = peewee.CompositeKey("scene", "tag")
-        without_rowid = True
-
-
-class _Many(peewee.ManyToManyFieldAccessor):
-    """Follows links, in the row's own store only."""
-
-    def get_query(self, instance: Any) -> Any:
-        instance.check_home()
-        return super().get_query(instance)  # type: ignore[no-untyped-call]
-
-
-class _Links(peewee.ManyToManyField):
-    accessor_class = _Many
-
-
-def _link(model: type[Base], name: str, other: type[Base], back: str, through: type[Base]) -> None:
-    """Let rows know the rows at the other end, both ways: to select from, to `add`, `remove` and `clear`."""
-    model._meta.add_field(name, _Links(other, backref="+", through_model=through))
-    other._meta.add_field(back, _Links(model, backref="+", through_model=through))
-
-
-_link(Scene, "performers", Performer, "scenes", ScenePerformer)
-_link(Scene, "tags", Tag, "scenes", SceneTag)
-
-MODELS: dict[str, Any] = {"scene": Scene, "performer": Performer, "tag": Tag, "studio": Studio}
-KINDS = tuple(MODELS)
 List = list  # the class below has a method of that name
 
 
@@ -242,8 +118,6 @@ class Library(Domain):
         return self._upsert("studio", records, run)
 
     def _upsert(self, kind: str, records: Iterable[Any], run: Sync | SyncRun | int | None) -> Counts:
-        from scanstore.upserts import Upsert
-
         return Upsert(self, kind, run).write(records)
 
     def sync(self, kind: str, *, take_over: bool = False) -> Sync:
@@ -254,15 +128,11 @@ class Library(Domain):
         or container after an hour without a write or ``run.heartbeat()``, or at once with ``take_over``. Raises
         InvalidArgument.
         """
-        from scanstore.syncs import Sync
-
-        return Sync(self.store, word("kind", kind, KINDS), take_over=take_over)
+        return Sync(self.db, word("kind", kind, KINDS), take_over=take_over)
 
     @bound
     def runs(self, kind: str | None = None, *, limit: int | None = None) -> List[SyncRun]:
         """Runs of syncs, the newest first; of one kind if given. Raises InvalidArgument."""
-        from scanstore.syncs import SyncRun
-
         query = SyncRun.select().order_by(SyncRun.id.desc()).limit(whole("limit", limit, 0, 2**31))
         return list(query if kind is None else query.where(SyncRun.kind == SyncRun.kind.db_value(kind)))
 

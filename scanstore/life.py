@@ -15,14 +15,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore import leases
+from scanstore.analysis_rows import ScanConfig
 from scanstore.arguments import some_text
-from scanstore.database import Database, Domain, bound
+from scanstore.configs import Configs
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.fields import format_time, read_time, utcnow
 from scanstore.states import RISKS, SCANS, move
+from scanstore.tracking import close
+from scanstore.values import format_time, read_time, utcnow
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
 
 MODES = ("primary_verifiers", "primary_only")
 SCOPES = ("full", "changed")
@@ -207,8 +211,6 @@ def advance(db: Database, scan_id: int, *, steady: bool = False) -> None:
 
 
 def _close(db: Database, scan_id: int) -> None:
-    from scanstore.tracking import close
-
     close(db, scan_id, tool="scanstore")
 
 
@@ -268,8 +270,6 @@ class Life(Domain):
         return self.get(row.id)
 
     def _checked(self, scan_id: int, config: dict[str, Any]) -> dict[str, Any]:
-        from scanstore.scans import ScanConfig
-
         known = set(ScanConfig._meta.combined) - {"id", "scan", "scan_id", "created_at", "updated_at"}
         unknown = set(config) - known
         if unknown:
@@ -278,7 +278,7 @@ class Life(Domain):
         values: dict[str, Any] = {}
         for name, value in config.items():
             if name.startswith("primary_analyzer"):
-                name, value = "primary_analyzer_id", None if value is None else self.store.llm.get(value).id
+                name, value = "primary_analyzer_id", None if value is None else Configs(self.db).get(value).id
             elif name in ("analysis_mode", "scope"):
                 words = MODES if name == "analysis_mode" else SCOPES
                 if not isinstance(value, str) or value.lower() not in words:

@@ -18,12 +18,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from scanstore.cursors import Connection, Cursor
 from scanstore.errors import InvalidArgument, shown
 from scanstore.plaintext import plain_text
 
 if TYPE_CHECKING:
-    from scanstore.database import Connection, Cursor
-
     _Base = sqlite3.Cursor
 else:
     _Base = object
@@ -146,8 +145,6 @@ def timed(connection: Connection, name: str, limit: float) -> Cursor:
 
 @lru_cache(maxsize=1)
 def _timed_cursor() -> type[Cursor]:
-    from scanstore.database import Cursor
-
     return type("TimedCursor", (Timed, Cursor), {})
 
 

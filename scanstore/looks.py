@@ -38,11 +38,18 @@ SELECT status, analyzed_at IS NOT NULL, active_since IS NOT NULL,
        (SELECT coalesce(sum(count), 0) FROM work_counts WHERE scan_id = s.id AND status = 'failed'
            AND kind <> 'verified'),
        (SELECT coalesce(sum(count), 0) FROM work_counts WHERE scan_id = s.id AND status = 'failed'
-           AND kind = 'verified')
+           AND kind = 'verified'),
+       (SELECT coalesce(sum(count), 0) FROM work_counts WHERE scan_id = s.id)
   FROM scans AS s WHERE id = ?
 """
 # Those that later votes took back have failed too, and nothing is missing because of them.
 UNPUBLISHED = f"SELECT count(*) FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {life.UPHELD}"
+# Files of the tree that no chunk was made of. Binary files and links are no loss.
+UNREAD = """
+SELECT count(*) FROM scan_files AS f WHERE f.scan_id = ? AND f.status IN ('failed', 'skipped')
+   AND (f.error LIKE 'larger than %' OR f.status = 'failed')
+   AND NOT EXISTS (SELECT 1 FROM chunk_work AS w WHERE w.scan_file_id = f.id)
+"""
 
 
 class Run(NamedTuple):
@@ -144,10 +151,15 @@ def _runs(db: Database, scan: int) -> Iterator[tuple[Run, tuple[str, str]]]:
 
 def _unfinished(db: Database, scan: int) -> Iterator[str]:
     """What an analysis has not looked at."""
-    status, over, begun, failed, verified = db.execute_sql(ANALYSIS, (scan,)).fetchone()
+    status, over, begun, failed, verified, pieces = db.execute_sql(ANALYSIS, (scan,)).fetchone()
     if verified:
         failed += db.execute_sql(UNPUBLISHED, (scan,)).fetchone()[0]
     if begun and not (over and status == "completed"):
         yield f"the analysis of scan {scan} is {status}: not all of it was looked at"
-    elif begun and failed:
+    elif begun and not pieces:
+        yield f"the analysis of scan {scan} had nothing to look at: no file of it has a chunk"
+    elif begun and (unread := db.execute_sql(UNREAD, (scan,)).fetchone()[0]):
+        files = "1 file that is" if unread == 1 else f"{unread:,} files that are"
+        yield f"the analysis of scan {scan} did not look at {files} too large or unreadable"
+    if begun and over and status == "completed" and failed:
         yield f"the analysis of scan {scan} failed on {failed:,} piece{'' if failed == 1 else 's'} of work"

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import peewee
 
+from scanstore import fixes, schema, user_schema
 from scanstore.checks import DANGLING, REMEDIES
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import Damaged, ReadOnly, ReadTimeout, StorageError
 from scanstore.files import limited, quoted, seconds_for
+from scanstore.fixes import FIXABLE
 from scanstore.foreign import names
 
 if TYPE_CHECKING:
@@ -90,8 +92,6 @@ def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None 
         return [problem for _, problem in problems]
     if db.read_only:
         raise ReadOnly(f"{db.name} is open read-only and cannot be put right; open it without read_only")
-    from scanstore import fixes, schema
-
     if any("index" in problem.what and what == INTEGRITY for what, problem in problems):
         fixes.rebuild_indexes(db)
     for table in SEARCHES:
@@ -208,9 +208,6 @@ def _promises(db: Database) -> Iterator[Found]:
     for (table, parent), count in sorted(orphans.items()):
         remedy = AGAIN if _is_of_scans(db, table) else BY_SQL.format(quoted(table))
         yield "", Problem(f"{count} rows of {table} point at rows of {parent} that are gone", remedy)
-    from scanstore import schema
-    from scanstore.fixes import FIXABLE
-
     for what, remedy in schema.differences(db):
         yield SCHEMA, Problem(what, remedy)
     yield from _searches(db)
@@ -245,8 +242,6 @@ def _searches(db: Database) -> Iterator[Found]:
 
 def _texts(db: Database) -> Iterator[Found]:
     """Read all texts: SQLite keeps any bytes as one, and who asks for a row with others than UTF-8 gets an error."""
-    from scanstore import schema
-
     raw = cast("sqlite3.Connection", db.connection())  # type: ignore[no-untyped-call]
     for table, columns in (*schema.texts().items(), *_own_columns(db)):
         cursor = raw.cursor(sqlite3.Cursor)
@@ -266,8 +261,6 @@ def _texts(db: Database) -> Iterator[Found]:
 
 def _own_columns(db: Database) -> Iterator[tuple[str, list[str]]]:
     """The quoted columns of each table of the user's own, but for those that are computed."""
-    from scanstore import user_schema
-
     for part in user_schema.parts(lambda sql: db.execute_sql(sql).fetchall(), SCHEMA_VERSION):
         if part.kind == "table" and not part.virtual:
             rows = db.execute_sql(f"PRAGMA main.table_xinfo({quoted(part.name)})").fetchall()
@@ -275,8 +268,6 @@ def _own_columns(db: Database) -> Iterator[tuple[str, list[str]]]:
 
 
 def _times(db: Database) -> Iterator[Found]:
-    from scanstore import schema
-
     remedy = "restore a backup, or set them right by SQL; a time is written like 2026-11-22T01:46:31.123Z"
     for table, columns in schema.times().items():
         counts = ", ".join(f"total({column} NOT GLOB '{schema.TIME}')" for column in columns)

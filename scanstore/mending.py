@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
+from scanstore import facts, models, schema
 from scanstore.facts import FACT_TABLES
-from scanstore.fields import IdField, JSONField, UUIDField, format_time
+from scanstore.fields import IdField, JSONField, UUIDField
+from scanstore.values import format_time
 
 _ROUNDS = 20  # each is a step of rows that point at rows
 
@@ -164,8 +166,6 @@ def deficits(counters: str, before: list[dict[str, object]], now: list[dict[str,
 
 def unreadable(connection: sqlite3.Connection) -> Iterator[str]:
     """Statements that remove rows whose times, UUIDs or JSON cannot be read by their model."""
-    from scanstore import facts, models, schema
-
     connection.create_function("readable_time", 1, _readable_time, deterministic=True)
     connection.create_function("is_uuid", 1, _is_uuid, deterministic=True)
     for table, columns in schema.times().items():
@@ -188,8 +188,6 @@ def unreadable(connection: sqlite3.Connection) -> Iterator[str]:
 
 def rewrite_times(connection: sqlite3.Connection) -> Iterator[str]:
     """Write readable times as all others are written, and say of which columns; one without a zone is in UTC."""
-    from scanstore import schema
-
     for table, columns in schema.times().items():
         for column in columns:
             sql = (

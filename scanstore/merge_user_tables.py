@@ -60,15 +60,24 @@ class _UserTables:
 
     def take(self, theirs: list[Part]) -> None:
         """Take over the tables, parents first, and then the indexes."""
-        left, order = dict(self.tables), []
-        while left:
-            key = next((key for key in left if not (self.parents[key] - {key}) & set(left)), min(left))
-            order.append(left.pop(key))
+        order: list[Part] = []
+        seen: set[str] = set()
+        for start in self.tables:
+            stack = [(start, False)]
+            while stack:
+                key, is_after_parents = stack.pop()
+                if is_after_parents:
+                    order.append(self.tables[key])
+                elif key not in seen:
+                    seen.add(key)
+                    stack.append((key, True))
+                    stack += [(parent, False) for parent in sorted(self.parents[key]) if parent in self.tables]
         for part in order:
             self._table(part)
         # Only now, since tables may point at each other in a circle.
+        made = set(self.made)
         for part in order:
-            if part.name in self.made:
+            if part.name in made:
                 self._copy(part)
         self._remove_dangling()
         for part in theirs:

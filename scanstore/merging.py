@@ -12,7 +12,7 @@ Change here: in which order the parts come, and what is not merged.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from scanstore.arguments import a_path
 from scanstore.blocks import Scope
@@ -25,9 +25,6 @@ from scanstore.merge_others import merge_accounts, merge_jobs, merge_library, me
 from scanstore.merge_rows import Conflict, Merge, Merged
 from scanstore.merge_scans import merge_models, merge_scans
 from scanstore.merge_user_tables import merge_user_tables
-
-if TYPE_CHECKING:
-    from scanstore.store import Store
 
 PARTS = (
     merge_models, merge_scans, merge_library, merge_findings, merge_plans, merge_jobs, merge_accounts,
@@ -61,7 +58,7 @@ class MergeResult(NamedTuple):
     skipped: dict[str, str]
 
 
-def merge(db: Database, other: Store | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
+def merge(db: Database, other: Database | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
     """Take over what the other store has and this one has not; atomic and idempotent.
 
     All of it may take `timeout` seconds, by default 30 and one for each megabyte of the other store. Must be called
@@ -72,8 +69,7 @@ def merge(db: Database, other: Store | str | os.PathLike[str], *, timeout: float
         raise ReadOnly(f"{db.name} was opened with read_only; open it without to merge something into it")
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it before merging")
-    database = getattr(other, "database", None)
-    path = database.file if isinstance(database, Database) else a_path(other, "other")
+    path = other.file if isinstance(other, Database) else a_path(other, "other")
     their = Database(path, read_only=True, key=db.key)
     with Scope(lambda: their.open(migrate=False), their.shut):
         if os.path.samefile(their.file, db.file):

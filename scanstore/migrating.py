@@ -35,13 +35,13 @@ from peewee_migrate.router import Router as _Router
 from scanstore import open_files, publishing
 from scanstore.arguments import a_path
 from scanstore.blocks import Scope, contextmanager
-from scanstore.database import MEMORY
+from scanstore.connections import connect
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
-from scanstore.fields import format_time, utcnow
 from scanstore.file_identity import refuse_foreign_log, refuse_missing, renew
-from scanstore.files import APPLICATION_ID, connect, create_file, identify, limited, real_path, refusing, use_log
+from scanstore.files import APPLICATION_ID, MEMORY, create_file, identify, limited, real_path, refusing, use_log
 from scanstore.foreign import HISTORY, refuse
 from scanstore.troubles import translated
+from scanstore.values import format_time, utcnow
 
 logger = logging.getLogger("scanstore.migrate")
 logger.addHandler(logging.NullHandler())

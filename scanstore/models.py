@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from scanstore.accounts import User
-from scanstore.answers import Analyzer, CachedAnswer
-from scanstore.audits import Analysis, AnalysisFinding, AuditEvent, Task
-from scanstore.calls import ModelCall
-from scanstore.drafts import DraftFinding, Vote
-from scanstore.findings import Finding, VerifiedFinding
-from scanstore.jobs import Job, JobScene
-from scanstore.library import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
-from scanstore.llm import ModelConfig
-from scanstore.plans import AnalysisPlan, PlanChange
-from scanstore.prompts import Configuration
-from scanstore.scans import Scan, ScanConfig, ScanFile, ScanFileChunk
-from scanstore.schedules import ScheduledTask
-from scanstore.sessions import AnalysisResult, AnalysisSession, AnalysisTask, FileUpload
+from scanstore.account_rows import User
+from scanstore.analysis_rows import Analyzer, CachedAnswer, DraftFinding, ModelCall, ScanConfig, VerifiedFinding, Vote
+from scanstore.audit_rows import Analysis, AnalysisFinding, AuditEvent, Task
+from scanstore.finding_rows import Finding, FindingContent, FindingEvent, Sighting, Suppression, ToolRun
+from scanstore.job_rows import Job, JobScene, ScheduledTask
+from scanstore.library_rows import Performer, Scene, ScenePerformer, SceneTag, Studio, SyncRun, Tag
+from scanstore.llm_rows import ModelConfig
+from scanstore.plan_rows import AnalysisPlan, PlanChange
+from scanstore.scan_rows import Scan, ScanFile, ScanFileChunk
+from scanstore.session_rows import AnalysisResult, AnalysisSession, AnalysisTask, Configuration, FileUpload
 from scanstore.settings import Setting
-from scanstore.sightings import FindingContent, Sighting, ToolRun
-from scanstore.symbols import ImportRelation, Symbol, SymbolReference
-from scanstore.syncs import SyncRun
-from scanstore.triage import FindingEvent, Suppression
+from scanstore.symbol_rows import ImportRelation, Symbol, SymbolReference
 
 __all__ = [
     "Analysis", "AnalysisFinding", "AnalysisPlan", "AnalysisResult", "AnalysisSession", "AnalysisTask", "Analyzer",

@@ -14,6 +14,7 @@ import stat
 import time
 
 from scanstore import file_identity
+from scanstore.connections import connect
 from scanstore.errors import (
     MissingFolder,
     NewerSchema,
@@ -23,7 +24,7 @@ from scanstore.errors import (
     SqliteTooOld,
     StorageError,
 )
-from scanstore.files import ALONE, APPLICATION_ID, GIVE_ANOTHER, connect, identify, size_of
+from scanstore.files import ALONE, APPLICATION_ID, GIVE_ANOTHER, identify, size_of
 
 SQLITE_FLOOR = (3, 38, 0)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from scanstore.changes import AT_ONCE, FIELDS, forward, names, read, referred
 from scanstore.database import Database
-from scanstore.fields import dump_json
+from scanstore.values import dump_json
 
 
 class FieldPreview(NamedTuple):

@@ -8,36 +8,12 @@ is one more with the old words. Change here: what a prompt is and which one is m
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import peewee
-
-from scanstore.accounts import User, known_user
-from scanstore.database import Domain, bound
+from scanstore.account_rows import User, known_user
+from scanstore.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import Base, IdField, UTCField, utcnow
-from scanstore.uuids import uuid7
-
-
-class Configuration(Base):
-    """One version of a prompt; ``is_default`` is all of it that changes."""
-
-    if TYPE_CHECKING:
-        user_id: Any
-        results: Any  # AnalysisResult
-
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
-    user = peewee.ForeignKeyField(User, backref="configurations", on_delete="RESTRICT", index=False)
-    config_type: Any = peewee.TextField()
-    prompt_content: Any = peewee.TextField()
-    is_default: Any = peewee.BooleanField(default=False)
-    version: Any = peewee.IntegerField(default=1)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "configurations"
-        indexes = ((("user", "config_type", "version"), True),)
+from scanstore.session_rows import Configuration
 
 
 class Prompts(Domain):

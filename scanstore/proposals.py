@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from scanstore.changes import AT_ONCE, Checked, check, digest, field_named, missing, read, referred
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import dump_json
 from scanstore.states import CHANGE_TARGETS
+from scanstore.values import dump_json
 
 INSERT = """
 INSERT INTO plan_changes (plan_id, target, target_key, scene_id, finding_id, field, action, current_value,

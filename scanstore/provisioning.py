@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from scanstore import open_files
 from scanstore.arguments import a_path
 from scanstore.blocks import closing
+from scanstore.connections import connect
 from scanstore.database import MEMORY, Database
 from scanstore.errors import (
     Busy,
@@ -25,10 +26,10 @@ from scanstore.errors import (
     ScanstoreError,
     shown,
 )
-from scanstore.fields import dump_json
-from scanstore.files import ALONE, APPLICATION_ID, connect, limited, quoted, real_path, refused, size_of, sync_folder
+from scanstore.files import ALONE, APPLICATION_ID, limited, quoted, real_path, refused, size_of, sync_folder
 from scanstore.store import Store
 from scanstore.troubles import translated
+from scanstore.values import dump_json
 
 Path = str | os.PathLike[str]
 
@@ -174,6 +175,8 @@ def check_db_health(path: Path | None = None, *, thorough: bool = False, key: st
         problems = [f"{name} does not exist; make it with init_db (scanstore init)"]
     except ScanstoreError as error:
         problems = [str(error)]
+    if problems and os.path.isfile(file) and not size_of(file):
+        problems = [f"{name} is empty; make a store of it with init_db (scanstore init)"]
     writable = os.access(file, os.W_OK) and os.access(os.path.dirname(file), os.W_OK)
     return Health(not problems, file, version, library, writable, size_of(file), problems)
 

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from scanstore.arguments import some_list
 from scanstore.database import SCHEMA_VERSION
 from scanstore.errors import Conflict, InvalidArgument, shown
-from scanstore.fields import format_time, utcnow
+from scanstore.jobs import Jobs
+from scanstore.scans import Scans, take_out
+from scanstore.sweeping import sweep_names
 from scanstore.user_schema import holding
+from scanstore.values import format_time, utcnow
 
 if TYPE_CHECKING:
     from scanstore.database import Database
-    from scanstore.store import Store
 
 KINDS = ("scans", "jobs", "calls", "answers")
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -101,7 +103,7 @@ def span(text: str) -> timedelta:
 
 
 def prune(
-    store: Store,
+    db: Database,
     *,
     older_than: timedelta | str | None,
     keep_last: int | None,
@@ -124,7 +126,6 @@ def prune(
         before = format_time(utcnow() - (older_than or timedelta(0)))
     except OverflowError:
         before = ""
-    db = store.database
     found: list[OldScan] = []
     held: dict[int, str] = {}
     if "scans" in kinds:
@@ -133,10 +134,10 @@ def prune(
         held = {row[0]: tables[row[0]] for row in rows if row[0] in tables}
         found = [OldScan(*row) for row in rows if row[0] not in held]
         if not dry_run:
-            found = _remove(store, found, held)
+            found = _remove(db, found, held)
     jobs = 0
     if "jobs" in kinds:
-        jobs = store.jobs.prune(older_than=older_than, keep_last=keep_last, dry_run=dry_run)
+        jobs = Jobs(db).prune(older_than=older_than, keep_last=keep_last, dry_run=dry_run)
     counts = {kind: _rows(db, kind, before, dry_run) if kind in kinds else 0 for kind in ROWS}
     return Pruned(dry_run, found, jobs, **counts, held=held)
 
@@ -158,18 +159,15 @@ def _held(db: Database) -> dict[int, str]:
     return found
 
 
-def _remove(store: Store, chosen: list[OldScan], held: dict[int, str]) -> list[OldScan]:
+def _remove(db: Database, chosen: list[OldScan], held: dict[int, str]) -> list[OldScan]:
     """Remove scans one by one, unless somebody has done so, or runs them again, since they were chosen."""
-    from scanstore.scans import take_out
-    from scanstore.sweeping import sweep_names
-
-    db, gone = store.database, []
+    gone: list[OldScan] = []
     for scan in chosen:
         try:
             with db.atomic():
                 there = db.execute_sql(STILL, (scan.id,)).fetchall()
                 if there:
-                    take_out(db, store.scans.get(scan.id))
+                    take_out(db, Scans(db).get(scan.id))
             gone += [scan] if there else []
         except Conflict:  # of a row that was added meanwhile, or that points at what is below a scan's rows
             held[scan.id] = "a table of your own"

@@ -22,6 +22,7 @@ from scanstore.blocks import Scope, contextmanager
 from scanstore.errors import InvalidArgument, MissingFolder, StorageError, shown
 from scanstore.files import create_file, flush, real_path, refusing, sync_folder
 from scanstore.paths import same_file
+from scanstore.workers import alive, gone, is_identity, me
 
 STAMP = re.compile(r"\.backup-\d{8}T\d{9}Z")
 BESIDE = ("-wal", "-shm", "-journal")  # what SQLite puts beside a file
@@ -35,8 +36,6 @@ _STEM = 24  # characters of the name that are kept: with all that follows it mus
 def beside(target: str, name: str, *, mode: int = 0o600) -> Scope[str]:
     """The path of a new file beside the target, gone at the end unless it was published."""
     from urllib.parse import quote
-
-    from scanstore.workers import me
 
     folder, last = os.path.split(target)
     owner = quote(me(), safe="")
@@ -77,8 +76,6 @@ def _is_left(owner: str, paths: Iterable[str], age: float) -> bool:
     """Whether nobody will remove what the process of that quoted identity has made."""
     import time
     from urllib.parse import unquote
-
-    from scanstore.workers import alive, gone, is_identity
 
     process = unquote(owner)
     if gone(process):
@@ -149,8 +146,6 @@ def own_folder(place: str, name: str) -> str:
     import shutil
     import tempfile
     from urllib.parse import quote
-
-    from scanstore.workers import me
 
     with refusing(name, "created"):
         for other in os.listdir(place):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from scanstore.database import Database
 
@@ -105,3 +105,10 @@ class State(NamedTuple):
     def finished(self) -> bool:
         """Whether nothing is left to do: no row is ready, delayed or leased, here or in an earlier stage."""
         return not (self.ready or self.delayed or self.leased or self.before)
+
+
+class Stop(Protocol):
+    """What tells a worker to stop: a ``threading.Event``, or anything with its two methods."""
+
+    def is_set(self) -> bool: ...
+    def wait(self, timeout: float | None = None) -> bool: ...

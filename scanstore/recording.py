@@ -15,9 +15,9 @@ from scanstore.clocks import SIGN_OF_LIFE
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument
 from scanstore.facts import ChunkFact, FileVersion, ImportFact, Name, ReferenceFact, SymbolFact
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.indexing import RESOLUTIONS, FileFacts
 from scanstore.keys import MOST_PER_FILE
+from scanstore.values import dump_json, format_time, utcnow
 
 FIND_VERSION = "SELECT id, error FROM file_versions WHERE path = ? AND content_hash = ? AND indexer = ? AND module = ?"
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore import mending, publishing
 from scanstore.arguments import a_path
+from scanstore.connections import connect
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     Damaged,
@@ -36,10 +37,12 @@ from scanstore.errors import (
     NotFound,
     StorageError,
 )
-from scanstore.files import APPLICATION_ID, connect, real_path, size_of
+from scanstore.files import APPLICATION_ID, real_path, size_of
+from scanstore.maintenance import check
 from scanstore.salvage import Nonsense, Pages, Row, Tree
 from scanstore.salvaged_tables import Account, LeftOut, Saved, Table, UnreadPage, take_orphans
 from scanstore.troubles import translated
+from scanstore.user_tables import UserTables
 from scanstore.write_ahead_log import Log, is_log
 
 if TYPE_CHECKING:
@@ -217,8 +220,6 @@ def _version(pages: Pages, shown: str) -> int:
 
 
 def _check(file: str, key: str | None) -> list[Problem]:
-    from scanstore.maintenance import check
-
     db = Database(file, durability="normal", key=key)
     try:
         db.open()
@@ -310,8 +311,6 @@ class _Saving:
 
     def _find_roots(self, ours: dict[tuple[str, str], str | None]) -> UserTables:
         """Read the damaged file's own list of tables, wherever it is left, and count what the indexes have."""
-        from scanstore.user_tables import UserTables
-
         tree = Tree(self.pages, 1)
         listed = list(filter(_is_schema, tree.rows()))
         if tree.bad or tree.broken:

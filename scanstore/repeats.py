@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from scanstore.coverage import apart
 from scanstore.database import Database
-from scanstore.fields import dump_json, format_time, utcnow
+from scanstore.values import dump_json, format_time, utcnow
 
 # The latest scan of a target with this report, or a given scan.
 KNOWN = """

@@ -10,29 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 from scanstore.contents import unpack
-from scanstore.decisions import Triage
+from scanstore.database import Database
 from scanstore.errors import InvalidArgument, shown
-from scanstore.fields import dump_json, format_time, utcnow
-from scanstore.findings import LOOKS
+from scanstore.findings import LOOKS, Findings
 from scanstore.looks import Looks, Run
 from scanstore.reporting.contents import UNDECIDED, Event, Item, Point, Report, RunInfo, ScanInfo, Silenced, Step
-from scanstore.sarif import shifted
+from scanstore.sarif_mapping import shifted
+from scanstore.scan_rows import Scan
+from scanstore.scans import Scans
 from scanstore.seen import BETWEEN, Change
 from scanstore.states import SEVERITIES
-
-if TYPE_CHECKING:
-    from scanstore.scans import Scan
-    from scanstore.store import Store
+from scanstore.values import dump_json, format_time, utcnow
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
 
 
 def render(
-    store: Store,
+    db: Database,
     scan: Scan | int | None = None,
     format: str = "text",
     baseline: Scan | int | None = None,
@@ -45,7 +43,7 @@ def render(
     piece is returned, so the store may be changed or closed meanwhile. Raises InvalidArgument and NotFound at once.
     """
     write = writer(format)
-    return write(gather(store, scan, baseline, target=target))
+    return write(gather(db, scan, baseline, target=target))
 
 
 def writer(format: str) -> Callable[[Report], Iterator[str]]:
@@ -67,7 +65,7 @@ def writer(format: str) -> Callable[[Report], Iterator[str]]:
 
 
 def gather(
-    store: Store,
+    db: Database,
     scan: Scan | int | None = None,
     baseline: Scan | int | None = None,
     *,
@@ -81,37 +79,37 @@ def gather(
     tools ran last, if there is one. With ``only``, what other scans saw is left out. Raises NotFound when there is no
     such scan, Ambiguous, InvalidArgument for a baseline that is later or of another target.
     """
-    with store.bound(), store.database.atomic("DEFERRED"):
-        row = store.findings.pick(scan, target)
-        before = _before(store, row, baseline)
+    with db.bound(), db.atomic("DEFERRED"):
+        row = Findings(db).pick(scan, target)
+        before = _before(db, row, baseline)
         now = format_time(utcnow())
-        items = _items(store, row, before)
+        items = _items(db, row, before)
         beside = [item for item in items if only and item.change != "fixed" and item.last_scan != row.id]
         if only:
             items = [item for item in items if item.closing_scan == row.id or item.last_scan == row.id]
-        looks = Looks(store.database, row.lineage_id, row.id)
+        looks = Looks(db, row.lineage_id, row.id)
         one = row.id if only else None
         return Report(
             target=row.target,
             scan=_info(row),
             baseline=None if before is None else _info(before),
             made_at=now,
-            tools=_tools(store, row),
+            tools=_tools(db, row),
             items=items,
             runs=[_run(each) for each in looks.runs(one)],
             troubles=looks.troubles(one),
             beside=len(beside),
-            trend=_trend(store, row, [item.id for item in items if item.change != "fixed" and not item.counts]),
+            trend=_trend(db, row, [item.id for item in items if item.change != "fixed" and not item.counts]),
         )
 
 
 # Which scans
 
 
-def _before(store: Store, scan: Scan, baseline: Scan | int | None) -> Scan | None:
+def _before(db: Database, scan: Scan, baseline: Scan | int | None) -> Scan | None:
     if baseline is None:
-        return store.findings.baseline(scan)
-    before = store.scans.get(baseline)
+        return Findings(db).baseline(scan)
+    before = Scans(db).get(baseline)
     if before.lineage_id != scan.lineage_id:
         raise InvalidArgument(
             f"the baseline, scan {before.id}, is of {before.target!r} and scan {scan.id} of {scan.target!r};"
@@ -133,18 +131,18 @@ def _run(run: Run) -> RunInfo:
     )
 
 
-def _tools(store: Store, scan: Scan) -> list[str]:
-    return [" ".join(filter(None, row)) for row in store.database.execute_sql(TOOLS, {"scan": scan.id}).fetchall()]
+def _tools(db: Database, scan: Scan) -> list[str]:
+    return [" ".join(filter(None, row)) for row in db.execute_sql(TOOLS, {"scan": scan.id}).fetchall()]
 
 
 # Findings
 
 
-def _items(store: Store, scan: Scan, baseline: Scan | None) -> list[Item]:
-    run = store.database.execute_sql
+def _items(db: Database, scan: Scan, baseline: Scan | None) -> list[Item]:
+    run = db.execute_sql
     before = 0 if baseline is None else baseline.id
     ids = {"scan": scan.id, "baseline": before, "lineage": scan.lineage_id}
-    change = Change(store.database, scan.lineage_id, before, scan.id)
+    change = Change(db, scan.lineage_id, before, scan.id)
     since = None if baseline is None else (before, _info(baseline).at)
     cursor = run(ITEMS, ids)
     names = [column[0] for column in cursor.description]
@@ -152,7 +150,7 @@ def _items(store: Store, scan: Scan, baseline: Scan | None) -> list[Item]:
     events: dict[int, list[tuple[int, Event]]] = {}
     for finding, by_scan, *columns in run(EVENTS, (scan.lineage_id,)).fetchall():
         events.setdefault(finding, []).append((by_scan or 0, Event(*columns)))
-    hidden = Triage(store).suppressed([row["id"] for row in rows])
+    hidden = Findings(db).suppressed([row["id"] for row in rows])
     for row in rows:
         row["counted"] = since is None or _counted(row, since, events.get(row["id"], []), hidden.get(row["id"]))
         row["events"] = _history(row, scan.id, events.get(row["id"], []))
@@ -255,13 +253,13 @@ def _list(value: Any, *keys: str) -> list[Any]:
 # Trend
 
 
-def _trend(store: Store, scan: Scan, hidden: list[int]) -> list[Point]:
+def _trend(db: Database, scan: Scan, hidden: list[int]) -> list[Point]:
     ids = {"scan": scan.id, "lineage": scan.lineage_id, "hidden": dump_json(hidden)}
     moves: dict[int, list[int]] = {scan.id: [0] * len(SEVERITIES)}
     times = {scan.id: _info(scan).at}
-    for other, at in store.database.execute_sql(LOOKED, ids).fetchall():
+    for other, at in db.execute_sql(LOOKED, ids).fetchall():
         moves[other], times[other] = [0] * len(SEVERITIES), at
-    for other, severity, more in store.database.execute_sql(MOVES, ids).fetchall():
+    for other, severity, more in db.execute_sql(MOVES, ids).fetchall():
         moves[other][SEVERITIES.index(severity)] = more
     order = sorted(moves)
     sums = accumulate((tuple(moves[other]) for other in order), lambda a, b: tuple(map(sum, zip(a, b, strict=True))))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from scanstore.arguments import UNSTORABLE, cwe, text, whole, word
 from scanstore.errors import InvalidArgument, shown
 from scanstore.paths import composed
 from scanstore.states import SEVERITIES, VOTES
@@ -23,8 +24,6 @@ DRAFT_KEYS = (
 )  # fmt: skip
 VOTE_KEYS = ("model", "decision", "confidence", "severity", "reason", "attack_vector", "data_flow")
 MOST_LINES = 2**31
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_CWE = re.compile(r"(?:cwe[- ]?)?0*([1-9][0-9]{0,5})", re.IGNORECASE)
 
 
 def check_drafts(drafts: Iterable[Mapping[str, Any]], *, chunk: Any = None) -> list[dict[str, Any]]:
@@ -105,7 +104,7 @@ def _path(where: str, path: Any, chunk: Any) -> str:
         if path is not None and path != chunk.file_path and composed(str(path)) != chunk.file_path:
             raise InvalidArgument(f"{where} is {path!r} and its chunk is of {chunk.file_path!r}; leave it out")
         return str(chunk.file_path)
-    if not isinstance(path, str) or not path.strip() or _UNSTORABLE.search(path):
+    if not isinstance(path, str) or not path.strip() or re.search(UNSTORABLE, path):
         raise InvalidArgument(f"{where} is {path!r}; give a path relative to the root of the scan, or a chunk")
     return composed(path)
 
@@ -138,44 +137,3 @@ def _shifted(draft: Mapping[str, Any], by: int) -> dict[str, Any]:
 
 
 # Single values, for whatever is reported
-
-
-def text(where: str, value: Any, *, needed: bool = False) -> str:
-    """A text that can be stored, stripped when it is ``needed`` and must not be empty; None is an empty one."""
-    if value is None and not needed:
-        return ""
-    if not isinstance(value, str):
-        raise InvalidArgument(f"{where} is {shown(value)}; it must be text")
-    kept = _UNSTORABLE.sub("\ufffd", value) if _UNSTORABLE.search(value) else value
-    if needed and not (kept := kept.strip()):
-        raise InvalidArgument(f"{where} is empty; it is needed")
-    return kept
-
-
-def word(where: str, value: Any, words: tuple[str, ...]) -> str:
-    """One of a few words, in any case."""
-    found = value.strip().lower() if isinstance(value, str) else ""
-    if found not in words:
-        raise InvalidArgument(f"{where} is {shown(value)}; it must be one of: {', '.join(words)}")
-    return found
-
-
-def whole(where: str, value: Any, least: int, most: int) -> int | None:
-    """A whole number within bounds, or None."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most or value % 1:
-        raise InvalidArgument(f"{where} is {shown(value)}; it must be a whole number from {least} to {most}, or None")
-    return int(value)
-
-
-def cwe(where: str, value: Any) -> str | None:
-    """A CWE as ``CWE-79``; given like that or as its number."""
-    if value is None or value == "":
-        return None
-    found = None
-    if isinstance(value, str) or isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
-        found = _CWE.fullmatch(str(value)[:20].strip())
-    if found is None:
-        raise InvalidArgument(f"{where} is {shown(value)}; write it like CWE-79, or 79")
-    return f"CWE-{found[1]}"

@@ -16,12 +16,9 @@ import io
 import os
 import struct
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from scanstore.write_ahead_log import Log
-
-if TYPE_CHECKING:
-    from scanstore.deciphering import Cipher
 
 Value = int | float | str | bytes | None
 SQLITE = b"SQLite format 3\0"  #: how a file begins
@@ -57,6 +54,15 @@ class Cell(NamedTuple):
 
 class Nonsense(Exception):
     """These bytes are not what they should be."""
+
+
+class Cipher(Protocol):
+    """What makes the pages of an encrypted file plain: `size` bytes each, of which `usable` are content."""
+
+    size: int
+    usable: int
+
+    def page(self, number: int, data: bytes) -> bytes: ...
 
 
 class Pages:

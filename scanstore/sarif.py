@@ -14,30 +14,31 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from scanstore import repeats, tracking
 from scanstore.arguments import a_path, some_list
 from scanstore.contents import pack, unpack
 from scanstore.coverage import UNNAMED
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.facts import Lineage
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.files import refused, refusing
+from scanstore.findings import Findings
 from scanstore.identity import traits_of
-from scanstore.interchange.places import address
-from scanstore.interchange.sarif import BASE, Lost, Problem, Result, Rule, Run
+from scanstore.interchange.sarif import Lost, Problem, Result, Run
+from scanstore.interchange.sarif_in import read
 from scanstore.paths import root_name, stored_root
-from scanstore.scans import Scan
+from scanstore.sarif_dump import Dumped, dump
+from scanstore.sarif_mapping import BY, justification, shifted, usual_level
+from scanstore.scan_rows import Scan
+from scanstore.scans import Scans
 from scanstore.sources import Enclosing, Source, Sources, recorded
 from scanstore.states import SIGHTINGS
 from scanstore.tracking import Incoming
+from scanstore.values import dump_json, format_time, utcnow
 
-if TYPE_CHECKING:
-    from scanstore.sarif_dump import Dumped
-
-BY = "sarif"  #: whose suppressions are those that reports brought
 SILENT = ("pass", "notApplicable")  #: kinds of results that say that there is nothing to be fixed
 MOST_TITLE = 200  # characters
 
@@ -168,9 +169,7 @@ class Sarif(Domain):
         written, for what is not SARIF 2.1.0 to its end, NotFound for a scan that there is not, IllegalMove for one that
         failed.
         """
-        from scanstore.interchange.sarif_in import read
-
-        given = None if scan is None else self.store.scans.get(scan)
+        given = None if scan is None else Scans(self.db).get(scan)
         target = _target(target, given)
         patterns = _patterns(scope)
         kept = None if given is None or given.root is None else stored_root(given.root)
@@ -229,14 +228,12 @@ class Sarif(Domain):
 
         Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
-        from scanstore.sarif_dump import dump
-
         known = SIGHTINGS if scan is not None else (*SIGHTINGS, "not_checked")
         states = known if only is None else tuple(some_list(only, "only"))
         if not states or not all(state in known for state in states):
             raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")
-        row = self.store.findings.pick(scan, target)
-        return dump(self.store, row, file, states, github, whole=scan is None)
+        row = Findings(self.db).pick(scan, target)
+        return dump(self.db, row, file, states, github, whole=scan is None)
 
     def _repeated(
         self, target: str, digest: str, given: Scan | None, scope: list[str] | None, strict: bool
@@ -459,11 +456,6 @@ def _title(text: str) -> str:
     return first if len(first) <= MOST_TITLE else first[: MOST_TITLE - 1] + "…"
 
 
-def usual_level(rule: Rule | None, kind: str) -> str:
-    """The level of a result that says none."""
-    return "none" if kind != "fail" else (rule and rule.level) or "warning"
-
-
 def _detail(result: Result, usual: str) -> bytes | None:
     """What a result says that has no column, packed: texts may be long. Undone by ``sarif_dump``."""
     detail: dict[str, Any] = {}
@@ -488,30 +480,6 @@ def _detail(result: Result, usual: str) -> bytes | None:
     if result.guid is not None:
         detail["guid"] = result.guid
     return pack(detail) if detail else None
-
-
-def shifted(value: Any, path: str | None, by: int, *, away: bool) -> Any:
-    """Places as SARIF has them: those in a file relative to a line of it (``away``), or absolute again.
-
-    What is said of the same file then stays equal when only lines above have come or gone.
-    """
-    if isinstance(value, list | tuple):
-        return [shifted(one, path, by, away=away) for one in value]
-    if not isinstance(value, dict) or path is None:
-        return value
-    own = address(path)
-    artifact = value.get("artifactLocation")
-    here = isinstance(artifact, dict) and artifact.get("uri") == (own if away else "")
-    moved: dict[str, Any] = {}
-    for key, one in value.items():
-        if here and key == "artifactLocation":
-            moved[key] = {**one, "uri": "" if away else own, "uriBaseId": BASE}
-        elif here and key in ("region", "contextRegion") and isinstance(one, dict):
-            lines = {name: one[name] + by for name in ("startLine", "endLine") if type(one.get(name)) is int}
-            moved[key] = {**one, **lines}
-        else:
-            moved[key] = one if key == "properties" else shifted(one, path, by, away=away)
-    return moved
 
 
 # Suppressions
@@ -540,14 +508,3 @@ def _suppress(db: Database, scan: Scan, run_id: int | None) -> None:
     db.executemany(LIFT, lifted)
     db.executemany(SUPPRESS, added)
     db.executemany(EVENT, events)
-
-
-def justification(suppressions: Iterable[Mapping[str, Any]]) -> str | None:
-    """Why a result is suppressed by what a report says; None when it is not."""
-    if any(one.get("status") in ("underReview", "rejected") for one in suppressions):
-        return None  # one that does not hold is enough
-    for one in suppressions:
-        where = "in the source" if one.get("kind") == "inSource" else "by the report"
-        reason = one.get("justification")
-        return reason if isinstance(reason, str) and reason.strip() else f"suppressed {where}"
-    return None

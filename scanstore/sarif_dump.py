@@ -12,24 +12,28 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from scanstore import __version__, publishing
+from scanstore import publishing
 from scanstore.checkout import provenance
 from scanstore.contents import unpack
 from scanstore.coverage import apart
-from scanstore.fields import dump_json
+from scanstore.findings import Findings
 from scanstore.interchange.linehash import line_hashes
 from scanstore.interchange.sarif import STATE, Artifact, Result, Rule
+from scanstore.interchange.sarif_out import OutRun, write
 from scanstore.looks import OWN, Looks
 from scanstore.paths import stored_root
-from scanstore.sarif import BY, justification, shifted, usual_level
+from scanstore.sarif_mapping import BY, justification, shifted, usual_level
+from scanstore.scan_rows import Scan
+from scanstore.scans import Scans
+from scanstore.seen import changes
 from scanstore.sources import Sources, recorded
 from scanstore.states import SEVERITIES, SIGHTINGS
+from scanstore.values import dump_json
+from scanstore.version import __version__
 
 if TYPE_CHECKING:
     from scanstore.database import Database
     from scanstore.interchange.sarif_out import OutRun
-    from scanstore.scans import Scan
-    from scanstore.store import Store
 
 STATES = {
     "new": "new", "reopened": "new", "unchanged": "unchanged", "updated": "updated", "fixed": "absent",
@@ -113,7 +117,7 @@ class Dumped(NamedTuple):
 
 
 def dump(
-    store: Store,
+    db: Database,
     scan: Scan,
     file: str | os.PathLike[str] | BinaryIO,
     states: Sequence[str],
@@ -122,12 +126,10 @@ def dump(
     whole: bool = False,
 ) -> Dumped:
     """Write a scan, or the ``whole`` target as it is after that scan; see ``Sarif.dump``."""
-    from scanstore.interchange.sarif_out import write
-
     if github:
         states = [state for state in states if state != "fixed"]
-    dumping = (_DumpingTarget if whole else _Dumping)(store, scan, states)
-    with publishing.writing(file, mode=0o666, store=store.database.file) as stream:
+    dumping = (_DumpingTarget if whole else _Dumping)(db, scan, states)
+    with publishing.writing(file, mode=0o666, store=db.file) as stream:
         left = write(stream, dumping.runs(), github=github)
     return Dumped(
         scan.id, dumping.written - left.runs, dumping.results - left.results,
@@ -142,18 +144,18 @@ def _root(scan: Scan) -> str | None:
 class _Dumping:
     """One scan on its way out."""
 
-    def __init__(self, store: Store, scan: Scan, states: Sequence[str]) -> None:
-        self._db: Database = store.database
+    def __init__(self, db: Database, scan: Scan, states: Sequence[str]) -> None:
+        self._db = db
         self._scan = scan
         self._wanted = frozenset(states)
         self._states = dump_json(list(states))
         self._sources = Sources(_root(scan), recorded(self._db, scan.id))
         self._hashes: dict[str, list[str]] = {}
-        self._suppressed = self._decisions(store)
+        self._suppressed = self._decisions()
         self._any_told = bool(self._suppressed) or bool(self._db.execute_sql(ANY_DECIDED, (scan.id,)).fetchone()[0])
         self.written = self.results = 0
 
-    def _decisions(self, store: Store) -> dict[int, tuple[str, Mapping[str, Any]]]:
+    def _decisions(self) -> dict[int, tuple[str, Mapping[str, Any]]]:
         """Who suppressed which finding, and how SARIF says it."""
         run = self._db.execute_sql
         if not run(
@@ -162,7 +164,7 @@ class _Dumping:
             return {}
         ids = [key for (key,) in run("SELECT finding_id FROM sightings WHERE scan_id = ?", (self._scan.id,)).fetchall()]
         said: dict[int, tuple[str, Mapping[str, Any]]] = {}
-        for key, one in store.findings.suppressed(ids).items():
+        for key, one in Findings(self._db).suppressed(ids).items():
             told: dict[str, Any] = {"kind": "external", "status": "accepted", "justification": one.justification}
             if one.expires_at is not None:
                 told["properties"] = {"expires": one.to_dict()["expires_at"]}
@@ -176,8 +178,6 @@ class _Dumping:
 
     def _runs(self, scan: Scan, only: Collection[tuple[str, str]] | None = None) -> Iterator[OutRun]:
         """The runs of one scan; only those of some tools and categories if given."""
-        from scanstore.interchange.sarif_out import OutRun
-
         loose = {tool for (tool,) in self._db.execute_sql(LOOSE, (scan.id,)).fetchall()}
         if scan.active_since is not None:
             loose.add(OWN)
@@ -330,14 +330,12 @@ def _rule(columns: Mapping[str, Any]) -> Rule:
 class _DumpingTarget(_Dumping):
     """A whole target: the latest run of each tool, and with it what that run did not look for."""
 
-    def __init__(self, store: Store, scan: Scan, states: Sequence[str]) -> None:
-        super().__init__(store, scan, (*SIGHTINGS,))
-        from scanstore.seen import changes
-
+    def __init__(self, db: Database, scan: Scan, states: Sequence[str]) -> None:
+        super().__init__(db, scan, (*SIGHTINGS,))
         self._wanted = frozenset(states)
-        self._scans = store.scans
+        self._scans = Scans(db)
         self._current = Looks(self._db, scan.lineage_id, scan.id).current()
-        before = store.findings.baseline(scan)
+        before = Findings(db).baseline(scan)
         self._changes = changes(self._db, scan.lineage_id, 0 if before is None else before.id, scan.id)
         self._latest = {one: key for key, looked in self._current.items() for one in looked}
         # What the latest run of its tool and category did not see, by tool and category; '' where it is alone.
@@ -350,8 +348,6 @@ class _DumpingTarget(_Dumping):
 
     def runs(self) -> Iterator[OutRun]:
         """The latest runs of all tools."""
-        from scanstore.interchange.sarif_out import OutRun
-
         for key, looked in self._current.items():
             yield from self._runs(self._scans.get(key), looked)
         for tool in sorted(self._rest):  # no run is left that could tell of these

@@ -11,138 +11,27 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import peewee
-
 from scanstore import bindings
-from scanstore.arguments import a_path, encodable, some_list, some_text
+from scanstore.arguments import a_path, encodable, some_list, some_text, whole
 from scanstore.clocks import SILENCE, silent
-from scanstore.database import bound
-from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.facts import FileVersion, Lineage
-from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, format_time, read_time, utcnow
-from scanstore.keys import RowId
+from scanstore.domain import bound
+from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
+from scanstore.facts import Lineage
+from scanstore.forgetting import forget
 from scanstore.languages import Language, coverage
 from scanstore.life import Life
-from scanstore.llm import ModelConfig
 from scanstore.paths import escape_path, root_name
-from scanstore.reports import whole
-from scanstore.states import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES, SCANS, move
+from scanstore.recording import Recorder
+from scanstore.scan_rows import Scan
+from scanstore.states import SCANS, move
+from scanstore.sweeping import sweep_names
+from scanstore.values import format_time, read_time, utcnow
 from scanstore.workers import gone, me
 
 if TYPE_CHECKING:
     from scanstore.database import Database
     from scanstore.indexing import Indexer
     from scanstore.recording import Recorder
-
-
-class Scan(Base):
-    """One snapshot of a target, and its analysis. ``revision`` counts the target's snapshots that were recorded whole;
-    ``active_since`` is set once the analysis was begun, ``analyzed_at`` when it has nothing left to do."""
-
-    if TYPE_CHECKING:
-        id: Any
-        lineage_id: Any
-
-    lineage = peewee.ForeignKeyField(Lineage, on_delete="RESTRICT", backref="+", index=False)
-    target = peewee.TextField()
-    name = peewee.TextField()
-    root = peewee.TextField(null=True)
-    status = EnumField(SCAN_STATUSES, default="queued")
-    phase = EnumField(PHASES, default="queued")
-    kind = EnumField(SCAN_KINDS, default="source")
-    revision: Any = peewee.IntegerField(null=True)
-    worker = peewee.TextField(null=True)
-    error = peewee.TextField(null=True)
-    options = JSONField(default=dict)
-    started_at = UTCField(null=True)
-    completed_at = UTCField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-    errors_in_a_row = peewee.IntegerField(default=0)
-    active_since = UTCField(null=True)
-    analyzed_at = UTCField(null=True)
-
-    class Meta:
-        table_name = "scans"
-        indexes = ((("lineage", "revision"), True),)
-
-
-class ScanConfig(Base):
-    """How a scan is to be analysed; one per scan. Set by ``store.scans.analyze``, which says what the columns mean."""
-
-    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="configs", unique=True)
-    analysis_mode = peewee.TextField(default="primary_verifiers")
-    primary_analyzer = peewee.ForeignKeyField(ModelConfig, on_delete="SET NULL", null=True, backref="+", index=False)
-    scope = peewee.TextField(default="full")
-    scanner_concurrency = peewee.IntegerField(default=20)
-    verifier_concurrency = peewee.IntegerField(default=10)
-    enricher_concurrency = peewee.IntegerField(default=5)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-    max_retries = peewee.IntegerField(default=3)
-    max_lost = peewee.IntegerField(default=10)
-    retry_delay = peewee.FloatField(default=2.0)
-    pause_after = peewee.IntegerField(null=True, default=10)
-
-    class Meta:
-        table_name = "scan_configs"
-
-
-class ScanFile(Base):
-    """A file as one scan saw it. ``done``: recorded; ``failed``, ``skipped``: ``error`` says why."""
-
-    if TYPE_CHECKING:
-        id: Any
-        scan_id: Any
-        version_id: Any
-
-    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="files", index=False)
-    version = peewee.ForeignKeyField(FileVersion, on_delete="RESTRICT", null=True, backref="+", index=False)
-    file_path = peewee.TextField(index=True)
-    file_hash = HashField(null=True)
-    risk_level = EnumField(RISKS, default="normal")
-    status = EnumField(FILE_STATUSES, default="pending")
-    error = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "scan_files"
-        indexes = ((("scan", "file_path"), True), (("version", "scan"), False))
-
-
-class ScanFileChunk(Base):
-    """A piece of a file, the unit of review. The chunks of a file partition it; only its status may be changed.
-
-    ``worker``, ``attempt`` and the times are those of its lease, see :mod:`scanstore.leases`.
-    """
-
-    if TYPE_CHECKING:
-        scan_id: Any
-        scan_file_id: Any
-
-    id = RowId("scan_file_id", "chunk_index")
-    scan_file = peewee.ForeignKeyField(ScanFile, backref="chunks")
-    chunk_index = peewee.IntegerField()
-    chunk_type = EnumField(("function", "class", "full_file"))
-    symbol_name = peewee.TextField(null=True)
-    start_line = peewee.IntegerField()
-    end_line = peewee.IntegerField()
-    content_hash = HashField()
-    status = EnumField(CHUNK_STATUSES, default="pending")
-    retry_count = peewee.IntegerField(default=0)
-    lost_count = peewee.IntegerField(default=0)
-    scan = peewee.ForeignKeyField(Scan, backref="chunks")
-    file_path = peewee.TextField()
-    risk_level = EnumField(RISKS)
-    attempt = peewee.IntegerField(default=0)
-    worker = peewee.TextField(null=True)
-    lease_until = UTCField(null=True)
-    next_retry_at = UTCField(null=True)
-    error = peewee.TextField(null=True)
-
-    class Meta:
-        table_name = "scan_file_chunks"
 
 
 class Target(NamedTuple):
@@ -261,7 +150,7 @@ class Scans(Life):
             exclude=some_list(exclude, "exclude"),
             max_size=max_size,
             indexers=some_list(indexers, "indexers"),
-            omit=[self.store.path, *([os.fspath(ctags)] if isinstance(ctags, (str, os.PathLike)) else ())],
+            omit=[self.db.file, *([os.fspath(ctags)] if isinstance(ctags, (str, os.PathLike)) else ())],
         )
         tags = None
         if ctags is not None:
@@ -308,8 +197,6 @@ class Scans(Life):
     @bound
     def recorder(self, scan: Scan | int) -> Recorder:
         """The writer of one scan's files."""
-        from scanstore.recording import Recorder
-
         row = self.get(scan)
         if row.status in ("failed", "cancelled"):
             raise IllegalMove(f"scan {row.id} is {row.status}; start a new one to record files")
@@ -335,8 +222,6 @@ class Scans(Life):
     def _end(self, scan: Scan, status: str, error: str) -> None:
         import contextlib
 
-        from scanstore.errors import ScanstoreError
-
         with contextlib.suppress(ScanstoreError):  # the reason for ending is what the caller needs to see
             move(self.db, SCANS, scan.id, status, error=error[:1000], worker=None)
 
@@ -347,8 +232,6 @@ class Scans(Life):
         Answers that were paid for stay: an analysis of the same content finds them. The names that nothing uses any
         more go after that, for which all facts are read; ``store.prune`` does it once for many scans. Raises NotFound.
         """
-        from scanstore.sweeping import sweep_names
-
         with self.db.atomic():
             removed = take_out(self.db, self.get(scan))
         return removed._replace(names=sweep_names(self.db)) if removed.versions else removed
@@ -458,6 +341,8 @@ class Scans(Life):
         """What changed in the files from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = self.get(a)
         second = self.get(b) if b is not None else self.latest(first.target)
+        if first.kind != second.kind:
+            raise InvalidArgument(f"scan {first.id} and scan {second.id} are a tree and reports; compare two of a kind")
         old, new = (dict(self.db.execute_sql(CONTENTS, (scan.id,)).fetchall()) for scan in (first, second))
         added = [path for path in new if path not in old]
         removed = [path for path in old if path not in new]
@@ -512,8 +397,6 @@ def recover(db: Database, lineage_id: int | None = None) -> int:
 
 def take_out(db: Database, scan: Scan) -> Removed:
     """Remove a scan as ``remove`` does, but for the names that nothing uses any more. Inside a transaction."""
-    from scanstore.forgetting import forget
-
     run, key = db.execute_sql, (scan.id,)
     versions = [version for (version,) in run(VERSIONS, key).fetchall()]
     # From the leaves up, so that no foreign key has to look for rows below.

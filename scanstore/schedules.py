@@ -19,13 +19,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import peewee
-
 from scanstore.arguments import a_bool
-from scanstore.database import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
-from scanstore.fields import Base, JSONField, UTCField, dump_json, format_time, utcnow
-from scanstore.jobs import Job
+from scanstore.job_rows import ScheduledTask
+from scanstore.jobs import Job, Jobs
+from scanstore.values import dump_json, format_time, utcnow
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -39,28 +38,6 @@ ADVANCE = """
 UPDATE scheduled_tasks SET next_run = ?1, last_run = iif(?4, ?2, last_run)
  WHERE id = ?5 AND enabled = 1 AND next_run = ?3
 """
-
-
-class ScheduledTask(Base):
-    """What is to be done when. ``next_run`` is None while it is disabled; ``last_run`` is when it last began."""
-
-    if TYPE_CHECKING:
-        last_job_id: Any
-
-    name: Any = peewee.TextField(unique=True)
-    task_type: Any = peewee.TextField()
-    schedule: Any = peewee.TextField()
-    timezone: Any = peewee.TextField(default="UTC")
-    config: Any = JSONField(default=dict)
-    enabled: Any = peewee.BooleanField(default=True)
-    last_run: Any = UTCField(null=True)
-    next_run: Any = UTCField(null=True)
-    last_job = peewee.ForeignKeyField(Job, on_delete="SET NULL", null=True, backref="+")
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "scheduled_tasks"
 
 
 class Run(NamedTuple):
@@ -239,10 +216,10 @@ class Schedules(Domain):
         return self.get(task) if self._advance(task, now, started=True) else None
 
     def _enqueue(self, task: ScheduledTask, now: datetime) -> Run | None:
-        live = self.store.jobs.live(task.name)
+        live = Jobs(self.db).live(task.name)
         if not self._advance(task, now, started=live is None):
             return None
-        job = live or self.store.jobs.enqueue(task.task_type, unique=task.name, meta=task.config)
+        job = live or Jobs(self.db).enqueue(task.task_type, unique=task.name, meta=task.config)
         ScheduledTask.update(last_job=job.id).where(ScheduledTask.id == task.id).execute()
         return Run(self.get(task), job, live is None)
 

@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING
 
 import peewee
 
-from scanstore.database import MEMORY, SCHEMA_VERSION, Database
+from scanstore import foreign, opening
+from scanstore.blocks import contextmanager
+from scanstore.connections import connect
 from scanstore.errors import Damaged
-from scanstore.files import connect
+from scanstore.files import MEMORY, SCHEMA_VERSION
+from scanstore.foreign import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from scanstore.transactions import Transactional
 
 SCHEMA = """
 SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY rowid
@@ -32,12 +37,7 @@ HARMLESS = ("index", "trigger", "view")  # they hold no rows, and are made anew 
 @lru_cache(maxsize=1)
 def expected() -> dict[tuple[str, str], str]:
     """The statement of each table, index, view and trigger, by type and name, in the order of their making."""
-    fresh = Database(MEMORY)
-    try:
-        fresh.open()
-        return _schema(fresh)
-    finally:
-        fresh.shut()
+    return {(kind, name): sql for kind, name, _, sql in made(SCHEMA_VERSION)[1]}
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +53,7 @@ def texts() -> dict[str, list[str]]:
     return found
 
 
-def differences(db: Database) -> Iterator[tuple[str, str]]:
+def differences(db: Transactional) -> Iterator[tuple[str, str]]:
     """Yield what is missing or other than it should be, each with its remedy."""
     there = _schema(db)
     for (kind, name), sql in expected().items():
@@ -76,7 +76,7 @@ def times() -> dict[str, list[str]]:
     return {table: columns for table, columns in found.items() if columns}
 
 
-def damage(db: Database) -> Damaged | None:
+def damage(db: Transactional) -> Damaged | None:
     """Return the error to raise when SQLite does not understand a statement because the schema is not as it should be;
     None when it is, and so the statement is wrong.
     """
@@ -85,7 +85,7 @@ def damage(db: Database) -> Damaged | None:
     return None
 
 
-def complete(db: Database) -> None:
+def complete(db: Transactional) -> None:
     """Make anew the indexes, views and triggers that are missing or other than they should be, where that can be done;
     one transaction.
     """
@@ -102,7 +102,7 @@ def complete(db: Database) -> None:
                         continue  # its table is missing too, or has rows that it forbids: it is told again
 
 
-def _schema(db: Database) -> dict[tuple[str, str], str]:
+def _schema(db: Transactional) -> dict[tuple[str, str], str]:
     return {(kind, name): sql for kind, name, sql in db.execute_sql(SCHEMA).fetchall()}
 
 
@@ -123,12 +123,9 @@ def made(version: int) -> Made:
     """Return the digest of the schema that the migrations make up to a version, and type, name, table and statement of
     each object in the order of their making.
     """
-    import tempfile
-
     from scanstore import migrating
 
-    with tempfile.TemporaryDirectory(prefix="scanstore-") as folder:
-        file = os.path.join(folder, "schema.db")
+    with _no_file_yet() as file:
         migrating.up(file, to=max(version, 1))
         if not version:
             migrating.down(file, to=0, backup=False)
@@ -137,13 +134,10 @@ def made(version: int) -> Made:
 
 def rolled_back() -> dict[int, Made]:
     """Return the same of each version before the newest, by way of the newest and back step by step."""
-    import tempfile
-
     from scanstore import migrating
 
     found: dict[int, Made] = {}
-    with tempfile.TemporaryDirectory(prefix="scanstore-") as folder:
-        file = os.path.join(folder, "schema.db")
+    with _no_file_yet() as file:
         migrating.up(file)
         for version in range(SCHEMA_VERSION - 1, -1, -1):
             migrating.down(file, to=version, backup=False)
@@ -151,9 +145,19 @@ def rolled_back() -> dict[int, Made]:
     return found
 
 
-def _made(file: str) -> Made:
-    from scanstore import foreign
+@contextmanager
+def _no_file_yet() -> Iterator[str]:
+    """The path of a file to migrate, which goes afterwards; in memory if it can be."""
+    import shutil
 
+    folder = opening.memory_folder(MEMORY)
+    try:
+        yield os.path.join(folder, "schema.db")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made(file: str) -> Made:
     connection = connect(file, "mode=ro")
     try:
         rows = connection.execute(
@@ -167,8 +171,6 @@ def _made(file: str) -> Made:
 
 def fingerprints() -> str:
     """Return the text of scanstore/fingerprints.py, as the migrations make it."""
-    from scanstore.foreign import digest
-
     wholes: dict[int, str] = {}
     seen: dict[str, dict[str, list[int]]] = {}
     kinds: dict[str, str] = {}

@@ -16,13 +16,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.arguments import some_list, some_text
-from scanstore.database import Domain, bound
+from scanstore.arguments import some_list, some_text, whole, word
+from scanstore.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
-from scanstore.reports import whole, word
+from scanstore.scans import Scans
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
 
 KINDS = ("finding", "symbol")
 WHAT = {"finding": "new findings", "symbol": "symbols of new files"}
@@ -160,7 +160,7 @@ class Search(Domain):
         most = whole("limit", limit, 0, 2**31)
         if scan is not None and target is not None:
             raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
-        only = None if scan is None else self.store.scans.get(scan).id
+        only = None if scan is None else Scans(self.db).get(scan).id
         lineage = None if target is None else self._lineage(some_text(target, "target"))
         if len(around := some_list(marks, "marks")) != 2:
             raise InvalidArgument(

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from scanstore.contents import unpacked
 from scanstore.database import Database
-from scanstore.fields import dump_json
-from scanstore.findings import Finding
+from scanstore.finding_rows import Finding
 from scanstore.looks import Looks
 from scanstore.states import SEVERITIES
 from scanstore.tracking import BATCH, CONTENT, PLACE
+from scanstore.values import dump_json
 
 
 class FindingDiff(NamedTuple):

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import peewee
 
 from scanstore import arguments
-from scanstore.accounts import User
+from scanstore.account_rows import User
 from scanstore.arguments import a_text, encodable, uuid_of
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import Base, EnumField, HashField, IdField, UTCField, utcnow
+from scanstore.fields import Base, EnumField, HashField, IdField, UTCField
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES
-from scanstore.prompts import Configuration
 from scanstore.states import RESULT_STATUSES, SESSION_OPEN, SESSION_STATUSES, TASK_STATUSES, UPLOAD_STATUSES
 from scanstore.uuids import uuid7
+from scanstore.values import utcnow
 
 if TYPE_CHECKING:
     _DecimalField = peewee.DecimalField[Any]
@@ -36,6 +36,27 @@ _Row = TypeVar("_Row", bound=Base)
 
 COUNTED = frozenset({"total_files", "processed_files"})
 CENT = Decimal("0.01")
+
+
+class Configuration(Base):
+    """One version of a prompt; ``is_default`` is all of it that changes."""
+
+    if TYPE_CHECKING:
+        user_id: Any
+        results: Any  # AnalysisResult
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    user = peewee.ForeignKeyField(User, backref="configurations", on_delete="RESTRICT", index=False)
+    config_type: Any = peewee.TextField()
+    prompt_content: Any = peewee.TextField()
+    is_default: Any = peewee.BooleanField(default=False)
+    version: Any = peewee.IntegerField(default=1)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "configurations"
+        indexes = ((("user", "config_type", "version"), True),)
 
 
 class AnalysisSession(Base):

@@ -14,9 +14,8 @@ from typing import Any
 
 from scanstore import leases
 from scanstore.arguments import a_text, a_whole, bring_up_to_date, some_list
-from scanstore.database import bound
+from scanstore.domain import bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.leases import LEASE, MOST_LOST, MOST_RETRIES, SESSION_TASKS, Recovered, State, check_lease
 from scanstore.session_rows import (
     AnalysisResult,
@@ -33,6 +32,7 @@ from scanstore.session_rows import (
 from scanstore.session_uploads import SessionUploads
 from scanstore.states import RESULT_STATUSES, Machine, move
 from scanstore.uuids import uuid7
+from scanstore.values import dump_json, format_time, utcnow
 
 LIFE = Machine(
     "analysis_tasks",

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 
 from scanstore.arguments import a_path, a_text, a_whole, some_list, uuid_of
 from scanstore.bulk import Writer
-from scanstore.database import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
-from scanstore.fields import dump_json, format_time, pack_hash, utcnow
 from scanstore.files import refused, refusing
 from scanstore.paths import IN_CLOUD, below, is_junction, kept_in_cloud, lies_in
 from scanstore.session_rows import (
@@ -34,6 +33,7 @@ from scanstore.session_rows import (
 )
 from scanstore.states import SESSION_OPEN
 from scanstore.uuids import uuid7s
+from scanstore.values import dump_json, format_time, pack_hash, utcnow
 
 UNKNOWN_TYPE = "application/octet-stream"
 READ_AT_ONCE = 1 << 20

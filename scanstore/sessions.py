@@ -14,11 +14,10 @@ import uuid
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from scanstore.accounts import User, known_user
+from scanstore.account_rows import User, known_user
 from scanstore.arguments import a_text, a_whole
-from scanstore.database import bound
+from scanstore.domain import bound
 from scanstore.errors import IllegalMove
-from scanstore.fields import format_time, utcnow
 from scanstore.prompts import Prompts
 from scanstore.session_rows import CENT, Session, no_session, read, session_key
 from scanstore.session_rows import AnalysisResult as AnalysisResult
@@ -28,6 +27,7 @@ from scanstore.session_rows import FileUpload as FileUpload
 from scanstore.session_tasks import ANEW, SessionTasks
 from scanstore.session_uploads import Added as Added
 from scanstore.states import Machine, move
+from scanstore.values import format_time, utcnow
 
 LIFE = Machine(
     "analysis_sessions",

@@ -18,36 +18,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
-
-import peewee
 
 from scanstore.blocks import Block, ending
 from scanstore.clocks import LONGEST_LEASE
 from scanstore.database import Database
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot, NotFound, shown
-from scanstore.fields import Base, UTCField, format_time, utcnow
-from scanstore.llm import ModelConfig
+from scanstore.llm_rows import ModelConfig
+from scanstore.values import format_time, utcnow
 from scanstore.workers import alive, gone, me
 
 WAITING_LEASE = 10.0  #: seconds that a waiting ticket lasts without a sign of life
 SIGN_OF_LIFE = 3.0  #: seconds between two of those
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  #: seconds between two looks
-
-
-class ModelSlot(Base):
-    """A ticket for one of the places of a model."""
-
-    if TYPE_CHECKING:
-        model_config_id: Any
-
-    model_config = peewee.ForeignKeyField(ModelConfig, on_delete="CASCADE", backref="+")
-    process = peewee.TextField()
-    lease_until = UTCField()
-    created_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "model_slots"
 
 
 @ending

@@ -17,15 +17,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from scanstore import leases, life
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
-from scanstore.fields import Base, dump_json, utcnow
+from scanstore.fields import Base
 from scanstore.leases import LEASE, QUEUES, Queue, Recovered, State, check_lease
-from scanstore.scans import Scan
+from scanstore.scan_rows import Scan
+from scanstore.scans import Scans
+from scanstore.values import dump_json, utcnow
 from scanstore.workers import me
 
 if TYPE_CHECKING:
-    from scanstore.job_worker import Stop
+    from scanstore.queues import Stop
 
 Row = TypeVar("Row", bound=Base)
 IDLE = 0.25  #: seconds between two looks for work that others hold
@@ -329,7 +332,7 @@ class Stage(Domain, Generic[Row]):
         return key, worker, None
 
     def _scan(self, scan: Scan | int) -> int:
-        return int(self.store.scans.get(scan).id)
+        return int(Scans(self.db).get(scan).id)
 
     def _scan_of(self, key: int) -> int:
         row = self.db.execute_sql(f"SELECT scan_id FROM {self.queue.table} WHERE id = ?", (key,)).fetchone()

@@ -15,7 +15,8 @@ from scanstore.arguments import a_path
 from scanstore.binding import Bound, Span, bind, unbind
 from scanstore.blocks import Shared, ending, taken
 from scanstore.database import MEMORY, Database
-from scanstore.errors import IllegalMove, InvalidArgument, StoreClosed
+from scanstore.errors import Busy, Damaged, IllegalMove, InvalidArgument, StoreClosed
+from scanstore.files import limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from scanstore.compaction import Compacted
     from scanstore.drafts import Drafts
     from scanstore.fields import Base
-    from scanstore.findings import Findings, Verified
+    from scanstore.findings import Findings
     from scanstore.jobs import Jobs
     from scanstore.leases import Recovered
     from scanstore.library import Library
@@ -43,13 +44,15 @@ if TYPE_CHECKING:
     from scanstore.pruning import Pruned
     from scanstore.repair import Repaired
     from scanstore.sarif import Sarif
-    from scanstore.scans import Scan, Scans
+    from scanstore.scan_rows import Scan
+    from scanstore.scans import Scans
     from scanstore.schedules import Schedules
     from scanstore.search import Search
     from scanstore.sessions import Sessions
     from scanstore.settings import Settings
     from scanstore.symbols import Symbols
     from scanstore.transfer import File, Loaded, Transferred
+    from scanstore.verified import Verified
 
 _log = logging.getLogger("scanstore.store")
 
@@ -128,127 +131,125 @@ class Store(Shared):
         """Snapshots of source trees."""
         from scanstore.scans import Scans
 
-        return Scans(self)
+        return Scans(self._database)
 
     @cached_property
     def symbols(self) -> Symbols:
         """Symbols, references and imports of the snapshots."""
         from scanstore.symbols import Symbols
 
-        return Symbols(self)
+        return Symbols(self._database)
 
     @cached_property
     def llm(self) -> Models:
         """Language models: their settings, places, calls, costs and answers."""
         from scanstore.llm import Models
 
-        return Models(self)
+        return Models(self._database)
 
     @cached_property
     def chunks(self) -> Chunks:
         """Pieces of files that are handed out for review."""
         from scanstore.chunks import Chunks
 
-        return Chunks(self)
+        return Chunks(self._database)
 
     @cached_property
     def drafts(self) -> Drafts:
         """What reviewers reported and others vote on."""
-        import scanstore.findings  # noqa: F401  drafts lead to them
+        import scanstore.finding_rows  # noqa: F401  drafts lead to them
         from scanstore.drafts import Drafts
 
-        return Drafts(self)
+        return Drafts(self._database)
 
     @cached_property
     def verified(self) -> Verified:
         """Drafts that the vote confirmed, to be enriched and published."""
-        from scanstore.findings import Verified
+        from scanstore.verified import Verified
 
-        return Verified(self)
+        return Verified(self._database)
 
     @cached_property
     def findings(self) -> Findings:
         """What is to be fixed."""
-        import scanstore.sightings
-        import scanstore.triage  # noqa: F401  findings lead to both
         from scanstore.findings import Findings
 
-        return Findings(self)
+        return Findings(self._database)
 
     @cached_property
     def sarif(self) -> Sarif:
         """Reports of other tools, and those for them."""
         from scanstore.sarif import Sarif
 
-        return Sarif(self)
+        return Sarif(self._database)
 
     @cached_property
     def search(self) -> Search:
         """Findings and symbols by their words: ``store.search("sql injection login")``."""
         from scanstore.search import Search
 
-        return Search(self)
+        return Search(self._database)
 
     @cached_property
     def library(self) -> Library:
         """Scenes, performers, tags and studios of a media library, as they were synced."""
-        import scanstore.plans  # noqa: F401  scenes lead to their changes
+        import scanstore.plan_rows  # noqa: F401  scenes lead to their changes
         from scanstore.library import Library
 
-        return Library(self)
+        return Library(self._database)
 
     @cached_property
     def plans(self) -> Plans:
         """Changes that were proposed, to be reviewed, applied and taken back."""
         from scanstore.plans import Plans
 
-        return Plans(self)
+        return Plans(self._database)
 
     @cached_property
     def jobs(self) -> Jobs:
         """Work in the background: queued, leased, watched, cancelled."""
         from scanstore.jobs import Jobs
 
-        return Jobs(self)
+        return Jobs(self._database, self)
 
     @cached_property
     def schedules(self) -> Schedules:
         """Jobs that are due again and again."""
         from scanstore.schedules import Schedules
 
-        return Schedules(self)
+        return Schedules(self._database)
 
     @cached_property
     def settings(self) -> Settings:
         """Values by name: ``store.settings["page_size"]``."""
         from scanstore.settings import Settings
 
-        return Settings(self)
+        return Settings(self._database)
 
     @cached_property
     def accounts(self) -> Accounts:
         """Users: who may log in, and what is theirs."""
-        import scanstore.audits
-        import scanstore.sessions  # noqa: F401  users lead to both
+        import scanstore.audit_rows
+        import scanstore.session_rows  # noqa: F401  users lead to both
         from scanstore.accounts import Accounts
 
-        return Accounts(self)
+        return Accounts(self._database)
 
     @cached_property
     def sessions(self) -> Sessions:
         """Analysis sessions: their files, prompts, tasks and results."""
-        import scanstore.audits  # noqa: F401  users lead to them
+        import scanstore.audit_rows  # noqa: F401  users lead to them
         from scanstore.sessions import Sessions
 
-        return Sessions(self)
+        return Sessions(self._database)
 
     @cached_property
     def audits(self) -> Audits:
         """Audits of documents: findings with evidence, verdicts, and a trail that only grows."""
-        import scanstore.sessions  # noqa: F401  users lead to them
+        import scanstore.session_rows  # noqa: F401  users lead to them
         from scanstore.audits import Audits
 
-        return Audits(self)
+        return Audits(self._database)
 
     def report(
         self,
@@ -266,7 +267,7 @@ class Store(Shared):
         """
         from scanstore.report import render
 
-        return "".join(render(self, scan, format, baseline, target=target))
+        return "".join(render(self._database, scan, format, baseline, target=target))
 
     # Pages and figures
 
@@ -319,7 +320,7 @@ class Store(Shared):
 
     _abandoned = None  # the next block that ends closes the store
 
-    def bound(self) -> Bound:
+    def bound(self) -> Bound[Database]:
         """Return a context manager that makes this store current and does not close it; for threads of a pool."""
         return self._database.bound()
 
@@ -359,8 +360,6 @@ class Store(Shared):
     def _recover_what_is_lost(self) -> None:
         import sqlite3
 
-        from scanstore.errors import Busy, Damaged
-        from scanstore.files import limited
         from scanstore.under_way import lost
 
         try:
@@ -419,7 +418,7 @@ class Store(Shared):
         from scanstore import pruning
 
         with self.bound():
-            return pruning.prune(self, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what)
+            return pruning.prune(self._database, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what)
 
     def rekey(self, key: str | None) -> None:
         """Encrypt the store with another key, or with none any more, and close it: open it again with that key.
@@ -427,7 +426,7 @@ class Store(Shared):
         Needs `scanstore[encryption]` and free space for a copy. Atomic. Raises Busy while the store is open elsewhere,
         IllegalMove inside a transaction, InvalidArgument, DiskFull, Damaged.
         """
-        from scanstore import encryption
+        from scanstore import encryption, rekeying
 
         database = self._database
         if database.name == MEMORY:
@@ -438,7 +437,7 @@ class Store(Shared):
         if key is not None:
             encryption.check_key(key)
         self.close()
-        encryption.rekey(database.file, database.name, database.key, key, timeout=database._timeout)
+        rekeying.rekey(database.file, database.name, database.key, key, timeout=database._timeout)
 
     # From store to store
 
@@ -467,7 +466,7 @@ class Store(Shared):
         with self.bound():
             return transfer.load(self._database, file, accounts=accounts)
 
-    def merge(self, other: Store | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
+    def merge(self, other: Store | Database | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
         """Take over what another store has and this one has not; atomic, and idempotent. The other stays as it is.
 
         Where both have the same thing and say it differently, this store's row stays and the conflict is listed. The
@@ -476,8 +475,9 @@ class Store(Shared):
         """
         from scanstore import merging
 
+        theirs = other._database if isinstance(other, Store) else other
         with self.bound():
-            return merging.merge(self._database, other, timeout=timeout)
+            return merging.merge(self._database, theirs, timeout=timeout)
 
     # Copies
 

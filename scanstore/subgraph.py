@@ -8,16 +8,16 @@ the same tree gives the same text in every store. Writing is up to :mod:`scansto
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scanstore.database import Database
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.graph import TRUSTED, Graph
+from scanstore.graph import TRUSTED, Graph, Reached
 from scanstore.interchange.graphs import FORMATS, Link, Node, write
+from scanstore.scans import Scans
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan
-    from scanstore.symbols import Symbols
+    from scanstore.scan_rows import Scan
 
 DIRECTIONS = ("callers", "callees", "both")
 
@@ -59,6 +59,17 @@ SELECT w.value, q.text, s.symbol_type, f.file_path, s.start_line
 AT_ONCE = 1000
 
 
+class Symbols(Protocol):
+    """The questions of :class:`scanstore.symbols.Symbols` that a drawing is made of."""
+
+    db: Database
+
+    def get(self, symbol: object, *, scan: Scan | int | None = None) -> Any: ...
+    def callers(self, symbol: object, *, depth: int | None = 1, guesses: bool = False) -> list[Reached]: ...
+    def callees(self, symbol: object, *, depth: int | None = 1, guesses: bool = False) -> list[Reached]: ...
+    def importers(self, file: str, *, scan: Scan | int | None = None) -> list[str]: ...
+
+
 def export(
     symbols: Symbols,
     form: str,
@@ -90,10 +101,10 @@ def _calls(
     known = (*TRUSTED, "guessed") if guesses else TRUSTED
     ids: set[int] | None = None
     if root is None:
-        owner = symbols.store.scans.pick(scan)
+        owner = Scans(symbols.db).pick(scan)
     else:
         row = symbols.get(root, scan=scan)
-        owner = symbols.store.scans.get(row.scan_id)
+        owner = Scans(symbols.db).get(row.scan_id)
         ids = {row.id}
         for way, ask in (("callers", symbols.callers), ("callees", symbols.callees)):
             if direction in (way, "both"):
@@ -140,7 +151,7 @@ def _packed(ids: Iterable[int]) -> str:
 def _imports(
     symbols: Symbols, root: Any, depth: int | None, direction: str, scan: Scan | int | None
 ) -> tuple[Iterator[Node], Iterator[Link]]:
-    owner = symbols.store.scans.pick(scan)
+    owner = Scans(symbols.db).pick(scan)
     path = getattr(root, "file_path", root)
     if path is not None and not isinstance(path, str):
         raise InvalidArgument(f"{root!r} is not a file to draw imports around; give its path relative to the tree")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scanstore.fields import dump_json
+from scanstore.values import dump_json
 
 if TYPE_CHECKING:
     from scanstore.database import Database

@@ -12,110 +12,26 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import peewee
-
 from scanstore.arguments import a_text, a_whole, some_list, some_text, stored_path
-from scanstore.database import Domain, bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
-from scanstore.fields import Base, EnumField, JSONField, format_time, utcnow
 from scanstore.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
-from scanstore.indexing import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
-from scanstore.keys import RowId, RowKey, split
+from scanstore.indexing import REFERENCE_TYPES
+from scanstore.indexing.given import facts_of
+from scanstore.keys import split
 from scanstore.languages import SYMBOLS as OF_SYMBOLS
 from scanstore.languages import Language, coverage, gap
-from scanstore.scans import Scan, ScanFile
+from scanstore.recording import Content
+from scanstore.resolution import lookup
+from scanstore.scan_rows import Scan, ScanFile
+from scanstore.scans import Scans
+from scanstore.subgraph import export
+from scanstore.symbol_rows import ImportRelation, Symbol, SymbolReference
+from scanstore.unused import unreferenced
+from scanstore.values import format_time, pack_hash, utcnow
 
 if TYPE_CHECKING:
     from scanstore.tags import Loaded
-
-
-class Symbol(Base):
-    """Something with a name in a file: ``metadata`` has params, return_type, decorators, docstring where known."""
-
-    if TYPE_CHECKING:
-        scan_id: Any
-        file_id: Any
-
-    id = RowId("file_id", "ordinal", default=None)
-    scan = peewee.ForeignKeyField(Scan, backref="symbols")
-    name = peewee.TextField()
-    qualified_name = peewee.TextField(null=True)
-    symbol_type = EnumField(SYMBOL_TYPES)
-    file_path = peewee.TextField()
-    start_line = peewee.IntegerField(default=1)
-    end_line = peewee.IntegerField(null=True)
-    metadata = JSONField(null=True)
-    file = peewee.ForeignKeyField(ScanFile, backref="symbols", null=True)
-    ordinal = peewee.IntegerField(null=True)
-
-    class Meta:
-        table_name = "symbols"
-
-    def save(self, force_insert: bool = False, only: Any = None) -> int:
-        """Add this symbol to its scan. What is recorded stays as it is: symbols are facts about a file's content."""
-        if self.__data__.get("id") is not None and not force_insert:
-            raise InvalidArgument(f"{self!r} is recorded and cannot be changed; record its file again with record_file")
-        start, end = self.start_line, self.end_line
-        for line in (start, start if end is None else end):
-            if not isinstance(line, int) or isinstance(line, bool) or not 1 <= line <= LARGEST_LINE:
-                raise InvalidArgument(f"line {line!r} of symbol {self.name!r} is not a number of at least 1")
-        if end is not None and end < start:
-            raise InvalidArgument(f"symbol {self.name!r} ends on line {end}, before it starts on line {start}")
-        database = self._meta.database
-        with database.atomic():
-            rows = super().save(force_insert=True, only=only)
-            file_id, ordinal = database.execute_sql(
-                "SELECT f.id, max(s.ordinal) FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id"
-                " WHERE f.scan_id = ? AND f.file_path = ?",
-                (self.scan_id, self.file_path),
-            ).fetchone()
-        self.file_id, self.ordinal = file_id, ordinal
-        self.id = file_id << 24 | ordinal
-        self.qualified_name = self.qualified_name or self.name
-        self.end_line = self.end_line or self.start_line
-        self._dirty: set[str] = set()
-        return rows
-
-
-class SymbolReference(Base):
-    """A place that refers to a symbol: ``name`` as written, ``symbol`` as resolved (or None), and how that is known."""
-
-    id = RowId("file_id", "ordinal")
-    scan = peewee.ForeignKeyField(Scan, backref="references")
-    symbol = RowKey(Symbol, "symbol_file_id", "symbol_ordinal", backref="references", null=True)
-    from_file = peewee.TextField()
-    from_line = peewee.IntegerField()
-    from_symbol = RowKey(Symbol, "file_id", "from_ordinal", backref="made_references", null=True)
-    reference_type = EnumField(REFERENCE_TYPES)
-    name = peewee.TextField()
-    resolution = EnumField(RESOLUTIONS)
-    confidence = peewee.FloatField()
-    file = peewee.ForeignKeyField(ScanFile, backref="references")
-    ordinal = peewee.IntegerField()
-    from_ordinal = peewee.IntegerField(null=True)
-    symbol_file = peewee.ForeignKeyField(ScanFile, backref="+", null=True)
-    symbol_ordinal = peewee.IntegerField(null=True)
-
-    class Meta:
-        table_name = "symbol_references"
-
-
-class ImportRelation(Base):
-    """An import statement: ``imported_names`` as written, ``resolved_file`` where the module lies in the tree."""
-
-    id = RowId("file_id", "ordinal")
-    scan = peewee.ForeignKeyField(Scan, backref="imports")
-    importer_file = peewee.TextField()
-    imported_module = peewee.TextField()
-    imported_names = JSONField()
-    resolved_file = peewee.TextField(null=True)
-    line = peewee.IntegerField()
-    resolution = EnumField(RESOLUTIONS)
-    file = peewee.ForeignKeyField(ScanFile, backref="imports")
-    ordinal = peewee.IntegerField()
-
-    class Meta:
-        table_name = "import_relations"
 
 
 class SymbolChange(NamedTuple):
@@ -148,9 +64,6 @@ class SymbolDiff(NamedTuple):
     moved: list[SymbolChange]
 
 
-LARGEST_LINE = 2**31
-
-
 List = list  # the class below has a method of that name
 
 
@@ -179,17 +92,13 @@ class Symbols(Domain):
         content hash and ``indexer`` were recorded before, their facts are used and the rows given now are not read.
         Raises InvalidArgument for a bad row, naming it, and writes nothing then.
         """
-        from scanstore.fields import pack_hash
-        from scanstore.indexing.given import facts_of
-        from scanstore.recording import Content
-
         if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
             raise InvalidArgument(
                 f"{shown(path)} is not a path inside the tree; give it relative to the root, with '/'"
             )
         if not content_hash:
             raise InvalidArgument(f"{path} needs a content hash: it tells one version of the file from the next")
-        recorder = self.store.scans.recorder(scan)
+        recorder = Scans(self.db).recorder(scan)
         line_count = a_whole(line_count, "line_count")
         path = stored_path(path, "path")
         content = Content(path, pack_hash(content_hash), a_text(indexer, "indexer"))
@@ -209,8 +118,8 @@ class Symbols(Domain):
         """
         from scanstore.tags import Tags
 
-        row = self.store.scans.get(scan)
-        return Tags(file, row.root).record_into(self.db, self.store.scans.recorder(row), root=row.root)
+        row = Scans(self.db).get(scan)
+        return Tags(file, row.root).record_into(self.db, Scans(self.db).recorder(row), root=row.root)
 
     # -- by name ---------------------------------------------------------------------------------------------------
 
@@ -236,7 +145,7 @@ class Symbols(Domain):
             raise InvalidArgument(f"match is {shown(match)}; it must be one of: exact, prefix, contains")
         if not some_text(name, "name"):
             raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         kind = None if symbol_type is None else Symbol.symbol_type.db_value(symbol_type)
         most = -1 if limit is None else a_whole(limit, "limit")
         file = None if file is None else stored_path(file, "file")
@@ -248,8 +157,6 @@ class Symbols(Domain):
 
     def _imported_as(self, name: str, scan: int) -> List[int]:
         """Where a dotted name leads through the imports of the scan's files."""
-        from scanstore.resolution import lookup
-
         target = lookup(self.db, scan, name)
         if target is None or target.ordinal is None:
             return []
@@ -267,7 +174,7 @@ class Symbols(Domain):
         Raises NotFound, and Ambiguous (with ``candidates``) when a name fits several symbols.
         """
         scan = self._given(scan, target)
-        if isinstance(symbol, Symbol) and (scan is None or symbol.scan_id == self.store.scans.get(scan).id):
+        if isinstance(symbol, Symbol) and (scan is None or symbol.scan_id == Scans(self.db).get(scan).id):
             return symbol
         if isinstance(symbol, str):
             found = self.find(symbol, scan=scan)
@@ -278,7 +185,7 @@ class Symbols(Domain):
                 message = f"{len(places)} symbols are called {symbol!r}: {some}; give one's qualified name or id"
                 raise Ambiguous(message, precise)
             if not precise:
-                where = self.store.scans.pick(scan)
+                where = Scans(self.db).pick(scan)
                 hint = f"try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
                 unseen = gap(coverage(self.db, where.id), OF_SYMBOLS)
                 raise NotFound(unseen.after(f"no symbol {symbol!r} in scan {where.id}; {hint}"))
@@ -289,13 +196,13 @@ class Symbols(Domain):
         row = Symbol.get_or_none(Symbol.id == key)
         if row is None:
             raise NotFound(f"no symbol {shown(key)}; ids belong to a scan, and go with it when it is removed")
-        if scan is not None and row.scan_id != self.store.scans.get(scan).id:
+        if scan is not None and row.scan_id != Scans(self.db).get(scan).id:
             return self.get(row.qualified_name, scan=scan)
         return row
 
     def _given(self, scan: Scan | int | None, target: str | None) -> Scan | None:
         """The scan that was asked for; None when neither a scan nor a target was given."""
-        return None if scan is None and target is None else self.store.scans.pick(scan, target)
+        return None if scan is None and target is None else Scans(self.db).pick(scan, target)
 
     @bound
     def list(
@@ -307,7 +214,7 @@ class Symbols(Domain):
         symbol_type: str | None = None,
     ) -> List[Symbol]:
         """All symbols of a scan, or of one file of it, in the order of the files' lines."""
-        query = Symbol.select().where(Symbol.scan == self.store.scans.pick(scan, target))
+        query = Symbol.select().where(Symbol.scan == Scans(self.db).pick(scan, target))
         if file is not None:
             query = query.where(Symbol.file_path == stored_path(file, "file"))
         if symbol_type is not None:
@@ -428,7 +335,7 @@ class Symbols(Domain):
         self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: str | None = None
     ) -> Iterator[Edge]:
         """Stream every reference of a scan, by file and line, with what it means and how that is known."""
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         kinds = (
             REFERENCE_TYPES if reference_type is None else (SymbolReference.reference_type.db_value(reference_type),)
         )
@@ -453,8 +360,6 @@ class Symbols(Domain):
         ``callees`` or ``both``, with every call among those. ``imports`` draws which file imports which instead, and
         ``root`` is a file's path then. The same tree gives the same lines. Raises InvalidArgument and NotFound at once.
         """
-        from scanstore.subgraph import export
-
         return export(
             self,
             format,
@@ -478,20 +383,20 @@ class Symbols(Domain):
     def importers(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[str]:
         """The files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
         row = self._file(file, scan, target)
-        owner = self.store.scans.get(row.scan_id)
+        owner = Scans(self.db).get(row.scan_id)
         graph = Graph(self.db, owner.id, owner.lineage_id, owner.revision)
         return [path for path in graph.importers(row.version_id) if path != row.file_path]
 
     @bound
     def import_cycles(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[List[str]]:
         """Groups of files that import each other, largest first."""
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         return cycles(Graph(self.db, row.id, row.lineage_id, row.revision).imports())
 
     @bound
     def unresolved_imports(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
         """Imports that name a module of this tree which is not there; modules from outside are not meant."""
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         return list(
             ImportRelation.select()
             .where(ImportRelation.scan == row, ImportRelation.resolution == "unresolved")
@@ -499,7 +404,7 @@ class Symbols(Domain):
         )
 
     def _file(self, file: str, scan: Scan | int | None, target: str | None) -> ScanFile:
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == stored_path(file, "file"))
         if found is None:
             raise NotFound(f"scan {row.id} has no file {file!r}; paths are relative to {row.root or 'its root'}")
@@ -514,7 +419,7 @@ class Symbols(Domain):
         An empty answer to any question about symbols means something only for languages whose ``recorded`` has what was
         asked about. Files that ``failed`` or were ``skipped`` were not looked at.
         """
-        return coverage(self.db, self.store.scans.pick(scan).id)
+        return coverage(self.db, Scans(self.db).pick(scan).id)
 
     @bound
     def unreferenced(
@@ -530,18 +435,19 @@ class Symbols(Domain):
         the tree, tests, and what a decorator may register are left out, and so are the symbols of files whose
         references are not recorded: ``coverage`` names their languages.
         """
-        from scanstore.unused import unreferenced
-
         kinds = {Symbol.symbol_type.db_value(kind) for kind in some_list(symbol_types, "symbol_types")}
-        row = self.store.scans.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         ids = unreferenced(self.db, Graph(self.db, row.id, row.lineage_id, row.revision), kinds)
         return sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))
 
     @bound
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
         """What happened to the symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
-        first = self.store.scans.get(a)
-        second = self.store.scans.get(b) if b is not None else self.store.scans.latest(first.target)
+        first = Scans(self.db).get(a)
+        second = Scans(self.db).get(b) if b is not None else Scans(self.db).latest(first.target)
+        for scan in (first, second):
+            if scan.kind != "source":
+                raise InvalidArgument(f"scan {scan.id} is of reports and has no symbols; give scans of trees")
         old, new = (self._only(x, y) for x, y in ((first, second), (second, first)))
         changed, moved = [], []
         gone: dict[tuple[Any, ...], List[Any]] = {}

@@ -10,59 +10,29 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
-
-import peewee
+from typing import TYPE_CHECKING, Self
 
 from scanstore.binding import Bound
 from scanstore.blocks import Block, ending
 from scanstore.clocks import silent
-from scanstore.database import Database, Domain, bound
+from scanstore.database import Database
+from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore, shown
-from scanstore.fields import Base, EnumField, UTCField, format_time, read_time, utcnow
-from scanstore.library import KINDS
+from scanstore.library_rows import SyncRun
 from scanstore.states import Machine, move
+from scanstore.values import format_time, read_time, utcnow
 from scanstore.workers import gone, me
 
 if TYPE_CHECKING:
-    from scanstore.store import Store
-    from scanstore.upserts import Counts
+    from scanstore.library_rows import Counts
 
-STATUSES = ("running", "completed", "failed")
+
 SYNCS = Machine(
     "sync_runs",
     "sync run",
     {"completed": ("running",), "failed": ("running",)},
     dict.fromkeys(("completed", "failed"), "start another with store.library.sync(...)"),
 )
-
-
-class SyncRun(Base):
-    """One run of a sync: its figures, and ``process``, who runs it. ``since`` was the watermark when it began."""
-
-    if TYPE_CHECKING:
-        id: Any
-
-    kind: Any = EnumField(KINDS)
-    status: Any = EnumField(STATUSES, default="running")
-    since: Any = UTCField(null=True)
-    started_at: Any = UTCField(default=utcnow)
-    ended_at: Any = UTCField(null=True)
-    created: Any = peewee.IntegerField(default=0)
-    updated: Any = peewee.IntegerField(default=0)
-    unchanged: Any = peewee.IntegerField(default=0)
-    links_added: Any = peewee.IntegerField(default=0)
-    links_removed: Any = peewee.IntegerField(default=0)
-    pruned: Any = peewee.IntegerField(default=0)
-    process: Any = peewee.TextField()
-    error: Any = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
-
-    class Meta:
-        table_name = "sync_runs"
-        indexes = ((("kind", "status", "started_at"), False),)
-
 
 RUNNING = "SELECT id, process, started_at, updated_at FROM sync_runs WHERE kind = ? AND status = 'running'"
 SINCE = "SELECT max(started_at) FROM sync_runs WHERE kind = ? AND status = 'completed'"
@@ -82,8 +52,8 @@ class Sync(Domain):
 
     _block: Block | None = None
 
-    def __init__(self, store: Store, kind: str, *, take_over: bool = False) -> None:
-        super().__init__(store)
+    def __init__(self, db: Database, kind: str, *, take_over: bool = False) -> None:
+        super().__init__(db)
         self.kind = kind
         self.take_over = take_over
         self.id = 0

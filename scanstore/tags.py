@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from scanstore.arguments import a_path
 from scanstore.errors import InvalidArgument
-from scanstore.fields import format_time, utcnow
 from scanstore.files import refused
 from scanstore.indexing.given import facts_of
 from scanstore.indexing.reading import load
 from scanstore.interchange.ctags import Broken, read
 from scanstore.languages import CTAGS
 from scanstore.paths import file_in, kept_in_cloud, stored_root
+from scanstore.recording import Content
+from scanstore.values import format_time, utcnow
 
 if TYPE_CHECKING:
     from scanstore.database import Database
@@ -103,8 +104,6 @@ class Tags:
         return Loaded(files, symbols, outside, self.broken)
 
     def _record_file(self, db: Database, recorder: Recorder, path: str, row: tuple[Any, ...], root: str | None) -> int:
-        from scanstore.recording import Content
-
         digest, version, line_count, error, size, _ = row
         tags = sorted(self.groups[path], key=lambda tag: (tag["start_line"], tag["name"]))
         mark = hashlib.sha256(repr(tags).encode()).digest()

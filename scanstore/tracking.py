@@ -22,8 +22,8 @@ from scanstore.contents import gist, pack, packed, unpacked
 from scanstore.coverage import Coverage, apart, categories
 from scanstore.database import Database
 from scanstore.errors import NotFound
-from scanstore.fields import dump_json, format_time, utcnow
 from scanstore.identity import Traits, match
+from scanstore.values import dump_json, format_time, utcnow
 
 BY = "scanstore"  #: who made the changes of status that follow from scans
 BATCH = 500  #: findings whose content is in memory at a time

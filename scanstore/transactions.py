@@ -25,6 +25,8 @@ from scanstore.errors import StorageError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from scanstore.cursors import Cursor
+
 
 class _OnStack:
     """What is on the stack of a connection; `block` is None when it was entered by hand."""
@@ -274,8 +276,14 @@ class Transactional(Shared, peewee.SqliteDatabase):
     """What a database of Peewee's has to do with transactions, beside `begin`, `commit` and `rollback`."""
 
     _state: Any
-    name: str
+    name: str  #: of the store, for messages
+    file: str  #: its absolute path
+    shut_down: bool
     generation: int
+
+    if TYPE_CHECKING:
+
+        def execute_sql(self, sql: str, params: Any = None) -> Cursor: ...
 
     def atomic(self, *args: Any, **kwargs: Any) -> Atomic:
         return Atomic(self, *args, **kwargs)

@@ -38,6 +38,7 @@ import peewee
 
 from scanstore import foreign, publishing, user_schema
 from scanstore.arguments import a_path, some_list
+from scanstore.connections import connect
 from scanstore.database import SCHEMA_VERSION, Database
 from scanstore.errors import (
     IllegalMove,
@@ -47,7 +48,7 @@ from scanstore.errors import (
     StorageError,
     shown,
 )
-from scanstore.files import connect, quoted, refusing
+from scanstore.files import quoted, refusing
 from scanstore.ownership import remove_unowned
 from scanstore.paths import lies_in, spelled, unescape_path
 from scanstore.troubles import translated

@@ -43,7 +43,7 @@ def lost(db: Database) -> bool:
     if not found:
         return False
     from scanstore.clocks import silent
-    from scanstore.fields import format_time, utcnow
+    from scanstore.values import format_time, utcnow
     from scanstore.workers import gone
 
     now = utcnow()

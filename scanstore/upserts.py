@@ -14,27 +14,17 @@ from functools import lru_cache
 from json import loads
 from json.encoder import encode_basestring
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from scanstore import syncs
-from scanstore.database import Domain
+from scanstore.arguments import text
+from scanstore.domain import Domain
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
-from scanstore.fields import dump_json, format_time, utcnow
-from scanstore.reports import text
+from scanstore.library_rows import Counts, SyncRun
+from scanstore.values import dump_json, format_time, utcnow
 
 SCENES_AT_ONCE = 2_000
 NAMED_AT_ONCE = 10_000  # names that are swapped must be in the same batch
-
-
-class Counts(NamedTuple):
-    """What became of rows, and of links between scenes and performers or tags."""
-
-    created: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    links_added: int = 0
-    links_removed: int = 0
-
 
 # Reading
 
@@ -222,7 +212,7 @@ UPDATE scenes SET {", ".join(f"{column} = ?" for column in STORED)},
 class Upsert:
     """Writes the records of one call, all of one kind, for a run or for none."""
 
-    def __init__(self, domain: Domain, kind: str, run: syncs.Sync | syncs.SyncRun | int | None) -> None:
+    def __init__(self, domain: Domain, kind: str, run: syncs.Sync | SyncRun | int | None) -> None:
         self.domain, self.db, self.kind = domain, domain.db, kind
         self.run = None if run is None else syncs.identified(domain, run, kind)
         self.names = Names()

@@ -12,6 +12,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 
+from scanstore import schema
 from scanstore.database import SCHEMA_VERSION
 from scanstore.foreign import foreign
 from scanstore.salvage import Row, Tree
@@ -75,8 +76,6 @@ class UserTables:
 
     def carry(self, run: sqlite3.Connection) -> Iterator[Saved]:
         """Create the tables and take their rows; return what became of them."""
-        from scanstore import schema
-
         # Rows are kept as they are; what a stranger would have checked does not run.
         run.execute("PRAGMA ignore_check_constraints=ON")
         virtual = {name for name, (root, _) in self._tables.items() if not root}

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pytest
 from stressing import ROOT, chance, rounds
 
-from scanstore import LeaseLost, NoSlot, Store, clocks, fields, schedules
+from scanstore import LeaseLost, NoSlot, Store, clocks, schedules, values
 
 LEASE = 60
 AWAY = (3600.0, 86_400.0, 30 * 86_400.0, 400 * 86_400.0)
@@ -36,7 +36,7 @@ class Clock:
 
     def move(self, seconds: float) -> None:
         """Time passes; from a certain length on, it is a jump."""
-        fields.NOW += timedelta(seconds=seconds)  # type: ignore[attr-defined]
+        values.NOW += timedelta(seconds=seconds)  # type: ignore[attr-defined]
         if abs(seconds) >= AWAY[0]:
             self.jumps += 1
         else:
@@ -50,8 +50,8 @@ def moment() -> datetime:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock that every room looks at, whenever it was imported."""
-    monkeypatch.setattr(fields, "NOW", START, raising=False)
-    monkeypatch.setattr(fields.utcnow, "__code__", moment.__code__)
+    monkeypatch.setattr(values, "NOW", START, raising=False)
+    monkeypatch.setattr(values.utcnow, "__code__", moment.__code__)
     own = Clock()
     monkeypatch.setattr(clocks, "monotonic", lambda: own.running)
     return own
@@ -62,7 +62,7 @@ def store(tmp_path: Path, new_file: Path, clock: Clock) -> Any:
     shutil.copy(new_file, tmp_path / "scan.db")
     with Store(tmp_path / "scan.db", durability="normal") as opened:
         # The triggers of the schema look at it too.
-        opened.database.connection().create_function("strftime", 2, lambda *_: fields.format_time(fields.utcnow()))
+        opened.database.connection().create_function("strftime", 2, lambda *_: values.format_time(values.utcnow()))
         yield opened
 
 
@@ -251,7 +251,7 @@ def test_schedules_under_a_clock_that_jumps(store: Store, clock: Clock) -> None:
         names = look()
         assert seconds < 0 or seconds < 86_400 or set(names) == set(plans), "what is due after a jump runs"
         for name, (_, every) in plans.items():
-            wait = store.schedules.get(name).next_run - fields.utcnow()
+            wait = store.schedules.get(name).next_run - values.utcnow()
             assert wait <= timedelta(seconds=every) + schedules.MISTAKE, (name, seconds)
     clock.move(schedules.MISTAKE.total_seconds())
     look()

@@ -30,7 +30,7 @@ from scanstore import (
     Store,
     backups,
     compaction,
-    files,
+    connections,
 )
 
 resource = needs.module("resource")
@@ -260,7 +260,7 @@ def test_a_disk_that_fails_as_the_file_is_opened_again(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     """Some calls take a connection of their own."""
-    copy, real, refused = Path(shutil.copy(path, tmp_path / "copy.db")), files.connect, path
+    copy, real, refused = Path(shutil.copy(path, tmp_path / "copy.db")), connections.connect, path
 
     def connect(file: str, *arguments: object, **more: object) -> object:
         if Path(file) == refused:

@@ -23,6 +23,9 @@ from stressing import LONG, SEED, chance, fill, report
 from scanstore import Store, backups
 from scanstore.models import Finding, Job, ScanFileChunk, Scene, User
 
+# An interrupt in a generator that is being closed has nowhere to go: Python says so and goes on.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 DAY = 86400
 SHORT = 3  # places of each call in the short form
 OFTEN = 40  # interrupts between two checks of the whole store

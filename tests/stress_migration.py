@@ -22,7 +22,7 @@ from test_upgrades import rows, version
 
 from scanstore import Store, migrating
 from scanstore.database import SCHEMA_VERSION
-from scanstore.fields import format_time, utcnow
+from scanstore.values import format_time, utcnow
 
 
 @pytest.fixture(scope="module")

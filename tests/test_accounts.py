@@ -20,10 +20,10 @@ from click.testing import CliRunner, Result
 from stressing import LONG
 
 from scanstore import Conflict, IllegalMove, InvalidArgument, NotFound, ReadOnly, Store, WrongStore, passwords
-from scanstore.accounts import folded, known_user, user_key
+from scanstore.account_rows import folded, known_user, user_key
 from scanstore.cli import main
-from scanstore.fields import utcnow
 from scanstore.models import User
+from scanstore.values import utcnow
 
 ADA, RIGHT, WRONG = "Ada@Example.org", "correct horse", "battery staple"
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

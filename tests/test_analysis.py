@@ -50,7 +50,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     own = Clock()
-    for room in ("leases", "life", "stages", "chunks", "scans", "drafts", "findings"):
+    for room in ("leases", "life", "stages", "chunks", "scans", "drafts", "verified", "findings"):
         monkeypatch.setattr(f"scanstore.{room}.utcnow", own, raising=False)
     return own
 

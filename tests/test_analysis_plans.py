@@ -14,10 +14,10 @@ import pytest
 
 from scanstore import Conflict, IllegalMove, InvalidArgument, NotFound, Store, WrongStore
 from scanstore.changes import FIELDS, backward, forward
-from scanstore.findings import Finding
-from scanstore.library import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
-from scanstore.plans import CHANGES, DECISIONS, AnalysisPlan, Counts, PlanChange, Proposal
-from scanstore.sightings import Sighting
+from scanstore.finding_rows import Finding, Sighting
+from scanstore.library_rows import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
+from scanstore.plan_rows import CHANGES, AnalysisPlan, Counts, PlanChange
+from scanstore.plans import DECISIONS, Proposal
 from scanstore.states import CHANGE_STATUSES, PLAN_STATUSES
 
 

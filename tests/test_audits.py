@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from stressing import Program
 
 from scanstore import under_way
-from scanstore.accounts import User
+from scanstore.account_rows import User
 from scanstore.audits import Analysis, AnalysisFinding, AuditEvent, AuditStats, Task
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, WrongStore
-from scanstore.fields import utcnow
 from scanstore.store import Store
 from scanstore.uuids import uuid7, uuid7s
+from scanstore.values import utcnow
 from scanstore.verdicts import SEVERITIES, STANDARD, Deductions, Judgement, Policy, judged
 
 NOBODY = str(uuid.UUID(int=7))

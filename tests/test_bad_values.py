@@ -28,9 +28,9 @@ from scanstore import ScanstoreError, Store, backups, check_db_health, drop_db, 
 from scanstore.cleaning import drop_foreign
 from scanstore.cli import main
 from scanstore.errors import InvalidArgument, shown
-from scanstore.fields import DEEPEST
 from scanstore.models import Scan
 from scanstore.policies import Ballot, Majority, MinimumConfidence, Unanimous, Weighted, judge
+from scanstore.values import DEEPEST
 
 DOMAINS = (
     "scans", "symbols", "llm", "chunks", "drafts", "verified", "findings", "sarif", "library", "plans", "jobs",

@@ -17,9 +17,9 @@ from stressing import Program
 from scanstore import calls
 from scanstore.calls import Usage
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore
-from scanstore.fields import utcnow
-from scanstore.scans import Scan, ScanFileChunk
+from scanstore.scan_rows import Scan, ScanFileChunk
 from scanstore.store import Store
+from scanstore.values import utcnow
 from scanstore.workers import me
 
 

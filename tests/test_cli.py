@@ -583,7 +583,8 @@ def test_symbols_diff(scanned: Run, tmp_path: Path) -> None:
     assert ["+", "src/pkg/left.py:8", "function", "pkg.left.fresh"] in lines
     assert ["-", "src/pkg/left.py:4", "function", "pkg.left.lonely"] in lines
     assert ["~", "src/pkg/core.py:10", "function", "pkg.core.helper"] in lines
-    assert one_line(result).startswith("from scan 1 to scan 2: 1 added, 1 removed, 1 changed")
+    assert said(result).startswith("from scan 1 to scan 2: 1 added, 1 removed, 1 changed\n")
+    assert "not looked at: 1 with errors" in said(result)
     found = data(scanned("symbols", "diff", "1", "2", "--json"))
     assert set(found) == {"a", "b", "added", "removed", "changed", "moved"}
     assert found["changed"][0]["qualified_name"] == "pkg.core.helper"

@@ -323,7 +323,7 @@ def test_drafts(done: Run) -> None:
 
 
 def test_a_draft_that_nobody_has_voted_on(begun: Run) -> None:
-    assert "no drafts in scan 1" in one_line(begun("drafts", "list"))
+    assert "no drafts in scan 1; its analysis is queued" in one_line(begun("drafts", "list"))
     with Store() as store:
         report = {"title": "T", "vulnerability_type": "x", "severity": "low", "file_path": "gone.py"}
         store.drafts.add(1, [{**report, "auto_detected": True}], source="rule")

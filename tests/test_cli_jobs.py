@@ -175,14 +175,17 @@ def test_work(run: Run) -> None:
         f"pending  broken  {ids['broken']}  ValueError: try again",
     ]
     assert result.stderr.splitlines() == [
-        "working on sync, fail, broken, slow; Ctrl-C stops", "1 completed, 1 waiting, 1 failed"
+        "working on sync, fail, broken, slow; Ctrl-C stops", "1 completed, 1 waiting, 1 failed",
+        "left: 1 broken; not claimed yet, not due yet, or held elsewhere", "left: 1 other; not worked on here",
     ]  # fmt: skip
     shown = run("show", ids["sync"]).stdout
     assert "  items    1 of 2" in shown and '"scenes": 0' in shown
     add(run, "sync")
     found = data(run("work", "--import", "mytasks:settings.mine", "--until-empty", "--json"))
     assert found == {"completed": 1, "waiting": 0, "failed": 0, "cancelled": 0, "lost": 0}
-    assert run("work", "--import", "mytasks", "--type", "sync", "--until-empty").stderr.endswith("\nno jobs\n")
+    assert run("work", "--import", "mytasks", "--type", "sync", "--until-empty").stderr.splitlines()[1:] == [
+        "no jobs that could be claimed", "left: 1 broken, 1 other; not worked on here"
+    ]  # fmt: skip
     assert run("prune", "--keep-last", "1").stdout == "2 jobs would be removed; remove with: --yes\n"
     assert run("prune", "--older-than", "1d", "--yes").stdout == "No jobs to remove\n"
     assert data(run("prune", "--keep-last", "1", "--yes", "--json")) == {"jobs": 2, "removed": True}
@@ -206,5 +209,5 @@ def test_a_worker_finishes_its_job_when_it_is_interrupted(run: Run, tmp_path: Pa
     (tmp_path / "go").touch()
     out, err = worker.communicate(timeout=20)
     assert (worker.returncode, out) == (0, f"completed  slow  {job}\n")
-    assert err.splitlines()[-1] == "1 completed"
+    assert err.splitlines()[-2:] == ["1 completed", "left: 1 slow; not claimed yet, not due yet, or held elsewhere"]
     assert data(run("show", later, "--json"))["status"] == "pending"

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from scanstore import Store
 from scanstore.cli import main
-from scanstore.syncs import SyncRun
+from scanstore.library_rows import SyncRun
 
 Run = Callable[..., Result]
 SCENES: list[dict[str, Any]] = [

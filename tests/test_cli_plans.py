@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from scanstore import Store
 from scanstore.cli import main
-from scanstore.library import Scene, SceneTag, Tag
+from scanstore.library_rows import Scene, SceneTag, Tag
 from scanstore.states import CHANGE_STATUSES, PLAN_STATUSES
 
 Run = Callable[..., Result]

@@ -265,7 +265,11 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
     idle = "not an all-clear: no tool has looked for findings in scan 3\n"
     assert run("findings", "list", "--scan", "3").stderr.endswith(f"{idle}no findings in scan 3\n")
     none = f"no findings like that in scan 2 or before, of {tmp_path / 'src'}\n"
-    assert run("findings", "list", "--tool", "V").stderr.endswith(none)
+    assert run("findings", "list", "--severity", "low", "--status", "fixed").stderr.endswith(none)
+    for words in (("--tool", "V"), ("--tool", "V", "--json")):
+        refused = run("findings", "list", *words, code=1).stderr
+        assert "the tool 'V' has not looked in" in refused and "its tools are: T, U, scanstore" in refused
+    assert "no scan of" in run("findings", "list", "--file", "nope.py", "--json", code=1).stderr
 
 
 def test_words_are_those_of_the_store() -> None:

@@ -26,11 +26,13 @@ import peewee
 import pytest
 
 from scanstore import database, errors, file_identity, migrating, opening
-from scanstore.database import SCHEMA_VERSION, Domain, bound, current
-from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField, utcnow
+from scanstore.database import SCHEMA_VERSION, current
+from scanstore.domain import Domain, bound
+from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField
 from scanstore.files import APPLICATION_ID
 from scanstore.opening import check_sqlite
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 
 class Author(Base):
@@ -759,9 +761,9 @@ class Things(Domain):
 
 def test_domain_methods_run_in_their_own_store(two: tuple[Store, Store]) -> None:
     a, b = two
-    assert Things(a).names() == ["a"]
+    assert Things(a.database).names() == ["a"]
     with b.bound():
-        things = Things(a)
+        things = Things(a.database)
         assert things.names() == ["a"]
         stream = things.stream()
         assert next(stream) == "a"

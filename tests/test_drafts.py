@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stressing import Program
 
-from scanstore.drafts import absolute, check_drafts, pair, relative
+from scanstore.draft_merge import pair
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound
-from scanstore.fields import utcnow
 from scanstore.models import DraftFinding, Finding, Scan, ScanFileChunk, VerifiedFinding, Vote
 from scanstore.policies import Majority, MinimumConfidence, Verdict, Weighted
-from scanstore.reports import DRAFT_KEYS, check_votes, title_key
+from scanstore.reports import DRAFT_KEYS, absolute, check_drafts, check_votes, relative, title_key
 from scanstore.states import SEVERITIES
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 GOOD = {"title": "SQL injection", "vulnerability_type": "sqli", "severity": "high", "file_path": "a.py"}
 
@@ -336,7 +336,7 @@ def test_thousands_of_reports_in_one_file(store: Store, scan: Scan) -> None:
 
 
 def test_known_drafts_are_looked_up_by_the_index(store: Store) -> None:
-    from scanstore.drafts import PLACES
+    from scanstore.draft_merge import PLACES
 
     plan = store.database.execute_sql(f"EXPLAIN QUERY PLAN {PLACES}", (1, "a.py")).fetchall()
     assert "COVERING INDEX uq_draft_findings" in plan[0][3] and "file_path=?" in plan[0][3]

@@ -13,10 +13,10 @@ from stressing import Program
 
 from scanstore.cvss import rated
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound
-from scanstore.fields import utcnow
 from scanstore.models import DraftFinding, Finding, Scan, VerifiedFinding
 from scanstore.states import SEVERITIES
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 V2 = "AV:N/AC:L/Au:N/C:N/I:N/A:C"
 V3 = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"

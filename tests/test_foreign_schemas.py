@@ -28,9 +28,9 @@ from stressing import LONG, RAW, done
 from scanstore import Store, backups, check_db_health, errors, files, fingerprints, foreign, migrating, schema, seed_db
 from scanstore.cleaning import drop_foreign
 from scanstore.cli import main
+from scanstore.connections import connect
 from scanstore.database import SCHEMA_VERSION
 from scanstore.dependencies import get_db_context
-from scanstore.files import connect
 from scanstore.repair import repair
 
 LIMIT = 60  # seconds for all doors of a file
@@ -441,10 +441,10 @@ def test_encrypted_files_are_compared_too(tmp_path: Path, what: str) -> None:
         Store(path, key=key)
     with pytest.raises(errors.ForeignSchema, match=named):
         backups.verify(path, key=key)
-    from scanstore import encryption
+    from scanstore.rekeying import rekey
 
     with pytest.raises(errors.ForeignSchema, match=named):
-        encryption.rekey(str(path), str(path), key, None)
+        rekey(str(path), str(path), key, None)
     with Store(tmp_path / "mine.db", key=key) as store, pytest.raises(errors.ForeignSchema, match=named):
         store.merge(path)
     told = command("check", str(path), key=key)
@@ -459,12 +459,12 @@ def test_encrypted_files_are_compared_too(tmp_path: Path, what: str) -> None:
 
 def test_a_plain_file_is_not_rekeyed_when_it_is_foreign(file: Path) -> None:
     pytest.importorskip("sqlcipher3")
-    from scanstore import encryption
+    from scanstore.rekeying import rekey
 
     spoil(file, FOREIGN["a trigger"][0])
     before = file.read_bytes()
     with pytest.raises(errors.ForeignSchema, match="evil"):
-        encryption.rekey(str(file), str(file), None, "new")
+        rekey(str(file), str(file), None, "new")
     assert file.read_bytes() == before
 
 

@@ -17,10 +17,10 @@ from test_sarif import Document, dumped, load, packed, report, result, results, 
 
 from scanstore.cli import main
 from scanstore.errors import InvalidArgument
-from scanstore.fields import utcnow
 from scanstore.models import Finding, Suppression, ToolRun
 from scanstore.report import gather, render
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 Run = Callable[..., Result]
 TOOL = {"driver": {"name": "Demo"}}
@@ -99,6 +99,7 @@ NOT_CLEAR = {
     "an error about a file": failing(toolExecutionNotifications=[noted(locations=at("src/x.py"))]),
     "an error about a rule": failing(toolExecutionNotifications=[noted(associatedRule={"id": "R1"})]),
     "an error about a file without an address": failing(toolExecutionNotifications=[noted(locations=at(7))]),
+    "an error about a file outside": failing(toolExecutionNotifications=[noted(locations=at("file:///else/x.py"))]),
     "notifications are text": failing(toolExecutionNotifications="x"),
     "a notification is a number": failing(toolExecutionNotifications=[4]),
     "invocations are text": report(invocations="x"),
@@ -241,6 +242,41 @@ def test_a_good_run_ends_the_trouble_of_its_own_tool_only(run: Run) -> None:
     run("report", "--fail-on", "any-critical", code=1)  # it may have been the other one
     loaded(run, report(tool="B", invocations=[]))
     run("report", "--fail-on", "any-critical")
+
+
+@pytest.mark.parametrize("options", [("--exclude", "*"), ("--max-size", "2")])
+def test_an_analysis_that_had_nothing_to_look_at_is_no_all_clear(
+    run: Run, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a.py").write_text("x = 1\n")
+    run("scan", "tree", *options)
+    run("scans", "analyze", "1")
+    assert "had nothing to look at" in run("report", "--fail-on", "any-low", code=1).stderr
+    assert "had nothing to look at" in run("findings", "list").stderr
+
+
+def test_an_analysis_that_left_large_files_out_is_no_all_clear(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/a.py").write_text("x = 1\n")
+    (tmp_path / "tree/b.py").write_text("x = 1\n" * 9)
+    (tmp_path / "tree/c.bin").write_bytes(b"\0")
+    for size, told in (("20", "did not look at 1 file that is too large"), ("99", "")):
+        run("scan", "tree", "--max-size", size)
+        with Store("gate.db") as store:
+            scan = store.scans.analyze(store.scans.latest())
+            for chunk in store.chunks.work(scan, worker="w"):
+                store.chunks.complete(chunk)
+        assert told in run("report", "--fail-on", "any-low", code=1 if told else 0).stderr
+
+
+def test_a_report_that_comes_again_is_judged_with_what_other_tools_found_since(run: Run) -> None:
+    loaded(run, report(tool="A"), "--fail-on", "any-low")
+    loaded(run, report(result(1), tool="B"))
+    for gate in ("any-low", "new-low"):
+        done = loaded(run, report(tool="A"), "--fail-on", gate, code=1)
+        assert "was loaded before, as scan 1" in done.stderr
+        run("report", "--fail-on", gate, code=1)
 
 
 def test_a_place_that_cannot_be_used_does_not_make_its_finding_a_fixed_one(store: Store) -> None:
@@ -481,14 +517,14 @@ def test_a_finding_has_one_state_everywhere(
         assert before is not None and before.id == scan - 1
         diff = store.findings.diff(before, scan)._asdict()
         assert [name for name, told in diff.items() if told] == [state]
-        (item,) = gather(store).items
+        (item,) = gather(store.database).items
         assert (item.change, item.status) == (state, status)
         for where in (None, scan):
             (one,) = results(dumped(store, where))
             assert one["baselineState"] == baseline_state
             assert one.get("properties", {}).get("scanstore/state") == ("reopened" if state == "reopened" else None)
         for format in ("text", "markdown", "html", "csv"):
-            told = "".join(render(store, format=format))
+            told = "".join(render(store.database, format=format))
             assert (state in told) or state == "unchanged", format
     assert [row["change"] for row in json.loads(run("report", "--json").stdout)["findings"]] == [state]
     (row,) = json.loads(run("findings", "list", "--state", state, "--json").stdout)
@@ -571,7 +607,7 @@ def test_what_the_last_run_did_not_look_for_is_still_listed(store: Store) -> Non
     load(store, report(result(1), tool="A"), scope=["src/"])
     states = {(one.file_path, one.state) for one in store.findings.list()}
     assert states == {("src/a.py", "unchanged"), ("lib/b.py", "not_checked"), ("src/a.py", "new")}
-    assert sorted(item.change for item in gather(store).items) == ["new", "not_checked", "unchanged"]
+    assert sorted(item.change for item in gather(store.database).items) == ["new", "not_checked", "unchanged"]
     told = results(dumped(store))
     written = {(one["baselineState"], one.get("properties", {}).get("scanstore/state")) for one in told}
     assert written == {("unchanged", None), ("unchanged", "not_checked"), ("new", None)}
@@ -609,16 +645,16 @@ def test_steps_of_flows_have_their_own_lines(store: Store, own: int | None) -> N
 
     lines = [2, 10, 1, None, None, None, 7]
     load(store, flowing(0))
-    old = [[(s.file_path, s.line_number) for s in flow] for flow in gather(store).items[0].flows]
+    old = [[(s.file_path, s.line_number) for s in flow] for flow in gather(store.database).items[0].flows]
     assert old == [[("src/a b.py", line) for line in lines[:-1]] + [("lib/c.py", 7)]]
     load(store, flowing(5))
-    (item,) = gather(store).items
+    (item,) = gather(store.database).items
     assert [s.line_number for s in item.flows[0]] == [7, 15, 6, None, None, None, 7]
-    told = json.loads("".join(render(store, format="json")))["findings"][0]["flows"][0]
+    told = json.loads("".join(render(store.database, format="json")))["findings"][0]["flows"][0]
     assert [s["line_number"] for s in told] == [7, 15, 6, None, None, None, 7]
-    page = "".join(render(store, format="html"))
+    page = "".join(render(store.database, format="html"))
     assert "src/a b.py:15</span>" in page and ":-" not in page.partition("<main>")[2].partition("<script>")[0]
-    assert [s.line_number for s in gather(store, 1).items[0].flows[0]] == lines
+    assert [s.line_number for s in gather(store.database, 1).items[0].flows[0]] == lines
 
 
 # The schema

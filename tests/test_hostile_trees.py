@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,11 @@ from stressing import LONG
 
 import scanstore
 from scanstore import Store
+from scanstore.checkout import provenance
 from scanstore.cli import main
-from scanstore.indexing import pool
+from scanstore.indexing import MOST_TEXT, pool
+from scanstore.indexing.python import PythonIndexer
+from scanstore.indexing.reading import fingerprint, index, load
 from scanstore.models import Scan, ScanFile
 
 PACKAGE = Path(scanstore.__file__).parent
@@ -386,3 +390,58 @@ def test_a_missing_name_of_ones_own_module_is_not_blamed_on_python(
 def test_the_help_says_where_handlers_are_looked_for(args: list[str]) -> None:
     told = CliRunner().invoke(main, [*args, "--help"], terminal_width=300)
     assert "The current folder is appended to Python's path" in told.output
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+@pytest.mark.parametrize("place", [".git", ".git/HEAD", ".git/config", ".git/commondir", ".git/packed-refs"])
+def test_a_pipe_among_git_s_files_is_not_waited_for(tmp_path: Path, place: str) -> None:
+    if place != ".git":
+        (tmp_path / ".git").mkdir()
+        (tmp_path / ".git/HEAD").write_text("ref: refs/heads/main\n")
+        (tmp_path / ".git/config").write_text('[remote "origin"]\nurl = https://example.org/x\n')
+        (tmp_path / place).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / place)
+    assert (provenance(str(tmp_path)) is None) == (place in (".git", ".git/HEAD", ".git/config"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of POSIX")
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.py")
+    for read in (load, fingerprint):
+        with pytest.raises(OSError, match="not a regular file"):
+            read(str(tmp_path / "x.py"))
+
+
+def test_a_file_that_takes_too_long_costs_that_file_only(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parser of some versions of Python needs hours for a line like this one, and cannot be interrupted."""
+    monkeypatch.setattr(pool, "PATIENCE", 2.0)
+    monkeypatch.setattr(pool, "LEAST_SHARE", 1.0)
+    monkeypatch.setattr(pool, "PATIENCE_PER_MB", 0.0)
+    monkeypatch.setattr(pool, "LOOK_EVERY", 0.05)
+    (tmp_path / "a.py").write_text("x = f'" + "{a}" * 300_000 + "'\n" + "lambda: 0;" * 300_000)
+    (tmp_path / "b.py").write_text("y = 1\n" * 6_000)
+    scan = store.scans.record(tmp_path)
+    told = {file.file_path: (file.status, file.error) for file in scan.files}
+    assert told == {"a.py": ("failed", pool.SLOW), "b.py": ("done", None)}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "# coding: punycode\n" + "a" * 200_000 + "-" + "9" * 200_000,
+        "# coding: idna\n" + "a" * 2_000_000,
+        "class " + "A" * 200_000 + ":\n" + "".join(f" def a{n}(self): pass\n" for n in range(1_000)),
+        ", ".join(f"a{n}" for n in range(20_000)) + " = x\n",
+        "def f(): pass\n" * 3_000 + "f()\n" * 10_000,
+        "for x in y: pass\n" * 5_000 + "x = 1\n" * 5_000,
+        "def é(" + ", ".join(f"a{n}: b{n}" for n in range(10_000)) + "): pass\n",
+    ],
+    ids=["punycode", "idna", "names in names", "one line", "definitions of one name", "one variable", "no ascii"],
+)
+def test_no_python_takes_time_or_room_by_the_square(source: str) -> None:
+    began = time.process_time()
+    facts = index(PythonIndexer(), source.encode(), path="a.py", module="a")
+    assert time.process_time() - began < 5
+    assert sum(map(len, facts.strings)) <= MOST_TEXT

@@ -10,12 +10,14 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import import_graph
 import peewee
 import pytest
 
 import scanstore
 from scanstore import Store, facts, models
 from scanstore.database import SCHEMA_VERSION
+from scanstore.llm_rows import ModelSlot
 
 PACKAGE = Path(scanstore.__file__).parent
 ROOT = PACKAGE.parent
@@ -128,14 +130,76 @@ def test_every_error_is_exported() -> None:
     assert tree <= set(scanstore.__all__)
 
 
-def test_imports_run_one_way() -> None:
-    graph = {name: {i for i in module_imports(name) if i.startswith("scanstore.")} for name in MODULES}
-    done: set[str] = set()
-    while graph:
-        free = {name for name, needs in graph.items() if needs <= done | {name}}
-        assert free, f"these import each other: {sorted(graph)}"
-        done |= free
-        graph = {name: needs for name, needs in graph.items() if name not in free}
+def test_no_module_is_in_a_circle_of_imports() -> None:
+    """Over the whole graph: imports at load, inside functions, and for type checkers."""
+    edges = import_graph.graph()
+    told = "\n".join(import_graph.described(group, edges) for group in import_graph.circles(edges))
+    assert not told, told
+
+
+ABOVE_THE_STORE = ("aio", "cli", "dependencies", "provisioning", "__main__")
+
+
+def test_nothing_below_the_store_imports_it() -> None:
+    """Not inside a function and not for a type either: a domain holds a database."""
+    above = {"scanstore", *(f"scanstore.{name}" for name in ABOVE_THE_STORE)}
+    for name, targets in import_graph.graph().items():
+        if name not in above and not name.startswith("scanstore.cli."):
+            told = "; ".join(map(str, targets.get("scanstore.store", ())))
+            assert "scanstore.store" not in targets, f"{name} imports from scanstore.store: {told}; give it a Database"
+
+
+DOMAINS = (
+    *("scans", "symbols", "llm", "chunks", "drafts", "verified", "findings", "sarif", "search", "library", "plans"),
+    *("jobs", "schedules", "settings", "accounts", "sessions", "audits"),
+)
+
+
+def test_a_domain_holds_its_database_and_nothing_else() -> None:
+    with Store(":memory:") as store:
+        for name in DOMAINS:
+            own = vars(getattr(store, name))
+            given = {"store": store} if name == "jobs" else {}  # its handlers get it as ``job.store``
+            assert own == {"db": store.database, **given}, name
+
+
+#: What modules with models may import beside each other: the ground, and words that stand by themselves.
+BELOW_MODELS = (
+    *("arguments", "database", "errors", "fields", "keys", "leases", "reports", "states", "uuids", "values"),
+    *("passwords", "verdicts", "indexing"),  # hashes, and words that belong to what comes by them
+)
+
+
+def test_models_stand_below_what_works_on_them() -> None:
+    homes = {model.__module__ for model in (*all_models(), ModelSlot)} - {"scanstore.settings"}  # a domain of one file
+    assert all(name.endswith("_rows") or name == "scanstore.facts" for name in homes), homes
+    allowed = homes | {f"scanstore.{name}" for name in BELOW_MODELS}
+    for name in homes:
+        upward = import_graph.graph()[name].keys() - allowed
+        assert not upward, f"{name} imports {upward}"
+
+
+def test_circles_are_found_with_their_edges() -> None:
+    sources = {
+        "scanstore.a": "from scanstore import b",
+        "scanstore.b": "def f():\n    from scanstore.c import g, h",
+        "scanstore.c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from scanstore.a import X\n"
+        "else:\n    from scanstore.d import Y",
+        "scanstore.d": "import scanstore.e",
+        "scanstore.e": "from . import d",
+        "scanstore.f": "from scanstore.a import X",
+    }
+    modules = dict.fromkeys(sources, Path())
+    edges = {name: import_graph.edges_of(name, ast.parse(text), modules) for name, text in sources.items()}
+    first, second = import_graph.circles(edges)
+    assert second == ["scanstore.d", "scanstore.e"]
+    text = import_graph.described(first, edges)
+    assert text.splitlines() == [
+        "3 modules import each other in a circle: scanstore.a, scanstore.b, scanstore.c",
+        "  scanstore.a imports from scanstore.b: the module (load)",
+        "  scanstore.b imports from scanstore.c: g, h (lazy)",
+        "  scanstore.c imports from scanstore.a: X (type)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -270,6 +334,12 @@ def test_constraints_and_indexes_are_named() -> None:
             bare = re.sub(r"CONSTRAINT \w+ (PRIMARY KEY|UNIQUE|CHECK|FOREIGN KEY)", "", sql)
             if sql.startswith("CREATE TABLE"):
                 assert not re.search(r"PRIMARY KEY|UNIQUE|CHECK|FOREIGN KEY", bare), name
+
+
+def test_a_worker_of_indexing_imports_no_database() -> None:
+    code = "import sys, scanstore.indexing.worker; print(*sorted({'peewee', 'sqlite3'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert out.strip() == ""
 
 
 def test_opening_a_store_imports_little() -> None:

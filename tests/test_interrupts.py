@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
 import sqlite3
 import sys
 import threading
@@ -17,9 +18,13 @@ import pytest
 from scanstore import StorageError, Store, binding, blocks, transactions
 from scanstore.calls import Call
 from scanstore.database import current
+from scanstore.files import limited
 from scanstore.models import ModelCall, SyncRun
 from scanstore.slots import Slot
 from scanstore.syncs import Sync
+
+# An interrupt in a generator that is being closed has nowhere to go: Python says so and goes on.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def interrupted(call: Callable[[], object], function: Any) -> None:
@@ -376,3 +381,22 @@ def test_a_generators_block_is_undone_at_once() -> None:
         interrupted(use, blocks._Steps.__exit__)
     except KeyboardInterrupt:
         assert told == ["undone", "undone"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="timers of POSIX")
+def test_an_interrupt_while_sqlite_asks_for_the_time_stays_one() -> None:
+    """SQLite takes whatever the handler of its progress raises for a wish to stop."""
+
+    def strike(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection, pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with limited(connection, "x", 20):
+                connection.execute(endless).fetchall()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

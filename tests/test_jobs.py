@@ -25,12 +25,12 @@ from stressing import Program
 
 from scanstore import leases, uuids
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NoStore, NotFound, WrongStore
-from scanstore.fields import utcnow
 from scanstore.job_worker import Worked
 from scanstore.jobs import Job, JobScene
-from scanstore.library import Scene
+from scanstore.library_rows import Scene
 from scanstore.states import JOB_STATUSES
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 NOBODY = str(uuid.UUID(int=7))
 

@@ -162,6 +162,68 @@ def test_files_of_no_known_language_expect_no_references(store: Store, tmp_path:
     assert "unknown languages" in gap(store.symbols.coverage(), "references", only="other").text
 
 
+ASKED = ("unused", "cycles", "unresolved", "edges", "graph", "unused --json", "edges --json")
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "why"),
+    [
+        ({}, (), "it has no files"),
+        ({"a.py": "def f():\n    pass\n"}, ("--exclude", "*.py"), "it has no files"),
+        ({"a.py": "def f(:\n"}, (), "1 with errors"),
+        ({"a.py": "def f():\n    pass\n"}, ("--max-size", "2"), "1 skipped"),
+        ({"README": "hello\n"}, (), "files of unknown languages"),
+    ],
+)
+def test_nothing_is_answered_where_no_file_was_looked_at(
+    run: Run, tmp_path: Path, files: dict[str, str], options: tuple[str, ...], why: str
+) -> None:
+    (tmp_path / "t").mkdir()
+    plant(tmp_path / "t", files)
+    run("scan", "t", *options)
+    for words in ASKED:
+        assert why in run("symbols", *words.split(), code=1).stderr, words
+    assert why in run("symbols", "find", "f", code=1).stderr
+    assert why in run("search", "absent").stderr
+    assert "no tool has looked" in run("findings", "search", "f").stderr
+    assert "nothing found by what was looked at" in run("report").stdout
+
+
+def test_files_that_were_not_looked_at_are_told_beside_what_was_found(run: Run, tmp_path: Path) -> None:
+    plant(tmp_path / "t", {"a.py": "def f():\n    pass\n", "b.py": "from a import f\nf(\n"})
+    run("scan", "t")
+    done = run("symbols", "unused")
+    assert "a.f" in done.stdout and "1 file of the scan was not looked at" in done.stderr
+
+
+def test_a_tree_that_was_not_recorded_whole_answers_for_what_is_there_only(run: Run, tmp_path: Path) -> None:
+    root = plant(tmp_path / "t", {"a.py": "def f():\n    pass\n"})
+    run("scan", "t")
+    with Store("scanstore.db") as store:
+        half = store.scans.start(str(root), root=root)
+        store.symbols.record_file(half, "b.py", "1", symbols=[{"name": "g"}])
+        store.scans.cancel(half)
+    part = "scan 2 is cancelled, and not all of its tree was recorded"
+    for words in ASKED:
+        assert part in run("symbols", *words.split(), "--scan", "2", code=1).stderr, words
+    assert part in run("symbols", "find", "f", "--scan", "2", code=1).stderr
+    assert "it is cancelled, and not all" in run("symbols", "find", "g", "--scan", "2").stderr
+    done = run("symbols", "find", "f")
+    assert "scan 1 of" in done.stderr and "; scan 2 after it is cancelled, and not all" in done.stderr
+
+
+def test_what_is_not_there_to_be_asked_about_is_no_empty_answer(run: Run, tmp_path: Path) -> None:
+    plant(tmp_path / "t", {"a.py": "def f():\n    pass\n"})
+    run("scan", "t")
+    for words in ("symbols find f", "chunks list", "drafts list", "chunks list --json", "drafts list --json"):
+        assert "has no file 'nope.py'" in run(*words.split(), "--file", "nope.py", code=1).stderr
+    assert "there is no target 'nope'" in run("scans", "list", "--target", "nope", code=1).stderr
+    report = {"version": "2.1.0", "runs": [{"tool": {"driver": {"name": "T"}}, "results": []}]}
+    run("sarif", "load", "-", "--target", "t", input=json.dumps(report))
+    assert "is of reports and has no symbols" in run("symbols", "diff", "1", "2", code=1).stderr
+    assert "compare two of a kind" in run("scans", "diff", "1", "2", code=1).stderr
+
+
 def test_unused_leaves_out_what_nobody_could_know(store: Store, tmp_path: Path) -> None:
     root = plant(tmp_path / "t", {**GO, **PYTHON, "broken.py": "def ("})
     both = tmp_path / "tags"

@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 
 from scanstore import upserts
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, WrongStore
-from scanstore.fields import utcnow
-from scanstore.library import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
+from scanstore.library_rows import Counts, Performer, Scene, ScenePerformer, SceneTag, Studio, SyncRun, Tag
 from scanstore.store import Store
-from scanstore.syncs import SyncRun
-from scanstore.upserts import Counts
+from scanstore.values import utcnow
 
 ANN, BOB = {"id": "p1", "name": "Ann"}, {"id": "p2", "name": "Bob"}
 OUT, DAY, LONG = ({"id": f"t{n}", "name": name} for n, name in enumerate(("outdoor", "day", "long")))

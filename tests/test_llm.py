@@ -15,11 +15,10 @@ import pytest
 from stressing import Program
 
 from scanstore import answers
-from scanstore.answers import Analyzer, CachedAnswer
+from scanstore.analysis_rows import Analyzer, CachedAnswer, VerifiedFinding
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, WrongStore
-from scanstore.findings import VerifiedFinding
-from scanstore.llm import ModelConfig
-from scanstore.scans import Scan, ScanFileChunk
+from scanstore.llm_rows import ModelConfig
+from scanstore.scan_rows import Scan, ScanFileChunk
 from scanstore.store import Store
 
 SECRET = "sk-planted-Zx81"

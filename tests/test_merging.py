@@ -292,6 +292,14 @@ def test_plans_bring_their_changes_and_point_at_our_findings(two: tuple[Store, S
     ]
 
 
+def test_the_other_is_a_store_a_database_or_a_path(two: tuple[Store, Store]) -> None:
+    ours, theirs = two
+    theirs.settings["a"] = 1
+    theirs.library.upsert_tags([{"id": "t", "name": "T"}])
+    first = ours.merge(theirs)
+    assert first.added and [ours.merge(other).same for other in (theirs.database, theirs.path)] == [first.added] * 2
+
+
 def test_only_jobs_that_are_over_come(two: tuple[Store, Store]) -> None:
     mine, theirs = two
     parent = theirs.jobs.enqueue("all")

@@ -14,7 +14,7 @@ import peewee
 import pytest
 from peewee import fn
 
-from scanstore import fields, models
+from scanstore import models, values
 from scanstore.errors import Conflict, InvalidArgument, NotFound, ScanstoreError
 from scanstore.models import (
     ImportRelation,
@@ -474,7 +474,7 @@ def test_the_times_of_a_new_row_are_one_reading_of_the_clock(store: Store, monke
         def now(cls, tz: Any = None) -> datetime:
             return cls(2026, 1, 1, tzinfo=tz) + timedelta(seconds=next(ticks))
 
-    monkeypatch.setattr(fields, "datetime", Clock)
+    monkeypatch.setattr(values, "datetime", Clock)
     rows = [User(email="a@x.org"), User.create(email="b@x.org", email_key="b@x.org")]
     User.insert(id=str(uuid4()), email="c@x.org", email_key="c@x.org").execute()
     new = [{"id": str(uuid4()), "email": f"{n}@x.org", "email_key": f"{n}@x.org"} for n in range(3)]

@@ -177,7 +177,8 @@ def test_what_is_in_the_way_is_told_not_raised(made: Path, tmp_path: Path) -> No
         connection.close()
     cases = {
         tmp_path / "none.db": "does not exist; make it with init_db (scanstore init)", tmp_path / "text": "is not a",
-        tmp_path / "empty": "has schema 0", tmp_path: "is a folder", tmp_path / "no/s.db": "needs the folder",
+        tmp_path / "empty": "is empty; make a store of it", tmp_path: "is a folder",
+        tmp_path / "no/s.db": "needs the folder",
         old: "has schema 1 and this scanstore needs", new: "install a newer scanstore", ":memory:": "name a file",
         "": "is not a path",
     }  # fmt: skip

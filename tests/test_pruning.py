@@ -211,7 +211,7 @@ def test_a_scan_that_is_run_again_meanwhile_stays(store: Store, tmp_path: Path, 
         store.database.execute_sql("UPDATE scans SET status = 'queued' WHERE id = ?", (broken.id,))
         return take_out(db, scan)
 
-    monkeypatch.setattr("scanstore.scans.take_out", taking)
+    monkeypatch.setattr("scanstore.pruning.take_out", taking)
     assert [scan.id for scan in store.prune(keep_last=0, dry_run=False).scans] == [first.id]
     assert store.scans.get(broken).status == "queued"
 
@@ -237,7 +237,7 @@ def test_names_are_looked_for_once_and_others_may_write_between_scans(
 
     with monkeypatch.context() as patch:
         patch.setattr(store.database, "atomic", entering)
-        patch.setattr("scanstore.sweeping.sweep_names", lambda db: sweeps.append(sweep_names(db)))
+        patch.setattr("scanstore.pruning.sweep_names", lambda db: sweeps.append(sweep_names(db)))
         assert len(store.prune(keep_last=1, dry_run=False, what="scans").scans) == 5
     other.close()
     assert turns[:6] == [6, 5, 4, 3, 2, 1] and len(sweeps) == 1 and sweeps[0] >= 5
@@ -273,8 +273,8 @@ def test_a_killed_prune_leaves_whole_scans_and_the_next_one_goes_on(store: Store
         record(store, tmp_path, n)
     code = f"""
 import sys, time
-from scanstore import Store, scans
-taken, take_out = [], scans.take_out
+from scanstore import Store, pruning
+taken, take_out = [], pruning.take_out
 def taking(db, scan):
     taken.append(take_out(db, scan))
     if len(taken) > {scans}:
@@ -283,9 +283,8 @@ def taking(db, scan):
 def stop(*_):
     print("now", flush=True)
     time.sleep(60)
-scans.take_out = taking
-import scanstore.sweeping
-scanstore.sweeping.sweep_names = stop
+pruning.take_out = taking
+pruning.sweep_names = stop
 Store(sys.argv[1]).prune(keep_last=1, dry_run=False)
 """
     process = Program(code, store.path, stdout=subprocess.PIPE)

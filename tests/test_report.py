@@ -26,7 +26,6 @@ from scanstore.cli.base import Root
 from scanstore.cli.report import report as report_command
 from scanstore.decisions import Triage
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound
-from scanstore.fields import utcnow
 from scanstore.identity import traits_of
 from scanstore.models import Finding, Scan, Suppression, ToolRun
 from scanstore.report import FORMATS, gather, render
@@ -34,6 +33,7 @@ from scanstore.reporting.chart import _scale
 from scanstore.reporting.contents import CHANGES, Item, Report
 from scanstore.states import SEVERITIES
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 CHROMIUM = next(filter(os.path.exists, ("/usr/bin/chromium", "/usr/bin/chromium-browser")), None)
 EVIL = "<script>alert(1)</script>"
@@ -85,12 +85,12 @@ def by_title(report: Report) -> dict[str, Item]:
 
 
 def page(store: Store, format: str, **options: Any) -> str:
-    return "".join(render(store, format=format, **options))
+    return "".join(render(store.database, format=format, **options))
 
 
 @pytest.fixture
 def triage(store: Store) -> Iterator[Triage]:
-    yield Triage(store)
+    yield Triage(store.database)
     assert store.check() == []
 
 
@@ -103,7 +103,7 @@ def test_changes_since_the_baseline(store: Store) -> None:
     second = looked(store, seen("stays", 1), seen("goes", 2), seen("grows", 4, severity="low"))
     third = looked(store, seen("stays", 1), seen("comes back", 3), seen("grown", 4, severity="critical"),
                    seen("fresh", 6, severity="medium"))  # fmt: skip
-    found = gather(store)
+    found = gather(store.database)
     assert (found.scan.id, found.baseline and found.baseline.id, found.target) == (third.id, second.id, "shop")
     assert {title: item.change for title, item in by_title(found).items()} == {
         "stays": "unchanged", "goes": "fixed", "comes back": "reopened", "grown": "updated", "fresh": "new",
@@ -115,7 +115,7 @@ def test_changes_since_the_baseline(store: Store) -> None:
     assert [point.scan for point in found.trend] == [first.id, second.id, third.id]
     assert [sum(point.counts) for point in found.trend] == [5, 4, 5]
     assert found.trend[-1].counts == tuple(found.open.values())
-    earlier = gather(store, third, first)
+    earlier = gather(store.database, third, first)
     assert by_title(earlier)["comes back"].change == "unchanged" and earlier.changes["new"] == 1
     assert store.check() == []
 
@@ -126,7 +126,7 @@ def test_changes_are_those_of_the_diff(store: Store, baseline: int) -> None:
     for number, lines in enumerate(sees):
         items = [seen(f"n{line}", line, severity="low" if number < 2 else "high") for line in lines]
         looked(store, *items, close=() if number == 1 else ("t",))
-    found = gather(store, 4, baseline)
+    found = gather(store.database, 4, baseline)
     diff = store.findings.diff(baseline, 4)._asdict()
     for change in CHANGES:
         assert {i.id for i in found.items if i.change == change} == {row.id for row in diff[change]}, change
@@ -134,7 +134,7 @@ def test_changes_are_those_of_the_diff(store: Store, baseline: int) -> None:
 
 def test_the_first_scan_has_nothing_to_compare_with(store: Store) -> None:
     looked(store, seen())
-    found = gather(store)
+    found = gather(store.database)
     assert found.baseline is None and found.changes["new"] == 1
     assert "First scan" in page(store, "text")
 
@@ -142,7 +142,7 @@ def test_the_first_scan_has_nothing_to_compare_with(store: Store) -> None:
 def test_an_older_scan_is_told_as_it_was(store: Store) -> None:
     first = looked(store, seen("before", 1, severity="low", detail=FLOW), seen("gone later", 2))
     looked(store, seen("after", 1, severity="critical", file_path="a.py"))
-    old, now = gather(store, first), gather(store)
+    old, now = gather(store.database, first), gather(store.database)
     assert {(i.title, i.severity, i.change, i.status, bool(i.flows)) for i in old.items} == {
         ("before", "low", "new", "open", True), ("gone later", "high", "new", "open", False),
     }  # fmt: skip
@@ -163,7 +163,7 @@ def test_decisions_of_people(store: Store, triage: Triage) -> None:
     triage.suppress(ids["d"], justification="tests only", by="ben", expires=utcnow() + timedelta(days=30))
     late = triage.suppress(ids["e"], justification="until June", by="ben", expires=utcnow() + timedelta(days=1))
     Suppression.update(expires_at=utcnow() - timedelta(days=1)).where(Suppression.id == late.id).execute()
-    found = gather(store)
+    found = gather(store.database)
     items = by_title(found)
     assert {title for title, item in items.items() if item.counts} == {"a", "e", "f"}
     assert found.open["high"] == 3 and sum(found.trend[-1].counts) == 3
@@ -182,7 +182,7 @@ def test_decisions_of_people(store: Store, triage: Triage) -> None:
 def test_suppressed_by_rule_in_some_paths(store: Store, triage: Triage) -> None:
     looked(store, seen("here", 1, file_path="tests/a.py"), seen("there", 2, file_path="src/a.py"))
     triage.suppress(rule="r1", path="tests/", target="shop", justification="tests", by="ana")
-    assert {i.title: i.suppressed for i in gather(store).items} == {"here": True, "there": False}
+    assert {i.title: i.suppressed for i in gather(store.database).items} == {"here": True, "there": False}
     assert "rule r1 in tests/" in page(store, "html")
 
 
@@ -197,35 +197,36 @@ def test_a_published_finding_is_told_with_what_its_voters_said(store: Store, tmp
     verified = store.drafts.record_votes(row, [vote]).verified_id
     assert verified is not None
     store.findings.publish(verified, vulnerability_details="why", references=["https://a.example/x", "javascript:1"])
-    (item,) = gather(store).items
+    (item,) = gather(store.database).items
     assert (item.attack_vector, item.data_flow, item.details, item.kind) == ("by mail", "a to b", "why", "sqli")
     told = page(store, "html")
     assert '<a href="https://a.example/x" rel="noopener noreferrer">' in told and 'href="javascript' not in told
-    assert gather(store).tools == ["scanstore"]
+    assert gather(store.database).tools == ["scanstore"]
 
 
 def test_which_scan(store: Store) -> None:
     with pytest.raises(NotFound):
-        gather(store)
+        gather(store.database)
     mine = looked(store, seen())
     other = looked(store, seen(), target="other")
     clean = looked(store, target="other", close=())
     with pytest.raises(Ambiguous, match="2 targets"):
-        gather(store)
-    assert gather(store, target="other").scan.id == other.id  # that one looked at nothing
-    assert gather(store, clean).scan.id == clean.id and gather(store, clean).changes["not_checked"] == 1
+        gather(store.database)
+    assert gather(store.database, target="other").scan.id == other.id  # that one looked at nothing
+    found = gather(store.database, clean)
+    assert found.scan.id == clean.id and found.changes["not_checked"] == 1
     ToolRun.create(scan=clean, tool="t", digest="0")  # that it found nothing is something
-    latest = gather(store, target="other")
+    latest = gather(store.database, target="other")
     assert latest.scan.id == clean.id and latest.tools == ["t"]
     assert [point.scan for point in latest.trend] == [other.id, clean.id]
     for baseline, said in ((mine.id, "compare scans of one target"), (clean.id, "give an earlier scan")):
         with pytest.raises(InvalidArgument, match=said):
-            gather(store, other, baseline)
+            gather(store.database, other, baseline)
     with pytest.raises(NotFound, match="no scan 99"):
-        render(store, 99)
+        render(store.database, 99)
     for format in ("pdf", "", None, 3):
         with pytest.raises(InvalidArgument, match="text, json, csv, markdown, html"):
-            render(store, format=format)  # type: ignore[arg-type]
+            render(store.database, format=format)  # type: ignore[arg-type]
 
 
 def test_statements_do_not_grow_with_findings(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +234,7 @@ def test_statements_do_not_grow_with_findings(store: Store, monkeypatch: pytest.
     asked = []
     run = store.database.execute_sql
     monkeypatch.setattr(store.database, "execute_sql", lambda sql, *args: asked.append(sql) or run(sql, *args))
-    assert len(gather(store).items) == 299
+    assert len(gather(store.database).items) == 299
     assert len(asked) < 25
 
 
@@ -251,14 +252,14 @@ def test_statements_run_on_indexes(store: Store, name: str) -> None:
 def test_a_report_needs_no_store_once_it_is_begun(tmp_path: Path) -> None:
     with Store(tmp_path / "a.db") as store:
         looked(store, seen())
-        pieces = render(store, format="json")
+        pieces = render(store.database, format="json")
     assert json.loads("".join(pieces))["findings"][0]["title"] == "Weak hash"
 
 
 def test_a_read_only_store_is_reported_on(store: Store) -> None:
     looked(store, seen())
     with Store(store.path, read_only=True) as other:
-        assert len(gather(other).items) == 1
+        assert len(gather(other.database).items) == 1
 
 
 # How it is written
@@ -275,7 +276,7 @@ def hostile(store: Store) -> Store:
                  symbol=text, rule_id=text, detail=FLOW, more=more)
         )  # fmt: skip
     looked(store, *items, target=EVIL)
-    triage = Triage(store)
+    triage = Triage(store.database)
     for row in Finding.select():
         triage.comment(row, row.title, by=f"{row.title} ana")
         triage.suppress(row, justification=row.title, by=row.title)
@@ -375,7 +376,7 @@ def test_every_format_of_every_size(store: Store, format: str) -> None:
         looked(store, seen("somewhere", 1, file_path=""))
     told = page(store, format)
     assert "somewhere" in told
-    assert told.replace(gather(store).made_at, "") and page(store, format.upper(), baseline=3)
+    assert told.replace(gather(store.database).made_at, "") and page(store, format.upper(), baseline=3)
     if format == "json":
         assert len(json.loads(told)["trend"]) == 45
     if format == "html":
@@ -446,7 +447,7 @@ def test_command_fails_on_what_it_is_told_to(run: Run, store: Store) -> None:
     assert "new-medium: 2 findings" in run("--fail-on", "new-medium", code=1).stderr
     assert "new-critical" not in run("--fail-on", "new-critical").stderr
     assert "old" in run("--fail-on", "any-critical", code=1).stderr
-    triage = Triage(store)
+    triage = Triage(store.database)
     ids = {row.title: row.id for row in Finding.select()}
     triage.triage(ids["old"], "ignored", by="ana")
     triage.suppress(ids["came"], justification="known", by="ana")

@@ -365,7 +365,7 @@ def test_suppressions_of_reports_come_and_go_and_a_persons_word_stays(store: Sto
     assert all(not found.get("suppressions") for found in results(dumped(store)))
 
 
-@pytest.mark.parametrize("status", ["underReview", "rejected"])
+@pytest.mark.parametrize("status", ["underReview", "rejected", "UNDERREVIEW", "bogus", 7])
 def test_a_suppression_that_does_not_hold_is_only_told(store: Store, status: str) -> None:
     told = [{"kind": "external", "status": status, "justification": "wait"}]
     load(store, report(result(1, suppressions=told)))
@@ -454,8 +454,7 @@ def test_the_pipelines_own_findings_come_out_and_in_again(store: Store, tmp_path
 
 
 def _published(store: Store, scan: Any, draft: Document) -> Any:
-    from scanstore.drafts import DraftFinding
-    from scanstore.findings import VerifiedFinding
+    from scanstore.analysis_rows import DraftFinding, VerifiedFinding
 
     (key,) = store.drafts.add(scan, [draft])[:1]
     row = DraftFinding.get_by_id(getattr(key, "id", key))

@@ -124,3 +124,33 @@ def test_a_pipe_is_read_too(store: Store) -> None:
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         assert store.sarif.load(pipe, target="t").new == 1
+
+
+def with_run(document: Any, **members: Any) -> Any:
+    document["runs"][0].update(members)
+    return document
+
+
+STRINGS = {"tool": {"driver": {"name": "x", "globalMessageStrings": {"m": {"text": "{0}" * 1000}}}}}
+FLOW = {"codeFlows": [{"threadFlows": [{"locations": [{"index": 0}] * 1000}]}]}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        with_run(report(result(1, message={"id": "m", "arguments": ["y" * 100_000]})), **STRINGS),
+        with_run(report(result(1, **FLOW)), threadFlowLocations=[{"location": {"message": {"text": "y" * 100_000}}}]),
+        with_run(report(result(1, **FLOW)), threadFlowLocations=[{"locations": [{"index": 0}, {"index": 0}]}]),
+    ],
+    ids=["arguments", "one long text named often", "an object that names itself"],
+)
+def test_references_cannot_make_a_small_report_large(store: Store, document: Any) -> None:
+    found = load(store, document)
+    assert (found.results, len(found.problems)) == (0, 1)
+
+
+def test_a_long_chain_of_bases_is_reported(store: Store) -> None:
+    bases = {f"B{n}": {"uri": "a/", "uriBaseId": f"B{n + 1}"} for n in range(5_000)}
+    place = {"physicalLocation": {"artifactLocation": {"uri": "x.py", "uriBaseId": "B0"}}}
+    found = load(store, with_run(report(result(1, locations=[place])), originalUriBaseIds=bases))
+    assert "behind more than" in found.problems[0].reason

@@ -23,11 +23,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scanstore.checkout import Vcs
 from scanstore.errors import InvalidArgument
 from scanstore.interchange import jsonstream, sarif_in, sarif_out
 from scanstore.interchange.linehash import line_hashes
 from scanstore.interchange.places import Outside, Places, address
-from scanstore.interchange.sarif import Artifact, Problem, Result, Rule, Run, Vcs, cwe_in, severity_of
+from scanstore.interchange.sarif import Artifact, Problem, Result, Rule, Run, cwe_in, severity_of
 from scanstore.interchange.sarif_in import read
 from scanstore.interchange.sarif_out import Left, OutRun, write
 
@@ -324,7 +325,21 @@ def test_level_comes_from_the_result_its_kind_or_its_rule() -> None:
     assert one(result("R1", kind="pass"), rules=rules).level == "none"
     assert one(result("R2"), rules=rules).level == "warning"
     assert one(result("R1", properties={"security-severity": 9.9}), rules=rules).severity == "critical"
-    assert one(result("R1", properties={"security-severity": "x"}), rules=rules).severity == "low"
+
+
+SAID = [("x", "low"), (-1, "low"), ("NaN", "low"), ("inf", "low"), ([], "low"), (11, "critical"), ("High", "high"),
+        ("moderate ", "medium")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "severity"), SAID)
+def test_a_score_that_cannot_be_read_is_told(said: Any, severity: str) -> None:
+    rule = {"id": "R1", "defaultConfiguration": {"level": "note"}}
+    for own, of_rule in ((said, None), (None, said)):
+        raw = result("R1", properties={"security-severity": own})
+        rules = [{**rule, "properties": {"security-severity": of_rule}}]
+        _, [found], problems = reading(document(run(raw, rules=rules)))
+        assert found.severity == severity
+        assert len(problems) == (severity == "low") and all("security-severity" in one.path for one in problems)
 
 
 def test_rules_are_found_by_index_by_stem_and_in_extensions() -> None:

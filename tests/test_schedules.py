@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanstore import Busy, Conflict, InvalidArgument, NotFound, Store
+from scanstore.job_rows import ScheduledTask
 from scanstore.jobs import Job
-from scanstore.schedules import ScheduledTask, next_run
+from scanstore.schedules import next_run
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 FUTURE = datetime(2199, 1, 1, tzinfo=UTC)
@@ -273,7 +274,7 @@ def test_a_run_that_cannot_be_enqueued_stays_due(store: Store, monkeypatch: pyte
         raise RuntimeError
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(store.jobs, "enqueue", refuse)
+        patch.setattr(type(store.jobs), "enqueue", refuse)
         store.schedules.run_due(NOON)
     assert store.schedules.get("x").to_dict() == task.to_dict()
     assert len(store.schedules.run_due(NOON)) == 1

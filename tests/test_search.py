@@ -19,10 +19,8 @@ from stressing import Program
 from scanstore import InvalidArgument, NotFound, ReadOnly, Store, migrating
 from scanstore import search as search_module
 from scanstore.cli import main
-from scanstore.findings import Finding
+from scanstore.finding_rows import Finding, FindingEvent, Sighting
 from scanstore.models import Symbol
-from scanstore.sightings import Sighting
-from scanstore.triage import FindingEvent
 
 ROOT = Path(__file__).parent.parent
 SHOP = '''\

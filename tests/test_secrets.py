@@ -17,11 +17,11 @@ import pytest
 from click.testing import CliRunner
 
 from scanstore import Store, models
-from scanstore.accounts import User
+from scanstore.account_rows import User
 from scanstore.cli import main
 from scanstore.database import Database
 from scanstore.fields import Base
-from scanstore.llm import ModelConfig
+from scanstore.llm_rows import ModelConfig
 from scanstore.transfer import SECRETS
 
 HASH = "$2b$04$" + "PLANTEDxHASHxOFxAxPASSWORDx" + "abcdefghijklmnopqrstuvwxyz"

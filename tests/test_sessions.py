@@ -21,12 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stressing import Program
 
-from scanstore.accounts import User
+from scanstore.account_rows import User
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, WrongStore
-from scanstore.fields import utcnow
 from scanstore.sessions import Added, AnalysisResult, AnalysisSession, AnalysisTask, FileUpload, Sessions
 from scanstore.states import SESSION_STATUSES
 from scanstore.store import Store
+from scanstore.values import utcnow
 
 NOBODY = str(uuid.UUID(int=7))
 HASH = hashlib.sha256(b"one").hexdigest()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from scanstore import clocks, fields, job_worker, workers
+from scanstore import clocks, job_worker, values, workers
 from scanstore.errors import IllegalMove, LeaseLost, NoSlot
 from scanstore.models import Job
 from scanstore.store import Store
@@ -37,13 +37,13 @@ class Night:
 
     @staticmethod
     def sleep(time: timedelta = NIGHT) -> None:
-        fields.NOW += time  # type: ignore[attr-defined]
+        values.NOW += time  # type: ignore[attr-defined]
 
 
 @pytest.fixture
 def night(monkeypatch: pytest.MonkeyPatch) -> Night:
-    monkeypatch.setattr(fields, "NOW", fields.utcnow(), raising=False)
-    monkeypatch.setattr(fields.utcnow, "__code__", moment.__code__)
+    monkeypatch.setattr(values, "NOW", values.utcnow(), raising=False)
+    monkeypatch.setattr(values.utcnow, "__code__", moment.__code__)
     return Night()
 
 
@@ -52,7 +52,7 @@ def store(tmp_path: Path, new_file: Path, night: Night) -> Iterator[Store]:
     shutil.copy(new_file, tmp_path / "scan.db")
     with Store(tmp_path / "scan.db", durability="normal") as opened:
         # The triggers of the schema look at the same clock.
-        opened.database.connection().create_function("strftime", 2, lambda *_: fields.format_time(fields.utcnow()))
+        opened.database.connection().create_function("strftime", 2, lambda *_: values.format_time(values.utcnow()))
         yield opened
         assert opened.check() == []
 
@@ -174,7 +174,7 @@ def test_an_owner_may_say_anything_after_the_end_of_its_lease(
     work.release(released)
     assert work.heartbeat(kept, lease=LEASE)
     row = work.get(kept)
-    assert (row.attempt, row.worker, row.lost_count) == (1, "ann", 0) and row.lease_until > fields.utcnow()
+    assert (row.attempt, row.worker, row.lost_count) == (1, "ann", 0) and row.lease_until > values.utcnow()
     for over in (failed, released):
         with pytest.raises(IllegalMove):
             work.complete(over)
@@ -276,7 +276,7 @@ def test_the_pulse_extends_first_after_a_sleep(store: Store, night: Night, monke
         store.database.execute_sql("UPDATE jobs SET process = 'elsewhere:7@1'")  # nobody can tell that it lives
         night.sleep()
         assert ticks.acquire(timeout=20)
-        assert store.jobs.get(job).lease_until == fields.utcnow() + timedelta(seconds=3600)
+        assert store.jobs.get(job).lease_until == values.utcnow() + timedelta(seconds=3600)
         assert store.jobs.recover() == (0, 0)
 
     assert store.jobs.run_worker({"one": handler}, until_empty=True, lease=3600).completed == 1
@@ -469,7 +469,7 @@ def test_rows_of_earlier_versions_wait_for_their_lease(
             with pytest.raises(IllegalMove, match="is running"), other.library.sync("scene"):
                 pass
             assert other.plans.apply(plan.id).applied == 1
-        store.database.execute_sql("UPDATE sync_runs SET updated_at = ?", (fields.format_time(fields.utcnow()),))
+        store.database.execute_sql("UPDATE sync_runs SET updated_at = ?", (values.format_time(values.utcnow()),))
         night.sleep(timedelta(minutes=59))
         with pytest.raises(IllegalMove, match="is running"), store.library.sync("scene"):
             pass
@@ -516,7 +516,7 @@ def test_a_clock_that_was_years_ahead_keeps_nothing_for_years(store: Store, nigh
     job = store.jobs.enqueue("one")
     years = timedelta(days=3650)
     night.sleep(years)
-    end = fields.format_time(fields.utcnow() + timedelta(days=30))
+    end = values.format_time(values.utcnow() + timedelta(days=30))
     store.jobs.claim(worker="ann", lease=30 * 86400)
     store.jobs.cancel(job)
     slot = store.llm.slot("m", lease=30 * 86400)

@@ -25,8 +25,8 @@ from stressing import Program
 
 from scanstore import slots
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot, NotFound
-from scanstore.fields import format_time, utcnow
 from scanstore.store import Store
+from scanstore.values import format_time, utcnow
 from scanstore.workers import me
 
 CALL = """

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from scanstore import IllegalMove, NotFound, Store
-from scanstore.scans import Scan
+from scanstore.scan_rows import Scan
 from scanstore.states import SCAN_STATUSES, SCANS, move
 
 

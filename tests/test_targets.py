@@ -427,3 +427,17 @@ def test_the_remark_is_no_part_of_the_data(run: Run, two: Store, tmp_path: Path)
         assert "UTC" in said.stderr and " UTC" not in said.stdout
         if "graph" not in words:
             json.loads(said.stdout)
+
+
+def test_the_next_command_that_a_scan_names_works_as_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCANSTORE_DB", "s.db")
+    for number, name in enumerate("ab", 1):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "m.py").write_text(f"def of_{name}():\n    pass\n")
+        told = CliRunner().invoke(main, ["scan", name], prog_name="scanstore").stdout
+        words = told.splitlines()[-1].partition("next: scanstore ")[2].replace("NAME", f"of_{name}").split()
+        assert words[2:] == [f"of_{name}", *(["--scan", "2"] if number == 2 else [])]
+        assert f"m.of_{name}" in CliRunner().invoke(main, words, prog_name="scanstore").stdout

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 from scanstore import coverage, findings, forgetting, seen, tracking
 from scanstore.errors import InvalidArgument, NotFound
+from scanstore.finding_rows import FindingContent, FindingEvent, Sighting, ToolRun
 from scanstore.identity import traits_of
 from scanstore.models import Finding, Scan
-from scanstore.sightings import FindingContent, Sighting, ToolRun
 from scanstore.store import Store
 from scanstore.tracking import Closed, Counts, Incoming
-from scanstore.triage import FindingEvent
 
 TOOL = "fake"
 

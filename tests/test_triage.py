@@ -14,10 +14,10 @@ from stressing import Program
 
 from scanstore import Ambiguous, Conflict, IllegalMove, InvalidArgument, NotFound, Store, WrongStore
 from scanstore.cli.output import places
-from scanstore.fields import format_time, utcnow
+from scanstore.finding_rows import ToolRun
 from scanstore.models import Finding, FindingEvent, Scan, Sighting, Suppression
-from scanstore.sightings import ToolRun
 from scanstore.states import FINDING_STATUSES, FINDINGS
+from scanstore.values import format_time, utcnow
 
 Make = Callable[..., Finding]
 DECIDED = ("false_positive", "ignored", "fixed")

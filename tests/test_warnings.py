@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scanstore import Store, connections
+from scanstore import Store, cursors
 from scanstore.indexing import pool
 
 ODD = 'x = "\\d"\nassert (x, 1)\nif x is "y": pass\n\n\ndef f():\n    return g()\n'  # each line is worth a warning
@@ -63,12 +63,12 @@ def test_numbered_values_warn_in_no_python(store: Store, monkeypatch: pytest.Mon
     """Some releases of Python 3.12 warn of ``?1`` with a list; there the values are named by their numbers."""
     sql = "SELECT ?2, ?1, ?2"
     other = "SELECT '?1', ?, ?3 -- ?9"
-    for warns in {True, connections._WARNS}:  # what warns here is not tried
-        monkeypatch.setattr(connections, "_WARNS", warns)
+    for warns in {True, cursors._WARNS}:  # what warns here is not tried
+        monkeypatch.setattr(cursors, "_WARNS", warns)
         assert store.database.execute_sql(sql, ("a", "b")).fetchone() == ("b", "a", "b")
         assert store.database.execute_sql(other, ("a", "b", "c")).fetchone() == ("?1", "a", "c")
-        assert isinstance(connections.numbered(sql, ("a", "b"))[1], dict if warns else tuple)
-    monkeypatch.setattr(connections, "_WARNS", True)
+        assert isinstance(cursors.numbered(sql, ("a", "b"))[1], dict if warns else tuple)
+    monkeypatch.setattr(cursors, "_WARNS", True)
     store.database.execute_sql("CREATE TABLE pairs (a, b)")
     store.database.executemany("INSERT INTO pairs VALUES (?2, ?1)", [(1, 2), (3, 4)])
     assert store.database.execute_sql("SELECT * FROM pairs").fetchall() == [(2, 1), (4, 3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pathspec import GitIgnoreSpec
 
 from scanstore import Store
+from scanstore.indexing.walk import UNHEEDED
 from scanstore.indexing.wildcards import linear, spec
 
 HOSTILE = ["*a" * 30 + "*b", "/a" + "**" * 40 + "b", "/".join(["**/a"] * 30) + "/**/b", "a*/**/" * 20 + "b"]
@@ -65,3 +67,17 @@ def test_a_hostile_ignore_file_does_not_hang_a_scan(store: Store, tmp_path: Path
         (tree / name).write_text("x = 1\n")
     scan = store.scans.record(tree, jobs=1, exclude=HOSTILE)
     assert sorted(file.file_path for file in scan.files) == [".gitignore", "a" * 200 + ".py"]
+
+
+@pytest.mark.parametrize("text", ["#\n" * 20_000, "#" * 2_000_000], ids=["lines", "bytes"])
+def test_an_ignore_file_that_is_too_long_is_reported_and_not_heeded(store: Store, tmp_path: Path, text: str) -> None:
+    (tmp_path / ".gitignore").write_text("x.py\n" + text)
+    (tmp_path / "x.py").write_text("x = 1\n")
+    told = {file.file_path: (file.status, file.error) for file in store.scans.record(tmp_path).files}
+    assert told == {".gitignore": ("skipped", UNHEEDED), "x.py": ("done", None)}
+
+
+def test_a_pattern_warns_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert spec(["[[:alpha:]]x"]).patterns

@@ -173,7 +173,7 @@ def test_closing_lets_go_of_the_file(windows: Layer, db_path: Path) -> None:
 @pytest.mark.parametrize(("old", "new"), [(None, RAW), (RAW, None)])
 def test_rekey(windows: Layer, db_path: Path, old: str | None, new: str | None) -> None:
     pytest.importorskip("sqlcipher3")
-    from scanstore.encryption import rekey
+    from scanstore.rekeying import rekey
 
     with Store(db_path, key=old) as store:
         store.settings["word"] = "there"
@@ -186,7 +186,7 @@ def test_rekey(windows: Layer, db_path: Path, old: str | None, new: str | None) 
 def test_rekey_loses_nothing_that_was_written_meanwhile(windows: Layer, db_path: Path) -> None:
     """The lock has to go before the file is replaced; whoever writes then is not overwritten."""
     pytest.importorskip("sqlcipher3")
-    from scanstore.encryption import rekey
+    from scanstore.rekeying import rekey
 
     filled(db_path)
 

@@ -21,7 +21,7 @@ from scanstore.cli.streams import flush, is_terminal
 
 if TYPE_CHECKING:
     from scanstore.life import Progress
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
     from scanstore.store import Store
 
 MODES = ("primary_verifiers", "primary_only")

@@ -24,7 +24,7 @@ from scanstore.paths import below, composed, escape_path, name_in, root_name, sp
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
     from scanstore.store import Store
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])

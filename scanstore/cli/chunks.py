@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore.cli.absence import known_file
 from scanstore.cli.base import Failure, Group, chosen_target, common, find_scan, open_store, recorded_path, store_option
 from scanstore.cli.output import columns, count, note, places, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan, ScanFileChunk
+    from scanstore.scan_rows import Scan, ScanFileChunk
 
 STATUSES = ("pending", "running", "done", "failed", "skipped")
 
@@ -41,7 +42,7 @@ def state(scan: str | None, as_json: bool) -> None:
         row = find_scan(store, scan)
         if row.active_since is None:
             raise not_begun(row)
-        from scanstore.fields import format_time
+        from scanstore.values import format_time
 
         found = store.chunks.state(row)
         due = None if found.next_at is None else format_time(found.next_at)
@@ -76,6 +77,8 @@ def list_(status: str | None, file: str | None, limit: int | None, scan: str | N
         where = find_scan(store, scan)
         path = None if file is None else recorded_path(where, file)
         found = store.chunks.list(where, status=status, file=path, limit=limit)
+        if not found:
+            known_file(store, where, path)
         if as_json:
             say_json(found)
         elif found:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanstore.cli.absence import known_file
 from scanstore.cli.base import Group, common, find_scan, json_option, open_store, recorded_path, store_option
 from scanstore.cli.output import columns, count, note, paragraph, places, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.drafts import DraftFinding, Vote
-    from scanstore.scans import Scan
+    from scanstore.analysis_rows import DraftFinding, Vote
+    from scanstore.scan_rows import Scan
 
 STATUSES = ("pending", "verifying", "verified", "rejected", "weakness", "skipped", "failed")
 SEVERITIES = ("critical", "high", "medium", "low", "info")
@@ -43,13 +44,22 @@ def list_(
         where = find_scan(store, scan)
         path = None if file is None else recorded_path(where, file)
         found = store.drafts.list(where, status=status, severity=severity, file=path, limit=limit)
+        if not found:
+            known_file(store, where, path)
         if as_json:
             say_json(found)
         elif found:
             place = places(where)
             say(columns(cells(row, place) for row in found))
         else:
-            note(f"no drafts {'like that ' if status or severity or file else ''}in scan {where.id}")
+            note(f"no drafts {'like that ' if status or severity or file else ''}in scan {where.id}{_unasked(where)}")
+
+
+def _unasked(scan: Scan) -> str:
+    """Why a scan may have no drafts yet."""
+    if scan.active_since is None:
+        return f"; its analysis was not begun, begin it with: scanstore scans analyze {scan.id}"
+    return "" if scan.status == "completed" else f"; its analysis is {scan.status}"
 
 
 def cells(row: Any, place: Callable[[str, int | None], str]) -> tuple[str, ...]:
@@ -70,7 +80,8 @@ def show(draft: int, as_json: bool) -> None:
       scanstore drafts show 12
     """
     with open_store() as store:
-        from scanstore.findings import Finding, VerifiedFinding
+        from scanstore.analysis_rows import VerifiedFinding
+        from scanstore.finding_rows import Finding
 
         row = store.drafts.get(draft)
         votes = store.drafts.votes(row)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanstore.cli.absence import known_tool, reported_file
 from scanstore.cli.base import (
     Failure,
     Group,
@@ -26,10 +27,9 @@ from scanstore.cli.report import warn
 from scanstore.cli.triage import COMMANDS, STATUSES, hidden_by
 
 if TYPE_CHECKING:
-    from scanstore.findings import Finding
-    from scanstore.scans import Scan
+    from scanstore.finding_rows import Finding, Suppression
+    from scanstore.scan_rows import Scan
     from scanstore.store import Store
-    from scanstore.triage import Suppression
 
 STATES = ("new", "unchanged", "updated", "reopened", "fixed")
 CHANGES = (*STATES, "not_checked")
@@ -71,6 +71,9 @@ def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> Non
             found = store.findings.list(target=where.target, file=path, **only)
             troubles = store.findings.troubles(where.target)
         warn(troubles)
+        if not found:
+            known_tool(store, where.target, only["tool"])
+            reported_file(store, where.target, path)
         held = store.findings.suppressed(found)
         if as_json:
             say_json([{**row.to_dict(), "state": row.state, "suppression": held.get(row.id)} for row in found])

@@ -15,7 +15,7 @@ from scanstore.cli.symbols import pick_symbol
 
 if TYPE_CHECKING:
     from scanstore.graph import Reached
-    from scanstore.symbols import Symbol
+    from scanstore.symbol_rows import Symbol
 
 DEFAULT = click.core.ParameterSource.DEFAULT
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from scanstore.jobs import Job
+    from scanstore.store import Store
 
 STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
 
@@ -279,11 +280,27 @@ def work(
             handlers, types=types or None, until_empty=until_empty, lease=lease, poll=poll,
             ended=None if as_json else _say_ended,
         )  # fmt: skip
+        left = list(_left(store, types or tuple(handlers)))
         if as_json:
             say_json(done)
         else:
-            note(", ".join(f"{number:,} {name}" for name, number in done._asdict().items() if number) or "no jobs")
+            did = ", ".join(f"{number:,} {name}" for name, number in done._asdict().items() if number)
+            note(did or ("no jobs that could be claimed" if left else "no jobs"))
+        for line in left:
+            note(line)
     context.exit(1 if done.failed else 0)
+
+
+def _left(store: Store, types: tuple[str, ...]) -> Iterator[str]:
+    """The jobs that are not over: of other types, not due yet, held by another worker."""
+    from scanstore.models import Job
+    from scanstore.states import JOB_LIVE
+
+    found = store.counts(Job, "type", Job.status.in_(JOB_LIVE))
+    for known, why in ((True, "not claimed yet, not due yet, or held elsewhere"), (False, "not worked on here")):
+        told = ", ".join(f"{number:,} {name}" for name, number in sorted(found.items()) if (name in types) is known)
+        if told:
+            yield f"left: {told}; {why}"
 
 
 def _say_ended(job: Job) -> None:

@@ -16,7 +16,7 @@ from scanstore.cli.output import columns, count, note, paragraph, plain_text, sa
 from scanstore.cli.streams import is_terminal, text_input
 
 if TYPE_CHECKING:
-    from scanstore.llm import ModelConfig
+    from scanstore.llm_rows import ModelConfig
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 PROMPTS = {"analysis_prompt": "analysis_prompt_template", "verification_prompt": "verification_prompt_template"}

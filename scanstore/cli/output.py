@@ -20,7 +20,7 @@ from scanstore.cli.streams import binary_output, is_terminal
 from scanstore.plaintext import plain_text as plain_text
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
 
 _AT_ONCE = 1000
 _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to the right

@@ -18,7 +18,7 @@ from scanstore.cli.streams import errors, is_terminal
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
-    from scanstore.plans import AnalysisPlan, Counts, PlanChange
+    from scanstore.plan_rows import AnalysisPlan, Counts, PlanChange
     from scanstore.previews import FieldPreview, Preview
 
 ID = click.IntRange(min=1)

@@ -9,7 +9,8 @@ from scanstore.cli.output import count
 from scanstore.paths import spelled
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan, Target
+    from scanstore.scan_rows import Scan
+    from scanstore.scans import Target
     from scanstore.store import Store
 
 
@@ -50,7 +51,17 @@ def _root(target: Target) -> Path | None:
 def scan_line(store: Store, scan: Scan) -> str:
     """Say which scan an answer is from, when it was made, and how many files have changed since."""
     when = scan.completed_at or scan.started_at or scan.created_at
-    return f"scan {scan.id} of {scan.target}, {when:%Y-%m-%d %H:%M} UTC{_changes(store, scan)}"
+    if scan.revision is None:
+        more = f"; it is {scan.status}, and not all of the tree was recorded"
+    else:
+        more = _later(store, scan)
+    return f"scan {scan.id} of {scan.target}, {when:%Y-%m-%d %H:%M} UTC{_changes(store, scan)}{more}"
+
+
+def _later(store: Store, scan: Scan) -> str:
+    """Say that a later scan of the tree has not become the latest, because not all of it was recorded."""
+    newer = [one for one in store.scans.list(target=scan.target, limit=20) if one.id > scan.id and one.revision is None]
+    return f"; scan {newer[0].id} after it is {newer[0].status}, and not all of the tree was recorded" if newer else ""
 
 
 def _changes(store: Store, scan: Scan) -> str:

@@ -62,7 +62,7 @@ def report(
     file = None if output in (None, "-") else output
     name = "json" if as_json else format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
     with open_store() as store:
-        found = gather(store, find_scan(store, scan, findings=True), baseline, only=is_one_scan(scan))
+        found = gather(store.database, find_scan(store, scan, findings=True), baseline, only=is_one_scan(scan))
     pieces = writer(name)(found)
     if file is None:
         for piece in pieces:

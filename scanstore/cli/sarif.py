@@ -74,7 +74,10 @@ def load(
         if rule is not None:
             from scanstore.report import gather
 
-            judge(context, gather(store, found.scan), rule.lower(), found.troubles)
+            # A report that comes again is not the latest scan when another tool has looked since.
+            latest = found.again and scan is None
+            judge(context, gather(store.database, None if latest else found.scan, target=name if latest else None),
+                  rule.lower(), found.troubles)  # fmt: skip
 
 
 @sarif.command()

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from scanstore.cli.base import INTERRUPTED, Misuse, db_option, json_option, open_store, previous, store_option
-from scanstore.cli.output import columns, count, dim, note, plain_text, say, say_json, size
+from scanstore.cli.output import columns, count, dim, here, note, plain_text, say, say_json, size
+from scanstore.cli.provenance import target_here
 from scanstore.cli.streams import binary_input, is_terminal
 
 if TYPE_CHECKING:
     from scanstore.languages import Language
-    from scanstore.scans import FileDiff, FileNote, Scan, Summary
+    from scanstore.scan_rows import Scan
+    from scanstore.scans import FileDiff, FileNote, Summary
     from scanstore.store import Store
 
 INDEXER_ERROR = "indexer error"  # how such a reason begins; the indexer itself is not imported here
@@ -153,6 +155,8 @@ class _Report:
         self.loaded: dict[str, Any] | None = scan.options.get("ctags")
         self.store = store.path
         self.option = plain_text(db_option())
+        #: What makes a further command mean this scan, where the current folder does not.
+        self.which = "" if _is_default(store, scan) else f" --scan {scan.id}"
 
     def as_json(self) -> dict[str, Any]:
         diff, loaded = self.diff, self.loaded
@@ -178,7 +182,7 @@ class _Report:
         if self.diff is not None and self.before is not None and any(self.diff):
             yield dim(f"next: scanstore symbols diff {self.before.id} {self.scan.id}{self.option}")
         elif self.summary.symbols:
-            yield dim(f"next: scanstore symbols find NAME{self.option}")
+            yield dim(f"next: scanstore symbols find NAME{self.which}{self.option}")
 
     def _ctags_lines(self, loaded: dict[str, Any], verbose: bool) -> Iterator[str]:
         yield f"ctags: {count(loaded['symbols'], 'symbol')} in {count(loaded['files'], 'file')} added"
@@ -190,6 +194,16 @@ class _Report:
             shown = broken if verbose else broken[:SHOWN]
             yield from columns(((f"line {line}", reason) for line, reason in shown), indent="  ")
             yield from _rest(len(broken) - len(shown))
+
+
+def _is_default(store: Store, scan: Scan) -> bool:
+    """Whether a command without --scan and --target is about the target of this scan."""
+    from scanstore.errors import Ambiguous
+
+    try:
+        return target_here(store, here(), trees=True) == scan.target
+    except Ambiguous:
+        return False
 
 
 def summary_lines(summary: Summary, *, verbose: bool = False) -> Iterator[str]:

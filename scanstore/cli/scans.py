@@ -9,6 +9,7 @@ import click
 
 from scanstore.cli import analysis
 from scanstore.cli.base import (
+    Failure,
     Group,
     find_pair,
     find_scan,
@@ -23,7 +24,8 @@ from scanstore.cli.output import columns, count, note, plain_text, say, say_json
 from scanstore.cli.scan import diff_json, diff_line, summary_lines
 
 if TYPE_CHECKING:
-    from scanstore.scans import Removed, Scan
+    from scanstore.scan_rows import Scan
+    from scanstore.scans import Removed
 
 #: How a diff marks what it lists, and in which colour.
 MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "moved": (">", "cyan")}
@@ -55,7 +57,9 @@ def list_(target: str | None, status: str | None, limit: int | None, as_json: bo
       scanstore scans list --status completed --limit 5
     """
     with open_store() as store:
-        name = None if target is None else named_target(store, target) or target
+        name = None if target is None else named_target(store, target)
+        if target is not None and name is None:
+            raise Failure(f"there is no target {target!r}; see the targets with: scanstore scans list")
         found = store.scans.list(target=name, status=status, limit=limit)
         if as_json:
             say_json(found)

@@ -12,7 +12,7 @@ from scanstore.cli.base import Misuse, chosen_target, common, find_scan, find_ta
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
     from scanstore.search import Hit
     from scanstore.store import Store
 
@@ -89,6 +89,12 @@ def _show(
 
 def _unseen(store: Store, kind: str | None, scan: Scan | None, target: str | None) -> Iterator[str]:
     """What was not looked at in the scans whose symbols were searched."""
+    if kind != "symbol":
+        asked = [target] if target is not None else sorted({each.target for each in store.scans.targets()})
+        for name in asked if scan is None else ():
+            yield from (f"{name}: {trouble}" for trouble in store.findings.troubles(name))
+        if scan is not None:
+            yield from store.findings.troubles(scan=scan)
     if kind == "finding":
         return
     scans = [scan] if scan is not None else store.scans.list(target=target, status="completed")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.absence import gap_of, incomplete, nothing
+from scanstore.cli.absence import gap_of, incomplete, known_file, nothing
 from scanstore.cli.base import (
     Failure,
     chosen_target,
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from scanstore.languages import Gap
-    from scanstore.scans import Scan
+    from scanstore.scan_rows import Scan
     from scanstore.store import Store
-    from scanstore.symbols import Symbol
+    from scanstore.symbol_rows import Symbol
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit")
@@ -109,6 +109,7 @@ def find(
         else:
             say(symbol_lines(found, store))
         if not found:
+            known_file(store, where, path)
             near = 0 if match == "contains" else len(store.symbols.find(name, match="contains", **options))
             hint = f"; {count(near, 'name contains', 'names contain')} it: add --contains" if near else ""
             unseen = gap_of(store, where, "symbols", path=path)

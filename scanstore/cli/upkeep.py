@@ -221,13 +221,13 @@ def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
     """
     if key_stdin and remove:
         raise Misuse("give --key-stdin or --remove, not both")
-    from scanstore import encryption
+    from scanstore import rekeying
 
     path, old = existing_store_path(), store_key()
     if remove and old is None:
         raise Misuse("the store's key is needed to decrypt it: set SCANSTORE_KEY")
     new = None if remove else _new_key(key_stdin)
-    encryption.rekey(os.path.realpath(path), path, old, new)
+    rekeying.rekey(os.path.realpath(path), path, old, new)
     if as_json:
         say_json({"store": os.path.realpath(path), "encrypted": not remove})
     else:

@@ -99,18 +99,29 @@ def unpack_words(blob: bytes) -> list[str]:
     return zlib.decompress(blob).decode().split(" ")
 
 
-class Strings:
-    """A growing list of distinct texts; calling it with a text gives its place in the list."""
+MOST_TEXT = 1 << 26
 
-    __slots__ = ("places",)
+
+class Strings:
+    """A growing list of distinct texts; calling it with a text gives its place in the list.
+
+    Raises MemoryError beyond :data:`MOST_TEXT` characters. A few megabytes of source whose names hold each other, such
+    as a class with a long name and many methods, would come to terabytes.
+    """
+
+    __slots__ = ("places", "room")
 
     def __init__(self) -> None:
         self.places: dict[str, int] = {}
+        self.room = MOST_TEXT
 
     def __call__(self, text: str) -> int:
         places = self.places
         place = places.get(text)
         if place is None:
+            self.room -= len(text)
+            if self.room < 0:
+                raise MemoryError("the names of this file hold too much text")
             place = places[text] = len(places)
         return place
 

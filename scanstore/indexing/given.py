@@ -24,7 +24,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from scanstore.errors import InvalidArgument, shown
-from scanstore.fields import dump_json, pack_hash
 from scanstore.indexing import (
     CHUNK_TYPES,
     EXACT,
@@ -39,6 +38,7 @@ from scanstore.indexing import (
     SymbolRow,
 )
 from scanstore.indexing.chunks import body_hash, content_hash
+from scanstore.values import dump_json, pack_hash
 
 LARGEST_LINE = 2**31
 

@@ -3,9 +3,9 @@
 Workers run :mod:`.worker` in an isolated Python (:mod:`scanstore.interpreter`), so that a script needs no ``__main__``
 guard, may have threads, and nothing of the scanned tree is ever imported. Beside the standard library a worker imports
 this package only, from the absolute folder that this process has it from, which comes last on its path. Each worker
-has a thread here that keeps a few files in flight. A file that kills its worker (the parser's C stack is finite) costs
-that file only: it is reported with the reason and a new worker takes the rest. Where no worker can be started, the
-files are indexed in this process.
+has a thread here that keeps a few files in flight. A file that kills its worker (the parser's C stack is finite), or
+that takes too long, costs that file only: it is reported with the reason and a new worker takes the rest. Where no
+worker can be started, the files are indexed in this process.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import queue
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,8 +28,15 @@ from scanstore.interpreter import isolated
 
 IN_FLIGHT = 4
 CRASHED = "the parser crashed on this file"
+SLOW = "parsing this file took too long"
 #: Below this many files a worker costs more than it saves.
 FILES_PER_WORKER = 12
+#: Bytes from which a file goes to a worker all the same: the parser's time may grow with their square.
+LARGE = 1 << 15
+#: Seconds that a file may take, and more of them for each megabyte of it.
+PATIENCE, PATIENCE_PER_MB = 30.0, 5.0
+LEAST_SHARE = 1 / 8
+LOOK_EVERY = 0.5
 CODE = "import sys; sys.path.append(sys.argv[1]); from scanstore.indexing.worker import main; main()"
 
 
@@ -36,6 +44,32 @@ class Task(NamedTuple):
     full: str
     path: str
     module: str
+    size: int = 0
+
+
+class _Watch:
+    """When each worker has to be done with its file; a worker that is late is killed.
+
+    Each late file halves what the later ones get, so that a tree full of them does not take for ever either.
+    """
+
+    def __init__(self) -> None:
+        self.due: dict[subprocess.Popen[bytes], float] = {}
+        self.late: set[subprocess.Popen[bytes]] = set()
+        self.share = 1.0
+
+    def begin(self, worker: subprocess.Popen[bytes], size: int) -> None:
+        self.due[worker] = time.monotonic() + (PATIENCE + PATIENCE_PER_MB * size / 1e6) * self.share
+
+    def end(self, worker: subprocess.Popen[bytes]) -> None:
+        self.due.pop(worker, None)
+
+    def look(self) -> None:
+        for worker, due in list(self.due.items()):
+            if time.monotonic() > due and self.due.pop(worker, None) is not None:
+                self.late.add(worker)
+                self.share = max(self.share / 2, LEAST_SHARE)
+                worker.kill()
 
 
 class Result(NamedTuple):
@@ -56,8 +90,10 @@ def run(tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
     todo = deque(range(len(tasks)))
     results: queue.Queue[Result | BaseException | None] = queue.Queue(maxsize=64)
     stop = threading.Event()
+    watch = _Watch()
+    parts = (tasks, todo, results, stop, watch)
     threads = [
-        threading.Thread(target=_serve, args=(tasks, todo, results, stop), daemon=True, name=f"scanstore-index-{n}")
+        threading.Thread(target=_serve, args=parts, daemon=True, name=f"scanstore-index-{n}")
         for n in range(jobs)
     ]
     for thread in threads:
@@ -65,7 +101,11 @@ def run(tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
     running = jobs
     try:
         while running:
-            item = results.get()
+            try:
+                item = results.get(timeout=LOOK_EVERY)
+            except queue.Empty:
+                watch.look()
+                continue
             if item is None:
                 running -= 1
             elif isinstance(item, BaseException):
@@ -98,6 +138,7 @@ def _serve(
     todo: deque[int],
     results: queue.Queue[Result | BaseException | None],
     stop: threading.Event,
+    watch: _Watch,
 ) -> None:
     try:
         command = _command()
@@ -105,11 +146,12 @@ def _serve(
             with _started(command) as worker:
                 if worker is None:
                     break
-                flying = _feed(worker, tasks, todo, results, stop)
+                flying = _feed(worker, tasks, todo, results, stop, watch)
+                late = worker in watch.late
             if flying:  # the worker died: the file it was at is to blame, the others were only waiting
                 culprit = flying.popleft()
                 todo.extendleft(reversed(flying))
-                results.put(Result(culprit, None, 0, None, CRASHED))
+                results.put(Result(culprit, None, 0, None, SLOW if late else CRASHED))
     except BaseException as error:
         results.put(error)
     finally:
@@ -168,6 +210,7 @@ def _feed(
     todo: deque[int],
     results: queue.Queue[Result | BaseException | None],
     stop: threading.Event,
+    watch: _Watch,
 ) -> deque[int]:
     """Feed one worker until nothing is left (returns an empty deque) or it dies (returns what it had)."""
     flying: deque[int] = deque()
@@ -180,12 +223,14 @@ def _feed(
                 except IndexError:
                     break
                 flying.append(number)
-                full, path, module = tasks[number]
+                full, path, module, _ = tasks[number]
                 # As bytes: the worker may write file names in another encoding than this process.
                 write_frame(source, (number, os.fsencode(full), path, module))
             if not flying:
                 break
+            watch.begin(worker, tasks[flying[0]].size)
             frame = read_frame(sink)
+            watch.end(worker)
             if frame is None:
                 break
             number, digest, size, facts = frame
@@ -197,6 +242,7 @@ def _feed(
     except (OSError, EOFError, ValueError, TypeError):  # of a worker that died; pipes of Windows raise EINVAL
         pass
     finally:
+        watch.end(worker)
         if stop.is_set():
             worker.kill()
             flying.clear()

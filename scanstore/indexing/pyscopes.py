@@ -102,6 +102,7 @@ class Meanings:
     def __init__(self, here: str) -> None:
         self.here = here
         self.stars: list[str] = []
+        self.locals: dict[tuple[Scope, str], tuple[int, bool] | None] = {}
         self.depth = 0
         self.nested = 0
 
@@ -252,10 +253,11 @@ class Meanings:
             if current.foreign and name in current.foreign:
                 current = current.foreign[name] or current
             if name in current.binds and (current.kind != "class" or current is scope):
-                binds = current.binds[name]
-                defined = [b[1] for b in binds if b[0] in ("def", "class")]
-                if not defined:
-                    return None
-                return defined[-1].ordinal, not has_rivals(binds)
+                key = (current, name)
+                if key not in self.locals:
+                    binds = current.binds[name]
+                    defined = [b[1] for b in binds if b[0] in ("def", "class")]
+                    self.locals[key] = (defined[-1].ordinal, not has_rivals(binds)) if defined else None
+                return self.locals[key]
             current = current.parent
         return None

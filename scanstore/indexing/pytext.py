@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import re
 from typing import Any
 
 LONGEST_CHAIN = 40  # steps of one expression that are followed; more is generated code
 LONGEST_TEXT = 240
 
+#: Codecs for single words, whose time grows with the square of the text. No source file is written in them.
+_FOR_WORDS = frozenset(("punycode", "idna"))
 _CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 
 
@@ -21,6 +24,8 @@ def decode(content: bytes) -> str:
             encoding = match[1].decode("ascii")
             break
     try:
+        if codecs.lookup(encoding).name in _FOR_WORDS:
+            raise LookupError(encoding)
         text = content.decode(encoding)
     except LookupError:
         raise SyntaxError(f"unknown encoding: {encoding}") from None
@@ -41,6 +46,7 @@ class Source:
         if self.lines and not self.lines[-1]:
             self.lines.pop()
         self.ascii = text.isascii()
+        self.encoded: tuple[int, bytes] = (-1, b"")  # the line that was cut from last
 
     def cut(self, node: ast.AST | None) -> str:
         """The text of a node, on one line and not longer than :data:`LONGEST_TEXT`."""
@@ -53,7 +59,9 @@ class Source:
         try:
             if first == last:
                 line = self.lines[first]
-                text: str = line[start:end] if self.ascii else line.encode()[start:end].decode()
+                if not self.ascii and self.encoded[0] != first:
+                    self.encoded = (first, line.encode())
+                text: str = line[start:end] if self.ascii else self.encoded[1][start:end].decode()
             else:
                 parts = self.lines[first : last + 1]
                 parts[0], parts[-1] = parts[0].encode()[start:].decode(), parts[-1].encode()[:end].decode()

@@ -87,6 +87,8 @@ class _Reader:
         self.mentions: set[str] = set()
         self.pending: list[tuple[list[Any], Scope]] = []  # lambdas and comprehensions, with their scopes
         self.top = Scope("module", "", None, 0)
+        self.settled: set[tuple[Scope, str]] = set()  # names that have a symbol
+        self.bodies: dict[tuple[int, int], int] = {}  # hashes of lines; many symbols may share one long line
 
     # -- collecting ------------------------------------------------------------------------------------------------
 
@@ -124,7 +126,11 @@ class _Reader:
         packed = _dump(metadata) if metadata else None
         if packed is not None and not packed.isascii():
             packed = packed.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # no half characters
-        body = body_hash(self.source.lines[start - 1 : end]) if kind != "module" else None
+        body = None
+        if kind != "module":
+            body = self.bodies.get((start, end))
+            if body is None:
+                body = self.bodies[start, end] = body_hash(self.source.lines[start - 1 : end])
         self.symbols.append((self.strings(name), self.strings(qualified), kind, start, end, packed, body))
         return len(self.symbols) - 1
 
@@ -200,10 +206,9 @@ class _Reader:
 
     def variable(self, target: ast.Name, scope: Scope, annotation: Any) -> None:
         """A module or class variable becomes a symbol where it is first bound."""
-        if any(kind == "symbol" for kind, _, _ in scope.binds[target.id]):
+        if (scope, target.id) in self.settled:
             return
-        if any(kind in ("def", "class") for kind, _, _ in scope.binds[target.id]):
-            return
+        self.settled.add((scope, target.id))
         qual = f"{scope.qual}.{target.id}" if scope.qual else target.id
         metadata = {"annotation": self.source.cut(annotation)} if annotation is not None else None
         end = target.end_lineno or target.lineno
@@ -377,6 +382,7 @@ class _Reader:
         ordinal = self.symbol(node.name, self.prefix + qual, kind, node.lineno, end, metadata)
         inner = Scope("function", qual, scope, ordinal)
         scope.bind(node.name, "def", inner, scope)
+        self.settled.add((home, node.name))
         decorators = {as_written(d) for d in node.decorator_list}
         positional = [*args.posonlyargs, *args.args]
         if home.kind == "class":
@@ -429,6 +435,7 @@ class _Reader:
         ordinal = self.symbol(node.name, self.prefix + qual, "class", node.lineno, end, metadata)
         inner = Scope("class", qual, scope, ordinal)
         scope.bind(node.name, "class", inner, scope)
+        self.settled.add((scope.home(node.name), node.name))
         self.bases.append((inner, scope, node))
         for expr in (*node.bases, *(k.value for k in node.keywords)):
             if type(expr) is not ast.Name:

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import traceback
 
 from scanstore.indexing import FileFacts, Indexer, Strings
 from scanstore.indexing.chunks import content_hash, whole
 
 BLOCK = 1 << 18
+NO_TERMINAL = getattr(os, "O_NOCTTY", 0)
 #: How the error of a file begins that is the indexer's own fault.
 INDEXER_ERROR = "indexer error"
 
 
+def opened(full: str) -> int:
+    """Open a regular file for reading; raises OSError for anything else.
+
+    A pipe or a device may have taken the place of the file since it was looked at. Opening it must not wait.
+    """
+    number = os.open(full, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | NO_TERMINAL)
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return number
+    os.close(number)
+    raise OSError(errno.EINVAL, "not a regular file", full)
+
+
 def load(full: str) -> tuple[bytes, bytes]:
     """Content and SHA-256 of a file; raises OSError."""
-    with open(full, "rb") as file:
+    with os.fdopen(opened(full), "rb") as file:
         content = file.read()
     return content, hashlib.sha256(content).digest()
 
 
 def fingerprint(full: str) -> tuple[bytes, bytes]:
     """SHA-256 of a file and its first bytes, in constant memory; raises OSError."""
-    file = os.open(full, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    file = opened(full)
     try:
         head = block = os.read(file, BLOCK)
         digest = hashlib.sha256(block)

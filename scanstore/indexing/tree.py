@@ -8,12 +8,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.errors import InvalidArgument
-from scanstore.fields import format_time, utcnow
 from scanstore.indexing import TEXT, FileFacts, Indexer
 from scanstore.indexing.reading import fingerprint, index, load, unparsed
 from scanstore.indexing.walk import Entry, is_binary, module_names, root_package, walk
 from scanstore.paths import root_name
 from scanstore.recording import Content
+from scanstore.values import format_time, utcnow
 
 if TYPE_CHECKING:
     from scanstore.recording import Recorder
@@ -128,12 +128,15 @@ class Tree:
         self, candidates: Sequence[Candidate], jobs: int | None
     ) -> Iterator[tuple[Candidate, int, FileFacts | str]]:
         """Facts of each file with its size, or why it could not be read; the hash is that of what was indexed."""
-        from scanstore.indexing.pool import FILES_PER_WORKER
+        from scanstore.indexing.pool import FILES_PER_WORKER, LARGE
 
-        remote = [c for c in candidates if c.built_in]
-        wanted = jobs if jobs is not None else min(os.cpu_count() or 1, len(remote) // FILES_PER_WORKER)
-        here = [c for c in candidates if not c.built_in or wanted <= 1]
-        if wanted > 1 and remote:
+        built_in = [c for c in candidates if c.built_in]
+        wanted = jobs if jobs is not None else min(os.cpu_count() or 1, len(built_in) // FILES_PER_WORKER)
+        remote = [c for c in built_in if wanted > 1 or c.entry.size >= LARGE]
+        wanted = max(wanted, 1)
+        taken = set(map(id, remote))
+        here = [c for c in candidates if id(c) not in taken]
+        if remote:
             yield from self._index_elsewhere(remote, min(wanted, len(remote)))
         for candidate in here:
             try:
@@ -153,12 +156,12 @@ class Tree:
     ) -> Iterator[tuple[Candidate, int, FileFacts | str]]:
         from scanstore.indexing import pool
 
-        tasks = [pool.Task(c.entry.full, c.entry.path, c.content.module) for c in candidates]
+        tasks = [pool.Task(c.entry.full, c.entry.path, c.content.module, c.entry.size) for c in candidates]
         for number, digest, size, facts, error in pool.run(tasks, jobs):
             candidate = candidates[number]
             if facts is not None and digest is not None:
                 yield candidate._replace(content=candidate.content._replace(digest=digest)), size, facts
-            elif error == pool.CRASHED:
+            elif error in (pool.CRASHED, pool.SLOW):
                 try:
                     content, digest = load(candidate.entry.full)
                 except OSError:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore import paths
 from scanstore.errors import InvalidArgument, NotFound, shown
+from scanstore.indexing.reading import opened
 from scanstore.paths import escape_path, unescape_path
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ __all__ = [
 
 MAX_SIZE = 5_000_000
 """Bytes above which a file is skipped unless the caller says otherwise."""
+
+LARGEST_IGNORE_FILE = 1 << 20
+MOST_PATTERNS = 10_000
+"""How many lines the ignore files that count for one folder may have: each one is tried for each path."""
+
+UNHEEDED = "too long for an ignore file, and not heeded"
 
 BINARY_PROBE = 8192
 """How many bytes of a file's head `is_binary` looks at."""
@@ -229,10 +236,15 @@ class _Walker:
         apart = _apart(names) if paths.MACOS else frozenset()
         if prefix and ENVIRONMENT_MARKER in names and not self.kept(prefix):
             return []
+        unheeded: set[str] = set()
         for entry in found:
             # A link or a pipe of that name is not read: Git does not either, and a pipe would block.
             if entry.name in self.ignore_files and entry.is_file(follow_symlinks=False) and not _elsewhere(entry):
-                spec = _ignore_file(entry.path)
+                try:
+                    spec = _ignore_file(entry.path, MOST_PATTERNS - sum(len(spec.patterns) for _, spec in rules))
+                except ValueError:
+                    unheeded.add(entry.name)
+                    continue
                 if spec is not None:
                     rules = (*rules, (len(prefix), spec))
 
@@ -264,7 +276,10 @@ class _Walker:
                 continue
             if include is not None and not include.match_file(path):
                 continue
-            items.append(self.file(entry, path))
+            item = self.file(entry, path)
+            if name in unheeded and item.skipped is None:
+                item = item._replace(skipped=UNHEEDED)
+            items.append(item)
         items.sort(key=itemgetter(0))
         return items
 
@@ -374,17 +389,22 @@ def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
     return wildcards.spec(lines)
 
 
-def _ignore_file(full: str) -> GitIgnoreSpec | None:
-    """What an ignore file says; a line that cannot be read is dropped, as is a file that cannot."""
+def _ignore_file(full: str, room: int) -> GitIgnoreSpec | None:
+    """What an ignore file says; a line that cannot be read is dropped, as is a file that cannot.
+
+    Raises ValueError for a file of more than ``room`` lines or :data:`LARGEST_IGNORE_FILE` bytes.
+    """
     from scanstore.indexing import wildcards
 
     try:
-        with open(full, "rb") as file:
-            text = file.read().decode("utf-8-sig", "replace")
+        with os.fdopen(opened(full), "rb") as file:
+            content = file.read(LARGEST_IGNORE_FILE + 1)
     except OSError:
         return None
+    if len(content) > LARGEST_IGNORE_FILE or content.count(b"\n") > room:
+        raise ValueError(full)
     lines = []
-    for line in text.split("\n"):
+    for line in content.decode("utf-8-sig", "replace").split("\n"):
         line = paths.composed(line.removesuffix("\r"))
         try:
             wildcards.spec([line])

@@ -12,6 +12,7 @@ Change here: how patterns are matched.
 from __future__ import annotations
 
 import re
+import warnings
 
 from pathspec import GitIgnoreSpec, RegexPattern
 
@@ -71,8 +72,10 @@ def _segment(tokens: list[tuple[str, str]]) -> str:
 
 def spec(lines: list[str]) -> GitIgnoreSpec:
     """Return what matches the paths that these lines of a `.gitignore` match; raises as pathspec does."""
-    made = GitIgnoreSpec.from_lines(lines)
-    for pattern in made.patterns:
-        if isinstance(pattern, RegexPattern) and pattern.regex is not None:
-            pattern.regex = re.compile(linear(pattern.regex.pattern))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of `re`, at a class such as [[:alpha:]]
+        made = GitIgnoreSpec.from_lines(lines)
+        for pattern in made.patterns:
+            if isinstance(pattern, RegexPattern) and pattern.regex is not None:
+                pattern.regex = re.compile(linear(pattern.regex.pattern))
     return made

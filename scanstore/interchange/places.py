@@ -22,6 +22,7 @@ from scanstore.paths import as_listed, composed, escape_path, ordinary, slashed,
 
 __all__ = ["Outside", "Places", "address"]
 
+MOST_BASES = 40
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _ON_WINDOWS = re.compile(r"//[^/]|/[A-Za-z]:(/|\Z)")
 _ROOT_NAMES = frozenset(
@@ -99,6 +100,8 @@ class Places:
     def _prefix(self, base: str, seen: tuple[str, ...]) -> str:
         if base in seen:
             raise Outside(f"has the base {base!r:.80}, which is defined by itself")
+        if len(seen) >= MOST_BASES:
+            raise Outside(f"has the base {base!r:.80} behind more than {MOST_BASES} others")
         entry = self._bases.get(base)
         if base == self._source or not isinstance(entry, dict) or not isinstance(entry.get("uri"), str):
             return ""

@@ -6,17 +6,27 @@ as in SARIF, so that it can be written again. Change here which level or score b
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Artifact", "Lost", "Problem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of"]
+from scanstore.checkout import Vcs
+
+__all__ = [
+    "Artifact", "Lost", "Problem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of", "unscored",
+]  # fmt: skip
 
 VERSION = "2.1.0"
 BASE = "SRCROOT"
 """How the root of the source tree is called in what is written."""
 SEVERITY = "scanstore/severity"
 """The property that says a severity which level and score do not."""
+SCORE = "security-severity"
+"""The property that holds a score."""
+SCORES = {"critical": 9.0, "high": 7.0, "medium": 4.0, "moderate": 4.0, "low": 1.0}
+"""What the words stand for that some tools write instead of one."""
+UNSCORED = "it must be a number from 0 to 10; the level is taken instead"
 STATE = "scanstore/state"
 """The property that says what ``baselineState`` has no word for."""
 LINE_HASH = "primaryLocationLineHash"
@@ -35,14 +45,6 @@ class Problem(NamedTuple):
 
     path: str
     reason: str
-
-
-class Vcs(NamedTuple):
-    """Where the scanned tree comes from; ``repository`` is a URI."""
-
-    repository: str
-    revision: str | None = None
-    branch: str | None = None
 
 
 class Artifact(NamedTuple):
@@ -160,15 +162,23 @@ def severity_of(level: str, *scores: float | None) -> str:
 
 
 def score_of(bag: Mapping[str, Any]) -> float | None:
-    """The ``security-severity`` in a property bag, a number from 0 to 10 or its text; None for anything else."""
-    value = bag.get("security-severity")
+    """The ``security-severity`` in a property bag: a number or its text, at most 10, or a word such as ``high``. None
+    for anything else."""
+    value = bag.get(SCORE)
     if value is None or isinstance(value, bool):
         return None
+    if isinstance(value, str) and value.strip().lower() in SCORES:
+        return SCORES[value.strip().lower()]
     try:
         score = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
-    return score if 0 <= score <= 10 else None
+    return min(score, 10.0) if 0 <= score < math.inf else None
+
+
+def unscored(bag: Mapping[str, Any]) -> bool:
+    """Whether a property bag has a ``security-severity`` that cannot be read."""
+    return bag.get(SCORE) is not None and score_of(bag) is None
 
 
 def cwe_in(words: Iterable[Any]) -> list[str]:

@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
 from scanstore import publishing
+from scanstore.checkout import Vcs
 from scanstore.errors import InvalidArgument
 from scanstore.interchange.places import address
 from scanstore.interchange.sarif import (
@@ -27,7 +28,6 @@ from scanstore.interchange.sarif import (
     Artifact,
     Result,
     Rule,
-    Vcs,
     cwe_in,
     score_of,
     severity_of,

@@ -6,13 +6,18 @@ shape; what a result cannot do without raises `Bad`.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from scanstore.interchange.sarif import LEVELS, Artifact, Rule, Vcs, cwe_in, score_of
+from scanstore.checkout import Vcs
+from scanstore.interchange.sarif import LEVELS, Artifact, Rule, cwe_in, score_of
 
 _MAX = 2**31 - 1
+MOST_COPIED = 1 << 26
+DEEPEST_REFERENCE = 10
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([0-9]{1,4})\}")
 _RULE_TAKEN = frozenset("id name shortDescription fullDescription help helpUri defaultConfiguration".split())
 _RULE_KEPT = frozenset(
@@ -109,14 +114,49 @@ def cwe_words(value: Any) -> list[str]:
     return [f"CWE-{word}" if str(word).isdecimal() else str(word) for word in words if isinstance(word, str | int)]
 
 
-def filled(text: str, arguments: list[Any]) -> str:
+class Copies:
+    """How much more text the references of a run may add to it.
+
+    A report of a few megabytes can name one long text a million times over, or make one that names itself.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = MOST_COPIED if most is None else most
+        self.room = self.most
+        self.deep = 0
+        self.sizes: dict[int, int] = {}
+
+    def take(self, size: int, where: str = "") -> None:
+        self.room -= size
+        if self.room < 0:
+            raise Bad(where, f"is left out: the references of this run add more than {self.most:,} characters to it")
+
+    @contextmanager
+    def of(self, known: dict[str, Any]) -> Iterator[None]:
+        """Take the room of an object that a reference names, whose own references are followed inside."""
+        size = self.sizes.get(id(known))
+        if size is None:
+            size = self.sizes[id(known)] = len(json.dumps(known))
+        self.take(size)
+        if self.deep >= DEEPEST_REFERENCE:
+            raise Bad("", f"refers to objects that refer to others, more than {DEEPEST_REFERENCE} levels deep")
+        self.deep += 1
+        try:
+            yield
+        finally:
+            self.deep -= 1
+
+
+def filled(text: str, arguments: list[Any], copies: Copies) -> str:
     def one(match: re.Match[str]) -> str:
         if match[1] is None:
             return match[0][0]
         number = int(match[1])
         if number >= len(arguments):
             raise Bad(".message.arguments", f"has {len(arguments)} of them; the text wants {match[0]}")
-        return str(arguments[number])
+        found = str(arguments[number])
+        copies.take(len(found), ".message")
+        return found
 
     return _PLACEHOLDER.sub(one, text)
 

@@ -17,9 +17,11 @@ from scanstore.interchange.sarif import (
     BASELINE_STATES,
     KINDS,
     LEVELS,
+    SCORE,
     SEVERITIES,
     SEVERITY,
     STATE,
+    UNSCORED,
     Artifact,
     Lost,
     Problem,
@@ -29,11 +31,13 @@ from scanstore.interchange.sarif import (
     cwe_in,
     score_of,
     severity_of,
+    unscored,
 )
 from scanstore.interchange.sarif_execution import Execution
 from scanstore.interchange.sarif_parts import (
     NOTHING,
     Bad,
+    Copies,
     RuleKey,
     as_dict,
     as_list,
@@ -167,6 +171,7 @@ class RunReader:
 
         bases = as_dict(members.get("originalUriBaseIds"))
         self._places = Places(bases, root)
+        self._copies = Copies()
         self._locations: dict[tuple[Any, ...], tuple[str | None, str | None]] = {}
         self._artifacts = head.artifacts
         artifacts = [found for found in map(self._placed, head.artifacts) if found is not None]
@@ -252,8 +257,10 @@ class RunReader:
                 rest = {**rest, "properties": bag} if bag else {k: v for k, v in rest.items() if k != "properties"}
             if own in SEVERITIES:
                 severity = own
-            elif "security-severity" in bag and (score := score_of(bag)):
+            elif SCORE in bag and (score := score_of(bag)):
                 severity = severity_of(level, score)
+            elif unscored(bag):
+                self._problems.append(Problem(f"{path}.properties.{SCORE}", f"is {shown(bag[SCORE])}; {UNSCORED}"))
             state = get("baselineState")
             if state is not None and state not in BASELINE_STATES:
                 raise Bad(".baselineState", f"is {shown(state)}; it must be one of {', '.join(BASELINE_STATES)}")
@@ -333,6 +340,8 @@ class RunReader:
             rule = read_rule(raw) if isinstance(raw, dict) else None
             if rule is None:
                 self._problem(f"{path}.rules[{number}]", "has no id; left out")
+            elif unscored(bag := as_dict(raw.get("properties"))):
+                self._problem(f"{path}.rules[{number}].properties.{SCORE}", f"is {shown(bag[SCORE])}; {UNSCORED}")
             rules.append(rule)
         return rules
 
@@ -354,7 +363,9 @@ class RunReader:
                 path, reason = self._located(artifact, "")
             if path is not None:
                 paths.add(path)
-            elif reason is None:
+            elif reason is not None:  # of the tree after all, where the report does not say what the tree is
+                execution.doubts.append(f"the tool failed on {reason}; if it is of the tree, give its root (--root)")
+            else:
                 execution.doubts.append("the tool failed on a file whose address cannot be read")
         return sorted(paths)
 
@@ -443,7 +454,9 @@ class RunReader:
                 raise Bad(".message.id", f"is {key!r:.80}, which the tool does not define")
         if not isinstance(text, str):
             return None
-        return filled(text, as_list(arguments))
+        if "text" not in message and not markdown:
+            self._copies.take(len(text), ".message")
+        return filled(text, as_list(arguments), self._copies)
 
     def _located(self, artifact: dict[str, Any], path: str) -> tuple[str | None, str | None]:
         """The path of an `artifactLocation`, or None and, where it names something, the reason."""
@@ -505,8 +518,13 @@ class RunReader:
             known = as_list(self._members.get(name))
             if type(index) is not int or not -1 <= index < len(known):
                 raise Bad("", f"points to {name}[{shown(index)}]; the run has {len(known)} of them")
-            value = {**(as_dict(known[index]) if index >= 0 else NOTHING), **value}
-            value = {k: v for k, v in value.items() if k not in ("index", "parentIndex")}
+            found = as_dict(known[index]) if index >= 0 else NOTHING
+            value = {k: v for k, v in {**found, **value}.items() if k not in ("index", "parentIndex")}
+            with self._copies.of(found):
+                return self._inner(value, path, quiet)
+        return self._inner(value, path, quiet)
+
+    def _inner(self, value: dict[str, Any], path: str, quiet: bool) -> dict[str, Any]:
         kept = {k: self._settled(v, k, path, quiet) if type(v) in _NESTS else v for k, v in value.items()}
         for key in _REGIONS:
             if key in kept:

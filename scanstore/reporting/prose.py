@@ -100,7 +100,7 @@ def _summary(report: Report) -> list[tuple[str, str]]:
     total = sum(report.open.values())
     severe = ", ".join(described(report.open.items()))
     lines = [("To be fixed", f"{total:,}{f': {severe}' if severe else ''}")]
-    changes = ", ".join(described(report.changes.items())) or "nothing found"
+    changes = ", ".join(described(report.changes.items())) or _none(report)
     lines.append((f"Since scan {report.baseline.id}" if report.baseline else "First scan", changes))
     if told := aside(report):
         lines.append(("Set aside", told))
@@ -110,6 +110,11 @@ def _summary(report: Report) -> list[tuple[str, str]]:
     if tools := tools_of(report):
         lines.append((TOOLS, ", ".join(map(one_line, tools))))
     return lines
+
+
+def _none(report: Report) -> str:
+    """What is said where there are no findings: that nothing was found only where all was looked at."""
+    return "nothing found by what was looked at" if report.troubles else "nothing found"
 
 
 def _rest(report: Report) -> Iterator[tuple[str, list[Item]]]:
