@@ -87,7 +87,7 @@ def read(lines: Iterable[str | bytes], *, root: str | os.PathLike[str] | None = 
     top = None if root is None else os.path.abspath(os.fsdecode(root))
     tops = [] if top is None else [*dict.fromkeys((top, os.path.realpath(top), spelled(top)))]
     for number, line in enumerate(_bounded(lines), 1):
-        if number == 1 and line[:6] in ("!_TAG_", b"!_TAG_"):
+        if number == 1 and line[:6] == (b"!_TAG_" if isinstance(line, bytes) else "!_TAG_"):
             raise InvalidArgument(
                 "this is a tags file in ctags' own format; make one with `ctags --output-format=json --fields='*'`"
             )
