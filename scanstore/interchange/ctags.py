@@ -115,7 +115,7 @@ def _bounded(lines: Iterable[str | bytes]) -> Iterator[str | bytes]:
         return
     while line := readline(MAX_LINE + 1):
         yield line
-        while len(line) > MAX_LINE and line[-1:] not in ("\n", b"\n"):
+        while len(line) > MAX_LINE and line[-1:] != (b"\n" if isinstance(line, bytes) else "\n"):
             line = readline(MAX_LINE + 1)
 
 
