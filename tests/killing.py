@@ -61,11 +61,12 @@ def reviews(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterat
 
 
 def reports(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterator[object]:
+    target = f"reports {some.random()}"  # of its own: the same decision of another process would keep no note
     while True:
         lines = tuple(some.sample(range(1, 90), 3))
         content = io.BytesIO(json.dumps(report(lines=lines)).encode())
-        scan = store.sarif.load(content, target="reports").scan
-        tell(["scan", scan, "reports"])
+        scan = store.sarif.load(content, target=target).scan
+        tell(["scan", scan, target])
         for finding in store.findings.list(scan):
             note, status = f"note {some.random()}", "confirmed" if finding.status == "open" else "open"
             store.findings.triage(finding, status, by="ann", note=note)
