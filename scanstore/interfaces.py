@@ -70,7 +70,41 @@ COMMON = frozenset(n for t in (str, bytes, list, dict, set, int, float, tuple) f
 )
 
 
-def methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:
+class Methods:
+    """The methods of all classes by their names, for calls on what is not known."""
+
+    def __init__(self, modules: dict[str, Module]) -> None:
+        self.modules = modules
+        self._by_name: dict[str, list[tuple[int, int]]] | None = None
+
+    def gather(self) -> None:
+        """Look at every module once, which pays when many names will be asked for."""
+        self._by_name = {}
+        for module in self.modules.values():
+            for name, place in _methods(module):
+                self._by_name.setdefault(name, []).append(place)
+
+    def only(self, name: str) -> Target:
+        """The one method of that name in the tree: a guess, and only if there is no second."""
+        if name in COMMON:
+            return UNRESOLVED
+        if self._by_name is not None:
+            places = self._by_name.get(name, [])
+        else:
+            mark = f".{json.dumps(name)[1:]}:"
+            places = [
+                place
+                for module in self.modules.values()
+                if mark in module.text
+                for method, place in _methods(module)
+                if method == name
+            ]
+        if len(places) != 1:
+            return UNRESOLVED
+        return Target(*places[0], "guessed", 30)
+
+
+def _methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:
     """The methods of a module's classes, each with its place."""
     for qual, line in module.names.items():
         if line[0] == "f" and "." in qual:

@@ -21,25 +21,23 @@ is evaluated first, from an empty stack; then the question is asked again.
 from __future__ import annotations
 
 import builtins
-import json
 import sys
 from collections.abc import Iterable
 
 from scanstore.c3 import Class, merged
 from scanstore.interfaces import (
-    COMMON,
     EXTERNAL,
     NO_BASES,
     UNKNOWN,
     UNRESOLVED,
     Bases,
     Found,
+    Methods,
     Module,
     Order,
     Target,
     Value,
     certainty,
-    methods,
 )
 
 __all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "Target"]
@@ -99,16 +97,13 @@ class Resolver:
         # Of the rounds before: what was cut and has a value.
         self.paths_before: dict[str, Found] = {}
         self.bases_before: dict[str, Bases] = {}
-        self.by_method: dict[str, list[tuple[int, int]]] | None = None
+        self.methods = Methods(modules)
 
     def resolve(self, paths: Iterable[str]) -> dict[str, Target]:
         """The target of each path that has one; what is missing from the result lies outside the tree."""
         paths = list(paths)
         if len(paths) > MANY:
-            self.by_method = {}
-            for module in self.modules.values():
-                for name, place in methods(module):
-                    self.by_method.setdefault(name, []).append(place)
+            self.methods.gather()
         found: dict[str, Target] = {}
         for path in paths:
             target = self.target(path)
@@ -118,7 +113,7 @@ class Resolver:
 
     def target(self, path: str) -> Target | None:
         if path.startswith("*."):
-            return self.guess_method(path[2:])
+            return self.methods.only(path[2:])
         try:
             target = self.found(path)
         except _Deeper as met:
@@ -595,22 +590,3 @@ class Resolver:
         for mark in path[1:]:
             me = (mark, me) if mark in "*%" else None
         return me
-
-    def guess_method(self, name: str) -> Target:
-        """The one method of that name in the tree: a guess, and only if there is no second."""
-        if name in COMMON:
-            return UNRESOLVED
-        if self.by_method is not None:
-            places = self.by_method.get(name, [])
-        else:
-            mark = f".{json.dumps(name)[1:]}:"
-            places = [
-                place
-                for module in self.modules.values()
-                if mark in module.text
-                for method, place in methods(module)
-                if method == name
-            ]
-        if len(places) != 1:
-            return UNRESOLVED
-        return Target(*places[0], "guessed", 30)

@@ -61,16 +61,19 @@ def reviews(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterat
 
 
 def reports(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterator[object]:
-    target = f"reports {some.random()}"  # of its own: the same decision of another process would keep no note
     while True:
         lines = tuple(some.sample(range(1, 90), 3))
         content = io.BytesIO(json.dumps(report(lines=lines)).encode())
-        scan = store.sarif.load(content, target=target).scan
-        tell(["scan", scan, target])
+        scan = store.sarif.load(content, target="reports").scan
+        tell(["scan", scan, "reports"])
         for finding in store.findings.list(scan):
             note, status = f"note {some.random()}", "confirmed" if finding.status == "open" else "open"
             store.findings.triage(finding, status, by="ann", note=note)
-            yield tell(["decision", note])
+            # Another process may have decided the same before: then nothing was to be written.
+            if any(event.note == note for event in store.findings.history(finding)):
+                tell(["decision", note])
+            store.findings.comment(finding, f"said {note}", by="ann")
+            yield tell(["decision", f"said {note}"])
 
 
 def applies(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterator[object]:

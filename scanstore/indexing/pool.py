@@ -27,6 +27,7 @@ from scanstore.indexing.worker import READY, read_frame, write_frame
 from scanstore.interpreter import isolated
 
 IN_FLIGHT = 4
+MOST_RESULTS = 64  #: that wait to be taken; workers wait for room
 CRASHED = "the parser crashed on this file"
 SLOW = "parsing this file took too long"
 #: Below this many files a worker costs more than it saves.
@@ -88,7 +89,7 @@ def run(tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
     Files that no worker has taken, because none can be started, are indexed in this process.
     """
     todo = deque(range(len(tasks)))
-    results: queue.Queue[Result | BaseException | None] = queue.Queue(maxsize=64)
+    results: queue.Queue[Result | BaseException | None] = queue.Queue(maxsize=MOST_RESULTS)
     stop = threading.Event()
     watch = _Watch()
     parts = (tasks, todo, results, stop, watch)
