@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField
+from scanstore.finding_rows import Finding  # noqa: F401  its foreign key to VerifiedFinding is made here
 from scanstore.keys import WholeKey
 from scanstore.llm_rows import ModelConfig
 from scanstore.reports import title_key

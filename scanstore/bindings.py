@@ -7,10 +7,9 @@ begin. What a scan shows never depends on the scans before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from scanstore import life
 from scanstore.database import Database
 from scanstore.errors import NotFound
 from scanstore.facts import FACT_TABLES
@@ -97,20 +96,25 @@ class Meanings(NamedTuple):
 ATTEMPTS = 3
 
 
-def complete(db: Database, scan_id: int, lineage_id: int, now: str) -> None:
+def complete(
+    db: Database, scan_id: int, lineage_id: int, now: str, then: Callable[[int], None] = lambda scan_id: None
+) -> None:
     """Resolve a scan and mark it completed, in one short transaction after the work.
 
     If another scan of the same target completes meanwhile, the work is done again, at last with the write lock held.
-    Raises IllegalMove when the scan is over; nothing is written then.
+    ``then`` is called with the id of the scan inside the transaction. Raises IllegalMove when the scan is over; nothing
+    is written then.
     """
     for _ in range(ATTEMPTS):
         meanings = _resolve(db, scan_id, lineage_id)
         with db.atomic():
             if baseline(db, lineage_id, scan_id) == meanings.base:
                 _settle(db, scan_id, lineage_id, meanings, now)
+                then(scan_id)
                 return
     with db.atomic():
         _settle(db, scan_id, lineage_id, _resolve(db, scan_id, lineage_id), now)
+        then(scan_id)
 
 
 def _resolve(db: Database, scan_id: int, lineage_id: int) -> Meanings:
@@ -143,7 +147,6 @@ def _settle(db: Database, scan_id: int, lineage_id: int, meanings: Meanings, now
     done = {"phase": "completed", "revision": revision, "completed_at": now, "error": None, "worker": None}
     move(db, SCANS, scan_id, "completed", **done)
     db.execute_sql(FINISHED, (scan_id,)).fetchall()
-    life.renew(db, scan_id)
 
 
 Row = tuple[int, int, int | None, int | None, int | None, str, int]  # path, since, until, and the target

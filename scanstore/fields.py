@@ -122,9 +122,7 @@ class Base(peewee.Model):
         if getattr(cls.__dict__.get("__repr__"), "__module__", "") == "peewee":
             del cls.__repr__
         for field in cls._meta.refs:
-            setattr(cls, field.name, _Related(cls, field, field.name))
-            if field.backref not in ("+", "!"):
-                setattr(field.rel_model, field.backref, _Backref(field))
+            _guard(cls, field)
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
         """Return the row as plain values that `json` can write; foreign keys are ids and nothing is queried.
@@ -195,6 +193,24 @@ class Base(peewee.Model):
     def bind_ctx(cls, *_: Any, **__: Any) -> Any:
         """Raise BindRefused, as `bind` does."""
         _refuse_binding(cls)
+
+
+def _guard(model: type[Base], field: peewee.ForeignKeyField) -> None:
+    setattr(model, field.name, _Related(model, field, field.name))
+    if field.backref not in ("+", "!"):
+        setattr(field.rel_model, field.backref, _Backref(field))
+
+
+class LaterForeignKey(peewee.DeferredForeignKey):
+    """A foreign key to a model of a package above, which must import the module of this model."""
+
+    def __deepcopy__(self, memo: Any = None) -> LaterForeignKey:
+        return type(self)(self.rel_model_name, **self.field_kwargs)
+
+    def set_model(self, rel_model: Any) -> None:
+        """Become the foreign key, once Peewee meets the model of that name."""
+        super().set_model(rel_model)
+        _guard(self.model, self.model._meta.fields[self.name])
 
 
 class _Insert(peewee.ModelInsert):

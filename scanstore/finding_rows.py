@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import peewee
 
-from scanstore.analysis_rows import VerifiedFinding
 from scanstore.facts import Lineage
-from scanstore.fields import Base, EnumField, HashField, JSONField, UTCField
+from scanstore.fields import Base, EnumField, HashField, JSONField, LaterForeignKey, UTCField
 from scanstore.scan_rows import Scan
 from scanstore.states import FINDING_STATUSES, SEVERITIES, SIGHTINGS
 from scanstore.values import utcnow
@@ -38,7 +37,7 @@ class Finding(Base):
     lineage = peewee.ForeignKeyField(Lineage, on_delete="CASCADE", backref="+", index=False)
     scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="findings")
     first_scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="first_findings")
-    verified = peewee.ForeignKeyField(VerifiedFinding, on_delete="SET NULL", null=True, unique=True, backref="findings")
+    verified: Any = LaterForeignKey("VerifiedFinding", on_delete="SET NULL", null=True, unique=True, backref="findings")
     tool: Any = peewee.TextField(default="scanstore")
     rule_id: Any = peewee.TextField()
     title: Any = peewee.TextField()
@@ -133,7 +132,7 @@ class Sighting(Base):
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="sightings", index=False)
     finding = peewee.ForeignKeyField(Finding, on_delete="CASCADE", backref="sightings", index=False)
     run = peewee.ForeignKeyField(ToolRun, on_delete="CASCADE", null=True, backref="sightings", index=False)
-    verified = peewee.ForeignKeyField(VerifiedFinding, on_delete="SET NULL", null=True, unique=True, backref="+")
+    verified: Any = LaterForeignKey("VerifiedFinding", on_delete="SET NULL", null=True, unique=True, backref="+")
     state: Any = EnumField(SIGHTINGS)
     file_path: Any = peewee.TextField(default="")
     line_number: Any = peewee.IntegerField(null=True)

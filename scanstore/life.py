@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from scanstore import leases
 from scanstore.analysis_rows import ScanConfig
@@ -21,12 +21,12 @@ from scanstore.configs import Configs
 from scanstore.database import Database
 from scanstore.domain import Domain, bound
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
+from scanstore.looks import UPHELD
+from scanstore.scan_rows import Scan
+from scanstore.scans import Scans
 from scanstore.states import RISKS, SCANS, move
 from scanstore.tracking import close
 from scanstore.values import format_time, read_time, utcnow
-
-if TYPE_CHECKING:
-    from scanstore.scan_rows import Scan
 
 MODES = ("primary_verifiers", "primary_only")
 SCOPES = ("full", "changed")
@@ -111,9 +111,6 @@ SELECT s.status, s.phase, s.active_since, s.errors_in_a_row,
         for queue in leases.QUEUES
     }
 )
-# Of a verified finding: later votes have not taken it back.
-UPHELD = """NOT EXISTS (SELECT 1 FROM draft_findings AS d
-            WHERE d.id = verified_findings.draft_id AND d.status IN ('rejected', 'weakness'))"""
 # While this holds and chunks are ready, one that is completed changes nothing about its scan.
 STEADY = "EXISTS (SELECT 1 FROM scans WHERE id = ? AND errors_in_a_row = 0 AND phase = 'scanning')"
 # While this holds, the scan hands out work.
@@ -232,14 +229,8 @@ def stumble(db: Database, scan_id: int, error: str) -> bool:
     )
 
 
-class Life(Domain):
-    """What :class:`scanstore.scans.Scans` can do with an analysis."""
-
-    if TYPE_CHECKING:
-
-        def get(self, scan: Scan | int) -> Scan: ...
-
-        def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan: ...
+class Lifecycle(Domain):
+    """Begin, pause, resume, cancel and rerun the analysis of a scan; part of ``store.scans``."""
 
     @bound
     def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: Any) -> Scan:
@@ -256,7 +247,7 @@ class Life(Domain):
         IllegalMove for a scan that was not recorded whole.
         """
         with self.db.atomic():
-            row = self.pick(scan, target)
+            row = Scans(self.db).pick(scan, target)
             if row.revision is None:
                 raise IllegalMove(
                     f"scan {row.id} is {row.status} and was not recorded whole; record {row.target} again first"
@@ -267,7 +258,7 @@ class Life(Domain):
                 now = format_time(utcnow())
                 move(self.db, SCANS, row.id, "queued", phase="scanning", active_since=now, error=None)
             renew(self.db, row.id)
-        return self.get(row.id)
+        return Scans(self.db).get(row.id)
 
     def _checked(self, scan_id: int, config: dict[str, Any]) -> dict[str, Any]:
         known = set(ScanConfig._meta.combined) - {"id", "scan", "scan_id", "created_at", "updated_at"}
@@ -321,7 +312,7 @@ class Life(Domain):
                 error=None, errors_in_a_row=0, active_since=format_time(utcnow()),
             )  # fmt: skip
             advance(self.db, row.id)
-        return self.get(row.id)
+        return Scans(self.db).get(row.id)
 
     @bound
     def cancel(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
@@ -329,14 +320,14 @@ class Life(Domain):
         return self._turn(scan, "cancelled", error=None if reason is None else some_text(reason, "reason"))
 
     def _turn(self, scan: Scan | int, status: str, **columns: Any) -> Scan:
-        row = self.get(scan)
+        row = Scans(self.db).get(scan)
         if row.revision is None and status == "paused":
             raise IllegalMove(f"scan {row.id} is being recorded; only an analysis can be {status}")
         move(self.db, SCANS, row.id, status, **columns)
-        return self.get(row.id)
+        return Scans(self.db).get(row.id)
 
     def _begun(self, scan: Scan | int) -> Scan:
-        row = self.get(scan)
+        row = Scans(self.db).get(scan)
         if row.active_since is None:
             remedy = f"begin one (scanstore scans analyze {row.id})" if row.revision else "record its target again"
             raise IllegalMove(f"scan {row.id} is {row.status} and has no analysis; {remedy}")
@@ -394,7 +385,7 @@ class Life(Domain):
         if spec is None:
             return 0
         with self.db.atomic():
-            row = self.get(scan)
+            row = Scans(self.db).get(scan)
             files = self.db.execute_sql("SELECT id, file_path FROM scan_files WHERE scan_id = ?", (row.id,)).fetchall()
             hits = [(risk.lower(), key) for key, path in files if spec.match_file(path)]
             self.db.executemany("UPDATE scan_files SET risk_level = ? WHERE id = ?", hits)
@@ -407,7 +398,7 @@ class Life(Domain):
         Costs the same however large the scan is.
         """
         run = self.db.execute_sql
-        row = self.pick(scan, target)
+        row = Scans(self.db).pick(scan, target)
         counts: dict[str, dict[str, int]] = {queue.kind: {} for queue in leases.QUEUES}
         for kind, status, count in run(
             "SELECT kind, status, count FROM work_counts WHERE scan_id = ? AND count > 0 ORDER BY kind, status",

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from scanstore import life
 from scanstore.coverage import UNNAMED, apart
 from scanstore.database import Database
 
@@ -42,8 +41,11 @@ SELECT status, analyzed_at IS NOT NULL, active_since IS NOT NULL,
        (SELECT coalesce(sum(count), 0) FROM work_counts WHERE scan_id = s.id)
   FROM scans AS s WHERE id = ?
 """
+# Of a verified finding: later votes have not taken it back.
+UPHELD = """NOT EXISTS (SELECT 1 FROM draft_findings AS d
+            WHERE d.id = verified_findings.draft_id AND d.status IN ('rejected', 'weakness'))"""
 # Those that later votes took back have failed too, and nothing is missing because of them.
-UNPUBLISHED = f"SELECT count(*) FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {life.UPHELD}"
+UNPUBLISHED = f"SELECT count(*) FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {UPHELD}"
 # Files of the tree that no chunk was made of. Binary files and links are no loss.
 UNREAD = """
 SELECT count(*) FROM scan_files AS f WHERE f.scan_id = ? AND f.status IN ('failed', 'skipped')

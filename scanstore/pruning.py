@@ -21,7 +21,8 @@ from scanstore.arguments import some_list
 from scanstore.database import SCHEMA_VERSION
 from scanstore.errors import Conflict, InvalidArgument, shown
 from scanstore.jobs import Jobs
-from scanstore.scans import Scans, take_out
+from scanstore.removing import take_out
+from scanstore.scans import Scans
 from scanstore.sweeping import sweep_names
 from scanstore.user_schema import holding
 from scanstore.values import format_time, utcnow

@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from scanstore import bindings
 from scanstore.arguments import a_path, encodable, some_list, some_text, whole
 from scanstore.clocks import SILENCE, silent
-from scanstore.domain import bound
+from scanstore.domain import Domain, bound
 from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
 from scanstore.facts import Lineage
-from scanstore.forgetting import forget
 from scanstore.languages import Language, coverage
-from scanstore.life import Life
 from scanstore.paths import escape_path, root_name
 from scanstore.recording import Recorder
 from scanstore.scan_rows import Scan
 from scanstore.states import SCANS, move
-from scanstore.sweeping import sweep_names
 from scanstore.values import format_time, read_time, utcnow
 from scanstore.workers import gone, me
 
@@ -83,23 +80,6 @@ class FileDiff(NamedTuple):
     moved: list[tuple[str, str]]
 
 
-class Removed(NamedTuple):
-    """What went with a scan: its own rows, and the facts that no other scan used."""
-
-    files: int
-    versions: int
-    symbols: int
-    references: int
-    imports: int
-    chunks: int
-    names: int
-    drafts: int
-    votes: int
-    verified: int
-    findings: int
-    calls: int
-
-
 MOST_NOTES = 1000  # of a ctags file, kept with the scan
 Progress = Callable[[int, int, str], None]  #: (files done, files in all, path of the last one)
 
@@ -107,8 +87,8 @@ Progress = Callable[[int, int, str], None]  #: (files done, files in all, path o
 List = list  # the class below has a method of that name
 
 
-class Scans(Life):
-    """Recording, analysing, listing, comparing and removing scans."""
+class Scans(Domain):
+    """Record, list and compare scans."""
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -191,8 +171,11 @@ class Scans(Life):
         """Complete a scan: resolve its references and make it the latest of its target. Atomic; may be repeated
         after more files were recorded. Raises IllegalMove for a failed or cancelled scan."""
         row = self.get(scan)
-        bindings.complete(self.db, row.id, row.lineage_id, format_time(utcnow()))
+        bindings.complete(self.db, row.id, row.lineage_id, format_time(utcnow()), self._completed)
         return self.get(row.id)
+
+    def _completed(self, scan_id: int) -> None:
+        """Called inside the transaction that completes a scan; ``store.scans`` lets its analysis take up new chunks."""
 
     @bound
     def recorder(self, scan: Scan | int) -> Recorder:
@@ -224,17 +207,6 @@ class Scans(Life):
 
         with contextlib.suppress(ScanstoreError):  # the reason for ending is what the caller needs to see
             move(self.db, SCANS, scan.id, status, error=error[:1000], worker=None)
-
-    @bound
-    def remove(self, scan: Scan | int) -> Removed:
-        """Remove a scan, its analysis, and exactly the facts that no remaining scan uses, in one transaction.
-
-        Answers that were paid for stay: an analysis of the same content finds them. The names that nothing uses any
-        more go after that, for which all facts are read; ``store.prune`` does it once for many scans. Raises NotFound.
-        """
-        with self.db.atomic():
-            removed = take_out(self.db, self.get(scan))
-        return removed._replace(names=sweep_names(self.db)) if removed.versions else removed
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -395,22 +367,6 @@ def recover(db: Database, lineage_id: int | None = None) -> int:
     return count
 
 
-def take_out(db: Database, scan: Scan) -> Removed:
-    """Remove a scan as ``remove`` does, but for the names that nothing uses any more. Inside a transaction."""
-    run, key = db.execute_sql, (scan.id,)
-    versions = [version for (version,) in run(VERSIONS, key).fetchall()]
-    # From the leaves up, so that no foreign key has to look for rows below.
-    votes = run(DROP_VOTES, key).rowcount
-    findings = forget(db, scan.id)
-    calls, verified, drafts = (run(f"DELETE FROM {table} WHERE scan_id = ?", key).rowcount for table in ANALYSIS_TABLES)
-    run(DROP_WORK, key)
-    files = run("DELETE FROM scan_files WHERE scan_id = ?", key).rowcount
-    run("DELETE FROM scans WHERE id = ?", key)
-    swept = bindings.sweep(db, scan.lineage_id, versions)
-    run(DROP_LINEAGE, (scan.lineage_id,))
-    return Removed(files, *swept, 0, drafts, votes, verified, findings, calls)
-
-
 TARGETS = """
 SELECT l.target,
        (SELECT s.root FROM scans AS s WHERE s.lineage_id = l.id AND s.root IS NOT NULL
@@ -445,11 +401,3 @@ SELECT CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL OR c.revision
  WHERE c.id = :scan GROUP BY 1
 """
 CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND status <> 'skipped' ORDER BY file_path"
-VERSIONS = """
-SELECT version_id FROM scan_files INDEXED BY uq_scan_files_scan_id_file_path
- WHERE scan_id = ? AND version_id IS NOT NULL
-"""
-ANALYSIS_TABLES = ("model_calls", "verified_findings", "draft_findings")
-DROP_VOTES = "DELETE FROM votes WHERE draft_id IN (SELECT id FROM draft_findings WHERE scan_id = ?)"
-DROP_WORK = "DELETE FROM chunk_work WHERE scan_file_id IN (SELECT id FROM scan_files WHERE scan_id = ?)"
-DROP_LINEAGE = "DELETE FROM lineages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM scans WHERE lineage_id = ?1)"

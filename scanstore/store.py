@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from scanstore.backups import Backup, Progress, Restored
     from scanstore.chunks import Chunks
     from scanstore.compaction import Compacted
+    from scanstore.domains import Findings, Scans
     from scanstore.drafts import Drafts
     from scanstore.fields import Base
-    from scanstore.findings import Findings
     from scanstore.jobs import Jobs
     from scanstore.leases import Recovered
     from scanstore.library import Library
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from scanstore.repair import Repaired
     from scanstore.sarif import Sarif
     from scanstore.scan_rows import Scan
-    from scanstore.scans import Scans
     from scanstore.schedules import Schedules
     from scanstore.search import Search
     from scanstore.sessions import Sessions
@@ -129,7 +128,7 @@ class Store(Shared):
     @cached_property
     def scans(self) -> Scans:
         """Snapshots of source trees."""
-        from scanstore.scans import Scans
+        from scanstore.domains import Scans
 
         return Scans(self._database)
 
@@ -157,7 +156,6 @@ class Store(Shared):
     @cached_property
     def drafts(self) -> Drafts:
         """What reviewers reported and others vote on."""
-        import scanstore.finding_rows  # noqa: F401  drafts lead to them
         from scanstore.drafts import Drafts
 
         return Drafts(self._database)
@@ -172,13 +170,14 @@ class Store(Shared):
     @cached_property
     def findings(self) -> Findings:
         """What is to be fixed."""
-        from scanstore.findings import Findings
+        from scanstore.domains import Findings
 
         return Findings(self._database)
 
     @cached_property
     def sarif(self) -> Sarif:
         """Reports of other tools, and those for them."""
+        import scanstore.analysis_rows  # noqa: F401  findings lead to what they were published from
         from scanstore.sarif import Sarif
 
         return Sarif(self._database)
@@ -186,6 +185,7 @@ class Store(Shared):
     @cached_property
     def search(self) -> Search:
         """Findings and symbols by their words: ``store.search("sql injection login")``."""
+        import scanstore.analysis_rows  # noqa: F401  findings lead to what they were published from
         from scanstore.search import Search
 
         return Search(self._database)
@@ -265,6 +265,7 @@ class Store(Shared):
         ``baseline`` (default: the one before of the same target). The target may be left out when the store has one.
         Raises NotFound, Ambiguous, InvalidArgument.
         """
+        import scanstore.analysis_rows  # noqa: F401  findings lead to what they were published from
         from scanstore.report import render
 
         return "".join(render(self._database, scan, format, baseline, target=target))

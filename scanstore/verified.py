@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from scanstore import leases, life
+from scanstore import leases
 from scanstore.analysis_rows import DraftFinding, VerifiedFinding, Vote
 from scanstore.arguments import whole
 from scanstore.database import Database
 from scanstore.decisions import VOTED
 from scanstore.domain import bound
+from scanstore.looks import UPHELD
 from scanstore.scan_rows import Scan
 from scanstore.stages import Stage
 from scanstore.states import SEVERITIES, Machine
@@ -127,6 +128,6 @@ class Verified(Stage[VerifiedFinding]):
 
         Those that later votes took back stay as they are.
         """
-        sql = f"SELECT id FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {life.UPHELD}"
+        sql = f"SELECT id FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {UPHELD}"
         known = {key for (key,) in self.db.execute_sql(sql, (self._scan(scan),))}
         return super().retry(scan, ids=sorted(known if ids is None else known.intersection(leases.row_ids(ids))))

@@ -213,7 +213,7 @@ def test_a_report_about_an_odd_name_names_the_file_of_the_scan(store: Store, odd
 
 @on_linux
 def test_the_lines_of_a_finding_are_those_of_the_odd_file(store: Store, odd: Path) -> None:
-    from scanstore.findings import _lines_of
+    from scanstore.publish_findings import _lines_of
 
     scan = store.scans.record(odd)
     for path in ("caf\\xe9.py", "caf\\x5cxe9.py"):
@@ -600,7 +600,7 @@ def test_nothing_else_fetches_a_file_from_the_cloud(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from scanstore import session_uploads, tags
-    from scanstore.findings import _lines_of
+    from scanstore.publish_findings import _lines_of
     from scanstore.sources import Sources
 
     (tmp_path / "a.py").write_text(CODE)

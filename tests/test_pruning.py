@@ -18,7 +18,7 @@ from stressing import Program
 from scanstore import InvalidArgument, Store
 from scanstore.cli import main
 from scanstore.pruning import OldScan, Pruned, span
-from scanstore.scans import take_out
+from scanstore.removing import take_out
 from scanstore.sweeping import sweep_names
 
 YEAR = timedelta(days=365)

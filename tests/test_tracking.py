@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scanstore import coverage, findings, forgetting, seen, tracking
+from scanstore import coverage, forgetting, publish_findings, seen, tracking
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.finding_rows import FindingContent, FindingEvent, Sighting, ToolRun
 from scanstore.identity import traits_of
@@ -539,7 +539,7 @@ def test_running_again_ends_as_if_it_had_run_once(store: Store, root: Path) -> N
         tracking.POINT, tracking.REPEATED, tracking.SIGHT_NEW, tracking.SAME, tracking.SIGHT_SAME, coverage.FILES,
         coverage.RUNS, coverage.DETAILS, seen.LISTED, seen.SIGHTED, seen.STOOD, forgetting.SIDES,
         forgetting.BEFORE, forgetting.STATES, forgetting.UNUSED, forgetting.FORGET, forgetting.STATUSES,
-        forgetting.LAST, findings.AROUND, findings.SIBLINGS,
+        forgetting.LAST, publish_findings.AROUND, publish_findings.SIBLINGS,
     ],
 )  # fmt: skip
 def test_what_is_asked_of_large_tables_is_answered_by_indexes(store: Store, sql: str) -> None:

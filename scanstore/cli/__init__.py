@@ -11,7 +11,6 @@ import os
 
 import click
 
-from scanstore import __version__
 from scanstore.cli import backup, graph, imports, provision, symbols, transfer, upkeep
 from scanstore.cli.analysis import recover
 from scanstore.cli.audits import audits
@@ -35,6 +34,7 @@ from scanstore.cli.search import search, search_findings
 from scanstore.cli.sessions import sessions
 from scanstore.cli.settings import settings
 from scanstore.cli.users import users
+from scanstore.version import __version__
 
 EPILOG = """
 \b

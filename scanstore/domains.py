@@ -1,0 +1,19 @@
+"""The two domains of a store to which several packages contribute: its scans and its findings."""
+
+from __future__ import annotations
+
+from scanstore import findings, scans
+from scanstore.life import Lifecycle, renew
+from scanstore.publish_findings import Publishing
+from scanstore.removing import Removal
+
+
+class Scans(scans.Scans, Lifecycle, Removal):
+    """Record, analyse, list, compare and remove scans."""
+
+    def _completed(self, scan_id: int) -> None:
+        renew(self.db, scan_id)
+
+
+class Findings(findings.Findings, Publishing):
+    """Publish, list and compare findings, and decide about them."""
