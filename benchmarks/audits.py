@@ -60,7 +60,7 @@ def listing(number: int) -> list[dict[str, Any]]:
 def complete(db: str, audits: int) -> dict[str, Any]:
     """Seconds of completing so many audits."""
     from scanstore import Store
-    from scanstore.account_rows import User
+    from scanstore.accounts.models import User
 
     with Store(db, durability="normal") as store:
         user = User.create(email="someone@example.org", email_key="someone@example.org")

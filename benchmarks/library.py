@@ -64,7 +64,7 @@ def listing(scenes: int, *, changed: int = 0) -> list[dict[str, Any]]:
 @part
 def sync(db: str, scenes: int, changed: int = 0) -> dict[str, Any]:
     """Seconds of one sync."""
-    import scanstore.upserts  # noqa: F401  not to be timed
+    import scanstore.library.upserts  # noqa: F401  not to be timed
     from scanstore import Store
 
     records = listing(scenes, changed=changed)
@@ -98,7 +98,7 @@ def by_hand(db: str, rows_of: str) -> dict[str, Any]:
 def apply(db: str, changes: int) -> dict[str, Any]:
     """Seconds of applying a plan that sets so many titles."""
     from scanstore import Store
-    from scanstore.plans import Proposal
+    from scanstore.plans.plans import Proposal
 
     with Store(db, durability="normal") as store:
         plan = store.plans.create(f"{changes} titles")

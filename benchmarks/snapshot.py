@@ -269,8 +269,8 @@ Rows = list[tuple[Any, ...]]
 
 
 def by_writer(db: str, rows: Rows, *, converted: bool = True) -> Callable[[], object]:
-    from scanstore.bulk import Writer
-    from scanstore.facts import ReferenceFact
+    from scanstore.db.bulk import Writer
+    from scanstore.snapshots.facts import ReferenceFact
     from scanstore.store import Store
 
     store = Store(db)
@@ -303,7 +303,7 @@ def by_hand(db: str, rows: Rows) -> Callable[[], object]:
 def by_insert_many(db: str, rows: Rows) -> Callable[[], object]:
     import peewee
 
-    from scanstore.facts import ReferenceFact
+    from scanstore.snapshots.facts import ReferenceFact
     from scanstore.store import Store
 
     store = Store(db)

@@ -17,10 +17,10 @@ import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 
-from scanstore.aio import AsyncStore
-from scanstore.database import MEMORY
+from scanstore.aio.store import AsyncStore
+from scanstore.db.database import MEMORY
+from scanstore.db.logs import PlainFormatter
 from scanstore.errors import InvalidArgument
-from scanstore.logs import PlainFormatter
 from scanstore.store import Store
 
 _lock = threading.Lock()

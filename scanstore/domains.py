@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from scanstore import findings, scans
-from scanstore.life import Lifecycle, renew
-from scanstore.publish_findings import Publishing
-from scanstore.removing import Removal
+from scanstore.analysis.lifecycle import Lifecycle, renew
+from scanstore.analysis.publishing import Publishing
+from scanstore.findings import findings
+from scanstore.maintenance.removal import Removal
+from scanstore.snapshots import scans
 
 
 class Scans(scans.Scans, Lifecycle, Removal):

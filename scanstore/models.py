@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from scanstore.account_rows import User
-from scanstore.analysis_rows import Analyzer, CachedAnswer, DraftFinding, ModelCall, ScanConfig, VerifiedFinding, Vote
-from scanstore.audit_rows import Analysis, AnalysisFinding, AuditEvent, Task
-from scanstore.finding_rows import Finding, FindingContent, FindingEvent, Sighting, Suppression, ToolRun
-from scanstore.job_rows import Job, JobScene, ScheduledTask
-from scanstore.library_rows import Performer, Scene, ScenePerformer, SceneTag, Studio, SyncRun, Tag
-from scanstore.llm_rows import ModelConfig
-from scanstore.plan_rows import AnalysisPlan, PlanChange
-from scanstore.scan_rows import Scan, ScanFile, ScanFileChunk
-from scanstore.session_rows import AnalysisResult, AnalysisSession, AnalysisTask, Configuration, FileUpload
+from scanstore.accounts.models import User
+from scanstore.analysis.models import Analyzer, CachedAnswer, DraftFinding, ModelCall, ScanConfig, VerifiedFinding, Vote
+from scanstore.audits.models import Analysis, AnalysisFinding, AuditEvent, Task
+from scanstore.findings.models import Finding, FindingContent, FindingEvent, Sighting, Suppression, ToolRun
+from scanstore.jobs.models import Job, JobScene, ScheduledTask
+from scanstore.library.models import Performer, Scene, ScenePerformer, SceneTag, Studio, SyncRun, Tag
+from scanstore.llm.models import ModelConfig
+from scanstore.plans.models import AnalysisPlan, PlanChange
+from scanstore.sessions.models import AnalysisResult, AnalysisSession, AnalysisTask, Configuration, FileUpload
 from scanstore.settings import Setting
-from scanstore.symbol_rows import ImportRelation, Symbol, SymbolReference
+from scanstore.snapshots.models import Scan, ScanFile, ScanFileChunk
+from scanstore.symbols.models import ImportRelation, Symbol, SymbolReference
 
 __all__ = [
     "Analysis", "AnalysisFinding", "AnalysisPlan", "AnalysisResult", "AnalysisSession", "AnalysisTask", "Analyzer",

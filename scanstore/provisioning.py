@@ -13,23 +13,16 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from scanstore import open_files
-from scanstore.arguments import a_path
-from scanstore.blocks import closing
-from scanstore.connections import connect
-from scanstore.database import MEMORY, Database
-from scanstore.errors import (
-    Busy,
-    InvalidArgument,
-    NotAScanstore,
-    NotFound,
-    ScanstoreError,
-    shown,
-)
-from scanstore.files import ALONE, APPLICATION_ID, limited, quoted, real_path, refused, size_of, sync_folder
+from scanstore.db import open_files
+from scanstore.db.arguments import a_path
+from scanstore.db.blocks import closing
+from scanstore.db.connections import connect
+from scanstore.db.database import MEMORY, Database
+from scanstore.db.files import ALONE, APPLICATION_ID, limited, quoted, real_path, refused, size_of, sync_folder
+from scanstore.db.sqlite_errors import translated
+from scanstore.db.values import dump_json
+from scanstore.errors import Busy, InvalidArgument, NotAScanstore, NotFound, ScanstoreError, shown
 from scanstore.store import Store
-from scanstore.troubles import translated
-from scanstore.values import dump_json
 
 Path = str | os.PathLike[str]
 
@@ -108,7 +101,7 @@ def _refuse_other_files(file: str, name: str, key: str | None) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_NOTADB:
                 raise
             if key is not None:
-                from scanstore.encryption import wrong_key
+                from scanstore.db.encryption import wrong_key
 
                 raise wrong_key(file, name) from error
         finally:
@@ -207,10 +200,10 @@ def _look(name: str, key: str | None, thorough: bool, *, alone: bool) -> tuple[i
                 run(f"SELECT 1 FROM {quoted(table)} LIMIT 1").fetchall()
         problems: list[str] = []
         if thorough:
-            from scanstore import maintenance
+            from scanstore.maintenance import health
 
             with database.bound():
-                problems = [f"{problem.what}: {problem.remedy}" for problem in maintenance.check(database)]
+                problems = [f"{problem.what}: {problem.remedy}" for problem in health.check(database)]
         return version, library, problems
     finally:
         database.shut()

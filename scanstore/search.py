@@ -16,13 +16,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.arguments import some_list, some_text, whole, word
-from scanstore.domain import Domain, bound
+from scanstore.db.arguments import some_list, some_text, whole, word
+from scanstore.db.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
-from scanstore.scans import Scans
+from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
-    from scanstore.scan_rows import Scan
+    from scanstore.snapshots.models import Scan
 
 KINDS = ("finding", "symbol")
 WHAT = {"finding": "new findings", "symbol": "symbols of new files"}

@@ -13,10 +13,10 @@ from typing import Any, TypeVar, overload
 
 import peewee
 
-from scanstore.domain import Domain, bound
+from scanstore.db.domain import Domain, bound
+from scanstore.db.fields import Base, JSONField, UTCField
+from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.fields import Base, JSONField, UTCField
-from scanstore.values import dump_json, utcnow
 
 _T = TypeVar("_T", bool, int, float, str, list[Any], dict[str, Any])
 

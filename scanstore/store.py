@@ -11,12 +11,12 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from scanstore.arguments import a_path
-from scanstore.binding import Bound, Span, bind, unbind
-from scanstore.blocks import Shared, ending, taken
-from scanstore.database import MEMORY, Database
+from scanstore.db.arguments import a_path
+from scanstore.db.blocks import Shared, ending, taken
+from scanstore.db.current import Bound, Span, bind, unbind
+from scanstore.db.database import MEMORY, Database
+from scanstore.db.files import limited
 from scanstore.errors import Busy, Damaged, IllegalMove, InvalidArgument, StoreClosed
-from scanstore.files import limited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
 
     import peewee
 
-    from scanstore.accounts import Accounts
-    from scanstore.audits import Audits
-    from scanstore.backups import Backup, Progress, Restored
-    from scanstore.chunks import Chunks
-    from scanstore.compaction import Compacted
+    from scanstore.accounts.accounts import Accounts
+    from scanstore.analysis.chunks import Chunks
+    from scanstore.analysis.drafts import Drafts
+    from scanstore.analysis.llm_calls import Models
+    from scanstore.analysis.verified import Verified
+    from scanstore.audits.audits import Audits
+    from scanstore.db.fields import Base
+    from scanstore.db.migrations import Names, Step
+    from scanstore.db.pagination import Page
     from scanstore.domains import Findings, Scans
-    from scanstore.drafts import Drafts
-    from scanstore.fields import Base
-    from scanstore.jobs import Jobs
-    from scanstore.leases import Recovered
-    from scanstore.library import Library
-    from scanstore.llm import Models
-    from scanstore.maintenance import Problem, Stats
-    from scanstore.merging import MergeResult
-    from scanstore.migrating import Names, Step
-    from scanstore.pages import Page
-    from scanstore.plans import Plans
-    from scanstore.pruning import Pruned
-    from scanstore.repair import Repaired
-    from scanstore.sarif import Sarif
-    from scanstore.scan_rows import Scan
-    from scanstore.schedules import Schedules
+    from scanstore.jobs.jobs import Jobs
+    from scanstore.jobs.schedules import Schedules
+    from scanstore.leases.engine import Recovered
+    from scanstore.library.library import Library
+    from scanstore.maintenance.backup import Backup, Progress, Restored
+    from scanstore.maintenance.compaction import Compacted
+    from scanstore.maintenance.dump import File, Loaded, Transferred
+    from scanstore.maintenance.health import Problem, Stats
+    from scanstore.maintenance.merge.merge import MergeResult
+    from scanstore.maintenance.pruning import Pruned
+    from scanstore.maintenance.repair.repair import Repaired
+    from scanstore.plans.plans import Plans
+    from scanstore.sarif.sarif import Sarif
     from scanstore.search import Search
-    from scanstore.sessions import Sessions
+    from scanstore.sessions.sessions import Sessions
     from scanstore.settings import Settings
-    from scanstore.symbols import Symbols
-    from scanstore.transfer import File, Loaded, Transferred
-    from scanstore.verified import Verified
+    from scanstore.snapshots.models import Scan
+    from scanstore.symbols.symbols import Symbols
 
 _log = logging.getLogger("scanstore.store")
 
@@ -135,35 +135,35 @@ class Store(Shared):
     @cached_property
     def symbols(self) -> Symbols:
         """Symbols, references and imports of the snapshots."""
-        from scanstore.symbols import Symbols
+        from scanstore.symbols.symbols import Symbols
 
         return Symbols(self._database)
 
     @cached_property
     def llm(self) -> Models:
         """Language models: their settings, places, calls, costs and answers."""
-        from scanstore.llm import Models
+        from scanstore.analysis.llm_calls import Models
 
         return Models(self._database)
 
     @cached_property
     def chunks(self) -> Chunks:
         """Pieces of files that are handed out for review."""
-        from scanstore.chunks import Chunks
+        from scanstore.analysis.chunks import Chunks
 
         return Chunks(self._database)
 
     @cached_property
     def drafts(self) -> Drafts:
         """What reviewers reported and others vote on."""
-        from scanstore.drafts import Drafts
+        from scanstore.analysis.drafts import Drafts
 
         return Drafts(self._database)
 
     @cached_property
     def verified(self) -> Verified:
         """Drafts that the vote confirmed, to be enriched and published."""
-        from scanstore.verified import Verified
+        from scanstore.analysis.verified import Verified
 
         return Verified(self._database)
 
@@ -177,15 +177,15 @@ class Store(Shared):
     @cached_property
     def sarif(self) -> Sarif:
         """Reports of other tools, and those for them."""
-        import scanstore.analysis_rows  # noqa: F401  findings lead to what they were published from
-        from scanstore.sarif import Sarif
+        import scanstore.analysis.models  # noqa: F401  findings lead to what they were published from
+        from scanstore.sarif.sarif import Sarif
 
         return Sarif(self._database)
 
     @cached_property
     def search(self) -> Search:
         """Findings and symbols by their words: ``store.search("sql injection login")``."""
-        import scanstore.analysis_rows  # noqa: F401  findings lead to what they were published from
+        import scanstore.analysis.models  # noqa: F401  findings lead to what they were published from
         from scanstore.search import Search
 
         return Search(self._database)
@@ -193,29 +193,29 @@ class Store(Shared):
     @cached_property
     def library(self) -> Library:
         """Scenes, performers, tags and studios of a media library, as they were synced."""
-        import scanstore.plan_rows  # noqa: F401  scenes lead to their changes
-        from scanstore.library import Library
+        import scanstore.plans.models  # noqa: F401  scenes lead to their changes
+        from scanstore.library.library import Library
 
         return Library(self._database)
 
     @cached_property
     def plans(self) -> Plans:
         """Changes that were proposed, to be reviewed, applied and taken back."""
-        from scanstore.plans import Plans
+        from scanstore.plans.plans import Plans
 
         return Plans(self._database)
 
     @cached_property
     def jobs(self) -> Jobs:
         """Work in the background: queued, leased, watched, cancelled."""
-        from scanstore.jobs import Jobs
+        from scanstore.jobs.jobs import Jobs
 
         return Jobs(self._database, self)
 
     @cached_property
     def schedules(self) -> Schedules:
         """Jobs that are due again and again."""
-        from scanstore.schedules import Schedules
+        from scanstore.jobs.schedules import Schedules
 
         return Schedules(self._database)
 
@@ -229,25 +229,25 @@ class Store(Shared):
     @cached_property
     def accounts(self) -> Accounts:
         """Users: who may log in, and what is theirs."""
-        import scanstore.audit_rows
-        import scanstore.session_rows  # noqa: F401  users lead to both
-        from scanstore.accounts import Accounts
+        import scanstore.audits.models
+        import scanstore.sessions.models  # noqa: F401  users lead to both
+        from scanstore.accounts.accounts import Accounts
 
         return Accounts(self._database)
 
     @cached_property
     def sessions(self) -> Sessions:
         """Analysis sessions: their files, prompts, tasks and results."""
-        import scanstore.audit_rows  # noqa: F401  users lead to them
-        from scanstore.sessions import Sessions
+        import scanstore.audits.models  # noqa: F401  users lead to them
+        from scanstore.sessions.sessions import Sessions
 
         return Sessions(self._database)
 
     @cached_property
     def audits(self) -> Audits:
         """Audits of documents: findings with evidence, verdicts, and a trail that only grows."""
-        import scanstore.session_rows  # noqa: F401  users lead to them
-        from scanstore.audits import Audits
+        import scanstore.sessions.models  # noqa: F401  users lead to them
+        from scanstore.audits.audits import Audits
 
         return Audits(self._database)
 
@@ -265,8 +265,8 @@ class Store(Shared):
         ``baseline`` (default: the one before of the same target). The target may be left out when the store has one.
         Raises NotFound, Ambiguous, InvalidArgument.
         """
-        import scanstore.analysis_rows  # noqa: F401  findings lead to what they were published from
-        from scanstore.report import render
+        import scanstore.analysis.models  # noqa: F401  findings lead to what they were published from
+        from scanstore.report.gather import render
 
         return "".join(render(self._database, scan, format, baseline, target=target))
 
@@ -287,18 +287,18 @@ class Store(Shared):
         ``sort="-created_at"`` for the other way. Rows that are equal there keep their order. Columns that may hold
         much, such as texts and JSON, are None unless ``heavy``; secrets always are. Raises InvalidArgument.
         """
-        from scanstore import pages
+        from scanstore.db import pagination
 
-        return pages.page_of(self._database, model, where, sort=sort, page=page, per_page=per_page, heavy=heavy)
+        return pagination.page_of(self._database, model, where, sort=sort, page=page, per_page=per_page, heavy=heavy)
 
     def counts(self, model: type[Base], by: str, *where: Any) -> dict[Any, int]:
         """How many rows of a model there are for each value of a column: ``store.counts(Job, "status")``.
 
         Counted by SQLite, in the order of the values. Raises InvalidArgument.
         """
-        from scanstore import pages
+        from scanstore.db import pagination
 
-        return pages.counts(self._database, model, by, where)
+        return pagination.counts(self._database, model, by, where)
 
     # Being current
 
@@ -346,7 +346,9 @@ class Store(Shared):
         A scan fails when its process died while it recorded files, an hour after the last one. Opening a store does all
         this when work, a place, a call or a question was lost.
         """
-        from scanstore import asking, calls, scans, slots
+        from scanstore.analysis import asking, calls
+        from scanstore.llm import slots
+        from scanstore.snapshots import scans
 
         with self.bound(), self._database.atomic():
             works = (self.chunks, self.drafts, self.verified, self.jobs, self.sessions, self.audits)
@@ -361,7 +363,7 @@ class Store(Shared):
     def _recover_what_is_lost(self) -> None:
         import sqlite3
 
-        from scanstore.under_way import lost
+        from scanstore.leases.under_way import lost
 
         try:
             connection = self._database.connection()  # type: ignore[no-untyped-call]
@@ -385,17 +387,17 @@ class Store(Shared):
         problems that went by that are listed as ``fixed``. Nothing that was recorded or decided is ever changed.
         Raises ReadOnly.
         """
-        from scanstore import maintenance
+        from scanstore.maintenance import health
 
         with self.bound():
-            return maintenance.check(self._database, fix=fix, recover=lambda: sum(self.recover()))
+            return health.check(self._database, fix=fix, recover=lambda: sum(self.recover()))
 
     def stats(self) -> Stats:
         """Count rows and bytes, per table, and what the latest scans brought."""
-        from scanstore import maintenance
+        from scanstore.maintenance import health
 
         with self.bound():
-            return maintenance.stats(self._database)
+            return health.stats(self._database)
 
     def prune(
         self,
@@ -416,7 +418,7 @@ class Store(Shared):
         Each scan goes in a transaction of its own, so that others can write, and what names nothing uses any more at
         the end. Idempotent. Raises InvalidArgument, also when nothing says how much is to stay.
         """
-        from scanstore import pruning
+        from scanstore.maintenance import pruning
 
         with self.bound():
             return pruning.prune(self._database, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what)
@@ -427,7 +429,8 @@ class Store(Shared):
         Needs `scanstore[encryption]` and free space for a copy. Atomic. Raises Busy while the store is open elsewhere,
         IllegalMove inside a transaction, InvalidArgument, DiskFull, Damaged.
         """
-        from scanstore import encryption, rekeying
+        from scanstore.db import encryption
+        from scanstore.maintenance import rekeying
 
         database = self._database
         if database.name == MEMORY:
@@ -448,7 +451,7 @@ class Store(Shared):
         What is written is the store at one moment, while others write to it; memory stays flat. Keys of models and
         hashes of passwords are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
         """
-        from scanstore import transfer
+        from scanstore.maintenance import dump as transfer
 
         with self.bound():
             return transfer.dump(self._database, file, include_secrets=include_secrets, tables=tables)
@@ -462,7 +465,7 @@ class Store(Shared):
 
         Raises InvalidArgument that names the line, NewerSchema, NotFound, and IllegalMove when the store has rows.
         """
-        from scanstore import transfer
+        from scanstore.maintenance import dump as transfer
 
         with self.bound():
             return transfer.load(self._database, file, accounts=accounts)
@@ -474,7 +477,7 @@ class Store(Shared):
         scans of a target that both have come after this store's. All of it may take ``timeout`` seconds, by default 30
         and one for each megabyte of the other store. Raises OutdatedSchema, ReadTimeout and whatever opening raises.
         """
-        from scanstore import merging
+        from scanstore.maintenance.merge import merge as merging
 
         theirs = other._database if isinstance(other, Store) else other
         with self.bound():
@@ -496,9 +499,9 @@ class Store(Shared):
 
         The copy stands under its name whole and verified, or not at all, and its owner alone may read it. With `keep`
         only so many copies under names with the time remain. Raises InvalidArgument, StorageError; see
-        :func:`scanstore.backups.backup`.
+        :func:`scanstore.maintenance.backup.backup`.
         """
-        from scanstore import backups
+        from scanstore.maintenance import backup as backups
 
         return backups.backup(self._database, path, folder=folder, keep=keep, verify=verify, progress=progress)
 
@@ -512,30 +515,30 @@ class Store(Shared):
     ) -> Restored:
         """Make the store at `path` (default: as for opening) what a copy is; what was there is kept beside it.
 
-        Verifies first. Atomic. Raises Busy while anybody has the store open; see :func:`scanstore.backups.restore`.
-        """
-        from scanstore import backups
+        Verifies first. Atomic. Raises Busy while anybody has the store open; see
+        :func:`scanstore.maintenance.backup.restore`."""
+        from scanstore.maintenance import backup as backups
 
         return backups.restore(backup, _default(path), timeout=timeout, key=key)
 
     @staticmethod
     def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
         """Save what can be read of a damaged store, or of its log alone, into a new one; see
-        :func:`scanstore.repair.repair`. The result is `whole` only if every page was read and nothing is missing;
-        otherwise it names the pages and tables. What was encrypted with a `key` is so again."""
-        from scanstore import repair
+        :func:`scanstore.maintenance.repair.repair.repair`. The result is `whole` only if every page was read and
+        nothing is missing; otherwise it names the pages and tables. What was encrypted with a `key` is so again."""
+        from scanstore.maintenance.repair import repair
 
         return repair.repair(damaged, new, key=key)
 
     def vacuum(self) -> Compacted:
         """Write the file anew without its free pages; needs free space, twice its size. Raises DiskFull, Busy."""
-        from scanstore import compaction
+        from scanstore.maintenance import compaction
 
         return compaction.vacuum(self._database)
 
     def optimize(self) -> Compacted:
         """Tidy up the indexes, what SQLite knows of them, and the log; other writers get their turn. Raises Busy."""
-        from scanstore import compaction
+        from scanstore.maintenance import compaction
 
         return compaction.optimize(self._database)
 
@@ -551,12 +554,12 @@ class Store(Shared):
 
     def migrate_status(self) -> list[Step]:
         """Return every known migration and when it was applied."""
-        from scanstore import migrating
+        from scanstore.db import migrations
 
-        return migrating.status(self._database.file, name=self._database.name, key=self._database.key)
+        return migrations.status(self._database.file, name=self._database.name, key=self._database.key)
 
     def _migrating(self, what: str, **options: Any) -> Any:
-        from scanstore import migrating
+        from scanstore.db import migrations
 
         database = self._database
         with Bound(database):
@@ -564,9 +567,12 @@ class Store(Shared):
                 raise IllegalMove(f"{database.name} is inside a transaction; leave it before migrating")
         options.update(name=database.name, timeout=database.timeout, key=database.key)
         database.verify_file()
-        done = getattr(migrating, what)(database.file, **options)
+        done = getattr(migrations, what)(database.file, **options)
         database.identify()
         return done
+
+
+open = Store
 
 
 def _default(path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:

@@ -19,7 +19,7 @@ import needs
 import pytest
 from hypothesis import settings
 
-from scanstore import migrating
+from scanstore.db import migrations
 from scanstore.store import Store
 
 # A forked child is killed or leaves by os._exit: what it measures is never saved, so it need not measure.
@@ -52,7 +52,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """The workers compile the tests together: each begins elsewhere, and later finds what the others have written."""
     worker: dict[str, Any] | None = getattr(session.config, "workerinput", None)
     if worker is not None and not session.config.option.file_or_dir:
-        modules = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
+        paths = sorted(Path(__file__).parent.rglob("test_*.py"))
+        sys.path.extend(sorted({str(path.parent) for path in paths}))
+        modules = [path.stem for path in paths]
         for name in modules[int(worker["workerid"][2:]) * len(modules) // worker["workercount"] :]:
             importlib.import_module(name)
 
@@ -110,7 +112,7 @@ def db_path(tmp_path: Path) -> Path:
 
 # What the migrations make of an empty file, up to a version and with a key: its content, and the names of what ran.
 MADE: dict[tuple[int | None, str | None], tuple[bytes, list[str]]] = {}
-UP = migrating.up
+UP = migrations.up
 
 
 def made(to: int | None, key: str | None) -> tuple[bytes, list[str]]:
@@ -147,7 +149,7 @@ MADE_ANEW = (
     "test_logs::test_the_environment",
     "test_logs::test_verbose",
     "test_logs::test_what_opening",
-    "test_migrating::",
+    "test_migrations::",
     "test_provisioning::test_init",
     "stress_",
 )
@@ -157,7 +159,7 @@ TURN = threading.Lock()
 fcntl = needs.module("fcntl")
 
 
-def quick_up(path: str | os.PathLike[str], **options: Any) -> migrating.Names:
+def quick_up(path: str | os.PathLike[str], **options: Any) -> migrations.Names:
     """Do what `migrating.up` does; an empty or a missing file is given what the migrations have made before."""
     to, key = options.get("to"), options.get("key")
     empty = os.path.isdir(os.path.dirname(path)) and not (os.path.exists(path) and os.path.getsize(path))
@@ -170,7 +172,7 @@ def quick_up(path: str | os.PathLike[str], **options: Any) -> migrating.Names:
                     fcntl.flock(handle, fcntl.LOCK_EX)
                 if not os.path.getsize(path):
                     assert os.write(handle, content) == len(content)
-                    return migrating.Names(names)
+                    return migrations.Names(names)
             finally:
                 os.close(handle)
     return UP(path, **options)
@@ -180,7 +182,7 @@ def quick_up(path: str | os.PathLike[str], **options: Any) -> migrating.Names:
 def quickly_made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever store a test makes, it begins as a copy of one that the migrations made."""
     if not f"{request.module.__name__.rpartition('.')[2]}::{request.node.name}".startswith(MADE_ANEW):
-        monkeypatch.setattr(migrating, "up", quick_up)
+        monkeypatch.setattr(migrations, "up", quick_up)
 
 
 @pytest.fixture

@@ -302,7 +302,7 @@ class Vandal:
         self.deed = deed
 
     def index(self, content: bytes, *, path: str, module: str) -> Any:
-        from scanstore.indexing import FileFacts
+        from scanstore.indexing.facts import FileFacts
 
         self.deed()
         return FileFacts(line_count=1)
@@ -320,7 +320,7 @@ def test_a_file_that_vanishes_between_listing_and_reading_is_skipped(store: Stor
 def test_a_file_that_vanishes_before_it_is_hashed_is_skipped(
     store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scanstore.indexing import tree
+    from scanstore.snapshots import tree_scan as tree
 
     (root / "gone.py").write_text("x = 1\n")
     real = tree.fingerprint

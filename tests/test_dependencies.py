@@ -19,14 +19,7 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 
 from scanstore import AsyncStore, Store
-from scanstore.dependencies import (
-    async_session_factory,
-    close_all,
-    get_async_session,
-    get_db,
-    get_db_context,
-    location,
-)
+from scanstore.dependencies import async_session_factory, close_all, get_async_session, get_db, get_db_context, location
 from scanstore.errors import InvalidArgument, NoStore, NotFound
 from scanstore.models import Job, Setting
 

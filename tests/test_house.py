@@ -15,9 +15,10 @@ import peewee
 import pytest
 
 import scanstore
-from scanstore import Store, facts, models
-from scanstore.database import SCHEMA_VERSION
-from scanstore.llm_rows import ModelSlot
+from scanstore import Store, models
+from scanstore.db.database import SCHEMA_VERSION
+from scanstore.llm.models import ModelSlot
+from scanstore.snapshots import facts
 
 PACKAGE = Path(scanstore.__file__).parent
 ROOT = PACKAGE.parent
@@ -137,16 +138,18 @@ def test_no_module_is_in_a_circle_of_imports() -> None:
     assert not told, told
 
 
-ABOVE_THE_STORE = ("aio", "cli", "dependencies", "provisioning", "__main__")
-
-
-def test_nothing_below_the_store_imports_it() -> None:
-    """Not inside a function and not for a type either: a domain holds a database."""
-    above = {"scanstore", *(f"scanstore.{name}" for name in ABOVE_THE_STORE)}
-    for name, targets in import_graph.graph().items():
-        if name not in above and not name.startswith("scanstore.cli."):
-            told = "; ".join(map(str, targets.get("scanstore.store", ())))
-            assert "scanstore.store" not in targets, f"{name} imports from scanstore.store: {told}; give it a Database"
+def test_packages_import_only_what_stands_below_them() -> None:
+    """Imports inside functions and those for type checkers count too."""
+    edges = import_graph.graph()
+    rooms = {import_graph.room(name) for name in edges}
+    assert rooms == set(import_graph.RANK), "name each package once in STEPS"
+    assert len(import_graph.RANK) == sum(map(len, import_graph.STEPS))
+    for name, targets in edges.items():
+        own = import_graph.room(name)
+        for target, found in targets.items():
+            other = import_graph.room(target)
+            upward = own != other and import_graph.RANK[other] >= import_graph.RANK[own]
+            assert not upward, f"{name} imports from {target}: {'; '.join(map(str, found))}"
 
 
 DOMAINS = (
@@ -163,20 +166,53 @@ def test_a_domain_holds_its_database_and_nothing_else() -> None:
             assert own == {"db": store.database, **given}, name
 
 
-#: What modules with models may import beside each other: the ground, and words that stand by themselves.
-BELOW_MODELS = (
-    *("arguments", "database", "errors", "fields", "keys", "leases", "reports", "states", "uuids", "values"),
-    *("passwords", "verdicts", "indexing"),  # hashes, and words that belong to what comes by them
-)
-
-
 def test_models_stand_below_what_works_on_them() -> None:
+    """They import the ground, leases, other models, and modules of their own package that import no models."""
     homes = {model.__module__ for model in (*all_models(), ModelSlot)} - {"scanstore.settings"}  # a domain of one file
-    assert all(name.endswith("_rows") or name == "scanstore.facts" for name in homes), homes
-    allowed = homes | {f"scanstore.{name}" for name in BELOW_MODELS}
+    assert all(name.endswith(".models") or name == "scanstore.snapshots.facts" for name in homes), homes
     for name in homes:
-        upward = import_graph.graph()[name].keys() - allowed
-        assert not upward, f"{name} imports {upward}"
+        for target in import_graph.graph()[name]:
+            place = import_graph.room(target)
+            words = place == import_graph.room(name) and not homes & set(import_graph.graph()[target])
+            ground = place in ("db", "errors", "leases") or target == "scanstore.indexing.facts"
+            assert target in homes or ground or words, f"{name} imports {target}"
+
+
+def packages() -> list[str]:
+    return [name for name, path in import_graph.own_modules().items() if path.stem == "__init__"]
+
+
+NO_NAMES = ("scanstore.cli", "scanstore.sarif.format")  # a command, and a folder of formats
+
+
+@pytest.mark.parametrize("name", [name for name in packages() if name not in NO_NAMES])
+def test_a_package_has_a_design_and_public_names_that_are_loaded_when_asked_for(name: str) -> None:
+    path = import_graph.own_modules()[name]
+    assert len(ast.get_docstring(parsed(path)) or "") > 60
+    found = [edge for edges in import_graph.graph()[name].values() for edge in edges if edge.kind == "type"]
+    package = importlib.import_module(name)
+    assert {word for edge in found for word in edge.names} <= set(package.__all__)
+    assert package.__all__ and sorted(package.__all__) == dir(package)
+    for word in package.__all__:
+        assert getattr(package, word) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        package.nothing  # noqa: B018
+    loaded = {target for target, edges in import_graph.graph()[name].items() if any(e.kind != "type" for e in edges)}
+    assert loaded <= {"scanstore.db.exports"}, f"{name} imports {loaded} when it is loaded"
+
+
+def test_type_checkers_see_every_public_name(tmp_path: Path) -> None:
+    lines = []
+    for name in packages():
+        if name not in NO_NAMES:
+            words = sorted(importlib.import_module(name).__all__)
+            lines += [f"from {name} import {word} as {word}_{len(lines)}" for word in words]
+            lines += [f"reveal_type({line.split()[-1]})" for line in lines[-len(words) :]]
+    script = tmp_path / "names.py"
+    script.write_text("\n".join(lines))
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(script)]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
+    assert ": error: " not in told and '"Any"' not in told and told.count("Revealed type") == len(lines) // 2, told
 
 
 def test_circles_are_found_with_their_edges() -> None:
@@ -207,12 +243,12 @@ def test_circles_are_found_with_their_edges() -> None:
     [
         ("click", {"scanstore.cli"}),
         ("rich", {"scanstore.cli"}),
-        ("peewee_migrate", {"scanstore.migrating"}),
-        ("playhouse", {"scanstore.fields", "scanstore.encryption"}),
+        ("peewee_migrate", {"scanstore.db.migrations"}),
+        ("playhouse", {"scanstore.db.fields", "scanstore.db.encryption"}),
         ("sqlcipher3", set()),
-        ("cronsim", {"scanstore.schedules"}),
-        ("argon2", {"scanstore.passwords"}),
-        ("bcrypt", {"scanstore.passwords"}),
+        ("cronsim", {"scanstore.jobs.schedules"}),
+        ("argon2", {"scanstore.accounts.passwords"}),
+        ("bcrypt", {"scanstore.accounts.passwords"}),
     ],
 )
 def test_libraries_stay_in_their_rooms(library: str, homes: set[str]) -> None:

@@ -19,9 +19,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import scanstore
-from scanstore import Store, dependencies, logs
+from scanstore import Store, dependencies
 from scanstore.cli import main, output
-from scanstore.plaintext import BLANKS, plain_text
+from scanstore.db import logs
+from scanstore.db.plain_text import BLANKS, plain_text
 
 PACKAGE = Path(scanstore.__file__).parent
 FORMAT = "".join(chr(n) for n in range(0x110000) if unicodedata.category(chr(n)) == "Cf")
@@ -266,8 +267,8 @@ def test_one_function_escapes_and_one_module_prints() -> None:
                 found.setdefault("echo", set()).add(where)
     assert found == {
         # In graphs for XML, which cannot hold some characters; in errors for the values in messages.
-        "unicode_escape": {"plaintext.py", "errors.py", "interchange/graphs.py"},
-        "print": {"logs.py", "schema.py"},
+        "unicode_escape": {"db/plain_text.py", "errors.py", "symbols/graph_formats.py"},
+        "print": {"db/logs.py", "db/schema.py"},
         "echo": {"cli/output.py", "cli/report.py"},  # a report is escaped by its writer, for where it puts each text
     }
     assert click.echo

@@ -33,8 +33,8 @@ from scanstore import (
     seed_db,
 )
 from scanstore.cli import main
-from scanstore.database import SCHEMA_VERSION
-from scanstore.files import APPLICATION_ID
+from scanstore.db.database import SCHEMA_VERSION
+from scanstore.db.files import APPLICATION_ID
 from scanstore.models import ModelConfig, Performer, Scene, ScheduledTask, Setting, Studio, Tag
 from scanstore.provisioning import SAMPLE, SECTIONS
 

@@ -1,6 +1,7 @@
 """README.md and docs/ are true: their scripts print the text below them, their commands, tests and links exist.
 
-``PYTHONPATH=. python tests/test_readme.py`` writes the generated parts again: the schema, the commands, the modules.
+``PYTHONPATH=.:tests/support python tests/test_readme.py`` writes the generated parts again: the schema, the
+commands, the packages, the modules.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import click
 import pytest
+from import_graph import STEPS
 from stressing import done
 
 ROOT = Path(__file__).parent.parent
@@ -27,8 +29,7 @@ SCRIPT = re.compile(r"```python\n(.*?)```\n+```text\n(.*?)```(?:\n+Run it again[
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 MODULES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for path in sorted((ROOT / "scanstore").rglob("*.py"))
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted((ROOT / "scanstore").rglob("*.py"))
 }
 
 
@@ -125,7 +126,7 @@ def test_each_promise_has_its_test() -> None:
     table = "".join(tables).splitlines()
     assert len(table) > 50
     for row in table:
-        tests = re.findall(r"`(tests/\w+\.py)::(\w+)`", row)
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
         assert tests, f"no test proves: {row}"
         for path, test in tests:
             text = (ROOT / path).read_text(encoding="utf-8")
@@ -217,9 +218,14 @@ def module_table() -> str:
     """Every module with the first sentence of its docstring."""
     lines = ["| module | |", "|---|---|"]
     for name, path in MODULES.items():
-        (docstring,) = re.findall(r'\A(?:#.*\n)*r?"""(.*?)"""', path.read_text(encoding="utf-8"), re.DOTALL)
-        lines.append(f"| `{name}` | {cell(docstring)} |")
+        lines.append(f"| `{name}` | {first_sentence(path)} |")
     return "\n".join(lines)
+
+
+def first_sentence(path: Path) -> str:
+    """The first sentence of a module's docstring."""
+    (docstring,) = re.findall(r'\A(?:#.*\n)*r?"""(.*?)"""', path.read_text(encoding="utf-8"), re.DOTALL)
+    return cell(docstring)
 
 
 def cell(text: str) -> str:
@@ -229,34 +235,38 @@ def cell(text: str) -> str:
     return sentence.replace("``", "`").replace("|", r"\|")
 
 
-GENERATED: dict[str, Callable[[], str]] = {
-    "docs/schema.md": schema,
-    "docs/command-line.md": command_table,
-    "docs/design.md": module_table,
+def package_table() -> str:
+    """The packages and the modules beside them, from the ground up, with the first sentence of each docstring."""
+    lines = ["| step | | |", "|---|---|---|"]
+    for number, names in enumerate(STEPS):
+        for name in names:
+            folder = ROOT / "scanstore" / name
+            path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+            lines.append(f"| {number} | `{name}{'/' if folder.is_dir() else ''}` | {first_sentence(path)} |")
+    return "\n".join(lines)
+
+
+GENERATED: dict[str, dict[str, Callable[[], str]]] = {
+    "docs/schema.md": {"schema": schema},
+    "docs/command-line.md": {"commands": command_table},
+    "docs/design.md": {"packages": package_table, "modules": module_table},
 }
-PART = re.compile(r"<!-- (\w+) -->\n(.*)<!-- /\1 -->", re.DOTALL)
+PART = re.compile(r"<!-- (\w+) -->\n(.*?)<!-- /\1 -->", re.DOTALL)
 
 
 @pytest.mark.parametrize("page", GENERATED)
 def test_generated_parts_are_up_to_date(page: str) -> None:
-    ((_, written),) = PART.findall((ROOT / page).read_text(encoding="utf-8"))
-    assert written.rstrip("\n") == GENERATED[page](), "write it again: PYTHONPATH=. python tests/test_readme.py"
-
-
-def test_each_module_is_in_one_group() -> None:
-    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    table = design.partition("| group | modules |")[2].partition("\n\n")[0]
-    grouped = re.findall(r"`([\w/]+)`", table)
-    folders = {name for name in grouped if name.endswith("/")}
-    modules = [path.relative_to(ROOT / "scanstore") for path in MODULES.values()]
-    needed = {f"{path.parts[0]}/" if len(path.parts) > 1 else path.stem for path in modules}
-    assert len(grouped) == len(set(grouped))
-    assert needed == set(grouped), "name each module once in the table of groups in docs/design.md"
-    assert folders == {name for name in needed if name.endswith("/")}
+    written = dict(PART.findall((ROOT / page).read_text(encoding="utf-8")))
+    assert written.keys() == GENERATED[page].keys()
+    for name, part in GENERATED[page].items():
+        again = "write it again: PYTHONPATH=.:tests/support python tests/test_readme.py"
+        assert written[name].rstrip("\n") == part(), again
 
 
 if __name__ == "__main__":
-    for page, part in GENERATED.items():
+    for page, parts in GENERATED.items():
         text = (ROOT / page).read_text(encoding="utf-8")
-        new = PART.sub(lambda found, part=part: f"<!-- {found[1]} -->\n{part()}\n<!-- /{found[1]} -->", text)  # type: ignore[misc]
-        (ROOT / page).write_text(new, encoding="utf-8")
+        for name, part in parts.items():
+            new = f"<!-- {name} -->\n{part()}\n<!-- /{name} -->"
+            text = re.sub(rf"<!-- {name} -->\n.*?<!-- /{name} -->", lambda found, new=new: new, text, flags=re.DOTALL)  # type: ignore[misc]
+        (ROOT / page).write_text(text, encoding="utf-8")

@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stressing import Program
 
-from scanstore import InvalidArgument, NotFound, ReadOnly, Store, migrating
+from scanstore import InvalidArgument, NotFound, ReadOnly, Store
 from scanstore import search as search_module
 from scanstore.cli import main
-from scanstore.finding_rows import Finding, FindingEvent, Sighting
+from scanstore.db import migrations
+from scanstore.findings.models import Finding, FindingEvent, Sighting
 from scanstore.models import Symbol
 
 ROOT = Path(__file__).parent.parent
@@ -452,7 +453,7 @@ def test_findings_and_symbols_of_the_schema_before_are_found(tmp_path: Path, tre
         finding = add(store, store.scans.record(tree), "zebra")
         note(finding, "ask the keeper")
         assert len(store.search("zebra")) == 1
-    migrating.down(path, to=3)
+    migrations.down(path, to=3)
     connection = sqlite3.connect(path)
     left = connection.execute("SELECT name FROM sqlite_schema WHERE name LIKE '%search%'").fetchall()
     connection.execute("UPDATE findings SET title = 'gnu'")
@@ -480,7 +481,7 @@ def test_findings_that_were_new_at_a_change_of_schema_are_found(tmp_path: Path, 
         return [key for (key,) in rows]
 
     assert noted() == []
-    migrating.down(path, to=5)
+    migrations.down(path, to=5)
     assert noted() == [first.id]
     connection = sqlite3.connect(path)
     columns = "lineage_id, rule_id, title, vulnerability_type, severity, file_path"

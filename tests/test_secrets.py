@@ -17,12 +17,12 @@ import pytest
 from click.testing import CliRunner
 
 from scanstore import Store, models
-from scanstore.account_rows import User
+from scanstore.accounts.models import User
 from scanstore.cli import main
-from scanstore.database import Database
-from scanstore.fields import Base
-from scanstore.llm_rows import ModelConfig
-from scanstore.transfer import SECRETS
+from scanstore.db.database import Database
+from scanstore.db.fields import Base
+from scanstore.llm.models import ModelConfig
+from scanstore.maintenance.dump import SECRETS
 
 HASH = "$2b$04$" + "PLANTEDxHASHxOFxAxPASSWORDx" + "abcdefghijklmnopqrstuvwxyz"
 KEY = "sk-PLANTED-KEY-0123456789"

@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from stressing import LONG
 
-from scanstore import AsyncStore, Store, freshness
+from scanstore import AsyncStore, Store
 from scanstore.cli import main
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound
+from scanstore.snapshots import freshness
 
 Run = Callable[..., Result]
 OLD = 1_600_000_000
@@ -308,9 +309,7 @@ def test_a_relative_root_contains_no_folder(run: Run, two: Store, tmp_path: Path
     assert "--target" in run(tmp_path, "symbols", "find", "x", code=2).stderr
 
 
-def test_a_tree_without_a_completed_scan_is_not_answered_from_another_one(
-    run: Run, two: Store, tmp_path: Path
-) -> None:
+def test_a_tree_without_a_completed_scan_is_not_answered_from_another_one(run: Run, two: Store, tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     two.scans.start(str(tmp_path / "c"), root=tmp_path / "c")
     assert "no completed scan of" in run(tmp_path / "c", "symbols", "find", "only_in_b", code=1).stderr

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scanstore import Store, cursors
+from scanstore import Store
+from scanstore.db import cursors
 from scanstore.indexing import pool
 
 ODD = 'x = "\\d"\nassert (x, 1)\nif x is "y": pass\n\n\ndef f():\n    return g()\n'  # each line is worth a warning

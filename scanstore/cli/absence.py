@@ -11,14 +11,14 @@ from scanstore.cli.base import Failure
 from scanstore.cli.output import note
 
 if TYPE_CHECKING:
-    from scanstore.languages import Gap
-    from scanstore.scan_rows import Scan
+    from scanstore.indexing.languages import Gap
+    from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
 
 def gap_of(store: Store, scan: Scan, kind: str, *, path: str | None = None) -> Gap:
     """Return what of the scan, or of the language of one file, was not looked at for symbols, references or imports."""
-    from scanstore.languages import SYMBOLS, gap, language_of
+    from scanstore.indexing.languages import SYMBOLS, gap, language_of
 
     found = gap(store.symbols.coverage(scan=scan), kind, only=None if path is None else language_of(path))
     if scan.revision is not None:
@@ -38,7 +38,7 @@ def known_file(store: Store, scan: Scan, path: str | None) -> None:
 
 def known_tool(store: Store, target: str, tool: str | None) -> None:
     """Fail when a tool has no findings because it has never looked in a target, or is misspelled."""
-    from scanstore.looks import OWN
+    from scanstore.findings.looks import OWN
     from scanstore.models import Finding, Scan, ToolRun
 
     if tool is None or tool == OWN:

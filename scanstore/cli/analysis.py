@@ -20,8 +20,8 @@ from scanstore.cli.output import columns, count, json_lines, note, plain_text, s
 from scanstore.cli.streams import flush, is_terminal
 
 if TYPE_CHECKING:
-    from scanstore.life import Progress
-    from scanstore.scan_rows import Scan
+    from scanstore.analysis.lifecycle import Progress
+    from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
 MODES = ("primary_verifiers", "primary_only")

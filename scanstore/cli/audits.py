@@ -12,7 +12,7 @@ from scanstore.cli.output import columns, count, dim, note, paragraph, plain_tex
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
-    from scanstore.audits import Analysis, AnalysisFinding, Task
+    from scanstore.audits.audits import Analysis, AnalysisFinding, Task
 
 STATUSES = ("queued", "processing", "completed", "failed", "cancelled")
 VERDICTS = ("approved", "review", "rejected")

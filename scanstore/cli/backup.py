@@ -13,8 +13,8 @@ from scanstore.cli.output import columns, count, note, plain_text, say, say_json
 from scanstore.cli.streams import errors, is_terminal
 
 if TYPE_CHECKING:
-    from scanstore.compaction import Compacted
-    from scanstore.repair import Repaired
+    from scanstore.maintenance.compaction import Compacted
+    from scanstore.maintenance.repair.repair import Repaired
 
 MOST = 20  # ranges of pages that are listed
 
@@ -78,7 +78,7 @@ def restore(copy: str, as_json: bool) -> None:
     Example:
       scanstore restore /mnt/backups/scanstore.db.backup-20260301T030000000Z
     """
-    from scanstore.backups import restore as put_back
+    from scanstore.maintenance.backup import restore as put_back
 
     with _bar("Restoring", hidden=as_json or _quiet()) as progress:
         done = put_back(copy, store_path(), progress=progress, key=store_key())
@@ -145,7 +145,7 @@ def repair(context: click.Context, damaged: str, new: str, as_json: bool) -> Non
     Example:
       scanstore repair scanstore.db saved.db
     """
-    from scanstore.repair import repair as save
+    from scanstore.maintenance.repair.repair import repair as save
 
     done = save(damaged, new, key=store_key())
     if as_json:

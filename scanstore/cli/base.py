@@ -19,12 +19,12 @@ import click
 from scanstore.cli.output import here, note, plain_text, tree_folder
 from scanstore.cli.provenance import scan_line, target_here
 from scanstore.cli.streams import outputs
-from scanstore.paths import below, composed, escape_path, name_in, root_name, spelled
+from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scanstore.scan_rows import Scan
+    from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -129,7 +129,7 @@ def _be_verbose(_: click.Context, __: click.Parameter, times: int) -> None:
     if times:
         import logging
 
-        from scanstore import logs
+        from scanstore.db import logs
 
         logs.to_stderr(logging.INFO if times == 1 else logging.DEBUG)
 
@@ -259,9 +259,9 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
     try:
         store = Store(path, migrate=new)
     except OutdatedSchema:
-        from scanstore import migrating
+        from scanstore.db import migrations
 
-        done = migrating.up(path, key=store_key())
+        done = migrations.up(path, key=store_key())
         backup = f"; the file as it was: {done.backup}" if done.backup else ""
         note(f"Migrated {path}: {', '.join(done) or 'by another process'}{backup}")
         store = Store(path)

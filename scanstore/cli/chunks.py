@@ -11,7 +11,7 @@ from scanstore.cli.base import Failure, Group, chosen_target, common, find_scan,
 from scanstore.cli.output import columns, count, note, places, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.scan_rows import Scan, ScanFileChunk
+    from scanstore.snapshots.models import Scan, ScanFileChunk
 
 STATUSES = ("pending", "running", "done", "failed", "skipped")
 
@@ -42,7 +42,7 @@ def state(scan: str | None, as_json: bool) -> None:
         row = find_scan(store, scan)
         if row.active_since is None:
             raise not_begun(row)
-        from scanstore.values import format_time
+        from scanstore.db.values import format_time
 
         found = store.chunks.state(row)
         due = None if found.next_at is None else format_time(found.next_at)

@@ -12,8 +12,8 @@ from scanstore.cli.base import Group, common, find_scan, json_option, open_store
 from scanstore.cli.output import columns, count, note, paragraph, places, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.analysis_rows import DraftFinding, Vote
-    from scanstore.scan_rows import Scan
+    from scanstore.analysis.models import DraftFinding, Vote
+    from scanstore.snapshots.models import Scan
 
 STATUSES = ("pending", "verifying", "verified", "rejected", "weakness", "skipped", "failed")
 SEVERITIES = ("critical", "high", "medium", "low", "info")
@@ -80,8 +80,8 @@ def show(draft: int, as_json: bool) -> None:
       scanstore drafts show 12
     """
     with open_store() as store:
-        from scanstore.analysis_rows import VerifiedFinding
-        from scanstore.finding_rows import Finding
+        from scanstore.analysis.models import VerifiedFinding
+        from scanstore.findings.models import Finding
 
         row = store.drafts.get(draft)
         votes = store.drafts.votes(row)

@@ -27,8 +27,8 @@ from scanstore.cli.report import warn
 from scanstore.cli.triage import COMMANDS, STATUSES, hidden_by
 
 if TYPE_CHECKING:
-    from scanstore.finding_rows import Finding, Suppression
-    from scanstore.scan_rows import Scan
+    from scanstore.findings.models import Finding, Suppression
+    from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
 STATES = ("new", "unchanged", "updated", "reopened", "fixed")

@@ -14,8 +14,8 @@ from scanstore.cli.output import columns, places, say, say_json
 from scanstore.cli.symbols import pick_symbol
 
 if TYPE_CHECKING:
-    from scanstore.graph import Reached
-    from scanstore.symbol_rows import Symbol
+    from scanstore.symbols.graph import Reached
+    from scanstore.symbols.models import Symbol
 
 DEFAULT = click.core.ParameterSource.DEFAULT
 

@@ -12,8 +12,8 @@ from scanstore.cli.base import common, find_scan, open_store, recorded_path
 from scanstore.cli.output import columns, places, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.scan_rows import Scan
-    from scanstore.symbol_rows import ImportRelation
+    from scanstore.snapshots.models import Scan
+    from scanstore.symbols.models import ImportRelation
 
 
 @click.command()

@@ -20,7 +20,7 @@ from scanstore.cli.triage import UNITS
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-    from scanstore.jobs import Job
+    from scanstore.jobs.jobs import Job
     from scanstore.store import Store
 
 STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
@@ -293,8 +293,8 @@ def work(
 
 def _left(store: Store, types: tuple[str, ...]) -> Iterator[str]:
     """The jobs that are not over: of other types, not due yet, held by another worker."""
+    from scanstore.db.state_machine import JOB_LIVE
     from scanstore.models import Job
-    from scanstore.states import JOB_LIVE
 
     found = store.counts(Job, "type", Job.status.in_(JOB_LIVE))
     for known, why in ((True, "not claimed yet, not due yet, or held elsewhere"), (False, "not worked on here")):

@@ -11,7 +11,7 @@ from scanstore.cli.base import Group, find_scan, json_option, open_store, store_
 from scanstore.cli.output import columns, note, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.calls import Usage
+    from scanstore.analysis.calls import Usage
 
 HEAD = ("model", "purpose", "calls", "answered", "failed", "running", "tokens in", "tokens out", "cost", "seconds")
 

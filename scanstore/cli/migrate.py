@@ -10,7 +10,7 @@ from scanstore.cli.base import Group, existing_store_path, json_option, store_ke
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.migrating import Names
+    from scanstore.db.migrations import Names
 
 
 @click.group(cls=Group)
@@ -29,9 +29,9 @@ def status(as_json: bool) -> None:
     Example:
       scanstore migrate status
     """
-    from scanstore import migrating
+    from scanstore.db import migrations
 
-    steps = migrating.status(existing_store_path(), key=store_key())
+    steps = migrations.status(existing_store_path(), key=store_key())
     if as_json:
         say_json(steps)
     else:
@@ -49,9 +49,9 @@ def up(to: str | None, as_json: bool) -> None:
     Example:
       scanstore migrate up
     """
-    from scanstore import migrating
+    from scanstore.db import migrations
 
-    done = migrating.up(existing_store_path(), to=to, key=store_key())
+    done = migrations.up(existing_store_path(), to=to, key=store_key())
     _tell(done, "applied", "nothing to do: no migration is pending", as_json)
 
 
@@ -69,9 +69,9 @@ def down(to: str | None, steps: int, as_json: bool) -> None:
     Example:
       scanstore migrate down --to 1
     """
-    from scanstore import migrating
+    from scanstore.db import migrations
 
-    done = migrating.down(existing_store_path(), to=to, steps=steps, key=store_key())
+    done = migrations.down(existing_store_path(), to=to, steps=steps, key=store_key())
     _tell(done, "rolled back", "nothing to do: no migration to roll back", as_json)
 
 

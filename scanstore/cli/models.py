@@ -16,7 +16,7 @@ from scanstore.cli.output import columns, count, note, paragraph, plain_text, sa
 from scanstore.cli.streams import is_terminal, text_input
 
 if TYPE_CHECKING:
-    from scanstore.llm_rows import ModelConfig
+    from scanstore.llm.models import ModelConfig
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 PROMPTS = {"analysis_prompt": "analysis_prompt_template", "verification_prompt": "verification_prompt_template"}
@@ -169,7 +169,7 @@ def show(name: str, as_json: bool) -> None:
       scanstore models show gpt
     """
     with open_store() as store:
-        from scanstore.slots import taken
+        from scanstore.llm.slots import taken
 
         model = store.llm.get(name)
         held, waiting = taken(store.database, model.id)

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from scanstore import paths
 from scanstore.cli.streams import binary_output, is_terminal
-from scanstore.plaintext import plain_text as plain_text
+from scanstore.db import paths
+from scanstore.db.plain_text import plain_text as plain_text
 
 if TYPE_CHECKING:
-    from scanstore.scan_rows import Scan
+    from scanstore.snapshots.models import Scan
 
 _AT_ONCE = 1000
 _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to the right

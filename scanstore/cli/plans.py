@@ -18,8 +18,8 @@ from scanstore.cli.streams import errors, is_terminal
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
-    from scanstore.plan_rows import AnalysisPlan, Counts, PlanChange
-    from scanstore.previews import FieldPreview, Preview
+    from scanstore.plans.models import AnalysisPlan, Counts, PlanChange
+    from scanstore.plans.preview import FieldPreview, Preview
 
 ID = click.IntRange(min=1)
 PLAN = click.argument("plan", metavar="PLAN", type=ID)

@@ -10,7 +10,7 @@ from scanstore.cli.base import Failure, Group, json_option, open_store, store_op
 from scanstore.cli.output import columns, note, paragraph, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.session_rows import Configuration
+    from scanstore.sessions.models import Configuration
 
 SHOWN = 60  # characters of a prompt in a list
 

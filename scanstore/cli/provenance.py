@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanstore.cli.output import count
-from scanstore.paths import spelled
+from scanstore.db.paths import spelled
 
 if TYPE_CHECKING:
-    from scanstore.scan_rows import Scan
-    from scanstore.scans import Target
+    from scanstore.snapshots.models import Scan
+    from scanstore.snapshots.scans import Target
     from scanstore.store import Store
 
 
@@ -21,7 +21,7 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
     Ambiguous when several targets have that root, and when none contains the folder and there are several.
     """
     from scanstore.errors import Ambiguous
-    from scanstore.scans import answering
+    from scanstore.snapshots.scans import answering
 
     around: dict[int, list[Target]] = {}
     if folder is not None:
@@ -41,7 +41,7 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
 
 def _root(target: Target) -> Path | None:
     """The real path of the folder that a target is about; None where it is not known or not a folder."""
-    from scanstore.freshness import place_of
+    from scanstore.snapshots.freshness import place_of
 
     place = place_of(target.root if target.root is not None else target.target)
     real = None if place is None else Path(spelled(place))
@@ -65,7 +65,7 @@ def _later(store: Store, scan: Scan) -> str:
 
 
 def _changes(store: Store, scan: Scan) -> str:
-    from scanstore.freshness import changes_since
+    from scanstore.snapshots.freshness import changes_since
 
     if scan.root is None:
         return ""

@@ -13,7 +13,7 @@ from scanstore.cli.drafts import SEVERITIES
 from scanstore.cli.output import count, note
 
 if TYPE_CHECKING:
-    from scanstore.reporting.contents import Report
+    from scanstore.report.document import Report
 
 FORMATS = ("text", "json", "csv", "markdown", "html")
 RULES = tuple(f"{which}-{severity}" for which in ("new", "any") for severity in SEVERITIES)
@@ -56,8 +56,8 @@ def report(
       scanstore report --fail-on new-high
       scanstore report --format html -o findings.html
     """
-    from scanstore import publishing
-    from scanstore.report import gather, writer
+    from scanstore.db import atomic_files
+    from scanstore.report.gather import gather, writer
 
     file = None if output in (None, "-") else output
     name = "json" if as_json else format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
@@ -68,7 +68,7 @@ def report(
         for piece in pieces:
             click.echo(piece, nl=False)
     else:
-        with publishing.writing(file, mode=0o666, store=os.path.realpath(store_path())) as stream:
+        with atomic_files.writing(file, mode=0o666, store=os.path.realpath(store_path())) as stream:
             stream.writelines(piece.encode() for piece in pieces)
         note(f"{file}: {count(len(found.items), 'finding')} of scan {found.scan.id}")
     if file is not None or name in ("csv", "json"):

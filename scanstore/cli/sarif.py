@@ -7,23 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import (
-    Group,
-    find_scan,
-    is_one_scan,
-    json_option,
-    open_store,
-    scan_argument,
-    store_option,
-)
+from scanstore.cli.base import Group, find_scan, is_one_scan, json_option, open_store, scan_argument, store_option
 from scanstore.cli.output import count, json_stream, note, plain_text, say, say_json
 from scanstore.cli.report import fail_on_option, judge, warn
 from scanstore.cli.streams import binary_input, flush
-from scanstore.paths import root_name
+from scanstore.db.paths import root_name
 
 if TYPE_CHECKING:
-    from scanstore.sarif import ImportResult
-    from scanstore.sarif_dump import Dumped
+    from scanstore.sarif.exporting import Dumped
+    from scanstore.sarif.sarif import ImportResult
 
 COUNTED = ("new", "unchanged", "updated", "reopened", "fixed")
 STATES = (*COUNTED, "not_checked")
@@ -72,7 +64,7 @@ def load(
         else:
             _tell(found)
         if rule is not None:
-            from scanstore.report import gather
+            from scanstore.report.gather import gather
 
             # A report that comes again is not the latest scan when another tool has looked since.
             latest = found.again and scan is None

@@ -18,9 +18,9 @@ from scanstore.cli.provenance import target_here
 from scanstore.cli.streams import binary_input, is_terminal
 
 if TYPE_CHECKING:
-    from scanstore.languages import Language
-    from scanstore.scan_rows import Scan
-    from scanstore.scans import FileDiff, FileNote, Summary
+    from scanstore.indexing.languages import Language
+    from scanstore.snapshots.models import Scan
+    from scanstore.snapshots.scans import FileDiff, FileNote, Summary
     from scanstore.store import Store
 
 INDEXER_ERROR = "indexer error"  # how such a reason begins; the indexer itself is not imported here

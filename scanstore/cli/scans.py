@@ -24,8 +24,8 @@ from scanstore.cli.output import columns, count, note, plain_text, say, say_json
 from scanstore.cli.scan import diff_json, diff_line, summary_lines
 
 if TYPE_CHECKING:
-    from scanstore.removing import Removed
-    from scanstore.scan_rows import Scan
+    from scanstore.maintenance.removal import Removed
+    from scanstore.snapshots.models import Scan
 
 #: How a diff marks what it lists, and in which colour.
 MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "moved": (">", "cyan")}

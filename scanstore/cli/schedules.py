@@ -10,7 +10,7 @@ from scanstore.cli.base import Group, Misuse, json_option, open_store, store_opt
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.job_rows import ScheduledTask
+    from scanstore.jobs.models import ScheduledTask
 
 
 @click.group(cls=Group)

@@ -12,8 +12,8 @@ from scanstore.cli.base import Misuse, chosen_target, common, find_scan, find_ta
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.scan_rows import Scan
     from scanstore.search import Hit
+    from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])

@@ -11,7 +11,7 @@ from scanstore.cli.base import Group, json_option, open_store, store_option
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
 
 if TYPE_CHECKING:
-    from scanstore.sessions import AnalysisResult, AnalysisSession, AnalysisTask, FileUpload
+    from scanstore.sessions.sessions import AnalysisResult, AnalysisSession, AnalysisTask, FileUpload
 
 STATUSES = ("created", "processing", "completed", "failed", "cancelled")
 

@@ -29,10 +29,10 @@ from scanstore.cli.scans import marked
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from scanstore.languages import Gap
-    from scanstore.scan_rows import Scan
+    from scanstore.indexing.languages import Gap
+    from scanstore.snapshots.models import Scan
     from scanstore.store import Store
-    from scanstore.symbol_rows import Symbol
+    from scanstore.symbols.models import Symbol
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit")

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore import open_files
 from scanstore.cli.base import Failure, existing_store_path, json_option, open_store, store_option, store_path
 from scanstore.cli.output import columns, count, json_stream, note, plain_text, say, say_json, size
 from scanstore.cli.streams import binary_input, flush
+from scanstore.db import open_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from scanstore.merging import MergeResult
-    from scanstore.transfer import Loaded
-    from scanstore.user_schema import LeftOut
+    from scanstore.db.user_schema import LeftOut
+    from scanstore.maintenance.dump import Loaded
+    from scanstore.maintenance.merge.merge import MergeResult
 
 MOST = 20  # conflicts, accounts or folders that are shown
 

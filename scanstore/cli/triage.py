@@ -18,7 +18,7 @@ from scanstore.cli.output import columns, count, note, say, say_json
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from scanstore.finding_rows import FindingEvent, Suppression
+    from scanstore.findings.models import FindingEvent, Suppression
     from scanstore.store import Store
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -207,7 +207,7 @@ def suppress(
 
 
 def _hidden(store: Store, made: Suppression) -> int:
-    from scanstore.finding_rows import Finding
+    from scanstore.findings.models import Finding
 
     likely = Finding.select().where(
         Finding.lineage == made.lineage_id, Finding.rule_id == made.rule_id, Finding.status != "fixed"

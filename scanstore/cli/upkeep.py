@@ -21,8 +21,8 @@ from scanstore.cli.output import columns, count, note, plain_text, say, say_json
 from scanstore.cli.streams import text_input
 
 if TYPE_CHECKING:
-    from scanstore.maintenance import Problem
-    from scanstore.pruning import Pruned
+    from scanstore.maintenance.health import Problem
+    from scanstore.maintenance.pruning import Pruned
 
 MOST = 20  # scans that are listed
 
@@ -63,7 +63,7 @@ def check(context: click.Context, file: str | None, fix: bool, as_json: bool) ->
 def _checked(fix: bool) -> list[Problem]:
     """The problems of the store; of one that is refused for its schema, what was dropped or is to be."""
     from scanstore.errors import Damaged, ForeignSchema
-    from scanstore.maintenance import Problem
+    from scanstore.maintenance.health import Problem
 
     try:
         return _problems(fix)
@@ -72,7 +72,7 @@ def _checked(fix: bool) -> list[Problem]:
             if not isinstance(error, ForeignSchema):
                 raise
             return [Problem(part, f"drop it with: scanstore check --fix {store_path()}") for part in error.parts]
-        from scanstore.cleaning import drop_foreign
+        from scanstore.maintenance.cleaning import drop_foreign
 
         done = [Problem(what, "nothing is to be done", True) for what in drop_foreign(store_path(), key=store_key())]
         try:
@@ -221,7 +221,7 @@ def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
     """
     if key_stdin and remove:
         raise Misuse("give --key-stdin or --remove, not both")
-    from scanstore import rekeying
+    from scanstore.maintenance import rekeying
 
     path, old = existing_store_path(), store_key()
     if remove and old is None:

@@ -11,7 +11,7 @@ from scanstore.cli.output import columns, note, plain_text, say, say_json
 from scanstore.cli.streams import text_input
 
 if TYPE_CHECKING:
-    from scanstore.account_rows import User
+    from scanstore.accounts.models import User
 
 
 @click.group(cls=Group)

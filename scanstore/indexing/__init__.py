@@ -1,129 +1,24 @@
-"""Turning files into facts: the protocol that every indexer follows, and the shape of what it returns.
+"""Reading source files: from a folder to the symbols, references, imports and chunks of each file. No database.
 
-An indexer looks at one file alone and says what it contains. It never sees another file: what a name means
-in the rest of the tree is decided later, per snapshot, by :mod:`scanstore.resolve`.
-
-Shape of :class:`FileFacts`, kept to tuples of plain values so that it crosses a process boundary cheaply:
-
-``strings``
-    every text the rows below use, once; rows hold positions in it.
-``symbols``
-    ``(name, qualified_name, type, start_line, end_line, metadata_json | None, body_hash | None)``; a symbol's ordinal
-    is its place in the list. ``name`` and ``qualified_name`` are positions in ``strings``; ``type`` is one of
-    :data:`SYMBOL_TYPES`; ``body_hash`` is :func:`scanstore.indexing.chunks.body_hash` of its lines.
-``references``
-    ``(line, from_ordinal, type, written, path | None, ordinal | None, resolution, confidence)``;
-    ``written`` is the text in the source. Either ``ordinal`` names the symbol of this same file that is meant,
-    or ``path`` spells what is meant for the resolver (see :mod:`scanstore.resolve`), or neither is known.
-    ``confidence`` is a percentage.
-``imports``
-    ``(line, module_as_written, names_json, path | None)``.
-``chunks``
-    ``(type, symbol_name | None, start_line, end_line, content_hash_bytes)``.
-``interface``
-    compressed JSON: what other files can see of this one (:func:`pack_interface`).
-``mentions``
-    identifiers that the file uses other than by calling them, compressed (:func:`pack_words`).
+``facts`` is the protocol that every indexer follows, ``python`` the built-in indexer, ``languages`` the file endings,
+``walk`` finds the files, ``pool`` and ``worker`` run indexers in processes, ``records`` checks facts that a caller
+brings, ``ctags`` reads Universal Ctags. A new language is an indexer beside ``python`` and an entry in ``languages``.
 """
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
-SYMBOL_TYPES = ("module", "class", "function", "method", "variable")
-REFERENCE_TYPES = ("call", "import", "inherit")
-RESOLUTIONS = ("unresolved", "external", "guessed", "inherited", "imported", "exact")
-#: Instead of an indexer's name, for a file that none can read.
-TEXT = "text/1"
-CHUNK_TYPES = ("function", "class", "full_file")
+from scanstore.db.exports import lazy
 
-#: Positions in the tuples above, for code that writes many of them.
-UNRESOLVED, EXTERNAL, GUESSED, INHERITED, IMPORTED, EXACT = range(6)
+if TYPE_CHECKING:
+    from scanstore.indexing.ctags import Broken, Tag
+    from scanstore.indexing.facts import FileFacts, Indexer
+    from scanstore.indexing.languages import Gap, Language
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {"ctags": ("Broken", "Tag"), "facts": ("FileFacts", "Indexer"), "languages": ("Gap", "Language")},
+    )
 
-
-SymbolRow = tuple[int, int, str, int, int, str | None, int | None]
-ReferenceRow = tuple[int, int | None, str, int, int | None, int | None, int, int]
-ImportRow = tuple[int, int, str, int | None]
-ChunkRow = tuple[str, int | None, int, int, bytes | str]
-
-
-class FileFacts(NamedTuple):
-    """What one file contains; see the module docstring for the rows."""
-
-    error: str | None = None
-    line_count: int = 0
-    strings: Sequence[str] = ()
-    symbols: Sequence[SymbolRow] = ()
-    references: Sequence[ReferenceRow] = ()
-    imports: Sequence[ImportRow] = ()
-    chunks: Sequence[ChunkRow] = ()
-    interface: bytes | None = None
-    mentions: bytes | None = None
-
-
-class Indexer(Protocol):
-    """What a language needs to provide: a name with a version, its file endings, and one function.
-
-    ``index`` gets the whole content of one file and returns its facts. It must be a pure function of its
-    arguments; it may raise, in which case the file is recorded with the error and one ``full_file`` chunk.
-    ``module`` is the dotted name under which other files import this one ("" where that makes no sense).
-    """
-
-    @property
-    def name(self) -> str:
-        """Goes into the key of a file version, such as ``python/2``: change it whenever the facts change."""
-
-    @property
-    def endings(self) -> tuple[str, ...]: ...
-
-    def index(self, content: bytes, *, path: str, module: str) -> FileFacts: ...
-
-
-def pack_interface(interface: dict[str, Any]) -> bytes:
-    return zlib.compress(json.dumps(interface, ensure_ascii=True, separators=(",", ":")).encode(), 1)
-
-
-def interface_text(blob: bytes) -> str:
-    """The JSON of a packed interface: ``{"names": {qualified name: entry}, "stars": [path]}``."""
-    return zlib.decompress(blob).decode("ascii")
-
-
-def pack_words(words: Iterable[str]) -> bytes:
-    return zlib.compress(" ".join(sorted(words)).encode("utf-8", "replace"), 1)
-
-
-def unpack_words(blob: bytes) -> list[str]:
-    return zlib.decompress(blob).decode().split(" ")
-
-
-MOST_TEXT = 1 << 26
-
-
-class Strings:
-    """A growing list of distinct texts; calling it with a text gives its place in the list.
-
-    Raises MemoryError beyond :data:`MOST_TEXT` characters. A few megabytes of source whose names hold each other, such
-    as a class with a long name and many methods, would come to terabytes.
-    """
-
-    __slots__ = ("places", "room")
-
-    def __init__(self) -> None:
-        self.places: dict[str, int] = {}
-        self.room = MOST_TEXT
-
-    def __call__(self, text: str) -> int:
-        places = self.places
-        place = places.get(text)
-        if place is None:
-            self.room -= len(text)
-            if self.room < 0:
-                raise MemoryError("the names of this file hold too much text")
-            place = places[text] = len(places)
-        return place
-
-    def list(self) -> list[str]:
-        return list(self.places)
+__all__ = ["Broken", "FileFacts", "Gap", "Indexer", "Language", "Tag"]

@@ -1,12 +1,11 @@
 """Indexing on several cores: worker processes that are ours alone.
 
-Workers run :mod:`.worker` in an isolated Python (:mod:`scanstore.interpreter`), so that a script needs no ``__main__``
-guard, may have threads, and nothing of the scanned tree is ever imported. Beside the standard library a worker imports
-this package only, from the absolute folder that this process has it from, which comes last on its path. Each worker
-has a thread here that keeps a few files in flight. A file that kills its worker (the parser's C stack is finite), or
-that takes too long, costs that file only: it is reported with the reason and a new worker takes the rest. Where no
-worker can be started, the files are indexed in this process.
-"""
+Workers run :mod:`.worker` in an isolated Python (:mod:`scanstore.db.interpreter`), so that a script needs no
+``__main__`` guard, may have threads, and nothing of the scanned tree is ever imported. Beside the standard library a
+worker imports this package only, from the absolute folder that this process has it from, which comes last on its path.
+Each worker has a thread here that keeps a few files in flight. A file that kills its worker (the parser's C stack is
+finite), or that takes too long, costs that file only: it is reported with the reason and a new worker takes the rest.
+Where no worker can be started, the files are indexed in this process."""
 
 from __future__ import annotations
 
@@ -20,11 +19,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
-from scanstore.indexing import FileFacts
-from scanstore.indexing.python import PythonIndexer
-from scanstore.indexing.reading import index, load
+from scanstore.db.interpreter import isolated
+from scanstore.indexing.facts import FileFacts
+from scanstore.indexing.files import index, load
+from scanstore.indexing.python.indexer import PythonIndexer
 from scanstore.indexing.worker import READY, read_frame, write_frame
-from scanstore.interpreter import isolated
 
 IN_FLIGHT = 4
 MOST_RESULTS = 64  #: that wait to be taken; workers wait for room
@@ -94,8 +93,7 @@ def run(tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
     watch = _Watch()
     parts = (tasks, todo, results, stop, watch)
     threads = [
-        threading.Thread(target=_serve, args=parts, daemon=True, name=f"scanstore-index-{n}")
-        for n in range(jobs)
+        threading.Thread(target=_serve, args=parts, daemon=True, name=f"scanstore-index-{n}") for n in range(jobs)
     ]
     for thread in threads:
         thread.start()

@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore import paths
+from scanstore.db import paths
+from scanstore.db.paths import escape_path, unescape_path
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.indexing.reading import opened
-from scanstore.paths import escape_path, unescape_path
+from scanstore.indexing.files import opened
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec

@@ -14,8 +14,8 @@ import signal
 import sys
 from typing import Any, BinaryIO
 
-from scanstore.indexing.python import PythonIndexer
-from scanstore.indexing.reading import index, load
+from scanstore.indexing.files import index, load
+from scanstore.indexing.python.indexer import PythonIndexer
 
 READY = "ready"
 

@@ -1,0 +1,21 @@
+"""Accounts: who may log in, with passwords as hashes and a limit on failed logins.
+
+``models`` has the row of a user and what is accepted as one, ``passwords`` the hashes. A new rule about logging in
+belongs into ``accounts``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.accounts.accounts import Accounts
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {"accounts": ("Accounts",)},
+    )
+
+__all__ = ["Accounts"]

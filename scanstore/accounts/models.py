@@ -1,0 +1,113 @@
+"""The rows of accounts, and what may be given as one."""
+
+from __future__ import annotations
+
+import unicodedata
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import peewee
+
+from scanstore.db.arguments import some_text
+from scanstore.db.database import Database
+from scanstore.db.fields import Base, IdField, UTCField
+from scanstore.db.uuids import uuid7
+from scanstore.db.values import utcnow
+from scanstore.errors import InvalidArgument, NotFound, shown
+
+
+class _Hash(peewee.TextField):
+    """A hash of a password; anything else, such as the password, raises InvalidArgument."""
+
+    def db_value(self, value: Any) -> Any:
+        if value == "" or isinstance(value, peewee.Node):
+            return value
+        from scanstore.accounts.passwords import checked_hash
+
+        return checked_hash(value)
+
+
+class User(Base):
+    """One account. ``email_key`` is the address folded: no two accounts have the same.
+
+    Without a ``hashed_password`` nobody can log in as this user.
+    """
+
+    __secret__ = frozenset({"hashed_password"})
+
+    if TYPE_CHECKING:
+        sessions: Any  # AnalysisSession
+        configurations: Any  # Configuration
+        tasks: Any  # Task
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    email: Any = peewee.TextField()
+    email_key: Any = peewee.TextField(unique=True)
+    hashed_password: Any = _Hash(default="")
+    full_name: Any = peewee.TextField(null=True)
+    role: Any = peewee.TextField(default="user")
+    is_active: Any = peewee.BooleanField(default=True)
+    failed_logins: Any = peewee.IntegerField(default=0)
+    locked_until: Any = UTCField(null=True)
+    last_login_at: Any = UTCField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "users"
+
+    def save(self, force_insert: bool = False, only: Any = None) -> int:
+        """Write the fields that were changed since the row was read, and with an address what it is folded to.
+
+        Raises InvalidArgument for what is no address.
+        """
+        if any(field.name == "email" for field in self.dirty_fields):
+            self.email = checked_email(self.email)
+            self.email_key = folded(self.email)
+        return super().save(force_insert=force_insert, only=only)
+
+    @property
+    def locked(self) -> bool:
+        """Whether logins are refused for now, for too many have failed."""
+        return self.locked_until is not None and bool(self.locked_until > utcnow())
+
+
+def checked_email(email: Any) -> str:
+    """An address as it is kept: one @, something on both sides, no blanks. Raises InvalidArgument."""
+    if isinstance(email, str):
+        plain = unicodedata.normalize("NFKC", email.strip())
+        name, _, host = plain.partition("@")
+        one = email.count("@") == plain.count("@") == 1
+        if one and name and host and " " not in plain and plain.isprintable() and len(email.strip()) <= 255:
+            return email.strip()
+    raise InvalidArgument(f"email is {shown(email)}; give an address like ada@example.org, of at most 255 characters")
+
+
+def folded(email: Any) -> str:
+    """The same text for addresses that differ in case, or in how Unicode spells them, only."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", some_text(email, "email").strip()).casefold())
+
+
+def user_key(user: User | str | uuid.UUID) -> str:
+    """The id of what is given as a user: a row, or an id. Raises InvalidArgument, WrongStore; looks nothing up."""
+    if isinstance(user, User):
+        user.check_home()
+        return str(user.id)
+    try:
+        return str(user if isinstance(user, uuid.UUID) else uuid.UUID(user))
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidArgument(
+            f"{shown(user)} is not a user; give a row, an id (a UUID) or, to accounts, an address"
+        ) from None
+
+
+def known_user(db: Database, user: User | str | uuid.UUID) -> str:
+    """The id of a user that is there. Raises NotFound, InvalidArgument, WrongStore."""
+    key = user_key(user)
+    if db.execute_sql("SELECT 1 FROM users WHERE id = ?", (key,)).fetchone() is None:
+        raise unknown(key)
+    return key
+
+
+def unknown(key: str) -> NotFound:
+    return NotFound(f"no user {key}; store.accounts.list() (scanstore users list) shows those that there are")

@@ -1,0 +1,503 @@
+"""The store for asyncio: every call of :class:`~scanstore.store.Store`, awaited.
+
+Nothing is written twice: a call is looked up on the store and run in a thread, its result comes back as it is. Calls
+that only read run side by side in a few threads; the others run one after the other, in the order in which they were
+made, in a thread that also holds the transactions; what may take long or calls back has a thread for itself. Threads,
+not a loop, own the connections, so that a store may be used from any event loop, and from one after the other.
+
+Change here: which calls only read (``READS``) and which take long (``LONG``). One that is in neither is run in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import inspect
+import os
+import threading
+import warnings
+from collections.abc import AsyncIterator, Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context, copy_context
+from functools import cached_property, partial, wraps
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
+
+from scanstore.aio.lanes import Lane, Mark, complete, here
+from scanstore.errors import InvalidArgument, StoreClosed, shown
+from scanstore.store import Store
+
+if TYPE_CHECKING:
+    from scanstore.leases.engine import Recovered
+
+READS = frozenset(
+    "analyses analysis answer bases callees callers calls changes children counts diff edges export find"
+    " find_task findings get get_call get_scene get_task get_upload history impact import_cycles importers imports keys"
+    " latest list live migrate_status names of_scene page pick preview progress prompt prompts records references"
+    " report results runs sightings sole_target state stats subclasses summary suppressed suppressions targets tasks"
+    " text to_dict trail unreferenced unresolved_imports uploads usage votes __getitem__ __iter__".split()
+)  #: methods that never write or wait for those who do, whatever they are methods of
+LONG = frozenset(
+    "apply ask authenticate backup check dump load load_ctags merge optimize record revert run_worker vacuum wait"
+    " work".split()
+)  #: methods that take long, wait or call back; none of them keeps a transaction open while it waits for the caller
+NOT_HERE = frozenset({"bound"})  #: of a thread, which the caller has none of; there is run() instead
+BATCH = 256  #: rows that a stream fetches at a time
+
+
+class AsyncStore:
+    """A :class:`~scanstore.store.Store` to be used with ``await``; takes the same options.
+
+    ``async with AsyncStore("scan.db") as store:`` opens and closes it. Then ``await store.symbols.find("x")``; what
+    streams is read by ``async for``; what is a block, such as ``store.transaction()``, is entered by ``async with``.
+    Names, results and errors are those of Store. A function that is called back for as long as it takes, such as the
+    handlers of ``store.jobs.run_worker``, may be a coroutine function.
+
+    Up to ``readers`` calls read at the same time. A cancelled call that had not begun never runs; one that had begun is
+    finished, whole, before the next: half of it is never written. Cancelling a worker, or another call that works piece
+    by piece, stops it after the piece, and cancels the coroutine it waits for. A cancelled transaction is rolled back.
+    Rows that come back are plain: what they point at is asked of the store.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, readers: int = 4, **options: Any) -> None:
+        if isinstance(readers, bool) or not isinstance(readers, int) or readers < 1:
+            raise InvalidArgument(f"readers is {readers!r}; give a whole number of at least 1")
+        self._make: Callable[[], Store] = lambda: Store(path, **options)
+        self._store: Store | None = None
+        self._closing: Future[Any] | None = None
+        self._process = os.getpid()
+        self._going: dict[Future[Any], _Going] = {}  # long calls
+        self._order = Lane("scanstore-order")
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="scanstore-read")
+
+    # Opening and closing
+
+    async def open(self) -> Self:
+        """Open the file, in a thread; harmless when repeated. Raises what Store raises."""
+        if self._closing is not None or self._store is None:
+            self._usable()
+            await _result(self._order.submit(self._open))
+        return self
+
+    def _open(self) -> None:
+        if self._store is None:
+            self._store = self._make()
+
+    async def close(self) -> None:
+        """Wait for the calls that were made and close the store; harmless when repeated.
+
+        Workers are stopped, and coroutines that are called back are cancelled. Closing goes on when this is cancelled.
+        """
+        if self._process == os.getpid():
+            await asyncio.shield(_result(self.shut()))
+
+    def shut(self) -> Future[Any]:
+        """Begin to close the store, from a thread without a loop; the future is done when that is over."""
+        if self._closing is None:
+            self._closing = self._order.submit(self._close, last=True)
+        return self._closing
+
+    def _close(self) -> None:
+        for going in list(self._going.values()):
+            going.cancel()
+        concurrent.futures.wait(list(self._going))
+        self._readers.shutdown(wait=True)
+        if self._store is not None:
+            self._store.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        order = self.__dict__.get("_order")
+        if order is not None and order.running and self._closing is None and self._process == os.getpid():
+            order.submit((lambda: None) if self._store is None else self._store.close, last=True)
+
+    def __repr__(self) -> str:
+        return f"<AsyncStore {'not open' if self._store is None else self._store!r}>"
+
+    @property
+    def path(self) -> str:
+        """The absolute path of the file, or ":memory:"."""
+        return self._opened().path
+
+    @property
+    def recovered(self) -> Recovered | None:
+        """What opening has freed, see ``Store.recover``."""
+        return self._opened().recovered
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store was closed."""
+        return self._closing is not None
+
+    def _usable(self) -> None:
+        if self._closing is not None:
+            raise StoreClosed("the store was closed; make another one")
+        if self._process != os.getpid():
+            raise StoreClosed(f"the store belongs to process {self._process}, with its threads; make another one here")
+
+    def _opened(self) -> Store:
+        self._usable()
+        if self._store is None:
+            raise StoreClosed("the store is not open; use: async with AsyncStore(path)")
+        return self._store
+
+    # Calls
+
+    def __getattr__(self, name: str) -> Any:
+        known = None if name.startswith("_") or name in NOT_HERE else Store.__dict__.get(name)
+        if isinstance(known, cached_property):
+            return AsyncDomain(self, name)
+        if inspect.isfunction(known):
+            return Call(self, name, lambda store: getattr(store, name))
+        raise AttributeError(f"a store has no {name!r} to be awaited")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(n for n in vars(Store) if not n.startswith("_") and n not in NOT_HERE)})
+
+    async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a function of your own, in order with the other writing calls and with this store as the current one.
+
+        For queries on the models: ``await store.run(lambda: list(Scan.select()))``.
+        """
+        if _is_coroutine_function(function):
+            raise InvalidArgument(f"{shown(function)} is a coroutine function; give a plain one, or await it yourself")
+        store = self._opened()
+
+        def inside() -> Any:
+            with store.bound():
+                return function(*args, **kwargs)
+
+        return await _result(self._order.submit(inside))
+
+    def _submit(self, name: str, function: Callable[[], Any], going: _Going) -> Future[Any]:
+        """Run a function where calls of that name run; those of a transaction all run in its thread."""
+        if not self._order.inside():
+            if name in LONG:
+                return self._alone(function, going)
+            if name in READS:
+                return self._readers.submit(function)
+        return self._order.submit(function)
+
+    def _alone(self, function: Callable[[], Any], going: _Going) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._going[future] = going
+        future.add_done_callback(lambda done: self._going.pop(done, None))
+        threading.Thread(target=complete, args=(future, function), name="scanstore-long", daemon=True).start()
+        return future
+
+
+def _in_a_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await asyncio.to_thread(function, *args, **kwargs)
+
+    return call
+
+
+for _name, _member in vars(Store).items():
+    if isinstance(_member, staticmethod) and not _name.startswith("_"):  # about files that are not open
+        setattr(AsyncStore, _name, staticmethod(_in_a_thread(_member.__func__)))
+
+
+class AsyncDomain:
+    """A part of the store, such as ``store.symbols``: its methods, to be awaited."""
+
+    __contains__ = None  # Python would ask for one item after the other, for ever
+    __iter__ = None
+
+    def __init__(self, store: AsyncStore, name: str) -> None:
+        self._store, self._name = store, name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._bound(name)
+
+    def _bound(self, name: str) -> Call:
+        def find(store: Store) -> Callable[..., Any]:
+            found: Any = getattr(getattr(store, self._name), name)
+            if not callable(found) or isinstance(found, type):
+                raise AttributeError(f"{name!r} of {self._name} is nothing that can be called")
+            return found  # type: ignore[no-any-return]
+
+        return Call(self._store, name, find)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Call:
+        return self._bound("__call__")(*args, **kwargs)
+
+    def __getitem__(self, key: Any) -> Call:
+        return self._bound("__getitem__")(key)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._bound("__iter__")().__aiter__()
+
+    def __repr__(self) -> str:
+        return f"<{self._name} of {self._store!r}>"
+
+
+class Call:
+    """A method of the store; called, it can be awaited, iterated or entered, whichever the method is made for."""
+
+    __slots__ = ("_args", "_find", "_going", "_inside", "_kwargs", "_name", "_store", "_used")
+
+    _args: tuple[Any, ...]
+    _kwargs: dict[str, Any]
+
+    def __init__(self, store: AsyncStore, name: str, find: Callable[[Store], Callable[..., Any]]) -> None:
+        self._store, self._name, self._find = store, name, find
+        self._used = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Call:
+        made = Call(self._store, self._name, self._find)
+        made._args, made._kwargs, made._used = args, kwargs, False
+        return made
+
+    def __repr__(self) -> str:
+        return f"<{self._name} of {self._store!r}>"
+
+    def __del__(self) -> None:
+        if not getattr(self, "_used", True):
+            warnings.warn(f"{self._name}() was never awaited, so nothing was done", RuntimeWarning, stacklevel=2)
+
+    def _ready(self) -> Callable[[], Any]:
+        """The call as a thread can make it; coroutine functions run in the loop that the call is made in."""
+        if self._used:
+            raise RuntimeError(f"{self!r} was not called, or was awaited already; call it again")
+        self._used = True
+        find, going, store = self._find, _Going(), self._store._opened()
+        self._going = going
+        args = [self._plain(each) for each in self._args]
+        kwargs = {name: self._plain(each) for name, each in self._kwargs.items()}
+        if self._name not in LONG:
+            return lambda: find(store)(*args, **kwargs)
+
+        def call() -> Any:
+            method = find(store)
+            if "stop" in inspect.signature(method).parameters:
+                going.given, kwargs["stop"] = kwargs.get("stop"), going
+            return method(*args, **kwargs)
+
+        return call
+
+    def _plain(self, value: Any) -> Any:
+        """An argument as the store takes it."""
+        if isinstance(value, _Inside):
+            return value._value
+        if isinstance(value, dict) and any(map(_is_coroutine_function, value.values())):
+            return {key: self._plain(each) for key, each in value.items()}
+        if not _is_coroutine_function(value):
+            return value
+        if self._name not in LONG:
+            raise InvalidArgument(
+                f"{self._name}() would keep the store waiting for {shown(value)}, which may wait for the store; "
+                "give a plain function"
+            )
+        if self._store._order.inside():
+            raise InvalidArgument(
+                f"inside a transaction {self._name}() cannot wait for {shown(value)}; leave the transaction first"
+            )
+        return self._going.calling(value, asyncio.get_running_loop(), copy_context())
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> Any:
+        ready = self._ready()
+        try:
+            made = await _result(self._store._submit(self._name, ready, self._going))
+        except asyncio.CancelledError:
+            self._going.cancel()
+            raise
+        if inspect.isgenerator(made):
+            raise TypeError(f"{self._name}() gives its rows one by one; read them with: async for")
+        return made
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        ready = self._ready()
+        own = not self._store._order.inside()
+        lane = Lane("scanstore-stream") if own else self._store._order
+        count = 1 if self._name in LONG else BATCH  # a claim is made when it is asked for, and not before
+        rows: Any = ()
+        try:
+            rows = iter(await _result(lane.submit(ready)))
+            error = None
+            while error is None:
+                batch, error = await _result(lane.submit(lambda: _some(rows, count)))
+                for row in batch:
+                    yield row
+                if not batch and error is None:
+                    return
+            raise error
+        except asyncio.CancelledError:
+            self._going.cancel()
+            raise
+        finally:
+            await asyncio.shield(_result(lane.submit(getattr(rows, "close", lambda: None), last=own)))
+
+    async def __aenter__(self) -> Any:
+        if self._name == "transaction":
+            self._ready()
+            self._inside: Any = _Transaction(self._store._order, self._store._opened())
+        else:
+            self._inside = _Block(self._store, self._ready())
+        return await self._inside.enter()
+
+    async def __aexit__(self, *error: Any) -> Any:
+        return await self._inside.exit(*error)
+
+
+class _Going:
+    """A long call that is going on: how it is told to stop, and the coroutines that it waits for.
+
+    It is what such a call takes as ``stop``; one that the caller has ``given`` counts too.
+    """
+
+    def __init__(self) -> None:
+        self.given: Any = None
+        self._cancelled = threading.Event()
+        self._called: set[Future[Any]] = set()
+
+    def is_set(self) -> bool:
+        return self._cancelled.is_set() or (self.given is not None and bool(self.given.is_set()))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._cancelled.wait(timeout)
+        return self.is_set()
+
+    def cancel(self) -> None:
+        """Have the call stop, and cancel what it waits for."""
+        self._cancelled.set()
+        for future in list(self._called):
+            future.cancel()
+
+    def calling(
+        self, function: Callable[..., Any], loop: asyncio.AbstractEventLoop, context: Context
+    ) -> Callable[..., Any]:
+        """A plain function that runs a coroutine function in a loop and returns, or raises, what that does."""
+
+        def called(*args: Any, **kwargs: Any) -> Any:
+            if self._cancelled.is_set() or loop.is_closed():
+                raise asyncio.CancelledError
+            future = context.copy().run(asyncio.run_coroutine_threadsafe, function(*args, **kwargs), loop)
+            self._called.add(future)
+            try:
+                if self._cancelled.is_set():
+                    future.cancel()
+                while not concurrent.futures.wait((future,), 1).done:
+                    if loop.is_closed():
+                        raise asyncio.CancelledError
+                return future.result()
+            except concurrent.futures.CancelledError:
+                raise asyncio.CancelledError from None  # no mere error, so that the work is given back
+            finally:
+                self._called.discard(future)
+
+        return called
+
+
+class _Block:
+    """A ``with`` block of the store whose beginning and end, which may wait, run in a thread of its own; inside a
+    transaction, in that one's."""
+
+    def __init__(self, store: AsyncStore, make: Callable[[], Any]) -> None:
+        self._store, self._make = store, make
+        self._own = not store._order.inside()
+        self._lane = Lane("scanstore-block") if self._own else store._order
+
+    async def enter(self) -> Any:
+        begun = self._lane.submit(self._enter)
+        try:
+            return _Inside(self._store, await asyncio.shield(_result(begun)))
+        except BaseException as error:  # it may be entered when nobody waits for it any more
+            begun.cancel()
+            self._lane.submit(partial(self._leave, begun, error), last=self._own)
+            raise
+
+    def _enter(self) -> Any:
+        self._manager = self._make()
+        return self._manager.__enter__()
+
+    def _leave(self, begun: Future[Any], error: BaseException) -> None:
+        if not begun.cancelled() and begun.exception() is None:
+            self._manager.__exit__(type(error), error, error.__traceback__)
+
+    async def exit(self, *error: Any) -> Any:
+        return await asyncio.shield(_result(self._lane.submit(lambda: self._manager.__exit__(*error), last=self._own)))
+
+
+class _Inside:
+    """What a block of the store gave: its values as they are, its methods to be awaited."""
+
+    def __init__(self, store: AsyncStore, value: Any) -> None:
+        self.__dict__.update(_store=store, _value=value)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._value, name)
+        return Call(self._store, name, lambda _: found) if inspect.ismethod(found) else found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._value, name, value)
+
+    def __repr__(self) -> str:
+        return repr(self._value)
+
+
+class _Transaction:
+    """A transaction of one task and those that it starts: meanwhile the calls of others wait their turn."""
+
+    def __init__(self, lane: Lane, store: Store) -> None:
+        self._lane, self._store = lane, store
+
+    async def enter(self) -> None:
+        self._mark = Mark(self._lane, here.get())
+        begun = self._lane.submit(self._enter)
+        try:
+            await asyncio.shield(_result(begun))
+        except BaseException as error:
+            if not begun.cancel():
+                self._lane.submit(partial(self._leave, begun, error), mark=self._mark)
+            raise
+        here.set(self._mark)
+
+    def _enter(self) -> None:
+        self._manager = self._store.transaction()
+        self._manager.__enter__()
+        self._lane.begin(self._mark)
+
+    def _leave(self, begun: Future[Any], error: BaseException) -> None:
+        if begun.exception() is None:
+            self._exit(type(error), error, error.__traceback__)
+
+    def _exit(self, *error: Any) -> Any:
+        try:
+            return self._manager.__exit__(*error)
+        finally:
+            self._lane.end(self._mark)
+
+    async def exit(self, *error: Any) -> Any:
+        if here.get() is self._mark:
+            here.set(self._mark.outer)
+        return await asyncio.shield(_result(self._lane.submit(lambda: self._exit(*error), mark=self._mark)))
+
+
+async def _result(future: Future[Any]) -> Any:
+    return await asyncio.wrap_future(future)
+
+
+def _some(rows: Any, count: int) -> tuple[list[Any], Exception | None]:
+    """The next rows, and the error that ended them."""
+    batch: list[Any] = []
+    try:
+        batch.extend(islice(rows, count))
+    except Exception as error:
+        return batch, error
+    return batch, None
+
+
+def _is_coroutine_function(value: Any) -> bool:
+    return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(vars(type(value)).get("__call__"))

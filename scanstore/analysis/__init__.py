@@ -1,0 +1,60 @@
+"""The review of a scan by models: chunks are reviewed, drafts are voted on, verified findings are published.
+
+The three stages share ``stage`` (claim, complete, fail, release) and ``lifecycle`` (how a scan goes on and when it is
+over). ``payloads`` checks reported findings, ``draft_merge`` merges equal ones, ``policies`` count votes,
+``publishing`` makes findings. ``calls``, ``answer_cache`` and ``asking`` keep the calls of models and their answers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.analysis.calls import Call, Usage
+    from scanstore.analysis.chunks import Chunks
+    from scanstore.analysis.drafts import Drafts, Judgement
+    from scanstore.analysis.lifecycle import Lifecycle, Progress, Rerun
+    from scanstore.analysis.llm_calls import Models
+    from scanstore.analysis.policies import Ballot, Majority, MinimumConfidence, Policy, Unanimous, Verdict, Weighted
+    from scanstore.analysis.publishing import Publishing
+    from scanstore.analysis.stage import Stage
+    from scanstore.analysis.verified import Verified
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "calls": ("Call", "Usage"),
+            "chunks": ("Chunks",),
+            "drafts": ("Drafts", "Judgement"),
+            "lifecycle": ("Lifecycle", "Progress", "Rerun"),
+            "llm_calls": ("Models",),
+            "policies": ("Ballot", "Majority", "MinimumConfidence", "Policy", "Unanimous", "Verdict", "Weighted"),
+            "publishing": ("Publishing",),
+            "stage": ("Stage",),
+            "verified": ("Verified",),
+        },
+    )
+
+__all__ = [
+    "Ballot",
+    "Call",
+    "Chunks",
+    "Drafts",
+    "Judgement",
+    "Lifecycle",
+    "Majority",
+    "MinimumConfidence",
+    "Models",
+    "Policy",
+    "Progress",
+    "Publishing",
+    "Rerun",
+    "Stage",
+    "Unanimous",
+    "Usage",
+    "Verdict",
+    "Verified",
+    "Weighted",
+]

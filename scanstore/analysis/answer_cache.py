@@ -1,0 +1,182 @@
+"""Answers that were paid for: kept by what was asked about and by whom it was asked, for ever and across scans.
+
+An *analyzer* is a model asked in one certain way: its name, ``max_tokens``, the prompt template and the parameters, all
+in one key. What it was asked about is a *subject*, known by its content alone, so that the same text in a later scan
+finds its answer. Two things are kept side by side: the response as it came, and the drafts that came of it. Neither
+touches the other.
+
+Change here: what makes two questions the same. A wrong answer costs more than a second question, so when in doubt they
+are not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from scanstore.analysis.models import Analyzer
+from scanstore.db.database import Database
+from scanstore.db.fields import Base
+from scanstore.db.values import dump_json, pack_hash, unpack
+from scanstore.db.view_keys import SHIFT, split
+from scanstore.errors import InvalidArgument, NotFound, shown
+
+if TYPE_CHECKING:
+    from scanstore.llm.models import ModelConfig
+
+PURPOSES = {"chunk": "analysis", "draft": "verification", "verified": "enrichment"}
+KINDS = {
+    "scan_file_chunks": "chunk",
+    "chunk_work": "chunk",
+    "draft_findings": "draft",
+    "verified_findings": "verified",
+}
+MEASURES = ("prompt_tokens", "completion_tokens", "cost")
+
+# Who is asked
+
+
+def ensure(db: Database, model: ModelConfig, prompt: str | None, parameters: Mapping[str, Any]) -> Analyzer:
+    """The one analyzer for these; made when it is new, by however many processes at once."""
+    template = model.analysis_prompt_template if prompt is None else prompt
+    if not isinstance(template, str):
+        raise InvalidArgument(f"prompt is {template!r}; give the template as text")
+    from hashlib import sha256
+
+    dump_json(dict(parameters))  # raises for NaN, and for what JSON cannot say
+    prompt_hash = sha256(template.encode("utf-8", "surrogatepass")).hexdigest()
+    way = [model.name, model.max_tokens, prompt_hash, dict(parameters)]
+    try:
+        text = json.dumps(way, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except TypeError as error:  # keys of several types
+        raise InvalidArgument(f"the parameters of an analyzer cannot be put in order: {error}") from error
+    key = sha256(text.encode()).hexdigest()
+    found = Analyzer.get_or_none(Analyzer.key == key)
+    if found is None:
+        Analyzer.insert(
+            key=key, model=model.name, prompt_hash=prompt_hash, parameters=dict(parameters)
+        ).on_conflict_ignore().execute()
+        found = Analyzer.get(Analyzer.key == key)
+    return found
+
+
+def identify(analyzer: Analyzer | int) -> Analyzer:
+    """The analyzer with that id, read anew. Raises NotFound."""
+    key: Any = analyzer
+    if isinstance(analyzer, Analyzer):
+        analyzer.check_home()
+        key = analyzer.id or 0
+    if isinstance(key, bool) or not isinstance(key, int):
+        raise InvalidArgument(f"{shown(key)} is not an analyzer; make one with store.llm.analyzer(model)")
+    found = Analyzer.get_or_none(Analyzer.id == key) if 0 < key < 2**63 else None
+    if found is None:
+        raise NotFound(f"no analyzer {shown(key)}; make one with store.llm.analyzer(model)")
+    return found
+
+
+# What is asked about
+
+
+class Subject(NamedTuple):
+    """What a question is about. ``id`` is the chunk's, else the draft's; ``content`` is what it is known by."""
+
+    kind: str
+    id: int
+    scan_id: int
+    content: bytes | str
+
+
+def content_key(db: Database, subject: Any, kind: str | None = None) -> Subject:
+    """What a chunk, draft or verified finding, given as row or id, is known by. Raises NotFound, InvalidArgument.
+
+    A bare id of 2**24 or more is taken for a chunk's, as all of those are, unless ``kind`` says what it is.
+    """
+    key = subject
+    if isinstance(subject, Base):
+        found = KINDS.get(subject._meta.table_name, "")
+        if not found or (kind == "chunk") != (found == "chunk") and kind is not None:
+            raise InvalidArgument(f"{subject!r} is not a {kind or 'chunk, draft or verified finding'}")
+        subject.check_home()
+        kind = found
+        key = subject.__data__.get("draft" if kind == "verified" else "id") or 0
+    if isinstance(key, bool) or not isinstance(key, int):
+        raise InvalidArgument(f"{shown(key)} is not a {kind or 'chunk or draft'}; give its row or its id")
+    if not 0 <= key < 2**63:
+        raise NotFound(f"no {kind or 'chunk or draft'} {shown(key)}")
+    kind = kind or ("chunk" if key >> SHIFT else "draft")
+    if kind == "chunk":
+        row = db.execute_sql(CHUNK, split(key)).fetchone()
+        if row is None:
+            raise NotFound(f"no chunk {key}; store.chunks.list(scan) (scanstore chunks list) shows those of a scan")
+        return Subject(kind, key, *row)
+    row = db.execute_sql(DRAFT, (key,)).fetchone()
+    if row is None:
+        raise NotFound(f"no draft {key}; store.drafts.list(scan) (scanstore drafts list) shows those of a scan")
+    scan_id, *parts = row
+    return Subject(kind, key, scan_id, _draft_key(kind, *parts))
+
+
+def _draft_key(
+    asked: str,  # about the draft, or about the verified finding that came of it: two questions
+    path: str,
+    snippet: str,
+    kind: str,
+    title: str,
+    line: int | None,
+    content: bytes | str | None,
+    start: int | None,
+) -> bytes:
+    from hashlib import blake2b
+
+    place: list[Any] = [path, snippet, line]
+    if content is not None and start is not None:
+        place = [_text(content), None if line is None else line - start]
+    return blake2b(dump_json([asked, kind, title, *place]).encode(), digest_size=16).digest()
+
+
+def _text(content: bytes | str) -> Any:
+    return content if isinstance(content, str) else [content.hex()]  # a text may look like the digits of a hash
+
+
+CHUNK = """
+SELECT f.scan_id, c.content_hash FROM scan_files AS f
+  JOIN chunk_facts AS c ON c.version_id = f.version_id WHERE f.id = ? AND c.chunk_index = ?
+"""
+DRAFT = """
+SELECT d.scan_id, d.file_path, d.snippet, d.vulnerability_type, d.title_key, d.line_number, c.content_hash, c.start_line
+  FROM draft_findings AS d
+  LEFT JOIN scan_files AS f ON f.id = d.chunk_id >> 24
+  LEFT JOIN chunk_facts AS c ON c.version_id = f.version_id AND c.chunk_index = d.chunk_id & 16777215
+ WHERE d.id = ?
+"""
+
+
+# What was answered
+
+
+def answer(db: Database, analyzer_id: int, content: bytes | str) -> str | None:
+    """The response that is kept for a content, if any."""
+    row = db.execute_sql(
+        "SELECT response FROM analysis_cache WHERE analyzer_id = ? AND content_hash = ?", (analyzer_id, content)
+    ).fetchone()
+    return None if row is None or row[0] is None else unpack(row[0])
+
+
+def keep_response(db: Database, analyzer_id: int, content: bytes | str, response: bytes) -> None:
+    """Keep a packed response; the drafts of an earlier one stay. In the caller's transaction."""
+    _keep(db, "response", analyzer_id, content, response)
+
+
+def keep_drafts(db: Database, analyzer_id: int, content_hash: bytes | str, drafts: Sequence[Mapping[str, Any]]) -> None:
+    """Keep what came of an answer; the response stays. In the caller's transaction."""
+    _keep(db, "drafts", analyzer_id, pack_hash(content_hash), dump_json([dict(draft) for draft in drafts]))
+
+
+def _keep(db: Database, column: str, analyzer_id: int, content: bytes | str, value: bytes | str) -> None:
+    # An analyzer that was deleted meanwhile is no reason to lose the rest of the transaction.
+    db.execute_sql(
+        f"INSERT INTO analysis_cache (analyzer_id, content_hash, {column}) SELECT id, ?, ? FROM analyzers WHERE id = ?"
+        f" ON CONFLICT (analyzer_id, content_hash) DO UPDATE SET {column} = excluded.{column}",
+        (content, value, analyzer_id),
+    )

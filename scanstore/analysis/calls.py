@@ -1,0 +1,345 @@
+"""Calls of models: what each one cost, how long it took and what came of it.
+
+A call is one row, written when it begins and once more when it ends; nothing is written while the model works, and no
+transaction is open. So a crash loses nothing but the answer that was on its way. It leaves a call that :func:`recover`
+marks as ``abandoned``; a process that cannot be asked about is taken for dead an hour after its call began. An answer
+that arrived is recorded whatever else goes wrong afterwards: it was paid for. The end can be part of a larger
+transaction (:func:`finish`), such as the one that completes a chunk.
+
+Change here: what is measured of a call.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from scanstore.analysis.answer_cache import content_key, identify, keep_response
+from scanstore.analysis.models import ModelCall
+from scanstore.db.arguments import some_text
+from scanstore.db.blocks import Block, ending
+from scanstore.db.clocks import silent
+from scanstore.db.database import Database
+from scanstore.db.processes import gone, me
+from scanstore.db.values import format_time, pack, utcnow
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore, shown
+from scanstore.llm.configs import Configs
+from scanstore.llm.models import ModelConfig
+from scanstore.snapshots.scans import Scans
+
+LONGEST_ERROR = 4000  #: characters of an error that are kept
+
+
+class Usage(NamedTuple):
+    """What the calls of one model for one purpose came to. ``seconds`` is the sum of their latencies."""
+
+    model: str
+    purpose: str
+    calls: int
+    answered: int
+    failed: int
+    running: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    seconds: float
+
+
+# One call
+
+
+@ending
+class Call:
+    """A call that is going on, inside its ``with`` block; see ``store.llm.call``."""
+
+    response: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    _block: Block | None = None
+
+    def __init__(self, db: Database, model: ModelConfig, entry: dict[str, Any], *, content: Any, keep: bool) -> None:
+        self._db = db
+        self._key = str(model.api_key)
+        self._entry = entry
+        self._content = content  # what a response is kept for, with an analyzer
+        self._keep = keep
+        self._id: int | None = None
+        self._process = self._started_at = ""
+        self._entered = False
+        self._began = 0.0
+        self._written: tuple[Any, ...] | None = None
+
+    @property
+    def id(self) -> int:
+        """The id of the call's row. Raises IllegalMove before the block was entered."""
+        if self._id is None:
+            raise IllegalMove("this call has not begun; enter it: 'with store.llm.call(…) as call:'")
+        return self._id
+
+    def __repr__(self) -> str:
+        return f"<Call {self._id} of {self._entry['model']!r} for {self._entry['purpose']!r}>"
+
+    def __enter__(self) -> Call:
+        if self._id is not None:
+            raise IllegalMove(f"{self!r} was made already; ask store.llm.call for another")
+        if self._db.in_sqlite_transaction():
+            raise IllegalMove("a transaction is open, and a call would keep all writers out; leave it first")
+        self._process, self._started_at = me(), format_time(utcnow())
+        values = {**self._entry, "process": self._process, "started_at": self._started_at}
+        self._began = time.monotonic()
+        try:
+            with self._db.atomic():  # the id is known before the row is there for good
+                self._id = self._db.execute_sql(BEGIN, values).lastrowid
+        except BaseException:
+            self._forget()
+            raise
+        self._entered = True
+        return self
+
+    def _forget(self) -> None:
+        """Remove the row of a call that was not begun; ids that are rolled back are used again."""
+        if self._id is not None:
+            mine = "id = ? AND process = ? AND started_at = ? AND status = 'running'"
+            self._db.execute_sql(f"DELETE FROM model_calls WHERE {mine}", (self._id, self._process, self._started_at))
+            self._id = None
+
+    def _abandoned(self, _: object) -> None:
+        """Record how the call ended when an interrupt has kept its block from doing it."""
+        with suppress(Exception):
+            if self._entered:
+                self._end(KeyboardInterrupt("the end of the block was interrupted"))
+            else:
+                self._forget()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        unfit = self._end(error)
+        self._block = None
+        if unfit and error is None:
+            raise InvalidArgument(f"{'; '.join(unfit)} (call {self._id}, whose other values were recorded)")
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def _end(self, error: BaseException | None) -> list[str]:
+        """Record how the call ended; return which values are unfit."""
+        if self._process != me():  # a forked child: the call is its parent's
+            return []
+        measures, unfit = self._measures()
+        if self._is_written(measures):
+            return []
+        words = [] if error is None else [self._described(error)]
+        if not words and self.response is None:
+            words = ["the block ended and call.response was not set"]
+        self._write(measures, "; ".join([*words, *unfit]) or None)
+        return unfit
+
+    def _measures(self) -> tuple[tuple[Any, ...], list[str]]:
+        """(response, prompt tokens, completion tokens, cost) as far as they are fit, and what is wrong with others."""
+        unfit = []
+        response: Any = self.response
+        if response is not None and not isinstance(response, str):
+            unfit.append(f"response is of {type(response).__name__}; it must be text")
+            response = None
+        found: list[Any] = [response]
+        for name in ("prompt_tokens", "completion_tokens"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+                unfit.append(f"{name} is {value!r}; it must be a whole number of at least 0")
+                value = 0
+            found.append(value)
+        cost: Any = self.cost
+        try:
+            fit = not isinstance(cost, bool) and isinstance(cost, int | float) and 0 <= float(cost) < math.inf
+        except OverflowError:
+            fit = False
+        if not fit:
+            unfit.append(f"cost is {cost!r}; it must be a number of at least 0")
+        found.append(float(cost) if fit else 0.0)
+        return tuple(found), unfit
+
+    def _is_written(self, measures: tuple[Any, ...]) -> bool:
+        """Whether these were written; a transaction that was rolled back since has taken them back."""
+        if self._written != measures:
+            return False
+        row = self._db.execute_sql("SELECT status FROM model_calls WHERE id = ?", (self._id,)).fetchone()
+        return row is None or row[0] in ("answered", "failed")
+
+    def _write(self, measures: tuple[Any, ...], error: str | None, *, answered: bool = False) -> None:
+        response, prompt_tokens, completion_tokens, cost = measures
+        packed = None if response is None else pack(response)
+        values = {
+            "id": self._id,
+            "status": "failed" if response is None and not answered else "answered",
+            "ended_at": format_time(utcnow()),
+            "latency_ms": round((time.monotonic() - self._began) * 1000),
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "cost": cost,
+            "error": None if error is None else error.encode("utf-8", "backslashreplace").decode()[:LONGEST_ERROR],
+            "response": packed if self._keep else None,
+        }
+        with self._db.atomic():
+            self._db.execute_sql(END, values)
+            if packed is not None and self._content is not None:
+                keep_response(self._db, self._entry["analyzer"], self._content, packed)
+        self._written = measures
+
+    def _described(self, error: BaseException) -> str:
+        """An error in words, without the model's key: clients like to quote the request."""
+        try:
+            text = str(error)
+        except Exception:
+            text = ""
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        key = os.environ.get(self._key[4:], "") if self._key.startswith("env:") else self._key
+        return text.replace(key, "…") if key else text
+
+
+# A chunk has a row to point at once its scan is analysed.
+BEGIN = """
+INSERT INTO model_calls (scan_id, model_config_id, model, purpose, chunk_id, draft_id, analyzer_id, process, started_at,
+                         prompt)
+VALUES (:scan, :model_config, :model, :purpose, (SELECT id FROM chunk_work WHERE id = :chunk), :draft, :analyzer,
+        :process, :started_at, :prompt)
+"""
+# What was answered stays so when more of it becomes known later.
+END = """
+UPDATE model_calls
+   SET status = CASE status WHEN 'answered' THEN status ELSE :status END, ended_at = :ended_at,
+       latency_ms = :latency_ms, prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens, cost = :cost,
+       error = :error, response = :response
+ WHERE id = :id
+"""
+
+
+def begin(
+    db: Database,
+    model: str | int | ModelConfig,
+    *,
+    purpose: str,
+    scan: Any = None,
+    chunk: Any = None,
+    draft: Any = None,
+    analyzer: Any = None,
+    prompt: str | None = None,
+    keep: bool = False,
+) -> Call:
+    """See ``store.llm.call``; nothing is written before the block is entered."""
+    if not isinstance(purpose, str) or not purpose.strip():
+        raise InvalidArgument(f"purpose is {shown(purpose)}; give a word, such as 'analysis' or 'verification'")
+    if prompt is not None and not isinstance(prompt, str):
+        raise InvalidArgument(f"prompt is of {type(prompt).__name__}; give the text that was sent, or leave it out")
+    row = Configs(db).get(model)
+    way = None if analyzer is None else identify(analyzer)
+    if way is not None and way.model != row.name:
+        raise InvalidArgument(
+            f"analyzer {way.id} is one of model {way.model!r}, and this is a call of {row.name!r}; "
+            "make one with store.llm.analyzer(model)"
+        )
+    subjects = [
+        content_key(db, given, kind) for kind, given in (("chunk", chunk), ("draft", draft)) if given is not None
+    ]
+    scan_id = None if scan is None else int(Scans(db).get(scan).id)
+    for subject in subjects:
+        if scan_id is not None and subject.scan_id != scan_id:
+            noun = "chunk" if subject.kind == "chunk" else "draft"
+            raise InvalidArgument(f"{noun} {subject.id} is of scan {subject.scan_id}, not of scan {scan_id}")
+        scan_id = subject.scan_id
+    entry = {
+        "scan": scan_id,
+        "model_config": row.id,
+        "model": row.name,
+        "purpose": purpose.strip(),
+        "chunk": next((s.id for s in subjects if s.kind == "chunk"), None),
+        "draft": next((s.id for s in subjects if s.kind != "chunk"), None),
+        "analyzer": None if way is None else way.id,
+        "prompt": pack(prompt) if keep and prompt is not None else None,
+    }
+    content = subjects[-1].content if subjects and way is not None else None
+    return Call(db, row, entry, content=content, keep=bool(keep))
+
+
+def finish(call: Call, db: Database) -> None:
+    """End a call as answered, inside the caller's transaction; the call's own block then writes nothing more.
+
+    Doing it twice is harmless. When the transaction is rolled back, the call ends with its block as if this had not
+    been. Raises InvalidArgument for unfit values.
+    """
+    if db.file != call._db.file:
+        raise WrongStore(f"{call!r} is of {call._db.name} and {db.name} is current; use it in its own")
+    key = call.id
+    measures, unfit = call._measures()
+    if unfit:
+        raise InvalidArgument(f"{'; '.join(unfit)} (call {key})")
+    if not call._is_written(measures):
+        call._write(measures, None, answered=True)
+
+
+# All calls
+
+
+def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: int | None) -> list[ModelCall]:
+    """Calls, newest first, without prompts and responses."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < 2**63):
+        raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 0")
+    light = [field for field in ModelCall._meta.sorted_fields if field.name not in ("prompt", "response")]
+    query = ModelCall.select(*light).order_by(ModelCall.id.desc())
+    if scan_id is not None:
+        query = query.where(ModelCall.scan == scan_id)
+    if purpose is not None:
+        query = query.where(ModelCall.purpose == some_text(purpose, "purpose"))
+    if status is not None:
+        query = query.where(ModelCall.status == ModelCall.status.db_value(status))
+    return list(query if limit is None else query.limit(limit))
+
+
+def get(call: ModelCall | int) -> ModelCall:
+    """One call with everything that was kept of it. Raises NotFound."""
+    key: Any = (call.id or 0) if isinstance(call, ModelCall) else call
+    if isinstance(key, bool) or not isinstance(key, int):
+        raise InvalidArgument(f"{shown(key)} is not a call; give its row or its id")
+    found = ModelCall.get_or_none(ModelCall.id == key) if 0 < key < 2**63 else None
+    if found is None:
+        raise NotFound(f"no call {shown(key)}; store.llm.calls() shows the known ones")
+    return found
+
+
+def usage(db: Database, scan_id: int | None) -> list[Usage]:
+    """What is counted of one scan, or of all; by model and purpose."""
+    where, values = ("", ()) if scan_id is None else (" WHERE scan_id = ?", (scan_id,))
+    rows = db.execute_sql(USAGE.format(where=where), values).fetchall()
+    return [Usage(row[0], row[1], *(value or 0 for value in row[2:])) for row in rows]
+
+
+USAGE = """
+SELECT model, purpose, sum(calls), sum(calls) FILTER (WHERE status = 'answered'),
+       sum(calls) FILTER (WHERE status = 'failed'), sum(calls) FILTER (WHERE status = 'running'),
+       sum(prompt_tokens), sum(completion_tokens), sum(cost), sum(latency_ms) / 1000.0
+  FROM call_counts{where} GROUP BY model, purpose ORDER BY model, purpose
+"""
+
+
+def recover(db: Database) -> int:
+    """End the running calls whose process has ended as ``abandoned``; return how many. Writes only if there are any.
+
+    An answer that comes after all is recorded: the call is ``answered`` then.
+    """
+    rows = db.execute_sql("SELECT id, process, started_at FROM model_calls WHERE status = 'running'").fetchall()
+    now, ended = utcnow(), []
+    for key, process, started in rows:
+        if gone(process):
+            ended.append((format_time(now), f"its process ({process}) ended before an answer came", key))
+        elif silent(process, started, now):
+            ended.append((format_time(now), f"no answer came to its process ({process}) for an hour", key))
+    if not ended:
+        return 0
+    return db.executemany(
+        "UPDATE model_calls SET status = 'abandoned', ended_at = ?, error = ? WHERE id = ? AND status = 'running'",
+        ended,
+    ).rowcount

@@ -1,0 +1,242 @@
+"""Chunks as work: handed out, read, completed with what was found in them, or completed from what was found before."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from scanstore.analysis import answer_cache, calls, lifecycle
+from scanstore.analysis.draft_merge import WINDOW, write_drafts
+from scanstore.analysis.payloads import absolute, check_drafts, relative
+from scanstore.analysis.stage import Stage
+from scanstore.db import paths
+from scanstore.db.arguments import a_path, stored_path, whole, word
+from scanstore.db.domain import bound
+from scanstore.db.state_machine import CHUNK_STATUSES
+from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
+from scanstore.db.view_keys import split
+from scanstore.errors import InvalidArgument, NotFound
+from scanstore.leases import engine
+from scanstore.snapshots.models import Scan, ScanFileChunk
+from scanstore.snapshots.scans import Scans
+
+if TYPE_CHECKING:
+    from scanstore.analysis.calls import Call
+    from scanstore.analysis.models import Analyzer
+
+AT_ONCE = 500  #: chunks that one transaction completes from the cache
+
+KNOWN = """
+SELECT w.id, f.file_path, c.start_line, c.end_line, a.drafts
+  FROM chunk_work AS w INDEXED BY ix_chunk_work_ready
+ CROSS JOIN scan_files AS f ON f.id = w.scan_file_id
+ CROSS JOIN chunk_facts AS c ON c.version_id = f.version_id AND c.chunk_index = w.id & 16777215
+ CROSS JOIN analysis_cache AS a ON a.analyzer_id = :analyzer AND a.content_hash = c.content_hash
+ WHERE w.scan_id = :scan AND w.status = 'pending' AND w.next_retry_at IS NULL AND a.drafts IS NOT NULL
+ ORDER BY w.rank, w.id LIMIT :limit
+"""
+
+# The view, its tables in the order in which their keys lead on.
+ROWS = """
+SELECT i.value AS id, f.id AS scan_file_id, c.chunk_index, c.chunk_type, c.symbol_name, c.start_line, c.end_line,
+       c.content_hash, coalesce(w.status, 'pending') AS status, coalesce(w.retry_count, 0) AS retry_count,
+       coalesce(w.lost_count, 0) AS lost_count, f.scan_id,
+       f.file_path, f.risk_level, coalesce(w.attempt, 0) AS attempt, w.worker, w.lease_until, w.next_retry_at, w.error
+  FROM json_each(?) AS i
+ CROSS JOIN scan_files AS f ON f.id = i.value >> 24
+ CROSS JOIN chunk_facts AS c ON c.version_id = f.version_id AND c.chunk_index = i.value & 16777215
+  LEFT JOIN chunk_work AS w ON w.id = i.value
+"""
+
+List = list  # the class below has a method of that name
+
+
+class Chunks(Stage[ScanFileChunk]):
+    """The chunks of scans whose analysis was begun (``store.scans.analyze``)."""
+
+    queue = engine.CHUNKS
+    model = ScanFileChunk
+    _more = """(
+        SELECT json_array(c.chunk_type, c.symbol_name, c.start_line, c.end_line,
+                          CASE typeof(c.content_hash) WHEN 'blob' THEN lower(hex(c.content_hash))
+                               ELSE c.content_hash END,
+                          f.scan_id, f.file_path, f.risk_level, chunk_work.lost_count)
+          FROM scan_files AS f CROSS JOIN chunk_facts AS c
+            ON c.version_id = f.version_id AND c.chunk_index = chunk_work.id & 16777215
+         WHERE f.id = chunk_work.scan_file_id)"""
+
+    def _claimed(self, one: tuple[Any, ...], worker: str) -> List[ScanFileChunk]:
+        key, attempt, retries, until, more = one
+        kind, symbol, start, end, digest, scan, path, risk, lost = json.loads(more)
+        file, index = split(key)
+        row = ScanFileChunk(__no_default__=True)
+        row.__data__ = {
+            "id": key, "scan_file": file, "chunk_index": index, "chunk_type": kind, "symbol_name": symbol,
+            "start_line": start, "end_line": end, "content_hash": digest, "status": "running", "retry_count": retries,
+            "lost_count": lost,
+            "scan": scan, "file_path": path, "risk_level": risk, "attempt": attempt, "worker": worker,
+            "lease_until": datetime.fromisoformat(until), "next_retry_at": None, "error": None,
+        }  # fmt: skip
+        return [row]
+
+    @bound
+    def complete(
+        self,
+        chunk: ScanFileChunk | int,
+        *,
+        worker: str | None = None,
+        drafts: Iterable[Mapping[str, Any]] = (),
+        analyzer: Analyzer | int | None = None,
+        call: Call | None = None,
+        source: str | None = None,
+        window: int = WINDOW,
+    ) -> List[int]:
+        """Mark a claimed chunk done with what was found in it, all in one transaction; return the drafts' ids.
+
+        Each draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and more, see
+        :meth:`scanstore.analysis.drafts.Drafts.add`; one that says what another draft says is merged with it. With
+        ``analyzer`` the result is kept for every chunk of the same text. ``call`` is the model call that gave the
+        answer, if it is still open. ``source`` is who reported it (default: the analyzer's model). Doing it twice is
+        harmless.
+
+        Raises LeaseLost when the chunk is not, or no longer, leased to the worker, and InvalidArgument for a draft that
+        is not one; nothing is written then.
+        """
+        engine.check_lease(worker, engine.LEASE)
+        key, owner, attempt = self._owner(chunk, worker)
+        # A chunk never changes but in its status; one that was read whole need not be read again.
+        whole = isinstance(chunk, ScanFileChunk) and None not in (chunk.file_path, chunk.start_line, chunk.content_hash)
+        row: Any = chunk if whole else self.get(chunk)
+        in_loop = getattr(chunk, "ahead", None) is not None and not self.db.in_transaction()
+        # Mostly there is nothing to write but the status, and one statement does it.
+        plain = drafts == () and analyzer is None and call is None
+        one = {"scope": row.scan_id, "worker": owner, "attempt": attempt, "guard": lifecycle.STEADY}
+        if plain and not in_loop and engine.settle_one(self.db, self.queue, key, "done", **one):
+            return []
+        write = None if plain else self._writer(row, drafts, analyzer, call, source, window)
+        ids: List[int] = []
+        with self.db.atomic():
+            if not (plain and engine.settle_one(self.db, self.queue, key, "done", **one)):
+                engine.settle(self.db, self.queue, key, "done", worker=owner, attempt=attempt)
+                ids = write() if write is not None else []
+                lifecycle.advance(self.db, row.scan_id, steady=True)
+            following = self._next(chunk, owner) if in_loop else None
+        if following is not None:
+            row.ahead.rows += self._claimed(following, owner)
+        return ids
+
+    def _writer(
+        self,
+        row: ScanFileChunk,
+        drafts: Iterable[Mapping[str, Any]],
+        analyzer: Analyzer | int | None,
+        call: Call | None,
+        source: str | None,
+        window: int,
+    ) -> Callable[[], List[int]]:
+        """Check what came of a chunk, and return what writes it, inside a transaction."""
+        known = None if analyzer is None else answer_cache.identify(analyzer)
+        given = check_drafts(drafts, chunk=row)
+        who = source or (known.model if known is not None else None)
+
+        def write() -> List[int]:
+            ids = write_drafts(self.db, row.scan_id, given, chunk=row, source=who, window=window)
+            if known is not None:
+                answer_cache.keep_drafts(self.db, known.id, pack_hash(row.content_hash), relative(given, row))
+            if call is not None:
+                calls.finish(call, self.db)
+            return ids
+
+        return write
+
+    @bound
+    def reuse(self, scan: Scan | int, analyzer: Analyzer | int) -> int:
+        """Complete every waiting chunk whose text this analyzer has judged before; return how many there were.
+
+        Costs no claim and no model call; the drafts are those of the time before, with the lines of today. A few
+        hundred chunks a transaction, and it may be repeated.
+        """
+        scan_id = self._scan(scan)
+        analyzer = answer_cache.identify(analyzer)
+        total = 0
+        while True:
+            with self.db.atomic():
+                if not lifecycle.gate(self.db, scan_id, self.queue.kind).open:
+                    return total
+                known = self.db.execute_sql(
+                    KNOWN, {"scan": scan_id, "analyzer": analyzer.id, "limit": AT_ONCE}
+                ).fetchall()
+                now = format_time(utcnow())
+                self.db.executemany(
+                    "UPDATE chunk_work SET status = 'done', worker = ?, lease_clock = NULL, updated_at = ?"
+                    " WHERE id = ?",
+                    [(f"analyzer:{analyzer.id}", now, row[0]) for row in known],
+                )
+                busy = [row for row in known if row[4] != "[]"]
+                chunks = {row.id: row for row in self._rows([row[0] for row in busy])}
+                for key, _, _, _, drafts in busy:
+                    row = chunks[key]
+                    given = absolute(json.loads(drafts), row)
+                    write_drafts(self.db, scan_id, given, chunk=row, source=analyzer.model, window=WINDOW)
+                lifecycle.advance(self.db, scan_id)
+            total += len(known)
+            if len(known) < AT_ONCE:
+                return total
+
+    @bound
+    def list(
+        self,
+        scan: Scan | int,
+        *,
+        status: str | None = None,
+        file: str | None = None,
+        limit: int | None = None,
+    ) -> List[ScanFileChunk]:
+        """Chunks of a scan in the order of its files, of one status or file if given."""
+        scan_id = self._scan(scan)
+        query = ScanFileChunk.select().where(ScanFileChunk.scan == scan_id)
+        if status is not None:
+            query = query.where(ScanFileChunk.status == word("status", status, CHUNK_STATUSES))
+        if file is not None:
+            query = query.where(ScanFileChunk.file_path == stored_path(file, "file"))
+        query = query.order_by(ScanFileChunk.file_path, ScanFileChunk.chunk_index)
+        return list(query.limit(whole("limit", limit, 0, 2**31)))
+
+    @bound
+    def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:
+        """The source text of a chunk, read from the tree that was scanned, or from one at ``root``.
+
+        Raises NotFound when the file is not there any more, or not as it was scanned.
+        """
+        from scanstore.indexing.files import chunk_text
+
+        row = chunk if isinstance(chunk, ScanFileChunk) else self.get(chunk)
+        scan = Scans(self.db).get(row.scan_id)
+        if root is not None:
+            base = a_path(root, "root")
+        elif scan.root is not None:
+            base = paths.stored_root(scan.root)
+        else:
+            raise NotFound(f"scan {scan.id} has no folder; say where its files are with root=")
+        full = paths.file_in(base, row.file_path)
+        if full is None:
+            raise InvalidArgument(f"{row.file_path} leads out of {paths.escape_path(base)}; it is not read")
+        name = paths.escape_path(full)
+        if paths.kept_in_cloud(full):
+            raise NotFound(f"{name} is {paths.IN_CLOUD}; download it and try again")
+        digest = pack_hash(row.scan_file.file_hash or "")
+        try:
+            text = chunk_text(full, row.start_line, row.end_line, pack_hash(row.content_hash), digest)
+        except OSError as error:
+            raise NotFound(f"{name} cannot be read: {error.strerror}; scan the tree again") from error
+        if text is None:
+            raise NotFound(f"{name} has changed since scan {scan.id}; scan it again")
+        return text
+
+    def _rows(self, ids: Sequence[int]) -> List[ScanFileChunk]:
+        """Found by their keys from the ids on, whatever statistics say."""
+        found = {row.id: row for row in ScanFileChunk.raw(ROWS, dump_json(list(ids)))}
+        return [found[each] for each in ids if each in found]

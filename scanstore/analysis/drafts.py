@@ -1,0 +1,259 @@
+"""Drafts: what models and rules reported, and the votes on it.
+
+Change here: how a verdict becomes a status. How reports are merged is in draft_merge.py, what may be reported in
+payloads.py, what votes come to in policies.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from scanstore.analysis import lifecycle
+from scanstore.analysis.chunks import Chunks
+from scanstore.analysis.draft_merge import WINDOW, write_drafts
+from scanstore.analysis.models import DraftFinding, Vote
+from scanstore.analysis.payloads import check_drafts, check_votes
+from scanstore.analysis.policies import Ballot, Majority, Policy, judge, mean_confidence, share
+from scanstore.analysis.stage import Stage
+from scanstore.analysis.verified import confirm, withdraw
+from scanstore.db.arguments import stored_path, text, whole
+from scanstore.db.domain import bound
+from scanstore.db.state_machine import Machine, move
+from scanstore.errors import IllegalMove, InvalidArgument
+from scanstore.leases import engine
+from scanstore.llm.configs import Configs
+from scanstore.llm.models import ModelConfig
+from scanstore.snapshots.models import Scan, ScanFileChunk
+
+MAJORITY = Majority()
+
+
+class Judgement(NamedTuple):
+    """What the votes on a draft have come to: ``verified``, ``rejected``, ``weakness``, or ``undecided`` and what is
+    ``missing``. ``votes`` were cast in this round; ``verified_id`` is the verified finding, if there is one."""
+
+    outcome: str
+    confidence: int | None
+    missing: str
+    votes: int
+    draft_id: int
+    verified_id: int | None
+
+
+# Moves of a draft that nobody has leased; leases/engine.py makes the others.
+UNLEASED = Machine(
+    "draft_findings",
+    "draft",
+    dict.fromkeys(("verified", "rejected", "weakness", "skipped"), ("pending",)),
+    {
+        "verifying": "its worker has to complete or release it first",
+        "failed": "let it wait again first: store.drafts.retry(scan) (scanstore scans rerun --to verify --failed-only)",
+        "skipped": "to take that back: set its status to pending and save it",
+        **dict.fromkeys(engine.DRAFTS.done, "to judge it again: store.scans.rerun(scan, to='verify')"),
+    },
+)
+
+
+# Merging
+
+List = list  # the class below has a method of that name
+
+
+class Drafts(Stage[DraftFinding]):
+    """Draft findings: reported, claimed, voted on, judged."""
+
+    queue = engine.DRAFTS
+    model = DraftFinding
+
+    # -- reporting -------------------------------------------------------------------------------------------------
+
+    @bound
+    def add(
+        self,
+        scan: Scan | int,
+        drafts: Iterable[Mapping[str, Any]],
+        *,
+        source: str | ModelConfig | None = None,
+        window: int = WINDOW,
+        chunk: ScanFileChunk | int | None = None,
+    ) -> List[DraftFinding]:
+        """Store what a rule or a person reports, merged with what is known; return a row for each, in order.
+
+        A draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and ``file_path``, and as far as they
+        are known ``line_number``, ``end_line``, ``snippet``, ``reason``, ``cwe``, ``confidence`` (per cent),
+        ``auto_detected`` and ``source``. ``source`` is who reported those that name none. Reports of the same thing
+        within ``window`` lines become one draft. With ``chunk`` they are about a chunk of the scan, and need no
+        ``file_path``. One transaction; doing it twice changes nothing. Raises InvalidArgument, naming the draft.
+        """
+        scan_id = self._scan(scan)
+        row = None if chunk is None else self._chunk(chunk, scan_id)
+        given = check_drafts(drafts, chunk=row)
+        name = source.name if isinstance(source, ModelConfig) else source
+        if name is not None:
+            name = text("source", name, needed=True)
+        with self.db.atomic():
+            ids = write_drafts(self.db, scan_id, given, chunk=row, source=name, window=window)
+            lifecycle.advance(self.db, scan_id)
+        return [draft for n in range(0, len(ids), 5000) for draft in self._rows(ids[n : n + 5000])]
+
+    def _chunk(self, chunk: ScanFileChunk | int, scan_id: int) -> ScanFileChunk:
+        row = Chunks(self.db).get(chunk)
+        if row.scan_id != scan_id:
+            raise InvalidArgument(
+                f"chunk {row.id} is of scan {row.scan_id}, not of scan {scan_id}; give one of its own"
+            )
+        if not self.db.execute_sql("SELECT 1 FROM chunk_work WHERE id = ?", (row.id,)).fetchall():
+            raise IllegalMove(
+                f"chunk {row.id} waits for the analysis of its scan; call store.scans.analyze({scan_id}) first"
+            )
+        return row
+
+    @bound
+    def skip(self, draft: DraftFinding | int, reason: str) -> DraftFinding:
+        """Leave a waiting draft out of the verification, for a reason; one transaction. Harmless when repeated.
+
+        Raises IllegalMove for one that is leased or over.
+        """
+        why = text("reason", reason, needed=True)
+        with self.db.atomic():
+            row = self.get(draft)
+            if row.status != "skipped":
+                move(self.db, UNLEASED, row.id, "skipped", error=why, next_retry_at=None, lease_clock=None)
+                lifecycle.advance(self.db, row.scan_id)
+            return self.get(row.id)
+
+    # -- judging ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def record_votes(
+        self,
+        draft: DraftFinding | int,
+        votes: Iterable[Mapping[str, Any]],
+        *,
+        policy: Policy = MAJORITY,
+        worker: str | None = None,
+    ) -> Judgement:
+        """Record votes on a draft and judge it by all votes of its present round; one transaction.
+
+        A vote is a mapping with ``model`` (name, id or row) and ``decision`` (verified, rejected, weakness or abstain),
+        and if there are any ``confidence`` (per cent), ``severity``, ``reason``, ``attack_vector``, ``data_flow``. A
+        model has one vote in a round; its last one counts. Once ``policy`` comes to a verdict the draft moves there,
+        and a verified one gets its verified finding, of which there is never a second: judged again after
+        ``store.scans.rerun(scan, to="verify")``, it is brought up to date and enriched again. One that is not verified
+        any more goes, or fails when a finding came of it; that finding, if it is still open, is a false positive until
+        it is verified once more.
+
+        Undecided votes are kept and the draft stays where it is. A draft that waits unclaimed may be judged directly.
+        Doing it twice is harmless. Raises LeaseLost when the draft was claimed and is leased to the worker no more,
+        IllegalMove for one that was judged, failed or skipped, NotFound, InvalidArgument; nothing is written then.
+        """
+        engine.check_lease(worker, engine.LEASE)
+        given = check_votes(votes)
+        key, owner, attempt = self._owner(draft, worker)
+        claimed = worker is not None or (isinstance(draft, DraftFinding) and draft.status == self.queue.leased)
+        self._resolve(given)
+        with self.db.atomic():
+            row = self.get(key)
+            if row.status in self.queue.done and self._has(row, given):
+                return self._judged(row)
+            mine = row.worker == owner and attempt in (None, row.attempt)
+            if row.status == self.queue.leased or (claimed and not (mine and row.status in self.queue.done)):
+                engine.held(self.db, self.queue, key, worker=owner, attempt=attempt)
+            elif row.status != "pending":
+                raise IllegalMove(f"draft {key} is {row.status}; {UNLEASED.remedies[row.status]}")
+            self._write(row, given)
+            cast = self.votes(row, round=row.round)
+            ballots = [
+                Ballot(vote.decision, vote.confidence, vote.model_config.votes, vote.model_config.name) for vote in cast
+            ]
+            verdict = judge(policy, ballots)
+            outcome, sure = verdict.outcome, verdict.confidence
+            if outcome == "undecided":
+                return Judgement(outcome, sure, verdict.missing or "more votes", len(cast), key, None)
+            if sure is None:
+                sure = share(outcome, ballots)
+            if outcome == "verified":
+                verified_id: int | None = confirm(self.db, row, cast, sure)
+            else:
+                verified_id = withdraw(self.db, row, outcome)
+            if claimed or row.status == self.queue.leased:
+                self._settle(draft, outcome, worker=worker)
+            else:
+                move(self.db, UNLEASED, key, outcome, error=None, next_retry_at=None, lease_clock=None)
+                lifecycle.advance(self.db, row.scan_id)
+            return Judgement(outcome, sure, "", len(cast), key, verified_id)
+
+    def _resolve(self, given: List[dict[str, Any]]) -> None:
+        """Replace what the votes call their models by these."""
+        models: dict[int, int] = {}
+        for number, vote in enumerate(given):
+            vote["model"] = Configs(self.db).get(vote["model"])
+            first = models.setdefault(vote["model"].id, number)
+            if first != number:
+                name = vote["model"].name
+                raise InvalidArgument(
+                    f"votes {first} and {number} are both of {name!r}; a model has one vote in a round"
+                )
+
+    def _has(self, row: DraftFinding, given: List[dict[str, Any]]) -> bool:
+        """Whether these votes were all cast in the round that the draft was judged in."""
+        cast = {(vote.model_config_id, vote.decision) for vote in self.votes(row, round=row.round)}
+        return all((vote["model"].id, vote["decision"]) in cast for vote in given)
+
+    def _judged(self, row: DraftFinding) -> Judgement:
+        """The verdict that was reached before."""
+        cast = self.votes(row, round=row.round)
+        found = self.db.execute_sql("SELECT id, confidence FROM verified_findings WHERE draft_id = ?", (row.id,))
+        verified_id, sure = next(iter(found.fetchall()), (None, None))
+        if row.status != "verified" or sure is None:
+            ballots = [Ballot(vote.decision, vote.confidence) for vote in cast]
+            sure = mean_confidence(row.status, ballots)
+            sure = share(row.status, ballots) if sure is None else sure
+        return Judgement(row.status, sure, "", len(cast), row.id, verified_id)
+
+    def _write(self, row: DraftFinding, given: List[dict[str, Any]]) -> None:
+        columns = ("decision", "confidence", "severity", "reason", "attack_vector", "data_flow")
+        self.db.executemany(
+            f"INSERT INTO votes (draft_id, model_config_id, round, {', '.join(columns)})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (draft_id, model_config_id, round) DO UPDATE SET "
+            + ", ".join(f"{column} = excluded.{column}" for column in columns),
+            [(row.id, vote["model"].id, row.round, *(vote[column] for column in columns)) for vote in given],
+        )
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def votes(self, draft: DraftFinding | int, *, round: int | None = None) -> List[Vote]:
+        """The votes on a draft, of one round or of all, with their models; by round and then in the order of arrival.
+
+        Raises NotFound for a draft that is not there.
+        """
+        query = Vote.select(Vote, ModelConfig).join(ModelConfig).where(Vote.draft == self.get(draft).id)
+        if round is not None:
+            query = query.where(Vote.round == whole("round", round, 1, 2**31))
+        return list(query.order_by(Vote.round, Vote.id))
+
+    @bound
+    def list(
+        self,
+        scan: Scan | int,
+        *,
+        status: str | None = None,
+        severity: str | None = None,
+        file: str | None = None,
+        limit: int | None = None,
+    ) -> List[DraftFinding]:
+        """Drafts of a scan, the most severe first and then by file and line; of one status, severity or file if given.
+
+        Raises InvalidArgument for a status or severity that there is not.
+        """
+        query = DraftFinding.select().where(DraftFinding.scan == self._scan(scan))
+        if status is not None:
+            query = query.where(DraftFinding.status == DraftFinding.status.db_value(status))
+        if severity is not None:
+            query = query.where(DraftFinding.severity == DraftFinding.severity.db_value(severity))
+        if file is not None:
+            query = query.where(DraftFinding.file_path == stored_path(file, "file"))
+        query = query.order_by(DraftFinding.rank, DraftFinding.file_path, DraftFinding.line_number, DraftFinding.id)
+        return list(query.limit(whole("limit", limit, 0, 2**31)))

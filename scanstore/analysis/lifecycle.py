@@ -1,0 +1,438 @@
+"""The life of a scan's analysis: begun, paused, resumed, cancelled, run again, and how far it has come.
+
+A recorded scan is ``completed``. Its analysis makes it ``queued``, the first claim ``running``, and when no chunk,
+draft or verified finding is left to work on it is ``completed`` again. ``phase`` is the first of scanning, verifying
+and enriching that has work left, while all three may go on at once. A scan that is paused or cancelled hands nothing
+out; what was handed out before may still be completed, so that no answer that was paid for is refused.
+
+Every end of a piece of work comes by here (:func:`advance`, :func:`stumble`), inside the transaction that ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from scanstore.analysis.models import ScanConfig
+from scanstore.db.arguments import some_text
+from scanstore.db.database import Database
+from scanstore.db.domain import Domain, bound
+from scanstore.db.state_machine import RISKS, SCANS, move
+from scanstore.db.values import format_time, read_time, utcnow
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
+from scanstore.findings.looks import UPHELD
+from scanstore.findings.tracking import close
+from scanstore.leases import engine
+from scanstore.llm.configs import Configs
+from scanstore.snapshots.models import Scan
+from scanstore.snapshots.scans import Scans
+
+MODES = ("primary_verifiers", "primary_only")
+SCOPES = ("full", "changed")
+STEPS = {"scan": "scanning", "verify": "verifying", "enrich": "enriching"}
+CONCURRENCY = {"chunk": "scanner_concurrency", "draft": "verifier_concurrency", "verified": "enricher_concurrency"}
+RECENT = 200  #: pieces of work that the rate is taken from
+
+
+class Gate(NamedTuple):
+    """Whether a scan hands out work of one kind, and on what terms.
+
+    ``recorded``: whole; ``begun``: its analysis was.
+    """
+
+    status: str
+    recorded: bool
+    begun: bool
+    concurrency: int
+    max_retries: int
+    retry_delay: float
+    max_lost: int
+
+    @property
+    def open(self) -> bool:
+        return self.status not in ("paused", "cancelled", "failed")
+
+
+class Progress(NamedTuple):
+    """How far an analysis has come. ``rate`` is pieces of work of the present phase per minute, by the latest of them;
+    ``eta`` the seconds until that phase is over at this rate; ``cost`` what its model calls came to."""
+
+    scan: int
+    status: str
+    phase: str
+    chunks: dict[str, int]
+    drafts: dict[str, int]
+    verified: dict[str, int]
+    findings: int
+    rate: float | None
+    eta: float | None
+    calls: int
+    tokens: int
+    cost: float
+    error: str | None
+
+
+class Rerun(NamedTuple):
+    """How much work waits again."""
+
+    chunks: int
+    drafts: int
+    verified: int
+
+
+GATE = """
+SELECT s.status, s.revision IS NOT NULL, s.active_since IS NOT NULL, coalesce(c.{concurrency}, {default}),
+       coalesce(c.max_retries, 3), coalesce(c.retry_delay, 2.0), coalesce(c.max_lost, 10)
+  FROM scans AS s LEFT JOIN scan_configs AS c ON c.scan_id = s.id WHERE s.id = ?
+"""
+DEFAULTS = {"chunk": 20, "draft": 10, "verified": 5}
+# The second of the terms by itself, as an expression.
+MOST = {
+    kind: f"coalesce((SELECT {column} FROM scan_configs WHERE scan_id = :scope), {DEFAULTS[kind]})"
+    for kind, column in CONCURRENCY.items()
+}
+# Written so that a look at one or two counters is mostly all that it takes.
+STANDING = """
+SELECT s.status, s.phase, s.active_since, s.errors_in_a_row,
+       CASE WHEN {chunk} THEN 'scanning'
+            WHEN (SELECT analysis_mode FROM scan_configs WHERE scan_id = s.id) = 'primary_only' THEN 'completed'
+            WHEN {draft} THEN 'verifying' WHEN {verified} THEN 'enriching' ELSE 'completed' END,
+       s.status = 'completed' AND ({draft} OR {verified}) IS NOT TRUE
+       AND (SELECT analysis_mode FROM scan_configs WHERE scan_id = s.id) = 'primary_only'
+  FROM scans AS s WHERE s.id = ?
+""".format(
+    **{
+        queue.kind: " OR ".join(
+            "(SELECT count FROM work_counts"
+            f" WHERE scan_id = s.id AND kind = '{queue.kind}' AND status = '{status}') > 0"
+            for status in ("pending", queue.leased)
+        )
+        for queue in engine.QUEUES
+    }
+)
+# While this holds and chunks are ready, one that is completed changes nothing about its scan.
+STEADY = "EXISTS (SELECT 1 FROM scans WHERE id = ? AND errors_in_a_row = 0 AND phase = 'scanning')"
+# While this holds, the scan hands out work.
+RUNNING = "EXISTS (SELECT 1 FROM scans WHERE id = :scope AND status = 'running' AND revision > 0)"
+# A chunk of an unchanged text, in the file of the same path, of the scan before.
+FILL = """
+INSERT OR IGNORE INTO chunk_work (id, scan_file_id, scan_id, rank, status)
+SELECT f.id << 24 | c.chunk_index, f.id, f.scan_id,
+       CASE f.risk_level WHEN 'high' THEN 0 WHEN 'low' THEN 2 ELSE 1 END,
+       CASE WHEN :before IS NOT NULL AND EXISTS (
+            SELECT 1 FROM scan_files AS g CROSS JOIN chunk_facts AS d ON d.version_id = g.version_id
+             WHERE g.scan_id = :before AND g.file_path = f.file_path AND d.content_hash = c.content_hash)
+            THEN 'skipped' ELSE 'pending' END
+  FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
+ CROSS JOIN chunk_facts AS c ON c.version_id = f.version_id
+ WHERE f.scan_id = :scan ORDER BY f.file_path, c.chunk_index
+"""
+BEFORE = """
+SELECT b.id FROM scans AS s JOIN scans AS b ON b.lineage_id = s.lineage_id AND b.revision < s.revision
+ WHERE s.id = ? ORDER BY b.revision DESC LIMIT 1
+"""
+
+
+# For those who do the work
+
+
+def terms(db: Database, scan_id: int, kind: str) -> Gate:
+    """The terms on which a scan hands out work. Raises NotFound."""
+    sql = GATE.format(concurrency=CONCURRENCY[kind], default=DEFAULTS[kind])
+    row = db.execute_sql(sql, (scan_id,)).fetchone()
+    if row is None:
+        raise NotFound(f"no scan {scan_id}; store.scans.list() (scanstore scans list) shows the known ones")
+    return Gate(*row)
+
+
+def gate(db: Database, scan_id: int, kind: str) -> Gate:
+    """The same for one who is about to claim: makes a queued scan a running one. Inside a transaction.
+
+    Raises NotFound, and IllegalMove for chunks of a scan whose analysis was not begun.
+    """
+    found = terms(db, scan_id, kind)
+    if not found.begun and not found.recorded:
+        raise IllegalMove(f"scan {scan_id} is {found.status} and was not recorded whole; record its target again")
+    if not found.begun and kind == "chunk":
+        raise IllegalMove(
+            f"the analysis of scan {scan_id} was not begun; call store.scans.analyze({scan_id})"
+            f" (scanstore scans analyze {scan_id}) first"
+        )
+    if found.status == "queued":
+        move(db, SCANS, scan_id, "running")
+    return found
+
+
+def renew(db: Database, scan_id: int) -> None:
+    """Make work of the chunks that have none yet, if an analysis was begun. Inside a transaction."""
+    row = db.execute_sql(
+        "SELECT c.scope FROM scans AS s JOIN scan_configs AS c ON c.scan_id = s.id"
+        " WHERE s.id = ? AND s.active_since IS NOT NULL",
+        (scan_id,),
+    ).fetchone()
+    if row is None:
+        return
+    before = db.execute_sql(BEFORE, (scan_id,)).fetchone() if row[0] == "changed" else None
+    db.execute_sql(FILL, {"scan": scan_id, "before": before[0] if before else None})
+    advance(db, scan_id)
+
+
+def advance(db: Database, scan_id: int, *, steady: bool = False) -> None:
+    """Set the phase by what is left to do, and complete the scan when nothing is. Inside a transaction.
+
+    Where drafts are not waited for, what became of earlier findings is said again once the last of them is judged.
+    ``steady`` says that something went well: the errors in a row are forgotten.
+    """
+    row = db.execute_sql(STANDING, (scan_id,)).fetchone()
+    if row is None:
+        return
+    status, phase, since, errors, due, judged = row
+    if steady and errors:
+        db.execute_sql("UPDATE scans SET errors_in_a_row = 0 WHERE id = ?", (scan_id,))
+    if since is None or (due == phase and (due == "completed") == (status == "completed") and not judged):
+        return
+    if judged and due == "completed":
+        _close(db, scan_id)
+    elif due == "completed" and status in ("queued", "running", "paused"):
+        now = format_time(utcnow())
+        db.execute_sql(
+            "UPDATE scans SET phase = 'completed', status = 'completed', analyzed_at = ?, error = NULL WHERE id = ?",
+            (now, scan_id),
+        )
+        _close(db, scan_id)
+    elif status == "completed":  # work has come up since
+        db.execute_sql("UPDATE scans SET phase = ?, status = 'queued', analyzed_at = NULL WHERE id = ?", (due, scan_id))
+    else:
+        db.execute_sql("UPDATE scans SET phase = ? WHERE id = ?", (due, scan_id))
+
+
+def _close(db: Database, scan_id: int) -> None:
+    close(db, scan_id, tool="scanstore")
+
+
+def stumble(db: Database, scan_id: int, error: str) -> bool:
+    """Something failed: count it, and pause the scan when too many did in a row; whether it did. In a transaction."""
+    in_a_row, pause_after = db.execute_sql(
+        "UPDATE scans SET errors_in_a_row = errors_in_a_row + 1 WHERE id = ? RETURNING errors_in_a_row,"
+        " (SELECT pause_after FROM scan_configs WHERE scan_id = scans.id)",
+        (scan_id,),
+    ).fetchall()[0]
+    if pause_after is None or in_a_row < pause_after:
+        return False
+    why = f"paused after {in_a_row} errors in a row, the last: {error[:500]}"
+    return bool(
+        db.execute_sql(
+            "UPDATE scans SET status = 'paused', error = ? WHERE id = ? AND status IN ('queued', 'running')",
+            (why, scan_id),
+        ).rowcount
+    )
+
+
+class Lifecycle(Domain):
+    """Begin, pause, resume, cancel and rerun the analysis of a scan; part of ``store.scans``."""
+
+    @bound
+    def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: Any) -> Scan:
+        """Begin the analysis of a recorded scan (default: the latest of the target): its chunks may be claimed.
+
+        One transaction.
+
+        ``config`` holds columns of ScanConfig: ``analysis_mode`` (``primary_verifiers``, or ``primary_only``: drafts
+        are not waited for), ``primary_analyzer`` (a model), ``scope`` (``full``, or ``changed``: chunks that the
+        target's scan before had are skipped), ``scanner_concurrency``, ``verifier_concurrency``,
+        ``enricher_concurrency``, ``max_retries``, ``retry_delay`` (seconds), ``max_lost`` (leases that a row may lose
+        without failing), ``pause_after`` (errors in a row; None: never). May be repeated: an analysis that was begun
+        goes on with what is given here and keeps the rest, so every process of a pipeline may call it. Raises
+        IllegalMove for a scan that was not recorded whole.
+        """
+        with self.db.atomic():
+            row = Scans(self.db).pick(scan, target)
+            if row.revision is None:
+                raise IllegalMove(
+                    f"scan {row.id} is {row.status} and was not recorded whole; record {row.target} again first"
+                )
+            values = self._checked(row.id, config)
+            self._configure(row.id, values)
+            if row.active_since is None:
+                now = format_time(utcnow())
+                move(self.db, SCANS, row.id, "queued", phase="scanning", active_since=now, error=None)
+            renew(self.db, row.id)
+        return Scans(self.db).get(row.id)
+
+    def _checked(self, scan_id: int, config: dict[str, Any]) -> dict[str, Any]:
+        known = set(ScanConfig._meta.combined) - {"id", "scan", "scan_id", "created_at", "updated_at"}
+        unknown = set(config) - known
+        if unknown:
+            names = ", ".join(sorted(known - {"primary_analyzer_id"}))
+            raise InvalidArgument(f"an analysis has no setting {', '.join(sorted(unknown))}; there are {names}")
+        values: dict[str, Any] = {}
+        for name, value in config.items():
+            if name.startswith("primary_analyzer"):
+                name, value = "primary_analyzer_id", None if value is None else Configs(self.db).get(value).id
+            elif name in ("analysis_mode", "scope"):
+                words = MODES if name == "analysis_mode" else SCOPES
+                if not isinstance(value, str) or value.lower() not in words:
+                    raise InvalidArgument(f"{name} is {value!r}; it must be one of: {', '.join(words)}")
+                value = value.lower()
+            elif name == "retry_delay":
+                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 86400:
+                    raise InvalidArgument(f"retry_delay is {value!r}; give seconds, from 0 to a day")
+            elif not (name == "pause_after" and value is None):
+                least = 0 if name in ("max_retries", "max_lost") else 1
+                if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**31:
+                    raise InvalidArgument(f"{name} is {value!r}; give a whole number of at least {least}")
+            values[name] = value
+        return values
+
+    def _configure(self, scan_id: int, values: dict[str, Any]) -> None:
+        names = "".join(f", {name}" for name in values)
+        sets = ", ".join(f"{name} = excluded.{name}" for name in values)
+        action = f"UPDATE SET {sets}" if values else "NOTHING"
+        self.db.execute_sql(
+            f"INSERT INTO scan_configs (scan_id{names}) VALUES (?{', ?' * len(values)})"
+            f" ON CONFLICT (scan_id) DO {action}",
+            (scan_id, *values.values()),
+        )
+
+    @bound
+    def pause(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
+        """Hand nothing out until :meth:`resume`; what is out may still be completed. Raises IllegalMove."""
+        return self._turn(scan, "paused", error=None if reason is None else some_text(reason, "reason"))
+
+    @bound
+    def resume(self, scan: Scan | int) -> Scan:
+        """Go on with a paused analysis, or with a cancelled or failed one that was recorded. Raises IllegalMove."""
+        with self.db.atomic():
+            row = self._begun(scan)
+            if row.status in ("cancelled", "failed"):
+                move(self.db, SCANS, row.id, "queued")
+            move(
+                self.db, SCANS, row.id, "running",
+                error=None, errors_in_a_row=0, active_since=format_time(utcnow()),
+            )  # fmt: skip
+            advance(self.db, row.id)
+        return Scans(self.db).get(row.id)
+
+    @bound
+    def cancel(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
+        """Hand nothing out any more; what is out may still be completed. Raises IllegalMove."""
+        return self._turn(scan, "cancelled", error=None if reason is None else some_text(reason, "reason"))
+
+    def _turn(self, scan: Scan | int, status: str, **columns: Any) -> Scan:
+        row = Scans(self.db).get(scan)
+        if row.revision is None and status == "paused":
+            raise IllegalMove(f"scan {row.id} is being recorded; only an analysis can be {status}")
+        move(self.db, SCANS, row.id, status, **columns)
+        return Scans(self.db).get(row.id)
+
+    def _begun(self, scan: Scan | int) -> Scan:
+        row = Scans(self.db).get(scan)
+        if row.active_since is None:
+            remedy = f"begin one (scanstore scans analyze {row.id})" if row.revision else "record its target again"
+            raise IllegalMove(f"scan {row.id} is {row.status} and has no analysis; {remedy}")
+        return row
+
+    @bound
+    def rerun(self, scan: Scan | int, *, to: str = "scan", failed_only: bool = False) -> Rerun:
+        """Do a step of an analysis again, and what follows from it. One transaction; returns what waits again.
+
+        ``to`` is ``scan`` (all chunks), ``verify`` (all drafts that were judged, in a new round: earlier votes are
+        kept) or ``enrich`` (all verified findings but those that later votes took back). ``failed_only`` takes those
+        that failed. Nothing is deleted: drafts that come again are merged, a finding that is published again is updated
+        and keeps its status. Answers that were paid for are found again. Work that is leased stays with its worker.
+        Raises IllegalMove while the scan is running.
+        """
+        if not isinstance(to, str) or to not in STEPS:
+            raise InvalidArgument(f"to is {shown(to)}; it must be one of: {', '.join(STEPS)}")
+        queue = dict(zip(STEPS, engine.QUEUES, strict=True))[to]
+        over = ("failed",) if failed_only else ("failed", *queue.done)
+        with self.db.atomic():
+            row = self._begun(scan)
+            if row.status == "running":
+                raise IllegalMove(f"scan {row.id} is running; pause it first (scanstore scans pause {row.id})")
+            more = ", round = round + 1" if to == "verify" else ""
+            upheld = f" AND {UPHELD}" if to == "enrich" else ""
+            waiting = self.db.execute_sql(
+                f"UPDATE {queue.table} SET status = 'pending', retry_count = 0, lost_count = 0, next_retry_at = NULL,"
+                f" lease_clock = NULL, error = NULL{more}, updated_at = ? WHERE scan_id = ?"
+                f" AND status IN ({', '.join('?' * len(over))})"
+                f"{upheld}",
+                (format_time(utcnow()), row.id, *over),
+            ).rowcount
+            if row.status != "queued":
+                move(self.db, SCANS, row.id, "queued")
+            now = format_time(utcnow())
+            self.db.execute_sql(
+                "UPDATE scans SET error = NULL, errors_in_a_row = 0, active_since = ?, phase = ? WHERE id = ?",
+                (now, STEPS[to], row.id),
+            )
+            advance(self.db, row.id)
+        counts = dict.fromkeys(STEPS, 0) | {to: waiting}
+        return Rerun(*counts.values())
+
+    @bound
+    def set_risk(self, scan: Scan | int, risk: str, patterns: Iterable[str]) -> int:
+        """Set the risk of the files that patterns like those of ``.gitignore`` match; return how many there are.
+
+        Chunks of ``high`` files are claimed first, those of ``low`` ones last. One transaction.
+        """
+        if not isinstance(risk, str) or risk.lower() not in RISKS:
+            raise InvalidArgument(f"risk is {shown(risk)}; it must be one of: {', '.join(RISKS)}")
+        from scanstore.indexing.walk import patterns as compiled
+
+        spec = compiled("patterns", patterns)
+        if spec is None:
+            return 0
+        with self.db.atomic():
+            row = Scans(self.db).get(scan)
+            files = self.db.execute_sql("SELECT id, file_path FROM scan_files WHERE scan_id = ?", (row.id,)).fetchall()
+            hits = [(risk.lower(), key) for key, path in files if spec.match_file(path)]
+            self.db.executemany("UPDATE scan_files SET risk_level = ? WHERE id = ?", hits)
+        return len(hits)
+
+    @bound
+    def progress(self, scan: Scan | int | None = None, *, target: str | None = None) -> Progress:
+        """How far the analysis of a scan has come (default: the latest of the target).
+
+        Costs the same however large the scan is.
+        """
+        run = self.db.execute_sql
+        row = Scans(self.db).pick(scan, target)
+        counts: dict[str, dict[str, int]] = {queue.kind: {} for queue in engine.QUEUES}
+        for kind, status, count in run(
+            "SELECT kind, status, count FROM work_counts WHERE scan_id = ? AND count > 0 ORDER BY kind, status",
+            (row.id,),
+        ):
+            counts[kind][status] = count
+        (findings,) = run("SELECT count(*) FROM sightings WHERE scan_id = ? AND state <> 'fixed'", (row.id,)).fetchone()
+        calls, tokens, cost = run(
+            "SELECT coalesce(sum(calls), 0), coalesce(sum(prompt_tokens + completion_tokens), 0),"
+            " coalesce(sum(cost), 0.0) FROM call_counts WHERE scan_id = ?",
+            (row.id,),
+        ).fetchone()
+        rate = eta = None
+        for queue, phase in zip(engine.QUEUES, STEPS.values(), strict=True):
+            if phase == row.phase and row.active_since is not None:
+                rate = _rate(self.db, queue, row.id, row.active_since)
+                left = sum(counts[queue.kind].get(status, 0) for status in ("pending", queue.leased))
+                eta = left * 60 / rate if rate else None
+        return Progress(
+            row.id, row.status, row.phase, counts["chunk"], counts["draft"], counts["verified"], findings,
+            rate, eta, calls, tokens, cost, row.error,
+        )  # fmt: skip
+
+
+def _rate(db: Database, queue: engine.Queue, scan_id: int, since: datetime) -> float | None:
+    """Pieces of work per minute, by the latest ones that were done since the analysis was begun or resumed."""
+    done = ", ".join(f"'{status}'" for status in queue.done)
+    count, first = db.execute_sql(
+        f"SELECT count(*), min(updated_at) FROM (SELECT updated_at FROM {queue.table} INDEXED BY {queue.on('done')}"
+        f" WHERE scan_id = ? AND status IN ({done}) AND updated_at >= ? ORDER BY updated_at DESC LIMIT {RECENT})",
+        (scan_id, format_time(since)),
+    ).fetchone()
+    if not count:
+        return None
+    start = read_time(first) if count == RECENT else since
+    seconds = max((utcnow() - start).total_seconds(), 0.001)
+    return float(count * 60 / seconds)

@@ -1,0 +1,231 @@
+"""The rows of analyses: configurations, drafts and their votes, verified findings, model calls and their answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import peewee
+
+from scanstore.analysis.payloads import title_key
+from scanstore.db.fields import Base, EnumField, HashField, JSONField, UTCField
+from scanstore.db.state_machine import CALL_STATUSES, DRAFT_STATUSES, SEVERITIES, VERIFIED_STATUSES, VOTES
+from scanstore.db.values import unpack, utcnow
+from scanstore.db.view_keys import WholeKey
+from scanstore.findings.models import Finding  # noqa: F401  its foreign key to VerifiedFinding is made here
+from scanstore.llm.models import ModelConfig
+from scanstore.snapshots.models import Scan, ScanFileChunk
+
+
+class ScanConfig(Base):
+    """How a scan is to be analysed; one per scan. Set by ``store.scans.analyze``, which says what the columns mean."""
+
+    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="configs", unique=True)
+    analysis_mode = peewee.TextField(default="primary_verifiers")
+    primary_analyzer = peewee.ForeignKeyField(ModelConfig, on_delete="SET NULL", null=True, backref="+", index=False)
+    scope = peewee.TextField(default="full")
+    scanner_concurrency = peewee.IntegerField(default=20)
+    verifier_concurrency = peewee.IntegerField(default=10)
+    enricher_concurrency = peewee.IntegerField(default=5)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+    max_retries = peewee.IntegerField(default=3)
+    max_lost = peewee.IntegerField(default=10)
+    retry_delay = peewee.FloatField(default=2.0)
+    pause_after = peewee.IntegerField(null=True, default=10)
+
+    class Meta:
+        table_name = "scan_configs"
+
+
+class Leased(Base):
+    """Base of models whose rows are worked through: the columns of their lease, see :mod:`scanstore.leases.engine`."""
+
+    rank = peewee.IntegerField(default=2)
+    retry_count = peewee.IntegerField(default=0)
+    lost_count = peewee.IntegerField(default=0)
+    attempt = peewee.IntegerField(default=0)
+    worker = peewee.TextField(null=True)
+    process = peewee.TextField(null=True)
+    lease_until = UTCField(null=True)
+    lease_clock = peewee.FloatField(null=True)
+    next_retry_at = UTCField(null=True)
+    error = peewee.TextField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+
+class DraftFinding(Leased):
+    """Something that was reported and is to be verified. ``source_models`` says by whom, ``vote_count`` is how many
+    votes these have together, ``round`` counts its verifications. ``error`` says why it failed or was skipped."""
+
+    if TYPE_CHECKING:
+        scan_id: Any
+        chunk_id: Any
+
+    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="drafts", index=False)
+    chunk = WholeKey(ScanFileChunk, on_delete="SET NULL", null=True, backref="drafts")
+    file_path: Any = peewee.TextField()
+    title: Any = peewee.TextField()
+    title_key: Any = peewee.TextField()
+    vulnerability_type: Any = peewee.TextField()
+    severity: Any = EnumField(SEVERITIES)
+    line_number: Any = peewee.IntegerField(null=True)
+    end_line = peewee.IntegerField(null=True)
+    snippet = peewee.TextField(default="")
+    reason = peewee.TextField(default="")
+    cwe = peewee.TextField(null=True)
+    confidence = peewee.IntegerField(null=True)
+    auto_detected = peewee.BooleanField(default=False)
+    source_models = JSONField(default=list)
+    vote_count = peewee.IntegerField(default=1)
+    round: Any = peewee.IntegerField(default=1)
+    status: Any = EnumField(DRAFT_STATUSES, default="pending")
+
+    class Meta:
+        table_name = "draft_findings"
+        indexes = ((("scan", "file_path", "vulnerability_type", "title_key", "line_number"), True),)
+
+    def save(self, force_insert: bool = False, only: Any = None) -> int:
+        """Write the fields that were changed; those of a new row that follow from others need not be given."""
+        if only is None and (force_insert or self.id is None):
+            if self.title_key is None and isinstance(self.title, str):
+                self.title_key = title_key(self.title)
+            if self.file_path is None and self.chunk is not None:
+                self.file_path = self.chunk.file_path
+            if isinstance(self.severity, str) and self.severity.lower() in SEVERITIES:
+                self.rank = SEVERITIES.index(self.severity.lower())
+        return super().save(force_insert=force_insert, only=only)
+
+
+class Vote(Base):
+    """What one model thinks of a draft, in one round of its verification."""
+
+    if TYPE_CHECKING:
+        draft_id: Any
+        model_config_id: Any
+
+    draft = peewee.ForeignKeyField(DraftFinding, on_delete="CASCADE", backref="votes", index=False)
+    model_config = peewee.ForeignKeyField(ModelConfig, on_delete="RESTRICT", backref="cast_votes")
+    round = peewee.IntegerField(default=1)
+    decision: Any = EnumField(VOTES)
+    confidence: Any = peewee.IntegerField(null=True)
+    severity: Any = EnumField(SEVERITIES, null=True)
+    reason = peewee.TextField(default="")
+    attack_vector: Any = peewee.TextField(default="")
+    data_flow: Any = peewee.TextField(default="")
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "votes"
+        indexes = ((("draft", "model_config", "round"), True),)
+
+
+class VerifiedFinding(Leased):
+    """A draft that was verified, with what its voters know about it; one per draft."""
+
+    if TYPE_CHECKING:
+        draft_id: Any
+        scan_id: Any
+
+    draft = peewee.ForeignKeyField(DraftFinding, on_delete="CASCADE", unique=True, backref="verified")
+    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="verified")
+    title: Any = peewee.TextField()
+    confidence: Any = peewee.IntegerField()
+    attack_vector = peewee.TextField(default="")
+    data_flow = peewee.TextField(default="")
+    adjusted_severity: Any = EnumField(SEVERITIES)
+    status: Any = EnumField(VERIFIED_STATUSES, default="pending")
+
+    class Meta:
+        table_name = "verified_findings"
+
+
+class Analyzer(Base):
+    """A model asked in one certain way. ``key`` is the same in every store for the same way."""
+
+    key = peewee.TextField(unique=True)
+    model = peewee.TextField()
+    prompt_hash = peewee.TextField()
+    parameters = JSONField(default=dict)
+    created_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "analyzers"
+
+
+class CachedAnswer(Base):
+    """What one analyzer has to say about one content."""
+
+    if TYPE_CHECKING:
+        analyzer_id: Any
+
+    analyzer = peewee.ForeignKeyField(Analyzer, on_delete="CASCADE", backref="answers", index=False)
+    content_hash = HashField()
+    response: Any = peewee.BlobField(null=True)
+    drafts = JSONField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "analysis_cache"
+        indexes = ((("analyzer", "content_hash"), True),)
+
+    @property
+    def response_text(self) -> str | None:
+        """The response, if there is one."""
+        return None if self.response is None else unpack(self.response)
+
+    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        return {**super().to_dict(secrets=secrets), "response": self.response_text}
+
+
+class ModelCall(Base):
+    """One call of a model. ``cost`` is in whatever money the caller counts, ``latency_ms`` from a clock nobody sets.
+
+    ``running``; ``answered``: a response came; ``failed``: none did; ``abandoned``: its process ended before either.
+    """
+
+    if TYPE_CHECKING:
+        id: Any
+        scan_id: Any
+        model_config_id: Any
+        chunk_id: Any
+        draft_id: Any
+        analyzer_id: Any
+
+    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", null=True, backref="calls", index=False)
+    model_config = peewee.ForeignKeyField(ModelConfig, on_delete="SET NULL", null=True, backref="calls")
+    model = peewee.TextField()
+    purpose = peewee.TextField()
+    chunk = WholeKey(ScanFileChunk, on_delete="SET NULL", null=True, backref="calls", index=False)
+    draft = peewee.ForeignKeyField(DraftFinding, on_delete="SET NULL", null=True, backref="calls", index=False)
+    analyzer = peewee.ForeignKeyField(Analyzer, on_delete="SET NULL", null=True, backref="calls", index=False)
+    process = peewee.TextField()
+    status = EnumField(CALL_STATUSES, default="running")
+    started_at = UTCField(default=utcnow)
+    ended_at = UTCField(null=True)
+    latency_ms: Any = peewee.IntegerField(null=True)
+    prompt_tokens = peewee.IntegerField(default=0)
+    completion_tokens = peewee.IntegerField(default=0)
+    cost = peewee.FloatField(default=0.0)
+    error = peewee.TextField(null=True)
+    prompt: Any = peewee.BlobField(null=True)
+    response: Any = peewee.BlobField(null=True)
+
+    class Meta:
+        table_name = "model_calls"
+        indexes = ((("scan", "model", "purpose"), False),)
+
+    @property
+    def prompt_text(self) -> str | None:
+        """The prompt, if it was kept and read."""
+        return None if self.prompt is None else unpack(self.prompt)
+
+    @property
+    def response_text(self) -> str | None:
+        """The response, if it was kept and read."""
+        return None if self.response is None else unpack(self.response)
+
+    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        return {**super().to_dict(secrets=secrets), "prompt": self.prompt_text, "response": self.response_text}

@@ -1,0 +1,139 @@
+"""What a model or a rule reports: drafts and votes as plain mappings, checked before any of it is stored.
+
+Pure: no SQL. A value is refused with an error that names the draft or the vote, counted from 0, and the key. Text is
+the exception: models do write NULs and halves of surrogate pairs, and an answer that was paid for is worth more than
+these, so they become U+FFFD.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from scanstore.db.arguments import UNSTORABLE, cwe, text, whole, word
+from scanstore.db.paths import composed
+from scanstore.db.state_machine import SEVERITIES, VOTES
+from scanstore.errors import InvalidArgument, shown
+
+DRAFT_KEYS = (
+    "title", "vulnerability_type", "severity", "file_path", "line_number", "end_line", "snippet", "reason", "cwe",
+    "confidence", "auto_detected", "source",
+)  # fmt: skip
+VOTE_KEYS = ("model", "decision", "confidence", "severity", "reason", "attack_vector", "data_flow")
+MOST_LINES = 2**31
+
+
+def check_drafts(drafts: Iterable[Mapping[str, Any]], *, chunk: Any = None) -> list[dict[str, Any]]:
+    """Return the drafts with every key of ``DRAFT_KEYS``, each in the form that is stored.
+
+    Needed are title, vulnerability_type, severity, and file_path unless ``chunk`` (a row with a file_path) says it.
+    Raises InvalidArgument. What was returned may be checked again and stays as it is.
+    """
+    return [_draft(number, draft, chunk) for number, draft in _each(drafts, "draft", DRAFT_KEYS)]
+
+
+def check_votes(votes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the votes with every key of ``VOTE_KEYS``; needed are model and decision. Raises InvalidArgument."""
+    return [_vote(number, vote) for number, vote in _each(votes, "vote", VOTE_KEYS)]
+
+
+def relative(drafts: Iterable[Mapping[str, Any]], chunk: Any) -> list[dict[str, Any]]:
+    """Checked drafts of a chunk as JSON values that fit any copy of its text: its first line is 0."""
+    return [_shifted(draft, -chunk.start_line) for draft in drafts]
+
+
+def absolute(drafts: Iterable[Mapping[str, Any]], chunk: Any) -> list[dict[str, Any]]:
+    """Checked drafts again, at the place of this chunk; undoes :func:`relative`."""
+    return check_drafts([_shifted(draft, chunk.start_line) for draft in drafts], chunk=chunk)
+
+
+@lru_cache(maxsize=4096)  # rules say the same of many places
+def title_key(title: str) -> str:
+    """A title with everything left out that two who mean the same may write differently."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", title).casefold())
+    words = "".join(c if c.isalnum() or unicodedata.combining(c) else " " for c in folded).split()
+    return " ".join(words) or title.strip().casefold()
+
+
+def _each(items: Any, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
+        raise InvalidArgument(f"{noun}s is {shown(items)}; give a list of mappings")
+    for number, item in enumerate(items):
+        if not isinstance(item, Mapping):
+            raise InvalidArgument(f"{noun} {number} is {shown(item)}; it must be a mapping with keys such as {keys[0]}")
+        unknown = [key for key in item if key not in keys]
+        if unknown:
+            names = ", ".join(sorted(f"{key!a:.80}" for key in unknown))
+            raise InvalidArgument(f"{noun} {number} has no key {names}; there are: {', '.join(keys)}")
+        yield number, item
+
+
+def _draft(number: int, draft: Mapping[str, Any], chunk: Any) -> dict[str, Any]:
+    where, get = f"draft {number}: ", draft.get
+    line = whole(where + "line_number", get("line_number"), 1, MOST_LINES)
+    end = whole(where + "end_line", get("end_line"), 1, MOST_LINES)
+    if end is not None and (line is None or end < line):
+        raise InvalidArgument(
+            f"{where}end_line is {end} and line_number {line}; a draft ends where it begins, or later"
+        )
+    auto = get("auto_detected", False)
+    if not isinstance(auto, bool):
+        raise InvalidArgument(f"{where}auto_detected is {auto!r}; it must be True or False")
+    source = get("source")
+    return {
+        "title": text(where + "title", get("title"), needed=True),
+        "vulnerability_type": text(where + "vulnerability_type", get("vulnerability_type"), needed=True),
+        "severity": word(where + "severity", get("severity"), SEVERITIES),
+        "file_path": _path(where + "file_path", get("file_path"), chunk),
+        "line_number": line,
+        "end_line": end,
+        "snippet": text(where + "snippet", get("snippet")),
+        "reason": text(where + "reason", get("reason")),
+        "cwe": cwe(where + "cwe", get("cwe")),
+        "confidence": whole(where + "confidence", get("confidence"), 0, 100),
+        "auto_detected": auto,
+        "source": None if source is None else text(where + "source", source, needed=True),
+    }
+
+
+def _path(where: str, path: Any, chunk: Any) -> str:
+    if chunk is not None:
+        if path is not None and path != chunk.file_path and composed(str(path)) != chunk.file_path:
+            raise InvalidArgument(f"{where} is {path!r} and its chunk is of {chunk.file_path!r}; leave it out")
+        return str(chunk.file_path)
+    if not isinstance(path, str) or not path.strip() or re.search(UNSTORABLE, path):
+        raise InvalidArgument(f"{where} is {path!r}; give a path relative to the root of the scan, or a chunk")
+    return composed(path)
+
+
+def _vote(number: int, vote: Mapping[str, Any]) -> dict[str, Any]:
+    where, get = f"vote {number}: ", vote.get
+    model, severity = get("model"), get("severity")
+    if model is None or isinstance(model, bool):
+        raise InvalidArgument(f"{where}model is {model!r}; give the name of a configured model, its id or row")
+    return {
+        "model": model,
+        "decision": word(where + "decision", get("decision"), VOTES),
+        "confidence": whole(where + "confidence", get("confidence"), 0, 100),
+        "severity": None if severity is None else word(where + "severity", severity, SEVERITIES),
+        "reason": text(where + "reason", get("reason")),
+        "attack_vector": text(where + "attack_vector", get("attack_vector")),
+        "data_flow": text(where + "data_flow", get("data_flow")),
+    }
+
+
+def _shifted(draft: Mapping[str, Any], by: int) -> dict[str, Any]:
+    moved = {key: value for key, value in draft.items() if key != "file_path"}
+    line, end = draft.get("line_number"), draft.get("end_line")
+    if line is not None:
+        moved["line_number"] = line + by
+        moved["end_line"] = None if end is None else end + by
+        if by > 0 and line + by < 1:  # it was above its chunk, and here is nothing above
+            moved["line_number"] = moved["end_line"] = None
+    return moved
+
+
+# Single values, for whatever is reported

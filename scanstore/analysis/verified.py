@@ -1,0 +1,133 @@
+"""Verified findings: what a verdict on a draft makes, inside the transaction that records it, and enriching it.
+
+Change here: what a verdict does to what came of earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
+from scanstore.analysis.stage import Stage
+from scanstore.db.arguments import whole
+from scanstore.db.database import Database
+from scanstore.db.domain import bound
+from scanstore.db.state_machine import SEVERITIES, Machine
+from scanstore.db.values import format_time, utcnow
+from scanstore.findings.looks import UPHELD
+from scanstore.findings.tracking import set_status
+from scanstore.findings.triage import VOTED
+from scanstore.leases import engine
+from scanstore.snapshots.models import Scan
+
+# Moves of a verified finding that nobody has leased; leases/engine.py makes the others.
+UNLEASED = Machine(
+    "verified_findings",
+    "verified finding",
+    {"complete": ("pending", "complete")},
+    {
+        "enriching": "its worker has to complete or release it first",
+        "failed": "let it wait again first: store.verified.retry(scan)",
+    },
+)
+CONFIRM = """
+INSERT INTO verified_findings
+       (draft_id, scan_id, title, confidence, attack_vector, data_flow, adjusted_severity, rank)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (draft_id) DO UPDATE SET title = excluded.title, confidence = excluded.confidence,
+       attack_vector = excluded.attack_vector, data_flow = excluded.data_flow,
+       adjusted_severity = excluded.adjusted_severity, rank = excluded.rank,
+       status = 'pending', retry_count = 0, lost_count = 0, lease_until = NULL, lease_clock = NULL,
+       next_retry_at = NULL, error = NULL
+RETURNING id
+"""
+
+
+def confirm(db: Database, draft: DraftFinding, votes: Sequence[Vote], confidence: int) -> int:
+    """Make the verified finding of a draft, or bring it up to date and let it wait again; return its id.
+
+    The severity is what most agreeing votes say, the worse one in a tie; the texts are those of the surest vote.
+    """
+    agreeing = [vote for vote in votes if vote.decision == "verified"]
+    agreeing.sort(key=lambda vote: -1 if vote.confidence is None else vote.confidence, reverse=True)
+    said = Counter(vote.severity for vote in agreeing if vote.severity is not None)
+    severity = min(said, key=lambda word: (-said[word], SEVERITIES.index(word)), default=draft.severity)
+    texts = (
+        next((vote.attack_vector for vote in agreeing if vote.attack_vector), ""),
+        next((vote.data_flow for vote in agreeing if vote.data_flow), ""),
+    )
+    values = (draft.id, draft.scan_id, draft.title, confidence, *texts, severity, SEVERITIES.index(severity))
+    return int(db.execute_sql(CONFIRM, values).fetchall()[0][0])
+
+
+def withdraw(db: Database, draft: DraftFinding, outcome: str) -> int | None:
+    """Take back what an earlier round verified: delete it, or fail it when a finding came of it; return its id then."""
+    found = db.execute_sql(
+        "SELECT v.id, s.finding_id FROM verified_findings AS v LEFT JOIN sightings AS s ON s.verified_id = v.id"
+        " WHERE v.draft_id = ?",
+        (draft.id,),
+    ).fetchall()
+    if not found:
+        return None
+    verified, finding = found[0]
+    if finding is None:
+        db.execute_sql("DELETE FROM verified_findings WHERE id = ?", (verified,))
+        return None
+    db.execute_sql(
+        "UPDATE verified_findings SET status = 'failed', lease_until = NULL, lease_clock = NULL, next_retry_at = NULL,"
+        " error = ?"
+        " WHERE id = ?",
+        (f"{outcome} in round {draft.round}", verified),
+    )
+    _turn(db, OPEN, finding, draft.scan_id, ("open", "false_positive"), f"{outcome} in round {draft.round}")
+    return int(verified)
+
+
+# Whether votes of this scan have a say: a later one that saw it knows better, and so does a person.
+OPEN = """
+SELECT 1 FROM findings AS f WHERE f.id = ?1 AND f.status = 'open'
+   AND NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = f.id AND scan_id > ?2 AND state <> 'fixed')
+"""
+WITHDRAWN = f"""
+{VOTED.replace("?", "?1")} AND coalesce(e.scan_id, 0) <= ?2
+   AND EXISTS (SELECT 1 FROM findings WHERE id = ?1 AND status = 'false_positive')
+"""
+
+
+def _turn(db: Database, may: str, finding: int, scan_id: int, move: tuple[str, str], note: str) -> None:
+    """Change a status as the votes of a scan have it, where they may."""
+    if db.execute_sql(may, (finding, scan_id)).fetchall():
+        set_status(db, scan_id, [(finding, *move)], format_time(utcnow()), note)
+
+
+List = list  # the class below has a method of that name
+
+
+class Verified(Stage[VerifiedFinding]):
+    """Verified findings: claimed to be enriched, completed by :meth:`Findings.publish`."""
+
+    queue = engine.VERIFIED
+    model = VerifiedFinding
+
+    @bound
+    def list(self, scan: Scan | int, *, status: str | None = None, limit: int | None = None) -> List[VerifiedFinding]:
+        """Verified findings of a scan, the most severe first and then the oldest; of one status if given.
+
+        Raises InvalidArgument for a status that there is not.
+        """
+        query = VerifiedFinding.select().where(VerifiedFinding.scan == self._scan(scan))
+        if status is not None:
+            query = query.where(VerifiedFinding.status == VerifiedFinding.status.db_value(status))
+        query = query.order_by(VerifiedFinding.rank, VerifiedFinding.id)
+        return list(query.limit(whole("limit", limit, 0, 2**31)))
+
+    @bound
+    def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:
+        """Let rows that failed wait again, all of a scan or those of ``ids``, with all their tries; how many did.
+
+        Those that later votes took back stay as they are.
+        """
+        sql = f"SELECT id FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {UPHELD}"
+        known = {key for (key,) in self.db.execute_sql(sql, (self._scan(scan),))}
+        return super().retry(scan, ids=sorted(known if ids is None else known.intersection(engine.row_ids(ids))))

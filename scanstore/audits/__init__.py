@@ -1,0 +1,21 @@
+"""Audits: documents that are checked against rules, with findings, a verdict and a trail that only grows.
+
+``models`` has the rows and what they accept, ``policies`` the verdicts, ``audits`` the work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.audits.audits import Audits, AuditStats
+    from scanstore.audits.policies import Deductions, Judgement, Policy
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {"audits": ("AuditStats", "Audits"), "policies": ("Deductions", "Judgement", "Policy")},
+    )
+
+__all__ = ["AuditStats", "Audits", "Deductions", "Judgement", "Policy"]

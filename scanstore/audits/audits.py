@@ -1,0 +1,533 @@
+"""Audits: documents that are checked against rules, by a machine and, where it is not sure, by a person.
+
+A document waits, is leased to a worker (:mod:`scanstore.leases.engine`), and is over. What comes out of it, an analysis
+with its findings and a verdict (:mod:`scanstore.audits.policies`), is written with the end of the work in one
+transaction.
+
+Every step is an event of the audit, who made it and what it was about, from its beginning: the trail. The database
+refuses to change or remove an event; they go with their audit, and in no other way.
+
+A machine that wants a person to look says ``review``; the person's verdict then counts, and the machine's stays beside
+it. A person's verdict may be changed by a person. What the machine has approved or rejected by itself is final.
+
+Change here: the steps, and the questions about them. The rows are in :mod:`scanstore.audits.models`.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+from scanstore.accounts.models import User, known_user, user_key
+from scanstore.audits.models import QUEUE, STATUSES, the_analysis, the_findings
+from scanstore.audits.models import Analysis as Analysis
+from scanstore.audits.models import AnalysisFinding as AnalysisFinding
+from scanstore.audits.models import AuditEvent as AuditEvent
+from scanstore.audits.models import Task as Task
+from scanstore.audits.policies import SEVERITIES, STANDARD, VERDICTS, Policy, judged
+from scanstore.db.arguments import a_text, a_text_or_none, a_whole, owner_of, some_list, some_text, uuid_of, word
+from scanstore.db.database import Database
+from scanstore.db.domain import Domain, bound
+from scanstore.db.fields import Base
+from scanstore.db.pagination import check_page, paged
+from scanstore.db.processes import me
+from scanstore.db.state_machine import Machine, move
+from scanstore.db.uuids import uuid7s
+from scanstore.db.values import dump_json, format_time, utcnow
+from scanstore.errors import IllegalMove, NotFound
+from scanstore.leases import engine
+from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES, Recovered, State, check_lease
+
+if TYPE_CHECKING:
+    from scanstore.db.pagination import Page
+
+_Row = TypeVar("_Row", bound=Base)
+List = list  # the class below has a method of that name
+AuditId = Task | str | uuid.UUID
+ResultId = Analysis | Task | str | uuid.UUID
+
+LIFE = Machine(
+    "audit_tasks",
+    "audit",
+    {"queued": ("failed",), "cancelled": ("queued", "processing")},
+    {
+        "queued": "it waits to be claimed as it is",
+        "processing": "wait until it is over, or cancel it: store.audits.cancel(audit, by=...)",
+        "completed": "add the document again for another audit: store.audits.add",
+        "failed": "let it wait again first: store.audits.retry(audit, by=...)",
+        "cancelled": "add the document again: store.audits.add",
+    },
+)
+HUMAN = ("approved", "rejected")  # what a person may say
+
+EVENT = "INSERT INTO audit_events (task_id, analysis_id, action, by, detail, created_at) VALUES (?, ?, ?, ?, ?, ?)"
+FINDING = """
+INSERT INTO audit_findings
+       (id, analysis_id, ordinal, severity, rule_id, message, evidence, remediation, created_at, updated_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+REVIEW = """
+UPDATE audit_analyses SET verdict = ?, reviewed_by = ?, review_reason = ?, reviewed_at = ?, updated_at = ? WHERE id = ?
+"""
+
+
+class AuditStats(NamedTuple):
+    """Audits by status, analyses by verdict, findings by severity, with a zero where there are none; how many analyses
+    a person has decided, and their mean compliance score, None without any."""
+
+    tasks: dict[str, int]
+    verdicts: dict[str, int]
+    findings: dict[str, int]
+    reviewed: int
+    compliance_score: float | None
+
+
+class Audits(Domain):
+    """Audits of documents: queued, worked on, judged, reviewed, and their trail."""
+
+    # -- coming and going ------------------------------------------------------------------------------------------
+
+    @bound
+    def add(
+        self,
+        user: User | str | uuid.UUID,
+        original_filename: str,
+        file_size: int,
+        *,
+        file_path: str | None = None,
+        priority: int = 0,
+        max_retries: int = MOST_RETRIES,
+        max_lost: int = MOST_LOST,
+        queue: str = QUEUE,
+        by: str | None = None,
+    ) -> Task:
+        """Queue a document of a user to be audited; ``file_size`` in bytes, ``file_path`` where it is kept.
+
+        Those of a higher ``priority`` are claimed first. After ``max_retries`` failures, or when more than ``max_lost``
+        leases are lost to workers that die or hang, it fails for good. Done by ``by``, by default the user. One
+        transaction. Raises InvalidArgument, and NotFound for a user that is not there.
+        """
+        (key,), owner = uuid7s(1), user_key(user)
+        row: dict[str, Any] = {
+            "id": key,
+            "user_id": owner,
+            "queue": a_text(queue, "queue"),
+            "original_filename": a_text(original_filename, "original_filename", 255),
+            "file_path": a_text_or_none(file_path, "file_path", 500),
+            "file_size": a_whole(file_size, "file_size", most=2**63 - 1),
+            "rank": -a_whole(priority, "priority", least=-(2**31) + 1),
+            "max_retries": a_whole(max_retries, "max_retries"),
+            "max_lost": a_whole(max_lost, "max_lost"),
+        }
+        by = a_text_or_none(by, "by")
+        with self.db.atomic():
+            known_user(self.db, owner)
+            if by is None:
+                by = self.db.execute_sql("SELECT email FROM users WHERE id = ?", (owner,)).fetchone()[0]
+            now = format_time(utcnow())
+            row["created_at"] = row["updated_at"] = now
+            self.db.execute_sql(
+                f"INSERT INTO audit_tasks ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
+            )
+            self._tell(key, "created", by, now, original_filename=row["original_filename"], file_size=row["file_size"])
+            return self._task(key)
+
+    @bound
+    def remove(self, audit: AuditId) -> None:
+        """Remove an audit with its analysis, its findings and its trail.
+
+        Raises NotFound, and IllegalMove while it is being worked on.
+        """
+        key = uuid_of(audit, "an audit", Task)
+        with self.db.atomic():
+            row = self._task(key)
+            if row.status == "processing":
+                raise IllegalMove(f"audit {key} is processing and cannot be removed; {LIFE.remedies['processing']}")
+            self.db.execute_sql("DELETE FROM audit_tasks WHERE id = ?", (key,))
+
+    @bound
+    def cancel(self, audit: AuditId, *, by: str, reason: str | None = None) -> Task:
+        """Cancel an audit that waits or is being worked on; its worker's next word is refused with LeaseLost.
+
+        Return it. Raises NotFound, and IllegalMove when it is over.
+        """
+        key, by, reason = uuid_of(audit, "an audit", Task), a_text(by, "by"), a_text_or_none(reason, "reason")
+        with self.db.atomic():
+            now = format_time(utcnow())
+            move(
+                self.db, LIFE, key, "cancelled",
+                lease_until=None, next_retry_at=None, completed_at=now, updated_at=now,
+            )  # fmt: skip
+            self._tell(key, "cancelled", by, now, **({} if reason is None else {"reason": reason}))
+            return self._task(key)
+
+    @bound
+    def retry(self, audit: AuditId, *, by: str) -> Task:
+        """Let an audit that failed for good wait again, with all its tries; return it.
+
+        Raises NotFound, and IllegalMove for any other.
+        """
+        key, by = uuid_of(audit, "an audit", Task), a_text(by, "by")
+        with self.db.atomic():
+            error, now = self._task(key).error_message, format_time(utcnow())
+            move(
+                self.db, LIFE, key, "queued",
+                retry_count=0, lost_count=0, next_retry_at=None, lease_clock=None, completed_at=None,
+                error_message=None, updated_at=now,
+            )  # fmt: skip
+            self._tell(key, "retried", by, now, error=error)
+            return self._task(key)
+
+    # -- working ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def claim(
+        self, *, worker: str | None = None, limit: int = 1, lease: float = LEASE, queue: str = QUEUE
+    ) -> List[Task]:
+        """Lease up to ``limit`` audits for ``lease`` seconds, the most pressing first, then the oldest; one
+        transaction.
+
+        An empty list says that there is nothing to claim now, not that all is done: see :meth:`state`. Each is leased
+        to one worker (default: this process), and when that process ends or the time is up, to the next.
+        """
+        worker, queue = check_lease(worker, lease, limit), a_text(queue, "queue")
+        with self.db.atomic():
+            found = engine.claim(self.db, AUDITS, queue, worker=worker, limit=limit, lease=lease)
+            now = format_time(utcnow())
+            for key, attempt in found.items():
+                self._tell(key, "claimed", worker, now, attempt=attempt)
+            wanted = "id IN (SELECT value FROM json_each(?))"
+            rows = {row.id: row for row in self._read(Task, wanted, (dump_json(list(found)),))}
+            return [rows[key] for key in found]
+
+    @bound
+    def heartbeat(self, audit: AuditId, *, worker: str | None = None, lease: float = LEASE) -> datetime:
+        """Extend a lease to ``lease`` seconds from now; return when it will run out. Raises LeaseLost, NotFound."""
+        check_lease(worker, lease)
+        key, owner, attempt = _owner(audit, worker)
+        return engine.heartbeat(self.db, AUDITS, key, worker=owner, attempt=attempt, lease=lease)
+
+    @bound
+    def release(self, audit: AuditId, *, worker: str | None = None) -> None:
+        """Give an audit back untouched, to be claimed by anyone. Raises LeaseLost, NotFound."""
+        check_lease(worker, LEASE)
+        key, owner, attempt = _owner(audit, worker)
+        with self.db.atomic():
+            engine.release(self.db, AUDITS, key, worker=owner, attempt=attempt)
+            self._tell(key, "released", owner, format_time(utcnow()))
+
+    @bound
+    def fail(self, audit: AuditId, error: str | BaseException, *, retry: bool = True, worker: str | None = None) -> str:
+        """Give an audit back with an error; return its status, ``queued`` or ``failed``.
+
+        It is tried again after two seconds, doubled with each retry, until its ``max_retries`` are used up;
+        ``retry=False`` gives up at once. Raises LeaseLost, NotFound.
+        """
+        check_lease(worker, LEASE)
+        if isinstance(error, BaseException):
+            error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        error = a_text(error, "error")
+        key, owner, attempt = _owner(audit, worker)
+        with self.db.atomic():
+            status = engine.fail(self.db, AUDITS, key, error, worker=owner, attempt=attempt, retry=retry)
+            self._tell(key, "failed", owner, format_time(utcnow()), error=error[: engine.LAST_ERROR], status=status)
+        return status
+
+    @bound
+    def recover(self, *, queue: str | None = None) -> Recovered:
+        """Free leases that ran out or whose process ended. Claims do it too, when they need it, and opening a store."""
+        return engine.recover(self.db, AUDITS, None if queue is None else some_text(queue, "queue"))
+
+    # -- judging ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def complete(
+        self,
+        audit: AuditId,
+        *,
+        analysis: Mapping[str, Any],
+        findings: Iterable[Mapping[str, Any]] = (),
+        policy: Policy = STANDARD,
+        worker: str | None = None,
+    ) -> Analysis:
+        """End an audit with what came out of it, and the verdict that ``policy`` makes of that; one transaction.
+
+        ``analysis`` has ``equipment_type`` and ``test_type`` and may have ``equipment_tag``, ``confidence_score``
+        (0 to 1), ``extraction_result`` and ``validation_result`` (any JSON). Each finding has ``severity`` (critical,
+        major, minor, info), ``rule_id`` and ``message``, and may have ``evidence`` (any JSON) and ``remediation``.
+
+        For the worker that has it; an audit that nobody has ever claimed may be completed as it is. The same again is
+        harmless and returns the same analysis. Raises InvalidArgument, NotFound, LeaseLost, and IllegalMove for
+        another analysis of an audit that has one, or when it failed or was cancelled; nothing is changed then.
+        """
+        check_lease(worker, LEASE)
+        columns = the_analysis(analysis)
+        found, evidence = the_findings(findings)
+        judgement, name = judged(policy, found, columns["confidence_score"])
+        key, owner, attempt = _owner(audit, worker)
+        new, *ids = uuid7s(len(found) + 1)
+        with self.db.atomic():
+            before = self._task_state(key)
+            if before[0] == "completed":
+                return self._the_same(key, columns, found, evidence)
+            now = format_time(utcnow())
+            self._end(key, before, owner, attempt, now, unclaimed=attempt is None and worker is None)
+            row = {
+                "id": new, "task_id": key, **columns,
+                "verdict": judgement.verdict, "machine_verdict": judgement.verdict,
+                "compliance_score": judgement.compliance_score, "policy": name, "created_at": now, "updated_at": now,
+            }  # fmt: skip
+            self.db.execute_sql(
+                f"INSERT INTO audit_analyses ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})",
+                tuple(row.values()),
+            )
+            self.db.executemany(
+                FINDING,
+                [
+                    (id, new, n, f["severity"], f["rule_id"], f["message"], text, f["remediation"], now, now)
+                    for n, (id, f, text) in enumerate(zip(ids, found, evidence, strict=True), 1)
+                ],
+            )
+            self._tell(
+                key, "completed", owner, now, new,
+                verdict=judgement.verdict, compliance_score=judgement.compliance_score, policy=name,
+                findings=len(found),
+            )  # fmt: skip
+            return _rows_of(Analysis, [row])[0]
+
+    def _end(
+        self, key: str, before: tuple[Any, ...], owner: str, attempt: int | None, now: str, *, unclaimed: bool
+    ) -> None:
+        status, claims = before
+        if status in ("failed", "cancelled"):
+            raise IllegalMove(f"audit {key} is {status} and cannot be completed; {LIFE.remedies[status]}")
+        if status == "queued" and claims == 0 and unclaimed:
+            self.db.execute_sql(
+                "UPDATE audit_tasks SET status = 'completed', started_at = ?, completed_at = ?, next_retry_at = NULL,"
+                " updated_at = ? WHERE id = ?",
+                (now, now, now, key),
+            )
+        else:
+            engine.settle(self.db, AUDITS, key, "completed", worker=owner, attempt=attempt, completed_at=now)
+
+    def _the_same(
+        self, key: str, columns: dict[str, Any], found: Sequence[dict[str, Any]], evidence: Sequence[str | None]
+    ) -> Analysis:
+        """The analysis that there is, when it is the one that is given."""
+        row: Analysis = Analysis.get(Analysis.task == key)
+        given = [
+            (f["severity"], f["rule_id"], f["message"], _sorted(text), f["remediation"])
+            for f, text in zip(found, evidence, strict=True)
+        ]
+        rules = "SELECT severity, rule_id, message, evidence, remediation FROM audit_findings WHERE analysis_id = ?"
+        there = self.db.execute_sql(f"{rules} ORDER BY ordinal", (row.id,)).fetchall()
+        names = ", ".join(columns)
+        values = self.db.execute_sql(f"SELECT {names} FROM audit_analyses WHERE id = ?", (row.id,)).fetchone()
+        if (
+            [(s, r, m, _sorted(text), how) for s, r, m, text, how in there] != given
+            or list(map(_sorted_json, columns, values)) != list(map(_sorted_json, columns, columns.values()))
+        ):  # fmt: skip
+            raise IllegalMove(
+                f"audit {key} has an analysis already, {row.id}, and that is another one; {LIFE.remedies['completed']}"
+            )
+        return row
+
+    @bound
+    def review(self, analysis: ResultId, verdict: str, *, by: str, reason: str) -> Analysis:
+        """Decide about an analysis, as a person: ``approved`` or ``rejected``, with a reason; return it.
+
+        Possible where the machine has said ``review``, also again. The machine's verdict stays in ``machine_verdict``.
+        The same of the same person once more changes nothing. One transaction. Raises NotFound, InvalidArgument, and
+        IllegalMove where the machine has decided by itself.
+        """
+        key = uuid_of(analysis, "an analysis", Analysis, Task)
+        verdict, by = word("verdict", verdict, HUMAN), a_text(by, "by")
+        reason = a_text(reason, "reason")
+        with self.db.atomic():
+            row = self._analysis(key)
+            if row.machine_verdict not in ("review", None):
+                raise IllegalMove(
+                    f"analysis {row.id} was {row.machine_verdict} by policy {row.policy} and needs no person; to judge"
+                    " it otherwise, add the document again and complete that with another policy"
+                )
+            if (row.verdict, row.reviewed_by, row.review_reason) == (verdict, by, reason):
+                return row
+            now = format_time(utcnow())
+            self.db.execute_sql(REVIEW, (verdict, by, reason, now, now, row.id))
+            told = {"from": row.verdict, "to": verdict, "machine": row.machine_verdict, "reason": reason}
+            self._tell(row.task_id, "reviewed", by, now, row.id, **told)
+            return self._analysis(row.id)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    @bound
+    def get(self, audit: AuditId) -> Task:
+        """The audit, read anew. Raises NotFound."""
+        return self._task(uuid_of(audit, "an audit", Task))
+
+    @bound
+    def find(self, audit: AuditId) -> Task | None:
+        """The audit, read anew, or None when it is not there."""
+        return Task.get_or_none(Task.id == uuid_of(audit, "an audit", Task))
+
+    @bound
+    def list(
+        self,
+        *,
+        user: User | str | uuid.UUID | None = None,
+        status: str | None = None,
+        verdict: str | None = None,
+        queue: str | None = None,
+        limit: int | None = None,
+    ) -> List[Task]:
+        """Audits, the newest first: of a user, of a status, with a verdict, in a queue. Raises InvalidArgument."""
+        query = Task.select()
+        if user is not None:
+            query = query.where(Task.user == user_key(user))
+        if status is not None:
+            query = query.where(Task.status == word("status", status, STATUSES))
+        if verdict is not None:
+            of = Analysis.select(Analysis.task).where(Analysis.verdict == word("verdict", verdict, VERDICTS))
+            query = query.where(Task.id.in_(of))
+        if queue is not None:
+            query = query.where(Task.queue == a_text(queue, "queue"))
+        query = query.order_by(*(() if user is None else (Task.created_at.desc(),)), Task.id.desc())
+        return list(query if limit is None else query.limit(a_whole(limit, "limit")))
+
+    @bound
+    def analysis(self, audit: ResultId) -> Analysis:
+        """What came out of an audit, by the audit or by itself. Raises NotFound."""
+        return self._analysis(uuid_of(audit, "an audit", Analysis, Task))
+
+    @bound
+    def analyses(self, audits: Iterable[AuditId]) -> dict[str, Analysis]:
+        """What came out of several audits, by the ids of those that have come to something."""
+        keys = dump_json([uuid_of(audit, "an audit", Task) for audit in some_list(audits, "audits")])
+        found = self._read(Analysis, "task_id IN (SELECT value FROM json_each(?))", (keys,))
+        return {str(row.task_id): row for row in found}
+
+    @bound
+    def findings(self, audit: ResultId, *, severity: str | None = None) -> List[AnalysisFinding]:
+        """What an audit found, as it was given: all, or those of a severity. Raises NotFound."""
+        row = self._analysis(uuid_of(audit, "an audit", Analysis, Task))
+        query = AnalysisFinding.select().where(AnalysisFinding.analysis == row.id)
+        if severity is not None:
+            query = query.where(AnalysisFinding.severity == word("severity", severity, SEVERITIES))
+        return list(query.order_by(AnalysisFinding.ordinal))
+
+    @bound
+    def trail(self, audit: ResultId, *, page: int = 1, per_page: int = 50) -> Page:
+        """A page of the events of an audit, the oldest first, and how many there are. Raises NotFound."""
+        check_page(page, per_page)
+        key = uuid_of(audit, "an audit", Analysis, Task)
+        with self.db.atomic("DEFERRED"):  # reads only
+            row = Analysis.get_or_none(Analysis.id == key)
+            events = AuditEvent.select().where(AuditEvent.task == (self._task(key).id if row is None else row.task_id))
+            return paged(events.order_by(AuditEvent.id), page=page, per_page=per_page)
+
+    @bound
+    def state(self, *, queue: str | None = None) -> State:
+        """How many audits are ready, wait for another try, are leased, completed, failed, and cancelled
+        (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
+        return engine.state(self.db, AUDITS, None if queue is None else a_text(queue, "queue"))
+
+    @bound
+    def stats(self, *, user: User | str | uuid.UUID | None = None) -> AuditStats:
+        """Audits in figures, of all users or one."""
+        key = None if user is None else user_key(user)
+        mine = "" if key is None else " WHERE t.user_id = ?"
+        run, values = self.db.execute_sql, () if key is None else (key,)
+        joined = "" if key is None else " JOIN audit_tasks AS t ON t.id = a.task_id"
+        with self.db.atomic("DEFERRED"):  # reads only, and all of it at one time
+            tasks = dict(run(f"SELECT status, count(*) FROM audit_tasks AS t{mine} GROUP BY status", values).fetchall())
+            analyses = run(
+                "SELECT verdict, count(*), count(reviewed_at), sum(compliance_score), count(compliance_score)"
+                f" FROM audit_analyses AS a{joined}{mine} GROUP BY verdict",
+                values,
+            ).fetchall()
+            of = f" JOIN audit_analyses AS a ON a.id = f.analysis_id{joined}{mine}" if key else ""
+            findings = dict(
+                run(f"SELECT severity, count(*) FROM audit_findings AS f{of} GROUP BY severity", values).fetchall()
+            )
+        scored = sum(row[4] for row in analyses)
+        verdicts = {row[0]: row[1] for row in analyses}
+        return AuditStats(
+            tasks={status: tasks.get(status, 0) for status in STATUSES},
+            verdicts={verdict: verdicts.get(verdict, 0) for verdict in VERDICTS},
+            findings={severity: findings.get(severity, 0) for severity in SEVERITIES},
+            reviewed=sum(row[2] for row in analyses),
+            compliance_score=sum(row[3] or 0 for row in analyses) / scored if scored else None,
+        )
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def _task(self, key: str) -> Task:
+        rows = self._read(Task, "id = ?", (key,))
+        if not rows:
+            raise _unknown(key)
+        return rows[0]
+
+    def _task_state(self, key: str) -> tuple[str, int]:
+        row = self.db.execute_sql("SELECT status, attempt FROM audit_tasks WHERE id = ?", (key,)).fetchone()
+        if row is None:
+            raise _unknown(key)
+        return row[0], row[1]
+
+    def _analysis(self, key: str) -> Analysis:
+        rows = self._read(Analysis, "id = ?1 OR task_id = ?1", (key,))
+        if not rows:
+            task = self._task(key)
+            raise NotFound(f"audit {key} is {task.status} and has no analysis; complete it with store.audits.complete")
+        return rows[0]
+
+    def _read(self, model: type[_Row], where: str, values: tuple[Any, ...]) -> List[_Row]:
+        meta: Any = model._meta
+        names = [field.column_name for field in meta.sorted_fields]
+        sql = f"SELECT {', '.join(names)} FROM {meta.table_name} WHERE {where}"
+        return _rows_of(model, [dict(zip(names, row, strict=True)) for row in self.db.execute_sql(sql, values)])
+
+    def _tell(self, key: str, action: str, by: str, now: str, analysis: str | None = None, **detail: Any) -> None:
+        self.db.execute_sql(EVENT, (key, analysis, action, by, dump_json(detail), now))
+
+
+def _rows_of(model: type[_Row], found: Iterable[Mapping[str, Any]]) -> list[_Row]:
+    """Rows of a model by what is stored of them; no query is built for it, this is on the way of every step."""
+    fields = cast(Any, model)._meta.sorted_fields
+    rows = []
+    for columns in found:
+        row = model(__no_default__=True)
+        row.__data__ = {field.name: field.python_value(columns.get(field.column_name)) for field in fields}
+        rows.append(row)
+    return rows
+
+
+def _on_the_trail(db: Database, rows: Sequence[tuple[Any, str]], why: str) -> None:
+    """Tell of leases that were ended by nobody."""
+    now = format_time(utcnow())
+    for key, status in rows:
+        (worker,) = db.execute_sql("SELECT worker FROM audit_tasks WHERE id = ?", (key,)).fetchone()
+        detail = dump_json({"error": why, "worker": worker, "status": status})
+        db.execute_sql(EVENT, (key, None, "failed" if status == "failed" else "lost", me(), detail, now))
+
+
+AUDITS = engine.AUDIT_TASKS._replace(freed=_on_the_trail)
+
+
+def _owner(audit: AuditId, worker: str | None) -> tuple[str, str, int | None]:
+    return owner_of(audit, worker, "an audit", Task)
+
+
+def _unknown(key: str) -> NotFound:
+    return NotFound(f"no audit {key}; store.audits.list() (scanstore audits list) shows those that there are")
+
+
+def _sorted(text: str | None) -> str | None:
+    """JSON text by which equal values are equal."""
+    return None if text is None else json.dumps(json.loads(text), sort_keys=True)
+
+
+def _sorted_json(column: str, value: Any) -> Any:
+    return _sorted(value) if column in ("extraction_result", "validation_result") else value

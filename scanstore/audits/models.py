@@ -1,0 +1,222 @@
+"""The rows of audits, and what may be given as one or for one.
+
+Change here: the columns of audits, and what they accept. What is done with them is in :mod:`scanstore.audits.audits`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import peewee
+
+from scanstore.accounts.models import User
+from scanstore.audits.policies import SEVERITIES, VERDICTS
+from scanstore.db.arguments import a_text, a_text_or_none, word
+from scanstore.db.fields import Base, EnumField, IdField, JSONField, UTCField
+from scanstore.db.uuids import uuid7
+from scanstore.db.values import dump_json, utcnow
+from scanstore.errors import InvalidArgument, shown
+from scanstore.leases.engine import MOST_LOST, MOST_RETRIES
+
+STATUSES = ("queued", "processing", "completed", "failed", "cancelled")
+QUEUE = "default"
+
+
+class Task(Base):
+    """One document to be audited; it is leased like all work, see :mod:`scanstore.leases.engine`."""
+
+    if TYPE_CHECKING:
+        user_id: Any
+        events: Any  # AuditEvent
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    user = peewee.ForeignKeyField(User, on_delete="RESTRICT", backref="tasks", index=False)
+    queue: Any = peewee.TextField(default=QUEUE)
+    status: Any = EnumField(STATUSES, default="queued")
+    original_filename: Any = peewee.TextField()
+    file_path: Any = peewee.TextField(null=True)
+    file_size: Any = peewee.BigIntegerField()
+    rank: Any = peewee.IntegerField(default=0)
+    retry_count: Any = peewee.IntegerField(default=0)
+    max_retries: Any = peewee.IntegerField(default=MOST_RETRIES)
+    lost_count: Any = peewee.IntegerField(default=0)
+    max_lost: Any = peewee.IntegerField(default=MOST_LOST)
+    attempt: Any = peewee.IntegerField(default=0)
+    worker: Any = peewee.TextField(null=True)
+    process: Any = peewee.TextField(null=True)
+    lease_until: Any = UTCField(null=True)
+    lease_clock: Any = peewee.FloatField(null=True)
+    next_retry_at: Any = UTCField(null=True)
+    error_message: Any = peewee.TextField(null=True)
+    started_at: Any = UTCField(null=True)
+    completed_at: Any = UTCField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "audit_tasks"
+        indexes = ((("user", "created_at"), False),)
+
+    @property
+    def analysis(self) -> Analysis | None:
+        """What came out of it, or None before it is completed."""
+        self.check_home()
+        return Analysis.get_or_none(Analysis.task == self.id)
+
+
+class Analysis(Base):
+    """What an audit found out. ``verdict`` is that of a person, else of the machine; ``machine_verdict`` stays."""
+
+    if TYPE_CHECKING:
+        task_id: Any
+        findings: Any  # AnalysisFinding
+        events: Any  # AuditEvent
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    task = peewee.ForeignKeyField(Task, on_delete="CASCADE", backref="+", unique=True)
+    equipment_type: Any = peewee.TextField()
+    test_type: Any = peewee.TextField()
+    equipment_tag: Any = peewee.TextField(null=True)
+    verdict: Any = EnumField(VERDICTS, null=True)
+    machine_verdict: Any = EnumField(VERDICTS, null=True)
+    compliance_score: Any = peewee.FloatField(null=True)
+    confidence_score: Any = peewee.FloatField(null=True)
+    extraction_result: Any = JSONField(null=True)
+    validation_result: Any = JSONField(null=True)
+    policy: Any = peewee.TextField(null=True)
+    reviewed_by: Any = peewee.TextField(null=True)
+    reviewed_at: Any = UTCField(null=True)
+    review_reason: Any = peewee.TextField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "audit_analyses"
+        indexes = ((("verdict", "created_at"), False),)
+
+
+class AnalysisFinding(Base):
+    """One thing that an audit found; ``ordinal`` is its place as they were given, from 1."""
+
+    if TYPE_CHECKING:
+        analysis_id: Any
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    analysis = peewee.ForeignKeyField(Analysis, on_delete="CASCADE", backref="findings", index=False)
+    ordinal: Any = peewee.IntegerField()
+    severity: Any = EnumField(SEVERITIES)
+    rule_id: Any = peewee.TextField()
+    message: Any = peewee.TextField()
+    evidence: Any = JSONField(null=True)
+    remediation: Any = peewee.TextField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "audit_findings"
+        indexes = ((("analysis", "ordinal"), True),)
+
+
+class AuditEvent(Base):
+    """Something that happened to an audit; ``by`` is a person, or what did it by itself. It cannot be changed."""
+
+    if TYPE_CHECKING:
+        id: Any
+        task_id: Any
+        analysis_id: Any
+
+    task = peewee.ForeignKeyField(Task, on_delete="CASCADE", backref="events", index=False)
+    analysis = peewee.ForeignKeyField(Analysis, on_delete="NO ACTION", null=True, backref="events", index=False)
+    action: Any = peewee.TextField()
+    by: Any = peewee.TextField()
+    detail: Any = JSONField(default=dict)
+    created_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "audit_events"
+        indexes = ((("task", "id"), False),)
+
+
+# What is given
+
+
+def _json(value: Any, what: str) -> str | None:
+    try:
+        return None if value is None else dump_json(value)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{what}: {error}") from error.__cause__
+
+
+def the_analysis(given: Any) -> dict[str, Any]:
+    """The columns of an analysis, as they are stored, of a mapping that a caller gave."""
+    if not isinstance(given, Mapping):
+        raise InvalidArgument(f"analysis is {shown(given)}; give a mapping with equipment_type, test_type and so on")
+    if not given.keys() <= _ANALYSIS:
+        _refuse_others(given, _ANALYSIS, "analysis")
+    confidence = given.get("confidence_score")
+    if confidence is not None and (
+        isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1
+    ):
+        raise InvalidArgument(f"confidence_score is {shown(confidence)}; it must be a number from 0 to 1, or None")
+    return {
+        "equipment_type": a_text(given.get("equipment_type"), "equipment_type", 50),
+        "test_type": a_text(given.get("test_type"), "test_type", 50),
+        "equipment_tag": a_text_or_none(given.get("equipment_tag"), "equipment_tag", 100),
+        "confidence_score": None if confidence is None else float(confidence),
+        "extraction_result": _json(given.get("extraction_result"), "extraction_result"),
+        "validation_result": _json(given.get("validation_result"), "validation_result"),
+    }
+
+
+def the_findings(given: Any) -> tuple[list[dict[str, Any]], list[str | None]]:
+    """Findings for a policy, of the mappings that a caller gave, and their evidence as it is stored."""
+    if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
+        raise InvalidArgument(f"findings is {shown(given)}; give a list of mappings")
+    found: list[dict[str, Any]] = []
+    for number, each in enumerate(given, 1):
+        if not isinstance(each, Mapping):
+            raise InvalidArgument(f"finding {number} is {shown(each)}; give a mapping with severity, rule_id, message")
+        try:
+            if not each.keys() <= _FINDING:
+                _refuse_others(each, _FINDING, "it")
+            get = each.get
+            severity, remediation = get("severity"), get("remediation")
+            found.append(
+                {
+                    "severity": severity if severity in SEVERITIES else word("severity", severity, SEVERITIES),
+                    "rule_id": a_text(get("rule_id"), "rule_id", 100),
+                    "message": a_text(get("message"), "message"),
+                    "evidence": get("evidence"),
+                    "remediation": None if remediation is None else a_text(remediation, "remediation"),
+                }
+            )
+        except InvalidArgument as error:
+            raise InvalidArgument(f"finding {number}: {error}") from None
+    return found, _texts([each["evidence"] for each in found])
+
+
+def _texts(evidence: list[Any]) -> list[str | None]:
+    """Each as JSON text. All are written at once, which takes a third of the time, and cut apart at a random mark."""
+    mark = uuid.uuid4().hex
+    try:
+        whole = dump_json([part for each in evidence for part in (each, mark)])
+    except InvalidArgument:
+        return [_json(each, f"finding {number}: evidence") for number, each in enumerate(evidence, 1)]
+    texts = whole[1:-1].removesuffix(f',"{mark}"').split(f',"{mark}",')
+    return [None if each is None else text for each, text in zip(evidence, texts, strict=bool(evidence))]
+
+
+_ANALYSIS = frozenset(
+    ("equipment_type", "test_type", "equipment_tag", "confidence_score", "extraction_result", "validation_result")
+)  # fmt: skip
+_FINDING = frozenset(("severity", "rule_id", "message", "evidence", "remediation"))
+_DECIDED = ("verdict", "machine_verdict", "compliance_score")
+
+
+def _refuse_others(given: Mapping[Any, Any], known: frozenset[str], what: str) -> NoReturn:
+    name = sorted(map(str, given.keys() - known))[0]
+    if name in _DECIDED:
+        raise InvalidArgument(f"{name} is what the policy says; leave it out, or give another one: policy=")
+    raise InvalidArgument(f"{what} has a key {shown(name)}; it may have {', '.join(sorted(known))}")

@@ -1,0 +1,46 @@
+"""The ground: the file, its connections and transactions, fields, the schema, and questions to the operating system.
+
+Nothing here knows of scans or findings. ``database`` opens a file, ``domain`` is the base of every class that Store
+names, ``fields`` has the base of every model, ``state_machine`` the moves of every status, ``migrations`` and
+``schema`` the tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.db.database import Database
+    from scanstore.db.domain import Domain
+    from scanstore.db.fields import Base, EnumField, HashField, IdField, JSONField, UTCField, UUIDField
+    from scanstore.db.filesystems import PlaceWarning
+    from scanstore.db.migrations import Step
+    from scanstore.db.pagination import Page
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "database": ("Database",),
+            "domain": ("Domain",),
+            "fields": ("Base", "EnumField", "HashField", "IdField", "JSONField", "UTCField", "UUIDField"),
+            "filesystems": ("PlaceWarning",),
+            "migrations": ("Step",),
+            "pagination": ("Page",),
+        },
+    )
+
+__all__ = [
+    "Base",
+    "Database",
+    "Domain",
+    "EnumField",
+    "HashField",
+    "IdField",
+    "JSONField",
+    "Page",
+    "PlaceWarning",
+    "Step",
+    "UTCField",
+    "UUIDField",
+]

@@ -1,0 +1,164 @@
+"""What callers give: a row or its id, a text, a number; refused in one sentence before anything is done.
+
+Change here: what is accepted of a kind of argument wherever it is given, and the words for what is not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import peewee
+
+from scanstore.db.paths import composed, escape_path
+from scanstore.db.processes import me
+from scanstore.errors import InvalidArgument, shown
+
+
+def uuid_of(row: Any, what: str, *models: type[peewee.Model]) -> str:
+    """The id of what is given as a row of one of these models: a row, or an id. Looks nothing up."""
+    if isinstance(row, models):
+        held: Any = row
+        held.check_home()
+        return str(held.id)
+    try:
+        return str(row if isinstance(row, uuid.UUID) else uuid.UUID(row))
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID") from None
+
+
+def owner_of(row: Any, worker: str | None, what: str, *models: type[peewee.Model]) -> tuple[str, str, int | None]:
+    """The id of a leased row, who acts on it, and for which attempt, where the row says so."""
+    key = uuid_of(row, what, *models)
+    if isinstance(row, models) and worker in (None, (leased := cast("Any", row)).worker):
+        # The attempt that a row carries counts only for the worker that it was claimed by.
+        return key, leased.worker or me(), leased.attempt if leased.worker else None
+    return key, worker or me(), None
+
+
+def bring_up_to_date(row: Any, **columns: Any) -> None:
+    """What was written of a row, in the object that was given for it, if it was one."""
+    if isinstance(row, peewee.Model):
+        row.__data__.update(columns)
+
+
+def a_text(value: Any, what: str, most: int = 2**30) -> str:
+    """A text that says something, stripped, of a length that fits."""
+    kept = value.strip() if isinstance(value, str) else ""
+    if not kept or "\0" in kept:
+        raise InvalidArgument(f"{what} is {shown(value)}; give a text that is not empty")
+    if len(kept) > most:
+        raise InvalidArgument(f"{what} has {len(kept)} characters; give at most {most}")
+    return encodable(kept, what)
+
+
+def a_text_or_none(value: Any, what: str, most: int = 2**30) -> str | None:
+    return None if value is None else a_text(value, what, most)
+
+
+def encodable(text: str, what: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{what} is {shown(text)}, which is no valid Unicode") from None
+    return text
+
+
+def a_bool(value: Any, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{what} is {shown(value)}; it must be True or False")
+    return value
+
+
+def some_text(value: Any, what: str) -> str:
+    """A text to look for; it may be empty, or one that nothing can be called by."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{what} is {shown(value)}; give a text")
+    return value
+
+
+def stored_path(value: Any, what: str) -> str:
+    """A path of a file in a scan, in the form in which scans have it; a name that is not Unicode may come as it is."""
+    path = composed(some_text(value, what))
+    if any("\ud800" <= letter <= "\udfff" for letter in path):
+        return encodable(escape_path(path), what)
+    return path
+
+
+def some_items(values: Any, what: str) -> Iterable[Any]:
+    """Any iterable but a text, bytes or a mapping, as it is."""
+    if isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable):
+        raise InvalidArgument(f"{what} is {shown(values)}; give a list")
+    return values
+
+
+def some_list(values: Any, what: str) -> list[Any]:
+    return list(some_items(values, what))
+
+
+def a_path(value: Any, what: str) -> str:
+    """The path of a file or folder, as text that the system can take."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InvalidArgument(
+            f"{what} is {shown(value)}, which is not a path; give one in text, without NUL characters"
+        )
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{what} is {shown(value)}, which no file can be called; give another path") from None
+    return path
+
+
+def a_whole(value: Any, what: str, *, least: int = 0, most: int = 2**31 - 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidArgument(f"{what} is {shown(value)}; give a whole number from {least:,} to {most:,}")
+    return value
+
+
+UNSTORABLE = "[\0\ud800-\udfff]"  # this and the next are compiled by their first use
+_CWE = r"(?i)(?:cwe[- ]?)?0*([1-9][0-9]{0,5})"
+
+
+def text(where: str, value: Any, *, needed: bool = False) -> str:
+    """A text that can be stored, stripped when it is ``needed`` and must not be empty; None is an empty one."""
+    if value is None and not needed:
+        return ""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be text")
+    kept = re.sub(UNSTORABLE, "\ufffd", value)
+    if needed and not (kept := kept.strip()):
+        raise InvalidArgument(f"{where} is empty; it is needed")
+    return kept
+
+
+def word(where: str, value: Any, words: tuple[str, ...]) -> str:
+    """One of a few words, in any case."""
+    found = value.strip().lower() if isinstance(value, str) else ""
+    if found not in words:
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be one of: {', '.join(words)}")
+    return found
+
+
+def whole(where: str, value: Any, least: int, most: int) -> int | None:
+    """A whole number within bounds, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most or value % 1:
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be a whole number from {least} to {most}, or None")
+    return int(value)
+
+
+def cwe(where: str, value: Any) -> str | None:
+    """A CWE as ``CWE-79``; given like that or as its number."""
+    if value is None or value == "":
+        return None
+    found = None
+    if isinstance(value, str) or isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        found = re.fullmatch(_CWE, str(value)[:20].strip())
+    if found is None:
+        raise InvalidArgument(f"{where} is {shown(value)}; write it like CWE-79, or 79")
+    return f"CWE-{found[1]}"

@@ -1,0 +1,61 @@
+"""The prepared many-row writer under every bulk path.
+
+``Model.insert_many`` builds SQL text for each batch and converts every value; here the statement is built once and
+rows stream through ``executemany``. Values go through a field's conversion only where the field changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import peewee
+
+from scanstore.db.database import Database
+from scanstore.errors import InvalidArgument
+
+_PLAIN = (peewee.IntegerField, peewee.TextField, peewee.FloatField, peewee.BlobField, peewee.AutoField)
+
+
+class Writer:
+    """Inserts rows, given as tuples in the order of ``columns``, into one model's table.
+
+    ``converted=True`` says that the values are what SQLite stores already. Atomic only inside a transaction; a row
+    of the wrong length, or one that a constraint refuses, stops it with the error of that row.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        model: type[peewee.Model],
+        columns: Sequence[str],
+        *,
+        converted: bool = False,
+    ) -> None:
+        meta: Any = model._meta
+        unknown = [c for c in columns if c not in meta.combined]
+        if unknown:
+            raise InvalidArgument(f"{model.__name__} has no column {', '.join(unknown)}")
+        fields = [meta.combined[c] for c in columns]
+        self.db = db
+        names = ", ".join(f'"{field.column_name}"' for field in fields)
+        self.sql = f'INSERT INTO "{meta.table_name}" ({names}) VALUES ({", ".join("?" * len(fields))})'
+        self.converters: list[tuple[int, Callable[[Any], Any]]] = []
+        if not converted:
+            self.converters = [(n, f.db_value) for n, f in enumerate(fields) if not _is_plain(f)]
+
+    def write(self, rows: Iterable[Sequence[Any]]) -> int:
+        """Insert the rows and return how many there were."""
+        return self.db.executemany(self.sql, self._convert(rows) if self.converters else rows).rowcount
+
+    def _convert(self, rows: Iterable[Sequence[Any]]) -> Iterator[list[Any]]:
+        for row in rows:
+            values = list(row)
+            for place, convert in self.converters:
+                values[place] = convert(values[place])
+            yield values
+
+
+def _is_plain(field: peewee.Field[Any]) -> bool:
+    """Whether a field stores what it is given: its ``db_value`` is one of Peewee's own that SQLite repeats anyway."""
+    return type(field) in _PLAIN

@@ -1,0 +1,31 @@
+"""Connections to a file, with its key when it is encrypted."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, cast
+
+from scanstore.db import forks
+from scanstore.db.cursors import Tracked
+from scanstore.db.files import careful, uri
+
+
+def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> sqlite3.Connection:
+    """Open exactly this absolute path, with a key when it is encrypted; nothing of it is read yet.
+
+    Raises StorageError in a forked child that may not open this file (see :mod:`scanstore.db.forks`).
+    """
+    forks.refuse_inherited(file)
+    if key is not None:
+        from scanstore.db import encryption
+
+        return encryption.connect(file, options, key, isolation_level=None, **more)
+    more.setdefault("factory", Tracked)
+    connection = cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
+    forks.opened(connection, file)
+    try:
+        connection.executescript(careful(sqlite3.connect))
+    except BaseException:
+        connection.close()
+        raise
+    return connection

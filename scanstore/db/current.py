@@ -1,0 +1,137 @@
+"""Which store is current: for a thread, a task, a `with` block.
+
+There is no global database. The current one is kept in a ContextVar, so threads, tasks and nested blocks each
+have their own, and a model asks for it every time it is used. Outside any store a model sees AMBIENT, which
+can write SQL and has nowhere to run it.
+
+Change here: how a store becomes current. Nothing here touches a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import peewee
+
+from scanstore.db.blocks import Block, ending, taken
+from scanstore.errors import NoStore, StoreClosed
+
+if TYPE_CHECKING:
+    from scanstore.db.cursors import Cursor
+    from scanstore.db.transactions import Transactional
+
+_D = TypeVar("_D", bound="Transactional")
+
+_current: ContextVar[Any] = ContextVar("scanstore", default=None)  # (database, the one before, its span) or None
+
+
+def current() -> Transactional | None:
+    """Return the database of the store that is current in this thread or task."""
+    frame = _going()
+    return None if frame is None else cast("Transactional", frame[0])
+
+
+def _going() -> Any:
+    """Return what is current, without blocks that an interrupt has kept from ending."""
+    frame = _current.get()
+    while frame is not None and frame[2].abandoned():
+        frame = frame[1]
+    return frame
+
+
+class Span:
+    """For how long a database is current: to the end of a block, and in tasks that were started inside for longer."""
+
+    __slots__ = ("block",)
+
+    def __init__(self, block: Block | None) -> None:
+        self.block = block
+
+    def abandoned(self) -> bool:
+        return self.block is not None and self.block() is None
+
+
+def bind(database: Transactional, span: Span) -> None:
+    """Make a database current."""
+    _current.set((database, _going(), span))
+
+
+def unbind(database: Transactional) -> Span | None:
+    """Restore what was current before a database, and return for how long it was to be current, if it was."""
+    top = frame = _going()
+    while frame is not None and frame[0] is not database:
+        frame = frame[1]
+    if frame is None:
+        return None
+    _current.set(_without(top, database))
+    frame[2].block = None
+    return cast(Span, frame[2])
+
+
+def _without(frame: Any, database: Transactional) -> Any:
+    return frame[1] if frame[0] is database else (frame[0], _without(frame[1], database), frame[2])
+
+
+@ending
+class Bound(Generic[_D]):
+    """Makes a database current on entry and restores what was current before on exit, in whatever order."""
+
+    _block: Block | None = None
+    _abandoned = None
+
+    def __init__(self, database: _D) -> None:
+        self.database = database
+
+    def __enter__(self) -> _D:
+        if self.database.shut_down:
+            raise StoreClosed(f"{self.database.name} was closed; open it again")
+        bind(self.database, Span(taken(self)))
+        return self.database
+
+    def __exit__(self, *_: object) -> None:
+        unbind(self.database)
+
+
+class Closing(Bound[_D]):
+    """The same for an abandoned generator, which is closed even after its store was."""
+
+    def __enter__(self) -> _D:
+        bind(self.database, Span(taken(self)))
+        return self.database
+
+
+class _Ambient(peewee.SqliteDatabase):
+    """What a model sees outside any store: it writes SQL, and runs it in whichever store is current then."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    def execute_sql(self, sql: str, params: Any = None) -> Cursor:
+        return self._here().execute_sql(sql, params)
+
+    @staticmethod
+    def _here() -> Transactional:
+        database = current()
+        if database is None:
+            raise NoStore("no store is open here; use 'with Store(path):', or store.bound() in a thread")
+        return database
+
+
+def _delegate(name: str) -> Callable[..., Any]:
+    def method(self: _Ambient, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._here(), name)(*args, **kwargs)
+
+    return method
+
+
+for _name in (
+    *("connect", "connection", "cursor", "close", "connection_context", "__enter__", "__exit__"),
+    *("atomic", "transaction", "savepoint", "manual_commit", "begin", "commit", "rollback", "in_transaction"),
+    *("session_start", "session_commit", "session_rollback", "transaction_depth", "top_transaction"),
+    *("push_transaction", "pop_transaction", "after_commit", "batch_commit"),
+):
+    setattr(_Ambient, _name, _delegate(_name))
+
+AMBIENT = _Ambient()

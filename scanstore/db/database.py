@@ -1,0 +1,504 @@
+"""Connections, pragmas, transactions and binding. No other module knows of these.
+
+A `Database` is Peewee's SqliteDatabase for one store: one connection per thread, opened when first used and
+closed when the thread ends or the store is closed. There is no global database: which store is current is
+decided in current.py.
+
+`:memory:` is a file too: a private temporary one, in shared memory where the system has it, never synced, and
+removed on close. SQLite's own `:memory:` belongs to a single connection, and its shared cache ignores the
+busy timeout; with a file, threads and forks are the same story everywhere.
+
+A file becomes a scanstore by its application id, written by the same transaction as the first schema; the
+journal becomes a write-ahead log only after that.
+
+Change here: pragmas. What is checked before a file is opened is in opening.py, what SQLite's errors mean in
+sqlite_errors.py. This module is imported at every start: keep its imports few.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+import time
+import weakref
+from collections.abc import Iterable
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any, cast
+
+import peewee
+
+from scanstore.db import current as binding
+from scanstore.db import file_identity, filesystems, forks, opening, paths, waiting
+from scanstore.db.connections import connect
+from scanstore.db.current import Bound
+from scanstore.db.cursors import Connection as Connection
+from scanstore.db.cursors import Cursor as Cursor
+from scanstore.db.cursors import Fetched, numbered
+from scanstore.db.file_identity import Holder
+from scanstore.db.files import ALONE, create_file, identify, real_path, size_of, use_log
+from scanstore.db.files import MEMORY as MEMORY
+from scanstore.db.files import SCHEMA_VERSION as SCHEMA_VERSION
+from scanstore.db.foreign_schema import refuse
+from scanstore.db.sqlite_errors import TROUBLE, code_of, translated
+from scanstore.db.transactions import Transactional, running_task, settle
+from scanstore.errors import InvalidArgument, NotAScanstore, NotFound, ReadOnly, StoreClosed, WrongTask, shown
+
+RECENT = 0.005  # seconds for which the file of a store need not be looked at again inside a transaction
+_queries = logging.getLogger("peewee")
+_WRITE = (  # compiled by the first statement
+    r"(?i)\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END"
+    r"|WITH\b[\s\S]*?\b(INSERT|UPDATE|DELETE|REPLACE\s+INTO))\b"
+)
+
+
+@lru_cache(maxsize=1024)
+def _writes(sql: str) -> bool:
+    """Tell whether a statement may change the file."""
+    return not sql.startswith("SELECT") and re.match(_WRITE, sql) is not None
+
+
+def current() -> Database | None:
+    """Return the database of the store that is current in this thread or task."""
+    return cast("Database | None", binding.current())
+
+
+# The database of one store
+
+
+class Database(Transactional):
+    """Peewee's database for one store file: `open()` it, use it from any thread, `shut()` it.
+
+    Inside a transaction the connection belongs to the task that began it; statements of another task of the
+    same thread raise WrongTask instead of joining in.
+
+    A fork closes the idle connections of the forking thread first; parent and child open new ones when they need them.
+    If any other thread has a connection, idle or not, or the forking thread is inside a transaction or a query, the
+    child refuses the file with StorageError.
+
+    Writes raise FileReplaced once the file is no longer the one that was opened: each transaction and each single
+    statement looks before it begins and after it was committed. Nothing is written to the file that is there instead.
+    Reads see the file that was opened.
+    """
+
+    _state: Any
+    _lock: Any
+    _timeout: float
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        timeout: float = 30.0,
+        durability: str = "full",
+        read_only: bool = False,
+        key: str | None = None,
+        slow_ms: float | None = None,
+    ) -> None:
+        if durability not in ("full", "normal"):
+            raise InvalidArgument(f"durability is {shown(durability)}; it must be 'full' or 'normal'")
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 <= timeout < 2**31 / 1000:
+            raise InvalidArgument(f"timeout is {shown(timeout)}; it must be a number of seconds, from 0 to 2,147,483")
+        if not path or "\0" in path:
+            raise InvalidArgument(f"{path!r} is not a path")
+        self.name = path if path.isprintable() else ascii(path)
+        self.read_only = read_only
+        self.key = key
+        self.slow: float | None = None  # seconds
+        if slow_ms is not None or "SCANSTORE_SLOW_MS" in os.environ:
+            from scanstore.db.logs import threshold
+
+            self.slow = threshold(slow_ms)
+        if key is not None:
+            from scanstore.db.encryption import check_key
+
+            check_key(key)
+        self.generation = 0
+        self.sweeps = 0  # how often interned names were removed through this object
+        self.shut_down = False
+        self._connections: dict[int, Connection] = {}
+        self._options = "mode=ro" if read_only else "mode=rw"
+        self._synchronous = durability.upper()
+        folder = None
+        if path == MEMORY:
+            if read_only:
+                raise InvalidArgument(":memory: would be empty for ever if it were read-only; name a file")
+            folder, self._synchronous = opening.memory_folder(path), "OFF"
+            path = os.path.join(folder, "memory.db")
+        self.file = real_path(path)
+        super().__init__(self.file, timeout=timeout)
+        self._lock = nullcontext()  # what Peewee guards with it belongs to one thread
+        # Set when the file is open, except for a store in memory, whose file nobody else knows.
+        self._watch: file_identity.Watch | None = None
+        self._files: list[file_identity.Watch] = []  # the same, for the finalizer
+        self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid(), self._files)
+        forks.databases.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Database {self.name}{' closed' if self.shut_down else ''}>"
+
+    # Opening and closing
+
+    def open(self, *, migrate: bool = True) -> None:
+        """Open the file, creating and migrating it when that is needed and allowed.
+
+        Safe to run in many threads and processes at once: a migration happens once. Raises OpenRefused or
+        StorageError, and then nothing of the file was changed.
+        """
+        opening.check_sqlite()
+        try:
+            if opening.exists(self.file, self.name, read_only=self.read_only):
+                if size_of(self.file) and self.key is None:  # with our key, nobody else's file can be read
+                    opening.refuse_foreign(self.file, self.name, self.key)
+                file_identity.refuse_foreign_log(self.file, self.name, self.key, read_only=self.read_only)
+            elif self.read_only or not migrate:
+                raise NotFound(f"{self.name} does not exist; open it without read_only and with migrate=True")
+            else:
+                create_file(self.file, self.name)
+            self._open(migrate)
+        except (*TROUBLE, NotAScanstore) as error:
+            if self.key is not None and (isinstance(error, NotAScanstore) or code_of(error) == sqlite3.SQLITE_NOTADB):
+                from scanstore.db.encryption import wrong_key
+
+                raise wrong_key(self.file, self.name) from None
+            if isinstance(error, NotAScanstore):
+                raise
+            raise translated(error, self.name) from error
+
+    def _open(self, migrate: bool) -> None:
+        watch = None
+        if self.name != MEMORY:
+            watch = file_identity.Watch(self.file, self.name, self.key, read_only=self.read_only)
+        connection, version = self._identified()
+        try:
+            if opening.refuse_version(version, SCHEMA_VERSION, self.name, migrate=migrate and not self.read_only):
+                connection.close()
+                from scanstore.db import migrations
+
+                migrations.up(self.file, timeout=self._timeout, name=self.name, key=self.key)
+                connection, version = self._identified()
+            refuse(connection, version, self.name)
+            self._configure(connection)
+            if watch is not None:
+                watch.identify(connection)
+                watch.note_log()
+                watch.look()
+                self._watch = watch
+                self._files.append(watch)
+        except BaseException:
+            file_identity.close(connection, watch)
+            raise
+        self._adopt(connection)
+        if watch is not None and not self.read_only:
+            filesystems.warn(self.file, self.name)
+
+    def verify_file(self) -> None:
+        """Raise FileReplaced unless the file that was opened still stands at its path.
+
+        Writes of this object do it themselves; this is for those who open the path another way.
+        """
+        if (watch := self._watch) is not None:
+            watch.look()
+
+    def identify(self) -> None:
+        """Take the id that the file has now for the one to watch, after a migration that may have changed it."""
+        if (watch := self._watch) is not None:
+            self.connect(reuse_if_open=True)
+            watch.identify(self._state.conn)
+
+    def _identified(self) -> tuple[Connection, int]:
+        """Return a new connection and the schema version that it sees, 0 for an empty file."""
+        connection = self._plain()
+        try:
+            return connection, identify(connection, self.name)
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if not self.read_only or self._options != "mode=ro":
+                raise
+            # A log cannot be read without writing its index, so in a read-only place there must be none.
+            if size_of(self.file + "-wal"):
+                raise ReadOnly(
+                    f"{self.name} lies in a read-only place and has changes waiting in its -wal file; "
+                    "open it once where it can be written, or copy both files there"
+                ) from error
+            self._options = ALONE
+            return self._identified()
+        except BaseException:
+            connection.close()
+            raise
+
+    def _plain(self) -> Connection:
+        if self.shut_down:
+            raise StoreClosed(f"{self.name} was closed; open it again")
+        connection = cast(
+            Connection,
+            connect(
+                self.file,
+                self._options,
+                key=self.key,
+                timeout=self._timeout,
+                check_same_thread=False,
+                factory=Connection,
+                cached_statements=256,
+            ),
+        )
+        connection.name = self.name
+        return connection
+
+    def _connect(self) -> Connection:
+        watch = self._watch
+        try:
+            if watch is not None:
+                watch.look()
+            connection = self._plain()
+            try:
+                self._configure(connection)
+                if watch is not None:
+                    watch.look()
+                    watch.note_log()
+            except BaseException:
+                file_identity.close(connection, watch)
+                raise
+        except TROUBLE as error:
+            raise translated(error, self.name) from error
+        return connection
+
+    def _configure(self, connection: Connection) -> None:
+        connection.executescript(
+            f"PRAGMA foreign_keys=ON; PRAGMA synchronous={self._synchronous}; PRAGMA temp_store=MEMORY;"
+            "PRAGMA cache_size=-32000; PRAGMA journal_size_limit=67108864"
+        )
+        if self._synchronous != "FULL" and paths.MACOS:
+            connection.executescript("PRAGMA fullfsync=OFF; PRAGMA checkpoint_fullfsync=OFF")
+        if not self.read_only:
+            use_log(connection, self._timeout)
+        connection.execute(f"PRAGMA busy_timeout={waiting.patience(self._timeout)}")
+        forks.pin(connection)
+        self._add_conn_hooks(connection)  # type: ignore[attr-defined]
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Open this thread's connection; not needed, the first statement does it."""
+        if not self._state.closed:
+            if reuse_if_open:
+                return False
+            raise peewee.OperationalError("Connection already opened.")
+        self._adopt(self._connect())
+        return True
+
+    def _adopt(self, connection: Connection) -> None:
+        try:
+            self._connections[id(connection)] = connection
+            if self.shut_down:  # meanwhile, by another thread, which may have come too early to see this connection
+                raise StoreClosed(f"{self.name} was closed; open it again")
+            self._state.set_connection(connection)
+            self._state.holder = Holder(connection, self._connections, self._watch)
+        except BaseException:
+            self._state.reset()
+            self._close(connection)
+            raise
+
+    def _close(self, conn: Connection) -> None:
+        if conn is self._state.conn:
+            self._state.reset()  # first: a connection that was closed is never used again
+        self._connections.pop(id(conn), None)
+        file_identity.close(conn, self._watch)
+
+    def shut(self) -> None:
+        """Close the connections of all threads, for good; doing it twice is harmless.
+
+        What is uncommitted in any of them is rolled back. Every later use raises StoreClosed. Raises FileReplaced, when
+        all is closed, if that was not noticed before.
+        """
+        self.shut_down = True
+        self._state.reset()
+        watch, known = self._watch, True
+        if watch is not None and self._finalizer.alive:
+            known = watch.lost
+        self._finalizer()
+        if watch is not None and not known and watch.lost:
+            watch.look()  # raises
+
+    # Statements
+
+    def cursor(self, named_cursor: Any = None) -> Cursor:
+        """Return a cursor of this thread's connection; its own `execute` raises SQLite's errors."""
+        state = self._state
+        for each in state.transactions:
+            if each.block is not None and each.block() is None:  # this is settle(), in the place where it counts
+                settle(self)
+                break
+        if state.transactions and state.owner is not running_task():
+            raise WrongTask(
+                f"another task of this thread is inside a transaction of {self.name}; "
+                "leave the transaction before awaiting, or use the store in a thread of its own"
+            )
+        if state.closed:
+            self.connect()
+        try:
+            return cast(Cursor, state.conn.cursor() if self.slow is None else self._timed(state.conn))
+        except sqlite3.ProgrammingError as error:  # another thread has shut the store
+            raise translated(error, self.name) from error
+
+    def _timed(self, connection: Connection) -> Cursor:
+        from scanstore.db.logs import timed
+
+        return timed(connection, self.name, self.slow or 0.0)
+
+    # Peewee's own execute_sql is not called: some libraries replace it, for a whole process.
+    def execute_sql(self, sql: str, params: Any = None) -> Cursor:
+        """Execute one statement and return its cursor; raises scanstore's errors."""
+        return self._run(sql, params, many=False)
+
+    def executemany(self, sql: str, rows: Iterable[Any]) -> Cursor:
+        """Execute one statement for each row of values, prepared once; `rows` is streamed. Atomic."""
+        if self.in_sqlite_transaction():
+            return self._run(sql, rows, many=True)
+        with self.atomic():
+            return self._run(sql, rows, many=True)
+
+    def _run(self, sql: str, params: Any, *, many: bool) -> Cursor:
+        if self.query_hooks or _queries.isEnabledFor(logging.DEBUG):
+            return self._watched(sql, params, many)
+        try:
+            return self._executed(sql, params, many)
+        except TROUBLE as error:
+            raise self._translated(error, () if many else params) from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
+
+    def _translated(self, error: sqlite3.Error | UnicodeDecodeError, values: Any = ()) -> Exception:
+        if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
+            from scanstore.db.schema import damage
+
+            if (trouble := damage(self)) is not None:
+                return trouble
+        if isinstance(error, sqlite3.DataError) and hasattr(self._state.conn, "getlimit"):
+            most = self._state.conn.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+            return translated(error, self.name, values, most)
+        return translated(error, self.name, values)
+
+    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
+        cursor = self.cursor()
+        watch = self._watch
+        if watch is None or self.read_only or not _writes(sql):
+            return self._execute(cursor, sql, params, many)
+        connection = self._state.conn
+        if not connection.in_transaction:
+            watch.look()
+            if watch.touch_needed:
+                with self.atomic():  # which writes the id into the log
+                    pass
+        done = self._execute(cursor, sql, params, many)
+        if not connection.in_transaction:
+            watch.look()
+        return done
+
+    def _execute(self, cursor: Cursor, sql: str, params: Any, many: bool) -> Cursor:
+        try:
+            sql, params = numbered(sql, params or (), many=many)
+            if many:
+                return cursor.executemany(sql, params)
+            waiting.execute(cursor, sql, params, self._timeout)
+            return cast(Cursor, Fetched(cursor)) if "RETURNING" in sql else cursor
+        except BaseException:
+            cursor.close()
+            raise
+
+    def _watched(self, sql: str, params: Any, many: bool) -> Cursor:
+        """The same for those who log or measure; nobody sees a secret."""
+        secret = "api_key" in sql or "hashed_password" in sql
+        shown = None if many else ("…",) if secret else params
+        self._log_query(sql, "…" if many else shown)  # type: ignore[attr-defined]
+        start = time.perf_counter()
+        failure: Exception | None = None
+        try:
+            return self._executed(sql, params, many)
+        except TROUBLE as error:
+            failure = self._translated(error, () if many else params)
+            raise failure from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            failure = InvalidArgument(f"a value cannot be stored in {self.name}: {error}")
+            raise failure from error
+        finally:
+            if self.query_hooks:
+                self._notify_hooks(sql, shown, start, failure)  # type: ignore[attr-defined]
+
+    # Transactions
+
+    def begin(self, lock_type: str | None = None) -> None:
+        """Begin a transaction, IMMEDIATE unless told otherwise, so that no lock is missing half-way."""
+        lock_type = lock_type or ("DEFERRED" if self.read_only else "IMMEDIATE")
+        self.execute_sql(f"BEGIN {lock_type}")
+        watch = self._watch
+        if watch is None:
+            return
+        try:
+            watch.look()  # now that it has the lock
+        except BaseException:
+            self.roll_back()
+            raise
+        self._state.looked, self._state.touching = time.monotonic(), None
+        if lock_type != "DEFERRED" and watch.touch_needed:
+            self.execute_sql(file_identity.TOUCH)
+            self._state.touching = watch.seen
+
+    def commit(self) -> None:
+        """Commit, unless the file was replaced in the meantime.
+
+        Raises FileReplaced; if the transaction had been committed to the old file already, that file has it.
+        """
+        watch = self._watch
+        state = self._state
+        # A checkpoint may follow, so a file that was overwritten meanwhile must be noticed before, not only afterwards.
+        if watch is not None and time.monotonic() - getattr(state, "looked", 0) > RECENT:
+            watch.look()
+        self.execute_sql("COMMIT")
+        if watch is not None and (touched := getattr(state, "touching", None)) is not None:
+            watch.touched, state.touching = touched, None
+
+    def rollback(self) -> None:
+        self.execute_sql("ROLLBACK")
+
+    # Binding
+
+    def bound(self) -> Bound[Database]:
+        """Return a context manager that makes this store the current one, for this thread or task only."""
+        return Bound(self)
+
+    # Forks
+
+    def before_fork(self) -> None:
+        """Close this thread's connection if it is idle, and the one that reads the id of the file."""
+        if (watch := self._watch) is not None:
+            watch.release()
+        state = self._state
+        if not state.closed and not self.in_transaction() and forks.is_idle(state.conn):
+            self._close(state.conn)
+            state.reset()
+
+    def after_fork(self) -> None:
+        """Forget, in a child, everything that belongs to the parent."""
+        self._connections.clear()  # each refers to itself, so that none is closed here
+        self.generation += 1
+        self._state = type(self._state)()
+        if (watch := self._watch) is not None:
+            watch.after_fork()
+
+
+def _release(
+    connections: dict[int, Connection], folder: str | None, pid: int, files: list[file_identity.Watch]
+) -> None:
+    watch = files[0] if files else None
+    while connections:
+        try:
+            file_identity.close(connections.popitem()[1], watch)
+        except (KeyError, sqlite3.Error):
+            continue
+    if watch is not None:
+        watch.release()
+    if folder is not None and pid == os.getpid():
+        import shutil
+
+        shutil.rmtree(folder, ignore_errors=True)

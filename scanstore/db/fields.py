@@ -1,0 +1,367 @@
+"""The base model and the field types that every table is made of.
+
+A model has no database of its own: its metadata answers with the store that is current at that moment. A row
+remembers which file it was made in, and refuses to be saved, deleted or followed while another store is
+current.
+
+Each field decides one thing about storage for the whole schema: times are fixed-width UTC text that sorts,
+JSON is compact text, statuses are lower case, hashes are raw bytes. All of them refuse a bad value before any
+SQL runs. Add a field type here when a second table needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import peewee
+from playhouse import sqlite_ext
+
+from scanstore.db.current import AMBIENT, current
+from scanstore.db.database import Database
+from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
+from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, WrongStore, shown
+
+if TYPE_CHECKING:  # Peewee's fields are generic in its stubs only
+    _Field = peewee.Field[Any]
+    _TextField = peewee.TextField[Any]
+    _UUIDField = peewee.UUIDField[Any]
+    _DateTimeField = peewee.DateTimeField[Any]
+else:
+    _Field, _TextField = peewee.Field, peewee.TextField
+    _UUIDField, _DateTimeField = peewee.UUIDField, peewee.DateTimeField
+
+# The base model
+
+
+class StoreMetadata(peewee.Metadata):
+    """Model metadata whose database is the current store's, asked for at every use."""
+
+    _table: peewee.Table | None
+
+    @property
+    def database(self) -> Any:
+        return current() or AMBIENT
+
+    # Peewee hands every new class the database of its base: whatever is current at that moment.
+    @database.setter
+    def database(self, database: Any) -> None:
+        if not (database is None or database is AMBIENT or isinstance(database, Database)):
+            _refuse_binding(self.model)
+
+    @property
+    def table(self) -> peewee.Table:
+        # Cached by Peewee for ever, so it must not remember a store.
+        if self._table is None:
+            columns = [field.column_name for field in self.sorted_fields]
+            self._table = peewee.Table(
+                self.table_name, columns, schema=self.schema, _model=self.model, _database=AMBIENT
+            )
+        return self._table
+
+    @table.setter
+    def table(self, value: Any) -> None:
+        raise AttributeError("the table of a model cannot be set")
+
+    @table.deleter
+    def table(self) -> None:
+        self._table = None
+
+    def set_database(self, database: Any) -> None:
+        _refuse_binding(self.model)
+
+    def get_default_dict(self) -> dict[str, Any]:
+        """Return the defaults of a new row; its times are one reading of the clock."""
+        now = utcnow()
+        return {
+            field.name: now if default is utcnow else default() if callable(default) else default
+            for field, default in cast("dict[Any, Any]", self.defaults).items()
+        }
+
+
+def _refuse_binding(model: Any) -> None:
+    name = model.__name__
+    raise BindRefused(f"{name} follows the current store and cannot be bound; use 'with store:'")
+
+
+class Base(peewee.Model):
+    """Base of every model: `to_dict()`, a short `repr`, `save()` of changed fields, no binding by hand."""
+
+    __secret__: ClassVar[frozenset[str]] = frozenset()
+
+    if TYPE_CHECKING:
+        id: Any
+
+    class Meta:
+        model_metadata_class = StoreMetadata
+        legacy_table_names = False
+        only_save_dirty = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        database = current()
+        self._home = None if database is None else database.file
+
+    @classmethod
+    def insert(cls, data: Any = None, /, **insert: Any) -> Any:
+        """Return a query that inserts one row."""
+        return _Insert(cls, cls._normalize_data(data, insert))  # type: ignore[attr-defined]
+
+    @classmethod
+    def insert_many(cls, rows: Any, fields: Any = None) -> Any:
+        """Return a query that inserts rows; the times that they leave out are one reading of the clock."""
+        return _Insert(cls, insert=rows, columns=fields)
+
+    @classmethod
+    def validate_model(cls) -> None:
+        """Guard the foreign keys of a new model class and keep our repr; Peewee calls this once."""
+        super().validate_model()
+        if getattr(cls.__dict__.get("__repr__"), "__module__", "") == "peewee":
+            del cls.__repr__
+        for field in cls._meta.refs:
+            _guard(cls, field)
+
+    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        """Return the row as plain values that `json` can write; foreign keys are ids and nothing is queried.
+
+        Fields listed in `__secret__` are left out unless `secrets` is true.
+        """
+        return {
+            name: _plain(self.__data__.get(name))
+            for name in self._meta.sorted_field_names
+            if secrets or name not in self.__secret__
+        }
+
+    def __repr__(self) -> str:
+        data: dict[str, Any] = self.__data__
+        key = self._meta.primary_key
+        words = [type(self).__name__]
+        if isinstance(key, peewee.Field) and not isinstance(key, peewee.CompositeKey):
+            words.append(str(data.get(key.name)))
+        for name in ("qualified_name", "name", "title", "file_path", "path"):
+            if data.get(name) is not None and name not in self.__secret__:
+                words.append(repr(data[name]))
+                break
+        return f"<{' '.join(words)}>"
+
+    __str__ = __repr__
+
+    def check_home(self) -> None:
+        """Raise WrongStore when another store is current than the one this row was made in."""
+        database = current()
+        if self._home is not None and database is not None and database.file != self._home:
+            raise WrongStore(f"{self!r} is of {self._home} and {database.name} is current; use it in its own")
+
+    def save(self, force_insert: bool = False, only: Any = None) -> int:
+        """Write the fields that were changed since the row was read; return the number of rows written."""
+        self.check_home()
+        rows = super().save(force_insert=force_insert, only=only)
+        if self._home is None:
+            database = current()
+            self._home = None if database is None else database.file
+        return int(rows)
+
+    def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> int:
+        """Delete this row and the rows that go with it; return the number of rows deleted.
+
+        Raises Conflict, and says which rows point at this one, when a foreign key forbids it.
+        """
+        self.check_home()
+        try:
+            return super().delete_instance(recursive=recursive, delete_nullable=delete_nullable)
+        except Conflict as error:
+            counts = {
+                model._meta.table_name: model.select().where(field == self).count()
+                for field, model in self._meta.backrefs.items()
+                if field.on_delete in ("RESTRICT", "NO ACTION", None)
+            }
+            rows = " and ".join(f"{count} rows of {table}" for table, count in sorted(counts.items()) if count)
+            if not rows:
+                raise
+            raise Conflict(f"{self!r} cannot be deleted: {rows} point at it; remove these first") from error
+
+    @classmethod
+    def bind(cls, *_: Any, **__: Any) -> bool:
+        """Raise BindRefused: a bound model would write one store's rows into another's file."""
+        _refuse_binding(cls)
+        return False
+
+    @classmethod
+    def bind_ctx(cls, *_: Any, **__: Any) -> Any:
+        """Raise BindRefused, as `bind` does."""
+        _refuse_binding(cls)
+
+
+def _guard(model: type[Base], field: peewee.ForeignKeyField) -> None:
+    setattr(model, field.name, _Related(model, field, field.name))
+    if field.backref not in ("+", "!"):
+        setattr(field.rel_model, field.backref, _Backref(field))
+
+
+class LaterForeignKey(peewee.DeferredForeignKey):
+    """A foreign key to a model of a package above, which must import the module of this model."""
+
+    def __deepcopy__(self, memo: Any = None) -> LaterForeignKey:
+        return type(self)(self.rel_model_name, **self.field_kwargs)
+
+    def set_model(self, rel_model: Any) -> None:
+        """Become the foreign key, once Peewee meets the model of that name."""
+        super().set_model(rel_model)
+        _guard(self.model, self.model._meta.fields[self.name])
+
+
+class _Insert(peewee.ModelInsert):
+    """An insert whose default times are one reading of the clock."""
+
+    def get_default_data(self) -> dict[Any, Any]:
+        now = utcnow()
+        defaults: dict[Any, Any] = self.model._meta.defaults
+        return {field: now if default is utcnow else default for field, default in defaults.items()}
+
+
+class _Related(peewee.ForeignKeyAccessor):
+    """Follows a foreign key, in the row's own store only."""
+
+    def get_rel_instance(self, instance: Any) -> Any:
+        if self.name not in instance.__rel__:
+            instance.check_home()
+        return super().get_rel_instance(instance)  # type: ignore[no-untyped-call]
+
+
+class _Backref(peewee.BackrefAccessor):
+    """Follows a foreign key backwards, in the row's own store only."""
+
+    def __get__(self, instance: Any, instance_type: Any = None) -> Any:
+        if instance is not None:
+            instance.check_home()
+        return super().__get__(instance, instance_type)  # type: ignore[no-untyped-call]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    return value.hex() if isinstance(value, bytes | bytearray | memoryview) else value
+
+
+# Time
+
+
+def _unreadable(field: Any, value: str | bytes, kind: str) -> Damaged:
+    return Damaged(
+        f"{field.model.__name__}.{field.name} is {value!r} in the file, which is no {kind}; restore a backup"
+    )
+
+
+class UTCField(_DateTimeField):
+    """An aware time, kept and read back in UTC, to the millisecond; ISO 8601 text with a zone will do too."""
+
+    field_type = "TEXT"
+
+    def db_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, peewee.Node):
+            return value
+        if isinstance(value, str):
+            try:
+                value = datetime.fromisoformat(value)
+            except ValueError:
+                raise InvalidArgument(f"{self.name} is {value!r}; write 2026-11-22T01:46:31Z") from None
+        if not isinstance(value, datetime):
+            raise InvalidArgument(f"{self.name} is {value!r}; it must be an aware datetime")
+        return format_time(value)
+
+    def python_value(self, value: Any) -> Any:
+        try:
+            if isinstance(value, bytes):
+                raise ValueError(value)
+            return datetime.fromisoformat(value) if isinstance(value, str) else value
+        except ValueError:
+            raise _unreadable(self, value, "time") from None
+
+    def adapt(self, value: Any) -> Any:
+        return value
+
+
+# Values
+
+
+class JSONField(sqlite_ext.JSONField):  # type: ignore[misc]
+    """Any JSON value, as compact UTF-8 text; NaN, Infinity and what JSON cannot say raise InvalidArgument.
+
+    Change one key with `Model.update(meta=Model.meta["key"].set(value))`; an in-place change of the value
+    that was read is not noticed.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(json_dumps=dump_json, json_loads=json.loads, **kwargs)
+
+    def db_value(self, value: Any) -> Any:
+        return value if value is None or isinstance(value, peewee.Node) else dump_json(value)
+
+
+class EnumField(_TextField):
+    """One of a few words, kept in lower case, accepted in any; others raise InvalidArgument with the list."""
+
+    def __init__(self, choices: Iterable[str], **kwargs: Any) -> None:
+        self.words = tuple(str(getattr(choice, "value", choice)).lower() for choice in choices)
+        super().__init__(choices=[(word, word) for word in self.words], **kwargs)
+
+    def db_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, peewee.Node):
+            return value
+        word = getattr(value, "value", value)
+        if not isinstance(word, str) or word.lower() not in self.words:
+            raise InvalidArgument(f"{self.name} is {shown(word)}; it must be one of: {', '.join(self.words)}")
+        return word.lower()
+
+    def adapt(self, value: Any) -> Any:
+        return value
+
+
+class UUIDField(_UUIDField):
+    """A UUID, given as `uuid.UUID` or text, kept as text of 36 characters; reads back as `uuid.UUID`."""
+
+    field_type = "TEXT"
+
+    def db_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, peewee.Node):
+            return value
+        try:
+            return str(value if isinstance(value, uuid.UUID) else uuid.UUID(value))
+        except (ValueError, AttributeError, TypeError):
+            raise InvalidArgument(f"{self.name} is {value!r}; it must be a UUID") from None
+
+    def python_value(self, value: Any) -> Any:
+        try:
+            return uuid.UUID(value) if isinstance(value, str) else value
+        except ValueError:
+            raise _unreadable(self, value, "UUID") from None
+
+
+class IdField(UUIDField):
+    """A UUID that reads back as text."""
+
+    def python_value(self, value: Any) -> Any:
+        return value
+
+
+class HashField(_Field):
+    """A content hash: hexadecimal text outside, raw bytes inside; any other text is kept as it is.
+
+    Reads back what was given, but for the case of hexadecimal digits, which becomes lower, and bytes, which
+    become their hexadecimal text.
+    """
+
+    field_type = "BLOB"
+
+    def db_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, peewee.Node):
+            return value
+        return pack_hash(value)
+
+    def python_value(self, value: Any) -> Any:
+        return value.hex() if isinstance(value, bytes) else value

@@ -1,0 +1,372 @@
+"""Which file a store has open, and whether that file still stands at its path.
+
+SQLite finds a write-ahead log by its name and a database by its descriptor. When the file of an open store is replaced,
+moved or overwritten, later writes go to the old file and the old log is laid over the new one. Two things tell: the
+device and inode of the path, and a random id that every file carries in the table `file_identity` (every backup gets an
+id of its own). The inode is compared around each transaction. The id is read from the file itself, without the log,
+whenever the file has changed since it was last looked at, which is once a checkpoint; and before a file that has a log
+is opened, it is compared with the id in that log. For this, the first transaction of each new log writes the page with
+the id (`Watch.touch_needed`). A log belongs to the file whose id it holds.
+
+When the two do not match, nothing is written any more, the log is renamed to ``NAME-wal.orphaned``, and the connections
+are closed without the checkpoint that SQLite makes at the last close.
+
+A plain copy of an older state of the same store has the same id and cannot be told from it.
+
+Change here: what identifies a file, and what becomes of a log without its file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+from scanstore.db import open_files
+from scanstore.db.connections import connect
+from scanstore.db.cursors import Connection
+from scanstore.db.files import ALONE, limited, refusing, size_of
+from scanstore.db.sqlite_errors import TROUBLE, translated
+from scanstore.errors import Damaged, FileReplaced, ReadTimeout, StorageError
+
+Place = tuple[int, int]  # device and inode
+
+READ = "SELECT file FROM file_identity"
+TOUCH = "UPDATE file_identity SET logs = logs + 1"
+RENEW = "UPDATE file_identity SET file = 'scanstore:file:' || lower(hex(randomblob(16)))"
+_stat = os.stat
+UNSETTLED = 2.0  # seconds during which a file that was just written may be in the middle of a checkpoint
+_ID = "scanstore:file:"  # and 32 hexadecimal digits
+_NO_STORE = _UNREADABLE = ""  # an id that no file has
+
+
+class Watch:
+    """Watches the file of one open store. Used by all its threads."""
+
+    def __init__(self, file: str, name: str, key: str | None, *, read_only: bool) -> None:
+        self.file, self.name, self.read_only = file, name, read_only
+        self._key = key
+        self._lock = threading.RLock()
+        self._reader: sqlite3.Connection | None = None
+        self._lost: str | None = None
+        self._log: Place | None = None
+        self._index: Place | None = None
+        self._seen_on_file = False
+        self.id: str | None = None  #: None where the file has none that can be read
+        with refusing(name, "read"):  # it may be gone by now
+            now = os.stat(file)
+        self._device, self._inode = self.place = (now.st_dev, now.st_ino)
+        self._size, self._mtime = now.st_size, now.st_mtime_ns
+        self.touched: tuple[int, int] | None = None  #: `seen` when a transaction with the page of the id was committed
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Size and time of the file when its id was last compared."""
+        return self._size, self._mtime
+
+    @property
+    def lost(self) -> bool:
+        """Whether the file was found replaced."""
+        return self._lost is not None
+
+    def identify(self, connection: sqlite3.Connection) -> None:
+        """Take the id that a connection of the store reads for the one to watch."""
+        try:
+            row = connection.execute(READ).fetchone()
+        except sqlite3.Error:  # an older schema, or damage that others will meet
+            row = None
+        self.id = _id_in(row)
+        self._seen_on_file = False
+
+    def note_log(self) -> None:
+        """Remember which log belongs to the connections that are open now."""
+        self._log, self._index = _place(self.file + "-wal"), _place(self.file + "-shm")
+
+    @property
+    def touch_needed(self) -> bool:
+        """Whether the log may be a new one that does not hold the id yet: the file has changed since it was written."""
+        return self.touched != (self._size, self._mtime) and self.id is not None
+
+    def look(self) -> None:
+        """Raise FileReplaced unless the file that was opened still stands at its path, with its content."""
+        try:
+            now = _stat(self.file)
+            if now.st_mtime_ns == self._mtime and now.st_ino == self._inode and now.st_size == self._size:
+                if now.st_dev == self._device and self._lost is None:
+                    return
+        except (FileNotFoundError, NotADirectoryError):
+            self._lose(None)
+        except OSError as error:
+            raise StorageError(f"{self.name} cannot be looked at: {error.strerror}; check its folder") from error
+        if self._lost is not None:
+            raise FileReplaced(self._lost)
+        if (now.st_dev, now.st_ino) != self.place:
+            self._lose(now)
+        if self.id is not None:
+            self._compare(now)
+
+    def _compare(self, now: os.stat_result) -> None:
+        """Compare the id in the file with that of the store; the file has changed since that was done."""
+        deadline = time.monotonic() + UNSETTLED
+        while True:
+            found = self._read(now)
+            if found == self.id:
+                self._seen_on_file = True
+                self._size, self._mtime = now.st_size, now.st_mtime_ns
+                return
+            if found:
+                break
+            # Unreadable: somebody may be writing the file right now, be it a checkpoint or a copy.
+            if time.monotonic() > deadline or abs(time.time() - now.st_mtime) > UNSETTLED:
+                if found is None:
+                    return  # such as after a checkpoint that was killed; the log has what is missing
+                break
+            time.sleep(0.01)
+            try:
+                now = os.stat(self.file)
+            except OSError:
+                self._lose(None)
+        self._lose(now, found)
+
+    def _read(self, now: os.stat_result) -> str | None:
+        """The id in the file, without its log; None when it cannot be read there."""
+        if not now.st_size:
+            return _NO_STORE
+        with self._lock:
+            try:
+                if self._reader is None:
+                    self._reader = _reader(self.file, self._key)
+                row = _ask(self._reader, self.name)
+            except (ReadTimeout, sqlite3.Error, UnicodeDecodeError) as error:
+                self.release()
+                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                no_table = code == sqlite3.SQLITE_ERROR and self._seen_on_file
+                foreign = isinstance(error, ReadTimeout) or code == sqlite3.SQLITE_NOTADB or no_table
+                return _NO_STORE if foreign else None
+        return _id_in(row)
+
+    def release(self) -> None:
+        """Close the connection that reads the id; the next comparison opens it again."""
+        with self._lock:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                with suppress(sqlite3.Error):
+                    reader.close()
+
+    def after_fork(self) -> None:
+        """Forget, in a child, what belongs to the parent; its connection was closed before the fork, if it could be."""
+        self._lock = threading.RLock()
+        self._reader = None
+
+    def _lose(self, now: os.stat_result | None, found: str | None = None) -> NoReturn:
+        with self._lock:
+            if self._lost is None:
+                state = self._state(now, found)
+                log = None
+                if not self.read_only and self._log is not None and _place(self.file + "-wal") == self._log:
+                    log = set_aside(self.file, self._index)
+                self._lost = (
+                    f"{self.name} {state}; nothing more is written"
+                    + (f", and the log of the open file is kept as {ascii(log)}" if log else "")
+                    + "; open the store again to use the file that is there now"
+                )
+        self.release()
+        raise FileReplaced(self._lost)
+
+    def _state(self, now: os.stat_result | None, found: str | None) -> str:
+        """Describe both files, the open one and the one at the path."""
+        device, inode = self.place
+        ours = f"the open file is inode {inode} on device {device}" + (f", id {_short(self.id)}" if self.id else "")
+        if now is None:
+            return f"was moved or removed while it was open ({ours}; there is no file at the path)"
+        there = f"inode {now.st_ino} on device {now.st_dev}, {now.st_size:,} bytes"
+        if (now.st_dev, now.st_ino) != self.place:
+            return f"was replaced while it was open ({ours}; the file at the path is {there})"
+        what = f"id {_short(found)}" if found else "not a scanstore"
+        return f"was overwritten while it was open ({ours}; the file at the path is {there}, {what})"
+
+
+def close(connection: sqlite3.Connection, watch: Watch | None) -> None:
+    """Close a connection; when its file was replaced, without carrying the log over into the file that is there."""
+    if watch is not None and not watch.lost:
+        with suppress(StorageError):
+            watch.look()
+    if watch is not None and watch.lost:
+        # SQLite looks at this flag during the checkpoint of the last close, and gives the checkpoint up.
+        setconfig = getattr(connection, "setconfig", None)
+        with suppress(sqlite3.Error):
+            if setconfig is not None:  # Python 3.12
+                setconfig(getattr(sqlite3, "SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE"), True)  # noqa: B009
+            connection.interrupt()
+    connection.close()
+
+
+def refuse_missing(file: str, name: str) -> None:
+    """Raise Damaged when a file is empty or missing and its log is not: the log is all that is left of a store."""
+    if not size_of(file) and (waiting := size_of(file + "-wal")):
+        state = "is empty" if os.path.exists(file) else "is missing"
+        raise Damaged(
+            f"{name} {state} and its log {ascii(file + '-wal')} has {waiting:,} bytes; restore a backup, or save what"
+            f" the log holds with: scanstore repair {ascii(file)} NEW. To begin a new store, move the log away"
+        )
+
+
+def refuse_foreign_log(file: str, name: str, key: str | None, *, read_only: bool) -> None:
+    """Raise FileReplaced when the log beside a file is that of another file, and set the log aside.
+
+    Without this, SQLite would lay the log over the file. A log without an id, such as one that another program wrote,
+    is taken for the file's own.
+    """
+    if not size_of(file) or not size_of(file + "-wal"):
+        return
+    try:
+        reader = _reader(file, key)
+        try:
+            row = _ask(reader, name)
+        finally:
+            reader.close()
+    except (ReadTimeout, sqlite3.Error, UnicodeDecodeError):  # an older schema, or unreadable without its log
+        return
+    if row is None or not isinstance(row[0], str):
+        return
+    foreign = _foreign_id(file + "-wal", row[0]) if key is None else _foreign_id_in(file, key, row[0])
+    if foreign is None:
+        return
+    log = set_aside(file, _place(file + "-shm")) if foreign and not read_only else None
+    remedy = f"the log is now {ascii(log)}, open the store again" if log else f"move {ascii(file + '-wal')} away"
+    raise FileReplaced(
+        f"{name} (id {_short(row[0])}) lies beside the log of another file (id {_short(foreign) or 'unreadable'}): it"
+        f" was replaced or overwritten while that log had changes of the old file. Nothing was changed in it; {remedy}"
+    )
+
+
+def set_aside(file: str, index: Place | None) -> str | None:
+    """Rename the log of a file so that SQLite does not find it; return its new path."""
+    target, number = f"{file}-wal.orphaned", 1
+    while os.path.lexists(target):
+        number += 1
+        target = f"{file}-wal.orphaned-{number}"
+    try:
+        open_files.rename(file + "-wal", target)
+        if index is not None and _place(file + "-shm") == index:
+            open_files.unlink(file + "-shm")
+    except OSError:
+        return target if os.path.lexists(target) else None
+    return target
+
+
+def renew(connection: sqlite3.Connection) -> None:
+    """Give the file of a connection an id of its own, if its schema has ids."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'file_identity'").fetchone():
+        connection.execute(RENEW)
+
+
+def renew_file(file: str, name: str, key: str | None = None) -> None:
+    """Give a file that nobody else has open an id of its own; the caller syncs it.
+
+    Raises what went wrong as an error about `name`.
+    """
+    connection = connect(file, "mode=rw", key=key)
+    try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchall()
+        connection.execute("PRAGMA synchronous=OFF")
+        renew(connection)
+    except TROUBLE as error:
+        raise translated(error, name) from error
+    finally:
+        connection.close()
+
+
+# Reading
+
+
+def _reader(file: str, key: str | None) -> sqlite3.Connection:
+    """A connection that sees the file alone, as it lies there, and keeps no page of it from one question to the next.
+
+    SQLite opens and closes the descriptor, so no lock of this process is dropped.
+    """
+    reader = connect(file, ALONE, key=key, check_same_thread=False)
+    try:
+        reader.execute("PRAGMA cache_size=0").fetchall()
+    except BaseException:
+        reader.close()
+        raise
+    return reader
+
+
+def _ask(connection: sqlite3.Connection, name: str) -> tuple[object, ...] | None:
+    """Read the id; the file may be anybody's, so that takes a few seconds at most."""
+    with limited(connection, name, UNSETTLED):
+        row: tuple[object, ...] | None = connection.execute(READ).fetchone()
+        return row
+
+
+def _id_in(row: tuple[object, ...] | None) -> str | None:
+    """The id in a row that was read; None when there is none, or something else."""
+    found = row[0] if row is not None else None
+    if isinstance(found, str) and found.startswith(_ID) and len(found) == len(_ID) + 32:
+        return found if not found[len(_ID) :].strip("0123456789abcdef") else None
+    return None
+
+
+def _foreign_id(log: str, own: str) -> str | None:
+    """The id of another file in a log that does not hold this one; None when the log may be the file's own."""
+    wanted, other = own.encode(), None
+    try:
+        with open(log, "rb") as handle:
+            head = handle.read(32)
+            size = int.from_bytes(head[8:12]) if len(head) == 32 else 0
+            if size < 512:
+                return None
+            while len(frame := handle.read(24 + size)) == 24 + size and frame[8:16] == head[16:24]:
+                for found in re.findall(_ID.encode() + b"[0-9a-f]{32}", frame[24:]):
+                    if found == wanted:
+                        return None
+                    other = found
+    except OSError:
+        return None
+    return None if other is None else other.decode()
+
+
+def _foreign_id_in(file: str, key: str, own: str) -> str | None:
+    """The same for an encrypted store; an empty id where the pages in the log cannot be read with the file's key."""
+    try:
+        connection = connect(file, "mode=ro", key=key)
+        try:
+            row = _ask(connection, file)
+        finally:
+            connection.close()
+    except (ReadTimeout, sqlite3.Error, UnicodeDecodeError) as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return _UNREADABLE if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) else None
+    return None if row is None or row[0] == own else str(row[0])
+
+
+def _place(path: str) -> Place | None:
+    try:
+        now = os.stat(path)
+    except OSError:
+        return None
+    return now.st_dev, now.st_ino
+
+
+def _short(file_id: str | None) -> str:
+    return (file_id or "").removeprefix("scanstore:file:")[:8]
+
+
+class Holder:
+    """Closes a thread's connection when the thread ends: it lives in that thread's storage only."""
+
+    __slots__ = ("connection", "connections", "pid", "watch")
+
+    def __init__(self, connection: Connection, connections: dict[int, Connection], watch: Watch | None) -> None:
+        self.connection, self.connections, self.watch, self.pid = connection, connections, watch, os.getpid()
+
+    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
+        if self.pid == getpid() and self.connections.pop(id(self.connection), None) is not None:
+            close(self.connection, self.watch)

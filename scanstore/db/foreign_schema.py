@@ -1,0 +1,260 @@
+"""Parts of a file's schema that scanstore did not make, found before anything of the file is run.
+
+A file from somebody else brings its schema along: a view over an endless query under the name of one of our tables
+hangs whatever reads that table, and a trigger changes rows at the next write. So the rows of ``sqlite_master`` are
+compared with the digests in :mod:`scanstore.db.fingerprints` when a file is opened or attached. SQLite parses these
+statements and runs none of them. The rules:
+
+- The tables, views and triggers of ours are exactly those that the migrations make. A missing part is damage, which
+  ``check`` reports; another one in its place is refused.
+- A trigger on a table or view of ours is ours, or is refused.
+- An index on a table of ours has columns, and expressions that call none but a few harmless functions of SQLite's.
+  A foreign UNIQUE index is refused:
+  it would make ``INSERT OR IGNORE`` skip rows.
+- Tables, views and indexes of the user's own are accepted. So is a trigger on such a table, unless it writes to a table
+  of ours, or our deletes reach its table through foreign keys.
+- The names that SQLite looks up for its own tables and functions (``sqlite_…``, ``json_each``, ``dbstat``,
+  ``pragma_…``) are not names of the user's own tables or views.
+
+Names are compared without case, as SQLite does. Change here: what is refused. The digests are generated, see
+:mod:`scanstore.db.schema`.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from functools import lru_cache
+from hashlib import sha256
+from typing import NamedTuple
+
+from scanstore.db.files import limited
+from scanstore.db.fingerprints import PARTS, WHOLE
+from scanstore.db.sqlite_errors import TROUBLE, translated
+from scanstore.errors import ForeignSchema
+
+Object = tuple[str, str, str, str | None, int]  #: type, name, table, statement and rowid, as in sqlite_master
+
+# Not `sqlite_schema`: SQLite takes that name for its own table only when the file has no table or view of that name.
+OBJECTS = """
+SELECT ifnull(CAST(type AS TEXT), ''), ifnull(CAST(name AS TEXT), ''), ifnull(CAST(tbl_name AS TEXT), ''),
+       CAST(sql AS TEXT), rowid FROM {}.sqlite_master"""
+# SQLite refuses a row whose type and names are not those of its statement, so the statements are all of a schema. They
+# are parted by what cannot be in one. A row without a statement says where the index of a constraint is.
+TEXT = "SELECT group_concat(sql, char(1)) FROM {}.sqlite_master"
+HISTORY = "migratehistory"
+LONGEST = 100_000  #: characters of a statement that is looked into
+INTERNAL = {
+    "sqlite_sequence": "CREATE TABLE sqlite_sequence(name,seq)",
+    "sqlite_stat1": "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
+    "sqlite_stat4": "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
+}
+# These patterns are texts: most files are recognised by their digest, and compiling a pattern takes longer than that.
+FUNCTIONS = r"(json_each|json_tree|dbstat|sqlite_\w*|pragma_\w+)"  #: tables that are not in any file
+#: FTS5 makes these; another version of SQLite may write them differently.
+SEARCH = r"(finding|symbol)_search(?=_|$)"
+SHADOWS = r"(finding|symbol)_search_(data|idx|content|docsize|config)"
+PLAIN = r"(?i)CREATE TABLE '\w+'\((?!.*\b(AS|CHECK|DEFAULT|COLLATE|REFERENCES)\b)[\w, ()]*\)( WITHOUT ROWID)?"
+TOKENS = r"""(?s)--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+|->>?|\S"""
+CALLING = {"like", "glob", "regexp", "match"}  #: operators that are functions
+#: Functions of SQLite's own that an index of the user's may call: quick, and without effect.
+HARMLESS = {
+    "abs", "coalesce", "date", "datetime", "hex", "ifnull", "iif", "instr", "json_extract", "julianday", "length",
+    "lower", "ltrim", "max", "min", "nullif", "round", "rtrim", "strftime", "substr", "substring", "time", "trim",
+    "typeof", "unicode", "upper",
+}  # fmt: skip
+GROUPING = {"and", "or", "not", "in", "is", "between", "when", "then", "else", "where", "on", ",", "(", "=", "<", ">"}
+
+
+class Part(NamedTuple):
+    """A part of a schema that is not ours, and what is wrong with it."""
+
+    type: str
+    name: str
+    table: str
+    why: str
+    rowid: int  #: of sqlite_master
+
+    def __str__(self) -> str:
+        return f"the {ascii(self.type)[1:-1]} {ascii(self.name)[1:-1]} {self.why}"
+
+
+_fine: set[tuple[int, str]] = set()  #: versions and digests of schemas that were looked through
+_latest: tuple[int, str] | None = None  #: version and text of the schema that was found fine last
+
+
+def refuse(
+    connection: sqlite3.Connection, version: int, shown: str, *, schema: str = "main", seconds: float | None = None
+) -> None:
+    """Raise ForeignSchema unless the schema of a file is that of its version, with nothing foreign that could run."""
+    global _latest
+    try:
+        with limited(connection, shown, seconds):
+            text = _text(connection, schema)
+            if (version, text) == _latest:
+                return
+            fingerprint = _digest(text)
+            known = fingerprint == WHOLE.get(version) or (version, fingerprint) in _fine
+            found = [] if known else foreign(connection, version, schema)
+    except sqlite3.DataError as error:
+        raise ForeignSchema(shown, ["its statements are longer than a gigabyte"]) from error
+    except TROUBLE as error:
+        raise translated(error, shown) from error
+    if found:
+        raise ForeignSchema(shown, [str(part) for part in found])
+    _fine.add((version, fingerprint))
+    _latest = version, text
+
+
+def whole(connection: sqlite3.Connection, schema: str = "main") -> str:
+    """Return the digest of all that is in a schema, but for the tables that ANALYZE adds at its end."""
+    return _digest(_text(connection, schema))
+
+
+def _text(connection: sqlite3.Connection, schema: str) -> str:
+    (text,) = connection.execute(TEXT.format(schema)).fetchone()
+    text = text or ""
+    for table in ("sqlite_stat4", "sqlite_stat1"):
+        text = text.removesuffix("\1" + INTERNAL[table])
+    return str(text)
+
+
+def foreign(connection: sqlite3.Connection, version: int, schema: str = "main") -> list[Part]:
+    """Return the foreign parts of a schema, in its order; of an unknown version only its history is known."""
+    rows: list[Object] = connection.execute(OBJECTS.format(schema)).fetchall()
+    looks = _Looks(rows, names(version), version)
+    return [Part(*row[:3], why, row[4]) for row in rows if (why := looks.at(*row[:4])) is not None]
+
+
+@lru_cache
+def names(version: int) -> frozenset[str]:
+    """Return the names, in lower case, that are scanstore's in a file of this version."""
+    return frozenset(name for name in PARTS if _last(name) >= version) if version in WHOLE else frozenset((HISTORY,))
+
+
+def digest(kind: str, name: str, table: str, sql: str) -> str:
+    """Return the digest of one object."""
+    return _digest("\0".join((kind, name, table, sql)))
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _digests(name: str, version: int) -> set[str]:
+    """The digests that an object of ours may have in a version; of an unknown version, those of any."""
+    found = set()
+    for part in PARTS[name].split()[1:]:
+        text, _, span = part.partition(":")
+        first, _, last = span.partition("-")
+        if version not in WHOLE or int(first) <= version <= int(last or version):
+            found.add(text)
+    return found
+
+
+def _last(name: str) -> int:
+    """The last version that has an object of ours."""
+    return max(int(part.rpartition("-")[2] or max(WHOLE)) for part in PARTS[name].split()[1:])
+
+
+class _Looks:
+    """What makes a part foreign, for one schema."""
+
+    def __init__(self, rows: list[Object], known: frozenset[str], version: int) -> None:
+        self.rows, self.known, self.version = rows, known, version
+        self.reached: set[str] | None = None
+
+    def at(self, kind: str, name: str, table: str, sql: str | None) -> str | None:
+        """Return what makes this part foreign, or None."""
+        key, of = name.lower(), table.lower()
+        if kind == "index" and sql is None:
+            return None  # of a constraint
+        if kind not in ("table", "index", "view", "trigger") or sql is None:
+            return "is no part of a schema"
+        if kind in ("table", "view") and re.fullmatch(FUNCTIONS, key):
+            return None if kind == "table" and INTERNAL.get(key) == sql else "has a name that SQLite keeps for itself"
+        if key in self.known and kind != "index":
+            return self._ours(kind, name, table, sql)
+        if kind == "trigger":
+            return f"on {ascii(table)[1:-1]} is not one of scanstore's" if of in self.known else self._trigger(of, sql)
+        if kind == "index" and of in self.known and digest(kind, name, table, sql) not in self._digests(key):
+            return _index(sql)
+        return None
+
+    def _digests(self, key: str) -> set[str]:
+        return _digests(key, self.version) if key in PARTS else set()
+
+    def _ours(self, kind: str, name: str, table: str, sql: str) -> str | None:
+        if digest(kind, name, table, sql) in self._digests(name.lower()):
+            return None
+        if kind == "table" and re.fullmatch(SHADOWS, name) and re.fullmatch(PLAIN, sql):
+            return None
+        wanted = PARTS[name.lower()].partition(" ")[0]
+        if kind != wanted:
+            return f"is in the place of scanstore's {wanted}"
+        if kind == "trigger":
+            return f"on {ascii(table)[1:-1]} is not the one that scanstore makes"
+        return "is not the one that scanstore makes"
+
+    def _trigger(self, of: str, sql: str) -> str | None:
+        """A trigger on a table of the user's own."""
+        if len(sql) > LONGEST:
+            return "is too long to be looked into"
+        if written := sorted(_written(_tokens(sql)) & self.known):
+            return f"writes to {written[0]}"
+        if self.reached is None:
+            self.reached = self._reachable()
+        return "runs when rows of scanstore's tables change" if of in self.reached else None
+
+    def _reachable(self) -> set[str]:
+        """The user's own tables with foreign keys that lead, through others of them, to tables of ours."""
+        parents: dict[str, set[str]] = {}
+        for kind, name, _, sql, _ in self.rows:
+            if kind == "table" and name.lower() not in self.known and sql is not None:
+                words = _tokens(sql)
+                parents[name.lower()] = {b for a, b in zip(words, words[1:], strict=False) if a == "references"}
+        reached = set(self.known)
+        while more := {name for name, above in parents.items() if name not in reached and above & reached}:
+            reached |= more
+        return reached - self.known
+
+
+def _tokens(sql: str) -> list[str]:
+    """The words of a statement, without comments, quotes and case."""
+    found = []
+    for word in re.findall(TOKENS, sql):
+        if word[0] in "'\"`[":
+            found.append(word[1:-1].replace(word[0] * 2, word[0]).lower())
+        elif not word.startswith(("--", "/*")):
+            found.append(word.lower())
+    return found
+
+
+def _written(words: list[str]) -> set[str]:
+    """The tables that the statements in a trigger write to."""
+    found = set()
+    for place, word in enumerate(words):
+        following = words[place + 1 : place + 4]
+        if word == "update" and following[:1] == ["or"]:
+            found.update(following[2:3])
+        elif word in ("into", "update"):
+            found.update(following[:1])
+        elif word == "delete" and following[:1] == ["from"]:
+            found.update(following[1:2])
+    return found
+
+
+def _index(sql: str) -> str | None:
+    """A foreign index on a table of ours."""
+    if len(sql) > LONGEST:
+        return "is too long to be looked into"
+    words = _tokens(sql)
+    if words[1:2] == ["unique"]:
+        return "is UNIQUE, which would refuse rows of scanstore's"
+    start = words.index("(") if "(" in words else len(words)
+    for before, word in zip(words[start:], words[start + 1 :], strict=False):
+        if word in CALLING or word == "(" and before not in GROUPING | HARMLESS:
+            return "calls a function"
+        if before == "collate" and word not in ("binary", "nocase", "rtrim"):
+            return f"needs a collation {word!a:.40}"
+    return None

@@ -1,0 +1,128 @@
+"""What is looked at before a file is opened as a store: the SQLite library, the path, whose file it is, its schema.
+
+Until the file is known to be ours it is looked at read-only and without locks, so that another program's database does
+not even get a `-wal` beside it.
+
+Change here: which files are not opened, and why.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+
+from scanstore.db import file_identity
+from scanstore.db.connections import connect
+from scanstore.db.files import ALONE, APPLICATION_ID, GIVE_ANOTHER, identify, size_of
+from scanstore.errors import (
+    MissingFolder,
+    NewerSchema,
+    NotAScanstore,
+    OutdatedSchema,
+    ReadOnly,
+    SqliteTooOld,
+    StorageError,
+)
+
+SQLITE_FLOOR = (3, 38, 0)
+
+
+def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+    """Raise SqliteTooOld unless this version of the SQLite library will do."""
+    if version < SQLITE_FLOOR:
+        have, need = (".".join(map(str, numbers)) for numbers in (version, SQLITE_FLOOR))
+        raise SqliteTooOld(f"this Python has SQLite {have} and scanstore needs {need}; use a newer Python")
+
+
+def exists(file: str, name: str, *, read_only: bool) -> bool:
+    """Tell whether the file exists; raise when it is no file, or not ours to open."""
+    file_identity.refuse_missing(file, name)
+    try:
+        mode = os.stat(file).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        folder = os.path.dirname(file)
+        if not os.path.isdir(folder):
+            raise MissingFolder(f"{name} needs the folder {ascii(folder)}; create it") from None
+        return False
+    except OSError as error:
+        raise StorageError(f"{name} cannot be opened: {error.strerror}") from error
+    if stat.S_ISDIR(mode):
+        raise NotAScanstore(f"{name} is a folder; give the path of a file, such as one in it")
+    if not stat.S_ISREG(mode):
+        raise NotAScanstore(f"{name} is not a regular file; {GIVE_ANOTHER}")
+    if not os.access(file, os.R_OK):
+        raise StorageError(f"{name} may not be read by you; check its permissions")
+    if not read_only and not os.access(file, os.W_OK):
+        raise ReadOnly(f"{name} may not be written by you; open it with read_only=True")
+    if not read_only and not os.access(os.path.dirname(file), os.W_OK):
+        raise ReadOnly(f"the folder of {name} may not be written by you; use read_only=True")
+    if not read_only:
+        _refuse_closed_log(file, name, mode)
+    return True
+
+
+def _refuse_closed_log(file: str, name: str, mode: int) -> None:
+    """Let a log be written that was made while the file was read-only, and so is read-only too."""
+    for beside in (file + "-wal", file + "-shm"):
+        if os.path.exists(beside) and not os.access(beside, os.W_OK):
+            try:
+                os.chmod(beside, stat.S_IMODE(mode))
+            except OSError:
+                raise ReadOnly(
+                    f"{ascii(os.path.basename(beside))} of {name} may not be written by you; "
+                    "check its permissions, or use read_only=True"
+                ) from None
+
+
+def refuse_foreign(file: str, name: str, key: str | None) -> None:
+    """Raise NotAScanstore for another program's file, without a lock or a file left beside it."""
+    if size_of(file) == 1:  # which SQLite would take for an empty file
+        raise NotAScanstore(f"{name} is not a SQLite database; {GIVE_ANOTHER}")
+    for again in (True, False):
+        connection = connect(file, ALONE, key=key)
+        try:
+            # A checkpoint writes the first page, with the new size in it, before the pages at the end. Where one is
+            # under way, or was killed, SQLite takes the file for damaged unless told to go by what is there.
+            connection.execute("PRAGMA writable_schema=ON")
+            identify(connection, name)
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            if application != APPLICATION_ID and size_of(file + "-wal"):
+                # Ours has its id before it has a log: what is in that log is not.
+                raise NotAScanstore(f"{name} is another program's database; {GIVE_ANOTHER}")
+            return
+        except (NotAScanstore, sqlite3.Error):
+            # Without locks, a first schema that is being committed right now may be seen half-written.
+            if os.path.exists(file + "-journal"):
+                return
+            if not again:
+                raise
+            time.sleep(0.02)
+        finally:
+            connection.close()
+
+
+def refuse_version(version: int, known: int, name: str, *, migrate: bool) -> bool:
+    """Tell whether a file of this schema version wants migrations; raise when it cannot be opened or migrated."""
+    if version > known:
+        raise NewerSchema(
+            f"{name} has schema {version}, and this scanstore knows up to {known}; install a newer scanstore"
+        )
+    if version < known and not migrate:
+        raise OutdatedSchema(
+            f"{name} has schema {version} and this scanstore needs {known}; "
+            "open it once without read_only and migrate=False, or run 'scanstore migrate up'"
+        )
+    return version < known
+
+
+def memory_folder(name: str) -> str:
+    """Make the folder of a store in memory, where the system has shared memory if it can be."""
+    import tempfile
+
+    from scanstore.db.atomic_files import own_folder
+
+    shared = "/dev/shm"
+    usable = os.path.isdir(shared) and os.access(shared, os.W_OK | os.X_OK)
+    return own_folder(shared if usable else tempfile.gettempdir(), name)

@@ -1,0 +1,133 @@
+"""Pages of rows and figures by group, of any model: what a list on a screen is made of.
+
+A page is sorted by a key or by an indexed column only, and always the same way; texts and documents that may be long
+are not read unless they are asked for. Change here: which columns are long (``HEAVY``), and how big a page may be.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import peewee
+
+from scanstore.db.current import Bound
+from scanstore.db.database import Database
+from scanstore.db.fields import Base, JSONField
+from scanstore.errors import InvalidArgument, shown
+
+HEAVY = frozenset(
+    "analysis_prompt_template attack_vector body data_flow description detail details docstring prompt prompt_content"
+    " proof_of_concept reason references remediation remediation_steps response result_content snippet"
+    " verification_prompt_template vulnerability_details".split()
+)  #: texts that may be long; JSON and blobs are heavy whatever their name
+MOST = 1000  #: rows of a page
+
+
+class Page(NamedTuple):
+    """Some of ``total`` rows: those of page number ``page`` of ``pages``, counted from 1."""
+
+    items: list[Any]
+    total: int
+    page: int
+    pages: int
+
+
+def paged(query: Any, *, page: int, per_page: int) -> Page:
+    """One page of a query that is sorted: it is counted, and the rows of the page are read, in two statements.
+
+    Both counts must be whole numbers from 1, ``per_page`` at most 1,000. A page behind the last one is empty.
+    """
+    check_page(page, per_page)
+    counted = query.clone().columns(peewee.fn.COUNT(peewee.SQL("*"))).order_by()
+    total = int(counted.tuples().scalar())
+    skipped = (page - 1) * per_page
+    items = list(query.limit(per_page).offset(skipped)) if skipped < total else []
+    return Page(items, total, page, -(-total // per_page))
+
+
+def check_page(page: int, per_page: int) -> None:
+    """Raise InvalidArgument unless both can be numbers of a page."""
+    for name, value, most in (("page", page, 2**53), ("per_page", per_page, MOST)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            limit = "at least 1" if name == "page" else f"from 1 to {MOST:,}"
+            raise InvalidArgument(f"{name} is {shown(value)}; give a whole number, {limit}")
+
+
+def page_of(
+    db: Database,
+    model: type[Base],
+    where: tuple[Any, ...],
+    *,
+    sort: str | None,
+    page: int,
+    per_page: int,
+    heavy: bool,
+) -> Page:
+    """See :meth:`scanstore.store.Store.page`."""
+    order = _order(_checked(model), sort)
+    conditions = _conditions(where)
+    check_page(page, per_page)
+    with Bound(db):
+        query = model.select(*light(model, heavy=heavy)).where(*conditions).order_by(*order)
+        return paged(query, page=page, per_page=per_page)
+
+
+def counts(db: Database, model: type[Base], by: str, where: tuple[Any, ...]) -> dict[Any, int]:
+    """See :meth:`scanstore.store.Store.counts`."""
+    meta: Any = _checked(model)._meta
+    field = meta.combined.get(by)
+    if field is None or is_heavy(field) or field.name in model.__secret__:
+        known = ", ".join(f.name for f in light(model))
+        raise InvalidArgument(f"{model.__name__} cannot be counted by {by!r}; it can by: {known}")
+    conditions = _conditions(where)
+    with Bound(db):
+        rows: Any = model.select(field, peewee.fn.COUNT(peewee.SQL("*"))).where(*conditions).group_by(field)
+        return dict(rows.order_by(field).tuples())
+
+
+def sorts(model: type[Base]) -> list[str]:
+    """Names of the columns by which pages of a model may be sorted: its key and what its indexes are of."""
+    meta: Any = _checked(model)._meta
+    indexed = [f for index in meta.fields_to_index() for f in index._expressions if isinstance(f, peewee.Field)]
+    return list(dict.fromkeys(f.name for f in (*meta.get_primary_keys(), *indexed) if not is_heavy(f)))
+
+
+def light(model: type[Base], *, heavy: bool = False) -> list[Any]:
+    """The columns that a page of a model reads: never a secret, and what is heavy only when told so."""
+    meta: Any = model._meta
+    return [f for f in meta.sorted_fields if f.name not in model.__secret__ and (heavy or not is_heavy(f))]
+
+
+def is_heavy(field: Any) -> bool:
+    """Whether a column may hold much."""
+    return field.name in HEAVY or isinstance(field, JSONField | peewee.BlobField)
+
+
+def _checked(model: Any) -> type[Base]:
+    if not (isinstance(model, type) and issubclass(model, Base) and model is not Base):
+        raise InvalidArgument(f"{shown(model)} is no model; import one from scanstore.models")
+    return model
+
+
+def _conditions(where: tuple[Any, ...]) -> tuple[Any, ...]:
+    for each in where:
+        if not isinstance(each, peewee.Node):
+            raise InvalidArgument(f"{shown(each)} is no condition; write one on the model: Finding.severity == 'high'")
+    return where or (peewee.SQL("1"),)
+
+
+def _order(model: type[Base], sort: str | None) -> list[Any]:
+    """What a page is ordered by: the column, and the key so that rows which are equal keep their places."""
+    meta: Any = model._meta
+    keys = list(meta.get_primary_keys())
+    if sort is None:  # the newest first, where keys grow
+        grows = isinstance(keys[0], peewee.AutoField | peewee.IntegerField | peewee.UUIDField)
+        return [key.desc() if grows else key.asc() for key in keys]
+    name = sort.removeprefix("-") if isinstance(sort, str) else None
+    known = sorts(model)
+    if name not in known:
+        raise InvalidArgument(
+            f"{model.__name__} cannot be sorted by {sort!r}; it can by: {', '.join(known)}, each also with - before it"
+        )
+    fields = [meta.fields[name], *(key for key in keys if key.name != name)]
+    return [each.desc() if sort.startswith("-") else each.asc() for each in fields]

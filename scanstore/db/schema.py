@@ -1,0 +1,215 @@
+"""The schema that a store should have: what the migrations make, kept once per process and compared with what is there.
+
+Tables, indexes and triggers of the user's own are left alone. Change here: what counts as a difference.
+
+``python -m scanstore.db.schema`` writes scanstore/fingerprints.py anew from the migrations, after one was added. It
+migrates an empty file up to each version, and down again from the newest: a rollback may write a statement in another
+way, and such a file must open too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import peewee
+
+from scanstore.db import foreign_schema, opening
+from scanstore.db.blocks import contextmanager
+from scanstore.db.connections import connect
+from scanstore.db.files import MEMORY, SCHEMA_VERSION
+from scanstore.db.foreign_schema import digest
+from scanstore.errors import Damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scanstore.db.transactions import Transactional
+
+SCHEMA = """
+SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY rowid
+"""
+HARMLESS = ("index", "trigger", "view")  # they hold no rows, and are made anew from what is there
+
+
+@lru_cache(maxsize=1)
+def expected() -> dict[tuple[str, str], str]:
+    """The statement of each table, index, view and trigger, by type and name, in the order of their making."""
+    return {(kind, name): sql for kind, name, _, sql in made(SCHEMA_VERSION)[1]}
+
+
+@lru_cache(maxsize=1)
+def texts() -> dict[str, list[str]]:
+    """The quoted columns of each table that hold text of any kind; of the others a constraint lists the values."""
+    found: dict[str, list[str]] = {}
+    for (kind, table), sql in expected().items():
+        if kind == "table" and not sql.startswith("CREATE VIRTUAL"):
+            columns = re.findall(r"^\s*\"?(\w+)\"? TEXT\b", sql, re.MULTILINE)
+            free = [f'"{column}"' for column in columns if not re.search(rf"CHECK \({column} (IN \(|= ')", sql)]
+            if free:
+                found[table] = free
+    return found
+
+
+def differences(db: Transactional) -> Iterator[tuple[str, str]]:
+    """Yield what is missing or other than it should be, each with its remedy."""
+    there = _schema(db)
+    for (kind, name), sql in expected().items():
+        remedy = "restore a backup, or save what is left with: scanstore repair FILE NEW"
+        if kind in HARMLESS:
+            remedy = "put it right with: scanstore check --fix"
+        if (kind, name) not in there:
+            yield f"the {kind} {name} is missing", remedy
+        elif there[kind, name] != sql and _words(there[kind, name]) != _words(sql):
+            yield f"the {kind} {name} is not as it should be", remedy
+
+
+TIME = "[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9].[0-9][0-9][0-9]Z"  # for GLOB
+OF_TIMES = re.compile(r'(_at|_until|_run|_synced)"$')
+
+
+def times() -> dict[str, list[str]]:
+    """Those of the columns of `texts` whose texts are times."""
+    found = {table: [column for column in columns if OF_TIMES.search(column)] for table, columns in texts().items()}
+    return {table: columns for table, columns in found.items() if columns}
+
+
+def damage(db: Transactional) -> Damaged | None:
+    """Return the error to raise when SQLite does not understand a statement because the schema is not as it should be;
+    None when it is, and so the statement is wrong.
+    """
+    for what, remedy in differences(db):
+        return Damaged(f"{db.name} is damaged: {what}; {remedy}")
+    return None
+
+
+def complete(db: Transactional) -> None:
+    """Make anew the indexes, views and triggers that are missing or other than they should be, where that can be done;
+    one transaction.
+    """
+    with db.atomic():
+        for _ in range(2):  # the triggers of a view go with it
+            there = _schema(db)
+            for (kind, name), sql in expected().items():
+                if kind in HARMLESS and _words(there.get((kind, name), "")) != _words(sql):
+                    try:
+                        with db.atomic():
+                            db.execute_sql(f'DROP {kind} IF EXISTS "{name}"')
+                            db.execute_sql(sql)
+                    except peewee.DatabaseError:
+                        continue  # its table is missing too, or has rows that it forbids: it is told again
+
+
+def _schema(db: Transactional) -> dict[tuple[str, str], str]:
+    return {(kind, name): sql for kind, name, sql in db.execute_sql(SCHEMA).fetchall()}
+
+
+def _words(sql: str) -> list[str]:
+    return sql.split()
+
+
+# Fingerprints
+
+FINGERPRINTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fingerprints.py")
+
+
+Made = tuple[str, list[tuple[str, str, str, str]]]
+
+
+@lru_cache
+def made(version: int) -> Made:
+    """Return the digest of the schema that the migrations make up to a version, and type, name, table and statement of
+    each object in the order of their making.
+    """
+    from scanstore.db import migrations
+
+    with _no_file_yet() as file:
+        migrations.up(file, to=max(version, 1))
+        if not version:
+            migrations.down(file, to=0, backup=False)
+        return _made(file)
+
+
+def rolled_back() -> dict[int, Made]:
+    """Return the same of each version before the newest, by way of the newest and back step by step."""
+    from scanstore.db import migrations
+
+    found: dict[int, Made] = {}
+    with _no_file_yet() as file:
+        migrations.up(file)
+        for version in range(SCHEMA_VERSION - 1, -1, -1):
+            migrations.down(file, to=version, backup=False)
+            found[version] = _made(file)
+    return found
+
+
+@contextmanager
+def _no_file_yet() -> Iterator[str]:
+    """The path of a file to migrate, which goes afterwards; in memory if it can be."""
+    import shutil
+
+    folder = opening.memory_folder(MEMORY)
+    try:
+        yield os.path.join(folder, "schema.db")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made(file: str) -> Made:
+    connection = connect(file, "mode=ro")
+    try:
+        rows = connection.execute(
+            "SELECT type, name, tbl_name, sql FROM main.sqlite_master WHERE sql IS NOT NULL"
+            " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
+        ).fetchall()
+        return foreign_schema.whole(connection), rows
+    finally:
+        connection.close()
+
+
+def fingerprints() -> str:
+    """Return the text of scanstore/fingerprints.py, as the migrations make it."""
+    wholes: dict[int, str] = {}
+    seen: dict[str, dict[str, list[int]]] = {}
+    kinds: dict[str, str] = {}
+    back = rolled_back()
+    for version in range(SCHEMA_VERSION + 1):
+        wholes[version], rows = made(version)
+        for row in dict.fromkeys([*rows, *(back[version][1] if version in back else ())]):
+            kinds[row[1].lower()] = row[0]
+            seen.setdefault(row[1].lower(), {}).setdefault(digest(*row), []).append(version)
+    lines = [
+        '"""Digests of the schema in each version, by which a file is known before anything of it is read.',
+        "",
+        "Made by ``python -m scanstore.db.schema`` from the migrations; do not edit.",
+        '"""',
+        "",
+        "# ruff: noqa: E501  a line for each object, so that two migrations change different lines",
+        "",
+        "# All of a version at once.",
+        "WHOLE = {",
+        *(f'    {version}: "{text}",' for version, text in wholes.items()),
+        "}",
+        "# The type of each object, and its digests with the versions that have it, the last one open.",
+        "PARTS = {",
+    ]
+    for name, digests in sorted(seen.items()):
+        spans = [f"{text}:{_span(versions)}" for text, versions in digests.items()]
+        lines.append(f'    "{name}": "{" ".join([kinds[name], *spans])}",')
+    return "\n".join([*lines, "}", ""])
+
+
+def _span(versions: list[int]) -> str:
+    """Write consecutive versions as the first and the last."""
+    if versions != list(range(versions[0], versions[-1] + 1)):
+        raise Damaged(f"a part of the schema is the same in the versions {versions}, which are not consecutive")
+    return f"{versions[0]}-{versions[-1] if versions[-1] < SCHEMA_VERSION else ''}"
+
+
+if __name__ == "__main__":
+    text = fingerprints()
+    with open(FINGERPRINTS, "w", encoding="utf-8", newline="\n") as out:
+        out.write(text)
+    print(f"{FINGERPRINTS}: schema {SCHEMA_VERSION}")

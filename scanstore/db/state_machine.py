@@ -1,0 +1,107 @@
+"""Statuses: the words a status column may hold, the moves between them, and the one way to make a move.
+
+A move is one guarded UPDATE: it happens only from a status that allows it, so a late or repeated call can never bring
+something back to life. Add a machine here for every table that gets a life of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from scanstore.db.database import Database
+from scanstore.errors import IllegalMove, NotFound
+
+SCAN_STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelled")
+PHASES = ("queued", "ingestion", "indexing", "chunking", "scanning", "verifying", "enriching", "completed")
+FILE_STATUSES = ("pending", "running", "done", "failed", "skipped")
+CHUNK_STATUSES = FILE_STATUSES
+RISKS = ("high", "normal", "low")  # as chunks of such files are claimed
+DRAFT_STATUSES = ("pending", "verifying", "verified", "rejected", "weakness", "skipped", "failed")
+VERIFIED_STATUSES = ("pending", "enriching", "complete", "failed")
+FINDING_STATUSES = ("open", "confirmed", "false_positive", "ignored", "fixed")
+SEVERITIES = ("critical", "high", "medium", "low", "info")  # the worst first, as work on them is claimed
+VOTES = ("verified", "rejected", "weakness", "abstain")
+SIGHTINGS = ("new", "unchanged", "updated", "reopened", "fixed")
+SCAN_KINDS = ("source", "results")  # a tree that was read, or reports about one
+CALL_STATUSES = ("running", "answered", "failed", "abandoned")
+SYNC_KINDS = ("scene", "performer", "tag", "studio")
+SYNC_STATUSES = ("running", "completed", "failed")
+PLAN_STATUSES = ("pending", "draft", "reviewing", "applied", "cancelled", "reverted")
+CHANGE_STATUSES = ("pending", "approved", "rejected", "applied", "failed", "skipped", "reverted")
+CHANGE_TARGETS = ("scene", "finding")
+CHANGE_ACTIONS = ("add", "remove", "update", "set")
+JOB_STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
+JOB_LIVE = ("pending", "running", "cancelling")  # not over
+SESSION_STATUSES = ("created", "processing", "completed", "failed", "cancelled")
+SESSION_OPEN = ("created", "processing")  # more may come in
+UPLOAD_STATUSES = ("uploaded", "processing", "completed", "error")
+RESULT_STATUSES = ("pending", "completed", "failed")
+TASK_STATUSES = ("pending", "processing", "completed", "failed", "cancelled")  # of a session
+
+
+class Machine(NamedTuple):
+    """The life of one table's rows: ``moves`` says for each status which ones lead to it, ``remedies`` what to do
+    about a row that is in one and cannot leave it as asked."""
+
+    table: str
+    noun: str
+    moves: Mapping[str, tuple[str, ...]]
+    remedies: Mapping[str, str]
+
+
+SCANS = Machine(
+    "scans",
+    "scan",
+    {
+        "queued": ("failed", "cancelled", "paused", "completed"),  # to be analysed, or once more
+        "running": ("queued", "paused"),
+        "paused": ("running", "queued"),
+        "completed": ("running", "completed", "queued"),  # again, when more files were recorded
+        "failed": ("queued", "running", "paused"),
+        "cancelled": ("queued", "running", "paused"),
+    },
+    {
+        "queued": "it has to run first",
+        "paused": "resume it first",
+        "failed": "record the target again with a new scan, or rerun its analysis",
+        "cancelled": "record the target again with a new scan, or rerun its analysis",
+        "completed": "what it recorded stays; a new scan shows what has changed since",
+    },
+)
+
+_REOPEN = "open it again first: store.findings.triage(finding, 'open', by=...) (scanstore findings triage ID open)"
+FINDINGS = Machine(
+    "findings",
+    "finding",
+    {
+        "open": ("confirmed", "false_positive", "ignored", "fixed"),
+        "confirmed": ("open",),
+        "false_positive": ("open", "confirmed"),
+        "ignored": ("open", "confirmed"),
+        "fixed": ("open", "confirmed"),
+    },
+    {"false_positive": _REOPEN, "ignored": _REOPEN, "fixed": _REOPEN},
+)
+
+
+def move(db: Database, machine: Machine, key: int | str, to: str, **columns: Any) -> None:
+    """Move a row to a status and set other columns with it, in one statement.
+
+    Raises IllegalMove, naming the row, its status and the remedy, when it is not in a status that leads there, and
+    NotFound when it does not exist; nothing is changed then.
+    """
+    origins = machine.moves[to]
+    assignments = ", ".join(f"{column} = ?" for column in ("status", *columns))
+    marks = ", ".join("?" * len(origins))
+    done = db.execute_sql(
+        f"UPDATE {machine.table} SET {assignments} WHERE id = ? AND status IN ({marks})",
+        (to, *columns.values(), key, *origins),
+    )
+    if done.rowcount:
+        return
+    row = db.execute_sql(f"SELECT status FROM {machine.table} WHERE id = ?", (key,)).fetchone()
+    if row is None:
+        raise NotFound(f"{machine.noun} {key} does not exist any more")
+    remedy = machine.remedies.get(row[0], "look at it first")
+    raise IllegalMove(f"{machine.noun} {key} is {row[0]} and cannot become {to}; {remedy}")

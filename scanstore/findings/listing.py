@@ -1,0 +1,180 @@
+"""Findings as a scan saw them, and what became of them between two scans: reading only.
+
+A finding's row is as its latest sighting saw it; here the place, and the content if it was another one, of a given
+scan are put in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from scanstore.db.database import Database
+from scanstore.db.state_machine import SEVERITIES
+from scanstore.db.values import dump_json
+from scanstore.findings.content import unpacked
+from scanstore.findings.looks import Looks
+from scanstore.findings.models import Finding
+from scanstore.findings.tracking import BATCH, CONTENT, PLACE
+
+
+class FindingDiff(NamedTuple):
+    """Findings by what became of them between two scans."""
+
+    new: list[Finding]
+    fixed: list[Finding]
+    reopened: list[Finding]
+    updated: list[Finding]
+    unchanged: list[Finding]
+    not_checked: list[Finding]
+
+
+RANK = "CASE {} END".format(" ".join(f"WHEN f.severity = '{word}' THEN {n}" for n, word in enumerate(SEVERITIES)))
+LISTED = f"""
+SELECT s.finding_id FROM sightings AS s CROSS JOIN findings AS f ON f.id = s.finding_id
+ WHERE s.scan_id = :scan AND (:state IS NULL AND s.state <> 'fixed' OR s.state = :state)
+   AND (:file IS NULL OR s.file_path = :file) AND (:status IS NULL OR f.status = :status)
+   AND (:tool IS NULL OR f.tool = :tool) AND (:severity IS NULL OR f.severity = :severity OR s.content_id IS NOT NULL)
+ ORDER BY {RANK}, s.file_path, s.line_number, f.id LIMIT :limit
+"""
+CURRENT = f"""
+SELECT f.id FROM json_each(:ids) AS i CROSS JOIN findings AS f ON f.id = i.value
+ WHERE (:file IS NULL OR f.file_path = :file) AND (:status IS NULL OR f.status = :status)
+   AND (:tool IS NULL OR f.tool = :tool) AND (:severity IS NULL OR f.severity = :severity)
+ ORDER BY {RANK}, f.file_path, f.line_number, f.id LIMIT :limit
+"""
+SIGHTED = f"""
+SELECT s.finding_id, s.state, c.body, {", ".join(f"s.{column}" for column in PLACE)}
+  FROM json_each(?2) AS i CROSS JOIN sightings AS s ON s.scan_id = ?1 AND s.finding_id = i.value
+  LEFT JOIN finding_contents AS c ON c.id = s.content_id
+"""
+ROWS = "SELECT f.* FROM json_each(?) AS i CROSS JOIN findings AS f ON f.id = i.value"
+# How each finding stood at either scan, by the latest sighting until then, and what happened in between.
+BETWEEN = """
+       EXISTS (SELECT 1 FROM sightings AS u WHERE u.finding_id = f.id AND u.state = 'updated'
+                  AND u.scan_id > min({a}, {b}) AND u.scan_id <= max({a}, {b})) AS updated,
+       (SELECT u.state FROM sightings AS u WHERE u.finding_id = f.id AND u.scan_id > {a} AND u.scan_id <= {b}
+         ORDER BY u.scan_id LIMIT 1) AS next
+"""
+AT = """
+        AND {0}.scan_id = (SELECT max(u.scan_id) FROM sightings AS u WHERE u.finding_id = f.id AND u.scan_id <= :{0})
+"""
+STOOD = f"""
+SELECT f.id, f.tool, r.category, a.state, b.state, b.scan_id, {BETWEEN.format(a=":a", b=":b")}
+  FROM findings AS f INDEXED BY ix_findings_lineage_id_tool_rule_id
+  LEFT JOIN sightings AS a ON a.finding_id = f.id {AT.format("a")}
+  LEFT JOIN sightings AS b ON b.finding_id = f.id {AT.format("b")}
+  LEFT JOIN tool_runs AS r ON r.id = b.run_id
+ WHERE f.lineage_id = :lineage
+"""
+
+
+class Change:
+    """What became of a finding from scan ``a`` to scan ``b`` of its target; 0 for no scan. The one rule for all lists.
+
+    It is ``not_checked`` when it was there and no run of its tool has seen it since ``a``, or the latest run until
+    ``b`` did not look for it. It is ``reopened`` when it was fixed at ``a``, or somebody marked it as fixed before the
+    next scan that saw it.
+    """
+
+    def __init__(self, db: Database, lineage: int, a: int, b: int) -> None:
+        self._looks = Looks(db, lineage, max(a, b))
+        self._looked: dict[tuple[str, str], int] = {}
+        self.a, self.b = a, b
+
+    def __call__(
+        self,
+        tool: str,
+        category: str | None,
+        then: str | None,
+        now: str | None,
+        at: int,
+        updated: int,
+        after: str | None,
+    ) -> str | None:
+        """The change; None for what is at neither end. ``after`` is the state of the first sighting after ``a``."""
+        was, there = then not in (None, "fixed"), now not in (None, "fixed")
+        if not there:
+            return "fixed" if was else None
+        if then is None:
+            return "new"
+        if then == "fixed" or after == "reopened":
+            return "reopened"
+        if at < self.b and (at <= self.a or at < self._latest(tool, category or "")):
+            return "not_checked"
+        return "updated" if updated else "unchanged"
+
+    def _latest(self, tool: str, category: str) -> int:
+        key = tool, category
+        if key not in self._looked:
+            self._looked[key] = self._looks.latest(tool, category)
+        return self._looked[key]
+
+
+def listed(db: Database, scan_id: int, *, severity: str | None, limit: int | None, **only: Any) -> list[Finding]:
+    """Findings that a scan saw, as it saw them, in the order of lists."""
+    # One whose content was another one then may have had another severity: sorted and cut when that is known.
+    other = severity is not None or limit is not None
+    if other:
+        other = bool(db.execute_sql(
+            "SELECT EXISTS (SELECT 1 FROM sightings WHERE scan_id = ? AND content_id IS NOT NULL)", (scan_id,)
+        ).fetchone()[0])  # fmt: skip
+    most = -1 if limit is None or other else limit
+    keys = db.execute_sql(LISTED, {"scan": scan_id, "severity": severity, "limit": most, **only}).fetchall()
+    found = as_seen(db, scan_id, [key for (key,) in keys])
+    found.sort(key=_order)
+    return [row for row in found if severity is None or row.severity == severity][:limit]
+
+
+def as_seen(db: Database, scan_id: int, keys: Sequence[int]) -> list[Finding]:
+    """The findings with these ids, in their order, as a scan saw them; without those that it has no sighting of."""
+    rows: list[Finding] = []
+    for start in range(0, len(keys), BATCH):
+        batch = dump_json(list(keys[start : start + BATCH]))
+        found = {row.id: row for row in Finding.raw(ROWS, batch)}
+        for key, state, body, *place in db.execute_sql(SIGHTED, (scan_id, batch)).fetchall():
+            row = found[key]
+            row.state = state
+            row.__data__.update(zip(PLACE, place, strict=True))
+            if body is not None:
+                row.__data__.update({name: value for name, value in unpacked(body).items() if name in CONTENT})
+            rows.append(row)
+    return rows
+
+
+def diff(db: Database, lineage: int, a: int, b: int) -> FindingDiff:
+    """What became of the findings of a target from scan ``a`` to scan ``b``."""
+    parts: dict[str, list[int]] = {name: [] for name in FindingDiff._fields}
+    for key, change in changes(db, lineage, a, b).items():
+        parts[change].append(key)
+    rows = {key: row for keys in parts.values() for key, row in _rows(db, keys).items()}
+    return FindingDiff(*(sorted((rows[key] for key in keys), key=_order) for keys in parts.values()))
+
+
+def changes(db: Database, lineage: int, a: int, b: int) -> dict[int, str]:
+    """What became of each finding of a target from scan ``a`` (0: none) to scan ``b``, of those at either end."""
+    change = Change(db, lineage, a, b)
+    rows = db.execute_sql(STOOD, {"a": a, "b": b, "lineage": lineage}).fetchall()
+    return {key: became for key, *stood in rows if (became := change(*stood)) is not None}
+
+
+def current(
+    db: Database, lineage: int, scan_id: int, baseline: int, *, state: str | None, limit: int | None, **only: Any
+) -> list[Finding]:
+    """All findings of a target that are there after its latest scan, whichever scan saw them, in the order of lists."""
+    became = changes(db, lineage, baseline, scan_id)
+    keys = [key for key, change in became.items() if (change == state if state else change != "fixed")]
+    values = {"ids": dump_json(keys), "limit": -1 if limit is None else limit, **only}
+    order = [key for (key,) in db.execute_sql(CURRENT, values).fetchall()]
+    rows = _rows(db, order)
+    for key, row in rows.items():
+        row.state = became[key]
+    return [rows[key] for key in order]
+
+
+def _rows(db: Database, keys: Sequence[int]) -> dict[int, Finding]:
+    return {row.id: row for row in Finding.raw(ROWS, dump_json(list(keys)))}
+
+
+def _order(row: Finding) -> tuple[Any, ...]:
+    return SEVERITIES.index(row.severity), row.file_path, row.line_number or 0, row.id

@@ -1,0 +1,167 @@
+"""What a scan can answer, language by language: which of its files were looked at, and for what.
+
+An empty answer claims that something is absent. That may only be said of files in which it was looked for: "nothing
+calls it" needs files whose indexer records references. A file's indexer decides what was looked for:
+
+========================== ======================================================================================
+Python, by the built-in    symbols, references and imports
+ctags                      symbols
+an indexer of your own     what it recorded in any file of that language in the scan
+none, or the file failed   nothing
+========================== ======================================================================================
+
+Change here which file ending is which language (``ENDINGS``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from scanstore.indexing.facts import TEXT
+
+if TYPE_CHECKING:
+    from scanstore.db.database import Database
+
+OTHER = "other"
+SYMBOLS, REFERENCES, IMPORTS = KINDS = ("symbols", "references", "imports")
+BUILT_IN, CTAGS = "python/", "ctags/"
+
+_NAMED = {
+    "Ada": "adb ads", "Assembly": "asm s", "C": "c h", "C#": "cs", "C++": "cc cpp cxx hh hpp hxx",
+    "Clojure": "clj cljs",
+    "CSS": "css less scss", "D": "d", "Dart": "dart", "Elixir": "ex exs", "Elm": "elm", "Erlang": "erl hrl",
+    "F#": "fs fsx", "Fortran": "f f90 f95 f03 for", "Go": "go", "Groovy": "gradle groovy", "Haskell": "hs",
+    "HTML": "htm html", "Java": "java", "JavaScript": "cjs js jsx mjs", "Julia": "jl", "Kotlin": "kt kts",
+    "Lisp": "cl el lisp", "Lua": "lua", "Nim": "nim", "Objective-C": "m mm", "OCaml": "ml mli", "Pascal": "dpr pas pp",
+    "Perl": "pl pm", "PHP": "php", "PowerShell": "ps1 psm1", "Protobuf": "proto", "Python": "py pyi pyw", "R": "r",
+    "Ruby": "rake rb", "Rust": "rs", "Scala": "sc scala", "Shell": "bash sh zsh", "Solidity": "sol", "SQL": "sql",
+    "Svelte": "svelte", "Swift": "swift", "Tcl": "tcl", "TypeScript": "cts mts ts tsx", "Verilog": "sv v vh",
+    "VHDL": "vhd vhdl", "Visual Basic": "bas vb", "Vue": "vue", "Zig": "zig",
+}  # fmt: skip
+ENDINGS = {ending: language for language, endings in _NAMED.items() for ending in endings.split()}
+
+
+def language_of(path: str) -> str:
+    """Return the language of a file by its ending, ``other`` for an unknown one.
+
+    >>> language_of("cmd/root.go"), language_of("Makefile")
+    ('Go', 'other')
+    """
+    _, dot, ending = path.rpartition("/")[2].rpartition(".")
+    return ENDINGS.get(ending.lower(), OTHER) if dot else OTHER
+
+
+class Language(NamedTuple):
+    """One language of a scan.
+
+    ``indexed`` files were read by an indexer, ``failed`` and ``skipped`` ones were not looked at. ``recorded`` says
+    what was looked for in the indexed ones: ``symbols``, ``references``, ``imports``.
+    """
+
+    language: str
+    files: int
+    indexed: int
+    failed: int
+    skipped: int
+    symbols: int
+    references: int
+    imports: int
+    recorded: tuple[str, ...]
+
+    def lacks(self, kind: str) -> bool:
+        """Whether the language has files that could be read, and this kind was looked for in none of them."""
+        return self.files > self.failed + self.skipped and kind not in self.recorded
+
+
+FILES = """
+SELECT f.file_path, f.status, coalesce(v.indexer, ''), coalesce(v.error, f.error),
+       (SELECT count(*) FROM symbol_facts AS s WHERE s.version_id = f.version_id),
+       (SELECT count(*) FROM reference_facts AS r WHERE r.version_id = f.version_id),
+       (SELECT count(*) FROM import_facts AS i WHERE i.version_id = f.version_id)
+  FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path LEFT JOIN file_versions AS v ON v.id = f.version_id
+ WHERE f.scan_id = ?
+"""
+
+
+def coverage(db: Database, scan: int) -> list[Language]:
+    """Count the files of a scan by language, most files first; files of unknown languages are ``other``, last."""
+    found: dict[str, list[int]] = {}
+    recorded: dict[str, set[str]] = {}
+    for path, status, indexer, error, *counts in db.execute_sql(FILES, (scan,)):
+        language = language_of(path)
+        sums = found.setdefault(language, [0] * 7)
+        kinds = recorded.setdefault(language, set())
+        indexed = bool(indexer) and indexer != TEXT and not error
+        for n, add in enumerate((1, indexed, status == "failed", status == "skipped", *counts)):
+            sums[n] += add
+        if not error and indexer.startswith(BUILT_IN):
+            kinds.update(KINDS)
+        elif indexer.startswith(CTAGS):
+            kinds.add(SYMBOLS)
+        else:
+            kinds.update(kind for kind, count in zip(KINDS, counts, strict=True) if count)
+    rows = []
+    for language, (files, indexed, failed, skipped, symbols, references, imports) in found.items():
+        kinds = recorded[language]
+        in_order = tuple(kind for kind in KINDS if kind in kinds)
+        rows.append(Language(language, files, indexed, failed, skipped, symbols, references, imports, in_order))
+    return sorted(rows, key=lambda row: (row.language == OTHER, -row.files, row.language))
+
+
+class Gap(NamedTuple):
+    """Why an empty answer proves nothing, or not everything.
+
+    ``missing``: languages of which nothing of the kind was recorded. ``whole``: none of the files asked about can
+    answer. ``text`` says it in a sentence; it is empty when there is no gap.
+    """
+
+    missing: list[str]
+    whole: bool
+    text: str
+
+    def after(self, message: str) -> str:
+        """Return the message with the gap behind it."""
+        return f"{message}; {self.text}" if self.text else message
+
+
+def gap(languages: Sequence[Language], kind: str, *, only: str | None = None) -> Gap:
+    """Return what was not looked at in a scan when ``kind`` was asked about: in all of it, or in one language."""
+    asked = [row for row in languages if only in (None, row.language)]
+    # Nobody expects calls in a text file: other files only matter where they are asked about.
+    lacking = [row for row in asked if row.lacks(kind) and (only is not None or row.language != OTHER)]
+    parts = []
+    if lacking:
+        parts.append(f"no {kind} are recorded for {_listed(lacking)} ({_remedy(lacking, kind)})")
+    failed, skipped = (sum(getattr(row, what) for row in languages) for what in ("failed", "skipped"))
+    if failed or skipped:
+        how = [f"{number:,} {what}" for number, what in ((failed, "with errors"), (skipped, "skipped")) if number]
+        files = "1 file" if failed + skipped == 1 else f"{failed + skipped:,} files"
+        parts.append(
+            f"{files} of the scan {'was' if failed + skipped == 1 else 'were'} not looked at: {', '.join(how)}"
+        )
+    able = any(kind in row.recorded for row in asked)
+    if not able and not parts:
+        what = "files" if only is None else name(only) if only == OTHER else f"files of {only}"
+        parts.append(f"no {kind} are recorded for {_listed(asked)}" if asked else f"it has no {what}")
+    return Gap([row.language for row in lacking], not able, "; ".join(parts))
+
+
+def _listed(rows: Iterable[Language]) -> str:
+    return ", ".join(f"{name(row.language)} ({count(row.files)})" for row in rows)
+
+
+def name(language: str) -> str:
+    """Return a language as it stands in a sentence."""
+    return "files of unknown languages" if language == OTHER else language
+
+
+def count(files: int) -> str:
+    """Return ``1 file``, ``2,345 files``."""
+    return "1 file" if files == 1 else f"{files:,} files"
+
+
+def _remedy(rows: Iterable[Language], kind: str) -> str:
+    if kind == SYMBOLS:
+        return "try: scanstore scan PATH --ctags FILE"
+    return "ctags records symbols only; give store.scans.record an indexer that records them"

@@ -1,0 +1,602 @@
+"""Python by the standard library's ``ast``: symbols, references, imports, chunks and the interface of one file.
+
+One pass over the tree collects what every scope binds and which calls it makes; then, all bindings known, each call,
+import and base class is spelled as a *path*: what the file alone knows of its meaning. A path is a module's absolute
+name, a colon, and steps, in the little language that :mod:`scanstore.snapshots.resolver` evaluates against the whole
+snapshot:
+
+======== ==================================================================
+``m:``    the module ``m``
+``p.a``   attribute ``a`` of what ``p`` means
+``p()``   the result of calling it; an instance, if it is a class
+``p[]``   its item by subscription; ``p~`` what iterating over it yields
+``p*``    a container whose items are ``p``; ``p%`` a mapping whose values are
+``p^``    ``super()`` as seen from class ``p``
+``?p``    the file cannot tell which of several bindings holds: a guess
+``*.a``   an attribute ``a`` of something unknown
+``=p``    ``p`` itself, not what it holds: what an import brings in
+======== ==================================================================
+
+How a name gets its path is in :mod:`.pyscopes`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from typing import Any
+
+from scanstore.indexing.chunking import LONG_CLASS, Span, body_hash, hashed, partition
+from scanstore.indexing.facts import (
+    EXACT,
+    EXTERNAL,
+    GUESSED,
+    UNRESOLVED,
+    ChunkRow,
+    FileFacts,
+    ImportRow,
+    ReferenceRow,
+    Strings,
+    SymbolRow,
+    pack_interface,
+    pack_words,
+)
+from scanstore.indexing.python.scopes import Meanings, Scope, has_rivals, qualified
+from scanstore.indexing.python.source import Source, as_written, decode, docstring, returns_self, span
+
+IDENTIFIERS = re.compile(r"[^\W\d]\w*")
+
+# Looked up for every node of every tree.
+Attribute, Call, Constant, Name, Store = ast.Attribute, ast.Call, ast.Constant, ast.Name, ast.Store
+
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+# Which fields of a node may hold calls, last first, for each node type that is not handled by name below.
+_CHILDREN: dict[type, tuple[str, ...]] = {}
+
+
+def _children(kind: type[ast.AST]) -> tuple[str, ...]:
+    plain = "ctx op ops kind name attr id arg rest kwd_attrs conversion str is_async type_params".split()
+    fields = () if kind is ast.MatchSingleton else tuple(f for f in reversed(kind._fields) if f not in plain)
+    _CHILDREN[kind] = fields
+    return fields
+
+
+class PythonIndexer:
+    name = "python/2"
+    endings = (".py", ".pyi", ".pyw")
+
+    def index(self, content: bytes, *, path: str, module: str) -> FileFacts:
+        text = decode(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                tree = ast.parse(text)
+            except ValueError as error:  # such as a NUL character, or half a character
+                raise SyntaxError(str(error)) from None
+        return _Reader(text, tree, module, path.endswith(("__init__.py", "__init__.pyi"))).facts()
+
+
+class _Reader:
+    def __init__(self, text: str, tree: ast.Module, module: str, package: bool) -> None:
+        self.tree = tree
+        self.source = Source(text)
+        self.meanings = Meanings(module + ":.")
+        self.module = module
+        self.package = module if package else module.rpartition(".")[0]
+        self.prefix = module + "." if module else ""  # of qualified names
+        self.strings = Strings()
+        self.symbols: list[SymbolRow] = []
+        self.calls: list[tuple[Scope, ast.expr, int]] = []
+        self.references: list[ReferenceRow] = []
+        self.imports: list[ImportRow] = []
+        self.bases: list[tuple[Scope, Scope, ast.ClassDef]] = []
+        self.functions: list[tuple[Scope, Scope, ast.FunctionDef | ast.AsyncFunctionDef]] = []
+        self.self_types: dict[tuple[str, str], list[tuple[str, Any, Scope]]] = {}
+        self.interface: dict[str, list[Any]] = {}
+        self.spans: list[Span] = []
+        self.mentions: set[str] = set()
+        self.pending: list[tuple[list[Any], Scope]] = []  # lambdas and comprehensions, with their scopes
+        self.top = Scope("module", "", None, 0)
+        self.settled: set[tuple[Scope, str]] = set()  # names that have a symbol
+        self.bodies: dict[tuple[int, int], int] = {}  # hashes of lines; many symbols may share one long line
+
+    # -- collecting ------------------------------------------------------------------------------------------------
+
+    def facts(self) -> FileFacts:
+        short = self.module.rpartition(".")[2]
+        doc = ast.get_docstring(self.tree) if self.tree.body else None
+        metadata = {"docstring": doc} if doc else None
+        self.symbol(short, self.module, "module", 1, max(len(self.source.lines), 1), metadata)
+        self.body(self.tree.body, self.top)
+        while self.pending:
+            self.body(*self.pending.pop())
+        self.calls.sort(key=lambda call: call[2])
+        self.reference_bases()
+        self.describe()
+        for scope, func, line in self.calls:
+            self.reference(scope, func, line)
+        interface = pack_interface({"names": self.interface, "stars": self.meanings.stars}) if self.module else None
+        lines = self.source.lines
+        chunks: list[ChunkRow] = [
+            (kind, None if name is None else self.strings(name), first, last, digest)
+            for kind, name, first, last, digest in hashed(partition(self.spans, len(lines)), lines)
+        ]
+        return FileFacts(
+            line_count=len(lines),
+            strings=self.strings.list(),
+            symbols=self.symbols,
+            references=self.references,
+            imports=self.imports,
+            chunks=chunks,
+            interface=interface,
+            mentions=pack_words(self.mentions),
+        )
+
+    def symbol(self, name: str, qualified: str, kind: str, start: int, end: int, metadata: Any) -> int:
+        packed = _dump(metadata) if metadata else None
+        if packed is not None and not packed.isascii():
+            packed = packed.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # no half characters
+        body = None
+        if kind != "module":
+            body = self.bodies.get((start, end))
+            if body is None:
+                body = self.bodies[start, end] = body_hash(self.source.lines[start - 1 : end])
+        self.symbols.append((self.strings(name), self.strings(qualified), kind, start, end, packed, body))
+        return len(self.symbols) - 1
+
+    def body(self, nodes: list[Any], scope: Scope) -> None:
+        """Walk statements and expressions of one scope; definitions inside open scopes of their own."""
+        stack = nodes[::-1]
+        push, pop = stack.append, stack.pop
+        mention = self.mentions.add
+        children, handlers = _CHILDREN, _HANDLERS
+        while stack:
+            node = pop()
+            kind = type(node)
+            if kind is Name:
+                if type(node.ctx) is Store:
+                    scope.bind(node.id, "other", None, scope)
+                else:
+                    mention(node.id)
+            elif kind is Call:
+                func = node.func
+                self.calls.append((scope, func, node.lineno))
+                if type(func) is Attribute:
+                    push(func.value)
+                elif type(func) is not Name:
+                    push(func)
+                for arg in node.args:
+                    if type(arg) is Name:
+                        mention(arg.id)
+                    elif type(arg) is not Constant:
+                        push(arg)
+                for keyword in node.keywords:
+                    push(keyword.value)
+            elif kind is Attribute:
+                mention(node.attr)
+                push(node.value)
+            elif kind in handlers:
+                handlers[kind](self, node, scope, push)
+            elif kind is not Constant:
+                for field in children.get(kind) or _children(kind):
+                    value = getattr(node, field)
+                    if type(value) is list:
+                        for item in reversed(value):
+                            if type(item) is not Constant and item is not None:
+                                push(item)
+                    elif type(value) is not Constant and value is not None:
+                        push(value)
+
+    def bind_target(self, target: Any, scope: Scope, kind: str, value: Any, push: Any) -> None:
+        shape = type(target)
+        if shape is ast.Name:
+            scope.bind(target.id, kind, value, scope)
+            home = scope.home(target.id)
+            if scope.kind != "function" and home.kind != "function" and kind in ("assign", "annotated", "unpack"):
+                self.variable(target, home, value if kind == "annotated" else None)
+        elif shape is ast.Attribute:
+            owner = target.value
+            if type(owner) is ast.Name and owner.id == scope.self_name and scope.class_scope is not None:
+                key = (scope.class_scope.qual, target.attr)
+                self.self_types.setdefault(key, []).append((kind, value, scope))
+            push(owner)
+        elif shape is ast.Tuple or shape is ast.List:
+            pairs: Any = None
+            if kind == "assign" and type(value) in (ast.Tuple, ast.List) and len(value.elts) == len(target.elts):
+                pairs = value.elts
+            for place, item in enumerate(target.elts):
+                if pairs is not None:
+                    self.bind_target(item, scope, "assign", pairs[place], push)
+                else:
+                    self.bind_target(item, scope, "unpack" if kind in ("assign", "unpack") else "other", None, push)
+        elif shape is ast.Starred:
+            self.bind_target(target.value, scope, "unpack" if kind in ("assign", "unpack") else "other", None, push)
+        else:
+            push(target)
+
+    def variable(self, target: ast.Name, scope: Scope, annotation: Any) -> None:
+        """A module or class variable becomes a symbol where it is first bound."""
+        if (scope, target.id) in self.settled:
+            return
+        self.settled.add((scope, target.id))
+        qual = f"{scope.qual}.{target.id}" if scope.qual else target.id
+        metadata = {"annotation": self.source.cut(annotation)} if annotation is not None else None
+        end = target.end_lineno or target.lineno
+        ordinal = self.symbol(target.id, self.prefix + qual, "variable", target.lineno, end, metadata)
+        scope.binds[target.id].append(("symbol", ordinal, scope))
+
+    def on_assign(self, node: ast.Assign, scope: Scope, push: Any) -> None:
+        push(node.value)
+        for target in node.targets:
+            self.bind_target(target, scope, "assign", node.value, push)
+            if type(target) is ast.Name and target.id == "__all__" and isinstance(node.value, (ast.List, ast.Tuple)):
+                exported = (e.value for e in node.value.elts if isinstance(e, ast.Constant))
+                self.mentions.update(e for e in exported if isinstance(e, str) and e.isidentifier())
+
+    def on_annotated(self, node: ast.AnnAssign, scope: Scope, push: Any) -> None:
+        if node.value is not None:
+            push(node.value)
+        self.use(node.annotation, push)
+        self.bind_target(node.target, scope, "annotated", node.annotation, push)
+
+    def use(self, annotation: ast.expr | None, push: Any) -> None:
+        """Names in an annotation are used by it, in quotes or not."""
+        if type(annotation) is Constant:
+            if isinstance(annotation.value, str):
+                self.mentions.update(IDENTIFIERS.findall(annotation.value))
+        elif annotation is not None:
+            push(annotation)
+
+    def on_augmented(self, node: ast.AugAssign, scope: Scope, push: Any) -> None:
+        push(node.value)
+        if type(node.target) is not ast.Name:
+            push(node.target)
+
+    def on_walrus(self, node: ast.NamedExpr, scope: Scope, push: Any) -> None:
+        push(node.value)
+        home: Scope = scope
+        while home.transparent and home.parent is not None:
+            home = home.parent
+        home.bind(node.target.id, "assign" if home.kind == "function" else "other", node.value, scope)
+
+    def on_for(self, node: ast.For | ast.AsyncFor, scope: Scope, push: Any) -> None:
+        for statement in reversed(node.body + node.orelse):
+            push(statement)
+        push(node.iter)
+        self.bind_target(node.target, scope, "iterate", node.iter, push)
+
+    def on_comprehension(self, node: Any, scope: Scope, push: Any) -> None:
+        inner = scope.closure()
+        inner.transparent = True
+        inside: list[Any] = [node.key, node.value] if type(node) is ast.DictComp else [node.elt]
+        for place, part in enumerate(node.generators):
+            inside += part.ifs
+            if place == 0:
+                push(part.iter)
+            else:
+                inside.append(part.iter)
+            self.bind_target(part.target, inner, "iterate", part.iter, inside.append)
+        self.pending.append((inside, inner))
+
+    def on_with(self, node: ast.With | ast.AsyncWith, scope: Scope, push: Any) -> None:
+        for statement in reversed(node.body):
+            push(statement)
+        for item in reversed(node.items):
+            push(item.context_expr)
+            if item.optional_vars is not None:
+                self.bind_target(item.optional_vars, scope, "enter", item.context_expr, push)
+
+    def on_handler(self, node: ast.ExceptHandler, scope: Scope, push: Any) -> None:
+        for statement in reversed(node.body):
+            push(statement)
+        if node.type is not None:
+            push(node.type)
+        if node.name:
+            scope.bind(node.name, "except", node.type, scope)
+
+    def on_global(self, node: ast.Global, scope: Scope, push: Any) -> None:
+        for name in node.names:
+            scope.foreign[name] = self.top
+
+    def on_nonlocal(self, node: ast.Nonlocal, scope: Scope, push: Any) -> None:
+        for name in node.names:
+            outer = scope.parent
+            while outer is not None and (outer.kind != "function" or name not in outer.binds):
+                outer = outer.parent
+            scope.foreign[name] = outer
+
+    def on_lambda(self, node: ast.Lambda, scope: Scope, push: Any) -> None:
+        inner = scope.closure()
+        arguments = node.args
+        for default in [*arguments.defaults, *arguments.kw_defaults]:
+            if default is not None:
+                push(default)
+        for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg):
+            if arg is not None:
+                inner.bind(arg.arg, "other", None, inner)
+        self.pending.append(([node.body], inner))
+
+    def on_match_name(self, node: Any, scope: Scope, push: Any) -> None:
+        name = node.rest if type(node) is ast.MatchMapping else node.name
+        if name:
+            scope.bind(name, "other", None, scope)
+        for field in ("pattern", "patterns", "keys"):
+            value = getattr(node, field, None)
+            if isinstance(value, list):
+                for item in value:
+                    push(item)
+            elif value is not None:
+                push(value)
+
+    def on_import(self, node: ast.Import, scope: Scope, push: Any) -> None:
+        for alias in node.names:
+            top = alias.name.partition(".")[0]
+            if alias.asname:
+                scope.bind(alias.asname, "import", alias.name + ":", scope)
+            else:
+                scope.bind(top, "import", top + ":", scope)
+            written, place = self.strings(alias.name), self.strings(alias.name + ":")
+            names = _dump([f"* as {alias.asname}"] if alias.asname else [])
+            self.imports.append((node.lineno, written, names, place))
+            self.references.append((node.lineno, scope.ordinal, "import", written, place, None, UNRESOLVED, 0))
+
+    def on_from(self, node: ast.ImportFrom, scope: Scope, push: Any) -> None:
+        written = "." * node.level + (node.module or "")
+        base = self.absolute(node.level, node.module)
+        names = [f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names]
+        path = self.strings(base + ":") if base else None
+        packed = _dump(names)
+        self.imports.append((node.lineno, self.strings(written), packed, path))
+        if written == "__future__":
+            return
+        for alias in node.names:
+            if alias.name == "*":
+                if base:
+                    self.meanings.stars.append(base + ":")
+                    shown = self.strings(written)
+                    self.references.append((node.lineno, scope.ordinal, "import", shown, path, None, UNRESOLVED, 0))
+                continue
+            target = f"{base}:.{alias.name}" if base else None
+            if scope is not self.top or target != f"{self.meanings.here}{alias.asname or alias.name}":
+                scope.bind(alias.asname or alias.name, "import", target, scope)
+            shown = self.strings(f"{written}{'' if written.endswith('.') else '.'}{alias.name}")
+            place = self.strings("=" + target) if target else None
+            self.references.append((node.lineno, scope.ordinal, "import", shown, place, None, UNRESOLVED, 0))
+
+    def absolute(self, level: int, module: str | None) -> str | None:
+        """The absolute name of what a ``from`` statement names, None when it leaves the top package."""
+        if level == 0:
+            return module
+        parts = self.package.split(".") if self.package else []
+        if level - 1 > len(parts) or (level > 1 and not parts):
+            return None
+        parts = parts[: len(parts) - (level - 1)]
+        return ".".join([*parts, module] if module else parts) or None
+
+    def on_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope, push: Any) -> None:
+        home = scope.home(node.name)
+        qual = qualified(home, node.name)
+        kind = "method" if home.kind == "class" else "function"
+        args = node.args
+        metadata: dict[str, Any] = {"params": self.source.params(args)}
+        if node.returns is not None:
+            metadata["return_type"] = self.source.cut(node.returns)
+        if node.decorator_list:
+            metadata["decorators"] = [self.source.cut(d) for d in node.decorator_list]
+        doc = docstring(node)
+        if doc:
+            metadata["docstring"] = doc
+        if type(node) is ast.AsyncFunctionDef:
+            metadata["async"] = True
+        end = node.end_lineno or node.lineno
+        ordinal = self.symbol(node.name, self.prefix + qual, kind, node.lineno, end, metadata)
+        inner = Scope("function", qual, scope, ordinal)
+        scope.bind(node.name, "def", inner, scope)
+        self.settled.add((home, node.name))
+        decorators = {as_written(d) for d in node.decorator_list}
+        positional = [*args.posonlyargs, *args.args]
+        if home.kind == "class":
+            inner.class_scope = scope
+            if "staticmethod" in decorators or node.name == "__new__":
+                inner.static = "static"
+            elif "classmethod" in decorators or node.name in ("__init_subclass__", "__class_getitem__"):
+                inner.static = "class"
+            if positional and inner.static != "static":
+                inner.self_name = positional[0].arg
+        elif scope.kind == "function" and scope.class_scope is not None:
+            inner.class_scope = scope.class_scope  # a closure in a method sees its self
+            taken = {arg.arg for arg in (*positional, *args.kwonlyargs)}
+            inner.self_name = scope.self_name if scope.self_name not in taken else None
+        first = True
+        for arg in positional:
+            is_self = first and home.kind == "class" and inner.static != "static"
+            first = False
+            inner.bind(arg.arg, "self" if is_self else "param", arg.annotation, scope)
+        for arg in args.kwonlyargs:
+            inner.bind(arg.arg, "param", arg.annotation, scope)
+        if args.vararg is not None:
+            inner.bind(args.vararg.arg, "params", args.vararg.annotation, scope)
+        if args.kwarg is not None:
+            inner.bind(args.kwarg.arg, "kwparams", args.kwarg.annotation, scope)
+        for default in [*args.defaults, *args.kw_defaults]:
+            if default is not None:
+                push(default)
+        for each in (*positional, *args.kwonlyargs, args.vararg, args.kwarg):
+            if each is not None:
+                self.use(each.annotation, push)
+        self.use(node.returns, push)
+        self.decorated(node.decorator_list, scope, push)
+        self.functions.append((inner, scope, node))
+        if scope is self.top:
+            self.spans.append(("function", qual, *span(node)))
+        self.body(node.body, inner)
+
+    def on_class(self, node: ast.ClassDef, scope: Scope, push: Any) -> None:
+        qual = qualified(scope.home(node.name), node.name)
+        metadata: dict[str, Any] = {}
+        if node.bases:
+            metadata["bases"] = [self.source.cut(b) for b in node.bases]
+        if node.decorator_list:
+            metadata["decorators"] = [self.source.cut(d) for d in node.decorator_list]
+        doc = docstring(node)
+        if doc:
+            metadata["docstring"] = doc
+        end = node.end_lineno or node.lineno
+        ordinal = self.symbol(node.name, self.prefix + qual, "class", node.lineno, end, metadata)
+        inner = Scope("class", qual, scope, ordinal)
+        scope.bind(node.name, "class", inner, scope)
+        self.settled.add((scope.home(node.name), node.name))
+        self.bases.append((inner, scope, node))
+        for expr in (*node.bases, *(k.value for k in node.keywords)):
+            if type(expr) is not ast.Name:
+                push(expr)
+        self.decorated(node.decorator_list, scope, push)
+        if scope is self.top:
+            first, last = span(node)
+            methods = [n for n in node.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+            if last - first >= LONG_CLASS and methods:
+                self.spans += [("function", f"{qual}.{m.name}", *span(m)) for m in methods]
+                kind, name, start, _ = self.spans[-1]
+                self.spans[-1] = (kind, name, start, last)
+            else:
+                self.spans.append(("class", qual, first, last))
+        self.body(node.body, inner)
+
+    def decorated(self, decorators: list[ast.expr], scope: Scope, push: Any) -> None:
+        """``@name`` calls ``name``: it is recorded as the call it is."""
+        for decorator in decorators:
+            if type(decorator) is ast.Call:
+                push(decorator)
+            else:
+                self.calls.append((scope, decorator, decorator.lineno))
+
+    # -- references and the interface ----------------------------------------------------------------------------
+
+    def reference(self, scope: Scope, func: ast.expr, line: int) -> None:
+        written = self.strings(as_written(func))
+        if type(func) is ast.Name:
+            local = self.meanings.local(func.id, scope)
+            if local is not None:
+                row = (line, scope.ordinal, "call", written, None, local[0], *how_sure(local[1]))
+                self.references.append(row)
+                return
+            if func.id == "super" and func.id not in self.top.binds:
+                path: str | None = "builtins.super"
+            else:
+                path = self.meanings.lookup(func.id, scope)
+        else:
+            path = self.meanings.spell(func, scope)
+        if path is None and type(func) is ast.Attribute:
+            path = "*." + func.attr
+        if path is not None and path.startswith("builtins.") and not self.meanings.stars:
+            self.references.append((line, scope.ordinal, "call", written, None, None, EXTERNAL, 100))
+            return
+        place = None if path is None else self.strings(path)
+        self.references.append((line, scope.ordinal, "call", written, place, None, UNRESOLVED, 0))
+
+    def reference_bases(self) -> None:
+        for inner, scope, node in self.bases:
+            paths: list[str] = []
+            for base in node.bases:
+                plain = base.value if type(base) is ast.Subscript else base
+                written = self.strings(as_written(plain))
+                local = self.meanings.local(plain.id, scope) if type(plain) is ast.Name else None
+                path = self.meanings.spell(plain, scope)
+                if path:
+                    paths.append(path)
+                line, origin = base.lineno, inner.ordinal
+                row: ReferenceRow
+                if local is not None:
+                    row = (line, origin, "inherit", written, None, local[0], *how_sure(local[1]))
+                elif path is not None and path.startswith("builtins.") and not self.meanings.stars:
+                    row = (line, origin, "inherit", written, None, None, EXTERNAL, 100)
+                else:
+                    row = (line, origin, "inherit", written, self.strings(path) if path else None, None, UNRESOLVED, 0)
+                self.references.append(row)
+            decorated = [as_written(d).rpartition(".")[2] for d in node.decorator_list]
+            self.interface[inner.qual] = ["c", inner.ordinal, paths, int("dataclass" in decorated)]
+
+    def describe(self) -> None:
+        """Fill the interface: what each name of the module and of its classes is, for the resolver."""
+        for inner, scope, node in self.functions:
+            if inner.class_scope is scope:
+                for arg in [*node.args.posonlyargs, *node.args.args][:1]:
+                    if inner.static != "static":
+                        inner.cache[arg.arg] = f"{self.meanings.here}{scope.qual}" + (
+                            "" if inner.static == "class" else "()"
+                        )
+        for inner, scope, node in self.functions:
+            returns = self.meanings.annotation(node.returns, scope)
+            names = [as_written(d).rpartition(".")[2] for d in node.decorator_list]
+            flags = ""
+            if "property" in names or "cached_property" in names or any(n in ("setter", "getter") for n in names):
+                flags += "p"
+            if "contextmanager" in names or "asynccontextmanager" in names:
+                flags += "w"
+            elif any(n not in _TRANSPARENT for n in names):
+                returns = None if "p" not in flags else returns
+            if returns is None and inner.self_name and node.returns is None and returns_self(node, inner.self_name):
+                returns = "@"
+            known = self.interface.get(inner.qual)
+            if known is not None and known[0] == "f" and "p" in known[3] and "p" in flags:
+                continue  # the getter speaks for the property, its setter comes later
+            self.interface[inner.qual] = ["f", inner.ordinal, returns, flags]
+        for scope in [self.top, *(inner for inner, _, _ in self.bases)]:
+            for name, binds in scope.binds.items():
+                qual = qualified(scope, name)
+                symbols = [b[1] for b in binds if b[0] == "symbol"]
+                if any(b[0] in ("def", "class") for b in binds):
+                    if has_rivals(binds) and qual in self.interface:
+                        self.interface[qual] = [*self.interface[qual][:4], "?"]
+                elif any(b[0] == "import" for b in binds):
+                    self.interface[qual] = ["i", -1, self.meanings.meaning(name, scope)]
+                elif symbols:
+                    self.interface[qual] = [
+                        "v",
+                        symbols[0],
+                        self.meanings.typed([b for b in binds if b[0] != "symbol"]),
+                    ]
+        for (owner, attribute), binds in self.self_types.items():
+            path = self.meanings.typed(binds)
+            if path is not None:
+                self.interface[f"{owner}().{attribute}"] = ["a", -1, path]
+
+
+def how_sure(sure: bool) -> tuple[int, int]:
+    """Resolution and confidence of a name that is defined in its own file, by whether nothing else binds it."""
+    return (EXACT, 100) if sure else (GUESSED, 50)
+
+
+_TRANSPARENT = frozenset(
+    "property cached_property setter getter deleter staticmethod classmethod abstractmethod overload override final"
+    " lru_cache cache wraps no_type_check".split()
+)
+_HANDLERS: dict[type, Any] = {
+    ast.Assign: _Reader.on_assign,
+    ast.AnnAssign: _Reader.on_annotated,
+    ast.AugAssign: _Reader.on_augmented,
+    ast.NamedExpr: _Reader.on_walrus,
+    ast.For: _Reader.on_for,
+    ast.AsyncFor: _Reader.on_for,
+    ast.ListComp: _Reader.on_comprehension,
+    ast.SetComp: _Reader.on_comprehension,
+    ast.DictComp: _Reader.on_comprehension,
+    ast.GeneratorExp: _Reader.on_comprehension,
+    ast.With: _Reader.on_with,
+    ast.AsyncWith: _Reader.on_with,
+    ast.ExceptHandler: _Reader.on_handler,
+    ast.Global: _Reader.on_global,
+    ast.Nonlocal: _Reader.on_nonlocal,
+    ast.Lambda: _Reader.on_lambda,
+    ast.Import: _Reader.on_import,
+    ast.ImportFrom: _Reader.on_from,
+    ast.FunctionDef: _Reader.on_function,
+    ast.AsyncFunctionDef: _Reader.on_function,
+    ast.ClassDef: _Reader.on_class,
+    ast.MatchAs: _Reader.on_match_name,
+    ast.MatchStar: _Reader.on_match_name,
+    ast.MatchMapping: _Reader.on_match_name,
+}

@@ -1,0 +1,263 @@
+"""What a name means inside one file: scopes, what they bind, and the path (see :mod:`.python`) of an expression.
+
+Names are looked up as Python does: function scopes outwards, class scopes only from their own body, then the module,
+its star imports, and builtins. The type of a local variable, parameter or ``self`` attribute is followed where the
+code says it: a constructor call, an annotation, or another name that is known.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from typing import Any
+
+from scanstore.indexing.python.annotations import annotation_path
+from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
+
+BUILTINS = frozenset(dir(builtins))
+DEEPEST = 40  # names that refer to names; a chain longer than that is generated code
+NESTED = 30  # expressions in expressions, likewise
+
+_LITERALS: dict[type, str] = {
+    ast.JoinedStr: "str",
+    ast.List: "list",
+    ast.Dict: "dict",
+    ast.Set: "set",
+    ast.Tuple: "tuple",
+    ast.ListComp: "list",
+    ast.DictComp: "dict",
+    ast.SetComp: "set",
+    ast.Lambda: "function",
+}
+
+
+class Scope:
+    """A module, class or function: what its names are bound to, each a list of ``(kind, node-or-path, scope)``."""
+
+    __slots__ = (
+        "binds",
+        "cache",
+        "class_scope",
+        "foreign",
+        "kind",
+        "ordinal",
+        "parent",
+        "qual",
+        "self_name",
+        "static",
+        "transparent",
+    )
+
+    def __init__(self, kind: str, qual: str, parent: Scope | None, ordinal: int) -> None:
+        self.kind = kind
+        self.qual = qual
+        self.parent = parent
+        self.ordinal = ordinal
+        self.binds: dict[str, list[tuple[str, Any, Scope]]] = {}
+        self.foreign: dict[str, Scope | None] = {}  # names declared global or nonlocal
+        self.cache: dict[str, str | None] = {}
+        self.class_scope: Scope | None = None  # of a method: its class
+        self.self_name: str | None = None
+        self.static = ""
+        self.transparent = False  # a comprehension: := in it binds outside
+
+    def closure(self) -> Scope:
+        """The scope of a lambda or comprehension in this one; its code counts as this one's."""
+        inner = Scope("function", self.qual, self, self.ordinal)
+        if self.kind == "function":
+            inner.class_scope, inner.self_name = self.class_scope, self.self_name
+        return inner
+
+    def home(self, name: str) -> Scope:
+        """The scope that a name belongs to here: another one where it is declared global or nonlocal."""
+        return self.foreign.get(name) or self if self.foreign else self
+
+    def bind(self, name: str, kind: str, value: Any, scope: Scope) -> None:
+        home = self.home(name)
+        entry = home.binds.get(name)
+        if entry is None:
+            home.binds[name] = [(kind, value, scope)]
+        else:
+            entry.append((kind, value, scope))
+
+
+def qualified(scope: Scope, name: str) -> str:
+    """The name of something defined in a scope, as Python's ``__qualname__`` has it."""
+    if scope.kind == "function":
+        return f"{scope.qual}.<locals>.{name}"
+    return f"{scope.qual}.{name}" if scope.qual else name
+
+
+def has_rivals(binds: list[tuple[str, Any, Scope]]) -> bool:
+    """Whether a name that a definition binds is bound by anything else too, other than to None."""
+    return any(
+        kind not in ("def", "class", "symbol", "annotated") and not (kind == "assign" and is_none(value))
+        for kind, value, _ in binds
+    )
+
+
+class Meanings:
+    """The paths of one file's names. ``here`` is the file's own module as a path, ``stars`` what it imports whole."""
+
+    def __init__(self, here: str) -> None:
+        self.here = here
+        self.stars: list[str] = []
+        self.locals: dict[tuple[Scope, str], tuple[int, bool] | None] = {}
+        self.depth = 0
+        self.nested = 0
+
+    def spell(self, node: Any, scope: Scope) -> str | None:
+        """The path of an expression's value, None where the code does not say."""
+        if self.nested >= NESTED + self.depth:  # each name that is followed spells one expression of its own
+            return None
+        self.nested += 1
+        path = self._spell(node, scope)
+        self.nested -= 1
+        return path
+
+    def _spell(self, node: Any, scope: Scope) -> str | None:
+        steps: list[str] = []
+        while len(steps) < LONGEST_CHAIN:
+            kind = type(node)
+            if kind is ast.Attribute:
+                steps.append("." + node.attr)
+                node = node.value
+            elif kind is ast.Call:
+                if type(node.func) is ast.Name and node.func.id == "super":
+                    root = self.super_path(scope) if not node.args else self.spell(node.args[0], scope)
+                    root = root + "^" if root else None
+                    break
+                steps.append("()")
+                node = node.func
+            elif kind is ast.Name:
+                root = self.lookup(node.id, scope)
+                break
+            elif kind is ast.Subscript:
+                steps.append("[]")
+                node = node.value
+            elif kind is ast.Await or kind is ast.NamedExpr:
+                node = node.value
+            elif kind is ast.IfExp or kind is ast.BoolOp:
+                options = [node.body, node.orelse] if kind is ast.IfExp else node.values
+                found = {p for p in (self.spell(o, scope) for o in options if type(o) is not ast.Constant) if p}
+                root = found.pop() if len(found) == 1 else None
+                break
+            elif kind in _LITERALS:
+                root = "builtins." + _LITERALS[kind] + "()"
+                break
+            elif kind is ast.Constant and node.value is not None and node.value is not ...:
+                root = f"builtins.{type(node.value).__name__}()"
+                break
+            else:
+                return None
+        else:
+            return None
+        if root is None:
+            return None
+        path = root + "".join(reversed(steps))
+        return path if len(path) <= LONGEST_TEXT else None
+
+    def super_path(self, scope: Scope) -> str | None:
+        owner = scope.class_scope
+        return f"{self.here}{owner.qual}" if owner is not None else None
+
+    def lookup(self, name: str, scope: Scope) -> str | None:
+        """The path a bare name stands for, seen from a scope."""
+        current: Scope | None = scope
+        while current is not None:
+            if current.foreign and name in current.foreign:
+                current = current.foreign[name] or current
+            if name in current.binds and (current.kind != "class" or current is scope):
+                return self.meaning(name, current)
+            current = current.parent
+        if self.stars:
+            return f"{self.here}{name}"  # a star import may bring it; the resolver falls back on builtins
+        return "builtins." + name if name in BUILTINS else None
+
+    def meaning(self, name: str, scope: Scope) -> str | None:
+        cache = scope.cache
+        if name in cache:
+            return cache[name]
+        cache[name] = None  # what refers to itself has no known meaning
+        if self.depth < DEEPEST:
+            self.depth += 1
+            cache[name] = self.settle(name, scope)
+            self.depth -= 1
+        return cache[name]
+
+    def settle(self, name: str, scope: Scope) -> str | None:
+        binds = scope.binds[name]
+        qual = qualified(scope, name)
+        defined = [b for b in binds if b[0] in ("def", "class")]
+        imported = [b for b in binds if b[0] == "import"]
+        if defined:
+            path = self.here + qual
+            return "?" + path if has_rivals(binds) else path
+        if imported:
+            targets = {b[1] for b in imported if b[1]}
+            if not targets:
+                return None
+            target: str = next(b[1] for b in imported if b[1])
+            other = [b for b in binds if b[0] in ("assign", "other") and not is_none(b[1])]
+            return "?" + target if len(targets) > 1 or other else target
+        if scope.kind != "function" and any(b[0] == "symbol" for b in binds):
+            return self.here + qual  # a variable: the resolver looks its type up in the interface
+        return self.typed(binds)
+
+    def typed(self, binds: list[tuple[str, Any, Scope]]) -> str | None:
+        """The one type that a variable's bindings agree on."""
+        for kind, value, scope in binds:
+            if kind == "annotated":
+                return self.annotation(value, scope)
+        found: str | None = None
+        for kind, value, scope in binds:
+            if kind == "symbol" or is_none(value) and kind == "assign":
+                continue
+            path = self.bound(kind, value, scope)
+            if path is None or (found is not None and found != path):
+                return None
+            found = path
+        return found
+
+    def bound(self, kind: str, value: Any, scope: Scope) -> str | None:
+        if kind == "assign":
+            return self.spell(value, scope)
+        if kind == "self":
+            method = value and self.annotation(value, scope)
+            return method or None
+        if kind == "param":
+            return self.annotation(value, scope) if value is not None else None
+        if kind == "params" or kind == "kwparams":
+            item = self.annotation(value, scope) if value is not None else None
+            return item and item + ("*" if kind == "params" else "%")
+        if kind == "iterate":
+            path = self.spell(value, scope)
+            return path and path + "~"
+        if kind == "enter":
+            path = self.spell(value, scope)
+            return path and path + ".__enter__()"
+        if kind == "except" and value is not None and type(value) is not ast.Tuple:
+            path = self.spell(value, scope)
+            return path and path + "()"
+        return None
+
+    def annotation(self, node: ast.expr | None, scope: Scope) -> str | None:
+        if node is None:
+            return None
+        return annotation_path(node, lambda expr: self.spell(expr, scope))
+
+    def local(self, name: str, scope: Scope) -> tuple[int, bool] | None:
+        """The function or class of this file that a bare name means, and whether nothing else binds the name."""
+        current: Scope | None = scope
+        while current is not None:
+            if current.foreign and name in current.foreign:
+                current = current.foreign[name] or current
+            if name in current.binds and (current.kind != "class" or current is scope):
+                key = (current, name)
+                if key not in self.locals:
+                    binds = current.binds[name]
+                    defined = [b[1] for b in binds if b[0] in ("def", "class")]
+                    self.locals[key] = (defined[-1].ordinal, not has_rivals(binds)) if defined else None
+                return self.locals[key]
+            current = current.parent
+        return None

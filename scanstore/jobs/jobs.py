@@ -1,0 +1,371 @@
+"""Jobs: work in the background that is queued once, done by whichever worker is free, and watched while it is.
+
+A job waits, is leased to a worker (:mod:`scanstore.jobs.leasing`), and is over.
+
+A job may have parts, its children. How far the whole has come is then computed from them when it is read: the mean of
+their progress, where one that is over counts as done.
+
+Change here: how jobs come in and go, and the questions about them. The loop that works them is in
+:mod:`scanstore.jobs.worker`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from scanstore.db.arguments import a_text, a_whole, some_text
+from scanstore.db.database import SCHEMA_VERSION
+from scanstore.db.domain import bound
+from scanstore.db.state_machine import move
+from scanstore.db.user_schema import holding
+from scanstore.db.uuids import uuid7
+from scanstore.db.values import dump_json, format_time, read_time, utcnow
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
+from scanstore.jobs.leasing import LIFE, JobLeases, let_go
+from scanstore.jobs.models import QUEUE, a_moment, key_of, scene_key, scene_keys
+from scanstore.jobs.models import Job as Job
+from scanstore.jobs.models import JobScene as JobScene
+from scanstore.jobs.worker import Handler, Worked, run_worker
+from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES, State
+from scanstore.library.models import Scene
+
+if TYPE_CHECKING:
+    from scanstore.leases.queue import Stop
+
+TREE = """
+WITH RECURSIVE tree (id) AS (
+    VALUES (:id)
+     UNION ALL
+    SELECT j.id FROM tree AS t CROSS JOIN jobs AS j INDEXED BY ix_jobs_parent_id ON j.parent_id = t.id
+)
+"""
+CANCEL = f"""{TREE}
+UPDATE jobs
+   SET status = CASE status WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
+       completed_at = CASE status WHEN 'pending' THEN :now END, next_retry_at = NULL, updated_at = :now
+ WHERE id IN (SELECT id FROM tree) AND (status = 'pending' OR status = 'running')
+"""
+LIVE = f"{TREE} SELECT count(*) FROM tree AS t CROSS JOIN jobs AS j ON j.id = t.id WHERE j.completed_at IS NULL"
+
+# Whole trees of which nothing is left to do, the newest first: their roots, when they were over, their members with
+# the deepest first.
+OVER = """
+WITH RECURSIVE tree (root, id, depth) AS (
+    SELECT id, id, 0 FROM jobs WHERE completed_at IS NOT NULL AND parent_id IS NULL
+     UNION ALL
+    SELECT t.root, j.id, t.depth + 1
+      FROM tree AS t CROSS JOIN jobs AS j INDEXED BY ix_jobs_parent_id ON j.parent_id = t.id
+)
+SELECT max(j.completed_at), json_group_array(json_array(t.depth, t.id))
+  FROM tree AS t CROSS JOIN jobs AS j ON j.id = t.id
+ GROUP BY t.root HAVING count(*) = count(j.completed_at) ORDER BY t.root DESC
+"""
+
+List = list  # the class below has a method of that name
+
+
+class Jobs(JobLeases):
+    """Jobs of all types: queued, claimed, watched, cancelled."""
+
+    # -- queueing --------------------------------------------------------------------------------------------------
+
+    @bound
+    def enqueue(
+        self,
+        type: str,
+        *,
+        unique: str | None = None,
+        parent: Job | str | uuid.UUID | None = None,
+        scenes: Iterable[Scene | str] = (),
+        run_at: datetime | None = None,
+        priority: int = 0,
+        meta: Mapping[str, Any] | None = None,
+        exclusive_group: str | None = None,
+        max_retries: int = MOST_RETRIES,
+        max_lost: int = MOST_LOST,
+        queue: str = QUEUE,
+    ) -> Job:
+        """Add a job of a type that some worker knows; one transaction, or part of the caller's.
+
+        While a job with the key ``unique`` is not over, that one is returned as it is and nothing is added. ``meta`` is
+        the job's input, a JSON object. It is not claimed before ``run_at``, those of a higher ``priority`` are claimed
+        first, and of an ``exclusive_group`` one runs at a time. After ``max_retries`` failures it fails for good, and
+        also when it loses more than ``max_lost`` leases to workers that die or hang. It is part of
+        ``parent``, which must not be cancelled, and about ``scenes``.
+
+        Raises InvalidArgument, NotFound for a parent or scenes that are not there, IllegalMove for a parent that was
+        cancelled, and Conflict when the key is that of a job of another type.
+        """
+        row: dict[str, Any] = {
+            "id": str(uuid7()),
+            "type": a_text(type, "type"),
+            "queue": a_text(queue, "queue"),
+            "unique_key": None if unique is None else a_text(unique, "unique"),
+            "exclusive_group": None if exclusive_group is None else a_text(exclusive_group, "exclusive_group"),
+            "rank": -a_whole(priority, "priority", least=-(2**31) + 1),
+            "max_retries": a_whole(max_retries, "max_retries"),
+            "max_lost": a_whole(max_lost, "max_lost"),
+            "run_at": a_moment(run_at),
+            "parent_id": None if parent is None else key_of(parent),
+        }
+        if meta is not None and not isinstance(meta, Mapping):
+            raise InvalidArgument(f"meta is {shown(meta)}; give a mapping, such as {{'path': 'src'}}")
+        row["meta"] = dump_json({} if meta is None else dict(meta))
+        about = scene_keys(scenes)
+        with self.db.atomic():
+            known = None if unique is None else self.live(row["unique_key"])
+            if known is not None:
+                if known.type != row["type"]:
+                    raise Conflict(
+                        f"unique key {unique!r} is that of job {known.id}, of type {known.type!r}; give another key"
+                    )
+                return known
+            if parent is not None:
+                self._check_parent(row["parent_id"])
+            now = format_time(utcnow())
+            row["next_retry_at"] = row["run_at"] if (row["run_at"] or "") > now else None
+            row["created_at"] = row["updated_at"] = now
+            self.db.execute_sql(
+                f"INSERT INTO jobs ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
+            )
+            self._link(row["id"], about)
+            return self._row(row["id"])
+
+    def _check_parent(self, key: str) -> None:
+        status = self._status(key)
+        if status in ("cancelling", "cancelled"):
+            raise IllegalMove(f"job {key} is {status} and gets no more parts; try it again first: store.jobs.retry")
+
+    def _link(self, key: str, scenes: Sequence[str]) -> None:
+        if not scenes:
+            return
+        text = dump_json(scenes)
+        absent = self.db.execute_sql(
+            "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM scenes) LIMIT 4", (text,)
+        ).fetchall()
+        if absent:
+            names = ", ".join(name for (name,) in absent[:3]) + (", …" if len(absent) > 3 else "")
+            raise NotFound(f"no scene {names}; store.library.list() shows those that were synced")
+        self.db.execute_sql(
+            "INSERT INTO job_scenes (job_id, scene_id) SELECT ?, value FROM json_each(?)", (key, text)
+        )  # fmt: skip
+
+    # -- deciding about jobs ---------------------------------------------------------------------------------------
+
+    @bound
+    def cancel(self, job: Job | str | uuid.UUID) -> Job:
+        """Cancel a job and its parts, at any state; return it. One transaction.
+
+        What waits is ``cancelled`` at once. What runs is ``cancelling``: its worker's next tick is False, and whatever
+        it reports ends it as ``cancelled``, as does the end of its process or its lease. Cancelling it again meanwhile
+        changes nothing. Raises NotFound, and IllegalMove when the job and all its parts are over.
+        """
+        key = key_of(job)
+        with self.db.atomic():
+            status = self._status(key)
+            if not self.db.execute_sql(LIVE, {"id": key}).fetchone()[0]:
+                raise IllegalMove(f"job {key} is {status} and cannot be cancelled; nothing of it is left to be done")
+            self.db.execute_sql(CANCEL, {"id": key, "now": format_time(utcnow())})
+            let_go(self.db)
+            return self._row(key)
+
+    @bound
+    def retry(self, job: Job | str | uuid.UUID) -> Job:
+        """Let a job that failed or was cancelled wait again, with all its tries; return it.
+
+        Raises NotFound, IllegalMove for any other, and Conflict while another one has its unique key.
+        """
+        key = key_of(job)
+        with self.db.atomic():
+            row = self._row(key)
+            other = None if row.unique_key is None or not row.over else self.live(row.unique_key)
+            if other is not None:
+                raise Conflict(
+                    f"job {key} cannot be tried again while job {other.id} has its unique key {row.unique_key!r};"
+                    " wait for that one, or cancel it"
+                )
+            move(
+                self.db, LIFE, key, "pending",
+                retry_count=0, lost_count=0, completed_at=None, started_at=None, next_retry_at=None, lease_clock=None,
+                error=None, result=None, progress=0, processed_items=0, message="", updated_at=format_time(utcnow()),
+            )  # fmt: skip
+            return self._row(key)
+
+    @bound
+    def prune(self, *, older_than: timedelta | None = None, keep_last: int | None = None, dry_run: bool = True) -> int:
+        """Remove jobs that are over, each with all its parts or not at all; return how many. One transaction.
+
+        Of those without a parent, the newest ``keep_last`` are kept; all that were over less than ``older_than`` ago
+        are, and those that rows of the user's own tables point at. With ``dry_run`` they are only counted. Raises
+        InvalidArgument when neither is given.
+        """
+        if older_than is None and keep_last is None:
+            raise InvalidArgument("nothing says which jobs to remove; give older_than=, keep_last= or both")
+        if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
+            raise InvalidArgument(f"older_than is {shown(older_than)}; give a timedelta, such as timedelta(days=30)")
+        kept = 0 if keep_last is None else a_whole(keep_last, "keep_last")
+        try:
+            before = format_time(utcnow() - (older_than or timedelta(0)))
+        except OverflowError:
+            return 0
+        with self.db.atomic():
+            trees = self.db.execute_sql(OVER).fetchall()[kept:]
+            held = holding(lambda sql: self.db.execute_sql(sql).fetchall(), SCHEMA_VERSION, "jobs", "id")
+            found = [json.loads(members) for ended, members in trees if ended <= before]
+            jobs = [job for tree in found if held.keys().isdisjoint(key for _, key in tree) for job in tree]
+            if not dry_run:  # the deepest first: what a delete takes along may only go so deep
+                self.db.executemany("DELETE FROM jobs WHERE id = ?", [(key,) for _, key in sorted(jobs, reverse=True)])
+        return len(jobs)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    @bound
+    def get(self, job: Job | str | uuid.UUID) -> Job:
+        """The job, read anew. Raises NotFound."""
+        return self._row(key_of(job))
+
+    @bound
+    def find(self, job: Job | str | uuid.UUID) -> Job | None:
+        """The job, read anew, or None when it is not there."""
+        rows = self._rows([key_of(job)])
+        return rows[0] if rows else None
+
+    @bound
+    def live(self, unique: str) -> Job | None:
+        """The job with that unique key that is not over, or None."""
+        row = self.db.execute_sql(
+            "SELECT id FROM jobs INDEXED BY uq_jobs_unique_key WHERE unique_key = ?"
+            " AND (status = 'pending' OR status = 'running' OR status = 'cancelling')",
+            (a_text(unique, "unique"),),
+        ).fetchone()
+        return None if row is None else self._row(row[0])
+
+    @bound
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,
+        parent: Job | str | uuid.UUID | None = None,
+        scene: Scene | str | None = None,
+        queue: str | None = None,
+        limit: int | None = None,
+    ) -> List[Job]:
+        """Jobs, the newest first: of a status, a type, a parent, about a scene, in a queue. Raises InvalidArgument."""
+        query = Job.select()
+        if status is not None:
+            query = query.where(Job.status == Job.status.db_value(status))  # refuses a word that is none
+        if type is not None:
+            query = query.where(Job.type == some_text(type, "type"))
+        if parent is not None:
+            query = query.where(Job.parent == key_of(parent))
+        if scene is not None:
+            query = query.where(Job.id.in_(JobScene.select(JobScene.job).where(JobScene.scene == scene_key(scene))))
+        if queue is not None:
+            query = query.where(Job.queue == some_text(queue, "queue"))
+        query = query.order_by(Job.id.desc())
+        return self._with_progress(list(query if limit is None else query.limit(a_whole(limit, "limit"))))
+
+    @bound
+    def children(self, job: Job | str | uuid.UUID) -> List[Job]:
+        """The parts of a job, the oldest first. Raises NotFound."""
+        key = key_of(job)
+        self._status(key)
+        return self._with_progress(list(Job.select().where(Job.parent == key).order_by(Job.id)))
+
+    @bound
+    def of_scene(self, scene: Scene | str, *, limit: int | None = None) -> List[Job]:
+        """Jobs about a scene, the newest first."""
+        return self.list(scene=scene, limit=limit)
+
+    @bound
+    def state(self, *, queue: str | None = None) -> State:
+        """How many jobs are ready, wait for their time or another try, are leased, completed, failed, and cancelled
+        (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
+        where, values = ("1", ()) if queue is None else ("queue = ?", (some_text(queue, "queue"),))
+        counts = dict(
+            self.db.execute_sql(f"SELECT status, count(*) FROM jobs WHERE {where} GROUP BY status", values).fetchall()
+        )
+        now = format_time(utcnow())
+        due, delayed = self.db.execute_sql(
+            "SELECT min(next_retry_at), count(*) FROM jobs INDEXED BY ix_jobs_delayed"
+            f" WHERE status = 'pending' AND next_retry_at IS NOT NULL AND next_retry_at > ? AND {where}",
+            (now, *values),
+        ).fetchone()
+        ends, lost = self.db.execute_sql(
+            "SELECT min(lease_until), (SELECT coalesce(sum(lost_count), 0) FROM jobs INDEXED BY ix_jobs_lost"
+            f" WHERE lost_count > 0 AND {where}) FROM jobs INDEXED BY ix_jobs_leased"
+            f" WHERE status = 'running' AND lease_until > ? AND {where}",
+            (*values, now, *values),
+        ).fetchone()
+        following = [each for each in (due, ends) if each is not None]
+        return State(
+            ready=counts.get("pending", 0) - delayed,
+            delayed=delayed,
+            leased=counts.get("running", 0) + counts.get("cancelling", 0),
+            done=counts.get("completed", 0),
+            failed=counts.get("failed", 0),
+            skipped=counts.get("cancelled", 0),
+            next_at=read_time(min(following)) if following else None,
+            lost=lost,
+        )
+
+    def wait(
+        self,
+        job: Job | str | uuid.UUID,
+        *,
+        timeout: float | None = None,
+        poll: float = 0.1,
+        stop: Stop | None = None,
+    ) -> Job:
+        """Wait until a job is over, at most ``timeout`` seconds or until ``stop`` is set, and return it as it is then.
+
+        Raises NotFound, and IllegalMove inside a transaction, which would never see it end.
+        """
+        if self.db.in_sqlite_transaction():
+            raise IllegalMove("a transaction is open, and no worker can end a job before it is over; leave it first")
+        end = None if timeout is None else time.monotonic() + timeout
+        while not (row := self.get(job)).over and (end is None or time.monotonic() < end):
+            time.sleep(poll)
+            if stop is not None and stop.is_set():
+                break
+        return row
+
+    # -- working ---------------------------------------------------------------------------------------------------
+
+    def run_worker(
+        self,
+        handlers: Mapping[str, Handler],
+        *,
+        worker: str | None = None,
+        types: Iterable[str] | None = None,
+        queue: str = QUEUE,
+        lease: float = LEASE,
+        poll: float = 0.5,
+        until_empty: bool = False,
+        stop: Stop | None = None,
+        ended: Callable[[Job], None] | None = None,
+    ) -> Worked:
+        """Claim jobs one after the other and hand each to the handler of its type; return how they ended.
+
+        A handler is called with the claimed job, outside any transaction and with this store current; what it returns,
+        a JSON value, is the job's result, and what it raises its error, to be tried again. While it runs, the lease is
+        kept. It may end the job itself (``job.mark_failed(error, retry=False)``); it should end when ``job.tick()`` is
+        False. Types without a handler are left to others.
+
+        Goes on until ``stop`` is set (a ``threading.Event``) or, in the main thread, SIGINT or SIGTERM comes: the
+        handler that runs is finished first, unless the signal comes again. With ``until_empty`` it ends as soon as
+        nothing can be claimed; jobs that wait for their time or another try are left. Looks for work every ``poll``
+        seconds. ``ended`` is called with each job after its end.
+
+        Jobs are handed out at least once: one whose worker died is handed to another. Raises InvalidArgument.
+        """
+        return run_worker(
+            self, handlers, worker=worker, types=types, queue=queue, lease=lease, poll=poll, until_empty=until_empty,
+            stop=stop, ended=ended,
+        )  # fmt: skip

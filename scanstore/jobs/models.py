@@ -1,0 +1,330 @@
+"""The rows of jobs, and what may be given as one or for one.
+
+Change here: a job's columns, and what they accept. What is done with jobs is in :mod:`scanstore.jobs.jobs`, the part of
+its worker in :mod:`scanstore.jobs.leasing`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import peewee
+
+from scanstore.db import arguments
+from scanstore.db.arguments import a_text, a_whole, bring_up_to_date, some_list, uuid_of
+from scanstore.db.database import Database, current
+from scanstore.db.fields import Base, EnumField, IdField, JSONField, UTCField
+from scanstore.db.state_machine import JOB_LIVE, JOB_STATUSES
+from scanstore.db.uuids import uuid7
+from scanstore.db.values import dump_json, format_time, utcnow
+from scanstore.errors import InvalidArgument, NoStore, NotFound, shown
+from scanstore.leases import engine
+from scanstore.leases.engine import JOBS, LEASE, MOST_LOST, MOST_RETRIES, check_lease
+from scanstore.library.models import Scene
+
+if TYPE_CHECKING:
+    pass
+
+
+QUEUE = "default"
+STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows, on their way out
+
+
+class Job(Base):
+    """One job. Its methods act on the current store, as those of ``store.jobs`` do, and bring the row up to date."""
+
+    if TYPE_CHECKING:
+        parent_id: Any
+
+    lease: float = LEASE  # seconds that its ticks extend its lease by
+    store: Any  # of one that was claimed: the store whose ``jobs`` did
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    type: Any = peewee.TextField()
+    queue: Any = peewee.TextField(default=QUEUE)
+    status: Any = EnumField(JOB_STATUSES, default="pending", index=True)
+    progress: Any = peewee.IntegerField(default=0)
+    total_items: Any = peewee.IntegerField(null=True)
+    processed_items: Any = peewee.IntegerField(default=0)
+    message: Any = peewee.TextField(default="")
+    meta: Any = JSONField(default=dict)
+    result: Any = JSONField(null=True)
+    parent = peewee.ForeignKeyField("self", on_delete="CASCADE", null=True, backref="children")
+    unique_key: Any = peewee.TextField(null=True)
+    exclusive_group: Any = peewee.TextField(null=True)
+    run_at: Any = UTCField(null=True)
+    max_retries: Any = peewee.IntegerField(default=MOST_RETRIES)
+    max_lost: Any = peewee.IntegerField(default=MOST_LOST)
+    rank: Any = peewee.IntegerField(default=0)
+    retry_count: Any = peewee.IntegerField(default=0)
+    lost_count: Any = peewee.IntegerField(default=0)
+    attempt: Any = peewee.IntegerField(default=0)
+    worker: Any = peewee.TextField(null=True)
+    process: Any = peewee.TextField(null=True)
+    lease_until: Any = UTCField(null=True)
+    lease_clock: Any = peewee.FloatField(null=True)
+    next_retry_at: Any = UTCField(null=True)
+    error: Any = peewee.TextField(null=True)
+    started_at: Any = UTCField(null=True)
+    completed_at: Any = UTCField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "jobs"
+        without_rowid = True
+
+    @property
+    def priority(self) -> int:
+        """How pressing it is: the highest is claimed first."""
+        return -int(self.rank)
+
+    @property
+    def over(self) -> bool:
+        """Whether it was completed, failed for good or was cancelled, when this row was read."""
+        return self.status not in JOB_LIVE
+
+    @property
+    def scenes(self) -> list[Scene]:
+        """The scenes that it is about."""
+        self.check_home()
+        links = JobScene.select(JobScene.scene).where(JobScene.job == self.id)
+        return list(Scene.select().where(Scene.id.in_(links)).order_by(Scene.id))
+
+    def tick(
+        self,
+        progress: float | None = None,
+        *,
+        processed: int | None = None,
+        total: int | None = None,
+        message: str | None = None,
+        lease: float | None = None,
+    ) -> bool:
+        """Say that it goes on, see :meth:`scanstore.jobs.jobs.Jobs.tick`: False when it was cancelled and should
+        end."""
+        return tick(
+            _here(), self, progress=progress, processed=processed, total=total, message=message, lease=lease
+        )  # fmt: skip
+
+    update_progress = tick
+
+    def mark_completed(self, result: Any = None) -> str:
+        """Complete it, see :meth:`scanstore.jobs.jobs.Jobs.complete`."""
+        return complete(_here(), self, result=result)
+
+    def mark_failed(self, error: str | BaseException, *, retry: bool = True) -> str:
+        """Give it back with an error, see :meth:`scanstore.jobs.jobs.Jobs.fail`."""
+        return fail(_here(), self, error, retry=retry)
+
+
+class JobScene(Base):
+    """Which job is about which scene."""
+
+    if TYPE_CHECKING:
+        job_id: Any
+        scene_id: Any
+
+    job = peewee.ForeignKeyField(Job, on_delete="CASCADE", backref="+", index=False)
+    scene = peewee.ForeignKeyField(Scene, on_delete="CASCADE", backref="+")
+
+    class Meta:
+        table_name = "job_scenes"
+        primary_key = peewee.CompositeKey("job", "scene")
+        without_rowid = True
+
+
+class ScheduledTask(Base):
+    """What is to be done when. ``next_run`` is None while it is disabled; ``last_run`` is when it last began."""
+
+    if TYPE_CHECKING:
+        last_job_id: Any
+
+    name: Any = peewee.TextField(unique=True)
+    task_type: Any = peewee.TextField()
+    schedule: Any = peewee.TextField()
+    timezone: Any = peewee.TextField(default="UTC")
+    config: Any = JSONField(default=dict)
+    enabled: Any = peewee.BooleanField(default=True)
+    last_run: Any = UTCField(null=True)
+    next_run: Any = UTCField(null=True)
+    last_job = peewee.ForeignKeyField(Job, on_delete="SET NULL", null=True, backref="+")
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "scheduled_tasks"
+
+
+def _here() -> Database:
+    """The current store's database, for the methods of a row."""
+    database = current()
+    if database is None:
+        raise NoStore("no store is open here; use 'with Store(path):', or store.bound() in a thread")
+    return database
+
+
+# What is given as a job
+
+
+def owner_of(job: Job | str | uuid.UUID, worker: str | None) -> tuple[str, str, int | None]:
+    return arguments.owner_of(job, worker, "a job", Job)
+
+
+def key_of(job: Job | str | uuid.UUID) -> str:
+    return uuid_of(job, "a job", Job)
+
+
+def unknown(key: str) -> NotFound:
+    return NotFound(f"no job {key}; store.jobs.list() (scanstore jobs list) shows those that there are")
+
+
+# What is given
+
+
+def some_types(types: str | Iterable[str]) -> list[str]:
+    return [a_text(each, "type") for each in ((types,) if isinstance(types, str) else some_list(types, "types"))]
+
+
+def a_moment(value: Any) -> str | None:
+    if value is not None and not isinstance(value, datetime):
+        raise InvalidArgument(f"run_at is {shown(value)}; give an aware datetime")
+    return None if value is None else format_time(value)
+
+
+def an_error(error: Any) -> str:
+    if isinstance(error, BaseException):
+        name = type(error).__name__
+        return f"{name}: {error}" if str(error) else name
+    if not isinstance(error, str):
+        raise InvalidArgument(f"error is {shown(error)}; give a text or an exception")
+    return error
+
+
+def scene_key(scene: Any) -> str:
+    if isinstance(scene, Scene):
+        scene.check_home()
+        return str(scene.id)
+    if not isinstance(scene, str) or not scene:
+        raise InvalidArgument(f"{shown(scene)} is not a scene; give a row or its id")
+    return scene
+
+
+def scene_keys(scenes: Iterable[Scene | str]) -> list[str]:
+    if isinstance(scenes, str | Scene):
+        raise InvalidArgument(f"scenes is {scenes!r}; give a list of scenes")
+    return list(dict.fromkeys(scene_key(each) for each in some_list(scenes, "scenes")))
+
+
+def told_by(progress: Any, processed: Any, total: Any, message: Any) -> dict[str, Any]:
+    """The columns that a tick sets."""
+    columns: dict[str, Any] = {}
+    if progress is not None:
+        if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
+            raise InvalidArgument(f"progress is {shown(progress)}; give per cent, from 0 to 100")
+        columns["progress"] = int(progress)
+    if processed is not None:
+        columns["processed_items"] = a_whole(processed, "processed")
+    if total is not None:
+        columns["total_items"] = a_whole(total, "total")
+    if message is not None:
+        if not isinstance(message, str):
+            raise InvalidArgument(f"message is {shown(message)}; give a text")
+        columns["message"] = message
+    return columns
+
+
+def share_of(processed: int, total: int | None) -> int | None:
+    return min(100, processed * 100 // total) if total else None
+
+
+# What its worker says of a job
+
+
+def tick(
+    db: Database,
+    job: Job | str | uuid.UUID,
+    *,
+    progress: float | None = None,
+    processed: int | None = None,
+    total: int | None = None,
+    message: str | None = None,
+    worker: str | None = None,
+    lease: float | None = None,
+) -> bool:
+    """See :meth:`scanstore.jobs.jobs.Jobs.tick`."""
+    carried = job.lease if isinstance(job, Job) else LEASE
+    lease = carried if lease is None else lease
+    check_lease(worker, lease)
+    told = told_by(progress, processed, total, message)
+    key, owner, attempt = owner_of(job, worker)
+    with db.atomic():
+        row = db.execute_sql(
+            "SELECT status, progress, processed_items, total_items FROM jobs WHERE id = ?", (key,)
+        ).fetchone()
+        if row is None:
+            raise unknown(key)
+        status, before, done, items = row
+        if status == "cancelled":
+            return False
+        status = "running" if status == "pending" else status  # its lease was lost, and nobody has claimed it since
+        share = share_of(told.get("processed_items", done), told.get("total_items", items))
+        if "progress" in told or share is not None and ("processed_items" in told or "total_items" in told):
+            told["progress"] = max(before, told.get("progress", share or 0))
+        queue = STOPPING if status == "cancelling" else JOBS
+        until = engine.heartbeat(db, queue, key, worker=owner, attempt=attempt, lease=lease, **told)
+    bring_up_to_date(job, status=status, lease_until=until, **told)
+    return bool(status == "running")
+
+
+def complete(db: Database, job: Job | str | uuid.UUID, *, result: Any = None, worker: str | None = None) -> str:
+    """See :meth:`scanstore.jobs.jobs.Jobs.complete`."""
+    check_lease(worker, LEASE)
+    text = None if result is None else dump_json(result)
+    key, owner, attempt = owner_of(job, worker)
+    now = utcnow()
+    with db.atomic():
+        queue, to = way_out(db, key, "completed")
+        columns = {"result": text, "completed_at": format_time(now)} | ({"progress": 100} if queue is JOBS else {})
+        engine.settle(db, queue, key, to, worker=owner, attempt=attempt, **columns)
+    bring_up_to_date(job, **columns | {"status": to, "result": result, "completed_at": now, "lease_until": None})
+    return to
+
+
+def fail(
+    db: Database,
+    job: Job | str | uuid.UUID,
+    error: str | BaseException,
+    *,
+    retry: bool = True,
+    worker: str | None = None,
+) -> str:
+    """See :meth:`scanstore.jobs.jobs.Jobs.fail`."""
+    check_lease(worker, LEASE)
+    text = an_error(error)
+    key, owner, attempt = owner_of(job, worker)
+    with db.atomic():
+        queue, status = way_out(db, key, "failed")
+        if queue is STOPPING:
+            told = {"error": text[: engine.LAST_ERROR], "completed_at": format_time(utcnow())}
+            engine.settle(db, queue, key, status, worker=owner, attempt=attempt, **told)
+        else:
+            status = engine.fail(db, queue, key, text, worker=owner, attempt=attempt, retry=retry)
+    bring_up_to_date(job, status=status, error=text[: engine.LAST_ERROR], lease_until=None)
+    return status
+
+
+def way_out(db: Database, key: str, to: str) -> tuple[engine.Queue, str]:
+    """A job that was told to stop ends as cancelled, whatever its owner says of it."""
+    if status_of(db, key) in ("cancelling", "cancelled"):
+        return STOPPING, "cancelled"
+    return JOBS, to
+
+
+def status_of(db: Database, key: str) -> str:
+    """The status of a job. Raises NotFound."""
+    row = db.execute_sql("SELECT status FROM jobs WHERE id = ?", (key,)).fetchone()
+    if row is None:
+        raise unknown(key)
+    return str(row[0])

@@ -1,0 +1,20 @@
+"""Leases: work that is handed out once, taken back when its worker dies, and refused to a worker that is late.
+
+``engine`` has the statements, ``queue`` describes each queue that uses them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.leases.queue import Queue, Recovered, State, Stop
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {"queue": ("Queue", "Recovered", "State", "Stop")},
+    )
+
+__all__ = ["Queue", "Recovered", "State", "Stop"]

@@ -1,0 +1,597 @@
+"""Leases: one mechanism for every table that is worked through, by any number of processes that may die at any point.
+
+A row waits, is leased to a worker until a certain time, or is over. Only three things free a leased row:
+its owner (:func:`settle`, :func:`fail`, :func:`release`), the end of its lease, and the end of its owner's process.
+The next claim then takes it, or :func:`recover` frees it without claiming.
+
+The attempt fences. ``attempt`` grows with every claim of a row and identifies the claim. The end of a lease only frees
+the row for others: until one of them claims it, its owner may still heartbeat, complete, fail or release it. A worker
+whose row was claimed again, or was settled or cancelled by somebody else, gets LeaseLost and changes nothing. This
+holds even when the worker claimed the row again itself.
+
+Failures and lost leases are counted apart. ``retry_count`` grows when an owner fails a row, and ``max_retries`` limits
+it. ``lost_count`` grows when a lease ends without its owner, and ``max_lost`` limits it: a row that kills its workers
+fails in the end, and a row that never failed by itself survives ``MOST_LOST`` crashes.
+
+The owner's process keeps its rows through a sleep of the machine and a jump of the wall clock, see
+:mod:`scanstore.db.clocks`.
+
+A claim costs the same however many rows are over or wait for another try: it reads partial indexes that hold only the
+rows that are ready, and only those that are leased. Rows that wait for a retry are moved among the ready ones when
+their time has come.
+
+The clock may be set back. A row that was touched in what is now the future has its times moved by the difference.
+
+A table that wants this has the columns of ``LEASE`` in ``migrations/002_analysis.py`` and a :class:`Queue`. Its keys,
+and what it is divided by, are numbers or text. Everything here runs in the caller's transaction or in one of its own,
+which takes the write lock first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from scanstore.db.arguments import a_whole, some_list
+from scanstore.db.clocks import clock, kept_until
+from scanstore.db.database import Database
+from scanstore.db.processes import gone, me
+from scanstore.db.values import dump_json, format_time, read_time, utcnow
+from scanstore.errors import InvalidArgument, LeaseLost, NotFound, shown
+from scanstore.leases.queue import AUDIT_TASKS as AUDIT_TASKS
+from scanstore.leases.queue import CHUNKS as CHUNKS
+from scanstore.leases.queue import DRAFTS as DRAFTS
+from scanstore.leases.queue import JOBS as JOBS
+from scanstore.leases.queue import QUEUES as QUEUES
+from scanstore.leases.queue import SESSION_TASKS as SESSION_TASKS
+from scanstore.leases.queue import VERIFIED as VERIFIED
+from scanstore.leases.queue import Key as Key
+from scanstore.leases.queue import Queue as Queue
+from scanstore.leases.queue import Recovered as Recovered
+from scanstore.leases.queue import Scope as Scope
+from scanstore.leases.queue import State as State
+
+LEASE = 600.0  #: seconds that a claim holds unless told otherwise
+MOST_RETRIES = 3
+MOST_LOST = 10  #: leases that a row may lose without failing, unless told otherwise
+RETRY_DELAY = 2.0  #: seconds before the first retry; doubles with each
+LONGEST_DELAY = 3600.0
+LAST_ERROR = 4000  #: characters of an error that are kept
+
+
+# Claiming
+
+
+def claim_one(
+    db: Database,
+    queue: Queue,
+    scope: Scope,
+    *,
+    worker: str,
+    lease: float,
+    most: str,
+    guard: str,
+    more: str,
+    values: Mapping[str, Any] | None = None,
+) -> tuple[Any, ...] | None:
+    """Lease the first row in one statement; return its id, attempt, retries, end of lease, and ``more``.
+
+    Only while ``guard`` holds, fewer than ``most`` are leased (expressions over ``:scope`` and what ``values`` names;
+    ``guard`` is also one over the row), and there is nothing to tend first; otherwise nothing is done, and
+    :func:`claim` knows why. ``more`` is an expression over the row.
+    """
+    taking = {**_taking(scope, utcnow(), worker, lease), **(values or {})}
+    rows = db.execute_sql(_claim_one(queue, most, guard, more), taking).fetchall()
+    return rows[0] if rows else None
+
+
+@lru_cache
+def _claim_one(queue: Queue, most: str, guard: str, more: str) -> str:
+    waits = f"{queue.scope} = :scope AND status = '{queue.waiting}' AND next_retry_at IS NOT NULL"
+    return (
+        f"UPDATE {queue.table} SET {_taken(queue)}"
+        f" WHERE id = (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
+        f" WHERE {queue.scope} = :scope AND status = '{queue.waiting}' AND next_retry_at IS NULL AND {guard}"
+        f" AND (SELECT count(*) < {most} AND min(lease_until) > :now IS NOT FALSE"
+        f" AND max(updated_at) <= :now IS NOT FALSE FROM {queue.table} INDEXED BY {queue.on('leased')}"
+        f" WHERE {queue.scope} = :scope AND status = '{queue.leased}')"
+        f" AND NOT EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('delayed')}"
+        f" WHERE {waits} AND next_retry_at <= :now)"
+        f" AND NOT EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('touched')}"
+        f" WHERE {waits} AND updated_at > :now)"
+        f" ORDER BY rank, id LIMIT 1) RETURNING id, attempt, retry_count, lease_until, {more}"
+    )
+
+
+_TAKEN = (
+    "status = '{leased}', attempt = attempt + 1, worker = :worker, process = :process, lease_until = :until,"
+    " lease_clock = :clock, updated_at = :now, {error} = NULL"
+)
+
+
+def _taken(queue: Queue) -> str:
+    return _TAKEN.format(leased=queue.leased, error=queue.error) + (f", {queue.taken}" if queue.taken else "")
+
+
+def _taking(scope: Scope, now: datetime, worker: str, lease: float) -> dict[str, Any]:
+    return {
+        "worker": worker,
+        "process": me(),
+        "until": _after(now, lease),
+        "clock": clock(now),
+        "now": format_time(now),
+        "scope": scope,
+    }
+
+
+def claim(
+    db: Database,
+    queue: Queue,
+    scope: Scope,
+    *,
+    worker: str,
+    limit: int,
+    lease: float,
+    most: int | None = None,
+    max_lost: int = MOST_LOST,
+) -> dict[Any, int]:
+    """Lease up to ``limit`` rows for ``lease`` seconds, the first in order; return ids, in order, and their attempts.
+
+    No more than ``most`` rows of the scope are leased at once. Runs inside the caller's immediate transaction.
+    """
+    now = utcnow()
+    tend(db, queue, scope, max_lost=max_lost, now=now)
+    found = _take(db, queue, scope, now, worker, limit, lease, most)
+    if len(found) < limit and any(_bury(db, queue, scope, now, max_lost)):
+        found |= _take(db, queue, scope, now, worker, limit - len(found), lease, most)
+        ranks = f"SELECT id FROM {queue.table} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rank, id"
+        found = {key: found[key] for (key,) in db.execute_sql(ranks, (dump_json(list(found)),)).fetchall()}
+    return found
+
+
+def _take(
+    db: Database, queue: Queue, scope: Scope, now: datetime, worker: str, limit: int, lease: float, most: int | None
+) -> dict[Any, int]:
+    rows = db.execute_sql(
+        f"UPDATE {queue.table} SET {_taken(queue)}"
+        f" WHERE id IN (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
+        f" WHERE {queue.scope} = :scope AND status = '{queue.waiting}' AND next_retry_at IS NULL"
+        f" ORDER BY rank, id LIMIT {_room(queue, most)}) RETURNING rank, id, attempt",
+        {**_taking(scope, now, worker, lease), "limit": min(limit, 2**31), "most": most},
+    ).fetchall()
+    return {key: attempt for _, key, attempt in sorted(rows)}
+
+
+def _room(queue: Queue, most: int | None) -> str:
+    """How many rows may be leased more, as an expression."""
+    if most is None:
+        return ":limit"
+    leased = (
+        f"SELECT count(*) FROM {queue.table} INDEXED BY {queue.on('leased')}"
+        f" WHERE {queue.scope} = :scope AND status = '{queue.leased}'"
+    )
+    return f"max(0, min(:limit, :most - ({leased})))"
+
+
+class Standing(NamedTuple):
+    """Of what is leased: when the first runs out, and when the latest was touched; of what waits for its retry: when
+    the first is due, and when the latest was touched."""
+
+    until: str | None
+    leased_at: str | None
+    due: str | None
+    delayed_at: str | None
+
+
+def _standing(db: Database, queue: Queue, scope: Scope) -> Standing:
+    leased = f"{queue.scope} = :scope AND status = '{queue.leased}'"
+    waits = f"{queue.scope} = :scope AND status = '{queue.waiting}' AND next_retry_at IS NOT NULL"
+    row = db.execute_sql(
+        "SELECT min(lease_until), max(updated_at),"
+        f" (SELECT min(next_retry_at) FROM {queue.table} INDEXED BY {queue.on('delayed')} WHERE {waits}),"
+        f" (SELECT max(updated_at) FROM {queue.table} INDEXED BY {queue.on('touched')} WHERE {waits})"
+        f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {leased}",
+        {"scope": scope},
+    ).fetchone()
+    return Standing(*(None if time is None else str(time) for time in row))  # bytes are later than any time
+
+
+def tend(db: Database, queue: Queue, scope: Scope, *, max_lost: int = MOST_LOST, now: datetime | None = None) -> None:
+    """Free expired leases and wake what is due, inside the caller's transaction, before a claim."""
+    now = now if now is not None else utcnow()
+    text = format_time(now)
+    standing = _standing(db, queue, scope)
+    if max(standing.leased_at or "", standing.delayed_at or "") > text:
+        _follow_the_clock(db, queue, scope, "leased", "lease_until", now)
+        _follow_the_clock(db, queue, scope, "delayed", "next_retry_at", now)
+        standing = _standing(db, queue, scope)
+    if standing.until is not None and standing.until <= text:
+        _expire(db, queue, scope, now, max_lost)
+    if standing.due is not None and standing.due <= text:
+        db.execute_sql(
+            f"UPDATE {queue.table} SET next_retry_at = NULL, updated_at = ?"
+            f" WHERE {queue.scope} = ? AND status = '{queue.waiting}' AND next_retry_at <= ?",
+            (text, scope, text),
+        )
+
+
+def _follow_the_clock(db: Database, queue: Queue, scope: Scope, index: str, column: str, now: datetime) -> None:
+    """The clock was set back: what was timed before counts from now."""
+    status = queue.leased if index == "leased" else queue.waiting
+    floor = queue.not_before if index == "delayed" and queue.not_before else "NULL"
+    rows = db.execute_sql(
+        f"SELECT id, {column}, updated_at, {floor} FROM {queue.table} INDEXED BY {queue.on(index)}"
+        f" WHERE {queue.scope} = ? AND status = '{status}' AND {column} IS NOT NULL AND updated_at > ?",
+        (scope, format_time(now)),
+    ).fetchall()
+    changes = []
+    for key, until, touched, earliest in rows:
+        rest = read_time(until) - read_time(touched)
+        moved = format_time(_later(now, max(rest, timedelta(0))))
+        changes.append((max(moved, earliest or ""), format_time(now), clock(now), key))
+    db.executemany(
+        f"UPDATE {queue.table} SET {column} = ?, updated_at = ?,"
+        " lease_clock = CASE WHEN lease_clock IS NOT NULL THEN ? END WHERE id = ?",
+        changes,
+    )
+
+
+def _outlived(
+    db: Database, queue: Queue, scope: Scope | None, now: datetime, index: str = "leased"
+) -> list[tuple[datetime, Any]]:
+    """Leases that have expired by the wall clock and still hold: until when, and of which row."""
+    where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
+    rows = db.execute_sql(
+        f"SELECT id, process, lease_until, lease_clock FROM {queue.table} INDEXED BY {queue.on(index)}"
+        f" WHERE {where} AND status = '{queue.leased}' AND lease_until <= ?",
+        (*values, format_time(now)),
+    ).fetchall()
+    found = [(kept_until(process, until, before, now), key) for key, process, until, before in rows]
+    return [(until, key) for until, key in found if until > now]
+
+
+def keep(db: Database, queue: Queue, scope: Scope | None, now: datetime, index: str = "leased") -> None:
+    """Extend the leases of live processes of this machine by as much as the wall clock jumped since they took them."""
+    db.executemany(
+        f"UPDATE {queue.table} SET lease_until = ?, lease_clock = ?, updated_at = ? WHERE id = ?",
+        [
+            (format_time(until), clock(now), format_time(now), key)
+            for until, key in _outlived(db, queue, scope, now, index)
+        ],
+    )
+
+
+def _expire(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_lost: int) -> Recovered:
+    """Free the leases that have expired, but for those that live processes of this machine keep."""
+    keep(db, queue, scope, now)
+    where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
+    text = format_time(now)
+    # A lease that was touched in what is now the future was not outlived: the clock was set back.
+    where += " AND lease_until <= ? AND updated_at <= ?"
+    return _free(db, queue, where, (*values, text, text), "its lease ran out", now, max_lost)
+
+
+def _bury(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_lost: int) -> Recovered:
+    """Free the rows of processes of this machine that have ended."""
+    where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
+    holders = db.execute_sql(
+        f"SELECT DISTINCT process FROM {queue.table} INDEXED BY {queue.on('leased')}"
+        f" WHERE {where} AND status = '{queue.leased}'",
+        values,
+    ).fetchall()
+    freed = Recovered(0, 0)
+    for (process,) in holders:
+        if gone(process):
+            more = _free(db, queue, f"{where} AND process IS ?", (*values, process), "its process ended", now, max_lost)
+            freed = Recovered(freed.waiting + more.waiting, freed.failed + more.failed)
+    return freed
+
+
+def _free(
+    db: Database, queue: Queue, where: str, values: Sequence[Any], why: str, now: datetime, max_lost: int
+) -> Recovered:
+    """End leases without their owners, who may come back until somebody else claims the row. A row that has lost too
+    many leases has failed."""
+    failed = f"CASE WHEN lost_count >= {queue.most_lost or str(int(max_lost))} THEN"
+    ended, time = (f" {queue.ended} = {failed} ? END,", [format_time(now)]) if queue.ended else ("", [])
+    rows = db.execute_sql(
+        f"UPDATE {queue.table} SET status = {failed} 'failed' ELSE '{queue.waiting}' END,"
+        f" {queue.error} = {failed} 'given up after ' || (lost_count + 1)"
+        "   || ' lost leases; the last worker was ' || coalesce(worker, 'unknown') || ': ' || ? END,"
+        f"{ended} lease_clock = {failed} NULL ELSE coalesce(lease_clock, 0) END,"
+        " lost_count = lost_count + 1, lease_until = NULL, updated_at = ?"
+        f" WHERE status = '{queue.leased}' AND {where} RETURNING id, status",
+        (why, *time, format_time(now), *values),
+    ).fetchall()
+    if rows and queue.freed is not None:
+        queue.freed(db, rows, why)
+    over = sum(status == "failed" for _, status in rows)
+    return Recovered(len(rows) - over, over)
+
+
+# What an owner does
+
+
+def settle(
+    db: Database, queue: Queue, key: Key, to: str, *, worker: str, attempt: int | None = None, **columns: Any
+) -> bool:
+    """Move a leased row to a status that ends its work, with other columns, inside the caller's transaction.
+
+    False when the same worker has settled it like that already: doing it twice is harmless. Raises LeaseLost when the
+    row is not this worker's, and NotFound.
+    """
+    now = format_time(utcnow())
+    assignments = "".join(f", {column} = ?" for column in columns)
+    done = db.execute_sql(
+        f"UPDATE {queue.table} SET status = ?, lease_until = NULL, lease_clock = NULL, {queue.error} = NULL,"
+        f" updated_at = ?{assignments} WHERE id = ? AND {_owned(queue, attempt)}",
+        (to, now, *columns.values(), key, *_owner(worker, attempt)),
+    )
+    if done.rowcount:
+        return True
+    row = _look(db, queue, key)
+    if row["status"] == to and row["worker"] == worker and attempt in (None, row["attempt"]):
+        return False
+    raise _lost(queue, key, row, worker)
+
+
+def settle_one(
+    db: Database, queue: Queue, key: Key, to: str, *, scope: Scope, worker: str, attempt: int | None, guard: str
+) -> bool:
+    """Settle a row in one statement, while others of its scope are ready and ``guard`` holds, a condition on ``?``.
+
+    False, and nothing is changed, when that is not so: :func:`settle` says why.
+    """
+    now = format_time(utcnow())
+    values = (to, now, key, *_owner(worker, attempt), scope, scope)
+    return bool(db.execute_sql(_settle_one(queue, attempt is None, guard), values).rowcount)
+
+
+@lru_cache
+def _settle_one(queue: Queue, any_attempt: bool, guard: str) -> str:
+    return (
+        f"UPDATE {queue.table} SET status = ?, lease_until = NULL, lease_clock = NULL, {queue.error} = NULL,"
+        f" updated_at = ? WHERE id = ? AND status = '{queue.leased}' AND {_owned(queue, None if any_attempt else 0)}"
+        f" AND EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('ready')}"
+        f" WHERE {queue.scope} = ? AND status = '{queue.waiting}' AND next_retry_at IS NULL) AND {guard}"
+    )
+
+
+def fail(
+    db: Database,
+    queue: Queue,
+    key: Key,
+    error: str,
+    *,
+    worker: str,
+    attempt: int | None = None,
+    max_retries: int = MOST_RETRIES,
+    delay: float = RETRY_DELAY,
+    retry: bool = True,
+) -> str:
+    """Give a leased row back with an error; return its status: it waits, with a next try, or has ``failed``.
+
+    The next try is due after ``delay`` seconds, doubled with each retry, at most an hour; after ``max_retries``, or
+    with ``retry=False``, there is none. A queue whose rows have a number of their own goes by that. Raises LeaseLost
+    and NotFound.
+    """
+    now = utcnow()
+    if not isinstance(retry, bool):
+        raise InvalidArgument(f"retry is {shown(retry)}; it must be True or False")
+    text = format_time(now)
+    with db.atomic():
+        row = _look(db, queue, key)
+        again = retry and row["retry_count"] < row.get("most_retries", max_retries)
+        wait = min(delay * 2 ** min(row["retry_count"], 30), LONGEST_DELAY)
+        done = db.execute_sql(
+            f"UPDATE {queue.table} SET status = ?, lease_until = NULL, lease_clock = NULL, next_retry_at = ?,"
+            f" retry_count = retry_count + ?, {queue.error} = ?, updated_at = ?"
+            f"{f', {queue.ended} = ?' if queue.ended else ''}"
+            f" WHERE id = ? AND {_owned(queue, attempt)}",
+            (
+                queue.waiting if again else "failed",
+                _after(now, wait) if again and wait else None,
+                int(again),
+                error[:LAST_ERROR],
+                text,
+                *((None if again else text,) if queue.ended else ()),
+                key,
+                *_owner(worker, attempt),
+            ),
+        )
+        if not done.rowcount:
+            raise _lost(queue, key, row, worker)
+    return queue.waiting if again else "failed"
+
+
+def release(db: Database, queue: Queue, key: Key, *, worker: str, attempt: int | None = None) -> None:
+    """Give a leased row back untouched: it is ready at once and no retry is counted. Raises LeaseLost, NotFound."""
+    now = format_time(utcnow())
+    done = db.execute_sql(
+        f"UPDATE {queue.table} SET status = '{queue.waiting}', lease_until = NULL, lease_clock = NULL, updated_at = ?"
+        f" WHERE id = ? AND {_owned(queue, attempt)}",
+        (now, key, *_owner(worker, attempt)),
+    )
+    if not done.rowcount:
+        raise _lost(queue, key, _look(db, queue, key), worker)
+
+
+def heartbeat(
+    db: Database,
+    queue: Queue,
+    key: Key,
+    *,
+    worker: str,
+    attempt: int | None = None,
+    lease: float = LEASE,
+    **columns: Any,
+) -> datetime:
+    """Extend a lease to ``lease`` seconds from now, set other columns, and return when it will expire.
+
+    A row that lost its lease, and that nobody has claimed since, is leased to its owner once more, beyond any limit of
+    concurrency. Raises LeaseLost, NotFound.
+    """
+    now = utcnow()
+    until = _after(now, lease)
+    set_to = "".join(f", {column} = ?" for column in columns)
+    values = (until, clock(now), me(), format_time(now), *columns.values(), key, *_owner(worker, attempt))
+    back = f", status = '{queue.leased}', lost_count = max(0, lost_count - 1)"
+    for status, again in ((queue.leased, ""), (queue.waiting, back)):
+        if db.execute_sql(
+            f"UPDATE {queue.table} SET lease_until = ?, lease_clock = ?, process = ?, updated_at = ?{set_to}{again}"
+            f" WHERE id = ? AND {_owned(queue, attempt)} AND status = '{status}'"
+            f"{f' AND {queue.again}' if again and queue.again else ''}",
+            values,
+        ).rowcount:
+            return read_time(until)
+    raise _lost(queue, key, _look(db, queue, key), worker)
+
+
+def held(db: Database, queue: Queue, key: Key, *, worker: str, attempt: int | None = None) -> None:
+    """Raise LeaseLost unless the row is this worker's, and NotFound; changes nothing."""
+    sql = f"SELECT 1 FROM {queue.table} WHERE id = ? AND {_owned(queue, attempt)}"
+    if not db.execute_sql(sql, (key, *_owner(worker, attempt))).fetchall():
+        raise _lost(queue, key, _look(db, queue, key), worker)
+
+
+def _owned(queue: Queue, attempt: int | None) -> str:
+    # The end of a lease takes nothing from its owner: only the next claim does, or the owner's own word.
+    mine = f"worker = ? AND (status = '{queue.leased}' OR status = '{queue.waiting}' AND lease_clock IS NOT NULL)"
+    return mine if attempt is None else mine + " AND attempt = ?"
+
+
+def _owner(worker: str, attempt: int | None) -> tuple[Any, ...]:
+    return (worker,) if attempt is None else (worker, attempt)
+
+
+def _look(db: Database, queue: Queue, key: Key) -> dict[str, Any]:
+    columns = {name: name for name in ("status", "worker", "attempt", "retry_count", "lease_until", "next_retry_at")}
+    if queue.most_retries:
+        columns["most_retries"] = queue.most_retries
+    row = db.execute_sql(f"SELECT {', '.join(columns.values())} FROM {queue.table} WHERE id = ?", (key,)).fetchone()
+    if row is None:
+        raise NotFound(f"{queue.noun} {key} is not there, or was never claimed; claim one with {queue.methods}.claim")
+    return dict(zip(columns, row, strict=True))
+
+
+def _lost(queue: Queue, key: Key, row: dict[str, Any], worker: str) -> LeaseLost:
+    """The error for a worker whose row it is not, with the remedy that is true of the row's status."""
+    status = state = row["status"]
+    remedy = f"claim it with {queue.methods}.claim, and for longer work with a longer lease or a heartbeat"
+    if status == queue.waiting:
+        state = "waiting"
+    elif status == queue.leased:
+        state = "leased to a later claim of yours" if row["worker"] == worker else f"leased to {row['worker']}"
+    elif status in ("failed", "cancelled"):
+        remedy = f"to have it done after all, let it wait again: {queue.retry}"
+        if status == "cancelled" and queue.table == "audit_tasks":
+            remedy = "to have it done after all, add the document again: store.audits.add"
+    else:
+        remedy = "nothing is left to do about it"
+    return LeaseLost(f"{queue.noun} {key} is {state}, so {worker} cannot settle it; {remedy}")
+
+
+# Looking after the whole
+
+
+def any_lost(db: Database, queue: Queue, scope: Scope) -> bool:
+    """Whether :func:`recover` may have something to free in a scope; only reads."""
+    now = format_time(utcnow())
+    holders = db.execute_sql(
+        f"SELECT process, min(lease_until) FROM {queue.table} INDEXED BY {queue.on('leased')}"
+        f" WHERE {queue.scope} = ? AND status = '{queue.leased}' GROUP BY process",
+        (scope,),
+    ).fetchall()
+    return any(str(until) <= now or gone(process) for process, until in holders)
+
+
+def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_lost: int = MOST_LOST) -> Recovered:
+    """Free the leases that expired and those whose process has ended, of one scope or of all. One transaction."""
+    now = utcnow()
+    with db.atomic():
+        late = _expire(db, queue, scope, now, max_lost)
+        dead = _bury(db, queue, scope, now, max_lost)
+    return Recovered(late.waiting + dead.waiting, late.failed + dead.failed)
+
+
+def state(db: Database, queue: Queue, scope: Scope | None) -> State:
+    """Where the queue stands, one scope or, where rows are counted one by one, all of them (None).
+
+    Otherwise it reads counters, and of the rows only those that are leased, delayed or have lost leases.
+    """
+    moment = utcnow()
+    now = format_time(moment)
+    where, values = ("?2 IS NULL", (now, None)) if scope is None else (f"{queue.scope} = ?2", (now, scope))
+    sql = (
+        "SELECT status, count FROM work_counts WHERE scan_id = ? AND kind = ?"
+        if queue.kind
+        else f"SELECT status, count(*) FROM {queue.table} WHERE {where} GROUP BY status"
+    )
+    counts = dict(db.execute_sql(sql, (scope, queue.kind) if queue.kind else values).fetchall())
+    first, out, lost = db.execute_sql(
+        "SELECT min(lease_until) FILTER (WHERE lease_until > ?1), coalesce(sum(lease_until <= ?1), 0),"
+        f" (SELECT coalesce(sum(lost_count), 0) FROM {queue.table} INDEXED BY {queue.on('lost')}"
+        f" WHERE {where} AND lost_count > 0)"
+        f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {where} AND status = '{queue.leased}'",
+        values,
+    ).fetchone()
+    due, waiting = db.execute_sql(
+        f"SELECT min(next_retry_at), count(*) FROM {queue.table} INDEXED BY {queue.on('delayed')}"
+        f" WHERE {where} AND status = '{queue.waiting}' AND next_retry_at > ?1",
+        values,
+    ).fetchone()
+    following = [time for time in (due, first) if time is not None and time > now]
+    if out:
+        kept = [format_time(until) for until, _ in _outlived(db, queue, scope, moment)]
+        out, following = out - len(kept), following + kept
+    return State(
+        ready=counts.get(queue.waiting, 0) - waiting + out,
+        delayed=waiting,
+        leased=counts.get(queue.leased, 0) - out,
+        done=sum(counts.get(status, 0) for status in queue.done),
+        failed=counts.get("failed", 0),
+        skipped=counts.get("skipped", 0) + counts.get("cancelled", 0),
+        next_at=read_time(min(following)) if following else None,
+        lost=lost,
+    )
+
+
+def row_ids(ids: Any) -> list[int]:
+    """Ids of rows that are given as a list of whole numbers."""
+    return [a_whole(each, "an id", most=2**63 - 1) for each in some_list(ids, "ids")]
+
+
+def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None = None) -> int:
+    """Let rows that failed for good wait again, with all their tries; return how many."""
+    where = "" if ids is None else " AND id IN (SELECT value FROM json_each(?))"
+    values = () if ids is None else (dump_json(row_ids(ids)),)
+    return db.execute_sql(
+        f"UPDATE {queue.table} SET status = '{queue.waiting}', retry_count = 0, lost_count = 0, next_retry_at = NULL,"
+        f" lease_clock = NULL, updated_at = ? WHERE {queue.scope} = ? AND status = 'failed'{where}",
+        (format_time(utcnow()), scope, *values),
+    ).rowcount
+
+
+def check_lease(worker: str | None, lease: float, limit: int = 1) -> str:
+    """Return the name of the worker, by default this process; raise InvalidArgument for what makes no lease."""
+    if worker is not None and (not isinstance(worker, str) or not worker.strip()):
+        raise InvalidArgument(f"worker is {shown(worker)}; give a name, or leave it out for the name of this process")
+    if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= 30 * 86400:
+        raise InvalidArgument(f"lease is {shown(lease)}; give seconds, more than 0 and at most 30 days")
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 1")
+    return worker if worker is not None else me()
+
+
+def _later(now: datetime, span: timedelta) -> datetime:
+    """So much later, or as late as a time can be: times that are in the file may be of any year."""
+    try:
+        return now + span
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
+
+
+def _after(now: datetime, seconds: float) -> str:
+    return format_time(now + timedelta(seconds=seconds))

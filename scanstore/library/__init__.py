@@ -1,0 +1,22 @@
+"""A media library: scenes with performers, tags and studios, as another system has them.
+
+``models`` has the rows, ``upserts`` writes many of them at once, ``sync`` finds what a full listing no longer has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.library.library import Library, LibraryStats
+    from scanstore.library.models import Counts
+    from scanstore.library.sync import Sync
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {"library": ("Library", "LibraryStats"), "models": ("Counts",), "sync": ("Sync",)},
+    )
+
+__all__ = ["Counts", "Library", "LibraryStats", "Sync"]

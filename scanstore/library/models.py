@@ -1,0 +1,181 @@
+"""The rows of the library: scenes, performers, tags, studios, and the runs of syncs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import peewee
+
+from scanstore.db.fields import Base, EnumField, JSONField, UTCField
+from scanstore.db.values import utcnow
+
+
+class Studio(Base):
+    """Who made scenes."""
+
+    id: Any = peewee.TextField(primary_key=True)
+    name: Any = peewee.TextField(index=True)
+    last_synced: Any = UTCField(default=utcnow)
+    run_id: Any = peewee.IntegerField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "studios"
+        without_rowid = True
+
+
+class Performer(Base):
+    """Who is in scenes; two may have the same name."""
+
+    if TYPE_CHECKING:
+        scenes: Any
+
+    id: Any = peewee.TextField(primary_key=True)
+    name: Any = peewee.TextField(index=True)
+    last_synced: Any = UTCField(default=utcnow)
+    run_id: Any = peewee.IntegerField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "performers"
+        without_rowid = True
+
+
+class Tag(Base):
+    """What scenes are about; no two have the same name."""
+
+    if TYPE_CHECKING:
+        scenes: Any
+
+    id: Any = peewee.TextField(primary_key=True)
+    name: Any = peewee.TextField(unique=True)
+    last_synced: Any = UTCField(default=utcnow)
+    run_id: Any = peewee.IntegerField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "tags"
+        without_rowid = True
+
+
+class Scene(Base):
+    """One scene. ``created_date`` is when the foreign system made it, ``scene_date`` the scene's own date."""
+
+    if TYPE_CHECKING:
+        studio_id: Any
+        performers: Any
+        tags: Any
+
+    id: Any = peewee.TextField(primary_key=True)
+    title: Any = peewee.TextField(default="")
+    paths: Any = JSONField(default=list)
+    organized: Any = peewee.BooleanField(default=False)
+    details: Any = peewee.TextField(null=True)
+    created_date: Any = UTCField(default=utcnow)
+    scene_date: Any = UTCField(null=True)
+    studio: Any = peewee.ForeignKeyField(Studio, on_delete="SET NULL", null=True, backref="scenes")
+    last_synced: Any = UTCField(default=utcnow)
+    run_id: Any = peewee.IntegerField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "scenes"
+
+
+class ScenePerformer(Base):
+    """Who is in which scene."""
+
+    if TYPE_CHECKING:
+        scene_id: Any
+        performer_id: Any
+
+    scene = peewee.ForeignKeyField(Scene, on_delete="CASCADE", backref="+", index=False)
+    performer = peewee.ForeignKeyField(Performer, on_delete="CASCADE", backref="+")
+
+    class Meta:
+        table_name = "scene_performers"
+        primary_key = peewee.CompositeKey("scene", "performer")
+        without_rowid = True
+
+
+class SceneTag(Base):
+    """Which scene is about what."""
+
+    if TYPE_CHECKING:
+        scene_id: Any
+        tag_id: Any
+
+    scene = peewee.ForeignKeyField(Scene, on_delete="CASCADE", backref="+", index=False)
+    tag = peewee.ForeignKeyField(Tag, on_delete="CASCADE", backref="+")
+
+    class Meta:
+        table_name = "scene_tags"
+        primary_key = peewee.CompositeKey("scene", "tag")
+        without_rowid = True
+
+
+class _Many(peewee.ManyToManyFieldAccessor):
+    """Follows links, in the row's own store only."""
+
+    def get_query(self, instance: Any) -> Any:
+        instance.check_home()
+        return super().get_query(instance)  # type: ignore[no-untyped-call]
+
+
+class _Links(peewee.ManyToManyField):
+    accessor_class = _Many
+
+
+def _link(model: type[Base], name: str, other: type[Base], back: str, through: type[Base]) -> None:
+    """Let rows know the rows at the other end, both ways: to select from, to `add`, `remove` and `clear`."""
+    model._meta.add_field(name, _Links(other, backref="+", through_model=through))
+    other._meta.add_field(back, _Links(model, backref="+", through_model=through))
+
+
+_link(Scene, "performers", Performer, "scenes", ScenePerformer)
+_link(Scene, "tags", Tag, "scenes", SceneTag)
+
+MODELS: dict[str, Any] = {"scene": Scene, "performer": Performer, "tag": Tag, "studio": Studio}
+KINDS = tuple(MODELS)
+STATUSES = ("running", "completed", "failed")
+
+
+class SyncRun(Base):
+    """One run of a sync: its figures, and ``process``, who runs it. ``since`` was the watermark when it began."""
+
+    if TYPE_CHECKING:
+        id: Any
+
+    kind: Any = EnumField(KINDS)
+    status: Any = EnumField(STATUSES, default="running")
+    since: Any = UTCField(null=True)
+    started_at: Any = UTCField(default=utcnow)
+    ended_at: Any = UTCField(null=True)
+    created: Any = peewee.IntegerField(default=0)
+    updated: Any = peewee.IntegerField(default=0)
+    unchanged: Any = peewee.IntegerField(default=0)
+    links_added: Any = peewee.IntegerField(default=0)
+    links_removed: Any = peewee.IntegerField(default=0)
+    pruned: Any = peewee.IntegerField(default=0)
+    process: Any = peewee.TextField()
+    error: Any = peewee.TextField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "sync_runs"
+        indexes = ((("kind", "status", "started_at"), False),)
+
+
+class Counts(NamedTuple):
+    """What became of rows, and of links between scenes and performers or tags."""
+
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    links_added: int = 0
+    links_removed: int = 0

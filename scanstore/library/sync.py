@@ -1,0 +1,171 @@
+"""Runs of a sync: since when there is something new, what the run saw, and what it did not see any more.
+
+A run that succeeds moves the watermark of its kind to the time it was started; one that raised, or whose process died,
+leaves it where it was. One run of a kind goes on at a time. A run whose process cannot be asked about, since it runs on
+another machine or in another container, is taken for dead after an hour without a sign of life; each write of the run
+is one.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
+
+from scanstore.db.blocks import Block, ending
+from scanstore.db.clocks import silent
+from scanstore.db.current import Bound
+from scanstore.db.database import Database
+from scanstore.db.domain import Domain, bound
+from scanstore.db.processes import gone, me
+from scanstore.db.state_machine import Machine, move
+from scanstore.db.values import format_time, read_time, utcnow
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore, shown
+from scanstore.library.models import SyncRun
+
+if TYPE_CHECKING:
+    from scanstore.library.models import Counts
+
+
+SYNCS = Machine(
+    "sync_runs",
+    "sync run",
+    {"completed": ("running",), "failed": ("running",)},
+    dict.fromkeys(("completed", "failed"), "start another with store.library.sync(...)"),
+)
+
+RUNNING = "SELECT id, process, started_at, updated_at FROM sync_runs WHERE kind = ? AND status = 'running'"
+SINCE = "SELECT max(started_at) FROM sync_runs WHERE kind = ? AND status = 'completed'"
+BEGIN = "INSERT INTO sync_runs (kind, since, started_at, process) VALUES (?, ?, ?, ?) RETURNING id"
+COUNTED = """
+UPDATE sync_runs SET created = created + ?, updated = updated + ?, unchanged = unchanged + ?,
+       links_added = links_added + ?, links_removed = links_removed + ?, updated_at = ?
+ WHERE id = ? AND status = 'running'
+"""
+# What somebody else saw since the run began is there, whatever the run's own listing said before.
+UNSEEN = "SELECT id FROM {}s WHERE run_id IS NOT ? AND last_synced < ? ORDER BY id"
+
+
+@ending
+class Sync(Domain):
+    """A run as a context: begun on entry, completed on exit, failed by an exception, which goes on its way."""
+
+    _block: Block | None = None
+
+    def __init__(self, db: Database, kind: str, *, take_over: bool = False) -> None:
+        super().__init__(db)
+        self.kind = kind
+        self.take_over = take_over
+        self.id = 0
+        self.since: datetime | None = None  #: when the last run that succeeded was started
+        self.started_at = utcnow()
+
+    def __repr__(self) -> str:
+        return f"<Sync {self.id or 'not begun'} of {self.kind}s>"
+
+    @bound
+    def __enter__(self) -> Self:
+        with self.db.atomic():
+            self.started_at = utcnow()
+            for key, process, started, heard in self.db.execute_sql(RUNNING, (self.kind,)).fetchall():
+                self._end_another(key, process, started, heard)
+            since = self.db.execute_sql(SINCE, (self.kind,)).fetchone()[0]
+            self.since = None if since is None else read_time(since)
+            values = (self.kind, since, format_time(self.started_at), me())
+            self.id = self.db.execute_sql(BEGIN, values).fetchall()[0][0]
+        return self
+
+    def _end_another(self, key: int, process: str, started: str, heard: str) -> None:
+        """End a run that stands in the way. Raises IllegalMove when it goes on."""
+        if self.take_over:
+            why = "taken over"
+        elif gone(process):
+            why = f"its process {process} ended"
+        elif silent(process, heard, self.started_at):
+            why = f"its process {process} gave no sign of life since {heard}"
+        else:
+            raise IllegalMove(
+                f"sync run {key} of {self.kind}s is running since {started} in {process}; wait for it, or, when that is"
+                " known to be dead, begin with take_over=True (scanstore library sync --take-over)"
+            )
+        self._fail(key, why)
+
+    @bound
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            move(self.db, SYNCS, self.id, "completed", ended_at=format_time(utcnow()))
+        else:
+            # It may be taken over, or the file out of reach; the caller is told what came first.
+            with suppress(ScanstoreError):
+                self._fail(self.id, f"{type(error).__name__}: {error}".removesuffix(": "))
+        self._block = None
+
+    def _abandoned(self, _: object) -> None:
+        """Fail the run when an interrupt has kept its block from ending: its process lives on."""
+        with suppress(Exception), Bound(self.db):
+            self._fail(self.id, "KeyboardInterrupt: the end of the block was interrupted")
+
+    def _fail(self, key: int, error: str) -> None:
+        move(self.db, SYNCS, key, "failed", ended_at=format_time(utcnow()), error=error)
+
+    @bound
+    def heartbeat(self) -> None:
+        """Show that the run goes on. Each write with ``run=`` does so too; this is for hours without one.
+
+        Raises IllegalMove when the run is over, such as when another process took it for dead.
+        """
+        _hear(self.db, self.id, "UPDATE sync_runs SET updated_at = ? WHERE id = ? AND status = 'running'")
+
+    @bound
+    def prune_unseen(self, *, dry_run: bool = True) -> list[str]:
+        """Ids of what this run did not see, in order; removed with their links unless ``dry_run``; one transaction.
+
+        Only right after a full listing: whoever lists what is new since the watermark has not seen the rest. What was
+        written by others since the run began counts as seen. Changes that were proposed for a scene outlive it. Raises
+        IllegalMove when the run saw nothing at all, or is over.
+        """
+        with self.db.atomic():
+            sql = "SELECT status, created + updated + unchanged FROM sync_runs WHERE id = ?"
+            status, seen = self.db.execute_sql(sql, (self.id,)).fetchone() or ("not begun", 0)
+            if status != "running":
+                raise IllegalMove(f"{self!r} is {status}; prune inside 'with store.library.sync(...)'")
+            if not seen:
+                raise IllegalMove(
+                    f"sync run {self.id} has seen no {self.kind}s, so all would go; write a full listing with run=run"
+                )
+            found = self.db.execute_sql(UNSEEN.format(self.kind), (self.id, format_time(self.started_at))).fetchall()
+            if not dry_run:
+                self.db.executemany(f"DELETE FROM {self.kind}s WHERE id = ?", found)
+                self.db.execute_sql("UPDATE sync_runs SET pruned = pruned + ? WHERE id = ?", (len(found), self.id))
+        return [key for (key,) in found]
+
+
+def count(domain: Domain, run: int, counts: Counts) -> None:
+    """Add to the figures of a run, inside the transaction that wrote. Raises IllegalMove when the run is over."""
+    _hear(domain.db, run, COUNTED, *counts)
+
+
+def _hear(db: Database, run: int, statement: str, *values: int) -> None:
+    if db.execute_sql(statement, (*values, format_time(utcnow()), run)).rowcount == 0:
+        row = SyncRun.get_or_none(SyncRun.id == run)
+        raise IllegalMove(
+            f"sync run {run} is {'not begun' if row is None else row.status}; begin another with"
+            " store.library.sync(...)"
+        )
+
+
+def identified(domain: Domain, run: Sync | SyncRun | int, kind: str) -> int:
+    """The id of a run of that kind. Raises NotFound, IllegalMove for another kind, WrongStore, InvalidArgument."""
+    if isinstance(run, SyncRun):
+        run.check_home()
+    elif isinstance(run, Sync) and run.db.file != domain.db.file:
+        raise WrongStore(f"{run!r} is of {run.db.name}, not of {domain.db.name}; use it in its own")
+    key = getattr(run, "id", run)
+    if not isinstance(key, int):
+        raise InvalidArgument(f"{shown(run)} is not a sync run; give what store.library.sync(...) returned, or its id")
+    row = SyncRun.get_or_none(SyncRun.id == key)
+    if row is None:
+        raise NotFound(f"no sync run {key}; begin one with store.library.sync({kind!r})")
+    if row.kind != kind:
+        raise IllegalMove(f"sync run {key} is of {row.kind}s; {kind}s want one of their own, or none")
+    return int(key)

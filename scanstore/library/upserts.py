@@ -1,0 +1,344 @@
+"""Records of the foreign system on their way into the library: checked, compared with what is there, written.
+
+Records stream by in batches. Each batch is checked whole before any SQL, and is one transaction: what differs is
+written, what does not is only marked as seen. Links are compared as sets of pairs, for a batch at once.
+
+Change here: what a record may say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, time
+from functools import lru_cache
+from json import loads
+from json.encoder import encode_basestring
+from operator import itemgetter
+from typing import Any
+
+from scanstore.db.arguments import text
+from scanstore.db.domain import Domain
+from scanstore.db.values import dump_json, format_time, utcnow
+from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
+from scanstore.library import sync
+from scanstore.library.models import Counts, SyncRun
+
+SCENES_AT_ONCE = 2_000
+NAMED_AT_ONCE = 10_000  # names that are swapped must be in the same batch
+
+# Reading
+
+
+def _title(value: Any) -> str:
+    return value if type(value) is str and value.isprintable() else text("title", value)
+
+
+def _details(value: Any) -> str | None:
+    return value if value is None or type(value) is str and value.isprintable() else text("details", value)
+
+
+def _paths(value: Any) -> str:
+    if value is None:
+        return "[]"
+    try:
+        if isinstance(value, list | tuple):
+            written = f"[{','.join(map(encode_basestring, value))}]"  # as dump_json writes it, in half the time
+            return written if written.isascii() else dump_json(value)
+    except TypeError:
+        pass
+    raise InvalidArgument(f"paths is {shown(value)}; it must be a list of texts")
+
+
+def _organized(value: Any) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise InvalidArgument(f"organized is {shown(value)}; it must be true or false")
+
+
+def _time(value: Any) -> str | None:
+    try:
+        return None if value is None else _utc(value)
+    except InvalidArgument:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidArgument(f"{shown(value)} is not a time; write 2026-11-22T01:46:31Z, or 2026-11-22") from error
+
+
+@lru_cache(1 << 12)
+def _utc(value: str | date) -> str:
+    if isinstance(value, str):
+        value = (date if len(value) <= 10 else datetime).fromisoformat(value)
+    return format_time(value if isinstance(value, datetime) else datetime.combine(value, time(), UTC))
+
+
+def _created(value: Any) -> Any:
+    return KEEP if value is None else _time(value)
+
+
+KEEP = object()  # said nothing of
+COLUMNS: dict[str, Callable[[Any], Any]] = {
+    "title": _title,
+    "paths": _paths,
+    "organized": _organized,
+    "details": _details,
+    "created_date": _created,
+    "scene_date": _time,
+}
+LINKS = {"performers": "performer", "tags": "tag"}
+NAMED = ("studio", "performer", "tag")
+ID = itemgetter("id")
+SCENE_KEYS = frozenset(("id", *COLUMNS, "studio", *LINKS))
+NAMED_KEYS = frozenset(("id", "name"))
+
+
+class Names:
+    """What the records of one call have said of performers, tags and studios so far, by kind and id: their ``names``,
+    the last word counts; as whom they were ``known``, to be quick about it; ``bare`` ids, by the record that wants it.
+    ``plain``: none has an id that JSON would have to escape.
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[str, dict[str, str]] = {kind: {} for kind in NAMED}
+        self.known: dict[str, dict[str, dict[str, str]]] = {kind: {} for kind in NAMED}
+        self.bare: dict[str, dict[str, int]] = {kind: {} for kind in NAMED}
+        self.plain = True
+
+    def add(self, kind: str, record: Any, place: int) -> str:
+        """Take up one that is given as a record or by its id; return the id."""
+        key = _key(record) if isinstance(record, str) else _checked(record, NAMED_KEYS)
+        self.plain = self.plain and '"' not in key and "\\" not in key
+        if isinstance(record, str) or "name" not in record:
+            self.bare[kind].setdefault(key, place)
+            return key
+        name = text("name", record["name"], needed=True)
+        self.names[kind][key] = name
+        self.known[kind][key] = {"id": key, "name": name}
+        return key
+
+
+class Batch:
+    """Records that were checked: what they ``named`` by kind, ``scenes`` as column values, and their ``links``: ids by
+    kind and scene."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.named: dict[str, set[str]] = {kind: set() for kind in NAMED}
+        self.scenes: dict[str, list[Any]] = {}
+        self.links: dict[str, dict[str, list[str]]] = {kind: {} for kind in LINKS.values()}
+
+    def add_named(self, kind: str, record: Any, place: int) -> str:
+        """Take up one that is named, given as a record or by its id; return the id."""
+        key = self.names.add(kind, record, place)
+        self.named[kind].add(key)
+        return key
+
+    def add_scene(self, key: str, record: Mapping[str, Any], place: int) -> None:
+        """Take up a scene, and what it names."""
+        values = [read(record[name]) if name in record else KEEP for name, read in COLUMNS.items()]
+        studio = record.get("studio", KEEP)
+        values.append(studio if studio is None or studio is KEEP else self._linked("studio", [studio], place)[0])
+        self.scenes[key] = values
+        for name, kind in LINKS.items():
+            if name in record:
+                self.links[kind][key] = self._linked(kind, record[name], place)
+
+    def _linked(self, kind: str, items: Any, place: int) -> list[str]:
+        if items is None:
+            return []
+        if not isinstance(items, list | tuple | set | frozenset):
+            raise InvalidArgument(f"{kind}s is {shown(items)}; it must be a list")
+        try:  # most were named like that by a record before
+            ids = list(map(ID, items))
+            if list(map(self.names.known[kind].get, ids)) == items:
+                return ids
+        except (KeyError, TypeError, IndexError):
+            pass
+        return [self._nested(kind, item, place) for item in items]
+
+    def _nested(self, kind: str, item: Any, place: int) -> str:
+        try:
+            return self.add_named(kind, item, place)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{kind} {shown(item)}: {error}") from error
+
+    def mentioned(self, kind: str) -> set[str]:
+        """Ids of a kind that the records have named."""
+        return self.named[kind].union(*self.links.get(kind, {}).values())
+
+
+def _checked(record: Any, keys: frozenset[str]) -> str:
+    """The id of a record that has no other keys."""
+    if type(record) is not dict and not isinstance(record, Mapping):
+        raise InvalidArgument(f"{shown(record)} is not a record; it must be a mapping of {', '.join(sorted(keys))}")
+    if not keys.issuperset(record):
+        unknown = ", ".join(sorted(map(str, set(record) - keys)))
+        raise InvalidArgument(f"{unknown}: no such key; there are {', '.join(sorted(keys))}")
+    return _key(record.get("id"))
+
+
+def _key(value: Any) -> str:
+    if value is None or value == "":
+        raise InvalidArgument("it has no id; give the foreign system's")
+    if not isinstance(value, str):
+        raise InvalidArgument(f"its id is {shown(value)}; ids are text, as {shown(str(value))}")
+    if not value.isprintable() and text("id", value) != value:
+        raise InvalidArgument(f"its id {shown(value)} cannot be stored; it must be valid Unicode")
+    return value
+
+
+# Writing
+
+Pairs = list[tuple[str, str]]
+SEPARATOR = '","'
+ROWS = "SELECT {} FROM json_each(?) AS i CROSS JOIN {}s AS t ON t.id = i.value"
+SEEN = """
+UPDATE {}s SET last_synced = ?, run_id = coalesce(?, run_id) WHERE id IN (SELECT value FROM json_each(?))
+"""
+HOLDERS = "SELECT t.name, t.id FROM json_each(?) AS i CROSS JOIN tags AS t ON t.name = i.value"
+LINKED = """
+SELECT value, (SELECT json_group_array({0}_id) FROM scene_{0}s WHERE scene_id = value) FROM json_each(?)
+"""
+STORED = (*COLUMNS, "studio_id")
+INSERT = f"""
+INSERT INTO scenes ({", ".join(STORED)}, last_synced, run_id, created_at, updated_at, id)
+VALUES ({", ".join("?" * len(STORED))}, ?, ?, ?, ?, ?)
+"""
+UPDATE = f"""
+UPDATE scenes SET {", ".join(f"{column} = ?" for column in STORED)},
+       last_synced = ?, run_id = coalesce(?, run_id), updated_at = ? WHERE id = ?
+"""
+
+
+class Upsert:
+    """Writes the records of one call, all of one kind, for a run or for none."""
+
+    def __init__(self, domain: Domain, kind: str, run: sync.Sync | SyncRun | int | None) -> None:
+        self.domain, self.db, self.kind = domain, domain.db, kind
+        self.run = None if run is None else sync.identified(domain, run, kind)
+        self.names = Names()
+        self.touched: dict[str, set[str]] = {kind: set() for kind in NAMED}
+        self.total = Counts()
+
+    def write(self, records: Iterable[Any]) -> Counts:
+        """Write all records, batch by batch."""
+        if isinstance(records, str | bytes | Mapping) or not isinstance(records, Iterable):
+            raise InvalidArgument(f"{shown(records)} is not a list of records; put it in one")
+        most = SCENES_AT_ONCE if self.kind == "scene" else NAMED_AT_ONCE
+        batch, size = Batch(self.names), 0
+        for number, record in enumerate(records, 1):
+            try:
+                if self.kind == "scene":
+                    key = _checked(record, SCENE_KEYS)
+                    if key in batch.scenes:  # said twice: one after the other
+                        self._write(batch)
+                        batch, size = Batch(self.names), 0
+                    batch.add_scene(key, record, number)
+                else:
+                    batch.add_named(self.kind, record, number)
+            except InvalidArgument as error:
+                given = record.get("id") if isinstance(record, Mapping) else None
+                whose = f" ({self.kind} {shown(given)})" if isinstance(given, str) else ""
+                raise InvalidArgument(f"record {number}{whose}: {error}") from error
+            size += 1
+            if size == most:
+                self._write(batch)
+                batch, size = Batch(self.names), 0
+        if size:
+            self._write(batch)
+        return self.total
+
+    def _write(self, batch: Batch) -> None:
+        now = format_time(utcnow())
+        with self.db.atomic():
+            counts = Counts()
+            for kind in NAMED:
+                if mentioned := batch.mentioned(kind):
+                    counts = self._write_named(kind, mentioned, now)
+            if self.kind == "scene":
+                counts = self._write_scenes(batch, now)
+            if self.run is not None:
+                sync.count(self.domain, self.run, counts)
+        self.total = Counts(*map(sum, zip(self.total, counts, strict=True)))
+
+    def _write_named(self, kind: str, mentioned: set[str], now: str) -> Counts:
+        names = {key: name for key in sorted(mentioned) if (name := self.names.names[kind].get(key)) is not None}
+        run = self.run if kind == self.kind else None  # a run is about one kind; others are seen in passing
+        sql = ROWS.format("t.id, t.name", kind)
+        stored = dict(self.db.execute_sql(sql, (dump_json(list(mentioned)),)).fetchall())
+        for key in sorted(mentioned - names.keys()):
+            if key not in stored:
+                place = self.names.bare[kind][key]
+                raise NotFound(
+                    f"record {place}: there is no {kind} {key!r}; give its name too: {{'id': {key!r}, 'name': ...}}"
+                )
+        new = {key: name for key, name in names.items() if key not in stored}
+        changed = {key: name for key, name in names.items() if key in stored and stored[key] != name}
+        if kind == "tag" and (new or changed):
+            self._free_names(new, changed)
+        update = f"UPDATE {kind}s SET name = ? WHERE id = ?"
+        self.db.executemany(update, [(name, key) for key, name in changed.items()])
+        insert = (
+            f"INSERT INTO {kind}s (id, name, last_synced, run_id, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)"
+        )
+        self.db.executemany(insert, [(key, name, now, run, now, now) for key, name in new.items()])
+        touched = self.touched[kind]
+        self.db.execute_sql(SEEN.format(kind), (now, run, dump_json(list(stored.keys() - touched))))
+        touched.update(stored, new)
+        return Counts(len(new), len(changed), len(stored) - len(changed))
+
+    def _free_names(self, new: Mapping[str, str], changed: Mapping[str, str]) -> None:
+        """Let tags take their new names in any order. Raises Conflict for a name that another one keeps."""
+        wanted: dict[str, str] = {}
+        for key, name in (*new.items(), *changed.items()):
+            if wanted.setdefault(name, key) != key:
+                raise Conflict(f"tags {wanted[name]!r} and {key!r} are both to be named {name!r}; a name has one tag")
+        for name, holder in self.db.execute_sql(HOLDERS, (dump_json(list(wanted)),)).fetchall():
+            if holder not in changed:
+                raise Conflict(
+                    f"tag {wanted[name]!r} is to be named {name!r}, as tag {holder!r} is; sync the tags all at once, "
+                    f"or remove that one: store.library.remove('tag', {holder!r})"
+                )
+        self.db.executemany("UPDATE tags SET name = char(31) || id WHERE id = ?", [(key,) for key in changed])
+
+    def _write_scenes(self, batch: Batch, now: str) -> Counts:
+        keys = dump_json(list(batch.scenes))
+        rows = self.db.execute_sql(ROWS.format(", ".join(("t.id", *STORED)), "scene"), (keys,)).fetchall()
+        stored = {row[0]: row[1:] for row in rows}
+        fresh = ("", "[]", False, None, now, None, None)  # what a new scene has where its record says nothing
+        new, changed = [], {}
+        for key, values in batch.scenes.items():
+            have = stored.get(key)
+            row = tuple(old if value is KEEP else value for value, old in zip(values, have or fresh, strict=True))
+            if have is None:
+                new.append((*row, now, self.run, now, now, key))
+            elif row != have:
+                changed[key] = row
+        self.db.executemany(INSERT, new)
+        added = removed = 0
+        for kind in LINKS.values():
+            plus, minus = self._write_links(kind, batch)
+            added, removed = added + len(plus), removed + len(minus)
+            for key, _ in (*plus, *minus):
+                if key in stored and key not in changed:
+                    changed[key] = stored[key]
+        self.db.executemany(UPDATE, [(*row, now, self.run, now, key) for key, row in changed.items()])
+        same = dump_json(list(stored.keys() - changed.keys()))
+        self.db.execute_sql(SEEN.format("scene"), (now, self.run, same))
+        return Counts(len(new), len(changed), len(stored) - len(changed), added, removed)
+
+    def _write_links(self, kind: str, batch: Batch) -> tuple[Pairs, Pairs]:
+        """Bring links up to date; return those that were added and those that were removed."""
+        plus: Pairs = []
+        minus: Pairs = []
+        wanted = batch.links[kind]
+        keys = dump_json(sorted(wanted))
+        for key, have in self.db.execute_sql(LINKED.format(kind), (keys,)).fetchall():
+            ids = sorted(wanted[key])
+            # Most are the same, as the text that SQLite makes of them shows, and need not be taken apart.
+            if not self.names.plain or have != f'["{SEPARATOR.join(ids)}"]':
+                old, new = set(loads(have)), set(ids)
+                plus += [(key, each) for each in sorted(new - old)]
+                minus += [(key, each) for each in old - new]
+        self.db.executemany(f"DELETE FROM scene_{kind}s WHERE scene_id = ? AND {kind}_id = ?", minus)
+        self.db.executemany(f"INSERT INTO scene_{kind}s (scene_id, {kind}_id) VALUES (?, ?)", plus)
+        return plus, minus

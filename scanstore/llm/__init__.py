@@ -1,0 +1,21 @@
+"""Language models: their configurations, and how many calls of each may run at once.
+
+Calls and answers are in :mod:`scanstore.analysis`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.llm.configs import Configs
+    from scanstore.llm.slots import Slot
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {"configs": ("Configs",), "slots": ("Slot",)},
+    )
+
+__all__ = ["Configs", "Slot"]

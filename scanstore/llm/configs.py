@@ -1,0 +1,141 @@
+"""Language models by name: where they are, what they may do, how many calls they take at once.
+
+Change here: the columns of a configuration and what they accept.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+from typing import Any
+
+from scanstore.db.domain import Domain, bound
+from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
+from scanstore.llm.models import ModelConfig
+from scanstore.llm.slots import Slot
+
+COUNTS = frozenset(("max_tokens", "max_concurrent", "votes"))
+SWITCHES = frozenset(("is_analyzer", "is_verifier"))
+TEXTS = frozenset(("name", "base_url", "api_key", "analysis_prompt_template", "verification_prompt_template"))
+List = list  # the class below has a method of that name
+
+
+class Configs(Domain):
+    """Model configurations by name, and the places of their models."""
+
+    # -- configurations ----------------------------------------------------------------------------------------------
+
+    @bound
+    def add(self, name: str, **columns: Any) -> ModelConfig:
+        """Add a model. Raises InvalidArgument for an unknown column or an unfit value, Conflict for a known name."""
+        columns = _checked(name, {**columns, "name": name})
+        try:
+            return ModelConfig.create(**columns)
+        except Conflict as error:
+            raise self._known(columns["name"]) from error
+
+    @bound
+    def ensure(self, name: str, **columns: Any) -> ModelConfig:
+        """The model of that name as it is, added with these columns when there is none. Raises InvalidArgument."""
+        columns = _checked(name, {**columns, "name": name})
+        ModelConfig.insert(**columns).on_conflict_ignore().execute()
+        return self.get(columns["name"])
+
+    @bound
+    def get(self, model: str | int | ModelConfig) -> ModelConfig:
+        """The model of that name or id, read anew. Raises NotFound."""
+        key: Any = model
+        if isinstance(model, ModelConfig):
+            model.check_home()
+            key = model.id or 0
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise InvalidArgument(f"{shown(key)} is not a model; give its name, its id or its row")
+        found = None
+        if isinstance(key, str):
+            found = ModelConfig.get_or_none(ModelConfig.name == key)
+        elif 0 < key < 2**63:
+            found = ModelConfig.get_or_none(ModelConfig.id == key)
+        if found is None:
+            raise NotFound(f"no model {shown(model)}; store.llm.list() (scanstore models list) shows the known ones")
+        return found
+
+    @bound
+    def list(self) -> List[ModelConfig]:
+        """All models, by name."""
+        return list(ModelConfig.select().order_by(ModelConfig.name))
+
+    @bound
+    def update(self, model: str | int | ModelConfig, **columns: Any) -> ModelConfig:
+        """Change columns of a model and return it; whoever waits for a place sees a new ``max_concurrent`` at once.
+
+        Raises NotFound, InvalidArgument for an unknown column or an unfit value, Conflict for the name of another one.
+        """
+        row = self.get(model)
+        columns = _checked(row.name, columns)
+        if columns:
+            try:
+                ModelConfig.update(columns).where(ModelConfig.id == row.id).execute()
+            except Conflict as error:
+                raise self._known(columns.get("name", row.name)) from error
+        return self.get(row.id)
+
+    @bound
+    def remove(self, model: str | int | ModelConfig) -> None:
+        """Remove a model; its calls stay, under its name. Raises NotFound, and Conflict when it has voted."""
+        with self.db.atomic():
+            row = self.get(model)
+            votes = self.db.execute_sql("SELECT count(*) FROM votes WHERE model_config_id = ?", (row.id,)).fetchone()[0]
+            if votes:
+                cast = f"{votes} vote{'s' if votes > 1 else ''}"
+                raise Conflict(
+                    f"model {row.name!r} has cast {cast}, which would lose their voter; "
+                    "keep it, or first remove the scans that it voted on"
+                )
+            ModelConfig.delete().where(ModelConfig.id == row.id).execute()
+
+    @staticmethod
+    def _known(name: str) -> Conflict:
+        return Conflict(f"there is already a model {name!r}; change it with store.llm.update (scanstore models update)")
+
+    # -- places ------------------------------------------------------------------------------------------------------
+
+    @bound
+    def slot(
+        self, model: str | int | ModelConfig, *, timeout: float | None = None, lease: float = 600.0
+    ) -> AbstractContextManager[Slot]:
+        """Hold one of the ``max_concurrent`` places of a model: ``with store.llm.slot(model):``.
+
+        At most that many blocks are inside at once, over all threads and processes that use the store; the others wait
+        in the order in which they came, up to ``timeout`` seconds (None: for ever, 0: not at all). A process that ends
+        leaves its places at once; one of another machine does so ``lease`` seconds after it took them or called
+        ``slot.heartbeat()``. Raises NoSlot after the timeout, NotFound, and IllegalMove inside a transaction.
+        """
+        return Slot(self.db, self.get(model), timeout=timeout, lease=lease)
+
+
+def _checked(name: Any, columns: dict[str, Any]) -> dict[str, Any]:
+    """The columns, if a model can have them; a key is never shown, not even one that is refused."""
+    unknown = set(columns) - COUNTS - SWITCHES - TEXTS
+    if unknown:
+        raise InvalidArgument(f"a model has no column {', '.join(sorted(unknown))} to set")
+    for column, value in columns.items():
+        said = "what was given" if column == "api_key" else shown(value)
+        if column in COUNTS and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**63):
+            raise InvalidArgument(f"{column} of model {shown(name)} must be a whole number of at least 1, not {said}")
+        if column in SWITCHES and not isinstance(value, bool):
+            raise InvalidArgument(f"{column} of model {shown(name)} must be True or False, not {said}")
+        if column in TEXTS:
+            if not isinstance(value, str):
+                raise InvalidArgument(f"{column} of model {shown(name)} must be text, not {said}")
+            if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+                raise InvalidArgument(f"{column} of model {shown(name)} has characters that cannot be stored in text")
+    if "name" in columns:
+        columns = {**columns, "name": columns["name"].strip()}
+        if not columns["name"]:
+            raise InvalidArgument("a model needs a name, such as 'llama3.3-70b'")
+    key = columns.get("api_key", "")
+    if key.startswith("env:") and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", key):
+        raise InvalidArgument(
+            f"api_key of model {shown(name)} begins with env: and no variable follows; write env:MY_KEY"
+        )
+    return columns

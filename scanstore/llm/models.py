@@ -1,0 +1,59 @@
+"""The rows of language models: their configurations and places."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import peewee
+
+from scanstore.db.fields import Base, UTCField
+from scanstore.db.values import utcnow
+from scanstore.errors import NotFound
+
+
+class ModelConfig(Base):
+    """One model endpoint. ``api_key`` may be ``env:NAME``; it never appears in ``repr`` or ``to_dict``."""
+
+    __secret__ = frozenset(("api_key",))
+
+    name = peewee.TextField(unique=True)
+    base_url = peewee.TextField(default="")
+    api_key = peewee.TextField(default="")
+    max_tokens = peewee.IntegerField(default=4096)
+    max_concurrent = peewee.IntegerField(default=2)
+    votes = peewee.IntegerField(default=1)
+    is_analyzer = peewee.BooleanField(default=False)
+    is_verifier = peewee.BooleanField(default=False)
+    analysis_prompt_template = peewee.TextField(default="")
+    verification_prompt_template = peewee.TextField(default="")
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "model_configs"
+
+    def resolved_api_key(self) -> str:
+        """The key itself; of ``env:NAME``, what the environment holds now. Raises NotFound if it holds nothing."""
+        if not self.api_key.startswith("env:"):
+            return str(self.api_key)
+        variable = self.api_key[4:]
+        value = os.environ.get(variable)
+        if not value:
+            raise NotFound(f"model {self.name!r} takes its key from ${variable}, which is not set; export it first")
+        return value
+
+
+class ModelSlot(Base):
+    """A ticket for one of the places of a model."""
+
+    if TYPE_CHECKING:
+        model_config_id: Any
+
+    model_config = peewee.ForeignKeyField(ModelConfig, on_delete="CASCADE", backref="+")
+    process = peewee.TextField()
+    lease_until = UTCField()
+    created_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "model_slots"

@@ -1,0 +1,112 @@
+"""Making a store small and quick again: giving free pages back, and preparing it for what is asked of it.
+
+`vacuum` writes the whole file anew, `optimize` only what has become untidy. Both leave every row as it is.
+Change here: what counts as tidying up.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from scanstore.db.blocks import closing, contextmanager
+from scanstore.db.connections import connect
+from scanstore.db.database import Database
+from scanstore.db.files import free_space, size_of
+from scanstore.db.sqlite_errors import translated
+from scanstore.errors import DiskFull, IllegalMove, ReadOnly
+
+SEARCHES = ("finding_search", "symbol_search")
+_MERGE = 500  # pages of a full-text index that are written between two turns of other writers
+_SAMPLE = 400  # rows of an index that are looked at to estimate how many are alike
+_PATIENCE = 2000  # milliseconds to wait for readers of the log
+
+
+class Compacted(NamedTuple):
+    """Bytes of the file with its log, before and after, and the seconds it took."""
+
+    before: int
+    after: int
+    seconds: float
+
+
+def vacuum(db: Database) -> Compacted:
+    """Write the store anew without its free pages, and give these back to the disk.
+
+    Readers go on meanwhile, writers wait. Needs free space: once the store for its log and once for temporary files.
+    Atomic. Raises DiskFull before it begins where that is not there, Busy, ReadOnly, and IllegalMove inside a
+    transaction.
+    """
+    with _tidying(db, "vacuum") as (connection, before, start):
+        pages, free, size = (
+            int(connection.execute(f"PRAGMA {what}").fetchone()[0])
+            for what in ("page_count", "freelist_count", "page_size")
+        )
+        _refuse_without_room(db, 2 * (pages - free) * size)
+        connection.execute("VACUUM")
+        _fold(connection)
+        return Compacted(before, _bytes(db), time.perf_counter() - start)
+
+
+def optimize(db: Database) -> Compacted:
+    """Merge the full-text indexes, let SQLite estimate anew which index serves what, and fold the log into the file.
+
+    Other writers get their turn in between. Harmless when repeated. Raises Busy, ReadOnly, and IllegalMove inside a
+    transaction.
+    """
+    with _tidying(db, "optimize") as (connection, before, start):
+        for table in SEARCHES:
+            _merge(connection, table)
+        connection.execute(f"PRAGMA analysis_limit={_SAMPLE}").fetchall()
+        connection.execute("ANALYZE")
+        _fold(connection)
+        return Compacted(before, _bytes(db), time.perf_counter() - start)
+
+
+def _merge(connection: sqlite3.Connection, table: str) -> None:
+    """Merge what a full-text index has in pieces, in small transactions."""
+    pages = -_MERGE  # the first one, negative, says that all pieces are meant
+    while True:
+        before = connection.total_changes
+        connection.execute(f"INSERT INTO {table} ({table}, rank) VALUES ('merge', ?)", (pages,))
+        if connection.total_changes - before < 2:
+            return
+        pages = _MERGE
+
+
+@contextmanager
+def _tidying(db: Database, what: str) -> Iterator[tuple[sqlite3.Connection, int, float]]:
+    """A connection of its own, the bytes at the start, and the time."""
+    if db.read_only:
+        raise ReadOnly(f"{db.name} is open read-only; open it without read_only to {what} it")
+    if db.in_sqlite_transaction():
+        raise IllegalMove(f"{db.name} is inside a transaction; leave it, then {what}")
+    start, before = time.perf_counter(), _bytes(db)
+    db.verify_file()
+    try:
+        with closing(connect(db.file, "mode=rw", key=db.key, timeout=db._timeout)) as connection:
+            connection.execute("PRAGMA temp_store=FILE")  # a whole store does not belong into memory
+            yield connection, before, start
+    except sqlite3.Error as error:
+        raise translated(error, db.name) from error
+
+
+def _fold(connection: sqlite3.Connection) -> None:
+    """Empty the log, unless readers need it for longer than we wait."""
+    connection.execute(f"PRAGMA busy_timeout={_PATIENCE}")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _refuse_without_room(db: Database, needed: int) -> None:
+    free = free_space(db.file, db.name)
+    if free < needed:
+        raise DiskFull(
+            f"{db.name} needs about {needed:,} bytes for a vacuum, beside it and for temporary files, and {free:,} are"
+            " free; free some space"
+        )
+
+
+def _bytes(db: Database) -> int:
+    return size_of(db.file) + size_of(db.file + "-wal")

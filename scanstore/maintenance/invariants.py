@@ -1,0 +1,198 @@
+"""What the database itself does not enforce, as questions whose answer should be 0: `store.check()` asks them all.
+
+Add one for every promise about stored rows that no constraint keeps, and to tests/maintenance/test_health.py what
+breaks it. Where the right rows follow from others that are there, `REPAIRS` in :mod:`scanstore.maintenance.fixes` can
+make them anew; what else helps, other than a backup or another scan, is said in `REMEDIES`."""
+
+from __future__ import annotations
+
+# Rows that point at nothing, for what is not a foreign key: interned names, places in files, bindings.
+DANGLING = {
+    "missing or malformed id of the file": """
+        SELECT NOT EXISTS (SELECT 1 FROM file_identity WHERE file GLOB 'scanstore:file:*' AND length(file) = 47)""",
+    "symbols without a name": """
+        SELECT count(*) FROM symbol_facts
+         WHERE name_id NOT IN (SELECT id FROM names) OR qualified_name_id NOT IN (SELECT id FROM names)""",
+    "references without a name": """
+        SELECT count(*) FROM reference_facts
+         WHERE name_id NOT IN (SELECT id FROM names) OR path_id NOT IN (SELECT id FROM names)""",
+    "imports without a name": """
+        SELECT count(*) FROM import_facts
+         WHERE module_id NOT IN (SELECT id FROM names) OR path_id NOT IN (SELECT id FROM names)""",
+    # Where the symbols of a file are numbered without gaps, as they are written, their number is all there is to ask.
+    "references from or to a symbol that their file does not have": """
+        SELECT CASE WHEN NOT EXISTS (
+            SELECT 1 FROM (
+                SELECT version_id, max(symbol_ordinal) AS last, max(from_ordinal) AS last_from,
+                       min(symbol_ordinal) AS first, min(from_ordinal) AS first_from
+                  FROM reference_facts GROUP BY version_id) AS r
+              LEFT JOIN (SELECT version_id, count(*) AS n, min(ordinal) AS first, max(ordinal) AS last
+                           FROM symbol_facts GROUP BY version_id) AS s ON s.version_id = r.version_id
+             WHERE s.first IS NOT 0 OR s.last <> s.n - 1 OR r.last > s.last OR r.last_from > s.last
+                OR r.first < 0 OR r.first_from < 0)
+        THEN 0 ELSE (
+            SELECT count(*) FROM reference_facts AS r
+             WHERE (r.symbol_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s
+                       WHERE s.version_id = r.version_id AND s.ordinal = r.symbol_ordinal))
+                OR (r.from_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s
+                       WHERE s.version_id = r.version_id AND s.ordinal = r.from_ordinal))) END""",
+    "bindings to a symbol that is not there": """
+        SELECT count(*) FROM bindings AS b WHERE b.version_id IS NOT NULL AND NOT EXISTS
+            (SELECT 1 FROM symbol_facts AS s WHERE s.version_id = b.version_id AND s.ordinal = b.ordinal)""",
+    "bindings that overlap": """
+        SELECT count(*) FROM bindings AS a JOIN bindings AS b ON b.lineage_id = a.lineage_id AND b.path_id = a.path_id
+           AND b.since > a.since AND (a.until IS NULL OR a.until > b.since)""",
+    "bindings that no scan sees": """
+        SELECT count(*) FROM bindings AS b WHERE NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = b.lineage_id
+           AND s.revision >= b.since AND (b.until IS NULL OR s.revision < b.until))""",
+    "completed scans without a revision, or analysed ones": """
+        SELECT count(*) FROM scans WHERE revision IS NULL AND (status = 'completed' OR active_since IS NOT NULL)""",
+    "files marked done without anything recorded": """
+        SELECT count(*) FROM scan_files WHERE status = 'done' AND version_id IS NULL""",
+    "file versions that no scan uses": """
+        SELECT count(*) FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = v.id)
+           AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = v.id)""",
+    "pieces of work for chunks that their file does not have": """
+        SELECT count(*) FROM chunk_work AS w WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f JOIN chunk_facts AS c
+            ON c.version_id = f.version_id AND c.chunk_index = w.id & 16777215
+            WHERE f.id = w.scan_file_id AND f.scan_id = w.scan_id)""",
+    "counts of work that do not match the rows": """
+        SELECT count(*) FROM (
+            SELECT scan_id, kind, status, sum(n) AS n FROM (
+                SELECT scan_id, kind, status, count AS n FROM work_counts
+                UNION ALL SELECT scan_id, 'chunk', status, -count(*) FROM chunk_work GROUP BY scan_id, status
+                UNION ALL SELECT scan_id, 'draft', status, -count(*) FROM draft_findings GROUP BY scan_id, status
+                UNION ALL SELECT scan_id, 'verified', status, -count(*) FROM verified_findings
+                           GROUP BY scan_id, status)
+             GROUP BY scan_id, kind, status HAVING sum(n) <> 0)""",
+    "sums of model calls that do not match the calls": """
+        SELECT count(*) FROM (
+            SELECT scan_id, model, purpose, status FROM (
+                SELECT scan_id, model, purpose, status, calls, prompt_tokens + completion_tokens AS tokens, cost
+                  FROM call_counts
+                UNION ALL SELECT coalesce(scan_id, 0), model, purpose, status, -count(*),
+                       -sum(prompt_tokens + completion_tokens), -sum(cost) FROM model_calls GROUP BY 1, 2, 3, 4)
+             GROUP BY 1, 2, 3, 4
+            HAVING sum(calls) <> 0 OR sum(tokens) <> 0 OR abs(sum(cost)) > 1e-6 * max(1, max(cost)))""",
+    "analyses that are over with work left, or not over without": """
+        SELECT count(*) FROM scans AS s WHERE active_since IS NOT NULL AND status IN ('completed', 'queued', 'running')
+           AND (status = 'completed') = EXISTS (SELECT 1 FROM work_counts AS w
+                LEFT JOIN scan_configs AS c ON c.scan_id = w.scan_id
+                WHERE w.scan_id = s.id AND w.count > 0 AND w.status IN ('pending', 'running', 'verifying', 'enriching')
+                  AND (w.kind = 'chunk' OR c.analysis_mode IS NOT 'primary_only'))""",
+    "drafts in a chunk of another scan or file": """
+        SELECT count(*) FROM draft_findings AS d JOIN chunk_work AS w ON w.id = d.chunk_id
+          JOIN scan_files AS f ON f.id = w.scan_file_id WHERE w.scan_id <> d.scan_id OR f.file_path <> d.file_path""",
+    "drafts of the same thing at the same line": """
+        SELECT count(*) FROM (SELECT 1 FROM draft_findings GROUP BY scan_id, file_path, lower(vulnerability_type),
+            title_key, line_number HAVING count(*) > 1)""",
+    "verified drafts without a verified finding, or others with one": """
+        SELECT count(*) FROM draft_findings AS d LEFT JOIN verified_findings AS v ON v.draft_id = d.id
+         WHERE (d.status = 'verified' AND v.id IS NULL) OR v.scan_id <> d.scan_id
+            OR (v.status = 'enriching' AND d.status IN ('rejected', 'weakness'))""",
+    "suppressions of a finding of another target": """
+        SELECT count(*) FROM suppressions AS s JOIN findings AS f ON f.id = s.finding_id
+         WHERE f.lineage_id <> s.lineage_id""",
+    "completed verified findings that were not published": """
+        SELECT count(*) FROM verified_findings AS v LEFT JOIN sightings AS s ON s.verified_id = v.id
+         WHERE (v.status = 'complete' AND s.scan_id IS NULL) OR s.scan_id <> v.scan_id""",
+    "findings that no scan has seen, and sightings of another target": """
+        SELECT (SELECT count(*) FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
+                  JOIN scans AS c ON c.id = s.scan_id WHERE c.lineage_id <> f.lineage_id)
+             + (SELECT count(*) FROM findings AS f WHERE NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = f.id)
+                   AND NOT EXISTS (SELECT 1 FROM finding_events AS e WHERE e.finding_id = f.id))""",
+    "votes of a round that has not begun": """
+        SELECT count(*) FROM votes AS v JOIN draft_findings AS d ON d.id = v.draft_id WHERE v.round > d.round""",
+    "calls about something of another scan": """
+        SELECT count(*) FROM model_calls AS m LEFT JOIN chunk_work AS w ON w.id = m.chunk_id
+          LEFT JOIN draft_findings AS d ON d.id = m.draft_id WHERE m.scan_id <> coalesce(w.scan_id, d.scan_id)""",
+    "findings that the full-text search misses, or knows though they are gone": """
+        SELECT count(*) FROM (SELECT id FROM findings WHERE id <= (SELECT max(id) FROM finding_search_docsize)
+                              UNION SELECT id FROM finding_search_docsize) AS a
+         WHERE (id NOT IN (SELECT id FROM findings) OR id NOT IN (SELECT id FROM finding_search_docsize))
+           AND NOT EXISTS (SELECT 1 FROM search_changes AS c WHERE c.kind = 'finding' AND c.id = a.id)""",
+    "symbols that the full-text search misses, or knows though they are gone": """
+        SELECT count(*) FROM (
+            SELECT d.id FROM symbol_search_docsize AS d WHERE NOT EXISTS (SELECT 1 FROM symbol_facts AS s
+                WHERE s.version_id = d.id >> 24 AND s.ordinal = d.id & 16777215)
+            UNION ALL SELECT s.version_id << 24 | s.ordinal FROM symbol_facts AS s
+             WHERE s.version_id IN (SELECT DISTINCT id >> 24 FROM symbol_search_docsize) AND NOT EXISTS
+                   (SELECT 1 FROM symbol_search_docsize WHERE id = s.version_id << 24 | s.ordinal)) AS a
+         WHERE NOT EXISTS (SELECT 1 FROM search_changes AS c WHERE c.kind = 'symbol' AND c.id = a.id >> 24)""",
+    "library rows that were seen by a sync run which is not there": """
+        SELECT count(*) FROM (SELECT run_id FROM scenes UNION ALL SELECT run_id FROM performers
+            UNION ALL SELECT run_id FROM tags UNION ALL SELECT run_id FROM studios) AS l
+         WHERE l.run_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_runs WHERE id = l.run_id)""",
+    "sync runs of one kind that run at once": """
+        SELECT count(*) FROM (SELECT 1 FROM sync_runs WHERE status = 'running' GROUP BY kind HAVING count(*) > 1)""",
+    "counts of plans that do not match their changes": """
+        SELECT count(*) FROM (
+            SELECT plan_id, status FROM (
+                SELECT plan_id, status, count AS n FROM plan_counts
+                UNION ALL SELECT plan_id, status, -count(*) FROM plan_changes GROUP BY plan_id, status)
+             GROUP BY plan_id, status HAVING sum(n) <> 0)""",
+    "plans whose status is not what their changes say": """
+        SELECT count(*) FROM (
+            SELECT p.status, coalesce(sum(c.count) FILTER (WHERE c.status = 'applied'), 0) AS applied,
+                   coalesce(sum(c.count) FILTER (WHERE c.status IN ('pending', 'approved')), 0) AS left_over,
+                   coalesce(sum(c.count) FILTER (WHERE c.status = 'reverted'), 0) AS reverted
+              FROM analysis_plans AS p LEFT JOIN plan_counts AS c ON c.plan_id = p.id GROUP BY p.id)
+         WHERE (status IN ('draft', 'reviewing', 'applied', 'reverted') OR applied > 0)
+           AND ((status = 'applied') <> (applied > 0 AND left_over = 0)
+                OR (status = 'reverted') <> (applied = 0 AND reverted > 0))""",
+    "jobs that wait for a time though they do not wait": """
+        SELECT count(*) FROM jobs WHERE next_retry_at IS NOT NULL AND status <> 'pending'""",
+    "schedules that are enabled without a next run, or disabled with one": """
+        SELECT count(*) FROM scheduled_tasks WHERE (next_run IS NOT NULL) <> enabled""",
+    "users whose address is not what it was folded to": """
+        SELECT count(*) FROM users WHERE email NOT GLOB '*[^ -~]*' AND lower(email) <> email_key""",
+    "counts of sessions that do not match their files": """
+        SELECT count(*) FROM (
+            SELECT id FROM (
+                SELECT id, total_files AS files, processed_files AS done FROM analysis_sessions
+                UNION ALL SELECT analysis_session_id, -count(*), -sum(upload_status IN ('completed', 'error'))
+                  FROM file_uploads GROUP BY analysis_session_id)
+             GROUP BY id HAVING sum(files) <> 0 OR sum(done) <> 0)""",
+    "results of a task of another session": """
+        SELECT count(*) FROM analysis_results AS r JOIN analysis_tasks AS t ON t.id = r.analysis_task_id
+         WHERE t.analysis_session_id <> r.analysis_session_id""",
+    "sessions that are completed with tasks left": """
+        SELECT count(*) FROM analysis_sessions AS s WHERE status = 'completed' AND EXISTS (SELECT 1
+            FROM analysis_tasks WHERE analysis_session_id = s.id AND status IN ('pending', 'processing'))""",
+    "tasks and audits that wait for a time though they do not wait": """
+        SELECT (SELECT count(*) FROM analysis_tasks WHERE next_retry_at IS NOT NULL AND status <> 'pending')
+             + (SELECT count(*) FROM audit_tasks WHERE next_retry_at IS NOT NULL AND status <> 'queued')""",
+    "audits that are completed without an analysis, or not completed with one": """
+        SELECT count(*) FROM audit_tasks AS t
+         WHERE (status = 'completed') <> EXISTS (SELECT 1 FROM audit_analyses WHERE task_id = t.id)""",
+    "events about the analysis of another audit": """
+        SELECT count(*) FROM audit_events AS e JOIN audit_analyses AS a ON a.id = e.analysis_id
+         WHERE a.task_id <> e.task_id""",
+    "values that are not JSON": """
+        SELECT (SELECT count(*) FROM symbol_facts WHERE metadata IS NOT NULL AND NOT json_valid(metadata))
+             + (SELECT count(*) FROM import_facts WHERE NOT json_valid(imported_names))""",
+}
+
+SCHEDULES = "schedules that are enabled without a next run, or disabled with one"
+SESSIONS = "restore a backup, or remove the sessions concerned with: scanstore sessions remove SESSION"
+AUDITS = "restore a backup, or remove the audits concerned with: store.audits.remove(audit)"
+#: What to do about what a check of that name has found.
+REMEDIES = {
+    SCHEDULES: (
+        "put it right with: scanstore check --fix; a schedule whose time zone is not known here needs another one:"
+        " store.schedules.update(name, timezone=...)"
+    ),
+    "suppressions of a finding of another target": (
+        "lift them with: scanstore findings unsuppress ID, and suppress the finding of the right target"
+    ),
+    "sync runs of one kind that run at once": (
+        "end them with the next sync: scanstore library sync --take-over, or store.library.sync(kind, take_over=True)"
+    ),
+    "plans whose status is not what their changes say": (
+        "restore a backup, or remove the plans concerned with: scanstore plans remove PLAN"
+    ),
+    "results of a task of another session": SESSIONS,
+    "sessions that are completed with tasks left": SESSIONS,
+    "audits that are completed without an analysis, or not completed with one": AUDITS,
+    "events about the analysis of another audit": AUDITS,
+}

@@ -1,0 +1,19 @@
+"""Merging another store into this one: ``scans``, ``findings``, ``others`` and ``user_tables`` each merge their tables
+with the statements of ``rows``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.maintenance.merge.merge import MergeResult
+    from scanstore.maintenance.merge.rows import Conflict, Merged
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {"merge": ("MergeResult",), "rows": ("Conflict", "Merged")},
+    )
+
+__all__ = ["Conflict", "MergeResult", "Merged"]

@@ -1,0 +1,115 @@
+"""Merging: what another store has and this one has not, taken over in one transaction.
+
+The other store is attached read-only, and is read as it is at one moment. What makes two rows the same is said in
+:mod:`scanstore.maintenance.merge.scans`, :mod:`scanstore.maintenance.merge.findings` and
+:mod:`scanstore.maintenance.merge.others`, what becomes of tables of the user's own in
+:mod:`scanstore.maintenance.merge.user_tables`; the statements that all of them use are in
+:mod:`scanstore.maintenance.merge.rows`. Each table of the schema is merged by one of these, or named in ``NOT_MERGED``
+with the reason; a test holds that against the schema.
+
+Change here: in which order the parts come, and what is not merged.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from scanstore.db.arguments import a_path
+from scanstore.db.blocks import Scope
+from scanstore.db.database import SCHEMA_VERSION, Database
+from scanstore.db.files import limited, seconds_for, uri
+from scanstore.db.foreign_schema import refuse
+from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
+from scanstore.maintenance.merge.findings import merge_findings
+from scanstore.maintenance.merge.others import merge_accounts, merge_jobs, merge_library, merge_plans
+from scanstore.maintenance.merge.rows import Conflict, Merge, Merged
+from scanstore.maintenance.merge.scans import merge_models, merge_scans
+from scanstore.maintenance.merge.user_tables import merge_user_tables
+
+PARTS = (
+    merge_models, merge_scans, merge_library, merge_findings, merge_plans, merge_jobs, merge_accounts,
+    merge_user_tables,
+)  # fmt: skip
+#: Tables that no part takes over, and why.
+NOT_MERGED = {
+    "sync_runs": "by one of theirs the next sync would take our library for newer than it is",
+    "model_slots": "they are places that processes hold right now",
+    "answer_claims": "they are questions that processes ask right now",
+    "work_counts": "they follow from the work",
+    "call_counts": "they follow from the calls",
+    "plan_counts": "they follow from the changes",
+    "search_changes": "a search takes up what is new",
+    "migratehistory": "it is of the file",
+    "file_identity": "it is of the file",
+}
+
+
+class MergeResult(NamedTuple):
+    """What a merge did: rows ``added`` and rows that both had, in all and per table.
+
+    ``conflicts`` are the things that both have and say differently, where ours stays. ``skipped`` says what was left
+    out, with how to get it. A second merge adds nothing.
+    """
+
+    added: int
+    same: int
+    tables: dict[str, Merged]
+    conflicts: list[Conflict]
+    skipped: dict[str, str]
+
+
+def merge(db: Database, other: Database | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
+    """Take over what the other store has and this one has not; atomic and idempotent.
+
+    All of it may take `timeout` seconds, by default 30 and one for each megabyte of the other store. Must be called
+    outside a transaction. Raises InvalidArgument for the store itself, OutdatedSchema for one that was not opened by
+    this scanstore yet, ForeignSchema, ReadTimeout, NotFound, ReadOnly.
+    """
+    if db.read_only:
+        raise ReadOnly(f"{db.name} was opened with read_only; open it without to merge something into it")
+    if db.in_sqlite_transaction():
+        raise IllegalMove(f"{db.name} is inside a transaction; leave it before merging")
+    path = other.file if isinstance(other, Database) else a_path(other, "other")
+    their = Database(path, read_only=True, key=db.key)
+    with Scope(lambda: their.open(migrate=False), their.shut):
+        if os.path.samefile(their.file, db.file):
+            raise InvalidArgument(f"{their.name} is this store itself; give another one to merge")
+        options = their._options
+    # An encrypted store is merged with those of the same key.
+    file = uri(their.file, options)
+    limit = seconds_for(their.file, timeout)
+    _detach(db)  # where an interrupt struck twice, an earlier merge has left its own attached
+    with Scope(lambda: _attach(db, file, their.name, limit), lambda: _detach(db)):
+        connection = db.connection()  # type: ignore[no-untyped-call]
+        with limited(connection, their.name, limit), db.atomic():
+            return _merge(db)
+
+
+def _attach(db: Database, file: str, name: str, limit: float) -> None:
+    connection = db.connection()  # type: ignore[no-untyped-call]
+    with limited(connection, name, limit):  # SQLite reads its schema now
+        if db.key is None:
+            db.execute_sql("ATTACH ? AS other", (file,)).fetchall()
+        else:
+            db.execute_sql("ATTACH ? AS other KEY ?", (file, db.key)).fetchall()
+    refuse(connection, SCHEMA_VERSION, name, schema="other")
+
+
+def _detach(db: Database) -> None:
+    if any(name == "other" for _, name, _ in db.execute_sql("PRAGMA database_list").fetchall()):
+        db.execute_sql("DETACH other").fetchall()
+
+
+def _merge(db: Database) -> MergeResult:
+    work = Merge(db)
+    work.run("PRAGMA defer_foreign_keys = ON")
+    for part in PARTS:
+        part(work)
+    work.done()
+    added = sum(table.added for table in work.tables.values())
+    same = sum(table.same for table in work.tables.values())
+    if added:
+        work.run("PRAGMA analysis_limit = 400")
+        work.run("ANALYZE main")
+    return MergeResult(added, same, dict(sorted(work.tables.items())), work.conflicts, work.skipped)

@@ -1,0 +1,218 @@
+"""Making saved rows fit together again, where some are missing.
+
+A row that points at something that is lost goes too or stops pointing, counters are counted again, and a row whose
+values cannot be read by its model goes. Change here: MENDING, whenever a table gets a promise that rows of another can
+break.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from uuid import UUID
+
+from scanstore import models
+from scanstore.db import schema
+from scanstore.db.fields import IdField, JSONField, UUIDField
+from scanstore.db.values import format_time
+from scanstore.snapshots import facts
+from scanstore.snapshots.facts import FACT_TABLES
+
+_ROUNDS = 20  # each is a step of rows that point at rows
+
+# How many files a session has, and how many of these are done.
+_UPLOADS = (
+    "SELECT count(*), count(*) FILTER (WHERE upload_status IN ('completed', 'error')) FROM file_uploads AS u"
+    " WHERE u.analysis_session_id = analysis_sessions.id"
+)
+# Statements that make rows fit together again, where some are missing. They run until none finds anything.
+MENDING = (
+    "DELETE FROM file_versions WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = file_versions.id)"
+    " AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = file_versions.id)",
+    "UPDATE scan_files SET status = 'failed', error = 'what was recorded of it is lost'"
+    " WHERE status = 'done' AND version_id IS NULL",
+    "DELETE FROM symbol_facts WHERE name_id NOT IN (SELECT id FROM names)"
+    " OR qualified_name_id NOT IN (SELECT id FROM names) OR NOT json_valid(coalesce(metadata, 'null'))",
+    "DELETE FROM reference_facts WHERE name_id NOT IN (SELECT id FROM names)",
+    "UPDATE reference_facts SET path_id = NULL WHERE path_id IS NOT NULL AND path_id NOT IN (SELECT id FROM names)",
+    "DELETE FROM import_facts WHERE module_id NOT IN (SELECT id FROM names) OR NOT json_valid(imported_names)",
+    "UPDATE import_facts SET path_id = NULL WHERE path_id IS NOT NULL AND path_id NOT IN (SELECT id FROM names)",
+    "UPDATE reference_facts SET symbol_ordinal = NULL, resolution = 'unresolved', confidence = 0"
+    " WHERE symbol_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s"
+    " WHERE s.version_id = reference_facts.version_id AND s.ordinal = symbol_ordinal)",
+    "UPDATE reference_facts SET from_ordinal = NULL WHERE from_ordinal IS NOT NULL AND NOT EXISTS"
+    " (SELECT 1 FROM symbol_facts AS s WHERE s.version_id = reference_facts.version_id AND s.ordinal = from_ordinal)",
+    "UPDATE bindings SET version_id = NULL, ordinal = NULL, resolution = 'unresolved', confidence = 0"
+    " WHERE version_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s"
+    " WHERE s.version_id = bindings.version_id AND s.ordinal = bindings.ordinal)",
+    "DELETE FROM bindings WHERE NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = bindings.lineage_id"
+    " AND s.revision >= since AND (until IS NULL OR s.revision < until))",
+    "DELETE FROM bindings WHERE path_id NOT IN (SELECT id FROM names)",
+    "DELETE FROM bindings WHERE EXISTS (SELECT 1 FROM bindings AS b WHERE b.lineage_id = bindings.lineage_id"
+    " AND b.path_id = bindings.path_id AND b.since < bindings.since AND (b.until IS NULL OR b.until > bindings.since))",
+    "DELETE FROM chunk_work WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f JOIN chunk_facts AS c"
+    " ON c.version_id = f.version_id AND c.chunk_index = chunk_work.id & 16777215"
+    " WHERE f.id = chunk_work.scan_file_id AND f.scan_id = chunk_work.scan_id)",
+    "UPDATE draft_findings SET status = 'skipped', lease_until = NULL, next_retry_at = NULL WHERE status = 'verified'"
+    " AND id NOT IN (SELECT draft_id FROM verified_findings)",
+    "UPDATE verified_findings SET status = 'failed', error = 'its finding is lost' WHERE status = 'complete'"
+    " AND NOT EXISTS (SELECT 1 FROM sightings WHERE verified_id = verified_findings.id)",
+    "DELETE FROM findings WHERE id NOT IN (SELECT finding_id FROM sightings)"
+    " AND id NOT IN (SELECT finding_id FROM finding_events)",
+    "UPDATE model_calls SET chunk_id = NULL, draft_id = NULL WHERE scan_id <> coalesce("
+    "(SELECT scan_id FROM chunk_work WHERE id = chunk_id), (SELECT scan_id FROM draft_findings WHERE id = draft_id))",
+    f"UPDATE analysis_sessions SET (total_files, processed_files) = ({_UPLOADS})"
+    f" WHERE (total_files, processed_files) IS NOT ({_UPLOADS})",
+    *(
+        f"UPDATE {table} SET run_id = NULL WHERE run_id IS NOT NULL AND run_id NOT IN (SELECT id FROM sync_runs)"
+        for table in ("scenes", "performers", "tags", "studios")
+    ),
+)
+OF_FILES = ("scans", "lineages", "scan_files", "file_versions", "names", "bindings", *FACT_TABLES)
+# Nobody can say of which file versions some facts are lost, nor of which scans some meanings: no scan to come takes
+# them over, files are read anew.
+OUTDATED = (
+    "UPDATE file_versions SET indexer = indexer || ' (repaired)' WHERE indexer NOT LIKE 'scan:%'",
+    "UPDATE scans SET options = json_set(options, '$.unfinished', json('true')) WHERE revision IS NOT NULL",
+)
+COUNTING = (
+    "DELETE FROM work_counts",
+    "INSERT INTO work_counts (scan_id, kind, status, count)"
+    " SELECT scan_id, 'chunk', status, count(*) FROM chunk_work GROUP BY 1, 3"
+    " UNION ALL SELECT scan_id, 'draft', status, count(*) FROM draft_findings GROUP BY 1, 3"
+    " UNION ALL SELECT scan_id, 'verified', status, count(*) FROM verified_findings GROUP BY 1, 3",
+    "DELETE FROM call_counts",
+    "INSERT INTO call_counts (scan_id, model, purpose, status, calls, prompt_tokens, completion_tokens, cost,"
+    " latency_ms) SELECT coalesce(scan_id, 0), model, purpose, status, count(*), total(prompt_tokens),"
+    " total(completion_tokens), total(cost), total(latency_ms) FROM model_calls GROUP BY 1, 2, 3, 4",
+    "DELETE FROM plan_counts",
+    "INSERT INTO plan_counts (plan_id, status, count) SELECT plan_id, status, count(*) FROM plan_changes GROUP BY 1, 2",
+)
+# The columns of a counter's key, and the one with the number.
+COUNTERS = {
+    "work_counts": ("scan_id", "kind", "status", "count"),
+    "call_counts": ("scan_id", "model", "purpose", "status", "calls"),
+    "plan_counts": ("plan_id", "status", "count"),
+}
+_WORK = {"chunk": "chunk_work", "draft": "draft_findings", "verified": "verified_findings"}
+
+
+@contextmanager
+def without_triggers(connection: sqlite3.Connection) -> Iterator[None]:
+    """Rows are written as they are, for the time of the block."""
+    triggers = connection.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY rowid"
+    ).fetchall()
+    for name, _ in triggers:
+        connection.execute(f'DROP TRIGGER "{name}"')
+    yield
+    for _, sql in triggers:
+        connection.execute(sql)
+
+
+def foreign_keys(connection: sqlite3.Connection) -> Iterator[str]:
+    """Statements that remove rows that point at nothing, or clear the column that does where it may be empty."""
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0").fetchall()
+    for (table,) in tables:
+        nullable = {c[1] for c in connection.execute(f'PRAGMA table_info("{table}")') if not c[3] and not c[5]}
+        for key in connection.execute(f'PRAGMA foreign_key_list("{table}")').fetchall():
+            _, _, parent, column, there, _, on_delete, _ = key
+            lost = (
+                f'"{column}" IS NOT NULL AND NOT EXISTS (SELECT 1 FROM "{parent}" AS parent'
+                f' WHERE parent."{there}" = "{table}"."{column}")'
+            )
+            if column in nullable and on_delete != "CASCADE":
+                yield f'UPDATE OR IGNORE "{table}" SET "{column}" = NULL WHERE {lost}'
+            yield f'DELETE FROM "{table}" WHERE {lost}'
+
+
+def until_settled(connection: sqlite3.Connection, statements: Iterable[str]) -> Counter[str]:
+    """Run the statements again and again until none of them changes anything; return the changed rows by table."""
+    again, changed = list(statements), Counter[str]()
+    for _ in range(_ROUNDS):
+        before = connection.total_changes
+        for sql in again:
+            rows = connection.execute(sql).rowcount
+            if rows > 0 and (table := re.match(r'(?:DELETE FROM|UPDATE(?: OR IGNORE)?) "?(\w+)', sql)):
+                changed[table[1]] += rows
+        if connection.total_changes == before:
+            break
+    return changed
+
+
+def count(connection: sqlite3.Connection) -> None:
+    """Count again what is kept in counters."""
+    for sql in COUNTING:
+        connection.execute(sql)
+
+
+def deficits(counters: str, before: list[dict[str, object]], now: list[dict[str, object]]) -> Counter[str]:
+    """Return how many rows fewer each counted table has than its counters said before."""
+    *key, number = COUNTERS[counters]
+    there = {tuple(row[column] for column in key): row[number] for row in now}
+    missing = Counter[str]()
+    for row in before:
+        said, found = row[number], there.get(tuple(row[column] for column in key), 0)
+        if isinstance(said, int) and isinstance(found, int) and said > found:
+            fixed = {"call_counts": "model_calls", "plan_counts": "plan_changes"}
+            missing[fixed.get(counters) or _WORK.get(str(row["kind"]), "chunk_work")] += said - found
+    return missing
+
+
+# Values that models can read
+
+
+def unreadable(connection: sqlite3.Connection) -> Iterator[str]:
+    """Statements that remove rows whose times, UUIDs or JSON cannot be read by their model."""
+    connection.create_function("readable_time", 1, _readable_time, deterministic=True)
+    connection.create_function("is_uuid", 1, _is_uuid, deterministic=True)
+    for table, columns in schema.times().items():
+        yield f"DELETE FROM {table} WHERE " + " OR ".join(
+            f"{c} IS NOT NULL AND readable_time({c}) IS NULL" for c in columns
+        )
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    for model in (*(getattr(models, name) for name in models.__all__), *vars(facts).values()):
+        meta = getattr(model, "_meta", None)
+        if meta is None or meta.table_name not in tables:
+            continue
+        tests = [
+            f'"{name}" IS NOT NULL AND NOT {"json_valid" if isinstance(field, JSONField) else "is_uuid"}("{name}")'
+            for name, field in meta.columns.items()
+            if isinstance(field, JSONField | UUIDField) and not isinstance(field, IdField)
+        ]
+        if tests:
+            yield f'DELETE FROM "{meta.table_name}" WHERE ' + " OR ".join(tests)
+
+
+def rewrite_times(connection: sqlite3.Connection) -> Iterator[str]:
+    """Write readable times as all others are written, and say of which columns; one without a zone is in UTC."""
+    for table, columns in schema.times().items():
+        for column in columns:
+            sql = (
+                f"UPDATE OR IGNORE {table} SET {column} = readable_time({column})"
+                f" WHERE {column} NOT GLOB '{schema.TIME}'"
+            )
+            if rows := connection.execute(sql).rowcount:
+                name = column.strip('"')
+                yield f"{rows} times of {name} in {table} were written in another way; they are written as others now"
+
+
+def _readable_time(value: object) -> str | None:
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if time is None:
+            return None
+        return format_time(time if time.tzinfo else time.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_uuid(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(UUID(value))
+    except ValueError:
+        return False

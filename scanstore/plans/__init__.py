@@ -1,0 +1,29 @@
+"""Plans: proposed changes of scenes and findings, to be reviewed, applied and reverted.
+
+``changes`` says which fields may be changed, ``proposals`` checks what is proposed, ``preview`` shows it, ``applying``
+applies and reverts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.plans.applying import Applied, Reverted
+    from scanstore.plans.plans import Plans, Reviewed
+    from scanstore.plans.preview import FieldPreview, Preview
+    from scanstore.plans.proposals import Proposal, Proposed
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "applying": ("Applied", "Reverted"),
+            "plans": ("Plans", "Reviewed"),
+            "preview": ("FieldPreview", "Preview"),
+            "proposals": ("Proposal", "Proposed"),
+        },
+    )
+
+__all__ = ["Applied", "FieldPreview", "Plans", "Preview", "Proposal", "Proposed", "Reverted", "Reviewed"]

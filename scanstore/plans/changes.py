@@ -1,0 +1,328 @@
+"""What a plan may change: the fields of scenes and findings, the actions on each, and how their values are kept.
+
+A value is kept as JSON in one form only, so that equal ones are equal text: ids of performers and tags as a sorted
+list, a studio as its id, a date as UTC text. A field belongs to scenes or to findings, never to both, and so says what
+a change is about.
+
+What a change does to a value, and what taking it back does, are two pure functions, :func:`forward` and
+:func:`backward`; a preview and an application ask the same ones.
+
+Change here: which fields there are, what they accept, when a value counts as changed by somebody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, date, datetime, time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from scanstore.db.arguments import text, word
+from scanstore.db.fields import Base
+from scanstore.db.state_machine import CHANGE_ACTIONS, FINDING_STATUSES, SEVERITIES
+from scanstore.db.values import dump_json, format_time, utcnow
+from scanstore.errors import InvalidArgument, NotFound, shown
+from scanstore.findings.findings import Findings
+from scanstore.findings.models import Finding
+from scanstore.library.models import Performer, Scene, Studio, Tag
+
+if TYPE_CHECKING:
+    from scanstore.db.database import Database
+
+AT_ONCE = 500  #: targets that are read in one statement
+REPLACING = ("set", "update")  # two words for one thing
+_UNSET: Any = ...  # a current value that was not given
+
+
+# What values are accepted, each in the form that is kept
+
+
+def _ids(model: type[Base]) -> Callable[[str, Any], list[str]]:
+    def check(where: str, value: Any) -> list[str]:
+        if value is None:
+            return []
+        if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable) or isinstance(value, str):
+            value = [value]
+        return sorted({_id(where, each, model) for each in value})
+
+    return check
+
+
+def _id(where: str, value: Any, model: type[Base]) -> str:
+    if isinstance(value, model):
+        value.check_home()
+        value = value.id
+    if not isinstance(value, str) or not value:
+        noun = model.__name__.lower()
+        raise InvalidArgument(f"{where} is {shown(value)}; give a {noun}'s id, which is text, or its row")
+    return value
+
+
+def _studio(where: str, value: Any) -> str | None:
+    return None if value is None else _id(where, value, Studio)
+
+
+def _title(where: str, value: Any) -> str:
+    if value is None:
+        raise InvalidArgument(f"{where} is None; it must be text, perhaps empty")
+    return text(where, value)
+
+
+def _details(where: str, value: Any) -> str | None:
+    return None if value is None else text(where, value)
+
+
+def _date(where: str, value: Any) -> str | None:
+    """An aware time, or a day, which begins at midnight in UTC."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
+        except ValueError:
+            raise InvalidArgument(f"{where} is {shown(value)}; write 2026-11-22 or 2026-11-22T01:46:31Z") from None
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time(), UTC)
+    if not isinstance(value, datetime):
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be a date, an aware datetime, or None")
+    try:
+        return format_time(value)
+    except (OverflowError, InvalidArgument) as error:
+        raise InvalidArgument(f"{where} is {value.isoformat()}, which is no time in UTC; give its zone") from error
+
+
+def _flag(where: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be True or False")
+    return value
+
+
+class Field(NamedTuple):
+    """A field that a change may be about: ``source`` is its value as SQL, over the target's row ``t``."""
+
+    name: str
+    target: str
+    source: str
+    check: Callable[[str, Any], Any]
+    column: str = ""  #: of the target's table; empty for links
+    link: str = ""  #: ``tag``: rows of ``scene_tags`` with a ``tag_id`` that is of ``tags``
+    refers: str = ""  #: the table that ids in its values are of
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        return ("add", "remove", "set") if self.link else REPLACING
+
+
+def _link(what: str, model: type[Base]) -> Field:
+    rows = f"(SELECT json_group_array({what}_id) FROM scene_{what}s WHERE scene_id = t.id)"
+    return Field(f"{what}s", "scene", rows, _ids(model), link=what, refers=f"{what}s")
+
+
+def _plain(
+    name: str, target: str, check: Callable[[str, Any], Any], *, column: str | None = None, refers: str = ""
+) -> Field:
+    column = column or name
+    return Field(name, target, f"t.{column}", check, column=column, refers=refers)
+
+
+FIELDS = {
+    field.name: field
+    for field in (
+        _link("performer", Performer),
+        _link("tag", Tag),
+        _plain("studio", "scene", _studio, column="studio_id", refers="studios"),
+        _plain("title", "scene", _title),
+        _plain("details", "scene", _details),
+        _plain("date", "scene", _date, column="scene_date"),
+        _plain("organized", "scene", _flag),
+        _plain("severity", "finding", lambda where, value: word(where, value, SEVERITIES)),
+        _plain("status", "finding", lambda where, value: word(where, value, FINDING_STATUSES)),
+        _plain("remediation", "finding", text, column="remediation_steps"),
+    )
+}
+OTHER_NAMES = {
+    "performer": "performers", "tag": "tags", "studio_id": "studio", "scene_date": "date",
+    "remediation_steps": "remediation",
+}  # fmt: skip
+
+
+# A proposal, checked before any SQL
+
+
+class Checked(NamedTuple):
+    """A change in the form that is kept; ``key`` is text for scenes and a number for findings."""
+
+    field: Field
+    key: Any
+    action: str
+    proposed: Any
+    current: Any  #: ``...`` when it is to be looked up
+    confidence: float | None
+
+
+def field_named(where: str, name: Any) -> Field:
+    """The field of that name. Raises InvalidArgument with those that there are."""
+    known = name.strip().lower() if isinstance(name, str) else ""
+    found = FIELDS.get(OTHER_NAMES.get(known, known))
+    if found is None:
+        lists = (f"{', '.join(f.name for f in FIELDS.values() if f.target == t)} of {t}s" for t in ("scene", "finding"))
+        raise InvalidArgument(f"{where} is {shown(name)}; there are {' and '.join(lists)}")
+    return found
+
+
+def check(
+    where: str, target: Any, name: Any, action: Any, proposed: Any, current: Any = _UNSET, confidence: Any = None
+) -> Checked:
+    """Return a change in the form that is kept; ``where`` begins the message of InvalidArgument."""
+    field = field_named(where + "field", name)
+    key = target_key(f"{where}target", target, field.target)
+    act = word(where + "action", action, CHANGE_ACTIONS)
+    if act not in field.actions:
+        raise InvalidArgument(
+            f"{where}action is {act!r}; for {field.name} it must be one of: {', '.join(field.actions)}"
+        )
+    value = field.check(where + "proposed", proposed)
+    if field.link and act != "set" and not value:
+        raise InvalidArgument(f"{where}proposed is empty; say which {field.name} to {act}")
+    if current is not ...:
+        current = field.check(where + "current", current)
+    return Checked(field, key, act, value, current, checked_confidence(where + "confidence", confidence))
+
+
+def target_key(where: str, target: Any, kind: str) -> Any:
+    """The key of a scene or finding, given as it or its row; raises InvalidArgument for one of the other kind."""
+    model: type[Base] = Scene if kind == "scene" else Finding
+    if isinstance(target, model):
+        target.check_home()
+        target = target.id
+    if kind == "scene" and isinstance(target, str) and target:
+        return target
+    if kind == "finding" and isinstance(target, int) and not isinstance(target, bool) and 0 < target < 2**63:
+        return target
+    says = "a Scene or its id, which is text" if kind == "scene" else "a Finding or its id, which is a number"
+    raise InvalidArgument(f"{where} is {shown(target)}; give {says}")
+
+
+def checked_confidence(where: str, value: Any) -> float | None:
+    """A confidence from 0 to 1, or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidArgument(f"{where} is {shown(value)}; it must be a number from 0 to 1, or None")
+    return float(value)
+
+
+def digest(value: Any) -> bytes:
+    """What tells kept values apart, in 32 bytes."""
+    return hashlib.sha256(dump_json(value).encode()).digest()
+
+
+# What a change does
+
+
+class Effect(NamedTuple):
+    """``value`` is what the field becomes; ``conflict``: what is there now is neither that nor what was expected."""
+
+    value: Any
+    conflict: bool
+
+
+def forward(field: Field, action: str, now: Any, current: Any, proposed: Any) -> Effect:
+    """What applying a change does. Of lists that are added to or removed from, only what is named counts."""
+    if action in REPLACING:
+        return Effect(proposed, now != proposed and now != current)
+    adding = action == "add"
+    undone = [each for each in proposed if (each in now) is not adding]
+    surprise = any((each in (current or ())) is adding for each in undone)
+    return Effect(_joined(now, proposed) if adding else _without(now, proposed), surprise)
+
+
+def backward(field: Field, action: str, now: Any, found: Any, proposed: Any) -> Effect:
+    """What taking a change back does, that was applied to the value ``found``: exactly its own effect is undone."""
+    if action in REPLACING:
+        return Effect(found, now != proposed and now != found)
+    if action == "add":
+        return Effect(_without(now, _without(proposed, found)), False)
+    return Effect(_joined(now, [each for each in proposed if each in found]), False)
+
+
+def _joined(some: Iterable[str], more: Iterable[str]) -> list[str]:
+    return sorted({*some, *more})
+
+
+def _without(some: Iterable[str], others: Collection[str]) -> list[str]:
+    return [each for each in some if each not in others]
+
+
+# Reading and writing
+
+
+def read(db: Database, target: str, keys: Iterable[Any], fields: Iterable[str]) -> dict[Any, dict[str, Any]]:
+    """The values of fields now, by the targets' keys; those that do not exist are left out. One statement."""
+    names = tuple(sorted(set(fields)))
+    rows = db.execute_sql(_reading(target, names), (dump_json(list(keys)),)).fetchall()
+    return {row[0]: {name: _value(name, raw) for name, raw in zip(names, row[1:], strict=True)} for row in rows}
+
+
+@lru_cache
+def _reading(target: str, names: tuple[str, ...]) -> str:
+    sources = "".join(f", {FIELDS[name].source}" for name in names)
+    return f"SELECT t.id{sources} FROM json_each(?) AS i CROSS JOIN {target}s AS t ON t.id = i.value"
+
+
+def _value(name: str, raw: Any) -> Any:
+    if FIELDS[name].link:
+        return sorted(json.loads(raw))
+    return bool(raw) if name == "organized" else raw
+
+
+def missing(db: Database, table: str, ids: Iterable[str]) -> list[str]:
+    """Which of these ids are of no row of a table of the library."""
+    sql = f"SELECT i.value FROM json_each(?) AS i WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE id = i.value)"
+    return [key for (key,) in db.execute_sql(sql, (dump_json(list(ids)),)).fetchall()]
+
+
+def referred(field: Field, value: Any) -> list[str]:
+    """The ids in a value that have to be of rows."""
+    if not field.refers or value is None:
+        return []
+    return list(value) if field.link else [value]
+
+
+def names(db: Database, table: str, ids: Iterable[str]) -> dict[str, str]:
+    """The names of rows of the library, by id, as far as they are there."""
+    sql = f"SELECT t.id, t.name FROM json_each(?) AS i CROSS JOIN {table} AS t ON t.id = i.value"
+    return dict(db.execute_sql(sql, (dump_json(sorted(set(ids))),)).fetchall())
+
+
+def write(
+    db: Database, field: Field, key: Any, now: Any, value: Any, *, by: str, note: str, undo: bool = False
+) -> None:
+    """Make a value what it is to be, inside the caller's transaction; nothing is written when it is that already.
+
+    The status of a finding is a decision: it is recorded as one of ``by``, and to ``undo`` it may take two. Raises
+    NotFound when the value names something that is gone, and IllegalMove for a finding that cannot become that;
+    nothing is changed then.
+    """
+    if value == now:
+        return
+    new = [each for each in referred(field, value) if each not in referred(field, now)]
+    if new and (gone := missing(db, field.refers, new)):
+        raise NotFound(f"{field.refers[:-1]} {gone[0]!r} is gone")
+    if field.name == "status":
+        with db.atomic():
+            if undo and "open" not in (now, value):  # from one decision to another the way is over open
+                Findings(db).triage(key, "open", by=by, note=note)
+            Findings(db).triage(key, value, by=by, note=note)
+    elif field.link:
+        for verb, ids in (
+            (f"DELETE FROM scene_{field.link}s WHERE scene_id = ? AND {field.link}_id = ?", _without(now, value)),
+            (f"INSERT INTO scene_{field.link}s (scene_id, {field.link}_id) VALUES (?, ?)", new),
+        ):
+            if ids:
+                db.executemany(verb, [(key, each) for each in ids])
+        db.execute_sql("UPDATE scenes SET updated_at = ? WHERE id = ?", (format_time(utcnow()), key))
+    else:
+        db.execute_sql(f"UPDATE {field.target}s SET {field.column} = ? WHERE id = ?", (value, key))

@@ -1,0 +1,177 @@
+"""Changes of plans as rows: their columns, their moves, and how a plan stands by its changes."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import peewee
+
+from scanstore.db.database import Database
+from scanstore.db.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField
+from scanstore.db.state_machine import CHANGE_ACTIONS, CHANGE_STATUSES, CHANGE_TARGETS, PLAN_STATUSES, Machine, move
+from scanstore.db.values import format_time, utcnow
+from scanstore.findings.models import Finding
+from scanstore.library.models import Scene
+
+
+class Counts(NamedTuple):
+    """How many changes of a plan are in which status."""
+
+    pending: int = 0
+    approved: int = 0
+    rejected: int = 0
+    applied: int = 0
+    failed: int = 0
+    skipped: int = 0
+    reverted: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+class AnalysisPlan(Base):
+    """Changes that belong together. ``metadata`` is what its maker wants to remember: settings used, figures."""
+
+    if TYPE_CHECKING:
+        id: Any
+        changes: Any
+
+    key: Any = UUIDField(default=uuid.uuid4, unique=True)
+    name: Any = peewee.TextField()
+    description: Any = peewee.TextField(null=True)
+    metadata: Any = JSONField(default=dict)
+    status: Any = EnumField(PLAN_STATUSES, default="pending", index=True)
+    process: Any = peewee.TextField(null=True)
+    lease_until: Any = UTCField(null=True)
+    submitted_at: Any = UTCField(null=True)
+    applied_at: Any = UTCField(null=True)
+    reverted_at: Any = UTCField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    tally: str = "{}"  # counts as they are read
+    counts: Counts | None = None  #: of its changes, when it was read by ``store.plans``
+
+    class Meta:
+        table_name = "analysis_plans"
+
+    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        """The row as plain values, with its counts if they were read."""
+        more = {} if self.counts is None else {"counts": self.counts._asdict()}
+        return {**super().to_dict(secrets=secrets), **more}
+
+
+class PlanChange(Base):
+    """One change of one field of a scene or a finding; ``target_key`` is its id, also when it is gone.
+
+    ``current_value`` is what was there when it was proposed, ``found_value`` what was there when it was applied or
+    refused, ``conflict`` whether that was something else. ``applied`` is computed by the database.
+    """
+
+    if TYPE_CHECKING:
+        id: Any
+        plan_id: Any
+        scene_id: Any
+        finding_id: Any
+
+    plan: Any = peewee.ForeignKeyField(AnalysisPlan, on_delete="CASCADE", backref="changes", index=False)
+    target: Any = EnumField(CHANGE_TARGETS, default="scene")
+    target_key: Any = peewee.TextField()
+    scene: Any = peewee.ForeignKeyField(Scene, on_delete="SET NULL", null=True, backref="plan_changes")
+    finding: Any = peewee.ForeignKeyField(Finding, on_delete="SET NULL", null=True, backref="plan_changes")
+    field: Any = peewee.TextField()
+    action: Any = EnumField(CHANGE_ACTIONS)
+    current_value: Any = JSONField(null=True)
+    proposed_value: Any = JSONField(null=True)
+    proposed_hash: Any = HashField()
+    confidence: Any = peewee.FloatField(null=True)
+    status: Any = EnumField(CHANGE_STATUSES, default="pending")
+    applied: Any = peewee.BooleanField(null=True)
+    applied_at: Any = UTCField(null=True)
+    reviewer: Any = peewee.TextField(null=True)
+    reviewed_at: Any = UTCField(null=True)
+    found_value: Any = JSONField(null=True)
+    conflict: Any = peewee.BooleanField(default=False)
+    tries: Any = peewee.IntegerField(default=0)
+    error: Any = peewee.TextField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    value: Any = None  #: for a handler: what the field is to become
+    undoing: bool = False  #: for a handler: whether the change is being taken back
+
+    class Meta:
+        table_name = "plan_changes"
+        indexes = (
+            (("plan", "target", "target_key", "field", "action", "proposed_hash"), True),
+            (("plan", "status"), False),
+        )
+
+    @property
+    def key(self) -> str:
+        """What names this application of it, the same at each try: for a system that is to do nothing twice."""
+        return f"{self.plan.key}:{self.id}{':revert' if self.undoing else ''}"
+
+
+_ANEW = "make a new plan: store.plans.create(name)"
+PLANS = Machine(
+    "analysis_plans",
+    "plan",
+    {
+        "draft": ("pending",),
+        "reviewing": ("draft", "applied"),  # again, when what had failed is to be retried
+        "applied": ("reviewing",),
+        "cancelled": ("pending", "draft", "reviewing"),
+        "reverted": ("reviewing", "applied"),
+    },
+    {
+        "pending": "submit it first: store.plans.submit(plan) (scanstore plans submit PLAN)",
+        "draft": "review it first: store.plans.review(plan, 'approve') (scanstore plans review PLAN approve)",
+        "reviewing": "approve changes of it first: store.plans.review(plan, 'approve')",
+        "applied": "revert it first: store.plans.revert(plan) (scanstore plans revert PLAN)",
+        "cancelled": _ANEW,
+        "reverted": _ANEW,
+    },
+)
+CHANGES = Machine(
+    "plan_changes",
+    "change",
+    {
+        "pending": ("approved", "rejected"),
+        "approved": ("pending", "rejected", "failed", "skipped"),
+        "rejected": ("pending", "approved"),
+        "applied": ("approved",),
+        "failed": ("approved",),
+        "skipped": ("approved",),
+        "reverted": ("applied",),
+    },
+    {
+        "applied": "revert the plan first: store.plans.revert(plan)",
+        "failed": "let it be tried again first: store.plans.retry(plan)",
+        "skipped": "let it be tried again first: store.plans.retry(plan)",
+        "reverted": "propose it in a new plan",
+    },
+)
+STANDING = """
+SELECT p.status, c.status, c.count FROM analysis_plans AS p LEFT JOIN plan_counts AS c ON c.plan_id = p.id
+ WHERE p.id = ?
+"""
+
+
+def settle(db: Database, plan_id: int) -> str:
+    """Set the status of a plan that was submitted to what its changes say; return it. Inside a transaction."""
+    rows = db.execute_sql(STANDING, (plan_id,)).fetchall()
+    status: str = rows[0][0]
+    count = {each: number for _, each, number in rows if number}
+    if not count.get("applied") and count.get("reverted"):
+        due = "reverted"
+    elif count.get("applied") and not count.get("pending") and not count.get("approved"):
+        due = "applied"
+    else:
+        due = "draft" if status == "draft" and set(count) <= {"pending"} else "reviewing"
+    if due != status:
+        when = {f"{due}_at": format_time(utcnow())} if due in ("applied", "reverted") else {}
+        move(db, PLANS, plan_id, due, **when)
+    return due

@@ -1,0 +1,392 @@
+"""Plans: changes of scenes and findings that something proposed, for a person to review, apply and take back.
+
+A plan is built (``pending``), submitted (``draft``) and reviewed (``reviewing``). From then on its status follows from
+how many of its changes are in which status, and is set in one place, :func:`settle`, by every transaction that moves a
+change: ``applied`` when nothing is left to decide or to apply and something was applied, ``reverted`` when nothing of
+that is left. What applying does is in :mod:`scanstore.plans.applying`, what may be changed in
+:mod:`scanstore.plans.changes`.
+
+Change here: what is known of plans and their changes, and who may decide what when.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import peewee
+
+from scanstore.db.arguments import some_text, text, whole, word
+from scanstore.db.domain import Domain, bound
+from scanstore.db.state_machine import CHANGE_STATUSES, PLAN_STATUSES, move
+from scanstore.db.values import dump_json, format_time, utcnow
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
+from scanstore.findings.models import Finding
+from scanstore.library.models import Scene
+from scanstore.plans import applying
+from scanstore.plans import preview as previews
+from scanstore.plans.applying import Applied, Reverted
+from scanstore.plans.changes import check, checked_confidence, digest, field_named, target_key
+from scanstore.plans.models import CHANGES, PLANS, AnalysisPlan, Counts, PlanChange, settle
+from scanstore.plans.preview import Preview
+from scanstore.plans.proposals import Proposal, Proposed, checked, insert
+
+List = list  # the class below has a method of that name
+
+
+class Reviewed(NamedTuple):
+    """How many changes a review decided otherwise than before, and how the plan stands now."""
+
+    changed: int
+    counts: Counts
+
+
+DECISIONS = {"approve": "approved", "reject": "rejected", "reset": "pending"}
+UNDONE = ("failed", "skipped")
+BUILDING = ("pending", "draft", "reviewing")
+
+TALLY = "(SELECT json_group_object(status, count) FROM plan_counts WHERE plan_id = t1.id)"
+
+
+class Plans(Domain):
+    """Plans: ``create``, ``propose``, ``submit``, ``review``, ``apply``, ``revert``."""
+
+    # -- building ----------------------------------------------------------------------------------------------------
+
+    @bound
+    def create(
+        self, name: str, *, description: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> AnalysisPlan:
+        """Begin a plan, which :meth:`propose` fills and :meth:`submit` hands over for review. Names may repeat."""
+        name = text("name", name, needed=True)
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise InvalidArgument(f"metadata is {shown(metadata)}; it must be a mapping")
+        made: AnalysisPlan = AnalysisPlan.create(
+            name=name,
+            description=None if description is None else text("description", description),
+            metadata=dict(metadata or {}),
+        )
+        return self.get(made.id)
+
+    @bound
+    def propose(
+        self,
+        plan: AnalysisPlan | int,
+        target: Scene | Finding | str | int,
+        field: str,
+        action: str,
+        *,
+        proposed: Any,
+        current: Any = ...,
+        confidence: float | None = None,
+    ) -> PlanChange:
+        """Propose a change of a scene (by its id, text) or a finding (by its id, a number); return it.
+
+        Of scenes: ``performers`` and ``tags`` (``add``, ``remove`` or ``set``, with ids of known ones), ``studio`` (an
+        id or None), ``title``, ``details``, ``date``, ``organized`` (``set`` or ``update``, which are the same). Of
+        findings: ``severity``, ``status``, ``remediation``.
+
+        ``current`` is what the proposal was made for; left out, it is what is there now. ``confidence`` is 0 to 1.
+        Proposed again (target, field, action and value), the change that is there is returned as it is.
+
+        Raises InvalidArgument for what does not fit, NotFound for a target, performer, tag or studio that there is
+        not, and IllegalMove for a plan that is applied, cancelled or reverted.
+        """
+        one = check("", target, field, action, proposed, current, confidence)
+        with self.db.atomic():
+            row = self._open(plan, BUILDING, "take proposals")
+            insert(self.db, row.id, [one])
+            found: PlanChange = PlanChange.get(
+                PlanChange.plan == row.id,
+                PlanChange.target == one.field.target,
+                PlanChange.target_key == str(one.key),
+                PlanChange.field == one.field.name,
+                PlanChange.action == one.action,
+                PlanChange.proposed_hash == digest(one.proposed),
+            )
+            return found
+
+    @bound
+    def propose_many(self, plan: AnalysisPlan | int, proposals: Iterable[Proposal | Mapping[str, Any]]) -> Proposed:
+        """Propose many changes, all or none, as :meth:`propose` does for one: in one transaction.
+
+        Each is a :class:`Proposal`, or a mapping with ``scene`` or ``finding``, ``field``, ``action``, ``proposed``
+        and perhaps ``current`` and ``confidence``. All are read and checked before any SQL; an error names the
+        proposal, counted from 0.
+        """
+        given = checked(proposals)
+        with self.db.atomic():
+            created = insert(self.db, self._open(plan, BUILDING, "take proposals").id, given)
+        return Proposed(created, len(given) - created)
+
+    @bound
+    def submit(self, plan: AnalysisPlan | int) -> AnalysisPlan:
+        """Hand a plan over for review. Raises IllegalMove when it was submitted already."""
+        key = self._key(plan)
+        move(self.db, PLANS, key, "draft", submitted_at=format_time(utcnow()))
+        return self.get(key)
+
+    @bound
+    def cancel(self, plan: AnalysisPlan | int) -> AnalysisPlan:
+        """Give a plan up. Raises IllegalMove when something of it was applied, or it is over."""
+        with self.db.atomic():
+            row = self._idle(plan)
+            if row.status in BUILDING and row.counts is not None and row.counts.applied:
+                raise IllegalMove(
+                    f"plan {row.id} is {row.status} and has {row.counts.applied} applied; {PLANS.remedies['applied']},"
+                    " or reject what is left"
+                )
+            move(self.db, PLANS, row.id, "cancelled")
+            return self.get(row.id)
+
+    @bound
+    def remove(self, plan: AnalysisPlan | int) -> None:
+        """Delete a plan and its changes. What was applied stays and cannot be taken back any more.
+
+        Raises NotFound, and IllegalMove while it is being applied or reverted.
+        """
+        with self.db.atomic():
+            self.db.execute_sql("DELETE FROM analysis_plans WHERE id = ?", (self._idle(plan).id,))
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    @bound
+    def get(self, plan: AnalysisPlan | int) -> AnalysisPlan:
+        """The plan with that id, read anew, with its counts. Raises NotFound."""
+        key = self._key(plan)
+        for found in _rows(AnalysisPlan.id == key):
+            return found
+        raise NotFound(f"no plan {key}; store.plans.list() (scanstore plans list) shows the known ones")
+
+    @bound
+    def find(self, name: str) -> AnalysisPlan | None:
+        """The latest plan of that name, if there is one."""
+        return next(iter(_rows(AnalysisPlan.name == some_text(name, "name"), limit=1)), None)
+
+    @bound
+    def list(self, *, status: str | None = None, limit: int | None = None) -> List[AnalysisPlan]:
+        """Plans with their counts, the latest first, of one status if given. One statement."""
+        only = () if status is None else (AnalysisPlan.status == word("status", status, PLAN_STATUSES),)
+        return _rows(*only, limit=whole("limit", limit, 0, 2**31))
+
+    @bound
+    def changes(
+        self,
+        plan: AnalysisPlan | int,
+        *,
+        status: str | None = None,
+        field: str | None = None,
+        scene: Scene | str | None = None,
+        limit: int | None = None,
+    ) -> List[PlanChange]:
+        """The changes of a plan in the order in which they are applied; of one status, field or scene if given."""
+        most = whole("limit", limit, 0, 2**31)
+        only = [] if status is None else [PlanChange.status == word("status", status, CHANGE_STATUSES)]
+        if field is not None:
+            only.append(PlanChange.field == field_named("field", field).name)
+        if scene is not None:
+            only += [PlanChange.target == "scene", PlanChange.target_key == target_key("scene", scene, "scene")]
+        query = PlanChange.select().where(PlanChange.plan == self.get(plan).id, *only)
+        return list(query.order_by(PlanChange.id).limit(most))
+
+    @bound
+    def preview(
+        self, plan: AnalysisPlan | int, *, status: str | None = None, scene: Scene | str | None = None
+    ) -> List[Preview]:
+        """What each scene and finding is now and would be after applying, in the order of the changes.
+
+        Of the changes that are pending or approved, or of one ``status`` only. Nothing is changed.
+        """
+        only = ("pending", "approved") if status is None else (word("status", status, CHANGE_STATUSES),)
+        key = None if scene is None else target_key("scene", scene, "scene")
+        return previews.preview(self.db, self.get(plan).id, only, key)
+
+    # -- deciding ----------------------------------------------------------------------------------------------------
+
+    @bound
+    def review(
+        self,
+        plan: AnalysisPlan | int,
+        decision: str,
+        *,
+        ids: Iterable[PlanChange | int] | None = None,
+        field: str | None = None,
+        scene: Scene | str | None = None,
+        min_confidence: float | None = None,
+        by: str | None = None,
+    ) -> Reviewed:
+        """``approve``, ``reject`` or ``reset`` changes of a plan: those of all the filters given, without any, all.
+
+        The last decision counts. What is applied, failed, skipped or reverted is past deciding: left alone, and an
+        error when it is among the ``ids``. ``ids=[]`` decides nothing. A change without a confidence is in no
+        ``min_confidence``. ``by`` is kept as the reviewer. One transaction.
+
+        Raises IllegalMove for a plan that is not in review, NotFound for a change that is not the plan's.
+        """
+        to = DECISIONS[word("decision", decision, tuple(DECISIONS))]
+        where: List[str] = ["plan_id = ?"]
+        values: List[Any] = []
+        if field is not None:
+            where.append("field = ?")
+            values.append(field_named("field", field).name)
+        if scene is not None:
+            where.append("target = 'scene' AND target_key = ?")
+            values.append(target_key("scene", scene, "scene"))
+        if min_confidence is not None:
+            where.append("confidence >= ?")
+            values.append(checked_confidence("min_confidence", min_confidence))
+        by = None if by is None else text("by", by, needed=True)
+        keys = change_ids(ids)
+        with self.db.atomic():
+            row = self._open(plan, ("draft", "reviewing"), "be reviewed")
+            if keys is not None:
+                self._check_ids(row.id, keys, ("pending", "approved", "rejected"), to)
+                where.append("id IN (SELECT value FROM json_each(?))")
+                values.append(dump_json(keys))
+            now = format_time(utcnow())
+            who = (None, None) if to == "pending" else (by, now)
+            origins = [status for status in CHANGES.moves[to] if status not in UNDONE]
+            changed = self.db.execute_sql(
+                "UPDATE plan_changes SET status = ?, reviewer = ?, reviewed_at = ?, updated_at = ?"
+                f" WHERE {' AND '.join(where)} AND status IN ({', '.join('?' * len(origins))})",
+                (to, *who, now, row.id, *values, *origins),
+            ).rowcount
+            settle(self.db, row.id)
+            return Reviewed(changed, self._counts(row.id))
+
+    @bound
+    def retry(self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None) -> int:
+        """Let changes that failed or were skipped be approved again, all of a plan or those of ``ids``; how many were.
+
+        An applied plan is in review again then. Raises IllegalMove for other plans and changes, NotFound.
+        """
+        keys = change_ids(ids)
+        with self.db.atomic():
+            row = self._open(plan, ("reviewing", "applied"), "be retried")
+            if keys is not None:
+                self._check_ids(row.id, keys, (*UNDONE, "approved"), "approved")
+            changed = self.db.execute_sql(
+                "UPDATE plan_changes SET status = 'approved', found_value = NULL, conflict = 0, error = NULL,"
+                " updated_at = ? WHERE plan_id = ? AND status IN ('failed', 'skipped')"
+                " AND (? IS NULL OR id IN (SELECT value FROM json_each(?)))",
+                (format_time(utcnow()), row.id, *(None if keys is None else dump_json(keys),) * 2),
+            ).rowcount
+            settle(self.db, row.id)
+            return changed
+
+    @bound
+    def apply(
+        self,
+        plan: AnalysisPlan | int,
+        *,
+        ids: Iterable[PlanChange | int] | None = None,
+        handler: Callable[[PlanChange], object] | None = None,
+        force: bool = False,
+        lease: float = 600.0,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Applied:
+        """Apply the approved changes of a plan, or those of ``ids``, in order, in short transactions.
+
+        May be killed at any moment and called again: each change is there or not, and it goes on where it was. A
+        change is ``skipped`` with a conflict when what is there now is neither what it was proposed for nor what it
+        proposes, unless with ``force``; it ``failed`` when its target is gone. The others go on. ``ids=[]`` applies
+        nothing.
+
+        A ``handler`` is called with each change, outside any transaction, before it is recorded: to do the same
+        elsewhere. It gets a PlanChange whose ``value`` is what the field is to become; what it raises makes the change
+        ``failed``. A change whose handler was running when the process was killed has it called again, so elsewhere
+        ``change.key`` should be used to do nothing twice; ``change.tries`` counts. Ctrl-C leaves the change approved.
+
+        No two processes or threads apply a plan at once: IllegalMove names who does. ``lease`` is the seconds that
+        others wait for one on another machine that gives no sign. ``progress`` is called between transactions with
+        how many changes are done and how many there are. Raises IllegalMove, too, for a plan that is not in review or
+        was applied already, and for ``ids`` that are not approved; NotFound.
+        """
+        return applying.apply(self, plan, change_ids(ids), handler, force=force, lease=lease, progress=progress)
+
+    @bound
+    def revert(
+        self,
+        plan: AnalysisPlan | int,
+        *,
+        handler: Callable[[PlanChange], object] | None = None,
+        force: bool = False,
+        lease: float = 600.0,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Reverted:
+        """Take back what was applied of a plan, the last first; each change exactly its own effect.
+
+        Values that somebody has changed since are kept, and counted, unless with ``force``; such changes stay
+        ``applied``. Otherwise as :meth:`apply`; a ``handler`` gets changes whose ``undoing`` is true.
+        """
+        return applying.revert(self, plan, handler, force=force, lease=lease, progress=progress)
+
+    # -- shared with applying.py -------------------------------------------------------------------------------------
+
+    def _key(self, plan: Any) -> int:
+        key = plan
+        if isinstance(plan, AnalysisPlan):
+            plan.check_home()
+            key = plan.id
+        if isinstance(key, bool) or not isinstance(key, int) or not 0 < key < 2**63:
+            raise InvalidArgument(f"{shown(plan)} is not a plan; give an AnalysisPlan or its id")
+        return key
+
+    def _open(self, plan: AnalysisPlan | int, statuses: tuple[str, ...], what: str) -> AnalysisPlan:
+        """The plan, if it is in one of these statuses."""
+        row = self.get(plan)
+        if row.status not in statuses:
+            raise IllegalMove(f"plan {row.id} is {row.status} and cannot {what}; {PLANS.remedies[row.status]}")
+        return row
+
+    def _idle(self, plan: AnalysisPlan | int) -> AnalysisPlan:
+        """The plan, if nobody applies or reverts it."""
+        row = self.get(plan)
+        applying.check_idle(self.db, row)
+        return row
+
+    def _check_ids(self, plan_id: int, keys: List[int], statuses: tuple[str, ...], to: str) -> None:
+        """Raise for the first of these changes that is not the plan's or not in one of these statuses."""
+        found = dict(
+            self.db.execute_sql(
+                "SELECT c.id, c.status FROM json_each(?) AS i CROSS JOIN plan_changes AS c ON c.id = i.value"
+                " WHERE c.plan_id = ?",
+                (dump_json(keys), plan_id),
+            ).fetchall()
+        )
+        for key in keys:
+            if key not in found:
+                raise NotFound(f"plan {plan_id} has no change {key}; store.plans.changes({plan_id}) lists them")
+            if found[key] not in statuses:
+                remedy = CHANGES.remedies.get(found[key], "approve it first: store.plans.review(plan, 'approve')")
+                raise IllegalMove(f"change {key} is {found[key]} and cannot become {to}; {remedy}")
+
+    def _counts(self, plan_id: int) -> Counts:
+        rows = self.db.execute_sql("SELECT status, count FROM plan_counts WHERE plan_id = ?", (plan_id,)).fetchall()
+        return Counts(**dict(rows))
+
+
+def _rows(*only: Any, limit: int | None = None) -> List[AnalysisPlan]:
+    query = AnalysisPlan.select(AnalysisPlan, peewee.SQL(TALLY).alias("tally")).order_by(AnalysisPlan.id.desc())
+    rows = list((query.where(*only) if only else query).limit(limit))
+    for row in rows:
+        row.counts = Counts(**json.loads(row.tally))
+    return rows
+
+
+def change_ids(ids: Any) -> List[int] | None:
+    """The ids of changes given as rows or ids, each once, in order."""
+    if ids is None:
+        return None
+    if isinstance(ids, str | bytes | Mapping | PlanChange) or not isinstance(ids, Iterable):
+        raise InvalidArgument(f"ids is {shown(ids)}; give a list of changes or their ids")
+    keys = set()
+    for each in ids:
+        if isinstance(each, PlanChange):
+            each.check_home()
+            each = each.id
+        if isinstance(each, bool) or not isinstance(each, int) or not 0 < each < 2**63:
+            raise InvalidArgument(f"ids has {shown(each)}, which is not a change; give PlanChanges or their ids")
+        keys.add(each)
+    return sorted(keys)

@@ -1,0 +1,95 @@
+"""What a plan would do, without doing it: each value before and after, by the same functions that apply it.
+
+Change here: what a reviewer sees of a scene or finding before deciding.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from scanstore.db.database import Database
+from scanstore.db.values import dump_json
+from scanstore.plans.changes import AT_ONCE, FIELDS, forward, names, read, referred
+
+
+class FieldPreview(NamedTuple):
+    """A value before and after; ``changes`` are the ids of those that concern it, ``conflicts`` those among them that
+    would be skipped, ``names`` those of the ids in the values."""
+
+    field: str
+    before: Any
+    after: Any
+    changes: list[int]
+    conflicts: list[int]
+    names: dict[str, str]
+
+
+class Preview(NamedTuple):
+    """A scene or finding with its fields that a plan is about; none when it is ``gone``, and applying would fail."""
+
+    target: str
+    key: str
+    title: str
+    gone: bool
+    fields: list[FieldPreview]
+
+
+CHANGES = """
+SELECT id, target, target_key, coalesce(finding_id, target_key), field, action, current_value, proposed_value
+  FROM plan_changes WHERE plan_id = ? AND status IN (SELECT value FROM json_each(?))
+   AND (? IS NULL OR (target = 'scene' AND target_key = ?)) ORDER BY id
+"""
+
+
+def preview(db: Database, plan_id: int, statuses: tuple[str, ...], scene: str | None) -> list[Preview]:
+    """See :meth:`scanstore.plans.plans.Plans.preview`; reads all of it in one transaction."""
+    with db.atomic("DEFERRED"):
+        rows = db.execute_sql(CHANGES, (plan_id, dump_json(statuses), scene, scene)).fetchall()
+        about: dict[tuple[str, str, Any], list[Any]] = {}
+        for row in rows:
+            about.setdefault((row[1], row[2], row[3]), []).append(row)
+        titles: dict[tuple[str, Any], str] = {}
+        values: dict[tuple[str, Any], dict[str, Any]] = {}
+        for target in ("scene", "finding"):
+            keys = [key for kind, _, key in about if kind == target]
+            fields = {row[4] for row in rows if row[1] == target}
+            for start in range(0, len(keys), AT_ONCE):
+                some = keys[start : start + AT_ONCE]
+                values.update({(target, key): each for key, each in read(db, target, some, fields).items()})
+                sql = f"SELECT t.id, t.title FROM json_each(?) AS i CROSS JOIN {target}s AS t ON t.id = i.value"
+                titles.update({(target, key): name for key, name in db.execute_sql(sql, (dump_json(some),)).fetchall()})
+        found = []
+        for (target, text, key), some_changes in about.items():
+            now = values.get((target, key))
+            each = [] if now is None else _fields(now, some_changes)
+            found.append(Preview(target, text, titles.get((target, key), ""), now is None, each))
+        return _named(db, found)
+
+
+def _fields(now: dict[str, Any], rows: list[Any]) -> list[FieldPreview]:
+    """What changes of one target make of its values, one after the other."""
+    found: dict[str, FieldPreview] = {}
+    for number, _, _, _, name, action, current, proposed in rows:
+        at = found.get(name) or FieldPreview(name, now[name], now[name], [], [], {})
+        effect = forward(FIELDS[name], action, at.after, json.loads(current or "null"), json.loads(proposed or "null"))
+        at.changes.append(number)
+        if effect.conflict:
+            at.conflicts.append(number)
+        found[name] = at if effect.conflict else at._replace(after=effect.value)
+    return list(found.values())
+
+
+def _named(db: Database, previews: list[Preview]) -> list[Preview]:
+    """Say the names of what the values refer to."""
+    wanted: dict[str, set[str]] = {}
+    for each in (field for one in previews for field in one.fields):
+        ids = referred(FIELDS[each.field], each.before) + referred(FIELDS[each.field], each.after)
+        if ids:
+            wanted.setdefault(FIELDS[each.field].refers, set()).update(ids)
+    known = {table: names(db, table, ids) for table, ids in wanted.items()}
+    for each in (field for one in previews for field in one.fields):
+        here = known.get(FIELDS[each.field].refers, {})
+        ids = referred(FIELDS[each.field], each.before) + referred(FIELDS[each.field], each.after)
+        each.names.update({key: here[key] for key in ids if key in here})
+    return previews

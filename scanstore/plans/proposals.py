@@ -1,0 +1,115 @@
+"""Proposals on their way into a plan: checked one by one, completed with what is there now, written at once.
+
+Change here: what a proposal may say and what it needs to be about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from scanstore.db.database import Database
+from scanstore.db.state_machine import CHANGE_TARGETS
+from scanstore.db.values import dump_json
+from scanstore.errors import InvalidArgument, NotFound, shown
+from scanstore.plans.changes import AT_ONCE, Checked, check, digest, field_named, missing, read, referred
+
+INSERT = """
+INSERT INTO plan_changes (plan_id, target, target_key, scene_id, finding_id, field, action, current_value,
+                          proposed_value, proposed_hash, confidence)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (plan_id, target, target_key, field, action, proposed_hash) DO NOTHING
+"""
+KEYS = ("scene", "finding", "field", "action", "proposed", "current", "confidence")
+
+
+class Proposal(NamedTuple):
+    """A change to be proposed, see :meth:`scanstore.plans.plans.Plans.propose`."""
+
+    target: Any
+    field: str
+    action: str
+    proposed: Any
+    current: Any = ...
+    confidence: float | None = None
+
+
+class Proposed(NamedTuple):
+    """How many proposals were new, and how many the plan had already."""
+
+    created: int
+    known: int
+
+
+def checked(proposals: Any) -> list[Checked]:
+    """Return proposals in the form that is kept; InvalidArgument names the one that does not fit, counted from 0."""
+    if isinstance(proposals, str | bytes | Mapping | Proposal) or not isinstance(proposals, Iterable):
+        raise InvalidArgument(f"proposals is {shown(proposals)}; give a list of Proposals")
+    return [_checked(number, each) for number, each in enumerate(proposals)]
+
+
+def _checked(number: int, proposal: Any) -> Checked:
+    where = f"proposal {number}: "
+    if isinstance(proposal, Proposal):
+        return check(where, *proposal)
+    if not isinstance(proposal, Mapping):
+        raise InvalidArgument(f"{where}it is {shown(proposal)}; give a Proposal or a mapping")
+    unknown = [key for key in proposal if key not in KEYS]
+    if unknown:
+        raise InvalidArgument(f"{where}there is no {unknown[0]!a:.80}; there are {', '.join(KEYS)}")
+    if ("scene" in proposal) == ("finding" in proposal):
+        raise InvalidArgument(f"{where}it must have scene or finding, and not both")
+    if "proposed" not in proposal:
+        raise InvalidArgument(f"{where}proposed is missing; say what the value is to be")
+    get = proposal.get
+    field = field_named(where + "field", get("field"))
+    if field.target not in proposal:
+        raise InvalidArgument(f"{where}field is {field.name!r}, which is of a {field.target}; name one")
+    return check(
+        where, proposal[field.target], field.name, get("action"), get("proposed"), get("current", ...),
+        get("confidence"),
+    )  # fmt: skip
+
+
+def insert(db: Database, plan_id: int, proposals: list[Checked]) -> int:
+    """Write what the plan does not have yet, with what is there now where nobody said; return how many."""
+    now = _captured(db, proposals)
+    rows = []
+    for field, key, action, proposed, current, confidence in proposals:
+        scene, finding = (key, None) if field.target == "scene" else (None, key)
+        if current is ...:
+            current = now[field.target][key][field.name]
+        rows.append((
+            plan_id, field.target, str(key), scene, finding, field.name, action, dump_json(current),
+            dump_json(proposed), digest(proposed), confidence,
+        ))  # fmt: skip
+    return db.executemany(INSERT, rows).rowcount if rows else 0
+
+
+def _captured(db: Database, proposals: list[Checked]) -> dict[str, dict[Any, dict[str, Any]]]:
+    """What is there now, by target and key. Raises NotFound for what is proposed for or with nothing."""
+    found: dict[str, dict[Any, dict[str, Any]]] = {}
+    for target in CHANGE_TARGETS:
+        concerned = [each for each in proposals if each.field.target == target]
+        keys = list(dict.fromkeys(each.key for each in concerned))
+        names = {each.field.name for each in concerned if each.current is ...}
+        found[target] = {}
+        for start in range(0, len(keys), AT_ONCE):
+            found[target] |= read(db, target, keys[start : start + AT_ONCE], names)
+        if lost := [key for key in keys if key not in found[target]]:
+            hint = "sync the library first" if target == "scene" else "scanstore findings list shows the known ones"
+            raise NotFound(f"no {target} {_some(lost)}; {hint}")
+    needed: dict[str, dict[str, None]] = {}
+    for each in proposals:
+        if each.field.refers and each.action != "remove":
+            ids = needed.setdefault(each.field.refers, {})
+            ids.update(dict.fromkeys(referred(each.field, each.proposed)))
+    for table, ids in needed.items():
+        if lost := missing(db, table, ids):
+            raise NotFound(f"no {table[:-1]} {_some(lost)}; sync the library first")
+    return found
+
+
+def _some(keys: list[Any]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return ", ".join(repr(key) for key in keys[:3]) + more

@@ -1,0 +1,20 @@
+"""Reports of a scan's findings: ``gather`` asks the store, ``document`` is the result, the other modules write it.
+
+A new format is a function from a ``Report`` to text, named in ``gather``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.report.document import Report
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {"document": ("Report",)},
+    )
+
+__all__ = ["Report"]

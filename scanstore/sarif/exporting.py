@@ -1,0 +1,400 @@
+"""The way out: what a scan saw, as runs and results of SARIF.
+
+Rows stream from the store into the writer, so that the size of a report is no matter of memory. A result is told as
+its scan saw it, also when later scans saw it otherwise; decisions are told as they are now.
+
+Change here: what of a finding goes into which part of a result.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from scanstore.db import atomic_files
+from scanstore.db.paths import stored_root
+from scanstore.db.state_machine import SEVERITIES, SIGHTINGS
+from scanstore.db.values import dump_json
+from scanstore.findings.content import unpack
+from scanstore.findings.coverage import apart
+from scanstore.findings.findings import Findings
+from scanstore.findings.listing import changes
+from scanstore.findings.looks import OWN, Looks
+from scanstore.sarif.format.line_hashes import line_hashes
+from scanstore.sarif.format.vocabulary import STATE, Artifact, Result, Rule
+from scanstore.sarif.format.writer import OutRun, write
+from scanstore.sarif.mapping import BY, justification, shifted, usual_level
+from scanstore.sarif.sources import Sources, recorded
+from scanstore.snapshots.git import provenance
+from scanstore.snapshots.models import Scan
+from scanstore.snapshots.scans import Scans
+from scanstore.version import __version__
+
+if TYPE_CHECKING:
+    from scanstore.db.database import Database
+    from scanstore.sarif.format.writer import OutRun
+
+STATES = {
+    "new": "new", "reopened": "new", "unchanged": "unchanged", "updated": "updated", "fixed": "absent",
+    "not_checked": "unchanged",
+}  # fmt: skip
+TOLD = ("reopened", "not_checked")  #: states that SARIF has no word for; they are told by a property too
+SCORES = {"critical": 9.5, "high": 8.0, "medium": 5.5, "low": 2.0, "info": None}  # as code hosts read them
+LEVELS = dict(zip(SEVERITIES, ("error", "error", "warning", "note", "note"), strict=True))  # of our own findings
+DECIDED = {"false_positive": "false positive", "ignored": "ignored"}
+PLACES = ("code_flows", "related", "locations")
+BATCH = 500  # rows
+
+RUNS = """
+SELECT id, tool, tool_version, rules, failed_files, detail, category, troubles FROM tool_runs
+ WHERE scan_id = ? ORDER BY tool, id
+"""
+# Those that no report brought: our own ones, and what is missing from the reports.
+LOOSE = """
+SELECT DISTINCT f.tool FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
+ WHERE s.scan_id = ? AND s.run_id IS NULL ORDER BY 1
+"""
+RULES = """
+SELECT f.rule_id, f.severity, f.cwe, count(*) FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
+ WHERE s.scan_id = ? AND s.run_id IS NULL AND f.tool = ? GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+COLUMNS = (
+    "title", "message", "severity", "snippet", "cwe", "confidence", "vulnerability_details", "proof_of_concept",
+    "remediation_steps", "references", "cvss_score", "cvss_vector", "detail",
+)  # fmt: skip
+COLUMNS_OF = """
+f.id, f.rule_id, f.status, f.fingerprints, s.state, s.file_path, s.line_number, s.end_line, s.start_column,
+       s.end_column, c.body, {}
+""".format(", ".join(f'f."{name}"' for name in COLUMNS)).strip()
+ORDER = "s.file_path, s.line_number, s.start_column, f.rule_id, f.message, s.end_line, s.end_column, f.id"
+RESULTS = f"""
+SELECT {COLUMNS_OF}
+  FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id LEFT JOIN finding_contents AS c ON c.id = s.content_id
+ WHERE s.scan_id = :scan AND (s.run_id IS :run OR (s.run_id IS NULL AND :loose)) AND f.tool = :tool
+   AND s.state IN (SELECT value FROM json_each(:states))
+ ORDER BY {ORDER}
+"""
+# Findings as their latest sightings saw them.
+REST = f"""
+SELECT {COLUMNS_OF}
+  FROM json_each(:ids) AS i CROSS JOIN findings AS f ON f.id = i.value
+  JOIN sightings AS s ON s.finding_id = f.id
+        AND s.scan_id = (SELECT max(scan_id) FROM sightings WHERE finding_id = f.id AND scan_id <= :scan)
+  LEFT JOIN finding_contents AS c ON c.id = s.content_id
+ ORDER BY {ORDER}
+"""
+# Of findings, their tool and the scan and category of their latest sighting.
+SEEN_BY = """
+SELECT f.id, f.tool, s.scan_id, coalesce(r.category, '')
+  FROM json_each(:ids) AS i CROSS JOIN findings AS f ON f.id = i.value
+  JOIN sightings AS s ON s.finding_id = f.id
+        AND s.scan_id = (SELECT max(scan_id) FROM sightings WHERE finding_id = f.id AND scan_id <= :scan)
+  LEFT JOIN tool_runs AS r ON r.id = s.run_id
+ ORDER BY f.id
+"""
+ANY_DECIDED = """
+SELECT EXISTS (SELECT 1 FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
+                WHERE s.scan_id = ? AND f.status IN ('false_positive', 'ignored'))
+"""
+NOTE = """
+SELECT note FROM finding_events WHERE finding_id = ? AND to_status = ? AND note <> '' ORDER BY id DESC LIMIT 1
+"""
+
+
+class Dumped(NamedTuple):
+    """What was written of a scan, and what a host's limits left out of it (``writer.Left``)."""
+
+    scan: int
+    runs: int
+    results: int
+    left_out: int = 0
+    locations: int = 0
+    flow_locations: int = 0
+    left_out_runs: int = 0
+    hidden: int = 0
+    bytes_over: int = 0
+
+
+def dump(
+    db: Database,
+    scan: Scan,
+    file: str | os.PathLike[str] | BinaryIO,
+    states: Sequence[str],
+    github: bool,
+    *,
+    whole: bool = False,
+) -> Dumped:
+    """Write a scan, or the ``whole`` target as it is after that scan; see ``Sarif.dump``."""
+    if github:
+        states = [state for state in states if state != "fixed"]
+    dumping = (_DumpingTarget if whole else _Dumping)(db, scan, states)
+    with atomic_files.writing(file, mode=0o666, store=db.file) as stream:
+        left = write(stream, dumping.runs(), github=github)
+    return Dumped(
+        scan.id, dumping.written - left.runs, dumping.results - left.results,
+        left.results, left.locations, left.flow_locations, left.runs, left.hidden, left.bytes_over,
+    )  # fmt: skip
+
+
+def _root(scan: Scan) -> str | None:
+    return None if scan.root is None else stored_root(scan.root)
+
+
+class _Dumping:
+    """One scan on its way out."""
+
+    def __init__(self, db: Database, scan: Scan, states: Sequence[str]) -> None:
+        self._db = db
+        self._scan = scan
+        self._wanted = frozenset(states)
+        self._states = dump_json(list(states))
+        self._sources = Sources(_root(scan), recorded(self._db, scan.id))
+        self._hashes: dict[str, list[str]] = {}
+        self._suppressed = self._decisions()
+        self._any_told = bool(self._suppressed) or bool(self._db.execute_sql(ANY_DECIDED, (scan.id,)).fetchone()[0])
+        self.written = self.results = 0
+
+    def _decisions(self) -> dict[int, tuple[str, Mapping[str, Any]]]:
+        """Who suppressed which finding, and how SARIF says it."""
+        run = self._db.execute_sql
+        if not run(
+            "SELECT EXISTS (SELECT 1 FROM suppressions WHERE lineage_id = ?)", (self._scan.lineage_id,)
+        ).fetchone()[0]:
+            return {}
+        ids = [key for (key,) in run("SELECT finding_id FROM sightings WHERE scan_id = ?", (self._scan.id,)).fetchall()]
+        said: dict[int, tuple[str, Mapping[str, Any]]] = {}
+        for key, one in Findings(self._db).suppressed(ids).items():
+            told: dict[str, Any] = {"kind": "external", "status": "accepted", "justification": one.justification}
+            if one.expires_at is not None:
+                told["properties"] = {"expires": one.to_dict()["expires_at"]}
+            # An expired one is told, and hides nothing.
+            said[key] = (one.by, {**told, "status": "rejected"} if one.expired else told)
+        return said
+
+    def runs(self) -> Iterator[OutRun]:
+        """The runs, each to be gone through before the next."""
+        yield from self._runs(self._scan)
+
+    def _runs(self, scan: Scan, only: Collection[tuple[str, str]] | None = None) -> Iterator[OutRun]:
+        """The runs of one scan; only those of some tools and categories if given."""
+        loose = {tool for (tool,) in self._db.execute_sql(LOOSE, (scan.id,)).fetchall()}
+        if scan.active_since is not None:
+            loose.add(OWN)
+        if only is not None:
+            loose &= {tool for tool, _ in only}
+        checkout = provenance(_root(scan))
+        for row in self._db.execute_sql(RUNS, (scan.id,)).fetchall():
+            key, tool, version, rules, failed, detail, category, troubles = row
+            if only is not None and (tool, category) not in only:
+                continue
+            said = unpack(detail) or {}
+            properties: dict[str, Any] = said.get("properties") or {}
+            told = "versionControlProvenance" in properties
+            described = [_rule(each) for each in _loaded(rules)]
+            self.written += 1
+            properties = _with_troubles(properties, said.get("successful"), _loaded(troubles))
+            yield OutRun(
+                tool=tool,
+                results=self._results(scan, tool, key, tool in loose, described, category),
+                version=version or None,
+                rules=described,
+                baselined=True,
+                vcs=None if told else checkout,
+                automation_id=said.get("automation_id"),
+                successful=said.get("successful"),
+                failed_files=_loaded(failed),
+                artifacts=[Artifact(*each) for each in said.get("artifacts") or ()],
+                properties=properties,
+            )
+            loose.discard(tool)
+        for tool in sorted(loose):
+            self.written += 1
+            own = tool == OWN
+            yield OutRun(
+                tool=tool,
+                results=self._results(scan, tool, None, True),
+                version=__version__ if own else None,
+                rules=self._rules(scan, tool),
+                baselined=True,
+                vcs=checkout,
+                successful=scan.analyzed_at is not None if own else None,
+            )
+
+    def _rules(self, scan: Scan, tool: str) -> Iterator[Rule]:
+        """Rules that nobody has described: of each its gravest severity, and its weakness if it has only one."""
+        found: dict[str, tuple[set[str], set[str | None]]] = {}
+        for rule_id, severity, cwe, _ in self._db.execute_sql(RULES, (scan.id, tool)).fetchall():
+            severities, weaknesses = found.setdefault(rule_id, (set(), set()))
+            severities.add(severity)
+            weaknesses.add(cwe)
+        for rule_id, (severities, weaknesses) in found.items():
+            if rule_id:
+                worst = min(severities, key=SEVERITIES.index)
+                cwe = [one for one in weaknesses if one] if len(weaknesses) == 1 else []
+                score = SCORES[worst]
+                yield Rule(rule_id, level=LEVELS[worst], security_severity=score, tags=("security",), cwe=cwe)
+
+    def _results(
+        self, scan: Scan, tool: str, run: int | None, loose: bool, described: Sequence[Rule] = (), category: str = ""
+    ) -> Iterator[Result]:
+        values = {"scan": scan.id, "run": run, "loose": loose, "tool": tool, "states": self._states}
+        yield from self._told(RESULTS, values, described, own=tool == OWN and run is None)
+
+    def _told(self, sql: str, values: Mapping[str, Any], described: Sequence[Rule], *, own: bool) -> Iterator[Result]:
+        rules = {rule.id: rule for rule in described}
+        cursor = self._db.execute_sql(sql, values)
+        while rows := cursor.fetchmany(BATCH):
+            for row in rows:
+                state = self._state(row[0], row[4])
+                if state in self._wanted:
+                    self.results += 1
+                    yield self._result(row, rules, state, own=own)
+
+    def _state(self, key: int, seen: str) -> str | None:
+        """The state of a finding that is told, by what a sighting says."""
+        return seen
+
+    def _result(self, row: Sequence[Any], rules: Mapping[str, Rule], state: str, *, own: bool) -> Result:
+        key, rule_id, status, fingerprints, _, path, line, end, column, end_column, body, *columns = row
+        said = dict(zip(COLUMNS, columns, strict=True))
+        if body is not None:
+            said = {**said, **unpack(body)}
+            detail = said["detail"] or {}
+        else:
+            detail = unpack(said["detail"]) or {}
+        severity = said["severity"]
+        kind, partial = detail.get("kind", "fail"), detail.get("partial_fingerprints")
+        places = {name: shifted(detail[name], path or None, line or 0, away=False) for name in PLACES if name in detail}
+        return Result(
+            rule_id=rule_id or None,
+            message=said["message"] or said["title"],
+            severity=severity,
+            level=detail.get("level") or (LEVELS[severity] if own else usual_level(rules.get(rule_id), kind)),
+            kind=kind,
+            uri=path or None,
+            start_line=line,
+            start_column=column,
+            end_line=end,
+            end_column=end_column,
+            snippet=said["snippet"] or None,
+            fingerprints=detail.get("fingerprints") or {},
+            partial_fingerprints=_loaded(fingerprints) if partial is None else partial,
+            line_hash=self._line_hash(path, line),
+            guid=detail.get("guid"),
+            cwe=detail.get("cwe") or ([said["cwe"]] if said["cwe"] else []),
+            suppressions=self._suppressions(key, status, detail.get("suppressions")),
+            baseline_state=STATES[state],
+            properties=_with_state(_with_texts(detail.get("properties") or {}, said), state),
+            **places,
+        )
+
+    def _line_hash(self, path: str, line: int | None) -> str | None:
+        source = self._sources.get(path) if path and line is not None else None
+        if source is None or line is None:
+            return None
+        if path not in self._hashes:
+            if len(self._hashes) > 16:
+                self._hashes.clear()  # results come file by file
+            self._hashes[path] = line_hashes(source.text)
+        known = self._hashes[path]
+        return known[line - 1] if line <= len(known) else None
+
+    def _suppressions(
+        self, key: int, status: str, told: Sequence[Mapping[str, Any]] | None
+    ) -> Sequence[Mapping[str, Any]] | None:
+        by, decision = self._suppressed.get(key, (None, None))
+        if told and justification(told) is not None:
+            if by == BY:
+                return told
+            told = []  # somebody has lifted it
+        if decision is not None:
+            return [decision]
+        if status in DECIDED:
+            note = self._db.execute_sql(NOTE, (key, status)).fetchall()
+            reason = f"{DECIDED[status]}: {note[0][0]}" if note else DECIDED[status]
+            return [{"kind": "external", "status": "accepted", "justification": reason}]
+        return [] if told is None and self._any_told else told
+
+
+def _loaded(text: str) -> Any:
+    import json
+
+    return {} if text == "{}" else json.loads(text)
+
+
+def _rule(columns: Mapping[str, Any]) -> Rule:
+    return Rule(**{name: value for name, value in columns.items() if name in Rule._fields})
+
+
+class _DumpingTarget(_Dumping):
+    """A whole target: the latest run of each tool, and with it what that run did not look for."""
+
+    def __init__(self, db: Database, scan: Scan, states: Sequence[str]) -> None:
+        super().__init__(db, scan, (*SIGHTINGS,))
+        self._wanted = frozenset(states)
+        self._scans = Scans(db)
+        self._current = Looks(self._db, scan.lineage_id, scan.id).current()
+        before = Findings(db).baseline(scan)
+        self._changes = changes(self._db, scan.lineage_id, 0 if before is None else before.id, scan.id)
+        self._latest = {one: key for key, looked in self._current.items() for one in looked}
+        # What the latest run of its tool and category did not see, by tool and category; '' where it is alone.
+        self._rest: dict[str, list[int]] = {}
+        values = {"ids": dump_json(sorted(self._changes)), "scan": scan.id}
+        for key, tool, seen_by, category in self._db.execute_sql(SEEN_BY, values).fetchall():
+            if not any(seen_by == at and name == tool and not apart(series, category)
+                       for (name, series), at in self._latest.items()):  # fmt: skip
+                self._rest.setdefault(tool, []).append(key)
+
+    def runs(self) -> Iterator[OutRun]:
+        """The latest runs of all tools."""
+        for key, looked in self._current.items():
+            yield from self._runs(self._scans.get(key), looked)
+        for tool in sorted(self._rest):  # no run is left that could tell of these
+            self.written += 1
+            yield OutRun(tool=tool, results=self._left(tool, ()), baselined=True)
+
+    def _results(
+        self, scan: Scan, tool: str, run: int | None, loose: bool, described: Sequence[Rule] = (), category: str = ""
+    ) -> Iterator[Result]:
+        yield from super()._results(scan, tool, run, loose, described, category)
+        yield from self._left(tool, described)
+
+    def _left(self, tool: str, described: Sequence[Rule]) -> Iterator[Result]:
+        """What the latest runs of a tool did not see: told once, by the first of them."""
+        values = {"ids": dump_json(self._rest.pop(tool, [])), "scan": self._scan.id}
+        return self._told(REST, values, described, own=tool == OWN)
+
+    def _state(self, key: int, seen: str) -> str | None:
+        return self._changes.get(key)
+
+
+TEXTS = (*COLUMNS[5:12],)
+
+
+def _with_state(properties: Mapping[str, Any], state: str) -> Mapping[str, Any]:
+    """The properties of a result, and in its bag a state that SARIF has no word for."""
+    if state not in TOLD:
+        return properties
+    return {**properties, "properties": {**(properties.get("properties") or {}), STATE: state}}
+
+
+def _with_troubles(properties: dict[str, Any], successful: bool | None, troubles: Sequence[str]) -> dict[str, Any]:
+    """The properties of a run; when it is no all-clear for a reason that the tool itself did not give, that reason."""
+    if not troubles or successful is False:
+        return properties
+    known = properties.get("invocations")
+    told = [{"level": "error", "message": {"text": trouble}} for trouble in troubles]
+    ours = {"executionSuccessful": False, "toolExecutionNotifications": told}
+    return {**properties, "invocations": [*(known if isinstance(known, list) else ()), ours]}
+
+
+def _with_texts(properties: Mapping[str, Any], said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The properties of a result, and in its bag what our own findings say beyond SARIF."""
+    texts = {name: value for name in TEXTS if (value := said[name]) is not None and value != ""}
+    if not texts:
+        return properties
+    if said["message"] and said["message"] != said["title"]:
+        texts["title"] = said["title"]
+    bag: Mapping[str, Any] = properties.get("properties") or {}
+    return {**properties, "properties": {**bag, OWN: texts}}

@@ -1,0 +1,303 @@
+"""The rows of analysis sessions, and what may be given as one or for one.
+
+How many files a session has, and how many of them are done, is counted by the database: an upload that would take the
+place of another is refused, whoever writes it, as SQLite would not say that one is gone.
+
+Change here: the columns, and what they accept. What is done with them is in :mod:`scanstore.sessions.sessions`, with
+uploads in :mod:`scanstore.sessions.uploads`, and with tasks in :mod:`scanstore.sessions.tasks`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import peewee
+
+from scanstore.accounts.models import User
+from scanstore.db import arguments
+from scanstore.db.arguments import a_text, encodable, uuid_of
+from scanstore.db.database import Database
+from scanstore.db.fields import Base, EnumField, HashField, IdField, UTCField
+from scanstore.db.state_machine import RESULT_STATUSES, SESSION_OPEN, SESSION_STATUSES, TASK_STATUSES, UPLOAD_STATUSES
+from scanstore.db.uuids import uuid7
+from scanstore.db.values import utcnow
+from scanstore.errors import InvalidArgument, NotFound, shown
+from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES
+
+if TYPE_CHECKING:
+    _DecimalField = peewee.DecimalField[Any]
+else:
+    _DecimalField = peewee.DecimalField
+
+_Row = TypeVar("_Row", bound=Base)
+
+COUNTED = frozenset({"total_files", "processed_files"})
+CENT = Decimal("0.01")
+
+
+class Configuration(Base):
+    """One version of a prompt; ``is_default`` is all of it that changes."""
+
+    if TYPE_CHECKING:
+        user_id: Any
+        results: Any  # AnalysisResult
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    user = peewee.ForeignKeyField(User, backref="configurations", on_delete="RESTRICT", index=False)
+    config_type: Any = peewee.TextField()
+    prompt_content: Any = peewee.TextField()
+    is_default: Any = peewee.BooleanField(default=False)
+    version: Any = peewee.IntegerField(default=1)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "configurations"
+        indexes = ((("user", "config_type", "version"), True),)
+
+
+class AnalysisSession(Base):
+    """A user's round of analysis: its files, what is to be done about them, and what came out."""
+
+    if TYPE_CHECKING:
+        user_id: Any
+        files: Any  # FileUpload
+        results: Any  # AnalysisResult
+        tasks: Any  # AnalysisTask
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    user = peewee.ForeignKeyField(User, backref="sessions", on_delete="RESTRICT", index=False)
+    session_name: Any = peewee.TextField()
+    status: Any = EnumField(SESSION_STATUSES, default="created")
+    completed_at: Any = UTCField(null=True)
+    total_files: Any = peewee.IntegerField(default=0)
+    processed_files: Any = peewee.IntegerField(default=0)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "analysis_sessions"
+        indexes = ((("user", "created_at"), False), (("status", "created_at"), False))
+
+    @property
+    def over(self) -> bool:
+        """Whether it was completed, failed or was cancelled, when this row was read."""
+        return self.status not in SESSION_OPEN
+
+    @classmethod
+    def update(cls, *given: Any, **columns: Any) -> Any:
+        """Peewee's, for all but the counted columns: these raise InvalidArgument."""
+        names = {getattr(key, "name", key) for key in (*(given[0] or () if given else ()), *columns)}
+        if names & COUNTED:
+            raise InvalidArgument(f"{', '.join(sorted(names & COUNTED))}: counted from the files; add or mark those")
+        return super().update(*given, **columns)
+
+
+class FileUpload(Base):
+    """A file of a session; ``file_path`` is relative, with slashes, and ``file_size`` in bytes."""
+
+    if TYPE_CHECKING:
+        analysis_session_id: Any
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    session = peewee.ForeignKeyField(
+        AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="files",
+        on_delete="CASCADE", index=False,
+    )  # fmt: skip
+    file_name: Any = peewee.TextField()
+    file_path: Any = peewee.TextField()
+    file_size: Any = peewee.IntegerField()
+    file_type: Any = peewee.TextField()
+    sha256: Any = HashField(null=True)
+    upload_status: Any = EnumField(UPLOAD_STATUSES, default="uploaded")
+    error_message: Any = peewee.TextField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "file_uploads"
+        indexes = ((("session", "file_path"), True),)
+
+
+class AnalysisTask(Base):
+    """A piece of a session's work, leased to whoever does it; ``task_id`` is what that one calls it."""
+
+    if TYPE_CHECKING:
+        analysis_session_id: Any
+        results: Any  # AnalysisResult, one at most
+
+    lease: float = LEASE  # seconds that its ticks extend its lease by
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    session = peewee.ForeignKeyField(
+        AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="tasks",
+        on_delete="CASCADE", index=False,
+    )  # fmt: skip
+    task_id: Any = peewee.TextField(unique=True)
+    task_type: Any = peewee.TextField()
+    status: Any = EnumField(TASK_STATUSES, default="pending")
+    progress: Any = peewee.IntegerField(default=0)
+    rank: Any = peewee.IntegerField(default=0)
+    retry_count: Any = peewee.IntegerField(default=0)
+    max_retries: Any = peewee.IntegerField(default=MOST_RETRIES)
+    lost_count: Any = peewee.IntegerField(default=0)
+    max_lost: Any = peewee.IntegerField(default=MOST_LOST)
+    attempt: Any = peewee.IntegerField(default=0)
+    worker: Any = peewee.TextField(null=True)
+    process: Any = peewee.TextField(null=True)
+    lease_until: Any = UTCField(null=True)
+    lease_clock: Any = peewee.FloatField(null=True)
+    next_retry_at: Any = UTCField(null=True)
+    error_message: Any = peewee.TextField(null=True)
+    started_at: Any = UTCField(null=True)
+    completed_at: Any = UTCField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "analysis_tasks"
+        indexes = ((("session", "status"), False),)
+
+    @property
+    def priority(self) -> int:
+        """How pressing it is: the highest is claimed first."""
+        return -int(self.rank)
+
+    @property
+    def result(self) -> AnalysisResult | None:
+        """What came out of it, or None."""
+        found: AnalysisResult | None = self.results.first()
+        return found
+
+
+class ScoreField(_DecimalField):
+    """From 0 to 100 with at most two decimals, exact: a number or text outside, ``Decimal`` when it is read."""
+
+    field_type = "NUMERIC"
+
+    def get_modifiers(self) -> Any:
+        return None
+
+    def db_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, peewee.Node):
+            return value
+        return float(a_score(value))  # the nearest one; with so few digits it reads back as it was
+
+    def python_value(self, value: Any) -> Any:
+        return None if value is None else Decimal(str(value)).quantize(CENT)
+
+
+class AnalysisResult(Base):
+    """What came out, with the very version of the prompt that it was made with."""
+
+    if TYPE_CHECKING:
+        analysis_session_id: Any
+        configuration_id: Any
+        analysis_task_id: Any
+
+    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    session = peewee.ForeignKeyField(
+        AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="results",
+        on_delete="CASCADE", index=False,
+    )  # fmt: skip
+    configuration = peewee.ForeignKeyField(Configuration, null=True, backref="results", on_delete="RESTRICT")
+    task = peewee.ForeignKeyField(
+        AnalysisTask, column_name="analysis_task_id", object_id_name="analysis_task_id", backref="results",
+        on_delete="SET NULL", null=True, unique=True,
+    )  # fmt: skip
+    analysis_type: Any = peewee.TextField()
+    file_name: Any = peewee.TextField(null=True)
+    result_content: Any = peewee.TextField()
+    score: Any = ScoreField(null=True)
+    status: Any = EnumField(RESULT_STATUSES, default="pending")
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "analysis_results"
+        indexes = ((("session", "created_at"), False),)
+
+    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+        """The row as plain values; the score is a number that is written with the same digits."""
+        data = super().to_dict(secrets=secrets)
+        return data | {"score": None if self.score is None else float(self.score)}
+
+
+def read(db: Database, model: type[_Row], where: str, values: Sequence[Any]) -> list[_Row]:
+    """Rows, by a condition in SQL: building it anew from the model takes longer than the query."""
+    fields = model._meta.sorted_fields
+    names = ", ".join(field.column_name for field in fields)
+    rows = []
+    for found in db.execute_sql(f"SELECT {names} FROM {model._meta.table_name} WHERE {where}", values).fetchall():
+        row = model(__no_default__=True)
+        row.__data__ = {field.name: field.python_value(value) for field, value in zip(fields, found, strict=True)}
+        rows.append(row)
+    return rows
+
+
+# What is given as a row
+
+Session = AnalysisSession | str | uuid.UUID
+Task = AnalysisTask | str | uuid.UUID
+Upload = FileUpload | str | uuid.UUID
+Prompt = Configuration | str | uuid.UUID
+
+
+def session_key(session: Session) -> str:
+    return uuid_of(session, "a session", AnalysisSession)
+
+
+def task_key(task: Task) -> str:
+    return uuid_of(task, "a task", AnalysisTask)
+
+
+def owner_of(task: Task, worker: str | None) -> tuple[str, str, int | None]:
+    return arguments.owner_of(task, worker, "a task", AnalysisTask)
+
+
+def no_session(key: str) -> NotFound:
+    return NotFound(f"no session {key}; store.sessions.list() (scanstore sessions list) shows those that there are")
+
+
+def no_task(key: str) -> NotFound:
+    return NotFound(f"no task {key}; store.sessions.tasks(session) shows those of a session")
+
+
+# What is given for a row
+
+
+def a_score(value: Any) -> Decimal:
+    try:
+        if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
+            raise ValueError
+        score = Decimal(float.__repr__(value) if isinstance(value, float) else value)
+        if not (score.is_finite() and 0 <= score <= 100 and score == round(score, 2)):
+            raise ValueError
+    except (ValueError, InvalidOperation):
+        raise InvalidArgument(f"score is {value!r}; give a number from 0 to 100 with at most two decimals") from None
+    return round(score, 2) + 0  # no negative zero
+
+
+RESULT = ("analysis_type", "result_content", "file_name", "score", "configuration")
+
+
+def a_result(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a result as they are stored; one that says what it is about needs no ``analysis_type`` here."""
+    if not isinstance(given, Mapping):
+        raise InvalidArgument(f"result is {shown(given)}; give a mapping with a result_content")
+    unknown = [str(name) for name in given if name not in RESULT]
+    if unknown:
+        raise InvalidArgument(f"a result has no {', '.join(unknown)}; it may have {', '.join(RESULT)}")
+    content = given.get("result_content")
+    if not isinstance(content, str):
+        raise InvalidArgument(f"result_content is {content!r}; give a text")
+    kind, name, score, prompt = (given.get(each) for each in ("analysis_type", "file_name", "score", "configuration"))
+    return {
+        "configuration_id": None if prompt is None else uuid_of(prompt, "a prompt", Configuration),
+        "analysis_type": None if kind is None else a_text(kind, "analysis_type", 50),
+        "file_name": None if name is None else a_text(name, "file_name", 255),
+        "result_content": encodable(content, "result_content"),
+        "score": None if score is None else float(a_score(score)),
+    }

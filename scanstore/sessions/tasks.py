@@ -1,0 +1,416 @@
+"""A session's work: tasks that are claimed by whichever worker is free, and what comes out of them.
+
+See :mod:`scanstore.leases.engine` for the mechanism. A result is written with the end of its task or not at all, and a
+task has one at most. Only an open session has tasks that wait or are in somebody's hands; the first claim sets a
+session going.
+
+Change here: which tasks a claim passes over, and what a worker may say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from scanstore.db.arguments import a_text, a_whole, bring_up_to_date, some_list
+from scanstore.db.domain import bound
+from scanstore.db.state_machine import RESULT_STATUSES, Machine, move
+from scanstore.db.uuids import uuid7
+from scanstore.db.values import dump_json, format_time, utcnow
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
+from scanstore.leases import engine
+from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES, SESSION_TASKS, Recovered, State, check_lease
+from scanstore.sessions.models import (
+    AnalysisResult,
+    AnalysisTask,
+    Session,
+    Task,
+    a_result,
+    no_task,
+    owner_of,
+    read,
+    session_key,
+    task_key,
+)
+from scanstore.sessions.uploads import SessionUploads
+
+LIFE = Machine(
+    "analysis_tasks",
+    "task",
+    {"pending": ("failed", "cancelled"), "cancelled": ("pending", "processing")},
+    {
+        "pending": "it waits to be claimed as it is",
+        "processing": "wait until it is over, or cancel it: store.sessions.cancel_task(task)",
+        "completed": "add another one for another run",
+        "failed": "let it wait again first: store.sessions.retry_task(task)",
+        "cancelled": "let it wait again first: store.sessions.retry_task(task)",
+    },
+)
+ANEW: dict[str, Any] = {
+    "retry_count": 0, "lost_count": 0, "lease_clock": None,
+    "started_at": None, "completed_at": None, "next_retry_at": None, "error_message": None,
+    "progress": 0,
+}  # fmt: skip
+
+UNLIMITED = "9e18"
+GUARD = "(:types IS NULL OR task_type IN (SELECT value FROM json_each(:types)))"
+WITH_WORK = """
+SELECT s.id FROM analysis_sessions AS s
+ WHERE (s.status = 'created' OR s.status = 'processing') AND EXISTS (SELECT 1 FROM analysis_tasks AS t
+        WHERE t.analysis_session_id = s.id AND (t.status = 'pending' OR t.status = 'processing'))
+ ORDER BY s.created_at, s.id
+"""
+
+COLUMNS = ("configuration_id", "analysis_type", "file_name", "result_content", "score")  # what a result says
+
+List = list
+
+
+class SessionTasks(SessionUploads):
+    """What is to be done in a session, by whom, and with which result."""
+
+    @bound
+    def add_task(
+        self,
+        session: Session,
+        task_type: str,
+        *,
+        task_id: str | None = None,
+        priority: int = 0,
+        max_retries: int = MOST_RETRIES,
+        max_lost: int = MOST_LOST,
+    ) -> AnalysisTask:
+        """Add a task to a session that is open; one transaction.
+
+        ``task_id`` is what its runner calls it (default: its own id). When the session has a task of that type with it
+        already, that one is returned as it is. Those of a higher ``priority`` are claimed first. After ``max_retries``
+        failures, or when more than ``max_lost`` leases are lost to workers that die or hang, it fails for good. Raises
+        InvalidArgument, NotFound, IllegalMove for a session that is over, and Conflict when another task has the id.
+        """
+        key, own = session_key(session), str(uuid7())
+        kind = a_text(task_type, "task_type", 50)
+        name = own if task_id is None else a_text(task_id, "task_id", 255)
+        rank, most = -a_whole(priority, "priority", least=-(2**31) + 1), a_whole(max_retries, "max_retries")
+        lost = a_whole(max_lost, "max_lost")
+        with self.db.atomic():
+            self._session_status(key)
+            for known in read(self.db, AnalysisTask, "task_id = ?", (name,)):
+                if (known.analysis_session_id, known.task_type) != (key, kind):
+                    raise Conflict(
+                        f"task_id {name!r} is that of a task of type {known.task_type!r} in session"
+                        f" {known.analysis_session_id}; give another one"
+                    )
+                return known
+            self._check_open(key)
+            return AnalysisTask.create(
+                id=own, session=key, task_id=name, task_type=kind, rank=rank, max_retries=most, max_lost=lost
+            )  # fmt: skip
+
+    # -- what workers do -------------------------------------------------------------------------------------------
+
+    @bound
+    def claim(
+        self,
+        session: Session | None = None,
+        types: str | Iterable[str] | None = None,
+        *,
+        worker: str | None = None,
+        limit: int = 1,
+        lease: float = LEASE,
+    ) -> List[AnalysisTask]:
+        """Lease up to ``limit`` tasks of these types (default: any) for ``lease`` seconds; one transaction.
+
+        Of one session, the most pressing first and then the oldest; without one, of the oldest session that has some.
+        A session that was ``created`` is ``processing`` from then on. An empty list says that there is nothing to claim
+        now, not that all is done: see :meth:`state`. Each task is leased to one worker (default: this process), and
+        when that process ends or the time is up, to the next. Raises InvalidArgument, NotFound.
+        """
+        worker = check_lease(worker, lease, limit)
+        kinds = [types] if isinstance(types, str) else types
+        wanted = None if kinds is None else dump_json([a_text(each, "type", 50) for each in some_list(kinds, "types")])
+        only = None if session is None else session_key(session)
+        found: dict[str, int] = {}
+        with self.db.atomic():
+            if only is not None:
+                self._session_status(only)
+            scopes = [only] if only is not None else [key for (key,) in self.db.execute_sql(WITH_WORK).fetchall()]
+            for scope in scopes:
+                taken = self._claim(scope, worker, limit - len(found), lease, wanted)
+                if taken:
+                    self.db.execute_sql(
+                        "UPDATE analysis_sessions SET status = 'processing' WHERE id = ? AND status = 'created'",
+                        (scope,),
+                    )
+                    found |= taken
+                if len(found) == limit:
+                    break
+            if not found:
+                return []
+            among = "id IN (SELECT value FROM json_each(?))"
+            rows = {row.id: row for row in read(self.db, AnalysisTask, among, (dump_json(list(found)),))}
+        for row in rows.values():
+            row.lease = lease
+        return [rows[key] for key in found]
+
+    def _claim(self, scope: str, worker: str, limit: int, lease: float, types: str | None) -> dict[str, int]:
+        found: dict[str, int] = {}
+
+        def take() -> None:
+            while len(found) < limit and (
+                row := engine.claim_one(
+                    self.db, SESSION_TASKS, scope,
+                    worker=worker, lease=lease, most=UNLIMITED, guard=GUARD, more="NULL", values={"types": types},
+                )
+            ):  # fmt: skip
+                found[row[0]] = row[1]
+
+        engine.tend(self.db, SESSION_TASKS, scope)
+        take()
+        if len(found) < limit and any(engine.recover(self.db, SESSION_TASKS, scope)):
+            take()
+        return found
+
+    @bound
+    def tick(
+        self, task: Task, *, progress: float | None = None, worker: str | None = None, lease: float | None = None
+    ) -> bool:
+        """Say that a task goes on, and how far it is: its lease is extended to ``lease`` seconds from now.
+
+        False, and nothing is changed, when it was cancelled and its worker should end. ``progress`` is in per cent and
+        never goes back until the task is claimed anew. Raises InvalidArgument, NotFound, and LeaseLost when it is not
+        leased to the worker any more.
+        """
+        carried = task.lease if isinstance(task, AnalysisTask) else LEASE
+        lease = carried if lease is None else lease
+        check_lease(worker, lease)
+        if progress is not None and (
+            isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100
+        ):
+            raise InvalidArgument(f"progress is {shown(progress)}; give per cent, from 0 to 100")
+        key, owner, attempt = owner_of(task, worker)
+        with self.db.atomic():
+            row = self.db.execute_sql("SELECT status, progress FROM analysis_tasks WHERE id = ?", (key,)).fetchone()
+            if row is None:
+                raise no_task(key)
+            if row[0] == "cancelled":
+                bring_up_to_date(task, status="cancelled", lease_until=None)
+                return False
+            far = max(row[1], int(progress or 0))
+            until = engine.heartbeat(
+                self.db, SESSION_TASKS, key, worker=owner, attempt=attempt, lease=lease, progress=far
+            )
+        bring_up_to_date(task, status="processing", lease_until=until, progress=far)
+        return True
+
+    heartbeat = tick
+
+    @bound
+    def complete_task(
+        self, task: Task, *, result: Mapping[str, Any] | None = None, worker: str | None = None
+    ) -> AnalysisResult | None:
+        """End a task that went well, with its result if it has one; return that. One transaction.
+
+        A result is a mapping with ``result_content`` and perhaps ``analysis_type`` (default: the type of the task),
+        ``file_name``, ``score`` (0 to 100, at most two decimals) and ``configuration``, the version of the prompt that
+        it was made with. The same call once more is harmless.
+
+        Raises InvalidArgument, NotFound, LeaseLost when the task is not leased to the worker any more, and IllegalMove
+        when it was completed with another result; nothing is changed then.
+        """
+        check_lease(worker, LEASE)
+        columns = None if result is None else a_result(result)
+        key, owner, attempt = owner_of(task, worker)
+        now = utcnow()
+        with self.db.atomic():
+            about = self.db.execute_sql(
+                "SELECT analysis_session_id, task_type FROM analysis_tasks WHERE id = ?", (key,)
+            ).fetchone()
+            if about is None:
+                raise no_task(key)
+            fresh = engine.settle(
+                self.db, SESSION_TASKS, key, "completed",
+                worker=owner, attempt=attempt, completed_at=format_time(now), progress=100,
+            )  # fmt: skip
+            if columns is not None:
+                columns["analysis_type"] = columns["analysis_type"] or about[1]
+            if fresh:
+                made = None if columns is None else self._add_result(about[0], columns, task=key)
+            else:
+                made = self._result_of(key, columns)
+        if fresh:
+            bring_up_to_date(
+                task, status="completed", lease_until=None, progress=100, completed_at=now, error_message=None
+            )
+        return made
+
+    def _result_of(self, key: str, columns: dict[str, Any] | None) -> AnalysisResult | None:
+        """What a task that is completed came to, if that is what is told now."""
+        made = read(self.db, AnalysisResult, "analysis_task_id = ?", (key,))
+        there = self.db.execute_sql(
+            f"SELECT {', '.join(COLUMNS)} FROM analysis_results WHERE analysis_task_id = ?", (key,)
+        ).fetchone()
+        if there != (None if columns is None else tuple(columns[name] for name in COLUMNS)):
+            raise IllegalMove(f"task {key} is completed with another result; add another task for another run")
+        return made[0] if made else None
+
+    @bound
+    def fail_task(
+        self, task: Task, error: str | BaseException, *, retry: bool = True, worker: str | None = None
+    ) -> str:
+        """Give a task back with an error; return its status: ``pending`` or ``failed``.
+
+        It is tried again after two seconds, doubled with each retry, until its ``max_retries`` are used up;
+        ``retry=False`` gives up at once. Raises InvalidArgument, LeaseLost, NotFound.
+        """
+        check_lease(worker, LEASE)
+        if isinstance(error, BaseException):
+            error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if not isinstance(error, str):
+            raise InvalidArgument(f"error is {shown(error)}; give a text or an exception")
+        key, owner, attempt = owner_of(task, worker)
+        status = engine.fail(self.db, SESSION_TASKS, key, error, worker=owner, attempt=attempt, retry=retry)
+        bring_up_to_date(task, status=status, error_message=error[: engine.LAST_ERROR], lease_until=None)
+        return status
+
+    @bound
+    def release_task(self, task: Task, *, worker: str | None = None) -> None:
+        """Give a task back untouched, to be claimed by anyone. Raises LeaseLost, NotFound."""
+        check_lease(worker, LEASE)
+        key, owner, attempt = owner_of(task, worker)
+        engine.release(self.db, SESSION_TASKS, key, worker=owner, attempt=attempt)
+        bring_up_to_date(task, status="pending", lease_until=None)
+
+    # -- deciding about tasks --------------------------------------------------------------------------------------
+
+    @bound
+    def cancel_task(self, task: Task) -> AnalysisTask:
+        """Cancel a task that is not over; return it. The next tick of a worker that has it is False, and what it
+        reports is refused. Raises NotFound, IllegalMove."""
+        key = task_key(task)
+        with self.db.atomic():
+            self._task(key)
+            now = format_time(utcnow())
+            move(
+                self.db, LIFE, key, "cancelled",
+                lease_until=None, next_retry_at=None, completed_at=now, updated_at=now,
+            )  # fmt: skip
+            return self._task(key)
+
+    @bound
+    def retry_task(self, task: Task) -> AnalysisTask:
+        """Let a task that failed or was cancelled wait again, with all its tries; return it.
+
+        Raises NotFound, and IllegalMove for any other, and while its session is over.
+        """
+        key = task_key(task)
+        with self.db.atomic():
+            self._check_open(self._task(key).analysis_session_id)
+            move(self.db, LIFE, key, "pending", **ANEW, updated_at=format_time(utcnow()))
+            return self._task(key)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    @bound
+    def get_task(self, task: Task) -> AnalysisTask:
+        """The task, read anew. Raises NotFound."""
+        return self._task(task_key(task))
+
+    @bound
+    def find_task(self, task_id: str) -> AnalysisTask | None:
+        """The task that its runner calls so, or None."""
+        rows = read(self.db, AnalysisTask, "task_id = ?", (a_text(task_id, "task_id"),))
+        return rows[0] if rows else None
+
+    @bound
+    def tasks(
+        self, session: Session, *, status: str | None = None, type: str | None = None, limit: int | None = None
+    ) -> List[AnalysisTask]:
+        """The tasks of a session, the oldest first: of a status, of a type. Raises NotFound, InvalidArgument."""
+        key = session_key(session)
+        query = AnalysisTask.select().where(AnalysisTask.session == key).order_by(AnalysisTask.id)
+        if status is not None:
+            query = query.where(AnalysisTask.status == status)  # refuses a word that is none
+        if type is not None:
+            query = query.where(AnalysisTask.task_type == type)
+        if limit is not None:
+            query = query.limit(a_whole(limit, "limit"))
+        self._session_status(key)
+        return list(query)
+
+    @bound
+    def state(self, session: Session | None = None) -> State:
+        """How many tasks are ready, wait for another try, are leased, completed, failed, and cancelled (``skipped``),
+        of a session or of all; and when the next is due. ``state().finished`` says that none is left.
+
+        A task whose lease ran out counts as ready. Raises NotFound.
+        """
+        key = None if session is None else session_key(session)
+        if key is not None:
+            self._session_status(key)
+        return engine.state(self.db, SESSION_TASKS, key)
+
+    @bound
+    def recover(self) -> Recovered:
+        """Free leases that ran out or whose process ended. Claims do it too, when they need it, and opening a store."""
+        return engine.recover(self.db, SESSION_TASKS)
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def add_result(self, session: Session, *, status: str = "completed", **result: Any) -> AnalysisResult:
+        """Add a result that no task of the store has made: the words of :meth:`complete_task`, with ``analysis_type``.
+
+        Raises InvalidArgument, NotFound, and IllegalMove for a session that is over.
+        """
+        key = session_key(session)
+        columns = a_result(result)
+        if columns["analysis_type"] is None:
+            raise InvalidArgument("analysis_type is None; give a text")
+        if not isinstance(status, str) or status.lower() not in RESULT_STATUSES:
+            raise InvalidArgument(f"status is {status!r}; it must be one of: {', '.join(RESULT_STATUSES)}")
+        with self.db.atomic():
+            self._check_open(key)
+            return self._add_result(key, columns, status=status.lower())
+
+    @bound
+    def results(
+        self, session: Session, *, analysis_type: str | None = None, limit: int | None = None
+    ) -> List[AnalysisResult]:
+        """The results of a session, the oldest first, or those of a type. Raises NotFound, InvalidArgument."""
+        key = session_key(session)
+        query = AnalysisResult.select().where(AnalysisResult.session == key)
+        query = query.order_by(AnalysisResult.created_at, AnalysisResult.id)
+        if analysis_type is not None:
+            query = query.where(AnalysisResult.analysis_type == analysis_type)
+        if limit is not None:
+            query = query.limit(a_whole(limit, "limit"))
+        self._session_status(key)
+        return list(query)
+
+    def _add_result(
+        self, session: str, columns: Mapping[str, Any], *, task: str | None = None, status: str = "completed"
+    ) -> AnalysisResult:
+        prompt = columns["configuration_id"]
+        if (
+            prompt is not None
+            and not self.db.execute_sql("SELECT 1 FROM configurations WHERE id = ?", (prompt,)).fetchone()
+        ):
+            raise NotFound(f"no prompt {prompt}; store.sessions.prompts(user) shows all versions of a user's")
+        row = {
+            **columns,
+            "id": str(uuid7()),
+            "analysis_session_id": session,
+            "analysis_task_id": task,
+            "status": status,
+        }
+        row["created_at"] = row["updated_at"] = format_time(utcnow())
+        self.db.execute_sql(
+            f"INSERT INTO analysis_results ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
+        )
+        return read(self.db, AnalysisResult, "id = ?", (row["id"],))[0]
+
+    def _task(self, key: str) -> AnalysisTask:
+        rows = read(self.db, AnalysisTask, "id = ?", (key,))
+        if not rows:
+            raise no_task(key)
+        return rows[0]

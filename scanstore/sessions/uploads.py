@@ -1,0 +1,314 @@
+"""The files of a session: which they are, by relative path and content, and how far each of them is.
+
+A path is unique in its session. Giving the same content for it once more changes nothing, other content is refused.
+Nothing is read from a disk but by :meth:`SessionUploads.add_files`, and never while the store is locked.
+
+Change here: what a path may be, and what is known of a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from scanstore.db.arguments import a_path, a_text, a_whole, some_list, uuid_of
+from scanstore.db.bulk import Writer
+from scanstore.db.domain import Domain, bound
+from scanstore.db.files import refused, refusing
+from scanstore.db.paths import IN_CLOUD, below, is_junction, kept_in_cloud, lies_in
+from scanstore.db.state_machine import SESSION_OPEN
+from scanstore.db.uuids import uuid7s
+from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
+from scanstore.sessions.models import AnalysisSession, FileUpload, Session, Upload, no_session, read, session_key
+
+UNKNOWN_TYPE = "application/octet-stream"
+READ_AT_ONCE = 1 << 20
+LAST_ERROR = 4000  # characters of an error that are kept
+LONGEST_PATH, LONGEST_NAME, LONGEST_TYPE = 500, 255, 100  # characters
+
+# from which statuses an upload comes to one
+MOVES = {
+    "processing": ("uploaded", "error"),
+    "completed": ("processing",),
+    "error": ("processing",),
+}
+COLUMNS = (
+    "id", "analysis_session_id", "file_name", "file_path", "file_size", "file_type", "sha256", "created_at",
+    "updated_at",
+)  # fmt: skip
+ACCEPTED = ("file_path", "file_size", "file_type", "file_name", "sha256")
+
+
+class Added(NamedTuple):
+    """Files that are new in a session, and files that it had already, with the same content."""
+
+    added: int
+    unchanged: int
+
+
+class _File(NamedTuple):
+    name: str
+    path: str
+    size: int
+    type: str
+    sha256: bytes | None
+
+
+class SessionUploads(Domain):
+    """What a session is about."""
+
+    @bound
+    def add_uploads(self, session: Session, files: Iterable[Mapping[str, Any]]) -> Added:
+        """Add files to a session: all of them or none; one transaction.
+
+        A file is a mapping with ``file_path`` (relative, with slashes) and ``file_size`` (bytes), and perhaps
+        ``sha256`` (hexadecimal text or bytes), ``file_type`` (default: by the name's ending) and ``file_name``
+        (default: the end of the path). One that the session has already is left as it is, which is to be seen from its
+        sha256 or, without one, its size: doing it twice is harmless.
+
+        Raises InvalidArgument, for a path that leads out of its folder too, Conflict for a path with another content,
+        NotFound, and IllegalMove for a session that is over.
+        """
+        key = session_key(session)
+        given = [_file(each) for each in files]
+        with self.db.atomic():
+            self._check_open(key)
+            known: dict[str, tuple[bytes | None, int]] = {
+                path: (sha256, size)
+                for path, sha256, size in self.db.execute_sql(
+                    "SELECT file_path, sha256, file_size FROM file_uploads"
+                    " WHERE analysis_session_id = ? AND file_path IN (SELECT value FROM json_each(?))",
+                    (key, dump_json([each.path for each in given])),
+                ).fetchall()
+            }
+            new = []
+            for each in given:
+                if each.path not in known:
+                    known[each.path] = (each.sha256, each.size)
+                    new.append(each)
+                elif not _same(known[each.path], (each.sha256, each.size)):
+                    raise Conflict(
+                        f"session {key} has {each.path!r} already, with another content; remove that upload first, or"
+                        " add this one by another path"
+                    )
+            now = format_time(utcnow())
+            Writer(self.db, FileUpload, COLUMNS, converted=True).write(
+                (own, key, each.name, each.path, each.size, each.type, each.sha256, now, now)
+                for own, each in zip(uuid7s(len(new)), new, strict=True)
+            )
+        return Added(len(new), len(given) - len(new))
+
+    @bound
+    def add_files(
+        self,
+        session: Session,
+        root: str | os.PathLike[str],
+        paths: Iterable[str | os.PathLike[str]] | None = None,
+    ) -> Added:
+        """Add files that are in a folder ``root``, by paths relative to it (default: all, links left out).
+
+        Their size, sha256 and type are found out first; then as :meth:`add_uploads`. Raises InvalidArgument for what is
+        no regular file or leads out of ``root``, also by a link, and NotFound for what is not there or cannot be read.
+        """
+        base = a_path(root, "root")
+        if not os.path.isdir(base):
+            raise NotFound(f"{base!r} is no folder; give the one that holds the files")
+        if isinstance(paths, str | os.PathLike):
+            raise InvalidArgument(f"paths is {paths!r}; give a list of paths")
+        paths = None if paths is None else some_list(paths, "paths")
+        self._session_status(session_key(session))
+        relative = _below(base) if paths is None else (_relative(each) for each in paths)
+        return self.add_uploads(session, [_measured(base, path) for path in relative])
+
+    @bound
+    def mark_upload(self, upload: Upload, status: str, *, error: str | None = None) -> FileUpload:
+        """Say that a file is ``processing``, ``completed`` or in ``error``, with why; return it.
+
+        One in error may be processed again. Saying twice what it is already changes nothing. Its session counts those
+        that are completed or in error as processed. Raises InvalidArgument, NotFound, and IllegalMove for a status that
+        it cannot come to from its own.
+        """
+        key = _upload_key(upload)
+        to = status.lower() if isinstance(status, str) else status
+        if to not in MOVES:
+            raise InvalidArgument(f"status is {status!r}; it must be one of: {', '.join(MOVES)}")
+        if error is not None and to != "error":
+            raise InvalidArgument(f"an upload that is {to} has no error; leave it out, or give status 'error'")
+        text = None if error is None else a_text(error, "error")[:LAST_ERROR]
+        with self.db.atomic():
+            row = self._upload(key)
+            if row.upload_status == to:
+                return row
+            if row.upload_status not in MOVES[to]:
+                raise IllegalMove(f"upload {key} is {row.upload_status} and cannot become {to}; {_remedy(row, to)}")
+            self.db.execute_sql(
+                "UPDATE file_uploads SET upload_status = ?, error_message = ?, updated_at = ? WHERE id = ?",
+                (to, text, format_time(utcnow()), key),
+            )
+            return self._upload(key)
+
+    @bound
+    def uploads(self, session: Session, *, status: str | None = None, limit: int | None = None) -> list[FileUpload]:
+        """The files of a session, by path: all, or those of a status. Raises NotFound, InvalidArgument."""
+        key = session_key(session)
+        query = FileUpload.select().where(FileUpload.session == key).order_by(FileUpload.file_path)
+        if status is not None:
+            query = query.where(FileUpload.upload_status == status)  # refuses a word that is none
+        if limit is not None:
+            query = query.limit(a_whole(limit, "limit"))
+        self._session_status(key)
+        return list(query)
+
+    @bound
+    def get_upload(self, upload: Upload) -> FileUpload:
+        """The upload, read anew. Raises NotFound."""
+        return self._upload(_upload_key(upload))
+
+    @bound
+    def remove_upload(self, upload: Upload) -> None:
+        """Take a file out of its session. Raises NotFound."""
+        key = _upload_key(upload)
+        if not self.db.execute_sql("DELETE FROM file_uploads WHERE id = ?", (key,)).rowcount:
+            raise _no_upload(key)
+
+    def _upload(self, key: str) -> FileUpload:
+        rows = read(self.db, FileUpload, "id = ?", (key,))
+        if not rows:
+            raise _no_upload(key)
+        return rows[0]
+
+    # -- sessions, for whatever is in them -------------------------------------------------------------------------
+
+    def _session(self, key: str) -> AnalysisSession:
+        rows = read(self.db, AnalysisSession, "id = ?", (key,))
+        if not rows:
+            raise no_session(key)
+        return rows[0]
+
+    def _session_status(self, key: str) -> str:
+        row = self.db.execute_sql("SELECT status FROM analysis_sessions WHERE id = ?", (key,)).fetchone()
+        if row is None:
+            raise no_session(key)
+        return str(row[0])
+
+    def _check_open(self, key: str) -> None:
+        status = self._session_status(key)
+        if status not in SESSION_OPEN:
+            remedy = "create another one" if status == "completed" else "open it again first: store.sessions.reopen"
+            raise IllegalMove(f"session {key} is {status} and takes nothing more; {remedy}")
+
+
+def _upload_key(upload: FileUpload | str | uuid.UUID) -> str:
+    return uuid_of(upload, "an upload", FileUpload)
+
+
+def _no_upload(key: str) -> NotFound:
+    return NotFound(f"no upload {key}; store.sessions.uploads(session) shows those of a session")
+
+
+def _remedy(row: FileUpload, to: str) -> str:
+    if row.upload_status == "completed" and to == "processing":
+        return "it is done; remove it and add it again for another round"
+    return "it has to be processing first" if to != "processing" else "look at it first"
+
+
+def _same(one: tuple[bytes | None, int], other: tuple[bytes | None, int]) -> bool:
+    """Whether what is known of two contents does not tell them apart."""
+    return one[1] == other[1] and (None in (one[0], other[0]) or one[0] == other[0])
+
+
+# What is given as a file
+
+
+def _file(given: Any) -> _File:
+    if not isinstance(given, Mapping):
+        raise InvalidArgument(f"{given!r} is no file; give a mapping with file_path and file_size")
+    unknown = [str(name) for name in given if name not in ACCEPTED]
+    if unknown:
+        raise InvalidArgument(f"a file has no {', '.join(unknown)}; it may have {', '.join(ACCEPTED)}")
+    path = _relative(given.get("file_path"))
+    name = given.get("file_name")
+    kind = given.get("file_type")
+    return _File(
+        a_text(path.rpartition("/")[2] if name is None else name, "file_name", LONGEST_NAME),
+        path,
+        a_whole(given.get("file_size"), "file_size", most=2**63 - 1),
+        _type_of(path) if kind is None else a_text(kind, "file_type", LONGEST_TYPE),
+        _sha256(given.get("sha256")),
+    )
+
+
+def _sha256(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    packed = pack_hash(value)
+    if not isinstance(packed, bytes) or len(packed) != 32:
+        raise InvalidArgument(f"sha256 is {value!r}; give 64 hexadecimal digits, or 32 bytes")
+    return packed
+
+
+def _type_of(path: str) -> str:
+    import mimetypes
+
+    return mimetypes.guess_type(path, strict=False)[0] or UNKNOWN_TYPE
+
+
+def _relative(path: Any) -> str:
+    """A path below whatever folder it is put into, spelled in one way."""
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise InvalidArgument(f"file_path is {path!r}; give a relative path, such as 'docs/report.pdf'")
+    if os.sep == "\\" and isinstance(path, os.PathLike):
+        text = text.replace("\\", "/")
+    if text.startswith("/") or "\\" in text or re.match("[A-Za-z]:", text):
+        raise InvalidArgument(f"file_path {text!r} must be relative and have slashes, such as 'docs/report.pdf'")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts or not parts:
+        raise InvalidArgument(f"file_path {text!r} leads out of its folder; give a path below it, without '..'")
+    whole = "/".join(parts)
+    if len(whole) > LONGEST_PATH:
+        raise InvalidArgument(f"file_path has {len(whole)} characters; give at most {LONGEST_PATH}")
+    if a_text(whole, "file_path") != whole:
+        raise InvalidArgument(f"file_path {text!r} begins or ends with a blank; leave it out")
+    return whole
+
+
+# What is on a disk
+
+
+def _below(base: str) -> Iterator[str]:
+    for folder, names, files in os.walk(base):
+        with refusing(folder, "read"):
+            names[:] = sorted(name for name in names if not is_junction(os.lstat(os.path.join(folder, name))))
+        for name in sorted(files):
+            full = os.path.join(folder, name)
+            with refusing(full, "read"):
+                regular = stat.S_ISREG(os.lstat(full).st_mode)
+            if regular:
+                yield _relative(below(full, base) or full)
+
+
+def _measured(base: str, path: str) -> dict[str, Any]:
+    """What there is to know of a file in a folder."""
+    full, top = os.path.realpath(os.path.join(base, path)), os.path.realpath(base)
+    if not lies_in(full, top):
+        raise InvalidArgument(f"file_path {path!r} is a link that leads out of {base!r}; copy the file there")
+    if kept_in_cloud(full):
+        raise InvalidArgument(f"{path!r} in {base!r} is {IN_CLOUD}; download it and add it again")
+    digest, size = hashlib.sha256(), 0
+    try:
+        if not stat.S_ISREG(os.stat(full).st_mode):  # nobody may ever write to a pipe
+            raise InvalidArgument(f"{path!r} in {base!r} is no regular file")
+        with open(full, "rb") as file:
+            while block := file.read(READ_AT_ONCE):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        raise refused(error, f"{path!r} in {base!r}", "read") from None
+    return {"file_path": path, "file_size": size, "sha256": digest.digest()}

@@ -1,0 +1,29 @@
+"""Snapshots of a source tree: which files a scan saw, what they contain, and what their names mean together.
+
+Facts of a file (``facts``) are stored once per content and written by ``recorder``. ``bindings`` keep what names mean
+in a scan, computed by ``resolution`` and ``resolver``. ``scans`` is what scripts call, ``tree_scan`` records a folder,
+``ctags_import`` a tags file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.snapshots.ctags_import import Loaded
+    from scanstore.snapshots.freshness import Changes
+    from scanstore.snapshots.recorder import Recorder
+    from scanstore.snapshots.scans import FileDiff, FileNote, Scans, Summary, Target
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "ctags_import": ("Loaded",),
+            "freshness": ("Changes",),
+            "recorder": ("Recorder",),
+            "scans": ("FileDiff", "FileNote", "Scans", "Summary", "Target"),
+        },
+    )
+
+__all__ = ["Changes", "FileDiff", "FileNote", "Loaded", "Recorder", "Scans", "Summary", "Target"]

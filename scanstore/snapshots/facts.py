@@ -1,0 +1,132 @@
+"""The narrow tables underneath the views: what files contain, once per file version.
+
+Not part of the public face: read through ``Symbol``, ``SymbolReference``, ``ImportRelation`` and ``ScanFileChunk``.
+The layout is explained in ``migrations/001_snapshot.py``; a test keeps these models equal to the migrated schema.
+Texts are interned in ``names``; rows point at them without a foreign key (checking it would cost more than the
+rows), and :mod:`scanstore.snapshots.names` removes the ones that nothing uses.
+"""
+
+from __future__ import annotations
+
+import peewee
+from peewee import SQL, CompositeKey
+
+from scanstore.db.fields import Base, HashField, JSONField, UTCField
+from scanstore.db.values import utcnow
+
+FACT_TABLES = ("symbol_facts", "reference_facts", "import_facts", "chunk_facts")
+
+
+class Name(Base):
+    text = peewee.TextField(unique=True)
+
+    class Meta:
+        table_name = "names"
+
+
+class FileVersion(Base):
+    path = peewee.TextField()
+    content_hash = HashField()
+    indexer = peewee.TextField()
+    module = peewee.TextField(default="", constraints=[SQL("DEFAULT ''")])
+    size = peewee.IntegerField(default=0, constraints=[SQL("DEFAULT 0")])
+    line_count = peewee.IntegerField(default=0, constraints=[SQL("DEFAULT 0")])
+    error = peewee.TextField(null=True)
+    interface = peewee.BlobField(null=True)
+    mentions = peewee.BlobField(null=True)
+    created_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "file_versions"
+        indexes = ((("path", "content_hash", "indexer", "module"), True),)
+
+
+class SymbolFact(Base):
+    version = peewee.ForeignKeyField(FileVersion, on_delete="CASCADE", backref="+", index=False)
+    ordinal = peewee.IntegerField()
+    name = peewee.ForeignKeyField(Name, backref="+", index=True)
+    qualified_name = peewee.ForeignKeyField(Name, backref="+", index=True)
+    symbol_type = peewee.TextField()
+    start_line = peewee.IntegerField()
+    end_line = peewee.IntegerField()
+    metadata = JSONField(null=True)
+    body_hash = peewee.IntegerField(null=True)
+
+    class Meta:
+        table_name = "symbol_facts"
+        primary_key = False
+        indexes = ((("version", "ordinal"), True),)
+
+
+class ReferenceFact(Base):
+    version = peewee.ForeignKeyField(FileVersion, on_delete="CASCADE", backref="+", index=False)
+    ordinal = peewee.IntegerField()
+    line = peewee.IntegerField()
+    from_ordinal = peewee.IntegerField(null=True)
+    reference_type = peewee.TextField()
+    name = peewee.ForeignKeyField(Name, backref="+", index=False)
+    path = peewee.ForeignKeyField(Name, backref="+", null=True, index=True)
+    symbol_ordinal = peewee.IntegerField(null=True)
+    resolution = peewee.TextField()
+    confidence = peewee.IntegerField()
+
+    class Meta:
+        table_name = "reference_facts"
+        primary_key = CompositeKey("version", "ordinal")
+        without_rowid = True
+        indexes = ((("version", "symbol_ordinal"), False), (("version", "from_ordinal"), False))
+
+
+class ImportFact(Base):
+    version = peewee.ForeignKeyField(FileVersion, on_delete="CASCADE", backref="+", index=False)
+    ordinal = peewee.IntegerField()
+    line = peewee.IntegerField()
+    module = peewee.ForeignKeyField(Name, backref="+", index=False)
+    path = peewee.ForeignKeyField(Name, backref="+", null=True, index=True)
+    imported_names = JSONField()
+
+    class Meta:
+        table_name = "import_facts"
+        primary_key = CompositeKey("version", "ordinal")
+        without_rowid = True
+
+
+class ChunkFact(Base):
+    version = peewee.ForeignKeyField(FileVersion, on_delete="CASCADE", backref="+", index=False)
+    chunk_index = peewee.IntegerField()
+    chunk_type = peewee.TextField()
+    symbol_name = peewee.TextField(null=True)
+    start_line = peewee.IntegerField()
+    end_line = peewee.IntegerField()
+    content_hash = HashField(index=True)
+
+    class Meta:
+        table_name = "chunk_facts"
+        primary_key = CompositeKey("version", "chunk_index")
+        without_rowid = True
+
+
+class Lineage(Base):
+    target = peewee.TextField(unique=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "lineages"
+
+
+class Binding(Base):
+    lineage = peewee.ForeignKeyField(Lineage, on_delete="CASCADE", backref="+", index=False)
+    path = peewee.ForeignKeyField(Name, backref="+", index=False)
+    since = peewee.IntegerField()
+    until = peewee.IntegerField(null=True)
+    version = peewee.ForeignKeyField(FileVersion, backref="+", null=True, index=False)
+    ordinal = peewee.IntegerField(null=True)
+    resolution = peewee.TextField()
+    confidence = peewee.IntegerField()
+
+    class Meta:
+        table_name = "bindings"
+        primary_key = CompositeKey("lineage", "path", "since")
+        without_rowid = True
+        indexes = ((("version", "ordinal"), False),)

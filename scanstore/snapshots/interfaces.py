@@ -1,0 +1,122 @@
+"""The interface of one file, which is all that resolution reads of it, and the kinds of answers found in interfaces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from scanstore.indexing.facts import interface_text
+from scanstore.snapshots.c3 import Class
+
+Value = tuple[Any, ...] | None
+Found = tuple[Value, bool, bool]  #: a value, whether it was reached through a base class, whether it is a guess
+Order = tuple[list[Class], bool, bool]  #: a class and its ancestors, is one outside the tree, is one its own ancestor
+Bases = tuple[list[Class], bool]  #: the direct bases of a class, and whether one lies outside the tree
+
+EXTERNAL: Value = ("x",)
+
+
+class Module:
+    """One importable file: its file version and its interface, unpacked when it is first looked at."""
+
+    __slots__ = ("_names", "_stars", "_text", "packed", "version")
+
+    def __init__(self, version: int, packed: bytes) -> None:
+        self.version = version
+        self.packed = packed
+        self._text: str | None = None
+        self._names: dict[str, list[Any]] | None = None
+        self._stars: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The interface as JSON."""
+        if self._text is None:
+            self._text = interface_text(self.packed)
+        return self._text
+
+    @property
+    def names(self) -> dict[str, list[Any]]:
+        if self._names is None:
+            interface = json.loads(self.text)
+            self._stars = interface["stars"]
+            self._names = interface["names"]
+        return self._names
+
+    @property
+    def stars(self) -> list[str]:
+        return self._stars if self.names is not None else []
+
+
+class Target(NamedTuple):
+    """``version`` and ``ordinal`` of the symbol that is meant (None: known, but not in the tree)."""
+
+    version: int | None
+    ordinal: int | None
+    resolution: str
+    confidence: int
+
+
+UNRESOLVED = Target(None, None, "unresolved", 0)
+UNKNOWN: Found = (None, False, False)
+NO_BASES: Bases = ([], True)
+
+# Methods of the built-in containers, strings and files: a tree that happens to define one of them once is no evidence.
+COMMON = frozenset(n for t in (str, bytes, list, dict, set, int, float, tuple) for n in dir(t)) | frozenset(
+    "read write close open flush seek readline readlines writelines send recv connect execute fetchone fetchall"
+    " commit rollback run start stop wait group groups match search sub findall acquire release put info debug warning"
+    " error".split()
+)
+
+
+class Methods:
+    """The methods of all classes by their names, for calls on what is not known."""
+
+    def __init__(self, modules: dict[str, Module]) -> None:
+        self.modules = modules
+        self._by_name: dict[str, list[tuple[int, int]]] | None = None
+
+    def gather(self) -> None:
+        """Look at every module once, which pays when many names will be asked for."""
+        self._by_name = {}
+        for module in self.modules.values():
+            for name, place in _methods(module):
+                self._by_name.setdefault(name, []).append(place)
+
+    def only(self, name: str) -> Target:
+        """The one method of that name in the tree: a guess, and only if there is no second."""
+        if name in COMMON:
+            return UNRESOLVED
+        if self._by_name is not None:
+            places = self._by_name.get(name, [])
+        else:
+            mark = f".{json.dumps(name)[1:]}:"
+            places = [
+                place
+                for module in self.modules.values()
+                if mark in module.text
+                for method, place in _methods(module)
+                if method == name
+            ]
+        if len(places) != 1:
+            return UNRESOLVED
+        return Target(*places[0], "guessed", 30)
+
+
+def _methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The methods of a module's classes, each with its place."""
+    for qual, line in module.names.items():
+        if line[0] == "f" and "." in qual:
+            owner, _, method = qual.rpartition(".")
+            if not owner.endswith("<locals>"):
+                yield method, (module.version, line[1])
+
+
+def certainty(value: Value) -> int:
+    """How much is known of a value, or of what a container holds."""
+    while value is not None and value[0] in "*%wk":
+        value = value[1]
+    if value is None:
+        return 0
+    return 1 if value is EXTERNAL else 2 if value[0] == "v" else 3

@@ -1,0 +1,102 @@
+"""The rows of scans: the scans themselves, the files they saw and the chunks these are cut into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import peewee
+
+from scanstore.db.fields import Base, EnumField, HashField, JSONField, UTCField
+from scanstore.db.state_machine import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES
+from scanstore.db.values import utcnow
+from scanstore.db.view_keys import RowId
+from scanstore.snapshots.facts import FileVersion, Lineage
+
+
+class Scan(Base):
+    """One snapshot of a target, and its analysis. ``revision`` counts the target's snapshots that were recorded whole;
+    ``active_since`` is set once the analysis was begun, ``analyzed_at`` when it has nothing left to do."""
+
+    if TYPE_CHECKING:
+        id: Any
+        lineage_id: Any
+
+    lineage = peewee.ForeignKeyField(Lineage, on_delete="RESTRICT", backref="+", index=False)
+    target = peewee.TextField()
+    name = peewee.TextField()
+    root = peewee.TextField(null=True)
+    status = EnumField(SCAN_STATUSES, default="queued")
+    phase = EnumField(PHASES, default="queued")
+    kind = EnumField(SCAN_KINDS, default="source")
+    revision: Any = peewee.IntegerField(null=True)
+    worker = peewee.TextField(null=True)
+    error = peewee.TextField(null=True)
+    options = JSONField(default=dict)
+    started_at = UTCField(null=True)
+    completed_at = UTCField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+    errors_in_a_row = peewee.IntegerField(default=0)
+    active_since = UTCField(null=True)
+    analyzed_at = UTCField(null=True)
+
+    class Meta:
+        table_name = "scans"
+        indexes = ((("lineage", "revision"), True),)
+
+
+class ScanFile(Base):
+    """A file as one scan saw it. ``done``: recorded; ``failed``, ``skipped``: ``error`` says why."""
+
+    if TYPE_CHECKING:
+        id: Any
+        scan_id: Any
+        version_id: Any
+
+    scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="files", index=False)
+    version = peewee.ForeignKeyField(FileVersion, on_delete="RESTRICT", null=True, backref="+", index=False)
+    file_path = peewee.TextField(index=True)
+    file_hash = HashField(null=True)
+    risk_level = EnumField(RISKS, default="normal")
+    status = EnumField(FILE_STATUSES, default="pending")
+    error = peewee.TextField(null=True)
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        table_name = "scan_files"
+        indexes = ((("scan", "file_path"), True), (("version", "scan"), False))
+
+
+class ScanFileChunk(Base):
+    """A piece of a file, the unit of review. The chunks of a file partition it; only its status may be changed.
+
+    ``worker``, ``attempt`` and the times are those of its lease, see :mod:`scanstore.leases.engine`.
+    """
+
+    if TYPE_CHECKING:
+        scan_id: Any
+        scan_file_id: Any
+
+    id = RowId("scan_file_id", "chunk_index")
+    scan_file = peewee.ForeignKeyField(ScanFile, backref="chunks")
+    chunk_index = peewee.IntegerField()
+    chunk_type = EnumField(("function", "class", "full_file"))
+    symbol_name = peewee.TextField(null=True)
+    start_line = peewee.IntegerField()
+    end_line = peewee.IntegerField()
+    content_hash = HashField()
+    status = EnumField(CHUNK_STATUSES, default="pending")
+    retry_count = peewee.IntegerField(default=0)
+    lost_count = peewee.IntegerField(default=0)
+    scan = peewee.ForeignKeyField(Scan, backref="chunks")
+    file_path = peewee.TextField()
+    risk_level = EnumField(RISKS)
+    attempt = peewee.IntegerField(default=0)
+    worker = peewee.TextField(null=True)
+    lease_until = UTCField(null=True)
+    next_retry_at = UTCField(null=True)
+    error = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "scan_file_chunks"

@@ -1,0 +1,199 @@
+"""Which paths of a scan need a new meaning, and what it is.
+
+:func:`whole` evaluates every path of a snapshot. :func:`since` evaluates only those that a few changed files can have
+touched, and gives up (None) where it cannot be sure; what it does not return means what it meant before.
+
+A path's meaning is found by looking names up in interfaces, and each step either takes a name from the path itself or
+from the text of an interface entry met on the way. So a change can matter to a path only if the path contains the
+simple name of a changed entry, or of an entry whose text contains such a name, and so on. That closure, with the paths
+of the changed files and the paths that lead into them, is what is evaluated again. The tests compare the result with
+a clean scan after every one of many random edits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from scanstore.db.database import Database
+from scanstore.snapshots.resolver import IMPLICIT, Module, Resolver, Target
+
+#: More changed files, or more names than this in the closure: everything is evaluated.
+MOST_FILES = 50
+MOST_NAMES = 60
+
+MODULES = """
+SELECT v.id, v.path, v.module, v.interface FROM scan_files AS f JOIN file_versions AS v ON v.id = f.version_id
+ WHERE f.scan_id = ? AND v.interface IS NOT NULL
+"""
+PATHS = """
+SELECT n.text, n.id FROM (
+    SELECT r.path_id AS id FROM scan_files AS f CROSS JOIN reference_facts AS r ON r.version_id = f.version_id
+     WHERE f.scan_id = :scan AND r.path_id IS NOT NULL
+    UNION
+    SELECT i.path_id FROM scan_files AS f CROSS JOIN import_facts AS i ON i.version_id = f.version_id
+     WHERE f.scan_id = :scan AND i.path_id IS NOT NULL) AS p
+  CROSS JOIN names AS n ON n.id = p.id
+"""
+QUALIFIED = """
+SELECT q.text, s.version_id, s.ordinal FROM scan_files AS f
+  CROSS JOIN symbol_facts AS s ON s.version_id = f.version_id CROSS JOIN names AS q ON q.id = s.qualified_name_id
+ WHERE f.scan_id = ? ORDER BY f.file_path, s.ordinal
+"""
+CHANGED = """
+SELECT version_id FROM scan_files WHERE scan_id = ? AND version_id IS NOT NULL
+EXCEPT SELECT version_id FROM scan_files WHERE scan_id = ?
+"""
+PATHS_OF_VERSIONS = """
+SELECT r.path_id FROM json_each(?1) AS w CROSS JOIN reference_facts AS r ON r.version_id = w.value
+ WHERE r.path_id IS NOT NULL
+UNION
+SELECT i.path_id FROM json_each(?1) AS w CROSS JOIN import_facts AS i ON i.version_id = w.value
+ WHERE i.path_id IS NOT NULL
+"""
+PATHS_TO_VERSIONS = """
+SELECT b.path_id FROM json_each(?1) AS w
+  CROSS JOIN bindings AS b ON b.version_id = w.value AND b.lineage_id = ?2 AND b.since <= ?3
+                          AND (b.until IS NULL OR b.until > ?3)
+"""
+USED = """
+SELECT n.text, n.id,
+       EXISTS (SELECT 1 FROM reference_facts AS r JOIN scan_files AS f ON f.version_id = r.version_id
+                WHERE r.path_id = n.id AND f.scan_id = ?2)
+    OR EXISTS (SELECT 1 FROM import_facts AS i JOIN scan_files AS f ON f.version_id = i.version_id
+                WHERE i.path_id = n.id AND f.scan_id = ?2)
+  FROM json_each(?1) AS w CROSS JOIN names AS n ON n.id = w.value
+"""
+BY_NAME = "SELECT 1 FROM names WHERE text >= '#' AND text < '$' LIMIT 1"
+
+
+def whole(db: Database, scan_id: int) -> dict[int, Target]:
+    """What each path in a scan's files means, by path id; what is missing lies outside the tree."""
+    paths = dict(db.execute_sql(PATHS, {"scan": scan_id}).fetchall())
+    found = Resolver(_modules(db, scan_id)).resolve(text for text in paths if not text.startswith("#"))
+    found.update(_by_name(db, scan_id, [text for text in paths if text.startswith("#")]))
+    return {paths[text]: target for text, target in found.items()}
+
+
+def since(db: Database, scan_id: int, base_id: int, lineage_id: int, revision: int) -> dict[int, Target | None] | None:
+    """What changed from the completed scan ``base_id``: path ids with their meaning now (None: outside, or not used
+    any more). None when only the whole can tell."""
+    new = [version for (version,) in db.execute_sql(CHANGED, (scan_id, base_id))]
+    old = [version for (version,) in db.execute_sql(CHANGED, (base_id, scan_id))]
+    if len(new) > MOST_FILES or len(old) > MOST_FILES or db.execute_sql(BY_NAME).fetchone():
+        return None
+    before, after = _modules(db, base_id), _modules(db, scan_id)
+    names = _touched(before, after)
+    if names is None:
+        return None
+    ids = {path for (path,) in db.execute_sql(PATHS_OF_VERSIONS, (str(old + new),))}
+    # Also a file that is still there, but no longer the one that its module name means.
+    left = {*old, *(then.version for module, then in before.items() if then.version != after[module].version)}
+    ids.update(path for (path,) in db.execute_sql(PATHS_TO_VERSIONS, (str(list(left)), lineage_id, revision)))
+    if names:
+        ids.update(_mentioning(db, names))
+    result: dict[int, Target | None] = {}
+    resolver = Resolver(after)
+    for text, path, used in db.execute_sql(USED, (str(list(ids)), scan_id)).fetchall():
+        result[path] = resolver.target(text) if used else None
+    return result
+
+
+def lookup(db: Database, scan_id: int, name: str) -> Target | None:
+    """What a dotted name means to code that imports it, None if nothing in the tree."""
+    parts = name.split(".")
+    resolver = Resolver(_modules(db, scan_id))
+    for n in range(len(parts) - 1, 0, -1):
+        target = resolver.target(f"={'.'.join(parts[:n])}:.{'.'.join(parts[n:])}")
+        if target is not None and target.version is not None and target.resolution != "guessed":
+            return target
+    return None
+
+
+def _modules(db: Database, scan_id: int) -> dict[str, Module]:
+    """The importable files of a scan. One name, two files: Python takes the package before the module, and a stub
+    gives way to its source."""
+    modules: dict[str, Module] = {}
+    rank: dict[str, tuple[bool, bool, str]] = {}
+    for version, path, module, blob in db.execute_sql(MODULES, (scan_id,)).fetchall():
+        order = (path.endswith(".pyi"), not path.endswith(("__init__.py", "__init__.pyi")), path)
+        if module not in rank or order < rank[module]:
+            rank[module] = order
+            modules[module] = Module(version, blob)
+    return modules
+
+
+def _touched(before: dict[str, Module], after: dict[str, Module]) -> set[str] | None:
+    """The simple names that the changed interfaces can matter to; None when there is no telling."""
+    if before.keys() != after.keys():
+        return None
+    names: set[str] = set()
+    for module, now in after.items():
+        then = before[module]
+        if then.version == now.version or then.packed == now.packed:
+            continue
+        if then.stars != now.stars:
+            return None
+        for qual in then.names.keys() | now.names.keys():
+            old, new = then.names.get(qual), now.names.get(qual)
+            if old is None or new is None or old[0] != new[0] or old[2:] != new[2:]:
+                names.add(simple(qual))
+    fresh = names
+    while fresh:
+        if len(names) > MOST_NAMES or names & IMPLICIT or not all(name.isascii() for name in fresh):
+            return None
+        pattern = _any_of(fresh)
+        found = {
+            simple(qual)
+            for module in after.values()
+            if pattern.search(module.text)
+            for qual, entry in module.names.items()
+            if _entry_matches(entry[2], pattern)
+        }
+        fresh = found - names
+        names |= fresh
+    return names
+
+
+def _entry_matches(value: str | list[str] | None, pattern: re.Pattern[str]) -> bool:
+    if isinstance(value, list):
+        return any(pattern.search(path) for path in value)
+    return value is not None and pattern.search(value) is not None
+
+
+def simple(qual: str) -> str:
+    """The last name of an interface entry: ``foo`` of ``C.foo`` and of ``C().foo``."""
+    return qual.rpartition(".")[2]
+
+
+def _any_of(names: set[str]) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w)(?:{'|'.join(sorted(map(re.escape, names)))})(?!\w)")
+
+
+def _mentioning(db: Database, names: set[str]) -> Iterator[int]:
+    """Ids of the interned texts that contain one of the names as a word."""
+    pattern = _any_of(names)
+    condition = " OR ".join("instr(text, ?)" for _ in names)
+    for path, text in db.execute_sql(f"SELECT id, text FROM names WHERE {condition}", sorted(names)).fetchall():
+        if pattern.search(text):
+            yield path
+
+
+def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, Target]:
+    """``#name``: the symbol with that qualified name; a guess where several have it."""
+    if not paths:
+        return {}
+    wanted = {path[1:]: path for path in paths}
+    places: dict[str, list[tuple[int, int]]] = {}
+    for qualified, version, ordinal in db.execute_sql(QUALIFIED, (scan_id,)):
+        if qualified in wanted:
+            places.setdefault(qualified, []).append((version, ordinal))
+    found = {}
+    for qualified, path in wanted.items():
+        where = places.get(qualified, [])
+        if where:
+            sure = len(where) == 1
+            found[path] = Target(*where[0], "imported" if sure else "guessed", 100 if sure else 50)
+        else:
+            found[path] = Target(None, None, "unresolved", 0)
+    return found

@@ -1,0 +1,592 @@
+"""What a path means in a snapshot: the cross-file half of resolution, as a pure function.
+
+:mod:`scanstore.indexing.python.indexer` spells what a file alone knows of a name as a *path* (the notation is in its
+docstring). :class:`Resolver` evaluates paths against the interfaces of all files of one snapshot: it follows imports
+and re-exports, star imports, base classes in Python's method resolution order (C3, Barrett et al. 1996), constructor
+calls and annotated returns.
+
+The answer depends on the interfaces and the path only, never on what was asked before. So resolving a snapshot after a
+change gives what resolving it from scratch gives.
+
+Trees may contain cycles: modules that star-import from each other, classes that inherit from each other. A path that is
+met inside its own evaluation is unknown there, and what follows from that is remembered for the present round of the
+present question only. If the question has no answer in the tree then, and a path that was cut turned out to have a
+value, a next round takes that value where the path was cut. There are at most ``MOST_ROUNDS``, and a round evaluates
+each path once, so no tree can make a question take more than polynomial time. Without cycles there is one round.
+
+A chain of imports or classes may be longer than Python's stack is deep. A path that lies deeper than ``DEEPEST`` steps
+is evaluated first, from an empty stack; then the question is asked again.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Iterable
+
+from scanstore.snapshots.c3 import Class, merged
+from scanstore.snapshots.interfaces import (
+    EXTERNAL,
+    NO_BASES,
+    UNKNOWN,
+    UNRESOLVED,
+    Bases,
+    Found,
+    Methods,
+    Module,
+    Order,
+    Target,
+    Value,
+    certainty,
+)
+
+__all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "Target"]
+
+#: Names that a step looks up without spelling them.
+IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__"))
+#: Of a class with more ancestors the farthest are taken to lie outside the tree.
+LONGEST_ORDER = 250
+#: Steps inside each other; a step takes up to seven frames of Python's stack.
+DEEPEST = 30
+#: Rounds of one question.
+MOST_ROUNDS = 10
+#: For so many paths a table of all methods pays.
+MANY = 500
+_OBJECT = frozenset(dir(object))
+_BUILTINS = frozenset(dir(builtins))
+_ITEM_METHODS = frozenset(("pop", "popleft", "__next__"))
+_VALUE_METHODS = frozenset(("get", "pop", "setdefault"))
+
+
+class _Deeper(Exception):
+    """A path, or the order of a class, is needed here and lies too deep in the stack."""
+
+    def __init__(self, key: str | Class) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+class Resolver:
+    """Evaluates paths against ``modules`` (dotted name to :class:`Module`)."""
+
+    def __init__(self, modules: dict[str, Module]) -> None:
+        self.modules = modules
+        self.packages: set[str] = set()
+        for name in modules:
+            while name and name not in self.packages:
+                self.packages.add(name)
+                name = name.rpartition(".")[0]
+        self.loose: dict[str, list[str]] = {}
+        for name in modules:
+            folder, _, stem = name.rpartition(".")
+            if folder and folder not in modules:
+                self.loose.setdefault(stem, []).append(name)
+        self.memo: dict[str, Found] = {}
+        self.definitions: dict[tuple[str, str], Found] = {}
+        self.orders: dict[Class, Order] = {}
+        self.bases: dict[Class, Bases] = {}
+        # Of the present question: what is being evaluated, outermost first; the bases of a class as ``module:class``.
+        self.active: dict[str | Class, None] = {}
+        self.most = DEEPEST  # of them, before the stack is too deep
+        self.cyclic = False  # whether the present evaluation has met a cycle
+        # Of the present round: what depends on a cycle, and where cycles were cut.
+        self.paths_now: dict[str, Found] = {}
+        self.orders_now: dict[Class, Order] = {}
+        self.bases_now: dict[str, Bases] = {}
+        self.cut: set[str] = set()
+        # Of the rounds before: what was cut and has a value.
+        self.paths_before: dict[str, Found] = {}
+        self.bases_before: dict[str, Bases] = {}
+        self.methods = Methods(modules)
+
+    def resolve(self, paths: Iterable[str]) -> dict[str, Target]:
+        """The target of each path that has one; what is missing from the result lies outside the tree."""
+        paths = list(paths)
+        if len(paths) > MANY:
+            self.methods.gather()
+        found: dict[str, Target] = {}
+        for path in paths:
+            target = self.target(path)
+            if target is not None:
+                found[path] = target
+        return found
+
+    def target(self, path: str) -> Target | None:
+        if path.startswith("*."):
+            return self.methods.only(path[2:])
+        try:
+            target = self.found(path)
+        except _Deeper as met:
+            target = self.go_deeper(path, met)
+        return self.next_rounds(path, target) if self.cyclic else target
+
+    def go_deeper(self, path: str, first: _Deeper) -> Target | None:
+        """Answer a question in the course of which something lies too deep in the stack."""
+        waiting: list[tuple[str | Class | None, int]] = [(None, 0), (first.key, len(self.active))]
+        while True:
+            key, outside = waiting[-1]
+            while len(self.active) > outside:
+                self.active.popitem()
+            self.most, self.cyclic = outside + DEEPEST, False
+            try:
+                if key is None:  # the question itself, and all that lay deeper is known
+                    return self.found(path)
+                if isinstance(key, str):
+                    self.evaluate(key)
+                else:
+                    self.order(*key)
+                waiting.pop()
+            except _Deeper as met:
+                waiting.append((met.key, len(self.active)))
+
+    def next_rounds(self, path: str, target: Target | None) -> Target | None:
+        """Ask a question again while it has no answer in the tree and what was cut in the round before has a value."""
+        rounds = 1
+        more = self.learn()
+        if not more and not self.orders_now and all(found == UNKNOWN for found in self.paths_now.values()):
+            self.memo.update(self.paths_now)  # nothing in these cycles means anything, whichever is asked first
+        while more and rounds < MOST_ROUNDS and (target is None or target.version is None):
+            self.forget_round()
+            rounds += 1
+            try:
+                target = self.found(path)
+            except _Deeper as met:
+                target = self.go_deeper(path, met)
+            more = self.learn()
+        self.forget_round()
+        self.paths_before, self.bases_before = {}, {}
+        return target
+
+    def forget_round(self) -> None:
+        self.paths_now, self.orders_now, self.bases_now, self.cut, self.cyclic = {}, {}, {}, set(), False
+
+    def learn(self) -> bool:
+        """Keep the values of what was cut for the next round; tell whether there are new ones."""
+        more = False
+        for key in self.cut:
+            if key in self.paths_now:
+                found = self.paths_now[key]
+                if certainty(found[0]) > certainty(self.paths_before.get(key, UNKNOWN)[0]):
+                    self.paths_before[key], more = found, True
+            elif len(self.bases_now[key][0]) > len(self.bases_before.get(key, NO_BASES)[0]):
+                self.bases_before[key], more = self.bases_now[key], True
+        return more
+
+    def found(self, path: str) -> Target | None:
+        definition = path.startswith("=")
+        value, inherited, guessed = self.evaluate(path[1:] if definition else path)
+        if definition and value is not None and value[0] not in "xm":
+            value, inherited, guessed = self.definition(path[1:])
+        if value is None:
+            return UNRESOLVED
+        kind = value[0]
+        if kind == "i" and not definition:  # calling an instance
+            value, inherited = self.member(value[1], value[2], "__call__", value)[:2]
+            if value is None:
+                return UNRESOLVED
+            kind = value[0]
+        if kind == "x" or kind in "*%wk":
+            return None
+        if kind == "m":
+            module = self.modules.get(value[1])
+            version, ordinal = (module.version, 0) if module is not None else (None, None)
+            return Target(version, ordinal, "guessed" if guessed else "imported", 50 if guessed else 100)
+        if kind not in "cfv":
+            return UNRESOLVED
+        module = self.modules[value[1]]
+        ordinal = module.names[value[2]][1]
+        inferred = "()" in path or "[" in path or "~" in path
+        if guessed:
+            return Target(module.version, ordinal, "guessed", 50)
+        if inherited:
+            return Target(module.version, ordinal, "inherited", 90 if inferred else 95)
+        return Target(module.version, ordinal, "imported", 90 if inferred else 100)
+
+    # -- evaluation: (value, reached through a base class, a guess) -------------------------------------------------
+    #
+    # ("m", module)  ("c", module, class)  ("i", module, class) an instance  ("f", module, function, receiver)
+    # ("v", module, variable) of unknown type  ("s", module, class) super()  ("n", module, function) its locals
+    # ("*", item)  ("%", value)  ("w", value) a context manager  ("k", result) a callable  ("x",) external  None unknown
+
+    def evaluate(self, path: str) -> Found:
+        known = self.memo.get(path)
+        if known is not None:
+            return known
+        if path in self.active:
+            self.cyclic = True
+            self.cut.add(path)
+            return self.paths_before.get(path, UNKNOWN)
+        known = self.paths_now.get(path)
+        if known is not None:
+            self.cyclic = True
+            return known
+        if len(self.active) >= self.most:
+            raise _Deeper(path)
+        self.active[path] = None
+        outer, self.cyclic = self.cyclic, False
+        result = self.step(path)
+        del self.active[path]
+        if self.cyclic:
+            self.paths_now[path] = result
+        else:
+            self.memo[path] = result
+            self.cyclic = outer
+        return result
+
+    def step(self, path: str) -> Found:
+        last = path[-1]
+        if last == ")":
+            value, _, guessed = self.evaluate(path[:-2])
+            return self.call(value), False, guessed
+        if last == "]":
+            value, _, guessed = self.evaluate(path[:-2])
+            return self.item(value), False, guessed
+        if last == "~":
+            value, _, guessed = self.evaluate(path[:-1])
+            return self.iterate(value), False, guessed
+        if last == "*" or last == "%":
+            value, _, guessed = self.evaluate(path[:-1])
+            return (last, value), False, guessed
+        if last == "^":
+            value, _, guessed = self.evaluate(path[:-1])
+            return (("s", value[1], value[2]) if value and value[0] == "c" else None), False, guessed
+        if path[0] == "?":
+            value, inherited, _ = self.evaluate(path[1:])
+            return value, inherited, True
+        if last == ":":
+            name = path[:-1].removesuffix(".__init__")
+            if name in self.packages:
+                return ("m", name), False, False
+            head, _, tail = name.rpartition(".")
+            if head in self.modules:  # a module under a second name, as os.path
+                value = self.evaluate(f"{head}:.{tail}")[0]
+                return (value if value is not None and value[0] == "m" else None), False, False
+            return self.beside(name)
+        head, _, name = path.rpartition(".")
+        if not head:
+            return EXTERNAL, False, False
+        value, _, guessed = self.evaluate(head)
+        found, inherited, also = self.attribute(value, name)
+        return found, inherited, guessed or also
+
+    def beside(self, name: str) -> Found:
+        """A module that is not importable from a root of the tree. A script's folder is on Python's path when it runs,
+        so the one module of that name in a folder that is no package may be meant: a guess."""
+        top = name.partition(".")[0]
+        if top in self.packages:
+            return None, False, False
+        found = self.loose.get(top, ())
+        if len(found) == 1 and top == name and top not in sys.stdlib_module_names:
+            return ("m", found[0]), False, True
+        return EXTERNAL, False, False
+
+    def attribute(self, value: Value, name: str) -> Found:
+        if value is None:
+            return None, False, False
+        kind = value[0]
+        if kind == "m":
+            return self.module_attribute(value[1], name)
+        if kind == "i" or kind == "c":
+            return self.member(value[1], value[2], name, value)
+        if kind == "s":
+            return self.member(value[1], value[2], name, ("i", value[1], value[2]), skip=1)
+        if kind == "f" and name == "<locals>":
+            return ("n", value[1], value[2] + ".<locals>"), False, False
+        if kind == "n":
+            return self.entry(value[1], f"{value[2]}.{name}", None)
+        if kind == "*":
+            return (
+                (("k", value[1]) if name in _ITEM_METHODS else ("k", value) if name == "copy" else EXTERNAL),
+                False,
+                False,
+            )
+        if kind == "%":
+            if name in _VALUE_METHODS:
+                return ("k", value[1]), False, False
+            return (("k", ("*", value[1])) if name == "values" else EXTERNAL), False, False
+        if kind == "w":
+            inner = value[1]
+            if name in ("__enter__", "__aenter__") and inner is not None and inner[0] == "*":
+                return ("k", inner[1]), False, False
+            return None, False, False
+        return (EXTERNAL if kind == "x" else None), False, False
+
+    def module_attribute(self, module: str, name: str) -> Found:
+        known = self.modules.get(module)
+        if known is None or name in known.names or f"{module}.{name}" in self.packages:
+            return self.own(module, name, known, True) or UNKNOWN
+        outside = False
+        for star in reversed(known.stars):
+            base = self.evaluate(star)[0]
+            if base is None or base[0] != "m":
+                outside = outside or base is EXTERNAL
+                continue
+            if name.startswith("_"):
+                continue
+            found = self.evaluate(f"{star}.{name}")
+            if found[0] is not None and found[0] is not EXTERNAL:
+                return found
+        return (EXTERNAL if outside or name in _BUILTINS else None), False, False
+
+    def own(self, module: str, name: str, known: Module | None, follow: bool) -> Found | None:
+        """The attribute of a module that its own interface names; None where only its star imports can bring it."""
+        dotted = f"{module}.{name}"
+        line = known.names.get(name) if known is not None else None
+        if line is None:
+            return (("m", dotted), False, False) if dotted in self.packages else None
+        if line[0] == "i" and line[2] == f"{module}:.{name}" and dotted in self.packages:
+            return ("m", dotted), False, False
+        return self.entry(module, name, None, follow)
+
+    def not_followed(self, module: str, name: str) -> Found:
+        """Like :meth:`module_attribute`, but a variable stays itself."""
+        outside, seen, rest = False, set(), [module]
+        while rest:
+            place = rest.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            known = self.modules.get(place)
+            found = self.own(place, name, known, False)
+            if found is not None and (place == module or (found[0] is not None and found[0] is not EXTERNAL)):
+                return found
+            if found is not None or known is None:
+                continue
+            for star in known.stars:
+                base = self.evaluate(star)[0]
+                if base is not None and base[0] == "m":
+                    if not name.startswith("_"):
+                        rest.append(base[1])
+                elif place == module:
+                    outside = outside or base is EXTERNAL
+        external = module in self.modules and (outside or name in _BUILTINS)
+        return (EXTERNAL if external else None), False, False
+
+    def entry(self, module: str, qual: str, receiver: Value, follow: bool = True) -> Found:
+        """The value of one line of a module's interface."""
+        known = self.modules.get(module)
+        line = known.names.get(qual) if known is not None else None
+        if line is None:
+            return None, False, False
+        kind = line[0]
+        guessed = line[-1] == "?"
+        if kind == "c":
+            return ("c", module, qual), False, guessed
+        if kind == "f":
+            if "p" in line[3]:
+                return self.typed(line[2], module, qual, receiver), False, guessed
+            return ("f", module, qual, receiver), False, guessed
+        if kind == "i":
+            if line[2] is None:
+                return None, False, False
+            return self.evaluate(line[2])
+        if kind == "v":
+            if not follow:
+                return ("v", module, qual), False, guessed
+            if line[2] is None:
+                return ("v", module, qual), False, guessed
+            value, _, unsure = self.evaluate(line[2]) if line[2][0] != "@" else (None, False, False)
+            return (value if value is not None else ("v", module, qual)), False, guessed or unsure
+        return self.typed(line[2], module, qual, receiver), False, guessed
+
+    def definition(self, path: str) -> Found:
+        """Like :meth:`evaluate`, but a variable stays itself: what an import brings in, not what it holds."""
+        head, _, name = path.rpartition(".")
+        value, _, guessed = self.evaluate(head) if head else UNKNOWN
+        found = self.defined(value[1], name) if value is not None and value[0] == "m" else None
+        if found is None:
+            return self.evaluate(path)
+        return found[0], found[1], guessed or found[2]
+
+    def defined(self, module: str, name: str) -> Found | None:
+        """What a module's attribute is in the end, along imports from module to module; None where they go round."""
+        trail: dict[tuple[str, str], bool] = {}  # whether the step from there is a guess
+        found: Found | None = None
+        while (module, name) not in trail:
+            found = self.definitions.get((module, name))
+            if found is not None:
+                break
+            trail[module, name] = False
+            known = self.modules.get(module)
+            line = known.names.get(name) if known is not None else None
+            if line is None or line[0] != "i" or not line[2]:
+                found = self.not_followed(module, name)
+                break
+            onward = line[2].lstrip("?")
+            trail[module, name] = onward != line[2]
+            if onward.endswith(":"):
+                found = self.evaluate(onward)
+                break
+            onward, _, name_there = onward.rpartition(".")
+            there, _, also = self.evaluate(onward) if onward else UNKNOWN
+            if there is None or there[0] != "m":
+                break
+            trail[module, name] = also or trail[module, name]
+            module, name = there[1], name_there
+        if found is None:
+            return None
+        for place in reversed(trail):
+            found = found[0], found[1], found[2] or trail[place]
+            if not self.cyclic:
+                self.definitions[place] = found
+        return found
+
+    def member(self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0) -> Found:
+        """An attribute of a class or of its instances, looked up along the method resolution order."""
+        order, outside, _ = self.order(module, owner)
+        instance = receiver is not None and receiver[0] == "i"
+        for place, (where, qual) in enumerate(order[skip:]):
+            names = self.modules[where].names
+            key = f"{qual}.{name}"
+            line = names.get(key)
+            inherited = place + skip > 0
+            if instance and (line is None or line[0] == "v"):
+                own = f"{qual}().{name}"
+                if own in names:
+                    return self.entry(where, own, receiver)[0], inherited, False
+            if line is not None:
+                value, _, guessed = self.entry(where, key, receiver)
+                return value, inherited, guessed
+        return (EXTERNAL if outside or name in _OBJECT else None), False, False
+
+    def order(self, module: str, owner: str) -> Order:
+        """The method resolution order of a class. Python refuses classes that are their own ancestors; for these and
+        their subclasses it is the ancestors depth first, each once."""
+        key = (module, owner)
+        known = self.orders.get(key)
+        if known is not None:
+            return known
+        known = self.orders_now.get(key)
+        if known is not None:
+            self.cyclic = True
+            return known
+        if key in self.active:
+            self.cyclic = True
+            return self.ancestors(key), True, True
+        if len(self.active) >= self.most:
+            raise _Deeper(key)
+        self.active[key] = None
+        outer, self.cyclic = self.cyclic, False
+        bases, outside = self.bases_of(key)
+        orders = []
+        looped = False
+        for base in bases:
+            if base in self.active:
+                self.cyclic = looped = True
+                break
+            order, beyond, looped = self.order(*base)
+            if looped:
+                break
+            outside = outside or beyond
+            orders.append(order)
+        result: Order
+        if looped:
+            result = self.ancestors(key), True, True
+        else:
+            above = merged([*orders, bases], LONGEST_ORDER) if len(orders) > 1 else orders[0] if orders else []
+            result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER, False
+        del self.active[key]
+        if self.cyclic:
+            self.orders_now[key] = result
+        else:
+            self.orders[key] = result
+            self.cyclic = outer
+        return result
+
+    def ancestors(self, key: Class) -> list[Class]:
+        """A class and its ancestors, depth first."""
+        found: dict[Class, None] = {}
+        rest = [key]
+        while rest and len(found) < LONGEST_ORDER:
+            each = rest.pop()
+            if each not in found:
+                found[each] = None
+                rest.extend(reversed(self.bases_of(each)[0]))
+        return list(found)
+
+    def bases_of(self, key: Class) -> Bases:
+        """The bases of a class. One that seems to be the class itself is another one, of which no more is known."""
+        known = self.bases.get(key)
+        if known is not None:
+            return known
+        mark = f"{key[0]}:{key[1]}"
+        if mark in self.active:
+            self.cyclic = True
+            self.cut.add(mark)
+            return self.bases_before.get(mark, NO_BASES)
+        known = self.bases_now.get(mark)
+        if known is not None:
+            self.cyclic = True
+            return known
+        self.active[mark] = None
+        outer, self.cyclic = self.cyclic, False
+        outside = False
+        bases: dict[Class, None] = {}
+        for path in self.modules[key[0]].names[key[1]][2]:
+            value = self.evaluate(path)[0]
+            if value is not None and value[0] == "c" and value[1:] != key:
+                bases[value[1], value[2]] = None
+            elif path != "builtins.object":
+                outside = True
+        result = list(bases), outside
+        del self.active[mark]
+        if self.cyclic:
+            self.bases_now[mark] = result
+        else:
+            self.bases[key] = result
+            self.cyclic = outer
+        return result
+
+    def call(self, value: Value) -> Value:
+        if value is None:
+            return None
+        kind = value[0]
+        if kind == "c":
+            return ("i", value[1], value[2])
+        if kind == "f":
+            line = self.modules[value[1]].names[value[2]]
+            result = self.typed(line[2], value[1], value[2], value[3])
+            return ("w", result) if "w" in line[3] else result
+        if kind == "k":
+            found: Value = value[1]
+            return found
+        if kind == "i":
+            method = self.member(value[1], value[2], "__call__", value)[0]
+            return self.call(method) if method is not None and method[0] == "f" else None
+        return EXTERNAL if kind == "x" else None
+
+    def item(self, value: Value) -> Value:
+        if value is not None and value[0] in "*%":
+            found: Value = value[1]
+            return found
+        if value is not None and value[0] == "i":
+            method = self.member(value[1], value[2], "__getitem__", value)[0]
+            return self.call(method) if method is not None and method[0] == "f" else None
+        return EXTERNAL if value is EXTERNAL else None
+
+    def iterate(self, value: Value) -> Value:
+        if value is not None and value[0] == "*":
+            found: Value = value[1]
+            return found
+        if value is not None and value[0] == "i":
+            method = self.member(value[1], value[2], "__iter__", value)[0]
+            got = self.call(method) if method is not None and method[0] == "f" else None
+            return self.iterate(got) if got is not None and got[0] == "*" else None
+        return EXTERNAL if value is EXTERNAL else None
+
+    def typed(self, path: str | None, module: str, qual: str, receiver: Value) -> Value:
+        """The value of a type path; ``@`` in it is the receiver, or an instance of the class that ``qual`` is in."""
+        if path is None:
+            return None
+        if path[0] != "@":
+            return self.evaluate(path)[0]
+        me: Value
+        if receiver is not None and receiver[0] in "ic":
+            me = ("i", receiver[1], receiver[2])
+        else:
+            owner = qual.rpartition(".")[0]
+            line = self.modules[module].names.get(owner)
+            me = ("i", module, owner) if line is not None and line[0] == "c" else None
+        for mark in path[1:]:
+            me = (mark, me) if mark in "*%" else None
+        return me

@@ -1,0 +1,403 @@
+"""Scans: snapshots of a source tree, the files they saw and the chunks these are cut into.
+
+A scan belongs to a *target*: what is scanned again and again. A question is about the scan given as ``scan=``, or about
+the latest completed one of ``target=``. Both may be left out while the store has one target; with several, the question
+raises Ambiguous and lists them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from scanstore.db.arguments import a_path, encodable, some_list, some_text, whole
+from scanstore.db.clocks import SILENCE, silent
+from scanstore.db.domain import Domain, bound
+from scanstore.db.paths import escape_path, root_name
+from scanstore.db.processes import gone, me
+from scanstore.db.state_machine import SCANS, move
+from scanstore.db.values import format_time, read_time, utcnow
+from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
+from scanstore.indexing.languages import Language, coverage
+from scanstore.snapshots import bindings
+from scanstore.snapshots.facts import Lineage
+from scanstore.snapshots.models import Scan
+from scanstore.snapshots.recorder import Recorder
+
+if TYPE_CHECKING:
+    from scanstore.db.database import Database
+    from scanstore.indexing.facts import Indexer
+    from scanstore.snapshots.recorder import Recorder
+
+
+class Target(NamedTuple):
+    """What is scanned again and again. ``root`` is the folder or file of its latest scan that has one; ``has_tree``
+    tells whether a tree was recorded whole, ``completed`` whether that or a report was."""
+
+    target: str
+    root: str | None
+    has_tree: bool
+    completed: bool
+
+
+class FileNote(NamedTuple):
+    """A file that was not recorded whole, with the reason."""
+
+    path: str
+    reason: str
+
+
+class Summary(NamedTuple):
+    """A scan in figures. ``indexed`` files were read by it, ``reused`` ones were known from an earlier scan.
+    ``languages`` says of which files symbols, references and imports are recorded."""
+
+    scan: int
+    target: str
+    status: str
+    files: int
+    indexed: int
+    reused: int
+    skipped: int
+    failed: int
+    lines: int
+    chunks: int
+    symbols: int
+    references: int
+    imports: int
+    resolutions: dict[str, int]
+    skipped_files: list[FileNote]
+    failed_files: list[FileNote]
+    languages: list[Language]
+
+
+class FileDiff(NamedTuple):
+    """Paths that differ between two scans, sorted. ``moved``: same content, ``(old path, new path)``."""
+
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+    moved: list[tuple[str, str]]
+
+
+MOST_NOTES = 1000  # of a ctags file, kept with the scan
+Progress = Callable[[int, int, str], None]  #: (files done, files in all, path of the last one)
+
+
+List = list  # the class below has a method of that name
+
+
+class Scans(Domain):
+    """Record, list and compare scans."""
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def record(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        target: str | None = None,
+        name: str | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        max_size: int | None = 5_000_000,
+        jobs: int | None = None,
+        indexers: Sequence[Indexer] = (),
+        ctags: str | os.PathLike[str] | BinaryIO | None = None,
+        progress: Progress | None = None,
+    ) -> Scan:
+        """Record a snapshot of the tree (or the one file) at ``path`` and return its completed scan.
+
+        Files are found as :func:`scanstore.indexing.walk.walk` describes; ``include`` and ``exclude`` are patterns
+        like those of ``.gitignore``, ``max_size`` is in bytes (None: any). Content that the store knows is not read
+        again. ``target`` names what is scanned (default: the absolute path), ``jobs`` is the number of processes
+        (default: one per core, fewer for little work). ``indexers`` are asked before the built-in one for Python.
+        ``ctags`` is a universal-ctags JSON file, or an open one, with symbols of other languages. The file itself is
+        not recorded; what came of it is kept in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
+
+        Files are committed a few at a time: after a crash the next call carries on. A file that cannot be read or
+        parsed is recorded with its error. Raises NotFound for a missing path; the scan is then not started. When
+        interrupted, the scan is left ``cancelled`` or ``failed``.
+        """
+        from scanstore.snapshots.tree_scan import Tree
+
+        if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
+            raise InvalidArgument(f"jobs is {shown(jobs)}; give a number of processes of at least 1")
+        tree = Tree(
+            path if not path and isinstance(path, str | bytes) else a_path(_decoded(path), "path"),
+            include=some_list(include, "include"),
+            exclude=some_list(exclude, "exclude"),
+            max_size=max_size,
+            indexers=some_list(indexers, "indexers"),
+            omit=[self.db.file, *([os.fspath(ctags)] if isinstance(ctags, (str, os.PathLike)) else ())],
+        )
+        tags = None
+        if ctags is not None:
+            from scanstore.snapshots.ctags_import import Tags
+
+            tags = Tags(ctags, tree.root)
+        options: dict[str, Any] = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
+        if isinstance(ctags, (str, os.PathLike)):
+            options["omit"] = [root_name(os.fspath(ctags))]  # or it would look like a new file
+        target = None if target is None else encodable(some_text(target, "target"), "target")
+        name = None if name is None else encodable(some_text(name, "name"), "name")
+        scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
+        try:
+            recorder = self.recorder(scan)
+            tree.record_into(recorder, jobs=jobs, progress=progress)
+            if tags is not None:
+                loaded = tags.record_into(self.db, recorder, root=tree.root)
+                told = loaded._replace(outside=loaded.outside[:MOST_NOTES], broken=loaded.broken[:MOST_NOTES])._asdict()
+                Scan.update(options=Scan.options["ctags"].set(told)).where(Scan.id == scan.id).execute()
+            return self.finish(scan)
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
+            self._end(scan, "cancelled" if stopped else "failed", "interrupted" if stopped else str(error))
+            raise
+
+    @bound
+    def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
+        """Begin a scan whose files come from a parser of your own: ``store.symbols.record_file``, then ``finish``."""
+        target = encodable(some_text(target, "target"), "target")
+        if not target.strip():
+            raise InvalidArgument("a scan needs a target: what is scanned, such as a path or a repository's name")
+        name = None if name is None else encodable(some_text(name, "name"), "name")
+        base = None if root is None else escape_path(a_path(root, "root"))
+        return self._begin(target, name or os.path.basename(target) or target, base, {})
+
+    @bound
+    def finish(self, scan: Scan | int) -> Scan:
+        """Complete a scan: resolve its references and make it the latest of its target. Atomic; may be repeated
+        after more files were recorded. Raises IllegalMove for a failed or cancelled scan."""
+        row = self.get(scan)
+        bindings.complete(self.db, row.id, row.lineage_id, format_time(utcnow()), self._completed)
+        return self.get(row.id)
+
+    def _completed(self, scan_id: int) -> None:
+        """Called inside the transaction that completes a scan; ``store.scans`` lets its analysis take up new chunks."""
+
+    @bound
+    def recorder(self, scan: Scan | int) -> Recorder:
+        """The writer of one scan's files."""
+        row = self.get(scan)
+        if row.status in ("failed", "cancelled"):
+            raise IllegalMove(f"scan {row.id} is {row.status}; start a new one to record files")
+        return Recorder(self.db, row.id)
+
+    def _begin(self, target: str, name: str, root: str | None, options: dict[str, Any]) -> Scan:
+        with self.db.atomic():
+            Lineage.insert(target=target).on_conflict_ignore().execute()
+            lineage = Lineage.get(Lineage.target == target)
+            recover(self.db, lineage.id)
+            return Scan.create(
+                lineage=lineage,
+                target=target,
+                name=name,
+                root=root,
+                options=options,
+                status="running",
+                phase="indexing",
+                started_at=utcnow(),
+                worker=me(),
+            )
+
+    def _end(self, scan: Scan, status: str, error: str) -> None:
+        import contextlib
+
+        with contextlib.suppress(ScanstoreError):  # the reason for ending is what the caller needs to see
+            move(self.db, SCANS, scan.id, status, error=error[:1000], worker=None)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def get(self, scan: Scan | int) -> Scan:
+        """The scan with that id, read anew. Raises NotFound."""
+        key = scan.id if isinstance(scan, Scan) else scan
+        if isinstance(key, bool) or not isinstance(key, int):
+            raise InvalidArgument(f"{shown(key)} is not a scan; give a Scan or its id")
+        found = Scan.get_or_none(Scan.id == key) if 0 < key < 2**63 else None
+        if found is None:
+            raise NotFound(f"no scan {shown(key)}; store.scans.list() (scanstore scans list) shows the known ones")
+        return found
+
+    @bound
+    def list(self, *, target: str | None = None, status: str | None = None, limit: int | None = None) -> List[Scan]:
+        """Scans, newest first."""
+        query = Scan.select().order_by(Scan.id.desc())
+        if target is not None:
+            about = Lineage.target == some_text(target, "target")
+            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(about))
+        if status is not None:
+            query = query.where(Scan.status == Scan.status.db_value(status))
+        return list(query.limit(whole("limit", limit, 0, 2**31)))
+
+    @bound
+    def latest(self, target: str | None = None) -> Scan:
+        """The latest completed scan of a tree, of one target or else of all; if there is none, the latest of reports.
+
+        Raises NotFound when there is neither. Questions do not take the latest of all targets, see :meth:`pick`.
+        """
+        query = Scan.select().where(Scan.revision.is_null(False))
+        if target is not None:
+            about = Lineage.target == some_text(target, "target")
+            query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(about))
+        trees_first = Scan.kind != "source"
+        found: Scan | None = query.order_by(trees_first, Scan.completed_at.desc(), Scan.id.desc()).first()
+        if found is None:
+            of = f" of {target!r}" if target is not None else ""
+            raise NotFound(f"there is no completed scan{of}; make one with: scanstore scan {target or 'PATH'}")
+        return found
+
+    @bound
+    def targets(self) -> List[Target]:
+        """The targets of this store, sorted by name; those whose scans have not completed too."""
+        rows = self.db.execute_sql(TARGETS).fetchall()
+        return [Target(name, root, bool(tree), bool(completed)) for name, root, tree, completed in rows]
+
+    @bound
+    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
+        """Return the scan that a question is about: the given one, else the latest completed one of a target.
+
+        Without a target, the store must have only one with a tree. Raises Ambiguous (with the names of the targets as
+        ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
+        """
+        if scan is not None:
+            if target is not None:
+                raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
+            return self.get(scan)
+        return self.latest(self.sole_target(trees=True) if target is None else target)
+
+    @bound
+    def sole_target(self, *, trees: bool = False) -> str | None:
+        """Return the only target with a completed scan, or with ``trees`` the only one with a tree; None without any.
+
+        Raises Ambiguous, with their names as ``candidates``, when there are several.
+        """
+        names = [each.target for each in answering(self.targets(), trees=trees)]
+        if len(names) > 1:
+            listed = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+            raise Ambiguous(f"this store has {len(names):,} targets: {listed}; give target=, or a scan as scan=", names)
+        return names[0] if names else None
+
+    @bound
+    def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
+        """Count what a scan saw (default: the latest of the target), and list what it could not read."""
+        row = self.pick(scan, target)
+        run = self.db.execute_sql
+        one = {"scan": row.id}
+        status = dict(run("SELECT status, count(*) FROM scan_files WHERE scan_id = :scan GROUP BY status", one))
+        notes: dict[str, List[FileNote]] = {"skipped": [], "failed": []}
+        for path, kind, error in run(
+            "SELECT file_path, status, error FROM scan_files WHERE scan_id = :scan AND status IN ('skipped', 'failed')"
+            " ORDER BY file_path",
+            one,
+        ):
+            notes[kind].append(FileNote(path, error or ""))
+        languages = coverage(self.db, row.id)
+        chunks = run(COUNT, one).fetchone()[0]
+        versions, lines, reused = run(SEEN, one).fetchone()
+        resolutions = run(RESOLUTION_COUNTS, one).fetchall()
+        return Summary(
+            scan=row.id, target=row.target, status=row.status, files=sum(status.values()), indexed=versions - reused,
+            reused=reused, skipped=status.get("skipped", 0), failed=status.get("failed", 0), lines=lines,
+            chunks=chunks, symbols=sum(row.symbols for row in languages),
+            references=sum(row.references for row in languages), imports=sum(row.imports for row in languages),
+            resolutions=dict(sorted(resolutions, key=lambda r: -r[1])),
+            skipped_files=notes["skipped"], failed_files=notes["failed"],
+            languages=languages,
+        )  # fmt: skip
+
+    @bound
+    def diff(self, a: Scan | int, b: Scan | int | None = None) -> FileDiff:
+        """What changed in the files from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+        first = self.get(a)
+        second = self.get(b) if b is not None else self.latest(first.target)
+        if first.kind != second.kind:
+            raise InvalidArgument(f"scan {first.id} and scan {second.id} are a tree and reports; compare two of a kind")
+        old, new = (dict(self.db.execute_sql(CONTENTS, (scan.id,)).fetchall()) for scan in (first, second))
+        added = [path for path in new if path not in old]
+        removed = [path for path in old if path not in new]
+        changed = sorted(path for path in new if path in old and new[path] != old[path])
+        homes: dict[bytes, List[str]] = {}
+        for path in removed:
+            if old[path] is not None:
+                homes.setdefault(old[path], []).append(path)
+        moved = []
+        for path in sorted(added):
+            if homes.get(new[path]):
+                moved.append((homes[new[path]].pop(0), path))
+        gone, come = {m[0] for m in moved}, {m[1] for m in moved}
+        return FileDiff(
+            sorted(p for p in added if p not in come),
+            sorted(p for p in removed if p not in gone),
+            changed,
+            moved,
+        )
+
+
+def answering(targets: Iterable[Target], *, trees: bool) -> list[Target]:
+    """Return the targets that have something to answer; with ``trees``, those with a tree unless none has one."""
+    completed = [target for target in targets if target.completed]
+    return [target for target in completed if target.has_tree or not trees] or completed
+
+
+def _decoded(path: Any) -> Any:
+    return os.fsdecode(path) if isinstance(path, bytes) else path
+
+
+def recover(db: Database, lineage_id: int | None = None) -> int:
+    """Fail the scans whose process died while it recorded files; return how many. In the caller's transaction.
+
+    A process that cannot be asked about, of another machine or container, is taken for dead after an hour without a
+    file. Among the scans of all targets, so is one that has ended: another process may carry on with the scan.
+    """
+    running = "SELECT id, worker, updated_at FROM scans WHERE status = 'running' AND worker IS NOT NULL"
+    where, values = ("", ()) if lineage_id is None else (" AND lineage_id = ?", (lineage_id,))
+    now, count = utcnow(), 0
+    for key, worker, heard in db.execute_sql(running + where, values).fetchall():
+        if gone(worker) and (lineage_id is not None or abs(now - read_time(heard)) > SILENCE):
+            error = f"process {worker} ended before the scan was complete"
+        elif not gone(worker) and silent(worker, heard, now):
+            error = f"process {worker} has recorded nothing since {heard}"
+        else:
+            continue
+        move(db, SCANS, key, "failed", error=error, worker=None)
+        count += 1
+    return count
+
+
+TARGETS = """
+SELECT l.target,
+       (SELECT s.root FROM scans AS s WHERE s.lineage_id = l.id AND s.root IS NOT NULL
+         ORDER BY s.revision IS NULL, s.completed_at DESC, s.id DESC LIMIT 1),
+       EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL AND s.kind = 'source'),
+       EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL)
+  FROM lineages AS l WHERE EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id) ORDER BY l.target
+"""
+# INDEXED BY: statistics from a time of few scans would have the files of all of them read.
+COUNT = """
+SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
+  CROSS JOIN chunk_facts AS t ON t.version_id = f.version_id
+ WHERE f.scan_id = :scan
+"""
+SEEN = """
+SELECT count(*), coalesce(sum(v.line_count), 0),
+       coalesce(sum(EXISTS (SELECT 1 FROM scan_files AS e
+                             WHERE e.version_id = f.version_id AND e.scan_id < f.scan_id)), 0)
+  FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
+  CROSS JOIN file_versions AS v ON v.id = f.version_id WHERE f.scan_id = :scan
+"""
+# What the view symbol_references says, counted; written out because grouping the view would build all of it first.
+RESOLUTION_COUNTS = """
+SELECT CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL OR c.revision IS NULL THEN r.resolution
+            WHEN b.path_id IS NULL THEN 'external'
+            WHEN b.resolution = 'imported' AND b.version_id = r.version_id THEN 'exact' ELSE b.resolution END, count(*)
+  FROM scans AS c
+  CROSS JOIN scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path ON f.scan_id = c.id
+  CROSS JOIN reference_facts AS r ON r.version_id = f.version_id
+  LEFT JOIN bindings AS b ON r.symbol_ordinal IS NULL AND b.lineage_id = c.lineage_id AND b.path_id = r.path_id
+        AND b.since <= c.revision AND (b.until IS NULL OR b.until > c.revision)
+ WHERE c.id = :scan GROUP BY 1
+"""
+CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND status <> 'skipped' ORDER BY file_path"

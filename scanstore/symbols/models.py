@@ -1,0 +1,105 @@
+"""The rows of symbols, references and imports: views over the facts of files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import peewee
+
+from scanstore.db.fields import Base, EnumField, JSONField
+from scanstore.db.view_keys import RowId, RowKey
+from scanstore.errors import InvalidArgument
+from scanstore.indexing.facts import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
+from scanstore.snapshots.models import Scan, ScanFile
+
+
+class Symbol(Base):
+    """Something with a name in a file: ``metadata`` has params, return_type, decorators, docstring where known."""
+
+    if TYPE_CHECKING:
+        scan_id: Any
+        file_id: Any
+
+    id = RowId("file_id", "ordinal", default=None)
+    scan = peewee.ForeignKeyField(Scan, backref="symbols")
+    name = peewee.TextField()
+    qualified_name = peewee.TextField(null=True)
+    symbol_type = EnumField(SYMBOL_TYPES)
+    file_path = peewee.TextField()
+    start_line = peewee.IntegerField(default=1)
+    end_line = peewee.IntegerField(null=True)
+    metadata = JSONField(null=True)
+    file = peewee.ForeignKeyField(ScanFile, backref="symbols", null=True)
+    ordinal = peewee.IntegerField(null=True)
+
+    class Meta:
+        table_name = "symbols"
+
+    def save(self, force_insert: bool = False, only: Any = None) -> int:
+        """Add this symbol to its scan. What is recorded stays as it is: symbols are facts about a file's content."""
+        if self.__data__.get("id") is not None and not force_insert:
+            raise InvalidArgument(f"{self!r} is recorded and cannot be changed; record its file again with record_file")
+        start, end = self.start_line, self.end_line
+        for line in (start, start if end is None else end):
+            if not isinstance(line, int) or isinstance(line, bool) or not 1 <= line <= LARGEST_LINE:
+                raise InvalidArgument(f"line {line!r} of symbol {self.name!r} is not a number of at least 1")
+        if end is not None and end < start:
+            raise InvalidArgument(f"symbol {self.name!r} ends on line {end}, before it starts on line {start}")
+        database = self._meta.database
+        with database.atomic():
+            rows = super().save(force_insert=True, only=only)
+            file_id, ordinal = database.execute_sql(
+                "SELECT f.id, max(s.ordinal) FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id"
+                " WHERE f.scan_id = ? AND f.file_path = ?",
+                (self.scan_id, self.file_path),
+            ).fetchone()
+        self.file_id, self.ordinal = file_id, ordinal
+        self.id = file_id << 24 | ordinal
+        self.qualified_name = self.qualified_name or self.name
+        self.end_line = self.end_line or self.start_line
+        self._dirty: set[str] = set()
+        return rows
+
+
+class SymbolReference(Base):
+    """A place that refers to a symbol: ``name`` as written, ``symbol`` as resolved (or None), and how that is known."""
+
+    id = RowId("file_id", "ordinal")
+    scan = peewee.ForeignKeyField(Scan, backref="references")
+    symbol = RowKey(Symbol, "symbol_file_id", "symbol_ordinal", backref="references", null=True)
+    from_file = peewee.TextField()
+    from_line = peewee.IntegerField()
+    from_symbol = RowKey(Symbol, "file_id", "from_ordinal", backref="made_references", null=True)
+    reference_type = EnumField(REFERENCE_TYPES)
+    name = peewee.TextField()
+    resolution = EnumField(RESOLUTIONS)
+    confidence = peewee.FloatField()
+    file = peewee.ForeignKeyField(ScanFile, backref="references")
+    ordinal = peewee.IntegerField()
+    from_ordinal = peewee.IntegerField(null=True)
+    symbol_file = peewee.ForeignKeyField(ScanFile, backref="+", null=True)
+    symbol_ordinal = peewee.IntegerField(null=True)
+
+    class Meta:
+        table_name = "symbol_references"
+
+
+class ImportRelation(Base):
+    """An import statement: ``imported_names`` as written, ``resolved_file`` where the module lies in the tree."""
+
+    id = RowId("file_id", "ordinal")
+    scan = peewee.ForeignKeyField(Scan, backref="imports")
+    importer_file = peewee.TextField()
+    imported_module = peewee.TextField()
+    imported_names = JSONField()
+    resolved_file = peewee.TextField(null=True)
+    line = peewee.IntegerField()
+    resolution = EnumField(RESOLUTIONS)
+    file = peewee.ForeignKeyField(ScanFile, backref="imports")
+    ordinal = peewee.IntegerField()
+
+    class Meta:
+        table_name = "import_relations"
+
+
+LARGEST_LINE = 2**31

@@ -1,0 +1,491 @@
+"""Symbols and the references between them: recorded by hand or by an indexer, asked about by name and by edge.
+
+Every question takes ``scan=`` or ``target=`` (its latest completed scan) and answers with detached rows. A store with
+several targets needs one of them, else the question raises Ambiguous. A symbol is given as a :class:`Symbol`, anything
+with its ``id``, the id, or its qualified name; a row or an id has its scan. An empty answer proves something only where
+it was looked for: ``coverage`` says for which languages references and imports are recorded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from scanstore.db.arguments import a_text, a_whole, some_list, some_text, stored_path
+from scanstore.db.domain import Domain, bound
+from scanstore.db.values import format_time, pack_hash, utcnow
+from scanstore.db.view_keys import split
+from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
+from scanstore.indexing.facts import REFERENCE_TYPES
+from scanstore.indexing.languages import SYMBOLS as OF_SYMBOLS
+from scanstore.indexing.languages import Language, coverage, gap
+from scanstore.indexing.records import facts_of
+from scanstore.snapshots.models import Scan, ScanFile
+from scanstore.snapshots.recorder import Content
+from scanstore.snapshots.resolution import lookup
+from scanstore.snapshots.scans import Scans
+from scanstore.symbols.export import export
+from scanstore.symbols.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
+from scanstore.symbols.models import ImportRelation, Symbol, SymbolReference
+from scanstore.symbols.unused import unreferenced
+
+if TYPE_CHECKING:
+    from scanstore.snapshots.ctags_import import Loaded
+
+
+class SymbolChange(NamedTuple):
+    """One symbol on both sides of a diff."""
+
+    qualified_name: str
+    symbol_type: str
+    old_file: str
+    old_line: int
+    new_file: str
+    new_line: int
+
+
+class SymbolPlace(NamedTuple):
+    """A symbol on one side of a diff."""
+
+    qualified_name: str
+    symbol_type: str
+    file_path: str
+    line: int
+
+
+class SymbolDiff(NamedTuple):
+    """What happened to symbols between two scans. ``changed``: other text; ``moved``: same text under another name
+    or in another file. Symbols that were recorded without their text are only compared by name."""
+
+    added: list[SymbolPlace]
+    removed: list[SymbolPlace]
+    changed: list[SymbolChange]
+    moved: list[SymbolChange]
+
+
+List = list  # the class below has a method of that name
+
+
+class Symbols(Domain):
+    """Symbols of a scan, and the references between them."""
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def record_file(
+        self,
+        scan: Scan | int,
+        path: str,
+        content_hash: str | bytes,
+        *,
+        symbols: Iterable[Any] = (),
+        references: Iterable[Any] = (),
+        imports: Iterable[Any] = (),
+        chunks: Iterable[Any] = (),
+        indexer: str = "custom/1",
+        line_count: int = 0,
+    ) -> ScanFile:
+        """Record what your own parser found in one file; see :mod:`scanstore.indexing.records` for the fields.
+
+        Rows are dicts or objects with those attributes, in any iterable. Atomic and idempotent: the same path,
+        content hash and ``indexer`` were recorded before, their facts are used and the rows given now are not read.
+        Raises InvalidArgument for a bad row, naming it, and writes nothing then.
+        """
+        if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
+            raise InvalidArgument(
+                f"{shown(path)} is not a path inside the tree; give it relative to the root, with '/'"
+            )
+        if not content_hash:
+            raise InvalidArgument(f"{path} needs a content hash: it tells one version of the file from the next")
+        recorder = Scans(self.db).recorder(scan)
+        line_count = a_whole(line_count, "line_count")
+        path = stored_path(path, "path")
+        content = Content(path, pack_hash(content_hash), a_text(indexer, "indexer"))
+        now = format_time(utcnow())
+        if not recorder.attach([(content, now)])[0]:
+            facts = facts_of(symbols, references, imports, chunks, line_count=line_count)
+            recorder.record([(content, 0, facts)], now)
+        return ScanFile.get(ScanFile.scan == recorder.scan_id, ScanFile.file_path == path)
+
+    @bound
+    def load_ctags(self, scan: Scan | int, file: str | os.PathLike[str] | BinaryIO) -> Loaded:
+        """Add the symbols of a universal-ctags JSON file (``ctags --output-format=json --fields='*' -R``) to a scan.
+
+        Files with symbols keep those; files that the scan skipped stay skipped. Broken lines are reported, never fatal.
+        Finish the scan afterwards; in one go with it: ``store.scans.record(path, ctags=file)``. Raises NotFound for a
+        missing file, InvalidArgument for one in another format; nothing is written then.
+        """
+        from scanstore.snapshots.ctags_import import Tags
+
+        row = Scans(self.db).get(scan)
+        return Tags(file, row.root).record_into(self.db, Scans(self.db).recorder(row), root=row.root)
+
+    # -- by name ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def find(
+        self,
+        name: str,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        match: str = "exact",
+        symbol_type: str | None = None,
+        file: str | None = None,
+        limit: int | None = None,
+    ) -> List[Symbol]:
+        """Symbols by name; an empty list when there are none.
+
+        ``match``: ``exact`` (name, qualified name, or the name that code imports it by: ``json.JSONEncoder``
+        is found as ``json.encoder.JSONEncoder``), ``prefix`` (of either), or ``contains`` (anywhere in the
+        qualified name, upper and lower case alike). Classes and functions come before variables and modules.
+        """
+        if match not in ("exact", "prefix", "contains"):
+            raise InvalidArgument(f"match is {shown(match)}; it must be one of: exact, prefix, contains")
+        if not some_text(name, "name"):
+            raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
+        row = Scans(self.db).pick(scan, target)
+        kind = None if symbol_type is None else Symbol.symbol_type.db_value(symbol_type)
+        most = -1 if limit is None else a_whole(limit, "limit")
+        file = None if file is None else stored_path(file, "file")
+        found = self.db.execute_sql(FIND[match], (name, row.id, kind, file, most)).fetchall()
+        ids = [key for (key,) in found]
+        if not ids and match == "exact" and "." in name:
+            ids = self._imported_as(name, row.id)
+        return self._rows(ids)
+
+    def _imported_as(self, name: str, scan: int) -> List[int]:
+        """Where a dotted name leads through the imports of the scan's files."""
+        target = lookup(self.db, scan, name)
+        if target is None or target.ordinal is None:
+            return []
+        file_id = "SELECT id FROM scan_files WHERE scan_id = ? AND version_id = ?"
+        return [f << 24 | target.ordinal for (f,) in self.db.execute_sql(file_id, (scan, target.version)).fetchall()]
+
+    def _rows(self, ids: List[int]) -> List[Symbol]:
+        """Symbols by id, in the order of the ids."""
+        return list(Symbol.raw(SYMBOLS, str(ids)))
+
+    @bound
+    def get(self, symbol: Any, *, scan: Scan | int | None = None, target: str | None = None) -> Symbol:
+        """The symbol that is meant by an id, a qualified or plain name, or a row with an ``id``.
+
+        Raises NotFound, and Ambiguous (with ``candidates``) when a name fits several symbols.
+        """
+        scan = self._given(scan, target)
+        if isinstance(symbol, Symbol) and (scan is None or symbol.scan_id == Scans(self.db).get(scan).id):
+            return symbol
+        if isinstance(symbol, str):
+            found = self.find(symbol, scan=scan)
+            precise = [s for s in found if s.qualified_name == symbol] or found
+            places = {(s.qualified_name, s.file_path) for s in precise}
+            if len(places) > 1:
+                some = ", ".join(sorted(f"{name} ({path})" for name, path in places)[:5])
+                message = f"{len(places)} symbols are called {symbol!r}: {some}; give one's qualified name or id"
+                raise Ambiguous(message, precise)
+            if not precise:
+                where = Scans(self.db).pick(scan)
+                hint = f"try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
+                unseen = gap(coverage(self.db, where.id), OF_SYMBOLS)
+                raise NotFound(unseen.after(f"no symbol {symbol!r} in scan {where.id}; {hint}"))
+            return [s for s in precise if s.symbol_type == precise[0].symbol_type][-1]  # the last definition counts
+        key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
+        if not isinstance(key, int) or isinstance(key, bool):
+            raise InvalidArgument(f"{shown(symbol)} is not a symbol; give a Symbol, its id or its qualified name")
+        row = Symbol.get_or_none(Symbol.id == key)
+        if row is None:
+            raise NotFound(f"no symbol {shown(key)}; ids belong to a scan, and go with it when it is removed")
+        if scan is not None and row.scan_id != Scans(self.db).get(scan).id:
+            return self.get(row.qualified_name, scan=scan)
+        return row
+
+    def _given(self, scan: Scan | int | None, target: str | None) -> Scan | None:
+        """The scan that was asked for; None when neither a scan nor a target was given."""
+        return None if scan is None and target is None else Scans(self.db).pick(scan, target)
+
+    @bound
+    def list(
+        self,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        file: str | None = None,
+        symbol_type: str | None = None,
+    ) -> List[Symbol]:
+        """All symbols of a scan, or of one file of it, in the order of the files' lines."""
+        query = Symbol.select().where(Symbol.scan == Scans(self.db).pick(scan, target))
+        if file is not None:
+            query = query.where(Symbol.file_path == stored_path(file, "file"))
+        if symbol_type is not None:
+            query = query.where(Symbol.symbol_type == Symbol.symbol_type.db_value(symbol_type))
+        return list(query.order_by(Symbol.file_path, Symbol.ordinal))
+
+    # -- by reference ----------------------------------------------------------------------------------------------
+
+    def _at(self, symbol: Any, scan: Scan | int | None, target: str | None) -> tuple[Symbol, int, Graph]:
+        """A symbol, its file version, and the graph of its scan."""
+        row = self.get(symbol, scan=scan, target=target)
+        place = self.db.execute_sql(PLACE, (split(row.id)[0],)).fetchone()
+        if place is None:
+            raise NotFound(f"{row!r} went with its scan; find it again in another one")
+        return row, place[0], Graph(self.db, *place[1:])
+
+    def _follow(
+        self, symbol: Any, where: tuple[Scan | int | None, str | None], sql: str, **options: Any
+    ) -> List[Reached]:
+        depth = options["depth"]
+        if depth is not None and (not isinstance(depth, int) or depth < 1):
+            raise InvalidArgument(f"depth is {shown(depth)}; give a number of steps of at least 1, or None for all")
+        row, version, graph = self._at(symbol, *where)
+        return graph.follow(sql, (version, split(row.id)[1]), **options)
+
+    @bound
+    def references(
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        reference_type: str | None = None,
+        guesses: bool = True,
+    ) -> List[SymbolReference]:
+        """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out what is only guessed."""
+        kind = None if reference_type is None else SymbolReference.reference_type.db_value(reference_type)
+        row, version, graph = self._at(symbol, scan, target)
+        found = [
+            reference
+            for reference in SymbolReference.raw(graph.references(), row.id, version, split(row.id)[1])
+            if (guesses or reference.resolution in TRUSTED) and kind in (None, reference.reference_type)
+        ]
+        return sorted(found, key=lambda r: (r.from_file, r.from_line, r.id))
+
+    @bound
+    def callers(
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = 1,
+        guesses: bool = False,
+    ) -> List[Reached]:
+        """Functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest first."""
+        return self._follow(symbol, (scan, target), INCOMING, kinds=("call",), depth=depth, guesses=guesses)
+
+    @bound
+    def callees(
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = 1,
+        guesses: bool = False,
+    ) -> List[Reached]:
+        """What a symbol calls in the tree, up to ``depth`` calls away (None: any), nearest first."""
+        return self._follow(symbol, (scan, target), OUTGOING, kinds=("call",), depth=depth, guesses=guesses)
+
+    @bound
+    def impact(
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = None,
+        guesses: bool = True,
+    ) -> List[Reached]:
+        """Everything that depends on a symbol by calls and base classes, directly or not, with its distance.
+
+        A class stands for its constructor. ``exact`` is false where the shortest way contains a guess.
+        """
+        return self._follow(
+            symbol, (scan, target), INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses, impact=True
+        )
+
+    @bound
+    def subclasses(
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = None,
+        guesses: bool = False,
+    ) -> List[Reached]:
+        """Classes that inherit from a class, directly or not."""
+        return self._follow(symbol, (scan, target), INCOMING, kinds=("inherit",), depth=depth, guesses=guesses)
+
+    @bound
+    def bases(
+        self,
+        symbol: Any,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        depth: int | None = None,
+        guesses: bool = False,
+    ) -> List[Reached]:
+        """Classes of the tree that a class inherits from, directly or not."""
+        return self._follow(symbol, (scan, target), OUTGOING, kinds=("inherit",), depth=depth, guesses=guesses)
+
+    @bound
+    def edges(
+        self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: str | None = None
+    ) -> Iterator[Edge]:
+        """Stream every reference of a scan, by file and line, with what it means and how that is known."""
+        row = Scans(self.db).pick(scan, target)
+        kinds = (
+            REFERENCE_TYPES if reference_type is None else (SymbolReference.reference_type.db_value(reference_type),)
+        )
+        yield from Graph(self.db, row.id, row.lineage_id, row.revision).edges(kinds)
+
+    @bound
+    def export(
+        self,
+        format: str,
+        *,
+        root: Any = None,
+        depth: int | None = 2,
+        direction: str = "callees",
+        guesses: bool = False,
+        imports: bool = False,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+    ) -> Iterator[str]:
+        """Stream the call graph as lines of ``dot``, ``graphml`` or ``mermaid``: symbols that call or are called.
+
+        ``root`` keeps what is up to ``depth`` calls away from a symbol (None: any), ``direction`` being ``callers``,
+        ``callees`` or ``both``, with every call among those. ``imports`` draws which file imports which instead, and
+        ``root`` is a file's path then. The same tree gives the same lines. Raises InvalidArgument and NotFound at once.
+        """
+        return export(
+            self,
+            format,
+            root=root,
+            depth=depth,
+            direction=direction,
+            guesses=guesses,
+            imports=imports,
+            scan=self._given(scan, target),
+        )
+
+    # -- imports ---------------------------------------------------------------------------------------------------
+
+    @bound
+    def imports(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
+        """The import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
+        row = self._file(file, scan, target)
+        return list(ImportRelation.select().where(ImportRelation.file == row).order_by(ImportRelation.ordinal))
+
+    @bound
+    def importers(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[str]:
+        """The files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
+        row = self._file(file, scan, target)
+        owner = Scans(self.db).get(row.scan_id)
+        graph = Graph(self.db, owner.id, owner.lineage_id, owner.revision)
+        return [path for path in graph.importers(row.version_id) if path != row.file_path]
+
+    @bound
+    def import_cycles(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[List[str]]:
+        """Groups of files that import each other, largest first."""
+        row = Scans(self.db).pick(scan, target)
+        return cycles(Graph(self.db, row.id, row.lineage_id, row.revision).imports())
+
+    @bound
+    def unresolved_imports(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
+        """Imports that name a module of this tree which is not there; modules from outside are not meant."""
+        row = Scans(self.db).pick(scan, target)
+        return list(
+            ImportRelation.select()
+            .where(ImportRelation.scan == row, ImportRelation.resolution == "unresolved")
+            .order_by(ImportRelation.importer_file, ImportRelation.ordinal)
+        )
+
+    def _file(self, file: str, scan: Scan | int | None, target: str | None) -> ScanFile:
+        row = Scans(self.db).pick(scan, target)
+        found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == stored_path(file, "file"))
+        if found is None:
+            raise NotFound(f"scan {row.id} has no file {file!r}; paths are relative to {row.root or 'its root'}")
+        return found
+
+    # -- over a whole scan -----------------------------------------------------------------------------------------
+
+    @bound
+    def coverage(self, *, scan: Scan | int | None = None) -> List[Language]:
+        """Say per language of which files symbols, references and imports are recorded, most files first.
+
+        An empty answer to any question about symbols means something only for languages whose ``recorded`` has what was
+        asked about. Files that ``failed`` or were ``skipped`` were not looked at.
+        """
+        return coverage(self.db, Scans(self.db).pick(scan).id)
+
+    @bound
+    def unreferenced(
+        self,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        symbol_types: Iterable[str] = ("class", "function", "method"),
+    ) -> List[Symbol]:
+        """Symbols that nothing in the tree seems to use: no reference is bound to them and no file mentions their name.
+
+        A hint, not a proof: names made at run time are not seen. Special methods, overrides of base classes outside
+        the tree, tests, and what a decorator may register are left out, and so are the symbols of files whose
+        references are not recorded: ``coverage`` names their languages.
+        """
+        kinds = {Symbol.symbol_type.db_value(kind) for kind in some_list(symbol_types, "symbol_types")}
+        row = Scans(self.db).pick(scan, target)
+        ids = unreferenced(self.db, Graph(self.db, row.id, row.lineage_id, row.revision), kinds)
+        return sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))
+
+    @bound
+    def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
+        """What happened to the symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+        first = Scans(self.db).get(a)
+        second = Scans(self.db).get(b) if b is not None else Scans(self.db).latest(first.target)
+        for scan in (first, second):
+            if scan.kind != "source":
+                raise InvalidArgument(f"scan {scan.id} is of reports and has no symbols; give scans of trees")
+        old, new = (self._only(x, y) for x, y in ((first, second), (second, first)))
+        changed, moved = [], []
+        gone: dict[tuple[Any, ...], List[Any]] = {}
+        keys = {(s[0], s[1], s[2], s[6]) for s in new}
+        before: dict[tuple[Any, ...], Any] = {(s[0], s[1], s[2], s[6]): s for s in old}
+        for symbol in old:
+            if (symbol[0], symbol[1], symbol[2], symbol[6]) not in keys:
+                gone.setdefault((symbol[1], symbol[4], symbol[5]), []).append(symbol)
+        added = []
+        for symbol in new:
+            qualified, kind, path, line, body, name, _ = symbol
+            match = before.get((qualified, kind, path, symbol[6]))
+            if match is not None:
+                if match[4] != body and None not in (match[4], body):
+                    changed.append(SymbolChange(qualified, kind, match[2], match[3], path, line))
+            elif body is not None and gone.get((kind, body, name)):
+                match = gone[kind, body, name].pop(0)
+                moved.append(SymbolChange(qualified, kind, match[2], match[3], path, line))
+            else:
+                added.append(SymbolPlace(qualified, kind, path, line))
+        removed = [SymbolPlace(s[0], s[1], s[2], s[3]) for group in gone.values() for s in group]
+        return SymbolDiff(sorted(added), sorted(removed), sorted(changed), sorted(moved))
+
+    def _only(self, scan: Scan, other: Scan) -> List[Any]:
+        return self.db.execute_sql(ONLY_HERE, (scan.id, other.id)).fetchall()
+
+
+# Symbols in those files of a scan that the other has not in the same version; the last field counts namesakes.
+ONLY_HERE = """
+SELECT q.text, s.symbol_type, f.file_path, s.start_line, s.body_hash, n.text,
+       row_number() OVER (PARTITION BY s.qualified_name_id, s.symbol_type, f.id ORDER BY s.ordinal)
+  FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id
+  JOIN names AS q ON q.id = s.qualified_name_id JOIN names AS n ON n.id = s.name_id
+ WHERE f.scan_id = ?1 AND s.symbol_type <> 'module'
+   AND NOT EXISTS (SELECT 1 FROM scan_files AS o WHERE o.version_id = f.version_id AND o.scan_id = ?2)
+ ORDER BY f.file_path, s.ordinal
+"""
+PLACE = """
+SELECT f.version_id, c.id, c.lineage_id, c.revision FROM scan_files AS f JOIN scans AS c ON c.id = f.scan_id
+ WHERE f.id = ?
+"""
