@@ -15,6 +15,7 @@ import peewee
 
 from scanstore.db.domain import Domain, bound
 from scanstore.db.fields import Base, JSONField, UTCField
+from scanstore.db.generic_fields import JsonValue
 from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
 
@@ -32,9 +33,9 @@ INSERT INTO settings (key, value, description) VALUES (?1, ?2, ?3)
 class Setting(Base):
     """One value; ``updated_at`` is when it last became another one."""
 
-    key: Any = peewee.TextField(primary_key=True)
-    value: Any = JSONField()
-    description: Any = peewee.TextField(null=True)
+    key = peewee.TextField(primary_key=True)
+    value: JSONField[JsonValue] = JSONField()
+    description = peewee.TextField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 

@@ -244,7 +244,7 @@ def test_circles_are_found_with_their_edges() -> None:
         ("click", {"scanstore.cli"}),
         ("rich", {"scanstore.cli"}),
         ("peewee_migrate", {"scanstore.db.migrations"}),
-        ("playhouse", {"scanstore.db.fields", "scanstore.db.encryption"}),
+        ("playhouse", {"scanstore.db.generic_fields", "scanstore.db.encryption"}),
         ("sqlcipher3", set()),
         ("cronsim", {"scanstore.jobs.schedules"}),
         ("argon2", {"scanstore.accounts.passwords"}),

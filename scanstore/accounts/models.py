@@ -15,6 +15,9 @@ from scanstore.db.uuids import uuid7
 from scanstore.db.values import utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
 
+if TYPE_CHECKING:
+    from scanstore.db.generic_fields import Backref
+
 
 class _Hash(peewee.TextField):
     """A hash of a password; anything else, such as the password, raises InvalidArgument."""
@@ -36,20 +39,20 @@ class User(Base):
     __secret__ = frozenset({"hashed_password"})
 
     if TYPE_CHECKING:
-        sessions: Any  # AnalysisSession
-        configurations: Any  # Configuration
-        tasks: Any  # Task
+        sessions = Backref["Base"]()
+        configurations = Backref["Base"]()
+        tasks = Backref["Base"]()
 
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
-    email: Any = peewee.TextField()
-    email_key: Any = peewee.TextField(unique=True)
-    hashed_password: Any = _Hash(default="")
-    full_name: Any = peewee.TextField(null=True)
-    role: Any = peewee.TextField(default="user")
-    is_active: Any = peewee.BooleanField(default=True)
-    failed_logins: Any = peewee.IntegerField(default=0)
-    locked_until: Any = UTCField(null=True)
-    last_login_at: Any = UTCField(null=True)
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))
+    email = peewee.TextField()
+    email_key = peewee.TextField(unique=True)
+    hashed_password = _Hash(default="")
+    full_name = peewee.TextField(null=True)
+    role = peewee.TextField(default="user")
+    is_active = peewee.BooleanField(default=True)
+    failed_logins = peewee.IntegerField(default=0)
+    locked_until = UTCField(null=True)
+    last_login_at = UTCField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 

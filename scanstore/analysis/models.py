@@ -8,6 +8,7 @@ import peewee
 
 from scanstore.analysis.payloads import title_key
 from scanstore.db.fields import Base, EnumField, HashField, JSONField, UTCField
+from scanstore.db.generic_fields import JsonValue
 from scanstore.db.state_machine import CALL_STATUSES, DRAFT_STATUSES, SEVERITIES, VERIFIED_STATUSES, VOTES
 from scanstore.db.values import unpack, utcnow
 from scanstore.db.view_keys import WholeKey
@@ -18,6 +19,11 @@ from scanstore.snapshots.models import Scan, ScanFileChunk
 
 class ScanConfig(Base):
     """How a scan is to be analysed; one per scan. Set by ``store.scans.analyze``, which says what the columns mean."""
+
+    if TYPE_CHECKING:
+        id = peewee.AutoField()
+        scan_id = peewee.IntegerField()
+        primary_analyzer_id = peewee.IntegerField(null=True)
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="configs", unique=True)
     analysis_mode = peewee.TextField(default="primary_verifiers")
@@ -59,27 +65,28 @@ class DraftFinding(Leased):
     votes these have together, ``round`` counts its verifications. ``error`` says why it failed or was skipped."""
 
     if TYPE_CHECKING:
-        scan_id: Any
-        chunk_id: Any
+        id = peewee.AutoField()
+        scan_id = peewee.IntegerField()
+        chunk_id = peewee.IntegerField(null=True)
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="drafts", index=False)
     chunk = WholeKey(ScanFileChunk, on_delete="SET NULL", null=True, backref="drafts")
-    file_path: Any = peewee.TextField()
-    title: Any = peewee.TextField()
-    title_key: Any = peewee.TextField()
-    vulnerability_type: Any = peewee.TextField()
-    severity: Any = EnumField(SEVERITIES)
-    line_number: Any = peewee.IntegerField(null=True)
+    file_path = peewee.TextField()
+    title = peewee.TextField()
+    title_key = peewee.TextField()
+    vulnerability_type = peewee.TextField()
+    severity = EnumField(SEVERITIES)
+    line_number = peewee.IntegerField(null=True)
     end_line = peewee.IntegerField(null=True)
     snippet = peewee.TextField(default="")
     reason = peewee.TextField(default="")
     cwe = peewee.TextField(null=True)
     confidence = peewee.IntegerField(null=True)
     auto_detected = peewee.BooleanField(default=False)
-    source_models = JSONField(default=list)
+    source_models: JSONField[list[str]] = JSONField(default=list)
     vote_count = peewee.IntegerField(default=1)
-    round: Any = peewee.IntegerField(default=1)
-    status: Any = EnumField(DRAFT_STATUSES, default="pending")
+    round = peewee.IntegerField(default=1)
+    status = EnumField(DRAFT_STATUSES, default="pending")
 
     class Meta:
         table_name = "draft_findings"
@@ -88,11 +95,12 @@ class DraftFinding(Leased):
     def save(self, force_insert: bool = False, only: Any = None) -> int:
         """Write the fields that were changed; those of a new row that follow from others need not be given."""
         if only is None and (force_insert or self.id is None):
-            if self.title_key is None and isinstance(self.title, str):
+            given: dict[str, object] = self.__data__
+            if given.get("title_key") is None and isinstance(given.get("title"), str):
                 self.title_key = title_key(self.title)
-            if self.file_path is None and self.chunk is not None:
+            if given.get("file_path") is None and self.chunk is not None:
                 self.file_path = self.chunk.file_path
-            if isinstance(self.severity, str) and self.severity.lower() in SEVERITIES:
+            if isinstance(given.get("severity"), str) and self.severity.lower() in SEVERITIES:
                 self.rank = SEVERITIES.index(self.severity.lower())
         return super().save(force_insert=force_insert, only=only)
 
@@ -101,18 +109,19 @@ class Vote(Base):
     """What one model thinks of a draft, in one round of its verification."""
 
     if TYPE_CHECKING:
-        draft_id: Any
-        model_config_id: Any
+        id = peewee.AutoField()
+        draft_id = peewee.IntegerField()
+        model_config_id = peewee.IntegerField()
 
     draft = peewee.ForeignKeyField(DraftFinding, on_delete="CASCADE", backref="votes", index=False)
     model_config = peewee.ForeignKeyField(ModelConfig, on_delete="RESTRICT", backref="cast_votes")
     round = peewee.IntegerField(default=1)
-    decision: Any = EnumField(VOTES)
-    confidence: Any = peewee.IntegerField(null=True)
-    severity: Any = EnumField(SEVERITIES, null=True)
+    decision = EnumField(VOTES)
+    confidence = peewee.IntegerField(null=True)
+    severity = EnumField(SEVERITIES, null=True)
     reason = peewee.TextField(default="")
-    attack_vector: Any = peewee.TextField(default="")
-    data_flow: Any = peewee.TextField(default="")
+    attack_vector = peewee.TextField(default="")
+    data_flow = peewee.TextField(default="")
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -125,17 +134,18 @@ class VerifiedFinding(Leased):
     """A draft that was verified, with what its voters know about it; one per draft."""
 
     if TYPE_CHECKING:
-        draft_id: Any
-        scan_id: Any
+        id = peewee.AutoField()
+        draft_id = peewee.IntegerField()
+        scan_id = peewee.IntegerField()
 
     draft = peewee.ForeignKeyField(DraftFinding, on_delete="CASCADE", unique=True, backref="verified")
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="verified")
-    title: Any = peewee.TextField()
-    confidence: Any = peewee.IntegerField()
+    title = peewee.TextField()
+    confidence = peewee.IntegerField()
     attack_vector = peewee.TextField(default="")
     data_flow = peewee.TextField(default="")
-    adjusted_severity: Any = EnumField(SEVERITIES)
-    status: Any = EnumField(VERIFIED_STATUSES, default="pending")
+    adjusted_severity = EnumField(SEVERITIES)
+    status = EnumField(VERIFIED_STATUSES, default="pending")
 
     class Meta:
         table_name = "verified_findings"
@@ -144,10 +154,13 @@ class VerifiedFinding(Leased):
 class Analyzer(Base):
     """A model asked in one certain way. ``key`` is the same in every store for the same way."""
 
+    if TYPE_CHECKING:
+        id = peewee.AutoField()
+
     key = peewee.TextField(unique=True)
     model = peewee.TextField()
     prompt_hash = peewee.TextField()
-    parameters = JSONField(default=dict)
+    parameters: JSONField[dict[str, JsonValue]] = JSONField(default=dict)
     created_at = UTCField(default=utcnow)
 
     class Meta:
@@ -158,12 +171,13 @@ class CachedAnswer(Base):
     """What one analyzer has to say about one content."""
 
     if TYPE_CHECKING:
-        analyzer_id: Any
+        id = peewee.AutoField()
+        analyzer_id = peewee.IntegerField()
 
     analyzer = peewee.ForeignKeyField(Analyzer, on_delete="CASCADE", backref="answers", index=False)
     content_hash = HashField()
-    response: Any = peewee.BlobField(null=True)
-    drafts = JSONField(null=True)
+    response = peewee.BlobField(null=True)
+    drafts: JSONField[list[dict[str, JsonValue]] | None] = JSONField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -187,12 +201,12 @@ class ModelCall(Base):
     """
 
     if TYPE_CHECKING:
-        id: Any
-        scan_id: Any
-        model_config_id: Any
-        chunk_id: Any
-        draft_id: Any
-        analyzer_id: Any
+        id = peewee.AutoField()
+        scan_id = peewee.IntegerField(null=True)
+        model_config_id = peewee.IntegerField(null=True)
+        chunk_id = peewee.IntegerField(null=True)
+        draft_id = peewee.IntegerField(null=True)
+        analyzer_id = peewee.IntegerField(null=True)
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", null=True, backref="calls", index=False)
     model_config = peewee.ForeignKeyField(ModelConfig, on_delete="SET NULL", null=True, backref="calls")
@@ -205,13 +219,13 @@ class ModelCall(Base):
     status = EnumField(CALL_STATUSES, default="running")
     started_at = UTCField(default=utcnow)
     ended_at = UTCField(null=True)
-    latency_ms: Any = peewee.IntegerField(null=True)
+    latency_ms = peewee.IntegerField(null=True)
     prompt_tokens = peewee.IntegerField(default=0)
     completion_tokens = peewee.IntegerField(default=0)
     cost = peewee.FloatField(default=0.0)
     error = peewee.TextField(null=True)
-    prompt: Any = peewee.BlobField(null=True)
-    response: Any = peewee.BlobField(null=True)
+    prompt = peewee.BlobField(null=True)
+    response = peewee.BlobField(null=True)
 
     class Meta:
         table_name = "model_calls"

@@ -15,10 +15,14 @@ from scanstore.accounts.models import User
 from scanstore.audits.policies import SEVERITIES, VERDICTS
 from scanstore.db.arguments import a_text, a_text_or_none, word
 from scanstore.db.fields import Base, EnumField, IdField, JSONField, UTCField
+from scanstore.db.generic_fields import JsonValue
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import InvalidArgument, shown
 from scanstore.leases.engine import MOST_LOST, MOST_RETRIES
+
+if TYPE_CHECKING:
+    from scanstore.db.generic_fields import Backref
 
 STATUSES = ("queued", "processing", "completed", "failed", "cancelled")
 QUEUE = "default"
@@ -28,30 +32,30 @@ class Task(Base):
     """One document to be audited; it is leased like all work, see :mod:`scanstore.leases.engine`."""
 
     if TYPE_CHECKING:
-        user_id: Any
-        events: Any  # AuditEvent
+        user_id = peewee.TextField()
+        events = Backref["AuditEvent"]()
 
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     user = peewee.ForeignKeyField(User, on_delete="RESTRICT", backref="tasks", index=False)
-    queue: Any = peewee.TextField(default=QUEUE)
-    status: Any = EnumField(STATUSES, default="queued")
-    original_filename: Any = peewee.TextField()
-    file_path: Any = peewee.TextField(null=True)
-    file_size: Any = peewee.BigIntegerField()
-    rank: Any = peewee.IntegerField(default=0)
-    retry_count: Any = peewee.IntegerField(default=0)
-    max_retries: Any = peewee.IntegerField(default=MOST_RETRIES)
-    lost_count: Any = peewee.IntegerField(default=0)
-    max_lost: Any = peewee.IntegerField(default=MOST_LOST)
-    attempt: Any = peewee.IntegerField(default=0)
-    worker: Any = peewee.TextField(null=True)
-    process: Any = peewee.TextField(null=True)
-    lease_until: Any = UTCField(null=True)
-    lease_clock: Any = peewee.FloatField(null=True)
-    next_retry_at: Any = UTCField(null=True)
-    error_message: Any = peewee.TextField(null=True)
-    started_at: Any = UTCField(null=True)
-    completed_at: Any = UTCField(null=True)
+    queue = peewee.TextField(default=QUEUE)
+    status = EnumField(STATUSES, default="queued")
+    original_filename = peewee.TextField()
+    file_path = peewee.TextField(null=True)
+    file_size = peewee.BigIntegerField()
+    rank = peewee.IntegerField(default=0)
+    retry_count = peewee.IntegerField(default=0)
+    max_retries = peewee.IntegerField(default=MOST_RETRIES)
+    lost_count = peewee.IntegerField(default=0)
+    max_lost = peewee.IntegerField(default=MOST_LOST)
+    attempt = peewee.IntegerField(default=0)
+    worker = peewee.TextField(null=True)
+    process = peewee.TextField(null=True)
+    lease_until = UTCField(null=True)
+    lease_clock = peewee.FloatField(null=True)
+    next_retry_at = UTCField(null=True)
+    error_message = peewee.TextField(null=True)
+    started_at = UTCField(null=True)
+    completed_at = UTCField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -70,25 +74,25 @@ class Analysis(Base):
     """What an audit found out. ``verdict`` is that of a person, else of the machine; ``machine_verdict`` stays."""
 
     if TYPE_CHECKING:
-        task_id: Any
-        findings: Any  # AnalysisFinding
-        events: Any  # AuditEvent
+        task_id = peewee.TextField()
+        findings = Backref["AnalysisFinding"]()
+        events = Backref["AuditEvent"]()
 
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     task = peewee.ForeignKeyField(Task, on_delete="CASCADE", backref="+", unique=True)
-    equipment_type: Any = peewee.TextField()
-    test_type: Any = peewee.TextField()
-    equipment_tag: Any = peewee.TextField(null=True)
-    verdict: Any = EnumField(VERDICTS, null=True)
-    machine_verdict: Any = EnumField(VERDICTS, null=True)
-    compliance_score: Any = peewee.FloatField(null=True)
-    confidence_score: Any = peewee.FloatField(null=True)
-    extraction_result: Any = JSONField(null=True)
-    validation_result: Any = JSONField(null=True)
-    policy: Any = peewee.TextField(null=True)
-    reviewed_by: Any = peewee.TextField(null=True)
-    reviewed_at: Any = UTCField(null=True)
-    review_reason: Any = peewee.TextField(null=True)
+    equipment_type = peewee.TextField()
+    test_type = peewee.TextField()
+    equipment_tag = peewee.TextField(null=True)
+    verdict = EnumField(VERDICTS, null=True)
+    machine_verdict = EnumField(VERDICTS, null=True)
+    compliance_score = peewee.FloatField(null=True)
+    confidence_score = peewee.FloatField(null=True)
+    extraction_result: JSONField[JsonValue] = JSONField(null=True)
+    validation_result: JSONField[JsonValue] = JSONField(null=True)
+    policy = peewee.TextField(null=True)
+    reviewed_by = peewee.TextField(null=True)
+    reviewed_at = UTCField(null=True)
+    review_reason = peewee.TextField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -101,16 +105,16 @@ class AnalysisFinding(Base):
     """One thing that an audit found; ``ordinal`` is its place as they were given, from 1."""
 
     if TYPE_CHECKING:
-        analysis_id: Any
+        analysis_id = peewee.TextField()
 
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     analysis = peewee.ForeignKeyField(Analysis, on_delete="CASCADE", backref="findings", index=False)
-    ordinal: Any = peewee.IntegerField()
-    severity: Any = EnumField(SEVERITIES)
-    rule_id: Any = peewee.TextField()
-    message: Any = peewee.TextField()
-    evidence: Any = JSONField(null=True)
-    remediation: Any = peewee.TextField(null=True)
+    ordinal = peewee.IntegerField()
+    severity = EnumField(SEVERITIES)
+    rule_id = peewee.TextField()
+    message = peewee.TextField()
+    evidence: JSONField[JsonValue] = JSONField(null=True)
+    remediation = peewee.TextField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -123,15 +127,15 @@ class AuditEvent(Base):
     """Something that happened to an audit; ``by`` is a person, or what did it by itself. It cannot be changed."""
 
     if TYPE_CHECKING:
-        id: Any
-        task_id: Any
-        analysis_id: Any
+        id = peewee.AutoField()
+        task_id = peewee.TextField()
+        analysis_id = peewee.TextField(null=True)
 
     task = peewee.ForeignKeyField(Task, on_delete="CASCADE", backref="events", index=False)
     analysis = peewee.ForeignKeyField(Analysis, on_delete="NO ACTION", null=True, backref="events", index=False)
-    action: Any = peewee.TextField()
-    by: Any = peewee.TextField()
-    detail: Any = JSONField(default=dict)
+    action = peewee.TextField()
+    by = peewee.TextField()
+    detail: JSONField[dict[str, JsonValue]] = JSONField(default=dict)
     created_at = UTCField(default=utcnow)
 
     class Meta:

@@ -105,7 +105,10 @@ def _task_lines(row: Task) -> Iterator[str]:
 
 
 def _analysis_lines(row: Analysis) -> Iterator[str]:
-    facts = [("analysis", row.id), ("equipment", _joined(row.equipment_type, row.equipment_tag))]
+    facts: list[tuple[str, str | None]] = [
+        ("analysis", row.id),
+        ("equipment", _joined(row.equipment_type, row.equipment_tag)),
+    ]
     facts += [("test", row.test_type), ("verdict", row.verdict), ("score", _judged(row)[1])]
     facts += [("confidence", "" if row.confidence_score is None else f"{row.confidence_score:g}")]
     facts += [("machine", f"{row.machine_verdict} by {row.policy}")]

@@ -365,7 +365,7 @@ def previous(store: Store, scan: Scan) -> Scan | None:
     """The completed scan of the same target before this one."""
     others = store.scans.list(target=scan.target)
     recorded = (other for other in others if other.revision is not None and other.kind == scan.kind)
-    return next((other for other in recorded if abs(other.revision) < abs(scan.revision)), None)
+    return next((other for other in recorded if abs(other.revision or 0) < abs(scan.revision or 0)), None)
 
 
 def recorded_path(scan: Scan, given: str) -> str:

@@ -152,7 +152,8 @@ class _Report:
         store: Store,
     ) -> None:
         self.scan, self.summary, self.seconds, self.before, self.diff = scan, summary, seconds, before, diff
-        self.loaded: dict[str, Any] | None = scan.options.get("ctags")
+        loaded = scan.options.get("ctags")
+        self.loaded: dict[str, Any] | None = loaded if isinstance(loaded, dict) else None
         self.store = store.path
         self.option = plain_text(db_option())
         #: What makes a further command mean this scan, where the current folder does not.

@@ -23,6 +23,8 @@ def _local(task: ScheduledTask) -> str:
     """When a task runs next, as the clocks of its time zone say."""
     from zoneinfo import ZoneInfo
 
+    if task.next_run is None:
+        return "not planned"
     try:
         return f"next {task.next_run.astimezone(ZoneInfo(task.timezone)):%Y-%m-%d %H:%M %Z}"
     except (OSError, LookupError, ValueError, OverflowError):  # a zone that only another machine knows

@@ -141,7 +141,7 @@ def show(symbol: str, scan: str | None, as_json: bool) -> None:
 
 
 def _card(row: Symbol, store: Store, kinds: Counter[str], known: Counter[str], unseen: Gap | None) -> Iterator[str]:
-    metadata = dict(row.metadata or {})
+    metadata: dict[str, Any] = dict(row.metadata or {})
     for decorator in metadata.get("decorators") or ():
         yield plain_text(f"@{decorator}")
     yield click.style(plain_text(signature(row, metadata)), bold=True)

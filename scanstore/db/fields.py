@@ -15,24 +15,18 @@ import json
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Unpack, cast, overload
 
 import peewee
-from playhouse import sqlite_ext
 
 from scanstore.db.current import AMBIENT, current
 from scanstore.db.database import Database
+from scanstore.db.generic_fields import DateTime, Field, Json, Options, Text, TextUUID
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, WrongStore, shown
 
-if TYPE_CHECKING:  # Peewee's fields are generic in its stubs only
-    _Field = peewee.Field[Any]
-    _TextField = peewee.TextField[Any]
-    _UUIDField = peewee.UUIDField[Any]
-    _DateTimeField = peewee.DateTimeField[Any]
-else:
-    _Field, _TextField = peewee.Field, peewee.TextField
-    _UUIDField, _DateTimeField = peewee.UUIDField, peewee.DateTimeField
+_V = TypeVar("_V")  #: the value of a column in a row
+_W = TypeVar("_W", bound=str)
 
 # The base model
 
@@ -257,8 +251,15 @@ def _unreadable(field: Any, value: str | bytes, kind: str) -> Damaged:
     )
 
 
-class UTCField(_DateTimeField):
+class UTCField(DateTime[_V]):
     """An aware time, kept and read back in UTC, to the millisecond; ISO 8601 text with a zone will do too."""
+
+    @overload
+    def __init__(self: UTCField[datetime | None], *, null: Literal[True], **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(self: UTCField[datetime], *, null: Literal[False] = False, **options: Unpack[Options]) -> None: ...
+    def __init__(self, *, null: bool = False, **options: Unpack[Options]) -> None:
+        super().__init__(null=null, **options)
 
     field_type = "TEXT"
 
@@ -289,26 +290,38 @@ class UTCField(_DateTimeField):
 # Values
 
 
-class JSONField(sqlite_ext.JSONField):  # type: ignore[misc]
+class JSONField(Json[_V]):
     """Any JSON value, as compact UTF-8 text; NaN, Infinity and what JSON cannot say raise InvalidArgument.
 
     Change one key with `Model.update(meta=Model.meta["key"].set(value))`; an in-place change of the value
     that was read is not noticed.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(json_dumps=dump_json, json_loads=json.loads, **kwargs)
+    def __init__(self, *, null: bool = False, **options: Unpack[Options]) -> None:
+        super().__init__(json_dumps=dump_json, json_loads=json.loads, null=null, **options)
+
+    if TYPE_CHECKING:
+
+        def __getitem__(self, key: str | int) -> peewee.JSONPath: ...
 
     def db_value(self, value: Any) -> Any:
         return value if value is None or isinstance(value, peewee.Node) else dump_json(value)
 
 
-class EnumField(_TextField):
+class EnumField(Text[_V]):
     """One of a few words, kept in lower case, accepted in any; others raise InvalidArgument with the list."""
 
-    def __init__(self, choices: Iterable[str], **kwargs: Any) -> None:
+    @overload
+    def __init__(
+        self: EnumField[_W | None], choices: Iterable[_W], *, null: Literal[True], **options: Unpack[Options]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: EnumField[_W], choices: Iterable[_W], *, null: Literal[False] = False, **options: Unpack[Options]
+    ) -> None: ...
+    def __init__(self, choices: Iterable[str], *, null: bool = False, **options: Unpack[Options]) -> None:
         self.words = tuple(str(getattr(choice, "value", choice)).lower() for choice in choices)
-        super().__init__(choices=[(word, word) for word in self.words], **kwargs)
+        super().__init__(choices=[(word, word) for word in self.words], null=null, **options)
 
     def db_value(self, value: Any) -> Any:
         if value is None or isinstance(value, peewee.Node):
@@ -322,8 +335,8 @@ class EnumField(_TextField):
         return value
 
 
-class UUIDField(_UUIDField):
-    """A UUID, given as `uuid.UUID` or text, kept as text of 36 characters; reads back as `uuid.UUID`."""
+class _UUIDText(TextUUID[_V]):
+    """A UUID, given as `uuid.UUID` or text, kept as text of 36 characters."""
 
     field_type = "TEXT"
 
@@ -335,6 +348,17 @@ class UUIDField(_UUIDField):
         except (ValueError, AttributeError, TypeError):
             raise InvalidArgument(f"{self.name} is {value!r}; it must be a UUID") from None
 
+
+class UUIDField(_UUIDText[_V]):
+    """A UUID that reads back as `uuid.UUID`."""
+
+    @overload
+    def __init__(self: UUIDField[uuid.UUID | None], *, null: Literal[True], **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(self: UUIDField[uuid.UUID], *, null: Literal[False] = False, **options: Unpack[Options]) -> None: ...
+    def __init__(self, *, null: bool = False, **options: Unpack[Options]) -> None:
+        super().__init__(null=null, **options)
+
     def python_value(self, value: Any) -> Any:
         try:
             return uuid.UUID(value) if isinstance(value, str) else value
@@ -342,19 +366,33 @@ class UUIDField(_UUIDField):
             raise _unreadable(self, value, "UUID") from None
 
 
-class IdField(UUIDField):
+class IdField(_UUIDText[_V]):
     """A UUID that reads back as text."""
+
+    @overload
+    def __init__(self: IdField[str | None], *, null: Literal[True], **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(self: IdField[str], *, null: Literal[False] = False, **options: Unpack[Options]) -> None: ...
+    def __init__(self, *, null: bool = False, **options: Unpack[Options]) -> None:
+        super().__init__(null=null, **options)
 
     def python_value(self, value: Any) -> Any:
         return value
 
 
-class HashField(_Field):
+class HashField(Field[_V]):
     """A content hash: hexadecimal text outside, raw bytes inside; any other text is kept as it is.
 
     Reads back what was given, but for the case of hexadecimal digits, which becomes lower, and bytes, which
     become their hexadecimal text.
     """
+
+    @overload
+    def __init__(self: HashField[str | None], *, null: Literal[True], **options: Unpack[Options]) -> None: ...
+    @overload
+    def __init__(self: HashField[str], *, null: Literal[False] = False, **options: Unpack[Options]) -> None: ...
+    def __init__(self, *, null: bool = False, **options: Unpack[Options]) -> None:
+        super().__init__(null=null, **options)
 
     field_type = "BLOB"
 

@@ -8,9 +8,14 @@ comparison of the two parts, which run on indexes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 import peewee
+
+from scanstore.db.generic_fields import ForeignKey, Integer, KeyOptions, Options
+
+_V = TypeVar("_V")
+_M = TypeVar("_M", bound=peewee.Model)
 
 SHIFT = 24
 MASK = (1 << SHIFT) - 1
@@ -65,29 +70,53 @@ class _Parts:
         return peewee.Field.in_(cast("peewee.Field[Any]", self), other)
 
 
-class RowId(_Parts, peewee.IntegerField):
+class RowId(_Parts, Integer[_V]):
     """The primary key of a model that sits on a view."""
 
-    def __init__(self, file_column: str, ordinal_column: str, **options: Any) -> None:
+    def __init__(self: RowId[int], file_column: str, ordinal_column: str, **options: Unpack[Options]) -> None:
         self.parts = (file_column, ordinal_column)
         super().__init__(primary_key=True, **options)
 
     __hash__ = peewee.Field.__hash__
 
 
-class RowKey(_Parts, peewee.ForeignKeyField):
+class RowKey(_Parts, ForeignKey[_V]):
     """A foreign key to such a model."""
 
-    def __init__(self, model: Any, file_column: str, ordinal_column: str, **options: Any) -> None:
+    @overload
+    def __init__(
+        self: RowKey[_M | None], model: type[_M], file_column: str, ordinal_column: str, *, null: Literal[True],
+        **options: Unpack[KeyOptions],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self: RowKey[_M], model: type[_M], file_column: str, ordinal_column: str, *, null: Literal[False] = False,
+        **options: Unpack[KeyOptions],
+    ) -> None: ...  # fmt: skip
+    def __init__(
+        self, model: type[peewee.Model], file_column: str, ordinal_column: str, *, null: bool = False,
+        **options: Unpack[KeyOptions],
+    ) -> None:  # fmt: skip
         self.parts = (file_column, ordinal_column)
-        super().__init__(model, **options)
+        super().__init__(model, null=null, **options)
 
     __hash__ = peewee.Field.__hash__
 
 
-class WholeKey(_Parts, peewee.ForeignKeyField):
+class WholeKey(_Parts, ForeignKey[_V]):
     """A foreign key to such a model in one column of a table. Values are compared as they are; against a view's row
     the parts are taken out of it, so that the view is looked up by its indexes."""
+
+    @overload
+    def __init__(
+        self: WholeKey[_M | None], model: type[_M], *, null: Literal[True], **options: Unpack[KeyOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: WholeKey[_M], model: type[_M], *, null: Literal[False] = False, **options: Unpack[KeyOptions]
+    ) -> None: ...
+    def __init__(self, model: type[peewee.Model], *, null: bool = False, **options: Unpack[KeyOptions]) -> None:
+        super().__init__(model, null=null, **options)
 
     def _columns(self) -> tuple[Any, Any]:
         return peewee.Expression(self, ">>", SHIFT), peewee.Expression(self, "&", MASK)

@@ -19,6 +19,9 @@ from scanstore.db.values import utcnow
 from scanstore.snapshots.facts import Lineage
 from scanstore.snapshots.models import Scan
 
+if TYPE_CHECKING:
+    from scanstore.db.generic_fields import Backref
+
 
 class Finding(Base):
     """What is to be fixed: one row for all scans of its target that saw it, as the last of them did.
@@ -28,43 +31,47 @@ class Finding(Base):
     """
 
     if TYPE_CHECKING:
-        id: Any
-        lineage_id: Any
-        scan_id: Any
-        first_scan_id: Any
-        verified_id: Any
+        id = peewee.AutoField()
+        lineage_id = peewee.IntegerField()
+        scan_id = peewee.IntegerField(null=True)
+        first_scan_id = peewee.IntegerField(null=True)
+        sightings = Backref["Sighting"]()
+        events = Backref["FindingEvent"]()
+        contents = Backref["FindingContent"]()
+        suppressions = Backref["Suppression"]()
+        verified_id = peewee.IntegerField(null=True)
 
     lineage = peewee.ForeignKeyField(Lineage, on_delete="CASCADE", backref="+", index=False)
     scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="findings")
     first_scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="first_findings")
-    verified: Any = LaterForeignKey("VerifiedFinding", on_delete="SET NULL", null=True, unique=True, backref="findings")
-    tool: Any = peewee.TextField(default="scanstore")
-    rule_id: Any = peewee.TextField()
-    title: Any = peewee.TextField()
-    message: Any = peewee.TextField(default="")
-    vulnerability_type: Any = peewee.TextField()
-    severity: Any = EnumField(SEVERITIES)
-    status: Any = EnumField(FINDING_STATUSES, default="open")
-    file_path: Any = peewee.TextField()
-    line_number: Any = peewee.IntegerField(null=True)
-    end_line: Any = peewee.IntegerField(null=True)
-    start_column: Any = peewee.IntegerField(null=True)
-    end_column: Any = peewee.IntegerField(null=True)
-    snippet: Any = peewee.TextField(default="")
-    cwe: Any = peewee.TextField(null=True)
-    confidence: Any = peewee.IntegerField(null=True)
-    vulnerability_details: Any = peewee.TextField(default="")
-    proof_of_concept: Any = peewee.TextField(default="")
-    remediation_steps: Any = peewee.TextField(default="")
-    references: Any = peewee.TextField(default="")
-    cvss_score: Any = peewee.FloatField(null=True)
-    cvss_vector: Any = peewee.TextField(null=True)
-    symbol: Any = peewee.TextField(null=True)
-    line_hash: Any = HashField(null=True)
-    context_hash: Any = HashField(null=True)
-    message_key: Any = peewee.TextField(default="")
-    fingerprints: Any = JSONField(default=dict)
-    detail: Any = peewee.BlobField(null=True)
+    verified = LaterForeignKey("VerifiedFinding", on_delete="SET NULL", null=True, unique=True, backref="findings")
+    tool = peewee.TextField(default="scanstore")
+    rule_id = peewee.TextField()
+    title = peewee.TextField()
+    message = peewee.TextField(default="")
+    vulnerability_type = peewee.TextField()
+    severity = EnumField(SEVERITIES)
+    status = EnumField(FINDING_STATUSES, default="open")
+    file_path = peewee.TextField()
+    line_number = peewee.IntegerField(null=True)
+    end_line = peewee.IntegerField(null=True)
+    start_column = peewee.IntegerField(null=True)
+    end_column = peewee.IntegerField(null=True)
+    snippet = peewee.TextField(default="")
+    cwe = peewee.TextField(null=True)
+    confidence = peewee.IntegerField(null=True)
+    vulnerability_details = peewee.TextField(default="")
+    proof_of_concept = peewee.TextField(default="")
+    remediation_steps = peewee.TextField(default="")
+    references = peewee.TextField(default="")
+    cvss_score = peewee.FloatField(null=True)
+    cvss_vector = peewee.TextField(null=True)
+    symbol = peewee.TextField(null=True)
+    line_hash = HashField(null=True)
+    context_hash = HashField(null=True)
+    message_key = peewee.TextField(default="")
+    fingerprints: JSONField[dict[str, str]] = JSONField(default=dict)
+    detail = peewee.BlobField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -83,26 +90,26 @@ class ToolRun(Base):
     """
 
     if TYPE_CHECKING:
-        id: Any
-        scan_id: Any
+        id = peewee.AutoField()
+        scan_id = peewee.IntegerField()
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="runs", index=False)
-    tool: Any = peewee.TextField()
-    tool_version: Any = peewee.TextField(default="")
-    digest: Any = peewee.TextField(index=True)
-    rules: Any = JSONField(default=list)
-    complete: Any = peewee.BooleanField(default=False)
-    successful: Any = peewee.BooleanField(default=True)
-    files: Any = JSONField(null=True)
-    failed_files: Any = JSONField(default=list)
-    scope: Any = JSONField(null=True)
-    detail: Any = peewee.BlobField(null=True)
+    tool = peewee.TextField()
+    tool_version = peewee.TextField(default="")
+    digest = peewee.TextField(index=True)
+    rules: JSONField[list[str]] = JSONField(default=list)
+    complete = peewee.BooleanField(default=False)
+    successful = peewee.BooleanField(default=True)
+    files: JSONField[list[str] | None] = JSONField(null=True)
+    failed_files: JSONField[list[str]] = JSONField(default=list)
+    scope: JSONField[list[str] | None] = JSONField(null=True)
+    detail = peewee.BlobField(null=True)
     created_at = UTCField(default=utcnow)
-    category: Any = peewee.TextField(default="")
-    troubles: Any = JSONField(default=list)
-    left_out: Any = peewee.IntegerField(null=True, default=0)
-    repeats: Any = peewee.IntegerField(default=0)
-    repeated_at: Any = UTCField(null=True)
+    category = peewee.TextField(default="")
+    troubles: JSONField[list[str]] = JSONField(default=list)
+    left_out = peewee.IntegerField(null=True, default=0)
+    repeats = peewee.IntegerField(default=0)
+    repeated_at = UTCField(null=True)
 
     class Meta:
         table_name = "tool_runs"
@@ -112,8 +119,12 @@ class ToolRun(Base):
 class FindingContent(Base):
     """Columns of a finding as they were before they changed: zlib of JSON."""
 
+    if TYPE_CHECKING:
+        id = peewee.AutoField()
+        finding_id = peewee.IntegerField()
+
     finding = peewee.ForeignKeyField(Finding, on_delete="CASCADE", backref="contents")
-    body: Any = peewee.BlobField()
+    body = peewee.BlobField()
 
     class Meta:
         table_name = "finding_contents"
@@ -123,22 +134,22 @@ class Sighting(Base):
     """A finding as one scan saw it, or, ``fixed``, saw it no more. ``content``: none, as the finding is now."""
 
     if TYPE_CHECKING:
-        scan_id: Any
-        finding_id: Any
-        run_id: Any
-        verified_id: Any
-        content_id: Any
+        scan_id = peewee.IntegerField()
+        finding_id = peewee.IntegerField()
+        run_id = peewee.IntegerField(null=True)
+        content_id = peewee.IntegerField(null=True)
+        verified_id = peewee.IntegerField(null=True)
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="sightings", index=False)
     finding = peewee.ForeignKeyField(Finding, on_delete="CASCADE", backref="sightings", index=False)
     run = peewee.ForeignKeyField(ToolRun, on_delete="CASCADE", null=True, backref="sightings", index=False)
-    verified: Any = LaterForeignKey("VerifiedFinding", on_delete="SET NULL", null=True, unique=True, backref="+")
-    state: Any = EnumField(SIGHTINGS)
-    file_path: Any = peewee.TextField(default="")
-    line_number: Any = peewee.IntegerField(null=True)
-    end_line: Any = peewee.IntegerField(null=True)
-    start_column: Any = peewee.IntegerField(null=True)
-    end_column: Any = peewee.IntegerField(null=True)
+    verified = LaterForeignKey("VerifiedFinding", on_delete="SET NULL", null=True, unique=True, backref="+")
+    state = EnumField(SIGHTINGS)
+    file_path = peewee.TextField(default="")
+    line_number = peewee.IntegerField(null=True)
+    end_line = peewee.IntegerField(null=True)
+    start_column = peewee.IntegerField(null=True)
+    end_column = peewee.IntegerField(null=True)
     content = peewee.ForeignKeyField(FindingContent, on_delete="NO ACTION", null=True, backref="+", index=False)
 
     class Meta:
@@ -155,17 +166,17 @@ class FindingEvent(Base):
     """Something that happened to a finding; ``by`` is a person, or what did it by itself."""
 
     if TYPE_CHECKING:
-        id: Any
-        finding_id: Any
-        scan_id: Any
+        id = peewee.AutoField()
+        finding_id = peewee.IntegerField()
+        scan_id = peewee.IntegerField(null=True)
 
     finding = peewee.ForeignKeyField(Finding, on_delete="CASCADE", backref="events")
     scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="+", index=False)
-    action: Any = EnumField(ACTIONS)
-    by: Any = peewee.TextField()
-    from_status: Any = EnumField(FINDING_STATUSES, null=True)
-    to_status: Any = EnumField(FINDING_STATUSES, null=True)
-    note: Any = peewee.TextField(default="")
+    action = EnumField(ACTIONS)
+    by = peewee.TextField()
+    from_status = EnumField(FINDING_STATUSES, null=True)
+    to_status = EnumField(FINDING_STATUSES, null=True)
+    note = peewee.TextField(default="")
     created_at = UTCField(default=utcnow)
 
     class Meta:
@@ -176,20 +187,20 @@ class Suppression(Base):
     """A decision not to be told of a finding, or of a rule; one that has expired or was lifted hides nothing."""
 
     if TYPE_CHECKING:
-        id: Any
-        lineage_id: Any
-        finding_id: Any
+        id = peewee.AutoField()
+        lineage_id = peewee.IntegerField()
+        finding_id = peewee.IntegerField(null=True)
 
     lineage = peewee.ForeignKeyField(Lineage, on_delete="CASCADE", backref="+")
     finding = peewee.ForeignKeyField(Finding, on_delete="CASCADE", null=True, backref="suppressions")
-    tool: Any = peewee.TextField(null=True)
-    rule_id: Any = peewee.TextField(null=True)
-    path_pattern: Any = peewee.TextField(null=True)
-    justification: Any = peewee.TextField()
-    by: Any = peewee.TextField()
-    expires_at: Any = UTCField(null=True)
-    lifted_at: Any = UTCField(null=True)
-    lifted_by: Any = peewee.TextField(null=True)
+    tool = peewee.TextField(null=True)
+    rule_id = peewee.TextField(null=True)
+    path_pattern = peewee.TextField(null=True)
+    justification = peewee.TextField()
+    by = peewee.TextField()
+    expires_at = UTCField(null=True)
+    lifted_at = UTCField(null=True)
+    lifted_by = peewee.TextField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 

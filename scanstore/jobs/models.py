@@ -16,6 +16,7 @@ from scanstore.db import arguments
 from scanstore.db.arguments import a_text, a_whole, bring_up_to_date, some_list, uuid_of
 from scanstore.db.database import Database, current
 from scanstore.db.fields import Base, EnumField, IdField, JSONField, UTCField
+from scanstore.db.generic_fields import JsonValue
 from scanstore.db.state_machine import JOB_LIVE, JOB_STATUSES
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -36,39 +37,39 @@ class Job(Base):
     """One job. Its methods act on the current store, as those of ``store.jobs`` do, and bring the row up to date."""
 
     if TYPE_CHECKING:
-        parent_id: Any
+        parent_id = peewee.TextField(null=True)
 
     lease: float = LEASE  # seconds that its ticks extend its lease by
     store: Any  # of one that was claimed: the store whose ``jobs`` did
 
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
-    type: Any = peewee.TextField()
-    queue: Any = peewee.TextField(default=QUEUE)
-    status: Any = EnumField(JOB_STATUSES, default="pending", index=True)
-    progress: Any = peewee.IntegerField(default=0)
-    total_items: Any = peewee.IntegerField(null=True)
-    processed_items: Any = peewee.IntegerField(default=0)
-    message: Any = peewee.TextField(default="")
-    meta: Any = JSONField(default=dict)
-    result: Any = JSONField(null=True)
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))
+    type = peewee.TextField()
+    queue = peewee.TextField(default=QUEUE)
+    status = EnumField(JOB_STATUSES, default="pending", index=True)
+    progress = peewee.IntegerField(default=0)
+    total_items = peewee.IntegerField(null=True)
+    processed_items = peewee.IntegerField(default=0)
+    message = peewee.TextField(default="")
+    meta: JSONField[dict[str, JsonValue]] = JSONField(default=dict)
+    result: JSONField[JsonValue] = JSONField(null=True)
     parent = peewee.ForeignKeyField("self", on_delete="CASCADE", null=True, backref="children")
-    unique_key: Any = peewee.TextField(null=True)
-    exclusive_group: Any = peewee.TextField(null=True)
-    run_at: Any = UTCField(null=True)
-    max_retries: Any = peewee.IntegerField(default=MOST_RETRIES)
-    max_lost: Any = peewee.IntegerField(default=MOST_LOST)
-    rank: Any = peewee.IntegerField(default=0)
-    retry_count: Any = peewee.IntegerField(default=0)
-    lost_count: Any = peewee.IntegerField(default=0)
-    attempt: Any = peewee.IntegerField(default=0)
-    worker: Any = peewee.TextField(null=True)
-    process: Any = peewee.TextField(null=True)
-    lease_until: Any = UTCField(null=True)
-    lease_clock: Any = peewee.FloatField(null=True)
-    next_retry_at: Any = UTCField(null=True)
-    error: Any = peewee.TextField(null=True)
-    started_at: Any = UTCField(null=True)
-    completed_at: Any = UTCField(null=True)
+    unique_key = peewee.TextField(null=True)
+    exclusive_group = peewee.TextField(null=True)
+    run_at = UTCField(null=True)
+    max_retries = peewee.IntegerField(default=MOST_RETRIES)
+    max_lost = peewee.IntegerField(default=MOST_LOST)
+    rank = peewee.IntegerField(default=0)
+    retry_count = peewee.IntegerField(default=0)
+    lost_count = peewee.IntegerField(default=0)
+    attempt = peewee.IntegerField(default=0)
+    worker = peewee.TextField(null=True)
+    process = peewee.TextField(null=True)
+    lease_until = UTCField(null=True)
+    lease_clock = peewee.FloatField(null=True)
+    next_retry_at = UTCField(null=True)
+    error = peewee.TextField(null=True)
+    started_at = UTCField(null=True)
+    completed_at = UTCField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -123,8 +124,8 @@ class JobScene(Base):
     """Which job is about which scene."""
 
     if TYPE_CHECKING:
-        job_id: Any
-        scene_id: Any
+        job_id = peewee.TextField()
+        scene_id = peewee.TextField()
 
     job = peewee.ForeignKeyField(Job, on_delete="CASCADE", backref="+", index=False)
     scene = peewee.ForeignKeyField(Scene, on_delete="CASCADE", backref="+")
@@ -139,16 +140,17 @@ class ScheduledTask(Base):
     """What is to be done when. ``next_run`` is None while it is disabled; ``last_run`` is when it last began."""
 
     if TYPE_CHECKING:
-        last_job_id: Any
+        id = peewee.AutoField()
+        last_job_id = peewee.TextField(null=True)
 
-    name: Any = peewee.TextField(unique=True)
-    task_type: Any = peewee.TextField()
-    schedule: Any = peewee.TextField()
-    timezone: Any = peewee.TextField(default="UTC")
-    config: Any = JSONField(default=dict)
-    enabled: Any = peewee.BooleanField(default=True)
-    last_run: Any = UTCField(null=True)
-    next_run: Any = UTCField(null=True)
+    name = peewee.TextField(unique=True)
+    task_type = peewee.TextField()
+    schedule = peewee.TextField()
+    timezone = peewee.TextField(default="UTC")
+    config: JSONField[dict[str, JsonValue]] = JSONField(default=dict)
+    enabled = peewee.BooleanField(default=True)
+    last_run = UTCField(null=True)
+    next_run = UTCField(null=True)
     last_job = peewee.ForeignKeyField(Job, on_delete="SET NULL", null=True, backref="+")
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)

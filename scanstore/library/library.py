@@ -157,7 +157,7 @@ class Library(Domain):
     def find(self, kind: str, what: str) -> List[Any]:
         """Rows of a kind that have this id, or exactly this name or title; an empty list when there are none."""
         model = MODELS[word("kind", kind, KINDS)]
-        name = model.title if model is Scene else model.name
+        name = model._meta.fields["title" if model is Scene else "name"]
         return list(model.select().where((model.id == what) | (name == what)).order_by(model.id))
 
     @bound

@@ -9,14 +9,17 @@ import peewee
 from scanstore.db.fields import Base, EnumField, JSONField, UTCField
 from scanstore.db.values import utcnow
 
+if TYPE_CHECKING:
+    from scanstore.db.generic_fields import Backref as ManyToMany
+
 
 class Studio(Base):
     """Who made scenes."""
 
-    id: Any = peewee.TextField(primary_key=True)
-    name: Any = peewee.TextField(index=True)
-    last_synced: Any = UTCField(default=utcnow)
-    run_id: Any = peewee.IntegerField(null=True)
+    id = peewee.TextField(primary_key=True)
+    name = peewee.TextField(index=True)
+    last_synced = UTCField(default=utcnow)
+    run_id = peewee.IntegerField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -29,12 +32,12 @@ class Performer(Base):
     """Who is in scenes; two may have the same name."""
 
     if TYPE_CHECKING:
-        scenes: Any
+        scenes = ManyToMany["Scene"]()
 
-    id: Any = peewee.TextField(primary_key=True)
-    name: Any = peewee.TextField(index=True)
-    last_synced: Any = UTCField(default=utcnow)
-    run_id: Any = peewee.IntegerField(null=True)
+    id = peewee.TextField(primary_key=True)
+    name = peewee.TextField(index=True)
+    last_synced = UTCField(default=utcnow)
+    run_id = peewee.IntegerField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -47,12 +50,12 @@ class Tag(Base):
     """What scenes are about; no two have the same name."""
 
     if TYPE_CHECKING:
-        scenes: Any
+        scenes = ManyToMany["Scene"]()
 
-    id: Any = peewee.TextField(primary_key=True)
-    name: Any = peewee.TextField(unique=True)
-    last_synced: Any = UTCField(default=utcnow)
-    run_id: Any = peewee.IntegerField(null=True)
+    id = peewee.TextField(primary_key=True)
+    name = peewee.TextField(unique=True)
+    last_synced = UTCField(default=utcnow)
+    run_id = peewee.IntegerField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -65,20 +68,20 @@ class Scene(Base):
     """One scene. ``created_date`` is when the foreign system made it, ``scene_date`` the scene's own date."""
 
     if TYPE_CHECKING:
-        studio_id: Any
-        performers: Any
-        tags: Any
+        studio_id = peewee.TextField(null=True)
+        performers = ManyToMany["Performer"]()
+        tags = ManyToMany["Tag"]()
 
-    id: Any = peewee.TextField(primary_key=True)
-    title: Any = peewee.TextField(default="")
-    paths: Any = JSONField(default=list)
-    organized: Any = peewee.BooleanField(default=False)
-    details: Any = peewee.TextField(null=True)
-    created_date: Any = UTCField(default=utcnow)
-    scene_date: Any = UTCField(null=True)
-    studio: Any = peewee.ForeignKeyField(Studio, on_delete="SET NULL", null=True, backref="scenes")
-    last_synced: Any = UTCField(default=utcnow)
-    run_id: Any = peewee.IntegerField(null=True)
+    id = peewee.TextField(primary_key=True)
+    title = peewee.TextField(default="")
+    paths: JSONField[list[str]] = JSONField(default=list)
+    organized = peewee.BooleanField(default=False)
+    details = peewee.TextField(null=True)
+    created_date = UTCField(default=utcnow)
+    scene_date = UTCField(null=True)
+    studio = peewee.ForeignKeyField(Studio, on_delete="SET NULL", null=True, backref="scenes")
+    last_synced = UTCField(default=utcnow)
+    run_id = peewee.IntegerField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -90,8 +93,8 @@ class ScenePerformer(Base):
     """Who is in which scene."""
 
     if TYPE_CHECKING:
-        scene_id: Any
-        performer_id: Any
+        scene_id = peewee.TextField()
+        performer_id = peewee.TextField()
 
     scene = peewee.ForeignKeyField(Scene, on_delete="CASCADE", backref="+", index=False)
     performer = peewee.ForeignKeyField(Performer, on_delete="CASCADE", backref="+")
@@ -106,8 +109,8 @@ class SceneTag(Base):
     """Which scene is about what."""
 
     if TYPE_CHECKING:
-        scene_id: Any
-        tag_id: Any
+        scene_id = peewee.TextField()
+        tag_id = peewee.TextField()
 
     scene = peewee.ForeignKeyField(Scene, on_delete="CASCADE", backref="+", index=False)
     tag = peewee.ForeignKeyField(Tag, on_delete="CASCADE", backref="+")
@@ -139,7 +142,7 @@ def _link(model: type[Base], name: str, other: type[Base], back: str, through: t
 _link(Scene, "performers", Performer, "scenes", ScenePerformer)
 _link(Scene, "tags", Tag, "scenes", SceneTag)
 
-MODELS: dict[str, Any] = {"scene": Scene, "performer": Performer, "tag": Tag, "studio": Studio}
+MODELS: dict[str, type[Base]] = {"scene": Scene, "performer": Performer, "tag": Tag, "studio": Studio}
 KINDS = tuple(MODELS)
 STATUSES = ("running", "completed", "failed")
 
@@ -148,21 +151,21 @@ class SyncRun(Base):
     """One run of a sync: its figures, and ``process``, who runs it. ``since`` was the watermark when it began."""
 
     if TYPE_CHECKING:
-        id: Any
+        id = peewee.AutoField()
 
-    kind: Any = EnumField(KINDS)
-    status: Any = EnumField(STATUSES, default="running")
-    since: Any = UTCField(null=True)
-    started_at: Any = UTCField(default=utcnow)
-    ended_at: Any = UTCField(null=True)
-    created: Any = peewee.IntegerField(default=0)
-    updated: Any = peewee.IntegerField(default=0)
-    unchanged: Any = peewee.IntegerField(default=0)
-    links_added: Any = peewee.IntegerField(default=0)
-    links_removed: Any = peewee.IntegerField(default=0)
-    pruned: Any = peewee.IntegerField(default=0)
-    process: Any = peewee.TextField()
-    error: Any = peewee.TextField(null=True)
+    kind = EnumField(KINDS)
+    status = EnumField(STATUSES, default="running")
+    since = UTCField(null=True)
+    started_at = UTCField(default=utcnow)
+    ended_at = UTCField(null=True)
+    created = peewee.IntegerField(default=0)
+    updated = peewee.IntegerField(default=0)
+    unchanged = peewee.IntegerField(default=0)
+    links_added = peewee.IntegerField(default=0)
+    links_removed = peewee.IntegerField(default=0)
+    pruned = peewee.IntegerField(default=0)
+    process = peewee.TextField()
+    error = peewee.TextField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import peewee
 
@@ -14,6 +14,9 @@ from scanstore.errors import NotFound
 
 class ModelConfig(Base):
     """One model endpoint. ``api_key`` may be ``env:NAME``; it never appears in ``repr`` or ``to_dict``."""
+
+    if TYPE_CHECKING:
+        id = peewee.AutoField()
 
     __secret__ = frozenset(("api_key",))
 
@@ -48,7 +51,8 @@ class ModelSlot(Base):
     """A ticket for one of the places of a model."""
 
     if TYPE_CHECKING:
-        model_config_id: Any
+        id = peewee.AutoField()
+        model_config_id = peewee.IntegerField()
 
     model_config = peewee.ForeignKeyField(ModelConfig, on_delete="CASCADE", backref="+")
     process = peewee.TextField()

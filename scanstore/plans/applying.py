@@ -158,7 +158,7 @@ def check_idle(db: Database, plan: AnalysisPlan) -> None:
         raise IllegalMove(f"plan {plan.id} is being applied or reverted by {plan.process}; wait until that is done")
 
 
-def _held(process: str, until: datetime) -> bool:
+def _held(process: str | None, until: datetime) -> bool:
     return alive(process) or not over(process, until, utcnow())
 
 

@@ -9,10 +9,14 @@ import peewee
 
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField
+from scanstore.db.generic_fields import JsonValue
 from scanstore.db.state_machine import CHANGE_ACTIONS, CHANGE_STATUSES, CHANGE_TARGETS, PLAN_STATUSES, Machine, move
 from scanstore.db.values import format_time, utcnow
 from scanstore.findings.models import Finding
 from scanstore.library.models import Scene
+
+if TYPE_CHECKING:
+    from scanstore.db.generic_fields import Backref
 
 
 class Counts(NamedTuple):
@@ -35,19 +39,19 @@ class AnalysisPlan(Base):
     """Changes that belong together. ``metadata`` is what its maker wants to remember: settings used, figures."""
 
     if TYPE_CHECKING:
-        id: Any
-        changes: Any
+        id = peewee.AutoField()
+        changes = Backref["PlanChange"]()
 
-    key: Any = UUIDField(default=uuid.uuid4, unique=True)
-    name: Any = peewee.TextField()
-    description: Any = peewee.TextField(null=True)
-    metadata: Any = JSONField(default=dict)
-    status: Any = EnumField(PLAN_STATUSES, default="pending", index=True)
-    process: Any = peewee.TextField(null=True)
-    lease_until: Any = UTCField(null=True)
-    submitted_at: Any = UTCField(null=True)
-    applied_at: Any = UTCField(null=True)
-    reverted_at: Any = UTCField(null=True)
+    key = UUIDField(default=uuid.uuid4, unique=True)
+    name = peewee.TextField()
+    description = peewee.TextField(null=True)
+    metadata: JSONField[dict[str, JsonValue]] = JSONField(default=dict)
+    status = EnumField(PLAN_STATUSES, default="pending", index=True)
+    process = peewee.TextField(null=True)
+    lease_until = UTCField(null=True)
+    submitted_at = UTCField(null=True)
+    applied_at = UTCField(null=True)
+    reverted_at = UTCField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -71,35 +75,35 @@ class PlanChange(Base):
     """
 
     if TYPE_CHECKING:
-        id: Any
-        plan_id: Any
-        scene_id: Any
-        finding_id: Any
+        id = peewee.AutoField()
+        plan_id = peewee.IntegerField()
+        scene_id = peewee.TextField(null=True)
+        finding_id = peewee.IntegerField(null=True)
 
-    plan: Any = peewee.ForeignKeyField(AnalysisPlan, on_delete="CASCADE", backref="changes", index=False)
-    target: Any = EnumField(CHANGE_TARGETS, default="scene")
-    target_key: Any = peewee.TextField()
-    scene: Any = peewee.ForeignKeyField(Scene, on_delete="SET NULL", null=True, backref="plan_changes")
-    finding: Any = peewee.ForeignKeyField(Finding, on_delete="SET NULL", null=True, backref="plan_changes")
-    field: Any = peewee.TextField()
-    action: Any = EnumField(CHANGE_ACTIONS)
-    current_value: Any = JSONField(null=True)
-    proposed_value: Any = JSONField(null=True)
-    proposed_hash: Any = HashField()
-    confidence: Any = peewee.FloatField(null=True)
-    status: Any = EnumField(CHANGE_STATUSES, default="pending")
-    applied: Any = peewee.BooleanField(null=True)
-    applied_at: Any = UTCField(null=True)
-    reviewer: Any = peewee.TextField(null=True)
-    reviewed_at: Any = UTCField(null=True)
-    found_value: Any = JSONField(null=True)
-    conflict: Any = peewee.BooleanField(default=False)
-    tries: Any = peewee.IntegerField(default=0)
-    error: Any = peewee.TextField(null=True)
+    plan = peewee.ForeignKeyField(AnalysisPlan, on_delete="CASCADE", backref="changes", index=False)
+    target = EnumField(CHANGE_TARGETS, default="scene")
+    target_key = peewee.TextField()
+    scene = peewee.ForeignKeyField(Scene, on_delete="SET NULL", null=True, backref="plan_changes")
+    finding = peewee.ForeignKeyField(Finding, on_delete="SET NULL", null=True, backref="plan_changes")
+    field = peewee.TextField()
+    action = EnumField(CHANGE_ACTIONS)
+    current_value: JSONField[JsonValue] = JSONField(null=True)
+    proposed_value: JSONField[JsonValue] = JSONField(null=True)
+    proposed_hash = HashField()
+    confidence = peewee.FloatField(null=True)
+    status = EnumField(CHANGE_STATUSES, default="pending")
+    applied = peewee.BooleanField(null=True)
+    applied_at = UTCField(null=True)
+    reviewer = peewee.TextField(null=True)
+    reviewed_at = UTCField(null=True)
+    found_value: JSONField[JsonValue] = JSONField(null=True)
+    conflict = peewee.BooleanField(default=False)
+    tries = peewee.IntegerField(default=0)
+    error = peewee.TextField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
-    value: Any = None  #: for a handler: what the field is to become
+    value: JsonValue = None  #: for a handler: what the field is to become
     undoing: bool = False  #: for a handler: whether the change is being taken back
 
     class Meta:

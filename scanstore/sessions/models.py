@@ -20,6 +20,7 @@ from scanstore.db import arguments
 from scanstore.db.arguments import a_text, encodable, uuid_of
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, EnumField, HashField, IdField, UTCField
+from scanstore.db.generic_fields import Number
 from scanstore.db.state_machine import RESULT_STATUSES, SESSION_OPEN, SESSION_STATUSES, TASK_STATUSES, UPLOAD_STATUSES
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import utcnow
@@ -27,9 +28,7 @@ from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES
 
 if TYPE_CHECKING:
-    _DecimalField = peewee.DecimalField[Any]
-else:
-    _DecimalField = peewee.DecimalField
+    from scanstore.db.generic_fields import Backref
 
 _Row = TypeVar("_Row", bound=Base)
 
@@ -41,15 +40,15 @@ class Configuration(Base):
     """One version of a prompt; ``is_default`` is all of it that changes."""
 
     if TYPE_CHECKING:
-        user_id: Any
-        results: Any  # AnalysisResult
+        user_id = peewee.TextField()
+        results = Backref["AnalysisResult"]()
 
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     user = peewee.ForeignKeyField(User, backref="configurations", on_delete="RESTRICT", index=False)
-    config_type: Any = peewee.TextField()
-    prompt_content: Any = peewee.TextField()
-    is_default: Any = peewee.BooleanField(default=False)
-    version: Any = peewee.IntegerField(default=1)
+    config_type = peewee.TextField()
+    prompt_content = peewee.TextField()
+    is_default = peewee.BooleanField(default=False)
+    version = peewee.IntegerField(default=1)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -62,18 +61,18 @@ class AnalysisSession(Base):
     """A user's round of analysis: its files, what is to be done about them, and what came out."""
 
     if TYPE_CHECKING:
-        user_id: Any
-        files: Any  # FileUpload
-        results: Any  # AnalysisResult
-        tasks: Any  # AnalysisTask
+        user_id = peewee.TextField()
+        files = Backref["FileUpload"]()
+        results = Backref["AnalysisResult"]()
+        tasks = Backref["AnalysisTask"]()
 
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     user = peewee.ForeignKeyField(User, backref="sessions", on_delete="RESTRICT", index=False)
-    session_name: Any = peewee.TextField()
-    status: Any = EnumField(SESSION_STATUSES, default="created")
-    completed_at: Any = UTCField(null=True)
-    total_files: Any = peewee.IntegerField(default=0)
-    processed_files: Any = peewee.IntegerField(default=0)
+    session_name = peewee.TextField()
+    status = EnumField(SESSION_STATUSES, default="created")
+    completed_at = UTCField(null=True)
+    total_files = peewee.IntegerField(default=0)
+    processed_files = peewee.IntegerField(default=0)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -99,20 +98,20 @@ class FileUpload(Base):
     """A file of a session; ``file_path`` is relative, with slashes, and ``file_size`` in bytes."""
 
     if TYPE_CHECKING:
-        analysis_session_id: Any
+        analysis_session_id = peewee.TextField()
 
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     session = peewee.ForeignKeyField(
         AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="files",
         on_delete="CASCADE", index=False,
     )  # fmt: skip
-    file_name: Any = peewee.TextField()
-    file_path: Any = peewee.TextField()
-    file_size: Any = peewee.IntegerField()
-    file_type: Any = peewee.TextField()
-    sha256: Any = HashField(null=True)
-    upload_status: Any = EnumField(UPLOAD_STATUSES, default="uploaded")
-    error_message: Any = peewee.TextField(null=True)
+    file_name = peewee.TextField()
+    file_path = peewee.TextField()
+    file_size = peewee.IntegerField()
+    file_type = peewee.TextField()
+    sha256 = HashField(null=True)
+    upload_status = EnumField(UPLOAD_STATUSES, default="uploaded")
+    error_message = peewee.TextField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -125,34 +124,34 @@ class AnalysisTask(Base):
     """A piece of a session's work, leased to whoever does it; ``task_id`` is what that one calls it."""
 
     if TYPE_CHECKING:
-        analysis_session_id: Any
-        results: Any  # AnalysisResult, one at most
+        analysis_session_id = peewee.TextField()
+        results = Backref["AnalysisResult"]()
 
     lease: float = LEASE  # seconds that its ticks extend its lease by
 
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     session = peewee.ForeignKeyField(
         AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="tasks",
         on_delete="CASCADE", index=False,
     )  # fmt: skip
-    task_id: Any = peewee.TextField(unique=True)
-    task_type: Any = peewee.TextField()
-    status: Any = EnumField(TASK_STATUSES, default="pending")
-    progress: Any = peewee.IntegerField(default=0)
-    rank: Any = peewee.IntegerField(default=0)
-    retry_count: Any = peewee.IntegerField(default=0)
-    max_retries: Any = peewee.IntegerField(default=MOST_RETRIES)
-    lost_count: Any = peewee.IntegerField(default=0)
-    max_lost: Any = peewee.IntegerField(default=MOST_LOST)
-    attempt: Any = peewee.IntegerField(default=0)
-    worker: Any = peewee.TextField(null=True)
-    process: Any = peewee.TextField(null=True)
-    lease_until: Any = UTCField(null=True)
-    lease_clock: Any = peewee.FloatField(null=True)
-    next_retry_at: Any = UTCField(null=True)
-    error_message: Any = peewee.TextField(null=True)
-    started_at: Any = UTCField(null=True)
-    completed_at: Any = UTCField(null=True)
+    task_id = peewee.TextField(unique=True)
+    task_type = peewee.TextField()
+    status = EnumField(TASK_STATUSES, default="pending")
+    progress = peewee.IntegerField(default=0)
+    rank = peewee.IntegerField(default=0)
+    retry_count = peewee.IntegerField(default=0)
+    max_retries = peewee.IntegerField(default=MOST_RETRIES)
+    lost_count = peewee.IntegerField(default=0)
+    max_lost = peewee.IntegerField(default=MOST_LOST)
+    attempt = peewee.IntegerField(default=0)
+    worker = peewee.TextField(null=True)
+    process = peewee.TextField(null=True)
+    lease_until = UTCField(null=True)
+    lease_clock = peewee.FloatField(null=True)
+    next_retry_at = UTCField(null=True)
+    error_message = peewee.TextField(null=True)
+    started_at = UTCField(null=True)
+    completed_at = UTCField(null=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 
@@ -172,7 +171,7 @@ class AnalysisTask(Base):
         return found
 
 
-class ScoreField(_DecimalField):
+class ScoreField(Number[Decimal]):
     """From 0 to 100 with at most two decimals, exact: a number or text outside, ``Decimal`` when it is read."""
 
     field_type = "NUMERIC"
@@ -193,11 +192,11 @@ class AnalysisResult(Base):
     """What came out, with the very version of the prompt that it was made with."""
 
     if TYPE_CHECKING:
-        analysis_session_id: Any
-        configuration_id: Any
-        analysis_task_id: Any
+        analysis_session_id = peewee.TextField()
+        configuration_id = peewee.TextField(null=True)
+        analysis_task_id = peewee.TextField(null=True)
 
-    id: Any = IdField(primary_key=True, default=lambda: str(uuid7()))
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     session = peewee.ForeignKeyField(
         AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="results",
         on_delete="CASCADE", index=False,
@@ -207,11 +206,11 @@ class AnalysisResult(Base):
         AnalysisTask, column_name="analysis_task_id", object_id_name="analysis_task_id", backref="results",
         on_delete="SET NULL", null=True, unique=True,
     )  # fmt: skip
-    analysis_type: Any = peewee.TextField()
-    file_name: Any = peewee.TextField(null=True)
-    result_content: Any = peewee.TextField()
-    score: Any = ScoreField(null=True)
-    status: Any = EnumField(RESULT_STATUSES, default="pending")
+    analysis_type = peewee.TextField()
+    file_name = peewee.TextField(null=True)
+    result_content = peewee.TextField()
+    score = ScoreField(null=True)
+    status = EnumField(RESULT_STATUSES, default="pending")
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
 

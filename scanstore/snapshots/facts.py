@@ -8,16 +8,22 @@ rows), and :mod:`scanstore.snapshots.names` removes the ones that nothing uses.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import peewee
 from peewee import SQL, CompositeKey
 
 from scanstore.db.fields import Base, HashField, JSONField, UTCField
+from scanstore.db.generic_fields import JsonValue
 from scanstore.db.values import utcnow
 
 FACT_TABLES = ("symbol_facts", "reference_facts", "import_facts", "chunk_facts")
 
 
 class Name(Base):
+    if TYPE_CHECKING:
+        id = peewee.AutoField()
+
     text = peewee.TextField(unique=True)
 
     class Meta:
@@ -25,6 +31,9 @@ class Name(Base):
 
 
 class FileVersion(Base):
+    if TYPE_CHECKING:
+        id = peewee.AutoField()
+
     path = peewee.TextField()
     content_hash = HashField()
     indexer = peewee.TextField()
@@ -42,6 +51,11 @@ class FileVersion(Base):
 
 
 class SymbolFact(Base):
+    if TYPE_CHECKING:
+        version_id = peewee.IntegerField()
+        name_id = peewee.IntegerField()
+        qualified_name_id = peewee.IntegerField()
+
     version = peewee.ForeignKeyField(FileVersion, on_delete="CASCADE", backref="+", index=False)
     ordinal = peewee.IntegerField()
     name = peewee.ForeignKeyField(Name, backref="+", index=True)
@@ -49,7 +63,7 @@ class SymbolFact(Base):
     symbol_type = peewee.TextField()
     start_line = peewee.IntegerField()
     end_line = peewee.IntegerField()
-    metadata = JSONField(null=True)
+    metadata: JSONField[JsonValue] = JSONField(null=True)
     body_hash = peewee.IntegerField(null=True)
 
     class Meta:
@@ -59,6 +73,11 @@ class SymbolFact(Base):
 
 
 class ReferenceFact(Base):
+    if TYPE_CHECKING:
+        version_id = peewee.IntegerField()
+        name_id = peewee.IntegerField()
+        path_id = peewee.IntegerField(null=True)
+
     version = peewee.ForeignKeyField(FileVersion, on_delete="CASCADE", backref="+", index=False)
     ordinal = peewee.IntegerField()
     line = peewee.IntegerField()
@@ -78,12 +97,17 @@ class ReferenceFact(Base):
 
 
 class ImportFact(Base):
+    if TYPE_CHECKING:
+        version_id = peewee.IntegerField()
+        module_id = peewee.IntegerField()
+        path_id = peewee.IntegerField(null=True)
+
     version = peewee.ForeignKeyField(FileVersion, on_delete="CASCADE", backref="+", index=False)
     ordinal = peewee.IntegerField()
     line = peewee.IntegerField()
     module = peewee.ForeignKeyField(Name, backref="+", index=False)
     path = peewee.ForeignKeyField(Name, backref="+", null=True, index=True)
-    imported_names = JSONField()
+    imported_names: JSONField[list[str]] = JSONField()
 
     class Meta:
         table_name = "import_facts"
@@ -92,6 +116,9 @@ class ImportFact(Base):
 
 
 class ChunkFact(Base):
+    if TYPE_CHECKING:
+        version_id = peewee.IntegerField()
+
     version = peewee.ForeignKeyField(FileVersion, on_delete="CASCADE", backref="+", index=False)
     chunk_index = peewee.IntegerField()
     chunk_type = peewee.TextField()
@@ -107,6 +134,9 @@ class ChunkFact(Base):
 
 
 class Lineage(Base):
+    if TYPE_CHECKING:
+        id = peewee.AutoField()
+
     target = peewee.TextField(unique=True)
     created_at = UTCField(default=utcnow)
     updated_at = UTCField(default=utcnow)
@@ -116,6 +146,11 @@ class Lineage(Base):
 
 
 class Binding(Base):
+    if TYPE_CHECKING:
+        lineage_id = peewee.IntegerField()
+        path_id = peewee.IntegerField()
+        version_id = peewee.IntegerField(null=True)
+
     lineage = peewee.ForeignKeyField(Lineage, on_delete="CASCADE", backref="+", index=False)
     path = peewee.ForeignKeyField(Name, backref="+", index=False)
     since = peewee.IntegerField()

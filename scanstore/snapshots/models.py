@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import peewee
 
 from scanstore.db.fields import Base, EnumField, HashField, JSONField, UTCField
+from scanstore.db.generic_fields import JsonValue
 from scanstore.db.state_machine import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES
 from scanstore.db.values import utcnow
 from scanstore.db.view_keys import RowId
 from scanstore.snapshots.facts import FileVersion, Lineage
+
+if TYPE_CHECKING:
+    from scanstore.db.generic_fields import Backref
 
 
 class Scan(Base):
@@ -18,8 +22,10 @@ class Scan(Base):
     ``active_since`` is set once the analysis was begun, ``analyzed_at`` when it has nothing left to do."""
 
     if TYPE_CHECKING:
-        id: Any
-        lineage_id: Any
+        id = peewee.AutoField()
+        lineage_id = peewee.IntegerField()
+        files = Backref["ScanFile"]()
+        chunks = Backref["ScanFileChunk"]()
 
     lineage = peewee.ForeignKeyField(Lineage, on_delete="RESTRICT", backref="+", index=False)
     target = peewee.TextField()
@@ -28,10 +34,10 @@ class Scan(Base):
     status = EnumField(SCAN_STATUSES, default="queued")
     phase = EnumField(PHASES, default="queued")
     kind = EnumField(SCAN_KINDS, default="source")
-    revision: Any = peewee.IntegerField(null=True)
+    revision = peewee.IntegerField(null=True)
     worker = peewee.TextField(null=True)
     error = peewee.TextField(null=True)
-    options = JSONField(default=dict)
+    options: JSONField[dict[str, JsonValue]] = JSONField(default=dict)
     started_at = UTCField(null=True)
     completed_at = UTCField(null=True)
     created_at = UTCField(default=utcnow)
@@ -49,9 +55,9 @@ class ScanFile(Base):
     """A file as one scan saw it. ``done``: recorded; ``failed``, ``skipped``: ``error`` says why."""
 
     if TYPE_CHECKING:
-        id: Any
-        scan_id: Any
-        version_id: Any
+        id = peewee.AutoField()
+        scan_id = peewee.IntegerField()
+        version_id = peewee.IntegerField(null=True)
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="files", index=False)
     version = peewee.ForeignKeyField(FileVersion, on_delete="RESTRICT", null=True, backref="+", index=False)
@@ -75,8 +81,8 @@ class ScanFileChunk(Base):
     """
 
     if TYPE_CHECKING:
-        scan_id: Any
-        scan_file_id: Any
+        scan_file_id = peewee.IntegerField()
+        scan_id = peewee.IntegerField()
 
     id = RowId("scan_file_id", "chunk_index")
     scan_file = peewee.ForeignKeyField(ScanFile, backref="chunks")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore.db.fields import Base, EnumField, JSONField
+from scanstore.db.generic_fields import JsonValue
 from scanstore.db.view_keys import RowId, RowKey
 from scanstore.errors import InvalidArgument
 from scanstore.indexing.facts import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
@@ -17,8 +18,8 @@ class Symbol(Base):
     """Something with a name in a file: ``metadata`` has params, return_type, decorators, docstring where known."""
 
     if TYPE_CHECKING:
-        scan_id: Any
-        file_id: Any
+        scan_id = peewee.IntegerField()
+        file_id = peewee.IntegerField(null=True)
 
     id = RowId("file_id", "ordinal", default=None)
     scan = peewee.ForeignKeyField(Scan, backref="symbols")
@@ -28,7 +29,7 @@ class Symbol(Base):
     file_path = peewee.TextField()
     start_line = peewee.IntegerField(default=1)
     end_line = peewee.IntegerField(null=True)
-    metadata = JSONField(null=True)
+    metadata: JSONField[dict[str, JsonValue] | None] = JSONField(null=True)
     file = peewee.ForeignKeyField(ScanFile, backref="symbols", null=True)
     ordinal = peewee.IntegerField(null=True)
 
@@ -64,6 +65,13 @@ class Symbol(Base):
 class SymbolReference(Base):
     """A place that refers to a symbol: ``name`` as written, ``symbol`` as resolved (or None), and how that is known."""
 
+    if TYPE_CHECKING:
+        scan_id = peewee.IntegerField()
+        symbol_id = peewee.IntegerField(null=True)
+        from_symbol_id = peewee.IntegerField(null=True)
+        file_id = peewee.IntegerField()
+        symbol_file_id = peewee.IntegerField(null=True)
+
     id = RowId("file_id", "ordinal")
     scan = peewee.ForeignKeyField(Scan, backref="references")
     symbol = RowKey(Symbol, "symbol_file_id", "symbol_ordinal", backref="references", null=True)
@@ -87,11 +95,15 @@ class SymbolReference(Base):
 class ImportRelation(Base):
     """An import statement: ``imported_names`` as written, ``resolved_file`` where the module lies in the tree."""
 
+    if TYPE_CHECKING:
+        scan_id = peewee.IntegerField()
+        file_id = peewee.IntegerField()
+
     id = RowId("file_id", "ordinal")
     scan = peewee.ForeignKeyField(Scan, backref="imports")
     importer_file = peewee.TextField()
     imported_module = peewee.TextField()
-    imported_names = JSONField()
+    imported_names: JSONField[list[str]] = JSONField()
     resolved_file = peewee.TextField(null=True)
     line = peewee.IntegerField()
     resolution = EnumField(RESOLUTIONS)
