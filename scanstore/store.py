@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+import sqlite3
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Self
 
+from scanstore import parts
 from scanstore.db.arguments import a_path
 from scanstore.db.blocks import Shared, ending, taken
 from scanstore.db.current import Bound, Span, bind, unbind
 from scanstore.db.database import MEMORY, Database
 from scanstore.db.files import limited
 from scanstore.errors import Busy, Damaged, IllegalMove, InvalidArgument, StoreClosed
+from scanstore.leases.under_way import lost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import timedelta
 
     import peewee
@@ -28,12 +31,13 @@ if TYPE_CHECKING:
     from scanstore.analysis.chunks import Chunks
     from scanstore.analysis.drafts import Drafts
     from scanstore.analysis.llm_calls import Models
+    from scanstore.analysis.publishing import Findings
+    from scanstore.analysis.scans import Scans
     from scanstore.analysis.verified import Verified
     from scanstore.audits.audits import Audits
     from scanstore.db.fields import Base
     from scanstore.db.migrations import Names, Step
     from scanstore.db.pagination import Page
-    from scanstore.domains import Findings, Scans
     from scanstore.jobs.jobs import Jobs
     from scanstore.jobs.schedules import Schedules
     from scanstore.leases.engine import Recovered
@@ -128,128 +132,87 @@ class Store(Shared):
     @cached_property
     def scans(self) -> Scans:
         """Snapshots of source trees."""
-        from scanstore.domains import Scans
-
-        return Scans(self._database)
+        return parts.Scans(self._database)
 
     @cached_property
     def symbols(self) -> Symbols:
         """Symbols, references and imports of the snapshots."""
-        from scanstore.symbols.symbols import Symbols
-
-        return Symbols(self._database)
+        return parts.Symbols(self._database)
 
     @cached_property
     def llm(self) -> Models:
         """Language models: their settings, places, calls, costs and answers."""
-        from scanstore.analysis.llm_calls import Models
-
-        return Models(self._database)
+        return parts.Models(self._database)
 
     @cached_property
     def chunks(self) -> Chunks:
         """Pieces of files that are handed out for review."""
-        from scanstore.analysis.chunks import Chunks
-
-        return Chunks(self._database)
+        return parts.Chunks(self._database)
 
     @cached_property
     def drafts(self) -> Drafts:
         """What reviewers reported and others vote on."""
-        from scanstore.analysis.drafts import Drafts
-
-        return Drafts(self._database)
+        return parts.Drafts(self._database)
 
     @cached_property
     def verified(self) -> Verified:
         """Drafts that the vote confirmed, to be enriched and published."""
-        from scanstore.analysis.verified import Verified
-
-        return Verified(self._database)
+        return parts.Verified(self._database)
 
     @cached_property
     def findings(self) -> Findings:
         """What is to be fixed."""
-        from scanstore.domains import Findings
-
-        return Findings(self._database)
+        return parts.Findings(self._database)
 
     @cached_property
     def sarif(self) -> Sarif:
         """Reports of other tools, and those for them."""
-        import scanstore.analysis.models  # noqa: F401  findings lead to what they were published from
-        from scanstore.sarif.sarif import Sarif
-
-        return Sarif(self._database)
+        return parts.Sarif(self._database)
 
     @cached_property
     def search(self) -> Search:
         """Findings and symbols by their words: ``store.search("sql injection login")``."""
-        import scanstore.analysis.models  # noqa: F401  findings lead to what they were published from
-        from scanstore.search import Search
-
-        return Search(self._database)
+        return parts.Search(self._database)
 
     @cached_property
     def library(self) -> Library:
         """Scenes, performers, tags and studios of a media library, as they were synced."""
-        import scanstore.plans.models  # noqa: F401  scenes lead to their changes
-        from scanstore.library.library import Library
-
-        return Library(self._database)
+        return parts.Library(self._database)
 
     @cached_property
     def plans(self) -> Plans:
         """Changes that were proposed, to be reviewed, applied and taken back."""
-        from scanstore.plans.plans import Plans
-
-        return Plans(self._database)
+        return parts.Plans(self._database)
 
     @cached_property
     def jobs(self) -> Jobs:
         """Work in the background: queued, leased, watched, cancelled."""
-        from scanstore.jobs.jobs import Jobs
-
-        return Jobs(self._database, self)
+        return parts.Jobs(self._database, self)
 
     @cached_property
     def schedules(self) -> Schedules:
         """Jobs that are due again and again."""
-        from scanstore.jobs.schedules import Schedules
-
-        return Schedules(self._database)
+        return parts.Schedules(self._database)
 
     @cached_property
     def settings(self) -> Settings:
         """Values by name: ``store.settings["page_size"]``."""
-        from scanstore.settings import Settings
-
-        return Settings(self._database)
+        return parts.Settings(self._database)
 
     @cached_property
     def accounts(self) -> Accounts:
         """Users: who may log in, and what is theirs."""
-        import scanstore.audits.models
-        import scanstore.sessions.models  # noqa: F401  users lead to both
-        from scanstore.accounts.accounts import Accounts
-
-        return Accounts(self._database)
+        return parts.Accounts(self._database)
 
     @cached_property
     def sessions(self) -> Sessions:
         """Analysis sessions: their files, prompts, tasks and results."""
-        import scanstore.audits.models  # noqa: F401  users lead to them
-        from scanstore.sessions.sessions import Sessions
-
-        return Sessions(self._database)
+        return parts.Sessions(self._database)
 
     @cached_property
     def audits(self) -> Audits:
         """Audits of documents: findings with evidence, verdicts, and a trail that only grows."""
-        import scanstore.sessions.models  # noqa: F401  users lead to them
-        from scanstore.audits.audits import Audits
-
-        return Audits(self._database)
+        return parts.Audits(self._database)
 
     def report(
         self,
@@ -265,17 +228,14 @@ class Store(Shared):
         ``baseline`` (default: the one before of the same target). The target may be left out when the store has one.
         Raises NotFound, Ambiguous, InvalidArgument.
         """
-        import scanstore.analysis.models  # noqa: F401  findings lead to what they were published from
-        from scanstore.report.gather import render
-
-        return "".join(render(self._database, scan, format, baseline, target=target))
+        return "".join(parts.gather.render(self._database, scan, format, baseline, target=target))
 
     # Pages and figures
 
     def page(
         self,
         model: type[Base],
-        *where: Any,
+        *where: peewee.Node,
         sort: str | None = None,
         page: int = 1,
         per_page: int = 50,
@@ -287,18 +247,16 @@ class Store(Shared):
         ``sort="-created_at"`` for the other way. Rows that are equal there keep their order. Columns that may hold
         much, such as texts and JSON, are None unless ``heavy``; secrets always are. Raises InvalidArgument.
         """
-        from scanstore.db import pagination
+        return parts.pagination.page_of(
+            self._database, model, where, sort=sort, page=page, per_page=per_page, heavy=heavy
+        )
 
-        return pagination.page_of(self._database, model, where, sort=sort, page=page, per_page=per_page, heavy=heavy)
-
-    def counts(self, model: type[Base], by: str, *where: Any) -> dict[Any, int]:
+    def counts(self, model: type[Base], by: str, *where: peewee.Node) -> dict[object, int]:
         """How many rows of a model there are for each value of a column: ``store.counts(Job, "status")``.
 
         Counted by SQLite, in the order of the values. Raises InvalidArgument.
         """
-        from scanstore.db import pagination
-
-        return pagination.counts(self._database, model, by, where)
+        return parts.pagination.counts(self._database, model, by, where)
 
     # Being current
 
@@ -346,25 +304,17 @@ class Store(Shared):
         A scan fails when its process died while it recorded files, an hour after the last one. Opening a store does all
         this when work, a place, a call or a question was lost.
         """
-        from scanstore.analysis import asking, calls
-        from scanstore.llm import slots
-        from scanstore.snapshots import scans
-
         with self.bound(), self._database.atomic():
             works = (self.chunks, self.drafts, self.verified, self.jobs, self.sessions, self.audits)
             found = [work.recover() for work in works]
-            slots.recover(self._database)
-            calls.recover(self._database)
-            asking.recover(self._database)
-            scans.recover(self._database)
+            parts.slots.recover(self._database)
+            parts.calls.recover(self._database)
+            parts.asking.recover(self._database)
+            parts.scans.recover(self._database)
         kinds = zip(*found, strict=True)
         return type(found[0])(*(sum(each) for each in kinds))
 
     def _recover_what_is_lost(self) -> None:
-        import sqlite3
-
-        from scanstore.leases.under_way import lost
-
         try:
             connection = self._database.connection()  # type: ignore[no-untyped-call]
             with limited(connection, self._database.name):
@@ -387,17 +337,13 @@ class Store(Shared):
         problems that went by that are listed as ``fixed``. Nothing that was recorded or decided is ever changed.
         Raises ReadOnly.
         """
-        from scanstore.maintenance import health
-
         with self.bound():
-            return health.check(self._database, fix=fix, recover=lambda: sum(self.recover()))
+            return parts.health.check(self._database, fix=fix, recover=lambda: sum(self.recover()))
 
     def stats(self) -> Stats:
         """Count rows and bytes, per table, and what the latest scans brought."""
-        from scanstore.maintenance import health
-
         with self.bound():
-            return health.stats(self._database)
+            return parts.health.stats(self._database)
 
     def prune(
         self,
@@ -418,10 +364,10 @@ class Store(Shared):
         Each scan goes in a transaction of its own, so that others can write, and what names nothing uses any more at
         the end. Idempotent. Raises InvalidArgument, also when nothing says how much is to stay.
         """
-        from scanstore.maintenance import pruning
-
         with self.bound():
-            return pruning.prune(self._database, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what)
+            return parts.pruning.prune(
+                self._database, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what
+            )
 
     def rekey(self, key: str | None) -> None:
         """Encrypt the store with another key, or with none any more, and close it: open it again with that key.
@@ -429,9 +375,6 @@ class Store(Shared):
         Needs `scanstore[encryption]` and free space for a copy. Atomic. Raises Busy while the store is open elsewhere,
         IllegalMove inside a transaction, InvalidArgument, DiskFull, Damaged.
         """
-        from scanstore.db import encryption
-        from scanstore.maintenance import rekeying
-
         database = self._database
         if database.name == MEMORY:
             raise InvalidArgument(":memory: goes with this process and needs no other key")
@@ -439,9 +382,9 @@ class Store(Shared):
             if database.in_sqlite_transaction():
                 raise IllegalMove(f"{database.name} is inside a transaction; leave it before its key is changed")
         if key is not None:
-            encryption.check_key(key)
+            parts.encryption.check_key(key)
         self.close()
-        rekeying.rekey(database.file, database.name, database.key, key, timeout=database._timeout)
+        parts.rekeying.rekey(database.file, database.name, database.key, key, timeout=database._timeout)
 
     # From store to store
 
@@ -451,10 +394,8 @@ class Store(Shared):
         What is written is the store at one moment, while others write to it; memory stays flat. Keys of models and
         hashes of passwords are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
         """
-        from scanstore.maintenance import dump as transfer
-
         with self.bound():
-            return transfer.dump(self._database, file, include_secrets=include_secrets, tables=tables)
+            return parts.dump.dump(self._database, file, include_secrets=include_secrets, tables=tables)
 
     def load(self, file: File, *, accounts: bool = True) -> Loaded:
         """Fill this empty store with a dump, of this or an older schema; atomic.
@@ -465,10 +406,8 @@ class Store(Shared):
 
         Raises InvalidArgument that names the line, NewerSchema, NotFound, and IllegalMove when the store has rows.
         """
-        from scanstore.maintenance import dump as transfer
-
         with self.bound():
-            return transfer.load(self._database, file, accounts=accounts)
+            return parts.dump.load(self._database, file, accounts=accounts)
 
     def merge(self, other: Store | Database | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
         """Take over what another store has and this one has not; atomic, and idempotent. The other stays as it is.
@@ -477,11 +416,9 @@ class Store(Shared):
         scans of a target that both have come after this store's. All of it may take ``timeout`` seconds, by default 30
         and one for each megabyte of the other store. Raises OutdatedSchema, ReadTimeout and whatever opening raises.
         """
-        from scanstore.maintenance.merge import merge as merging
-
         theirs = other._database if isinstance(other, Store) else other
         with self.bound():
-            return merging.merge(self._database, theirs, timeout=timeout)
+            return parts.merge.merge(self._database, theirs, timeout=timeout)
 
     # Copies
 
@@ -501,9 +438,7 @@ class Store(Shared):
         only so many copies under names with the time remain. Raises InvalidArgument, StorageError; see
         :func:`scanstore.maintenance.backup.backup`.
         """
-        from scanstore.maintenance import backup as backups
-
-        return backups.backup(self._database, path, folder=folder, keep=keep, verify=verify, progress=progress)
+        return parts.backup.backup(self._database, path, folder=folder, keep=keep, verify=verify, progress=progress)
 
     @staticmethod
     def restore(
@@ -517,57 +452,44 @@ class Store(Shared):
 
         Verifies first. Atomic. Raises Busy while anybody has the store open; see
         :func:`scanstore.maintenance.backup.restore`."""
-        from scanstore.maintenance import backup as backups
-
-        return backups.restore(backup, _default(path), timeout=timeout, key=key)
+        return parts.backup.restore(backup, _default(path), timeout=timeout, key=key)
 
     @staticmethod
     def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
         """Save what can be read of a damaged store, or of its log alone, into a new one; see
         :func:`scanstore.maintenance.repair.repair.repair`. The result is `whole` only if every page was read and
         nothing is missing; otherwise it names the pages and tables. What was encrypted with a `key` is so again."""
-        from scanstore.maintenance.repair import repair
-
-        return repair.repair(damaged, new, key=key)
+        return parts.repair.repair(damaged, new, key=key)
 
     def vacuum(self) -> Compacted:
         """Write the file anew without its free pages; needs free space, twice its size. Raises DiskFull, Busy."""
-        from scanstore.maintenance import compaction
-
-        return compaction.vacuum(self._database)
+        return parts.compaction.vacuum(self._database)
 
     def optimize(self) -> Compacted:
         """Tidy up the indexes, what SQLite knows of them, and the log; other writers get their turn. Raises Busy."""
-        from scanstore.maintenance import compaction
-
-        return compaction.optimize(self._database)
+        return parts.compaction.optimize(self._database)
 
     # Migrations
 
     def migrate_up(self, to: str | int | None = None) -> Names:
         """Apply pending migrations, up to and including `to`; return their names; atomic."""
-        return self._migrating("up", to=to)  # type: ignore[no-any-return]
+        return self._migrated(partial(parts.migrations.up, to=to))
 
     def migrate_down(self, to: str | int | None = None, *, steps: int = 1) -> Names:
         """Roll back the last `steps` migrations, or all after `to`; return their names; atomic."""
-        return self._migrating("down", to=to, steps=steps)  # type: ignore[no-any-return]
+        return self._migrated(partial(parts.migrations.down, to=to, steps=steps))
 
     def migrate_status(self) -> list[Step]:
         """Return every known migration and when it was applied."""
-        from scanstore.db import migrations
+        return parts.migrations.status(self._database.file, name=self._database.name, key=self._database.key)
 
-        return migrations.status(self._database.file, name=self._database.name, key=self._database.key)
-
-    def _migrating(self, what: str, **options: Any) -> Any:
-        from scanstore.db import migrations
-
+    def _migrated(self, migrate: Callable[..., Names]) -> Names:
         database = self._database
         with Bound(database):
             if database.in_sqlite_transaction():
                 raise IllegalMove(f"{database.name} is inside a transaction; leave it before migrating")
-        options.update(name=database.name, timeout=database.timeout, key=database.key)
         database.verify_file()
-        done = getattr(migrations, what)(database.file, **options)
+        done = migrate(database.file, name=database.name, timeout=database.timeout, key=database.key)
         database.identify()
         return done
 

@@ -178,6 +178,20 @@ def test_models_stand_below_what_works_on_them() -> None:
             assert target in homes or ground or words, f"{name} imports {target}"
 
 
+@pytest.mark.parametrize("name", DOMAINS)
+def test_every_foreign_key_of_a_domain_leads_somewhere(name: str) -> None:
+    """Also of those that point at models of a package above, which is loaded with the domain."""
+    code = f"""
+import peewee
+from scanstore import Store
+with Store(":memory:") as store:
+    store.{name}
+print([f"{{key.model.__name__}}.{{key.name}}" for key in peewee.DeferredForeignKey._unresolved])
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert told == "[]\n"
+
+
 def packages() -> list[str]:
     return [name for name, path in import_graph.own_modules().items() if path.stem == "__init__"]
 

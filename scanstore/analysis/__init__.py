@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from scanstore.analysis.lifecycle import Lifecycle, Progress, Rerun
     from scanstore.analysis.llm_calls import Models
     from scanstore.analysis.policies import Ballot, Majority, MinimumConfidence, Policy, Unanimous, Verdict, Weighted
-    from scanstore.analysis.publishing import Publishing
+    from scanstore.analysis.publishing import Findings
+    from scanstore.analysis.removal import Removed
+    from scanstore.analysis.scans import Scans
     from scanstore.analysis.stage import Stage
     from scanstore.analysis.verified import Verified
 else:
@@ -31,7 +33,9 @@ else:
             "lifecycle": ("Lifecycle", "Progress", "Rerun"),
             "llm_calls": ("Models",),
             "policies": ("Ballot", "Majority", "MinimumConfidence", "Policy", "Unanimous", "Verdict", "Weighted"),
-            "publishing": ("Publishing",),
+            "publishing": ("Findings",),
+            "removal": ("Removed",),
+            "scans": ("Scans",),
             "stage": ("Stage",),
             "verified": ("Verified",),
         },
@@ -49,8 +53,10 @@ __all__ = [
     "Models",
     "Policy",
     "Progress",
-    "Publishing",
+    "Findings",
+    "Removed",
     "Rerun",
+    "Scans",
     "Stage",
     "Unanimous",
     "Usage",

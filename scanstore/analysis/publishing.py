@@ -19,19 +19,18 @@ from scanstore.db import paths
 from scanstore.db.arguments import cwe as checked_cwe
 from scanstore.db.arguments import text, word
 from scanstore.db.database import Database
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import bound
 from scanstore.db.state_machine import SEVERITIES, move
 from scanstore.errors import InvalidArgument, shown
-from scanstore.findings import tracking
+from scanstore.findings import findings, tracking
 from scanstore.findings.cvss import rated
-from scanstore.findings.findings import Findings
 from scanstore.findings.identity import Traits, traits_of
 from scanstore.findings.models import Finding
 from scanstore.leases import engine
 
 
-class Publishing(Domain):
-    """Publish verified findings; part of ``store.findings``."""
+class Findings(findings.Findings):
+    """Publish, list and compare findings, and decide about them. What ``store.findings`` is."""
 
     @bound
     def publish(
@@ -100,7 +99,7 @@ class Publishing(Domain):
             else:
                 move(self.db, UNLEASED, key, "complete", error=None, next_retry_at=None, lease_clock=None)
                 lifecycle.advance(self.db, row.scan_id)
-            return Findings(self.db).get(found)
+            return self.get(found)
 
 
 def _lines(references: Any) -> str:

@@ -24,7 +24,7 @@ from scanstore.cli.output import columns, count, note, plain_text, say, say_json
 from scanstore.cli.scan import diff_json, diff_line, summary_lines
 
 if TYPE_CHECKING:
-    from scanstore.maintenance.removal import Removed
+    from scanstore.analysis.removal import Removed
     from scanstore.snapshots.models import Scan
 
 #: How a diff marks what it lists, and in which colour.

@@ -11,21 +11,35 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 
 
-def lazy(package: str, modules: Mapping[str, Iterable[str]]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+def lazy(
+    package: str,
+    modules: Mapping[str, Iterable[str]],
+    *,
+    into: str | None = None,
+    first: Mapping[str, Iterable[str]] | None = None,
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return the ``__getattr__`` and ``__dir__`` of a package whose public names are in these modules of it.
 
-    ``modules`` has the names by the name of their module, relative to the package.
+    ``modules`` has the names by the name of their module, relative to the package. A module without names is itself
+    public, by the last part of its name. ``into`` is the module that has the names, by default the package. ``first``
+    has the modules that are loaded before a name.
     """
     homes = {name: module for module, names in modules.items() for name in names}
+    own = {module.rpartition(".")[2]: module for module, names in modules.items() if not names}
+    into = into or package
 
     def __getattr__(name: str) -> object:
-        if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        found: object = getattr(import_module(f"{package}.{homes[name]}"), name)
-        setattr(sys.modules[package], name, found)
+        if name not in homes and name not in own:
+            raise AttributeError(f"module {into!r} has no attribute {name!r}")
+        for module in (first or {}).get(name, ()):
+            import_module(f"{package}.{module}")
+        found: object = import_module(f"{package}.{homes.get(name) or own[name]}")
+        if name in homes:
+            found = getattr(found, name)
+        setattr(sys.modules[into], name, found)
         return found
 
     def __dir__() -> list[str]:
-        return sorted(homes)
+        return sorted({*homes, *own})
 
     return __getattr__, __dir__

@@ -1,7 +1,7 @@
 """Keeping a store well: checks and repairs of rows, size, age, copies, merging, and repair of damaged files.
 
 ``invariants`` lists what every store must satisfy, and ``fixes`` restores derived rows. ``health`` asks all questions,
-``compaction`` and ``pruning`` make the file smaller, ``removal`` removes a scan, ``backup`` and ``dump`` copy a store,
+``compaction`` and ``pruning`` make the file smaller, ``backup`` and ``dump`` copy a store,
 ``merge`` takes over another store, ``repair`` saves a damaged file.
 """
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from scanstore.maintenance.dump import Loaded, Transferred
     from scanstore.maintenance.health import Problem, Stats, TableStats
     from scanstore.maintenance.pruning import OldScan, Pruned
-    from scanstore.maintenance.removal import Removal, Removed
 else:
     __getattr__, __dir__ = lazy(
         __name__,
@@ -27,7 +26,6 @@ else:
             "dump": ("Loaded", "Transferred"),
             "health": ("Problem", "Stats", "TableStats"),
             "pruning": ("OldScan", "Pruned"),
-            "removal": ("Removal", "Removed"),
         },
     )
 
@@ -38,8 +36,6 @@ __all__ = [
     "OldScan",
     "Problem",
     "Pruned",
-    "Removal",
-    "Removed",
     "Restored",
     "Stats",
     "TableStats",

@@ -17,13 +17,13 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
+from scanstore.analysis.removal import take_out
 from scanstore.db.arguments import some_list
 from scanstore.db.database import SCHEMA_VERSION
 from scanstore.db.user_schema import holding
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import Conflict, InvalidArgument, shown
 from scanstore.jobs.jobs import Jobs
-from scanstore.maintenance.removal import take_out
 from scanstore.snapshots.names import sweep_names
 from scanstore.snapshots.scans import Scans
 

@@ -18,7 +18,7 @@ from stressing import Program
 from scanstore import InvalidArgument, Store
 from scanstore.cli import main
 from scanstore.maintenance.pruning import OldScan, Pruned, span
-from scanstore.maintenance.removal import take_out
+from scanstore.analysis.removal import take_out
 from scanstore.snapshots.names import sweep_names
 
 YEAR = timedelta(days=365)

@@ -25,7 +25,7 @@ STEPS = (
     ("policies", "report"),
     ("models",),
     ("maintenance",),
-    ("domains",),
+    ("parts",),
     ("store",),
     ("aio", "provisioning"),
     ("cli", "dependencies"),

@@ -1,0 +1,94 @@
+"""What a store is composed of: its domains, and the modules behind its own methods. Loaded when first used.
+
+A new domain is one line here and one property of :class:`scanstore.store.Store`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from scanstore.db.exports import lazy
+
+if TYPE_CHECKING:
+    from scanstore.accounts.accounts import Accounts
+    from scanstore.analysis import asking, calls
+    from scanstore.analysis.chunks import Chunks
+    from scanstore.analysis.drafts import Drafts
+    from scanstore.analysis.llm_calls import Models
+    from scanstore.analysis.publishing import Findings
+    from scanstore.analysis.scans import Scans
+    from scanstore.analysis.verified import Verified
+    from scanstore.audits.audits import Audits
+    from scanstore.db import encryption, migrations, pagination
+    from scanstore.jobs.jobs import Jobs
+    from scanstore.jobs.schedules import Schedules
+    from scanstore.library.library import Library
+    from scanstore.llm import slots
+    from scanstore.maintenance import backup, compaction, dump, health, pruning, rekeying
+    from scanstore.maintenance.merge import merge
+    from scanstore.maintenance.repair import repair
+    from scanstore.plans.plans import Plans
+    from scanstore.report import gather
+    from scanstore.sarif.sarif import Sarif
+    from scanstore.search import Search
+    from scanstore.sessions.sessions import Sessions
+    from scanstore.settings import Settings
+    from scanstore.snapshots import scans
+    from scanstore.symbols.symbols import Symbols
+else:
+    __getattr__, __dir__ = lazy(
+        "scanstore",
+        {
+            "accounts.accounts": ("Accounts",),
+            "analysis.chunks": ("Chunks",),
+            "analysis.drafts": ("Drafts",),
+            "analysis.llm_calls": ("Models",),
+            "analysis.publishing": ("Findings",),
+            "analysis.scans": ("Scans",),
+            "analysis.verified": ("Verified",),
+            "audits.audits": ("Audits",),
+            "jobs.jobs": ("Jobs",),
+            "jobs.schedules": ("Schedules",),
+            "library.library": ("Library",),
+            "plans.plans": ("Plans",),
+            "sarif.sarif": ("Sarif",),
+            "search": ("Search",),
+            "sessions.sessions": ("Sessions",),
+            "settings": ("Settings",),
+            "symbols.symbols": ("Symbols",),
+            "analysis.asking": (),
+            "analysis.calls": (),
+            "db.encryption": (),
+            "db.migrations": (),
+            "db.pagination": (),
+            "llm.slots": (),
+            "maintenance.backup": (),
+            "maintenance.compaction": (),
+            "maintenance.dump": (),
+            "maintenance.health": (),
+            "maintenance.merge.merge": (),
+            "maintenance.pruning": (),
+            "maintenance.rekeying": (),
+            "maintenance.repair.repair": (),
+            "report.gather": (),
+            "snapshots.scans": (),
+        },
+        into=__name__,
+        # Models with a foreign key to rows of the domain, which these rows lead to.
+        first={
+            "Sarif": ("analysis.models",),
+            "Search": ("analysis.models",),
+            "gather": ("analysis.models",),
+            "Library": ("plans.models",),
+            "Accounts": ("audits.models", "sessions.models"),
+            "Sessions": ("audits.models",),
+            "Audits": ("sessions.models",),
+        },
+    )
+
+__all__ = [
+    "Accounts", "Audits", "Chunks", "Drafts", "Findings", "Jobs", "Library", "Models", "Plans", "Sarif", "Scans",
+    "Schedules", "Search", "Sessions", "Settings", "Symbols", "Verified", "asking", "backup", "calls", "compaction",
+    "dump", "encryption", "gather", "health", "merge", "migrations", "pagination", "pruning", "rekeying", "repair",
+    "scans", "slots",
+]  # fmt: skip
