@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from stressing import Program
 
 from scanstore import InvalidArgument, Store
+from scanstore.analysis.removal import take_out
 from scanstore.cli import main
 from scanstore.maintenance.pruning import OldScan, Pruned, span
-from scanstore.analysis.removal import take_out
 from scanstore.snapshots.names import sweep_names
 
 YEAR = timedelta(days=365)
