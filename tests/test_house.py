@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
+import json
+import os
 import pkgutil
+import re
 import subprocess
 import sys
 from functools import cache
@@ -229,6 +233,44 @@ def test_type_checkers_see_every_public_name(tmp_path: Path) -> None:
     assert ": error: " not in told and '"Any"' not in told and told.count("Revealed type") == len(lines) // 2, told
 
 
+TYPES = """
+from scanstore import Store
+from scanstore.models import Finding, Scan
+
+with Store(":memory:") as store:
+    scan = store.scans.latest()
+    reveal_type(scan.id)
+    reveal_type(scan.completed_at)
+    reveal_type(scan.files)
+    finding = store.findings.list()[0]
+    reveal_type(finding.severity)
+    reveal_type(finding.scan_id)
+    reveal_type(Finding.severity == "high")
+    reveal_type(Scan.id)
+    reveal_type(store.jobs.enqueue("x").attempt)
+"""
+REVEALED = [
+    *("int", "datetime | None", "ModelSelect[ScanFile]"),
+    *("str", "int | None", "Expression"),
+    *("AutoField[int]", "int"),
+]
+
+
+@pytest.mark.parametrize("checker", ["mypy", "basedpyright"])
+def test_type_checkers_know_the_columns_of_rows(checker: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(checker) is None:
+        pytest.skip(f"needs {checker}")
+    (tmp_path / "use.py").write_text(TYPES)
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(ROOT)]}))
+    words = ["--strict", f"--cache-dir={tmp_path}"] if checker == "mypy" else ["--pythonpath", sys.executable]
+    environment = {**os.environ, "MYPYPATH": str(ROOT)}
+    told = subprocess.run(
+        [sys.executable, "-m", checker, *words, "use.py"], capture_output=True, text=True, cwd=tmp_path, env=environment
+    ).stdout
+    found = re.findall(r'(?:Revealed type is|Type of ".*" is) "(.*)"', told)
+    assert [re.sub(r"\b[a-z_]+\.", "", one.replace("builtins.", "")) for one in found] == REVEALED, told
+
+
 def test_circles_are_found_with_their_edges() -> None:
     sources = {
         "scanstore.a": "from scanstore import b",
@@ -371,8 +413,6 @@ def test_every_table_has_a_model() -> None:
 
 
 def test_constraints_and_indexes_are_named() -> None:
-    import re
-
     with Store(":memory:") as store:
         for name, sql in store.database.execute_sql("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"):
             if name == "migratehistory" or name.startswith(("sqlite_", "finding_search", "symbol_search")):

@@ -21,7 +21,7 @@ class ScanConfig(Base):
     """How a scan is to be analysed; one per scan. Set by ``store.scans.analyze``, which says what the columns mean."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         scan_id = peewee.IntegerField()
         primary_analyzer_id = peewee.IntegerField(null=True)
 
@@ -65,7 +65,7 @@ class DraftFinding(Leased):
     votes these have together, ``round`` counts its verifications. ``error`` says why it failed or was skipped."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         scan_id = peewee.IntegerField()
         chunk_id = peewee.IntegerField(null=True)
 
@@ -109,7 +109,7 @@ class Vote(Base):
     """What one model thinks of a draft, in one round of its verification."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         draft_id = peewee.IntegerField()
         model_config_id = peewee.IntegerField()
 
@@ -134,7 +134,7 @@ class VerifiedFinding(Leased):
     """A draft that was verified, with what its voters know about it; one per draft."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         draft_id = peewee.IntegerField()
         scan_id = peewee.IntegerField()
 
@@ -155,7 +155,7 @@ class Analyzer(Base):
     """A model asked in one certain way. ``key`` is the same in every store for the same way."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
 
     key = peewee.TextField(unique=True)
     model = peewee.TextField()
@@ -171,7 +171,7 @@ class CachedAnswer(Base):
     """What one analyzer has to say about one content."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         analyzer_id = peewee.IntegerField()
 
     analyzer = peewee.ForeignKeyField(Analyzer, on_delete="CASCADE", backref="answers", index=False)
@@ -201,7 +201,7 @@ class ModelCall(Base):
     """
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         scan_id = peewee.IntegerField(null=True)
         model_config_id = peewee.IntegerField(null=True)
         chunk_id = peewee.IntegerField(null=True)

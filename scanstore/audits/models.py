@@ -127,7 +127,7 @@ class AuditEvent(Base):
     """Something that happened to an audit; ``by`` is a person, or what did it by itself. It cannot be changed."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         task_id = peewee.TextField()
         analysis_id = peewee.TextField(null=True)
 

@@ -108,7 +108,7 @@ def show(finding: int, as_json: bool) -> None:
     """
     with open_store() as store:
         row = store.findings.get(finding)
-        verified = row.verified
+        verified = None if row.verified_id is None else store.verified.get(row.verified_id)
         draft = None if verified is None else verified.draft
         votes = [] if draft is None else store.drafts.votes(draft)
         held = store.findings.suppressed([row]).get(row.id)

@@ -20,7 +20,7 @@ from scanstore.snapshots.facts import Lineage
 from scanstore.snapshots.models import Scan
 
 if TYPE_CHECKING:
-    from scanstore.db.generic_fields import Backref
+    from scanstore.db.generic_fields import Backref, Field
 
 
 class Finding(Base):
@@ -31,7 +31,7 @@ class Finding(Base):
     """
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         lineage_id = peewee.IntegerField()
         scan_id = peewee.IntegerField(null=True)
         first_scan_id = peewee.IntegerField(null=True)
@@ -44,7 +44,9 @@ class Finding(Base):
     lineage = peewee.ForeignKeyField(Lineage, on_delete="CASCADE", backref="+", index=False)
     scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="findings")
     first_scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="first_findings")
-    verified = LaterForeignKey("VerifiedFinding", on_delete="SET NULL", null=True, unique=True, backref="findings")
+    verified: Field[Base | None] = LaterForeignKey(
+        "VerifiedFinding", on_delete="SET NULL", null=True, unique=True, backref="findings"
+    )
     tool = peewee.TextField(default="scanstore")
     rule_id = peewee.TextField()
     title = peewee.TextField()
@@ -90,7 +92,7 @@ class ToolRun(Base):
     """
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         scan_id = peewee.IntegerField()
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="runs", index=False)
@@ -120,7 +122,7 @@ class FindingContent(Base):
     """Columns of a finding as they were before they changed: zlib of JSON."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         finding_id = peewee.IntegerField()
 
     finding = peewee.ForeignKeyField(Finding, on_delete="CASCADE", backref="contents")
@@ -143,7 +145,9 @@ class Sighting(Base):
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="sightings", index=False)
     finding = peewee.ForeignKeyField(Finding, on_delete="CASCADE", backref="sightings", index=False)
     run = peewee.ForeignKeyField(ToolRun, on_delete="CASCADE", null=True, backref="sightings", index=False)
-    verified = LaterForeignKey("VerifiedFinding", on_delete="SET NULL", null=True, unique=True, backref="+")
+    verified: Field[Base | None] = LaterForeignKey(
+        "VerifiedFinding", on_delete="SET NULL", null=True, unique=True, backref="+"
+    )
     state = EnumField(SIGHTINGS)
     file_path = peewee.TextField(default="")
     line_number = peewee.IntegerField(null=True)
@@ -166,7 +170,7 @@ class FindingEvent(Base):
     """Something that happened to a finding; ``by`` is a person, or what did it by itself."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         finding_id = peewee.IntegerField()
         scan_id = peewee.IntegerField(null=True)
 
@@ -187,7 +191,7 @@ class Suppression(Base):
     """A decision not to be told of a finding, or of a rule; one that has expired or was lifted hides nothing."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         lineage_id = peewee.IntegerField()
         finding_id = peewee.IntegerField(null=True)
 

@@ -140,7 +140,7 @@ class ScheduledTask(Base):
     """What is to be done when. ``next_run`` is None while it is disabled; ``last_run`` is when it last began."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         last_job_id = peewee.TextField(null=True)
 
     name = peewee.TextField(unique=True)

@@ -151,7 +151,7 @@ class SyncRun(Base):
     """One run of a sync: its figures, and ``process``, who runs it. ``since`` was the watermark when it began."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
 
     kind = EnumField(KINDS)
     status = EnumField(STATUSES, default="running")

@@ -16,7 +16,7 @@ class ModelConfig(Base):
     """One model endpoint. ``api_key`` may be ``env:NAME``; it never appears in ``repr`` or ``to_dict``."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
 
     __secret__ = frozenset(("api_key",))
 
@@ -51,7 +51,7 @@ class ModelSlot(Base):
     """A ticket for one of the places of a model."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         model_config_id = peewee.IntegerField()
 
     model_config = peewee.ForeignKeyField(ModelConfig, on_delete="CASCADE", backref="+")

@@ -39,7 +39,7 @@ class AnalysisPlan(Base):
     """Changes that belong together. ``metadata`` is what its maker wants to remember: settings used, figures."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         changes = Backref["PlanChange"]()
 
     key = UUIDField(default=uuid.uuid4, unique=True)
@@ -75,7 +75,7 @@ class PlanChange(Base):
     """
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         plan_id = peewee.IntegerField()
         scene_id = peewee.TextField(null=True)
         finding_id = peewee.IntegerField(null=True)

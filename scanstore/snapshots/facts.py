@@ -22,7 +22,7 @@ FACT_TABLES = ("symbol_facts", "reference_facts", "import_facts", "chunk_facts")
 
 class Name(Base):
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
 
     text = peewee.TextField(unique=True)
 
@@ -32,7 +32,7 @@ class Name(Base):
 
 class FileVersion(Base):
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
 
     path = peewee.TextField()
     content_hash = HashField()
@@ -135,7 +135,7 @@ class ChunkFact(Base):
 
 class Lineage(Base):
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
 
     target = peewee.TextField(unique=True)
     created_at = UTCField(default=utcnow)

@@ -22,7 +22,7 @@ class Scan(Base):
     ``active_since`` is set once the analysis was begun, ``analyzed_at`` when it has nothing left to do."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         lineage_id = peewee.IntegerField()
         files = Backref["ScanFile"]()
         chunks = Backref["ScanFileChunk"]()
@@ -55,7 +55,7 @@ class ScanFile(Base):
     """A file as one scan saw it. ``done``: recorded; ``failed``, ``skipped``: ``error`` says why."""
 
     if TYPE_CHECKING:
-        id = peewee.AutoField()
+        id: peewee.AutoField[int] = peewee.AutoField()
         scan_id = peewee.IntegerField()
         version_id = peewee.IntegerField(null=True)
 
