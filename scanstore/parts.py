@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
+    from scanstore import models
     from scanstore.accounts.accounts import Accounts
     from scanstore.analysis import asking, calls
     from scanstore.analysis.chunks import Chunks
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from scanstore.analysis.scans import Scans
     from scanstore.analysis.verified import Verified
     from scanstore.audits.audits import Audits
-    from scanstore.db import encryption, migrations, pagination
+    from scanstore.db import atomic_files, encryption, logs, migrations, pagination, state_machine, values
+    from scanstore.findings import looks
+    from scanstore.indexing import languages
     from scanstore.jobs.jobs import Jobs
     from scanstore.jobs.schedules import Schedules
     from scanstore.library.library import Library
     from scanstore.llm import slots
-    from scanstore.maintenance import backup, compaction, dump, health, pruning, rekeying
+    from scanstore.maintenance import backup, cleaning, compaction, dump, health, pruning, rekeying
     from scanstore.maintenance.merge import merge
     from scanstore.maintenance.repair import repair
     from scanstore.plans.plans import Plans
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from scanstore.search import Search
     from scanstore.sessions.sessions import Sessions
     from scanstore.settings import Settings
-    from scanstore.snapshots import scans
+    from scanstore.snapshots import freshness, scans
     from scanstore.symbols.symbols import Symbols
 else:
     __getattr__, __dir__ = lazy(
@@ -72,6 +75,15 @@ else:
             "maintenance.repair.repair": (),
             "report.gather": (),
             "snapshots.scans": (),
+            "db.atomic_files": (),
+            "db.logs": (),
+            "db.state_machine": (),
+            "db.values": (),
+            "findings.looks": (),
+            "indexing.languages": (),
+            "maintenance.cleaning": (),
+            "models": (),
+            "snapshots.freshness": (),
         },
         into=__name__,
         # Models with a foreign key to rows of the domain, which these rows lead to.
@@ -88,6 +100,15 @@ else:
     )
 
 __all__ = [
+    "freshness",
+    "models",
+    "cleaning",
+    "languages",
+    "looks",
+    "values",
+    "state_machine",
+    "logs",
+    "atomic_files",
     "Accounts", "Audits", "Chunks", "Drafts", "Findings", "Jobs", "Library", "Models", "Plans", "Sarif", "Scans",
     "Schedules", "Search", "Sessions", "Settings", "Symbols", "Verified", "asking", "backup", "calls", "compaction",
     "dump", "encryption", "gather", "health", "merge", "migrations", "pagination", "pruning", "rekeying", "repair",

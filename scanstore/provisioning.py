@@ -101,7 +101,7 @@ def _refuse_other_files(file: str, name: str, key: str | None) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_NOTADB:
                 raise
             if key is not None:
-                from scanstore.db.encryption import wrong_key
+                from scanstore.db.encryption import wrong_key  # the library is an extra
 
                 raise wrong_key(file, name) from error
         finally:
@@ -200,7 +200,7 @@ def _look(name: str, key: str | None, thorough: bool, *, alone: bool) -> tuple[i
                 run(f"SELECT 1 FROM {quoted(table)} LIMIT 1").fetchall()
         problems: list[str] = []
         if thorough:
-            from scanstore.maintenance import health
+            from scanstore.maintenance import health  # start-up: only when the file is looked at
 
             with database.bound():
                 problems = [f"{problem.what}: {problem.remedy}" for problem in health.check(database)]

@@ -162,6 +162,20 @@ DOMAINS = (
 )
 
 
+def test_an_import_inside_a_function_has_a_reason() -> None:
+    """Start-up cost, or a library that is an extra. Other modules are imported at the top."""
+    found = []
+    for name, path in import_graph.own_modules().items():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for function in ast.walk(parsed(path)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("scanstore"):
+                        assert "  # " in lines[(node.end_lineno or 0) - 1], f"{name}:{node.lineno} needs a reason"
+                        found.append(f"{name}:{node.lineno}")
+    assert len(set(found)) <= 60
+
+
 def test_a_domain_holds_its_database_and_nothing_else() -> None:
     with Store(":memory:") as store:
         for name in DOMAINS:

@@ -167,7 +167,7 @@ class Accounts(Domain):
         Raises InvalidArgument for what is no text and where ``scanstore[auth]`` is missing, and IllegalMove inside a
         transaction: a failure must be counted even if that is rolled back.
         """
-        from scanstore.accounts import passwords
+        from scanstore.accounts import passwords  # start-up: hashes are rarely needed
 
         if not isinstance(email, str) or not isinstance(password, str):
             raise InvalidArgument("an address and a password are text; give both")
@@ -240,7 +240,7 @@ THEIRS = {
 
 
 def _hash_of(password: str | None, hashed_password: str | None) -> str:
-    from scanstore.accounts import passwords
+    from scanstore.accounts import passwords  # start-up: hashes are rarely needed
 
     if (password is None) == (hashed_password is None):
         raise InvalidArgument("give either password or hashed_password")

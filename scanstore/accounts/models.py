@@ -25,7 +25,7 @@ class _Hash(peewee.TextField):
     def db_value(self, value: Any) -> Any:
         if value == "" or isinstance(value, peewee.Node):
             return value
-        from scanstore.accounts.passwords import checked_hash
+        from scanstore.accounts.passwords import checked_hash  # start-up: hashes are rarely needed
 
         return checked_hash(value)
 

@@ -211,7 +211,7 @@ class Chunks(Stage[ScanFileChunk]):
 
         Raises NotFound when the file is not there any more, or not as it was scanned.
         """
-        from scanstore.indexing.files import chunk_text
+        from scanstore.indexing.files import chunk_text  # start-up: loads ast
 
         row = chunk if isinstance(chunk, ScanFileChunk) else self.get(chunk)
         scan = Scans(self.db).get(row.scan_id)

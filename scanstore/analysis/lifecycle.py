@@ -379,7 +379,7 @@ class Lifecycle(Domain):
         """
         if not isinstance(risk, str) or risk.lower() not in RISKS:
             raise InvalidArgument(f"risk is {shown(risk)}; it must be one of: {', '.join(RISKS)}")
-        from scanstore.indexing.walk import patterns as compiled
+        from scanstore.indexing.walk import patterns as compiled  # start-up: loads pathspec
 
         spec = compiled("patterns", patterns)
         if spec is None:

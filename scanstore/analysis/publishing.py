@@ -135,8 +135,8 @@ def _siblings(draft: DraftFinding) -> list[DraftFinding]:
 
 def _lines_of(db: Database, draft: DraftFinding) -> Sequence[str] | None:
     """The lines of a draft's file, if the tree is there and the file is as it was scanned."""
-    from scanstore.indexing.files import load
-    from scanstore.indexing.python.source import decode
+    from scanstore.indexing.files import load  # start-up: loads ast
+    from scanstore.indexing.python.source import decode  # start-up: loads ast
 
     row = db.execute_sql(
         "SELECT s.root, g.file_hash FROM scans AS s JOIN scan_files AS g ON g.scan_id = s.id"

@@ -10,6 +10,7 @@ import click
 from scanstore.cli.base import Group, json_option, open_store, store_option
 from scanstore.cli.output import columns, count, dim, note, paragraph, plain_text, say, say_json, size
 from scanstore.cli.triage import by_option
+from scanstore.errors import NotFound
 
 if TYPE_CHECKING:
     from scanstore.audits.audits import Analysis, AnalysisFinding, Task
@@ -76,7 +77,6 @@ def show(audit: str, as_json: bool) -> None:
     Example:
       scanstore audits show 019ab0c4-3f6e-7d3c-9a43-2f1f7f0b7e11
     """
-    from scanstore.errors import NotFound
 
     with open_store() as store:
         analysis: Analysis | None

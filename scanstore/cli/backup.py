@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import json_option, open_store, store_key, store_option, store_path
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
 from scanstore.cli.streams import errors, is_terminal
@@ -78,10 +79,9 @@ def restore(copy: str, as_json: bool) -> None:
     Example:
       scanstore restore /mnt/backups/scanstore.db.backup-20260301T030000000Z
     """
-    from scanstore.maintenance.backup import restore as put_back
 
     with _bar("Restoring", hidden=as_json or _quiet()) as progress:
-        done = put_back(copy, store_path(), progress=progress, key=store_key())
+        done = parts.backup.restore(copy, store_path(), progress=progress, key=store_key())
     if as_json:
         say_json(done)
         return
@@ -145,9 +145,8 @@ def repair(context: click.Context, damaged: str, new: str, as_json: bool) -> Non
     Example:
       scanstore repair scanstore.db saved.db
     """
-    from scanstore.maintenance.repair.repair import repair as save
 
-    done = save(damaged, new, key=store_key())
+    done = parts.repair.repair(damaged, new, key=store_key())
     if as_json:
         say_json({**done._asdict(), "whole": done.whole})
     else:

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from scanstore import parts
 from scanstore.cli.output import here, note, plain_text, tree_folder
 from scanstore.cli.provenance import scan_line, target_here
 from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
+from scanstore.errors import Ambiguous, OutdatedSchema, ReadOnly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,9 +131,7 @@ def _be_verbose(_: click.Context, __: click.Parameter, times: int) -> None:
     if times:
         import logging
 
-        from scanstore.db import logs
-
-        logs.to_stderr(logging.INFO if times == 1 else logging.DEBUG)
+        parts.logs.to_stderr(logging.INFO if times == 1 else logging.DEBUG)
 
 
 def verbose_option(command: _Decorated) -> _Decorated:
@@ -251,17 +251,14 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
     Only `create` makes a file that was not there. Without `write` and `create`, a place that cannot be written
     to is read all the same.
     """
-    from scanstore.errors import OutdatedSchema, ReadOnly
-    from scanstore.store import Store
+    from scanstore.store import Store  # start-up of the command line
 
     path = store_path() if create else existing_store_path()
     new = create and not os.path.exists(path)
     try:
         store = Store(path, migrate=new)
     except OutdatedSchema:
-        from scanstore.db import migrations
-
-        done = migrations.up(path, key=store_key())
+        done = parts.migrations.up(path, key=store_key())
         backup = f"; the file as it was: {done.backup}" if done.backup else ""
         note(f"Migrated {path}: {', '.join(done) or 'by another process'}{backup}")
         store = Store(path)
@@ -324,7 +321,6 @@ def find_target(store: Store, *, trees: bool = False) -> str | None:
 
     Ends with 2 when there are several, since a guess would be an answer about the wrong one.
     """
-    from scanstore.errors import Ambiguous
 
     given = chosen_target()
     if given is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import known_file
 from scanstore.cli.base import Failure, Group, chosen_target, common, find_scan, open_store, recorded_path, store_option
 from scanstore.cli.output import columns, count, note, places, say, say_json
@@ -42,10 +43,9 @@ def state(scan: str | None, as_json: bool) -> None:
         row = find_scan(store, scan)
         if row.active_since is None:
             raise not_begun(row)
-        from scanstore.db.values import format_time
 
         found = store.chunks.state(row)
-        due = None if found.next_at is None else format_time(found.next_at)
+        due = None if found.next_at is None else parts.values.format_time(found.next_at)
         if as_json:
             figures = found._asdict()
             del figures["before"]  # no stage is before chunks

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import known_file
 from scanstore.cli.base import Group, common, find_scan, json_option, open_store, recorded_path, store_option
 from scanstore.cli.output import columns, count, note, paragraph, places, plain_text, say, say_json
@@ -79,14 +80,12 @@ def show(draft: int, as_json: bool) -> None:
     Example:
       scanstore drafts show 12
     """
+    models = parts.models
     with open_store() as store:
-        from scanstore.analysis.models import VerifiedFinding
-        from scanstore.findings.models import Finding
-
         row = store.drafts.get(draft)
         votes = store.drafts.votes(row)
-        verified = VerifiedFinding.get_or_none(VerifiedFinding.draft == row.id)
-        finding = None if verified is None else Finding.get_or_none(Finding.verified == verified.id)
+        verified = models.VerifiedFinding.get_or_none(models.VerifiedFinding.draft == row.id)
+        finding = None if verified is None else models.Finding.get_or_none(models.Finding.verified == verified.id)
         if as_json:
             say_json({**row.to_dict(), "votes": votes_json(votes), "verified": verified, "finding": finding})
             return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import Failure, Group, Misuse, json_option, open_store, store_option
 from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
@@ -293,10 +294,8 @@ def work(
 
 def _left(store: Store, types: tuple[str, ...]) -> Iterator[str]:
     """The jobs that are not over: of other types, not due yet, held by another worker."""
-    from scanstore.db.state_machine import JOB_LIVE
-    from scanstore.models import Job
-
-    found = store.counts(Job, "type", Job.status.in_(JOB_LIVE))
+    models = parts.models
+    found = store.counts(models.Job, "type", models.Job.status.in_(parts.state_machine.JOB_LIVE))
     for known, why in ((True, "not claimed yet, not due yet, or held elsewhere"), (False, "not worked on here")):
         told = ", ".join(f"{number:,} {name}" for name, number in sorted(found.items()) if (name in types) is known)
         if told:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import Group, existing_store_path, json_option, store_key, store_option
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
@@ -29,9 +30,8 @@ def status(as_json: bool) -> None:
     Example:
       scanstore migrate status
     """
-    from scanstore.db import migrations
 
-    steps = migrations.status(existing_store_path(), key=store_key())
+    steps = parts.migrations.status(existing_store_path(), key=store_key())
     if as_json:
         say_json(steps)
     else:
@@ -49,9 +49,8 @@ def up(to: str | None, as_json: bool) -> None:
     Example:
       scanstore migrate up
     """
-    from scanstore.db import migrations
 
-    done = migrations.up(existing_store_path(), to=to, key=store_key())
+    done = parts.migrations.up(existing_store_path(), to=to, key=store_key())
     _tell(done, "applied", "nothing to do: no migration is pending", as_json)
 
 
@@ -69,9 +68,8 @@ def down(to: str | None, steps: int, as_json: bool) -> None:
     Example:
       scanstore migrate down --to 1
     """
-    from scanstore.db import migrations
 
-    done = migrations.down(existing_store_path(), to=to, steps=steps, key=store_key())
+    done = parts.migrations.down(existing_store_path(), to=to, steps=steps, key=store_key())
     _tell(done, "rolled back", "nothing to do: no migration to roll back", as_json)
 
 

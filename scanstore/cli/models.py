@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import Group, Misuse, json_option, open_store, store_option
 from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
 from scanstore.cli.streams import is_terminal, text_input
@@ -169,10 +170,8 @@ def show(name: str, as_json: bool) -> None:
       scanstore models show gpt
     """
     with open_store() as store:
-        from scanstore.llm.slots import taken
-
         model = store.llm.get(name)
-        held, waiting = taken(store.database, model.id)
+        held, waiting = parts.slots.taken(store.database, model.id)
         if as_json:
             say_json({**_dict(model), "places": {"held": held, "waiting": waiting}})
         else:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scanstore import parts
 from scanstore.cli.output import count
 from scanstore.db.paths import spelled
+from scanstore.errors import Ambiguous
 
 if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
@@ -20,8 +22,6 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
     With ``trees``, targets with a tree come before those that only have reports. None in an empty store. Raises
     Ambiguous when several targets have that root, and when none contains the folder and there are several.
     """
-    from scanstore.errors import Ambiguous
-    from scanstore.snapshots.scans import answering
 
     around: dict[int, list[Target]] = {}
     if folder is not None:
@@ -33,7 +33,7 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
     if not around:
         return store.scans.sole_target(trees=trees)
     inner = around[max(around)]
-    names = [each.target for each in answering(inner, trees=trees) or inner]
+    names = [each.target for each in parts.scans.answering(inner, trees=trees) or inner]
     if len(names) > 1:
         raise Ambiguous(f"{len(names)} targets have the root {folder}", names)
     return names[0]
@@ -41,9 +41,8 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
 
 def _root(target: Target) -> Path | None:
     """The real path of the folder that a target is about; None where it is not known or not a folder."""
-    from scanstore.snapshots.freshness import place_of
 
-    place = place_of(target.root if target.root is not None else target.target)
+    place = parts.freshness.place_of(target.root if target.root is not None else target.target)
     real = None if place is None else Path(spelled(place))
     return real if real is not None and real.is_dir() else None
 
@@ -65,11 +64,10 @@ def _later(store: Store, scan: Scan) -> str:
 
 
 def _changes(store: Store, scan: Scan) -> str:
-    from scanstore.snapshots.freshness import changes_since
 
     if scan.root is None:
         return ""
-    found = changes_since(store.database, scan)
+    found = parts.freshness.changes_since(store.database, scan)
     if found is None:
         return "; its folder is not here"
     if found.files:

@@ -45,7 +45,7 @@ def seed(file: str | None, as_json: bool) -> None:
       scanstore seed
       scanstore seed first.toml --db media.db
     """
-    from scanstore.provisioning import seed_db
+    from scanstore.provisioning import seed_db  # start-up of the command line
 
     with open_store(create=True) as store:
         added = seed_db(store, file)
@@ -70,7 +70,7 @@ def health(context: click.Context, thorough: bool, as_json: bool) -> None:
     Example:
       scanstore health --json
     """
-    from scanstore.provisioning import check_db_health
+    from scanstore.provisioning import check_db_health  # start-up of the command line
 
     found = check_db_health(store_path(), thorough=thorough)
     if as_json:
@@ -98,7 +98,7 @@ def drop(context: click.Context, yes: bool, as_json: bool) -> None:
     Example:
       scanstore drop --db old.db
     """
-    from scanstore.provisioning import drop_db
+    from scanstore.provisioning import drop_db  # start-up of the command line
 
     path = existing_store_path()
     if not yes and not click.confirm(plain_text(f"Delete {path}, {size(os.path.getsize(path))}, for good?"), err=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import find_scan, is_one_scan, open_store, scan_option, store_option, store_path
 from scanstore.cli.drafts import SEVERITIES
 from scanstore.cli.output import count, note
@@ -56,19 +57,19 @@ def report(
       scanstore report --fail-on new-high
       scanstore report --format html -o findings.html
     """
-    from scanstore.db import atomic_files
-    from scanstore.report.gather import gather, writer
 
     file = None if output in (None, "-") else output
     name = "json" if as_json else format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
     with open_store() as store:
-        found = gather(store.database, find_scan(store, scan, findings=True), baseline, only=is_one_scan(scan))
-    pieces = writer(name)(found)
+        found = parts.gather.gather(
+            store.database, find_scan(store, scan, findings=True), baseline, only=is_one_scan(scan)
+        )
+    pieces = parts.gather.writer(name)(found)
     if file is None:
         for piece in pieces:
             click.echo(piece, nl=False)
     else:
-        with atomic_files.writing(file, mode=0o666, store=os.path.realpath(store_path())) as stream:
+        with parts.atomic_files.writing(file, mode=0o666, store=os.path.realpath(store_path())) as stream:
             stream.writelines(piece.encode() for piece in pieces)
         note(f"{file}: {count(len(found.items), 'finding')} of scan {found.scan.id}")
     if file is not None or name in ("csv", "json"):

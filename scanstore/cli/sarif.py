@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import Group, find_scan, is_one_scan, json_option, open_store, scan_argument, store_option
 from scanstore.cli.output import count, json_stream, note, plain_text, say, say_json
 from scanstore.cli.report import fail_on_option, judge, warn
@@ -64,12 +65,10 @@ def load(
         else:
             _tell(found)
         if rule is not None:
-            from scanstore.report.gather import gather
-
             # A report that comes again is not the latest scan when another tool has looked since.
             latest = found.again and scan is None
-            judge(context, gather(store.database, None if latest else found.scan, target=name if latest else None),
-                  rule.lower(), found.troubles)  # fmt: skip
+            about = parts.gather.gather(store.database, None if latest else found.scan, target=name if latest else None)
+            judge(context, about, rule.lower(), found.troubles)
 
 
 @sarif.command()

@@ -16,6 +16,7 @@ from scanstore.cli.base import INTERRUPTED, Misuse, db_option, json_option, open
 from scanstore.cli.output import columns, count, dim, here, note, plain_text, say, say_json, size
 from scanstore.cli.provenance import target_here
 from scanstore.cli.streams import binary_input, is_terminal
+from scanstore.errors import Ambiguous
 
 if TYPE_CHECKING:
     from scanstore.indexing.languages import Language
@@ -199,8 +200,6 @@ class _Report:
 
 def _is_default(store: Store, scan: Scan) -> bool:
     """Whether a command without --scan and --target is about the target of this scan."""
-    from scanstore.errors import Ambiguous
-
     try:
         return target_here(store, here(), trees=True) == scan.target
     except Ambiguous:

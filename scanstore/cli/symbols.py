@@ -25,6 +25,7 @@ from scanstore.cli.base import (
 )
 from scanstore.cli.output import columns, count, json_lines, note, places, plain_text, say, say_json
 from scanstore.cli.scans import marked
+from scanstore.errors import Ambiguous
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,6 @@ def pick_symbol(store: Store, given: str, scan: str | None) -> Symbol:
 
     An id has its scan, unless another one was asked for.
     """
-    from scanstore.errors import Ambiguous
 
     if given.isascii() and given.isdecimal():
         asked = scan is not None or chosen_target() is not None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import Failure, Misuse, find_target, json_option, named_target, open_store, store_option
 from scanstore.cli.output import columns, count, note, say, say_json
 
@@ -207,10 +208,12 @@ def suppress(
 
 
 def _hidden(store: Store, made: Suppression) -> int:
-    from scanstore.findings.models import Finding
 
-    likely = Finding.select().where(
-        Finding.lineage == made.lineage_id, Finding.rule_id == made.rule_id, Finding.status != "fixed"
+    models = parts.models
+    likely = models.Finding.select().where(
+        models.Finding.lineage == made.lineage_id,
+        models.Finding.rule_id == made.rule_id,
+        models.Finding.status != "fixed",
     )
     return sum(each.id == made.id for each in store.findings.suppressed(list(likely)).values())
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import (
     Misuse,
     existing_store_path,
@@ -19,6 +20,7 @@ from scanstore.cli.base import (
 )
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
 from scanstore.cli.streams import text_input
+from scanstore.errors import Damaged, ForeignSchema, InvalidArgument
 
 if TYPE_CHECKING:
     from scanstore.maintenance.health import Problem
@@ -60,26 +62,28 @@ def check(context: click.Context, file: str | None, fix: bool, as_json: bool) ->
     context.exit(0 if all(problem.fixed for problem in problems) else 1)
 
 
-def _checked(fix: bool) -> list[Problem]:
+def _checked(fix: bool) -> list[parts.health.Problem]:
     """The problems of the store; of one that is refused for its schema, what was dropped or is to be."""
-    from scanstore.errors import Damaged, ForeignSchema
-    from scanstore.maintenance.health import Problem
-
     try:
         return _problems(fix)
     except (ForeignSchema, Damaged) as error:
         if not fix:
             if not isinstance(error, ForeignSchema):
                 raise
-            return [Problem(part, f"drop it with: scanstore check --fix {store_path()}") for part in error.parts]
-        from scanstore.maintenance.cleaning import drop_foreign
+            return [
+                parts.health.Problem(part, f"drop it with: scanstore check --fix {store_path()}")
+                for part in error.parts
+            ]
 
-        done = [Problem(what, "nothing is to be done", True) for what in drop_foreign(store_path(), key=store_key())]
+        done = [
+            parts.health.Problem(what, "nothing is to be done", True)
+            for what in parts.cleaning.drop_foreign(store_path(), key=store_key())
+        ]
         try:
             return done + _problems(fix)
         except ForeignSchema as left:
             remedy = f"save the rows with: scanstore repair {store_path()} NEW"
-            return done + [Problem(part, remedy) for part in left.parts]
+            return done + [parts.health.Problem(part, remedy) for part in left.parts]
 
 
 def _problems(fix: bool) -> list[Problem]:
@@ -163,7 +167,6 @@ def prune(
         raise Misuse("say how much is to stay: give --older-than, --keep-last or both")
     if dry_run and yes:
         raise Misuse("give --dry-run or --yes, not both")
-    from scanstore.errors import InvalidArgument
 
     with open_store(write=yes) as store:
         try:
@@ -221,13 +224,12 @@ def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
     """
     if key_stdin and remove:
         raise Misuse("give --key-stdin or --remove, not both")
-    from scanstore.maintenance import rekeying
 
     path, old = existing_store_path(), store_key()
     if remove and old is None:
         raise Misuse("the store's key is needed to decrypt it: set SCANSTORE_KEY")
     new = None if remove else _new_key(key_stdin)
-    rekeying.rekey(os.path.realpath(path), path, old, new)
+    parts.rekeying.rekey(os.path.realpath(path), path, old, new)
     if as_json:
         say_json({"store": os.path.realpath(path), "encrypted": not remove})
     else:

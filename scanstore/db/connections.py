@@ -17,7 +17,7 @@ def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> 
     """
     forks.refuse_inherited(file)
     if key is not None:
-        from scanstore.db import encryption
+        from scanstore.db import encryption  # the library is an extra
 
         return encryption.connect(file, options, key, isolation_level=None, **more)
     more.setdefault("factory", Tracked)

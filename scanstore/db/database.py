@@ -108,11 +108,11 @@ class Database(Transactional):
         self.key = key
         self.slow: float | None = None  # seconds
         if slow_ms is not None or "SCANSTORE_SLOW_MS" in os.environ:
-            from scanstore.db.logs import threshold
+            from scanstore.db.logs import threshold  # start-up: only when queries are timed
 
             self.slow = threshold(slow_ms)
         if key is not None:
-            from scanstore.db.encryption import check_key
+            from scanstore.db.encryption import check_key  # the library is an extra
 
             check_key(key)
         self.generation = 0
@@ -160,7 +160,7 @@ class Database(Transactional):
             self._open(migrate)
         except (*TROUBLE, NotAScanstore) as error:
             if self.key is not None and (isinstance(error, NotAScanstore) or code_of(error) == sqlite3.SQLITE_NOTADB):
-                from scanstore.db.encryption import wrong_key
+                from scanstore.db.encryption import wrong_key  # the library is an extra
 
                 raise wrong_key(self.file, self.name) from None
             if isinstance(error, NotAScanstore):
@@ -175,7 +175,7 @@ class Database(Transactional):
         try:
             if opening.refuse_version(version, SCHEMA_VERSION, self.name, migrate=migrate and not self.read_only):
                 connection.close()
-                from scanstore.db import migrations
+                from scanstore.db import migrations  # start-up: loads the migrator
 
                 migrations.up(self.file, timeout=self._timeout, name=self.name, key=self.key)
                 connection, version = self._identified()
@@ -342,7 +342,7 @@ class Database(Transactional):
             raise translated(error, self.name) from error
 
     def _timed(self, connection: Connection) -> Cursor:
-        from scanstore.db.logs import timed
+        from scanstore.db.logs import timed  # start-up: only when queries are timed
 
         return timed(connection, self.name, self.slow or 0.0)
 
@@ -370,7 +370,7 @@ class Database(Transactional):
 
     def _translated(self, error: sqlite3.Error | UnicodeDecodeError, values: Any = ()) -> Exception:
         if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
-            from scanstore.db.schema import damage
+            from scanstore.db.schema import damage  # start-up: only after an error
 
             if (trouble := damage(self)) is not None:
                 return trouble

@@ -121,7 +121,7 @@ def memory_folder(name: str) -> str:
     """Make the folder of a store in memory, where the system has shared memory if it can be."""
     import tempfile
 
-    from scanstore.db.atomic_files import own_folder
+    from scanstore.db.atomic_files import own_folder  # start-up: only for a store in memory
 
     shared = "/dev/shm"
     usable = os.path.isdir(shared) and os.access(shared, os.W_OK | os.X_OK)

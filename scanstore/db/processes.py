@@ -79,7 +79,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _place() -> str:
-    from scanstore.db import operating_system
+    from scanstore.db import operating_system  # start-up: only when a process is asked for
 
     machine, boot, namespace = operating_system.machine(), operating_system.boot(), operating_system.namespace()
     if not machine:

@@ -123,7 +123,7 @@ def made(version: int) -> Made:
     """Return the digest of the schema that the migrations make up to a version, and type, name, table and statement of
     each object in the order of their making.
     """
-    from scanstore.db import migrations
+    from scanstore.db import migrations  # start-up: loads the migrator
 
     with _no_file_yet() as file:
         migrations.up(file, to=max(version, 1))
@@ -134,7 +134,7 @@ def made(version: int) -> Made:
 
 def rolled_back() -> dict[int, Made]:
     """Return the same of each version before the newest, by way of the newest and back step by step."""
-    from scanstore.db import migrations
+    from scanstore.db import migrations  # start-up: loads the migrator
 
     found: dict[int, Made] = {}
     with _no_file_yet() as file:

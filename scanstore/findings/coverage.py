@@ -216,7 +216,7 @@ def _arguments(detail: Any) -> Any:
 def _matcher(name: str, patterns: list[str]) -> Any:
     if not patterns:
         return None
-    from scanstore.indexing.walk import patterns as compiled
+    from scanstore.indexing.walk import patterns as compiled  # start-up: loads pathspec
 
     spec = compiled(name, patterns)
     return None if spec is None else spec.match_file

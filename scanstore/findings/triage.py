@@ -313,7 +313,7 @@ def _scope(
 
 
 def _pattern(path: str) -> Any:
-    from scanstore.indexing.walk import patterns
+    from scanstore.indexing.walk import patterns  # start-up: loads pathspec
 
     spec: Any = patterns("path", [path])
     if "\n" in path or not any(each.include for each in spec.patterns):

@@ -100,7 +100,7 @@ def chunk_text(full: str, first: int, last: int, chunk: object, file: object) ->
 
     ``chunk`` and ``file`` are the recorded hashes. What cannot be decoded is replaced. Raises OSError.
     """
-    from scanstore.indexing.python.source import decode
+    from scanstore.indexing.python.source import decode  # start-up: loads ast
 
     content, digest = load(full)
     try:

@@ -377,7 +377,7 @@ def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
     if not lines:
         return None
     lines = [paths.composed(line) if isinstance(line, str) else line for line in lines]  # as the names they meet
-    from scanstore.indexing import wildcards
+    from scanstore.indexing import wildcards  # start-up: loads pathspec
 
     for line in lines:
         try:
@@ -394,7 +394,7 @@ def _ignore_file(full: str, room: int) -> GitIgnoreSpec | None:
 
     Raises ValueError for a file of more than ``room`` lines or :data:`LARGEST_IGNORE_FILE` bytes.
     """
-    from scanstore.indexing import wildcards
+    from scanstore.indexing import wildcards  # start-up: loads pathspec
 
     try:
         with os.fdopen(opened(full), "rb") as file:

@@ -42,9 +42,9 @@ def lost(db: Database) -> bool:
     (found,) = db.execute_sql(ANY).fetchone()
     if not found:
         return False
-    from scanstore.db.clocks import silent
-    from scanstore.db.processes import gone
-    from scanstore.db.values import format_time, utcnow
+    from scanstore.db.clocks import silent  # start-up: only when work is leased
+    from scanstore.db.processes import gone  # start-up: only when work is leased
+    from scanstore.db.values import format_time, utcnow  # start-up: only when work is leased
 
     now = utcnow()
     text = format_time(now)

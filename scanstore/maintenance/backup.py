@@ -404,7 +404,7 @@ def _set_aside(file: str, kept: str) -> None:
 
 def _refuse_locked(file: str, shown: str) -> None:
     """Raise Busy when some other process has the file open, by the lock that SQLite keeps on it meanwhile."""
-    from scanstore.db.forks import databases
+    from scanstore.db.forks import databases  # only on Windows
 
     if any(isinstance(db, Database) and same_file(db.file, file) and not db.shut_down for db in list(databases)):
         _refuse_in_use(shown)

@@ -58,7 +58,7 @@ def drop_foreign(path: str | os.PathLike[str], *, key: str | None = None, timeou
                 connection.execute("VACUUM")
     except TROUBLE as error:
         if key is not None and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
-            from scanstore.db.encryption import wrong_key
+            from scanstore.db.encryption import wrong_key  # the library is an extra
 
             raise wrong_key(file, shown) from error
         raise translated(error, shown) from error
@@ -188,7 +188,7 @@ class _Cleaning:
 
     def _tell_history(self) -> None:
         """Write down again which migrations a file of this version has had."""
-        from scanstore.db import migrations
+        from scanstore.db import migrations  # start-up: loads the migrator
 
         now = format_time(utcnow())
         steps = migrations._names(migrations.default_folder())[: self.version]

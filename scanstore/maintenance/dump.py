@@ -285,7 +285,7 @@ def load(db: Database, file: File, *, accounts: bool = True) -> Loaded:
 
 def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> Older:
     """Fill a store of an older schema, and return a connection to it as it is today, and what was left out."""
-    from scanstore.db import migrations
+    from scanstore.db import migrations  # start-up: loads the migrator
 
     migrations.up(path, to=schema)
     connection = connect(path, "mode=rw")
@@ -388,7 +388,7 @@ def _never_null(run: Run, table: str, columns: list[str]) -> list[int]:
 
 def _affordable(rows: Iterable[list[Any]], place: int, reader: _Reader) -> Generator[list[Any], None, None]:
     """Yield the rows of accounts; refuse a hash that takes more than the limits to verify."""
-    from scanstore.accounts.passwords import refuse_excess
+    from scanstore.accounts.passwords import refuse_excess  # start-up: hashes are rarely needed
 
     for row in rows:
         try:

@@ -52,14 +52,14 @@ def writer(format: str) -> Callable[[Report], Iterator[str]]:
     if name not in FORMATS:
         raise InvalidArgument(f"format is {shown(format)}; it must be one of: {', '.join(FORMATS)}")
     if name == "html":
-        from scanstore.report import html
+        from scanstore.report import html  # start-up: one format is asked for
 
         return html.html
     if name in ("json", "csv"):
-        from scanstore.report import tabular
+        from scanstore.report import tabular  # start-up: one format is asked for
 
         return tabular.as_json if name == "json" else tabular.as_csv
-    from scanstore.report import text
+    from scanstore.report import text  # start-up: one format is asked for
 
     return text.text if name == "text" else text.markdown
 

@@ -390,7 +390,7 @@ def _patterns(scope: Any) -> list[str] | None:
         return None
     if isinstance(scope, str | bytes) or not isinstance(scope, Iterable):
         raise InvalidArgument(f"scope is {shown(scope)}; give a list of patterns such as 'src/'")
-    from scanstore.indexing.walk import patterns
+    from scanstore.indexing.walk import patterns  # start-up: loads pathspec
 
     chosen = list(scope)
     if not chosen or not all(isinstance(one, str) and one.strip() for one in chosen):

@@ -120,7 +120,7 @@ class Scans(Domain):
         parsed is recorded with its error. Raises NotFound for a missing path; the scan is then not started. When
         interrupted, the scan is left ``cancelled`` or ``failed``.
         """
-        from scanstore.snapshots.tree_scan import Tree
+        from scanstore.snapshots.tree_scan import Tree  # start-up: loads pathspec and worker processes
 
         if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
             raise InvalidArgument(f"jobs is {shown(jobs)}; give a number of processes of at least 1")
@@ -134,7 +134,7 @@ class Scans(Domain):
         )
         tags = None
         if ctags is not None:
-            from scanstore.snapshots.ctags_import import Tags
+            from scanstore.snapshots.ctags_import import Tags  # start-up: only with a tags file
 
             tags = Tags(ctags, tree.root)
         options: dict[str, Any] = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}

@@ -45,7 +45,7 @@ class Tree:
         indexers: Sequence[Indexer],
         omit: Sequence[str],
     ) -> None:
-        from scanstore.indexing.python.indexer import PythonIndexer
+        from scanstore.indexing.python.indexer import PythonIndexer  # start-up: loads ast
 
         if not os.fspath(path):
             raise InvalidArgument("the path to scan is empty; give a folder or a file, '.' for the current folder")
@@ -128,7 +128,7 @@ class Tree:
         self, candidates: Sequence[Candidate], jobs: int | None
     ) -> Iterator[tuple[Candidate, int, FileFacts | str]]:
         """Facts of each file with its size, or why it could not be read; the hash is that of what was indexed."""
-        from scanstore.indexing.pool import FILES_PER_WORKER, LARGE
+        from scanstore.indexing.pool import FILES_PER_WORKER, LARGE  # start-up: loads worker processes
 
         built_in = [c for c in candidates if c.built_in]
         wanted = jobs if jobs is not None else min(os.cpu_count() or 1, len(built_in) // FILES_PER_WORKER)
@@ -154,7 +154,7 @@ class Tree:
     def _index_elsewhere(
         self, candidates: Sequence[Candidate], jobs: int
     ) -> Iterator[tuple[Candidate, int, FileFacts | str]]:
-        from scanstore.indexing import pool
+        from scanstore.indexing import pool  # start-up: loads worker processes
 
         tasks = [pool.Task(c.entry.full, c.entry.path, c.content.module, c.entry.size) for c in candidates]
         for number, digest, size, facts, error in pool.run(tasks, jobs):

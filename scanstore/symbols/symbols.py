@@ -116,7 +116,7 @@ class Symbols(Domain):
         Finish the scan afterwards; in one go with it: ``store.scans.record(path, ctags=file)``. Raises NotFound for a
         missing file, InvalidArgument for one in another format; nothing is written then.
         """
-        from scanstore.snapshots.ctags_import import Tags
+        from scanstore.snapshots.ctags_import import Tags  # start-up: only with a tags file
 
         row = Scans(self.db).get(scan)
         return Tags(file, row.root).record_into(self.db, Scans(self.db).recorder(row), root=row.root)

@@ -142,7 +142,7 @@ def merge_accounts(merge: Merge) -> None:
 
 def _refuse_costly_hashes(merge: Merge) -> None:
     """Refuse hashes of their users that would take more than the limits to verify."""
-    from scanstore.accounts.passwords import refuse_excess
+    from scanstore.accounts.passwords import refuse_excess  # start-up: hashes are rarely needed
 
     theirs = "SELECT email, hashed_password FROM other.users WHERE id NOT IN (SELECT theirs FROM temp.m_users)"
     for email, hashed in merge.run(theirs):

@@ -172,8 +172,8 @@ def _has_journal(file: str) -> bool:
 
 def _cipher(file: str | None, log: Log, key: str) -> Cipher:
     """The cipher of a key, and of the bytes that the first page begins with; what opens nothing when they are gone."""
-    from scanstore.db import encryption
-    from scanstore.maintenance.repair.sqlcipher_pages import SALT, Cipher
+    from scanstore.db import encryption  # the library is an extra
+    from scanstore.maintenance.repair.sqlcipher_pages import SALT, Cipher  # the library is an extra
 
     encryption.check_key(key)
     if first := log.page(1):
@@ -188,7 +188,7 @@ def _refuse_wrong_key(pages: Pages, file: str, shown: str, key: str | None) -> N
     """Raise WrongKey unless the key opens a page, whichever."""
     if key is None or not pages.count or any(map(pages.readable, range(1, pages.count + 1))):
         return
-    from scanstore.db.encryption import wrong_key
+    from scanstore.db.encryption import wrong_key  # the library is an extra
 
     if 1 not in pages.log and not pages.length:
         raise Damaged(f"{shown} cannot be read: its first page, which every key needs, is lost; restore a backup")
@@ -232,7 +232,7 @@ class _Saving:
     """
 
     def __init__(self, pages: Pages, file: str, version: int, key: str | None) -> None:
-        from scanstore.db import migrations
+        from scanstore.db import migrations  # start-up: loads the migrator
 
         self.pages, self.file, self.key = pages, file, key
         self.account = Account(pages)
@@ -241,7 +241,7 @@ class _Saving:
         self.run_sql = connect(file, "mode=rw", key=key)
 
     def run(self) -> list[Saved]:
-        from scanstore.db import migrations
+        from scanstore.db import migrations  # start-up: loads the migrator
 
         connection = self.run_sql
         try:
