@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scanstore.db.exports import lazy
 
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
     from scanstore.aio.store import AsyncStore
     from scanstore.errors import (

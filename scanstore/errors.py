@@ -37,9 +37,12 @@ state and the remedy, in one line: the command line prints it as it is. What SQL
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import peewee
+
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import Any
 
 LONGEST = 2000  #: characters of a message; what was given wrongly may be longer
 

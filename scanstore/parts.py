@@ -5,12 +5,11 @@ A new domain is one line here and one property of :class:`scanstore.store.Store`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scanstore.db.exports import lazy
 
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
-    from scanstore import models
+    from scanstore import errors, models
     from scanstore.accounts.accounts import Accounts
     from scanstore.analysis import asking, calls
     from scanstore.analysis.chunks import Chunks
@@ -61,6 +60,7 @@ else:
             "symbols.symbols": ("Symbols",),
             "analysis.asking": (),
             "analysis.calls": (),
+            "errors": (),
             "db.encryption": (),
             "db.migrations": (),
             "db.pagination": (),
@@ -100,6 +100,7 @@ else:
     )
 
 __all__ = [
+    "errors",
     "freshness",
     "models",
     "cleaning",

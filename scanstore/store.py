@@ -10,7 +10,6 @@ import logging
 import os
 import sqlite3
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Self
 
 from scanstore import parts
 from scanstore.db.arguments import a_path
@@ -21,9 +20,11 @@ from scanstore.db.files import limited
 from scanstore.errors import Busy, Damaged, IllegalMove, InvalidArgument, StoreClosed
 from scanstore.leases.under_way import lost
 
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import timedelta
+    from typing import Self
 
     import peewee
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import Group, json_option, open_store, store_option
 from scanstore.cli.output import columns, count, dim, note, paragraph, plain_text, say, say_json, size
 from scanstore.cli.triage import by_option
-from scanstore.errors import NotFound
 
 if TYPE_CHECKING:
     from scanstore.audits.audits import Analysis, AnalysisFinding, Task
@@ -82,7 +82,7 @@ def show(audit: str, as_json: bool) -> None:
         analysis: Analysis | None
         try:
             analysis = store.audits.analysis(audit)
-        except NotFound:
+        except parts.errors.NotFound:
             analysis = None
         row = store.audits.get(audit if analysis is None else analysis.task_id)
         found = [] if analysis is None else store.audits.findings(analysis)

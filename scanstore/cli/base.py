@@ -21,7 +21,6 @@ from scanstore.cli.output import here, note, plain_text, tree_folder
 from scanstore.cli.provenance import scan_line, target_here
 from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
-from scanstore.errors import Ambiguous, OutdatedSchema, ReadOnly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -257,12 +256,12 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
     new = create and not os.path.exists(path)
     try:
         store = Store(path, migrate=new)
-    except OutdatedSchema:
+    except parts.errors.OutdatedSchema:
         done = parts.migrations.up(path, key=store_key())
         backup = f"; the file as it was: {done.backup}" if done.backup else ""
         note(f"Migrated {path}: {', '.join(done) or 'by another process'}{backup}")
         store = Store(path)
-    except ReadOnly:
+    except parts.errors.ReadOnly:
         if create or write:
             raise
         store = Store(path, read_only=True)
@@ -330,7 +329,7 @@ def find_target(store: Store, *, trees: bool = False) -> str | None:
         return name
     try:
         return target_here(store, here(), trees=trees)
-    except Ambiguous as error:
+    except parts.errors.Ambiguous as error:
         names = error.candidates
         more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
         shown = ", ".join(names[:MOST]) + more

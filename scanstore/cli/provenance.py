@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from scanstore import parts
 from scanstore.cli.output import count
 from scanstore.db.paths import spelled
-from scanstore.errors import Ambiguous
 
 if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
@@ -35,7 +34,7 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
     inner = around[max(around)]
     names = [each.target for each in parts.scans.answering(inner, trees=trees) or inner]
     if len(names) > 1:
-        raise Ambiguous(f"{len(names)} targets have the root {folder}", names)
+        raise parts.errors.Ambiguous(f"{len(names)} targets have the root {folder}", names)
     return names[0]
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from scanstore import parts
 from scanstore.cli.base import INTERRUPTED, Misuse, db_option, json_option, open_store, previous, store_option
 from scanstore.cli.output import columns, count, dim, here, note, plain_text, say, say_json, size
 from scanstore.cli.provenance import target_here
 from scanstore.cli.streams import binary_input, is_terminal
-from scanstore.errors import Ambiguous
 
 if TYPE_CHECKING:
     from scanstore.indexing.languages import Language
@@ -202,7 +202,7 @@ def _is_default(store: Store, scan: Scan) -> bool:
     """Whether a command without --scan and --target is about the target of this scan."""
     try:
         return target_here(store, here(), trees=True) == scan.target
-    except Ambiguous:
+    except parts.errors.Ambiguous:
         return False
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import gap_of, incomplete, known_file, nothing
 from scanstore.cli.base import (
     Failure,
@@ -25,7 +26,6 @@ from scanstore.cli.base import (
 )
 from scanstore.cli.output import columns, count, json_lines, note, places, plain_text, say, say_json
 from scanstore.cli.scans import marked
-from scanstore.errors import Ambiguous
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,7 +54,7 @@ def pick_symbol(store: Store, given: str, scan: str | None) -> Symbol:
     where = find_scan(store, scan)
     try:
         return store.symbols.get(given, scan=where)
-    except Ambiguous as error:
+    except parts.errors.Ambiguous as error:
         found = error.candidates
         note(f"{len(found)} symbols are called {given}; repeat with the id or the qualified name of one:")
         lines = list(symbol_lines(found[:CANDIDATES], store))

@@ -20,7 +20,6 @@ from scanstore.cli.base import (
 )
 from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
 from scanstore.cli.streams import text_input
-from scanstore.errors import Damaged, ForeignSchema, InvalidArgument
 
 if TYPE_CHECKING:
     from scanstore.maintenance.health import Problem
@@ -66,9 +65,9 @@ def _checked(fix: bool) -> list[parts.health.Problem]:
     """The problems of the store; of one that is refused for its schema, what was dropped or is to be."""
     try:
         return _problems(fix)
-    except (ForeignSchema, Damaged) as error:
+    except (parts.errors.ForeignSchema, parts.errors.Damaged) as error:
         if not fix:
-            if not isinstance(error, ForeignSchema):
+            if not isinstance(error, parts.errors.ForeignSchema):
                 raise
             return [
                 parts.health.Problem(part, f"drop it with: scanstore check --fix {store_path()}")
@@ -81,7 +80,7 @@ def _checked(fix: bool) -> list[parts.health.Problem]:
         ]
         try:
             return done + _problems(fix)
-        except ForeignSchema as left:
+        except parts.errors.ForeignSchema as left:
             remedy = f"save the rows with: scanstore repair {store_path()} NEW"
             return done + [parts.health.Problem(part, remedy) for part in left.parts]
 
@@ -173,7 +172,7 @@ def prune(
             done = store.prune(
                 older_than=older_than, keep_last=keep_last, dry_run=not yes, what=kinds or ("scans", "jobs")
             )
-        except InvalidArgument as error:
+        except parts.errors.InvalidArgument as error:
             raise Misuse(str(error)) from None
     if as_json:
         say_json(done)

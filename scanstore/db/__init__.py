@@ -6,10 +6,9 @@ names, ``fields`` has the base of every model, ``state_machine`` the moves of ev
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scanstore.db.exports import lazy
 
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
     from scanstore.db.database import Database
     from scanstore.db.domain import Domain

@@ -9,13 +9,16 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
 
 import peewee
 
 from scanstore.db.paths import composed, escape_path
 from scanstore.db.processes import me
 from scanstore.errors import InvalidArgument, shown
+
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def uuid_of(row: Any, what: str, *models: type[peewee.Model]) -> str:
@@ -33,7 +36,8 @@ def uuid_of(row: Any, what: str, *models: type[peewee.Model]) -> str:
 def owner_of(row: Any, worker: str | None, what: str, *models: type[peewee.Model]) -> tuple[str, str, int | None]:
     """The id of a leased row, who acts on it, and for which attempt, where the row says so."""
     key = uuid_of(row, what, *models)
-    if isinstance(row, models) and worker in (None, (leased := cast("Any", row)).worker):
+    leased: Any = row
+    if isinstance(row, models) and worker in (None, leased.worker):
         # The attempt that a row carries counts only for the worker that it was claimed by.
         return key, leased.worker or me(), leased.attempt if leased.worker else None
     return key, worker or me(), None

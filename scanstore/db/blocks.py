@@ -19,15 +19,32 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
-_C = TypeVar("_C", bound=type)
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+
+    class _Closable(Protocol):
+        def close(self) -> object: ...
+
+    _C = TypeVar("_C", bound=type)
+    _P = ParamSpec("_P")
+    _T = TypeVar("_T")
+    _Thing = TypeVar("_Thing", bound=_Closable)
+else:
+
+    class Generic:
+        """Stands for ``typing.Generic`` at run time."""
+
+        def __class_getitem__(cls, _):
+            return cls
+
+    _T = None
+
 _local = threading.local()
 
 
-class Block(weakref.ref[Any]):
+class Block(weakref.ref["Any"]):
     """One `with` block that a manager was entered for: dead, as weak references are, once the block was left."""
 
     __slots__ = ()
@@ -73,12 +90,12 @@ class Shared:
 
 def taken(manager: Any) -> Block | None:
     """Return the block for which a manager is being entered, None when that is done by hand; asked for once."""
-    block = manager._block
+    block: Block | None = manager._block
     if block is not None:
         manager._block = None
         if block() is None:
             return None
-    return cast("Block | None", block)
+    return block
 
 
 def abandoned(block: Block | None) -> bool:
@@ -116,16 +133,6 @@ class Scope(Generic[_T]):
 
     def _abandoned(self, _: object) -> None:
         self._undo()
-
-
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class _Closable(Protocol):
-        def close(self) -> object: ...
-
-
-_Thing = TypeVar("_Thing", bound="_Closable")
 
 
 def closing(thing: _Thing) -> Scope[_Thing]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, cast
 
 from scanstore.db import forks
 from scanstore.db.cursors import Tracked
 from scanstore.db.files import careful, uri
+
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> sqlite3.Connection:
@@ -21,7 +24,7 @@ def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> 
 
         return encryption.connect(file, options, key, isolation_level=None, **more)
     more.setdefault("factory", Tracked)
-    connection = cast(sqlite3.Connection, sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more))
+    connection: sqlite3.Connection = sqlite3.connect(uri(file, options), uri=True, isolation_level=None, **more)
     forks.opened(connection, file)
     try:
         connection.executescript(careful(sqlite3.connect))

@@ -11,18 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import peewee
 
 from scanstore.db.blocks import Block, ending, taken
 from scanstore.errors import NoStore, StoreClosed
 
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
+    from typing import Any, Generic, TypeVar
+
     from scanstore.db.cursors import Cursor
     from scanstore.db.transactions import Transactional
 
-_D = TypeVar("_D", bound="Transactional")
+    _D = TypeVar("_D", bound="Transactional")
+else:
+    from scanstore.db.blocks import Generic
+
+    _D = None
+
 
 _current: ContextVar[Any] = ContextVar("scanstore", default=None)  # (database, the one before, its span) or None
 
@@ -30,7 +37,7 @@ _current: ContextVar[Any] = ContextVar("scanstore", default=None)  # (database, 
 def current() -> Transactional | None:
     """Return the database of the store that is current in this thread or task."""
     frame = _going()
-    return None if frame is None else cast("Transactional", frame[0])
+    return None if frame is None else frame[0]
 
 
 def _going() -> Any:
@@ -67,7 +74,8 @@ def unbind(database: Transactional) -> Span | None:
         return None
     _current.set(_without(top, database))
     frame[2].block = None
-    return cast(Span, frame[2])
+    span: Span = frame[2]
+    return span
 
 
 def _without(frame: Any, database: Transactional) -> Any:

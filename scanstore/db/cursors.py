@@ -13,11 +13,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Protocol
 
 from scanstore.db import forks
 from scanstore.db.sqlite_errors import TROUBLE, translated
 from scanstore.errors import StoreClosed
+
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Named(Protocol):
+        """A connection to a store, of whichever driver."""
+
+        name: str
+        cursors: Cursors
+
 
 # Python 3.12.0 to 3.12.3 warn of "?1" with a list of values, which 3.12.4 took back: "?1" has no name.
 _WARNS = (3, 12, 0) <= sys.version_info < (3, 12, 4)
@@ -116,13 +126,6 @@ class Fetched:
 
     def fetchall(self) -> list[Any]:
         return list(self._rows)
-
-
-class Named(Protocol):
-    """A connection to a store, of whichever driver."""
-
-    name: str
-    cursors: Cursors
 
 
 class Cursors:

@@ -26,7 +26,6 @@ import weakref
 from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import lru_cache
-from typing import Any, cast
 
 import peewee
 
@@ -41,10 +40,14 @@ from scanstore.db.file_identity import Holder
 from scanstore.db.files import ALONE, create_file, identify, real_path, size_of, use_log
 from scanstore.db.files import MEMORY as MEMORY
 from scanstore.db.files import SCHEMA_VERSION as SCHEMA_VERSION
-from scanstore.db.foreign_schema import refuse
+from scanstore.db.opening import refuse
 from scanstore.db.sqlite_errors import TROUBLE, code_of, translated
 from scanstore.db.transactions import Transactional, running_task, settle
 from scanstore.errors import InvalidArgument, NotAScanstore, NotFound, ReadOnly, StoreClosed, WrongTask, shown
+
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import Any
 
 RECENT = 0.005  # seconds for which the file of a store need not be looked at again inside a transaction
 _queries = logging.getLogger("peewee")
@@ -62,7 +65,8 @@ def _writes(sql: str) -> bool:
 
 def current() -> Database | None:
     """Return the database of the store that is current in this thread or task."""
-    return cast("Database | None", binding.current())
+    found: Any = binding.current()
+    return found  # type: ignore[no-any-return]
 
 
 # The database of one store
@@ -232,20 +236,17 @@ class Database(Transactional):
     def _plain(self) -> Connection:
         if self.shut_down:
             raise StoreClosed(f"{self.name} was closed; open it again")
-        connection = cast(
-            Connection,
-            connect(
-                self.file,
-                self._options,
-                key=self.key,
-                timeout=self._timeout,
-                check_same_thread=False,
-                factory=Connection,
-                cached_statements=256,
-            ),
+        connection: Any = connect(
+            self.file,
+            self._options,
+            key=self.key,
+            timeout=self._timeout,
+            check_same_thread=False,
+            factory=Connection,
+            cached_statements=256,
         )
         connection.name = self.name
-        return connection
+        return connection  # type: ignore[no-any-return]
 
     def _connect(self) -> Connection:
         watch = self._watch
@@ -337,7 +338,8 @@ class Database(Transactional):
         if state.closed:
             self.connect()
         try:
-            return cast(Cursor, state.conn.cursor() if self.slow is None else self._timed(state.conn))
+            cursor: Cursor = state.conn.cursor() if self.slow is None else self._timed(state.conn)
+            return cursor
         except sqlite3.ProgrammingError as error:  # another thread has shut the store
             raise translated(error, self.name) from error
 
@@ -401,7 +403,10 @@ class Database(Transactional):
             if many:
                 return cursor.executemany(sql, params)
             waiting.execute(cursor, sql, params, self._timeout)
-            return cast(Cursor, Fetched(cursor)) if "RETURNING" in sql else cursor
+            if "RETURNING" in sql:
+                fetched: Any = Fetched(cursor)  # has all that is used of a cursor
+                return fetched  # type: ignore[no-any-return]
+            return cursor
         except BaseException:
             cursor.close()
             raise

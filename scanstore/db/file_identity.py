@@ -25,7 +25,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
 
 from scanstore.db import open_files
 from scanstore.db.connections import connect
@@ -33,6 +32,10 @@ from scanstore.db.cursors import Connection
 from scanstore.db.files import ALONE, limited, refusing, size_of
 from scanstore.db.sqlite_errors import TROUBLE, translated
 from scanstore.errors import Damaged, FileReplaced, ReadTimeout, StorageError
+
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 Place = tuple[int, int]  # device and inode
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
 
 from scanstore.db import open_files, paths
 from scanstore.db.blocks import contextmanager
@@ -27,6 +26,10 @@ from scanstore.errors import (
     StorageError,
     shown,
 )
+
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import Any
 
 APPLICATION_ID = 0x5343414E  # "SCAN"
 SCHEMA_VERSION = 10  #: the number of the newest file in migrations/, moves with it

@@ -25,13 +25,10 @@ from __future__ import annotations
 import re
 import sqlite3
 from functools import lru_cache
-from hashlib import sha256
 from typing import NamedTuple
 
-from scanstore.db.files import limited
 from scanstore.db.fingerprints import PARTS, WHOLE
-from scanstore.db.sqlite_errors import TROUBLE, translated
-from scanstore.errors import ForeignSchema
+from scanstore.db.schema_digest import INTERNAL, digested
 
 Object = tuple[str, str, str, str | None, int]  #: type, name, table, statement and rowid, as in sqlite_master
 
@@ -39,16 +36,8 @@ Object = tuple[str, str, str, str | None, int]  #: type, name, table, statement 
 OBJECTS = """
 SELECT ifnull(CAST(type AS TEXT), ''), ifnull(CAST(name AS TEXT), ''), ifnull(CAST(tbl_name AS TEXT), ''),
        CAST(sql AS TEXT), rowid FROM {}.sqlite_master"""
-# SQLite refuses a row whose type and names are not those of its statement, so the statements are all of a schema. They
-# are parted by what cannot be in one. A row without a statement says where the index of a constraint is.
-TEXT = "SELECT group_concat(sql, char(1)) FROM {}.sqlite_master"
 HISTORY = "migratehistory"
 LONGEST = 100_000  #: characters of a statement that is looked into
-INTERNAL = {
-    "sqlite_sequence": "CREATE TABLE sqlite_sequence(name,seq)",
-    "sqlite_stat1": "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
-    "sqlite_stat4": "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
-}
 # These patterns are texts: most files are recognised by their digest, and compiling a pattern takes longer than that.
 FUNCTIONS = r"(json_each|json_tree|dbstat|sqlite_\w*|pragma_\w+)"  #: tables that are not in any file
 #: FTS5 makes these; another version of SQLite may write them differently.
@@ -79,46 +68,6 @@ class Part(NamedTuple):
         return f"the {ascii(self.type)[1:-1]} {ascii(self.name)[1:-1]} {self.why}"
 
 
-_fine: set[tuple[int, str]] = set()  #: versions and digests of schemas that were looked through
-_latest: tuple[int, str] | None = None  #: version and text of the schema that was found fine last
-
-
-def refuse(
-    connection: sqlite3.Connection, version: int, shown: str, *, schema: str = "main", seconds: float | None = None
-) -> None:
-    """Raise ForeignSchema unless the schema of a file is that of its version, with nothing foreign that could run."""
-    global _latest
-    try:
-        with limited(connection, shown, seconds):
-            text = _text(connection, schema)
-            if (version, text) == _latest:
-                return
-            fingerprint = _digest(text)
-            known = fingerprint == WHOLE.get(version) or (version, fingerprint) in _fine
-            found = [] if known else foreign(connection, version, schema)
-    except sqlite3.DataError as error:
-        raise ForeignSchema(shown, ["its statements are longer than a gigabyte"]) from error
-    except TROUBLE as error:
-        raise translated(error, shown) from error
-    if found:
-        raise ForeignSchema(shown, [str(part) for part in found])
-    _fine.add((version, fingerprint))
-    _latest = version, text
-
-
-def whole(connection: sqlite3.Connection, schema: str = "main") -> str:
-    """Return the digest of all that is in a schema, but for the tables that ANALYZE adds at its end."""
-    return _digest(_text(connection, schema))
-
-
-def _text(connection: sqlite3.Connection, schema: str) -> str:
-    (text,) = connection.execute(TEXT.format(schema)).fetchone()
-    text = text or ""
-    for table in ("sqlite_stat4", "sqlite_stat1"):
-        text = text.removesuffix("\1" + INTERNAL[table])
-    return str(text)
-
-
 def foreign(connection: sqlite3.Connection, version: int, schema: str = "main") -> list[Part]:
     """Return the foreign parts of a schema, in its order; of an unknown version only its history is known."""
     rows: list[Object] = connection.execute(OBJECTS.format(schema)).fetchall()
@@ -134,11 +83,7 @@ def names(version: int) -> frozenset[str]:
 
 def digest(kind: str, name: str, table: str, sql: str) -> str:
     """Return the digest of one object."""
-    return _digest("\0".join((kind, name, table, sql)))
-
-
-def _digest(text: str) -> str:
-    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return digested("\0".join((kind, name, table, sql)))
 
 
 def _digests(name: str, version: int) -> set[str]:

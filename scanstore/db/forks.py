@@ -17,13 +17,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import weakref
-from typing import TYPE_CHECKING
 
 from scanstore.errors import StorageError
 
 _PINNED = "scanstore_pinned"
 
 
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
     from typing import Protocol
 

@@ -38,7 +38,8 @@ from scanstore.db.blocks import Scope, contextmanager
 from scanstore.db.connections import connect
 from scanstore.db.file_identity import refuse_foreign_log, refuse_missing, renew
 from scanstore.db.files import APPLICATION_ID, MEMORY, create_file, identify, limited, real_path, refusing, use_log
-from scanstore.db.foreign_schema import HISTORY, refuse
+from scanstore.db.foreign_schema import HISTORY
+from scanstore.db.opening import refuse
 from scanstore.db.sqlite_errors import translated
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError

@@ -13,9 +13,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
+
 
 WINDOWS = os.name == "nt"
 SECONDS = 2.0  #: for which a file that is held is tried again

@@ -15,8 +15,12 @@ import time
 
 from scanstore.db import file_identity
 from scanstore.db.connections import connect
-from scanstore.db.files import ALONE, APPLICATION_ID, GIVE_ANOTHER, identify, size_of
+from scanstore.db.files import ALONE, APPLICATION_ID, GIVE_ANOTHER, identify, limited, size_of
+from scanstore.db.fingerprints import WHOLE
+from scanstore.db.schema_digest import digested, schema_text
+from scanstore.db.sqlite_errors import TROUBLE, translated
 from scanstore.errors import (
+    ForeignSchema,
     MissingFolder,
     NewerSchema,
     NotAScanstore,
@@ -126,3 +130,38 @@ def memory_folder(name: str) -> str:
     shared = "/dev/shm"
     usable = os.path.isdir(shared) and os.access(shared, os.W_OK | os.X_OK)
     return own_folder(shared if usable else tempfile.gettempdir(), name)
+
+
+# What a schema may hold. Most files have exactly the one that the migrations make, and are known by its digest.
+
+_fine: set[tuple[int, str]] = set()  #: versions and digests of schemas that were looked through
+_latest: tuple[int, str] | None = None  #: version and text of the schema that was found fine last
+
+
+def refuse(
+    connection: sqlite3.Connection, version: int, shown: str, *, schema: str = "main", seconds: float | None = None
+) -> None:
+    """Raise ForeignSchema unless the schema of a file is that of its version, with nothing foreign that could run."""
+    global _latest
+    try:
+        with limited(connection, shown, seconds):
+            text = schema_text(connection, schema)
+            if (version, text) == _latest:
+                return
+            fingerprint = digested(text)
+            known = fingerprint == WHOLE.get(version) or (version, fingerprint) in _fine
+            found = [] if known else _foreign(connection, version, schema)
+    except sqlite3.DataError as error:
+        raise ForeignSchema(shown, ["its statements are longer than a gigabyte"]) from error
+    except TROUBLE as error:
+        raise translated(error, shown) from error
+    if found:
+        raise ForeignSchema(shown, [str(part) for part in found])
+    _fine.add((version, fingerprint))
+    _latest = version, text
+
+
+def _foreign(connection: sqlite3.Connection, version: int, schema: str) -> list[object]:
+    from scanstore.db.foreign_schema import foreign  # start-up: most schemas are recognised
+
+    return list(foreign(connection, version, schema))

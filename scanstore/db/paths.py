@@ -19,7 +19,10 @@ import re
 import stat
 import sys
 from contextlib import suppress
-from typing import Literal
+
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import Literal
 
 WINDOWS = os.name == "nt"
 MACOS = sys.platform == "darwin"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import peewee
 
-from scanstore.db import foreign_schema, opening
+from scanstore.db import opening, schema_digest
 from scanstore.db.blocks import contextmanager
 from scanstore.db.connections import connect
 from scanstore.db.files import MEMORY, SCHEMA_VERSION
@@ -164,7 +164,7 @@ def _made(file: str) -> Made:
             "SELECT type, name, tbl_name, sql FROM main.sqlite_master WHERE sql IS NOT NULL"
             " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
         ).fetchall()
-        return foreign_schema.whole(connection), rows
+        return schema_digest.whole(connection), rows
     finally:
         connection.close()
 

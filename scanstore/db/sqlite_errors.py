@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import peewee
 
@@ -23,6 +22,10 @@ from scanstore.errors import (
     StorageError,
     StoreClosed,
 )
+
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import Any
 
 LONGEST_VALUE = 1_000_000_000  #: bytes; SQLite's own limit, unless it was built with another
 #: What SQLite says of damage may not be text itself.

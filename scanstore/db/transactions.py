@@ -15,15 +15,16 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
 
 import peewee
 
 from scanstore.db.blocks import Block, Shared, ending, taken
 from scanstore.errors import StorageError
 
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Any, Self
 
     from scanstore.db.cursors import Cursor
 

@@ -10,9 +10,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from typing import Any, TypeVar
 
-_Cursor = TypeVar("_Cursor", bound=sqlite3.Cursor)
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    _Cursor = TypeVar("_Cursor", bound=sqlite3.Cursor)
+
 
 PATIENCE = 20  #: milliseconds that SQLite itself waits
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scanstore.db.exports import lazy
 
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
     from scanstore.leases.queue import Queue, Recovered, State, Stop
 else:

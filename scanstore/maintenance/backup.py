@@ -40,7 +40,7 @@ from scanstore.db.files import (
     seconds_for,
     size_of,
 )
-from scanstore.db.foreign_schema import refuse
+from scanstore.db.opening import refuse
 from scanstore.db.paths import same_file
 from scanstore.db.sqlite_errors import TROUBLE, translated
 from scanstore.db.values import format_time, utcnow

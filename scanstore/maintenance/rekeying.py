@@ -10,7 +10,7 @@ from scanstore.db.blocks import Scope
 from scanstore.db.encryption import check_key, connect, connect_plain, quoted_key, wrong_key
 from scanstore.db.file_identity import refuse_foreign_log
 from scanstore.db.files import free_space, identify, refusing, size_of, uri
-from scanstore.db.foreign_schema import refuse
+from scanstore.db.opening import refuse
 from scanstore.db.sqlite_errors import translated
 from scanstore.errors import Busy, Damaged, DiskFull, ScanstoreError, StorageError
 

@@ -27,7 +27,7 @@ from stressing import LONG, RAW, done
 
 from scanstore import Store, check_db_health, errors, seed_db
 from scanstore.cli import main
-from scanstore.db import files, fingerprints, foreign_schema, migrations, schema
+from scanstore.db import files, fingerprints, foreign_schema, migrations, schema, schema_digest
 from scanstore.db.connections import connect
 from scanstore.db.database import SCHEMA_VERSION
 from scanstore.dependencies import get_db_context
@@ -573,13 +573,13 @@ def test_every_way_to_a_version_gives_its_fingerprint(tmp_path: Path) -> None:
         connection.close()
     Store(path).close()
     connection = connect(str(path), "mode=ro")
-    assert foreign_schema.whole(connection) == fingerprints.WHOLE[SCHEMA_VERSION]
+    assert schema_digest.whole(connection) == fingerprints.WHOLE[SCHEMA_VERSION]
     connection.close()
     pytest.importorskip("sqlcipher3")
     secret = tmp_path / "secret.db"
     migrations.up(secret, key=RAW)
     connection = connect(str(secret), "mode=ro", key=RAW)
-    assert foreign_schema.whole(connection) == fingerprints.WHOLE[SCHEMA_VERSION]
+    assert schema_digest.whole(connection) == fingerprints.WHOLE[SCHEMA_VERSION]
     connection.close()
 
 

@@ -19,7 +19,7 @@ from scanstore.db.arguments import a_path
 from scanstore.db.blocks import Scope
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import limited, seconds_for, uri
-from scanstore.db.foreign_schema import refuse
+from scanstore.db.opening import refuse
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
 from scanstore.maintenance.merge.findings import merge_findings
 from scanstore.maintenance.merge.others import merge_accounts, merge_jobs, merge_library, merge_plans

@@ -1,0 +1,32 @@
+"""The digest of a schema: the same for all files with the schema that the migrations make."""
+
+from __future__ import annotations
+
+import sqlite3
+from hashlib import sha256
+
+# SQLite refuses a row whose type and names are not those of its statement, so the statements are all of a schema. They
+# are parted by what cannot be in one. A row without a statement says where the index of a constraint is.
+TEXT = "SELECT group_concat(sql, char(1)) FROM {}.sqlite_master"
+INTERNAL = {
+    "sqlite_sequence": "CREATE TABLE sqlite_sequence(name,seq)",
+    "sqlite_stat1": "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
+    "sqlite_stat4": "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
+}
+
+
+def whole(connection: sqlite3.Connection, schema: str = "main") -> str:
+    """Return the digest of all that is in a schema, but for the tables that ANALYZE adds at its end."""
+    return digested(schema_text(connection, schema))
+
+
+def schema_text(connection: sqlite3.Connection, schema: str) -> str:
+    (text,) = connection.execute(TEXT.format(schema)).fetchone()
+    text = text or ""
+    for table in ("sqlite_stat4", "sqlite_stat1"):
+        text = text.removesuffix("\1" + INTERNAL[table])
+    return str(text)
+
+
+def digested(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
