@@ -42,7 +42,7 @@ import peewee
 
 TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 LONGEST = 2000  #: characters of a message; what was given wrongly may be longer
 
@@ -81,7 +81,7 @@ class InvalidArgument(ScanstoreError, ValueError):
 class Ambiguous(InvalidArgument):
     """A name fits several things, or a question several targets; `candidates` are their rows, or the targets' names."""
 
-    def __init__(self, message: str, candidates: Sequence[Any]) -> None:
+    def __init__(self, message: str, candidates: Sequence[object]) -> None:
         super().__init__(message)
         self.candidates = list(candidates)
 

@@ -212,7 +212,7 @@ def _look(name: str, key: str | None, thorough: bool, *, alone: bool) -> tuple[i
 # First rows
 
 
-def seed_db(store: Store | Path | None = None, source: Path | Mapping[str, Any] | None = None) -> dict[str, int]:
+def seed_db(store: Store | Path | None = None, source: Path | Mapping[str, object] | None = None) -> dict[str, int]:
     """Add first rows to a store, made when there is none; return how many were added, by section.
 
     ``source`` is a TOML or JSON file, or its content; by default a small sample. What the store has already, by name or
@@ -230,7 +230,7 @@ def seed_db(store: Store | Path | None = None, source: Path | Mapping[str, Any] 
     return added
 
 
-def _sections(source: Path | Mapping[str, Any]) -> dict[str, Any]:
+def _sections(source: Path | Mapping[str, object]) -> dict[str, Any]:
     """The sections of a source in the order in which they can be written, each of the right shape."""
     name, found = ("the source", source) if isinstance(source, Mapping) else (a_path(source, "source"), _read(source))
     if not isinstance(found, Mapping):
@@ -263,21 +263,21 @@ def _read(source: Path) -> Any:
         raise InvalidArgument(f"{name} is not {kind}: {error}") from None
 
 
-def _settings(store: Store, content: Mapping[str, Any]) -> int:
+def _settings(store: Store, content: Mapping[str, object]) -> int:
     before = len(store.settings)
     for key, value in content.items():
         store.settings.define(key, value)
     return len(store.settings) - before
 
 
-def _models(store: Store, entries: list[Mapping[str, Any]]) -> int:
+def _models(store: Store, entries: list[Mapping[str, object]]) -> int:
     before = len(store.llm.list())
     for number, entry in enumerate(entries, 1):
         _call("models", number, store.llm.ensure, entry)
     return len(store.llm.list()) - before
 
 
-def _schedules(store: Store, entries: list[Mapping[str, Any]]) -> int:
+def _schedules(store: Store, entries: list[Mapping[str, object]]) -> int:
     names = {task.name for task in store.schedules.list()}
     new = [(number, entry) for number, entry in enumerate(entries, 1) if not _is_in(names, entry.get("name"))]
     for number, entry in new:
@@ -285,7 +285,7 @@ def _schedules(store: Store, entries: list[Mapping[str, Any]]) -> int:
     return len(new)
 
 
-def _call(section: str, number: int, function: Callable[..., Any], entry: Mapping[str, Any]) -> None:
+def _call(section: str, number: int, function: Callable[..., object], entry: Mapping[str, object]) -> None:
     """Call a function with an entry's columns; a column that it does not have is the entry's mistake."""
     import inspect
 
@@ -297,7 +297,7 @@ def _call(section: str, number: int, function: Callable[..., Any], entry: Mappin
 
 
 def _library(kind: str) -> Callable[[Store, list[Mapping[str, Any]]], int]:
-    def add(store: Store, entries: list[Mapping[str, Any]]) -> int:
+    def add(store: Store, entries: list[Mapping[str, object]]) -> int:
         for number, entry in enumerate(entries, 1):
             linked = (entry.get("studio"), *_several(entry, "performers"), *_several(entry, "tags"))
             if any(isinstance(each, Mapping) for each in linked):
@@ -314,11 +314,11 @@ def _library(kind: str) -> Callable[[Store, list[Mapping[str, Any]]], int]:
     return add
 
 
-def _is_in(known: set[str], key: Any) -> bool:
+def _is_in(known: set[str], key: object) -> bool:
     return isinstance(key, str) and key in known
 
 
-def _several(entry: Mapping[str, Any], column: str) -> list[Any]:
+def _several(entry: Mapping[str, object], column: str) -> list[Any]:
     value = entry.get(column)
     return value if isinstance(value, list) else []
 

@@ -57,7 +57,7 @@ class Settings(Domain):
         return json.loads(text)
 
     @overload
-    def get(self, key: str, default: Any = None) -> Any: ...
+    def get(self, key: str, default: object = None) -> Any: ...
 
     @overload
     def get(self, key: str, default: _T, *, type: type[_T]) -> _T: ...
@@ -66,7 +66,7 @@ class Settings(Domain):
     def get(self, key: str, default: None = None, *, type: type[_T]) -> _T | None: ...
 
     @bound
-    def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:
+    def get(self, key: str, default: object = None, *, type: object = None) -> Any:
         """The value of that name, or ``default`` when there is none.
 
         With ``type`` (bool, int, float, str, list or dict) a stored value of another one raises InvalidArgument, naming
@@ -106,18 +106,18 @@ class Settings(Domain):
     # -- writing -----------------------------------------------------------------------------------------------------
 
     @bound
-    def set(self, key: str, value: Any, *, description: str | None = None) -> None:
+    def set(self, key: str, value: object, *, description: str | None = None) -> None:
         """Keep a JSON value under a name, whatever was there; without ``description`` the old one stays.
 
         Idempotent. Raises InvalidArgument for an empty name and for what JSON cannot say.
         """
         self.db.execute_sql(SET, (_checked(key), dump_json(value), _described(key, description)))
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: object) -> None:
         self.set(key, value)
 
     @bound
-    def define(self, key: str, default: Any, *, type: Any = None, description: str | None = None) -> Any:
+    def define(self, key: str, default: object, *, type: object = None, description: str | None = None) -> Any:
         """Keep a value under a name unless there is one, and return the one that is there then.
 
         Idempotent, so that a script can begin with it. Raises InvalidArgument, also when the default or the value that
@@ -139,7 +139,7 @@ class Settings(Domain):
         self.unset(key)
 
     @bound
-    def replace(self, key: str, old: Any, new: Any) -> bool:
+    def replace(self, key: str, old: object, new: object) -> bool:
         """Set a value if it is ``old`` now; return whether it was. False too when there is none.
 
         What counts is what JSON says: the order of an object's keys does not matter, and 1, 1.0 and true differ.
@@ -150,7 +150,7 @@ class Settings(Domain):
             return now is not None and _canonical(now) == expected and self._swap(key, now, text)
 
     @bound
-    def update(self, key: str, function: Callable[[Any], Any], *, default: Any = ...) -> Any:
+    def update(self, key: str, function: Callable[[object], object], *, default: object = ...) -> Any:
         """Set a value to what ``function`` makes of it, and return that; nothing that others write is lost.
 
         When somebody else has changed the value meanwhile, ``function`` is called again with theirs, at last with other
@@ -168,7 +168,7 @@ class Settings(Domain):
         with self.db.atomic():
             return self._try(key, function, default)[1]
 
-    def _try(self, key: str, function: Callable[[Any], Any], default: Any) -> tuple[bool, Any]:
+    def _try(self, key: str, function: Callable[[object], object], default: object) -> tuple[bool, Any]:
         now = self._text(key)
         if now is None and default is ...:
             raise _missing(key)
@@ -197,13 +197,13 @@ def _missing(key: str) -> NotFound:
     return NotFound(f"no setting {key!r}; set it first, or read it with store.settings.get(key, default)")
 
 
-def _checked(key: Any) -> str:
+def _checked(key: object) -> str:
     if not isinstance(key, str) or not key.strip():
         raise InvalidArgument(f"{shown(key)} is no name of a setting; give text that is not empty")
     return key
 
 
-def _described(key: str, description: Any) -> str | None:
+def _described(key: str, description: object) -> str | None:
     if description is not None and not isinstance(description, str):
         raise InvalidArgument(f"the description of setting {shown(key)} is {shown(description)}; give text")
     return description
@@ -213,7 +213,7 @@ def _canonical(text: str) -> str:
     return json.dumps(json.loads(text), sort_keys=True)
 
 
-def _check_type(type_: Any) -> None:
+def _check_type(type_: object) -> None:
     if type_ not in (None, bool, int, float, str, list, dict):
         raise InvalidArgument(f"type is {shown(type_)}; it must be bool, int, float, str, list or dict")
 

@@ -201,7 +201,7 @@ class Accounts(Domain):
         version = self.db.execute_sql("PRAGMA user_version").fetchone()[0]
         self.db.execute_sql(f"PRAGMA user_version = {int(version)}").fetchall()
 
-    def _setting(self, name: str, given: Any, default: int) -> Any:
+    def _setting(self, name: str, given: object, default: int) -> Any:
         value = Settings(self.db).get(f"auth.{name}", default) if given is None else given
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 10**9:
             raise InvalidArgument(f"{name} is {shown(value)}; give a number of at least 0 (setting 'auth.{name}')")
@@ -247,7 +247,7 @@ def _hash_of(password: str | None, hashed_password: str | None) -> str:
     return passwords.hashed(password) if password is not None else passwords.checked_hash(hashed_password)
 
 
-def _name(full_name: Any) -> str | None:
+def _name(full_name: object) -> str | None:
     if full_name is None:
         return None
     if not isinstance(full_name, str) or len(full_name.strip()) > 255 or not full_name.isprintable():
@@ -255,7 +255,7 @@ def _name(full_name: Any) -> str | None:
     return full_name.strip() or None
 
 
-def _role(role: Any) -> str:
+def _role(role: object) -> str:
     if not isinstance(role, str) or not 1 <= len(role.strip()) <= 50 or not role.isprintable():
         raise InvalidArgument(f"role is {shown(role)}; give a word of at most 50 characters")
     return role.strip()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class _Hash(peewee.TextField):
     """A hash of a password; anything else, such as the password, raises InvalidArgument."""
 
-    def db_value(self, value: Any) -> Any:
+    def db_value(self, value: object) -> Any:
         if value == "" or isinstance(value, peewee.Node):
             return value
         from scanstore.accounts.passwords import checked_hash  # start-up: hashes are rarely needed
@@ -59,7 +59,7 @@ class User(Base):
     class Meta:
         table_name = "users"
 
-    def save(self, force_insert: bool = False, only: Any = None) -> int:
+    def save(self, force_insert: bool = False, only: object = None) -> int:
         """Write the fields that were changed since the row was read, and with an address what it is folded to.
 
         Raises InvalidArgument for what is no address.
@@ -75,7 +75,7 @@ class User(Base):
         return self.locked_until is not None and bool(self.locked_until > utcnow())
 
 
-def checked_email(email: Any) -> str:
+def checked_email(email: object) -> str:
     """An address as it is kept: one @, something on both sides, no blanks. Raises InvalidArgument."""
     if isinstance(email, str):
         plain = unicodedata.normalize("NFKC", email.strip())
@@ -86,7 +86,7 @@ def checked_email(email: Any) -> str:
     raise InvalidArgument(f"email is {shown(email)}; give an address like ada@example.org, of at most 255 characters")
 
 
-def folded(email: Any) -> str:
+def folded(email: object) -> str:
     """The same text for addresses that differ in case, or in how Unicode spells them, only."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", some_text(email, "email").strip()).casefold())
 

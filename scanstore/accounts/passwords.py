@@ -38,7 +38,7 @@ DIGITS = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # o
 WITHOUT = "pip install 'scanstore[auth]', or give hashed_password"
 
 
-def checked(password: Any) -> str:
+def checked(password: object) -> str:
     """Return a password that may be set; raise InvalidArgument, never with the password in it."""
     if not isinstance(password, str):
         raise InvalidArgument(f"password is of type {type(password).__name__}; give text")
@@ -51,7 +51,7 @@ def checked(password: Any) -> str:
     return password
 
 
-def checked_hash(hashed: Any) -> str:
+def checked_hash(hashed: object) -> str:
     """Return a hash that may be stored; raise InvalidArgument for what looks like none, such as a plain password, and
     for one that asks for more than the limits.
     """
@@ -65,7 +65,7 @@ def checked_hash(hashed: Any) -> str:
     )
 
 
-def refuse_excess(hashed: Any, what: str) -> None:
+def refuse_excess(hashed: object, what: str) -> None:
     """Raise InvalidArgument for a hash whose verification takes more memory or time than the limits; any other value
     passes.
     """

@@ -113,7 +113,7 @@ class Lane:
             self._waiting.clear()
 
 
-def complete(future: Future[Any], function: Callable[[], Any]) -> None:
+def complete(future: Future[object], function: Callable[[], object]) -> None:
     """Run a function for a future, unless that was cancelled."""
     if not future.set_running_or_notify_cancel():
         return

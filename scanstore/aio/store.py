@@ -18,6 +18,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
 from functools import cached_property, partial, wraps
 from itertools import islice
@@ -159,7 +160,7 @@ class AsyncStore:
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *(n for n in vars(Store) if not n.startswith("_") and n not in NOT_HERE)})
 
-    async def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def run(self, function: Callable[..., object], *args: object, **kwargs: Any) -> Any:
         """Run a function of your own, in order with the other writing calls and with this store as the current one.
 
         For queries on the models: ``await store.run(lambda: list(Scan.select()))``.
@@ -174,7 +175,7 @@ class AsyncStore:
 
         return await _result(self._order.submit(inside))
 
-    def _submit(self, name: str, function: Callable[[], Any], going: _Going) -> Future[Any]:
+    def _submit(self, name: str, function: Callable[[], object], going: _Going) -> Future[Any]:
         """Run a function where calls of that name run; those of a transaction all run in its thread."""
         if not self._order.inside():
             if name in LONG:
@@ -183,7 +184,7 @@ class AsyncStore:
                 return self._readers.submit(function)
         return self._order.submit(function)
 
-    def _alone(self, function: Callable[[], Any], going: _Going) -> Future[Any]:
+    def _alone(self, function: Callable[[], object], going: _Going) -> Future[Any]:
         future: Future[Any] = Future()
         self._going[future] = going
         future.add_done_callback(lambda done: self._going.pop(done, None))
@@ -191,9 +192,9 @@ class AsyncStore:
         return future
 
 
-def _in_a_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+def _in_a_thread(function: Callable[..., object]) -> Callable[..., Any]:
     @wraps(function)
-    async def call(*args: Any, **kwargs: Any) -> Any:
+    async def call(*args: object, **kwargs: Any) -> Any:
         return await asyncio.to_thread(function, *args, **kwargs)
 
     return call
@@ -227,10 +228,10 @@ class AsyncDomain:
 
         return Call(self._store, name, find)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Call:
+    def __call__(self, *args: object, **kwargs: Any) -> Call:
         return self._bound("__call__")(*args, **kwargs)
 
-    def __getitem__(self, key: Any) -> Call:
+    def __getitem__(self, key: object) -> Call:
         return self._bound("__getitem__")(key)
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -248,11 +249,11 @@ class Call:
     _args: tuple[Any, ...]
     _kwargs: dict[str, Any]
 
-    def __init__(self, store: AsyncStore, name: str, find: Callable[[Store], Callable[..., Any]]) -> None:
+    def __init__(self, store: AsyncStore, name: str, find: Callable[[Store], Callable[..., object]]) -> None:
         self._store, self._name, self._find = store, name, find
         self._used = True
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Call:
+    def __call__(self, *args: object, **kwargs: Any) -> Call:
         made = Call(self._store, self._name, self._find)
         made._args, made._kwargs, made._used = args, kwargs, False
         return made
@@ -347,7 +348,7 @@ class Call:
             self._inside = _Block(self._store, self._ready())
         return await self._inside.enter()
 
-    async def __aexit__(self, *error: Any) -> Any:
+    async def __aexit__(self, *error: object) -> Any:
         return await self._inside.exit(*error)
 
 
@@ -404,7 +405,7 @@ class _Block:
     """A ``with`` block of the store whose beginning and end, which may wait, run in a thread of its own; inside a
     transaction, in that one's."""
 
-    def __init__(self, store: AsyncStore, make: Callable[[], Any]) -> None:
+    def __init__(self, store: AsyncStore, make: Callable[[], AbstractContextManager[object]]) -> None:
         self._store, self._make = store, make
         self._own = not store._order.inside()
         self._lane = Lane("scanstore-block") if self._own else store._order
@@ -433,14 +434,14 @@ class _Block:
 class _Inside:
     """What a block of the store gave: its values as they are, its methods to be awaited."""
 
-    def __init__(self, store: AsyncStore, value: Any) -> None:
+    def __init__(self, store: AsyncStore, value: object) -> None:
         self.__dict__.update(_store=store, _value=value)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._value, name)
         return Call(self._store, name, lambda _: found) if inspect.ismethod(found) else found
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         setattr(self._value, name, value)
 
     def __repr__(self) -> str:
@@ -469,7 +470,7 @@ class _Transaction:
         self._manager.__enter__()
         self._lane.begin(self._mark)
 
-    def _leave(self, begun: Future[Any], error: BaseException) -> None:
+    def _leave(self, begun: Future[object], error: BaseException) -> None:
         if begun.exception() is None:
             self._exit(type(error), error, error.__traceback__)
 
@@ -479,7 +480,7 @@ class _Transaction:
         finally:
             self._lane.end(self._mark)
 
-    async def exit(self, *error: Any) -> Any:
+    async def exit(self, *error: object) -> Any:
         if here.get() is self._mark:
             here.set(self._mark.outer)
         return await asyncio.shield(_result(self._lane.submit(lambda: self._exit(*error), mark=self._mark)))
@@ -499,5 +500,5 @@ def _some(rows: Any, count: int) -> tuple[list[Any], Exception | None]:
     return batch, None
 
 
-def _is_coroutine_function(value: Any) -> bool:
+def _is_coroutine_function(value: object) -> bool:
     return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(vars(type(value)).get("__call__"))

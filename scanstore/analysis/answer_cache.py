@@ -37,7 +37,7 @@ MEASURES = ("prompt_tokens", "completion_tokens", "cost")
 # Who is asked
 
 
-def ensure(db: Database, model: ModelConfig, prompt: str | None, parameters: Mapping[str, Any]) -> Analyzer:
+def ensure(db: Database, model: ModelConfig, prompt: str | None, parameters: Mapping[str, object]) -> Analyzer:
     """The one analyzer for these; made when it is new, by however many processes at once."""
     template = model.analysis_prompt_template if prompt is None else prompt
     if not isinstance(template, str):
@@ -87,7 +87,7 @@ class Subject(NamedTuple):
     content: bytes | str
 
 
-def content_key(db: Database, subject: Any, kind: str | None = None) -> Subject:
+def content_key(db: Database, subject: object, kind: str | None = None) -> Subject:
     """What a chunk, draft or verified finding, given as row or id, is known by. Raises NotFound, InvalidArgument.
 
     A bare id of 2**24 or more is taken for a chunk's, as all of those are, unless ``kind`` says what it is.
@@ -168,7 +168,9 @@ def keep_response(db: Database, analyzer_id: int, content: bytes | str, response
     _keep(db, "response", analyzer_id, content, response)
 
 
-def keep_drafts(db: Database, analyzer_id: int, content_hash: bytes | str, drafts: Sequence[Mapping[str, Any]]) -> None:
+def keep_drafts(
+    db: Database, analyzer_id: int, content_hash: bytes | str, drafts: Sequence[Mapping[str, object]]
+) -> None:
     """Keep what came of an answer; the response stays. In the caller's transaction."""
     _keep(db, "drafts", analyzer_id, pack_hash(content_hash), dump_json([dict(draft) for draft in drafts]))
 

@@ -51,7 +51,7 @@ Answer = str | tuple[str, Mapping[str, Any]]  #: what a function returns that as
 def ask(
     db: Database,
     analyzer: Analyzer | int,
-    subject: Any,
+    subject: object,
     function: Callable[[], Answer],
     *,
     purpose: str | None,
@@ -214,13 +214,13 @@ MINE = "SELECT id, worker, attempt FROM {table} WHERE id = ? AND status = ? AND 
 class Patience:
     """How long a call may wait: ``timeout`` seconds in all, and no longer than its row is leased to it."""
 
-    def __init__(self, db: Database, about: Subject, subject: Any, timeout: float | None, stop: Stop | None) -> None:
+    def __init__(self, db: Database, about: Subject, subject: object, timeout: float | None, stop: Stop | None) -> None:
         self._db, self._timeout, self._stop = db, timeout, stop
         self._began = time.monotonic()
         self._queue: Queue = QUEUE_OF[about.kind]
         self._row = self._held(about, subject)
 
-    def _held(self, about: Subject, subject: Any) -> tuple[Any, str, int] | None:
+    def _held(self, about: Subject, subject: object) -> tuple[Any, str, int] | None:
         """The row that the caller holds a lease on: its id, worker and attempt; None when it holds none."""
         row: Any = subject
         if isinstance(subject, Base):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -62,7 +63,9 @@ class Call:
     cost: float = 0.0
     _block: Block | None = None
 
-    def __init__(self, db: Database, model: ModelConfig, entry: dict[str, Any], *, content: Any, keep: bool) -> None:
+    def __init__(
+        self, db: Database, model: ModelConfig, entry: Mapping[str, Any], *, content: bytes | str | None, keep: bool
+    ) -> None:
         self._db = db
         self._key = str(model.api_key)
         self._entry = entry
@@ -163,7 +166,7 @@ class Call:
         found.append(float(cost) if fit else 0.0)
         return tuple(found), unfit
 
-    def _is_written(self, measures: tuple[Any, ...]) -> bool:
+    def _is_written(self, measures: tuple[int, bytes | str]) -> bool:
         """Whether these were written; a transaction that was rolled back since has taken them back."""
         if self._written != measures:
             return False

@@ -88,7 +88,7 @@ class Chunks(Stage[ScanFileChunk]):
         chunk: ScanFileChunk | int,
         *,
         worker: str | None = None,
-        drafts: Iterable[Mapping[str, Any]] = (),
+        drafts: Iterable[Mapping[str, object]] = (),
         analyzer: Analyzer | int | None = None,
         call: Call | None = None,
         source: str | None = None,
@@ -131,7 +131,7 @@ class Chunks(Stage[ScanFileChunk]):
     def _writer(
         self,
         row: ScanFileChunk,
-        drafts: Iterable[Mapping[str, Any]],
+        drafts: Iterable[Mapping[str, object]],
         analyzer: Analyzer | int | None,
         call: Call | None,
         source: str | None,

@@ -135,7 +135,7 @@ def _read(db: Database, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     return {row["id"]: {**row, "source_models": json.loads(row["source_models"])} for row in rows}
 
 
-def _first(draft: Mapping[str, Any]) -> dict[str, Any]:
+def _first(draft: Mapping[str, object]) -> dict[str, Any]:
     row = {key: value for key, value in draft.items() if key != "source"}
     rank = SEVERITIES.index(draft["severity"])
     return {**row, "rank": rank, "chunk_id": None, "source_models": [], "vote_count": None}
@@ -163,7 +163,7 @@ def _merge(
         row["vote_count"] = 1
 
 
-def _dumped(rows: Iterable[list[Any]], columns: Sequence[str]) -> Iterable[list[Any]]:
+def _dumped(rows: Iterable[list[object]], columns: Sequence[str]) -> Iterable[list[Any]]:
     place = columns.index("source_models")
     for row in rows:
         row[place] = dump_json(row[place])

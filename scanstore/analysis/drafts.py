@@ -72,7 +72,7 @@ class Drafts(Stage[DraftFinding]):
     def add(
         self,
         scan: Scan | int,
-        drafts: Iterable[Mapping[str, Any]],
+        drafts: Iterable[Mapping[str, object]],
         *,
         source: str | ModelConfig | None = None,
         window: int = WINDOW,
@@ -129,7 +129,7 @@ class Drafts(Stage[DraftFinding]):
     def record_votes(
         self,
         draft: DraftFinding | int,
-        votes: Iterable[Mapping[str, Any]],
+        votes: Iterable[Mapping[str, object]],
         *,
         policy: Policy = MAJORITY,
         worker: str | None = None,

@@ -285,7 +285,7 @@ class Lifecycle(Domain):
             values[name] = value
         return values
 
-    def _configure(self, scan_id: int, values: dict[str, Any]) -> None:
+    def _configure(self, scan_id: int, values: dict[str, object]) -> None:
         names = "".join(f", {name}" for name in values)
         sets = ", ".join(f"{name} = excluded.{name}" for name in values)
         action = f"UPDATE SET {sets}" if values else "NOTHING"

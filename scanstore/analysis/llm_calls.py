@@ -37,9 +37,9 @@ class Models(Configs):
         model: str | int | ModelConfig,
         *,
         purpose: str,
-        scan: Any = None,
-        chunk: Any = None,
-        draft: Any = None,
+        scan: object = None,
+        chunk: object = None,
+        draft: object = None,
         analyzer: Analyzer | int | None = None,
         prompt: str | None = None,
         keep: bool = False,
@@ -95,7 +95,7 @@ class Models(Configs):
         return answer_cache.ensure(self.db, self.get(model), prompt, parameters)
 
     @bound
-    def answer(self, analyzer: Analyzer | int, subject: Any) -> str | None:
+    def answer(self, analyzer: Analyzer | int, subject: object) -> str | None:
         """What the analyzer has answered about the content of a chunk or draft, in whichever scan; else None.
 
         ``subject`` is a row or an id (one of 2**24 or more is a chunk's); a verified finding must be
@@ -109,8 +109,8 @@ class Models(Configs):
     def ask(
         self,
         analyzer: Analyzer | int,
-        subject: Any,
-        function: Callable[[], str | tuple[str, Mapping[str, Any]]],
+        subject: object,
+        function: Callable[[], str | tuple[str, Mapping[str, object]]],
         *,
         purpose: str | None = None,
         timeout: float | None = None,

@@ -92,7 +92,7 @@ class DraftFinding(Leased):
         table_name = "draft_findings"
         indexes = ((("scan", "file_path", "vulnerability_type", "title_key", "line_number"), True),)
 
-    def save(self, force_insert: bool = False, only: Any = None) -> int:
+    def save(self, force_insert: bool = False, only: object = None) -> int:
         """Write the fields that were changed; those of a new row that follow from others need not be given."""
         if only is None and (force_insert or self.id is None):
             given: dict[str, object] = self.__data__

@@ -26,7 +26,7 @@ VOTE_KEYS = ("model", "decision", "confidence", "severity", "reason", "attack_ve
 MOST_LINES = 2**31
 
 
-def check_drafts(drafts: Iterable[Mapping[str, Any]], *, chunk: Any = None) -> list[dict[str, Any]]:
+def check_drafts(drafts: Iterable[Mapping[str, object]], *, chunk: object = None) -> list[dict[str, Any]]:
     """Return the drafts with every key of ``DRAFT_KEYS``, each in the form that is stored.
 
     Needed are title, vulnerability_type, severity, and file_path unless ``chunk`` (a row with a file_path) says it.
@@ -35,7 +35,7 @@ def check_drafts(drafts: Iterable[Mapping[str, Any]], *, chunk: Any = None) -> l
     return [_draft(number, draft, chunk) for number, draft in _each(drafts, "draft", DRAFT_KEYS)]
 
 
-def check_votes(votes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def check_votes(votes: Iterable[Mapping[str, object]]) -> list[dict[str, Any]]:
     """Return the votes with every key of ``VOTE_KEYS``; needed are model and decision. Raises InvalidArgument."""
     return [_vote(number, vote) for number, vote in _each(votes, "vote", VOTE_KEYS)]
 
@@ -58,7 +58,7 @@ def title_key(title: str) -> str:
     return " ".join(words) or title.strip().casefold()
 
 
-def _each(items: Any, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int, Mapping[str, Any]]]:
+def _each(items: object, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int, Mapping[str, Any]]]:
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         raise InvalidArgument(f"{noun}s is {shown(items)}; give a list of mappings")
     for number, item in enumerate(items):
@@ -71,7 +71,7 @@ def _each(items: Any, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int, M
         yield number, item
 
 
-def _draft(number: int, draft: Mapping[str, Any], chunk: Any) -> dict[str, Any]:
+def _draft(number: int, draft: Mapping[str, object], chunk: object) -> dict[str, Any]:
     where, get = f"draft {number}: ", draft.get
     line = whole(where + "line_number", get("line_number"), 1, MOST_LINES)
     end = whole(where + "end_line", get("end_line"), 1, MOST_LINES)
@@ -109,7 +109,7 @@ def _path(where: str, path: Any, chunk: Any) -> str:
     return composed(path)
 
 
-def _vote(number: int, vote: Mapping[str, Any]) -> dict[str, Any]:
+def _vote(number: int, vote: Mapping[str, object]) -> dict[str, Any]:
     where, get = f"vote {number}: ", vote.get
     model, severity = get("model"), get("severity")
     if model is None or isinstance(model, bool):

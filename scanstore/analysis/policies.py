@@ -178,7 +178,7 @@ def _outcome(sums: Mapping[str, float], half: float, still: float) -> str | None
     return None
 
 
-def _expected(of: Any, ballots: Sequence[Ballot]) -> int:
+def _expected(of: object, ballots: Sequence[Ballot]) -> int:
     if of is not None and (isinstance(of, bool) or not isinstance(of, int) or not 1 <= of < 2**31):
         raise InvalidArgument(f"of is {shown(of)}; give how many votes are expected, at least 1, or None")
     return max(of or 0, len(ballots))
@@ -207,5 +207,5 @@ def _votes(count: int) -> str:
     return "1 more vote" if count == 1 else f"{count} more votes"
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -10,7 +10,6 @@ Change here: what a finding takes over from its draft.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from scanstore.analysis import lifecycle
 from scanstore.analysis.models import DraftFinding, VerifiedFinding
@@ -102,7 +101,7 @@ class Findings(findings.Findings):
             return self.get(found)
 
 
-def _lines(references: Any) -> str:
+def _lines(references: object) -> str:
     if references is None or isinstance(references, str):
         return text("references", references)
     if not isinstance(references, Iterable) or isinstance(references, bytes):

@@ -248,8 +248,8 @@ class Audits(Domain):
         self,
         audit: AuditId,
         *,
-        analysis: Mapping[str, Any],
-        findings: Iterable[Mapping[str, Any]] = (),
+        analysis: Mapping[str, object],
+        findings: Iterable[Mapping[str, object]] = (),
         policy: Policy = STANDARD,
         worker: str | None = None,
     ) -> Analysis:
@@ -299,7 +299,7 @@ class Audits(Domain):
             return _rows_of(Analysis, [row])[0]
 
     def _end(
-        self, key: str, before: tuple[Any, ...], owner: str, attempt: int | None, now: str, *, unclaimed: bool
+        self, key: str, before: tuple[object, ...], owner: str, attempt: int | None, now: str, *, unclaimed: bool
     ) -> None:
         status, claims = before
         if status in ("failed", "cancelled"):
@@ -314,7 +314,7 @@ class Audits(Domain):
             engine.settle(self.db, AUDITS, key, "completed", worker=owner, attempt=attempt, completed_at=now)
 
     def _the_same(
-        self, key: str, columns: dict[str, Any], found: Sequence[dict[str, Any]], evidence: Sequence[str | None]
+        self, key: str, columns: dict[str, object], found: Sequence[dict[str, object]], evidence: Sequence[str | None]
     ) -> Analysis:
         """The analysis that there is, when it is the one that is given."""
         row: Analysis = Analysis.get(Analysis.task == key)
@@ -483,7 +483,7 @@ class Audits(Domain):
             raise NotFound(f"audit {key} is {task.status} and has no analysis; complete it with store.audits.complete")
         return rows[0]
 
-    def _read(self, model: type[_Row], where: str, values: tuple[Any, ...]) -> List[_Row]:
+    def _read(self, model: type[_Row], where: str, values: tuple[object, ...]) -> List[_Row]:
         meta: Any = model._meta
         names = [field.column_name for field in meta.sorted_fields]
         sql = f"SELECT {', '.join(names)} FROM {meta.table_name} WHERE {where}"
@@ -493,7 +493,7 @@ class Audits(Domain):
         self.db.execute_sql(EVENT, (key, analysis, action, by, dump_json(detail), now))
 
 
-def _rows_of(model: type[_Row], found: Iterable[Mapping[str, Any]]) -> list[_Row]:
+def _rows_of(model: type[_Row], found: Iterable[Mapping[str, object]]) -> list[_Row]:
     """Rows of a model by what is stored of them; no query is built for it, this is on the way of every step."""
     fields = cast(Any, model)._meta.sorted_fields
     rows = []
@@ -504,7 +504,7 @@ def _rows_of(model: type[_Row], found: Iterable[Mapping[str, Any]]) -> list[_Row
     return rows
 
 
-def _on_the_trail(db: Database, rows: Sequence[tuple[Any, str]], why: str) -> None:
+def _on_the_trail(db: Database, rows: Sequence[tuple[object, str]], why: str) -> None:
     """Tell of leases that were ended by nobody."""
     now = format_time(utcnow())
     for key, status in rows:

@@ -146,14 +146,14 @@ class AuditEvent(Base):
 # What is given
 
 
-def _json(value: Any, what: str) -> str | None:
+def _json(value: object, what: str) -> str | None:
     try:
         return None if value is None else dump_json(value)
     except InvalidArgument as error:
         raise InvalidArgument(f"{what}: {error}") from error.__cause__
 
 
-def the_analysis(given: Any) -> dict[str, Any]:
+def the_analysis(given: object) -> dict[str, Any]:
     """The columns of an analysis, as they are stored, of a mapping that a caller gave."""
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"analysis is {shown(given)}; give a mapping with equipment_type, test_type and so on")
@@ -174,7 +174,7 @@ def the_analysis(given: Any) -> dict[str, Any]:
     }
 
 
-def the_findings(given: Any) -> tuple[list[dict[str, Any]], list[str | None]]:
+def the_findings(given: object) -> tuple[list[dict[str, Any]], list[str | None]]:
     """Findings for a policy, of the mappings that a caller gave, and their evidence as it is stored."""
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         raise InvalidArgument(f"findings is {shown(given)}; give a list of mappings")
@@ -201,7 +201,7 @@ def the_findings(given: Any) -> tuple[list[dict[str, Any]], list[str | None]]:
     return found, _texts([each["evidence"] for each in found])
 
 
-def _texts(evidence: list[Any]) -> list[str | None]:
+def _texts(evidence: list[object]) -> list[str | None]:
     """Each as JSON text. All are written at once, which takes a third of the time, and cut apart at a random mark."""
     mark = uuid.uuid4().hex
     try:
@@ -219,7 +219,7 @@ _FINDING = frozenset(("severity", "rule_id", "message", "evidence", "remediation
 _DECIDED = ("verdict", "machine_verdict", "compliance_score")
 
 
-def _refuse_others(given: Mapping[Any, Any], known: frozenset[str], what: str) -> NoReturn:
+def _refuse_others(given: Mapping[object, object], known: frozenset[str], what: str) -> NoReturn:
     name = sorted(map(str, given.keys() - known))[0]
     if name in _DECIDED:
         raise InvalidArgument(f"{name} is what the policy says; leave it out, or give another one: policy=")

@@ -11,7 +11,7 @@ words, and what the usual policy does; a change of what it says needs another na
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from scanstore.errors import InvalidArgument, shown
 
@@ -33,7 +33,7 @@ class Policy(Protocol):
     def name(self) -> str:
         """What tells it from other policies."""
 
-    def judge(self, findings: Sequence[Mapping[str, Any]], confidence: float | None) -> Judgement:
+    def judge(self, findings: Sequence[Mapping[str, object]], confidence: float | None) -> Judgement:
         """Decide by the findings (``severity`` in lower case, ``rule_id``, ``message``, ``evidence``, ``remediation``)
         and how sure the extraction is, 0 to 1, or None where nobody has said."""
 
@@ -60,7 +60,7 @@ class Deductions(NamedTuple):
         told = [f"{key}={value}" for key, value in self._asdict().items() if value != self._field_defaults[key]]
         return f"deductions({', '.join(told)})" if told else "deductions"
 
-    def judge(self, findings: Sequence[Mapping[str, Any]], confidence: float | None) -> Judgement:
+    def judge(self, findings: Sequence[Mapping[str, object]], confidence: float | None) -> Judgement:
         """The verdict and the score that follow from these findings."""
         severities = [finding["severity"] for finding in findings]
         off = sum(severities.count(severity) * getattr(self, severity) for severity in SEVERITIES)
@@ -74,7 +74,7 @@ class Deductions(NamedTuple):
 STANDARD = Deductions()
 
 
-def judged(policy: Policy, findings: Sequence[Mapping[str, Any]], confidence: float | None) -> tuple[Judgement, str]:
+def judged(policy: Policy, findings: Sequence[Mapping[str, object]], confidence: float | None) -> tuple[Judgement, str]:
     """What a policy says, and its name. Raises InvalidArgument when that is no verdict, or there is no policy."""
     name = getattr(policy, "name", None)
     if not isinstance(name, str) or not name.strip() or not callable(getattr(policy, "judge", None)):

@@ -192,7 +192,7 @@ def scan_argument(command: _Decorated) -> _Decorated:
     """Add SCAN, which may also be given as `--scan`, as the argument `scan`, and `--target`."""
 
     @functools.wraps(command)
-    def merged(*args: Any, scan: str | None, scan_too: str | None, **options: Any) -> Any:
+    def merged(*args: object, scan: str | None, scan_too: str | None, **options: Any) -> Any:
         if scan is not None and scan_too is not None:
             raise Misuse(f"SCAN and --scan are both given, {scan} and {scan_too}; give one of them")
         return command(*args, scan=scan_too if scan is None else scan, **options)
@@ -332,7 +332,7 @@ def find_target(store: Store, *, trees: bool = False) -> str | None:
     except parts.errors.Ambiguous as error:
         names = error.candidates
         more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
-        shown = ", ".join(names[:MOST]) + more
+        shown = ", ".join(map(str, names[:MOST])) + more
         raise Misuse(f"{len(names):,} targets may be meant; say which one with --target TARGET: {shown}") from None
 
 

@@ -119,7 +119,7 @@ def size(number: int) -> str:
 # JSON
 
 
-def plain_value(value: Any) -> Any:
+def plain_value(value: object) -> Any:
     """Return rows, named tuples and what holds them as values that `json` can write."""
     if hasattr(value, "to_dict"):
         return value.to_dict()
@@ -132,7 +132,7 @@ def plain_value(value: Any) -> Any:
     return value
 
 
-def say_json(value: Any) -> None:
+def say_json(value: object) -> None:
     """Print one JSON document: ASCII, so that every locale carries it."""
     import json
 
@@ -170,7 +170,7 @@ def _json_escape(found: re.Match[str]) -> str:
     return json.dumps(found[0])[1:-1]
 
 
-def json_lines(values: Iterable[Any]) -> Iterator[str]:
+def json_lines(values: Iterable[object]) -> Iterator[str]:
     """Yield each value as a line of JSON."""
     import json
 

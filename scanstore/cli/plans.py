@@ -162,7 +162,7 @@ def _card(plan: AnalysisPlan, found: list[PlanChange]) -> Iterator[str]:
         )  # fmt: skip
 
 
-def _value(value: Any) -> str:
+def _value(value: object) -> str:
     import json
 
     text = json.dumps(value, ensure_ascii=False)

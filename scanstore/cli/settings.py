@@ -16,7 +16,7 @@ def settings() -> None:
     """Keep values by name."""
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     import json
 
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -55,7 +55,7 @@ def pick_symbol(store: Store, given: str, scan: str | None) -> Symbol:
     try:
         return store.symbols.get(given, scan=where)
     except parts.errors.Ambiguous as error:
-        found = error.candidates
+        found = [each for each in error.candidates if isinstance(each, parts.models.Symbol)]
         note(f"{len(found)} symbols are called {given}; repeat with the id or the qualified name of one:")
         lines = list(symbol_lines(found[:CANDIDATES], store))
         for line in lines:

@@ -33,7 +33,7 @@ def uuid_of(row: Any, what: str, *models: type[peewee.Model]) -> str:
         raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID") from None
 
 
-def owner_of(row: Any, worker: str | None, what: str, *models: type[peewee.Model]) -> tuple[str, str, int | None]:
+def owner_of(row: object, worker: str | None, what: str, *models: type[peewee.Model]) -> tuple[str, str, int | None]:
     """The id of a leased row, who acts on it, and for which attempt, where the row says so."""
     key = uuid_of(row, what, *models)
     leased: Any = row
@@ -43,13 +43,13 @@ def owner_of(row: Any, worker: str | None, what: str, *models: type[peewee.Model
     return key, worker or me(), None
 
 
-def bring_up_to_date(row: Any, **columns: Any) -> None:
+def bring_up_to_date(row: object, **columns: Any) -> None:
     """What was written of a row, in the object that was given for it, if it was one."""
     if isinstance(row, peewee.Model):
         row.__data__.update(columns)
 
 
-def a_text(value: Any, what: str, most: int = 2**30) -> str:
+def a_text(value: object, what: str, most: int = 2**30) -> str:
     """A text that says something, stripped, of a length that fits."""
     kept = value.strip() if isinstance(value, str) else ""
     if not kept or "\0" in kept:
@@ -59,7 +59,7 @@ def a_text(value: Any, what: str, most: int = 2**30) -> str:
     return encodable(kept, what)
 
 
-def a_text_or_none(value: Any, what: str, most: int = 2**30) -> str | None:
+def a_text_or_none(value: object, what: str, most: int = 2**30) -> str | None:
     return None if value is None else a_text(value, what, most)
 
 
@@ -71,20 +71,20 @@ def encodable(text: str, what: str) -> str:
     return text
 
 
-def a_bool(value: Any, what: str) -> bool:
+def a_bool(value: object, what: str) -> bool:
     if not isinstance(value, bool):
         raise InvalidArgument(f"{what} is {shown(value)}; it must be True or False")
     return value
 
 
-def some_text(value: Any, what: str) -> str:
+def some_text(value: object, what: str) -> str:
     """A text to look for; it may be empty, or one that nothing can be called by."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{what} is {shown(value)}; give a text")
     return value
 
 
-def stored_path(value: Any, what: str) -> str:
+def stored_path(value: object, what: str) -> str:
     """A path of a file in a scan, in the form in which scans have it; a name that is not Unicode may come as it is."""
     path = composed(some_text(value, what))
     if any("\ud800" <= letter <= "\udfff" for letter in path):
@@ -92,18 +92,18 @@ def stored_path(value: Any, what: str) -> str:
     return path
 
 
-def some_items(values: Any, what: str) -> Iterable[Any]:
+def some_items(values: object, what: str) -> Iterable[Any]:
     """Any iterable but a text, bytes or a mapping, as it is."""
     if isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable):
         raise InvalidArgument(f"{what} is {shown(values)}; give a list")
     return values
 
 
-def some_list(values: Any, what: str) -> list[Any]:
+def some_list(values: object, what: str) -> list[Any]:
     return list(some_items(values, what))
 
 
-def a_path(value: Any, what: str) -> str:
+def a_path(value: object, what: str) -> str:
     """The path of a file or folder, as text that the system can take."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or not path or "\0" in path:
@@ -117,7 +117,7 @@ def a_path(value: Any, what: str) -> str:
     return path
 
 
-def a_whole(value: Any, what: str, *, least: int = 0, most: int = 2**31 - 1) -> int:
+def a_whole(value: object, what: str, *, least: int = 0, most: int = 2**31 - 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidArgument(f"{what} is {shown(value)}; give a whole number from {least:,} to {most:,}")
     return value
@@ -139,7 +139,7 @@ def text(where: str, value: Any, *, needed: bool = False) -> str:
     return kept
 
 
-def word(where: str, value: Any, words: tuple[str, ...]) -> str:
+def word(where: str, value: object, words: tuple[str, ...]) -> str:
     """One of a few words, in any case."""
     found = value.strip().lower() if isinstance(value, str) else ""
     if found not in words:
@@ -147,7 +147,7 @@ def word(where: str, value: Any, words: tuple[str, ...]) -> str:
     return found
 
 
-def whole(where: str, value: Any, least: int, most: int) -> int | None:
+def whole(where: str, value: object, least: int, most: int) -> int | None:
     """A whole number within bounds, or None."""
     if value is None:
         return None
@@ -156,7 +156,7 @@ def whole(where: str, value: Any, least: int, most: int) -> int | None:
     return int(value)
 
 
-def cwe(where: str, value: Any) -> str | None:
+def cwe(where: str, value: object) -> str | None:
     """A CWE as ``CWE-79``; given like that or as its number."""
     if value is None or value == "":
         return None

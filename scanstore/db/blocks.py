@@ -53,7 +53,7 @@ class Block(weakref.ref["Any"]):
 class _Exit:
     """`__exit__` as a descriptor: each look-up gives another callable, which the frames of the call do not hold."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         self.function = function
 
     def __get__(self, instance: Any, owner: Any = None) -> Callable[..., Any]:

@@ -44,11 +44,11 @@ class Writer:
         if not converted:
             self.converters = [(n, f.db_value) for n, f in enumerate(fields) if not _is_plain(f)]
 
-    def write(self, rows: Iterable[Sequence[Any]]) -> int:
+    def write(self, rows: Iterable[Sequence[object]]) -> int:
         """Insert the rows and return how many there were."""
         return self.db.executemany(self.sql, self._convert(rows) if self.converters else rows).rowcount
 
-    def _convert(self, rows: Iterable[Sequence[Any]]) -> Iterator[list[Any]]:
+    def _convert(self, rows: Iterable[Sequence[object]]) -> Iterator[list[Any]]:
         for row in rows:
             values = list(row)
             for place, convert in self.converters:
@@ -56,6 +56,6 @@ class Writer:
             yield values
 
 
-def _is_plain(field: peewee.Field[Any]) -> bool:
+def _is_plain(field: peewee.Field[object]) -> bool:
     """Whether a field stores what it is given: its ``db_value`` is one of Peewee's own that SQLite repeats anyway."""
     return type(field) in _PLAIN

@@ -116,7 +116,7 @@ class _Ambient(peewee.SqliteDatabase):
     def __init__(self) -> None:
         super().__init__(None)
 
-    def execute_sql(self, sql: str, params: Any = None) -> Cursor:
+    def execute_sql(self, sql: str, params: object = None) -> Cursor:
         return self._here().execute_sql(sql, params)
 
     @staticmethod
@@ -128,7 +128,7 @@ class _Ambient(peewee.SqliteDatabase):
 
 
 def _delegate(name: str) -> Callable[..., Any]:
-    def method(self: _Ambient, *args: Any, **kwargs: Any) -> Any:
+    def method(self: _Ambient, *args: object, **kwargs: Any) -> Any:
         return getattr(self._here(), name)(*args, **kwargs)
 
     return method

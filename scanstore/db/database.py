@@ -323,7 +323,7 @@ class Database(Transactional):
 
     # Statements
 
-    def cursor(self, named_cursor: Any = None) -> Cursor:
+    def cursor(self, named_cursor: object = None) -> Cursor:
         """Return a cursor of this thread's connection; its own `execute` raises SQLite's errors."""
         state = self._state
         for each in state.transactions:
@@ -349,18 +349,18 @@ class Database(Transactional):
         return timed(connection, self.name, self.slow or 0.0)
 
     # Peewee's own execute_sql is not called: some libraries replace it, for a whole process.
-    def execute_sql(self, sql: str, params: Any = None) -> Cursor:
+    def execute_sql(self, sql: str, params: object = None) -> Cursor:
         """Execute one statement and return its cursor; raises scanstore's errors."""
         return self._run(sql, params, many=False)
 
-    def executemany(self, sql: str, rows: Iterable[Any]) -> Cursor:
+    def executemany(self, sql: str, rows: Iterable[object]) -> Cursor:
         """Execute one statement for each row of values, prepared once; `rows` is streamed. Atomic."""
         if self.in_sqlite_transaction():
             return self._run(sql, rows, many=True)
         with self.atomic():
             return self._run(sql, rows, many=True)
 
-    def _run(self, sql: str, params: Any, *, many: bool) -> Cursor:
+    def _run(self, sql: str, params: object, *, many: bool) -> Cursor:
         if self.query_hooks or _queries.isEnabledFor(logging.DEBUG):
             return self._watched(sql, params, many)
         try:
@@ -370,7 +370,7 @@ class Database(Transactional):
         except (OverflowError, UnicodeEncodeError) as error:
             raise InvalidArgument(f"a value cannot be stored in {self.name}: {error}") from error
 
-    def _translated(self, error: sqlite3.Error | UnicodeDecodeError, values: Any = ()) -> Exception:
+    def _translated(self, error: sqlite3.Error | UnicodeDecodeError, values: object = ()) -> Exception:
         if code_of(error) == sqlite3.SQLITE_ERROR and self.name != MEMORY:
             from scanstore.db.schema import damage  # start-up: only after an error
 
@@ -381,7 +381,7 @@ class Database(Transactional):
             return translated(error, self.name, values, most)
         return translated(error, self.name, values)
 
-    def _executed(self, sql: str, params: Any, many: bool) -> Cursor:
+    def _executed(self, sql: str, params: object, many: bool) -> Cursor:
         cursor = self.cursor()
         watch = self._watch
         if watch is None or self.read_only or not _writes(sql):
@@ -411,7 +411,7 @@ class Database(Transactional):
             cursor.close()
             raise
 
-    def _watched(self, sql: str, params: Any, many: bool) -> Cursor:
+    def _watched(self, sql: str, params: object, many: bool) -> Cursor:
         """The same for those who log or measure; nobody sees a secret."""
         secret = "api_key" in sql or "hashed_password" in sql
         shown = None if many else ("…",) if secret else params

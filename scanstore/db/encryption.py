@@ -30,7 +30,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 PLAIN = b"SQLite format 3\0"
 
 
-def check_key(key: Any) -> str:
+def check_key(key: object) -> str:
     """Return a key that SQLCipher can take. Raises InvalidArgument, which does not show it."""
     if not isinstance(key, str) or not key or "\0" in key:
         raise InvalidArgument("key is not usable; it must be text that is not empty, without NUL characters")
@@ -108,7 +108,7 @@ def _as_sqlite(error: Exception) -> sqlite3.Error:
 
 
 def _raising(method: _F) -> _F:
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: object, *args: object, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
         except sqlcipher.Error as error:
@@ -149,19 +149,19 @@ class _Connection(sqlcipher.Connection):  # type: ignore[misc]
 
     name = ""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: object, **options: Any) -> None:
         self.cursors = Cursors()
         super().__init__(*args, **options)
 
-    def cursor(self, factory: Any = None) -> Any:
+    def cursor(self, factory: object = None) -> Any:
         made = super().cursor(_Cursor if factory is None else _TimedCursor)
         self.cursors.add(made)
         return made
 
-    def execute(self, sql: str, parameters: Any = ()) -> Any:
+    def execute(self, sql: str, parameters: object = ()) -> Any:
         return self.cursor().execute(sql, parameters)
 
-    def executemany(self, sql: str, parameters: Any) -> Any:
+    def executemany(self, sql: str, parameters: object) -> Any:
         return self.cursor().executemany(sql, parameters)
 
     def executescript(self, script: str) -> Any:

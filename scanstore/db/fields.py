@@ -42,7 +42,7 @@ class StoreMetadata(peewee.Metadata):
 
     # Peewee hands every new class the database of its base: whatever is current at that moment.
     @database.setter
-    def database(self, database: Any) -> None:
+    def database(self, database: object) -> None:
         if not (database is None or database is AMBIENT or isinstance(database, Database)):
             _refuse_binding(self.model)
 
@@ -57,14 +57,14 @@ class StoreMetadata(peewee.Metadata):
         return self._table
 
     @table.setter
-    def table(self, value: Any) -> None:
+    def table(self, value: object) -> None:
         raise AttributeError("the table of a model cannot be set")
 
     @table.deleter
     def table(self) -> None:
         self._table = None
 
-    def set_database(self, database: Any) -> None:
+    def set_database(self, database: object) -> None:
         _refuse_binding(self.model)
 
     def get_default_dict(self) -> dict[str, Any]:
@@ -94,18 +94,18 @@ class Base(peewee.Model):
         legacy_table_names = False
         only_save_dirty = True
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         database = current()
         self._home = None if database is None else database.file
 
     @classmethod
-    def insert(cls, data: Any = None, /, **insert: Any) -> Any:
+    def insert(cls, data: object = None, /, **insert: Any) -> Any:
         """Return a query that inserts one row."""
         return _Insert(cls, cls._normalize_data(data, insert))  # type: ignore[attr-defined]
 
     @classmethod
-    def insert_many(cls, rows: Any, fields: Any = None) -> Any:
+    def insert_many(cls, rows: object, fields: object = None) -> Any:
         """Return a query that inserts rows; the times that they leave out are one reading of the clock."""
         return _Insert(cls, insert=rows, columns=fields)
 
@@ -149,7 +149,7 @@ class Base(peewee.Model):
         if self._home is not None and database is not None and database.file != self._home:
             raise WrongStore(f"{self!r} is of {self._home} and {database.name} is current; use it in its own")
 
-    def save(self, force_insert: bool = False, only: Any = None) -> int:
+    def save(self, force_insert: bool = False, only: object = None) -> int:
         """Write the fields that were changed since the row was read; return the number of rows written."""
         self.check_home()
         rows = super().save(force_insert=force_insert, only=only)
@@ -178,13 +178,13 @@ class Base(peewee.Model):
             raise Conflict(f"{self!r} cannot be deleted: {rows} point at it; remove these first") from error
 
     @classmethod
-    def bind(cls, *_: Any, **__: Any) -> bool:
+    def bind(cls, *_: object, **__: Any) -> bool:
         """Raise BindRefused: a bound model would write one store's rows into another's file."""
         _refuse_binding(cls)
         return False
 
     @classmethod
-    def bind_ctx(cls, *_: Any, **__: Any) -> Any:
+    def bind_ctx(cls, *_: object, **__: Any) -> Any:
         """Raise BindRefused, as `bind` does."""
         _refuse_binding(cls)
 
@@ -198,10 +198,10 @@ def _guard(model: type[Base], field: peewee.ForeignKeyField) -> None:
 class LaterForeignKey(peewee.DeferredForeignKey):
     """A foreign key to a model of a package above, which must import the module of this model."""
 
-    def __deepcopy__(self, memo: Any = None) -> LaterForeignKey:
+    def __deepcopy__(self, memo: object = None) -> LaterForeignKey:
         return type(self)(self.rel_model_name, **self.field_kwargs)
 
-    def set_model(self, rel_model: Any) -> None:
+    def set_model(self, rel_model: object) -> None:
         """Become the foreign key, once Peewee meets the model of that name."""
         super().set_model(rel_model)
         _guard(self.model, self.model._meta.fields[self.name])
@@ -234,7 +234,7 @@ class _Backref(peewee.BackrefAccessor):
         return super().__get__(instance, instance_type)  # type: ignore[no-untyped-call]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, uuid.UUID):
@@ -263,7 +263,7 @@ class UTCField(DateTime[_V]):
 
     field_type = "TEXT"
 
-    def db_value(self, value: Any) -> Any:
+    def db_value(self, value: object) -> Any:
         if value is None or isinstance(value, peewee.Node):
             return value
         if isinstance(value, str):
@@ -304,7 +304,7 @@ class JSONField(Json[_V]):
 
         def __getitem__(self, key: str | int) -> peewee.JSONPath: ...
 
-    def db_value(self, value: Any) -> Any:
+    def db_value(self, value: object) -> Any:
         return value if value is None or isinstance(value, peewee.Node) else dump_json(value)
 
 
@@ -323,7 +323,7 @@ class EnumField(Text[_V]):
         self.words = tuple(str(getattr(choice, "value", choice)).lower() for choice in choices)
         super().__init__(choices=[(word, word) for word in self.words], null=null, **options)
 
-    def db_value(self, value: Any) -> Any:
+    def db_value(self, value: object) -> Any:
         if value is None or isinstance(value, peewee.Node):
             return value
         word = getattr(value, "value", value)
@@ -331,7 +331,7 @@ class EnumField(Text[_V]):
             raise InvalidArgument(f"{self.name} is {shown(word)}; it must be one of: {', '.join(self.words)}")
         return word.lower()
 
-    def adapt(self, value: Any) -> Any:
+    def adapt(self, value: object) -> Any:
         return value
 
 
@@ -376,7 +376,7 @@ class IdField(_UUIDText[_V]):
     def __init__(self, *, null: bool = False, **options: Unpack[Options]) -> None:
         super().__init__(null=null, **options)
 
-    def python_value(self, value: Any) -> Any:
+    def python_value(self, value: object) -> Any:
         return value
 
 

@@ -61,7 +61,7 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def careful(make: Callable[[str], Any]) -> str:
+def careful(make: Callable[[str], object]) -> str:
     """Return the pragmas of every connection of a driver: what a schema calls is not trusted, and a cell that reaches
     out of its page is damage. On macOS a commit waits for the disk, as :func:`flush` does.
     """

@@ -6,7 +6,7 @@ row. At run time its classes take no type in brackets; these do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypedDict, TypeVar, overload
 
 import peewee
 from playhouse import sqlite_ext
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         """The rows that point at a row: declares to type checkers what Peewee adds for ``backref``."""
 
         @overload
-        def __get__(self, instance: None, owner: Any) -> Self: ...
+        def __get__(self, instance: None, owner: object) -> Self: ...
         @overload
-        def __get__(self, instance: object, owner: Any) -> peewee.ModelSelect[_Model]: ...
-        def __get__(self, instance: object, owner: Any) -> object: ...
+        def __get__(self, instance: object, owner: object) -> peewee.ModelSelect[_Model]: ...
+        def __get__(self, instance: object, owner: object) -> object: ...

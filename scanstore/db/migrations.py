@@ -209,7 +209,7 @@ class _Connection(peewee.SqliteDatabase):
             link.close()
         self._nothing.close()
 
-    def execute_sql(self, sql: str, params: Any = None) -> Any:
+    def execute_sql(self, sql: str, params: object = None) -> Any:
         if self.replaying:
             return self._nothing.execute("SELECT NULL WHERE 0")
         return self._execute_cursor(sql, params)  # type: ignore[attr-defined]

@@ -56,7 +56,7 @@ def check_page(page: int, per_page: int) -> None:
 def page_of(
     db: Database,
     model: type[Base],
-    where: tuple[Any, ...],
+    where: tuple[object, ...],
     *,
     sort: str | None,
     page: int,
@@ -72,7 +72,7 @@ def page_of(
         return paged(query, page=page, per_page=per_page)
 
 
-def counts(db: Database, model: type[Base], by: str, where: tuple[Any, ...]) -> dict[Any, int]:
+def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) -> dict[Any, int]:
     """See :meth:`scanstore.store.Store.counts`."""
     meta: Any = _checked(model)._meta
     field = meta.combined.get(by)
@@ -109,7 +109,7 @@ def _checked(model: Any) -> type[Base]:
     return model
 
 
-def _conditions(where: tuple[Any, ...]) -> tuple[Any, ...]:
+def _conditions(where: tuple[object, ...]) -> tuple[Any, ...]:
     for each in where:
         if not isinstance(each, peewee.Node):
             raise InvalidArgument(f"{shown(each)} is no condition; write one on the model: Finding.severity == 'high'")

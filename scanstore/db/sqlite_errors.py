@@ -25,7 +25,7 @@ from scanstore.errors import (
 
 TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 LONGEST_VALUE = 1_000_000_000  #: bytes; SQLite's own limit, unless it was built with another
 #: What SQLite says of damage may not be text itself.
@@ -33,7 +33,7 @@ TROUBLE = (sqlite3.Error, UnicodeDecodeError)
 
 
 def translated(
-    error: sqlite3.Error | UnicodeDecodeError, name: str, values: Any = (), most: int = LONGEST_VALUE
+    error: sqlite3.Error | UnicodeDecodeError, name: str, values: object = (), most: int = LONGEST_VALUE
 ) -> Exception:
     """Return the error to raise, from this one, for something that SQLite refused about the store of that
     name. `values` are those of the statement, and `most` is what SQLite takes of one.
@@ -64,7 +64,7 @@ def translated(
     return kind(*error.args)
 
 
-def _size_of(values: Any) -> str:
+def _size_of(values: object) -> str:
     """Say how large the largest of some values is, when they are there to be looked at."""
     if isinstance(values, Mapping):
         values = values.values()

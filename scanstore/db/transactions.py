@@ -284,12 +284,12 @@ class Transactional(Shared, peewee.SqliteDatabase):
 
     if TYPE_CHECKING:
 
-        def execute_sql(self, sql: str, params: Any = None) -> Cursor: ...
+        def execute_sql(self, sql: str, params: object = None) -> Cursor: ...
 
-    def atomic(self, *args: Any, **kwargs: Any) -> Atomic:
+    def atomic(self, *args: object, **kwargs: Any) -> Atomic:
         return Atomic(self, *args, **kwargs)
 
-    def transaction(self, *args: Any, **kwargs: Any) -> Transaction:
+    def transaction(self, *args: object, **kwargs: Any) -> Transaction:
         return Transaction(self, *args, **kwargs)
 
     def savepoint(self) -> Savepoint:
@@ -318,7 +318,7 @@ class Transactional(Shared, peewee.SqliteDatabase):
             if not self._state.ctx:
                 self.close()
 
-    def push_transaction(self, transaction: Any) -> None:
+    def push_transaction(self, transaction: object) -> None:
         state = self._state
         if not state.transactions:
             state.owner = running_task()

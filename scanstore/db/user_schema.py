@@ -165,11 +165,11 @@ def holding(query: Query, version: int, parent: str, column: str) -> dict[Any, s
     return held
 
 
-def defines(action: int, *_: Any) -> int:
+def defines(action: int, *_: object) -> int:
     """Allow only what defines a table or an index; for `set_authorizer`."""
     return sqlite3.SQLITE_OK if action in _DEFINING else sqlite3.SQLITE_DENY
 
 
-def allows(*_: Any) -> int:
+def allows(*_: object) -> int:
     """Allow everything again; for `set_authorizer`."""
     return sqlite3.SQLITE_OK

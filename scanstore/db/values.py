@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
 from scanstore.errors import Damaged, InvalidArgument, shown
 
@@ -43,7 +42,7 @@ def read_time(text: str) -> datetime:
 _encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # made but once
 
 
-def dump_json(value: Any) -> str:
+def dump_json(value: object) -> str:
     """Return a value as compact JSON text; raise InvalidArgument when it has none, or is nested too deep.
 
     What is nested deeper might be written and not be read again by a caller that is deep in its own stack.
@@ -94,7 +93,7 @@ def unpack(data: bytes) -> str:
 DEEPEST = 300  #: levels of lists and mappings in a JSON value
 
 
-def _too_deep(value: Any) -> bool:
+def _too_deep(value: object) -> bool:
     level = [value]
     for _ in range(DEEPEST):
         level = [

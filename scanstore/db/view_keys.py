@@ -43,7 +43,7 @@ class _Parts:
             return getattr(self.source, first.name), getattr(self.source, second.name)
         return first, second
 
-    def __eq__(self, other: Any) -> Any:
+    def __eq__(self, other: object) -> Any:
         file_id, ordinal = self._columns()
         if isinstance(other, _Parts):
             theirs = other._columns()
@@ -57,7 +57,7 @@ class _Parts:
             return (peewee.Field.__eq__(file_id, value[0])) & (peewee.Field.__eq__(ordinal, value[1]))
         return peewee.Field.__eq__(cast("peewee.Field[Any]", self), other)
 
-    def in_(self, other: Any) -> Any:
+    def in_(self, other: object) -> Any:
         if isinstance(other, Iterable) and not isinstance(other, peewee.Node):
             ids = [split(int(cast(Any, v)._pk if isinstance(v, peewee.Model) else v)) for v in other]
             rows = ", ".join(f"({file_id}, {ordinal})" for file_id, ordinal in ids) or "(NULL, NULL)"
@@ -121,10 +121,10 @@ class WholeKey(_Parts, ForeignKey[_V]):
     def _columns(self) -> tuple[Any, Any]:
         return peewee.Expression(self, ">>", SHIFT), peewee.Expression(self, "&", MASK)
 
-    def __eq__(self, other: Any) -> Any:
+    def __eq__(self, other: object) -> Any:
         return _Parts.__eq__(self, other) if isinstance(other, _Parts) else peewee.Field.__eq__(self, other)
 
-    def in_(self, other: Any) -> Any:
+    def in_(self, other: object) -> Any:
         return peewee.Field.in_(self, other)
 
     __hash__ = peewee.Field.__hash__

@@ -14,7 +14,7 @@ from scanstore.db.values import dump_json
 from scanstore.findings.identity import message_key
 
 
-def pack(value: Any) -> bytes:
+def pack(value: object) -> bytes:
     """JSON in few bytes, the same for the same value: as ``detail`` of a finding or a run is stored."""
     return zlib.compress(dump_json(value).encode())
 

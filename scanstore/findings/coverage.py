@@ -123,7 +123,7 @@ class Before:
         self._db, self._run = db, run
         self._known: tuple[dict[str, bool], Any] | None = None
 
-    def selected(self, names: Iterable[str], arguments: Any) -> bool:
+    def selected(self, names: Iterable[str], arguments: object) -> bool:
         """Whether it listed a rule, which it reported, as off by default, and had the same arguments."""
         if self._known is None:
             rules, detail = self._db.execute_sql(RULES, (self._run,)).fetchone() or ("[]", None)

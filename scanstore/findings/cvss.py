@@ -6,14 +6,13 @@ Scores need no library. A vector does: without the library nobody could tell whe
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from scanstore.errors import InvalidArgument, shown
 
 EXAMPLE = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"
 
 
-def rated(score: Any, vector: Any) -> tuple[float | None, str | None]:
+def rated(score: object, vector: object) -> tuple[float | None, str | None]:
     """Return the score and the vector to keep, both checked; a score that is not given is the vector's base score.
 
     Versions 2, 3.0, 3.1 and 4.0 are known. Raises InvalidArgument for a score outside 0 to 10, a malformed vector, a
@@ -31,13 +30,13 @@ def rated(score: Any, vector: Any) -> tuple[float | None, str | None]:
     return number, clean
 
 
-def _number(score: Any) -> float:
+def _number(score: object) -> float:
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 10:
         raise InvalidArgument(f"cvss_score is {shown(score)}; it must be a number from 0 to 10")
     return float(score)
 
 
-def _read(vector: Any) -> tuple[str, list[float]]:
+def _read(vector: object) -> tuple[str, list[float]]:
     """A vector in its usual order, and its scores, the base score first."""
     if not isinstance(vector, str):
         raise InvalidArgument(f"cvss_vector is {shown(vector)}; write it like {EXAMPLE}")

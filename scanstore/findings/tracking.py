@@ -517,7 +517,7 @@ def _traits(one: Incoming) -> tuple[Any, ...]:
     return one.symbol or around, line_hash, context_hash, message, _fingerprints(fingerprints)
 
 
-def _is_same(columns: Sequence[Any], one: Incoming) -> bool:
+def _is_same(columns: Sequence[object], one: Incoming) -> bool:
     """Whether a finding's row, its CONTENT, PLACE and TRAITS, is just what a report says again."""
     if one.more or one.verified_id is not None or not (one.detail is None or isinstance(one.detail, bytes)):
         return False

@@ -274,14 +274,14 @@ class _Matches:
 # What people say, before any SQL
 
 
-def _author(by: Any) -> str:
+def _author(by: object) -> str:
     name = checked("by", by, needed=True)
     if name.lower() == ITSELF:
         raise InvalidArgument(f"by is {name!r}, which stands for what no person did; say who decides this")
     return name
 
 
-def _future(expires: Any) -> datetime | None:
+def _future(expires: object) -> datetime | None:
     if expires is None:
         return None
     if not isinstance(expires, datetime):
@@ -293,7 +293,7 @@ def _future(expires: Any) -> datetime | None:
 
 
 def _scope(
-    finding: Any, *, rule: str | None, tool: str | None, path: str | None, target: str | None
+    finding: object, *, rule: str | None, tool: str | None, path: str | None, target: str | None
 ) -> tuple[str | None, str | None, str | None]:
     given = {"rule": rule, "tool": tool, "path": path, "target": target}
     if finding is not None:

@@ -232,14 +232,14 @@ def _relative(path: str, tops: list[str]) -> str:
     return escape_path(composed("/".join(parts)))
 
 
-def _needed(record: dict[str, Any], key: str) -> str:
+def _needed(record: dict[str, object], key: str) -> str:
     value = _text(record, key)
     if not value:
         raise _BrokenLine(f"no {key}")
     return value
 
 
-def _text(record: dict[str, Any], key: str) -> str | None:
+def _text(record: dict[str, object], key: str) -> str | None:
     value = record.get(key)
     if value is None or value is False:  # false is how ctags spells a field that does not apply
         return None
@@ -251,7 +251,7 @@ def _text(record: dict[str, Any], key: str) -> str | None:
     return value
 
 
-def _words(record: dict[str, Any], key: str) -> list[str]:
+def _words(record: dict[str, object], key: str) -> list[str]:
     """A comma-separated field as a list; some versions write a real one."""
     value = record.get(key)
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
@@ -259,7 +259,7 @@ def _words(record: dict[str, Any], key: str) -> list[str]:
     return [word for word in (_text(record, key) or "").split(",") if word and word != "-"]
 
 
-def _bases(record: dict[str, Any]) -> list[str]:
+def _bases(record: dict[str, object]) -> list[str]:
     """The `inherits` field as a list; `Map<K,V>` and `Generic[K, V]` are one base each."""
     bases: list[str] = []
     depth = 0
@@ -278,7 +278,7 @@ def _bases(record: dict[str, Any]) -> list[str]:
     return [base for base in bases if base]
 
 
-def _line(record: dict[str, Any], key: str) -> int | None:
+def _line(record: dict[str, object], key: str) -> int | None:
     value = record.get(key)
     if value is None:
         return None

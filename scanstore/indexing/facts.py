@@ -31,7 +31,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 SYMBOL_TYPES = ("module", "class", "function", "method", "variable")
 REFERENCE_TYPES = ("call", "import", "inherit")
@@ -82,7 +82,7 @@ class Indexer(Protocol):
     def index(self, content: bytes, *, path: str, module: str) -> FileFacts: ...
 
 
-def pack_interface(interface: dict[str, Any]) -> bytes:
+def pack_interface(interface: dict[str, object]) -> bytes:
     return zlib.compress(json.dumps(interface, ensure_ascii=True, separators=(",", ":")).encode(), 1)
 
 

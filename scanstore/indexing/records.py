@@ -21,7 +21,6 @@ that qualified name (``imported``), to the first of several (``guessed``), or to
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from scanstore.db.values import dump_json, pack_hash
 from scanstore.errors import InvalidArgument, shown
@@ -53,7 +52,7 @@ _FIELDS = {
 class _Row:
     """One given row, with checked access to its fields; errors name the row."""
 
-    def __init__(self, what: str, number: int, given: Any) -> None:
+    def __init__(self, what: str, number: int, given: object) -> None:
         self.label = f"{what} {number}"
         allowed = _FIELDS[what]
         if isinstance(given, dict):
@@ -109,10 +108,10 @@ class _Row:
 
 
 def facts_of(
-    symbols: Iterable[Any],
-    references: Iterable[Any],
-    imports: Iterable[Any],
-    chunks: Iterable[Any],
+    symbols: Iterable[object],
+    references: Iterable[object],
+    imports: Iterable[object],
+    chunks: Iterable[object],
     *,
     line_count: int = 0,
 ) -> FileFacts:

@@ -84,7 +84,7 @@ class Jobs(JobLeases):
         scenes: Iterable[Scene | str] = (),
         run_at: datetime | None = None,
         priority: int = 0,
-        meta: Mapping[str, Any] | None = None,
+        meta: Mapping[str, object] | None = None,
         exclusive_group: str | None = None,
         max_retries: int = MOST_RETRIES,
         max_lost: int = MOST_LOST,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from scanstore.db.arguments import a_text, bring_up_to_date
 from scanstore.db.clocks import LONGEST_LEASE
@@ -178,7 +177,7 @@ class JobLeases(Domain):
     heartbeat = tick
 
     @bound
-    def complete(self, job: Job | str | uuid.UUID, *, result: Any = None, worker: str | None = None) -> str:
+    def complete(self, job: Job | str | uuid.UUID, *, result: object = None, worker: str | None = None) -> str:
         """End a job that went well and keep its result, any JSON value; return its status, ``completed``.
 
         One that is being cancelled ends as ``cancelled``, with its result. Doing it twice is harmless. Raises

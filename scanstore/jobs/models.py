@@ -111,7 +111,7 @@ class Job(Base):
 
     update_progress = tick
 
-    def mark_completed(self, result: Any = None) -> str:
+    def mark_completed(self, result: object = None) -> str:
         """Complete it, see :meth:`scanstore.jobs.jobs.Jobs.complete`."""
         return complete(_here(), self, result=result)
 
@@ -189,13 +189,13 @@ def some_types(types: str | Iterable[str]) -> list[str]:
     return [a_text(each, "type") for each in ((types,) if isinstance(types, str) else some_list(types, "types"))]
 
 
-def a_moment(value: Any) -> str | None:
+def a_moment(value: object) -> str | None:
     if value is not None and not isinstance(value, datetime):
         raise InvalidArgument(f"run_at is {shown(value)}; give an aware datetime")
     return None if value is None else format_time(value)
 
 
-def an_error(error: Any) -> str:
+def an_error(error: object) -> str:
     if isinstance(error, BaseException):
         name = type(error).__name__
         return f"{name}: {error}" if str(error) else name
@@ -204,7 +204,7 @@ def an_error(error: Any) -> str:
     return error
 
 
-def scene_key(scene: Any) -> str:
+def scene_key(scene: object) -> str:
     if isinstance(scene, Scene):
         scene.check_home()
         return str(scene.id)
@@ -219,7 +219,7 @@ def scene_keys(scenes: Iterable[Scene | str]) -> list[str]:
     return list(dict.fromkeys(scene_key(each) for each in some_list(scenes, "scenes")))
 
 
-def told_by(progress: Any, processed: Any, total: Any, message: Any) -> dict[str, Any]:
+def told_by(progress: object, processed: object, total: object, message: object) -> dict[str, Any]:
     """The columns that a tick sets."""
     columns: dict[str, Any] = {}
     if progress is not None:
@@ -280,7 +280,7 @@ def tick(
     return bool(status == "running")
 
 
-def complete(db: Database, job: Job | str | uuid.UUID, *, result: Any = None, worker: str | None = None) -> str:
+def complete(db: Database, job: Job | str | uuid.UUID, *, result: object = None, worker: str | None = None) -> str:
     """See :meth:`scanstore.jobs.jobs.Jobs.complete`."""
     check_lease(worker, LEASE)
     text = None if result is None else dump_json(result)

@@ -61,7 +61,7 @@ class Schedules(Domain):
         schedule: str,
         *,
         timezone: str = "UTC",
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, object] | None = None,
         enabled: bool = True,
     ) -> ScheduledTask:
         """Add a task: a job of ``task_type`` with ``config`` as its input, whenever ``schedule`` says so.
@@ -114,7 +114,7 @@ class Schedules(Domain):
         task_type: str | None = None,
         schedule: str | None = None,
         timezone: str | None = None,
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, object] | None = None,
         enabled: bool | None = None,
     ) -> ScheduledTask:
         """Change what is given and return the task; with another time its next run is counted from now.

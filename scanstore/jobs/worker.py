@@ -94,7 +94,7 @@ def run_worker(
     return Worked(**counts)
 
 
-def _checked(handlers: Any, types: Iterable[str] | None) -> list[str]:
+def _checked(handlers: object, types: Iterable[str] | None) -> list[str]:
     if not isinstance(handlers, Mapping) or not handlers:
         raise InvalidArgument("no handlers; give a mapping of types to functions, such as {'sync': handle}")
     for name, handler in handlers.items():
@@ -127,7 +127,7 @@ def _work(jobs: JobLeases, job: Job, handler: Handler, pulse: _Pulse) -> str:
         raise
 
 
-def _record(jobs: JobLeases, job: Job, result: Any, error: Exception | None) -> str:
+def _record(jobs: JobLeases, job: Job, result: object, error: Exception | None) -> str:
     """Record how a job ended. A store that is busy does not undo the work: it is tried for as long as the lease is."""
     if job.status not in ("running", "cancelling"):  # the handler has said so itself
         if error is not None:

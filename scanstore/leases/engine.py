@@ -74,7 +74,7 @@ def claim_one(
     most: str,
     guard: str,
     more: str,
-    values: Mapping[str, Any] | None = None,
+    values: Mapping[str, object] | None = None,
 ) -> tuple[Any, ...] | None:
     """Lease the first row in one statement; return its id, attempt, retries, end of lease, and ``more``.
 
@@ -290,7 +290,7 @@ def _bury(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_lo
 
 
 def _free(
-    db: Database, queue: Queue, where: str, values: Sequence[Any], why: str, now: datetime, max_lost: int
+    db: Database, queue: Queue, where: str, values: Sequence[object], why: str, now: datetime, max_lost: int
 ) -> Recovered:
     """End leases without their owners, who may come back until somebody else claims the row. A row that has lost too
     many leases has failed."""
@@ -476,7 +476,7 @@ def _look(db: Database, queue: Queue, key: Key) -> dict[str, Any]:
     return dict(zip(columns, row, strict=True))
 
 
-def _lost(queue: Queue, key: Key, row: dict[str, Any], worker: str) -> LeaseLost:
+def _lost(queue: Queue, key: Key, row: dict[str, object], worker: str) -> LeaseLost:
     """The error for a worker whose row it is not, with the remedy that is true of the row's status."""
     status = state = row["status"]
     remedy = f"claim it with {queue.methods}.claim, and for longer work with a longer lease or a heartbeat"
@@ -558,7 +558,7 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
     )
 
 
-def row_ids(ids: Any) -> list[int]:
+def row_ids(ids: object) -> list[int]:
     """Ids of rows that are given as a list of whole numbers."""
     return [a_whole(each, "an id", most=2**63 - 1) for each in some_list(ids, "ids")]
 

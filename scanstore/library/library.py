@@ -87,7 +87,7 @@ class Library(Domain):
     # -- coming in ---------------------------------------------------------------------------------------------------
 
     @bound
-    def upsert_scenes(self, records: Iterable[Any], *, run: Sync | SyncRun | int | None = None) -> Counts:
+    def upsert_scenes(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> Counts:
         """Write scenes as records have them, with what they name; counts scenes and links.
 
         A record is ``{"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio",
@@ -103,21 +103,21 @@ class Library(Domain):
         return self._upsert("scene", records, run)
 
     @bound
-    def upsert_performers(self, records: Iterable[Any], *, run: Sync | SyncRun | int | None = None) -> Counts:
+    def upsert_performers(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> Counts:
         """Write performers, ``{"id", "name"}``, in batches of 10,000; promises and errors as of `upsert_scenes`."""
         return self._upsert("performer", records, run)
 
     @bound
-    def upsert_tags(self, records: Iterable[Any], *, run: Sync | SyncRun | int | None = None) -> Counts:
+    def upsert_tags(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> Counts:
         """The same for tags. Within a batch they may swap their names."""
         return self._upsert("tag", records, run)
 
     @bound
-    def upsert_studios(self, records: Iterable[Any], *, run: Sync | SyncRun | int | None = None) -> Counts:
+    def upsert_studios(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> Counts:
         """The same for studios."""
         return self._upsert("studio", records, run)
 
-    def _upsert(self, kind: str, records: Iterable[Any], run: Sync | SyncRun | int | None) -> Counts:
+    def _upsert(self, kind: str, records: Iterable[object], run: Sync | SyncRun | int | None) -> Counts:
         return Upsert(self, kind, run).write(records)
 
     def sync(self, kind: str, *, take_over: bool = False) -> Sync:
@@ -139,7 +139,7 @@ class Library(Domain):
     # -- asking ------------------------------------------------------------------------------------------------------
 
     @bound
-    def get(self, kind: str, key: Any) -> Any:
+    def get(self, kind: str, key: object) -> Any:
         """The scene, performer, tag or studio of that id, read anew. Raises NotFound, InvalidArgument."""
         model = MODELS[word("kind", kind, KINDS)]
         wanted = _id(key, model)
@@ -238,7 +238,7 @@ class Library(Domain):
     # -- going -------------------------------------------------------------------------------------------------------
 
     @bound
-    def remove(self, kind: str, ids: Any) -> int:
+    def remove(self, kind: str, ids: object) -> int:
         """Remove rows of a kind, one or several, with their links, in one transaction; how many there were.
 
         Scenes of a studio stay without it; changes that were proposed for a scene outlive it. Raises NotFound for an id
@@ -257,7 +257,7 @@ class Library(Domain):
         return len(keys)
 
 
-def _id(key: Any, model: type[Base]) -> str:
+def _id(key: object, model: type[Base]) -> str:
     """The id of a row of that model, or the id as it is."""
     if isinstance(key, model):
         key.check_home()

@@ -29,15 +29,15 @@ NAMED_AT_ONCE = 10_000  # names that are swapped must be in the same batch
 # Reading
 
 
-def _title(value: Any) -> str:
+def _title(value: object) -> str:
     return value if type(value) is str and value.isprintable() else text("title", value)
 
 
-def _details(value: Any) -> str | None:
+def _details(value: object) -> str | None:
     return value if value is None or type(value) is str and value.isprintable() else text("details", value)
 
 
-def _paths(value: Any) -> str:
+def _paths(value: object) -> str:
     if value is None:
         return "[]"
     try:
@@ -49,13 +49,13 @@ def _paths(value: Any) -> str:
     raise InvalidArgument(f"paths is {shown(value)}; it must be a list of texts")
 
 
-def _organized(value: Any) -> bool:
+def _organized(value: object) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
     raise InvalidArgument(f"organized is {shown(value)}; it must be true or false")
 
 
-def _time(value: Any) -> str | None:
+def _time(value: object) -> str | None:
     try:
         return None if value is None else _utc(value)
     except InvalidArgument:
@@ -71,7 +71,7 @@ def _utc(value: str | date) -> str:
     return format_time(value if isinstance(value, datetime) else datetime.combine(value, time(), UTC))
 
 
-def _created(value: Any) -> Any:
+def _created(value: object) -> Any:
     return KEEP if value is None else _time(value)
 
 
@@ -126,13 +126,13 @@ class Batch:
         self.scenes: dict[str, list[Any]] = {}
         self.links: dict[str, dict[str, list[str]]] = {kind: {} for kind in LINKS.values()}
 
-    def add_named(self, kind: str, record: Any, place: int) -> str:
+    def add_named(self, kind: str, record: object, place: int) -> str:
         """Take up one that is named, given as a record or by its id; return the id."""
         key = self.names.add(kind, record, place)
         self.named[kind].add(key)
         return key
 
-    def add_scene(self, key: str, record: Mapping[str, Any], place: int) -> None:
+    def add_scene(self, key: str, record: Mapping[str, object], place: int) -> None:
         """Take up a scene, and what it names."""
         values = [read(record[name]) if name in record else KEEP for name, read in COLUMNS.items()]
         studio = record.get("studio", KEEP)
@@ -142,7 +142,7 @@ class Batch:
             if name in record:
                 self.links[kind][key] = self._linked(kind, record[name], place)
 
-    def _linked(self, kind: str, items: Any, place: int) -> list[str]:
+    def _linked(self, kind: str, items: object, place: int) -> list[str]:
         if items is None:
             return []
         if not isinstance(items, list | tuple | set | frozenset):
@@ -155,7 +155,7 @@ class Batch:
             pass
         return [self._nested(kind, item, place) for item in items]
 
-    def _nested(self, kind: str, item: Any, place: int) -> str:
+    def _nested(self, kind: str, item: object, place: int) -> str:
         try:
             return self.add_named(kind, item, place)
         except InvalidArgument as error:
@@ -166,7 +166,7 @@ class Batch:
         return self.named[kind].union(*self.links.get(kind, {}).values())
 
 
-def _checked(record: Any, keys: frozenset[str]) -> str:
+def _checked(record: object, keys: frozenset[str]) -> str:
     """The id of a record that has no other keys."""
     if type(record) is not dict and not isinstance(record, Mapping):
         raise InvalidArgument(f"{shown(record)} is not a record; it must be a mapping of {', '.join(sorted(keys))}")
@@ -176,7 +176,7 @@ def _checked(record: Any, keys: frozenset[str]) -> str:
     return _key(record.get("id"))
 
 
-def _key(value: Any) -> str:
+def _key(value: object) -> str:
     if value is None or value == "":
         raise InvalidArgument("it has no id; give the foreign system's")
     if not isinstance(value, str):

@@ -32,7 +32,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import peewee
 
@@ -386,7 +386,7 @@ def _never_null(run: Run, table: str, columns: list[str]) -> list[int]:
 # What strangers may bring
 
 
-def _affordable(rows: Iterable[list[Any]], place: int, reader: _Reader) -> Generator[list[Any], None, None]:
+def _affordable(rows: Iterable[list[object]], place: int, reader: _Reader) -> Generator[list[Any], None, None]:
     """Yield the rows of accounts; refuse a hash that takes more than the limits to verify."""
     from scanstore.accounts.passwords import refuse_excess  # start-up: hashes are rarely needed
 
@@ -417,10 +417,14 @@ class BadLine(InvalidArgument):
     """A line of a dump cannot be used; nothing was written."""
 
 
+class _Lines(Protocol):
+    def readline(self, size: int = -1, /) -> bytes: ...
+
+
 class _Reader:
     """The lines of a dump, checked one by one; ``line`` is the number of the one that was read last."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: _Lines) -> None:
         self._stream = stream
         self._next: Any = None
         self.own: list[Part] = []  # the user's own part of the schema
@@ -500,7 +504,7 @@ class _Reader:
             self.rows += 1
             yield row
 
-    def _value(self, value: Any) -> Any:
+    def _value(self, value: object) -> Any:
         if isinstance(value, dict) and len(value) == 1:
             ((kind, text),) = value.items()
             if kind == "$b" and isinstance(text, str):
@@ -535,7 +539,7 @@ def _refuse(name: str) -> Any:
 _decoder = json.JSONDecoder(parse_constant=_refuse)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     try:
         text = str(value) if isinstance(value, Exception) else json.dumps(value)
     except RecursionError:

@@ -328,7 +328,7 @@ class _Run:
             return now, backward(field, row.action, now, _loaded(row.found), proposed)
         return now, forward(field, row.action, now, _loaded(row.current), proposed)
 
-    def _record(self, row: _Row, looked: tuple[Any, Effect] | str, *, called: bool) -> str:
+    def _record(self, row: _Row, looked: tuple[object, Effect] | str, *, called: bool) -> str:
         """Write the value, unless that cannot be, and the outcome; return it."""
         if isinstance(looked, str):
             return self._refuse(row, "failed", None, looked, called)
@@ -340,7 +340,7 @@ class _Run:
             return self._refuse(row, "skipped", found, why, called)
         return self._write(row, now, effect, called)
 
-    def _write(self, row: _Row, now: Any, effect: Effect, called: bool) -> str:
+    def _write(self, row: _Row, now: object, effect: Effect, called: bool) -> str:
         field: Field = FIELDS[row.field]
         key = row.target_key if row.target == "scene" else row.finding_id
         who = row.reviewer or f"plan {self.plan.id}"

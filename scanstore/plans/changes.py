@@ -40,7 +40,7 @@ _UNSET: Any = ...  # a current value that was not given
 
 
 def _ids(model: type[Base]) -> Callable[[str, Any], list[str]]:
-    def check(where: str, value: Any) -> list[str]:
+    def check(where: str, value: object) -> list[str]:
         if value is None:
             return []
         if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable) or isinstance(value, str):
@@ -50,7 +50,7 @@ def _ids(model: type[Base]) -> Callable[[str, Any], list[str]]:
     return check
 
 
-def _id(where: str, value: Any, model: type[Base]) -> str:
+def _id(where: str, value: object, model: type[Base]) -> str:
     if isinstance(value, model):
         value.check_home()
         value = value.id
@@ -60,21 +60,21 @@ def _id(where: str, value: Any, model: type[Base]) -> str:
     return value
 
 
-def _studio(where: str, value: Any) -> str | None:
+def _studio(where: str, value: object) -> str | None:
     return None if value is None else _id(where, value, Studio)
 
 
-def _title(where: str, value: Any) -> str:
+def _title(where: str, value: object) -> str:
     if value is None:
         raise InvalidArgument(f"{where} is None; it must be text, perhaps empty")
     return text(where, value)
 
 
-def _details(where: str, value: Any) -> str | None:
+def _details(where: str, value: object) -> str | None:
     return None if value is None else text(where, value)
 
 
-def _date(where: str, value: Any) -> str | None:
+def _date(where: str, value: object) -> str | None:
     """An aware time, or a day, which begins at midnight in UTC."""
     if value is None:
         return None
@@ -93,7 +93,7 @@ def _date(where: str, value: Any) -> str | None:
         raise InvalidArgument(f"{where} is {value.isoformat()}, which is no time in UTC; give its zone") from error
 
 
-def _flag(where: str, value: Any) -> bool:
+def _flag(where: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidArgument(f"{where} is {shown(value)}; it must be True or False")
     return value
@@ -121,7 +121,7 @@ def _link(what: str, model: type[Base]) -> Field:
 
 
 def _plain(
-    name: str, target: str, check: Callable[[str, Any], Any], *, column: str | None = None, refers: str = ""
+    name: str, target: str, check: Callable[[str, object], object], *, column: str | None = None, refers: str = ""
 ) -> Field:
     column = column or name
     return Field(name, target, f"t.{column}", check, column=column, refers=refers)
@@ -162,7 +162,7 @@ class Checked(NamedTuple):
     confidence: float | None
 
 
-def field_named(where: str, name: Any) -> Field:
+def field_named(where: str, name: object) -> Field:
     """The field of that name. Raises InvalidArgument with those that there are."""
     known = name.strip().lower() if isinstance(name, str) else ""
     found = FIELDS.get(OTHER_NAMES.get(known, known))
@@ -173,7 +173,13 @@ def field_named(where: str, name: Any) -> Field:
 
 
 def check(
-    where: str, target: Any, name: Any, action: Any, proposed: Any, current: Any = _UNSET, confidence: Any = None
+    where: str,
+    target: object,
+    name: object,
+    action: object,
+    proposed: object,
+    current: object = _UNSET,
+    confidence: object = None,
 ) -> Checked:
     """Return a change in the form that is kept; ``where`` begins the message of InvalidArgument."""
     field = field_named(where + "field", name)
@@ -191,7 +197,7 @@ def check(
     return Checked(field, key, act, value, current, checked_confidence(where + "confidence", confidence))
 
 
-def target_key(where: str, target: Any, kind: str) -> Any:
+def target_key(where: str, target: object, kind: str) -> Any:
     """The key of a scene or finding, given as it or its row; raises InvalidArgument for one of the other kind."""
     model: type[Base] = Scene if kind == "scene" else Finding
     if isinstance(target, model):
@@ -205,7 +211,7 @@ def target_key(where: str, target: Any, kind: str) -> Any:
     raise InvalidArgument(f"{where} is {shown(target)}; give {says}")
 
 
-def checked_confidence(where: str, value: Any) -> float | None:
+def checked_confidence(where: str, value: object) -> float | None:
     """A confidence from 0 to 1, or None."""
     if value is None:
         return None
@@ -214,7 +220,7 @@ def checked_confidence(where: str, value: Any) -> float | None:
     return float(value)
 
 
-def digest(value: Any) -> bytes:
+def digest(value: object) -> bytes:
     """What tells kept values apart, in 32 bytes."""
     return hashlib.sha256(dump_json(value).encode()).digest()
 
@@ -259,7 +265,7 @@ def _without(some: Iterable[str], others: Collection[str]) -> list[str]:
 # Reading and writing
 
 
-def read(db: Database, target: str, keys: Iterable[Any], fields: Iterable[str]) -> dict[Any, dict[str, Any]]:
+def read(db: Database, target: str, keys: Iterable[object], fields: Iterable[str]) -> dict[Any, dict[str, Any]]:
     """The values of fields now, by the targets' keys; those that do not exist are left out. One statement."""
     names = tuple(sorted(set(fields)))
     rows = db.execute_sql(_reading(target, names), (dump_json(list(keys)),)).fetchall()

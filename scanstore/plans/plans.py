@@ -56,7 +56,7 @@ class Plans(Domain):
 
     @bound
     def create(
-        self, name: str, *, description: str | None = None, metadata: Mapping[str, Any] | None = None
+        self, name: str, *, description: str | None = None, metadata: Mapping[str, object] | None = None
     ) -> AnalysisPlan:
         """Begin a plan, which :meth:`propose` fills and :meth:`submit` hands over for review. Names may repeat."""
         name = text("name", name, needed=True)
@@ -77,8 +77,8 @@ class Plans(Domain):
         field: str,
         action: str,
         *,
-        proposed: Any,
-        current: Any = ...,
+        proposed: object,
+        current: object = ...,
         confidence: float | None = None,
     ) -> PlanChange:
         """Propose a change of a scene (by its id, text) or a finding (by its id, a number); return it.
@@ -108,7 +108,7 @@ class Plans(Domain):
             return found
 
     @bound
-    def propose_many(self, plan: AnalysisPlan | int, proposals: Iterable[Proposal | Mapping[str, Any]]) -> Proposed:
+    def propose_many(self, plan: AnalysisPlan | int, proposals: Iterable[Proposal | Mapping[str, object]]) -> Proposed:
         """Propose many changes, all or none, as :meth:`propose` does for one: in one transaction.
 
         Each is a :class:`Proposal`, or a mapping with ``scene`` or ``finding``, ``field``, ``action``, ``proposed``
@@ -324,7 +324,7 @@ class Plans(Domain):
 
     # -- shared with applying.py -------------------------------------------------------------------------------------
 
-    def _key(self, plan: Any) -> int:
+    def _key(self, plan: object) -> int:
         key = plan
         if isinstance(plan, AnalysisPlan):
             plan.check_home()
@@ -367,7 +367,7 @@ class Plans(Domain):
         return Counts(**dict(rows))
 
 
-def _rows(*only: Any, limit: int | None = None) -> List[AnalysisPlan]:
+def _rows(*only: object, limit: int | None = None) -> List[AnalysisPlan]:
     query = AnalysisPlan.select(AnalysisPlan, peewee.SQL(TALLY).alias("tally")).order_by(AnalysisPlan.id.desc())
     rows = list((query.where(*only) if only else query).limit(limit))
     for row in rows:
@@ -375,7 +375,7 @@ def _rows(*only: Any, limit: int | None = None) -> List[AnalysisPlan]:
     return rows
 
 
-def change_ids(ids: Any) -> List[int] | None:
+def change_ids(ids: object) -> List[int] | None:
     """The ids of changes given as rows or ids, each once, in order."""
     if ids is None:
         return None

@@ -41,14 +41,14 @@ class Proposed(NamedTuple):
     known: int
 
 
-def checked(proposals: Any) -> list[Checked]:
+def checked(proposals: object) -> list[Checked]:
     """Return proposals in the form that is kept; InvalidArgument names the one that does not fit, counted from 0."""
     if isinstance(proposals, str | bytes | Mapping | Proposal) or not isinstance(proposals, Iterable):
         raise InvalidArgument(f"proposals is {shown(proposals)}; give a list of Proposals")
     return [_checked(number, each) for number, each in enumerate(proposals)]
 
 
-def _checked(number: int, proposal: Any) -> Checked:
+def _checked(number: int, proposal: object) -> Checked:
     where = f"proposal {number}: "
     if isinstance(proposal, Proposal):
         return check(where, *proposal)

@@ -161,7 +161,7 @@ def _items(db: Database, scan: Scan, baseline: Scan | None) -> list[Item]:
     )
 
 
-def _history(row: dict[str, Any], scan: int, events: list[tuple[int, Event]]) -> list[Event]:
+def _history(row: dict[str, object], scan: int, events: list[tuple[int, Event]]) -> list[Event]:
     """The events but those of later scans, whose changes of the status are undone unless a person spoke after them."""
     for by_scan, event in reversed(events):
         if by_scan <= scan:
@@ -227,7 +227,7 @@ def _flows(detail: Any, path: str, line: int | None) -> list[list[Step]]:
     return [steps for steps in found if steps]
 
 
-def _step(each: Any) -> Step:
+def _step(each: object) -> Step:
     place = _at(each, "location", "physicalLocation")
     line = _at(place, "region").get("startLine")
     uri = _at(place, "artifactLocation").get("uri")
@@ -239,13 +239,13 @@ def _step(each: Any) -> Step:
     )
 
 
-def _at(value: Any, *keys: str) -> dict[str, Any]:
+def _at(value: object, *keys: str) -> dict[str, Any]:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Any, *keys: str) -> list[Any]:
+def _list(value: object, *keys: str) -> list[Any]:
     found = next((value[key] for key in keys if key in value), None) if isinstance(value, dict) else None
     return found if isinstance(found, list) else []
 

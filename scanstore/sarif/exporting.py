@@ -241,7 +241,9 @@ class _Dumping:
         values = {"scan": scan.id, "run": run, "loose": loose, "tool": tool, "states": self._states}
         yield from self._told(RESULTS, values, described, own=tool == OWN and run is None)
 
-    def _told(self, sql: str, values: Mapping[str, Any], described: Sequence[Rule], *, own: bool) -> Iterator[Result]:
+    def _told(
+        self, sql: str, values: Mapping[str, object], described: Sequence[Rule], *, own: bool
+    ) -> Iterator[Result]:
         rules = {rule.id: rule for rule in described}
         cursor = self._db.execute_sql(sql, values)
         while rows := cursor.fetchmany(BATCH):
@@ -301,7 +303,7 @@ class _Dumping:
         return known[line - 1] if line <= len(known) else None
 
     def _suppressions(
-        self, key: int, status: str, told: Sequence[Mapping[str, Any]] | None
+        self, key: int, status: str, told: Sequence[Mapping[str, object]] | None
     ) -> Sequence[Mapping[str, Any]] | None:
         by, decision = self._suppressed.get(key, (None, None))
         if told and justification(told) is not None:

@@ -16,7 +16,7 @@ def usual_level(rule: Rule | None, kind: str) -> str:
     return "none" if kind != "fail" else (rule and rule.level) or "warning"
 
 
-def shifted(value: Any, path: str | None, by: int, *, away: bool) -> Any:
+def shifted(value: object, path: str | None, by: int, *, away: bool) -> Any:
     """Places as SARIF has them: those in a file relative to a line of it (``away``), or absolute again.
 
     What is said of the same file then stays equal when only lines above have come or gone.
@@ -40,7 +40,7 @@ def shifted(value: Any, path: str | None, by: int, *, away: bool) -> Any:
     return moved
 
 
-def justification(suppressions: Sequence[Mapping[str, Any]]) -> str | None:
+def justification(suppressions: Sequence[Mapping[str, object]]) -> str | None:
     """Why a result is suppressed by what a report says; None when it is not."""
     statuses = (one.get("status") for one in suppressions)
     if any(not isinstance(each, str | None) or (each or "accepted").lower() != "accepted" for each in statuses):

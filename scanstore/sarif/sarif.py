@@ -373,7 +373,7 @@ def _digest(stream: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _target(target: Any, scan: Scan | None) -> str:
+def _target(target: object, scan: Scan | None) -> str:
     if scan is not None:
         if scan.status in ("failed", "cancelled"):
             raise IllegalMove(f"scan {scan.id} is {scan.status}; load the report without a scan, or into another one")
@@ -385,7 +385,7 @@ def _target(target: Any, scan: Scan | None) -> str:
     return target
 
 
-def _patterns(scope: Any) -> list[str] | None:
+def _patterns(scope: object) -> list[str] | None:
     if scope is None:
         return None
     if isinstance(scope, str | bytes) or not isinstance(scope, Iterable):

@@ -179,12 +179,12 @@ class ScoreField(Number[Decimal]):
     def get_modifiers(self) -> Any:
         return None
 
-    def db_value(self, value: Any) -> Any:
+    def db_value(self, value: object) -> Any:
         if value is None or isinstance(value, peewee.Node):
             return value
         return float(a_score(value))  # the nearest one; with so few digits it reads back as it was
 
-    def python_value(self, value: Any) -> Any:
+    def python_value(self, value: object) -> Any:
         return None if value is None else Decimal(str(value)).quantize(CENT)
 
 
@@ -224,7 +224,7 @@ class AnalysisResult(Base):
         return data | {"score": None if self.score is None else float(self.score)}
 
 
-def read(db: Database, model: type[_Row], where: str, values: Sequence[Any]) -> list[_Row]:
+def read(db: Database, model: type[_Row], where: str, values: Sequence[object]) -> list[_Row]:
     """Rows, by a condition in SQL: building it anew from the model takes longer than the query."""
     fields = model._meta.sorted_fields
     names = ", ".join(field.column_name for field in fields)
@@ -267,7 +267,7 @@ def no_task(key: str) -> NotFound:
 # What is given for a row
 
 
-def a_score(value: Any) -> Decimal:
+def a_score(value: object) -> Decimal:
     try:
         if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
             raise ValueError
@@ -282,7 +282,7 @@ def a_score(value: Any) -> Decimal:
 RESULT = ("analysis_type", "result_content", "file_name", "score", "configuration")
 
 
-def a_result(given: Mapping[str, Any]) -> dict[str, Any]:
+def a_result(given: Mapping[str, object]) -> dict[str, Any]:
     """The columns of a result as they are stored; one that says what it is about needs no ``analysis_type`` here."""
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"result is {shown(given)}; give a mapping with a result_content")

@@ -104,7 +104,7 @@ class Prompts(Domain):
         return fresh
 
 
-def _kind(config_type: Any) -> str:
+def _kind(config_type: object) -> str:
     if not isinstance(config_type, str) or not 1 <= len(config_type.strip()) <= 50 or not config_type.isprintable():
         raise InvalidArgument(f"config_type is {shown(config_type)}; give a word of at most 50 characters")
     return config_type.strip()
@@ -120,7 +120,7 @@ def _content(content: Any) -> str:
     return content
 
 
-def _version(version: Any) -> int:
+def _version(version: object) -> int:
     if isinstance(version, bool) or not isinstance(version, int) or not 0 < version < 2**31:
         raise InvalidArgument(f"version is {shown(version)}; give a whole number from 1 up")
     return version

@@ -206,7 +206,7 @@ class SessionTasks(SessionUploads):
 
     @bound
     def complete_task(
-        self, task: Task, *, result: Mapping[str, Any] | None = None, worker: str | None = None
+        self, task: Task, *, result: Mapping[str, object] | None = None, worker: str | None = None
     ) -> AnalysisResult | None:
         """End a task that went well, with its result if it has one; return that. One transaction.
 
@@ -243,7 +243,7 @@ class SessionTasks(SessionUploads):
             )
         return made
 
-    def _result_of(self, key: str, columns: dict[str, Any] | None) -> AnalysisResult | None:
+    def _result_of(self, key: str, columns: dict[str, object] | None) -> AnalysisResult | None:
         """What a task that is completed came to, if that is what is told now."""
         made = read(self.db, AnalysisResult, "analysis_task_id = ?", (key,))
         there = self.db.execute_sql(
@@ -388,7 +388,7 @@ class SessionTasks(SessionUploads):
         return list(query)
 
     def _add_result(
-        self, session: str, columns: Mapping[str, Any], *, task: str | None = None, status: str = "completed"
+        self, session: str, columns: Mapping[str, object], *, task: str | None = None, status: str = "completed"
     ) -> AnalysisResult:
         prompt = columns["configuration_id"]
         if (

@@ -64,7 +64,7 @@ class SessionUploads(Domain):
     """What a session is about."""
 
     @bound
-    def add_uploads(self, session: Session, files: Iterable[Mapping[str, Any]]) -> Added:
+    def add_uploads(self, session: Session, files: Iterable[Mapping[str, object]]) -> Added:
         """Add files to a session: all of them or none; one transaction.
 
         A file is a mapping with ``file_path`` (relative, with slashes) and ``file_size`` (bytes), and perhaps
@@ -226,7 +226,7 @@ def _same(one: tuple[bytes | None, int], other: tuple[bytes | None, int]) -> boo
 # What is given as a file
 
 
-def _file(given: Any) -> _File:
+def _file(given: object) -> _File:
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"{given!r} is no file; give a mapping with file_path and file_size")
     unknown = [str(name) for name in given if name not in ACCEPTED]
@@ -259,7 +259,7 @@ def _type_of(path: str) -> str:
     return mimetypes.guess_type(path, strict=False)[0] or UNKNOWN_TYPE
 
 
-def _relative(path: Any) -> str:
+def _relative(path: object) -> str:
     """A path below whatever folder it is put into, spelled in one way."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text.strip() or "\0" in text:

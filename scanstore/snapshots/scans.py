@@ -185,7 +185,7 @@ class Scans(Domain):
             raise IllegalMove(f"scan {row.id} is {row.status}; start a new one to record files")
         return Recorder(self.db, row.id)
 
-    def _begin(self, target: str, name: str, root: str | None, options: dict[str, Any]) -> Scan:
+    def _begin(self, target: str, name: str, root: str | None, options: dict[str, object]) -> Scan:
         with self.db.atomic():
             Lineage.insert(target=target).on_conflict_ignore().execute()
             lineage = Lineage.get(Lineage.target == target)
@@ -342,7 +342,7 @@ def answering(targets: Iterable[Target], *, trees: bool) -> list[Target]:
     return [target for target in completed if target.has_tree or not trees] or completed
 
 
-def _decoded(path: Any) -> Any:
+def _decoded(path: object) -> Any:
     return os.fsdecode(path) if isinstance(path, bytes) else path
 
 

@@ -73,7 +73,7 @@ def export(
     symbols: Symbols,
     form: str,
     *,
-    root: Any,
+    root: object,
     depth: int | None,
     direction: str,
     guesses: bool,
@@ -96,7 +96,7 @@ def export(
 
 
 def _calls(
-    symbols: Symbols, root: Any, depth: int | None, direction: str, guesses: bool, scan: Scan | int | None
+    symbols: Symbols, root: object, depth: int | None, direction: str, guesses: bool, scan: Scan | int | None
 ) -> tuple[Iterator[Node], Iterator[Link]]:
     known = (*TRUSTED, "guessed") if guesses else TRUSTED
     ids: set[int] | None = None
@@ -149,7 +149,7 @@ def _packed(ids: Iterable[int]) -> str:
 
 
 def _imports(
-    symbols: Symbols, root: Any, depth: int | None, direction: str, scan: Scan | int | None
+    symbols: Symbols, root: object, depth: int | None, direction: str, scan: Scan | int | None
 ) -> tuple[Iterator[Node], Iterator[Link]]:
     owner = Scans(symbols.db).pick(scan)
     path = getattr(root, "file_path", root)

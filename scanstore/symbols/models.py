@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import peewee
 
@@ -36,7 +36,7 @@ class Symbol(Base):
     class Meta:
         table_name = "symbols"
 
-    def save(self, force_insert: bool = False, only: Any = None) -> int:
+    def save(self, force_insert: bool = False, only: object = None) -> int:
         """Add this symbol to its scan. What is recorded stays as it is: symbols are facts about a file's content."""
         if self.__data__.get("id") is not None and not force_insert:
             raise InvalidArgument(f"{self!r} is recorded and cannot be changed; record its file again with record_file")

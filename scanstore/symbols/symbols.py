@@ -79,10 +79,10 @@ class Symbols(Domain):
         path: str,
         content_hash: str | bytes,
         *,
-        symbols: Iterable[Any] = (),
-        references: Iterable[Any] = (),
-        imports: Iterable[Any] = (),
-        chunks: Iterable[Any] = (),
+        symbols: Iterable[object] = (),
+        references: Iterable[object] = (),
+        imports: Iterable[object] = (),
+        chunks: Iterable[object] = (),
         indexer: str = "custom/1",
         line_count: int = 0,
     ) -> ScanFile:
@@ -168,7 +168,7 @@ class Symbols(Domain):
         return list(Symbol.raw(SYMBOLS, str(ids)))
 
     @bound
-    def get(self, symbol: Any, *, scan: Scan | int | None = None, target: str | None = None) -> Symbol:
+    def get(self, symbol: object, *, scan: Scan | int | None = None, target: str | None = None) -> Symbol:
         """The symbol that is meant by an id, a qualified or plain name, or a row with an ``id``.
 
         Raises NotFound, and Ambiguous (with ``candidates``) when a name fits several symbols.
@@ -223,7 +223,7 @@ class Symbols(Domain):
 
     # -- by reference ----------------------------------------------------------------------------------------------
 
-    def _at(self, symbol: Any, scan: Scan | int | None, target: str | None) -> tuple[Symbol, int, Graph]:
+    def _at(self, symbol: object, scan: Scan | int | None, target: str | None) -> tuple[Symbol, int, Graph]:
         """A symbol, its file version, and the graph of its scan."""
         row = self.get(symbol, scan=scan, target=target)
         place = self.db.execute_sql(PLACE, (split(row.id)[0],)).fetchone()
@@ -232,7 +232,7 @@ class Symbols(Domain):
         return row, place[0], Graph(self.db, *place[1:])
 
     def _follow(
-        self, symbol: Any, where: tuple[Scan | int | None, str | None], sql: str, **options: Any
+        self, symbol: object, where: tuple[Scan | int | None, str | None], sql: str, **options: Any
     ) -> List[Reached]:
         depth = options["depth"]
         if depth is not None and (not isinstance(depth, int) or depth < 1):
@@ -243,7 +243,7 @@ class Symbols(Domain):
     @bound
     def references(
         self,
-        symbol: Any,
+        symbol: object,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -263,7 +263,7 @@ class Symbols(Domain):
     @bound
     def callers(
         self,
-        symbol: Any,
+        symbol: object,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -276,7 +276,7 @@ class Symbols(Domain):
     @bound
     def callees(
         self,
-        symbol: Any,
+        symbol: object,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -289,7 +289,7 @@ class Symbols(Domain):
     @bound
     def impact(
         self,
-        symbol: Any,
+        symbol: object,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -307,7 +307,7 @@ class Symbols(Domain):
     @bound
     def subclasses(
         self,
-        symbol: Any,
+        symbol: object,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -320,7 +320,7 @@ class Symbols(Domain):
     @bound
     def bases(
         self,
-        symbol: Any,
+        symbol: object,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -346,7 +346,7 @@ class Symbols(Domain):
         self,
         format: str,
         *,
-        root: Any = None,
+        root: object = None,
         depth: int | None = 2,
         direction: str = "callees",
         guesses: bool = False,

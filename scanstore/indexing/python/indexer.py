@@ -135,7 +135,7 @@ class _Reader:
             mentions=pack_words(self.mentions),
         )
 
-    def symbol(self, name: str, qualified: str, kind: str, start: int, end: int, metadata: Any) -> int:
+    def symbol(self, name: str, qualified: str, kind: str, start: int, end: int, metadata: object) -> int:
         packed = _dump(metadata) if metadata else None
         if packed is not None and not packed.isascii():
             packed = packed.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # no half characters
@@ -297,11 +297,11 @@ class _Reader:
         if node.name:
             scope.bind(node.name, "except", node.type, scope)
 
-    def on_global(self, node: ast.Global, scope: Scope, push: Any) -> None:
+    def on_global(self, node: ast.Global, scope: Scope, push: object) -> None:
         for name in node.names:
             scope.foreign[name] = self.top
 
-    def on_nonlocal(self, node: ast.Nonlocal, scope: Scope, push: Any) -> None:
+    def on_nonlocal(self, node: ast.Nonlocal, scope: Scope, push: object) -> None:
         for name in node.names:
             outer = scope.parent
             while outer is not None and (outer.kind != "function" or name not in outer.binds):
@@ -343,7 +343,7 @@ class _Reader:
             self.imports.append((node.lineno, written, names, place))
             self.references.append((node.lineno, scope.ordinal, "import", written, place, None, UNRESOLVED, 0))
 
-    def on_from(self, node: ast.ImportFrom, scope: Scope, push: Any) -> None:
+    def on_from(self, node: ast.ImportFrom, scope: Scope, push: object) -> None:
         written = "." * node.level + (node.module or "")
         base = self.absolute(node.level, node.module)
         names = [f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names]

@@ -72,7 +72,7 @@ class Scope:
         """The scope that a name belongs to here: another one where it is declared global or nonlocal."""
         return self.foreign.get(name) or self if self.foreign else self
 
-    def bind(self, name: str, kind: str, value: Any, scope: Scope) -> None:
+    def bind(self, name: str, kind: str, value: object, scope: Scope) -> None:
         home = self.home(name)
         entry = home.binds.get(name)
         if entry is None:
@@ -88,7 +88,7 @@ def qualified(scope: Scope, name: str) -> str:
     return f"{scope.qual}.{name}" if scope.qual else name
 
 
-def has_rivals(binds: list[tuple[str, Any, Scope]]) -> bool:
+def has_rivals(binds: list[tuple[str, object, Scope]]) -> bool:
     """Whether a name that a definition binds is bound by anything else too, other than to None."""
     return any(
         kind not in ("def", "class", "symbol", "annotated") and not (kind == "assign" and is_none(value))
@@ -106,7 +106,7 @@ class Meanings:
         self.depth = 0
         self.nested = 0
 
-    def spell(self, node: Any, scope: Scope) -> str | None:
+    def spell(self, node: object, scope: Scope) -> str | None:
         """The path of an expression's value, None where the code does not say."""
         if self.nested >= NESTED + self.depth:  # each name that is followed spells one expression of its own
             return None

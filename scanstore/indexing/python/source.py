@@ -127,7 +127,7 @@ def as_written(node: ast.expr) -> str:
     return "".join(reversed(parts))[-LONGEST_TEXT:]
 
 
-def is_none(node: Any) -> bool:
+def is_none(node: object) -> bool:
     return type(node) is ast.Constant and node.value is None
 
 

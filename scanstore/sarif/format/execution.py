@@ -25,7 +25,7 @@ class Execution:
     configuration overrides; ``unsure`` are rules that did not run everywhere.
     """
 
-    def __init__(self, members: Mapping[str, Any], rule: FindRule) -> None:
+    def __init__(self, members: Mapping[str, object], rule: FindRule) -> None:
         self.successful: bool | None = None
         self.doubts: list[str] = []
         self.failed: list[dict[str, Any]] = []
@@ -41,7 +41,7 @@ class Execution:
         # One invocation may enable what another one disables: then the rule ran in a part of the tree only.
         self.unsure = self.failed_rules | (self.off & self.on)
 
-    def _invocations(self, members: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    def _invocations(self, members: Mapping[str, object]) -> Iterator[Mapping[str, Any]]:
         given = members.get("invocations")
         if given is not None and not isinstance(given, list):
             self.doubts.append(f"its invocations are {shown(given)}, which cannot be read")
@@ -56,7 +56,7 @@ class Execution:
         elif converter is not None:
             self.doubts.append(f"the invocation of its converter is {shown(converter)}, which cannot be read")
 
-    def _outcome(self, invocation: Mapping[str, Any]) -> None:
+    def _outcome(self, invocation: Mapping[str, object]) -> None:
         """Whether an invocation succeeded. An exit code counts only when nothing else is said: tools that found
         something end with one."""
         told, code = invocation.get("executionSuccessful"), invocation.get("exitCode")
@@ -80,7 +80,7 @@ class Execution:
         elif told is True and self.successful is None:
             self.successful = True
 
-    def _notifications(self, invocation: Mapping[str, Any], key: str, rule: FindRule) -> None:
+    def _notifications(self, invocation: Mapping[str, object], key: str, rule: FindRule) -> None:
         given = invocation.get(key)
         if given is not None and not isinstance(given, list):
             self.doubts.append(f"{key} is {shown(given)}, which cannot be read")
@@ -91,7 +91,7 @@ class Execution:
             elif (level or "").lower() == "error":
                 self._error(one, rule)
 
-    def _error(self, notification: Mapping[str, Any], rule: FindRule) -> None:
+    def _error(self, notification: Mapping[str, object], rule: FindRule) -> None:
         """An error that names files or a rule is about these; any other one is about the whole run."""
         files = []
         for location in map(as_dict, as_list(notification.get("locations"))):
@@ -109,7 +109,7 @@ class Execution:
             detail = f": {said.strip()[:200]}" if isinstance(said, str) and said.strip() else ""
             self.doubts.append(f"the tool reports an error{detail}")
 
-    def _overrides(self, invocation: Mapping[str, Any], rule: FindRule) -> None:
+    def _overrides(self, invocation: Mapping[str, object], rule: FindRule) -> None:
         given = invocation.get("ruleConfigurationOverrides")
         if given is not None and not isinstance(given, list):
             self.doubts.append(f"ruleConfigurationOverrides is {shown(given)}, which cannot be read")

@@ -224,7 +224,7 @@ class Reader:
             if not self._more():
                 raise self.broken("a bracket is not closed", len(self._text))
 
-    def _flaw(self, value: Any, text: str) -> str | None:
+    def _flaw(self, value: object, text: str) -> str | None:
         if self._odd is not None:
             return f"holds {self._odd}, which is no JSON number"
         if text.count("{") + text.count("[") > MAX_DEPTH and _deep(value):

@@ -34,7 +34,7 @@ class Bad(Exception):
     """Why a thing cannot be used: the path below it, and the reason; never leaves this module."""
 
 
-def rule_key(raw: dict[str, Any]) -> RuleKey:
+def rule_key(raw: dict[str, object]) -> RuleKey:
     """Which rule a result names; raises Bad."""
     name, index, component = raw.get("ruleId"), raw.get("ruleIndex"), None
     if raw.get("rule") is not None:
@@ -49,7 +49,7 @@ def rule_key(raw: dict[str, Any]) -> RuleKey:
     return name, index, component
 
 
-def read_rule(raw: dict[str, Any]) -> Rule | None:
+def read_rule(raw: dict[str, object]) -> Rule | None:
     rule_id = raw.get("id")
     if not isinstance(rule_id, str) or not rule_id:
         return None
@@ -87,7 +87,7 @@ def read_rule(raw: dict[str, Any]) -> Rule | None:
     )
 
 
-def read_vcs(value: Any) -> Vcs | None:
+def read_vcs(value: object) -> Vcs | None:
     first = as_dict(next(iter(as_list(value)), None))
     repository = first.get("repositoryUri")
     if not isinstance(repository, str):
@@ -95,7 +95,7 @@ def read_vcs(value: Any) -> Vcs | None:
     return Vcs(repository, as_text(first.get("revisionId")), as_text(first.get("branch")))
 
 
-def taxon(target: dict[str, Any], taxonomies: list[Any]) -> list[str]:
+def taxon(target: dict[str, object], taxonomies: list[object]) -> list[str]:
     """Words that name the weakness a reference points to."""
     component = as_dict(target.get("toolComponent"))
     number = component.get("index")
@@ -108,7 +108,7 @@ def taxon(target: dict[str, Any], taxonomies: list[Any]) -> list[str]:
     return [f"CWE-{name}" if cwe and str(name).isdecimal() else str(name)]
 
 
-def cwe_words(value: Any) -> list[str]:
+def cwe_words(value: object) -> list[str]:
     """What tools write into a property called cwe: a number, text, or some of them."""
     words = value if isinstance(value, list) else [value]
     return [f"CWE-{word}" if str(word).isdecimal() else str(word) for word in words if isinstance(word, str | int)]
@@ -132,7 +132,7 @@ class Copies:
             raise Bad(where, f"is left out: the references of this run add more than {self.most:,} characters to it")
 
     @contextmanager
-    def of(self, known: dict[str, Any]) -> Iterator[None]:
+    def of(self, known: dict[str, object]) -> Iterator[None]:
         """Take the room of an object that a reference names, whose own references are followed inside."""
         size = self.sizes.get(id(known))
         if size is None:
@@ -147,7 +147,7 @@ class Copies:
             self.deep -= 1
 
 
-def filled(text: str, arguments: list[Any], copies: Copies) -> str:
+def filled(text: str, arguments: list[object], copies: Copies) -> str:
     def one(match: re.Match[str]) -> str:
         if match[1] is None:
             return match[0][0]
@@ -161,7 +161,7 @@ def filled(text: str, arguments: list[Any], copies: Copies) -> str:
     return _PLACEHOLDER.sub(one, text)
 
 
-def member(value: dict[str, Any], key: str, path: str) -> dict[str, Any]:
+def member(value: dict[str, object], key: str, path: str) -> dict[str, Any]:
     """An inner object, empty when there is none; raises Bad for anything else."""
     found = value.get(key)
     if type(found) is dict:
@@ -182,7 +182,7 @@ def extent(region: Mapping[str, Any]) -> _Extent:
     return found
 
 
-def _place(region: Mapping[str, Any], key: str) -> int | None:
+def _place(region: Mapping[str, object], key: str) -> int | None:
     """A line or column; 0 and -1 are what tools write when they do not know it."""
     value = region.get(key)
     if value is None:
@@ -192,7 +192,7 @@ def _place(region: Mapping[str, Any], key: str) -> int | None:
     return value if value > 0 else None
 
 
-def texts(raw: dict[str, Any], key: str) -> dict[str, str]:
+def texts(raw: dict[str, object], key: str) -> dict[str, str]:
     """Fingerprints by their names."""
     found = member(raw, key, "")
     for name, value in found.items():
@@ -201,15 +201,15 @@ def texts(raw: dict[str, Any], key: str) -> dict[str, str]:
     return found
 
 
-def as_dict(value: Any) -> dict[str, Any]:
+def as_dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else NOTHING
 
 
-def as_list(value: Any) -> list[Any]:
+def as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def as_text(value: Any) -> str | None:
+def as_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
@@ -219,7 +219,7 @@ def shown(value: Any) -> str:
     return "an object" if isinstance(value, dict) else "an array" if isinstance(value, list) else f"{value!r:.80}"
 
 
-def read_artifact(value: Any) -> tuple[str | None, str | None, Artifact] | None:
+def read_artifact(value: object) -> tuple[str | None, str | None, Artifact] | None:
     if not isinstance(value, dict):
         return None
     location = as_dict(value.get("location"))

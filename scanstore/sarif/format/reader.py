@@ -199,7 +199,7 @@ def _walk_run(text: Reader, run: int) -> Iterator[_Event]:
             yield _Event(run, name, None, text.value(), text.flaw)
 
 
-def _check(document: dict[str, Any], name: str, problems: list[Problem]) -> None:
+def _check(document: dict[str, object], name: str, problems: list[Problem]) -> None:
     version = document.get("version")
     if not isinstance(version, str):
         raise InvalidArgument(f"{name} is no SARIF: $.version is {shown(version)}; it must be '{VERSION}'")

@@ -118,7 +118,7 @@ def lost_run(index: int, head: Head, reason: str) -> Lost:
     return Lost(index, tool, f"the run cannot be used: {reason}", results if type(results) is int else None)
 
 
-def _unread(head: Head, tool: Mapping[str, Any], external: bool) -> Iterator[str]:
+def _unread(head: Head, tool: Mapping[str, object], external: bool) -> Iterator[str]:
     """What of a run was not read, so that it may say something else than it seems to."""
     for name in head.unread:
         yield f"its {name:.80} cannot be read"
@@ -206,7 +206,7 @@ class RunReader:
             doubts=tuple(dict.fromkeys([*_unread(head, tool, external), *execution.doubts])),
         )
 
-    def result(self, number: int, raw: Any) -> Result:
+    def result(self, number: int, raw: object) -> Result:
         """What a decoded result says; raises Bad.
 
         This runs for each result of a report: what is the same for all of a rule or a file is looked up once, and what
@@ -331,7 +331,7 @@ class RunReader:
 
     # -- what belongs to the run
 
-    def _component(self, component: dict[str, Any], path: str) -> list[Rule | None]:
+    def _component(self, component: dict[str, object], path: str) -> list[Rule | None]:
         rules: list[Rule | None] = []
         given = component.get("rules")
         if given is not None and not isinstance(given, list):
@@ -369,7 +369,7 @@ class RunReader:
                 execution.doubts.append("the tool failed on a file whose address cannot be read")
         return sorted(paths)
 
-    def _configured(self, descriptor: Mapping[str, Any]) -> str | None:
+    def _configured(self, descriptor: Mapping[str, object]) -> str | None:
         """The id of the rule that a reference to a descriptor names, if the tool has one."""
         name, index, guid = descriptor.get("id"), descriptor.get("index"), descriptor.get("guid")
         component = as_dict(descriptor.get("toolComponent")).get("index")
@@ -383,7 +383,7 @@ class RunReader:
         found = next(known, None) if isinstance(guid, str) else None
         return None if found is None else found.id
 
-    def _rest(self, tool: dict[str, Any]) -> dict[str, Any]:
+    def _rest(self, tool: dict[str, object]) -> dict[str, Any]:
         """What is kept of the run for the way out."""
         rest: dict[str, Any] = {}
         unknown: dict[str, Any] = {}
@@ -430,7 +430,7 @@ class RunReader:
         level = self._levels.get(rule.id) or rule.level or "warning"
         return _Named(name, rule, at, level, severity_of("none", score) if score else None, rule.cwe)
 
-    def _message(self, message: Any, rule: Rule | None, component: int) -> str | None:
+    def _message(self, message: object, rule: Rule | None, component: int) -> str | None:
         """The text of a message, arguments filled in; None when it has none."""
         if not isinstance(message, dict):
             return None
@@ -458,7 +458,7 @@ class RunReader:
             self._copies.take(len(text), ".message")
         return filled(text, as_list(arguments), self._copies)
 
-    def _located(self, artifact: dict[str, Any], path: str) -> tuple[str | None, str | None]:
+    def _located(self, artifact: dict[str, object], path: str) -> tuple[str | None, str | None]:
         """The path of an `artifactLocation`, or None and, where it names something, the reason."""
         uri, base, index = artifact.get("uri"), artifact.get("uriBaseId"), artifact.get("index")
         try:
@@ -482,7 +482,7 @@ class RunReader:
         self._locations[artifact.get("uri"), artifact.get("uriBaseId"), index] = known
         return known
 
-    def _kept(self, raw: dict[str, Any], key: str, path: str) -> list[Any]:
+    def _kept(self, raw: dict[str, object], key: str, path: str) -> list[Any]:
         value = raw.get(key)
         if value is None:
             return []
@@ -493,7 +493,7 @@ class RunReader:
         kept: list[Any] = self._settled(value, "", path)
         return kept
 
-    def _settled(self, value: Any, key: str, path: str, quiet: bool = False) -> Any:
+    def _settled(self, value: object, key: str, path: str, quiet: bool = False) -> Any:
         """A value as SARIF has it, with everything that points into arrays of the run put in its place."""
         if type(value) is list:
             return [self._settled(one, key, path, quiet) if type(one) in _NESTS else one for one in value]
@@ -524,7 +524,7 @@ class RunReader:
                 return self._inner(value, path, quiet)
         return self._inner(value, path, quiet)
 
-    def _inner(self, value: dict[str, Any], path: str, quiet: bool) -> dict[str, Any]:
+    def _inner(self, value: dict[str, object], path: str, quiet: bool) -> dict[str, Any]:
         kept = {k: self._settled(v, k, path, quiet) if type(v) in _NESTS else v for k, v in value.items()}
         for key in _REGIONS:
             if key in kept:
@@ -536,7 +536,7 @@ class RunReader:
                     del kept[key]
         return kept
 
-    def _more(self, raw: dict[str, Any], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _more(self, raw: dict[str, object], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a result says beyond the fields of ours, and its property bag."""
         bag = member(raw, "properties", "")
         rest: dict[str, Any] = {}
@@ -554,13 +554,13 @@ class RunReader:
             rest["properties"] = bag
         return rest, bag
 
-    def _cwe(self, raw: dict[str, Any], rule: Rule | None, bag: dict[str, Any]) -> list[str]:
+    def _cwe(self, raw: dict[str, object], rule: Rule | None, bag: dict[str, object]) -> list[str]:
         words = [*as_list(bag.get("tags")), *cwe_words(bag.get("cwe"))]
         for reference in map(as_dict, as_list(raw.get("taxa"))):
             words += taxon(reference, as_list(self._members.get("taxonomies")))
         return list(dict.fromkeys([*(rule.cwe if rule else ()), *cwe_in(words)]))
 
-    def _suppressions(self, raw: dict[str, Any], path: str) -> list[dict[str, Any]] | None:
+    def _suppressions(self, raw: dict[str, object], path: str) -> list[dict[str, Any]] | None:
         given = raw.get("suppressions")
         if given is None:
             return None

@@ -15,7 +15,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from scanstore.db.paths import as_listed, composed, escape_path, ordinary, slashed, spelled, unescape_path
@@ -50,7 +50,7 @@ class Places:
 
     def __init__(
         self,
-        bases: Mapping[str, Any],
+        bases: Mapping[str, object],
         root: str | os.PathLike[str] | None = None,
         *,
         windows: bool | None = None,

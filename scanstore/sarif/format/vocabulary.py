@@ -176,11 +176,11 @@ def score_of(bag: Mapping[str, Any]) -> float | None:
     return min(score, 10.0) if 0 <= score < math.inf else None
 
 
-def unscored(bag: Mapping[str, Any]) -> bool:
+def unscored(bag: Mapping[str, object]) -> bool:
     """Whether a property bag has a ``security-severity`` that cannot be read."""
     return bag.get(SCORE) is not None and score_of(bag) is None
 
 
-def cwe_in(words: Iterable[Any]) -> list[str]:
+def cwe_in(words: Iterable[object]) -> list[str]:
     """The weaknesses that tags or the like name, as ``CWE-79``, each once, in order."""
     return list(dict.fromkeys(f"CWE-{found[1]}" for word in words if (found := _CWE.search(str(word)))))

@@ -193,11 +193,11 @@ class _Writer:
         return self._zipped > MAX_ZIPPED - _SPARE
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _over(rest: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+def _over(rest: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, Any]:
     """What is kept of a thing, and over it what we know; None, and an object of nothing else, is nothing we know."""
     both = dict(rest)
     for key, value in ours.items():
@@ -331,7 +331,7 @@ def _result(result: Result, rules: Mapping[str, tuple[int, Rule]], baselined: bo
     )
 
 
-def _suppression(given: Mapping[str, Any]) -> dict[str, Any]:
+def _suppression(given: Mapping[str, object]) -> dict[str, Any]:
     return _over({"kind": "external"}, given)
 
 
