@@ -57,7 +57,7 @@ class Lane:
         """Whether the running task is inside a transaction of this lane."""
         return self._living(here.get()) is not None
 
-    def submit(self, function: Callable[[], Any], *, last: bool = False, mark: Mark | None = None) -> Future[Any]:
+    def submit(self, function: Callable[[], object], *, last: bool = False, mark: Mark | None = None) -> Future[Any]:
         """Have a function run when it is its turn: that of a transaction, by default the one the task is in.
 
         What is ``last`` waits for no transaction, and the thread ends after it; whatever waits then, or comes later,

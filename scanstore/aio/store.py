@@ -185,7 +185,7 @@ class AsyncStore:
         return self._order.submit(function)
 
     def _alone(self, function: Callable[[], object], going: _Going) -> Future[Any]:
-        future: Future[Any] = Future()
+        future: Future[object] = Future()
         self._going[future] = going
         future.add_done_callback(lambda done: self._going.pop(done, None))
         threading.Thread(target=complete, args=(future, function), name="scanstore-long", daemon=True).start()
@@ -323,7 +323,7 @@ class Call:
         own = not self._store._order.inside()
         lane = Lane("scanstore-stream") if own else self._store._order
         count = 1 if self._name in LONG else BATCH  # a claim is made when it is asked for, and not before
-        rows: Any = ()
+        rows: object = ()
         try:
             rows = iter(await _result(lane.submit(ready)))
             error = None
@@ -423,7 +423,7 @@ class _Block:
         self._manager = self._make()
         return self._manager.__enter__()
 
-    def _leave(self, begun: Future[Any], error: BaseException) -> None:
+    def _leave(self, begun: Future[object], error: BaseException) -> None:
         if not begun.cancelled() and begun.exception() is None:
             self._manager.__exit__(type(error), error, error.__traceback__)
 
@@ -486,7 +486,7 @@ class _Transaction:
         return await asyncio.shield(_result(self._lane.submit(lambda: self._exit(*error), mark=self._mark)))
 
 
-async def _result(future: Future[Any]) -> Any:
+async def _result(future: Future[object]) -> Any:
     return await asyncio.wrap_future(future)
 
 

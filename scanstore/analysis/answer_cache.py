@@ -63,7 +63,7 @@ def ensure(db: Database, model: ModelConfig, prompt: str | None, parameters: Map
 
 def identify(analyzer: Analyzer | int) -> Analyzer:
     """The analyzer with that id, read anew. Raises NotFound."""
-    key: Any = analyzer
+    key: object = analyzer
     if isinstance(analyzer, Analyzer):
         analyzer.check_home()
         key = analyzer.id or 0
@@ -129,7 +129,7 @@ def _draft_key(
 ) -> bytes:
     from hashlib import blake2b
 
-    place: list[Any] = [path, snippet, line]
+    place: list[object] = [path, snippet, line]
     if content is not None and start is not None:
         place = [_text(content), None if line is None else line - start]
     return blake2b(dump_json([asked, kind, title, *place]).encode(), digest_size=16).digest()

@@ -143,9 +143,9 @@ def judge(policy: Policy, ballots: Sequence[Ballot]) -> Verdict:
     """What a policy makes of the ballots; raises InvalidArgument when it is no verdict."""
     if not callable(policy):
         raise InvalidArgument(f"policy is {shown(policy)}; give one such as Majority(of=3), or a function of ballots")
-    verdict: Any = policy(list(ballots))
+    verdict: object = policy(list(ballots))
     if isinstance(verdict, Verdict) and verdict.outcome in OUTCOMES and isinstance(verdict.missing, str):
-        sure: Any = verdict.confidence
+        sure: object = verdict.confidence
         if sure is None or (isinstance(sure, int) and not isinstance(sure, bool) and 0 <= sure <= 100):
             return verdict
     raise InvalidArgument(

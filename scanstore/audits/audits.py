@@ -111,7 +111,7 @@ class Audits(Domain):
         transaction. Raises InvalidArgument, and NotFound for a user that is not there.
         """
         (key,), owner = uuid7s(1), user_key(user)
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "id": key,
             "user_id": owner,
             "queue": a_text(queue, "queue"),

@@ -178,7 +178,7 @@ def the_findings(given: object) -> tuple[list[dict[str, Any]], list[str | None]]
     """Findings for a policy, of the mappings that a caller gave, and their evidence as it is stored."""
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         raise InvalidArgument(f"findings is {shown(given)}; give a list of mappings")
-    found: list[dict[str, Any]] = []
+    found: list[dict[str, object]] = []
     for number, each in enumerate(given, 1):
         if not isinstance(each, Mapping):
             raise InvalidArgument(f"finding {number} is {shown(each)}; give a mapping with severity, rule_id, message")

@@ -30,7 +30,7 @@ def load_object(place: str, *, needs: str, give: str, default: str = "") -> Any:
     if here not in sys.path:
         sys.path.append(here)
     try:
-        found: Any = importlib.import_module(module)
+        found: object = importlib.import_module(module)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise Failure(f"module {module} cannot be imported: {reason}{passed_over(module)}") from error

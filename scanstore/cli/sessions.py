@@ -80,7 +80,7 @@ def _card(
     yield click.style(plain_text(f"{row.session_name}, {row.status}, {_done(row)}"), bold=True)
     facts = [("id", row.id), ("user", email), ("created", data["created_at"]), ("completed", data["completed_at"])]
     yield from columns([fact for fact in facts if fact[1]], indent="  ")
-    parts: tuple[tuple[str, list[tuple[Any, ...]]], ...] = (
+    parts: tuple[tuple[str, list[tuple[object, ...]]], ...] = (
         (
             "files",
             [(each.upload_status, size(each.file_size), each.file_path, each.error_message or "") for each in files],

@@ -127,7 +127,7 @@ UNSTORABLE = "[\0\ud800-\udfff]"  # this and the next are compiled by their firs
 _CWE = r"(?i)(?:cwe[- ]?)?0*([1-9][0-9]{0,5})"
 
 
-def text(where: str, value: Any, *, needed: bool = False) -> str:
+def text(where: str, value: object, *, needed: bool = False) -> str:
     """A text that can be stored, stripped when it is ``needed`` and must not be empty; None is an empty one."""
     if value is None and not needed:
         return ""

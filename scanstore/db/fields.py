@@ -130,7 +130,7 @@ class Base(peewee.Model):
         }
 
     def __repr__(self) -> str:
-        data: dict[str, Any] = self.__data__
+        data: dict[str, object] = self.__data__
         key = self._meta.primary_key
         words = [type(self).__name__]
         if isinstance(key, peewee.Field) and not isinstance(key, peewee.CompositeKey):
@@ -212,7 +212,7 @@ class _Insert(peewee.ModelInsert):
 
     def get_default_data(self) -> dict[Any, Any]:
         now = utcnow()
-        defaults: dict[Any, Any] = self.model._meta.defaults
+        defaults: dict[object, object] = self.model._meta.defaults
         return {field: now if default is utcnow else default for field, default in defaults.items()}
 
 

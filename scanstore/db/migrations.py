@@ -247,7 +247,7 @@ class Router(_Router):
         path = self.migrate_dir / f"{name}.py"
         if not path.is_file():
             raise MigrationFailed(f"migration {name} was applied and is missing in {self.migrate_dir}")
-        scope: dict[str, Any] = {"__name__": name, "__file__": str(path)}
+        scope: dict[str, object] = {"__name__": name, "__file__": str(path)}
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), scope)
         if "migrate" not in scope:
             raise MigrationFailed(f"{path} has no function migrate(); see its neighbours")

@@ -306,7 +306,7 @@ class Transactional(Shared, peewee.SqliteDatabase):
         self._state.ctx.append(atomic)
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         atomic = self._state.ctx.pop()
         try:
             atomic.__exit__(*error)

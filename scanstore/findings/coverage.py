@@ -121,7 +121,7 @@ class Before:
 
     def __init__(self, db: Database, run: int | None) -> None:
         self._db, self._run = db, run
-        self._known: tuple[dict[str, bool], Any] | None = None
+        self._known: tuple[dict[str, bool], object] | None = None
 
     def selected(self, names: Iterable[str], arguments: object) -> bool:
         """Whether it listed a rule, which it reported, as off by default, and had the same arguments."""

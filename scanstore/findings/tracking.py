@@ -251,7 +251,7 @@ def _repeat(
     if not rows:
         return
     series = categories(db, {row[1] for row in rows}.union(of.values()))
-    before: dict[tuple[Any, ...], list[int]] = {}
+    before: dict[tuple[object, ...], list[int]] = {}
     for key, run_id, *said in reversed(rows):
         before.setdefault((series[run_id], *said), []).append(key)
     for n, run_id in of.items():

@@ -45,7 +45,7 @@ class Triage(Domain):
     @bound
     def get(self, finding: Finding | int) -> Finding:
         """The finding with that id, read anew. Raises NotFound."""
-        key: Any = finding
+        key: object = finding
         if isinstance(finding, Finding):
             finding.check_home()
             key = finding.id or 0
@@ -158,7 +158,7 @@ class Triage(Domain):
         Raises NotFound, InvalidArgument.
         """
         by = _author(by)
-        key: Any = suppression
+        key: object = suppression
         if isinstance(suppression, Suppression):
             suppression.check_home()
             key = suppression.id or 0
@@ -201,7 +201,7 @@ class Triage(Domain):
         if not places:
             return {}
         lineages = dump_json(sorted({place[1] for place in places}))
-        ranked: dict[Any, list[tuple[Any, Suppression]]] = {}
+        ranked: dict[object, list[tuple[object, Suppression]]] = {}
         for each in Suppression.raw(OF_TARGETS, lineages):
             about = each.finding_id or (each.lineage_id, each.rule_id)
             narrow = (each.finding_id is not None, each.path_pattern is not None, each.tool is not None)

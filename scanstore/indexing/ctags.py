@@ -163,7 +163,7 @@ def _tag(text: str, tops: list[str]) -> Tag | None:
     language = _text(record, "language")
     signature = _text(record, "signature")
 
-    metadata: dict[str, Any] = {"kind": kind}
+    metadata: dict[str, object] = {"kind": kind}
     for key, value in (
         ("language", language),
         ("signature", signature),

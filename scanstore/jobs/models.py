@@ -221,7 +221,7 @@ def scene_keys(scenes: Iterable[Scene | str]) -> list[str]:
 
 def told_by(progress: object, processed: object, total: object, message: object) -> dict[str, Any]:
     """The columns that a tick sets."""
-    columns: dict[str, Any] = {}
+    columns: dict[str, object] = {}
     if progress is not None:
         if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
             raise InvalidArgument(f"progress is {shown(progress)}; give per cent, from 0 to 100")

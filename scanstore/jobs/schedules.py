@@ -89,7 +89,7 @@ class Schedules(Domain):
     @bound
     def find(self, task: str | int | ScheduledTask) -> ScheduledTask | None:
         """The task of that name or id, or None."""
-        key: Any = task
+        key: object = task
         if isinstance(task, ScheduledTask):
             task.check_home()
             key = task.id or 0

@@ -123,7 +123,7 @@ class Batch:
     def __init__(self, names: Names) -> None:
         self.names = names
         self.named: dict[str, set[str]] = {kind: set() for kind in NAMED}
-        self.scenes: dict[str, list[Any]] = {}
+        self.scenes: dict[str, list[object]] = {}
         self.links: dict[str, dict[str, list[str]]] = {kind: {} for kind in LINKS.values()}
 
     def add_named(self, kind: str, record: object, place: int) -> str:

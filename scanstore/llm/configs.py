@@ -44,7 +44,7 @@ class Configs(Domain):
     @bound
     def get(self, model: str | int | ModelConfig) -> ModelConfig:
         """The model of that name or id, read anew. Raises NotFound."""
-        key: Any = model
+        key: object = model
         if isinstance(model, ModelConfig):
             model.check_home()
             key = model.id or 0

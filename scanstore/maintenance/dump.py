@@ -426,7 +426,7 @@ class _Reader:
 
     def __init__(self, stream: _Lines) -> None:
         self._stream = stream
-        self._next: Any = None
+        self._next: object = None
         self.own: list[Part] = []  # the user's own part of the schema
         self.line = 0
         self.rows = 0

@@ -149,7 +149,7 @@ def _aside(db: Database, sql: str) -> Iterator[Callable[[], list[Any]]]:
     if db.in_sqlite_transaction() or _file_bytes(db) <= SMALL:
         yield rows
         return
-    came: list[Any] = []
+    came: list[object] = []
     connections: list[sqlite3.Connection] = []
 
     def work() -> None:

@@ -226,7 +226,7 @@ class Plans(Domain):
         """
         to = DECISIONS[word("decision", decision, tuple(DECISIONS))]
         where: List[str] = ["plan_id = ?"]
-        values: List[Any] = []
+        values: List[object] = []
         if field is not None:
             where.append("field = ?")
             values.append(field_named("field", field).name)

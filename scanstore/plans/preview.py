@@ -46,11 +46,11 @@ def preview(db: Database, plan_id: int, statuses: tuple[str, ...], scene: str | 
     """See :meth:`scanstore.plans.plans.Plans.preview`; reads all of it in one transaction."""
     with db.atomic("DEFERRED"):
         rows = db.execute_sql(CHANGES, (plan_id, dump_json(statuses), scene, scene)).fetchall()
-        about: dict[tuple[str, str, Any], list[Any]] = {}
+        about: dict[tuple[str, str, object], list[object]] = {}
         for row in rows:
             about.setdefault((row[1], row[2], row[3]), []).append(row)
-        titles: dict[tuple[str, Any], str] = {}
-        values: dict[tuple[str, Any], dict[str, Any]] = {}
+        titles: dict[tuple[str, object], str] = {}
+        values: dict[tuple[str, object], dict[str, object]] = {}
         for target in ("scene", "finding"):
             keys = [key for kind, _, key in about if kind == target]
             fields = {row[4] for row in rows if row[1] == target}

@@ -163,9 +163,9 @@ class _Dumping:
         ).fetchone()[0]:
             return {}
         ids = [key for (key,) in run("SELECT finding_id FROM sightings WHERE scan_id = ?", (self._scan.id,)).fetchall()]
-        said: dict[int, tuple[str, Mapping[str, Any]]] = {}
+        said: dict[int, tuple[str, Mapping[str, object]]] = {}
         for key, one in Findings(self._db).suppressed(ids).items():
-            told: dict[str, Any] = {"kind": "external", "status": "accepted", "justification": one.justification}
+            told: dict[str, object] = {"kind": "external", "status": "accepted", "justification": one.justification}
             if one.expires_at is not None:
                 told["properties"] = {"expires": one.to_dict()["expires_at"]}
             # An expired one is told, and hides nothing.
@@ -189,7 +189,7 @@ class _Dumping:
             if only is not None and (tool, category) not in only:
                 continue
             said = unpack(detail) or {}
-            properties: dict[str, Any] = said.get("properties") or {}
+            properties: dict[str, object] = said.get("properties") or {}
             told = "versionControlProvenance" in properties
             described = [_rule(each) for each in _loaded(rules)]
             self.written += 1

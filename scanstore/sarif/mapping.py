@@ -28,7 +28,7 @@ def shifted(value: object, path: str | None, by: int, *, away: bool) -> Any:
     own = address(path)
     artifact = value.get("artifactLocation")
     here = isinstance(artifact, dict) and artifact.get("uri") == (own if away else "")
-    moved: dict[str, Any] = {}
+    moved: dict[str, object] = {}
     for key, one in value.items():
         if here and key == "artifactLocation":
             moved[key] = {**one, "uri": "" if away else own, "uriBaseId": BASE}

@@ -459,7 +459,7 @@ def _title(text: str) -> str:
 
 def _detail(result: Result, usual: str) -> bytes | None:
     """What a result says that has no column, packed: texts may be long. Undone by ``sarif_dump``."""
-    detail: dict[str, Any] = {}
+    detail: dict[str, object] = {}
     if result.level != usual:
         detail["level"] = result.level
     if result.kind != "fail":
@@ -488,7 +488,7 @@ def _detail(result: Result, usual: str) -> bytes | None:
 
 def _suppress(db: Database, scan: Scan, run_id: int | None) -> None:
     """Bring the suppressions that reports brought in line with this one's; those that people lifted stay lifted."""
-    standing: dict[int, tuple[int, str, Any, Any]] = {}
+    standing: dict[int, tuple[int, str, object, object]] = {}
     for finding, *row in db.execute_sql(SUPPRESSED, (scan.lineage_id, BY)).fetchall():
         standing[finding] = (row[0], row[1], row[2], row[3])
     added, lifted, events = [], [], []

@@ -63,7 +63,7 @@ class Tags:
     """
 
     def __init__(self, file: str | os.PathLike[str] | BinaryIO, root: str | None) -> None:
-        self.groups: dict[str, list[dict[str, Any]]] = {}
+        self.groups: dict[str, list[dict[str, object]]] = {}
         self.broken: list[tuple[int, str]] = []
         name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "the open file of tags"
         try:

@@ -26,7 +26,7 @@ class Module:
         self.version = version
         self.packed = packed
         self._text: str | None = None
-        self._names: dict[str, list[Any]] | None = None
+        self._names: dict[str, list[object]] | None = None
         self._stars: list[str] = []
 
     @property

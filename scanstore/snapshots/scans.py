@@ -137,7 +137,7 @@ class Scans(Domain):
             from scanstore.snapshots.ctags_import import Tags  # start-up: only with a tags file
 
             tags = Tags(ctags, tree.root)
-        options: dict[str, Any] = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
+        options: dict[str, object] = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
         if isinstance(ctags, (str, os.PathLike)):
             options["omit"] = [root_name(os.fspath(ctags))]  # or it would look like a new file
         target = None if target is None else encodable(some_text(target, "target"), "target")

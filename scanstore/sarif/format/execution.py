@@ -28,7 +28,7 @@ class Execution:
     def __init__(self, members: Mapping[str, object], rule: FindRule) -> None:
         self.successful: bool | None = None
         self.doubts: list[str] = []
-        self.failed: list[dict[str, Any]] = []
+        self.failed: list[dict[str, object]] = []
         self.failed_rules: set[str] = set()
         self.off: set[str] = set()
         self.levels: dict[str, str] = {}

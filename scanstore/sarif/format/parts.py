@@ -213,7 +213,7 @@ def as_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     if value is None:
         return "null or missing"
     return "an object" if isinstance(value, dict) else "an array" if isinstance(value, list) else f"{value!r:.80}"

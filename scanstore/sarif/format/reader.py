@@ -60,7 +60,7 @@ def read(
     """
     name = str(file) if isinstance(file, str | os.PathLike) else str(getattr(file, "name", "the file"))
     opened = _opener(file, name)
-    document: dict[str, Any] = {}
+    document: dict[str, object] = {}
     heads: dict[int, Head] = {}
     missing: list[Lost] = []
     held: deque[_Event] | None = None

@@ -172,7 +172,7 @@ class RunReader:
         bases = as_dict(members.get("originalUriBaseIds"))
         self._places = Places(bases, root)
         self._copies = Copies()
-        self._locations: dict[tuple[Any, ...], tuple[str | None, str | None]] = {}
+        self._locations: dict[tuple[object, ...], tuple[str | None, str | None]] = {}
         self._artifacts = head.artifacts
         artifacts = [found for found in map(self._placed, head.artifacts) if found is not None]
 
@@ -385,8 +385,8 @@ class RunReader:
 
     def _rest(self, tool: dict[str, object]) -> dict[str, Any]:
         """What is kept of the run for the way out."""
-        rest: dict[str, Any] = {}
-        unknown: dict[str, Any] = {}
+        rest: dict[str, object] = {}
+        unknown: dict[str, object] = {}
         for key, value in self._members.items():
             if key in _RUN_KEPT:
                 try:
@@ -490,7 +490,7 @@ class RunReader:
             raise Bad("." + key, f"is {shown(value)}; it must be an array")
         if not all(isinstance(one, dict) for one in value):
             raise Bad("." + key, "holds something that is no object")
-        kept: list[Any] = self._settled(value, "", path)
+        kept: list[object] = self._settled(value, "", path)
         return kept
 
     def _settled(self, value: object, key: str, path: str, quiet: bool = False) -> Any:
@@ -539,8 +539,8 @@ class RunReader:
     def _more(self, raw: dict[str, object], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a result says beyond the fields of ours, and its property bag."""
         bag = member(raw, "properties", "")
-        rest: dict[str, Any] = {}
-        unknown: dict[str, Any] = {}
+        rest: dict[str, object] = {}
+        unknown: dict[str, object] = {}
         for key in raw:
             if key in _RESULT_TAKEN:
                 continue
@@ -566,5 +566,5 @@ class RunReader:
             return None
         if not isinstance(given, list) or not all(isinstance(one, dict) for one in given):
             raise Bad(".suppressions", "is no array of objects")
-        kept: list[dict[str, Any]] = self._settled(given, "", path) if given else []
+        kept: list[dict[str, object]] = self._settled(given, "", path) if given else []
         return kept

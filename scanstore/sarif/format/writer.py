@@ -299,7 +299,7 @@ def _result(result: Result, rules: Mapping[str, tuple[int, Rule]], baselined: bo
     number, rule = _rule_of(result.rule_id, rules)
     level = result.level or _LEVEL_OF[result.severity]
     bag = result.properties.get("properties") or {}
-    more: dict[str, Any] = {}
+    more: dict[str, object] = {}
     if severity_of(level, score_of(bag), rule and rule.security_severity) != result.severity:
         more[SEVERITY] = result.severity
     weaknesses = [cwe for cwe in result.cwe if rule is None or cwe not in rule.cwe]
@@ -349,7 +349,7 @@ def _locations(result: Result) -> list[Any]:
     first, *others = result.locations or ({},)
     if result.uri is None:
         return list(result.locations)
-    place: dict[str, Any] = {"artifactLocation": _address(result.uri)}
+    place: dict[str, object] = {"artifactLocation": _address(result.uri)}
     if result.start_line is not None:
         known = (
             ("startLine", result.start_line),
