@@ -230,7 +230,7 @@ def seed_db(store: Store | Path | None = None, source: Path | Mapping[str, objec
     return added
 
 
-def _sections(source: Path | Mapping[str, object]) -> dict[str, Any]:
+def _sections(source: Path | Mapping[str, object]) -> dict[str, object]:
     """The sections of a source in the order in which they can be written, each of the right shape."""
     name, found = ("the source", source) if isinstance(source, Mapping) else (a_path(source, "source"), _read(source))
     if not isinstance(found, Mapping):
@@ -246,7 +246,7 @@ def _sections(source: Path | Mapping[str, object]) -> dict[str, Any]:
     return {section: found[section] for section in SECTIONS if section in found}
 
 
-def _read(source: Path) -> Any:
+def _read(source: Path) -> object:
     import tomllib
 
     name = os.fspath(source)
@@ -296,7 +296,7 @@ def _call(section: str, number: int, function: Callable[..., object], entry: Map
     function(**entry)
 
 
-def _library(kind: str) -> Callable[[Store, list[Mapping[str, Any]]], int]:
+def _library(kind: str) -> Callable[[Store, list[Mapping[str, object]]], int]:
     def add(store: Store, entries: list[Mapping[str, object]]) -> int:
         for number, entry in enumerate(entries, 1):
             linked = (entry.get("studio"), *_several(entry, "performers"), *_several(entry, "tags"))
@@ -318,7 +318,7 @@ def _is_in(known: set[str], key: object) -> bool:
     return isinstance(key, str) and key in known
 
 
-def _several(entry: Mapping[str, object], column: str) -> list[Any]:
+def _several(entry: Mapping[str, object], column: str) -> list[object]:
     value = entry.get(column)
     return value if isinstance(value, list) else []
 

@@ -168,7 +168,7 @@ class Settings(Domain):
         with self.db.atomic():
             return self._try(key, function, default)[1]
 
-    def _try(self, key: str, function: Callable[[object], object], default: object) -> tuple[bool, Any]:
+    def _try(self, key: str, function: Callable[[object], object], default: object) -> tuple[bool, object]:
         now = self._text(key)
         if now is None and default is ...:
             raise _missing(key)

@@ -175,7 +175,7 @@ class AsyncStore:
 
         return await _result(self._order.submit(inside))
 
-    def _submit(self, name: str, function: Callable[[], object], going: _Going) -> Future[Any]:
+    def _submit(self, name: str, function: Callable[[], object], going: _Going) -> Future[object]:
         """Run a function where calls of that name run; those of a transaction all run in its thread."""
         if not self._order.inside():
             if name in LONG:
@@ -184,7 +184,7 @@ class AsyncStore:
                 return self._readers.submit(function)
         return self._order.submit(function)
 
-    def _alone(self, function: Callable[[], object], going: _Going) -> Future[Any]:
+    def _alone(self, function: Callable[[], object], going: _Going) -> Future[object]:
         future: Future[object] = Future()
         self._going[future] = going
         future.add_done_callback(lambda done: self._going.pop(done, None))
@@ -192,7 +192,7 @@ class AsyncStore:
         return future
 
 
-def _in_a_thread(function: Callable[..., object]) -> Callable[..., Any]:
+def _in_a_thread(function: Callable[..., object]) -> Callable[..., object]:
     @wraps(function)
     async def call(*args: object, **kwargs: Any) -> Any:
         return await asyncio.to_thread(function, *args, **kwargs)
@@ -307,7 +307,7 @@ class Call:
     def __await__(self) -> Generator[Any, None, Any]:
         return self._awaited().__await__()
 
-    async def _awaited(self) -> Any:
+    async def _awaited(self) -> object:
         ready = self._ready()
         try:
             made = await _result(self._store._submit(self._name, ready, self._going))
@@ -419,7 +419,7 @@ class _Block:
             self._lane.submit(partial(self._leave, begun, error), last=self._own)
             raise
 
-    def _enter(self) -> Any:
+    def _enter(self) -> object:
         self._manager = self._make()
         return self._manager.__enter__()
 

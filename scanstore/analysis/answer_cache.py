@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.analysis.models import Analyzer
 from scanstore.db.database import Database
@@ -135,7 +135,7 @@ def _draft_key(
     return blake2b(dump_json([asked, kind, title, *place]).encode(), digest_size=16).digest()
 
 
-def _text(content: bytes | str) -> Any:
+def _text(content: bytes | str) -> object:
     return content if isinstance(content, str) else [content.hex()]  # a text may look like the digits of a hash
 
 

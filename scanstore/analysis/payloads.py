@@ -58,7 +58,7 @@ def title_key(title: str) -> str:
     return " ".join(words) or title.strip().casefold()
 
 
-def _each(items: object, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int, Mapping[str, Any]]]:
+def _each(items: object, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int, Mapping[str, object]]]:
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         raise InvalidArgument(f"{noun}s is {shown(items)}; give a list of mappings")
     for number, item in enumerate(items):
@@ -71,7 +71,7 @@ def _each(items: object, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int
         yield number, item
 
 
-def _draft(number: int, draft: Mapping[str, object], chunk: object) -> dict[str, Any]:
+def _draft(number: int, draft: Mapping[str, object], chunk: object) -> dict[str, object]:
     where, get = f"draft {number}: ", draft.get
     line = whole(where + "line_number", get("line_number"), 1, MOST_LINES)
     end = whole(where + "end_line", get("end_line"), 1, MOST_LINES)
@@ -109,7 +109,7 @@ def _path(where: str, path: Any, chunk: Any) -> str:
     return composed(path)
 
 
-def _vote(number: int, vote: Mapping[str, object]) -> dict[str, Any]:
+def _vote(number: int, vote: Mapping[str, object]) -> dict[str, object]:
     where, get = f"vote {number}: ", vote.get
     model, severity = get("model"), get("severity")
     if model is None or isinstance(model, bool):

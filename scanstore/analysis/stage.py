@@ -184,7 +184,7 @@ class Stage(Domain, Generic[Row]):
         for row in ahead.rows:
             self._drop(row)
 
-    def _next(self, item: Row | int, worker: str) -> tuple[Any, ...] | None:
+    def _next(self, item: Row | int, worker: str) -> tuple[object, ...] | None:
         """Claim the next row for the loop that an item comes from, in the transaction that settles it: one commit
         for both. Nothing outside such a loop."""
         ahead: Ahead | None = getattr(item, "ahead", None)

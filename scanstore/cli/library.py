@@ -145,7 +145,7 @@ def _opened(file: str) -> Any:
         raise Failure(f"{file} cannot be read: {(error.strerror or str(error)).lower()}; check the path") from None
 
 
-def _records(lines: Iterable[bytes], file: str) -> Iterator[Any]:
+def _records(lines: Iterable[bytes], file: str) -> Iterator[object]:
     import json
 
     for number, line in enumerate(lines, 1):
@@ -156,7 +156,7 @@ def _records(lines: Iterable[bytes], file: str) -> Iterator[Any]:
                 raise Failure(f"line {number} of {file} is not JSON: {error}; write one object a line") from None
 
 
-def _one(store: Store, kind: str, what: str) -> Any:
+def _one(store: Store, kind: str, what: str) -> object:
     """The performer, tag or studio of that id or, when there is none, of that name."""
     found = store.library.find(kind, what)
     row = next((row for row in found if row.id == what), found[0] if len(found) == 1 else None)

@@ -103,7 +103,7 @@ def _key(model: ModelConfig) -> str:
     return key if key.startswith("env:") else "(set)" if key else "(none)"
 
 
-def _dict(model: ModelConfig) -> dict[str, Any]:
+def _dict(model: ModelConfig) -> dict[str, object]:
     return {**model.to_dict(), "api_key": _key(model)}
 
 

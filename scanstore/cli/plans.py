@@ -43,7 +43,7 @@ def _line(plan: AnalysisPlan) -> str:
     return plain_text(f"Plan {plan.id} {plan.name!r} is {plan.status}: {_tally(plan.counts)}")
 
 
-def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, Any]]:
+def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, object]]:
     import json
 
     try:
@@ -258,7 +258,7 @@ def review(
             say([_line(store.plans.get(plan))])
 
 
-def _handler(place: str | None) -> Callable[[Any], object] | None:
+def _handler(place: str | None) -> Callable[[object], object] | None:
     """The function that the user has written."""
     if place is None:
         return None

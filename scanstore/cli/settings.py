@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from scanstore.cli.base import Group, json_option, open_store, store_option
@@ -66,7 +64,7 @@ def set_(key: str, value: str, text: bool, description: str | None, as_json: boo
             say([plain_text(f"{key} = {_shown(kept)}")])
 
 
-def _read(value: str) -> Any:
+def _read(value: str) -> object:
     import json
 
     try:

@@ -48,7 +48,7 @@ class Writer:
         """Insert the rows and return how many there were."""
         return self.db.executemany(self.sql, self._convert(rows) if self.converters else rows).rowcount
 
-    def _convert(self, rows: Iterable[Sequence[object]]) -> Iterator[list[Any]]:
+    def _convert(self, rows: Iterable[Sequence[object]]) -> Iterator[list[object]]:
         for row in rows:
             values = list(row)
             for place, convert in self.converters:

@@ -127,7 +127,7 @@ class _Ambient(peewee.SqliteDatabase):
         return database
 
 
-def _delegate(name: str) -> Callable[..., Any]:
+def _delegate(name: str) -> Callable[..., object]:
     def method(self: _Ambient, *args: object, **kwargs: Any) -> Any:
         return getattr(self._here(), name)(*args, **kwargs)
 

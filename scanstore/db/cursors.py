@@ -57,7 +57,7 @@ def _named(sql: str) -> str:
     return _PLACES.sub(name, sql)
 
 
-def _by_name(values: Sequence[object]) -> dict[str, Any]:
+def _by_name(values: Sequence[object]) -> dict[str, object]:
     return {f"_{number}": value for number, value in enumerate(values, 1)}
 
 

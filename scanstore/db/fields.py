@@ -234,7 +234,7 @@ class _Backref(peewee.BackrefAccessor):
         return super().__get__(instance, instance_type)  # type: ignore[no-untyped-call]
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, uuid.UUID):

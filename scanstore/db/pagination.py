@@ -109,14 +109,14 @@ def _checked(model: Any) -> type[Base]:
     return model
 
 
-def _conditions(where: tuple[object, ...]) -> tuple[Any, ...]:
+def _conditions(where: tuple[object, ...]) -> tuple[object, ...]:
     for each in where:
         if not isinstance(each, peewee.Node):
             raise InvalidArgument(f"{shown(each)} is no condition; write one on the model: Finding.severity == 'high'")
     return where or (peewee.SQL("1"),)
 
 
-def _order(model: type[Base], sort: str | None) -> list[Any]:
+def _order(model: type[Base], sort: str | None) -> list[object]:
     """What a page is ordered by: the column, and the key so that rows which are equal keep their places."""
     meta: Any = model._meta
     keys = list(meta.get_primary_keys())

@@ -176,5 +176,5 @@ def _rows(db: Database, keys: Sequence[int]) -> dict[int, Finding]:
     return {row.id: row for row in Finding.raw(ROWS, dump_json(list(keys)))}
 
 
-def _order(row: Finding) -> tuple[Any, ...]:
+def _order(row: Finding) -> tuple[object, ...]:
     return SEVERITIES.index(row.severity), row.file_path, row.line_number or 0, row.id

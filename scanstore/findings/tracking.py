@@ -500,7 +500,7 @@ def set_status(db: Database, scan_id: int | None, moves: Sequence[tuple[int, str
 # Values
 
 
-def _said(one: Incoming) -> dict[str, Any]:
+def _said(one: Incoming) -> dict[str, object]:
     return {
         "title": one.title, "message": one.message, "vulnerability_type": one.vulnerability_type,
         "severity": one.severity, "snippet": one.snippet, "cwe": one.cwe, "confidence": one.confidence,
@@ -508,11 +508,11 @@ def _said(one: Incoming) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _place(one: Incoming) -> tuple[Any, ...]:
+def _place(one: Incoming) -> tuple[object, ...]:
     return one.file_path, one.line_number, one.end_line, one.start_column, one.end_column
 
 
-def _traits(one: Incoming) -> tuple[Any, ...]:
+def _traits(one: Incoming) -> tuple[object, ...]:
     _, _, _, around, _, line_hash, context_hash, message, fingerprints, _ = one.traits
     return one.symbol or around, line_hash, context_hash, message, _fingerprints(fingerprints)
 
@@ -532,11 +532,11 @@ def _fingerprints(known: Mapping[str, str]) -> str:
 
 def _sighting(
     scan_id: int, key: int | None, run_id: int | None, state: str, content: int | None, one: Incoming
-) -> tuple[Any, ...]:
+) -> tuple[object, ...]:
     return scan_id, key, run_id, one.verified_id, state, content, *_place(one)
 
 
-def _added(key: int | None, lineage: int, scan_id: int, one: Incoming, now: str) -> tuple[Any, ...]:
+def _added(key: int | None, lineage: int, scan_id: int, one: Incoming, now: str) -> tuple[object, ...]:
     """The values of ADD, or, where there is more to say, of ADD_TEXTS."""
     # Taken apart at once: with a name for each column this is half of the time that new findings take in Python.
     tool, rule, title, message, kind, severity, path, _, line, end, start_column, end_column, snippet, *rest = one

@@ -312,7 +312,7 @@ def _scope(
     return rule, tool, path
 
 
-def _pattern(path: str) -> Any:
+def _pattern(path: str) -> object:
     from scanstore.indexing.walk import patterns  # start-up: loads pathspec
 
     spec: Any = patterns("path", [path])

@@ -210,7 +210,7 @@ class Library(Domain):
             found = {row.id: row for row in Scene.select().where(Scene.id.in_(batch))}
             yield from self._records([found[key] for key in batch if key in found])
 
-    def _records(self, rows: Sequence[Scene]) -> Iterator[dict[str, Any]]:
+    def _records(self, rows: Sequence[Scene]) -> Iterator[dict[str, object]]:
         studios = {row.id: row.name for row in Studio.select().where(Studio.id.in_({row.studio_id for row in rows}))}
         linked: dict[str, dict[str, List[dict[str, str]]]] = {}
         keys = dump_json([row.id for row in rows])

@@ -71,7 +71,7 @@ def _utc(value: str | date) -> str:
     return format_time(value if isinstance(value, datetime) else datetime.combine(value, time(), UTC))
 
 
-def _created(value: object) -> Any:
+def _created(value: object) -> object:
     return KEEP if value is None else _time(value)
 
 

@@ -137,7 +137,7 @@ def _integrity(rows: Callable[[], list[Any]]) -> Iterator[Found]:
 
 
 @contextmanager
-def _aside(db: Database, sql: str) -> Iterator[Callable[[], list[Any]]]:
+def _aside(db: Database, sql: str) -> Iterator[Callable[[], list[object]]]:
     """Run a statement in a thread with a connection of its own, meanwhile; inside of a transaction, when it is asked
     for, as in a small store. Gives a function that waits for the rows, or raises what the statement raised.
     """

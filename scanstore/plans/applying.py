@@ -316,7 +316,7 @@ class _Run:
         found = self.db.execute_sql(ROW, (key, self.plan.id)).fetchall()
         return _Row(*found[0]) if found else None
 
-    def _look(self, row: _Row) -> tuple[Any, Effect] | str:
+    def _look(self, row: _Row) -> tuple[object, Effect] | str:
         """The value now and what is to be done to it, or why nothing can be."""
         key = row.target_key if row.target == "scene" else row.finding_id
         values = read(self.db, row.target, [key], [row.field]) if row.field in FIELDS else {}

@@ -39,7 +39,7 @@ _UNSET: Any = ...  # a current value that was not given
 # What values are accepted, each in the form that is kept
 
 
-def _ids(model: type[Base]) -> Callable[[str, Any], list[str]]:
+def _ids(model: type[Base]) -> Callable[[str, object], list[str]]:
     def check(where: str, value: object) -> list[str]:
         if value is None:
             return []

@@ -239,13 +239,13 @@ def _step(each: object) -> Step:
     )
 
 
-def _at(value: object, *keys: str) -> dict[str, Any]:
+def _at(value: object, *keys: str) -> dict[str, object]:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: object, *keys: str) -> list[Any]:
+def _list(value: object, *keys: str) -> list[object]:
     found = next((value[key] for key in keys if key in value), None) if isinstance(value, dict) else None
     return found if isinstance(found, list) else []
 

@@ -155,7 +155,7 @@ class _Dumping:
         self._any_told = bool(self._suppressed) or bool(self._db.execute_sql(ANY_DECIDED, (scan.id,)).fetchone()[0])
         self.written = self.results = 0
 
-    def _decisions(self) -> dict[int, tuple[str, Mapping[str, Any]]]:
+    def _decisions(self) -> dict[int, tuple[str, Mapping[str, object]]]:
         """Who suppressed which finding, and how SARIF says it."""
         run = self._db.execute_sql
         if not run(
@@ -304,7 +304,7 @@ class _Dumping:
 
     def _suppressions(
         self, key: int, status: str, told: Sequence[Mapping[str, object]] | None
-    ) -> Sequence[Mapping[str, Any]] | None:
+    ) -> Sequence[Mapping[str, object]] | None:
         by, decision = self._suppressed.get(key, (None, None))
         if told and justification(told) is not None:
             if by == BY:

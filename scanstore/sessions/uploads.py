@@ -294,7 +294,7 @@ def _below(base: str) -> Iterator[str]:
                 yield _relative(below(full, base) or full)
 
 
-def _measured(base: str, path: str) -> dict[str, Any]:
+def _measured(base: str, path: str) -> dict[str, object]:
     """What there is to know of a file in a folder."""
     full, top = os.path.realpath(os.path.join(base, path)), os.path.realpath(base)
     if not lies_in(full, top):

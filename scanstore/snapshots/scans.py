@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import a_path, encodable, some_list, some_text, whole
 from scanstore.db.clocks import SILENCE, silent
@@ -342,7 +342,7 @@ def answering(targets: Iterable[Target], *, trees: bool) -> list[Target]:
     return [target for target in completed if target.has_tree or not trees] or completed
 
 
-def _decoded(path: object) -> Any:
+def _decoded(path: object) -> object:
     return os.fsdecode(path) if isinstance(path, bytes) else path
 
 

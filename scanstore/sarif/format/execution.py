@@ -41,7 +41,7 @@ class Execution:
         # One invocation may enable what another one disables: then the rule ran in a part of the tree only.
         self.unsure = self.failed_rules | (self.off & self.on)
 
-    def _invocations(self, members: Mapping[str, object]) -> Iterator[Mapping[str, Any]]:
+    def _invocations(self, members: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
         given = members.get("invocations")
         if given is not None and not isinstance(given, list):
             self.doubts.append(f"its invocations are {shown(given)}, which cannot be read")

@@ -383,7 +383,7 @@ class RunReader:
         found = next(known, None) if isinstance(guid, str) else None
         return None if found is None else found.id
 
-    def _rest(self, tool: dict[str, object]) -> dict[str, Any]:
+    def _rest(self, tool: dict[str, object]) -> dict[str, object]:
         """What is kept of the run for the way out."""
         rest: dict[str, object] = {}
         unknown: dict[str, object] = {}
@@ -482,7 +482,7 @@ class RunReader:
         self._locations[artifact.get("uri"), artifact.get("uriBaseId"), index] = known
         return known
 
-    def _kept(self, raw: dict[str, object], key: str, path: str) -> list[Any]:
+    def _kept(self, raw: dict[str, object], key: str, path: str) -> list[object]:
         value = raw.get(key)
         if value is None:
             return []
@@ -524,7 +524,7 @@ class RunReader:
                 return self._inner(value, path, quiet)
         return self._inner(value, path, quiet)
 
-    def _inner(self, value: dict[str, object], path: str, quiet: bool) -> dict[str, Any]:
+    def _inner(self, value: dict[str, object], path: str, quiet: bool) -> dict[str, object]:
         kept = {k: self._settled(v, k, path, quiet) if type(v) in _NESTS else v for k, v in value.items()}
         for key in _REGIONS:
             if key in kept:
@@ -536,7 +536,7 @@ class RunReader:
                     del kept[key]
         return kept
 
-    def _more(self, raw: dict[str, object], path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _more(self, raw: dict[str, object], path: str) -> tuple[dict[str, object], dict[str, object]]:
         """What a result says beyond the fields of ours, and its property bag."""
         bag = member(raw, "properties", "")
         rest: dict[str, object] = {}

@@ -197,7 +197,7 @@ def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _over(rest: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, Any]:
+def _over(rest: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
     """What is kept of a thing, and over it what we know; None, and an object of nothing else, is nothing we know."""
     both = dict(rest)
     for key, value in ours.items():
@@ -209,7 +209,7 @@ def _over(rest: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, A
     return both
 
 
-def _head(run: OutRun, rules: list[Rule]) -> dict[str, Any]:
+def _head(run: OutRun, rules: list[Rule]) -> dict[str, object]:
     if not run.tool.strip():
         raise InvalidArgument("a run has no tool name")
     rest = {key: value for key, value in run.properties.items() if key != "results"}
@@ -331,7 +331,7 @@ def _result(result: Result, rules: Mapping[str, tuple[int, Rule]], baselined: bo
     )
 
 
-def _suppression(given: Mapping[str, object]) -> dict[str, Any]:
+def _suppression(given: Mapping[str, object]) -> dict[str, object]:
     return _over({"kind": "external"}, given)
 
 
@@ -345,7 +345,7 @@ def _rule_of(rule_id: str | None, rules: Mapping[str, tuple[int, Rule]]) -> tupl
     return None, None
 
 
-def _locations(result: Result) -> list[Any]:
+def _locations(result: Result) -> list[object]:
     first, *others = result.locations or ({},)
     if result.uri is None:
         return list(result.locations)
