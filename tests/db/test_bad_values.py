@@ -139,7 +139,9 @@ def plausible(parameter: inspect.Parameter, store: Store) -> Any:
     kind, name = str(parameter.annotation), parameter.name
     if name in ("scan", "a", "b"):
         return Scan.select().order_by(Scan.id.desc()).get()
-    if "Mapping" in kind or "Any" in kind and name == "records":
+    if kind.startswith(("Callable", "collections.abc.Callable")):
+        return lambda *_: "x"
+    if "Mapping" in kind or "object" in kind and name == "records":
         return [{"id": "x", "title": "x", "name": "x", "file_path": "x"}] if "Iterable" in kind else {"a": 1}
     if "Iterable" in kind or "Sequence" in kind:
         return ["x"]
@@ -151,7 +153,7 @@ def plausible(parameter: inspect.Parameter, store: Store) -> Any:
         return datetime(2026, 1, 1, tzinfo=UTC)
     if "timedelta" in kind:
         return timedelta(days=1)
-    if "str" in kind or "PathLike" in kind or kind == "Any":
+    if "str" in kind or "PathLike" in kind or kind in ("Any", "object"):
         return "x"
     return 1
 
