@@ -1,8 +1,8 @@
 """The command line: parse, one call of the API, print.
 
-One small file per noun; `base` has what they share and `output` is the only way to the terminal. No SQL and no
-rules here: what a command can do, a script can do with the same words. Only click is imported at the start,
-everything else by the command that needs it, so that `--help` answers at once.
+One small file per noun; `base` is shared by all of them, and `output` is the only way to the terminal. No SQL and no
+rules here: what a command can do, a script can do with the same words. Only click is imported at the start, everything
+else by the command that needs it, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Shell completion, in your shell's start-up file:
 @verbose_option
 @click.pass_context
 def main(context: click.Context) -> None:
-    """What scanners saw, in one file: snapshots of source trees, findings over time, and what was decided."""
+    """What scanners saw, in one file: snapshots of source trees, findings over time, and decisions."""
     if os.environ.get("NO_COLOR"):
         context.color = False
 

@@ -62,7 +62,7 @@ def analyze(scan: str | None, as_json: bool, **given: Any) -> None:
     """Start the analysis of a scan. SCAN is an id or a target, by default the one that the current folder is in.
 
     Its chunks may be handed out then. The work itself is done by scripts of yours, which claim chunks with
-    store.chunks.work(SCAN). May be repeated: what is given is changed, the rest stays.
+    store.chunks.work(SCAN). May be repeated: given settings are changed, all others stay.
 
     \b
     Example:
@@ -87,7 +87,7 @@ def analyze(scan: str | None, as_json: bool, **given: Any) -> None:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    """`2 running, 1,234 done`; what is left to do comes first."""
+    """`2 running, 1,234 done`; unfinished work comes first."""
     known = sorted(counts, key=lambda status: (WAITING.index(status) if status in WAITING else 9, status))
     return ", ".join(f"{counts[status]:,} {status}" for status in known)
 

@@ -1,4 +1,4 @@
-"""`scanstore backup|restore|vacuum|optimize|repair`: copies of the store, its size, what is left of a damaged one."""
+"""`scanstore backup|restore|vacuum|optimize|repair`: copies of the store, its size, and repair."""
 
 from __future__ import annotations
 

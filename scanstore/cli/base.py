@@ -364,7 +364,7 @@ def previous(store: Store, scan: Scan) -> Scan | None:
 
 
 def recorded_path(scan: Scan, given: str) -> str:
-    """The path under which a scan knows a file: what is meant from the current folder, else as given."""
+    """The path under which a scan knows a file: the path as seen from the current folder, else as given."""
     base = tree_folder(scan)
     if base is None or (here() is None and not os.path.isabs(given)):
         return given

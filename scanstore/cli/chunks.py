@@ -24,7 +24,7 @@ def chunks() -> None:
 
 
 def not_begun(scan: Scan) -> Failure:
-    """What is said of a scan that has no analysis."""
+    """Return the note for a scan without an analysis."""
     return Failure(f"the analysis of scan {scan.id} was not begun; begin it with: scanstore scans analyze {scan.id}")
 
 

@@ -1,4 +1,4 @@
-"""`scanstore drafts`: what was reported, how models voted on it, and what came of it."""
+"""`scanstore drafts`: reported drafts, the votes of models, and the outcome."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEVERITIES = ("critical", "high", "medium", "low", "info")
 @click.group(cls=Group)
 @store_option
 def drafts() -> None:
-    """Look at what was reported and voted on."""
+    """Show drafts and the votes on them."""
 
 
 @drafts.command("list")

@@ -1,4 +1,4 @@
-"""`scanstore findings`: what is to be fixed, in full, and where it comes from; deciding about it is in `triage`."""
+"""`scanstore findings`: findings in full, and their history; deciding about it is in `triage`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CHANGES = (*STATES, "not_checked")
 @click.group(cls=Group)
 @store_option
 def findings() -> None:
-    """Look at what is to be fixed, and decide about it."""
+    """Show findings, and decide about them."""
 
 
 @findings.command("list")

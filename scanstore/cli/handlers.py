@@ -1,7 +1,7 @@
 """Objects of the user's own modules: the handlers of `jobs work --import` and the function of `plans apply --handler`.
 
 The current folder comes last on Python's path, so that a file in it can add a module but never replace one: the folder
-may hold somebody else's code. Change here how MODULE:NAME is looked up.
+may hold foreign code. Change here how MODULE:NAME is looked up.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def _object(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
 @json_option
 @store_option
 def add(type: str, as_json: bool, **given: Any) -> None:
-    """Add a job of a TYPE that some worker knows. The store is made when there is none.
+    """Add a job of a TYPE that some worker knows. Creates the store if it is missing.
 
     \b
     Example:

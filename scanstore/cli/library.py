@@ -38,8 +38,8 @@ def sync(file: str, kind: str, prune: bool, take_over: bool, as_json: bool) -> N
     """Write the records of FILE, a JSON object a line, and count what changed. FILE may be - for the standard input.
 
     A scene is {"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio", "performers",
-    "tags"}; of these only the id is needed, and what is absent stays as it is. The studio, performers and tags are
-    {"id", "name"}, as are the records of these kinds. The store is made when there is none.
+    "tags"}; only their id is needed, and absent fields stay unchanged. The studio, performers and tags are {"id",
+    "name"}, as are the records of these kinds. Creates the store if it is missing.
 
     \b
     Example:
@@ -157,7 +157,7 @@ def _records(lines: Iterable[bytes], file: str) -> Iterator[object]:
 
 
 def _one(store: Store, kind: str, what: str) -> object:
-    """The performer, tag or studio of that id or, when there is none, of that name."""
+    """Return the performer, tag or studio with that id, else with that name."""
     found = store.library.find(kind, what)
     row = next((row for row in found if row.id == what), found[0] if len(found) == 1 else None)
     if row is None:

@@ -118,7 +118,7 @@ def _roles(model: ModelConfig) -> str:
 @json_option
 @store_option
 def add(name: str, as_json: bool, **given: Any) -> None:
-    """Add a model under a NAME. The store is made when there is none.
+    """Add a model under a NAME. Creates the store if it is missing.
 
     \b
     Example:

@@ -146,7 +146,8 @@ def json_stream() -> BinaryIO:
 
 
 class _AsciiJson:
-    """Spells what is not printable ASCII as escapes of JSON. It only occurs in strings, so the values stay the same."""
+    """Writes characters other than printable ASCII as JSON escapes. It only occurs in strings, so the values stay the
+    same."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

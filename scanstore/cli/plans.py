@@ -1,4 +1,4 @@
-"""`scanstore plans`: proposed changes, from a file of them to what was applied, and back.
+"""`scanstore plans`: proposed changes: create from a file, review, apply, revert.
 
 A decision has a name to it, as those about findings have: that of --by, of $SCANSTORE_USER or of the login.
 """
@@ -124,7 +124,7 @@ def list_(status: str | None, limit: int | None, as_json: bool) -> None:
 def show(plan: int, status: str | None, field: str | None, scene: str | None, limit: int, as_json: bool) -> None:
     """Show a plan and its changes.
 
-    Of each change: id, status, of what, which field, what is done, confidence, reviewer, what went wrong.
+    Of each change: id, status, target, field, action, confidence, reviewer, error.
 
     \b
     Example:
@@ -176,7 +176,8 @@ def _value(value: object) -> str:
 @json_option
 @store_option
 def preview(plan: int, status: str | None, scene: str | None, as_json: bool) -> None:
-    """Show each scene and finding before and after the plan. Without --status: by what is pending or approved.
+    """Show each scene and finding before and after the plan. Without --status: through its pending and approved
+    changes.
 
     \b
     Example:
@@ -238,8 +239,8 @@ def review(
 ) -> None:
     """Approve or reject changes, or reset them to pending.
 
-    Those that all of the options given fit; without any, all. The last decision counts. What was applied, failed or
-    was skipped stays as it is.
+    Those that all of the options given fit; without any, all. The last decision counts. Applied, failed and skipped
+    changes stay unchanged.
 
     \b
     Example:
@@ -311,7 +312,7 @@ def _ended(as_json: bool, outcome: Any, said: list[tuple[int, str]], plan: Analy
 def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool, as_json: bool) -> None:
     """Apply the approved changes of a plan. Interrupted or killed, it goes on where it was when called again.
 
-    Ends with 1 when changes failed, or were skipped as somebody has changed their value.
+    Exits with 1 when changes failed, or were skipped because their value has changed.
 
     \b
     Example:
@@ -354,7 +355,7 @@ def retry(plan: int, ids: tuple[int, ...], as_json: bool) -> None:
 @json_option
 @store_option
 def revert(plan: int, handler: str | None, force: bool, as_json: bool) -> None:
-    """Revert the applied changes of a plan. Values that somebody has changed since are kept.
+    """Revert the applied changes of a plan. Values that have changed since are kept.
 
     Ends with 1 when changes failed, or were kept.
 
@@ -407,7 +408,7 @@ def cancel(plan: int, as_json: bool) -> None:
 @json_option
 @store_option
 def remove(plan: int, as_json: bool) -> None:
-    """Delete a plan. What was applied stays, and cannot be taken back any more.
+    """Delete a plan. Applied changes stay and can no longer be reverted.
 
     \b
     Example:

@@ -35,7 +35,7 @@ def init(as_json: bool) -> None:
 @json_option
 @store_option
 def seed(file: str | None, as_json: bool) -> None:
-    """Add first rows from a FILE, or a small sample. The store is made when there is none.
+    """Add first rows from a FILE, or a small sample. Creates the store if it is missing.
 
     FILE is TOML or JSON with the sections settings, studios, performers, tags, scenes, models and schedules. What the
     store has already stays as it is, so this may be repeated.
@@ -92,7 +92,7 @@ def health(context: click.Context, thorough: bool, as_json: bool) -> None:
 def drop(context: click.Context, yes: bool, as_json: bool) -> None:
     """Delete the store and everything in it, after asking. Backups beside it stay.
 
-    Refuses a file that is no store, and one that somebody has open.
+    Refuses files that are not stores, and a store that is open elsewhere.
 
     \b
     Example:

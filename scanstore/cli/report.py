@@ -1,4 +1,4 @@
-"""`scanstore report`: what a scan saw, what changed and what was decided; in CI, whether that is acceptable."""
+"""`scanstore report`: a scan's findings, changes and decisions; in CI, whether that is acceptable."""
 
 from __future__ import annotations
 

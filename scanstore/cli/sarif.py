@@ -46,8 +46,8 @@ def load(
 ) -> None:  # fmt: skip
     """Load a SARIF 2.1.0 report; count new, fixed, reopened findings. FILE may be - for the standard input.
 
-    The store is made when there is none. The latest report again changes nothing, but that the tool ran is recorded.
-    A report of a tool that failed is recorded as such: it closes no finding, and --fail-on ends with 1.
+    Creates the store if it is missing. The latest report again changes nothing, but that the tool ran is recorded. A
+    report of a tool that failed is recorded as such: it closes no finding, and --fail-on ends with 1.
 
     \b
     Example:
@@ -84,7 +84,7 @@ def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bo
     """Write the findings of a scan as SARIF 2.1.0. SCAN is the id of one, or a target for all its findings, whichever
     tool ran last; without SCAN, those of the target that the current folder is in.
 
-    With --json what was written and left out is printed as JSON; the report then needs a file.
+    With --json the counts of written and omitted results are printed as JSON; the report then needs a file.
 
     \b
     Example:

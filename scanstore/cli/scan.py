@@ -1,4 +1,4 @@
-"""`scanstore scan`: record a snapshot of a tree and say what was seen."""
+"""`scanstore scan`: record a snapshot of a tree and summarise it."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def scan(
 ) -> None:
     """Record a snapshot of the tree, or of the one file, at PATH.
 
-    Only what changed since earlier scans is read and written. A file that cannot be read or parsed is recorded with
-    the reason, and the scan completes all the same. The store is made when there is none.
+    Only what changed since earlier scans is read and written. A file that cannot be read or parsed is recorded with the
+    reason, and the scan completes all the same. Creates the store if it is missing.
 
     \b
     Example:

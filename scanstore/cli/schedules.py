@@ -48,7 +48,7 @@ def _cells(task: ScheduledTask) -> tuple[str, ...]:
 @json_option
 @store_option
 def add(name: str, task_type: str, cron: str, timezone: str, config: str | None, disabled: bool, as_json: bool) -> None:
-    """Add a schedule: a job of TYPE at the times of CRON. The store is made when there is none.
+    """Add a schedule: a job of TYPE at the times of CRON. Creates the store if it is missing.
 
     CRON has five fields: minute, hour, day of month, month, day of week. At a change of the clocks, a fixed time that
     is skipped runs at once after it, and one that comes twice runs the first time.

@@ -1,4 +1,4 @@
-"""`scanstore search` and `scanstore findings search`: what has these words, the best first."""
+"""`scanstore search` and `scanstore findings search`: full-text search, best matches first."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def search(
 ) -> None:
     """Find findings and symbols by their words.
 
-    The best come first: where, what, id. All words have to be there; if nothing has them all, any of them. 'inj*' is
-    how a word begins, '"two words"' stand side by side, and after -- what has -word is left out. Findings are those of
-    all scans of the target that the current folder is in, symbols those of its latest scan. --all searches all targets,
-    and names them.
+    The best come first: where, what, id. All words have to be there; if nothing has them all, any of them. 'inj*'
+    matches the beginning of a word, '"two words"' a phrase; after --, -word excludes a word. Findings are those of all
+    scans of the target that the current folder is in, symbols those of its latest scan. --all searches all targets, and
+    names them.
 
     \b
     Example:
@@ -88,7 +88,7 @@ def _show(
 
 
 def _unseen(store: Store, kind: str | None, scan: Scan | None, target: str | None) -> Iterator[str]:
-    """What was not looked at in the scans whose symbols were searched."""
+    """Return the gaps of the scans whose symbols were searched."""
     if kind != "symbol":
         asked = [target] if target is not None else sorted({each.target for each in store.scans.targets()})
         for name in asked if scan is None else ():
@@ -116,7 +116,7 @@ def _lines(found: list[Hit], named: bool) -> Iterator[str]:
 
 
 def _lit(snippet: str) -> str:
-    """The snippet with what was found in bold."""
+    """Return the snippet with matches in bold."""
     first, *rest = snippet.split(_ON)
     parts = [plain_text(first)]
     for each in rest:

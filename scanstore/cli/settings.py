@@ -25,7 +25,7 @@ def _shown(value: object) -> str:
 @json_option
 @store_option
 def get(key: str, as_json: bool) -> None:
-    """Print a value: text as it is, anything else as JSON. Ends with 1 when there is none.
+    """Print a value: text as it is, anything else as JSON. Exits with 1 when it is not set.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def get(key: str, as_json: bool) -> None:
 @json_option
 @store_option
 def set_(key: str, value: str, text: bool, description: str | None, as_json: bool) -> None:
-    """Set a VALUE, as JSON. Anything that is not JSON is stored as text. The store is made when there is none.
+    """Set a VALUE, as JSON. Anything that is not JSON is stored as text. Creates the store if it is missing.
 
     \b
     Example:

@@ -36,7 +36,7 @@ def errors() -> TextIO:
 
 
 def flush() -> None:
-    """Let what was printed so far be seen."""
+    """Flush the output printed so far."""
     if sys.stdout is not None:
         sys.stdout.flush()
 
@@ -49,7 +49,7 @@ def binary_input() -> BinaryIO:
 
 
 def text_input(*, line: bool = False) -> str:
-    """Return what the standard input holds as text, or its first line. Raises ClickException when it is none."""
+    """Return what the standard input holds as text, or its first line. Raises ClickException for any other file."""
     stream = binary_input()
     try:
         return (stream.readline() if line else stream.read()).decode()

@@ -120,7 +120,7 @@ def find(
 @click.argument("symbol")
 @common
 def show(symbol: str, scan: str | None, as_json: bool) -> None:
-    """Show a symbol: where it is, its signature and docstring, what it is part of, how often it is used.
+    """Show a symbol: its place, signature, docstring, container and number of uses.
 
     SYMBOL is a name, a qualified name or an id.
 
@@ -168,7 +168,7 @@ def _card(row: Symbol, store: Store, kinds: Counter[str], known: Counter[str], u
 
 
 def signature(row: Symbol, metadata: dict[str, Any]) -> str:
-    """How the symbol was declared, put together from what is known of it."""
+    """Return the declaration of a symbol, rebuilt from its metadata."""
     name = str(row.qualified_name)
     if isinstance(metadata.get("signature"), str):
         return f"{name}{metadata['signature']}"
@@ -283,7 +283,7 @@ def unused(types: tuple[str, ...], scan: str | None, as_json: bool) -> None:
 @scan_option
 @store_option
 def edges(reference_type: str | None, as_json: bool, scan: str | None) -> None:
-    """Stream every reference: where, what kind, as written, what is meant, how that is known.
+    """Stream every reference: place, kind, text, target, resolution.
 
     \b
     Example:

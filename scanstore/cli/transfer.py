@@ -61,9 +61,9 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: boo
 def load(file: str, no_accounts: bool, as_json: bool) -> None:
     """Create a store from a dump. FILE may be - for the standard input.
 
-    All of it is loaded or nothing. The store is made when there is none, else it must be empty. A dump of an older
-    scanstore is migrated. Accounts with their roles are listed, and so are scans of folders outside the current one:
-    look at them when the dump is not your own.
+    All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty. A dump of an
+    older scanstore is migrated. Accounts with their roles are listed, and so are scans of folders outside the current
+    one: look at them when the dump is not your own.
 
     \b
     Example:
@@ -92,7 +92,7 @@ def load(file: str, no_accounts: bool, as_json: bool) -> None:
 
 
 def _name_left_out(parts: list[LeftOut]) -> None:
-    """What is not carried of the user's own tables, views and triggers."""
+    """Name the tables, views and triggers of the user that are not carried."""
     for part in parts[:MOST]:
         note(f"left out: the {part.kind} {part.name}; {part.reason}")
     if len(parts) > MOST:

@@ -245,7 +245,7 @@ def unsuppress(suppressions: tuple[int, ...], by: str, as_json: bool) -> None:
 @json_option
 @store_option
 def list_suppressions(target: str | None, lifted: bool, as_json: bool) -> None:
-    """List suppressions: id, active or expired, what they hide, until when, who, why.
+    """List suppressions: id, active or expired, scope, end, author, reason.
 
     \b
     Example:

@@ -62,7 +62,8 @@ def check(context: click.Context, file: str | None, fix: bool, as_json: bool) ->
 
 
 def _checked(fix: bool) -> list[parts.health.Problem]:
-    """The problems of the store; of one that is refused for its schema, what was dropped or is to be."""
+    """The problems of the store; for a store whose schema is refused, the foreign parts that were or should be
+    dropped."""
     try:
         return _problems(fix)
     except (parts.errors.ForeignSchema, parts.errors.Damaged) as error:
@@ -213,8 +214,8 @@ def _say_pruned(done: Pruned) -> None:
 def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
     """Encrypt the store with a new key.
 
-    The new key is asked for, the one it has is $SCANSTORE_KEY. Atomic. Nobody else may have the store open. There
-    is no way to the data without the key.
+    The new key is asked for, the one it has is $SCANSTORE_KEY. Atomic. The store must not be open elsewhere. There is
+    no way to the data without the key.
 
     \b
     Example:

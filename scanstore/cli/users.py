@@ -41,7 +41,7 @@ def _told(user: User, what: str, as_json: bool) -> None:
 
 
 def _password(from_stdin: bool) -> str:
-    """The password that somebody types, unseen, or a program pipes in."""
+    """Read the password: typed without echo, or piped in by a program."""
     if from_stdin:
         return text_input(line=True).rstrip("\r\n")
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
@@ -62,7 +62,7 @@ def _stdin_option(command: Any) -> Any:
 @json_option
 @store_option
 def add(email: str, name: str | None, role: str, password: bool, password_stdin: bool, as_json: bool) -> None:
-    """Add a user. The store is made when there is none.
+    """Add a user. Creates the store if it is missing.
 
     A password is never an argument: others could see it. It needs 8 characters or more, and scanstore[auth].
 
@@ -125,7 +125,7 @@ def passwd(user: str, password_stdin: bool, as_json: bool) -> None:
 @json_option
 @store_option
 def deactivate(user: str, as_json: bool) -> None:
-    """Deactivate USER, who can no longer log in. What is theirs stays.
+    """Deactivate USER, who can no longer log in. Their data stays.
 
     \b
     Example:

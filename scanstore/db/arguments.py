@@ -1,6 +1,6 @@
 """What callers give: a row or its id, a text, a number; refused in one sentence before anything is done.
 
-Change here: what is accepted of a kind of argument wherever it is given, and the words for what is not.
+Change here: how each kind of argument is checked, and how it is refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def uuid_of(row: Any, what: str, *models: type[peewee.Model]) -> str:
-    """The id of what is given as a row of one of these models: a row, or an id. Looks nothing up."""
+    """Return the id of a row, given as the row or its id: a row, or an id. Looks nothing up."""
     if isinstance(row, models):
         held: Any = row
         held.check_home()
@@ -44,7 +44,7 @@ def owner_of(row: object, worker: str | None, what: str, *models: type[peewee.Mo
 
 
 def bring_up_to_date(row: object, **columns: Any) -> None:
-    """What was written of a row, in the object that was given for it, if it was one."""
+    """Copy the saved columns back into the caller's model instance."""
     if isinstance(row, peewee.Model):
         row.__data__.update(columns)
 

@@ -1,11 +1,11 @@
-"""Files that stand under their name whole or not at all: copies, dumps, reports, what was repaired.
+"""Files that stand under their name whole or not at all: copies, dumps, reports, repaired stores.
 
 Such a file grows under a name of its own beside its place; the name tells which process makes it. When a process is
-killed, the file stays, and whoever next makes such a file in that folder removes it. A file of a process that still
-runs is left alone. A file of a process that cannot be asked about, of another machine or container, is removed when
-nothing was written to it for a day; a folder of one, after 30 days.
+killed, its partial file stays until the next such file is made in that folder. A file of a process that still runs is
+left alone. A file of a process that cannot be asked about, of another machine or container, is removed when nothing was
+written to it for a day; a folder of one, after 30 days.
 
-Change here: how such files are named, and what is removed.
+Change here: how such files are named, and which are removed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def sweep(folder: str) -> None:
 
 
 def _is_left(owner: str, paths: Iterable[str], age: float) -> bool:
-    """Whether nobody will remove what the process of that quoted identity has made."""
+    """Whether the process with that quoted identity has left its files behind."""
     import time
     from urllib.parse import unquote
 
@@ -97,7 +97,7 @@ def _family(path: str) -> list[str]:
 
 
 def _inside(folder: str) -> list[str]:
-    """A folder and what is in it."""
+    """Yield a folder and its entries."""
     try:
         return [folder, *(os.path.join(folder, name) for name in os.listdir(folder))]
     except OSError:
@@ -108,9 +108,9 @@ def _inside(folder: str) -> list[str]:
 def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store: str = "") -> Iterator[BinaryIO]:
     """A stream whose content replaces the file at a path when the block ends, or one that is open already.
 
-    Until the end whatever is at the path stays as it is, and for good when the block raises. A link is followed, and
-    what is no regular file, a device or a pipe, is written to. `store` is a file that the path must not be. Whatever
-    the system refuses is raised as an error of ours; only a BrokenPipeError stays one.
+    Until the end whatever is at the path stays as it is, and for good when the block raises. Links are followed;
+    devices and pipes are written to directly. `store` is a file that the path must not be. Whatever the system refuses
+    is raised as an error of ours; only a BrokenPipeError stays one.
     """
     if not isinstance(file, str | os.PathLike):
         if not hasattr(file, "write") or hasattr(file, "encoding") or getattr(file, "mode", "w") == "rb":

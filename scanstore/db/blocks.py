@@ -1,11 +1,11 @@
 """`with` blocks that are undone even when an interrupt keeps their `__exit__` from running.
 
 Python may raise KeyboardInterrupt after a block has ended and before the first line of its `__exit__` has run. No code
-in `__exit__`, and no `finally`, can prevent that. But a `with` statement looks its `__exit__` up before it enters the
-block, holds what it found, and releases it however the block is left. :func:`ending` makes that a callable which
-nothing else refers to, so its life is the life of the block: a block whose callable is gone, and whose `__exit__` has
-not finished, was abandoned. :class:`Block` is a weak reference to that callable: the next use finds it dead, and
-whoever wants to is called at the moment when it dies. An `__exit__` that has done its work drops its Block.
+in `__exit__`, and no `finally`, can prevent that. But a `with` statement looks up `__exit__` before it enters the
+block, holds the result, and releases it however the block is left. :func:`ending` makes that a callable which nothing
+else refers to, so its life is the life of the block: a block whose callable is gone, and whose `__exit__` has not
+finished, was abandoned. :class:`Block` is a weak reference to that callable: the next use finds it dead, and a callback
+may run at the moment when it dies. An `__exit__` that has done its work drops its Block.
 
 A context manager that is entered by hand, or by an ExitStack, gives no sign: such a block goes on until it is left.
 
@@ -67,9 +67,9 @@ class _Exit:
 def ending(kind: _C) -> _C:
     """Let a class of context managers know when a block is abandoned.
 
-    When a `with` statement has looked `__exit__` up, `_block` is its :class:`Block`; it is None, or dead, when the
-    manager is entered by hand. `_abandoned` is called with one argument whenever a block is left, also the ordinary
-    way, unless its Block is gone by then.
+    When a `with` statement has looked `__exit__` up, `_block` is its :class:`Block`; without a `with` statement it
+    stays None or dead. `_abandoned` is called with one argument whenever a block is left, also the ordinary way, unless
+    its Block is gone by then.
     """
     kind.__exit__ = _Exit(kind.__exit__)  # type: ignore[attr-defined]
     return kind

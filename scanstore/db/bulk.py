@@ -57,5 +57,5 @@ class Writer:
 
 
 def _is_plain(field: peewee.Field[object]) -> bool:
-    """Whether a field stores what it is given: its ``db_value`` is one of Peewee's own that SQLite repeats anyway."""
+    """Whether a field stores values unchanged: its ``db_value`` is one of Peewee's own that SQLite repeats anyway."""
     return type(field) in _PLAIN

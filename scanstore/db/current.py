@@ -41,7 +41,7 @@ def current() -> Transactional | None:
 
 
 def _going() -> Any:
-    """Return what is current, without blocks that an interrupt has kept from ending."""
+    """Return the current frame, without blocks that an interrupt has kept from ending."""
     frame = _current.get()
     while frame is not None and frame[2].abandoned():
         frame = frame[1]
@@ -66,7 +66,7 @@ def bind(database: Transactional, span: Span) -> None:
 
 
 def unbind(database: Transactional) -> Span | None:
-    """Restore what was current before a database, and return for how long it was to be current, if it was."""
+    """Make the previous database current again, and return the span of this one, if it was current."""
     top = frame = _going()
     while frame is not None and frame[0] is not database:
         frame = frame[1]
@@ -84,7 +84,7 @@ def _without(frame: Any, database: Transactional) -> Any:
 
 @ending
 class Bound(Generic[_D]):
-    """Makes a database current on entry and restores what was current before on exit, in whatever order."""
+    """Makes a database current on entry and restores the previous one on exit, in whatever order."""
 
     _block: Block | None = None
     _abandoned = None

@@ -101,8 +101,8 @@ class Cursor(sqlite3.Cursor):
 class Fetched:
     """The rows of a statement that writes and returns some, read at once.
 
-    SQLite commits such a statement with its last row. An interrupt before that would leave it, and what is written
-    after it, uncommitted for as long as its traceback lives.
+    SQLite commits such a statement with its last row. An interrupt before that would leave it, and all later writes,
+    uncommitted for as long as its traceback lives.
     """
 
     def __init__(self, cursor: Cursor) -> None:
@@ -146,7 +146,7 @@ class Cursors:
             self._most = 64 + 2 * len(references)
 
     def close(self) -> None:
-        """Give up what was not read: SQLite keeps a file open, and locked, until its last statement is over."""
+        """Discard unread rows: SQLite keeps a file open, and locked, until its last statement is over."""
         self.closed = True
         for reference in self._references:
             if (cursor := reference()) is not None:

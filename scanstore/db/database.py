@@ -11,7 +11,7 @@ busy timeout; with a file, threads and forks are the same story everywhere.
 A file becomes a scanstore by its application id, written by the same transaction as the first schema; the
 journal becomes a write-ahead log only after that.
 
-Change here: pragmas. What is checked before a file is opened is in opening.py, what SQLite's errors mean in
+Change here: pragmas. The checks before a file is opened are in opening.py, the meanings of SQLite's errors in
 sqlite_errors.py. This module is imported at every start: keep its imports few.
 """
 
@@ -309,8 +309,8 @@ class Database(Transactional):
     def shut(self) -> None:
         """Close the connections of all threads, for good; doing it twice is harmless.
 
-        What is uncommitted in any of them is rolled back. Every later use raises StoreClosed. Raises FileReplaced, when
-        all is closed, if that was not noticed before.
+        Uncommitted changes in any of them are rolled back. Every later use raises StoreClosed. Raises FileReplaced,
+        when all is closed, if that was not noticed before.
         """
         self.shut_down = True
         self._state.reset()
@@ -412,7 +412,7 @@ class Database(Transactional):
             raise
 
     def _watched(self, sql: str, params: object, many: bool) -> Cursor:
-        """The same for those who log or measure; nobody sees a secret."""
+        """The same for those who log or measure; secrets are never logged."""
         secret = "api_key" in sql or "hashed_password" in sql
         shown = None if many else ("…",) if secret else params
         self._log_query(sql, "…" if many else shown)  # type: ignore[attr-defined]

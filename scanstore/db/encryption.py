@@ -1,7 +1,7 @@
 """Encryption at rest: the only module that knows SQLCipher, an extra that is loaded when a store is opened with a key.
 
 SQLCipher is SQLite with encrypted pages, its log and its journal included; Peewee's playhouse knows its driver. That
-driver has errors of its own, which become those of `sqlite3` here, so that nobody else has to tell the two apart. The
+driver has errors of its own, which become those of `sqlite3` here, so that no other module has to tell them apart. The
 key is never part of a message, a log or a representation.
 
 Change here: how a key is given to SQLCipher. How another one is set is in maintenance/rekeying.py.

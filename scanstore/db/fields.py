@@ -383,8 +383,7 @@ class IdField(_UUIDText[_V]):
 class HashField(Field[_V]):
     """A content hash: hexadecimal text outside, raw bytes inside; any other text is kept as it is.
 
-    Reads back what was given, but for the case of hexadecimal digits, which becomes lower, and bytes, which
-    become their hexadecimal text.
+    Reads back as given, except that hexadecimal digits become lower case and bytes become hexadecimal text.
     """
 
     @overload

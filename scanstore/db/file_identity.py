@@ -270,7 +270,7 @@ def renew(connection: sqlite3.Connection) -> None:
 
 
 def renew_file(file: str, name: str, key: str | None = None) -> None:
-    """Give a file that nobody else has open an id of its own; the caller syncs it.
+    """Give a file that is not open elsewhere an id of its own; the caller syncs it.
 
     Raises what went wrong as an error about `name`.
     """
@@ -310,7 +310,7 @@ def _ask(connection: sqlite3.Connection, name: str) -> tuple[object, ...] | None
 
 
 def _id_in(row: tuple[object, ...] | None) -> str | None:
-    """The id in a row that was read; None when there is none, or something else."""
+    """The id in a row that was read; None when it is missing or not an id."""
     found = row[0] if row is not None else None
     if isinstance(found, str) and found.startswith(_ID) and len(found) == len(_ID) + 32:
         return found if not found[len(_ID) :].strip("0123456789abcdef") else None

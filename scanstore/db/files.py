@@ -213,7 +213,7 @@ def free_space(file: str, name: str) -> int:
 
 
 def size_of(file: str) -> int:
-    """Return the size of a file in bytes, 0 when there is none."""
+    """Return the size of a file in bytes, 0 when it is missing."""
     try:
         return os.path.getsize(file)
     except OSError:
@@ -236,7 +236,7 @@ def sync_folder(folder: str) -> None:
 
 
 def flush(handle: int) -> None:
-    """Wait until what was written to an open file or folder is on the disk.
+    """Wait until all writes to an open file or folder are on the disk.
 
     On macOS `fsync` ends when the drive has it, which may lose it in a power cut; F_FULLFSYNC waits for the disk.
     """

@@ -47,7 +47,7 @@ def warn(file: str, name: str) -> None:
 
 
 def describe(folder: str) -> str | None:
-    """Say what is wrong with a folder as the place of a store; None when nothing is known against it."""
+    """Describe why a folder is a bad place for a store; None when nothing is known against it."""
     if (found := _synchronised(folder.replace(os.sep, "/").split("/"))) is not None:
         return f"in a folder that {found} synchronises, which copies the file and its log at different moments"
     share = folder[:2] in ("\\\\", "//") and folder[2:4] not in ("?\\", ".\\", "?/", "./")
@@ -73,7 +73,7 @@ def _synchronised(names: list[str]) -> str | None:
 
 
 def file_system(folder: str) -> str:
-    """Return the type of the file system of an absolute path, as the mount table calls it; "" where there is none."""
+    """Return the type of the file system of an absolute path, as the mount table calls it; "" where it is unknown."""
     try:
         with open(MOUNTS, "rb") as table:
             lines = table.read().splitlines()

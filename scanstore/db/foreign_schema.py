@@ -1,6 +1,6 @@
 """Parts of a file's schema that scanstore did not make, found before anything of the file is run.
 
-A file from somebody else brings its schema along: a view over an endless query under the name of one of our tables
+A file from another person brings its schema along: a view over an endless query under the name of one of our tables
 hangs whatever reads that table, and a trigger changes rows at the next write. So the rows of ``sqlite_master`` are
 compared with the digests in :mod:`scanstore.db.fingerprints` when a file is opened or attached. SQLite parses these
 statements and runs none of them. The rules:
@@ -16,7 +16,7 @@ statements and runs none of them. The rules:
 - The names that SQLite looks up for its own tables and functions (``sqlite_…``, ``json_each``, ``dbstat``,
   ``pragma_…``) are not names of the user's own tables or views.
 
-Names are compared without case, as SQLite does. Change here: what is refused. The digests are generated, see
+Names are compared without case, as SQLite does. Change here: which parts are refused. The digests are generated, see
 :mod:`scanstore.db.schema`.
 """
 
@@ -56,7 +56,7 @@ GROUPING = {"and", "or", "not", "in", "is", "between", "when", "then", "else", "
 
 
 class Part(NamedTuple):
-    """A part of a schema that is not ours, and what is wrong with it."""
+    """A part of a schema that is not ours, and the reason why it is refused."""
 
     type: str
     name: str

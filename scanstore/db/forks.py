@@ -3,8 +3,8 @@
 SQLite keeps its locks twice: in the kernel, per process, and in a table of its own, in memory. A fork copies the second
 and not the first, so a connection that a child opens on an inherited file believes in locks that the child does not
 hold. There is no way to repair that in the child. Therefore the forking thread closes its idle connections before the
-fork; they are opened again when they are needed. What it cannot close, a connection of another thread or one in the
-middle of a transaction or a query, makes the child refuse that file with StorageError.
+fork; they are opened again when they are needed. A connection that it cannot close, of another thread or in the middle
+of a transaction or query, makes the child refuse that file with StorageError.
 
 An inherited connection is never closed in the child: closing may roll back into memory that the parent still uses. Each
 connection of a store refers to itself (see `pin`), so that not even the end of the interpreter closes it.

@@ -149,7 +149,7 @@ def _timed_cursor() -> type[Cursor]:
 
 
 class PlainFormatter(logging.Formatter):
-    """One line a record, with what is not printable spelled out: names come from strangers."""
+    """One line for each record, with unprintable characters escaped: names come from strangers."""
 
     def format(self, record: logging.LogRecord) -> str:
         return plain_text(" ".join(super().format(record).split("\n")))

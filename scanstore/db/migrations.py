@@ -1,11 +1,11 @@
 """Migrations: the only module that imports peewee_migrate, and it is imported only when there is one to run.
 
-A run is one transaction on a connection of its own. The write lock is taken first, and only then is it
-decided what is pending, so that of many processes that open one new file exactly one migrates it. Foreign
-keys are off, because a table is changed by building it anew, and dropping the old one would otherwise delete
-every row that cascades from it; SQLite ignores that switch inside a transaction, so it is thrown before.
-Instead all foreign keys are checked before the commit. Version and application id are set by the same
-transaction: a crash at any moment leaves the old schema or the new one, whole.
+A run is one transaction on a connection of its own. The write lock is taken before pending migrations are looked for,
+so that of many processes that open one new file exactly one migrates it. Foreign keys are off, because a table is
+changed by building it anew, and dropping the old one would otherwise delete every row that cascades from it; SQLite
+ignores that switch inside a transaction, so it is thrown before. Instead all foreign keys are checked before the
+commit. Version and application id are set by the same transaction: a crash at any moment leaves the old schema or the
+new one, whole.
 
 peewee_migrate's router keeps its history model global, and replays old migrations under a patch of Peewee
 that every thread of the process would see. `Router` below has a model of its own and replays on a database
@@ -444,7 +444,7 @@ def _run(
 
 
 def _copy(file: str, partial: str, target: str, shown: str, key: str | None) -> None:
-    """Copy what is committed in a store to a new file, which is to be published as the target, and verify the copy.
+    """Copy the committed content of a store to a new file, which will become the target, and verify the copy.
 
     Works while others read and write. The copy is encrypted as the store is.
     """

@@ -43,7 +43,8 @@ def _code(error: OSError) -> int | None:
 
 
 def patiently(act: Callable[[], _T]) -> _T:
-    """Call a function again while Windows says that its file is held, for up to `SECONDS`; then raise what it said."""
+    """Call a function again while Windows says that its file is held, for up to `SECONDS`; then raise its last
+    error."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:

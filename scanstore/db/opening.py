@@ -1,4 +1,4 @@
-"""What is looked at before a file is opened as a store: the SQLite library, the path, whose file it is, its schema.
+"""The checks before a file is opened as a store: the SQLite library, the path, whose file it is, its schema.
 
 Until the file is known to be ours it is looked at read-only and without locks, so that another program's database does
 not even get a `-wal` beside it.

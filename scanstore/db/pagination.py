@@ -93,7 +93,7 @@ def sorts(model: type[Base]) -> list[str]:
 
 
 def light(model: type[Base], *, heavy: bool = False) -> list[Any]:
-    """The columns that a page of a model reads: never a secret, and what is heavy only when told so."""
+    """The columns that a page of a model reads: without secrets, and with heavy columns only on request."""
     meta: Any = model._meta
     return [f for f in meta.sorted_fields if f.name not in model.__secret__ and (heavy or not is_heavy(f))]
 

@@ -1,4 +1,4 @@
-"""The schema that a store should have: what the migrations make, kept once per process and compared with what is there.
+"""The schema that a store should have: the result of the migrations, kept once per process and compared with a file.
 
 Tables, indexes and triggers of the user's own are left alone. Change here: what counts as a difference.
 
@@ -54,7 +54,7 @@ def texts() -> dict[str, list[str]]:
 
 
 def differences(db: Transactional) -> Iterator[tuple[str, str]]:
-    """Yield what is missing or other than it should be, each with its remedy."""
+    """Yield each missing or different part, with its remedy."""
     there = _schema(db)
     for (kind, name), sql in expected().items():
         remedy = "restore a backup, or save what is left with: scanstore repair FILE NEW"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _OnStack:
-    """What is on the stack of a connection; `block` is None when it was entered by hand."""
+    """An entry on the stack of a connection; `block` is None when `with` was not used."""
 
     db: Transactional
     block: Block | None = None
@@ -45,7 +45,7 @@ class _OnStack:
         return -1
 
     def ready(self, well: bool) -> bool:
-        """End what was begun inside and goes on; tell whether this is on the stack, so that it can be ended."""
+        """End nested transactions that are still open; tell whether this is on the stack, so that it can be ended."""
         if self._generation != self.db.generation:  # a child that was forked inside the block
             return False
         place = self.place()
@@ -59,7 +59,7 @@ class _OnStack:
         return self.place() >= 0
 
     def drop(self) -> None:
-        """Roll this back, with what was begun inside, if it is on the stack."""
+        """Roll this back, with all nested transactions, if it is on the stack."""
         place = self.place()
         if place >= 0:
             unwind(self.db, place)
@@ -189,7 +189,7 @@ class Savepoint(_OnStack, peewee._savepoint):
         self.block = None
 
     def undo(self) -> None:
-        """Take back what was done since; if even that fails, roll the whole transaction back."""
+        """Undo all changes since; if even that fails, roll the whole transaction back."""
         if not self.db.raw_transaction():
             return
         link = self.db._state.conn
@@ -343,7 +343,7 @@ class Transactional(Shared, peewee.SqliteDatabase):
         return self._end_session(lambda session, begin: session.rollback(begin))
 
     def _end_session(self, end: Callable[[Any, bool], object]) -> bool:
-        """End before it is taken from the stack: what is open is always found there."""
+        """End before it is taken from the stack: open transactions are always found there."""
         depth = self.transaction_depth()
         if depth:
             try:
@@ -358,7 +358,7 @@ class Transactional(Shared, peewee.SqliteDatabase):
         settle(self)
 
     def in_sqlite_transaction(self) -> bool:
-        """Tell whether this thread's connection has a transaction open, whoever began it."""
+        """Tell whether this thread's connection has a transaction open, including one begun in SQL."""
         settle(self)
         return self.raw_transaction()
 

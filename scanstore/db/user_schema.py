@@ -56,7 +56,7 @@ class LeftOut(NamedTuple):
 
 
 def parts(query: Query, version: int, schema: str = "main") -> list[Part]:
-    """Return what is the user's own in a schema of this version: tables first, then indexes, views and triggers."""
+    """Return the user's own parts of a schema of this version: tables first, then indexes, views and triggers."""
     known = foreign_schema.names(version)
     rows = query(
         f"SELECT type, name, tbl_name, sql FROM {schema}.sqlite_master"

@@ -1,7 +1,7 @@
 """UUIDs that sort by the time at which they were made: version 7 of RFC 9562.
 
 The 12 bits after the version hold the fraction of the millisecond, as its section 6.2 (method 3) has it, and within a
-process each id is later than the one before even when the clock is not: what was made first sorts first.
+process each id is later than the one before even when the clock is not: they sort by the time when they were made.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ _encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 def dump_json(value: object) -> str:
     """Return a value as compact JSON text; raise InvalidArgument when it has none, or is nested too deep.
 
-    What is nested deeper might be written and not be read again by a caller that is deep in its own stack.
+    A value that is nested deeper might be written, and then not be readable by a caller that is deep in its own stack.
     """
     try:
         text = _encoded(value)

@@ -1,8 +1,8 @@
 """Waiting for the lock of a store, so that everybody's turn comes.
 
-SQLite waits longer and longer between its tries: whoever has waited long is passed by those who have just come, and
-with many writers some wait for seconds. Here whoever has waited for a moment tries again at short random intervals, and
-so comes before those who are new. Change here: how long that moment is, and how often.
+SQLite waits longer and longer between its tries: writers that have waited long are overtaken by new ones, and with many
+writers some wait for seconds. Here a writer that has waited for a moment tries again at short random intervals, and so
+comes before new ones. Change here: how long that moment is, and how often.
 """
 
 from __future__ import annotations
