@@ -1,9 +1,9 @@
-"""Answers that were paid for: kept by what was asked about and by whom it was asked, for ever and across scans.
+"""Answers that were paid for: kept by subject and analyzer, for ever and across scans.
 
 An *analyzer* is a model asked in one certain way: its name, ``max_tokens``, the prompt template and the parameters, all
-in one key. What it was asked about is a *subject*, known by its content alone, so that the same text in a later scan
-finds its answer. Two things are kept side by side: the response as it came, and the drafts that came of it. Neither
-touches the other.
+in one key. The *subject* of a question is identified by its content alone, so that the same text in a later scan finds
+its answer. Two things are kept side by side: the response as it came, and the drafts that came of it. Neither touches
+the other.
 
 Change here: what makes two questions the same. A wrong answer costs more than a second question, so when in doubt they
 are not.
@@ -79,7 +79,7 @@ def identify(analyzer: Analyzer | int) -> Analyzer:
 
 
 class Subject(NamedTuple):
-    """What a question is about. ``id`` is the chunk's, else the draft's; ``content`` is what it is known by."""
+    """What a question is about. ``id`` is the chunk's, else the draft's; ``content`` identifies it."""
 
     kind: str
     id: int
@@ -90,7 +90,7 @@ class Subject(NamedTuple):
 def content_key(db: Database, subject: object, kind: str | None = None) -> Subject:
     """What a chunk, draft or verified finding, given as row or id, is known by. Raises NotFound, InvalidArgument.
 
-    A bare id of 2**24 or more is taken for a chunk's, as all of those are, unless ``kind`` says what it is.
+    A bare id of 2**24 or more is taken for a chunk's, as all of those are, unless ``kind`` is given.
     """
     key = subject
     if isinstance(subject, Base):

@@ -1,8 +1,8 @@
 """Asking a model: one worker asks a question, and the others wait for its answer.
 
-Whoever finds no answer claims the question, a row of ``answer_claims``, and asks. Others who have the same question at
-that moment, in other threads and processes, wait and look for the answer in the store. They hold no slot of the model
-and no transaction. When the asker fails, the next one who waits claims the question and asks.
+A worker that finds no answer claims the question, a row of ``answer_claims``, and asks. Others who have the same
+question at that moment, in other threads and processes, wait and look for the answer in the store. They hold no slot of
+the model and no transaction. When the asker fails, the next one who waits claims the question and asks.
 
 The claim goes with its asker: it is taken over once the process has ended, or once the claim's lease is over, which is
 the last resort for an asker that hangs and for one of another machine. The lease begins anew when the asker gets its
@@ -117,7 +117,7 @@ def _take(call: Call, given: Any) -> None:
 
 
 class Asker(NamedTuple):
-    """Who asks a question."""
+    """The worker that asks a question."""
 
     token: str
     process: str

@@ -6,7 +6,7 @@ marks as ``abandoned``; a process that cannot be asked about is taken for dead a
 that arrived is recorded whatever else goes wrong afterwards: it was paid for. The end can be part of a larger
 transaction (:func:`finish`), such as the one that completes a chunk.
 
-Change here: what is measured of a call.
+Change here: the measures of a call.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ class Call:
         return unfit
 
     def _measures(self) -> tuple[tuple[Any, ...], list[str]]:
-        """(response, prompt tokens, completion tokens, cost) as far as they are fit, and what is wrong with others."""
+        """Return (response, prompt tokens, completion tokens, cost) as far as they are valid, and the errors of the
+        others."""
         unfit = []
         response: Any = self.response
         if response is not None and not isinstance(response, str):
@@ -314,7 +315,7 @@ def get(call: ModelCall | int) -> ModelCall:
 
 
 def usage(db: Database, scan_id: int | None) -> list[Usage]:
-    """What is counted of one scan, or of all; by model and purpose."""
+    """Sum up the calls of one scan, or of all; by model and purpose."""
     where, values = ("", ()) if scan_id is None else (" WHERE scan_id = ?", (scan_id,))
     rows = db.execute_sql(USAGE.format(where=where), values).fetchall()
     return [Usage(row[0], row[1], *(value or 0 for value in row[2:])) for row in rows]

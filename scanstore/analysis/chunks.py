@@ -1,4 +1,4 @@
-"""Chunks as work: handed out, read, completed with what was found in them, or completed from what was found before."""
+"""Chunks as work: claimed, read, and completed with drafts: new ones, or those of an earlier answer."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Chunks(Stage[ScanFileChunk]):
         source: str | None = None,
         window: int = WINDOW,
     ) -> List[int]:
-        """Mark a claimed chunk done with what was found in it, all in one transaction; return the drafts' ids.
+        """Complete a claimed chunk with its drafts, in one transaction; return the drafts' ids.
 
         Each draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and more, see
         :meth:`scanstore.analysis.drafts.Drafts.add`; one that says what another draft says is merged with it. With

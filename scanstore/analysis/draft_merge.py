@@ -1,9 +1,9 @@
 """Drafts that are reported, merged with those that mean the same.
 
 Two reports are one draft when they are about the same file and vulnerability type, have the same title but for case and
-punctuation, and lie within a few lines of each other. Whoever reports in one call tells its findings apart by their
-lines, so those are never merged with each other, and each known draft takes one of them at most. That makes reporting
-the same again change nothing.
+punctuation, and lie within a few lines of each other. Findings of one call are told apart by their lines, so they are
+never merged with each other, and each known draft takes one of them at most. That makes reporting the same again change
+nothing.
 
 Change here: what merging keeps. What may be reported is in payloads.py.
 """
@@ -45,7 +45,7 @@ def write_drafts(
     source: str | None = None,
     window: int = WINDOW,
 ) -> list[int]:
-    """Store checked drafts inside the caller's transaction, merged with what is known; return an id for each, in order.
+    """Store checked drafts inside the caller's transaction, merged with known ones; return an id for each, in order.
 
     ``source`` reported those that do not name their own. A merge keeps the worse severity and the higher confidence,
     fills texts that were empty, and counts the votes of a source that is new; it changes no status. Doing it twice

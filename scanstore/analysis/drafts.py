@@ -30,8 +30,9 @@ MAJORITY = Majority()
 
 
 class Judgement(NamedTuple):
-    """What the votes on a draft have come to: ``verified``, ``rejected``, ``weakness``, or ``undecided`` and what is
-    ``missing``. ``votes`` were cast in this round; ``verified_id`` is the verified finding, if there is one."""
+    """What the votes on a draft have come to: ``verified``, ``rejected``, ``weakness``, or ``undecided``; ``missing``
+    then names the missing votes. ``votes`` were cast in this round; ``verified_id`` is the verified finding, if there
+    is one."""
 
     outcome: str
     confidence: int | None
@@ -78,7 +79,7 @@ class Drafts(Stage[DraftFinding]):
         window: int = WINDOW,
         chunk: ScanFileChunk | int | None = None,
     ) -> List[DraftFinding]:
-        """Store what a rule or a person reports, merged with what is known; return a row for each, in order.
+        """Store drafts from a rule or a person, merged with known ones; return a row for each, in order.
 
         A draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and ``file_path``, and as far as they
         are known ``line_number``, ``end_line``, ``snippet``, ``reason``, ``cwe``, ``confidence`` (per cent),

@@ -3,7 +3,7 @@
 A recorded scan is ``completed``. Its analysis makes it ``queued``, the first claim ``running``, and when no chunk,
 draft or verified finding is left to work on it is ``completed`` again. ``phase`` is the first of scanning, verifying
 and enriching that has work left, while all three may go on at once. A scan that is paused or cancelled hands nothing
-out; what was handed out before may still be completed, so that no answer that was paid for is refused.
+out; work already handed out can still be completed, so that no paid answer is refused.
 
 Every end of a piece of work comes by here (:func:`advance`, :func:`stumble`), inside the transaction that ends it.
 """
@@ -179,7 +179,7 @@ def renew(db: Database, scan_id: int) -> None:
 
 
 def advance(db: Database, scan_id: int, *, steady: bool = False) -> None:
-    """Set the phase by what is left to do, and complete the scan when nothing is. Inside a transaction.
+    """Set the phase by the work that is left, and complete the scan when none is left. Inside a transaction.
 
     Where drafts are not waited for, what became of earlier findings is said again once the last of them is judged.
     ``steady`` says that something went well: the errors in a row are forgotten.
@@ -243,8 +243,8 @@ class Lifecycle(Domain):
         target's scan before had are skipped), ``scanner_concurrency``, ``verifier_concurrency``,
         ``enricher_concurrency``, ``max_retries``, ``retry_delay`` (seconds), ``max_lost`` (leases that a row may lose
         without failing), ``pause_after`` (errors in a row; None: never). May be repeated: an analysis that was begun
-        goes on with what is given here and keeps the rest, so every process of a pipeline may call it. Raises
-        IllegalMove for a scan that was not recorded whole.
+        takes the given settings and keeps the others, so every process of a pipeline may call it. Raises IllegalMove
+        for a scan that was not recorded whole.
         """
         with self.db.atomic():
             row = Scans(self.db).pick(scan, target)
@@ -297,7 +297,7 @@ class Lifecycle(Domain):
 
     @bound
     def pause(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
-        """Hand nothing out until :meth:`resume`; what is out may still be completed. Raises IllegalMove."""
+        """Hand nothing out until :meth:`resume`; work already handed out can still be completed. Raises IllegalMove."""
         return self._turn(scan, "paused", error=None if reason is None else some_text(reason, "reason"))
 
     @bound
@@ -316,7 +316,7 @@ class Lifecycle(Domain):
 
     @bound
     def cancel(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
-        """Hand nothing out any more; what is out may still be completed. Raises IllegalMove."""
+        """Hand nothing out any more; work already handed out can still be completed. Raises IllegalMove."""
         return self._turn(scan, "cancelled", error=None if reason is None else some_text(reason, "reason"))
 
     def _turn(self, scan: Scan | int, status: str, **columns: Any) -> Scan:

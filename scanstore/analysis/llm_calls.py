@@ -27,7 +27,7 @@ List = list  # the class below has a method of that name
 
 
 class Models(Configs):
-    """Model configurations by name; their places, their calls and what they have answered."""
+    """Model configurations by name; their places, calls and answers."""
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -53,7 +53,7 @@ class Models(Configs):
         :meth:`answer`, by the same transaction.
 
         Raises NotFound, InvalidArgument (rows of different scans; an analyzer of another model), and IllegalMove inside
-        a transaction. What is unfit in the call's values is raised when the block ends, after the rest was recorded.
+        a transaction. Invalid values of the call raise when the block ends, after the valid ones were recorded.
         """
         return calls.begin(
             self.db, model, purpose=purpose, scan=scan, chunk=chunk, draft=draft, analyzer=analyzer, prompt=prompt,
@@ -86,7 +86,7 @@ class Models(Configs):
 
     @bound
     def analyzer(self, model: str | int | ModelConfig, /, *, prompt: str | None = None, **parameters: Any) -> Analyzer:
-        """A model asked in one certain way; its answers are kept. The same for the same arguments, whoever asks.
+        """A model asked in one certain way; its answers are kept. The same arguments always give the same analyzer.
 
         ``prompt`` is the template (default: the model's ``analysis_prompt_template``), ``parameters`` whatever else
         decides about an answer, as JSON. Another model, another ``max_tokens``, template or parameter makes another

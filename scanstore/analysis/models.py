@@ -195,7 +195,7 @@ class CachedAnswer(Base):
 
 
 class ModelCall(Base):
-    """One call of a model. ``cost`` is in whatever money the caller counts, ``latency_ms`` from a clock nobody sets.
+    """One call of a model. ``cost`` is in the caller's currency, ``latency_ms`` from a monotonic clock.
 
     ``running``; ``answered``: a response came; ``failed``: none did; ``abandoned``: its process ended before either.
     """

@@ -30,7 +30,7 @@ def check_drafts(drafts: Iterable[Mapping[str, object]], *, chunk: object = None
     """Return the drafts with every key of ``DRAFT_KEYS``, each in the form that is stored.
 
     Needed are title, vulnerability_type, severity, and file_path unless ``chunk`` (a row with a file_path) says it.
-    Raises InvalidArgument. What was returned may be checked again and stays as it is.
+    Raises InvalidArgument. Checked drafts may be checked again without change.
     """
     return [_draft(number, draft, chunk) for number, draft in _each(drafts, "draft", DRAFT_KEYS)]
 

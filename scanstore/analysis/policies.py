@@ -1,10 +1,10 @@
 """Policies: what the votes on a draft come to. Pure: votes in, verdict out; nothing here knows of a store.
 
 A policy is any callable that takes a list of ballots and returns a :class:`Verdict`. Those here are named tuples: they
-compare, pickle and print as what they are. All share one rule. An outcome needs more than its share of all the votes
-that are expected, so no vote still to come can change what was decided; a tie, or too few votes, decide nothing.
-An abstention is a vote that was cast, for nobody. Votes that call a finding real or a mere weakness speak against
-rejecting it: together they make it a weakness, once enough votes for "verified" alone cannot come any more.
+compare, pickle and print by value. All share one rule. An outcome needs more than its share of all expected votes, so
+no later vote can change a decision; a tie, or too few votes, decide nothing. An abstention counts as a cast vote that
+supports no outcome. Votes that call a finding real or a mere weakness speak against rejecting it: together they make it
+a weakness, once enough votes for "verified" alone cannot come any more.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Ballot(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """An outcome with its confidence in per cent; of an undecided one, ``missing`` says what is missing, in words."""
+    """An outcome with its confidence in per cent; of an undecided one, ``missing`` describes the missing votes."""
 
     outcome: str
     confidence: int | None = None
@@ -161,13 +161,13 @@ def mean_confidence(outcome: str, ballots: Sequence[Ballot]) -> int | None:
 
 
 def share(outcome: str, ballots: Sequence[Ballot]) -> int:
-    """How many per cent of the votes are for an outcome: stands in for a confidence that nobody gave."""
+    """How many per cent of the votes are for an outcome: stands in for a missing confidence."""
     agreeing = sum(b.decision in AGREEING.get(outcome, ()) for b in ballots)
     return int(100 * agreeing / len(ballots) + 0.5) if ballots else 0
 
 
 def _outcome(sums: Mapping[str, float], half: float, still: float) -> str | None:
-    """The decision that has more than ``half``, when what is ``still`` to come cannot change it."""
+    """Return the decision that has more than ``half``, if the votes ``still`` to come cannot change it."""
     verified, weakness = sums.get("verified", 0), sums.get("weakness", 0)
     if verified > half:
         return "verified"

@@ -54,10 +54,10 @@ class Findings(findings.Findings):
         ``cvss_vector``, of which versions 2, 3 and 4 are known (needs ``scanstore[cvss]``).
 
         What an earlier scan of the target published is recognised and brought up to date
-        (:mod:`scanstore.findings.tracking`). Published again, the finding is what it was published as last, and keeps
-        its ``status``, except that a false positive by votes alone, not by a person's word, is open again. A verified
-        finding that waits unclaimed may be published directly. Raises LeaseLost when it was claimed and is leased to
-        the worker no more, IllegalMove for one that has failed or is leased to somebody, NotFound, InvalidArgument."""
+        (:mod:`scanstore.findings.tracking`). Publishing again updates the finding and keeps its ``status``, except that
+        a false positive by votes alone, not by a person, is reopened. A verified finding that waits unclaimed may be
+        published directly. Raises LeaseLost when the worker's lease is lost, IllegalMove when it has failed or is
+        leased to another worker, NotFound, InvalidArgument."""
         engine.check_lease(worker, engine.LEASE)
         texts = {
             "vulnerability_details": text("vulnerability_details", vulnerability_details),

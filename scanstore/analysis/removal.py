@@ -1,4 +1,4 @@
-"""Removing a scan: its analysis, what it said of findings, and the facts that no other scan uses.
+"""Removing a scan: its analysis, its sightings of findings, and the facts that no other scan uses.
 
 Change here: what goes with a scan.
 """

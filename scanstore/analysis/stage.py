@@ -4,8 +4,8 @@ The mechanism is in :mod:`scanstore.leases.engine`, the scan's part in :mod:`sca
 what completing one of its rows means.
 
 The three stages of a scan run side by side. A stage is finished only when the stages before it are, since each chunk
-may add drafts, and each draft a verified finding. :meth:`Stage.work` waits for the stages before its own as long as
-somebody works on them.
+may add drafts, and each draft a verified finding. :meth:`Stage.work` waits for earlier stages as long as some worker is
+active in them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Standstill:
         self._since = 0.0
 
     def look(self, scan_id: int, states: Sequence[tuple[Queue, State]]) -> None:
-        """Raise IllegalMove when rows have been ready in a stage for a while and nobody took one.
+        """Raise IllegalMove when rows have been ready in a stage for a while and no worker took one.
 
         Between two claims a worker holds nothing, and one that was just started does not yet: so it takes more than
         one look.
@@ -85,7 +85,7 @@ class Standstill:
 
 
 class Stage(Domain, Generic[Row]):
-    """Work of one kind, scan by scan: claimed, and completed, failed or released by whoever claimed it."""
+    """Work of one kind, scan by scan: claimed, then completed, failed or released by its worker."""
 
     queue: ClassVar[Queue]
     model: type[Row]
@@ -126,7 +126,7 @@ class Stage(Domain, Generic[Row]):
         return [row for row in rows if row.attempt == one[1]]
 
     def _claim(self, scan_id: int, worker: str, limit: int, lease: float) -> dict[int, int]:
-        """With all that may be to do before, and after: what was freed may have been the last, and have failed."""
+        """With all that may be to do before, and after: the last freed row may have failed."""
         with self.db.atomic():
             gate = lifecycle.gate(self.db, scan_id, self.queue.kind)
             if not gate.open:
@@ -153,9 +153,9 @@ class Stage(Domain, Generic[Row]):
 
         Waits while others hold the last rows or a retry is not due, since those may come free, and while earlier stages
         have leased or delayed rows, since those may add rows to this one. Raises IllegalMove, naming the stage, when an
-        earlier stage has ready rows and nobody has held a lease on it for ``PATIENCE`` seconds: it would wait for ever.
-        With ``wait=False`` it returns what is there and ends. The loop's body completes or fails each row; one that it
-        neither completed, failed nor released when the loop is left is released.
+        earlier stage has ready rows and no worker has held a lease on it for ``PATIENCE`` seconds: it would wait for
+        ever. With ``wait=False`` it yields the available rows and ends. The loop's body completes or fails each row;
+        one that it neither completed, failed nor released when the loop is left is released.
         """
         scan_id = self._scan(scan)
         ahead = Ahead(scan_id, check_lease(worker, lease), lease)

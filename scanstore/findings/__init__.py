@@ -1,8 +1,8 @@
 """Findings: recognised from scan to scan, listed, compared and decided about.
 
 ``identity`` decides whether two reports are about the same finding, ``tracking`` writes the outcome of a scan,
-``coverage`` and ``looks`` know what was looked at, ``triage`` holds decisions, ``removal`` forgets a scan. A new column
-of findings belongs into ``models``.
+``coverage`` and ``looks`` know the examined files and rules, ``triage`` holds decisions, ``removal`` forgets a scan. A
+new column of findings belongs into ``models``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Coverage: whether a scan looked for a finding that it did not see, which is what makes it a fixed one.
 
-What was not looked at is not fixed: files that were skipped, failed or out of scope, rules that were switched off,
-pieces of an analysis that are undone or failed. Reports say themselves what they looked at, each for the series of
-analyses that it belongs to; an analysis is asked for each file's chunks and drafts; a snapshot knows which files are
-gone.
+A finding is fixed only if its file was examined and its rule ran: files that were skipped, failed or out of scope,
+rules that were switched off, pieces of an analysis that are undone or failed. Reports state their own coverage, each
+for the series of analyses that it belongs to; an analysis is asked for each file's chunks and drafts; a snapshot knows
+which files are gone.
 
 Change here: what counts as looked at. Where there is doubt it does not.
 """
@@ -43,7 +43,7 @@ SELECT i.value, g.status,
 def categories(db: Database, runs: Iterable[int | None]) -> dict[int | None, str]:
     """The series of analyses that each report belongs to: its automation id up to the last slash; '' if it says none.
 
-    What is in no report is in none either.
+    A finding without a report has no category.
     """
     keys = {key for key in runs if key is not None}
     found: dict[int | None, str] = {None: ""}
@@ -65,7 +65,7 @@ class File(NamedTuple):
 
 
 class Run:
-    """What one report says about what it looked at."""
+    """The coverage that one report states."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """CVSS scores and vectors: the only module that knows the ``cvss`` library, an extra that is loaded when first needed.
 
-Scores need no library. A vector does: without the library nobody could tell whether it is one.
+Scores need no library. A vector does: without the library a vector cannot be checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def rated(score: object, vector: object) -> tuple[float | None, str | None]:
     """Return the score and the vector to keep, both checked; a score that is not given is the vector's base score.
 
     Versions 2, 3.0, 3.1 and 4.0 are known. Raises InvalidArgument for a score outside 0 to 10, a malformed vector, a
-    score that is none of its vector's, and a vector where the library is missing.
+    score that does not belong to its vector, and a vector without the library.
     """
     number = None if score is None else _number(score)
     if vector is None or vector == "":

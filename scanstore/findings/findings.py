@@ -99,8 +99,8 @@ class Findings(Triage):
     def baseline(self, scan: Scan | int) -> Scan | None:
         """The scan with which this one is compared: the latest before the tools of the target ran last.
 
-        Goes back from the scan to where a tool repeats, so that what is new does not depend on which tool ran last.
-        None when no tool has run twice. Raises NotFound.
+        Goes back from the scan to where a tool repeats, so that new findings do not depend on which tool ran last. None
+        when no tool has run twice. Raises NotFound.
         """
         row = Scans(self.db).get(scan)
         found = Looks(self.db, row.lineage_id, row.id).baseline
@@ -108,7 +108,7 @@ class Findings(Triage):
 
     @bound
     def troubles(self, target: str | None = None, *, scan: Scan | int | None = None) -> List[str]:
-        """Why nothing is to be concluded from what was not found: tools that failed, results that were left out.
+        """Return why the absence of findings proves nothing: tools that failed, results that were left out.
 
         By the latest run of each tool of a target (default: the only one), or by the runs of one scan. Empty when
         everything was looked at, as far as the tools say. Raises NotFound, Ambiguous.
@@ -131,8 +131,8 @@ class Findings(Triage):
     def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
         """The latest scan that looked for findings, else the latest completed one; of one target or else of all.
 
-        With ``before``, a scan, the latest of its target that is earlier and looked for findings. Raises NotFound when
-        there is none. Lists, diffs and reports do not take the latest of all targets, see :meth:`pick`.
+        With ``before``, a scan, the latest of its target that is earlier and looked for findings. Raises NotFound
+        without such a scan. Lists, diffs and reports do not take the latest of all targets, see :meth:`pick`.
         """
         first = None if before is None else Scans(self.db).get(before)
         if first is not None:

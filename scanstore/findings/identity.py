@@ -4,7 +4,7 @@ A finding is recognised by traits kept apart, never by one opaque hash: so each 
 it needs, the surest first. Within a pass the pairs that agree in more (message, neighbouring lines) come before those
 that agree in less. Pure: nothing here knows of a store.
 
-Change here: what is normalised away, which traits a pass compares, and the order of the passes. Traits that were stored
+Change here: the normalisation, the traits that a pass compares, and the order of the passes. Traits that were stored
 before such a change no longer agree with new ones; the order of the passes is free to change.
 """
 
@@ -292,8 +292,8 @@ def _match_fingerprints(matching: _Matching) -> None:
 def _fingerprints(side: Sequence[Traits]) -> dict[tuple[str, str], dict[str, int]]:
     """The finding of each fingerprint that can be trusted, by (name, tool) and value.
 
-    One that several findings have is none. A name most of whose values are such (a constant, a hash of the rule) is no
-    name of fingerprints at all, and a value with blanks in it is a remark ("requires login").
+    A fingerprint shared by several findings is ignored. A name most of whose values are such (a constant, a hash of the
+    rule) is no name of fingerprints at all, and a value with blanks in it is a remark ("requires login").
     """
     holders: dict[tuple[str, str], dict[str, list[int]]] = {}
     for index, one in enumerate(side):

@@ -73,8 +73,8 @@ class Change:
     """What became of a finding from scan ``a`` to scan ``b`` of its target; 0 for no scan. The one rule for all lists.
 
     It is ``not_checked`` when it was there and no run of its tool has seen it since ``a``, or the latest run until
-    ``b`` did not look for it. It is ``reopened`` when it was fixed at ``a``, or somebody marked it as fixed before the
-    next scan that saw it.
+    ``b`` did not look for it. It is ``reopened`` when it was fixed at ``a``, or was marked as fixed before the next
+    scan that saw it.
     """
 
     def __init__(self, db: Database, lineage: int, a: int, b: int) -> None:
@@ -92,7 +92,8 @@ class Change:
         updated: int,
         after: str | None,
     ) -> str | None:
-        """The change; None for what is at neither end. ``after`` is the state of the first sighting after ``a``."""
+        """The change; None for a finding that is at neither end. ``after`` is the state of the first sighting after
+        ``a``."""
         was, there = then not in (None, "fixed"), now not in (None, "fixed")
         if not there:
             return "fixed" if was else None

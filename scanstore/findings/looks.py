@@ -1,7 +1,7 @@
 """Looks: which tools looked for findings, in which scans of a target, and whether that can be relied on.
 
 The tools of a target run one after another, each in a scan of its own or several in one. A *round* is the scans back to
-where a tool, or one of its categories, repeats. What is new is new since the round before, whichever tool ran last. A
+where a tool, or one of its categories, repeats. New findings are new since the round before, whichever tool ran last. A
 tool's latest run counts; when that one failed, its findings are not known, and this is reported until it runs again.
 
 Reading only. Change here: what counts as having looked, and as trouble.
@@ -73,7 +73,7 @@ class Run(NamedTuple):
         return " ".join(filter(None, (self.tool, self.version, series)))
 
     def sentences(self) -> Iterator[str]:
-        """What is wrong, with the tool and the scan."""
+        """Describe the troubles, with the tool and the scan."""
         for trouble in self.troubles:
             yield f"{self.name}, scan {self.scan}: {trouble}"
 
@@ -99,7 +99,7 @@ class Looks:
         return None
 
     def latest(self, tool: str, category: str = "") -> int:
-        """The latest scan in which this tool looked, in this category; 0 when there is none."""
+        """The latest scan in which this tool looked, in this category; 0 without one."""
         return next(
             (key for key, looked in self.scans.items() if any(_meet((tool, category), one) for one in looked)), 0
         )
@@ -130,7 +130,7 @@ class Looks:
         return sorted(found, key=lambda run: (run.tool, run.category, run.scan))
 
     def troubles(self, only: int | None = None) -> list[str]:
-        """Why nothing is to be concluded from what was not found, by the latest runs or by those of one scan."""
+        """Return why the absence of findings proves nothing, by the latest runs or by those of one scan."""
         told = [each for run in self.runs(only) for each in run.sentences()]
         current = self.current()
         scans = [only] if only is not None else [self.scan, *(key for key in current if (OWN, "") in current[key])]

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class Finding(Base):
-    """What is to be fixed: one row for all scans of its target that saw it, as the last of them did.
+    """A finding: one row for all scans of its target that saw it, as the last of them did.
 
-    ``status`` is what people decided, everything else what was reported. ``scan`` saw it last, ``first_scan`` first;
-    ``rule_id`` is the rule of ``tool``. What it is recognised by is explained in :mod:`scanstore.findings.identity`.
+    ``status`` is decided by people, everything else comes from reports. ``scan`` saw it last, ``first_scan`` first;
+    ``rule_id`` is the rule of ``tool``. :mod:`scanstore.findings.identity` explains how it is recognised.
     """
 
     if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Finding(Base):
 
 
 class ToolRun(Base):
-    """A report that was loaded: which tool, which rules, what it looked at.
+    """A report that was loaded: its tool, rules and coverage.
 
     ``troubles`` are the reasons why a check must not pass by it; ``left_out`` counts its results that could not be used
     (None: unknown). The same report that came again is counted in ``repeats``.
@@ -213,12 +213,12 @@ class Suppression(Base):
 
     @property
     def expired(self) -> bool:
-        """Whether its time is over. What it hid is to be seen again, with a word that it was hidden."""
+        """Whether its time is over. Its findings are shown again, with a note that they were hidden."""
         return self.expires_at is not None and bool(self.expires_at <= utcnow())
 
     @property
     def state(self) -> str:
-        """``active``: it hides what it is about; ``expired``; or ``lifted``, by a person."""
+        """``active``: it hides its findings; ``expired``; or ``lifted``, by a person."""
         if self.lifted_at is not None:
             return "lifted"
         return "expired" if self.expired else "active"

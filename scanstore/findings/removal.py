@@ -1,7 +1,7 @@
 """Forgetting: what happens to findings when a scan that saw them is removed.
 
-What remains is as if the scan had never said anything, but for what people decided and for the history: a finding is
-as the sighting before saw it, and one that no scan has seen any more goes, unless somebody decided about it.
+What remains is as if the scan had never said anything, but for what people decided and for the history: a finding goes
+back to its previous sighting, and a finding without sightings is deleted unless a person has decided about it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def forget(db: Database, scan_id: int) -> int:
 
 
 def _joined(sides: Iterable[Sequence[Any]], fixed: set[int]) -> Iterator[tuple[str, int, int]]:
-    """States of sightings whose neighbour is another one now; reopened is only what was fixed in between."""
+    """States of sightings whose neighbour is another one now; only findings that were fixed in between are reopened."""
     for key, scan_id, state, before, after, same, *columns in sides:
         if state == "reopened" and key not in fixed:
             continue

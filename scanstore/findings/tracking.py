@@ -199,7 +199,7 @@ def record_runs(
     *,
     renamed: Mapping[str, str] | None = None,
 ) -> Counts:
-    """Write what a scan saw, each run's findings, all at once, and count it by what it means. Inside a transaction.
+    """Write the findings of a scan's runs, all at once, and count them by their state. Inside a transaction.
 
     Each is matched, one to one, against the findings of its tool and category that no sighting of this scan has
     claimed; those that were fixed before come into question last. What an earlier report of the same scan said in just
@@ -554,7 +554,7 @@ def _added(key: int | None, lineage: int, scan_id: int, one: Incoming, now: str)
 
 
 def _next_id(db: Database, table: str) -> int:
-    """The id that the table would give next; nobody else writes while this transaction does."""
+    """The id that the table would give next; no other process writes during this transaction."""
     top: int = db.execute_sql(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
     given = db.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
     return max(top, given[0] if given else 0) + 1

@@ -3,7 +3,7 @@
 A status is changed by the moves of ``state_machine.FINDINGS`` only. Suppressing hides a finding and leaves its status
 alone; for each scope one suppression counts, and a later decision about the same scope takes the place of the former.
 
-Change here: what may be decided, what it needs to say, and which suppression speaks for a finding.
+Change here: the possible decisions, their required fields, and which suppression applies to a finding.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class Triage(Domain):
         ``.gitignore`` would (None: everywhere), of ``target`` (may be left out when the store has only one). When
         ``expires``, an aware time, is over, the suppression hides nothing any more and says so.
 
-        One suppression counts for each scope: a new one lifts the former, and what is in force already is returned as
-        it is. Raises NotFound, InvalidArgument.
+        One suppression counts for each scope: a new one lifts the former, and an equal one in force is returned
+        unchanged. Raises NotFound, InvalidArgument.
         """
         justification = checked("justification", justification, needed=True)
         by, ends = _author(by), _future(expires)

@@ -95,7 +95,8 @@ def backup(
     verify: bool = True,
     progress: Progress | None = None,
 ) -> Backup:
-    """Copy what is committed in the store to `path`, or to a name with the time in it, in `folder` or beside the store.
+    """Copy the committed content of the store to `path`, or to a name with the time in it, in `folder` or beside the
+    store.
 
     Works while others read and write; the copy is the store at one moment, readable by its owner only, and stands
     under its name whole or not at all. It replaces an earlier copy of that name, never another file. With `keep`, for
@@ -172,10 +173,10 @@ def restore(
     """Make the store at `path` what the copy `backup` is; the file that was there is kept under
     ``<path>.before-restore-<time>``.
 
-    The copy is verified first, and is not changed. Atomic: whoever is killed leaves the old store or the new one.
-    An older schema is migrated by the next opening. Raises Busy when a connection of this or another process has the
-    store open (it asks for SQLite's exclusive lock, for `timeout` seconds), and what `verify` raises; nothing was
-    changed then. A `timeout` that is longer than what `verify` allows for reading is for that too.
+    The copy is verified first, and is not changed. Atomic: a killed process leaves the old store or the new one. An
+    older schema is migrated by the next opening. Raises Busy when a connection of this or another process has the store
+    open (it asks for SQLite's exclusive lock, for `timeout` seconds), and what `verify` raises; nothing was changed
+    then. A `timeout` that is longer than what `verify` allows for reading is for that too.
     """
     given, shown = a_path(backup, "backup"), a_path(path, "path")
     source, file = real_path(given), real_path(shown)
@@ -305,7 +306,7 @@ def _stamp() -> str:
 
 
 def _refuse_others(target: str, shown: str, db: Database) -> None:
-    """Raise InvalidArgument unless what is there is an earlier copy."""
+    """Raise InvalidArgument unless the existing file is an earlier copy."""
     if os.path.samefile(target, db.file):
         raise InvalidArgument(f"{shown} is the store itself; give another path")
     try:
@@ -388,7 +389,7 @@ def _replace(
 
 
 def _set_aside(file: str, kept: str) -> None:
-    """Keep a damaged file with its log, so that `repair` finds what is in them."""
+    """Keep a damaged file with its log, so that `repair` can read both."""
     import shutil
 
     for end in ("", "-wal"):

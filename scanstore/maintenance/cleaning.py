@@ -8,7 +8,7 @@ pages that nothing leads to any more go with a VACUUM, which copies rows and run
 Our own parts that were replaced are made anew: a table is empty then. A table of ours that was altered gets its
 statement back where its rows are stored as that says.
 
-Change here: what is made anew, and how.
+Change here: which parts are recreated, and how.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Wanted = dict[str, tuple[str, str, str, str]]  #: our parts by name: type, name,
 
 
 def drop_foreign(path: str | os.PathLike[str], *, key: str | None = None, timeout: float | None = None) -> list[str]:
-    """Remove the foreign parts of a file's schema; return what was done to each, by name.
+    """Remove the foreign parts of a file's schema; return the action for each, by name.
 
-    Nothing of the file is run. Atomic, but for the pages of what was dropped, which are given back afterwards. A table
-    of ours that was altered so that its rows are stored in another way stays, and the file is still refused. Reading
-    may take `timeout` seconds, by default 30 and one for each megabyte. Raises NotFound, NotAScanstore, NewerSchema,
+    Nothing of the file is run. Atomic, except that the pages of dropped parts are given back afterwards. A table of
+    ours that was altered so that its rows are stored in another way stays, and the file is still refused. Reading may
+    take `timeout` seconds, by default 30 and one for each megabyte. Raises NotFound, NotAScanstore, NewerSchema,
     WrongKey, Damaged, ReadTimeout, and Busy when the file is in use.
     """
     shown = a_path(path, "path")
@@ -75,7 +75,7 @@ def _version(connection: sqlite3.Connection, shown: str) -> int:
 
 
 class _Cleaning:
-    """One transaction: what it has ``done``, and whether pages are left ``loose`` that nothing leads to."""
+    """One transaction: the actions ``done``, and whether unreachable pages are left ``loose``."""
 
     def __init__(self, connection: sqlite3.Connection, shown: str, version: int) -> None:
         self.connection, self.shown, self.version = connection, shown, version
@@ -86,7 +86,7 @@ class _Cleaning:
         self._altered: list[str] = []
 
     def run(self) -> None:
-        """Remove what is foreign and make anew what was replaced."""
+        """Remove foreign parts and recreate replaced ones."""
         self.connection.execute("PRAGMA writable_schema=ON")  # also, to read what is malformed
         for part in foreign(self.connection, self.version):
             self._remove(part)
@@ -146,7 +146,7 @@ class _Cleaning:
         return self.connection.execute(sql, (rowid,)).fetchone() is not None
 
     def _remove_malformed(self) -> None:
-        """Remove rows that SQLite does not understand or that are not what they say, until it reads the rest."""
+        """Remove rows that SQLite does not understand, or that contradict their statement, until it reads the rest."""
         for _ in range(MOST):
             try:
                 self.connection.execute("PRAGMA writable_schema=RESET")
@@ -197,7 +197,7 @@ class _Cleaning:
         )
 
     def _tell_identity(self) -> None:
-        """Give the file an id again: it is another one, as nobody can tell any more which it was."""
+        """Give the file an id again: it is a new one, as the old one is lost."""
         for sql in REPAIRS["missing or malformed id of the file"]:
             self.connection.execute(sql)
 

@@ -1,7 +1,7 @@
-"""Making a store small and quick again: giving free pages back, and preparing it for what is asked of it.
+"""Making a store small and quick again: giving free pages back, and preparing statistics for queries.
 
-`vacuum` writes the whole file anew, `optimize` only what has become untidy. Both leave every row as it is.
-Change here: what counts as tidying up.
+`vacuum` rewrites the whole file, `optimize` only tidies indexes and statistics. Both leave every row as it is. Change
+here: what counts as tidying up.
 """
 
 from __future__ import annotations

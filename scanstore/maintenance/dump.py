@@ -2,7 +2,7 @@
 
 The first line says which format and schema it is, a line with a table's name and columns stands before its rows, each
 row is one array, and the last line counts them, so that a file which was cut off is noticed. Nothing in it tells when
-it was written: equal stores give equal bytes. What is not a value of JSON is spelled ``{"$b": base64}`` for bytes and
+it was written: equal stores give equal bytes. Values that JSON lacks are spelled ``{"$b": base64}`` for bytes and
 ``{"$f": "inf"}`` for an infinite number. ::
 
     {"scanstore":1,"schema":7,"secrets":false}
@@ -15,11 +15,11 @@ to the file and not to its content: the history of its migrations and the full-t
 A store with tables of the user's own has their statements in the second line, ``{"own":[[type, name, table, SQL]]}``;
 ``load`` creates the tables and indexes among these, see :mod:`scanstore.db.user_schema`.
 
-A dump may come from a stranger. ``load`` therefore reports what it brings that others will trust: accounts with their
+A dump may come from a stranger. ``load`` therefore reports the loaded rows that others will trust: accounts with their
 roles, and scans whose folder lies outside the current one. With ``accounts=False`` it leaves accounts out, and with
 them every row that cannot be without its account. A hash that takes too much to verify is refused.
 
-Change here: the format (and then VERSION), what is left out, which columns are secret.
+Change here: the format (and then VERSION), omitted tables, secret columns.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Loaded(NamedTuple):
 
     ``accounts`` are all that are in the store now, ``roots`` the folders of its scans that lie outside the current
     folder, and ``left_out`` says how many rows of each table were not loaded because ``accounts`` was false.
-    ``own_left_out`` names what was not made of the user's own tables, indexes, views and triggers, and why.
+    ``own_left_out`` names the user's own tables, indexes, views and triggers that were not made, with the reason.
     """
 
     rows: int
@@ -284,7 +284,7 @@ def load(db: Database, file: File, *, accounts: bool = True) -> Loaded:
 
 
 def _migrated(path: str, schema: int, reader: _Reader, accounts: bool) -> Older:
-    """Fill a store of an older schema, and return a connection to it as it is today, and what was left out."""
+    """Fill a store of an older schema; return a connection to it after migration, and the omitted parts."""
     from scanstore.db import migrations  # start-up: loads the migrator
 
     migrations.up(path, to=schema)

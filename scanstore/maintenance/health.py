@@ -179,7 +179,7 @@ def _aside(db: Database, sql: str) -> Iterator[Callable[[], list[object]]]:
 
 
 def _limited(db: Database) -> AbstractContextManager[None]:
-    """Bound the time of what is read, as pages of a file that was made for it may lead in circles for ever."""
+    """Bound the time of reading, as the pages of a hostile file may lead in circles for ever."""
     connection = db.connection()  # type: ignore[no-untyped-call]
     return limited(connection, db.name, seconds_for(db.file))
 
@@ -242,7 +242,7 @@ def _searches(db: Database) -> Iterator[Found]:
 
 
 def _texts(db: Database) -> Iterator[Found]:
-    """Read all texts: SQLite keeps any bytes as one, and who asks for a row with others than UTF-8 gets an error."""
+    """Read all texts: SQLite stores any bytes as text, and reading a row with bytes other than UTF-8 fails."""
     raw = cast("sqlite3.Connection", db.connection())  # type: ignore[no-untyped-call]
     for table, columns in (*schema.texts().items(), *_own_columns(db)):
         cursor = raw.cursor(sqlite3.Cursor)

@@ -1,4 +1,4 @@
-"""Letting go of what is old: snapshots, jobs, texts of model calls, answers that were kept.
+"""Pruning old data: snapshots, jobs, texts of model calls, answers that were kept.
 
 What goes is decided first, by one question per kind, and a dry run ends there. A scan stays, however old, when the
 present would be another without it: the latest of a target, the latest that was analysed, the latest report of each
@@ -83,8 +83,8 @@ class OldScan(NamedTuple):
 class Pruned(NamedTuple):
     """What would go, or has gone: scans, and how many jobs, texts of calls and answers.
 
-    ``held`` are the scans that would go too, if rows of the user's own tables did not point at them or at what they
-    hold; it says which table that is.
+    ``held`` are scans that are kept because rows of the user's own tables point at them or their contents; it says
+    which table that is.
     """
 
     dry_run: bool
@@ -153,7 +153,8 @@ def _kinds(what: Iterable[str]) -> tuple[str, ...]:
 
 
 def _held(db: Database) -> dict[int, str]:
-    """The scans that rows of the user's own point at, or at what they hold, each with the table of these rows."""
+    """Return the scans that the user's own rows point at, or whose contents they point at, each with the table of these
+    rows."""
     found: dict[int, str] = {}
     for table, column in (("scans", "id"), *((table, "scan_id") for table in OF_SCANS)):
         found.update(holding(lambda sql: db.execute_sql(sql).fetchall(), SCHEMA_VERSION, table, column))
@@ -161,7 +162,7 @@ def _held(db: Database) -> dict[int, str]:
 
 
 def _remove(db: Database, chosen: list[OldScan], held: dict[int, str]) -> list[OldScan]:
-    """Remove scans one by one, unless somebody has done so, or runs them again, since they were chosen."""
+    """Remove scans one by one, unless they were removed or run again since they were chosen."""
     gone: list[OldScan] = []
     for scan in chosen:
         try:

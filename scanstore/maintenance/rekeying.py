@@ -16,11 +16,11 @@ from scanstore.errors import Busy, Damaged, DiskFull, ScanstoreError, StorageErr
 
 
 def rekey(file: str, name: str, old: str | None, new: str | None, *, timeout: float = 5.0) -> None:
-    """Encrypt a store with another key; ``None`` is none, so that a plain store is encrypted, or an encrypted one is
-    not any more.
+    """Encrypt a store with another key; ``None`` means no key, so that a plain store is encrypted, or an encrypted one
+    becomes plain.
 
     Takes free space for another copy: the content is written into a new file, which then replaces the old one. Atomic:
-    whoever is killed leaves a store with the old key or with the new one. Raises Busy when the store is open anywhere,
+    a killed process leaves a store with the old key or with the new one. Raises Busy when the store is open anywhere,
     WrongKey, DiskFull, and Damaged, when nothing was changed.
     """
     if new is not None:

@@ -7,7 +7,7 @@ The other store is attached read-only, and is read as it is at one moment. What 
 :mod:`scanstore.maintenance.merge.rows`. Each table of the schema is merged by one of these, or named in ``NOT_MERGED``
 with the reason; a test holds that against the schema.
 
-Change here: in which order the parts come, and what is not merged.
+Change here: the order of the parts, and the tables that are not merged.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ NOT_MERGED = {
 class MergeResult(NamedTuple):
     """What a merge did: rows ``added`` and rows that both had, in all and per table.
 
-    ``conflicts`` are the things that both have and say differently, where ours stays. ``skipped`` says what was left
-    out, with how to get it. A second merge adds nothing.
+    ``conflicts`` are the things that both have and say differently, where ours stays. ``skipped`` names omitted parts,
+    and how to get them. A second merge adds nothing.
     """
 
     added: int

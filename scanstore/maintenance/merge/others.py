@@ -150,7 +150,7 @@ def _refuse_costly_hashes(merge: Merge) -> None:
 
 
 def _prompts(merge: Merge, user: dict[str, str]) -> None:
-    """Versions of prompts: the same by id or by what they say; others come after ours."""
+    """Versions of prompts: the same by id or by content; others come after ours."""
     merge.map("configurations", "TEXT")
     merge.match("configurations", {"id": "o.id"})
     said = {**user, "config_type": "o.config_type", "version": "o.version", "prompt_content": "o.prompt_content"}
@@ -194,7 +194,7 @@ def _audits(merge: Merge, user: dict[str, str]) -> None:
 
 
 def _count(merge: Merge, parent: str, key: str, table: str, column: str) -> None:
-    """List what both have and what has more, or fewer, rows below it in the other store."""
+    """List rows that both have and that have more, or fewer, rows below them in the other store."""
     for name, mine, theirs in merge.run(
         f"SELECT * FROM (SELECT {key},"
         f" (SELECT count(*) FROM main.{table} WHERE {column} = x.ours) AS mine,"

@@ -45,7 +45,7 @@ def is_new(table: str, column: str) -> str:
 
 
 class Merge:
-    """One merge that is under way: its statements, and what it has found so far."""
+    """One merge that is under way: its statements, and its result so far."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
@@ -190,7 +190,7 @@ class Merge:
         self.conflicts.append(Conflict(table, str(key), what))
 
     def skip(self, count: int, what: str, why: str) -> None:
-        """Name what is left out, if there is any."""
+        """Name omitted rows, if there are any."""
         if count:
             self.skipped[f"{count} {what}"] = why
 

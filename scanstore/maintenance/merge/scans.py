@@ -4,8 +4,8 @@ A scan is the same if it is of the same target and kind and was made and begun a
 looked at one by one. Others come after ours, in their order: their revisions are moved past all of ours, and the
 bindings with them, so that each interval covers the scans that it covered.
 
-Facts of a file version that both have are trusted to be the same for indexers of our own. Those that somebody else
-recorded under one hash may differ: then theirs come as another version, so that each scan shows what it showed.
+Facts of a file version that both have are trusted to be the same for indexers of our own. Facts that another store
+recorded under one hash may differ: then theirs come as another version, so that each scan shows the same as before.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ COUNTED["sightings"] = "state <> 'fixed'"
 
 
 def merge_models(merge: Merge) -> None:
-    """Configurations of models, by name; and answers that were paid for, by what was asked."""
+    """Configurations of models, by name; and cached answers, by their question."""
     merge.map("model_configs")
     merge.match("model_configs", {"name": "o.name"})
     merge.add("model_configs")
@@ -209,7 +209,7 @@ def _bindings(merge: Merge) -> None:
 
 
 def _analysis(merge: Merge) -> None:
-    """Chunks, drafts, votes, verified findings and calls of new scans; what was being worked on waits again."""
+    """Chunks, drafts, votes, verified findings and calls of new scans; leased work is pending again."""
     here = is_new("scans", "scan_id")
     scan = {"scan_id": ours("scans", "scan_id")}
 

@@ -32,7 +32,7 @@ class _Plan(NamedTuple):
 
 
 def merge_user_tables(merge: Merge) -> None:
-    """Tables of the user's own that this store lacks, with their indexes; what is left out is named."""
+    """Tables of the user's own that this store lacks, with their indexes; omitted parts are named."""
     theirs = user_schema.parts(merge.run, SCHEMA_VERSION, "other")
     for part in user_schema.left_out(theirs):
         merge.skipped[f"the {part.kind} {part.name}"] = part.reason
@@ -167,7 +167,7 @@ class _UserTables:
         self._leave(part, f"{why}; write its rows with: {_dump(part)}")
 
     def _settle(self, part: Part, done: Merged) -> None:
-        """Say what became of a table, and of rows that point at what was not merged."""
+        """Report the outcome for a table, and for rows that point at unmerged rows."""
         self.merge.tables[part.name] = done
         rows = self.merge.number(f"SELECT count(*) FROM other.{quoted(part.name)}")
         why = f"they point at rows that were not merged; write them with: {_dump(part)}"

@@ -145,7 +145,7 @@ def until_settled(connection: sqlite3.Connection, statements: Iterable[str]) -> 
 
 
 def count(connection: sqlite3.Connection) -> None:
-    """Count again what is kept in counters."""
+    """Recalculate all counters."""
     for sql in COUNTING:
         connection.execute(sql)
 

@@ -1,4 +1,4 @@
-"""Saving what can be saved of a damaged store into a new one, and saying what is lost.
+"""Saving the readable part of a damaged store into a new one, and reporting every loss.
 
 The damaged file is read page by page (see sqlite_pages.py) and is not changed. Its rows go into a new store of the same
 schema, whose own rules decide which of them make sense: a row that breaks one is dropped. Pages that nothing leads to
@@ -75,18 +75,18 @@ class Repaired(NamedTuple):
 
 
 def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
-    """Save what can be read of a damaged store, and of its log, into a new one at `new`; say what is lost.
+    """Save what can be read of a damaged store, and of its log, into a new one at `new`; report every loss.
 
     Of the log `DAMAGED-wal` the committed transactions are read, as SQLite would; it is enough when the file itself is
     empty or missing, and so is one that was set aside as `DAMAGED-wal.orphaned`. A log can also be given by itself. To
     lay one that was set aside over the file that it belongs to, rename it to that file's name and `-wal`.
 
-    Scans to come take over nothing of what was saved of files, unless all of it was: they read these anew.
-    The damaged file is not changed and should be closed everywhere. The new one has the newest schema, and stands under
-    its name whole or not at all. An encrypted store needs its `key`, which the new one has too: nothing is written
-    plain on the way; reading takes some seconds per 10 MB then. Raises NotFound, InvalidArgument when `new` exists,
-    MissingFolder, StorageError, NewerSchema, NotAScanstore for another program's database, WrongKey, and Damaged when
-    nothing of a store is left.
+    Later scans reuse no saved facts of files, unless all facts were saved: they read these anew. The damaged file is
+    not changed and should be closed everywhere. The new one has the newest schema, and stands under its name whole or
+    not at all. An encrypted store needs its `key`, which the new one has too: nothing is written plain on the way;
+    reading takes some seconds per 10 MB then. Raises NotFound, InvalidArgument when `new` exists, MissingFolder,
+    StorageError, NewerSchema, NotAScanstore for another program's database, WrongKey, and Damaged when nothing of a
+    store is left.
     """
     start = time.perf_counter()
     shown, named = a_path(damaged, "damaged"), a_path(new, "new")
@@ -228,7 +228,7 @@ def _check(file: str, key: str | None) -> list[Problem]:
 class _Saving:
     """One run: the rows of the damaged pages into a new file.
 
-    Afterwards the `account` tells what was not read, and which tables may have lost rows.
+    Afterwards the `account` names unread pages, and tables that may have lost rows.
     """
 
     def __init__(self, pages: Pages, file: str, version: int, key: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Tables of a new store that rows of a damaged file go into, and the account of what was read of that file.
+"""Tables of a new store that rows of a damaged file go into, and the account of the pages read.
 
 Change here: which rows are taken for rows of a table.
 """
@@ -36,7 +36,7 @@ class UnreadPage(NamedTuple):
 
 
 class Account:
-    """What was not read, and which tables may be `affected` by that."""
+    """Unread pages, and the tables that may be `affected`."""
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
@@ -65,7 +65,7 @@ class Account:
 
 
 class Table:
-    """A table of the new store, and what is known of the one in the damaged file.
+    """A table of the new store, with the shape of the one in the damaged file.
 
     Rows of a user's `own` table keep their rowids.
     """

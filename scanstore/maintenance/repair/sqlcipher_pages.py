@@ -3,9 +3,9 @@
 The format is that of https://www.zetetic.net/sqlcipher/design/ in version 4: each page is encrypted by itself with
 AES-256 in CBC mode, and ends with its initialisation vector and a HMAC-SHA512 of both and of the page's number. The
 keys are made of the passphrase and the salt, the first bytes of the file. A page that does not have its HMAC is not
-read: what it says is not what was written.
+read: its content has changed since it was written.
 
-Change here: what is known of the format. Nothing in this file writes.
+Change here: our knowledge of the format. Nothing in this file writes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Cipher:
         self._cipher = algorithms.AES256(secret)
 
     def page(self, number: int, data: bytes) -> bytes:
-        """Return the page as it would be in a plain file; raises Nonsense when it is not what was written."""
+        """Return the page as it would be in a plain file; raises Nonsense when its checksum is wrong."""
         begin, end = SALT if number == 1 else 0, self.usable + _VECTOR
         seal = self._seal.copy()
         seal.update(data[begin:end] + number.to_bytes(4, "little"))

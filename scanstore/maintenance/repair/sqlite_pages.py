@@ -1,4 +1,4 @@
-"""SQLite's file format, read without SQLite: what is left on the pages of a damaged file.
+"""SQLite's file format, read without SQLite: reading rows from the pages of a damaged file.
 
 SQLite refuses a file at the first page that is wrong. Here every page is looked at by itself, and one that makes no
 sense is noted and passed over. Nothing of a store's own tables is known here, only the format that
@@ -53,7 +53,7 @@ class Cell(NamedTuple):
 
 
 class Nonsense(Exception):
-    """These bytes are not what they should be."""
+    """These bytes are malformed."""
 
 
 class Cipher(Protocol):
@@ -70,7 +70,7 @@ class Pages:
 
     Without a `file` there is only the log. `count` is how many pages the database has, `seen` are the numbers of those
     that were read as a part of something, `free` those that SQLite had put aside: what stands on them was deleted.
-    `wrong` says in words what is wrong with the file as a whole.
+    `wrong` describes damage of the file as a whole.
     """
 
     def __init__(self, file: str | None, cipher: Cipher | None = None, log: Log | None = None) -> None:
@@ -215,7 +215,7 @@ class Pages:
     def cells(self, data: bytes, at: int) -> tuple[list[Cell], int, bool]:
         """Return the cells of a page, how many more made no sense, and whether they fill it as they should.
 
-        `at` is where its header begins. Raises Nonsense if that is none.
+        `at` is where its header begins. Raises Nonsense if that page is malformed.
         """
         kind = data[at]
         header = at + (12 if kind in _INNER else 8)
@@ -286,7 +286,7 @@ class Pages:
 
     @property
     def sealed(self) -> bool:
-        """Whether each page proves what was written on it."""
+        """Whether each page has a checksum."""
         return self._cipher is not None
 
 
@@ -452,7 +452,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _record(data: bytes) -> list[Value]:
-    """The values of a record; raises Nonsense, or ValueError for a text that is none."""
+    """The values of a record; raises Nonsense, or ValueError for malformed text."""
     end, at = _varint(data, 0)
     if not at <= end <= len(data):
         raise Nonsense

@@ -62,7 +62,7 @@ class UserTables:
                 self.account.leave_out("column", f"{name}.{column}", reason)
 
     def reserve(self) -> None:
-        """Look at all pages of the tables and indexes, so that nobody takes them for lost ones of another."""
+        """Visit all pages of the tables and indexes, so that they are not taken for lost pages of another table."""
         pages = self.account.pages
         for name, (root, _) in self._tables.items():
             before = set(pages.seen)
