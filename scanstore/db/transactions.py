@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _OnStack:
-    """An entry on the stack of a connection; `block` is None when `with` was not used."""
+    """An entry on the stack of a connection; Without `with`, `block` stays None."""
 
     db: Transactional
     block: Block | None = None

@@ -187,7 +187,7 @@ def _tag(text: str, tops: list[str]) -> Tag | None:
 
 
 def _symbol_type(kind: str, scope_kind: str, language: str | None, signature: str | None) -> str:
-    """The store's type for a kind of ctags; what is not known to run or to have members is a variable."""
+    """The store's type for a kind of ctags; any other kind counts as a variable."""
     if kind == "member":
         # Python says member for a method, the C family for a field.
         return "method" if language == "Python" or signature else "variable"

@@ -1,7 +1,7 @@
-"""Turning files into facts: the protocol that every indexer follows, and the shape of what it returns.
+"""Turning files into facts: the protocol that every indexer follows, and the shape of its result.
 
-An indexer looks at one file alone and says what it contains. It never sees another file: what a name means
-in the rest of the tree is decided later, per snapshot, by :mod:`scanstore.snapshots.resolver`.
+An indexer looks at one file alone and returns its contents. It never sees another file: what a name means in the rest
+of the tree is decided later, per snapshot, by :mod:`scanstore.snapshots.resolver`.
 
 Shape of :class:`FileFacts`, kept to tuples of plain values so that it crosses a process boundary cheaply:
 
@@ -12,10 +12,9 @@ Shape of :class:`FileFacts`, kept to tuples of plain values so that it crosses a
     is its place in the list. ``name`` and ``qualified_name`` are positions in ``strings``; ``type`` is one of
     :data:`SYMBOL_TYPES`; ``body_hash`` is :func:`scanstore.indexing.chunking.body_hash` of its lines.
 ``references``
-    ``(line, from_ordinal, type, written, path | None, ordinal | None, resolution, confidence)``;
-    ``written`` is the text in the source. Either ``ordinal`` names the symbol of this same file that is meant,
-    or ``path`` spells what is meant for the resolver (see :mod:`scanstore.snapshots.resolver`), or neither is known.
-    ``confidence`` is a percentage.
+    ``(line, from_ordinal, type, written, path | None, ordinal | None, resolution, confidence)``; ``written`` is the
+    text in the source. Either ``ordinal`` names the target in this same file, or ``path`` spells the target for the
+    resolver (see :mod:`scanstore.snapshots.resolver`), or neither is known. ``confidence`` is a percentage.
 ``imports``
     ``(line, module_as_written, names_json, path | None)``.
 ``chunks``

@@ -88,7 +88,7 @@ def _place(error: Exception, indexer: Indexer) -> str:
 
 
 def unparsed(content: bytes, error: str | None = None) -> FileFacts:
-    """The facts of a file whose language nobody knows, or that its indexer could not read."""
+    """Return the facts of a file whose language is unknown, or that its indexer could not read."""
     if error is not None:
         error = error.encode("utf-8", "replace").decode()
     count, chunk = whole(content)

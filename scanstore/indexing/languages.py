@@ -1,7 +1,7 @@
 """What a scan can answer, language by language: which of its files were looked at, and for what.
 
 An empty answer claims that something is absent. That may only be said of files in which it was looked for: "nothing
-calls it" needs files whose indexer records references. A file's indexer decides what was looked for:
+calls it" needs files whose indexer records references. A file's indexer decides which facts are recorded:
 
 ========================== ======================================================================================
 Python, by the built-in    symbols, references and imports
@@ -55,8 +55,8 @@ def language_of(path: str) -> str:
 class Language(NamedTuple):
     """One language of a scan.
 
-    ``indexed`` files were read by an indexer, ``failed`` and ``skipped`` ones were not looked at. ``recorded`` says
-    what was looked for in the indexed ones: ``symbols``, ``references``, ``imports``.
+    ``indexed`` files were read by an indexer, ``failed`` and ``skipped`` ones were not looked at. ``recorded`` names
+    the facts that were recorded of the indexed ones: ``symbols``, ``references``, ``imports``.
     """
 
     language: str
@@ -126,7 +126,7 @@ class Gap(NamedTuple):
 
 
 def gap(languages: Sequence[Language], kind: str, *, only: str | None = None) -> Gap:
-    """Return what was not looked at in a scan when ``kind`` was asked about: in all of it, or in one language."""
+    """Return the gap in a scan's answer about ``kind``: in all of it, or in one language."""
     asked = [row for row in languages if only in (None, row.language)]
     # Nobody expects calls in a text file: other files only matter where they are asked about.
     lacking = [row for row in asked if row.lacks(kind) and (only is not None or row.language != OTHER)]

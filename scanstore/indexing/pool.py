@@ -211,7 +211,7 @@ def _feed(
     stop: threading.Event,
     watch: _Watch,
 ) -> deque[int]:
-    """Feed one worker until nothing is left (returns an empty deque) or it dies (returns what it had)."""
+    """Feed one worker until nothing is left (returns an empty deque) or it dies (returns its unfinished tasks)."""
     flying: deque[int] = deque()
     source, sink = cast("Any", worker.stdin), cast("Any", worker.stdout)
     try:

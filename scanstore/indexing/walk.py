@@ -1,12 +1,12 @@
-"""Which files of a tree a scan looks at, and what they are called.
+"""Which files of a tree a scan looks at, and how they are named.
 
-This module exists so that every other one gets the same answer to "what is in this tree": which files
-come, in which order, under which name, and which are left out and why. It reads folders, `stat`
-results and ignore files; it never opens a source file. Change here what is walked over by default
-(`EXCLUDED_NAMES`, `EXCLUDED_SUFFIXES`, `ENVIRONMENT_MARKER`) and how paths become text or module names.
+This module gives every other one the same list of the files in a tree: which files come, in which order, under which
+name, and which are left out and why. It reads folders, `stat` results and ignore files; it never opens a source file.
+Change here: the default exclusions (`EXCLUDED_NAMES`, `EXCLUDED_SUFFIXES`, `ENVIRONMENT_MARKER`) and how paths become
+text or module names.
 
-There are two ways not to come. What nobody wants to hear of (ignored, excluded, the store's own
-file) yields nothing at all; what was meant to come and could not is an `Entry` with a reason.
+There are two ways not to come. Ignored and excluded files, and the store's own file, yield nothing at all; a file that
+could not be read is an `Entry` with a reason.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ _STORE_SIBLINGS = ("", "-wal", "-shm", "-journal")
 class Entry(NamedTuple):
     """One file of the tree, or one thing that had to be skipped.
 
-    `path` is relative to the root, with `/` between names, storable as UTF-8 and unique in the tree
-    (see `escape_path`); a folder, which comes only when it was skipped, ends in `/`. `full` is the
-    absolute path to open. `size` is in bytes and `mtime_ns` in nanoseconds, both 0 where nothing was
-    measured. `skipped` is None for a file to read, else the reason in a few words.
+    `path` is relative to the root, with `/` between names, storable as UTF-8 and unique in the tree (see
+    `escape_path`); a folder, which comes only when it was skipped, ends in `/`. `full` is the absolute path to open.
+    `size` is in bytes and `mtime_ns` in nanoseconds, both 0 where nothing was measured. `skipped` has the reason in a
+    few words, or None for a file to read.
     """
 
     path: str
@@ -115,17 +115,15 @@ def walk(
     """Yield the files below `root`, sorted by `Entry.path`.
 
     Links and junctions are reported and never followed; devices, sockets and pipes are reported and never opened, nor
-    are files and folders that a cloud drive would download first.
-    Ignore files count from `root` downwards, each for its own folder, as Git reads them: an ignored
-    folder is not entered. `include` and `exclude` are patterns of the same kind, relative to `root`:
-    with `include` only matching files come; `exclude` has the last word, so that `!node_modules/` in
-    it brings back what the defaults or an ignore file leave out. `max_size` is in bytes, None for no
-    limit. `omit` names files that never come, nor do their SQLite and backup siblings. When `root` is
-    a file, that file is the tree. `visit` is called with each folder before it is listed; what it raises
-    ends the walk.
+    are files and folders that a cloud drive would download first. Ignore files count from `root` downwards, each for
+    its own folder, as Git reads them: an ignored folder is not entered. `include` and `exclude` are patterns of the
+    same kind, relative to `root`: with `include` only matching files come; `exclude` has the last word, so that
+    `!node_modules/` in it brings back what the defaults or an ignore file leave out. `max_size` is in bytes, None for
+    no limit. `omit` names files that never come, nor do their SQLite and backup siblings. When `root` is a file, that
+    file is the tree. `visit` is called with each folder before it is listed; an exception in it ends the walk.
 
-    Raises NotFound when there is no `root`, InvalidArgument for one that cannot be listed or for a
-    pattern that is none; both before the first entry. Trouble below the root is yielded, not raised.
+    Raises NotFound for a missing `root`, InvalidArgument for one that cannot be listed or for an invalid pattern; both
+    before the first entry. Trouble below the root is yielded, not raised.
     """
     given = os.fsdecode(root)
     top = os.path.abspath(given)
@@ -162,7 +160,7 @@ class _Folder(NamedTuple):
 
 
 class _Walker:
-    """The state of one walk: its patterns, its limit, and what it was told to omit."""
+    """The state of one walk: its patterns, its limit, and its omissions."""
 
     def __init__(
         self,
@@ -457,12 +455,12 @@ def is_binary(head: bytes) -> bool:
 def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
     """Map every `.py` and `.pyi` among `paths` to the dotted name it is imported by.
 
-    Paths are relative with slashes, as in `Entry.path`; a folder is a package when its `__init__.py`
-    (or `.pyi`) is among them. A file below a package is named from the topmost package down. Any other is
-    named by its path, less a leading `src/` or `lib/`. Topmost packages of the same name in several
-    places, and files that would share a name otherwise, are named by their whole path: which of them an
-    import means, nobody could say. (A stub shares the name of its source.) `package` is the dotted name of
-    the root itself (see `root_package`) and stands before every name. Characters no identifier has are kept.
+    Paths are relative with slashes, as in `Entry.path`; a folder is a package when its `__init__.py` (or `.pyi`) is
+    among them. A file below a package is named from the topmost package down. Any other is named by its path, less a
+    leading `src/` or `lib/`. Topmost packages of the same name in several places, and files that would share a name
+    otherwise, are named by their whole path: an import could mean either of them. (A stub shares the name of its
+    source.) `package` is the dotted name of the root itself (see `root_package`) and stands before every name.
+    Characters no identifier has are kept.
 
     >>> module_names(["src/pkg/__init__.py", "src/pkg/a.py", "tools/run.py"])
     {'src/pkg/__init__.py': 'pkg', 'src/pkg/a.py': 'pkg.a', 'tools/run.py': 'tools.run'}
@@ -522,7 +520,7 @@ def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
 
 
 def root_package(root: str | os.PathLike[str]) -> str:
-    """Return the dotted name of the package that `root` is, or "" when it is none.
+    """Return the dotted name of the package that `root` is, or "" for another folder.
 
     Climbs from the real folder (a file's own folder) for as long as there is an `__init__.py` or `.pyi`.
 

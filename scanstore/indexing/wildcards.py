@@ -3,8 +3,8 @@
 pathspec writes a pattern of a `.gitignore` as a regular expression in which every wildcard may be tried at every place.
 A line such as `*a*a*a*a*a*b`, which anybody may put into a tree, then takes longer than the universe lasts. But of
 several wildcards only the last has a choice: each of the others may take as little as it can, since the next one takes
-what is left. That holds for `*` between two slashes and for `**` between whole names. So all but the last become
-atomic groups, which are never tried again.
+the rest. That holds for `*` between two slashes and for `**` between whole names. So all but the last become atomic
+groups, which are never tried again.
 
 Change here: how patterns are matched.
 """

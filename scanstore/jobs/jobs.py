@@ -353,10 +353,10 @@ class Jobs(JobLeases):
     ) -> Worked:
         """Claim jobs one after the other and hand each to the handler of its type; return how they ended.
 
-        A handler is called with the claimed job, outside any transaction and with this store current; what it returns,
-        a JSON value, is the job's result, and what it raises its error, to be tried again. While it runs, the lease is
-        kept. It may end the job itself (``job.mark_failed(error, retry=False)``); it should end when ``job.tick()`` is
-        False. Types without a handler are left to others.
+        A handler is called with the claimed job, outside any transaction and with this store current; its return value,
+        a JSON value, is the job's result; an exception is its error, and the job is tried again. While it runs, the
+        lease is kept. It may end the job itself (``job.mark_failed(error, retry=False)``); it should end when
+        ``job.tick()`` is False. Types without a handler are left to others.
 
         Goes on until ``stop`` is set (a ``threading.Event``) or, in the main thread, SIGINT or SIGTERM comes: the
         handler that runs is finished first, unless the signal comes again. With ``until_empty`` it ends as soon as

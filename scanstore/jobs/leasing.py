@@ -1,9 +1,9 @@
 """A worker's part in a job: claiming it, saying how far it is, ending it, and what becomes of it when the worker does
 not. See :mod:`scanstore.leases.engine` for the mechanism.
 
-What is over stays over: a late report is refused by the guard of every statement here, and by a trigger whoever writes.
-A job that is cancelled while it runs is ``cancelling`` until its worker has noticed, or is gone; its worker still owns
-it then, as it owns one that runs, and can only end it.
+A finished job never changes again: a late report is refused by the guard of every statement here, and any other writer
+by a trigger. A job that is cancelled while it runs is ``cancelling`` until its worker has noticed, or is gone; its
+worker still owns it then, as it owns one that runs, and can only end it.
 
 Change here: which jobs a claim passes over, and what a worker may say.
 """
@@ -164,8 +164,8 @@ class JobLeases(Domain):
     ) -> bool:
         """Say that a job goes on, and how far it is: its lease is extended to ``lease`` seconds from now.
 
-        False when it was cancelled and its worker should end; what is told then is kept all the same. ``progress`` is
-        in per cent and, without it, follows from ``processed`` of ``total`` items; it never goes back, until the job is
+        False when it was cancelled and its worker should end; its progress is kept all the same. ``progress`` is in per
+        cent and, without it, follows from ``processed`` of ``total`` items; it never goes back, until the job is
         claimed anew. Raises InvalidArgument, LeaseLost when it is not leased to the worker any more, NotFound; a job
         that is over is never changed.
         """
@@ -219,8 +219,8 @@ class JobLeases(Domain):
 
     @bound
     def recover(self, *, queue: str | None = None) -> Recovered:
-        """Free leases that ran out or whose process ended; what was being cancelled is cancelled. Claims do it too,
-        when they need it, and opening a store."""
+        """Free leases that ran out or whose process ended; jobs that were being cancelled are cancelled. Claims do it
+        too, when they need it, and opening a store."""
         with self.db.atomic():
             let_go(self.db)
             return engine.recover(self.db, JOBS, queue)
@@ -261,7 +261,7 @@ class JobLeases(Domain):
 
 
 def let_go(db: Database) -> None:
-    """End what is being cancelled and has no worker any more, inside the caller's transaction."""
+    """End jobs that are being cancelled and have lost their worker, inside the caller's transaction."""
     engine.keep(db, STOPPING, None, utcnow(), "cancelling")
     held = db.execute_sql(
         "SELECT DISTINCT process FROM jobs INDEXED BY ix_jobs_cancelling WHERE status = 'cancelling'"

@@ -1,7 +1,7 @@
 """The rows of jobs, and what may be given as one or for one.
 
-Change here: a job's columns, and what they accept. What is done with jobs is in :mod:`scanstore.jobs.jobs`, the part of
-its worker in :mod:`scanstore.jobs.leasing`."""
+Change here: a job's columns, and their accepted values. The calls are in :mod:`scanstore.jobs.jobs`, those of a worker
+in :mod:`scanstore.jobs.leasing`."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class JobScene(Base):
 
 
 class ScheduledTask(Base):
-    """What is to be done when. ``next_run`` is None while it is disabled; ``last_run`` is when it last began."""
+    """A task with its schedule. while it is disabled, ``next_run`` has no value; ``last_run`` is when it last began."""
 
     if TYPE_CHECKING:
         id: peewee.AutoField[int] = peewee.AutoField()

@@ -1,13 +1,13 @@
 """Schedules: jobs that are due again and again, by cron expressions in a time zone of their own.
 
-Nothing here waits. Somebody calls ``run_due`` now and then, a loop or the system's own cron; any number of processes
-may. Whoever moves ``next_run`` on, from the value that was read, has the task, and nobody else does. The next time is
+Nothing here waits. A loop or the system's own cron calls ``run_due`` now and then; any number of processes may. The
+process that moves ``next_run`` on from the value it has read owns the run; no other process does. The next time is
 counted from now and not from the last one, so however many runs were missed, one makes up for them.
 
-Expressions mean what they mean to Debian's cron, whose rules the library cronsim follows, also when the clocks change.
-A task at a fixed time that falls into a skipped hour runs when that hour would have been, at once after the change; one
-whose hour comes twice runs the first time. Tasks for every minute or every hour follow the clock on the wall. A clock
-that is set back by more than three hours was wrong before: what was counted by it is counted anew.
+Expressions follow the rules of Debian's cron, as the library cronsim does, also when the clocks change. A task at a
+fixed time that falls into a skipped hour runs when that hour would have been, at once after the change; one whose hour
+comes twice runs the first time. Tasks for every minute or every hour follow the clock on the wall. A clock that is set
+back by more than three hours was wrong before: next runs are recalculated.
 
 Change here: what a schedule may say and what becomes of a task that is due.
 """
@@ -49,7 +49,7 @@ class Run(NamedTuple):
 
 
 class Schedules(Domain):
-    """Tasks by name, and what is due of them."""
+    """Tasks by name, and their due runs."""
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
@@ -67,7 +67,7 @@ class Schedules(Domain):
         """Add a task: a job of ``task_type`` with ``config`` as its input, whenever ``schedule`` says so.
 
         ``schedule`` is a cron expression of five fields, read in ``timezone``, a name like Europe/Berlin. Raises
-        InvalidArgument for one that is none, or never comes, and Conflict for a known name.
+        InvalidArgument for an invalid schedule or one that never comes, and Conflict for a known name.
         """
         columns = _checked(
             name=name, task_type=task_type, schedule=schedule, timezone=timezone, config=config or {}, enabled=enabled
@@ -117,7 +117,7 @@ class Schedules(Domain):
         config: Mapping[str, object] | None = None,
         enabled: bool | None = None,
     ) -> ScheduledTask:
-        """Change what is given and return the task; with another time its next run is counted from now.
+        """Change the given settings and return the task; with another time its next run is counted from now.
 
         Raises NotFound, InvalidArgument, and Conflict for the name of another one.
         """
@@ -142,7 +142,7 @@ class Schedules(Domain):
 
     @bound
     def enable(self, task: str | int | ScheduledTask) -> ScheduledTask:
-        """Let a task run from its next time on; what it missed is not made up for. Idempotent. Raises NotFound."""
+        """Let a task run from its next time on; missed runs are not made up for. Idempotent. Raises NotFound."""
         return self.update(task, enabled=True)
 
     @bound
@@ -199,7 +199,7 @@ class Schedules(Domain):
         return taken
 
     def _follow_the_clock(self) -> None:
-        """Count anew when tasks are due that were moved on in what is now the future."""
+        """Recalculate the next runs of tasks that were moved on before the clock was set back."""
 
         def mistaken() -> List[tuple[int]]:
             return self.db.execute_sql(SET_BACK, (format_time(utcnow() + MISTAKE),)).fetchall()
@@ -224,7 +224,7 @@ class Schedules(Domain):
         return Run(self.get(task), job, live is None)
 
     def _advance(self, task: ScheduledTask, now: datetime, *, started: bool) -> bool:
-        """Move a task on, unless somebody else has done so or it is not due any more."""
+        """Move a task on, unless another process has done so or it is not due any more."""
         if task.next_run is None or task.next_run > now:
             return False
         following = next_run(task.schedule, timezone=task.timezone, after=now)
@@ -235,7 +235,7 @@ class Schedules(Domain):
 def next_run(schedule: str, *, timezone: str = "UTC", after: datetime | None = None) -> datetime:
     """The first time after ``after`` (default: now) that a cron expression means, aware and in UTC.
 
-    Raises InvalidArgument for what is no expression, or means nothing in the next 50 years, and for an unknown zone.
+    Raises InvalidArgument for an invalid expression, one without a run in the next 50 years, and an unknown zone.
     """
     from cronsim import CronSim, CronSimError
 

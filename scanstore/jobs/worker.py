@@ -1,7 +1,7 @@
 """The loop that works jobs: claim one, hand it to the handler of its type, record how it ended, until told to stop.
 
 One thread beside it keeps the lease of whatever runs, so that a handler may take as long as it likes. A signal never
-interrupts a handler: it is noted, and the same signal once more does what it always did. Nothing here writes but by the
+interrupts a handler: it is noted, and the same signal once more has its usual effect. Nothing here writes but by the
 public methods of ``store.jobs``, so a worker that was thought dead can do no harm when it comes back.
 """
 

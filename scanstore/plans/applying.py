@@ -1,12 +1,12 @@
 """Applying a plan and taking it back: one change after the other, in short transactions.
 
-Whoever does it holds a lease of the plan, which others take over when its process has ended, or is of another machine
-and gave no sign for too long. Every transaction makes sure that the lease is still held, reads the change and the
+The process that applies holds a lease of the plan; another one takes over when that process has ended, or is of another
+machine and silent for too long. Every transaction makes sure that the lease is still held, reads the change and the
 value anew, and ends with the plan in the status that follows, so a crash at any moment leaves nothing half-done.
 
-Without a handler nobody can tell whether a few changes share a transaction, and it spares as many waits for the disk.
-With one, each change has two of its own and the call is between them: in the first a try is counted, in the second
-its outcome recorded. The second takes no notice of what was decided about the change meanwhile: it has happened.
+Without a handler a few changes share a transaction, which spares as many waits for the disk. With one, each change has
+two of its own and the call is between them: in the first a try is counted, in the second its outcome recorded. The
+second ignores later decisions about the change: it has happened.
 
 Change here: what becomes of a change when it is applied or reverted.
 """
@@ -57,7 +57,7 @@ class Applied(NamedTuple):
 
 
 class Reverted(NamedTuple):
-    """How many changes were taken back, kept as somebody has changed the value since, and failed."""
+    """How many changes were reverted, kept because the value has changed since, and failed."""
 
     reverted: int = 0
     kept: int = 0
@@ -150,7 +150,7 @@ def revert(
 
 
 def check_idle(db: Database, plan: AnalysisPlan) -> None:
-    """Raise IllegalMove when somebody is applying or reverting a plan."""
+    """Raise IllegalMove while a plan is being applied or reverted."""
     if plan.lease_until is None or gone(plan.process):
         return
     here = plan.process == me()
@@ -317,7 +317,7 @@ class _Run:
         return _Row(*found[0]) if found else None
 
     def _look(self, row: _Row) -> tuple[object, Effect] | str:
-        """The value now and what is to be done to it, or why nothing can be."""
+        """Return the present value and the effect on it, or why the change is impossible."""
         key = row.target_key if row.target == "scene" else row.finding_id
         values = read(self.db, row.target, [key], [row.field]) if row.field in FIELDS else {}
         if key not in values:

@@ -7,7 +7,7 @@ a change is about.
 What a change does to a value, and what taking it back does, are two pure functions, :func:`forward` and
 :func:`backward`; a preview and an application ask the same ones.
 
-Change here: which fields there are, what they accept, when a value counts as changed by somebody else.
+Change here: the fields, their accepted values, and when a value counts as changed by another person.
 """
 
 from __future__ import annotations
@@ -229,14 +229,14 @@ def digest(value: object) -> bytes:
 
 
 class Effect(NamedTuple):
-    """``value`` is what the field becomes; ``conflict``: what is there now is neither that nor what was expected."""
+    """``value`` is what the field becomes; ``conflict``: the present value is neither that nor the expected one."""
 
     value: Any
     conflict: bool
 
 
 def forward(field: Field, action: str, now: Any, current: Any, proposed: Any) -> Effect:
-    """What applying a change does. Of lists that are added to or removed from, only what is named counts."""
+    """What applying a change does. Of lists that are added to or removed from, only the named items count."""
     if action in REPLACING:
         return Effect(proposed, now != proposed and now != current)
     adding = action == "add"
@@ -306,7 +306,7 @@ def names(db: Database, table: str, ids: Iterable[str]) -> dict[str, str]:
 def write(
     db: Database, field: Field, key: Any, now: Any, value: Any, *, by: str, note: str, undo: bool = False
 ) -> None:
-    """Make a value what it is to be, inside the caller's transaction; nothing is written when it is that already.
+    """Write a value, inside the caller's transaction; nothing is written when it is that already.
 
     The status of a finding is a decision: it is recorded as one of ``by``, and to ``undo`` it may take two. Raises
     NotFound when the value names something that is gone, and IllegalMove for a finding that cannot become that;

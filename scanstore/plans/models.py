@@ -70,8 +70,8 @@ class AnalysisPlan(Base):
 class PlanChange(Base):
     """One change of one field of a scene or a finding; ``target_key`` is its id, also when it is gone.
 
-    ``current_value`` is what was there when it was proposed, ``found_value`` what was there when it was applied or
-    refused, ``conflict`` whether that was something else. ``applied`` is computed by the database.
+    ``current_value`` is the value at the time of the proposal, ``found_value`` the value when it was applied or
+    refused, ``conflict`` whether they differ. ``applied`` is computed by the database.
     """
 
     if TYPE_CHECKING:

@@ -6,7 +6,7 @@ change: ``applied`` when nothing is left to decide or to apply and something was
 that is left. What applying does is in :mod:`scanstore.plans.applying`, what may be changed in
 :mod:`scanstore.plans.changes`.
 
-Change here: what is known of plans and their changes, and who may decide what when.
+Change here: the columns of plans and changes, and which decisions are allowed when.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Plans(Domain):
         id or None), ``title``, ``details``, ``date``, ``organized`` (``set`` or ``update``, which are the same). Of
         findings: ``severity``, ``status``, ``remediation``.
 
-        ``current`` is what the proposal was made for; left out, it is what is there now. ``confidence`` is 0 to 1.
+        ``current`` is what the proposal was made for; by default it is the present value. ``confidence`` is 0 to 1.
         Proposed again (target, field, action and value), the change that is there is returned as it is.
 
         Raises InvalidArgument for what does not fit, NotFound for a target, performer, tag or studio that there is
@@ -142,7 +142,7 @@ class Plans(Domain):
 
     @bound
     def remove(self, plan: AnalysisPlan | int) -> None:
-        """Delete a plan and its changes. What was applied stays and cannot be taken back any more.
+        """Delete a plan and its changes. Applied changes stay and can no longer be reverted.
 
         Raises NotFound, and IllegalMove while it is being applied or reverted.
         """
@@ -218,9 +218,9 @@ class Plans(Domain):
     ) -> Reviewed:
         """``approve``, ``reject`` or ``reset`` changes of a plan: those of all the filters given, without any, all.
 
-        The last decision counts. What is applied, failed, skipped or reverted is past deciding: left alone, and an
-        error when it is among the ``ids``. ``ids=[]`` decides nothing. A change without a confidence is in no
-        ``min_confidence``. ``by`` is kept as the reviewer. One transaction.
+        The last decision counts. Changes that are applied, failed, skipped or reverted cannot be decided again: left
+        alone, and an error when it is among the ``ids``. ``ids=[]`` decides nothing. A change without a confidence is
+        in no ``min_confidence``. ``by`` is kept as the reviewer. One transaction.
 
         Raises IllegalMove for a plan that is not in review, NotFound for a change that is not the plan's.
         """
@@ -288,15 +288,15 @@ class Plans(Domain):
     ) -> Applied:
         """Apply the approved changes of a plan, or those of ``ids``, in order, in short transactions.
 
-        May be killed at any moment and called again: each change is there or not, and it goes on where it was. A
-        change is ``skipped`` with a conflict when what is there now is neither what it was proposed for nor what it
-        proposes, unless with ``force``; it ``failed`` when its target is gone. The others go on. ``ids=[]`` applies
-        nothing.
+        May be killed at any moment and called again: each change is there or not, and it goes on where it was. A change
+        is ``skipped`` with a conflict when the present value is neither the expected nor the proposed one, unless with
+        ``force``; it ``failed`` when its target is gone. The others go on. ``ids=[]`` applies nothing.
 
         A ``handler`` is called with each change, outside any transaction, before it is recorded: to do the same
-        elsewhere. It gets a PlanChange whose ``value`` is what the field is to become; what it raises makes the change
-        ``failed``. A change whose handler was running when the process was killed has it called again, so elsewhere
-        ``change.key`` should be used to do nothing twice; ``change.tries`` counts. Ctrl-C leaves the change approved.
+        elsewhere. It gets a PlanChange whose ``value`` is what the field is to become; an exception in it makes the
+        change ``failed``. A change whose handler was running when the process was killed has it called again, so
+        elsewhere ``change.key`` should be used to do nothing twice; ``change.tries`` counts. Ctrl-C leaves the change
+        approved.
 
         No two processes or threads apply a plan at once: IllegalMove names who does. ``lease`` is the seconds that
         others wait for one on another machine that gives no sign. ``progress`` is called between transactions with
@@ -315,10 +315,10 @@ class Plans(Domain):
         lease: float = 600.0,
         progress: Callable[[int, int], object] | None = None,
     ) -> Reverted:
-        """Take back what was applied of a plan, the last first; each change exactly its own effect.
+        """Revert the applied changes of a plan, the last first; each change exactly its own effect.
 
-        Values that somebody has changed since are kept, and counted, unless with ``force``; such changes stay
-        ``applied``. Otherwise as :meth:`apply`; a ``handler`` gets changes whose ``undoing`` is true.
+        Values that have changed since are kept, and counted, unless with ``force``; such changes stay ``applied``.
+        Otherwise as :meth:`apply`; a ``handler`` gets changes whose ``undoing`` is true.
         """
         return applying.revert(self, plan, handler, force=force, lease=lease, progress=progress)
 
@@ -341,7 +341,7 @@ class Plans(Domain):
         return row
 
     def _idle(self, plan: AnalysisPlan | int) -> AnalysisPlan:
-        """The plan, if nobody applies or reverts it."""
+        """Return the plan, unless it is being applied or reverted."""
         row = self.get(plan)
         applying.check_idle(self.db, row)
         return row

@@ -1,6 +1,6 @@
-"""Proposals on their way into a plan: checked one by one, completed with what is there now, written at once.
+"""Proposals on their way into a plan: checked one by one, completed with present values, written at once.
 
-Change here: what a proposal may say and what it needs to be about.
+Change here: the fields of a proposal, and its possible targets.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def _checked(number: int, proposal: object) -> Checked:
 
 
 def insert(db: Database, plan_id: int, proposals: list[Checked]) -> int:
-    """Write what the plan does not have yet, with what is there now where nobody said; return how many."""
+    """Write the changes that the plan does not have yet, with the present value where none was given; return how
+    many."""
     now = _captured(db, proposals)
     rows = []
     for field, key, action, proposed, current, confidence in proposals:
@@ -87,7 +88,7 @@ def insert(db: Database, plan_id: int, proposals: list[Checked]) -> int:
 
 
 def _captured(db: Database, proposals: list[Checked]) -> dict[str, dict[Any, dict[str, Any]]]:
-    """What is there now, by target and key. Raises NotFound for what is proposed for or with nothing."""
+    """Return the present values, by target and key. Raises NotFound for missing targets and missing references."""
     found: dict[str, dict[Any, dict[str, Any]]] = {}
     for target in CHANGE_TARGETS:
         concerned = [each for each in proposals if each.field.target == target]

@@ -103,7 +103,7 @@ SELECT note FROM finding_events WHERE finding_id = ? AND to_status = ? AND note 
 
 
 class Dumped(NamedTuple):
-    """What was written of a scan, and what a host's limits left out of it (``writer.Left``)."""
+    """The counts of written results of a scan, and of those that a host's limits left out (``writer.Left``)."""
 
     scan: int
     runs: int
@@ -222,7 +222,7 @@ class _Dumping:
             )
 
     def _rules(self, scan: Scan, tool: str) -> Iterator[Rule]:
-        """Rules that nobody has described: of each its gravest severity, and its weakness if it has only one."""
+        """Rules without a description: of each its gravest severity, and its weakness if it has only one."""
         found: dict[str, tuple[set[str], set[str | None]]] = {}
         for rule_id, severity, cwe, _ in self._db.execute_sql(RULES, (scan.id, tool)).fetchall():
             severities, weaknesses = found.setdefault(rule_id, (set(), set()))

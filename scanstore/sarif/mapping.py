@@ -19,7 +19,7 @@ def usual_level(rule: Rule | None, kind: str) -> str:
 def shifted(value: object, path: str | None, by: int, *, away: bool) -> Any:
     """Places as SARIF has them: those in a file relative to a line of it (``away``), or absolute again.
 
-    What is said of the same file then stays equal when only lines above have come or gone.
+    Places in the same file then stay equal when only lines above have come or gone.
     """
     if isinstance(value, list | tuple):
         return [shifted(one, path, by, away=away) for one in value]

@@ -1,8 +1,8 @@
 """Repeats: a report that comes again, byte for byte, though nothing has changed.
 
 It is a repetition of the latest report of its target only: when another report of one of its tools and categories was
-loaded since, or somebody marked as fixed what it still names, it is a new scan. So is one with another scope. That a
-tool ran once more is recorded all the same, with the time. Change here: what counts as a repetition.
+loaded since, or one of its findings was marked as fixed, it is a new scan. So is one with another scope. That a tool
+ran once more is recorded all the same, with the time. Change here: what counts as a repetition.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Repeated(NamedTuple):
 
 
 def find(db: Database, target: str, digest: str, scan: int | None, scope: list[str] | None) -> Repeated | None:
-    """The scan of which this report is a repetition; within a given ``scan``, what it has loaded already is one."""
+    """The scan of which this report is a repetition; within a given ``scan``, a report that it has loaded already
+    counts."""
     values = {"digest": digest, "target": target, "scan": scan}
     (known,) = db.execute_sql(KNOWN, values).fetchone()
     if known is None:

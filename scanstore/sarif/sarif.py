@@ -72,8 +72,8 @@ EVENT = "INSERT INTO finding_events (finding_id, scan_id, action, by, note) VALU
 
 class ImportResult(NamedTuple):
     """What came of a report. ``again``: it repeats the latest report, that of ``scan``; only the time of the tool's
-    last run was recorded. ``troubles`` are the reasons why nothing is to be concluded from what is not in it: its tool
-    failed, or something could not be used. A check must not pass then.
+    last run was recorded. ``troubles`` are the reasons why the absence of a result proves nothing: its tool failed, or
+    something could not be used. A check must not pass then.
 
     ``results`` were recorded, and are new, unchanged, updated or reopened. ``fixed`` and ``not_checked`` count findings
     of the same tools that are not in it. ``passed`` results say that something is fine or not there any more;
@@ -108,7 +108,7 @@ class _Report:
 
     @classmethod
     def lost(cls, one: Lost) -> _Report:
-        """What is recorded of a run that cannot be used."""
+        """Return the row of a run that cannot be used."""
         return cls(Run(one.run_index, one.tool or UNNAMED, None, {}, [], {}, False, None, [], one.results, None, None,
                        {}, doubts=(one.reason,)))  # fmt: skip
 
@@ -118,7 +118,7 @@ class _Report:
 
     @property
     def whole(self) -> bool:
-        """Whether what is missing from it is gone, as far as it looked."""
+        """Whether results missing from it are fixed, within its coverage."""
         return self.run.successful is not False and self.run.results is not None and not self.skipped and not (
             self.run.doubts
         )  # fmt: skip
@@ -162,12 +162,12 @@ class Sarif(Domain):
         of a run names before its last slash. Decisions of people stay as they are.
 
         The same file again, with the same ``scope``, only records that the tool ran once more, if it is still the
-        latest report of its tools and categories and nothing that it names was marked as fixed since; otherwise it is
-        a new scan. What another report of the same ``scan`` said already, of the same tool and category, at the same
+        latest report of its tools and categories and nothing that it names was marked as fixed since; otherwise it is a
+        new scan. What another report of the same ``scan`` said already, of the same tool and category, at the same
         place and in the same way, is recorded once. A path or an open binary file; a result that cannot be used is left
         out with a problem. A report of a tool that failed, or that cannot be used, is recorded as such a run, with its
         ``troubles``; ``strict`` refuses it, and everything with a problem. Raises InvalidArgument, with nothing
-        written, for what is not SARIF 2.1.0 to its end, NotFound for a scan that there is not, IllegalMove for one that
+        written, for a file that is not complete SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for one that
         failed.
         """
         given = None if scan is None else Scans(self.db).get(scan)
@@ -220,11 +220,11 @@ class Sarif(Domain):
     ) -> Dumped:
         """Write what a scan saw as SARIF 2.1.0: a run for each report of it, and one for the store's own findings.
 
-        Each result is as it was in that scan, with its state against the scan before; what is fixed is ``absent``.
+        Each result is as it was in that scan, with its state against the scan before; fixed findings are ``absent``.
         Without a scan, the report is about a target (by default the only one of the store) and has all of its findings,
-        whichever tool ran last, as ``store.findings.list()`` does. ``only`` names the states that are wanted:
-        new, unchanged, updated, reopened, fixed, and, without a scan, not_checked. With ``github`` it keeps within the
-        limits of that host, leaves out what is fixed, and returns what was left out. The same findings give the same
+        whichever tool ran last, as ``store.findings.list()`` does. ``only`` names the states that are wanted: new,
+        unchanged, updated, reopened, fixed, and, without a scan, not_checked. With ``github`` it keeps within the
+        limits of that host, leaves out fixed findings, and returns the omissions. The same findings give the same
         bytes. A file at a path is replaced at the end.
 
         Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
@@ -339,7 +339,7 @@ def _refused(reasons: Sequence[str]) -> InvalidArgument:
 
 @contextmanager
 def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
-    """A file that can be read more than once, from where it stands; raises InvalidArgument for what is no file."""
+    """A file that can be read more than once, from where it stands; raises InvalidArgument for anything but a file."""
     import tempfile
 
     if isinstance(file, str | os.PathLike):

@@ -1,10 +1,10 @@
 """The rows of analysis sessions, and what may be given as one or for one.
 
-How many files a session has, and how many of them are done, is counted by the database: an upload that would take the
-place of another is refused, whoever writes it, as SQLite would not say that one is gone.
+How many files a session has, and how many of them are done, is counted by the database: an upload that would replace
+another is refused for every writer, as SQLite would replace it silently.
 
-Change here: the columns, and what they accept. What is done with them is in :mod:`scanstore.sessions.sessions`, with
-uploads in :mod:`scanstore.sessions.uploads`, and with tasks in :mod:`scanstore.sessions.tasks`."""
+Change here: the columns, and their accepted values. The calls are in :mod:`scanstore.sessions.sessions`, those for
+uploads in :mod:`scanstore.sessions.uploads`, and those for tasks in :mod:`scanstore.sessions.tasks`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Configuration(Base):
 
 
 class AnalysisSession(Base):
-    """A user's round of analysis: its files, what is to be done about them, and what came out."""
+    """A user's round of analysis: its files, tasks and results."""
 
     if TYPE_CHECKING:
         user_id = peewee.TextField()
@@ -121,7 +121,7 @@ class FileUpload(Base):
 
 
 class AnalysisTask(Base):
-    """A piece of a session's work, leased to whoever does it; ``task_id`` is what that one calls it."""
+    """A piece of a session's work, leased to a worker; ``task_id`` is what that one calls it."""
 
     if TYPE_CHECKING:
         analysis_session_id = peewee.TextField()
@@ -283,7 +283,7 @@ RESULT = ("analysis_type", "result_content", "file_name", "score", "configuratio
 
 
 def a_result(given: Mapping[str, object]) -> dict[str, Any]:
-    """The columns of a result as they are stored; one that says what it is about needs no ``analysis_type`` here."""
+    """The columns of a result as they are stored; a result with its own type needs no ``analysis_type`` here."""
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"result is {shown(given)}; give a mapping with a result_content")
     unknown = [str(name) for name in given if name not in RESULT]

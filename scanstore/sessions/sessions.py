@@ -1,8 +1,8 @@
 """Analysis sessions: a user's files, the work on them, the prompts it is done with, and what came out.
 
 A session is ``created``, goes on (``processing``) with its first claimed task or when it is told to, and is over:
-``completed``, ``failed`` or ``cancelled``. One that failed or was cancelled can be opened again. While tasks wait or
-are in somebody's hands it cannot be completed; when it ends otherwise, they are cancelled with it.
+``completed``, ``failed`` or ``cancelled``. One that failed or was cancelled can be opened again. While tasks are
+pending or leased it cannot be completed; when it ends otherwise, they are cancelled with it.
 
 Change here: the life of a session, and the questions about them. Its parts are in :mod:`scanstore.sessions.uploads`,
 :mod:`scanstore.sessions.tasks` and :mod:`scanstore.sessions.prompts`.
@@ -88,7 +88,7 @@ class Sessions(SessionTasks, Prompts):
     def complete(self, session: Session) -> AnalysisSession:
         """End a session whose tasks are all over, failed ones too; return it. For good.
 
-        Raises NotFound, and IllegalMove while tasks wait or are in somebody's hands, or when it does not go on.
+        Raises NotFound, and IllegalMove while tasks are pending or leased, or when it is not open.
         """
         key = session_key(session)
         with self.db.atomic():
@@ -123,7 +123,8 @@ class Sessions(SessionTasks, Prompts):
     @bound
     def reopen(self, session: Session) -> AnalysisSession:
         """Begin again with a session that failed or was cancelled; return it. Its tasks that failed or were cancelled
-        wait again, with all their tries; what was completed stays. One transaction. Raises NotFound, IllegalMove."""
+        wait again, with all their tries; completed tasks stay completed. One transaction. Raises NotFound,
+        IllegalMove."""
         return self._move(session, "created")
 
     def _move(self, session: Session, to: str) -> AnalysisSession:

@@ -1,8 +1,7 @@
 """A session's work: tasks that are claimed by whichever worker is free, and what comes out of them.
 
 See :mod:`scanstore.leases.engine` for the mechanism. A result is written with the end of its task or not at all, and a
-task has one at most. Only an open session has tasks that wait or are in somebody's hands; the first claim sets a
-session going.
+task has one at most. Only an open session has pending or leased tasks; the first claim sets a session going.
 
 Change here: which tasks a claim passes over, and what a worker may say.
 """
@@ -67,7 +66,7 @@ List = list
 
 
 class SessionTasks(SessionUploads):
-    """What is to be done in a session, by whom, and with which result."""
+    """The tasks of a session: claim, complete, fail, and their results."""
 
     @bound
     def add_task(
@@ -244,7 +243,7 @@ class SessionTasks(SessionUploads):
         return made
 
     def _result_of(self, key: str, columns: dict[str, object] | None) -> AnalysisResult | None:
-        """What a task that is completed came to, if that is what is told now."""
+        """Return the result of a completed task, if the same is reported again."""
         made = read(self.db, AnalysisResult, "analysis_task_id = ?", (key,))
         there = self.db.execute_sql(
             f"SELECT {', '.join(COLUMNS)} FROM analysis_results WHERE analysis_task_id = ?", (key,)
@@ -284,8 +283,8 @@ class SessionTasks(SessionUploads):
 
     @bound
     def cancel_task(self, task: Task) -> AnalysisTask:
-        """Cancel a task that is not over; return it. The next tick of a worker that has it is False, and what it
-        reports is refused. Raises NotFound, IllegalMove."""
+        """Cancel a task that is not over; return it. The worker's next tick returns False, and its report is refused.
+        Raises NotFound, IllegalMove."""
         key = task_key(task)
         with self.db.atomic():
             self._task(key)

@@ -3,7 +3,7 @@
 A path is unique in its session. Giving the same content for it once more changes nothing, other content is refused.
 Nothing is read from a disk but by :meth:`SessionUploads.add_files`, and never while the store is locked.
 
-Change here: what a path may be, and what is known of a file.
+Change here: the accepted paths, and the recorded properties of a file.
 """
 
 from __future__ import annotations
@@ -113,8 +113,9 @@ class SessionUploads(Domain):
     ) -> Added:
         """Add files that are in a folder ``root``, by paths relative to it (default: all, links left out).
 
-        Their size, sha256 and type are found out first; then as :meth:`add_uploads`. Raises InvalidArgument for what is
-        no regular file or leads out of ``root``, also by a link, and NotFound for what is not there or cannot be read.
+        Their size, sha256 and type are found out first; then as :meth:`add_uploads`. Raises InvalidArgument for a path
+        that is not a regular file or leads out of ``root``, also by a link, and NotFound for one that is missing or
+        cannot be read.
         """
         base = a_path(root, "root")
         if not os.path.isdir(base):
@@ -130,7 +131,7 @@ class SessionUploads(Domain):
     def mark_upload(self, upload: Upload, status: str, *, error: str | None = None) -> FileUpload:
         """Say that a file is ``processing``, ``completed`` or in ``error``, with why; return it.
 
-        One in error may be processed again. Saying twice what it is already changes nothing. Its session counts those
+        One in error may be processed again. Setting the same status again changes nothing. Its session counts those
         that are completed or in error as processed. Raises InvalidArgument, NotFound, and IllegalMove for a status that
         it cannot come to from its own.
         """
@@ -219,7 +220,7 @@ def _remedy(row: FileUpload, to: str) -> str:
 
 
 def _same(one: tuple[bytes | None, int], other: tuple[bytes | None, int]) -> bool:
-    """Whether what is known of two contents does not tell them apart."""
+    """Whether two contents are equal as far as their recorded properties show."""
     return one[1] == other[1] and (None in (one[0], other[0]) or one[0] == other[0])
 
 

@@ -1,4 +1,4 @@
-"""Snapshots of a source tree: which files a scan saw, what they contain, and what their names mean together.
+"""Snapshots of a source tree: the files of a scan, their contents, and the meanings of their names together.
 
 Facts of a file (``facts``) are stored once per content and written by ``recorder``. ``bindings`` keep what names mean
 in a scan, computed by ``resolution`` and ``resolver``. ``scans`` is what scripts call, ``tree_scan`` records a folder,

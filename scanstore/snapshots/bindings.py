@@ -86,7 +86,7 @@ def baseline(db: Database, lineage_id: int, scan_id: int) -> Baseline:
 
 
 class Meanings(NamedTuple):
-    """What a scan means, against a baseline: the ``changes`` since it, or where nobody could say, the ``whole``."""
+    """What a scan means, against a baseline: the ``changes`` since it, or, if they are unknown, the ``whole``."""
 
     base: Baseline
     changes: dict[int, Target | None] | None
@@ -169,7 +169,7 @@ def _change(db: Database, lineage_id: int, base: int, revision: int, changes: di
 
 
 def _write(db: Database, lineage_id: int, revision: int, rows: list[Row], wanted: dict[int, Target]) -> None:
-    """End the rows that are not wanted any more, carry on those that are, and begin what is missing."""
+    """End the rows that are not wanted any more, carry on those that are, and begin missing ones."""
     ended, extended = [], []
     for path, begun, until, version, ordinal, resolution, confidence in rows:
         if wanted.get(path) == (version, ordinal, resolution, confidence):

@@ -1,4 +1,5 @@
-"""Python's method resolution order: C3 (Barrett et al. 1996), in time that is linear in what is merged."""
+"""Python's method resolution order: C3 (Barrett et al. 1996), in time that is linear in the length of the merged
+lists."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Changes(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A file as a scan saw it; the size is None, or 0, where it is not known."""
+    """A file as a scan saw it; an unknown size is None or 0."""
 
     path: str
     status: str

@@ -71,7 +71,7 @@ COMMON = frozenset(n for t in (str, bytes, list, dict, set, int, float, tuple) f
 
 
 class Methods:
-    """The methods of all classes by their names, for calls on what is not known."""
+    """The methods of all classes by their names, for calls on unknown objects."""
 
     def __init__(self, modules: dict[str, Module]) -> None:
         self.modules = modules

@@ -54,7 +54,7 @@ class Content(NamedTuple):
 
 
 class Names:
-    """Interned texts: ``ids(texts)`` gives their ids, adding what is new. Call it inside a write transaction."""
+    """Interned texts: ``ids(texts)`` gives their ids, adding new texts. Call it inside a write transaction."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
@@ -157,7 +157,8 @@ class Recorder:
             self._point(links)
 
     def _point(self, rows: Sequence[tuple[object, ...]]) -> None:
-        """Point the scan's files at versions; what they had before in this scan goes, if nothing else uses it."""
+        """Point the scan's files at versions; their earlier facts in this scan are removed, if nothing else uses
+        them."""
         paths = dump_json([row[2] for row in rows])
         before = self.db.execute_sql(REPLACED, (paths, self.scan_id)).fetchall()
         self.db.executemany(ATTACH, rows)

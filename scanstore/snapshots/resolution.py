@@ -1,13 +1,13 @@
-"""Which paths of a scan need a new meaning, and what it is.
+"""Which paths of a scan need a new meaning, and finding it.
 
 :func:`whole` evaluates every path of a snapshot. :func:`since` evaluates only those that a few changed files can have
-touched, and gives up (None) where it cannot be sure; what it does not return means what it meant before.
+touched, and gives up (None) where it cannot be sure; all other paths keep their meaning.
 
 A path's meaning is found by looking names up in interfaces, and each step either takes a name from the path itself or
 from the text of an interface entry met on the way. So a change can matter to a path only if the path contains the
 simple name of a changed entry, or of an entry whose text contains such a name, and so on. That closure, with the paths
-of the changed files and the paths that lead into them, is what is evaluated again. The tests compare the result with
-a clean scan after every one of many random edits.
+of the changed files and the paths that lead into them, is evaluated again. The tests compare the result with a clean
+scan after every one of many random edits.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ BY_NAME = "SELECT 1 FROM names WHERE text >= '#' AND text < '$' LIMIT 1"
 
 
 def whole(db: Database, scan_id: int) -> dict[int, Target]:
-    """What each path in a scan's files means, by path id; what is missing lies outside the tree."""
+    """What each path in a scan's files means, by path id; missing paths lie outside the tree."""
     paths = dict(db.execute_sql(PATHS, {"scan": scan_id}).fetchall())
     found = Resolver(_modules(db, scan_id)).resolve(text for text in paths if not text.startswith("#"))
     found.update(_by_name(db, scan_id, [text for text in paths if text.startswith("#")]))

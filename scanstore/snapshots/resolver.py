@@ -5,7 +5,7 @@ docstring). :class:`Resolver` evaluates paths against the interfaces of all file
 and re-exports, star imports, base classes in Python's method resolution order (C3, Barrett et al. 1996), constructor
 calls and annotated returns.
 
-The answer depends on the interfaces and the path only, never on what was asked before. So resolving a snapshot after a
+The answer depends on the interfaces and the path only, never on earlier questions. So resolving a snapshot after a
 change gives what resolving it from scratch gives.
 
 Trees may contain cycles: modules that star-import from each other, classes that inherit from each other. A path that is
@@ -100,7 +100,7 @@ class Resolver:
         self.methods = Methods(modules)
 
     def resolve(self, paths: Iterable[str]) -> dict[str, Target]:
-        """The target of each path that has one; what is missing from the result lies outside the tree."""
+        """The target of each path that has one; paths missing from the result lie outside the tree."""
         paths = list(paths)
         if len(paths) > MANY:
             self.methods.gather()
@@ -140,7 +140,8 @@ class Resolver:
                 waiting.append((met.key, len(self.active)))
 
     def next_rounds(self, path: str, target: Target | None) -> Target | None:
-        """Ask a question again while it has no answer in the tree and what was cut in the round before has a value."""
+        """Ask a question again while it has no answer in the tree and a question cut in the round before has a
+        value."""
         rounds = 1
         more = self.learn()
         if not more and not self.orders_now and all(found == UNKNOWN for found in self.paths_now.values()):
@@ -161,7 +162,7 @@ class Resolver:
         self.paths_now, self.orders_now, self.bases_now, self.cut, self.cyclic = {}, {}, {}, set(), False
 
     def learn(self) -> bool:
-        """Keep the values of what was cut for the next round; tell whether there are new ones."""
+        """Keep the values of cut questions for the next round; tell whether there are new ones."""
         more = False
         for key in self.cut:
             if key in self.paths_now:
@@ -390,7 +391,7 @@ class Resolver:
         return self.typed(line[2], module, qual, receiver), False, guessed
 
     def definition(self, path: str) -> Found:
-        """Like :meth:`evaluate`, but a variable stays itself: what an import brings in, not what it holds."""
+        """Like :meth:`evaluate`, but a variable stays itself: the imported name, not its value."""
         head, _, name = path.rpartition(".")
         value, _, guessed = self.evaluate(head) if head else UNKNOWN
         found = self.defined(value[1], name) if value is not None and value[0] == "m" else None

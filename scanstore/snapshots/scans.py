@@ -1,8 +1,8 @@
 """Scans: snapshots of a source tree, the files they saw and the chunks these are cut into.
 
-A scan belongs to a *target*: what is scanned again and again. A question is about the scan given as ``scan=``, or about
-the latest completed one of ``target=``. Both may be left out while the store has one target; with several, the question
-raises Ambiguous and lists them.
+A scan belongs to a *target*: a tree, repository or report series. A question is about the scan given as ``scan=``, or
+about the latest completed one of ``target=``. Both may be left out while the store has one target; with several, the
+question raises Ambiguous and lists them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 class Target(NamedTuple):
-    """What is scanned again and again. ``root`` is the folder or file of its latest scan that has one; ``has_tree``
-    tells whether a tree was recorded whole, ``completed`` whether that or a report was."""
+    """A tree, repository or report series that is scanned repeatedly. ``root`` is the folder or file of its latest scan
+    that has one; ``has_tree`` tells whether a tree was recorded whole, ``completed`` whether that or a report was."""
 
     target: str
     root: str | None
@@ -109,9 +109,9 @@ class Scans(Domain):
     ) -> Scan:
         """Record a snapshot of the tree (or the one file) at ``path`` and return its completed scan.
 
-        Files are found as :func:`scanstore.indexing.walk.walk` describes; ``include`` and ``exclude`` are patterns
-        like those of ``.gitignore``, ``max_size`` is in bytes (None: any). Content that the store knows is not read
-        again. ``target`` names what is scanned (default: the absolute path), ``jobs`` is the number of processes
+        Files are found as :func:`scanstore.indexing.walk.walk` describes; ``include`` and ``exclude`` are patterns like
+        those of ``.gitignore``, ``max_size`` is in bytes (None: any). Content that the store knows is not read again.
+        ``target`` is the name of the scanned tree (default: the absolute path), ``jobs`` is the number of processes
         (default: one per core, fewer for little work). ``indexers`` are asked before the built-in one for Python.
         ``ctags`` is a universal-ctags JSON file, or an open one, with symbols of other languages. The file itself is
         not recorded; what came of it is kept in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
@@ -234,7 +234,7 @@ class Scans(Domain):
 
     @bound
     def latest(self, target: str | None = None) -> Scan:
-        """The latest completed scan of a tree, of one target or else of all; if there is none, the latest of reports.
+        """The latest completed scan of a tree, of one target or else of all; without one, the latest of reports.
 
         Raises NotFound when there is neither. Questions do not take the latest of all targets, see :meth:`pick`.
         """
@@ -282,7 +282,7 @@ class Scans(Domain):
 
     @bound
     def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
-        """Count what a scan saw (default: the latest of the target), and list what it could not read."""
+        """Count what a scan saw (default: the latest of the target), and list its unreadable files."""
         row = self.pick(scan, target)
         run = self.db.execute_sql
         one = {"scan": row.id}

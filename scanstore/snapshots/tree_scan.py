@@ -1,4 +1,4 @@
-"""A source tree on its way into a scan: walk, hash, see what is known, index the rest."""
+"""A source tree on its way into a scan: walk, hash, look up known contents, index the rest."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Tree:
     def _index(
         self, candidates: Sequence[Candidate], jobs: int | None
     ) -> Iterator[tuple[Candidate, int, FileFacts | str]]:
-        """Facts of each file with its size, or why it could not be read; the hash is that of what was indexed."""
+        """Facts of each file with its size, or why it could not be read; the hash is that of the indexed content."""
         from scanstore.indexing.pool import FILES_PER_WORKER, LARGE  # start-up: loads worker processes
 
         built_in = [c for c in candidates if c.built_in]

@@ -1,4 +1,4 @@
-"""What a name means inside one file: scopes, what they bind, and the path (see :mod:`.python`) of an expression.
+"""What a name means inside one file: scopes, their bindings, and the path (see :mod:`.indexer`) of an expression.
 
 Names are looked up as Python does: function scopes outwards, class scopes only from their own body, then the module,
 its star imports, and builtins. The type of a local variable, parameter or ``self`` attribute is followed where the
@@ -97,7 +97,8 @@ def has_rivals(binds: list[tuple[str, object, Scope]]) -> bool:
 
 
 class Meanings:
-    """The paths of one file's names. ``here`` is the file's own module as a path, ``stars`` what it imports whole."""
+    """The paths of one file's names. ``here`` is the file's own module as a path, ``stars`` the modules of its star
+    imports."""
 
     def __init__(self, here: str) -> None:
         self.here = here

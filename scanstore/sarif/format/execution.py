@@ -1,7 +1,7 @@
-"""What a run says of its own execution: whether it succeeded, what it failed on, which rules it disabled.
+"""What a run says of its own execution: its success, its failures, its disabled rules.
 
-Whoever decides that something is fixed, or that a check passes, relies on this. Anything that cannot be read is
-therefore a doubt about the run, never a success. Change here which words of a tool mean that it did not look.
+Whether a finding is fixed, and whether a check passes, depends on this. Anything that cannot be read is therefore a
+doubt about the run, never a success. Change here which words of a tool mean that it did not look.
 """
 
 from __future__ import annotations

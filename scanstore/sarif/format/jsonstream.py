@@ -1,9 +1,9 @@
 """Reads JSON too large to be held: the caller walks the outer objects and arrays, values within are decoded one by one.
 
-This module exists because the standard decoder wants the whole text and is fast, and incremental parsers are neither
-in the standard library nor of its speed everywhere. A window slides over the text; the standard decoder runs inside.
-What is bad about a single value (`flaw`) is told apart from what ends the reading (InvalidArgument), so that one value
-can be left out. Limits are set here (`MAX_DEPTH`, `MAX_VALUE`).
+This module exists because the standard decoder wants the whole text and is fast, and incremental parsers are neither in
+the standard library nor of its speed everywhere. A window slides over the text; the standard decoder runs inside. An
+error of a single value (`flaw`) is told apart from one that ends the reading (InvalidArgument), so that one value can
+be left out. Limits are set here (`MAX_DEPTH`, `MAX_VALUE`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NEAR = 16  # characters: no token but a string or a number is longer
 
 
 class Reader:
-    """A position in a JSON text. ``flaw`` says why the last value cannot be used, or is None.
+    """A position in a JSON text. ``flaw`` says why the last value cannot be used; None if it can.
 
     UTF-8 with or without its mark, or UTF-16 with its mark. Of a name that is there twice within a decoded value, the
     last one counts. ``name`` is how errors call the text.
@@ -185,7 +185,7 @@ class Reader:
         return found
 
     def _more(self) -> bool:
-        """Slide the window on, at least doubling what is left in it; False at the end of the text."""
+        """Slide the window on, at least doubling its rest; False at the end of the text."""
         if self._ended:
             return False
         self._dropped += self._at

@@ -162,7 +162,7 @@ def filled(text: str, arguments: list[object], copies: Copies) -> str:
 
 
 def member(value: dict[str, object], key: str, path: str) -> dict[str, Any]:
-    """An inner object, empty when there is none; raises Bad for anything else."""
+    """Return an inner object, empty if it is missing; raises Bad for anything else."""
     found = value.get(key)
     if type(found) is dict:
         return found

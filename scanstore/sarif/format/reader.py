@@ -1,9 +1,9 @@
-"""Reads SARIF 2.1.0: one pass that checks the document and reads what is said of the runs, one that yields the results.
+"""Reads SARIF 2.1.0: one pass that checks the document and reads its runs, one that yields the results.
 
 Two passes, because a run may name its tool, rules and files behind its results and because a document that breaks off
 must yield nothing. A small document is decoded once and held in between; a large one is decoded twice, a few results at
-a time. What is wrong with a single result is a `Problem` and the result is left out. Change here how a document is
-walked; what a run and its results say is read in `run_reader.py`.
+a time. An error in a single result is a `Problem`, and the result is left out. Change here how a document is walked;
+what a run and its results say is read in `run_reader.py`.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def read(
 
     ``file`` is a path or an open binary file, read from where it stands. ``root`` is the folder that the paths are
     meant to lie in; it is not read, it only makes absolute addresses inside it relative. What cannot be used is left
-    out and appended to ``problems`` as it is met: a run whole, a result, or a path (then ``uri`` is None). A run that
-    is yielded may have lost results to problems, so what is missing from it is not proven gone. Runs that are left out
-    whole are appended to ``lost`` before anything is yielded.
+    out and appended to ``problems`` as it is met: a run whole, a result, or a path (then without ``uri``). A yielded
+    run may have lost results to problems, so a missing result is not proof of a fix. Runs that are left out whole are
+    appended to ``lost`` before anything is yielded.
 
     Raises InvalidArgument, before anything is yielded, for a file that is not JSON to its end, or not SARIF 2.1.0.
     """
@@ -212,7 +212,7 @@ def _check(document: dict[str, object], name: str, problems: list[Problem]) -> N
 
 
 def _take(head: Head, event: _Event, problems: list[Problem]) -> None:
-    """Add what an event says to what is known of its run."""
+    """Add an event to its run."""
     run, name, number, value, flaw = event
     if name == "":
         return

@@ -1,7 +1,7 @@
 """Reads the results of one run, and what the run says of itself: the mapping from SARIF to our tuples.
 
 A result points to rules, files, messages and flow steps by their numbers in the run; all of that is looked up here, so
-that a result stands for itself when it leaves. Change here what is taken from where.
+that a result stands for itself when it leaves. Change here: which members are read.
 """
 
 from __future__ import annotations
@@ -209,8 +209,8 @@ class RunReader:
     def result(self, number: int, raw: object) -> Result:
         """What a decoded result says; raises Bad.
 
-        This runs for each result of a report: what is the same for all of a rule or a file is looked up once, and what
-        few results have is looked for only when there is more than the plain members.
+        This runs for each result of a report: values shared by a rule or a file are looked up once, and rare members
+        are looked for only when there are more than the plain ones.
         """
         if type(raw) is not dict:
             raise Bad("", f"is {shown(raw)}; it must be an object")
@@ -384,7 +384,7 @@ class RunReader:
         return None if found is None else found.id
 
     def _rest(self, tool: dict[str, object]) -> dict[str, object]:
-        """What is kept of the run for the way out."""
+        """Return the members of the run that are kept for export."""
         rest: dict[str, object] = {}
         unknown: dict[str, object] = {}
         for key, value in self._members.items():

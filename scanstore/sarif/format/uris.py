@@ -151,7 +151,7 @@ def _rooted(folder: str) -> str:
 
 
 def _decoded(uri: str, windows: bool) -> _Address:
-    """The path of a URI; raises Outside for what is no file of this machine or of a share."""
+    """The path of a URI; raises Outside for any address but that of a file on this machine or on a share."""
     rest = ordinary(uri).replace("\\", "/")
     host = ""
     scheme = _SCHEME.match(rest)

@@ -76,8 +76,8 @@ class Run(NamedTuple):
     """One run of one tool, as it is read, without its results.
 
     ``results`` is how many the run holds, the broken ones too, and None when it has no list of them: then the tool
-    says nothing of what is there or gone. ``complete`` means that ``rules`` names rules without a result: then they
-    are those that ran. ``successful`` is what the tool says of itself, None when it does not; ``failed_files`` are the
+    reports neither findings nor fixes. ``complete`` means that ``rules`` names rules without a result: then they are
+    those that ran. ``successful`` is what the tool says of itself, None when it does not; ``failed_files`` are the
     files it says it failed on. ``properties`` is the rest of the run as SARIF has it, for `OutRun.properties`.
 
     ``doubts`` are the reasons why the run as a whole did not look, or cannot be relied on. ``used`` are the rules with
@@ -119,11 +119,11 @@ class Result(NamedTuple):
     """One finding of a run, read or to be written.
 
     ``uri`` is a relative path with slashes that stays inside the tree. Lines and columns count from 1, the end column
-    is behind the last character, and each is None where the report says nothing. ``locations`` holds all of them as
-    SARIF has them where they say more than these fields do, else nothing. ``code_flows`` and ``related`` are as in
-    SARIF, with what pointed elsewhere in the run put in its place; ``suppressions`` too, None when the tool does not
-    know of any way to suppress. ``properties`` is the rest of the result as SARIF has it, the property bag under
-    "properties". ``path`` is where it was read. A ``level`` of None is written as that of the severity.
+    is behind the last character; values missing from the report are None. ``locations`` holds all of them as SARIF has
+    them where they say more than these fields do, else nothing. ``code_flows`` and ``related`` are as in SARIF, with
+    what pointed elsewhere in the run put in its place; ``suppressions`` too, None when the tool does not know of any
+    way to suppress. ``properties`` is the rest of the result as SARIF has it, the property bag under "properties".
+    ``path`` is where it was read. A ``level`` of None is written as that of the severity.
     """
 
     rule_id: str | None

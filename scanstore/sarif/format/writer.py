@@ -1,7 +1,7 @@
 """Writes SARIF 2.1.0, result by result and always the same bytes for the same findings.
 
 Names are sorted within every object and each result has its line, so that two reports can be compared as text. Change
-here what is written for a field, and the limits of hosts (`MAX_…`).
+here: the members written for a field, and the limits of hosts (`MAX_…`).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Left(NamedTuple):
 
 
 def write(file: str | os.PathLike[str] | BinaryIO, runs: Iterable[OutRun], *, github: bool = False) -> Left:
-    """Write a document to a path or an open binary file, and return what was left out.
+    """Write a document to a path or an open binary file, and return the omissions.
 
     Results keep their order. With ``github`` they are written the most severe first, equal ones in their order, as many
     as fit the host's limits; a run's 25,000 at most are then held at a time. A file at a path is replaced when all is
@@ -198,7 +198,7 @@ def _json(value: object) -> str:
 
 
 def _over(rest: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
-    """What is kept of a thing, and over it what we know; None, and an object of nothing else, is nothing we know."""
+    """Overlay kept members with our own; None, and an object of nothing else, is nothing we know."""
     both = dict(rest)
     for key, value in ours.items():
         if type(value) is dict:
