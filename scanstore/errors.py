@@ -179,7 +179,7 @@ class ReadTimeout(StorageError):
 
 
 class Busy(StorageError):
-    """Somebody else kept the lock for longer than the store's timeout."""
+    """Another process or thread kept the lock for longer than the store's timeout."""
 
 
 class ReadOnly(StorageError):

@@ -31,9 +31,9 @@ PATIENCE = 1.0  # seconds that a store which is about to be dropped may still be
 
 
 class Health(NamedTuple):
-    """Whether a store can be worked with, and what is in the way: ``problems``, each with its remedy.
+    """Whether a store is usable, and its problems: ``problems``, each with its remedy.
 
-    ``schema_version`` is None when the store could not be opened; ``sqlite`` is the version of the library in use.
+    without an open store, ``schema_version`` has no value; ``sqlite`` is the version of the library in use.
     """
 
     ok: bool
@@ -52,7 +52,7 @@ def init_db(path: Path | None = None, *, key: str | None = None) -> str:
     """Make an empty store, or migrate the one that is there; return its absolute path.
 
     Idempotent, and safe in many processes at once. Path and key default as those of ``Store`` do. Raises OpenRefused
-    and StorageError, and then leaves what is there as it was.
+    and StorageError, and then leaves an existing file unchanged.
     """
     name = _name(path)
     if name == MEMORY:
@@ -184,7 +184,8 @@ def _as_it_lies(file: str) -> tuple[int, ...] | None:
 
 
 def _look(name: str, key: str | None, thorough: bool, *, alone: bool) -> tuple[int, str, list[str]]:
-    """Open a store and read from each table; ``alone`` says that nobody has it open, so that no locks are needed."""
+    """Open a store and read from each table; ``alone`` says that it is not open elsewhere, so that no locks are
+    needed."""
     database = Database(name, read_only=True, key=key)
     if alone:
         database._options = ALONE
@@ -213,11 +214,11 @@ def _look(name: str, key: str | None, thorough: bool, *, alone: bool) -> tuple[i
 
 
 def seed_db(store: Store | Path | None = None, source: Path | Mapping[str, object] | None = None) -> dict[str, int]:
-    """Add first rows to a store, made when there is none; return how many were added, by section.
+    """Add first rows to a store, which is created if it is missing; return how many were added, by section.
 
     ``source`` is a TOML or JSON file, or its content; by default a small sample. What the store has already, by name or
     id, stays as it is, so this is idempotent. One transaction: all of it or nothing. Raises NotFound for a missing
-    file, and InvalidArgument and Conflict for what is wrong in it.
+    file, and InvalidArgument and Conflict for errors in it.
     """
     sections = _sections(SAMPLE if source is None else source)
     if not isinstance(store, Store):

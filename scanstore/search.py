@@ -1,8 +1,8 @@
 """Full-text search over findings and symbols, ranked by BM25.
 
-The tables are in migrations/004_search.py. Triggers note what changed, ids tell which findings are new, and a search
-first takes up what it needs of that: all findings, and the symbols of files that were not searched before. These are
-facts of a file version, so each is taken up once for all scans that have it.
+The tables are in migrations/004_search.py. Triggers note changes, ids tell which findings are new, and a search first
+indexes the part it needs: all findings, and the symbols of files that were not searched before. These are facts of a
+file version, so each is taken up once for all scans that have it.
 
 A query is made of words in quotes only, so no text can be wrong. Change here: what a query may say, how names are split
 into words, what a hit shows.
@@ -114,8 +114,8 @@ SELECT q.text, s.start_line, snippet(symbol_search, 2, ?3, ?4, '…', 24)
 class Hit(NamedTuple):
     """Something that was found: ``id`` of a finding or of a symbol, ``place`` as ``file:line``.
 
-    ``target`` is what it belongs to. ``snippet`` is one line of its text, the words that were found between marks. The
-    larger ``rank``, the better.
+    It belongs to ``target``. ``snippet`` is one line of its text, the words that were found between marks. The larger
+    ``rank``, the better.
     """
 
     kind: str
@@ -143,16 +143,16 @@ class Search(Domain):
     ) -> list[Hit]:
         """Findings and symbols, or one ``kind`` of them, that have all words of a text, the best first.
 
-        Where nothing has them all, what has any of them. Words are found in any case, with or without accents, and in
-        other forms of English; ``"two words"`` stand side by side, ``inj*`` is how a word begins, and what has
-        ``-word`` is left out. Names are known as written and by their parts: ``parse http`` finds ``parseHTTPBody`` and
+        If no entry has all words, entries with any of them match. Words are found in any case, with or without accents,
+        and in other forms of English; ``"two words"`` matches a phrase, ``inj*`` the beginning of a word, and ``-word``
+        excludes a word. Names are known as written and by their parts: ``parse http`` finds ``parseHTTPBody`` and
         ``http_parse``. Any other character only parts words: no text is an error, one without words finds nothing. The
         first 64 words count. Of what more than 2,000 rows of a kind have, the newest 2,000 are ranked.
 
         Findings are searched in all targets, or in those of one target or that one scan saw; symbols in the latest scan
-        of every target, of one target, or in one scan. What is new is taken up first, which writes, and takes
-        seconds for 100,000 findings or symbols. Raises InvalidArgument, NotFound for an unknown scan or target,
-        ReadOnly when there is something new and it cannot be written.
+        of every target, of one target, or in one scan. New entries are indexed first, which writes, and takes seconds
+        for 100,000 findings or symbols. Raises InvalidArgument, NotFound for an unknown scan or target, ReadOnly when
+        there is something new and it cannot be written.
         """
         if not isinstance(text, str):
             raise InvalidArgument(f"text is {shown(text)}; give words to look for")

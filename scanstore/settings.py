@@ -1,8 +1,7 @@
 """Settings: JSON values by name, that scripts and people keep in the store.
 
 ``store.settings`` reads like a dictionary. What several processes may change at once is changed by comparing:
-``replace`` and ``update`` never lose what somebody else wrote in between. Change here: what a setting may hold and how
-it is read.
+``replace`` and ``update`` never lose a concurrent write. Change here: what a setting may hold and how it is read.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class Settings(Domain):
 
     @bound
     def get(self, key: str, default: object = None, *, type: object = None) -> Any:
-        """The value of that name, or ``default`` when there is none.
+        """Return the value of that name, or ``default``.
 
         With ``type`` (bool, int, float, str, list or dict) a stored value of another one raises InvalidArgument, naming
         it. A whole number will do for float; true and false are no numbers.
@@ -140,7 +139,7 @@ class Settings(Domain):
 
     @bound
     def replace(self, key: str, old: object, new: object) -> bool:
-        """Set a value if it is ``old`` now; return whether it was. False too when there is none.
+        """Set a value if it is ``old`` now; return whether it was. False, too, when it is missing.
 
         What counts is what JSON says: the order of an object's keys does not matter, and 1, 1.0 and true differ.
         """
@@ -153,8 +152,8 @@ class Settings(Domain):
     def update(self, key: str, function: Callable[[object], object], *, default: object = ...) -> Any:
         """Set a value to what ``function`` makes of it, and return that; nothing that others write is lost.
 
-        When somebody else has changed the value meanwhile, ``function`` is called again with theirs, at last with other
-        writers kept out, so it should do nothing else. It begins with ``default`` when there is no value. Raises
+        When the value has changed meanwhile, ``function`` is called again with the new value, at last with other
+        writers kept out, so it should have no side effects. It begins with ``default`` when there is no value. Raises
         NotFound without a default, InvalidArgument for what JSON cannot say.
         """
         if not callable(function):

@@ -162,7 +162,7 @@ class Store(Shared):
 
     @cached_property
     def findings(self) -> Findings:
-        """What is to be fixed."""
+        """Findings: recognised from scan to scan, and decided about."""
         return parts.Findings(self._database)
 
     @cached_property
@@ -202,7 +202,7 @@ class Store(Shared):
 
     @cached_property
     def accounts(self) -> Accounts:
-        """Users: who may log in, and what is theirs."""
+        """Users: who may log in, and the owners of rows."""
         return parts.Accounts(self._database)
 
     @cached_property
@@ -223,7 +223,7 @@ class Store(Shared):
         format: str = "text",
         baseline: Scan | int | None = None,
     ) -> str:
-        """A report of what is to be fixed, as "text", "json", "csv", "markdown" or "html" (one file by itself).
+        """Return a report of findings, as "text", "json", "csv", "markdown" or "html" (one file by itself).
 
         It is about a scan (default: the latest of ``target`` that looked for findings) and what changed since
         ``baseline`` (default: the one before of the same target). The target may be left out when the store has one.
@@ -354,12 +354,12 @@ class Store(Shared):
         dry_run: bool = True,
         what: Iterable[str] = ("scans", "jobs"),
     ) -> Pruned:
-        """Remove what is old; with ``dry_run`` say what would go, and the same call without it removes exactly that.
+        """Remove old rows; with ``dry_run`` say what would go, and the same call without it removes exactly that.
 
         ``what`` are any of: "scans" that are over, with the facts that no other scan uses; "jobs" that are over;
-        "calls": prompts and responses of model calls, whose costs stay; "answers" that are kept so that nobody pays
-        twice. Only what was over longer than ``older_than`` ago goes (a timedelta, or text such as "90d"), and of each
-        target's scans, and of all jobs, the newest ``keep_last`` stay. The latest scan of a target always stays, as do
+        "calls": prompts and responses of model calls, whose costs stay; "answers" that are kept to avoid paying twice.
+        Only rows finished longer than ``older_than`` ago are removed (a timedelta, or text such as "90d"), and the
+        newest ``keep_last`` scans of each target, and jobs, stay. The latest scan of a target always stays, as do
         findings that people decided about, whatever scan saw them.
 
         Each scan goes in a transaction of its own, so that others can write, and what names nothing uses any more at
@@ -392,8 +392,8 @@ class Store(Shared):
     def dump(self, file: File, *, include_secrets: bool = False, tables: Iterable[str] | None = None) -> Transferred:
         """Write all rows as JSON Lines to a path or an open binary file: the same bytes for the same content.
 
-        What is written is the store at one moment, while others write to it; memory stays flat. Keys of models and
-        hashes of passwords are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
+        The dump shows the store at one moment, while others write to it; memory stays flat. Keys of models and hashes
+        of passwords are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
         """
         with self.bound():
             return parts.dump.dump(self._database, file, include_secrets=include_secrets, tables=tables)
@@ -432,8 +432,8 @@ class Store(Shared):
         verify: bool = True,
         progress: Progress | None = None,
     ) -> Backup:
-        """Copy what is committed, while others read and write, to `path`, or to a name with the time in it, in `folder`
-        or beside the store.
+        """Copy the committed content, while others read and write, to `path`, or to a name with the time in it, in
+        `folder` or beside the store.
 
         The copy stands under its name whole and verified, or not at all, and its owner alone may read it. With `keep`
         only so many copies under names with the time remain. Raises InvalidArgument, StorageError; see
@@ -449,7 +449,7 @@ class Store(Shared):
         timeout: float = 5,
         key: str | None = None,
     ) -> Restored:
-        """Make the store at `path` (default: as for opening) what a copy is; what was there is kept beside it.
+        """Make the store at `path` (default: as for opening) what a copy is; the former file is kept beside it.
 
         Verifies first. Atomic. Raises Busy while anybody has the store open; see
         :func:`scanstore.maintenance.backup.restore`."""
@@ -459,7 +459,8 @@ class Store(Shared):
     def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
         """Save what can be read of a damaged store, or of its log alone, into a new one; see
         :func:`scanstore.maintenance.repair.repair.repair`. The result is `whole` only if every page was read and
-        nothing is missing; otherwise it names the pages and tables. What was encrypted with a `key` is so again."""
+        nothing is missing; otherwise it names the pages and tables. A store encrypted with a `key` is encrypted
+        again."""
         return parts.repair.repair(damaged, new, key=key)
 
     def vacuum(self) -> Compacted:

@@ -1,7 +1,7 @@
 """Accounts: who may log in, with passwords as hashes and a limit on failed logins.
 
-``models`` has the row of a user and what is accepted as one, ``passwords`` the hashes. A new rule about logging in
-belongs into ``accounts``.
+``models`` has the row of a user and its checks, ``passwords`` the hashes. A new rule about logging in belongs into
+``accounts``.
 """
 
 from __future__ import annotations

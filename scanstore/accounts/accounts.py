@@ -1,6 +1,6 @@
 """Accounts: who may log in, under which address, and who has tried too often.
 
-One table for everything that belongs to somebody. Passwords are only ever here as hashes
+One table of users, for everything that has an owner. Passwords are only ever here as hashes
 (:mod:`scanstore.accounts.passwords`). Change here: what an account is, and what a login does to it."""
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Accounts(Domain):
         full_name: str | None = None,
         role: str = "user",
     ) -> User:
-        """Add a user; with neither password nor hash nobody can log in as them. Atomic.
+        """Add a user; without a password or hash, logging in is refused. Atomic.
 
         The address is kept as given, and is taken when another differs in case only. A password of 8 characters or
         more is hashed, which needs ``scanstore[auth]``. A ready-made hash may be one of Argon2 or bcrypt, or of scrypt
@@ -94,7 +94,7 @@ class Accounts(Domain):
         full_name: str | None = None,
         role: str | None = None,
     ) -> User:
-        """Change what is given and return the row; an empty ``full_name`` removes it. Atomic.
+        """Change the given columns and return the row; an empty ``full_name`` removes it. Atomic.
 
         Raises InvalidArgument, NotFound, and Conflict for an address that is taken.
         """
@@ -145,7 +145,7 @@ class Accounts(Domain):
 
     @bound
     def deactivate(self, user: User | str | uuid.UUID) -> User:
-        """Let nobody log in as this user any more; what is theirs stays. Idempotent. Raises NotFound."""
+        """Refuse further logins of this user; their data stays. Idempotent. Raises NotFound."""
         return self._set(self.get(user).id, is_active=False)
 
     @bound
@@ -164,8 +164,8 @@ class Accounts(Domain):
         "auth.lockout_seconds", else 900), against the right password too; however many try at once, no more of them
         learn whether they were right. An outdated hash, such as bcrypt's, is replaced by a current one.
 
-        Raises InvalidArgument for what is no text and where ``scanstore[auth]`` is missing, and IllegalMove inside a
-        transaction: a failure must be counted even if that is rolled back.
+        Raises InvalidArgument for a value that is not text and where ``scanstore[auth]`` is missing, and IllegalMove
+        inside a transaction: a failure must be counted even if that is rolled back.
         """
         from scanstore.accounts import passwords  # start-up: hashes are rarely needed
 

@@ -33,7 +33,7 @@ class _Hash(peewee.TextField):
 class User(Base):
     """One account. ``email_key`` is the address folded: no two accounts have the same.
 
-    Without a ``hashed_password`` nobody can log in as this user.
+    Without a ``hashed_password``, logging in as this user is refused.
     """
 
     __secret__ = frozenset({"hashed_password"})
@@ -60,9 +60,9 @@ class User(Base):
         table_name = "users"
 
     def save(self, force_insert: bool = False, only: object = None) -> int:
-        """Write the fields that were changed since the row was read, and with an address what it is folded to.
+        """Write the fields that were changed since the row was read, and with an address its folded form.
 
-        Raises InvalidArgument for what is no address.
+        Raises InvalidArgument for an invalid address.
         """
         if any(field.name == "email" for field in self.dirty_fields):
             self.email = checked_email(self.email)
@@ -92,7 +92,7 @@ def folded(email: object) -> str:
 
 
 def user_key(user: User | str | uuid.UUID) -> str:
-    """The id of what is given as a user: a row, or an id. Raises InvalidArgument, WrongStore; looks nothing up."""
+    """Return the id of a user: a row, or an id. Raises InvalidArgument, WrongStore; looks nothing up."""
     if isinstance(user, User):
         user.check_home()
         return str(user.id)

@@ -1,8 +1,8 @@
 """Lanes: threads that do one thing after the other, for callers of any event loop. The ground that store.py stands on.
 
-A lane owns what is tied to a thread: a connection, a transaction. While a transaction is open, only calls of the task
-that opened it, and of tasks which that one started, are done; the others wait their turn. Which transactions a task is
-in is known by the marks in its context. Change here: whose turn it is.
+A lane owns everything that is tied to a thread: a connection, a transaction. While a transaction is open, only calls of
+the task that opened it, and of tasks which that one started, are done; the others wait their turn. Which transactions a
+task is in is known by the marks in its context. Change here: whose turn it is.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Job(NamedTuple):
 
 
 class Lane:
-    """One thread, started when it is needed, that does what it is given in order."""
+    """One thread, started when it is needed, that runs its calls in order."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -60,7 +60,7 @@ class Lane:
     def submit(self, function: Callable[[], object], *, last: bool = False, mark: Mark | None = None) -> Future[Any]:
         """Have a function run when it is its turn: that of a transaction, by default the one the task is in.
 
-        What is ``last`` waits for no transaction, and the thread ends after it; whatever waits then, or comes later,
+        The ``last`` call waits for no transaction, and the thread ends after it; whatever waits then, or comes later,
         fails with StoreClosed.
         """
         job = _Job(mark or here.get(), Future(), function, last)

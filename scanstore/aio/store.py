@@ -50,14 +50,14 @@ class AsyncStore:
     """A :class:`~scanstore.store.Store` to be used with ``await``; takes the same options.
 
     ``async with AsyncStore("scan.db") as store:`` opens and closes it. Then ``await store.symbols.find("x")``; what
-    streams is read by ``async for``; what is a block, such as ``store.transaction()``, is entered by ``async with``.
-    Names, results and errors are those of Store. A function that is called back for as long as it takes, such as the
-    handlers of ``store.jobs.run_worker``, may be a coroutine function.
+    streams is read by ``async for``; blocks such as ``store.transaction()`` are entered by ``async with``. Names,
+    results and errors are those of Store. A function that is called back for as long as it takes, such as the handlers
+    of ``store.jobs.run_worker``, may be a coroutine function.
 
     Up to ``readers`` calls read at the same time. A cancelled call that had not begun never runs; one that had begun is
     finished, whole, before the next: half of it is never written. Cancelling a worker, or another call that works piece
     by piece, stops it after the piece, and cancels the coroutine it waits for. A cancelled transaction is rolled back.
-    Rows that come back are plain: what they point at is asked of the store.
+    Rows that come back are plain: related rows are asked of the store.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, readers: int = 4, **options: Any) -> None:
@@ -371,7 +371,7 @@ class _Going:
         return self.is_set()
 
     def cancel(self) -> None:
-        """Have the call stop, and cancel what it waits for."""
+        """Stop the call, and cancel the coroutine that it waits for."""
         self._cancelled.set()
         for future in list(self._called):
             future.cancel()

@@ -4,8 +4,8 @@ A document waits, is leased to a worker (:mod:`scanstore.leases.engine`), and is
 with its findings and a verdict (:mod:`scanstore.audits.policies`), is written with the end of the work in one
 transaction.
 
-Every step is an event of the audit, who made it and what it was about, from its beginning: the trail. The database
-refuses to change or remove an event; they go with their audit, and in no other way.
+Every step from the beginning is an event of the audit, with its author and subject: the trail. The database refuses to
+change or remove an event; they go with their audit, and in no other way.
 
 A machine that wants a person to look says ``review``; the person's verdict then counts, and the machine's stays beside
 it. A person's verdict may be changed by a person. What the machine has approved or rejected by itself is final.
@@ -259,9 +259,9 @@ class Audits(Domain):
         (0 to 1), ``extraction_result`` and ``validation_result`` (any JSON). Each finding has ``severity`` (critical,
         major, minor, info), ``rule_id`` and ``message``, and may have ``evidence`` (any JSON) and ``remediation``.
 
-        For the worker that has it; an audit that nobody has ever claimed may be completed as it is. The same again is
-        harmless and returns the same analysis. Raises InvalidArgument, NotFound, LeaseLost, and IllegalMove for
-        another analysis of an audit that has one, or when it failed or was cancelled; nothing is changed then.
+        For the worker that has it; an audit that was never claimed may be completed directly. The same again is
+        harmless and returns the same analysis. Raises InvalidArgument, NotFound, LeaseLost, and IllegalMove for another
+        analysis of an audit that has one, or when it failed or was cancelled; nothing is changed then.
         """
         check_lease(worker, LEASE)
         columns = the_analysis(analysis)
@@ -494,7 +494,7 @@ class Audits(Domain):
 
 
 def _rows_of(model: type[_Row], found: Iterable[Mapping[str, object]]) -> list[_Row]:
-    """Rows of a model by what is stored of them; no query is built for it, this is on the way of every step."""
+    """Build rows of a model from stored values; no query is built for it, this is on the way of every step."""
     fields = cast(Any, model)._meta.sorted_fields
     rows = []
     for columns in found:
@@ -505,7 +505,7 @@ def _rows_of(model: type[_Row], found: Iterable[Mapping[str, object]]) -> list[_
 
 
 def _on_the_trail(db: Database, rows: Sequence[tuple[object, str]], why: str) -> None:
-    """Tell of leases that were ended by nobody."""
+    """Record leases that expired or were lost."""
     now = format_time(utcnow())
     for key, status in rows:
         (worker,) = db.execute_sql("SELECT worker FROM audit_tasks WHERE id = ?", (key,)).fetchone()

@@ -1,6 +1,6 @@
 """The rows of audits, and what may be given as one or for one.
 
-Change here: the columns of audits, and what they accept. What is done with them is in :mod:`scanstore.audits.audits`.
+Change here: the columns of audits, and their accepted values. The calls are in :mod:`scanstore.audits.audits`.
 """
 
 from __future__ import annotations

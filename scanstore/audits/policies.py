@@ -2,10 +2,10 @@
 
 The policy that is used unless told otherwise, :class:`Deductions`, begins at 100 and takes 25 for each critical
 finding, 10 for each major and 2 for each minor one, down to 0. A critical finding rejects. Less than 95, or a
-confidence below 0.7 or not known, wants a person to look. What is left is approved.
+confidence below 0.7 or not known, wants a person to look. All others are approved.
 
 Another policy is an object with a ``name``, which is kept with every verdict, and a method ``judge``. Change here: the
-words, and what the usual policy does; a change of what it says needs another name.
+words, and what the usual policy does; a policy with other verdicts needs another name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Policy(Protocol):
 
     def judge(self, findings: Sequence[Mapping[str, object]], confidence: float | None) -> Judgement:
         """Decide by the findings (``severity`` in lower case, ``rule_id``, ``message``, ``evidence``, ``remediation``)
-        and how sure the extraction is, 0 to 1, or None where nobody has said."""
+        and the confidence of the extraction, 0 to 1, or None if unknown."""
 
 
 class Deductions(NamedTuple):

@@ -6,8 +6,8 @@ The next claim then takes it, or :func:`recover` frees it without claiming.
 
 The attempt fences. ``attempt`` grows with every claim of a row and identifies the claim. The end of a lease only frees
 the row for others: until one of them claims it, its owner may still heartbeat, complete, fail or release it. A worker
-whose row was claimed again, or was settled or cancelled by somebody else, gets LeaseLost and changes nothing. This
-holds even when the worker claimed the row again itself.
+whose row was claimed again, settled or cancelled by another one gets LeaseLost and changes nothing. This holds even
+when the worker claimed the row again itself.
 
 Failures and lost leases are counted apart. ``retry_count`` grows when an owner fails a row, and ``max_retries`` limits
 it. ``lost_count`` grows when a lease ends without its owner, and ``max_lost`` limits it: a row that kills its workers
@@ -20,11 +20,12 @@ A claim costs the same however many rows are over or wait for another try: it re
 rows that are ready, and only those that are leased. Rows that wait for a retry are moved among the ready ones when
 their time has come.
 
-The clock may be set back. A row that was touched in what is now the future has its times moved by the difference.
+The clock may be set back. After the clock was set back, rows with times in the future have them moved by the
+difference.
 
-A table that wants this has the columns of ``LEASE`` in ``migrations/002_analysis.py`` and a :class:`Queue`. Its keys,
-and what it is divided by, are numbers or text. Everything here runs in the caller's transaction or in one of its own,
-which takes the write lock first.
+A table that wants this has the columns of ``LEASE`` in ``migrations/002_analysis.py`` and a :class:`Queue`. Its keys
+and scopes are numbers or text. Everything here runs in the caller's transaction or in one of its own, which takes the
+write lock first.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def _room(queue: Queue, most: int | None) -> str:
 
 
 class Standing(NamedTuple):
-    """Of what is leased: when the first runs out, and when the latest was touched; of what waits for its retry: when
+    """The lease of a row: when the first runs out, and when the latest was touched; of what waits for its retry: when
     the first is due, and when the latest was touched."""
 
     until: str | None
@@ -199,7 +200,7 @@ def _standing(db: Database, queue: Queue, scope: Scope) -> Standing:
 
 
 def tend(db: Database, queue: Queue, scope: Scope, *, max_lost: int = MOST_LOST, now: datetime | None = None) -> None:
-    """Free expired leases and wake what is due, inside the caller's transaction, before a claim."""
+    """Free expired leases and wake due rows, inside the caller's transaction, before a claim."""
     now = now if now is not None else utcnow()
     text = format_time(now)
     standing = _standing(db, queue, scope)
@@ -218,7 +219,7 @@ def tend(db: Database, queue: Queue, scope: Scope, *, max_lost: int = MOST_LOST,
 
 
 def _follow_the_clock(db: Database, queue: Queue, scope: Scope, index: str, column: str, now: datetime) -> None:
-    """The clock was set back: what was timed before counts from now."""
+    """The clock was set back: earlier times count from now."""
     status = queue.leased if index == "leased" else queue.waiting
     floor = queue.not_before if index == "delayed" and queue.not_before else "NULL"
     rows = db.execute_sql(
@@ -292,8 +293,8 @@ def _bury(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_lo
 def _free(
     db: Database, queue: Queue, where: str, values: Sequence[object], why: str, now: datetime, max_lost: int
 ) -> Recovered:
-    """End leases without their owners, who may come back until somebody else claims the row. A row that has lost too
-    many leases has failed."""
+    """End leases without their owners, who may come back until the row is claimed again. A row that has lost too many
+    leases has failed."""
     failed = f"CASE WHEN lost_count >= {queue.most_lost or str(int(max_lost))} THEN"
     ended, time = (f" {queue.ended} = {failed} ? END,", [format_time(now)]) if queue.ended else ("", [])
     rows = db.execute_sql(
@@ -374,8 +375,8 @@ def fail(
     """Give a leased row back with an error; return its status: it waits, with a next try, or has ``failed``.
 
     The next try is due after ``delay`` seconds, doubled with each retry, at most an hour; after ``max_retries``, or
-    with ``retry=False``, there is none. A queue whose rows have a number of their own goes by that. Raises LeaseLost
-    and NotFound.
+    with ``retry=False``, it fails. A queue whose rows have a number of their own goes by that. Raises LeaseLost and
+    NotFound.
     """
     now = utcnow()
     if not isinstance(retry, bool):
@@ -430,7 +431,7 @@ def heartbeat(
 ) -> datetime:
     """Extend a lease to ``lease`` seconds from now, set other columns, and return when it will expire.
 
-    A row that lost its lease, and that nobody has claimed since, is leased to its owner once more, beyond any limit of
+    A row that lost its lease and was not claimed since is leased to its owner once more, beyond any limit of
     concurrency. Raises LeaseLost, NotFound.
     """
     now = utcnow()

@@ -1,6 +1,6 @@
 """Queues: the tables that are worked through, and how each of them calls what all have in common.
 
-Change here: which tables there are. What is done with them is in :mod:`scanstore.leases.engine`.
+Change here: which tables there are. The statements are in :mod:`scanstore.leases.engine`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is under way in a store, and whether some of it was lost. Every opening asks.
+"""Work under way in a store, and whether some of it was lost. Every opening asks.
 
 This stands apart from :mod:`scanstore.leases.queue` because it is all that an opening needs of them.
 
@@ -38,7 +38,7 @@ HOLDERS = " UNION ALL ".join(f"SELECT process, {until} FROM {rows} GROUP BY proc
 
 
 def lost(db: Database) -> bool:
-    """Whether there is anything to recover, calls and places among it. Reads only what is under way."""
+    """Whether there is anything to recover, calls and places among it. Reads only leased rows."""
     (found,) = db.execute_sql(ANY).fetchone()
     if not found:
         return False

@@ -88,15 +88,15 @@ class Library(Domain):
 
     @bound
     def upsert_scenes(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> Counts:
-        """Write scenes as records have them, with what they name; counts scenes and links.
+        """Write scenes from records, with the performers, tags and studios that they name; counts scenes and links.
 
         A record is ``{"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio",
-        "performers", "tags"}``, of which only the id is needed. What is absent stays as it is; None or ``[]`` clears it
+        "performers", "tags"}``, of which only the id is needed. Absent fields stay unchanged; None or ``[]`` clears it
         (a ``created_date`` stays). Studio, performers and tags are ``{"id", "name"}``, added or renamed as needed, or
         the id alone of one that is known. Times are aware datetimes, ISO text, or plain dates.
 
-        Records are read as they come, and every 2,000 are checked and then written in one transaction: when a later one
-        is bad, what was written stays, and nothing of its own batch is. Writing the same again changes nothing but
+        Records are read as they come, and every 2,000 are checked and then written in one transaction: when a record is
+        bad, earlier batches stay written, and its own batch is not written. Writing the same again changes nothing but
         ``last_synced``. Raises InvalidArgument and NotFound, with the number and the id of the record, Conflict for a
         tag's name that another tag has, IllegalMove for a run that is over or of another kind.
         """

@@ -1,4 +1,4 @@
-"""Runs of a sync: since when there is something new, what the run saw, and what it did not see any more.
+"""Runs of a sync: the watermark, the rows that the run saw, and those it no longer saw.
 
 A run that succeeds moves the watermark of its kind to the time it was started; one that raised, or whose process died,
 leaves it where it was. One run of a kind goes on at a time. A run whose process cannot be asked about, since it runs on
@@ -120,9 +120,9 @@ class Sync(Domain):
     def prune_unseen(self, *, dry_run: bool = True) -> list[str]:
         """Ids of what this run did not see, in order; removed with their links unless ``dry_run``; one transaction.
 
-        Only right after a full listing: whoever lists what is new since the watermark has not seen the rest. What was
-        written by others since the run began counts as seen. Changes that were proposed for a scene outlive it. Raises
-        IllegalMove when the run saw nothing at all, or is over.
+        Only right after a full listing: a listing of changes since the watermark has not seen the rest. Rows written by
+        others since the run began count as seen. Changes that were proposed for a scene outlive it. Raises IllegalMove
+        when the run saw nothing at all, or is over.
         """
         with self.db.atomic():
             sql = "SELECT status, created + updated + unchanged FROM sync_runs WHERE id = ?"

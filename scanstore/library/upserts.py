@@ -1,4 +1,4 @@
-"""Records of the foreign system on their way into the library: checked, compared with what is there, written.
+"""Records of the foreign system on their way into the library: checked, compared with existing rows, written.
 
 Records stream by in batches. Each batch is checked whole before any SQL, and is one transaction: what differs is
 written, what does not is only marked as seen. Links are compared as sets of pairs, for a batch at once.
@@ -117,8 +117,8 @@ class Names:
 
 
 class Batch:
-    """Records that were checked: what they ``named`` by kind, ``scenes`` as column values, and their ``links``: ids by
-    kind and scene."""
+    """Records that were checked: the rows they ``named`` by kind, ``scenes`` as column values, and their ``links``: ids
+    by kind and scene."""
 
     def __init__(self, names: Names) -> None:
         self.names = names
@@ -133,7 +133,7 @@ class Batch:
         return key
 
     def add_scene(self, key: str, record: Mapping[str, object], place: int) -> None:
-        """Take up a scene, and what it names."""
+        """Add a scene, and the rows that it names."""
         values = [read(record[name]) if name in record else KEEP for name, read in COLUMNS.items()]
         studio = record.get("studio", KEEP)
         values.append(studio if studio is None or studio is KEEP else self._linked("studio", [studio], place)[0])

@@ -1,6 +1,6 @@
-"""Language models by name: where they are, what they may do, how many calls they take at once.
+"""Language models by name: their addresses, limits and concurrency.
 
-Change here: the columns of a configuration and what they accept.
+Change here: the columns of a configuration and their accepted values.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Configs(Domain):
 
     @bound
     def ensure(self, name: str, **columns: Any) -> ModelConfig:
-        """The model of that name as it is, added with these columns when there is none. Raises InvalidArgument."""
+        """Return the model of that name unchanged, or add it with these columns. Raises InvalidArgument."""
         columns = _checked(name, {**columns, "name": name})
         ModelConfig.insert(**columns).on_conflict_ignore().execute()
         return self.get(columns["name"])
@@ -66,7 +66,7 @@ class Configs(Domain):
 
     @bound
     def update(self, model: str | int | ModelConfig, **columns: Any) -> ModelConfig:
-        """Change columns of a model and return it; whoever waits for a place sees a new ``max_concurrent`` at once.
+        """Change columns of a model and return it; waiting workers see a new ``max_concurrent`` at once.
 
         Raises NotFound, InvalidArgument for an unknown column or an unfit value, Conflict for the name of another one.
         """

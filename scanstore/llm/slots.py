@@ -1,11 +1,11 @@
 """The places of a model: at most ``max_concurrent`` calls at once, over all processes, first come first served.
 
-Whoever wants a place draws a ticket, a row of ``model_slots``; ids only grow, so they are the order of arrival. The
-``max_concurrent`` lowest tickets hold the places. A ticket can only move up, when one before it goes, so having a place
-is decided by a plain read, and waiting writes nothing but a sign of life.
+A worker that wants a place draws a ticket, a row of ``model_slots``; ids only grow, so they are the order of arrival.
+The ``max_concurrent`` lowest tickets hold the places. A ticket can only move up, when one before it goes, so having a
+place is decided by a plain read, and waiting writes nothing but a sign of life.
 
-A ticket that nobody will give back lapses: its process has ended, or its time has run out and its process is not known
-to be alive. It counts until somebody who waits has deleted it, so one that was thought dead cannot come back. On one
+A ticket lapses when its holder is gone: its process has ended, or its time has run out and its process is not known to
+be alive. It counts until a waiting worker has deleted it, so a holder that was thought dead cannot come back. On one
 machine the clock decides nothing: a slow call keeps its place, a dead process loses it at once. Only processes of other
 machines, and of systems that do not tell when a process began, are judged by the clock.
 """
@@ -78,7 +78,7 @@ class Slot:
             self._give_back()
 
     def heartbeat(self, *, lease: float = 600.0) -> None:
-        """Hold the place for ``lease`` seconds from now on. Raises LeaseLost when it was given to somebody else."""
+        """Hold the place for ``lease`` seconds from now on. Raises LeaseLost when it was given to another worker."""
         if not self._renew(_checked(lease)):
             raise LeaseLost(
                 f"the place at model {self.model!r} was lost, its lease had run out; take a longer lease, or call "
@@ -179,7 +179,7 @@ def _tickets(db: Database, model_id: int) -> list[tuple[int, str, str]]:
 
 
 def lapsed(tickets: Sequence[tuple[int, str, str]]) -> list[int]:
-    """Ids of those (id, process, lease until) that nobody will give back."""
+    """Return the ids of those (id, process, lease until) whose holders are gone."""
     now = utcnow()
     first, last = format_time(now), format_time(now + LONGEST_LEASE)
     ended: dict[str, bool] = {}
@@ -201,7 +201,7 @@ def _sweep(db: Database, tickets: Sequence[tuple[int, str, str]]) -> int:
 
 
 def recover(db: Database) -> int:
-    """Delete the tickets that nobody will give back; return how many. Reads only when there are none."""
+    """Delete the tickets whose holders are gone; return how many. Reads only when there are none."""
     tickets = db.execute_sql("SELECT id, process, lease_until FROM model_slots").fetchall()
     if not lapsed(tickets):
         return 0
@@ -211,7 +211,7 @@ def recover(db: Database) -> int:
 
 
 def taken(db: Database, model_id: int) -> tuple[int, int]:
-    """How many places of a model are held, and how many wait for one; what has lapsed is not counted."""
+    """How many places of a model are held, and how many wait for one; lapsed tickets are not counted."""
     row = db.execute_sql("SELECT max_concurrent FROM model_configs WHERE id = ?", (model_id,)).fetchone()
     tickets = _tickets(db, model_id)
     live = len(tickets) - len(lapsed(tickets))

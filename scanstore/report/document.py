@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What somebody did about a finding."""
+    """A person's action on a finding."""
 
     at: str
     by: str
@@ -132,7 +132,7 @@ class ScanInfo(NamedTuple):
 
 class RunInfo(NamedTuple):
     """A run of a tool by its report. The same report came ``repeats`` times more, the last time ``repeated_at``;
-    ``troubles`` are the reasons why nothing is to be concluded from what is not in it."""
+    ``troubles`` are the reasons why the absence of a finding proves nothing."""
 
     scan: int
     tool: str
@@ -179,14 +179,14 @@ class Report(NamedTuple):
 
     @property
     def changes(self) -> dict[str, int]:
-        """How many findings changed in which way: of those that are there what counts as open, and what was fixed."""
+        """How many findings changed in which way: open ones among those present, and fixed ones."""
         gone = (item.change == "fixed" and item.status not in ("false_positive", "ignored") for item in self.items)
         found = Counter(item.change for item, fixed in zip(self.items, gone, strict=True) if item.counts or fixed)
         return {change: found[change] for change in CHANGES}
 
     @property
     def set_aside(self) -> dict[str, int]:
-        """How many findings are still there and were decided to be left, by what was decided."""
+        """Count the findings that are still present and were set aside, by their status."""
         there = [item for item in self.items if item.change != "fixed" and not item.counts]
         found = Counter("suppressed" if item.suppressed else item.status for item in there)
         return {decision: found[decision] for decision in ("suppressed", "false_positive", "ignored", "fixed")}
@@ -273,7 +273,7 @@ def tools_of(report: Report) -> list[str]:
 
 
 def aside(report: Report) -> str:
-    """What was decided to be left and what came back of it, in words; empty when there is none."""
+    """Describe set-aside findings, and those that came back; empty without any."""
     told = ", ".join(described(report.set_aside.items()))
     count = f"{report.expired:,} counts again, its" if report.expired == 1 else f"{report.expired:,} count again, their"
     return "; ".join(filter(None, (told, f"{count} suppression has expired" if report.expired else "")))

@@ -1,9 +1,9 @@
 """Reports: what a scan saw, what changed since an earlier one, and what people decided, in a format of choice.
 
-The state that is reported is that of the whole target once the scan was done: what it did not look for is as the last
-scan that did left it. Each finding is told as that sighting saw it, and what people decided as it is now. Here the
-contents are gathered, in a handful of statements whatever the number of findings; how they look is decided next door,
-in the other modules of this package.
+The state that is reported is that of the whole target once the scan was done: findings that it did not look for keep
+the state of the last scan that did. Each finding is told as that sighting saw it, and what people decided as it is now.
+Here the contents are gathered, in a handful of statements whatever the number of findings; how they look is decided
+next door, in the other modules of this package.
 """
 
 from __future__ import annotations

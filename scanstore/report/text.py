@@ -1,6 +1,6 @@
 """A report to be read as it stands: plain text for a terminal, Markdown for a comment or a wiki.
 
-Both tell what is to be fixed in full, one line each, and what was fixed or set aside after it.
+Both list open findings, one line each, followed by fixed and set-aside ones.
 """
 
 from __future__ import annotations
@@ -113,12 +113,12 @@ def _summary(report: Report) -> list[tuple[str, str]]:
 
 
 def _none(report: Report) -> str:
-    """What is said where there are no findings: that nothing was found only where all was looked at."""
+    """Return the line for a report without findings: that nothing was found only where all was looked at."""
     return "nothing found by what was looked at" if report.troubles else "nothing found"
 
 
 def _rest(report: Report) -> Iterator[tuple[str, list[Item]]]:
-    """What is not to be fixed."""
+    """List fixed and set-aside findings."""
     for title, items in (
         ("Fixed", [item for item in report.items if item.change == "fixed"]),
         ("Set aside", [item for item in report.items if item.change != "fixed" and not item.counts]),

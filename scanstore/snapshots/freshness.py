@@ -43,7 +43,7 @@ class Changes(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A file as a scan saw it; an unknown size is None or 0."""
+    """A file as a scan saw it; an unknown size: None or 0."""
 
     path: str
     status: str

@@ -1,8 +1,8 @@
 """Which part of a scan's graph is drawn: everything, or what lies around a symbol or a file.
 
-What is reached is asked of the questions that :class:`scanstore.symbols.symbols.Symbols` answers anyway; new here is
-one statement for the calls among the symbols, each pair once. Nodes are numbered by path and place in the file, so that
-the same tree gives the same text in every store. Writing is up to :mod:`scanstore.symbols.graph_formats`."""
+Reachable symbols are asked of :class:`scanstore.symbols.symbols.Symbols`; new here is one statement for the calls among
+the symbols, each pair once. Nodes are numbered by path and place in the file, so that the same tree gives the same text
+in every store. Writing is up to :mod:`scanstore.symbols.graph_formats`."""
 
 from __future__ import annotations
 

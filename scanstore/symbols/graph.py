@@ -180,7 +180,7 @@ SELECT f.id << 24 | r.ordinal, f.scan_id, ?1, f.file_path, r.line,
 
 
 class Edge(NamedTuple):
-    """One reference: where, by whom, as written, what it means and how that is known (``confidence`` 0 to 1)."""
+    """One reference: place, user, text, target and resolution (``confidence`` 0 to 1)."""
 
     from_file: str
     from_line: int

@@ -1,8 +1,8 @@
 """Graphs as text that other tools draw: DOT (Graphviz), GraphML (yEd, Gephi, networkx) and Mermaid (Markdown).
 
-Names and paths come from strangers: each format has one function that makes any text safe in it, and nothing else
-puts text of theirs into a line. Characters that nobody can see are spelled as escapes; in GraphML, which is read by
-programs, only those that XML does not have. To add a format, write its function and name it in ``WRITERS``.
+Names and paths come from strangers: each format has one function that makes any text safe in it, and nothing else puts
+text of theirs into a line. Invisible characters are escaped; in GraphML, which is read by programs, only those that XML
+does not have. To add a format, write its function and name it in ``WRITERS``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Node(NamedTuple):
 
 
 class Link(NamedTuple):
-    """An arrow between two nodes, by their ids, ``confidence`` 0 to 1; what is only ``guessed`` is drawn dashed."""
+    """An arrow between two nodes, by their ids, ``confidence`` 0 to 1; ``guessed`` links are drawn dashed."""
 
     source: int
     target: int

@@ -37,7 +37,7 @@ class Symbol(Base):
         table_name = "symbols"
 
     def save(self, force_insert: bool = False, only: object = None) -> int:
-        """Add this symbol to its scan. What is recorded stays as it is: symbols are facts about a file's content."""
+        """Add this symbol to its scan. Recorded rows never change: symbols are facts about a file's content."""
         if self.__data__.get("id") is not None and not force_insert:
             raise InvalidArgument(f"{self!r} is recorded and cannot be changed; record its file again with record_file")
         start, end = self.start_line, self.end_line

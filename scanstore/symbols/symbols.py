@@ -250,7 +250,7 @@ class Symbols(Domain):
         reference_type: str | None = None,
         guesses: bool = True,
     ) -> List[SymbolReference]:
-        """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out what is only guessed."""
+        """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out guesses."""
         kind = None if reference_type is None else SymbolReference.reference_type.db_value(reference_type)
         row, version, graph = self._at(symbol, scan, target)
         found = [
@@ -334,7 +334,7 @@ class Symbols(Domain):
     def edges(
         self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: str | None = None
     ) -> Iterator[Edge]:
-        """Stream every reference of a scan, by file and line, with what it means and how that is known."""
+        """Stream every reference of a scan, by file and line, with its target and resolution."""
         row = Scans(self.db).pick(scan, target)
         kinds = (
             REFERENCE_TYPES if reference_type is None else (SymbolReference.reference_type.db_value(reference_type),)
@@ -356,7 +356,7 @@ class Symbols(Domain):
     ) -> Iterator[str]:
         """Stream the call graph as lines of ``dot``, ``graphml`` or ``mermaid``: symbols that call or are called.
 
-        ``root`` keeps what is up to ``depth`` calls away from a symbol (None: any), ``direction`` being ``callers``,
+        ``root`` keeps symbols up to ``depth`` calls away from one (None: any), ``direction`` being ``callers``,
         ``callees`` or ``both``, with every call among those. ``imports`` draws which file imports which instead, and
         ``root`` is a file's path then. The same tree gives the same lines. Raises InvalidArgument and NotFound at once.
         """
@@ -416,8 +416,8 @@ class Symbols(Domain):
     def coverage(self, *, scan: Scan | int | None = None) -> List[Language]:
         """Say per language of which files symbols, references and imports are recorded, most files first.
 
-        An empty answer to any question about symbols means something only for languages whose ``recorded`` has what was
-        asked about. Files that ``failed`` or were ``skipped`` were not looked at.
+        An empty answer to a question about symbols proves something only for languages whose ``recorded`` covers the
+        question. Files that ``failed`` or were ``skipped`` were not looked at.
         """
         return coverage(self.db, Scans(self.db).pick(scan).id)
 
