@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from scanstore.db import open_files
-from scanstore.db.arguments import a_path
+from scanstore.db.arguments import check_path
 from scanstore.db.blocks import closing
 from scanstore.db.connections import connect
 from scanstore.db.database import MEMORY, Database
@@ -129,7 +129,7 @@ def _refuse_while_in_use(file: str, name: str, key: str | None) -> None:
 
 
 def _name(path: Path | None) -> str:
-    return a_path(path if path is not None else os.environ.get("SCANSTORE_DB") or "scanstore.db", "path")
+    return check_path(path if path is not None else os.environ.get("SCANSTORE_DB") or "scanstore.db", "path")
 
 
 # Health
@@ -233,7 +233,9 @@ def seed_db(store: Store | Path | None = None, source: Path | Mapping[str, objec
 
 def _sections(source: Path | Mapping[str, object]) -> dict[str, object]:
     """The sections of a source in the order in which they can be written, each of the right shape."""
-    name, found = ("the source", source) if isinstance(source, Mapping) else (a_path(source, "source"), _read(source))
+    name, found = (
+        ("the source", source) if isinstance(source, Mapping) else (check_path(source, "source"), _read(source))
+    )
     if not isinstance(found, Mapping):
         raise InvalidArgument(f"{name} is no table of sections; there may be: {', '.join(SECTIONS)}")
     for section, content in found.items():

@@ -16,7 +16,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.db.arguments import some_list, some_text, whole, word
+from scanstore.db.arguments import check_choice, check_list, check_optional_integer, check_string
 from scanstore.db.domain import Domain, bound
 from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
 from scanstore.snapshots.scans import Scans
@@ -156,17 +156,17 @@ class Search(Domain):
         """
         if not isinstance(text, str):
             raise InvalidArgument(f"text is {shown(text)}; give words to look for")
-        kinds = KINDS if kind is None else (word("kind", kind, KINDS),)
-        most = whole("limit", limit, 0, 2**31)
+        kinds = KINDS if kind is None else (check_choice(kind, "kind", KINDS),)
+        most = check_optional_integer(limit, "limit", 0, 2**31)
         if scan is not None and target is not None:
             raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
         only = None if scan is None else Scans(self.db).get(scan).id
-        lineage = None if target is None else self._lineage(some_text(target, "target"))
-        if len(around := some_list(marks, "marks")) != 2:
+        lineage = None if target is None else self._lineage(check_string(target, "target"))
+        if len(around := check_list(marks, "marks")) != 2:
             raise InvalidArgument(
                 f"marks is {shown(marks)}; give two texts, for before and after a word that was found"
             )
-        begin, end = (some_text(mark, "a mark") for mark in around)
+        begin, end = (check_string(mark, "a mark") for mark in around)
         queries = list(dict.fromkeys(spelled(text)))
         if not queries:
             return []

@@ -12,7 +12,7 @@ import sqlite3
 from functools import cached_property, partial
 
 from scanstore import parts
-from scanstore.db.arguments import a_path
+from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Shared, ending, taken
 from scanstore.db.current import Bound, Span, bind, unbind
 from scanstore.db.database import MEMORY, Database
@@ -93,7 +93,7 @@ class Store(Shared):
         text = _default(path)
         if isinstance(text, bytes):
             raise InvalidArgument(f"{path!r} is not a path in text; use os.fsdecode")
-        text = a_path(text, "path")
+        text = check_path(text, "path")
         if key is None and text != MEMORY:
             key = os.environ.get("SCANSTORE_KEY") or None
         self._database = Database(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import peewee
 
-from scanstore.db.arguments import some_text
+from scanstore.db.arguments import check_string
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, IdField, UTCField
 from scanstore.db.uuids import uuid7
@@ -88,7 +88,7 @@ def checked_email(email: object) -> str:
 
 def folded(email: object) -> str:
     """The same text for addresses that differ in case, or in how Unicode spells them, only."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", some_text(email, "email").strip()).casefold())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", check_string(email, "email").strip()).casefold())
 
 
 def user_key(user: User | str | uuid.UUID) -> str:

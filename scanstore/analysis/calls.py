@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from scanstore.analysis.answer_cache import content_key, identify, keep_response
 from scanstore.analysis.models import ModelCall
-from scanstore.db.arguments import some_text
+from scanstore.db.arguments import check_string
 from scanstore.db.blocks import Block, ending
 from scanstore.db.clocks import silent
 from scanstore.db.database import Database
@@ -297,7 +297,7 @@ def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: 
     if scan_id is not None:
         query = query.where(ModelCall.scan == scan_id)
     if purpose is not None:
-        query = query.where(ModelCall.purpose == some_text(purpose, "purpose"))
+        query = query.where(ModelCall.purpose == check_string(purpose, "purpose"))
     if status is not None:
         query = query.where(ModelCall.status == ModelCall.status.db_value(status))
     return list(query if limit is None else query.limit(limit))

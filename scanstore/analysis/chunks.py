@@ -13,7 +13,7 @@ from scanstore.analysis.draft_merge import WINDOW, write_drafts
 from scanstore.analysis.payloads import absolute, check_drafts, relative
 from scanstore.analysis.stage import Stage
 from scanstore.db import paths
-from scanstore.db.arguments import a_path, stored_path, whole, word
+from scanstore.db.arguments import check_choice, check_optional_integer, check_path, stored_path
 from scanstore.db.domain import bound
 from scanstore.db.state_machine import CHUNK_STATUSES
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
@@ -199,11 +199,11 @@ class Chunks(Stage[ScanFileChunk]):
         scan_id = self._scan(scan)
         query = ScanFileChunk.select().where(ScanFileChunk.scan == scan_id)
         if status is not None:
-            query = query.where(ScanFileChunk.status == word("status", status, CHUNK_STATUSES))
+            query = query.where(ScanFileChunk.status == check_choice(status, "status", CHUNK_STATUSES))
         if file is not None:
             query = query.where(ScanFileChunk.file_path == stored_path(file, "file"))
         query = query.order_by(ScanFileChunk.file_path, ScanFileChunk.chunk_index)
-        return list(query.limit(whole("limit", limit, 0, 2**31)))
+        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
 
     @bound
     def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:
@@ -216,7 +216,7 @@ class Chunks(Stage[ScanFileChunk]):
         row = chunk if isinstance(chunk, ScanFileChunk) else self.get(chunk)
         scan = Scans(self.db).get(row.scan_id)
         if root is not None:
-            base = a_path(root, "root")
+            base = check_path(root, "root")
         elif scan.root is not None:
             base = paths.stored_root(scan.root)
         else:

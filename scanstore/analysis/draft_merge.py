@@ -17,7 +17,7 @@ from typing import Any
 
 from scanstore.analysis.models import DraftFinding
 from scanstore.analysis.payloads import title_key
-from scanstore.db.arguments import whole
+from scanstore.db.arguments import check_optional_integer
 from scanstore.db.bulk import Writer
 from scanstore.db.database import Database
 from scanstore.db.state_machine import SEVERITIES
@@ -51,7 +51,7 @@ def write_drafts(
     fills texts that were empty, and counts the votes of a source that is new; it changes no status. Doing it twice
     changes nothing.
     """
-    if whole("window", window, 0, 2**31) is None:
+    if check_optional_integer(window, "window", 0, 2**31) is None:
         raise InvalidArgument("window is None; give a number of lines, or 0 for the same line only")
     if not drafts:
         return []

@@ -17,7 +17,7 @@ from scanstore.analysis.payloads import check_drafts, check_votes
 from scanstore.analysis.policies import Ballot, Majority, Policy, judge, mean_confidence, share
 from scanstore.analysis.stage import Stage
 from scanstore.analysis.verified import confirm, withdraw
-from scanstore.db.arguments import stored_path, text, whole
+from scanstore.db.arguments import check_optional_integer, clean_text, stored_path
 from scanstore.db.domain import bound
 from scanstore.db.state_machine import Machine, move
 from scanstore.errors import IllegalMove, InvalidArgument
@@ -92,7 +92,7 @@ class Drafts(Stage[DraftFinding]):
         given = check_drafts(drafts, chunk=row)
         name = source.name if isinstance(source, ModelConfig) else source
         if name is not None:
-            name = text("source", name, needed=True)
+            name = clean_text(name, "source", needed=True)
         with self.db.atomic():
             ids = write_drafts(self.db, scan_id, given, chunk=row, source=name, window=window)
             lifecycle.advance(self.db, scan_id)
@@ -116,7 +116,7 @@ class Drafts(Stage[DraftFinding]):
 
         Raises IllegalMove for one that is leased or over.
         """
-        why = text("reason", reason, needed=True)
+        why = clean_text(reason, "reason", needed=True)
         with self.db.atomic():
             row = self.get(draft)
             if row.status != "skipped":
@@ -232,7 +232,7 @@ class Drafts(Stage[DraftFinding]):
         """
         query = Vote.select(Vote, ModelConfig).join(ModelConfig).where(Vote.draft == self.get(draft).id)
         if round is not None:
-            query = query.where(Vote.round == whole("round", round, 1, 2**31))
+            query = query.where(Vote.round == check_optional_integer(round, "round", 1, 2**31))
         return list(query.order_by(Vote.round, Vote.id))
 
     @bound
@@ -257,4 +257,4 @@ class Drafts(Stage[DraftFinding]):
         if file is not None:
             query = query.where(DraftFinding.file_path == stored_path(file, "file"))
         query = query.order_by(DraftFinding.rank, DraftFinding.file_path, DraftFinding.line_number, DraftFinding.id)
-        return list(query.limit(whole("limit", limit, 0, 2**31)))
+        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))

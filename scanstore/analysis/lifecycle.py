@@ -5,7 +5,7 @@ draft or verified finding is left to work on it is ``completed`` again. ``phase`
 and enriching that has work left, while all three may go on at once. A scan that is paused or cancelled hands nothing
 out; work already handed out can still be completed, so that no paid answer is refused.
 
-Every end of a piece of work comes by here (:func:`advance`, :func:`stumble`), inside the transaction that ends it.
+Every end of a piece of work comes by here (:func:`advance`, :func:`count_error`), inside the transaction that ends it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from scanstore.analysis.models import ScanConfig
-from scanstore.db.arguments import some_text
+from scanstore.db.arguments import check_string
 from scanstore.db.database import Database
 from scanstore.db.domain import Domain, bound
 from scanstore.db.state_machine import RISKS, SCANS, move
@@ -211,7 +211,7 @@ def _close(db: Database, scan_id: int) -> None:
     close(db, scan_id, tool="scanstore")
 
 
-def stumble(db: Database, scan_id: int, error: str) -> bool:
+def count_error(db: Database, scan_id: int, error: str) -> bool:
     """Something failed: count it, and pause the scan when too many did in a row; whether it did. In a transaction."""
     in_a_row, pause_after = db.execute_sql(
         "UPDATE scans SET errors_in_a_row = errors_in_a_row + 1 WHERE id = ? RETURNING errors_in_a_row,"
@@ -298,7 +298,7 @@ class Lifecycle(Domain):
     @bound
     def pause(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
         """Hand nothing out until :meth:`resume`; work already handed out can still be completed. Raises IllegalMove."""
-        return self._turn(scan, "paused", error=None if reason is None else some_text(reason, "reason"))
+        return self._turn(scan, "paused", error=None if reason is None else check_string(reason, "reason"))
 
     @bound
     def resume(self, scan: Scan | int) -> Scan:
@@ -317,7 +317,7 @@ class Lifecycle(Domain):
     @bound
     def cancel(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
         """Hand nothing out any more; work already handed out can still be completed. Raises IllegalMove."""
-        return self._turn(scan, "cancelled", error=None if reason is None else some_text(reason, "reason"))
+        return self._turn(scan, "cancelled", error=None if reason is None else check_string(reason, "reason"))
 
     def _turn(self, scan: Scan | int, status: str, **columns: Any) -> Scan:
         row = Scans(self.db).get(scan)

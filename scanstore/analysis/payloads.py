@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from scanstore.db.arguments import UNSTORABLE, cwe, text, whole, word
+from scanstore.db.arguments import UNSTORABLE, check_choice, check_cwe, check_optional_integer, clean_text
 from scanstore.db.paths import composed
 from scanstore.db.state_machine import SEVERITIES, VOTES
 from scanstore.errors import InvalidArgument, shown
@@ -73,8 +73,8 @@ def _each(items: object, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int
 
 def _draft(number: int, draft: Mapping[str, object], chunk: object) -> dict[str, object]:
     where, get = f"draft {number}: ", draft.get
-    line = whole(where + "line_number", get("line_number"), 1, MOST_LINES)
-    end = whole(where + "end_line", get("end_line"), 1, MOST_LINES)
+    line = check_optional_integer(get("line_number"), where + "line_number", 1, MOST_LINES)
+    end = check_optional_integer(get("end_line"), where + "end_line", 1, MOST_LINES)
     if end is not None and (line is None or end < line):
         raise InvalidArgument(
             f"{where}end_line is {end} and line_number {line}; a draft ends where it begins, or later"
@@ -84,18 +84,18 @@ def _draft(number: int, draft: Mapping[str, object], chunk: object) -> dict[str,
         raise InvalidArgument(f"{where}auto_detected is {auto!r}; it must be True or False")
     source = get("source")
     return {
-        "title": text(where + "title", get("title"), needed=True),
-        "vulnerability_type": text(where + "vulnerability_type", get("vulnerability_type"), needed=True),
-        "severity": word(where + "severity", get("severity"), SEVERITIES),
+        "title": clean_text(get("title"), where + "title", needed=True),
+        "vulnerability_type": clean_text(get("vulnerability_type"), where + "vulnerability_type", needed=True),
+        "severity": check_choice(get("severity"), where + "severity", SEVERITIES),
         "file_path": _path(where + "file_path", get("file_path"), chunk),
         "line_number": line,
         "end_line": end,
-        "snippet": text(where + "snippet", get("snippet")),
-        "reason": text(where + "reason", get("reason")),
-        "cwe": cwe(where + "cwe", get("cwe")),
-        "confidence": whole(where + "confidence", get("confidence"), 0, 100),
+        "snippet": clean_text(get("snippet"), where + "snippet"),
+        "reason": clean_text(get("reason"), where + "reason"),
+        "cwe": check_cwe(get("cwe"), where + "cwe"),
+        "confidence": check_optional_integer(get("confidence"), where + "confidence", 0, 100),
         "auto_detected": auto,
-        "source": None if source is None else text(where + "source", source, needed=True),
+        "source": None if source is None else clean_text(source, where + "source", needed=True),
     }
 
 
@@ -116,12 +116,12 @@ def _vote(number: int, vote: Mapping[str, object]) -> dict[str, object]:
         raise InvalidArgument(f"{where}model is {model!r}; give the name of a configured model, its id or row")
     return {
         "model": model,
-        "decision": word(where + "decision", get("decision"), VOTES),
-        "confidence": whole(where + "confidence", get("confidence"), 0, 100),
-        "severity": None if severity is None else word(where + "severity", severity, SEVERITIES),
-        "reason": text(where + "reason", get("reason")),
-        "attack_vector": text(where + "attack_vector", get("attack_vector")),
-        "data_flow": text(where + "data_flow", get("data_flow")),
+        "decision": check_choice(get("decision"), where + "decision", VOTES),
+        "confidence": check_optional_integer(get("confidence"), where + "confidence", 0, 100),
+        "severity": None if severity is None else check_choice(severity, where + "severity", SEVERITIES),
+        "reason": clean_text(get("reason"), where + "reason"),
+        "attack_vector": clean_text(get("attack_vector"), where + "attack_vector"),
+        "data_flow": clean_text(get("data_flow"), where + "data_flow"),
     }
 
 

@@ -15,8 +15,7 @@ from scanstore.analysis import lifecycle
 from scanstore.analysis.models import DraftFinding, VerifiedFinding
 from scanstore.analysis.verified import UNLEASED, WITHDRAWN, Verified, _turn
 from scanstore.db import paths
-from scanstore.db.arguments import cwe as checked_cwe
-from scanstore.db.arguments import text, word
+from scanstore.db.arguments import check_choice, check_cwe, clean_text
 from scanstore.db.database import Database
 from scanstore.db.domain import bound
 from scanstore.db.state_machine import SEVERITIES, move
@@ -60,15 +59,15 @@ class Findings(findings.Findings):
         leased to another worker, NotFound, InvalidArgument."""
         engine.check_lease(worker, engine.LEASE)
         texts = {
-            "vulnerability_details": text("vulnerability_details", vulnerability_details),
-            "proof_of_concept": text("proof_of_concept", proof_of_concept),
-            "remediation_steps": text("remediation_steps", remediation_steps),
+            "vulnerability_details": clean_text(vulnerability_details, "vulnerability_details"),
+            "proof_of_concept": clean_text(proof_of_concept, "proof_of_concept"),
+            "remediation_steps": clean_text(remediation_steps, "remediation_steps"),
             "references": _lines(references),
         }
         given = {
-            "title": None if title is None else text("title", title, needed=True),
-            "severity": None if severity is None else word("severity", severity, SEVERITIES),
-            "cwe": checked_cwe("cwe", cwe),
+            "title": None if title is None else clean_text(title, "title", needed=True),
+            "severity": None if severity is None else check_choice(severity, "severity", SEVERITIES),
+            "cwe": check_cwe(cwe, "cwe"),
         }
         score, vector = rated(cvss_score, cvss_vector)
         stage = Verified(self.db)
@@ -103,10 +102,10 @@ class Findings(findings.Findings):
 
 def _lines(references: object) -> str:
     if references is None or isinstance(references, str):
-        return text("references", references)
+        return clean_text(references, "references")
     if not isinstance(references, Iterable) or isinstance(references, bytes):
         raise InvalidArgument(f"references is {shown(references)}; give a text or a list of texts")
-    return "\n".join(text(f"references[{n}]", each, needed=True) for n, each in enumerate(references))
+    return "\n".join(clean_text(each, f"references[{n}]", needed=True) for n, each in enumerate(references))
 
 
 # Functions and classes around a line, the innermost first.

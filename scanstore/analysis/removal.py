@@ -44,11 +44,11 @@ class Removal(Domain):
         more go after that, for which all facts are read; ``store.prune`` does it once for many scans. Raises NotFound.
         """
         with self.db.atomic():
-            removed = take_out(self.db, Scans(self.db).get(scan))
+            removed = remove_scan(self.db, Scans(self.db).get(scan))
         return removed._replace(names=sweep_names(self.db)) if removed.versions else removed
 
 
-def take_out(db: Database, scan: Scan) -> Removed:
+def remove_scan(db: Database, scan: Scan) -> Removed:
     """Remove a scan as ``remove`` does, but for the names that nothing uses any more. Inside a transaction."""
     run, key = db.execute_sql, (scan.id,)
     versions = [version for (version,) in run(VERSIONS, key).fetchall()]

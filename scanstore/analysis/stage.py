@@ -235,7 +235,7 @@ class Stage(Domain, Generic[Row]):
                 self.db, self.queue, key, text,
                 worker=owner, attempt=attempt, max_retries=gate.max_retries, delay=gate.retry_delay, retry=retry,
             )  # fmt: skip
-            lifecycle.stumble(self.db, scan_id, text)
+            lifecycle.count_error(self.db, scan_id, text)
             if status == "failed":
                 lifecycle.advance(self.db, scan_id)
         return status

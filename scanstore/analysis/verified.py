@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
 from scanstore.analysis.stage import Stage
-from scanstore.db.arguments import whole
+from scanstore.db.arguments import check_optional_integer
 from scanstore.db.database import Database
 from scanstore.db.domain import bound
 from scanstore.db.state_machine import SEVERITIES, Machine
@@ -120,7 +120,7 @@ class Verified(Stage[VerifiedFinding]):
         if status is not None:
             query = query.where(VerifiedFinding.status == VerifiedFinding.status.db_value(status))
         query = query.order_by(VerifiedFinding.rank, VerifiedFinding.id)
-        return list(query.limit(whole("limit", limit, 0, 2**31)))
+        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
 
     @bound
     def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:

@@ -22,13 +22,22 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from scanstore.accounts.models import User, known_user, user_key
-from scanstore.audits.models import QUEUE, STATUSES, the_analysis, the_findings
+from scanstore.audits.models import QUEUE, STATUSES, analysis_columns, check_findings
 from scanstore.audits.models import Analysis as Analysis
 from scanstore.audits.models import AnalysisFinding as AnalysisFinding
 from scanstore.audits.models import AuditEvent as AuditEvent
 from scanstore.audits.models import Task as Task
 from scanstore.audits.policies import SEVERITIES, STANDARD, VERDICTS, Policy, judged
-from scanstore.db.arguments import a_text, a_text_or_none, a_whole, owner_of, some_list, some_text, uuid_of, word
+from scanstore.db.arguments import (
+    check_choice,
+    check_integer,
+    check_list,
+    check_optional_text,
+    check_string,
+    check_text,
+    owner_of,
+    uuid_of,
+)
 from scanstore.db.database import Database
 from scanstore.db.domain import Domain, bound
 from scanstore.db.fields import Base
@@ -114,15 +123,15 @@ class Audits(Domain):
         row: dict[str, object] = {
             "id": key,
             "user_id": owner,
-            "queue": a_text(queue, "queue"),
-            "original_filename": a_text(original_filename, "original_filename", 255),
-            "file_path": a_text_or_none(file_path, "file_path", 500),
-            "file_size": a_whole(file_size, "file_size", most=2**63 - 1),
-            "rank": -a_whole(priority, "priority", least=-(2**31) + 1),
-            "max_retries": a_whole(max_retries, "max_retries"),
-            "max_lost": a_whole(max_lost, "max_lost"),
+            "queue": check_text(queue, "queue"),
+            "original_filename": check_text(original_filename, "original_filename", 255),
+            "file_path": check_optional_text(file_path, "file_path", 500),
+            "file_size": check_integer(file_size, "file_size", most=2**63 - 1),
+            "rank": -check_integer(priority, "priority", least=-(2**31) + 1),
+            "max_retries": check_integer(max_retries, "max_retries"),
+            "max_lost": check_integer(max_lost, "max_lost"),
         }
-        by = a_text_or_none(by, "by")
+        by = check_optional_text(by, "by")
         with self.db.atomic():
             known_user(self.db, owner)
             if by is None:
@@ -154,7 +163,7 @@ class Audits(Domain):
 
         Return it. Raises NotFound, and IllegalMove when it is over.
         """
-        key, by, reason = uuid_of(audit, "an audit", Task), a_text(by, "by"), a_text_or_none(reason, "reason")
+        key, by, reason = uuid_of(audit, "an audit", Task), check_text(by, "by"), check_optional_text(reason, "reason")
         with self.db.atomic():
             now = format_time(utcnow())
             move(
@@ -170,7 +179,7 @@ class Audits(Domain):
 
         Raises NotFound, and IllegalMove for any other.
         """
-        key, by = uuid_of(audit, "an audit", Task), a_text(by, "by")
+        key, by = uuid_of(audit, "an audit", Task), check_text(by, "by")
         with self.db.atomic():
             error, now = self._task(key).error_message, format_time(utcnow())
             move(
@@ -193,7 +202,7 @@ class Audits(Domain):
         An empty list says that there is nothing to claim now, not that all is done: see :meth:`state`. Each is leased
         to one worker (default: this process), and when that process ends or the time is up, to the next.
         """
-        worker, queue = check_lease(worker, lease, limit), a_text(queue, "queue")
+        worker, queue = check_lease(worker, lease, limit), check_text(queue, "queue")
         with self.db.atomic():
             found = engine.claim(self.db, AUDITS, queue, worker=worker, limit=limit, lease=lease)
             now = format_time(utcnow())
@@ -229,7 +238,7 @@ class Audits(Domain):
         check_lease(worker, LEASE)
         if isinstance(error, BaseException):
             error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        error = a_text(error, "error")
+        error = check_text(error, "error")
         key, owner, attempt = _owner(audit, worker)
         with self.db.atomic():
             status = engine.fail(self.db, AUDITS, key, error, worker=owner, attempt=attempt, retry=retry)
@@ -239,7 +248,7 @@ class Audits(Domain):
     @bound
     def recover(self, *, queue: str | None = None) -> Recovered:
         """Free leases that ran out or whose process ended. Claims do it too, when they need it, and opening a store."""
-        return engine.recover(self.db, AUDITS, None if queue is None else some_text(queue, "queue"))
+        return engine.recover(self.db, AUDITS, None if queue is None else check_string(queue, "queue"))
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
@@ -264,8 +273,8 @@ class Audits(Domain):
         analysis of an audit that has one, or when it failed or was cancelled; nothing is changed then.
         """
         check_lease(worker, LEASE)
-        columns = the_analysis(analysis)
-        found, evidence = the_findings(findings)
+        columns = analysis_columns(analysis)
+        found, evidence = check_findings(findings)
         judgement, name = judged(policy, found, columns["confidence_score"])
         key, owner, attempt = _owner(audit, worker)
         new, *ids = uuid7s(len(found) + 1)
@@ -344,8 +353,8 @@ class Audits(Domain):
         IllegalMove where the machine has decided by itself.
         """
         key = uuid_of(analysis, "an analysis", Analysis, Task)
-        verdict, by = word("verdict", verdict, HUMAN), a_text(by, "by")
-        reason = a_text(reason, "reason")
+        verdict, by = check_choice(verdict, "verdict", HUMAN), check_text(by, "by")
+        reason = check_text(reason, "reason")
         with self.db.atomic():
             row = self._analysis(key)
             if row.machine_verdict not in ("review", None):
@@ -388,14 +397,14 @@ class Audits(Domain):
         if user is not None:
             query = query.where(Task.user == user_key(user))
         if status is not None:
-            query = query.where(Task.status == word("status", status, STATUSES))
+            query = query.where(Task.status == check_choice(status, "status", STATUSES))
         if verdict is not None:
-            of = Analysis.select(Analysis.task).where(Analysis.verdict == word("verdict", verdict, VERDICTS))
+            of = Analysis.select(Analysis.task).where(Analysis.verdict == check_choice(verdict, "verdict", VERDICTS))
             query = query.where(Task.id.in_(of))
         if queue is not None:
-            query = query.where(Task.queue == a_text(queue, "queue"))
+            query = query.where(Task.queue == check_text(queue, "queue"))
         query = query.order_by(*(() if user is None else (Task.created_at.desc(),)), Task.id.desc())
-        return list(query if limit is None else query.limit(a_whole(limit, "limit")))
+        return list(query if limit is None else query.limit(check_integer(limit, "limit")))
 
     @bound
     def analysis(self, audit: ResultId) -> Analysis:
@@ -405,7 +414,7 @@ class Audits(Domain):
     @bound
     def analyses(self, audits: Iterable[AuditId]) -> dict[str, Analysis]:
         """What came out of several audits, by the ids of those that have come to something."""
-        keys = dump_json([uuid_of(audit, "an audit", Task) for audit in some_list(audits, "audits")])
+        keys = dump_json([uuid_of(audit, "an audit", Task) for audit in check_list(audits, "audits")])
         found = self._read(Analysis, "task_id IN (SELECT value FROM json_each(?))", (keys,))
         return {str(row.task_id): row for row in found}
 
@@ -415,7 +424,7 @@ class Audits(Domain):
         row = self._analysis(uuid_of(audit, "an audit", Analysis, Task))
         query = AnalysisFinding.select().where(AnalysisFinding.analysis == row.id)
         if severity is not None:
-            query = query.where(AnalysisFinding.severity == word("severity", severity, SEVERITIES))
+            query = query.where(AnalysisFinding.severity == check_choice(severity, "severity", SEVERITIES))
         return list(query.order_by(AnalysisFinding.ordinal))
 
     @bound
@@ -432,7 +441,7 @@ class Audits(Domain):
     def state(self, *, queue: str | None = None) -> State:
         """How many audits are ready, wait for another try, are leased, completed, failed, and cancelled
         (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
-        return engine.state(self.db, AUDITS, None if queue is None else a_text(queue, "queue"))
+        return engine.state(self.db, AUDITS, None if queue is None else check_text(queue, "queue"))
 
     @bound
     def stats(self, *, user: User | str | uuid.UUID | None = None) -> AuditStats:

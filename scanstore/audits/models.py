@@ -13,7 +13,7 @@ import peewee
 
 from scanstore.accounts.models import User
 from scanstore.audits.policies import SEVERITIES, VERDICTS
-from scanstore.db.arguments import a_text, a_text_or_none, word
+from scanstore.db.arguments import check_choice, check_optional_text, check_text
 from scanstore.db.fields import Base, EnumField, IdField, JSONField, UTCField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.uuids import uuid7
@@ -153,7 +153,7 @@ def _json(value: object, what: str) -> str | None:
         raise InvalidArgument(f"{what}: {error}") from error.__cause__
 
 
-def the_analysis(given: object) -> dict[str, Any]:
+def analysis_columns(given: object) -> dict[str, Any]:
     """The columns of an analysis, as they are stored, of a mapping that a caller gave."""
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"analysis is {shown(given)}; give a mapping with equipment_type, test_type and so on")
@@ -165,16 +165,16 @@ def the_analysis(given: object) -> dict[str, Any]:
     ):
         raise InvalidArgument(f"confidence_score is {shown(confidence)}; it must be a number from 0 to 1, or None")
     return {
-        "equipment_type": a_text(given.get("equipment_type"), "equipment_type", 50),
-        "test_type": a_text(given.get("test_type"), "test_type", 50),
-        "equipment_tag": a_text_or_none(given.get("equipment_tag"), "equipment_tag", 100),
+        "equipment_type": check_text(given.get("equipment_type"), "equipment_type", 50),
+        "test_type": check_text(given.get("test_type"), "test_type", 50),
+        "equipment_tag": check_optional_text(given.get("equipment_tag"), "equipment_tag", 100),
         "confidence_score": None if confidence is None else float(confidence),
         "extraction_result": _json(given.get("extraction_result"), "extraction_result"),
         "validation_result": _json(given.get("validation_result"), "validation_result"),
     }
 
 
-def the_findings(given: object) -> tuple[list[dict[str, Any]], list[str | None]]:
+def check_findings(given: object) -> tuple[list[dict[str, Any]], list[str | None]]:
     """Findings for a policy, of the mappings that a caller gave, and their evidence as it is stored."""
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         raise InvalidArgument(f"findings is {shown(given)}; give a list of mappings")
@@ -189,11 +189,11 @@ def the_findings(given: object) -> tuple[list[dict[str, Any]], list[str | None]]
             severity, remediation = get("severity"), get("remediation")
             found.append(
                 {
-                    "severity": severity if severity in SEVERITIES else word("severity", severity, SEVERITIES),
-                    "rule_id": a_text(get("rule_id"), "rule_id", 100),
-                    "message": a_text(get("message"), "message"),
+                    "severity": severity if severity in SEVERITIES else check_choice(severity, "severity", SEVERITIES),
+                    "rule_id": check_text(get("rule_id"), "rule_id", 100),
+                    "message": check_text(get("message"), "message"),
                     "evidence": get("evidence"),
-                    "remediation": None if remediation is None else a_text(remediation, "remediation"),
+                    "remediation": None if remediation is None else check_text(remediation, "remediation"),
                 }
             )
         except InvalidArgument as error:

@@ -276,11 +276,11 @@ def find_scan(store: Store, given: str | None, *, findings: bool = False) -> Sca
     current folder is in. Where ``findings`` are asked for, the latest is one that looked for them.
     """
     scan = _chosen(store, given, findings)
-    tell_scan(store, scan)
+    note_scan(store, scan)
     return scan
 
 
-def tell_scan(store: Store, scan: Scan) -> None:
+def note_scan(store: Store, scan: Scan) -> None:
     """Say on stderr which scan an answer is from, and how many files have changed since; once for each scan."""
     told = click.get_current_context().meta.setdefault(_TOLD, set())
     if scan.id not in told:
@@ -346,13 +346,13 @@ def find_pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
     if a is not None:
         first = find_scan(store, a)
         second = store.scans.latest(first.target) if b is None else find_scan(store, b)
-        tell_scan(store, second)
+        note_scan(store, second)
         return first, second
     latest = find_scan(store, None)
     before = previous(store, latest)
     if before is None:
         raise Failure(f"scan {latest.id} is the only one of {latest.target}; scan it again to compare")
-    tell_scan(store, before)
+    note_scan(store, before)
     return before, latest
 
 

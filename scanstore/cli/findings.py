@@ -15,11 +15,11 @@ from scanstore.cli.base import (
     find_scan,
     is_one_scan,
     json_option,
+    note_scan,
     open_store,
     recorded_path,
     store_option,
     target_option,
-    tell_scan,
 )
 from scanstore.cli.drafts import SEVERITIES, cells, percent, place_of, texts, vote_lines, votes_json
 from scanstore.cli.output import columns, note, places, plain_text, say, say_json
@@ -160,7 +160,7 @@ def _pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
     if a is not None:
         first = find_scan(store, a, findings=True)
         second = store.findings.latest(first.target) if b is None else find_scan(store, b, findings=True)
-        tell_scan(store, second)
+        note_scan(store, second)
         return first, second
     latest = find_scan(store, None, findings=True)
     before = store.findings.baseline(latest)
@@ -169,7 +169,7 @@ def _pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
             f"scan {latest.id} is the first of {latest.target} in which its tools looked; scan it again to compare, or"
             " name two scans"
         )
-    tell_scan(store, before)
+    note_scan(store, before)
     return before, latest
 
 

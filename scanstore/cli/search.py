@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from scanstore.cli.absence import gap_of
-from scanstore.cli.base import Misuse, chosen_target, common, find_scan, find_target, open_store, tell_scan
+from scanstore.cli.base import Misuse, chosen_target, common, find_scan, find_target, note_scan, open_store
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _show(
         where = None if scan is None else find_scan(store, scan)
         target = None if where is not None or everywhere else find_target(store)
         if target is not None:
-            tell_scan(store, store.scans.latest(target))
+            note_scan(store, store.scans.latest(target))
         marks = {} if as_json else {"marks": (_ON, _OFF)}
         found = store.search(" ".join(text), kind=kind, scan=where, target=target, limit=limit, **marks)
         if as_json:

@@ -17,12 +17,12 @@ from scanstore.cli.base import (
     find_pair,
     find_scan,
     json_option,
+    note_scan,
     open_store,
     recorded_path,
     scan_option,
     store_option,
     target_option,
-    tell_scan,
 )
 from scanstore.cli.output import columns, count, json_lines, note, places, plain_text, say, say_json
 from scanstore.cli.scans import marked
@@ -49,7 +49,7 @@ def pick_symbol(store: Store, given: str, scan: str | None) -> Symbol:
     if given.isascii() and given.isdecimal():
         asked = scan is not None or chosen_target() is not None
         row = store.symbols.get(int(given), scan=find_scan(store, scan) if asked else None)
-        tell_scan(store, store.scans.get(row.scan_id))
+        note_scan(store, store.scans.get(row.scan_id))
         return row
     where = find_scan(store, scan)
     try:

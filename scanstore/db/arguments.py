@@ -43,13 +43,13 @@ def owner_of(row: object, worker: str | None, what: str, *models: type[peewee.Mo
     return key, worker or me(), None
 
 
-def bring_up_to_date(row: object, **columns: Any) -> None:
+def copy_saved(row: object, **columns: Any) -> None:
     """Copy the saved columns back into the caller's model instance."""
     if isinstance(row, peewee.Model):
         row.__data__.update(columns)
 
 
-def a_text(value: object, what: str, most: int = 2**30) -> str:
+def check_text(value: object, what: str, most: int = 2**30) -> str:
     """A text that says something, stripped, of a length that fits."""
     kept = value.strip() if isinstance(value, str) else ""
     if not kept or "\0" in kept:
@@ -59,8 +59,8 @@ def a_text(value: object, what: str, most: int = 2**30) -> str:
     return encodable(kept, what)
 
 
-def a_text_or_none(value: object, what: str, most: int = 2**30) -> str | None:
-    return None if value is None else a_text(value, what, most)
+def check_optional_text(value: object, what: str, most: int = 2**30) -> str | None:
+    return None if value is None else check_text(value, what, most)
 
 
 def encodable(text: str, what: str) -> str:
@@ -71,13 +71,13 @@ def encodable(text: str, what: str) -> str:
     return text
 
 
-def a_bool(value: object, what: str) -> bool:
+def check_bool(value: object, what: str) -> bool:
     if not isinstance(value, bool):
         raise InvalidArgument(f"{what} is {shown(value)}; it must be True or False")
     return value
 
 
-def some_text(value: object, what: str) -> str:
+def check_string(value: object, what: str) -> str:
     """A text to look for; it may be empty, or one that nothing can be called by."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{what} is {shown(value)}; give a text")
@@ -86,24 +86,24 @@ def some_text(value: object, what: str) -> str:
 
 def stored_path(value: object, what: str) -> str:
     """A path of a file in a scan, in the form in which scans have it; a name that is not Unicode may come as it is."""
-    path = composed(some_text(value, what))
+    path = composed(check_string(value, what))
     if any("\ud800" <= letter <= "\udfff" for letter in path):
         return encodable(escape_path(path), what)
     return path
 
 
-def some_items(values: object, what: str) -> Iterable[Any]:
+def check_iterable(values: object, what: str) -> Iterable[Any]:
     """Any iterable but a text, bytes or a mapping, as it is."""
     if isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable):
         raise InvalidArgument(f"{what} is {shown(values)}; give a list")
     return values
 
 
-def some_list(values: object, what: str) -> list[Any]:
-    return list(some_items(values, what))
+def check_list(values: object, what: str) -> list[Any]:
+    return list(check_iterable(values, what))
 
 
-def a_path(value: object, what: str) -> str:
+def check_path(value: object, what: str) -> str:
     """The path of a file or folder, as text that the system can take."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or not path or "\0" in path:
@@ -117,7 +117,7 @@ def a_path(value: object, what: str) -> str:
     return path
 
 
-def a_whole(value: object, what: str, *, least: int = 0, most: int = 2**31 - 1) -> int:
+def check_integer(value: object, what: str, *, least: int = 0, most: int = 2**31 - 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidArgument(f"{what} is {shown(value)}; give a whole number from {least:,} to {most:,}")
     return value
@@ -127,7 +127,7 @@ UNSTORABLE = "[\0\ud800-\udfff]"  # this and the next are compiled by their firs
 _CWE = r"(?i)(?:cwe[- ]?)?0*([1-9][0-9]{0,5})"
 
 
-def text(where: str, value: object, *, needed: bool = False) -> str:
+def clean_text(value: object, where: str, *, needed: bool = False) -> str:
     """A text that can be stored, stripped when it is ``needed`` and must not be empty; None is an empty one."""
     if value is None and not needed:
         return ""
@@ -139,7 +139,7 @@ def text(where: str, value: object, *, needed: bool = False) -> str:
     return kept
 
 
-def word(where: str, value: object, words: tuple[str, ...]) -> str:
+def check_choice(value: object, where: str, words: tuple[str, ...]) -> str:
     """One of a few words, in any case."""
     found = value.strip().lower() if isinstance(value, str) else ""
     if found not in words:
@@ -147,7 +147,7 @@ def word(where: str, value: object, words: tuple[str, ...]) -> str:
     return found
 
 
-def whole(where: str, value: object, least: int, most: int) -> int | None:
+def check_optional_integer(value: object, where: str, least: int, most: int) -> int | None:
     """A whole number within bounds, or None."""
     if value is None:
         return None
@@ -156,7 +156,7 @@ def whole(where: str, value: object, least: int, most: int) -> int | None:
     return int(value)
 
 
-def cwe(where: str, value: object) -> str | None:
+def check_cwe(value: object, where: str) -> str | None:
     """A CWE as ``CWE-79``; given like that or as its number."""
     if value is None or value == "":
         return None

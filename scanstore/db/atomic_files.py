@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from scanstore.db import open_files
-from scanstore.db.arguments import a_path
+from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Scope, contextmanager
 from scanstore.db.files import create_file, flush, real_path, refusing, sync_folder
 from scanstore.db.paths import same_file
@@ -120,7 +120,7 @@ def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store
         with refusing("the file that was given"):
             yield file
         return
-    name = a_path(file, "file")
+    name = check_path(file, "file")
     target = real_path(name)
     with refusing(name):
         if store and any(same_file(target, store + end) for end in ("", *BESIDE)):

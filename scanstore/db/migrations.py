@@ -33,7 +33,7 @@ from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
 from scanstore.db import atomic_files, open_files
-from scanstore.db.arguments import a_path
+from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Scope, contextmanager
 from scanstore.db.connections import connect
 from scanstore.db.file_identity import refuse_foreign_log, refuse_missing, renew
@@ -128,7 +128,7 @@ def status(
     key: str | None = None,
 ) -> list[Step]:
     """Return every known migration in order; changes nothing, not even a file that does not exist."""
-    file = real_path(a_path(path, "path"))
+    file = real_path(check_path(path, "path"))
     applied: dict[str, str] = {}
     if os.path.exists(file):
         shown = name or os.fspath(path)
@@ -387,7 +387,7 @@ def _run(
     *,
     create: bool = False,
 ) -> Iterator[_Run]:
-    given = a_path(path, "path")
+    given = check_path(path, "path")
     file, shown = real_path(given), name or given
     steps = default_folder() if folder is None else Path(folder)
     _names(steps)

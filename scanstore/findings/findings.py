@@ -5,7 +5,7 @@ Change here: which scan a question about findings is about. Listing is in ``list
 
 from __future__ import annotations
 
-from scanstore.db.arguments import some_text, stored_path, whole, word
+from scanstore.db.arguments import check_choice, check_optional_integer, check_string, stored_path
 from scanstore.db.domain import bound
 from scanstore.db.state_machine import FINDING_STATUSES, SEVERITIES, SIGHTINGS
 from scanstore.errors import InvalidArgument, NotFound
@@ -48,12 +48,12 @@ class Findings(Triage):
         """
         if scan is not None and state == "not_checked":
             raise InvalidArgument("a scan lists what it saw; leave it out to list what was not_checked")
-        severity = None if severity is None else word("severity", severity, SEVERITIES)
-        status = None if status is None else word("status", status, FINDING_STATUSES)
-        state = None if state is None else word("state", state, (*SIGHTINGS, "not_checked"))
+        severity = None if severity is None else check_choice(severity, "severity", SEVERITIES)
+        status = None if status is None else check_choice(status, "status", FINDING_STATUSES)
+        state = None if state is None else check_choice(state, "state", (*SIGHTINGS, "not_checked"))
         file = None if file is None else stored_path(file, "file")
-        tool = None if tool is None else some_text(tool, "tool")
-        most = whole("limit", limit, 0, 2**31)
+        tool = None if tool is None else check_string(tool, "tool")
+        most = check_optional_integer(limit, "limit", 0, 2**31)
         some = most if suppressed is None else None
         row = self.pick(scan, target)
         if scan is None:

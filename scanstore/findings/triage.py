@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from scanstore.db.arguments import some_list, some_text, word
-from scanstore.db.arguments import text as checked
+from scanstore.db.arguments import check_choice, check_list, check_string, clean_text
 from scanstore.db.domain import Domain, bound
 from scanstore.db.state_machine import FINDING_STATUSES, FINDINGS, move
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -69,7 +68,7 @@ class Triage(Domain):
         that a false positive by votes alone becomes one by a person's word, which no later votes take back. Raises
         IllegalMove for other moves, NotFound, and InvalidArgument for a status that there is not or without ``by``.
         """
-        status, by, note = word("status", status, FINDING_STATUSES), _author(by), checked("note", note)
+        status, by, note = check_choice(status, "status", FINDING_STATUSES), _author(by), clean_text(note, "note")
         with self.db.atomic():
             row = self.get(finding)
             if row.status != status:
@@ -82,7 +81,7 @@ class Triage(Domain):
     @bound
     def comment(self, finding: Finding | int, text: str, *, by: str) -> FindingEvent:
         """Add a comment to the history of a finding. Raises NotFound, and InvalidArgument for an empty one."""
-        text, by = checked("comment", text, needed=True), _author(by)
+        text, by = clean_text(text, "comment", needed=True), _author(by)
         with self.db.atomic():
             return self._event(self.get(finding), "comment", by, text)
 
@@ -121,7 +120,7 @@ class Triage(Domain):
         One suppression counts for each scope: a new one lifts the former, and an equal one in force is returned
         unchanged. Raises NotFound, InvalidArgument.
         """
-        justification = checked("justification", justification, needed=True)
+        justification = clean_text(justification, "justification", needed=True)
         by, ends = _author(by), _future(expires)
         rule, tool, path = _scope(finding, rule=rule, tool=tool, path=path, target=target)
         with self.db.atomic():
@@ -187,7 +186,7 @@ class Triage(Domain):
         """
         query = Suppression.select().order_by(Suppression.id)
         if target is not None:
-            query = query.where(Suppression.lineage == self._lineage(some_text(target, "target")).id)
+            query = query.where(Suppression.lineage == self._lineage(check_string(target, "target")).id)
         return [row for row in query if active is None or (row.state == "active") == active]
 
     @bound
@@ -197,7 +196,7 @@ class Triage(Domain):
         When several are, one that has not expired speaks for the finding, then the narrowest, then the latest.
         A few statements for any number of findings.
         """
-        places = self._places(some_list(findings, "findings"))
+        places = self._places(check_list(findings, "findings"))
         if not places:
             return {}
         lineages = dump_json(sorted({place[1] for place in places}))
@@ -275,7 +274,7 @@ class _Matches:
 
 
 def _author(by: object) -> str:
-    name = checked("by", by, needed=True)
+    name = clean_text(by, "by", needed=True)
     if name.lower() == ITSELF:
         raise InvalidArgument(f"by is {name!r}, which stands for what no person did; say who decides this")
     return name
@@ -302,12 +301,12 @@ def _scope(
         return None, None, None
     if rule is None:
         raise InvalidArgument("nothing says what to suppress; give a finding, or a rule and perhaps tool and path")
-    rule = checked("rule", rule, needed=True)
-    tool = None if tool is None else checked("tool", tool, needed=True)
+    rule = clean_text(rule, "rule", needed=True)
+    tool = None if tool is None else clean_text(tool, "tool", needed=True)
     if target is not None and not isinstance(target, str):
         raise InvalidArgument(f"target is {shown(target)}; it must be text")
     if path is not None:
-        path = checked("path", path, needed=True)
+        path = clean_text(path, "path", needed=True)
         _pattern(path)
     return rule, tool, path
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from scanstore.db.arguments import a_text, a_whole, some_text
+from scanstore.db.arguments import check_integer, check_string, check_text
 from scanstore.db.database import SCHEMA_VERSION
 from scanstore.db.domain import bound
 from scanstore.db.state_machine import move
@@ -26,8 +26,8 @@ from scanstore.db.user_schema import holding
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, read_time, utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.jobs.leasing import LIFE, JobLeases, let_go
-from scanstore.jobs.models import QUEUE, a_moment, key_of, scene_key, scene_keys
+from scanstore.jobs.leasing import LIFE, JobLeases, end_cancelled
+from scanstore.jobs.models import QUEUE, format_run_at, key_of, scene_key, scene_keys
 from scanstore.jobs.models import Job as Job
 from scanstore.jobs.models import JobScene as JobScene
 from scanstore.jobs.worker import Handler, Worked, run_worker
@@ -103,14 +103,14 @@ class Jobs(JobLeases):
         """
         row: dict[str, Any] = {
             "id": str(uuid7()),
-            "type": a_text(type, "type"),
-            "queue": a_text(queue, "queue"),
-            "unique_key": None if unique is None else a_text(unique, "unique"),
-            "exclusive_group": None if exclusive_group is None else a_text(exclusive_group, "exclusive_group"),
-            "rank": -a_whole(priority, "priority", least=-(2**31) + 1),
-            "max_retries": a_whole(max_retries, "max_retries"),
-            "max_lost": a_whole(max_lost, "max_lost"),
-            "run_at": a_moment(run_at),
+            "type": check_text(type, "type"),
+            "queue": check_text(queue, "queue"),
+            "unique_key": None if unique is None else check_text(unique, "unique"),
+            "exclusive_group": None if exclusive_group is None else check_text(exclusive_group, "exclusive_group"),
+            "rank": -check_integer(priority, "priority", least=-(2**31) + 1),
+            "max_retries": check_integer(max_retries, "max_retries"),
+            "max_lost": check_integer(max_lost, "max_lost"),
+            "run_at": format_run_at(run_at),
             "parent_id": None if parent is None else key_of(parent),
         }
         if meta is not None and not isinstance(meta, Mapping):
@@ -171,7 +171,7 @@ class Jobs(JobLeases):
             if not self.db.execute_sql(LIVE, {"id": key}).fetchone()[0]:
                 raise IllegalMove(f"job {key} is {status} and cannot be cancelled; nothing of it is left to be done")
             self.db.execute_sql(CANCEL, {"id": key, "now": format_time(utcnow())})
-            let_go(self.db)
+            end_cancelled(self.db)
             return self._row(key)
 
     @bound
@@ -208,7 +208,7 @@ class Jobs(JobLeases):
             raise InvalidArgument("nothing says which jobs to remove; give older_than=, keep_last= or both")
         if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
             raise InvalidArgument(f"older_than is {shown(older_than)}; give a timedelta, such as timedelta(days=30)")
-        kept = 0 if keep_last is None else a_whole(keep_last, "keep_last")
+        kept = 0 if keep_last is None else check_integer(keep_last, "keep_last")
         try:
             before = format_time(utcnow() - (older_than or timedelta(0)))
         except OverflowError:
@@ -241,7 +241,7 @@ class Jobs(JobLeases):
         row = self.db.execute_sql(
             "SELECT id FROM jobs INDEXED BY uq_jobs_unique_key WHERE unique_key = ?"
             " AND (status = 'pending' OR status = 'running' OR status = 'cancelling')",
-            (a_text(unique, "unique"),),
+            (check_text(unique, "unique"),),
         ).fetchone()
         return None if row is None else self._row(row[0])
 
@@ -261,15 +261,15 @@ class Jobs(JobLeases):
         if status is not None:
             query = query.where(Job.status == Job.status.db_value(status))  # refuses a word that is none
         if type is not None:
-            query = query.where(Job.type == some_text(type, "type"))
+            query = query.where(Job.type == check_string(type, "type"))
         if parent is not None:
             query = query.where(Job.parent == key_of(parent))
         if scene is not None:
             query = query.where(Job.id.in_(JobScene.select(JobScene.job).where(JobScene.scene == scene_key(scene))))
         if queue is not None:
-            query = query.where(Job.queue == some_text(queue, "queue"))
+            query = query.where(Job.queue == check_string(queue, "queue"))
         query = query.order_by(Job.id.desc())
-        return self._with_progress(list(query if limit is None else query.limit(a_whole(limit, "limit"))))
+        return self._with_progress(list(query if limit is None else query.limit(check_integer(limit, "limit"))))
 
     @bound
     def children(self, job: Job | str | uuid.UUID) -> List[Job]:
@@ -287,7 +287,7 @@ class Jobs(JobLeases):
     def state(self, *, queue: str | None = None) -> State:
         """How many jobs are ready, wait for their time or another try, are leased, completed, failed, and cancelled
         (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
-        where, values = ("1", ()) if queue is None else ("queue = ?", (some_text(queue, "queue"),))
+        where, values = ("1", ()) if queue is None else ("queue = ?", (check_string(queue, "queue"),))
         counts = dict(
             self.db.execute_sql(f"SELECT status, count(*) FROM jobs WHERE {where} GROUP BY status", values).fetchall()
         )

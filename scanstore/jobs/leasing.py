@@ -13,7 +13,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 
-from scanstore.db.arguments import a_text, bring_up_to_date
+from scanstore.db.arguments import check_text, copy_saved
 from scanstore.db.clocks import LONGEST_LEASE
 from scanstore.db.database import Database
 from scanstore.db.domain import Domain, bound
@@ -25,11 +25,11 @@ from scanstore.jobs.models import (  # fmt: skip
     QUEUE,
     STOPPING,
     Job,
+    check_types,
     complete,
     fail,
     key_of,
     owner_of,
-    some_types,
     status_of,
     tick,
     unknown,
@@ -101,8 +101,8 @@ class JobLeases(Domain):
         ends or the time is up, to the next.
         """
         worker = check_lease(worker, lease, limit)
-        wanted = None if types is None else some_types(types)
-        found = self._claim(a_text(queue, "queue"), worker, limit, lease, wanted)
+        wanted = None if types is None else check_types(types)
+        found = self._claim(check_text(queue, "queue"), worker, limit, lease, wanted)
         return self._claimed(found, lease)
 
     @bound
@@ -132,8 +132,8 @@ class JobLeases(Domain):
         if found:  # mostly: one statement
             return found
         with self.db.atomic():
-            engine.tend(self.db, JOBS, queue)
-            let_go(self.db)
+            engine.free_expired(self.db, JOBS, queue)
+            end_cancelled(self.db)
             while len(found) < limit and (more := one()):
                 found |= more
             if len(found) < limit and any(engine.recover(self.db, JOBS, queue)):
@@ -214,7 +214,7 @@ class JobLeases(Domain):
                 engine.settle(self.db, queue, key, status, worker=owner, attempt=attempt, completed_at=now)
             else:
                 engine.release(self.db, queue, key, worker=owner, attempt=attempt)
-        bring_up_to_date(job, status=status, lease_until=None)
+        copy_saved(job, status=status, lease_until=None)
         return status
 
     @bound
@@ -222,7 +222,7 @@ class JobLeases(Domain):
         """Free leases that ran out or whose process ended; jobs that were being cancelled are cancelled. Claims do it
         too, when they need it, and opening a store."""
         with self.db.atomic():
-            let_go(self.db)
+            end_cancelled(self.db)
             return engine.recover(self.db, JOBS, queue)
 
     # -- rows ------------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ class JobLeases(Domain):
         return rows
 
 
-def let_go(db: Database) -> None:
+def end_cancelled(db: Database) -> None:
     """End jobs that are being cancelled and have lost their worker, inside the caller's transaction."""
     engine.keep(db, STOPPING, None, utcnow(), "cancelling")
     held = db.execute_sql(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import peewee
 
 from scanstore.db import arguments
-from scanstore.db.arguments import a_text, a_whole, bring_up_to_date, some_list, uuid_of
+from scanstore.db.arguments import check_integer, check_list, check_text, copy_saved, uuid_of
 from scanstore.db.database import Database, current
 from scanstore.db.fields import Base, EnumField, IdField, JSONField, UTCField
 from scanstore.db.generic_fields import JsonValue
@@ -185,17 +185,17 @@ def unknown(key: str) -> NotFound:
 # What is given
 
 
-def some_types(types: str | Iterable[str]) -> list[str]:
-    return [a_text(each, "type") for each in ((types,) if isinstance(types, str) else some_list(types, "types"))]
+def check_types(types: str | Iterable[str]) -> list[str]:
+    return [check_text(each, "type") for each in ((types,) if isinstance(types, str) else check_list(types, "types"))]
 
 
-def a_moment(value: object) -> str | None:
+def format_run_at(value: object) -> str | None:
     if value is not None and not isinstance(value, datetime):
         raise InvalidArgument(f"run_at is {shown(value)}; give an aware datetime")
     return None if value is None else format_time(value)
 
 
-def an_error(error: object) -> str:
+def describe_error(error: object) -> str:
     if isinstance(error, BaseException):
         name = type(error).__name__
         return f"{name}: {error}" if str(error) else name
@@ -216,10 +216,10 @@ def scene_key(scene: object) -> str:
 def scene_keys(scenes: Iterable[Scene | str]) -> list[str]:
     if isinstance(scenes, str | Scene):
         raise InvalidArgument(f"scenes is {scenes!r}; give a list of scenes")
-    return list(dict.fromkeys(scene_key(each) for each in some_list(scenes, "scenes")))
+    return list(dict.fromkeys(scene_key(each) for each in check_list(scenes, "scenes")))
 
 
-def told_by(progress: object, processed: object, total: object, message: object) -> dict[str, Any]:
+def progress_columns(progress: object, processed: object, total: object, message: object) -> dict[str, Any]:
     """The columns that a tick sets."""
     columns: dict[str, object] = {}
     if progress is not None:
@@ -227,9 +227,9 @@ def told_by(progress: object, processed: object, total: object, message: object)
             raise InvalidArgument(f"progress is {shown(progress)}; give per cent, from 0 to 100")
         columns["progress"] = int(progress)
     if processed is not None:
-        columns["processed_items"] = a_whole(processed, "processed")
+        columns["processed_items"] = check_integer(processed, "processed")
     if total is not None:
-        columns["total_items"] = a_whole(total, "total")
+        columns["total_items"] = check_integer(total, "total")
     if message is not None:
         if not isinstance(message, str):
             raise InvalidArgument(f"message is {shown(message)}; give a text")
@@ -259,7 +259,7 @@ def tick(
     carried = job.lease if isinstance(job, Job) else LEASE
     lease = carried if lease is None else lease
     check_lease(worker, lease)
-    told = told_by(progress, processed, total, message)
+    told = progress_columns(progress, processed, total, message)
     key, owner, attempt = owner_of(job, worker)
     with db.atomic():
         row = db.execute_sql(
@@ -276,7 +276,7 @@ def tick(
             told["progress"] = max(before, told.get("progress", share or 0))
         queue = STOPPING if status == "cancelling" else JOBS
         until = engine.heartbeat(db, queue, key, worker=owner, attempt=attempt, lease=lease, **told)
-    bring_up_to_date(job, status=status, lease_until=until, **told)
+    copy_saved(job, status=status, lease_until=until, **told)
     return bool(status == "running")
 
 
@@ -290,7 +290,7 @@ def complete(db: Database, job: Job | str | uuid.UUID, *, result: object = None,
         queue, to = way_out(db, key, "completed")
         columns = {"result": text, "completed_at": format_time(now)} | ({"progress": 100} if queue is JOBS else {})
         engine.settle(db, queue, key, to, worker=owner, attempt=attempt, **columns)
-    bring_up_to_date(job, **columns | {"status": to, "result": result, "completed_at": now, "lease_until": None})
+    copy_saved(job, **columns | {"status": to, "result": result, "completed_at": now, "lease_until": None})
     return to
 
 
@@ -304,7 +304,7 @@ def fail(
 ) -> str:
     """See :meth:`scanstore.jobs.jobs.Jobs.fail`."""
     check_lease(worker, LEASE)
-    text = an_error(error)
+    text = describe_error(error)
     key, owner, attempt = owner_of(job, worker)
     with db.atomic():
         queue, status = way_out(db, key, "failed")
@@ -313,7 +313,7 @@ def fail(
             engine.settle(db, queue, key, status, worker=owner, attempt=attempt, **told)
         else:
             status = engine.fail(db, queue, key, text, worker=owner, attempt=attempt, retry=retry)
-    bring_up_to_date(job, status=status, error=text[: engine.LAST_ERROR], lease_until=None)
+    copy_saved(job, status=status, error=text[: engine.LAST_ERROR], lease_until=None)
     return status
 
 

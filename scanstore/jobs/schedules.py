@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from scanstore.db.arguments import a_bool
+from scanstore.db.arguments import check_bool
 from scanstore.db.domain import Domain, bound
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
@@ -103,7 +103,7 @@ class Schedules(Domain):
     def list(self, *, enabled: bool | None = None) -> List[ScheduledTask]:
         """All tasks by name, or only those that are enabled, or not."""
         query = ScheduledTask.select().order_by(ScheduledTask.name)
-        return list(query if enabled is None else query.where(ScheduledTask.enabled == a_bool(enabled, "enabled")))
+        return list(query if enabled is None else query.where(ScheduledTask.enabled == check_bool(enabled, "enabled")))
 
     @bound
     def update(

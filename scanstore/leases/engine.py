@@ -35,7 +35,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from scanstore.db.arguments import a_whole, some_list
+from scanstore.db.arguments import check_integer, check_list
 from scanstore.db.clocks import clock, kept_until
 from scanstore.db.database import Database
 from scanstore.db.processes import gone, me
@@ -143,9 +143,9 @@ def claim(
     No more than ``most`` rows of the scope are leased at once. Runs inside the caller's immediate transaction.
     """
     now = utcnow()
-    tend(db, queue, scope, max_lost=max_lost, now=now)
+    free_expired(db, queue, scope, max_lost=max_lost, now=now)
     found = _take(db, queue, scope, now, worker, limit, lease, most)
-    if len(found) < limit and any(_bury(db, queue, scope, now, max_lost)):
+    if len(found) < limit and any(_fail_exhausted(db, queue, scope, now, max_lost)):
         found |= _take(db, queue, scope, now, worker, limit - len(found), lease, most)
         ranks = f"SELECT id FROM {queue.table} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rank, id"
         found = {key: found[key] for (key,) in db.execute_sql(ranks, (dump_json(list(found)),)).fetchall()}
@@ -199,7 +199,9 @@ def _standing(db: Database, queue: Queue, scope: Scope) -> Standing:
     return Standing(*(None if time is None else str(time) for time in row))  # bytes are later than any time
 
 
-def tend(db: Database, queue: Queue, scope: Scope, *, max_lost: int = MOST_LOST, now: datetime | None = None) -> None:
+def free_expired(
+    db: Database, queue: Queue, scope: Scope, *, max_lost: int = MOST_LOST, now: datetime | None = None
+) -> None:
     """Free expired leases and wake due rows, inside the caller's transaction, before a claim."""
     now = now if now is not None else utcnow()
     text = format_time(now)
@@ -274,7 +276,7 @@ def _expire(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_
     return _free(db, queue, where, (*values, text, text), "its lease ran out", now, max_lost)
 
 
-def _bury(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_lost: int) -> Recovered:
+def _fail_exhausted(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_lost: int) -> Recovered:
     """Free the rows of processes of this machine that have ended."""
     where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
     holders = db.execute_sql(
@@ -513,7 +515,7 @@ def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_lost:
     now = utcnow()
     with db.atomic():
         late = _expire(db, queue, scope, now, max_lost)
-        dead = _bury(db, queue, scope, now, max_lost)
+        dead = _fail_exhausted(db, queue, scope, now, max_lost)
     return Recovered(late.waiting + dead.waiting, late.failed + dead.failed)
 
 
@@ -561,7 +563,7 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
 
 def row_ids(ids: object) -> list[int]:
     """Ids of rows that are given as a list of whole numbers."""
-    return [a_whole(each, "an id", most=2**63 - 1) for each in some_list(ids, "ids")]
+    return [check_integer(each, "an id", most=2**63 - 1) for each in check_list(ids, "ids")]
 
 
 def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None = None) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from scanstore.db.arguments import a_bool, some_items, whole, word
+from scanstore.db.arguments import check_bool, check_choice, check_iterable, check_optional_integer
 from scanstore.db.domain import Domain, bound
 from scanstore.db.fields import Base
 from scanstore.db.values import dump_json
@@ -128,12 +128,12 @@ class Library(Domain):
         or container after an hour without a write or ``run.heartbeat()``, or at once with ``take_over``. Raises
         InvalidArgument.
         """
-        return Sync(self.db, word("kind", kind, KINDS), take_over=take_over)
+        return Sync(self.db, check_choice(kind, "kind", KINDS), take_over=take_over)
 
     @bound
     def runs(self, kind: str | None = None, *, limit: int | None = None) -> List[SyncRun]:
         """Runs of syncs, the newest first; of one kind if given. Raises InvalidArgument."""
-        query = SyncRun.select().order_by(SyncRun.id.desc()).limit(whole("limit", limit, 0, 2**31))
+        query = SyncRun.select().order_by(SyncRun.id.desc()).limit(check_optional_integer(limit, "limit", 0, 2**31))
         return list(query if kind is None else query.where(SyncRun.kind == SyncRun.kind.db_value(kind)))
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class Library(Domain):
     @bound
     def get(self, kind: str, key: object) -> Any:
         """The scene, performer, tag or studio of that id, read anew. Raises NotFound, InvalidArgument."""
-        model = MODELS[word("kind", kind, KINDS)]
+        model = MODELS[check_choice(kind, "kind", KINDS)]
         wanted = _id(key, model)
         found = model.get_or_none(model.id == wanted)
         if found is None:
@@ -156,7 +156,7 @@ class Library(Domain):
     @bound
     def find(self, kind: str, what: str) -> List[Any]:
         """Rows of a kind that have this id, or exactly this name or title; an empty list when there are none."""
-        model = MODELS[word("kind", kind, KINDS)]
+        model = MODELS[check_choice(kind, "kind", KINDS)]
         name = model._meta.fields["title" if model is Scene else "name"]
         return list(model.select().where((model.id == what) | (name == what)).order_by(model.id))
 
@@ -174,7 +174,7 @@ class Library(Domain):
 
         Raises InvalidArgument.
         """
-        query = Scene.select().order_by(Scene.id).limit(whole("limit", limit, 0, 2**31))
+        query = Scene.select().order_by(Scene.id).limit(check_optional_integer(limit, "limit", 0, 2**31))
         if performer is not None:
             links = ScenePerformer.select(ScenePerformer.scene)
             query = query.where(Scene.id.in_(links.where(ScenePerformer.performer == _id(performer, Performer))))
@@ -183,14 +183,14 @@ class Library(Domain):
         if studio is not None:
             query = query.where(Scene.studio == _id(studio, Studio))
         if organized is not None:
-            query = query.where(Scene.organized == a_bool(organized, "organized"))
+            query = query.where(Scene.organized == check_bool(organized, "organized"))
         return list(query)
 
     @bound
     def names(self, kind: str, *, limit: int | None = None) -> List[Named]:
         """Performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
-        sql = NAMES[word("kind", kind, tuple(NAMES))]
-        most = whole("limit", limit, 0, 2**31)
+        sql = NAMES[check_choice(kind, "kind", tuple(NAMES))]
+        most = check_optional_integer(limit, "limit", 0, 2**31)
         return [Named(*row) for row in self.db.execute_sql(sql, (-1 if most is None else most,)).fetchall()]
 
     @bound
@@ -205,7 +205,7 @@ class Library(Domain):
                 last = rows[-1].id
                 yield from self._records(rows)
             return
-        ids = (_id(scene, Scene) for scene in some_items(scenes, "scenes"))
+        ids = (_id(scene, Scene) for scene in check_iterable(scenes, "scenes"))
         while batch := list(islice(ids, AT_ONCE)):
             found = {row.id: row for row in Scene.select().where(Scene.id.in_(batch))}
             yield from self._records([found[key] for key in batch if key in found])
@@ -244,7 +244,7 @@ class Library(Domain):
         Scenes of a studio stay without it; changes that were proposed for a scene outlive it. Raises NotFound for an id
         that there is not, and InvalidArgument; nothing is removed then.
         """
-        model = MODELS[word("kind", kind, KINDS)]
+        model = MODELS[check_choice(kind, "kind", KINDS)]
         given = [ids] if isinstance(ids, str | Base) or not isinstance(ids, Iterable) else ids
         keys = {_id(key, model) for key in given}
         listed = dump_json(sorted(keys))

@@ -16,7 +16,7 @@ from json.encoder import encode_basestring
 from operator import itemgetter
 from typing import Any
 
-from scanstore.db.arguments import text
+from scanstore.db.arguments import clean_text
 from scanstore.db.domain import Domain
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
@@ -30,11 +30,11 @@ NAMED_AT_ONCE = 10_000  # names that are swapped must be in the same batch
 
 
 def _title(value: object) -> str:
-    return value if type(value) is str and value.isprintable() else text("title", value)
+    return value if type(value) is str and value.isprintable() else clean_text(value, "title")
 
 
 def _details(value: object) -> str | None:
-    return value if value is None or type(value) is str and value.isprintable() else text("details", value)
+    return value if value is None or type(value) is str and value.isprintable() else clean_text(value, "details")
 
 
 def _paths(value: object) -> str:
@@ -110,7 +110,7 @@ class Names:
         if isinstance(record, str) or "name" not in record:
             self.bare[kind].setdefault(key, place)
             return key
-        name = text("name", record["name"], needed=True)
+        name = clean_text(record["name"], "name", needed=True)
         self.names[kind][key] = name
         self.known[kind][key] = {"id": key, "name": name}
         return key
@@ -181,7 +181,7 @@ def _key(value: object) -> str:
         raise InvalidArgument("it has no id; give the foreign system's")
     if not isinstance(value, str):
         raise InvalidArgument(f"its id is {shown(value)}; ids are text, as {shown(str(value))}")
-    if not value.isprintable() and text("id", value) != value:
+    if not value.isprintable() and clean_text(value, "id") != value:
         raise InvalidArgument(f"its id {shown(value)} cannot be stored; it must be valid Unicode")
     return value
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
 from scanstore.db import atomic_files, open_files
-from scanstore.db.arguments import a_path
+from scanstore.db.arguments import check_path
 from scanstore.db.atomic_files import BESIDE, STAMP
 from scanstore.db.blocks import closing, contextmanager
 from scanstore.db.connections import connect
@@ -155,7 +155,7 @@ def verify(path: str | os.PathLike[str], *, key: str | None = None, timeout: flo
     Reading may take `timeout` seconds, by default 30 and one for each megabyte. Raises NotFound, NotAScanstore,
     NewerSchema, ForeignSchema, ReadTimeout, Damaged; changes nothing.
     """
-    shown = a_path(path, "path")
+    shown = check_path(path, "path")
     file = real_path(shown)
     seconds = seconds_for(file, timeout)
     with _reading(file, shown, key) as connection:
@@ -178,7 +178,7 @@ def restore(
     open (it asks for SQLite's exclusive lock, for `timeout` seconds), and what `verify` raises; nothing was changed
     then. A `timeout` that is longer than what `verify` allows for reading is for that too.
     """
-    given, shown = a_path(backup, "backup"), a_path(path, "path")
+    given, shown = check_path(backup, "backup"), check_path(path, "path")
     source, file = real_path(given), real_path(shown)
     if os.path.exists(file) and os.path.exists(source) and os.path.samefile(source, file):
         raise InvalidArgument(f"{shown} is the copy itself; give the path of the store to be restored")
@@ -284,14 +284,14 @@ def _target(
     if path is not None:
         if folder is not None or keep is not None:
             raise InvalidArgument("folder and keep are for copies with the time in their names; leave path out")
-        text = a_path(path, "path")
+        text = check_path(path, "path")
         if os.path.isdir(text):
             raise InvalidArgument(f"{text} is a folder; give it as folder, or the path of a file in it")
         target = real_path(text)
     else:
         if db.name == MEMORY and folder is None:
             raise InvalidArgument(":memory: goes with this process; give the path of a file to keep")
-        place = os.path.dirname(db.file) if folder is None else real_path(a_path(folder, "folder"))
+        place = os.path.dirname(db.file) if folder is None else real_path(check_path(folder, "folder"))
         stem = os.path.join(place, os.path.basename(db.file))
         while os.path.lexists(target := f"{stem}.backup-{_stamp()}"):
             time.sleep(0.001)

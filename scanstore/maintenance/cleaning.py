@@ -18,7 +18,7 @@ import re
 import sqlite3
 
 from scanstore.db import schema
-from scanstore.db.arguments import a_path
+from scanstore.db.arguments import check_path
 from scanstore.db.connections import connect
 from scanstore.db.files import identify, limited, quoted, real_path, seconds_for
 from scanstore.db.fingerprints import WHOLE
@@ -41,7 +41,7 @@ def drop_foreign(path: str | os.PathLike[str], *, key: str | None = None, timeou
     take `timeout` seconds, by default 30 and one for each megabyte. Raises NotFound, NotAScanstore, NewerSchema,
     WrongKey, Damaged, ReadTimeout, and Busy when the file is in use.
     """
-    shown = a_path(path, "path")
+    shown = check_path(path, "path")
     file = real_path(shown)
     if not os.path.isfile(file):
         raise NotFound(f"{shown} does not exist; give the path of a scanstore file")
@@ -95,7 +95,7 @@ class _Cleaning:
             return
         (cookie,) = self.connection.execute("PRAGMA schema_version").fetchone()
         self.connection.execute(f"PRAGMA schema_version={cookie + 1}")  # others read the schema again
-        self._make_anew()
+        self._recreate()
         for name in self._altered:
             self.connection.execute(f"REINDEX {quoted(name)}")
 
@@ -165,7 +165,7 @@ class _Cleaning:
 
     # Making anew
 
-    def _make_anew(self) -> None:
+    def _recreate(self) -> None:
         there = {row[1].lower() for row in self._objects()}
         if "sqlite_sequence" not in there and any("AUTOINCREMENT" in row[3] for row in self.wanted.values()):
             self.connection.execute("CREATE TABLE scanstore_counts (id INTEGER PRIMARY KEY AUTOINCREMENT)")
@@ -182,11 +182,11 @@ class _Cleaning:
             if kind == "table":
                 self.done.append(f"the table {name} was made anew, empty")
             if name == HISTORY:
-                self._tell_history()
+                self._record_history()
             elif name == "file_identity":
-                self._tell_identity()
+                self._record_identity()
 
-    def _tell_history(self) -> None:
+    def _record_history(self) -> None:
         """Write down again which migrations a file of this version has had."""
         from scanstore.db import migrations  # start-up: loads the migrator
 
@@ -196,7 +196,7 @@ class _Cleaning:
             f"INSERT INTO {HISTORY} (name, migrated_at) VALUES (?, ?)", [(step, now) for step in steps]
         )
 
-    def _tell_identity(self) -> None:
+    def _record_identity(self) -> None:
         """Give the file an id again: it is a new one, as the old one is lost."""
         for sql in REPAIRS["missing or malformed id of the file"]:
             self.connection.execute(sql)

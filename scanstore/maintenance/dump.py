@@ -37,7 +37,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import peewee
 
 from scanstore.db import atomic_files, foreign_schema, user_schema
-from scanstore.db.arguments import a_path, some_list
+from scanstore.db.arguments import check_list, check_path
 from scanstore.db.connections import connect
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import quoted, refusing
@@ -168,7 +168,7 @@ def dump(
     StorageError.
     """
     known = [table.name for table in tables_of(db.execute_sql)]
-    wanted = None if tables is None else [tables] if isinstance(tables, str) else some_list(tables, "tables")
+    wanted = None if tables is None else [tables] if isinstance(tables, str) else check_list(tables, "tables")
     for name in wanted or ():
         if name not in known:
             raise InvalidArgument(f"{db.name} has no table {shown(name)}; it has: {', '.join(known)}")
@@ -565,6 +565,6 @@ def _source(file: File) -> Iterator[Any]:
         with refusing("the dump", "read"):
             yield file
         return
-    name = a_path(file, "file")
+    name = check_path(file, "file")
     with refusing(name, "read"), open(name, "rb") as stream:
         yield stream

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from scanstore.analysis.removal import take_out
-from scanstore.db.arguments import some_list
+from scanstore.analysis.removal import remove_scan
+from scanstore.db.arguments import check_list
 from scanstore.db.database import SCHEMA_VERSION
 from scanstore.db.user_schema import holding
 from scanstore.db.values import format_time, utcnow
@@ -144,7 +144,7 @@ def prune(
 
 
 def _kinds(what: Iterable[str]) -> tuple[str, ...]:
-    kinds = (what,) if isinstance(what, str) else tuple(some_list(what, "what"))
+    kinds = (what,) if isinstance(what, str) else tuple(check_list(what, "what"))
     wrong = [kind for kind in kinds if kind not in KINDS]
     if wrong or not kinds:
         given = shown(wrong[0]) if wrong else "nothing"
@@ -169,7 +169,7 @@ def _remove(db: Database, chosen: list[OldScan], held: dict[int, str]) -> list[O
             with db.atomic():
                 there = db.execute_sql(STILL, (scan.id,)).fetchall()
                 if there:
-                    take_out(db, Scans(db).get(scan.id))
+                    remove_scan(db, Scans(db).get(scan.id))
             gone += [scan] if there else []
         except Conflict:  # of a row that was added meanwhile, or that points at what is below a scan's rows
             held[scan.id] = "a table of your own"

@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scanstore.db.arguments import text, word
+from scanstore.db.arguments import check_choice, clean_text
 from scanstore.db.fields import Base
 from scanstore.db.state_machine import CHANGE_ACTIONS, FINDING_STATUSES, SEVERITIES
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -67,11 +67,11 @@ def _studio(where: str, value: object) -> str | None:
 def _title(where: str, value: object) -> str:
     if value is None:
         raise InvalidArgument(f"{where} is None; it must be text, perhaps empty")
-    return text(where, value)
+    return clean_text(value, where)
 
 
 def _details(where: str, value: object) -> str | None:
-    return None if value is None else text(where, value)
+    return None if value is None else clean_text(value, where)
 
 
 def _date(where: str, value: object) -> str | None:
@@ -137,9 +137,9 @@ FIELDS = {
         _plain("details", "scene", _details),
         _plain("date", "scene", _date, column="scene_date"),
         _plain("organized", "scene", _flag),
-        _plain("severity", "finding", lambda where, value: word(where, value, SEVERITIES)),
-        _plain("status", "finding", lambda where, value: word(where, value, FINDING_STATUSES)),
-        _plain("remediation", "finding", text, column="remediation_steps"),
+        _plain("severity", "finding", lambda where, value: check_choice(value, where, SEVERITIES)),
+        _plain("status", "finding", lambda where, value: check_choice(value, where, FINDING_STATUSES)),
+        _plain("remediation", "finding", lambda where, value: clean_text(value, where), column="remediation_steps"),
     )
 }
 OTHER_NAMES = {
@@ -184,7 +184,7 @@ def check(
     """Return a change in the form that is kept; ``where`` begins the message of InvalidArgument."""
     field = field_named(where + "field", name)
     key = target_key(f"{where}target", target, field.target)
-    act = word(where + "action", action, CHANGE_ACTIONS)
+    act = check_choice(action, where + "action", CHANGE_ACTIONS)
     if act not in field.actions:
         raise InvalidArgument(
             f"{where}action is {act!r}; for {field.name} it must be one of: {', '.join(field.actions)}"

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import peewee
 
-from scanstore.db.arguments import some_text, text, whole, word
+from scanstore.db.arguments import check_choice, check_optional_integer, check_string, clean_text
 from scanstore.db.domain import Domain, bound
 from scanstore.db.state_machine import CHANGE_STATUSES, PLAN_STATUSES, move
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -59,12 +59,12 @@ class Plans(Domain):
         self, name: str, *, description: str | None = None, metadata: Mapping[str, object] | None = None
     ) -> AnalysisPlan:
         """Begin a plan, which :meth:`propose` fills and :meth:`submit` hands over for review. Names may repeat."""
-        name = text("name", name, needed=True)
+        name = clean_text(name, "name", needed=True)
         if metadata is not None and not isinstance(metadata, Mapping):
             raise InvalidArgument(f"metadata is {shown(metadata)}; it must be a mapping")
         made: AnalysisPlan = AnalysisPlan.create(
             name=name,
-            description=None if description is None else text("description", description),
+            description=None if description is None else clean_text(description, "description"),
             metadata=dict(metadata or {}),
         )
         return self.get(made.id)
@@ -162,13 +162,13 @@ class Plans(Domain):
     @bound
     def find(self, name: str) -> AnalysisPlan | None:
         """The latest plan of that name, if there is one."""
-        return next(iter(_rows(AnalysisPlan.name == some_text(name, "name"), limit=1)), None)
+        return next(iter(_rows(AnalysisPlan.name == check_string(name, "name"), limit=1)), None)
 
     @bound
     def list(self, *, status: str | None = None, limit: int | None = None) -> List[AnalysisPlan]:
         """Plans with their counts, the latest first, of one status if given. One statement."""
-        only = () if status is None else (AnalysisPlan.status == word("status", status, PLAN_STATUSES),)
-        return _rows(*only, limit=whole("limit", limit, 0, 2**31))
+        only = () if status is None else (AnalysisPlan.status == check_choice(status, "status", PLAN_STATUSES),)
+        return _rows(*only, limit=check_optional_integer(limit, "limit", 0, 2**31))
 
     @bound
     def changes(
@@ -181,8 +181,8 @@ class Plans(Domain):
         limit: int | None = None,
     ) -> List[PlanChange]:
         """The changes of a plan in the order in which they are applied; of one status, field or scene if given."""
-        most = whole("limit", limit, 0, 2**31)
-        only = [] if status is None else [PlanChange.status == word("status", status, CHANGE_STATUSES)]
+        most = check_optional_integer(limit, "limit", 0, 2**31)
+        only = [] if status is None else [PlanChange.status == check_choice(status, "status", CHANGE_STATUSES)]
         if field is not None:
             only.append(PlanChange.field == field_named("field", field).name)
         if scene is not None:
@@ -198,7 +198,7 @@ class Plans(Domain):
 
         Of the changes that are pending or approved, or of one ``status`` only. Nothing is changed.
         """
-        only = ("pending", "approved") if status is None else (word("status", status, CHANGE_STATUSES),)
+        only = ("pending", "approved") if status is None else (check_choice(status, "status", CHANGE_STATUSES),)
         key = None if scene is None else target_key("scene", scene, "scene")
         return previews.preview(self.db, self.get(plan).id, only, key)
 
@@ -224,7 +224,7 @@ class Plans(Domain):
 
         Raises IllegalMove for a plan that is not in review, NotFound for a change that is not the plan's.
         """
-        to = DECISIONS[word("decision", decision, tuple(DECISIONS))]
+        to = DECISIONS[check_choice(decision, "decision", tuple(DECISIONS))]
         where: List[str] = ["plan_id = ?"]
         values: List[object] = []
         if field is not None:
@@ -236,7 +236,7 @@ class Plans(Domain):
         if min_confidence is not None:
             where.append("confidence >= ?")
             values.append(checked_confidence("min_confidence", min_confidence))
-        by = None if by is None else text("by", by, needed=True)
+        by = None if by is None else clean_text(by, "by", needed=True)
         keys = change_ids(ids)
         with self.db.atomic():
             row = self._open(plan, ("draft", "reviewing"), "be reviewed")

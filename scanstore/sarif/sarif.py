@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
-from scanstore.db.arguments import a_path, some_list
+from scanstore.db.arguments import check_list, check_path
 from scanstore.db.database import Database
 from scanstore.db.domain import Domain, bound
 from scanstore.db.files import refused, refusing
@@ -174,7 +174,7 @@ class Sarif(Domain):
         target = _target(target, given)
         patterns = _patterns(scope)
         kept = None if given is None or given.root is None else stored_root(given.root)
-        folder = kept if root is None else a_path(root, "root")
+        folder = kept if root is None else check_path(root, "root")
         if root is not None and not os.path.isdir(folder or ""):
             raise InvalidArgument(f"root is {folder!r}, which is no folder; give the one that was looked at")
         problems: list[Problem] = []
@@ -230,7 +230,7 @@ class Sarif(Domain):
         Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
         known = SIGHTINGS if scan is not None else (*SIGHTINGS, "not_checked")
-        states = known if only is None else tuple(some_list(only, "only"))
+        states = known if only is None else tuple(check_list(only, "only"))
         if not states or not all(state in known for state in states):
             raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")
         row = Findings(self.db).pick(scan, target)
@@ -343,7 +343,7 @@ def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     import tempfile
 
     if isinstance(file, str | os.PathLike):
-        name = a_path(file, "file")
+        name = check_path(file, "file")
         try:
             stream: BinaryIO = open(name, "rb")  # noqa: SIM115
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:

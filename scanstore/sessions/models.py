@@ -17,7 +17,7 @@ import peewee
 
 from scanstore.accounts.models import User
 from scanstore.db import arguments
-from scanstore.db.arguments import a_text, encodable, uuid_of
+from scanstore.db.arguments import check_text, encodable, uuid_of
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, EnumField, HashField, IdField, UTCField
 from scanstore.db.generic_fields import Number
@@ -182,7 +182,7 @@ class ScoreField(Number[Decimal]):
     def db_value(self, value: object) -> Any:
         if value is None or isinstance(value, peewee.Node):
             return value
-        return float(a_score(value))  # the nearest one; with so few digits it reads back as it was
+        return float(check_score(value))  # the nearest one; with so few digits it reads back as it was
 
     def python_value(self, value: object) -> Any:
         return None if value is None else Decimal(str(value)).quantize(CENT)
@@ -267,7 +267,7 @@ def no_task(key: str) -> NotFound:
 # What is given for a row
 
 
-def a_score(value: object) -> Decimal:
+def check_score(value: object) -> Decimal:
     try:
         if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
             raise ValueError
@@ -282,7 +282,7 @@ def a_score(value: object) -> Decimal:
 RESULT = ("analysis_type", "result_content", "file_name", "score", "configuration")
 
 
-def a_result(given: Mapping[str, object]) -> dict[str, Any]:
+def result_columns(given: Mapping[str, object]) -> dict[str, Any]:
     """The columns of a result as they are stored; a result with its own type needs no ``analysis_type`` here."""
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"result is {shown(given)}; give a mapping with a result_content")
@@ -295,8 +295,8 @@ def a_result(given: Mapping[str, object]) -> dict[str, Any]:
     kind, name, score, prompt = (given.get(each) for each in ("analysis_type", "file_name", "score", "configuration"))
     return {
         "configuration_id": None if prompt is None else uuid_of(prompt, "a prompt", Configuration),
-        "analysis_type": None if kind is None else a_text(kind, "analysis_type", 50),
-        "file_name": None if name is None else a_text(name, "file_name", 255),
+        "analysis_type": None if kind is None else check_text(kind, "analysis_type", 50),
+        "file_name": None if name is None else check_text(name, "file_name", 255),
         "result_content": encodable(content, "result_content"),
-        "score": None if score is None else float(a_score(score)),
+        "score": None if score is None else float(check_score(score)),
     }

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from scanstore.accounts.models import User, known_user
-from scanstore.db.arguments import a_text, a_whole
+from scanstore.db.arguments import check_integer, check_text
 from scanstore.db.domain import bound
 from scanstore.db.state_machine import Machine, move
 from scanstore.db.values import format_time, utcnow
@@ -69,7 +69,7 @@ class Sessions(SessionTasks, Prompts):
     @bound
     def create(self, user: User | str | uuid.UUID, name: str) -> AnalysisSession:
         """Add a session. Raises InvalidArgument, NotFound, and IllegalMove for a user who is not active."""
-        text = a_text(name, "name", 255)
+        text = check_text(name, "name", 255)
         with self.db.atomic():
             key = known_user(self.db, user)
             if not self.db.execute_sql("SELECT is_active FROM users WHERE id = ?", (key,)).fetchone()[0]:
@@ -182,7 +182,7 @@ class Sessions(SessionTasks, Prompts):
                 AnalysisSession.status == AnalysisSession.status.db_value(status)
             )  # refuses a word that is none
         if limit is not None:
-            query = query.limit(a_whole(limit, "limit"))
+            query = query.limit(check_integer(limit, "limit"))
         if user is not None:
             query = query.where(AnalysisSession.user == known_user(self.db, user))
         return list(query)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scanstore.db.arguments import a_text, a_whole, bring_up_to_date, some_list
+from scanstore.db.arguments import check_integer, check_list, check_text, copy_saved
 from scanstore.db.domain import bound
 from scanstore.db.state_machine import RESULT_STATUSES, Machine, move
 from scanstore.db.uuids import uuid7
@@ -24,10 +24,10 @@ from scanstore.sessions.models import (
     AnalysisTask,
     Session,
     Task,
-    a_result,
     no_task,
     owner_of,
     read,
+    result_columns,
     session_key,
     task_key,
 )
@@ -87,10 +87,10 @@ class SessionTasks(SessionUploads):
         InvalidArgument, NotFound, IllegalMove for a session that is over, and Conflict when another task has the id.
         """
         key, own = session_key(session), str(uuid7())
-        kind = a_text(task_type, "task_type", 50)
-        name = own if task_id is None else a_text(task_id, "task_id", 255)
-        rank, most = -a_whole(priority, "priority", least=-(2**31) + 1), a_whole(max_retries, "max_retries")
-        lost = a_whole(max_lost, "max_lost")
+        kind = check_text(task_type, "task_type", 50)
+        name = own if task_id is None else check_text(task_id, "task_id", 255)
+        rank, most = -check_integer(priority, "priority", least=-(2**31) + 1), check_integer(max_retries, "max_retries")
+        lost = check_integer(max_lost, "max_lost")
         with self.db.atomic():
             self._session_status(key)
             for known in read(self.db, AnalysisTask, "task_id = ?", (name,)):
@@ -126,7 +126,9 @@ class SessionTasks(SessionUploads):
         """
         worker = check_lease(worker, lease, limit)
         kinds = [types] if isinstance(types, str) else types
-        wanted = None if kinds is None else dump_json([a_text(each, "type", 50) for each in some_list(kinds, "types")])
+        wanted = (
+            None if kinds is None else dump_json([check_text(each, "type", 50) for each in check_list(kinds, "types")])
+        )
         only = None if session is None else session_key(session)
         found: dict[str, int] = {}
         with self.db.atomic():
@@ -163,7 +165,7 @@ class SessionTasks(SessionUploads):
             ):  # fmt: skip
                 found[row[0]] = row[1]
 
-        engine.tend(self.db, SESSION_TASKS, scope)
+        engine.free_expired(self.db, SESSION_TASKS, scope)
         take()
         if len(found) < limit and any(engine.recover(self.db, SESSION_TASKS, scope)):
             take()
@@ -192,13 +194,13 @@ class SessionTasks(SessionUploads):
             if row is None:
                 raise no_task(key)
             if row[0] == "cancelled":
-                bring_up_to_date(task, status="cancelled", lease_until=None)
+                copy_saved(task, status="cancelled", lease_until=None)
                 return False
             far = max(row[1], int(progress or 0))
             until = engine.heartbeat(
                 self.db, SESSION_TASKS, key, worker=owner, attempt=attempt, lease=lease, progress=far
             )
-        bring_up_to_date(task, status="processing", lease_until=until, progress=far)
+        copy_saved(task, status="processing", lease_until=until, progress=far)
         return True
 
     heartbeat = tick
@@ -217,7 +219,7 @@ class SessionTasks(SessionUploads):
         when it was completed with another result; nothing is changed then.
         """
         check_lease(worker, LEASE)
-        columns = None if result is None else a_result(result)
+        columns = None if result is None else result_columns(result)
         key, owner, attempt = owner_of(task, worker)
         now = utcnow()
         with self.db.atomic():
@@ -237,9 +239,7 @@ class SessionTasks(SessionUploads):
             else:
                 made = self._result_of(key, columns)
         if fresh:
-            bring_up_to_date(
-                task, status="completed", lease_until=None, progress=100, completed_at=now, error_message=None
-            )
+            copy_saved(task, status="completed", lease_until=None, progress=100, completed_at=now, error_message=None)
         return made
 
     def _result_of(self, key: str, columns: dict[str, object] | None) -> AnalysisResult | None:
@@ -268,7 +268,7 @@ class SessionTasks(SessionUploads):
             raise InvalidArgument(f"error is {shown(error)}; give a text or an exception")
         key, owner, attempt = owner_of(task, worker)
         status = engine.fail(self.db, SESSION_TASKS, key, error, worker=owner, attempt=attempt, retry=retry)
-        bring_up_to_date(task, status=status, error_message=error[: engine.LAST_ERROR], lease_until=None)
+        copy_saved(task, status=status, error_message=error[: engine.LAST_ERROR], lease_until=None)
         return status
 
     @bound
@@ -277,7 +277,7 @@ class SessionTasks(SessionUploads):
         check_lease(worker, LEASE)
         key, owner, attempt = owner_of(task, worker)
         engine.release(self.db, SESSION_TASKS, key, worker=owner, attempt=attempt)
-        bring_up_to_date(task, status="pending", lease_until=None)
+        copy_saved(task, status="pending", lease_until=None)
 
     # -- deciding about tasks --------------------------------------------------------------------------------------
 
@@ -317,7 +317,7 @@ class SessionTasks(SessionUploads):
     @bound
     def find_task(self, task_id: str) -> AnalysisTask | None:
         """The task that its runner calls so, or None."""
-        rows = read(self.db, AnalysisTask, "task_id = ?", (a_text(task_id, "task_id"),))
+        rows = read(self.db, AnalysisTask, "task_id = ?", (check_text(task_id, "task_id"),))
         return rows[0] if rows else None
 
     @bound
@@ -332,7 +332,7 @@ class SessionTasks(SessionUploads):
         if type is not None:
             query = query.where(AnalysisTask.task_type == type)
         if limit is not None:
-            query = query.limit(a_whole(limit, "limit"))
+            query = query.limit(check_integer(limit, "limit"))
         self._session_status(key)
         return list(query)
 
@@ -362,7 +362,7 @@ class SessionTasks(SessionUploads):
         Raises InvalidArgument, NotFound, and IllegalMove for a session that is over.
         """
         key = session_key(session)
-        columns = a_result(result)
+        columns = result_columns(result)
         if columns["analysis_type"] is None:
             raise InvalidArgument("analysis_type is None; give a text")
         if not isinstance(status, str) or status.lower() not in RESULT_STATUSES:
@@ -382,7 +382,7 @@ class SessionTasks(SessionUploads):
         if analysis_type is not None:
             query = query.where(AnalysisResult.analysis_type == analysis_type)
         if limit is not None:
-            query = query.limit(a_whole(limit, "limit"))
+            query = query.limit(check_integer(limit, "limit"))
         self._session_status(key)
         return list(query)
 

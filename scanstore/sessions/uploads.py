@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from scanstore.db.arguments import a_path, a_text, a_whole, some_list, uuid_of
+from scanstore.db.arguments import check_integer, check_list, check_path, check_text, uuid_of
 from scanstore.db.bulk import Writer
 from scanstore.db.domain import Domain, bound
 from scanstore.db.files import refused, refusing
@@ -117,12 +117,12 @@ class SessionUploads(Domain):
         that is not a regular file or leads out of ``root``, also by a link, and NotFound for one that is missing or
         cannot be read.
         """
-        base = a_path(root, "root")
+        base = check_path(root, "root")
         if not os.path.isdir(base):
             raise NotFound(f"{base!r} is no folder; give the one that holds the files")
         if isinstance(paths, str | os.PathLike):
             raise InvalidArgument(f"paths is {paths!r}; give a list of paths")
-        paths = None if paths is None else some_list(paths, "paths")
+        paths = None if paths is None else check_list(paths, "paths")
         self._session_status(session_key(session))
         relative = _below(base) if paths is None else (_relative(each) for each in paths)
         return self.add_uploads(session, [_measured(base, path) for path in relative])
@@ -141,7 +141,7 @@ class SessionUploads(Domain):
             raise InvalidArgument(f"status is {status!r}; it must be one of: {', '.join(MOVES)}")
         if error is not None and to != "error":
             raise InvalidArgument(f"an upload that is {to} has no error; leave it out, or give status 'error'")
-        text = None if error is None else a_text(error, "error")[:LAST_ERROR]
+        text = None if error is None else check_text(error, "error")[:LAST_ERROR]
         with self.db.atomic():
             row = self._upload(key)
             if row.upload_status == to:
@@ -162,7 +162,7 @@ class SessionUploads(Domain):
         if status is not None:
             query = query.where(FileUpload.upload_status == status)  # refuses a word that is none
         if limit is not None:
-            query = query.limit(a_whole(limit, "limit"))
+            query = query.limit(check_integer(limit, "limit"))
         self._session_status(key)
         return list(query)
 
@@ -237,10 +237,10 @@ def _file(given: object) -> _File:
     name = given.get("file_name")
     kind = given.get("file_type")
     return _File(
-        a_text(path.rpartition("/")[2] if name is None else name, "file_name", LONGEST_NAME),
+        check_text(path.rpartition("/")[2] if name is None else name, "file_name", LONGEST_NAME),
         path,
-        a_whole(given.get("file_size"), "file_size", most=2**63 - 1),
-        _type_of(path) if kind is None else a_text(kind, "file_type", LONGEST_TYPE),
+        check_integer(given.get("file_size"), "file_size", most=2**63 - 1),
+        _type_of(path) if kind is None else check_text(kind, "file_type", LONGEST_TYPE),
         _sha256(given.get("sha256")),
     )
 
@@ -275,7 +275,7 @@ def _relative(path: object) -> str:
     whole = "/".join(parts)
     if len(whole) > LONGEST_PATH:
         raise InvalidArgument(f"file_path has {len(whole)} characters; give at most {LONGEST_PATH}")
-    if a_text(whole, "file_path") != whole:
+    if check_text(whole, "file_path") != whole:
         raise InvalidArgument(f"file_path {text!r} begins or ends with a blank; leave it out")
     return whole
 

@@ -15,7 +15,7 @@ import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from scanstore.db.arguments import a_path
+from scanstore.db.arguments import check_path
 from scanstore.db.files import refused
 from scanstore.db.paths import file_in, kept_in_cloud, stored_root
 from scanstore.db.values import format_time, utcnow
@@ -68,7 +68,7 @@ class Tags:
         name = os.fspath(file) if isinstance(file, (str, os.PathLike)) else "the open file of tags"
         try:
             stream = None if isinstance(file, (str, os.PathLike)) or not hasattr(file, "readline") else file
-            with open(a_path(file, "file"), "rb") if stream is None else nullcontext(stream) as lines:
+            with open(check_path(file, "file"), "rb") if stream is None else nullcontext(stream) as lines:
                 piped = _Piped(lines)
                 for item in read(cast(Any, piped), root=None if root is None else stored_root(root)):
                     if isinstance(item, Broken):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from scanstore.db.arguments import a_path, encodable, some_list, some_text, whole
+from scanstore.db.arguments import check_list, check_optional_integer, check_path, check_string, encodable
 from scanstore.db.clocks import SILENCE, silent
 from scanstore.db.domain import Domain, bound
 from scanstore.db.paths import escape_path, root_name
@@ -125,11 +125,11 @@ class Scans(Domain):
         if jobs is not None and (not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1):
             raise InvalidArgument(f"jobs is {shown(jobs)}; give a number of processes of at least 1")
         tree = Tree(
-            path if not path and isinstance(path, str | bytes) else a_path(_decoded(path), "path"),
-            include=some_list(include, "include"),
-            exclude=some_list(exclude, "exclude"),
+            path if not path and isinstance(path, str | bytes) else check_path(_decoded(path), "path"),
+            include=check_list(include, "include"),
+            exclude=check_list(exclude, "exclude"),
             max_size=max_size,
-            indexers=some_list(indexers, "indexers"),
+            indexers=check_list(indexers, "indexers"),
             omit=[self.db.file, *([os.fspath(ctags)] if isinstance(ctags, (str, os.PathLike)) else ())],
         )
         tags = None
@@ -140,8 +140,8 @@ class Scans(Domain):
         options: dict[str, object] = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
         if isinstance(ctags, (str, os.PathLike)):
             options["omit"] = [root_name(os.fspath(ctags))]  # or it would look like a new file
-        target = None if target is None else encodable(some_text(target, "target"), "target")
-        name = None if name is None else encodable(some_text(name, "name"), "name")
+        target = None if target is None else encodable(check_string(target, "target"), "target")
+        name = None if name is None else encodable(check_string(name, "name"), "name")
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
         try:
             recorder = self.recorder(scan)
@@ -159,11 +159,11 @@ class Scans(Domain):
     @bound
     def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
         """Begin a scan whose files come from a parser of your own: ``store.symbols.record_file``, then ``finish``."""
-        target = encodable(some_text(target, "target"), "target")
+        target = encodable(check_string(target, "target"), "target")
         if not target.strip():
             raise InvalidArgument("a scan needs a target: what is scanned, such as a path or a repository's name")
-        name = None if name is None else encodable(some_text(name, "name"), "name")
-        base = None if root is None else escape_path(a_path(root, "root"))
+        name = None if name is None else encodable(check_string(name, "name"), "name")
+        base = None if root is None else escape_path(check_path(root, "root"))
         return self._begin(target, name or os.path.basename(target) or target, base, {})
 
     @bound
@@ -226,11 +226,11 @@ class Scans(Domain):
         """Scans, newest first."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:
-            about = Lineage.target == some_text(target, "target")
+            about = Lineage.target == check_string(target, "target")
             query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(about))
         if status is not None:
             query = query.where(Scan.status == Scan.status.db_value(status))
-        return list(query.limit(whole("limit", limit, 0, 2**31)))
+        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
 
     @bound
     def latest(self, target: str | None = None) -> Scan:
@@ -240,7 +240,7 @@ class Scans(Domain):
         """
         query = Scan.select().where(Scan.revision.is_null(False))
         if target is not None:
-            about = Lineage.target == some_text(target, "target")
+            about = Lineage.target == check_string(target, "target")
             query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(about))
         trees_first = Scan.kind != "source"
         found: Scan | None = query.order_by(trees_first, Scan.completed_at.desc(), Scan.id.desc()).first()

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from scanstore.db.arguments import a_text, a_whole, some_list, some_text, stored_path
+from scanstore.db.arguments import check_integer, check_list, check_string, check_text, stored_path
 from scanstore.db.domain import Domain, bound
 from scanstore.db.values import format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
@@ -99,9 +99,9 @@ class Symbols(Domain):
         if not content_hash:
             raise InvalidArgument(f"{path} needs a content hash: it tells one version of the file from the next")
         recorder = Scans(self.db).recorder(scan)
-        line_count = a_whole(line_count, "line_count")
+        line_count = check_integer(line_count, "line_count")
         path = stored_path(path, "path")
-        content = Content(path, pack_hash(content_hash), a_text(indexer, "indexer"))
+        content = Content(path, pack_hash(content_hash), check_text(indexer, "indexer"))
         now = format_time(utcnow())
         if not recorder.attach([(content, now)])[0]:
             facts = facts_of(symbols, references, imports, chunks, line_count=line_count)
@@ -143,11 +143,11 @@ class Symbols(Domain):
         """
         if match not in ("exact", "prefix", "contains"):
             raise InvalidArgument(f"match is {shown(match)}; it must be one of: exact, prefix, contains")
-        if not some_text(name, "name"):
+        if not check_string(name, "name"):
             raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
         row = Scans(self.db).pick(scan, target)
         kind = None if symbol_type is None else Symbol.symbol_type.db_value(symbol_type)
-        most = -1 if limit is None else a_whole(limit, "limit")
+        most = -1 if limit is None else check_integer(limit, "limit")
         file = None if file is None else stored_path(file, "file")
         found = self.db.execute_sql(FIND[match], (name, row.id, kind, file, most)).fetchall()
         ids = [key for (key,) in found]
@@ -435,7 +435,7 @@ class Symbols(Domain):
         the tree, tests, and what a decorator may register are left out, and so are the symbols of files whose
         references are not recorded: ``coverage`` names their languages.
         """
-        kinds = {Symbol.symbol_type.db_value(kind) for kind in some_list(symbol_types, "symbol_types")}
+        kinds = {Symbol.symbol_type.db_value(kind) for kind in check_list(symbol_types, "symbol_types")}
         row = Scans(self.db).pick(scan, target)
         ids = unreferenced(self.db, Graph(self.db, row.id, row.lineage_id, row.revision), kinds)
         return sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))

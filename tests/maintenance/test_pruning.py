@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from stressing import Program
 
 from scanstore import InvalidArgument, Store
-from scanstore.analysis.removal import take_out
+from scanstore.analysis.removal import remove_scan
 from scanstore.cli import main
 from scanstore.maintenance.pruning import OldScan, Pruned, span
 from scanstore.snapshots.names import sweep_names
@@ -209,9 +209,9 @@ def test_a_scan_that_is_run_again_meanwhile_stays(store: Store, tmp_path: Path, 
 
     def taking(db: Any, scan: Any) -> Any:
         store.database.execute_sql("UPDATE scans SET status = 'queued' WHERE id = ?", (broken.id,))
-        return take_out(db, scan)
+        return remove_scan(db, scan)
 
-    monkeypatch.setattr("scanstore.maintenance.pruning.take_out", taking)
+    monkeypatch.setattr("scanstore.maintenance.pruning.remove_scan", taking)
     assert [scan.id for scan in store.prune(keep_last=0, dry_run=False).scans] == [first.id]
     assert store.scans.get(broken).status == "queued"
 
@@ -249,7 +249,7 @@ def test_a_name_that_is_used_again_before_it_is_swept_stays(store: Store, tmp_pa
         record(store, tmp_path, n)
     first = store.scans.list()[-1]
     with store.transaction():
-        take_out(store.database, first)
+        remove_scan(store.database, first)
     assert "f0" in names(store)
     atomic = store.database.atomic
 
@@ -274,16 +274,16 @@ def test_a_killed_prune_leaves_whole_scans_and_the_next_one_goes_on(store: Store
     code = f"""
 import sys, time
 from scanstore import Store; from scanstore.maintenance import pruning
-taken, take_out = [], pruning.take_out
+taken, remove_scan = [], pruning.remove_scan
 def taking(db, scan):
-    taken.append(take_out(db, scan))
+    taken.append(remove_scan(db, scan))
     if len(taken) > {scans}:
         stop()
     return taken[-1]
 def stop(*_):
     print("now", flush=True)
     time.sleep(60)
-pruning.take_out = taking
+pruning.remove_scan = taking
 pruning.sweep_names = stop
 Store(sys.argv[1]).prune(keep_last=1, dry_run=False)
 """

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from scanstore.db.arguments import a_path
+from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Scope
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import limited, seconds_for, uri
@@ -70,7 +70,7 @@ def merge(db: Database, other: Database | str | os.PathLike[str], *, timeout: fl
         raise ReadOnly(f"{db.name} was opened with read_only; open it without to merge something into it")
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it before merging")
-    path = other.file if isinstance(other, Database) else a_path(other, "other")
+    path = other.file if isinstance(other, Database) else check_path(other, "other")
     their = Database(path, read_only=True, key=db.key)
     with Scope(lambda: their.open(migrate=False), their.shut):
         if os.path.samefile(their.file, db.file):

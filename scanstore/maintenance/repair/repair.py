@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.db import atomic_files
-from scanstore.db.arguments import a_path
+from scanstore.db.arguments import check_path
 from scanstore.db.connections import connect
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import APPLICATION_ID, real_path, size_of
@@ -89,7 +89,7 @@ def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key:
     store is left.
     """
     start = time.perf_counter()
-    shown, named = a_path(damaged, "damaged"), a_path(new, "new")
+    shown, named = check_path(damaged, "damaged"), check_path(new, "new")
     file, target = real_path(shown), real_path(named)
     _refuse(shown, file, named, target)
     log, pages = None, None
