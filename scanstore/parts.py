@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from scanstore.analysis.chunks import Chunks
     from scanstore.analysis.drafts import Drafts
     from scanstore.analysis.llm_calls import Models
-    from scanstore.analysis.publishing import Findings
-    from scanstore.analysis.scans import Scans
+    from scanstore.analysis.publishing import StoreFindings
+    from scanstore.analysis.scans import StoreScans
     from scanstore.analysis.verified import Verified
     from scanstore.audits.audits import Audits
     from scanstore.db import atomic_files, encryption, logs, migrations, pagination, state_machine, values
@@ -45,8 +45,8 @@ else:
             "analysis.chunks": ("Chunks",),
             "analysis.drafts": ("Drafts",),
             "analysis.llm_calls": ("Models",),
-            "analysis.publishing": ("Findings",),
-            "analysis.scans": ("Scans",),
+            "analysis.publishing": ("StoreFindings",),
+            "analysis.scans": ("StoreScans",),
             "analysis.verified": ("Verified",),
             "audits.audits": ("Audits",),
             "jobs.jobs": ("Jobs",),
@@ -100,18 +100,9 @@ else:
     )
 
 __all__ = [
-    "errors",
-    "freshness",
-    "models",
-    "cleaning",
-    "languages",
-    "looks",
-    "values",
-    "state_machine",
-    "logs",
-    "atomic_files",
-    "Accounts", "Audits", "Chunks", "Drafts", "Findings", "Jobs", "Library", "Models", "Plans", "Sarif", "Scans",
-    "Schedules", "Search", "Sessions", "Settings", "Symbols", "Verified", "asking", "backup", "calls", "compaction",
-    "dump", "encryption", "gather", "health", "merge", "migrations", "pagination", "pruning", "rekeying", "repair",
-    "scans", "slots",
+    "Accounts", "Audits", "Chunks", "Drafts", "Jobs", "Library", "Models", "Plans", "Sarif", "Schedules", "Search",
+    "Sessions", "Settings", "StoreFindings", "StoreScans", "Symbols", "Verified", "asking", "atomic_files",
+    "backup", "calls", "cleaning", "compaction", "dump", "encryption", "errors", "freshness", "gather", "health",
+    "languages", "logs", "looks", "merge", "migrations", "models", "pagination", "pruning", "rekeying", "repair",
+    "scans", "slots", "state_machine", "values",
 ]  # fmt: skip

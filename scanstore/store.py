@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from scanstore.analysis.chunks import Chunks
     from scanstore.analysis.drafts import Drafts
     from scanstore.analysis.llm_calls import Models
-    from scanstore.analysis.publishing import Findings
-    from scanstore.analysis.scans import Scans
+    from scanstore.analysis.publishing import StoreFindings
+    from scanstore.analysis.scans import StoreScans
     from scanstore.analysis.verified import Verified
     from scanstore.audits.audits import Audits
     from scanstore.db.fields import Base
-    from scanstore.db.migrations import Names, Step
+    from scanstore.db.migrations import MigrationNames, Step
     from scanstore.db.pagination import Page
     from scanstore.jobs.jobs import Jobs
     from scanstore.jobs.schedules import Schedules
@@ -131,9 +131,9 @@ class Store(Shared):
     # Domains
 
     @cached_property
-    def scans(self) -> Scans:
+    def scans(self) -> StoreScans:
         """Snapshots of source trees."""
-        return parts.Scans(self._database)
+        return parts.StoreScans(self._database)
 
     @cached_property
     def symbols(self) -> Symbols:
@@ -161,9 +161,9 @@ class Store(Shared):
         return parts.Verified(self._database)
 
     @cached_property
-    def findings(self) -> Findings:
+    def findings(self) -> StoreFindings:
         """Findings: recognised from scan to scan, and decided about."""
-        return parts.Findings(self._database)
+        return parts.StoreFindings(self._database)
 
     @cached_property
     def sarif(self) -> Sarif:
@@ -473,11 +473,11 @@ class Store(Shared):
 
     # Migrations
 
-    def migrate_up(self, to: str | int | None = None) -> Names:
+    def migrate_up(self, to: str | int | None = None) -> MigrationNames:
         """Apply pending migrations, up to and including `to`; return their names; atomic."""
         return self._migrated(partial(parts.migrations.up, to=to))
 
-    def migrate_down(self, to: str | int | None = None, *, steps: int = 1) -> Names:
+    def migrate_down(self, to: str | int | None = None, *, steps: int = 1) -> MigrationNames:
         """Roll back the last `steps` migrations, or all after `to`; return their names; atomic."""
         return self._migrated(partial(parts.migrations.down, to=to, steps=steps))
 
@@ -485,7 +485,7 @@ class Store(Shared):
         """Return every known migration and when it was applied."""
         return parts.migrations.status(self._database.file, name=self._database.name, key=self._database.key)
 
-    def _migrated(self, migrate: Callable[..., Names]) -> Names:
+    def _migrated(self, migrate: Callable[..., MigrationNames]) -> MigrationNames:
         database = self._database
         with Bound(database):
             if database.in_sqlite_transaction():

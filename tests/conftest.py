@@ -159,7 +159,7 @@ TURN = threading.Lock()
 fcntl = needs.module("fcntl")
 
 
-def quick_up(path: str | os.PathLike[str], **options: Any) -> migrations.Names:
+def quick_up(path: str | os.PathLike[str], **options: Any) -> migrations.MigrationNames:
     """Do what `migrating.up` does; an empty or a missing file is given what the migrations have made before."""
     to, key = options.get("to"), options.get("key")
     empty = os.path.isdir(os.path.dirname(path)) and not (os.path.exists(path) and os.path.getsize(path))
@@ -172,7 +172,7 @@ def quick_up(path: str | os.PathLike[str], **options: Any) -> migrations.Names:
                     fcntl.flock(handle, fcntl.LOCK_EX)
                 if not os.path.getsize(path):
                     assert os.write(handle, content) == len(content)
-                    return migrations.Names(names)
+                    return migrations.MigrationNames(names)
             finally:
                 os.close(handle)
     return UP(path, **options)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
-    from scanstore.aio.store import AsyncDomain, AsyncStore, Call
+    from scanstore.aio.store import AsyncCall, AsyncDomain, AsyncStore
 else:
     __getattr__, __dir__ = lazy(
         __name__,
-        {"store": ("AsyncDomain", "AsyncStore", "Call")},
+        {"store": ("AsyncDomain", "AsyncStore", "AsyncCall")},
     )
 
-__all__ = ["AsyncDomain", "AsyncStore", "Call"]
+__all__ = ["AsyncDomain", "AsyncStore", "AsyncCall"]

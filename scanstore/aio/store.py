@@ -154,7 +154,7 @@ class AsyncStore:
         if isinstance(known, cached_property):
             return AsyncDomain(self, name)
         if inspect.isfunction(known):
-            return Call(self, name, lambda store: getattr(store, name))
+            return AsyncCall(self, name, lambda store: getattr(store, name))
         raise AttributeError(f"a store has no {name!r} to be awaited")
 
     def __dir__(self) -> list[str]:
@@ -219,19 +219,19 @@ class AsyncDomain:
             raise AttributeError(name)
         return self._bound(name)
 
-    def _bound(self, name: str) -> Call:
+    def _bound(self, name: str) -> AsyncCall:
         def find(store: Store) -> Callable[..., Any]:
             found: Any = getattr(getattr(store, self._name), name)
             if not callable(found) or isinstance(found, type):
                 raise AttributeError(f"{name!r} of {self._name} is nothing that can be called")
             return found  # type: ignore[no-any-return]
 
-        return Call(self._store, name, find)
+        return AsyncCall(self._store, name, find)
 
-    def __call__(self, *args: object, **kwargs: Any) -> Call:
+    def __call__(self, *args: object, **kwargs: Any) -> AsyncCall:
         return self._bound("__call__")(*args, **kwargs)
 
-    def __getitem__(self, key: object) -> Call:
+    def __getitem__(self, key: object) -> AsyncCall:
         return self._bound("__getitem__")(key)
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -241,7 +241,7 @@ class AsyncDomain:
         return f"<{self._name} of {self._store!r}>"
 
 
-class Call:
+class AsyncCall:
     """A method of the store; called, it can be awaited, iterated or entered, whichever the method is made for."""
 
     __slots__ = ("_args", "_find", "_going", "_inside", "_kwargs", "_name", "_store", "_used")
@@ -253,8 +253,8 @@ class Call:
         self._store, self._name, self._find = store, name, find
         self._used = True
 
-    def __call__(self, *args: object, **kwargs: Any) -> Call:
-        made = Call(self._store, self._name, self._find)
+    def __call__(self, *args: object, **kwargs: Any) -> AsyncCall:
+        made = AsyncCall(self._store, self._name, self._find)
         made._args, made._kwargs, made._used = args, kwargs, False
         return made
 
@@ -439,7 +439,7 @@ class _Inside:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._value, name)
-        return Call(self._store, name, lambda _: found) if inspect.ismethod(found) else found
+        return AsyncCall(self._store, name, lambda _: found) if inspect.ismethod(found) else found
 
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._value, name, value)

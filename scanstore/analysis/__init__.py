@@ -14,13 +14,13 @@ from scanstore.db.exports import lazy
 if TYPE_CHECKING:
     from scanstore.analysis.calls import Call, Usage
     from scanstore.analysis.chunks import Chunks
-    from scanstore.analysis.drafts import Drafts, Judgement
+    from scanstore.analysis.drafts import DraftJudgement, Drafts
     from scanstore.analysis.lifecycle import Lifecycle, Progress, Rerun
     from scanstore.analysis.llm_calls import Models
     from scanstore.analysis.policies import Ballot, Majority, MinimumConfidence, Policy, Unanimous, Verdict, Weighted
-    from scanstore.analysis.publishing import Findings
+    from scanstore.analysis.publishing import StoreFindings
     from scanstore.analysis.removal import Removed
-    from scanstore.analysis.scans import Scans
+    from scanstore.analysis.scans import StoreScans
     from scanstore.analysis.stage import Stage
     from scanstore.analysis.verified import Verified
 else:
@@ -29,13 +29,13 @@ else:
         {
             "calls": ("Call", "Usage"),
             "chunks": ("Chunks",),
-            "drafts": ("Drafts", "Judgement"),
+            "drafts": ("Drafts", "DraftJudgement"),
             "lifecycle": ("Lifecycle", "Progress", "Rerun"),
             "llm_calls": ("Models",),
             "policies": ("Ballot", "Majority", "MinimumConfidence", "Policy", "Unanimous", "Verdict", "Weighted"),
-            "publishing": ("Findings",),
+            "publishing": ("StoreFindings",),
             "removal": ("Removed",),
-            "scans": ("Scans",),
+            "scans": ("StoreScans",),
             "stage": ("Stage",),
             "verified": ("Verified",),
         },
@@ -46,17 +46,17 @@ __all__ = [
     "Call",
     "Chunks",
     "Drafts",
-    "Judgement",
+    "DraftJudgement",
     "Lifecycle",
     "Majority",
     "MinimumConfidence",
     "Models",
     "Policy",
     "Progress",
-    "Findings",
+    "StoreFindings",
     "Removed",
     "Rerun",
-    "Scans",
+    "StoreScans",
     "Stage",
     "Unanimous",
     "Usage",

@@ -29,7 +29,7 @@ from scanstore.snapshots.models import Scan, ScanFileChunk
 MAJORITY = Majority()
 
 
-class Judgement(NamedTuple):
+class DraftJudgement(NamedTuple):
     """What the votes on a draft have come to: ``verified``, ``rejected``, ``weakness``, or ``undecided``; ``missing``
     then names the missing votes. ``votes`` were cast in this round; ``verified_id`` is the verified finding, if there
     is one."""
@@ -134,7 +134,7 @@ class Drafts(Stage[DraftFinding]):
         *,
         policy: Policy = MAJORITY,
         worker: str | None = None,
-    ) -> Judgement:
+    ) -> DraftJudgement:
         """Record votes on a draft and judge it by all votes of its present round; one transaction.
 
         A vote is a mapping with ``model`` (name, id or row) and ``decision`` (verified, rejected, weakness or abstain),
@@ -171,7 +171,7 @@ class Drafts(Stage[DraftFinding]):
             verdict = judge(policy, ballots)
             outcome, sure = verdict.outcome, verdict.confidence
             if outcome == "undecided":
-                return Judgement(outcome, sure, verdict.missing or "more votes", len(cast), key, None)
+                return DraftJudgement(outcome, sure, verdict.missing or "more votes", len(cast), key, None)
             if sure is None:
                 sure = share(outcome, ballots)
             if outcome == "verified":
@@ -183,7 +183,7 @@ class Drafts(Stage[DraftFinding]):
             else:
                 move(self.db, UNLEASED, key, outcome, error=None, next_retry_at=None, lease_clock=None)
                 lifecycle.advance(self.db, row.scan_id)
-            return Judgement(outcome, sure, "", len(cast), key, verified_id)
+            return DraftJudgement(outcome, sure, "", len(cast), key, verified_id)
 
     def _resolve(self, given: List[dict[str, Any]]) -> None:
         """Replace what the votes call their models by these."""
@@ -202,7 +202,7 @@ class Drafts(Stage[DraftFinding]):
         cast = {(vote.model_config_id, vote.decision) for vote in self.votes(row, round=row.round)}
         return all((vote["model"].id, vote["decision"]) in cast for vote in given)
 
-    def _judged(self, row: DraftFinding) -> Judgement:
+    def _judged(self, row: DraftFinding) -> DraftJudgement:
         """The verdict that was reached before."""
         cast = self.votes(row, round=row.round)
         found = self.db.execute_sql("SELECT id, confidence FROM verified_findings WHERE draft_id = ?", (row.id,))
@@ -211,7 +211,7 @@ class Drafts(Stage[DraftFinding]):
             ballots = [Ballot(vote.decision, vote.confidence) for vote in cast]
             sure = mean_confidence(row.status, ballots)
             sure = share(row.status, ballots) if sure is None else sure
-        return Judgement(row.status, sure, "", len(cast), row.id, verified_id)
+        return DraftJudgement(row.status, sure, "", len(cast), row.id, verified_id)
 
     def _write(self, row: DraftFinding, given: List[dict[str, Any]]) -> None:
         columns = ("decision", "confidence", "severity", "reason", "attack_vector", "data_flow")

@@ -27,7 +27,7 @@ from scanstore.findings.models import Finding
 from scanstore.leases import engine
 
 
-class Findings(findings.Findings):
+class StoreFindings(findings.Findings):
     """Publish, list and compare findings, and decide about them. What ``store.findings`` is."""
 
     @bound

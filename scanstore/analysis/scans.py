@@ -7,7 +7,7 @@ from scanstore.analysis.removal import Removal
 from scanstore.snapshots import scans
 
 
-class Scans(scans.Scans, Lifecycle, Removal):
+class StoreScans(scans.Scans, Lifecycle, Removal):
     """Record, analyse, list, compare and remove scans."""
 
     def _completed(self, scan_id: int) -> None:

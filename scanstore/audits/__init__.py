@@ -11,11 +11,11 @@ from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
     from scanstore.audits.audits import Audits, AuditStats
-    from scanstore.audits.policies import Deductions, Judgement, Policy
+    from scanstore.audits.policies import AuditJudgement, AuditPolicy, Deductions
 else:
     __getattr__, __dir__ = lazy(
         __name__,
-        {"audits": ("AuditStats", "Audits"), "policies": ("Deductions", "Judgement", "Policy")},
+        {"audits": ("AuditStats", "Audits"), "policies": ("Deductions", "AuditJudgement", "AuditPolicy")},
     )
 
-__all__ = ["AuditStats", "Audits", "Deductions", "Judgement", "Policy"]
+__all__ = ["AuditStats", "Audits", "Deductions", "AuditJudgement", "AuditPolicy"]

@@ -27,7 +27,7 @@ from scanstore.audits.models import Analysis as Analysis
 from scanstore.audits.models import AnalysisFinding as AnalysisFinding
 from scanstore.audits.models import AuditEvent as AuditEvent
 from scanstore.audits.models import Task as Task
-from scanstore.audits.policies import SEVERITIES, STANDARD, VERDICTS, Policy, judged
+from scanstore.audits.policies import SEVERITIES, STANDARD, VERDICTS, AuditPolicy, judged
 from scanstore.db.arguments import (
     check_choice,
     check_integer,
@@ -259,7 +259,7 @@ class Audits(Domain):
         *,
         analysis: Mapping[str, object],
         findings: Iterable[Mapping[str, object]] = (),
-        policy: Policy = STANDARD,
+        policy: AuditPolicy = STANDARD,
         worker: str | None = None,
     ) -> Analysis:
         """End an audit with what came out of it, and the verdict that ``policy`` makes of that; one transaction.

@@ -19,21 +19,21 @@ VERDICTS = ("approved", "review", "rejected")
 SEVERITIES = ("critical", "major", "minor", "info")  # of what an audit finds, the worst first
 
 
-class Judgement(NamedTuple):
+class AuditJudgement(NamedTuple):
     """A verdict, and how well the document complies: 0 to 100."""
 
     verdict: str
     compliance_score: float
 
 
-class Policy(Protocol):
+class AuditPolicy(Protocol):
     """What decides about an audit."""
 
     @property
     def name(self) -> str:
         """What tells it from other policies."""
 
-    def judge(self, findings: Sequence[Mapping[str, object]], confidence: float | None) -> Judgement:
+    def judge(self, findings: Sequence[Mapping[str, object]], confidence: float | None) -> AuditJudgement:
         """Decide by the findings (``severity`` in lower case, ``rule_id``, ``message``, ``evidence``, ``remediation``)
         and the confidence of the extraction, 0 to 1, or None if unknown."""
 
@@ -60,21 +60,23 @@ class Deductions(NamedTuple):
         told = [f"{key}={value}" for key, value in self._asdict().items() if value != self._field_defaults[key]]
         return f"deductions({', '.join(told)})" if told else "deductions"
 
-    def judge(self, findings: Sequence[Mapping[str, object]], confidence: float | None) -> Judgement:
+    def judge(self, findings: Sequence[Mapping[str, object]], confidence: float | None) -> AuditJudgement:
         """The verdict and the score that follow from these findings."""
         severities = [finding["severity"] for finding in findings]
         off = sum(severities.count(severity) * getattr(self, severity) for severity in SEVERITIES)
         score = max(0.0, 100.0 - off)
         if "critical" in severities:
-            return Judgement("rejected", score)
+            return AuditJudgement("rejected", score)
         unsure = confidence is None or confidence < self.sure
-        return Judgement("review" if unsure or score < self.enough else "approved", score)
+        return AuditJudgement("review" if unsure or score < self.enough else "approved", score)
 
 
 STANDARD = Deductions()
 
 
-def judged(policy: Policy, findings: Sequence[Mapping[str, object]], confidence: float | None) -> tuple[Judgement, str]:
+def judged(
+    policy: AuditPolicy, findings: Sequence[Mapping[str, object]], confidence: float | None
+) -> tuple[AuditJudgement, str]:
     """What a policy says, and its name. Raises InvalidArgument when that is no verdict, or there is no policy."""
     name = getattr(policy, "name", None)
     if not isinstance(name, str) or not name.strip() or not callable(getattr(policy, "judge", None)):
@@ -84,4 +86,4 @@ def judged(policy: Policy, findings: Sequence[Mapping[str, object]], confidence:
         raise InvalidArgument(f"policy {name} says {shown(verdict)}; it must be one of: {', '.join(VERDICTS)}")
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 100:
         raise InvalidArgument(f"policy {name} gives a score of {shown(score)}; it must be a number from 0 to 100")
-    return Judgement(verdict, float(score)), name
+    return AuditJudgement(verdict, float(score)), name

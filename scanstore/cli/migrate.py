@@ -11,7 +11,7 @@ from scanstore.cli.base import Group, existing_store_path, json_option, store_ke
 from scanstore.cli.output import columns, note, plain_text, say, say_json
 
 if TYPE_CHECKING:
-    from scanstore.db.migrations import Names
+    from scanstore.db.migrations import MigrationNames
 
 
 @click.group(cls=Group)
@@ -73,7 +73,7 @@ def down(to: str | None, steps: int, as_json: bool) -> None:
     _tell(done, "rolled back", "nothing to do: no migration to roll back", as_json)
 
 
-def _tell(done: Names, verb: str, nothing: str, as_json: bool) -> None:
+def _tell(done: MigrationNames, verb: str, nothing: str, as_json: bool) -> None:
     if as_json:
         say_json({"migrations": list(done), "backup": done.backup})
         return

@@ -18,7 +18,7 @@ from scanstore.cli.streams import errors, is_terminal
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
-    from scanstore.plans.models import AnalysisPlan, Counts, PlanChange
+    from scanstore.plans.models import AnalysisPlan, ChangeCounts, PlanChange
     from scanstore.plans.preview import FieldPreview, Preview
 
 ID = click.IntRange(min=1)
@@ -34,7 +34,7 @@ def plans() -> None:
     """Review proposed changes, apply them, take them back."""
 
 
-def _tally(counts: Counts | None) -> str:
+def _tally(counts: ChangeCounts | None) -> str:
     said = [f"{number:,} {status}" for status, number in (counts._asdict() if counts else {}).items() if number]
     return ", ".join(said) or "no changes"
 

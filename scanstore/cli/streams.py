@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 import click
 
 
-class Closed(click.ClickException):
+class StreamClosed(click.ClickException):
     """A stream that a command needs is not there; one line, and the command ends with 2."""
 
     exit_code = 2
@@ -44,7 +44,7 @@ def flush() -> None:
 def binary_input() -> BinaryIO:
     """Return the standard input as bytes. Raises Closed."""
     if sys.stdin is None:
-        raise Closed("the standard input is closed, so there is nothing to read; pipe something into it")
+        raise StreamClosed("the standard input is closed, so there is nothing to read; pipe something into it")
     return sys.stdin.buffer
 
 
@@ -60,5 +60,5 @@ def text_input(*, line: bool = False) -> str:
 def binary_output() -> BinaryIO:
     """Return the standard output as bytes. Raises Closed."""
     if sys.stdout is None:
-        raise Closed("the standard output is closed, so nothing can be written to it; give a file")
+        raise StreamClosed("the standard output is closed, so nothing can be written to it; give a file")
     return sys.stdout.buffer

@@ -55,7 +55,7 @@ HARMLESS = {
 GROUPING = {"and", "or", "not", "in", "is", "between", "when", "then", "else", "where", "on", ",", "(", "=", "<", ">"}
 
 
-class Part(NamedTuple):
+class ForeignPart(NamedTuple):
     """A part of a schema that is not ours, and the reason why it is refused."""
 
     type: str
@@ -68,11 +68,11 @@ class Part(NamedTuple):
         return f"the {ascii(self.type)[1:-1]} {ascii(self.name)[1:-1]} {self.why}"
 
 
-def foreign(connection: sqlite3.Connection, version: int, schema: str = "main") -> list[Part]:
+def foreign(connection: sqlite3.Connection, version: int, schema: str = "main") -> list[ForeignPart]:
     """Return the foreign parts of a schema, in its order; of an unknown version only its history is known."""
     rows: list[Object] = connection.execute(OBJECTS.format(schema)).fetchall()
     looks = _Looks(rows, names(version), version)
-    return [Part(*row[:3], why, row[4]) for row in rows if (why := looks.at(*row[:4])) is not None]
+    return [ForeignPart(*row[:3], why, row[4]) for row in rows if (why := looks.at(*row[:4])) is not None]
 
 
 @lru_cache

@@ -58,7 +58,7 @@ class Step(NamedTuple):
     applied_at: str | None
 
 
-class Names(list[str]):
+class MigrationNames(list[str]):
     """Names of the migrations that were run, in order, and the path of the backup made before."""
 
     backup: str | None = None
@@ -76,7 +76,7 @@ def up(
     timeout: float = 30,
     name: str | None = None,
     key: str | None = None,
-) -> Names:
+) -> MigrationNames:
     """Apply every pending migration, up to and including `to` (a full name or its number), and return their
     names.
 
@@ -102,7 +102,7 @@ def down(
     timeout: float = 30,
     name: str | None = None,
     key: str | None = None,
-) -> Names:
+) -> MigrationNames:
     """Roll back the last `steps` migrations, or every one after `to` (0 for all), and return their names.
 
     Atomic: all of them or none. Rows of the tables that go are lost, so a store that has rows is copied
@@ -290,7 +290,7 @@ class _Run:
     def __init__(self, router: Router, file: str, shown: str, version: int) -> None:
         self.router, self.file, self.shown, self.version = router, file, shown, version
         self.database = router.database
-        self.result = Names()
+        self.result = MigrationNames()
         self.copy: Scope[str] | None = None  # of the file as it was, under a name of its own until it is published
         self.partial = self.published = ""
 
@@ -303,7 +303,7 @@ class _Run:
                 return name
         raise NotFound(f"there is no migration {wanted}; there are: {', '.join(names) or 'none'}")
 
-    def go(self, names: list[str], backup: bool, *, downgrade: bool) -> Names:
+    def go(self, names: list[str], backup: bool, *, downgrade: bool) -> MigrationNames:
         """Run the named migrations; nothing is final before the enclosing block ends."""
         if not names:
             return self.result

@@ -34,7 +34,7 @@ TAKEN = "scanstore uses this name now"
 KINDS = ("table", "index", "view", "trigger")
 
 
-class Part(NamedTuple):
+class UserPart(NamedTuple):
     """A table, index, view or trigger of the user's own, its table and its statement."""
 
     kind: str
@@ -55,14 +55,14 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-def parts(query: Query, version: int, schema: str = "main") -> list[Part]:
+def parts(query: Query, version: int, schema: str = "main") -> list[UserPart]:
     """Return the user's own parts of a schema of this version: tables first, then indexes, views and triggers."""
     known = foreign_schema.names(version)
     rows = query(
         f"SELECT type, name, tbl_name, sql FROM {schema}.sqlite_master"
         " WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     )
-    found = [Part(*row) for row in rows if row[0] in KINDS and row[1].lower() not in known]
+    found = [UserPart(*row) for row in rows if row[0] in KINDS and row[1].lower() not in known]
     virtual = {part.name for part in found if part.virtual}
     shadows = {row[1] for row in query(f"PRAGMA {schema}.table_list") if row[2] == "shadow"}
     found = [part for part in found if part.table not in shadows and shadowed(part.table, virtual) is None]
@@ -75,7 +75,7 @@ def shadowed(name: str, virtual: Iterable[str]) -> str | None:
     return name[: match.start()] if match and name[: match.start()] in virtual else None
 
 
-def left_out(found: Iterable[Part]) -> list[LeftOut]:
+def left_out(found: Iterable[UserPart]) -> list[LeftOut]:
     """Return those of these parts that are never carried."""
     return [
         LeftOut(part.kind, part.name, AGAIN.get(part.kind, VIRTUAL))
@@ -108,7 +108,7 @@ def create(connection: sqlite3.Connection, kind: str, name: str, sql: str) -> st
     return error
 
 
-def recreate(connection: sqlite3.Connection, found: Iterable[Part], version: int) -> list[LeftOut]:
+def recreate(connection: sqlite3.Connection, found: Iterable[UserPart], version: int) -> list[LeftOut]:
     """Create the tables and indexes among these parts in a file of this version; return what could not be.
 
     A table or index that is there already stays as it is. What would be refused when the file is opened is dropped

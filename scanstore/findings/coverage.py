@@ -64,7 +64,7 @@ class File(NamedTuple):
     undecided: bool
 
 
-class Run:
+class CoveredRun:
     """The coverage that one report states."""
 
     def __init__(
@@ -144,7 +144,8 @@ class Coverage:
         ).fetchone()
         runs = db.execute_sql(RUNS, (scan_id, tool)).fetchall()
         self.runs = [
-            Run(category, detail, rules, complete, *rest) for _, category, detail, rules, complete, _, *rest in runs
+            CoveredRun(category, detail, rules, complete, *rest)
+            for _, category, detail, rules, complete, _, *rest in runs
         ]
         self._db = db
         self._before: dict[int | None, Before] = {}

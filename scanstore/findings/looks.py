@@ -54,7 +54,7 @@ SELECT count(*) FROM scan_files AS f WHERE f.scan_id = ? AND f.status IN ('faile
 """
 
 
-class Run(NamedTuple):
+class LoadedRun(NamedTuple):
     """A run of a tool by its report: when it was loaded, how often it came again since, and why it is no all-clear."""
 
     scan: int
@@ -115,7 +115,7 @@ class Looks:
             known += fresh
         return found
 
-    def runs(self, only: int | None = None) -> list[Run]:
+    def runs(self, only: int | None = None) -> list[LoadedRun]:
         """The latest runs of all tools, or those of one scan."""
         if only is not None:
             return [run for run, _ in _runs(self._db, only)]
@@ -123,7 +123,7 @@ class Looks:
         # Which tool a run was that names none is not known: all others have to run again, or the next round begins.
         named = [key for key, looked in current.items() if any(tool != UNNAMED for tool, _ in looked)]
         over = max(self.baseline or 0, min(named, default=1) - 1)
-        found: list[Run] = []
+        found: list[LoadedRun] = []
         for key, looked in current.items():
             runs = [run for run, which in _runs(self._db, key) if which in looked]
             found += [run for run in runs if run.tool != UNNAMED or key > over]
@@ -145,9 +145,9 @@ def _meet(one: tuple[str, str], other: tuple[str, str]) -> bool:
     return one[0] == other[0] and not apart(one[1], other[1])
 
 
-def _runs(db: Database, scan: int) -> Iterator[tuple[Run, tuple[str, str]]]:
+def _runs(db: Database, scan: int) -> Iterator[tuple[LoadedRun, tuple[str, str]]]:
     for row in db.execute_sql(RUNS, (scan,)).fetchall():
-        run = Run._make((*row[:-1], json.loads(row[-1])))
+        run = LoadedRun._make((*row[:-1], json.loads(row[-1])))
         yield run, (run.tool, run.category)
 
 

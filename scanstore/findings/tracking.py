@@ -57,7 +57,7 @@ class Incoming(NamedTuple):
     more: Mapping[str, Any] = {}
 
 
-class Counts(NamedTuple):
+class SightingCounts(NamedTuple):
     """How many findings a scan saw, by what that means, and how many it saw no more or did not look for."""
 
     new: int = 0
@@ -187,7 +187,7 @@ def record(
     *,
     run_id: int | None = None,
     renamed: Mapping[str, str] | None = None,
-) -> Counts:
+) -> SightingCounts:
     """Write what a scan saw; see :func:`record_runs`. ``run_id`` is the report it came with, if it came with one."""
     return record_runs(db, scan_id, [(run_id, incoming)], renamed=renamed)
 
@@ -198,7 +198,7 @@ def record_runs(
     runs: Sequence[tuple[int | None, Sequence[Incoming]]],
     *,
     renamed: Mapping[str, str] | None = None,
-) -> Counts:
+) -> SightingCounts:
     """Write the findings of a scan's runs, all at once, and count them by their state. Inside a transaction.
 
     Each is matched, one to one, against the findings of its tool and category that no sighting of this scan has
@@ -234,7 +234,7 @@ def record_runs(
     for run_id, said in runs:
         states.update(_see(db, scan_id, lineage, known[start : start + len(said)], said, run_id))
         start += len(said)
-    return Counts(*(states[name] for name in Counts._fields[:4]))
+    return SightingCounts(*(states[name] for name in SightingCounts._fields[:4]))
 
 
 def _repeat(
@@ -343,7 +343,7 @@ SELECT ?1, finding_id, 'fixed', content_id, {_names(PLACE)} FROM sightings
 """
 
 
-class Candidate(NamedTuple):
+class KnownFinding(NamedTuple):
     """A finding that this scan has not seen; ``run_id`` is the report that told of it last."""
 
     key: int
@@ -352,11 +352,11 @@ class Candidate(NamedTuple):
     run_id: int | None
 
 
-def candidates(db: Database, scan_id: int, lineage: int, tool: str, rule: str | None = None) -> list[Candidate]:
+def candidates(db: Database, scan_id: int, lineage: int, tool: str, rule: str | None = None) -> list[KnownFinding]:
     """The findings of a tool (and rule) that this scan has not seen, as they were before it."""
     rows = db.execute_sql(CANDIDATES, {"scan": scan_id, "lineage": lineage, "tool": tool, "rule": rule})
     return [
-        Candidate(
+        KnownFinding(
             key,
             Traits(
                 tool, rule_id, path or None, symbol, line, line_hash, context_hash, message,

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
-    from scanstore.indexing.ctags import Broken, Tag
+    from scanstore.indexing.ctags import Broken, CtagsTag
     from scanstore.indexing.facts import FileFacts, Indexer
     from scanstore.indexing.languages import Gap, Language
 else:
     __getattr__, __dir__ = lazy(
         __name__,
-        {"ctags": ("Broken", "Tag"), "facts": ("FileFacts", "Indexer"), "languages": ("Gap", "Language")},
+        {"ctags": ("Broken", "CtagsTag"), "facts": ("FileFacts", "Indexer"), "languages": ("Gap", "Language")},
     )
 
-__all__ = ["Broken", "FileFacts", "Gap", "Indexer", "Language", "Tag"]
+__all__ = ["Broken", "FileFacts", "Gap", "Indexer", "Language", "CtagsTag"]

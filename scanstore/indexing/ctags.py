@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from scanstore.db.paths import below, composed, escape_path, slashed, spelled
 from scanstore.errors import InvalidArgument
 
-__all__ = ["MAX_LINE", "Broken", "Tag", "read"]
+__all__ = ["MAX_LINE", "Broken", "CtagsTag", "read"]
 
 MAX_LINE = 1_000_000
 """Characters (bytes, for a binary file) above which a line is not parsed."""
@@ -48,7 +48,7 @@ _NOT_DEFINITIONS = frozenset({"inputFile", "qualified", "reference", "pseudo"})
 _SEPARATORS = re.compile(r"::|[./#\\]|->|\"\"")
 
 
-class Tag(NamedTuple):
+class CtagsTag(NamedTuple):
     """One definition, in the store's words.
 
     `path` is relative with slashes. `symbol_type` is function, class, method or variable; what ctags
@@ -73,7 +73,7 @@ class Broken(NamedTuple):
     reason: str
 
 
-def read(lines: Iterable[str | bytes], *, root: str | os.PathLike[str] | None = None) -> Iterator[Tag | Broken]:
+def read(lines: Iterable[str | bytes], *, root: str | os.PathLike[str] | None = None) -> Iterator[CtagsTag | Broken]:
     """Yield what each line says, in the order of the lines, holding one line at a time.
 
     `lines` is an open file, text or binary, or any iterable of lines. Lines that define nothing (blank ones,
@@ -123,7 +123,7 @@ class _BrokenLine(Exception):
     """The reason a line gives no tag; never leaves this module."""
 
 
-def _tag(text: str, tops: list[str]) -> Tag | None:
+def _tag(text: str, tops: list[str]) -> CtagsTag | None:
     """The tag of one line, None when it defines nothing; raises `_BrokenLine`."""
     try:
         record = json.loads(text)
@@ -175,7 +175,7 @@ def _tag(text: str, tops: list[str]) -> Tag | None:
     ):
         if value:
             metadata[key] = value
-    return Tag(
+    return CtagsTag(
         path,
         name,
         _qualified(scope, name),

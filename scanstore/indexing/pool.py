@@ -40,7 +40,7 @@ LOOK_EVERY = 0.5
 CODE = "import sys; sys.path.append(sys.argv[1]); from scanstore.indexing.worker import main; main()"
 
 
-class Task(NamedTuple):
+class IndexTask(NamedTuple):
     full: str
     path: str
     module: str
@@ -72,7 +72,7 @@ class _Watch:
                 worker.kill()
 
 
-class Result(NamedTuple):
+class IndexResult(NamedTuple):
     """``digest`` and ``facts`` of a file, or the ``error`` that kept it from being read or indexed."""
 
     number: int
@@ -82,13 +82,13 @@ class Result(NamedTuple):
     error: str | None
 
 
-def run(tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
+def run(tasks: Sequence[IndexTask], jobs: int) -> Iterator[IndexResult]:
     """Index the files in ``jobs`` processes; results come as they are ready, each exactly once.
 
     Files that no worker has taken, because none can be started, are indexed in this process.
     """
     todo = deque(range(len(tasks)))
-    results: queue.Queue[Result | BaseException | None] = queue.Queue(maxsize=MOST_RESULTS)
+    results: queue.Queue[IndexResult | BaseException | None] = queue.Queue(maxsize=MOST_RESULTS)
     stop = threading.Event()
     watch = _Watch()
     parts = (tasks, todo, results, stop, watch)
@@ -124,18 +124,18 @@ def run(tasks: Sequence[Task], jobs: int) -> Iterator[Result]:
         yield _index_here(indexer, number, tasks[number])
 
 
-def _index_here(indexer: PythonIndexer, number: int, task: Task) -> Result:
+def _index_here(indexer: PythonIndexer, number: int, task: IndexTask) -> IndexResult:
     try:
         content, digest = load(task.full)
     except OSError as error:
-        return Result(number, None, 0, None, (error.strerror or str(error)).lower())
-    return Result(number, digest, len(content), index(indexer, content, path=task.path, module=task.module), None)
+        return IndexResult(number, None, 0, None, (error.strerror or str(error)).lower())
+    return IndexResult(number, digest, len(content), index(indexer, content, path=task.path, module=task.module), None)
 
 
 def _serve(
-    tasks: Sequence[Task],
+    tasks: Sequence[IndexTask],
     todo: deque[int],
-    results: queue.Queue[Result | BaseException | None],
+    results: queue.Queue[IndexResult | BaseException | None],
     stop: threading.Event,
     watch: _Watch,
 ) -> None:
@@ -150,7 +150,7 @@ def _serve(
             if flying:  # the worker died: the file it was at is to blame, the others were only waiting
                 culprit = flying.popleft()
                 todo.extendleft(reversed(flying))
-                results.put(Result(culprit, None, 0, None, SLOW if late else CRASHED))
+                results.put(IndexResult(culprit, None, 0, None, SLOW if late else CRASHED))
     except BaseException as error:
         results.put(error)
     finally:
@@ -205,9 +205,9 @@ def _is_ready(worker: subprocess.Popen[bytes]) -> bool:
 
 def _feed(
     worker: subprocess.Popen[bytes],
-    tasks: Sequence[Task],
+    tasks: Sequence[IndexTask],
     todo: deque[int],
-    results: queue.Queue[Result | BaseException | None],
+    results: queue.Queue[IndexResult | BaseException | None],
     stop: threading.Event,
     watch: _Watch,
 ) -> deque[int]:
@@ -235,9 +235,9 @@ def _feed(
             number, digest, size, facts = frame
             flying.remove(number)
             if digest is None:
-                results.put(Result(number, None, 0, None, size))
+                results.put(IndexResult(number, None, 0, None, size))
             else:
-                results.put(Result(number, digest, size, FileFacts(*facts), None))
+                results.put(IndexResult(number, digest, size, FileFacts(*facts), None))
     except (OSError, EOFError, ValueError, TypeError):  # of a worker that died; pipes of Windows raise EINVAL
         pass
     finally:

@@ -12,12 +12,12 @@ from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
     from scanstore.jobs.jobs import Jobs
-    from scanstore.jobs.schedules import Run, Schedules
+    from scanstore.jobs.schedules import ScheduledRun, Schedules
     from scanstore.jobs.worker import Worked
 else:
     __getattr__, __dir__ = lazy(
         __name__,
-        {"jobs": ("Jobs",), "schedules": ("Run", "Schedules"), "worker": ("Worked",)},
+        {"jobs": ("Jobs",), "schedules": ("ScheduledRun", "Schedules"), "worker": ("Worked",)},
     )
 
-__all__ = ["Jobs", "Run", "Schedules", "Worked"]
+__all__ = ["Jobs", "ScheduledRun", "Schedules", "Worked"]

@@ -40,7 +40,7 @@ UPDATE scheduled_tasks SET next_run = ?1, last_run = iif(?4, ?2, last_run)
 """
 
 
-class Run(NamedTuple):
+class ScheduledRun(NamedTuple):
     """A task that was due, and its job; ``started`` is false when that job was still going from the time before."""
 
     task: ScheduledTask
@@ -169,7 +169,7 @@ class Schedules(Domain):
         return self._each(now, self._hand_out)
 
     @bound
-    def run_due(self, now: datetime | None = None) -> List[Run]:
+    def run_due(self, now: datetime | None = None) -> List[ScheduledRun]:
         """Enqueue a job for each task that is due and move it on to its next time; the longest due first.
 
         Each task is one transaction, and every run becomes one job, whatever processes ask; runs that were missed count
@@ -215,13 +215,13 @@ class Schedules(Domain):
     def _hand_out(self, task: ScheduledTask, now: datetime) -> ScheduledTask | None:
         return self.get(task) if self._advance(task, now, started=True) else None
 
-    def _enqueue(self, task: ScheduledTask, now: datetime) -> Run | None:
+    def _enqueue(self, task: ScheduledTask, now: datetime) -> ScheduledRun | None:
         live = Jobs(self.db).live(task.name)
         if not self._advance(task, now, started=live is None):
             return None
         job = live or Jobs(self.db).enqueue(task.task_type, unique=task.name, meta=task.config)
         ScheduledTask.update(last_job=job.id).where(ScheduledTask.id == task.id).execute()
-        return Run(self.get(task), job, live is None)
+        return ScheduledRun(self.get(task), job, live is None)
 
     def _advance(self, task: ScheduledTask, now: datetime, *, started: bool) -> bool:
         """Move a task on, unless another process has done so or it is not due any more."""

@@ -11,12 +11,12 @@ from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
     from scanstore.library.library import Library, LibraryStats
-    from scanstore.library.models import Counts
+    from scanstore.library.models import SyncCounts
     from scanstore.library.sync import Sync
 else:
     __getattr__, __dir__ = lazy(
         __name__,
-        {"library": ("Library", "LibraryStats"), "models": ("Counts",), "sync": ("Sync",)},
+        {"library": ("Library", "LibraryStats"), "models": ("SyncCounts",), "sync": ("Sync",)},
     )
 
-__all__ = ["Counts", "Library", "LibraryStats", "Sync"]
+__all__ = ["SyncCounts", "Library", "LibraryStats", "Sync"]

@@ -21,12 +21,12 @@ from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.library.models import (
     KINDS,
     MODELS,
-    Counts,
     Performer,
     Scene,
     ScenePerformer,
     SceneTag,
     Studio,
+    SyncCounts,
     SyncRun,
     Tag,
 )
@@ -87,7 +87,7 @@ class Library(Domain):
     # -- coming in ---------------------------------------------------------------------------------------------------
 
     @bound
-    def upsert_scenes(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> Counts:
+    def upsert_scenes(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
         """Write scenes from records, with the performers, tags and studios that they name; counts scenes and links.
 
         A record is ``{"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio",
@@ -103,21 +103,21 @@ class Library(Domain):
         return self._upsert("scene", records, run)
 
     @bound
-    def upsert_performers(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> Counts:
+    def upsert_performers(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
         """Write performers, ``{"id", "name"}``, in batches of 10,000; promises and errors as of `upsert_scenes`."""
         return self._upsert("performer", records, run)
 
     @bound
-    def upsert_tags(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> Counts:
+    def upsert_tags(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
         """The same for tags. Within a batch they may swap their names."""
         return self._upsert("tag", records, run)
 
     @bound
-    def upsert_studios(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> Counts:
+    def upsert_studios(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
         """The same for studios."""
         return self._upsert("studio", records, run)
 
-    def _upsert(self, kind: str, records: Iterable[object], run: Sync | SyncRun | int | None) -> Counts:
+    def _upsert(self, kind: str, records: Iterable[object], run: Sync | SyncRun | int | None) -> SyncCounts:
         return Upsert(self, kind, run).write(records)
 
     def sync(self, kind: str, *, take_over: bool = False) -> Sync:

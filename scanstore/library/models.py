@@ -174,7 +174,7 @@ class SyncRun(Base):
         indexes = ((("kind", "status", "started_at"), False),)
 
 
-class Counts(NamedTuple):
+class SyncCounts(NamedTuple):
     """What became of rows, and of links between scenes and performers or tags."""
 
     created: int = 0

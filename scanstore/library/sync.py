@@ -24,7 +24,7 @@ from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreEr
 from scanstore.library.models import SyncRun
 
 if TYPE_CHECKING:
-    from scanstore.library.models import Counts
+    from scanstore.library.models import SyncCounts
 
 
 SYNCS = Machine(
@@ -140,7 +140,7 @@ class Sync(Domain):
         return [key for (key,) in found]
 
 
-def count(domain: Domain, run: int, counts: Counts) -> None:
+def count(domain: Domain, run: int, counts: SyncCounts) -> None:
     """Add to the figures of a run, inside the transaction that wrote. Raises IllegalMove when the run is over."""
     _hear(domain.db, run, COUNTED, *counts)
 

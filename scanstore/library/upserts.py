@@ -21,7 +21,7 @@ from scanstore.db.domain import Domain
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.library import sync
-from scanstore.library.models import Counts, SyncRun
+from scanstore.library.models import SyncCounts, SyncRun
 
 SCENES_AT_ONCE = 2_000
 NAMED_AT_ONCE = 10_000  # names that are swapped must be in the same batch
@@ -91,7 +91,7 @@ SCENE_KEYS = frozenset(("id", *COLUMNS, "studio", *LINKS))
 NAMED_KEYS = frozenset(("id", "name"))
 
 
-class Names:
+class KnownNames:
     """What the records of one call have said of performers, tags and studios so far, by kind and id: their ``names``,
     the last word counts; as whom they were ``known``, to be quick about it; ``bare`` ids, by the record that wants it.
     ``plain``: none has an id that JSON would have to escape.
@@ -120,7 +120,7 @@ class Batch:
     """Records that were checked: the rows they ``named`` by kind, ``scenes`` as column values, and their ``links``: ids
     by kind and scene."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: KnownNames) -> None:
         self.names = names
         self.named: dict[str, set[str]] = {kind: set() for kind in NAMED}
         self.scenes: dict[str, list[object]] = {}
@@ -215,11 +215,11 @@ class Upsert:
     def __init__(self, domain: Domain, kind: str, run: sync.Sync | SyncRun | int | None) -> None:
         self.domain, self.db, self.kind = domain, domain.db, kind
         self.run = None if run is None else sync.identified(domain, run, kind)
-        self.names = Names()
+        self.names = KnownNames()
         self.touched: dict[str, set[str]] = {kind: set() for kind in NAMED}
-        self.total = Counts()
+        self.total = SyncCounts()
 
-    def write(self, records: Iterable[Any]) -> Counts:
+    def write(self, records: Iterable[Any]) -> SyncCounts:
         """Write all records, batch by batch."""
         if isinstance(records, str | bytes | Mapping) or not isinstance(records, Iterable):
             raise InvalidArgument(f"{shown(records)} is not a list of records; put it in one")
@@ -250,7 +250,7 @@ class Upsert:
     def _write(self, batch: Batch) -> None:
         now = format_time(utcnow())
         with self.db.atomic():
-            counts = Counts()
+            counts = SyncCounts()
             for kind in NAMED:
                 if mentioned := batch.mentioned(kind):
                     counts = self._write_named(kind, mentioned, now)
@@ -258,9 +258,9 @@ class Upsert:
                 counts = self._write_scenes(batch, now)
             if self.run is not None:
                 sync.count(self.domain, self.run, counts)
-        self.total = Counts(*map(sum, zip(self.total, counts, strict=True)))
+        self.total = SyncCounts(*map(sum, zip(self.total, counts, strict=True)))
 
-    def _write_named(self, kind: str, mentioned: set[str], now: str) -> Counts:
+    def _write_named(self, kind: str, mentioned: set[str], now: str) -> SyncCounts:
         names = {key: name for key in sorted(mentioned) if (name := self.names.names[kind].get(key)) is not None}
         run = self.run if kind == self.kind else None  # a run is about one kind; others are seen in passing
         sql = ROWS.format("t.id, t.name", kind)
@@ -284,7 +284,7 @@ class Upsert:
         touched = self.touched[kind]
         self.db.execute_sql(SEEN.format(kind), (now, run, dump_json(list(stored.keys() - touched))))
         touched.update(stored, new)
-        return Counts(len(new), len(changed), len(stored) - len(changed))
+        return SyncCounts(len(new), len(changed), len(stored) - len(changed))
 
     def _free_names(self, new: Mapping[str, str], changed: Mapping[str, str]) -> None:
         """Let tags take their new names in any order. Raises Conflict for a name that another one keeps."""
@@ -300,7 +300,7 @@ class Upsert:
                 )
         self.db.executemany("UPDATE tags SET name = char(31) || id WHERE id = ?", [(key,) for key in changed])
 
-    def _write_scenes(self, batch: Batch, now: str) -> Counts:
+    def _write_scenes(self, batch: Batch, now: str) -> SyncCounts:
         keys = dump_json(list(batch.scenes))
         rows = self.db.execute_sql(ROWS.format(", ".join(("t.id", *STORED)), "scene"), (keys,)).fetchall()
         stored = {row[0]: row[1:] for row in rows}
@@ -324,7 +324,7 @@ class Upsert:
         self.db.executemany(UPDATE, [(*row, now, self.run, now, key) for key, row in changed.items()])
         same = dump_json(list(stored.keys() - changed.keys()))
         self.db.execute_sql(SEEN.format("scene"), (now, self.run, same))
-        return Counts(len(new), len(changed), len(stored) - len(changed), added, removed)
+        return SyncCounts(len(new), len(changed), len(stored) - len(changed), added, removed)
 
     def _write_links(self, kind: str, batch: Batch) -> tuple[Pairs, Pairs]:
         """Bring links up to date; return those that were added and those that were removed."""

@@ -22,7 +22,7 @@ from scanstore.db.arguments import check_path
 from scanstore.db.connections import connect
 from scanstore.db.files import identify, limited, quoted, real_path, seconds_for
 from scanstore.db.fingerprints import WHOLE
-from scanstore.db.foreign_schema import HISTORY, OBJECTS, SEARCH, Object, Part, foreign
+from scanstore.db.foreign_schema import HISTORY, OBJECTS, SEARCH, ForeignPart, Object, foreign
 from scanstore.db.sqlite_errors import TROUBLE, translated
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import Damaged, NewerSchema, NotFound
@@ -104,7 +104,7 @@ class _Cleaning:
 
     # Removing
 
-    def _remove(self, part: Part) -> None:
+    def _remove(self, part: ForeignPart) -> None:
         key = part.name.lower()
         wanted = self.wanted.get(key)
         stored = part.type == "table" and self._has_pages(part.rowid)

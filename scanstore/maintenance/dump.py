@@ -43,7 +43,7 @@ from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import quoted, refusing
 from scanstore.db.paths import lies_in, spelled, unescape_path
 from scanstore.db.sqlite_errors import translated
-from scanstore.db.user_schema import LeftOut, Part
+from scanstore.db.user_schema import LeftOut, UserPart
 from scanstore.errors import IllegalMove, InvalidArgument, NewerSchema, ReadOnly, StorageError, shown
 from scanstore.maintenance.ownership import remove_unowned
 
@@ -99,7 +99,7 @@ class Loaded(NamedTuple):
     own_left_out: list[LeftOut]
 
 
-class Table(NamedTuple):
+class DumpTable(NamedTuple):
     """A table with the columns that are stored, and those by which its rows are in order."""
 
     name: str
@@ -110,7 +110,7 @@ class Table(NamedTuple):
 # What there is
 
 
-def tables_of(run: Run) -> list[Table]:
+def tables_of(run: Run) -> list[DumpTable]:
     """Tables with content, parents before those that point at them, else by name."""
     listed = run("PRAGMA main.table_list").fetchall()
     names = sorted(name for _, name, kind, *_ in listed if kind == "table" and not name.startswith("sqlite_"))
@@ -121,7 +121,7 @@ def tables_of(run: Run) -> list[Table]:
         for name in names
         if name not in LEFT_OUT
     }
-    found: list[Table] = []
+    found: list[DumpTable] = []
     done: set[str] = set()
     ours = foreign_schema.names(SCHEMA_VERSION)
     while parents:
@@ -133,7 +133,7 @@ def tables_of(run: Run) -> list[Table]:
     return found
 
 
-def _table(run: Run, name: str, *, own: bool) -> Table:
+def _table(run: Run, name: str, *, own: bool) -> DumpTable:
     info = run(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
     columns = [row[1] for row in info if not row[6]]  # what is computed is not kept
     key = [row[1] for row in sorted(info, key=lambda row: row[5]) if row[5]]
@@ -142,12 +142,12 @@ def _table(run: Run, name: str, *, own: bool) -> Table:
         (whole,) = run("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)).fetchone()
         taken = {row[1].lower() for row in info}
         rowid = [] if whole else [alias for alias in ("rowid", "_rowid_", "oid") if alias not in taken][:1]
-        return Table(name, columns, key + rowid or columns)
+        return DumpTable(name, columns, key + rowid or columns)
     if not key:
         for _, index, unique, *_ in run(f"PRAGMA index_list({quoted(name)})").fetchall():
             if unique:
                 key = [row[2] for row in run(f"PRAGMA index_info({quoted(index)})").fetchall()]
-    return Table(name, columns, key or ["rowid"])
+    return DumpTable(name, columns, key or ["rowid"])
 
 
 def _names(columns: Iterable[str]) -> str:
@@ -206,16 +206,16 @@ def lines(
         has = run("SELECT count(*) FROM sqlite_schema WHERE name = ?", (COUNTERS,)).fetchone()[0]
         if has:
             counters: dict[str, int] = {COUNTERS: 0}
-            yield from _rows(run, Table(COUNTERS, ["name", "seq"], ["name"]), counters, frozenset())
+            yield from _rows(run, DumpTable(COUNTERS, ["name", "seq"], ["name"]), counters, frozenset())
             end += counters[COUNTERS]
     yield _line({"end": end})
 
 
-def _own(run: Run, schema: int) -> list[Part]:
+def _own(run: Run, schema: int) -> list[UserPart]:
     return user_schema.parts(lambda sql: run(sql).fetchall(), schema)
 
 
-def _rows(run: Run, table: Table, told: dict[str, int], hidden: frozenset[str]) -> Iterator[bytes]:
+def _rows(run: Run, table: DumpTable, told: dict[str, int], hidden: frozenset[str]) -> Iterator[bytes]:
     yield _line({"table": table.name, "columns": table.columns})
     columns = ", ".join("NULL" if column.lower() in hidden else quoted(column) for column in table.columns)
     cursor = run(f"SELECT {columns} FROM main.{quoted(table.name)} ORDER BY {_names(table.key)}")
@@ -334,7 +334,7 @@ def _fill(
     known = {table.name: table for table in tables_of(run)}
     told = dict.fromkeys(known, 0)
     left_out: dict[str, int] = {}
-    known[COUNTERS] = Table(COUNTERS, ["name", "seq"], ["name"])
+    known[COUNTERS] = DumpTable(COUNTERS, ["name", "seq"], ["name"])
     while (section := reader.section(known, unmade)) is not None:
         table, columns = section
         if table not in known:
@@ -427,7 +427,7 @@ class _Reader:
     def __init__(self, stream: _Lines) -> None:
         self._stream = stream
         self._next: object = None
-        self.own: list[Part] = []  # the user's own part of the schema
+        self.own: list[UserPart] = []  # the user's own part of the schema
         self.line = 0
         self.rows = 0
         self.bytes = 0
@@ -455,11 +455,11 @@ class _Reader:
                 for part in own
             ):
                 raise BadLine("line 2: the user's own tables should be a list of type, name, table and statement")
-            self.own = [Part(*part) for part in own]
+            self.own = [UserPart(*part) for part in own]
             self._next = self._read()
         return int(head["schema"])
 
-    def section(self, known: dict[str, Table], unmade: set[str]) -> tuple[str, list[str]] | None:
+    def section(self, known: dict[str, DumpTable], unmade: set[str]) -> tuple[str, list[str]] | None:
         """The table that comes now, and its columns; None, when all was well, at the end.
 
         The table is one that is ``known``, or one of the user's own that is ``unmade``.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from scanstore.db.files import quoted
 
 
-class Link(NamedTuple):
+class OwnerLink(NamedTuple):
     """A foreign key: its columns with those of the parent, and whether the row may lose it."""
 
     parent: str
@@ -29,8 +29,8 @@ def remove_unowned(run: Callable[..., Any], owners: str, keys: Mapping[str, list
     goes with its parent. Children go first, so that no key is violated meanwhile. Tables of the user's own may point at
     each other in a circle: there, rows whose parents are gone go last.
     """
-    links: dict[str, list[Link]] = {owners: []}
-    back: dict[str, list[Link]] = {}
+    links: dict[str, list[OwnerLink]] = {owners: []}
+    back: dict[str, list[OwnerLink]] = {}
     every = {table: links_of(run, table, keys) for table in keys}
     for table, all_links in every.items():
         found = [link for link in all_links if link.parent in links or link.parent == table]
@@ -61,7 +61,7 @@ def remove_unowned(run: Callable[..., Any], owners: str, keys: Mapping[str, list
     return removed
 
 
-def remove_dangling(run: Callable[..., Any], links: Mapping[str, list[Link]]) -> dict[str, int]:
+def remove_dangling(run: Callable[..., Any], links: Mapping[str, list[OwnerLink]]) -> dict[str, int]:
     """Remove the rows of tables that point at rows which are gone, until there are none; return how many of each.
 
     A row whose key is ``ON DELETE SET NULL`` loses it and stays.
@@ -86,7 +86,7 @@ def _delete(run: Callable[..., Any], table: str, conditions: list[str]) -> int:
     return int(run("SELECT changes()").fetchone()[0])
 
 
-def links_of(run: Callable[..., Any], table: str, known: Mapping[str, list[str]]) -> list[Link]:
+def links_of(run: Callable[..., Any], table: str, known: Mapping[str, list[str]]) -> list[OwnerLink]:
     """Return the foreign keys of a table that lead to tables which are known, with their primary keys."""
     spelled = {name.lower(): name for name in known}  # SQLite compares names without case
     keys: dict[int, list[Any]] = {}
@@ -101,11 +101,11 @@ def links_of(run: Callable[..., Any], table: str, known: Mapping[str, list[str]]
         # A foreign key that names no columns means the primary key.
         columns = [(part[3], part[4] or known[parent][part[1]]) for part in parts]
         loses = parts[0][6] == "SET NULL" and never.isdisjoint(column.lower() for column, _ in columns)
-        found.append(Link(parent, columns, loses))
+        found.append(OwnerLink(parent, columns, loses))
     return found
 
 
-def _unowned(links: dict[str, list[Link]], link: Link, depth: int) -> str:
+def _unowned(links: dict[str, list[OwnerLink]], link: OwnerLink, depth: int) -> str:
     """The condition under which a row, called ``t`` and the depth, needs an owner by this foreign key."""
     has = " AND ".join(f"t{depth}.{quoted(column)} IS NOT NULL" for column, _ in link.columns)
     if not links[link.parent]:  # the owners, of whom there are none
@@ -118,7 +118,7 @@ def _unowned(links: dict[str, list[Link]], link: Link, depth: int) -> str:
     return f"({has} AND EXISTS ({above}))"
 
 
-def dangling(link: Link) -> str:
+def dangling(link: OwnerLink) -> str:
     """Return the condition under which a row, called ``t0``, points at one that is not there."""
     has = " AND ".join(f"t0.{quoted(column)} IS NOT NULL" for column, _ in link.columns)
     same = " AND ".join(f"t1.{quoted(theirs)} = t0.{quoted(column)}" for column, theirs in link.columns)

@@ -39,7 +39,7 @@ LAST_ERROR = 4000  #: characters of an error that are kept
 _running: set[tuple[str, int]] = set()  # plans that this process applies or reverts: (file, plan)
 
 
-class Plans(Protocol):
+class PlanLookup(Protocol):
     """What applying needs of :class:`scanstore.plans.plans.Plans`."""
 
     db: Database
@@ -103,7 +103,7 @@ KEPT = "UPDATE plan_changes SET conflict = ?, error = ?, updated_at = ? WHERE id
 
 
 def apply(
-    plans: Plans,
+    plans: PlanLookup,
     plan: AnalysisPlan | int,
     ids: list[int] | None,
     handler: Handler | None,
@@ -127,7 +127,7 @@ def apply(
 
 
 def revert(
-    plans: Plans,
+    plans: PlanLookup,
     plan: AnalysisPlan | int,
     handler: Handler | None,
     *,
@@ -167,7 +167,7 @@ class _Run:
 
     def __init__(
         self,
-        plans: Plans,
+        plans: PlanLookup,
         handler: Handler | None,
         force: bool,
         lease: float,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref
 
 
-class Counts(NamedTuple):
+class ChangeCounts(NamedTuple):
     """How many changes of a plan are in which status."""
 
     pending: int = 0
@@ -56,7 +56,7 @@ class AnalysisPlan(Base):
     updated_at = UTCField(default=utcnow)
 
     tally: str = "{}"  # counts as they are read
-    counts: Counts | None = None  #: of its changes, when it was read by ``store.plans``
+    counts: ChangeCounts | None = None  #: of its changes, when it was read by ``store.plans``
 
     class Meta:
         table_name = "analysis_plans"

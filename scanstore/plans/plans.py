@@ -28,7 +28,7 @@ from scanstore.plans import applying
 from scanstore.plans import preview as previews
 from scanstore.plans.applying import Applied, Reverted
 from scanstore.plans.changes import check, checked_confidence, digest, field_named, target_key
-from scanstore.plans.models import CHANGES, PLANS, AnalysisPlan, Counts, PlanChange, settle
+from scanstore.plans.models import CHANGES, PLANS, AnalysisPlan, ChangeCounts, PlanChange, settle
 from scanstore.plans.preview import Preview
 from scanstore.plans.proposals import Proposal, Proposed, checked, insert
 
@@ -39,7 +39,7 @@ class Reviewed(NamedTuple):
     """How many changes a review decided otherwise than before, and how the plan stands now."""
 
     changed: int
-    counts: Counts
+    counts: ChangeCounts
 
 
 DECISIONS = {"approve": "approved", "reject": "rejected", "reset": "pending"}
@@ -362,16 +362,16 @@ class Plans(Domain):
                 remedy = CHANGES.remedies.get(found[key], "approve it first: store.plans.review(plan, 'approve')")
                 raise IllegalMove(f"change {key} is {found[key]} and cannot become {to}; {remedy}")
 
-    def _counts(self, plan_id: int) -> Counts:
+    def _counts(self, plan_id: int) -> ChangeCounts:
         rows = self.db.execute_sql("SELECT status, count FROM plan_counts WHERE plan_id = ?", (plan_id,)).fetchall()
-        return Counts(**dict(rows))
+        return ChangeCounts(**dict(rows))
 
 
 def _rows(*only: object, limit: int | None = None) -> List[AnalysisPlan]:
     query = AnalysisPlan.select(AnalysisPlan, peewee.SQL(TALLY).alias("tally")).order_by(AnalysisPlan.id.desc())
     rows = list((query.where(*only) if only else query).limit(limit))
     for row in rows:
-        row.counts = Counts(**json.loads(row.tally))
+        row.counts = ChangeCounts(**json.loads(row.tally))
     return rows
 
 

@@ -20,7 +20,7 @@ UNDECIDED = ("open", "confirmed")
 """Statuses of what is still to be fixed."""
 
 
-class Step(NamedTuple):
+class FlowStep(NamedTuple):
     """A stop on the way of the data."""
 
     file_path: str
@@ -78,7 +78,7 @@ class Item(NamedTuple):
     proof_of_concept: str
     remediation: str
     references: str
-    flows: list[list[Step]]
+    flows: list[list[FlowStep]]
     first_scan: int | None
     last_scan: int | None
     events: list[Event]

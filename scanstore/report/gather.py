@@ -20,8 +20,8 @@ from scanstore.errors import InvalidArgument, shown
 from scanstore.findings.content import unpack
 from scanstore.findings.findings import LOOKS, Findings
 from scanstore.findings.listing import BETWEEN, Change
-from scanstore.findings.looks import Looks, Run
-from scanstore.report.document import UNDECIDED, Event, Item, Point, Report, RunInfo, ScanInfo, Silenced, Step
+from scanstore.findings.looks import LoadedRun, Looks
+from scanstore.report.document import UNDECIDED, Event, FlowStep, Item, Point, Report, RunInfo, ScanInfo, Silenced
 from scanstore.sarif.mapping import shifted
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
@@ -125,7 +125,7 @@ def _info(scan: Scan) -> ScanInfo:
     return ScanInfo(scan.id, str(scan.name), str(scan.kind), str(scan.status), format_time(at))
 
 
-def _run(run: Run) -> RunInfo:
+def _run(run: LoadedRun) -> RunInfo:
     return RunInfo(
         run.scan, run.tool, run.version, run.category, run.loaded_at, run.repeats, run.repeated_at, run.troubles
     )
@@ -216,7 +216,7 @@ def _silenced(hidden: Any) -> Silenced:
     return Silenced(hidden.id, scope, hidden.justification, hidden.by, ends, bool(hidden.expired))
 
 
-def _flows(detail: Any, path: str, line: int | None) -> list[list[Step]]:
+def _flows(detail: Any, path: str, line: int | None) -> list[list[FlowStep]]:
     """The ways of the data in a report's code flows; whatever is not as it should be is left out.
 
     Steps in the finding's own file are stored relative to its line.
@@ -227,12 +227,12 @@ def _flows(detail: Any, path: str, line: int | None) -> list[list[Step]]:
     return [steps for steps in found if steps]
 
 
-def _step(each: object) -> Step:
+def _step(each: object) -> FlowStep:
     place = _at(each, "location", "physicalLocation")
     line = _at(place, "region").get("startLine")
     uri = _at(place, "artifactLocation").get("uri")
     said = _at(each, "location", "message").get("text") or _at(place, "region", "snippet").get("text")
-    return Step(
+    return FlowStep(
         unquote(uri) if isinstance(uri, str) else "",
         line if isinstance(line, int) and not isinstance(line, bool) and line > 0 else None,
         said if isinstance(said, str) else "",

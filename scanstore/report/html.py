@@ -14,7 +14,7 @@ from importlib.resources import files
 
 from scanstore.db.state_machine import SEVERITIES
 from scanstore.report.chart import MOST, trend
-from scanstore.report.document import CHANGES, Item, Report, ScanInfo, Step, aside, clean, links, one_line, tools_of
+from scanstore.report.document import CHANGES, FlowStep, Item, Report, ScanInfo, aside, clean, links, one_line, tools_of
 
 SEVERE = (
     ("", "Any severity"), *((severity, severity) for severity in SEVERITIES),
@@ -210,7 +210,7 @@ def _notice(item: Item) -> str:
     return f'<p class="notice{" expired" if hidden.expired else ""}">{told}</p>'
 
 
-def _step(step: Step) -> str:
+def _step(step: FlowStep) -> str:
     place = ":".join(str(part) for part in (step.file_path, step.line_number) if part not in ("", None))
     return f'<li><span class="mono">{_line(place)}</span> {_line(step.text)}</li>'
 

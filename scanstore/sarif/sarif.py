@@ -33,9 +33,9 @@ from scanstore.findings.tracking import Incoming
 from scanstore.sarif import repeats
 from scanstore.sarif.exporting import Dumped, dump
 from scanstore.sarif.format.reader import read
-from scanstore.sarif.format.vocabulary import Lost, Problem, Result, Run
+from scanstore.sarif.format.vocabulary import Lost, Result, Run, SarifProblem
 from scanstore.sarif.mapping import BY, justification, shifted, usual_level
-from scanstore.sarif.sources import Enclosing, Source, Sources, recorded
+from scanstore.sarif.sources import Enclosing, Sources, SourceText, recorded
 from scanstore.snapshots.facts import Lineage
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
@@ -91,7 +91,7 @@ class ImportResult(NamedTuple):
     not_checked: int = 0
     passed: int = 0
     skipped: int = 0
-    problems: list[Problem] = []
+    problems: list[SarifProblem] = []
     again: bool = False
     troubles: list[str] = []
 
@@ -177,7 +177,7 @@ class Sarif(Domain):
         folder = kept if root is None else check_path(root, "root")
         if root is not None and not os.path.isdir(folder or ""):
             raise InvalidArgument(f"root is {folder!r}, which is no folder; give the one that was looked at")
-        problems: list[Problem] = []
+        problems: list[SarifProblem] = []
         with opened(file) as stream:
             digest = _digest(stream)
             with self.db.atomic():
@@ -413,7 +413,7 @@ def _incoming(report: _Report, result: Result, sources: Sources, enclosing: Encl
     rule = report.run.rules.get(result.rule_id or "")
     path, line, end = result.uri or "", result.start_line, result.end_line
     snippet = result.snippet or ""
-    source: Source | None = sources.get(path) if path else None
+    source: SourceText | None = sources.get(path) if path else None
     symbol = None if source is None or line is None else enclosing.name(path, source.digest, line)
     fingerprints: Mapping[str, str] = result.partial_fingerprints
     if result.fingerprints:

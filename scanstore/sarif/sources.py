@@ -33,7 +33,7 @@ SELECT max(id) FROM scans WHERE lineage_id = ? AND kind = 'source' AND revision 
 """
 
 
-class Source(NamedTuple):
+class SourceText(NamedTuple):
     """A file as it is now: its text, its lines and the SHA-256 of its bytes."""
 
     text: str
@@ -50,11 +50,11 @@ class Sources:
     def __init__(self, root: str | None, recorded: Mapping[str, bytes | None] | None = None) -> None:
         self._top = None if root is None else os.path.realpath(root)
         self._recorded = recorded
-        self._kept: OrderedDict[str, Source | None] = OrderedDict()
+        self._kept: OrderedDict[str, SourceText | None] = OrderedDict()
         self._size = 0
         self.digests: dict[str, bytes] = {}  #: SHA-256 of each file that was read
 
-    def get(self, path: str) -> Source | None:
+    def get(self, path: str) -> SourceText | None:
         """The file at a relative path, or None when it is not there, not inside, no file or too large."""
         if self._top is None:
             return None
@@ -66,7 +66,7 @@ class Sources:
         digest = b"" if content is None else hashlib.sha256(content).digest()
         if content is not None and (self._recorded is None or self._recorded.get(path) == digest):
             text = _decoded(content)
-            source = Source(text, re.split("\r\n|\r|\n", text), digest)
+            source = SourceText(text, re.split("\r\n|\r|\n", text), digest)
             self.digests[path] = digest
             self._size += len(text)
         self._kept[path] = source

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
-    from scanstore.snapshots.ctags_import import Loaded
+    from scanstore.snapshots.ctags_import import LoadedTags
     from scanstore.snapshots.freshness import Changes
     from scanstore.snapshots.recorder import Recorder
     from scanstore.snapshots.scans import FileDiff, FileNote, Scans, Summary, Target
@@ -19,11 +19,11 @@ else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
-            "ctags_import": ("Loaded",),
+            "ctags_import": ("LoadedTags",),
             "freshness": ("Changes",),
             "recorder": ("Recorder",),
             "scans": ("FileDiff", "FileNote", "Scans", "Summary", "Target"),
         },
     )
 
-__all__ = ["Changes", "FileDiff", "FileNote", "Loaded", "Recorder", "Scans", "Summary", "Target"]
+__all__ = ["Changes", "FileDiff", "FileNote", "LoadedTags", "Recorder", "Scans", "Summary", "Target"]

@@ -15,7 +15,7 @@ from scanstore.db.state_machine import SCANS, move
 from scanstore.errors import NotFound
 from scanstore.snapshots.facts import FACT_TABLES
 from scanstore.snapshots.resolution import since, whole
-from scanstore.snapshots.resolver import Target
+from scanstore.snapshots.resolver import BoundTarget
 
 SAME_FILES = """
 SELECT NOT EXISTS (SELECT version_id FROM scan_files WHERE scan_id = :a AND version_id IS NOT NULL
@@ -85,12 +85,12 @@ def baseline(db: Database, lineage_id: int, scan_id: int) -> Baseline:
     return Baseline(*row) if row else Baseline(0, 0, 0)
 
 
-class Meanings(NamedTuple):
+class ScanMeanings(NamedTuple):
     """What a scan means, against a baseline: the ``changes`` since it, or, if they are unknown, the ``whole``."""
 
     base: Baseline
-    changes: dict[int, Target | None] | None
-    whole: dict[int, Target] | None
+    changes: dict[int, BoundTarget | None] | None
+    whole: dict[int, BoundTarget] | None
 
 
 ATTEMPTS = 3
@@ -117,18 +117,18 @@ def complete(
         then(scan_id)
 
 
-def _resolve(db: Database, scan_id: int, lineage_id: int) -> Meanings:
+def _resolve(db: Database, scan_id: int, lineage_id: int) -> ScanMeanings:
     base = baseline(db, lineage_id, scan_id)
     if base.scan_id and not base.unfinished:
         if db.execute_sql(SAME_FILES, {"a": scan_id, "b": base.scan_id}).fetchone()[0]:
-            return Meanings(base, {}, None)
+            return ScanMeanings(base, {}, None)
         changes = since(db, scan_id, base.scan_id, lineage_id, base.revision)
         if changes is not None:
-            return Meanings(base, changes, None)
-    return Meanings(base, None, whole(db, scan_id))
+            return ScanMeanings(base, changes, None)
+    return ScanMeanings(base, None, whole(db, scan_id))
 
 
-def _settle(db: Database, scan_id: int, lineage_id: int, meanings: Meanings, now: str) -> None:
+def _settle(db: Database, scan_id: int, lineage_id: int, meanings: ScanMeanings, now: str) -> None:
     """Write the meanings of a scan as the next revision of its lineage. Inside a transaction, on their baseline."""
     row = db.execute_sql("SELECT revision FROM scans WHERE id = ?", (scan_id,)).fetchone()
     if row is None:
@@ -152,13 +152,13 @@ def _settle(db: Database, scan_id: int, lineage_id: int, meanings: Meanings, now
 Row = tuple[int, int, int | None, int | None, int | None, str, int]  # path, since, until, and the target
 
 
-def _replace(db: Database, lineage_id: int, base: int, revision: int, targets: dict[int, Target]) -> None:
+def _replace(db: Database, lineage_id: int, base: int, revision: int, targets: dict[int, BoundTarget]) -> None:
     """Make ``targets`` all that the lineage means from a revision on."""
     rows = db.execute_sql(CURRENT, (lineage_id, base, base)).fetchall()
     _write(db, lineage_id, revision, rows, dict(targets))
 
 
-def _change(db: Database, lineage_id: int, base: int, revision: int, changes: dict[int, Target | None]) -> None:
+def _change(db: Database, lineage_id: int, base: int, revision: int, changes: dict[int, BoundTarget | None]) -> None:
     """Carry the meanings of a revision on, but for the changes."""
     # They may have been ended by a revision that was removed since.
     db.execute_sql(
@@ -168,7 +168,7 @@ def _change(db: Database, lineage_id: int, base: int, revision: int, changes: di
     _write(db, lineage_id, revision, rows, {path: target for path, target in changes.items() if target is not None})
 
 
-def _write(db: Database, lineage_id: int, revision: int, rows: list[Row], wanted: dict[int, Target]) -> None:
+def _write(db: Database, lineage_id: int, revision: int, rows: list[Row], wanted: dict[int, BoundTarget]) -> None:
     """End the rows that are not wanted any more, carry on those that are, and begin missing ones."""
     ended, extended = [], []
     for path, begun, until, version, ordinal, resolution, confidence in rows:

@@ -46,7 +46,7 @@ SELECT chunk_type, symbol_name, start_line, end_line, content_hash FROM chunk_fa
 LINES_PER_LINE = 50
 
 
-class Loaded(NamedTuple):
+class LoadedTags(NamedTuple):
     """What came of a tags file: files and symbols added, files it names that the scan does not have or skipped, and
     the lines that could not be used as ``(line number, reason)``."""
 
@@ -88,7 +88,7 @@ class Tags:
                 f"{name} is empty; check that ctags is universal-ctags, with json in: ctags --list-features"
             )
 
-    def record_into(self, db: Database, recorder: Recorder, *, root: str | None) -> Loaded:
+    def record_into(self, db: Database, recorder: Recorder, *, root: str | None) -> LoadedTags:
         """Write the tags. Files that the scan does not have are added, unless it walked a tree at ``root`` to find its
         own: then they are outside, as are files that it skipped or could not read."""
         files = symbols = 0
@@ -101,7 +101,7 @@ class Tags:
             if row is None or not row[5]:
                 symbols += self._record_file(db, recorder, path, row or (None, None, 0, None, 0, 0), root)
                 files += 1
-        return Loaded(files, symbols, outside, self.broken)
+        return LoadedTags(files, symbols, outside, self.broken)
 
     def _record_file(self, db: Database, recorder: Recorder, path: str, row: tuple[Any, ...], root: str | None) -> int:
         digest, version, line_count, error, size, _ = row

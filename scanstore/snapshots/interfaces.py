@@ -49,7 +49,7 @@ class Module:
         return self._stars if self.names is not None else []
 
 
-class Target(NamedTuple):
+class BoundTarget(NamedTuple):
     """``version`` and ``ordinal`` of the symbol that is meant (None: known, but not in the tree)."""
 
     version: int | None
@@ -58,7 +58,7 @@ class Target(NamedTuple):
     confidence: int
 
 
-UNRESOLVED = Target(None, None, "unresolved", 0)
+UNRESOLVED = BoundTarget(None, None, "unresolved", 0)
 UNKNOWN: Found = (None, False, False)
 NO_BASES: Bases = ([], True)
 
@@ -84,7 +84,7 @@ class Methods:
             for name, place in _methods(module):
                 self._by_name.setdefault(name, []).append(place)
 
-    def only(self, name: str) -> Target:
+    def only(self, name: str) -> BoundTarget:
         """The one method of that name in the tree: a guess, and only if there is no second."""
         if name in COMMON:
             return UNRESOLVED
@@ -101,7 +101,7 @@ class Methods:
             ]
         if len(places) != 1:
             return UNRESOLVED
-        return Target(*places[0], "guessed", 30)
+        return BoundTarget(*places[0], "guessed", 30)
 
 
 def _methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -53,7 +53,7 @@ class Content(NamedTuple):
     module: str = ""
 
 
-class Names:
+class InternedNames:
     """Interned texts: ``ids(texts)`` gives their ids, adding new texts. Call it inside a write transaction."""
 
     def __init__(self, db: Database) -> None:
@@ -96,7 +96,7 @@ class Recorder:
     def __init__(self, db: Database, scan_id: int) -> None:
         self.db = db
         self.scan_id = scan_id
-        self.names = Names(db)
+        self.names = InternedNames(db)
 
     def attach(self, files: Iterable[tuple[Content, str]]) -> list[bool]:
         """Point the scan at file versions that are known already; says for each whether it was. One transaction."""

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from scanstore.db.database import Database
-from scanstore.snapshots.resolver import IMPLICIT, Module, Resolver, Target
+from scanstore.snapshots.resolver import IMPLICIT, BoundTarget, Module, Resolver
 
 #: More changed files, or more names than this in the closure: everything is evaluated.
 MOST_FILES = 50
@@ -67,7 +67,7 @@ SELECT n.text, n.id,
 BY_NAME = "SELECT 1 FROM names WHERE text >= '#' AND text < '$' LIMIT 1"
 
 
-def whole(db: Database, scan_id: int) -> dict[int, Target]:
+def whole(db: Database, scan_id: int) -> dict[int, BoundTarget]:
     """What each path in a scan's files means, by path id; missing paths lie outside the tree."""
     paths = dict(db.execute_sql(PATHS, {"scan": scan_id}).fetchall())
     found = Resolver(_modules(db, scan_id)).resolve(text for text in paths if not text.startswith("#"))
@@ -75,7 +75,9 @@ def whole(db: Database, scan_id: int) -> dict[int, Target]:
     return {paths[text]: target for text, target in found.items()}
 
 
-def since(db: Database, scan_id: int, base_id: int, lineage_id: int, revision: int) -> dict[int, Target | None] | None:
+def since(
+    db: Database, scan_id: int, base_id: int, lineage_id: int, revision: int
+) -> dict[int, BoundTarget | None] | None:
     """What changed from the completed scan ``base_id``: path ids with their meaning now (None: outside, or not used
     any more). None when only the whole can tell."""
     new = [version for (version,) in db.execute_sql(CHANGED, (scan_id, base_id))]
@@ -92,14 +94,14 @@ def since(db: Database, scan_id: int, base_id: int, lineage_id: int, revision: i
     ids.update(path for (path,) in db.execute_sql(PATHS_TO_VERSIONS, (str(list(left)), lineage_id, revision)))
     if names:
         ids.update(_mentioning(db, names))
-    result: dict[int, Target | None] = {}
+    result: dict[int, BoundTarget | None] = {}
     resolver = Resolver(after)
     for text, path, used in db.execute_sql(USED, (str(list(ids)), scan_id)).fetchall():
         result[path] = resolver.target(text) if used else None
     return result
 
 
-def lookup(db: Database, scan_id: int, name: str) -> Target | None:
+def lookup(db: Database, scan_id: int, name: str) -> BoundTarget | None:
     """What a dotted name means to code that imports it, None if nothing in the tree."""
     parts = name.split(".")
     resolver = Resolver(_modules(db, scan_id))
@@ -179,7 +181,7 @@ def _mentioning(db: Database, names: set[str]) -> Iterator[int]:
             yield path
 
 
-def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, Target]:
+def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, BoundTarget]:
     """``#name``: the symbol with that qualified name; a guess where several have it."""
     if not paths:
         return {}
@@ -193,7 +195,7 @@ def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, Target]:
         where = places.get(qualified, [])
         if where:
             sure = len(where) == 1
-            found[path] = Target(*where[0], "imported" if sure else "guessed", 100 if sure else 50)
+            found[path] = BoundTarget(*where[0], "imported" if sure else "guessed", 100 if sure else 50)
         else:
-            found[path] = Target(None, None, "unresolved", 0)
+            found[path] = BoundTarget(None, None, "unresolved", 0)
     return found

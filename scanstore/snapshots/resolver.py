@@ -31,16 +31,16 @@ from scanstore.snapshots.interfaces import (
     UNKNOWN,
     UNRESOLVED,
     Bases,
+    BoundTarget,
     Found,
     Methods,
     Module,
     Order,
-    Target,
     Value,
     certainty,
 )
 
-__all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "Target"]
+__all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget"]
 
 #: Names that a step looks up without spelling them.
 IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__"))
@@ -99,19 +99,19 @@ class Resolver:
         self.bases_before: dict[str, Bases] = {}
         self.methods = Methods(modules)
 
-    def resolve(self, paths: Iterable[str]) -> dict[str, Target]:
+    def resolve(self, paths: Iterable[str]) -> dict[str, BoundTarget]:
         """The target of each path that has one; paths missing from the result lie outside the tree."""
         paths = list(paths)
         if len(paths) > MANY:
             self.methods.gather()
-        found: dict[str, Target] = {}
+        found: dict[str, BoundTarget] = {}
         for path in paths:
             target = self.target(path)
             if target is not None:
                 found[path] = target
         return found
 
-    def target(self, path: str) -> Target | None:
+    def target(self, path: str) -> BoundTarget | None:
         if path.startswith("*."):
             return self.methods.only(path[2:])
         try:
@@ -120,7 +120,7 @@ class Resolver:
             target = self.go_deeper(path, met)
         return self.next_rounds(path, target) if self.cyclic else target
 
-    def go_deeper(self, path: str, first: _Deeper) -> Target | None:
+    def go_deeper(self, path: str, first: _Deeper) -> BoundTarget | None:
         """Answer a question in the course of which something lies too deep in the stack."""
         waiting: list[tuple[str | Class | None, int]] = [(None, 0), (first.key, len(self.active))]
         while True:
@@ -139,7 +139,7 @@ class Resolver:
             except _Deeper as met:
                 waiting.append((met.key, len(self.active)))
 
-    def next_rounds(self, path: str, target: Target | None) -> Target | None:
+    def next_rounds(self, path: str, target: BoundTarget | None) -> BoundTarget | None:
         """Ask a question again while it has no answer in the tree and a question cut in the round before has a
         value."""
         rounds = 1
@@ -173,7 +173,7 @@ class Resolver:
                 self.bases_before[key], more = self.bases_now[key], True
         return more
 
-    def found(self, path: str) -> Target | None:
+    def found(self, path: str) -> BoundTarget | None:
         definition = path.startswith("=")
         value, inherited, guessed = self.evaluate(path[1:] if definition else path)
         if definition and value is not None and value[0] not in "xm":
@@ -191,17 +191,17 @@ class Resolver:
         if kind == "m":
             module = self.modules.get(value[1])
             version, ordinal = (module.version, 0) if module is not None else (None, None)
-            return Target(version, ordinal, "guessed" if guessed else "imported", 50 if guessed else 100)
+            return BoundTarget(version, ordinal, "guessed" if guessed else "imported", 50 if guessed else 100)
         if kind not in "cfv":
             return UNRESOLVED
         module = self.modules[value[1]]
         ordinal = module.names[value[2]][1]
         inferred = "()" in path or "[" in path or "~" in path
         if guessed:
-            return Target(module.version, ordinal, "guessed", 50)
+            return BoundTarget(module.version, ordinal, "guessed", 50)
         if inherited:
-            return Target(module.version, ordinal, "inherited", 90 if inferred else 95)
-        return Target(module.version, ordinal, "imported", 90 if inferred else 100)
+            return BoundTarget(module.version, ordinal, "inherited", 90 if inferred else 95)
+        return BoundTarget(module.version, ordinal, "imported", 90 if inferred else 100)
 
     # -- evaluation: (value, reached through a base class, a guess) -------------------------------------------------
     #

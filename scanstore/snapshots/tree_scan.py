@@ -23,7 +23,7 @@ FILES_PER_COMMIT = 2000
 FACTS_PER_COMMIT = 20_000
 
 
-class Candidate(NamedTuple):
+class FileCandidate(NamedTuple):
     """A file to be recorded: where it is, which content it had when it was hashed, and who can read it."""
 
     entry: Entry
@@ -70,7 +70,7 @@ class Tree:
             if progress is not None:
                 progress(done, total, path)
 
-        unknown: list[Candidate] = []
+        unknown: list[FileCandidate] = []
         stream = iter(self.entries)
         while batch := list(islice(stream, FILES_PER_COMMIT)):
             now = format_time(utcnow())
@@ -96,9 +96,9 @@ class Tree:
         if held:
             recorder.record(held, format_time(utcnow()))
 
-    def _look(self, entries: Sequence[Entry]) -> tuple[list[Candidate], list[tuple[str, str, str, bytes | None]]]:
+    def _look(self, entries: Sequence[Entry]) -> tuple[list[FileCandidate], list[tuple[str, str, str, bytes | None]]]:
         """Hash the files; those that nothing can be recorded of come back as ``(path, status, reason, hash)``."""
-        candidates: list[Candidate] = []
+        candidates: list[FileCandidate] = []
         left_out: list[tuple[str, str, str, bytes | None]] = []
         for entry in entries:
             if entry.skipped is not None:
@@ -115,7 +115,7 @@ class Tree:
                 continue
             name = TEXT if indexer is None else indexer.name
             module = self.modules.get(entry.path, "") if indexer is not None else ""
-            candidates.append(Candidate(entry, Content(entry.path, digest, name, module), indexer, built_in))
+            candidates.append(FileCandidate(entry, Content(entry.path, digest, name, module), indexer, built_in))
         return candidates, left_out
 
     def _indexer(self, path: str) -> tuple[Indexer | None, bool]:
@@ -125,8 +125,8 @@ class Tree:
         return None, False
 
     def _index(
-        self, candidates: Sequence[Candidate], jobs: int | None
-    ) -> Iterator[tuple[Candidate, int, FileFacts | str]]:
+        self, candidates: Sequence[FileCandidate], jobs: int | None
+    ) -> Iterator[tuple[FileCandidate, int, FileFacts | str]]:
         """Facts of each file with its size, or why it could not be read; the hash is that of the indexed content."""
         from scanstore.indexing.pool import FILES_PER_WORKER, LARGE  # start-up: loads worker processes
 
@@ -152,11 +152,11 @@ class Tree:
             yield seen, len(content), facts
 
     def _index_elsewhere(
-        self, candidates: Sequence[Candidate], jobs: int
-    ) -> Iterator[tuple[Candidate, int, FileFacts | str]]:
+        self, candidates: Sequence[FileCandidate], jobs: int
+    ) -> Iterator[tuple[FileCandidate, int, FileFacts | str]]:
         from scanstore.indexing import pool  # start-up: loads worker processes
 
-        tasks = [pool.Task(c.entry.full, c.entry.path, c.content.module, c.entry.size) for c in candidates]
+        tasks = [pool.IndexTask(c.entry.full, c.entry.path, c.content.module, c.entry.size) for c in candidates]
         for number, digest, size, facts, error in pool.run(tasks, jobs):
             candidate = candidates[number]
             if facts is not None and digest is not None:

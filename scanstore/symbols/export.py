@@ -58,7 +58,7 @@ SELECT w.value, q.text, s.symbol_type, f.file_path, s.start_line
 AT_ONCE = 1000
 
 
-class Symbols(Protocol):
+class SymbolLookup(Protocol):
     """The questions of :class:`scanstore.symbols.symbols.Symbols` that a drawing is made of."""
 
     db: Database
@@ -70,7 +70,7 @@ class Symbols(Protocol):
 
 
 def export(
-    symbols: Symbols,
+    symbols: SymbolLookup,
     form: str,
     *,
     root: object,
@@ -96,7 +96,7 @@ def export(
 
 
 def _calls(
-    symbols: Symbols, root: object, depth: int | None, direction: str, guesses: bool, scan: Scan | int | None
+    symbols: SymbolLookup, root: object, depth: int | None, direction: str, guesses: bool, scan: Scan | int | None
 ) -> tuple[Iterator[Node], Iterator[Link]]:
     known = (*TRUSTED, "guessed") if guesses else TRUSTED
     ids: set[int] | None = None
@@ -149,7 +149,7 @@ def _packed(ids: Iterable[int]) -> str:
 
 
 def _imports(
-    symbols: Symbols, root: object, depth: int | None, direction: str, scan: Scan | int | None
+    symbols: SymbolLookup, root: object, depth: int | None, direction: str, scan: Scan | int | None
 ) -> tuple[Iterator[Node], Iterator[Link]]:
     owner = Scans(symbols.db).pick(scan)
     path = getattr(root, "file_path", root)

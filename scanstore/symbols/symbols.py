@@ -31,7 +31,7 @@ from scanstore.symbols.models import ImportRelation, Symbol, SymbolReference
 from scanstore.symbols.unused import unreferenced
 
 if TYPE_CHECKING:
-    from scanstore.snapshots.ctags_import import Loaded
+    from scanstore.snapshots.ctags_import import LoadedTags
 
 
 class SymbolChange(NamedTuple):
@@ -109,7 +109,7 @@ class Symbols(Domain):
         return ScanFile.get(ScanFile.scan == recorder.scan_id, ScanFile.file_path == path)
 
     @bound
-    def load_ctags(self, scan: Scan | int, file: str | os.PathLike[str] | BinaryIO) -> Loaded:
+    def load_ctags(self, scan: Scan | int, file: str | os.PathLike[str] | BinaryIO) -> LoadedTags:
         """Add the symbols of a universal-ctags JSON file (``ctags --output-format=json --fields='*' -R``) to a scan.
 
         Files with symbols keep those; files that the scan skipped stay skipped. Broken lines are reported, never fatal.

@@ -21,7 +21,7 @@ from stressing import Program
 
 from scanstore.accounts.models import User
 from scanstore.audits.audits import Analysis, AnalysisFinding, AuditEvent, AuditStats, Task
-from scanstore.audits.policies import SEVERITIES, STANDARD, Deductions, Judgement, Policy, judged
+from scanstore.audits.policies import SEVERITIES, STANDARD, AuditJudgement, AuditPolicy, Deductions, judged
 from scanstore.db.uuids import uuid7, uuid7s
 from scanstore.db.values import utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, WrongStore
@@ -483,7 +483,7 @@ def test_the_usual_policy(severities: list[str], confidence: float | None) -> No
     else:
         verdict = "approved"
     (found, name) = judged(STANDARD, [finding(severity) for severity in severities], confidence)
-    assert (found, name) == (Judgement(verdict, score), "deductions")
+    assert (found, name) == (AuditJudgement(verdict, score), "deductions")
 
 
 @pytest.mark.parametrize(
@@ -510,17 +510,17 @@ def test_the_verdict_is_stored(
 
 def test_enough_is_enough() -> None:
     policy = Deductions(minor=5)
-    assert judged(policy, [finding()], 0.7)[0] == Judgement("approved", 95)
-    assert judged(policy, [finding(), finding()], 0.7)[0] == Judgement("review", 90)
+    assert judged(policy, [finding()], 0.7)[0] == AuditJudgement("approved", 95)
+    assert judged(policy, [finding(), finding()], 0.7)[0] == AuditJudgement("review", 90)
 
 
 class Lenient(NamedTuple):
-    says: Any = Judgement("approved", 7)
+    says: Any = AuditJudgement("approved", 7)
     name: Any = "lenient"
 
-    def judge(self, findings: Sequence[Mapping[str, Any]], confidence: float | None) -> Judgement:
+    def judge(self, findings: Sequence[Mapping[str, Any]], confidence: float | None) -> AuditJudgement:
         assert all(set(each) == {"severity", "rule_id", "message", "evidence", "remediation"} for each in findings)
-        return Judgement(*self.says)
+        return AuditJudgement(*self.says)
 
 
 def test_another_policy(store: Store, user: User) -> None:
@@ -530,7 +530,7 @@ def test_another_policy(store: Store, user: User) -> None:
         row = store.audits.complete(task, analysis=ANALYSIS, findings=[finding("MINOR")], policy=policy)
         made.append((row.verdict, row.compliance_score, row.policy))
     assert made == [("approved", 7.0, "lenient"), ("review", 92.5, "deductions(critical=1, minor=7.5)")]
-    protocol: Policy = Lenient()
+    protocol: AuditPolicy = Lenient()
     assert protocol.name == "lenient"
 
 

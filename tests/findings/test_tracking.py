@@ -17,7 +17,7 @@ from scanstore.errors import InvalidArgument, NotFound
 from scanstore.findings import coverage, listing, removal, tracking
 from scanstore.findings.identity import traits_of
 from scanstore.findings.models import FindingContent, FindingEvent, Sighting, ToolRun
-from scanstore.findings.tracking import Closed, Counts, Incoming
+from scanstore.findings.tracking import Closed, Incoming, SightingCounts
 from scanstore.models import Finding, Scan
 from scanstore.store import Store
 
@@ -48,13 +48,13 @@ def ran(scan: Scan, *, tool: str = TOOL, **run: Any) -> None:
     ToolRun.create(scan=scan, tool=tool, digest=str(ToolRun.select().count()), **run)
 
 
-def saw(store: Store, scan: Scan, what: Sequence[Incoming], *, tool: str = TOOL) -> tuple[Counts, Closed]:
+def saw(store: Store, scan: Scan, what: Sequence[Incoming], *, tool: str = TOOL) -> tuple[SightingCounts, Closed]:
     with store.database.atomic():
         counts = tracking.record(store.database, scan.id, what)
         return counts, tracking.close(store.database, scan.id, tool=tool)
 
 
-def evals(store: Store, lines: Sequence[str], **more: Any) -> tuple[Scan, Counts, Closed]:
+def evals(store: Store, lines: Sequence[str], **more: Any) -> tuple[Scan, SightingCounts, Closed]:
     """A scan that saw every line with an eval in it."""
     scan = scanned(store)
     found = [incoming(lines, n, **more) for n, text in enumerate(lines, 1) if "eval" in text]
@@ -73,15 +73,15 @@ TEXT = ["import os", "eval(x)", "y = 1", "eval(y)", "z = 2"]
 
 def test_a_finding_is_new_unchanged_updated_fixed_and_reopened(store: Store) -> None:
     first, counts, closed = evals(store, TEXT)
-    assert (counts, closed) == (Counts(new=2), Closed(0, 0))
+    assert (counts, closed) == (SightingCounts(new=2), Closed(0, 0))
     second, counts, _ = evals(store, ["# more", "", *TEXT])
-    assert counts == Counts(unchanged=2)
+    assert counts == SightingCounts(unchanged=2)
     third, counts, _ = evals(store, TEXT, severity="low", title="Not so bad")
-    assert counts == Counts(updated=2)
+    assert counts == SightingCounts(updated=2)
     fourth, counts, closed = evals(store, [*TEXT[:3], "z = 2"], severity="low", title="Not so bad")
-    assert (counts, closed) == (Counts(unchanged=1), Closed(1, 0))
+    assert (counts, closed) == (SightingCounts(unchanged=1), Closed(1, 0))
     fifth, counts, closed = evals(store, TEXT, severity="low", title="Not so bad")
-    assert (counts, closed) == (Counts(unchanged=1, reopened=1), Closed(0, 0))
+    assert (counts, closed) == (SightingCounts(unchanged=1, reopened=1), Closed(0, 0))
     one, two = Finding.select().order_by(Finding.id)
     assert states(store, one) == ["new", "unchanged", "updated", "unchanged", "unchanged"]
     assert states(store, two) == ["new", "unchanged", "updated", "fixed", "reopened"]
@@ -134,10 +134,10 @@ def test_diff_between_any_two_scans(store: Store) -> None:
 def test_equal_findings_are_as_many_as_they_are(store: Store) -> None:
     lines = ["eval(x)"] * 5
     evals(store, lines)
-    assert evals(store, lines)[1:] == (Counts(unchanged=5), Closed(0, 0))
-    assert evals(store, lines[:3])[1:] == (Counts(unchanged=3), Closed(2, 0))
-    assert evals(store, lines)[1:] == (Counts(unchanged=3, reopened=2), Closed(0, 0))
-    assert evals(store, lines + lines)[1:] == (Counts(unchanged=5, new=5), Closed(0, 0))
+    assert evals(store, lines)[1:] == (SightingCounts(unchanged=5), Closed(0, 0))
+    assert evals(store, lines[:3])[1:] == (SightingCounts(unchanged=3), Closed(2, 0))
+    assert evals(store, lines)[1:] == (SightingCounts(unchanged=3, reopened=2), Closed(0, 0))
+    assert evals(store, lines + lines)[1:] == (SightingCounts(unchanged=5, new=5), Closed(0, 0))
     assert store.check() == []
 
 
@@ -153,7 +153,7 @@ def test_what_people_decided_stays(store: Store) -> None:
     evals(store, TEXT)
     assert [store.findings.get(f).status for f in (one, two)] == ["false_positive", "open"]
     store.findings.triage(two, "fixed", by="ann")  # and it is not
-    assert evals(store, TEXT)[1] == Counts(unchanged=1, reopened=1)
+    assert evals(store, TEXT)[1] == SightingCounts(unchanged=1, reopened=1)
     assert store.findings.get(two).status == "open"
     assert store.check() == []
 
@@ -162,20 +162,20 @@ def test_two_tools_in_one_target_do_not_meet(store: Store) -> None:
     evals(store, TEXT)
     other = scanned(store, tool="other")
     found = [incoming(TEXT, n, tool="other") for n in (2, 4)]
-    assert saw(store, other, found, tool="other") == (Counts(new=2), Closed(0, 0))
+    assert saw(store, other, found, tool="other") == (SightingCounts(new=2), Closed(0, 0))
     with store.database.atomic():
         assert tracking.close(store.database, other.id, tool=TOOL) == Closed(0, 2)
     assert [f.tool for f in Finding.select()] == [TOOL, TOOL, "other", "other"]
     assert len(store.findings.list(tool="other")) == 2
-    assert saw(store, scanned(store, tool="other"), [], tool="other") == (Counts(), Closed(2, 0))
+    assert saw(store, scanned(store, tool="other"), [], tool="other") == (SightingCounts(), Closed(2, 0))
     assert [f.status for f in Finding.select()] == ["open", "open", "fixed", "fixed"]
     assert store.check() == []
 
 
 def test_targets_do_not_meet(store: Store) -> None:
     for target in ("t", "u"):
-        assert saw(store, scanned(store, target=target), [incoming(TEXT, 2)]) == (Counts(new=1), Closed(0, 0))
-    assert saw(store, scanned(store, target="u"), []) == (Counts(), Closed(1, 0))
+        assert saw(store, scanned(store, target=target), [incoming(TEXT, 2)]) == (SightingCounts(new=1), Closed(0, 0))
+    assert saw(store, scanned(store, target="u"), []) == (SightingCounts(), Closed(1, 0))
     assert [f.status for f in Finding.select().order_by(Finding.id)] == ["open", "fixed"]
     assert store.check() == []
 
@@ -295,11 +295,11 @@ def test_closing_again_changes_nothing_and_one_that_turns_up_later_was_never_fix
     one, two = Finding.select().order_by(Finding.id)
     store.findings.triage(two, "confirmed", by="ann")
     scan = scanned(store)
-    assert saw(store, scan, [incoming(TEXT, 2)]) == (Counts(unchanged=1), Closed(1, 0))
+    assert saw(store, scan, [incoming(TEXT, 2)]) == (SightingCounts(unchanged=1), Closed(1, 0))
     events = FindingEvent.select().count()
     assert saw(store, scan, [])[1] == Closed(1, 0)
     assert FindingEvent.select().count() == events and store.findings.get(two).status == "fixed"
-    assert saw(store, scan, [incoming(TEXT, 4)]) == (Counts(unchanged=1), Closed(0, 0))
+    assert saw(store, scan, [incoming(TEXT, 4)]) == (SightingCounts(unchanged=1), Closed(0, 0))
     assert states(store, two) == ["new", "unchanged"] and store.findings.get(two).status == "confirmed"
     assert store.check() == []
 
@@ -328,7 +328,7 @@ def test_a_snapshot_fixes_what_is_in_files_it_read_or_that_are_gone(store: Store
 def test_an_earlier_scan_may_be_loaded_late(store: Store) -> None:
     first, second = scanned(store), scanned(store)
     saw(store, second, [incoming(TEXT, 2)])
-    assert saw(store, first, [incoming(TEXT, 2, severity="low")])[0] == Counts(new=1)
+    assert saw(store, first, [incoming(TEXT, 2, severity="low")])[0] == SightingCounts(new=1)
     (finding,) = Finding.select()
     assert states(store, finding) == ["new", "unchanged"]
     assert (finding.first_scan_id, finding.scan_id, finding.severity) == (first.id, second.id, "high")
@@ -397,7 +397,7 @@ def test_removing_what_saw_a_finding_keeps_what_somebody_decided(store: Store) -
     assert (kept.status, kept.scan_id, kept.first_scan_id) == ("ignored", None, None)
     again, counts, _ = evals(store, TEXT)
     assert store.findings.get(one).scan_id == again.id and store.findings.get(one).status == "ignored"
-    assert counts == Counts(new=2)
+    assert counts == SightingCounts(new=2)
     assert store.check() == []
 
 
@@ -561,6 +561,6 @@ def test_many_against_many(store: Store) -> None:
     lines = [f"eval({n % 7})" for n in range(3000)]
     first, *_ = evals(store, lines)
     second, counts, _ = evals(store, ["", *lines])
-    assert counts == Counts(unchanged=3000)
+    assert counts == SightingCounts(unchanged=3000)
     ids = [[f.id for f in store.findings.list(scan)] for scan in (first, second)]
     assert ids[0] == ids[1] and len(set(ids[0])) == 3000

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scanstore import Store
 from scanstore.errors import InvalidArgument
 from scanstore.indexing import ctags
-from scanstore.indexing.ctags import Broken, Tag, read
+from scanstore.indexing.ctags import Broken, CtagsTag, read
 
 # What universal-ctags 5.9 wrote (--fields='*' --extras=+pqrf) for a few lines of C++, Go and Python.
 REAL = """\
@@ -47,9 +47,9 @@ def tag(**fields: object) -> str:
     return json.dumps({"_type": "tag", "name": "f", "path": "a.c", "line": 1, "kind": "function"} | fields)
 
 
-def one(**fields: object) -> Tag:
+def one(**fields: object) -> CtagsTag:
     (found,) = read([tag(**fields)])
-    assert isinstance(found, Tag), found
+    assert isinstance(found, CtagsTag), found
     return found
 
 
@@ -62,25 +62,25 @@ def reason(line: str | bytes, root: str | None = None) -> str:
 
 def test_what_ctags_writes_is_read() -> None:
     assert list(read(REAL.splitlines())) == [
-        Tag(
+        CtagsTag(
             "k.py", "A", "A", "class", 3, 8,
             {"kind": "class", "language": "Python", "access": "public", "inherits": ["dict"]},
         ),
-        Tag(
+        CtagsTag(
             "m.cpp", "Sub", "geo.Sub", "class", 3, 9,
             {
                 "kind": "class", "language": "C++", "scope_kind": "namespace",
                 "inherits": ["Base", "Map<K,V>"], "extras": ["fileScope"],
             },
         ),
-        Tag(
+        CtagsTag(
             "m.cpp", "g", "geo.Sub.In.g", "method", 4, 4,
             {
                 "kind": "function", "language": "C++", "signature": "()", "access": "public",
                 "typeref": "typename:void", "scope_kind": "struct", "extras": ["fileScope"],
             },
         ),
-        Tag(
+        CtagsTag(
             "t.go", "M", "t.S.M", "method", 3, 3,
             {
                 "kind": "func", "language": "Go", "signature": "(a int)", "typeref": "typename:error",
@@ -224,7 +224,7 @@ def test_paths_are_made_relative_to_the_root_or_refused(tmp_path: Path) -> None:
 
     def path(written: object, *, root: Path | None = root) -> str:
         (found,) = read([tag(path=str(written))], root=root)
-        return found.path if isinstance(found, Tag) else found.reason
+        return found.path if isinstance(found, CtagsTag) else found.reason
 
     assert path("a/b.c") == path("./a//b.c") == path("a/x/../b.c") == "a/b.c"
     assert path(root / "a" / "b.c") == "a/b.c"
@@ -246,7 +246,7 @@ def test_text_that_no_database_takes_is_replaced() -> None:
     assert found.name == "half ?"
     assert found.metadata["signature"] == "(é)"
     (from_bytes,) = read([tag(name="NAME").encode().replace(b"NAME", b"caf\xe9")])
-    assert isinstance(from_bytes, Tag)
+    assert isinstance(from_bytes, CtagsTag)
     assert from_bytes.name == "caf\ufffd"
 
 
@@ -261,7 +261,7 @@ def test_reading_streams() -> None:
         while True:
             yield tag()
 
-    assert isinstance(next(read(endless())), Tag)
+    assert isinstance(next(read(endless())), CtagsTag)
 
 
 def test_an_overlong_line_of_a_file_is_not_held_in_memory(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_an_overlong_line_of_a_file_is_not_held_in_memory(tmp_path: Path) -> Non
     finally:
         tracemalloc.stop()
     assert broken == Broken(1, "the line is longer than 1,000,000 characters")
-    assert isinstance(after, Tag)
+    assert isinstance(after, CtagsTag)
     assert after.name == "after"
     assert peak < 8_000_000
 
@@ -292,7 +292,7 @@ KEYS = st.sampled_from("name path line end kind scope scopeKind signature inheri
 def test_no_input_raises_and_every_tag_is_storable(lines: list[str | bytes]) -> None:
     assume(not (lines and lines[0][:6] in ("!_TAG_", b"!_TAG_")))  # the one file that is refused, see above
     for found in read(lines, root="/tree"):
-        if isinstance(found, Tag):
+        if isinstance(found, CtagsTag):
             assert 1 <= found.start_line <= found.end_line
             assert found.symbol_type in {"function", "class", "method", "variable"}
             "\n".join([found.path, found.name, found.qualified_name]).encode()
@@ -321,7 +321,7 @@ def test_the_real_tool(tmp_path: Path) -> None:
     )
     found = list(read(io.BytesIO(made.stdout), root=tmp_path))
     assert not [f for f in found if isinstance(f, Broken)]
-    tags = [f for f in found if isinstance(f, Tag)]
+    tags = [f for f in found if isinstance(f, CtagsTag)]
     rows = {(f.path, f.qualified_name, f.symbol_type, f.start_line, f.end_line) for f in tags}
     assert rows >= {
         ("a.c", "p", "class", 1, 1),

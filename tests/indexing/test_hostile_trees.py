@@ -305,7 +305,7 @@ def test_without_workers_files_are_indexed_here(
 
 def test_files_that_vanish_are_skipped_here_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "")
-    (result,) = pool.run([pool.Task(str(tmp_path / "gone.py"), "gone.py", "gone")], 2)
+    (result,) = pool.run([pool.IndexTask(str(tmp_path / "gone.py"), "gone.py", "gone")], 2)
     assert (result.digest, result.facts, result.error) == (None, None, "no such file or directory")
 
 

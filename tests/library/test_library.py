@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from scanstore.db.values import utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, WrongStore
 from scanstore.library import upserts
-from scanstore.library.models import Counts, Performer, Scene, ScenePerformer, SceneTag, Studio, SyncRun, Tag
+from scanstore.library.models import Performer, Scene, ScenePerformer, SceneTag, Studio, SyncCounts, SyncRun, Tag
 from scanstore.store import Store
 
 ANN, BOB = {"id": "p1", "name": "Ann"}, {"id": "p2", "name": "Bob"}
@@ -33,7 +33,7 @@ FULL = {
 
 def test_a_record_becomes_rows_and_reads_back_the_same(store: Store) -> None:
     library = store.library
-    assert library.upsert_scenes([FULL, {"id": "2"}]) == Counts(2, 0, 0, 4, 0)
+    assert library.upsert_scenes([FULL, {"id": "2"}]) == SyncCounts(2, 0, 0, 4, 0)
     one, two = library.list()
     assert (one.title, one.paths, one.organized, one.details) == ("One", ["/m/1.mp4", "/m/ü.mp4"], True, "d")
     assert one.created_date == datetime(2026, 3, 1, 12, tzinfo=UTC) and one.scene_date.day == 28
@@ -61,7 +61,7 @@ def test_the_same_again_changes_nothing_but_when_it_was_seen(store: Store) -> No
     before = {model: list(model.select().dicts()) for model in (Scene, Performer, Tag, Studio)}
     Scene.update(last_synced="2026-01-01T00:00:00Z").execute()
     assert Scene.get_by_id("1").updated_at == before[Scene][0]["updated_at"]
-    assert store.library.upsert_scenes([FULL, {"id": "2"}]) == Counts(0, 0, 2, 0, 0)
+    assert store.library.upsert_scenes([FULL, {"id": "2"}]) == SyncCounts(0, 0, 2, 0, 0)
     for model, rows in before.items():
         now = list(model.select().dicts())
         assert all(row["last_synced"] >= old["last_synced"] for row, old in zip(now, rows, strict=True))
@@ -73,14 +73,16 @@ def test_what_is_absent_stays_and_none_clears(store: Store) -> None:
     library.upsert_scenes([FULL])
     old = library.get_scene("1")
     Scene.update(updated_at="2026-01-01T00:00:00Z").execute()
-    assert library.upsert_scenes([{"id": "1", "title": "Uno"}]) == Counts(0, 1, 0, 0, 0)
+    assert library.upsert_scenes([{"id": "1", "title": "Uno"}]) == SyncCounts(0, 1, 0, 0, 0)
     assert next(library.records()) == {**FULL, "title": "Uno"}
     assert library.get_scene("1").updated_at > datetime(2026, 1, 2, tzinfo=UTC)
     Scene.update(updated_at="2026-01-01T00:00:00Z").execute()
-    assert library.upsert_scenes([{"id": "1", "performers": [BOB], "tags": ["t2", "t1"][1:]}]) == Counts(0, 1, 0, 0, 2)
+    assert library.upsert_scenes([{"id": "1", "performers": [BOB], "tags": ["t2", "t1"][1:]}]) == SyncCounts(
+        0, 1, 0, 0, 2
+    )
     assert library.get_scene("1").updated_at > datetime(2026, 1, 2, tzinfo=UTC)  # by its links alone
     empty = dict.fromkeys(("title", "paths", "organized", "details", "created_date", "scene_date", "studio", "tags"))
-    assert library.upsert_scenes([{"id": "1", **empty, "performers": []}]) == Counts(0, 1, 0, 0, 2)
+    assert library.upsert_scenes([{"id": "1", **empty, "performers": []}]) == SyncCounts(0, 1, 0, 0, 2)
     bare = {"title": "", "paths": [], "organized": False, "details": None, "scene_date": None, "studio": None}
     assert next(library.records()) == {**FULL, **bare, "performers": [], "tags": []}
     assert library.get_scene("1").created_date == old.created_date
@@ -91,7 +93,7 @@ def test_names_follow_and_known_ones_may_be_given_by_id(store: Store) -> None:
     library = store.library
     library.upsert_scenes([FULL])
     changed = {"id": "2", "performers": [{"id": "p1", "name": "Anna"}, "p2"], "tags": [{"id": "t1"}], "studio": "s1"}
-    assert library.upsert_scenes([changed]) == Counts(1, 0, 0, 3, 0)
+    assert library.upsert_scenes([changed]) == SyncCounts(1, 0, 0, 3, 0)
     assert [row.name for row in library.names("performer")] == ["Anna", "Bob"]
     assert library.names("tag") == [("t1", "day", 2), ("t0", "outdoor", 1)]
     assert library.names("studio", limit=1) == [("s1", "Maker", 2)]
@@ -109,7 +111,7 @@ def test_tags_swap_names_and_never_share_one(store: Store) -> None:
     library = store.library
     library.upsert_tags([OUT, DAY, LONG])
     swapped = [{"id": "t0", "name": "day"}, {"id": "t1", "name": "outdoor"}, {"id": "t5", "name": "new"}]
-    assert library.upsert_tags(swapped) == Counts(1, 2, 0, 0, 0)
+    assert library.upsert_tags(swapped) == SyncCounts(1, 2, 0, 0, 0)
     assert {row.id: row.name for row in library.names("tag")} == {
         "t0": "day", "t1": "outdoor", "t2": "long", "t5": "new"
     }  # fmt: skip
@@ -118,9 +120,9 @@ def test_tags_swap_names_and_never_share_one(store: Store) -> None:
     with pytest.raises(Conflict, match="tags 't8' and 't9' are both to be named 'x'"):
         library.upsert_tags([{"id": "t8", "name": "x"}, {"id": "t9", "name": "x"}])
     assert library.find("scene", "1") == [] and len(library.names("tag")) == 4
-    assert library.upsert_studios([MAKER, {"id": "s2", "name": "Maker"}, "s1"]) == Counts(2, 0, 0, 0, 0)
+    assert library.upsert_studios([MAKER, {"id": "s2", "name": "Maker"}, "s1"]) == SyncCounts(2, 0, 0, 0, 0)
     assert [row.id for row in library.find("studio", "Maker")] == ["s1", "s2"]
-    assert library.upsert_performers(iter([ANN])) == Counts(1, 0, 0, 0, 0)
+    assert library.upsert_performers(iter([ANN])) == SyncCounts(1, 0, 0, 0, 0)
     assert store.check() == []
 
 
@@ -128,9 +130,9 @@ def test_ids_that_json_escapes(store: Store) -> None:
     odd = ['a","b', "a", "b", 'a\\","b', "ü", "\t", "'"]
     record = {"id": 'x","y', "performers": [{"id": key, "name": key + "!"} for key in odd]}
     assert store.library.upsert_scenes([record]).links_added == 7
-    assert store.library.upsert_scenes([record]) == Counts(0, 0, 1, 0, 0)
+    assert store.library.upsert_scenes([record]) == SyncCounts(0, 0, 1, 0, 0)
     assert store.library.upsert_scenes([{**record, "performers": ["a", "b"]}]).links_removed == 5
-    assert store.library.upsert_scenes([{**record, "performers": ['a","b']}]) == Counts(0, 1, 0, 1, 2)
+    assert store.library.upsert_scenes([{**record, "performers": ['a","b']}]) == SyncCounts(0, 1, 0, 1, 2)
     assert [row.id for row in store.library.get_scene('x","y').performers] == ['a","b']
 
 
@@ -221,7 +223,7 @@ def test_batches_are_transactions_and_the_records_are_read_outside_of_them(
         store.library.upsert_scenes(stream(None))
     assert [row.id for row in store.library.list()] == ["0", "1", "2", "3"]
     twice = {"id": "0", "title": "y", "tags": [OUT]}
-    assert store.library.upsert_scenes(stream(twice)) == Counts(1, 1, 4, 1, 0)
+    assert store.library.upsert_scenes(stream(twice)) == SyncCounts(1, 1, 4, 1, 0)
     assert store.library.upsert_scenes([twice, {"id": "0", "title": "z"}, {"id": "0", "tags": None}])[1:] == (
         2,
         1,
@@ -434,5 +436,5 @@ def test_any_records_leave_what_they_say(listings: list[list[dict[str, Any]]]) -
             for row in got
         }  # fmt: skip
         assert found == told
-        assert store.library.upsert_scenes(got) == Counts(0, 0, len(got), 0, 0)
+        assert store.library.upsert_scenes(got) == SyncCounts(0, 0, len(got), 0, 0)
         assert store.check() == []

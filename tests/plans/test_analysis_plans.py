@@ -17,7 +17,7 @@ from scanstore.db.state_machine import CHANGE_STATUSES, PLAN_STATUSES
 from scanstore.findings.models import Finding, Sighting
 from scanstore.library.models import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
 from scanstore.plans.changes import FIELDS, backward, forward
-from scanstore.plans.models import CHANGES, AnalysisPlan, Counts, PlanChange
+from scanstore.plans.models import CHANGES, AnalysisPlan, ChangeCounts, PlanChange
 from scanstore.plans.plans import DECISIONS, Proposal
 
 
@@ -49,11 +49,11 @@ def finding(store: Store) -> Finding:
     return store.findings.get(made.id)
 
 
-def counted(store: Store, plan: AnalysisPlan) -> Counts:
+def counted(store: Store, plan: AnalysisPlan) -> ChangeCounts:
     """The counts, which must be those of the rows."""
     rows = Counter(change.status for change in store.plans.changes(plan))
     found = store.plans.get(plan).counts
-    assert found == Counts(**rows)
+    assert found == ChangeCounts(**rows)
     return found
 
 
@@ -106,7 +106,7 @@ def test_propose_each_field(
     assert (change.field, change.action, change.proposed_value, change.current_value) == (name, action, kept, now)
     assert (change.target, change.target_key, change.scene_id, change.finding_id) == ("scene", "1", "1", None)
     assert (change.status, change.applied, change.confidence, change.conflict) == ("pending", False, 1.0, False)
-    assert library.plans.get(plan).counts == Counts(pending=1)
+    assert library.plans.get(plan).counts == ChangeCounts(pending=1)
 
 
 def test_propose_rows_instead_of_ids(library: Store, finding: Finding) -> None:
@@ -160,7 +160,7 @@ def test_proposing_again_changes_nothing(library: Store) -> None:
     for target, action, value in (("2", "add", ["ty", "tz"]), ("1", "set", ["ty", "tz"]), ("1", "add", ["tz"])):
         assert library.plans.propose(plan, target, "tags", action, proposed=value).id != first.id
     assert library.plans.propose(other, "1", "tags", "add", proposed=["tz", "ty"]).id != first.id
-    assert library.plans.get(plan).counts == Counts(pending=4)
+    assert library.plans.get(plan).counts == ChangeCounts(pending=4)
 
 
 def test_propose_many(library: Store, finding: Finding) -> None:
@@ -218,7 +218,7 @@ def test_what_does_not_fit_is_refused_when_proposed(library: Store, values: Any,
     with pytest.raises(InvalidArgument) as single:
         library.plans.propose(plan, *values[:3], **dict(zip(names, values[3:], strict=False)))
     assert str(single.value) == str(error.value).removeprefix("proposal 1: ")
-    assert library.plans.get(plan).counts == Counts()
+    assert library.plans.get(plan).counts == ChangeCounts()
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_what_there_is_not_cannot_be_proposed(library: Store) -> None:
         with pytest.raises(NotFound) as error:
             library.plans.propose_many(plan, [Proposal("2", "title", "set", "fine"), Proposal(*values)])
         assert message in str(error.value)
-    assert library.plans.get(plan).counts == Counts()
+    assert library.plans.get(plan).counts == ChangeCounts()
     with pytest.raises(NotFound, match="no plan 99"):
         library.plans.propose(99, "1", "title", "set", proposed="x")
 
@@ -289,7 +289,7 @@ def test_list_get_find(library: Store) -> None:
     assert library.plans.find("nothing") is None
     applied = library.plans.get(made["applied"].id)
     assert applied.submitted_at and applied.applied_at and applied.reverted_at is None
-    assert applied.counts == Counts(applied=1) and json.dumps(applied.to_dict())
+    assert applied.counts == ChangeCounts(applied=1) and json.dumps(applied.to_dict())
     assert applied.to_dict()["counts"]["applied"] == 1
     assert len({plan.key for plan in library.plans.list()}) == 7
 
@@ -405,7 +405,7 @@ def approved(store: Store, plan: AnalysisPlan) -> list[int]:
 )
 def test_review_by(library: Store, plan: AnalysisPlan, options: dict[str, Any], which: list[int]) -> None:
     done = library.plans.review(plan, "approve", **options)
-    assert done == (len(which), Counts(pending=6 - len(which), approved=len(which)))
+    assert done == (len(which), ChangeCounts(pending=6 - len(which), approved=len(which)))
     assert approved(library, plan) == which
     assert counted(library, plan) == done.counts
     assert library.plans.get(plan).status == ("reviewing" if which else "draft")
@@ -420,7 +420,7 @@ def test_the_last_decision_counts(library: Store, plan: AnalysisPlan) -> None:
     assert library.plans.review(plan, "reset", ids=library.plans.changes(plan, scene="1")).changed == 3
     first, *_ = library.plans.changes(plan)
     assert (first.status, first.reviewer, first.reviewed_at) == ("pending", None, None)
-    assert counted(library, plan) == Counts(pending=3, approved=3)
+    assert counted(library, plan) == ChangeCounts(pending=3, approved=3)
     assert library.plans.get(plan).status == "reviewing"
 
 
@@ -437,7 +437,7 @@ def test_bad_reviews(library: Store, plan: AnalysisPlan) -> None:
     for ids in ([1, theirs], [1, 999]):
         with pytest.raises(NotFound, match=f"plan {plan.id} has no change"):
             library.plans.review(plan, "approve", ids=ids)
-    assert counted(library, plan) == Counts(pending=6)
+    assert counted(library, plan) == ChangeCounts(pending=6)
 
 
 # Moves

@@ -25,7 +25,7 @@ from scanstore.db.processes import gone
 from scanstore.findings.models import Finding, Sighting
 from scanstore.library.models import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
 from scanstore.plans import applying
-from scanstore.plans.models import AnalysisPlan, Counts, PlanChange
+from scanstore.plans.models import AnalysisPlan, ChangeCounts, PlanChange
 from scanstore.plans.plans import Proposal
 
 EARLIER = datetime(2020, 1, 2, tzinfo=UTC)
@@ -49,7 +49,7 @@ def library(store: Store) -> Iterator[Store]:
     yield store
     assert store.check() == []
     for plan in store.plans.list():
-        assert plan.counts == Counts(**Counter(change.status for change in store.plans.changes(plan)))
+        assert plan.counts == ChangeCounts(**Counter(change.status for change in store.plans.changes(plan)))
         # Who was killed after the last change could not give it back, and is in nobody's way.
         assert (plan.process, plan.lease_until) == (None, None) or gone(plan.process)
 
@@ -618,7 +618,7 @@ def test_kill_9_in_the_middle(library: Store, tmp_path: Path, how: str) -> None:
                 assert row.status != "applied" or str(row.id) in calls
                 assert calls.count(str(row.id)) <= row.tries
         assert library.check() == []
-    assert kills and library.plans.get(plan).counts == Counts(applied=number)
+    assert kills and library.plans.get(plan).counts == ChangeCounts(applied=number)
     if how == "handler":
         times = Counter(calls)
         assert set(times) == {str(row.id) for row in library.plans.changes(plan)}
@@ -687,7 +687,7 @@ def test_apply_then_revert_restores_the_library_exactly(some: list[Proposal], to
             except (IllegalMove, NotFound):
                 pass
             now = store.plans.get(plan)
-            assert now.counts == Counts(**Counter(row.status for row in store.plans.changes(plan)))
+            assert now.counts == ChangeCounts(**Counter(row.status for row in store.plans.changes(plan)))
             left = now.counts.pending + now.counts.approved
             assert (now.status == "applied") == bool(now.counts.applied and not left)
         if store.plans.get(plan).counts.applied:

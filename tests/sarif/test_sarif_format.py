@@ -30,7 +30,7 @@ from scanstore.sarif.format import writer as sarif_out
 from scanstore.sarif.format.line_hashes import line_hashes
 from scanstore.sarif.format.reader import read
 from scanstore.sarif.format.uris import Outside, Places, address
-from scanstore.sarif.format.vocabulary import Artifact, Problem, Result, Rule, Run, cwe_in, severity_of
+from scanstore.sarif.format.vocabulary import Artifact, Result, Rule, Run, SarifProblem, cwe_in, severity_of
 from scanstore.sarif.format.writer import Left, OutRun, write
 from scanstore.snapshots.git import Vcs
 
@@ -56,8 +56,8 @@ def document(*runs: Any, **more: Any) -> bytes:
     return json.dumps({"version": "2.1.0", "runs": list(runs), **more}).encode()
 
 
-def reading(data: bytes, **options: Any) -> tuple[list[Run], list[Result], list[Problem]]:
-    problems: list[Problem] = []
+def reading(data: bytes, **options: Any) -> tuple[list[Run], list[Result], list[SarifProblem]]:
+    problems: list[SarifProblem] = []
     items = list(read(io.BytesIO(data), problems=problems, **options))
     return [i for i in items if isinstance(i, Run)], [i for i in items if isinstance(i, Result)], problems
 
@@ -69,7 +69,7 @@ def one(raw: dict[str, Any], **of_run: Any) -> Result:
     return results[0]
 
 
-def refused(raw: Any, **of_run: Any) -> Problem:
+def refused(raw: Any, **of_run: Any) -> SarifProblem:
     """The only problem of a document whose second result is good and is read all the same."""
     _, results, problems = reading(document(run(raw, result("good"), **of_run)))
     assert [r.rule_id for r in results] == ["good"]
@@ -1145,7 +1145,7 @@ def test_a_report_of_bandit_is_read(tmp_path: Path) -> None:
         check=False,
         capture_output=True,
     )
-    problems: list[Problem] = []
+    problems: list[SarifProblem] = []
     (r, *found) = list(read(tmp_path / "out.sarif", problems=problems, root=tmp_path))
     assert problems == [] and isinstance(r, Run) and r.tool == "Bandit" and r.successful is True and not r.complete
     results = [x for x in found if isinstance(x, Result)]

@@ -43,7 +43,7 @@ from scanstore.indexing.facts import (
     pack_interface,
     pack_words,
 )
-from scanstore.indexing.python.scopes import Meanings, Scope, has_rivals, qualified
+from scanstore.indexing.python.scopes import Meanings, NameScope, has_rivals, qualified
 from scanstore.indexing.python.source import Source, as_written, decode, docstring, returns_self, span
 
 IDENTIFIERS = re.compile(r"[^\W\d]\w*")
@@ -89,18 +89,18 @@ class _Reader:
         self.prefix = module + "." if module else ""  # of qualified names
         self.strings = Strings()
         self.symbols: list[SymbolRow] = []
-        self.calls: list[tuple[Scope, ast.expr, int]] = []
+        self.calls: list[tuple[NameScope, ast.expr, int]] = []
         self.references: list[ReferenceRow] = []
         self.imports: list[ImportRow] = []
-        self.bases: list[tuple[Scope, Scope, ast.ClassDef]] = []
-        self.functions: list[tuple[Scope, Scope, ast.FunctionDef | ast.AsyncFunctionDef]] = []
-        self.self_types: dict[tuple[str, str], list[tuple[str, Any, Scope]]] = {}
+        self.bases: list[tuple[NameScope, NameScope, ast.ClassDef]] = []
+        self.functions: list[tuple[NameScope, NameScope, ast.FunctionDef | ast.AsyncFunctionDef]] = []
+        self.self_types: dict[tuple[str, str], list[tuple[str, Any, NameScope]]] = {}
         self.interface: dict[str, list[Any]] = {}
         self.spans: list[Span] = []
         self.mentions: set[str] = set()
-        self.pending: list[tuple[list[Any], Scope]] = []  # lambdas and comprehensions, with their scopes
-        self.top = Scope("module", "", None, 0)
-        self.settled: set[tuple[Scope, str]] = set()  # names that have a symbol
+        self.pending: list[tuple[list[Any], NameScope]] = []  # lambdas and comprehensions, with their scopes
+        self.top = NameScope("module", "", None, 0)
+        self.settled: set[tuple[NameScope, str]] = set()  # names that have a symbol
         self.bodies: dict[tuple[int, int], int] = {}  # hashes of lines; many symbols may share one long line
 
     # -- collecting ------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class _Reader:
         self.symbols.append((self.strings(name), self.strings(qualified), kind, start, end, packed, body))
         return len(self.symbols) - 1
 
-    def body(self, nodes: list[Any], scope: Scope) -> None:
+    def body(self, nodes: list[Any], scope: NameScope) -> None:
         """Walk statements and expressions of one scope; definitions inside open scopes of their own."""
         stack = nodes[::-1]
         push, pop = stack.append, stack.pop
@@ -190,7 +190,7 @@ class _Reader:
                     elif type(value) is not Constant and value is not None:
                         push(value)
 
-    def bind_target(self, target: Any, scope: Scope, kind: str, value: Any, push: Any) -> None:
+    def bind_target(self, target: Any, scope: NameScope, kind: str, value: Any, push: Any) -> None:
         shape = type(target)
         if shape is ast.Name:
             scope.bind(target.id, kind, value, scope)
@@ -217,7 +217,7 @@ class _Reader:
         else:
             push(target)
 
-    def variable(self, target: ast.Name, scope: Scope, annotation: Any) -> None:
+    def variable(self, target: ast.Name, scope: NameScope, annotation: Any) -> None:
         """A module or class variable becomes a symbol where it is first bound."""
         if (scope, target.id) in self.settled:
             return
@@ -228,7 +228,7 @@ class _Reader:
         ordinal = self.symbol(target.id, self.prefix + qual, "variable", target.lineno, end, metadata)
         scope.binds[target.id].append(("symbol", ordinal, scope))
 
-    def on_assign(self, node: ast.Assign, scope: Scope, push: Any) -> None:
+    def on_assign(self, node: ast.Assign, scope: NameScope, push: Any) -> None:
         push(node.value)
         for target in node.targets:
             self.bind_target(target, scope, "assign", node.value, push)
@@ -236,7 +236,7 @@ class _Reader:
                 exported = (e.value for e in node.value.elts if isinstance(e, ast.Constant))
                 self.mentions.update(e for e in exported if isinstance(e, str) and e.isidentifier())
 
-    def on_annotated(self, node: ast.AnnAssign, scope: Scope, push: Any) -> None:
+    def on_annotated(self, node: ast.AnnAssign, scope: NameScope, push: Any) -> None:
         if node.value is not None:
             push(node.value)
         self.use(node.annotation, push)
@@ -250,25 +250,25 @@ class _Reader:
         elif annotation is not None:
             push(annotation)
 
-    def on_augmented(self, node: ast.AugAssign, scope: Scope, push: Any) -> None:
+    def on_augmented(self, node: ast.AugAssign, scope: NameScope, push: Any) -> None:
         push(node.value)
         if type(node.target) is not ast.Name:
             push(node.target)
 
-    def on_walrus(self, node: ast.NamedExpr, scope: Scope, push: Any) -> None:
+    def on_walrus(self, node: ast.NamedExpr, scope: NameScope, push: Any) -> None:
         push(node.value)
-        home: Scope = scope
+        home: NameScope = scope
         while home.transparent and home.parent is not None:
             home = home.parent
         home.bind(node.target.id, "assign" if home.kind == "function" else "other", node.value, scope)
 
-    def on_for(self, node: ast.For | ast.AsyncFor, scope: Scope, push: Any) -> None:
+    def on_for(self, node: ast.For | ast.AsyncFor, scope: NameScope, push: Any) -> None:
         for statement in reversed(node.body + node.orelse):
             push(statement)
         push(node.iter)
         self.bind_target(node.target, scope, "iterate", node.iter, push)
 
-    def on_comprehension(self, node: Any, scope: Scope, push: Any) -> None:
+    def on_comprehension(self, node: Any, scope: NameScope, push: Any) -> None:
         inner = scope.closure()
         inner.transparent = True
         inside: list[Any] = [node.key, node.value] if type(node) is ast.DictComp else [node.elt]
@@ -281,7 +281,7 @@ class _Reader:
             self.bind_target(part.target, inner, "iterate", part.iter, inside.append)
         self.pending.append((inside, inner))
 
-    def on_with(self, node: ast.With | ast.AsyncWith, scope: Scope, push: Any) -> None:
+    def on_with(self, node: ast.With | ast.AsyncWith, scope: NameScope, push: Any) -> None:
         for statement in reversed(node.body):
             push(statement)
         for item in reversed(node.items):
@@ -289,7 +289,7 @@ class _Reader:
             if item.optional_vars is not None:
                 self.bind_target(item.optional_vars, scope, "enter", item.context_expr, push)
 
-    def on_handler(self, node: ast.ExceptHandler, scope: Scope, push: Any) -> None:
+    def on_handler(self, node: ast.ExceptHandler, scope: NameScope, push: Any) -> None:
         for statement in reversed(node.body):
             push(statement)
         if node.type is not None:
@@ -297,18 +297,18 @@ class _Reader:
         if node.name:
             scope.bind(node.name, "except", node.type, scope)
 
-    def on_global(self, node: ast.Global, scope: Scope, push: object) -> None:
+    def on_global(self, node: ast.Global, scope: NameScope, push: object) -> None:
         for name in node.names:
             scope.foreign[name] = self.top
 
-    def on_nonlocal(self, node: ast.Nonlocal, scope: Scope, push: object) -> None:
+    def on_nonlocal(self, node: ast.Nonlocal, scope: NameScope, push: object) -> None:
         for name in node.names:
             outer = scope.parent
             while outer is not None and (outer.kind != "function" or name not in outer.binds):
                 outer = outer.parent
             scope.foreign[name] = outer
 
-    def on_lambda(self, node: ast.Lambda, scope: Scope, push: Any) -> None:
+    def on_lambda(self, node: ast.Lambda, scope: NameScope, push: Any) -> None:
         inner = scope.closure()
         arguments = node.args
         for default in [*arguments.defaults, *arguments.kw_defaults]:
@@ -319,7 +319,7 @@ class _Reader:
                 inner.bind(arg.arg, "other", None, inner)
         self.pending.append(([node.body], inner))
 
-    def on_match_name(self, node: Any, scope: Scope, push: Any) -> None:
+    def on_match_name(self, node: Any, scope: NameScope, push: Any) -> None:
         name = node.rest if type(node) is ast.MatchMapping else node.name
         if name:
             scope.bind(name, "other", None, scope)
@@ -331,7 +331,7 @@ class _Reader:
             elif value is not None:
                 push(value)
 
-    def on_import(self, node: ast.Import, scope: Scope, push: Any) -> None:
+    def on_import(self, node: ast.Import, scope: NameScope, push: Any) -> None:
         for alias in node.names:
             top = alias.name.partition(".")[0]
             if alias.asname:
@@ -343,7 +343,7 @@ class _Reader:
             self.imports.append((node.lineno, written, names, place))
             self.references.append((node.lineno, scope.ordinal, "import", written, place, None, UNRESOLVED, 0))
 
-    def on_from(self, node: ast.ImportFrom, scope: Scope, push: object) -> None:
+    def on_from(self, node: ast.ImportFrom, scope: NameScope, push: object) -> None:
         written = "." * node.level + (node.module or "")
         base = self.absolute(node.level, node.module)
         names = [f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names]
@@ -376,7 +376,7 @@ class _Reader:
         parts = parts[: len(parts) - (level - 1)]
         return ".".join([*parts, module] if module else parts) or None
 
-    def on_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope, push: Any) -> None:
+    def on_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: NameScope, push: Any) -> None:
         home = scope.home(node.name)
         qual = qualified(home, node.name)
         kind = "method" if home.kind == "class" else "function"
@@ -393,7 +393,7 @@ class _Reader:
             metadata["async"] = True
         end = node.end_lineno or node.lineno
         ordinal = self.symbol(node.name, self.prefix + qual, kind, node.lineno, end, metadata)
-        inner = Scope("function", qual, scope, ordinal)
+        inner = NameScope("function", qual, scope, ordinal)
         scope.bind(node.name, "def", inner, scope)
         self.settled.add((home, node.name))
         decorators = {as_written(d) for d in node.decorator_list}
@@ -434,7 +434,7 @@ class _Reader:
             self.spans.append(("function", qual, *span(node)))
         self.body(node.body, inner)
 
-    def on_class(self, node: ast.ClassDef, scope: Scope, push: Any) -> None:
+    def on_class(self, node: ast.ClassDef, scope: NameScope, push: Any) -> None:
         qual = qualified(scope.home(node.name), node.name)
         metadata: dict[str, Any] = {}
         if node.bases:
@@ -446,7 +446,7 @@ class _Reader:
             metadata["docstring"] = doc
         end = node.end_lineno or node.lineno
         ordinal = self.symbol(node.name, self.prefix + qual, "class", node.lineno, end, metadata)
-        inner = Scope("class", qual, scope, ordinal)
+        inner = NameScope("class", qual, scope, ordinal)
         scope.bind(node.name, "class", inner, scope)
         self.settled.add((scope.home(node.name), node.name))
         self.bases.append((inner, scope, node))
@@ -465,7 +465,7 @@ class _Reader:
                 self.spans.append(("class", qual, first, last))
         self.body(node.body, inner)
 
-    def decorated(self, decorators: list[ast.expr], scope: Scope, push: Any) -> None:
+    def decorated(self, decorators: list[ast.expr], scope: NameScope, push: Any) -> None:
         """``@name`` calls ``name``: it is recorded as the call it is."""
         for decorator in decorators:
             if type(decorator) is ast.Call:
@@ -475,7 +475,7 @@ class _Reader:
 
     # -- references and the interface ----------------------------------------------------------------------------
 
-    def reference(self, scope: Scope, func: ast.expr, line: int) -> None:
+    def reference(self, scope: NameScope, func: ast.expr, line: int) -> None:
         written = self.strings(as_written(func))
         if type(func) is ast.Name:
             local = self.meanings.local(func.id, scope)

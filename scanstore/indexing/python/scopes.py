@@ -31,7 +31,7 @@ _LITERALS: dict[type, str] = {
 }
 
 
-class Scope:
+class NameScope:
     """A module, class or function: what its names are bound to, each a list of ``(kind, node-or-path, scope)``."""
 
     __slots__ = (
@@ -48,31 +48,31 @@ class Scope:
         "transparent",
     )
 
-    def __init__(self, kind: str, qual: str, parent: Scope | None, ordinal: int) -> None:
+    def __init__(self, kind: str, qual: str, parent: NameScope | None, ordinal: int) -> None:
         self.kind = kind
         self.qual = qual
         self.parent = parent
         self.ordinal = ordinal
-        self.binds: dict[str, list[tuple[str, Any, Scope]]] = {}
-        self.foreign: dict[str, Scope | None] = {}  # names declared global or nonlocal
+        self.binds: dict[str, list[tuple[str, Any, NameScope]]] = {}
+        self.foreign: dict[str, NameScope | None] = {}  # names declared global or nonlocal
         self.cache: dict[str, str | None] = {}
-        self.class_scope: Scope | None = None  # of a method: its class
+        self.class_scope: NameScope | None = None  # of a method: its class
         self.self_name: str | None = None
         self.static = ""
         self.transparent = False  # a comprehension: := in it binds outside
 
-    def closure(self) -> Scope:
+    def closure(self) -> NameScope:
         """The scope of a lambda or comprehension in this one; its code counts as this one's."""
-        inner = Scope("function", self.qual, self, self.ordinal)
+        inner = NameScope("function", self.qual, self, self.ordinal)
         if self.kind == "function":
             inner.class_scope, inner.self_name = self.class_scope, self.self_name
         return inner
 
-    def home(self, name: str) -> Scope:
+    def home(self, name: str) -> NameScope:
         """The scope that a name belongs to here: another one where it is declared global or nonlocal."""
         return self.foreign.get(name) or self if self.foreign else self
 
-    def bind(self, name: str, kind: str, value: object, scope: Scope) -> None:
+    def bind(self, name: str, kind: str, value: object, scope: NameScope) -> None:
         home = self.home(name)
         entry = home.binds.get(name)
         if entry is None:
@@ -81,14 +81,14 @@ class Scope:
             entry.append((kind, value, scope))
 
 
-def qualified(scope: Scope, name: str) -> str:
+def qualified(scope: NameScope, name: str) -> str:
     """The name of something defined in a scope, as Python's ``__qualname__`` has it."""
     if scope.kind == "function":
         return f"{scope.qual}.<locals>.{name}"
     return f"{scope.qual}.{name}" if scope.qual else name
 
 
-def has_rivals(binds: list[tuple[str, object, Scope]]) -> bool:
+def has_rivals(binds: list[tuple[str, object, NameScope]]) -> bool:
     """Whether a name that a definition binds is bound by anything else too, other than to None."""
     return any(
         kind not in ("def", "class", "symbol", "annotated") and not (kind == "assign" and is_none(value))
@@ -103,11 +103,11 @@ class Meanings:
     def __init__(self, here: str) -> None:
         self.here = here
         self.stars: list[str] = []
-        self.locals: dict[tuple[Scope, str], tuple[int, bool] | None] = {}
+        self.locals: dict[tuple[NameScope, str], tuple[int, bool] | None] = {}
         self.depth = 0
         self.nested = 0
 
-    def spell(self, node: object, scope: Scope) -> str | None:
+    def spell(self, node: object, scope: NameScope) -> str | None:
         """The path of an expression's value, None where the code does not say."""
         if self.nested >= NESTED + self.depth:  # each name that is followed spells one expression of its own
             return None
@@ -116,7 +116,7 @@ class Meanings:
         self.nested -= 1
         return path
 
-    def _spell(self, node: Any, scope: Scope) -> str | None:
+    def _spell(self, node: Any, scope: NameScope) -> str | None:
         steps: list[str] = []
         while len(steps) < LONGEST_CHAIN:
             kind = type(node)
@@ -158,13 +158,13 @@ class Meanings:
         path = root + "".join(reversed(steps))
         return path if len(path) <= LONGEST_TEXT else None
 
-    def super_path(self, scope: Scope) -> str | None:
+    def super_path(self, scope: NameScope) -> str | None:
         owner = scope.class_scope
         return f"{self.here}{owner.qual}" if owner is not None else None
 
-    def lookup(self, name: str, scope: Scope) -> str | None:
+    def lookup(self, name: str, scope: NameScope) -> str | None:
         """The path a bare name stands for, seen from a scope."""
-        current: Scope | None = scope
+        current: NameScope | None = scope
         while current is not None:
             if current.foreign and name in current.foreign:
                 current = current.foreign[name] or current
@@ -175,7 +175,7 @@ class Meanings:
             return f"{self.here}{name}"  # a star import may bring it; the resolver falls back on builtins
         return "builtins." + name if name in BUILTINS else None
 
-    def meaning(self, name: str, scope: Scope) -> str | None:
+    def meaning(self, name: str, scope: NameScope) -> str | None:
         cache = scope.cache
         if name in cache:
             return cache[name]
@@ -186,7 +186,7 @@ class Meanings:
             self.depth -= 1
         return cache[name]
 
-    def settle(self, name: str, scope: Scope) -> str | None:
+    def settle(self, name: str, scope: NameScope) -> str | None:
         binds = scope.binds[name]
         qual = qualified(scope, name)
         defined = [b for b in binds if b[0] in ("def", "class")]
@@ -205,7 +205,7 @@ class Meanings:
             return self.here + qual  # a variable: the resolver looks its type up in the interface
         return self.typed(binds)
 
-    def typed(self, binds: list[tuple[str, Any, Scope]]) -> str | None:
+    def typed(self, binds: list[tuple[str, Any, NameScope]]) -> str | None:
         """The one type that a variable's bindings agree on."""
         for kind, value, scope in binds:
             if kind == "annotated":
@@ -220,7 +220,7 @@ class Meanings:
             found = path
         return found
 
-    def bound(self, kind: str, value: Any, scope: Scope) -> str | None:
+    def bound(self, kind: str, value: Any, scope: NameScope) -> str | None:
         if kind == "assign":
             return self.spell(value, scope)
         if kind == "self":
@@ -242,14 +242,14 @@ class Meanings:
             return path and path + "()"
         return None
 
-    def annotation(self, node: ast.expr | None, scope: Scope) -> str | None:
+    def annotation(self, node: ast.expr | None, scope: NameScope) -> str | None:
         if node is None:
             return None
         return annotation_path(node, lambda expr: self.spell(expr, scope))
 
-    def local(self, name: str, scope: Scope) -> tuple[int, bool] | None:
+    def local(self, name: str, scope: NameScope) -> tuple[int, bool] | None:
         """The function or class of this file that a bare name means, and whether nothing else binds the name."""
-        current: Scope | None = scope
+        current: NameScope | None = scope
         while current is not None:
             if current.foreign and name in current.foreign:
                 current = current.foreign[name] or current

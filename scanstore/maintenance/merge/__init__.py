@@ -9,11 +9,11 @@ from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
     from scanstore.maintenance.merge.merge import MergeResult
-    from scanstore.maintenance.merge.rows import Conflict, Merged
+    from scanstore.maintenance.merge.rows import MergeConflict, Merged
 else:
     __getattr__, __dir__ = lazy(
         __name__,
-        {"merge": ("MergeResult",), "rows": ("Conflict", "Merged")},
+        {"merge": ("MergeResult",), "rows": ("MergeConflict", "Merged")},
     )
 
-__all__ = ["Conflict", "MergeResult", "Merged"]
+__all__ = ["MergeConflict", "MergeResult", "Merged"]

@@ -23,7 +23,7 @@ from scanstore.db.opening import refuse
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
 from scanstore.maintenance.merge.findings import merge_findings
 from scanstore.maintenance.merge.others import merge_accounts, merge_jobs, merge_library, merge_plans
-from scanstore.maintenance.merge.rows import Conflict, Merge, Merged
+from scanstore.maintenance.merge.rows import Merge, MergeConflict, Merged
 from scanstore.maintenance.merge.scans import merge_models, merge_scans
 from scanstore.maintenance.merge.user_tables import merge_user_tables
 
@@ -55,7 +55,7 @@ class MergeResult(NamedTuple):
     added: int
     same: int
     tables: dict[str, Merged]
-    conflicts: list[Conflict]
+    conflicts: list[MergeConflict]
     skipped: dict[str, str]
 
 

@@ -19,7 +19,7 @@ STAYS = "ours stays"
 TIMES = ("created_at", "updated_at")
 
 
-class Conflict(NamedTuple):
+class MergeConflict(NamedTuple):
     """Something that both stores have and say differently, and what became of it; ``key`` names it."""
 
     table: str
@@ -50,7 +50,7 @@ class Merge:
     def __init__(self, db: Database) -> None:
         self.db = db
         self.tables: dict[str, Merged] = {}
-        self.conflicts: list[Conflict] = []
+        self.conflicts: list[MergeConflict] = []
         self.skipped: dict[str, str] = {}
         self.maps: list[str] = []
 
@@ -187,7 +187,7 @@ class Merge:
 
     def conflict(self, table: str, key: object, what: str) -> None:
         """List something that could not become one."""
-        self.conflicts.append(Conflict(table, str(key), what))
+        self.conflicts.append(MergeConflict(table, str(key), what))
 
     def skip(self, count: int, what: str, why: str) -> None:
         """Name omitted rows, if there are any."""

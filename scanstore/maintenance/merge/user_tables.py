@@ -18,10 +18,10 @@ import peewee
 from scanstore.db import foreign_schema, user_schema
 from scanstore.db.database import SCHEMA_VERSION
 from scanstore.db.files import quoted
-from scanstore.db.user_schema import Part
+from scanstore.db.user_schema import UserPart
 from scanstore.errors import Conflict
 from scanstore.maintenance.merge.rows import Merge, Merged, ours
-from scanstore.maintenance.ownership import Link, links_of, remove_dangling
+from scanstore.maintenance.ownership import OwnerLink, links_of, remove_dangling
 
 
 class _Plan(NamedTuple):
@@ -44,7 +44,7 @@ def merge_user_tables(merge: Merge) -> None:
 class _UserTables:
     """One merge of a user's own tables: those that were ``made``, and those that stay ``apart``."""
 
-    def __init__(self, merge: Merge, tables: dict[str, Part]) -> None:
+    def __init__(self, merge: Merge, tables: dict[str, UserPart]) -> None:
         self.merge, self.tables = merge, tables
         self.ours = foreign_schema.names(SCHEMA_VERSION)
         self.here = {
@@ -58,9 +58,9 @@ class _UserTables:
             for key, part in tables.items()
         }
 
-    def take(self, theirs: list[Part]) -> None:
+    def take(self, theirs: list[UserPart]) -> None:
         """Take over the tables, parents first, and then the indexes."""
-        order: list[Part] = []
+        order: list[UserPart] = []
         seen: set[str] = set()
         for start in self.tables:
             stack = [(start, False)]
@@ -84,12 +84,12 @@ class _UserTables:
             if part.kind == "index":
                 self._index(part)
 
-    def _leave(self, part: Part, why: str) -> None:
+    def _leave(self, part: UserPart, why: str) -> None:
         self.apart.add(part.name.lower())
         rows = self.merge.number(f"SELECT count(*) FROM other.{quoted(part.name)}")
         self.merge.skipped[f"the table {part.name} ({rows} rows)"] = why
 
-    def _table(self, part: Part) -> None:
+    def _table(self, part: UserPart) -> None:
         plan = self._plan(part)
         if isinstance(plan, str):
             self._leave(part, f"{plan}; write its rows with: {_dump(part)}")
@@ -102,7 +102,7 @@ class _UserTables:
             self.here[part.name.lower()] = ("table", part.name)
             self.made.append(part.name)
 
-    def _plan(self, part: Part) -> _Plan | str:
+    def _plan(self, part: UserPart) -> _Plan | str:
         """How to read the rows of a table; or why that cannot be."""
         rows = self.merge.run(f"PRAGMA other.table_xinfo({quoted(part.name)})")
         columns = {str(row[1]): f"o.{quoted(str(row[1]))}" for row in rows if not row[6]}
@@ -140,7 +140,7 @@ class _UserTables:
     def _columns(self, table: str) -> list[tuple[object, ...]]:
         return self.merge.run(f"PRAGMA main.table_xinfo({quoted(table)})")
 
-    def _copy(self, part: Part) -> None:
+    def _copy(self, part: UserPart) -> None:
         """Take the rows of a table that was made; or drop it again."""
         name, merge, plan = quoted(part.name), self.merge, self._plan(part)
         if isinstance(plan, str):  # a table that it points at was dropped again
@@ -160,20 +160,20 @@ class _UserTables:
             merge.run(f"DELETE FROM main.sqlite_sequence WHERE name = {_text(part.name)}")
             merge.run(f"INSERT INTO main.sqlite_sequence (name, seq) VALUES ({_text(part.name)}, {_number(last)})")
 
-    def _drop(self, part: Part, why: str) -> None:
+    def _drop(self, part: UserPart, why: str) -> None:
         self.merge.run(f"DROP TABLE main.{quoted(part.name)}")
         del self.here[part.name.lower()]
         self.made.remove(part.name)
         self._leave(part, f"{why}; write its rows with: {_dump(part)}")
 
-    def _settle(self, part: Part, done: Merged) -> None:
+    def _settle(self, part: UserPart, done: Merged) -> None:
         """Report the outcome for a table, and for rows that point at unmerged rows."""
         self.merge.tables[part.name] = done
         rows = self.merge.number(f"SELECT count(*) FROM other.{quoted(part.name)}")
         why = f"they point at rows that were not merged; write them with: {_dump(part)}"
         self.merge.skip(rows - done.added - done.same, f"rows of {part.name}", why)
 
-    def _compare(self, part: Part, plan: _Plan) -> None:
+    def _compare(self, part: UserPart, plan: _Plan) -> None:
         """Look whether ours has all rows of a table that both have."""
         kind, name = self.here[part.name.lower()]
         mine = {str(row[1]).lower() for row in self._columns(name)} if kind == "table" else set()
@@ -203,13 +203,13 @@ class _UserTables:
                 rows = sorted((row for row in self._columns(name) if row[5]), key=lambda row: int(str(row[5])))
                 keys[name] = [str(row[1]) for row in rows]
         run = self.merge.db.execute_sql
-        links: dict[str, list[Link]] = {name: links_of(run, name, keys) for name in self.made}
+        links: dict[str, list[OwnerLink]] = {name: links_of(run, name, keys) for name in self.made}
         remove_dangling(run, links)
         for name in self.made:
             added = self.merge.number(f"SELECT count(*) FROM main.{quoted(name)}")
             self._settle(self.tables[name.lower()], Merged(added, 0))
 
-    def _index(self, part: Part) -> None:
+    def _index(self, part: UserPart) -> None:
         """Make an index of a table that was made, or of one of scanstore's."""
         if part.name.lower() in self.here or part.table not in self.made and part.table.lower() not in self.ours:
             return
@@ -218,7 +218,7 @@ class _UserTables:
             self.merge.skipped[f"the index {part.name}"] = error
 
 
-def _dump(part: Part) -> str:
+def _dump(part: UserPart) -> str:
     return f"scanstore dump FILE --table {shlex.quote(part.name)} --db OTHER"
 
 

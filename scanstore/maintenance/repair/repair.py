@@ -33,8 +33,15 @@ from scanstore.db.sqlite_errors import translated
 from scanstore.errors import Damaged, InvalidArgument, MissingFolder, NewerSchema, NotAScanstore, NotFound, StorageError
 from scanstore.maintenance.health import check
 from scanstore.maintenance.repair import mending
-from scanstore.maintenance.repair.salvaged_tables import Account, LeftOut, Saved, Table, UnreadPage, take_orphans
-from scanstore.maintenance.repair.sqlite_pages import Nonsense, Pages, Row, Tree
+from scanstore.maintenance.repair.salvaged_tables import (
+    Account,
+    LeftOut,
+    SalvagedTable,
+    Saved,
+    UnreadPage,
+    take_orphans,
+)
+from scanstore.maintenance.repair.sqlite_pages import Nonsense, Pages, PageTree, Row
 from scanstore.maintenance.repair.user_tables import UserTables
 from scanstore.maintenance.repair.write_ahead_log import Log, is_log
 
@@ -254,7 +261,7 @@ class _Saving:
                 ).fetchall()
             }
             self.tables = {
-                name: Table(connection, name, sql)
+                name: SalvagedTable(connection, name, sql)
                 for (kind, name), sql in ours.items()
                 if kind == "table" and name not in DERIVED and not name.startswith((*_SEARCH, "sqlite_"))
             }
@@ -304,7 +311,7 @@ class _Saving:
 
     def _find_roots(self, ours: dict[tuple[str, str], str | None]) -> UserTables:
         """Read the damaged file's own list of tables, wherever it is left, and count what the indexes have."""
-        tree = Tree(self.pages, 1)
+        tree = PageTree(self.pages, 1)
         listed = list(filter(_is_schema, tree.rows()))
         if tree.bad or tree.broken:
             self.account.note(tree, "sqlite_schema")
@@ -314,7 +321,7 @@ class _Saving:
                     listed.extend(orphan.rows)
                     self.account.adopt(orphan, "sqlite_schema")
         partial = {name for (kind, name), sql in ours.items() if kind == "index" and sql and " WHERE " in sql}
-        indexes: list[tuple[str, int, Table | None]] = []
+        indexes: list[tuple[str, int, SalvagedTable | None]] = []
         own = UserTables(self.account, ours)
         for row in listed:
             kind, name, of, root = str(row.values[0]), str(row.values[1]), str(row.values[2]), row.values[3]
@@ -334,7 +341,7 @@ class _Saving:
             else:
                 own.add(row)
         for name, root, table in indexes:
-            tree = Tree(self.pages, root).skim()
+            tree = PageTree(self.pages, root).skim()
             self.account.note(tree, name)
             if table is not None:
                 table.compare(tree)
@@ -343,7 +350,7 @@ class _Saving:
 
     def _take_sequence(self, root: int) -> None:
         """Ids that were given stay given, though their rows may be lost."""
-        tree = Tree(self.pages, root)
+        tree = PageTree(self.pages, root)
         for row in tree.rows():
             if len(row.values) != 2 or not isinstance(row.values[1], int):
                 continue
@@ -354,7 +361,7 @@ class _Saving:
         self.account.note(tree, "sqlite_sequence")
 
     def _take_counters(self, name: str, root: int) -> None:
-        tree = Tree(self.pages, root)
+        tree = PageTree(self.pages, root)
         columns = [column[1] for column in self.run_sql.execute(f'PRAGMA table_info("{name}")')]
         rows = [dict(zip(columns, row.values, strict=False)) for row in tree.rows()]
         self.counters[name] = [row for row in rows if len(row) == len(columns)]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from scanstore.db.user_schema import LeftOut as LeftOut
-from scanstore.maintenance.repair.sqlite_pages import Orphan, Pages, Row, Tree, Value
+from scanstore.maintenance.repair.sqlite_pages import Orphan, Pages, PageTree, Row, Value
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "INTEGER": int, "INT": int, "TEXT": str, "VARCHAR": str, "BLOB": bytes, "REAL": (int, float),
@@ -46,7 +46,7 @@ class Account:
         self.sequences: dict[str, int] = {}  # the greatest id that each table ever gave
         self._parts: dict[int, str | None] = dict.fromkeys(pages.bad_free, "free pages")
 
-    def note(self, tree: Tree, name: str) -> None:
+    def note(self, tree: PageTree, name: str) -> None:
         """Note the bad pages of a tree that was read."""
         self._parts.update(dict.fromkeys(tree.bad, name))
 
@@ -64,7 +64,7 @@ class Account:
         return [UnreadPage(*part) for part in sorted(parts.items())]
 
 
-class Table:
+class SalvagedTable:
     """A table of the new store, with the shape of the one in the damaged file.
 
     Rows of a user's `own` table keep their rowids.
@@ -121,7 +121,7 @@ class Table:
         """How many rows the new table has."""
         return int(self.run.execute(f"SELECT count(*) FROM {quoted(self.name)}").fetchone()[0])
 
-    def compare(self, index: Tree) -> None:
+    def compare(self, index: PageTree) -> None:
         """Take what an index that was read knows of the rows: it has an entry for each."""
         self.known = max(self.known, index.entries + index.broken)
         if not index.bad and not index.broken:
@@ -150,7 +150,7 @@ class Table:
                 return False
         return True
 
-    def leads_nowhere(self, row: Row, tables: dict[str, Table]) -> bool:
+    def leads_nowhere(self, row: Row, tables: dict[str, SalvagedTable]) -> bool:
         """Whether the row points at something that was never there: its parent table is complete, and has it not."""
         return any(
             row.values[place] is not None
@@ -165,7 +165,7 @@ class Table:
     def take_tree(self, account: Account) -> None:
         """Insert the rows that its root leads to, and note what of its pages makes no sense."""
         assert self.root is not None
-        tree = Tree(account.pages, self.root)
+        tree = PageTree(account.pages, self.root)
         self.take(tree.rows())
         self.bad |= tree.bad
         self.read += tree.entries + tree.broken
@@ -190,7 +190,7 @@ class Table:
         return Saved(self.name, kept, known - kept, len(self.bad)) if known or self.bad else None
 
 
-def take_orphans(tables: list[Table], account: Account) -> None:
+def take_orphans(tables: list[SalvagedTable], account: Account) -> None:
     """Give pages that nothing leads to to the only table of these that has lost its way to some and whose rows they
     can be. Where there are several, those count whose rows point at rows that are there; if there are still several,
     all of them may have lost rows.

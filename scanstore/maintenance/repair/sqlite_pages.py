@@ -56,7 +56,7 @@ class Nonsense(Exception):
     """These bytes are malformed."""
 
 
-class Cipher(Protocol):
+class PageCipher(Protocol):
     """What makes the pages of an encrypted file plain: `size` bytes each, of which `usable` are content."""
 
     size: int
@@ -73,7 +73,7 @@ class Pages:
     `wrong` describes damage of the file as a whole.
     """
 
-    def __init__(self, file: str | None, cipher: Cipher | None = None, log: Log | None = None) -> None:
+    def __init__(self, file: str | None, cipher: PageCipher | None = None, log: Log | None = None) -> None:
         self._cipher = cipher
         self.log = Log(f"{file}-wal") if log is None else log
         self._handle: BinaryIO = io.BytesIO()
@@ -203,7 +203,7 @@ class Pages:
             except Nonsense:
                 continue
             if kind in (TABLE_LEAF, *INDEX):
-                tree = Tree(self, number)
+                tree = PageTree(self, number)
                 before = set(self.seen)
                 rows = list(tree.rows_of_page())
                 taken, self.seen = self.seen - before, before
@@ -299,7 +299,7 @@ class Orphan(NamedTuple):
     bad: set[int]
 
 
-class Tree:
+class PageTree:
     """One b-tree, read once, by `rows` or `skim`.
 
     Afterwards `bad` has its pages that make no sense, `broken` counts the cells that do not, `entries` the others.
@@ -315,7 +315,7 @@ class Tree:
         for number, data, cells in self._walk():
             yield from self._rows(number, data, cells)
 
-    def skim(self) -> Tree:
+    def skim(self) -> PageTree:
         """Look at all pages without making rows of them."""
         for number, data, cells in self._walk():
             for cell in cells:

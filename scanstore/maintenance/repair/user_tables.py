@@ -16,8 +16,8 @@ from scanstore.db import schema
 from scanstore.db.database import SCHEMA_VERSION
 from scanstore.db.foreign_schema import foreign
 from scanstore.db.user_schema import AGAIN, TAKEN, VIRTUAL, allows, create, defines, shadowed
-from scanstore.maintenance.repair.salvaged_tables import Account, Saved, Table, quoted, take_orphans
-from scanstore.maintenance.repair.sqlite_pages import Row, Tree
+from scanstore.maintenance.repair.salvaged_tables import Account, SalvagedTable, Saved, quoted, take_orphans
+from scanstore.maintenance.repair.sqlite_pages import PageTree, Row
 
 
 class UserTables:
@@ -31,7 +31,7 @@ class UserTables:
         self._tables: dict[str, tuple[int, str]] = {}
         self._indexes: list[tuple[str, str, int, str | None]] = []
         self._pages: dict[str, set[int]] = {}
-        self._trees: dict[str, Tree] = {}
+        self._trees: dict[str, PageTree] = {}
 
     def add(self, row: Row) -> None:
         """Take something that is not of scanstore's schema."""
@@ -45,7 +45,7 @@ class UserTables:
         elif kind in AGAIN:
             self.account.leave_out(str(kind), name, AGAIN[str(kind)])
 
-    def compare(self, row: Row, tables: dict[str, Table]) -> None:
+    def compare(self, row: Row, tables: dict[str, SalvagedTable]) -> None:
         """Look whether something that scanstore has too is the same in the file."""
         kind, name, _, _, sql = row.values
         mine = self.ours.get((str(kind), str(name)))
@@ -66,12 +66,12 @@ class UserTables:
         pages = self.account.pages
         for name, (root, _) in self._tables.items():
             before = set(pages.seen)
-            tree = Tree(pages, root).skim() if root else None
+            tree = PageTree(pages, root).skim() if root else None
             if tree is not None:
                 self._pages[name] = pages.seen - before
                 self.account.note(tree, name)
         for name, _, root, _ in self._indexes:
-            self._trees[name] = Tree(pages, root).skim()
+            self._trees[name] = PageTree(pages, root).skim()
             self.account.note(self._trees[name], name)
 
     def carry(self, run: sqlite3.Connection) -> Iterator[Saved]:
@@ -92,7 +92,7 @@ class UserTables:
             if reason is not None:
                 self.account.leave_out("table", name, reason)
                 continue
-            table = Table(run, name, sql, root=root, own=True)
+            table = SalvagedTable(run, name, sql, root=root, own=True)
             for index, of, _, text in self._indexes:
                 if of == name and not re.search(r"\bWHERE\b", text or "", re.IGNORECASE):
                     table.compare(self._trees[index])

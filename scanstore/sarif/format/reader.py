@@ -22,9 +22,9 @@ from scanstore.errors import InvalidArgument
 from scanstore.sarif.format.jsonstream import Reader
 from scanstore.sarif.format.parts import Bad, read_artifact, rule_key, shown
 from scanstore.sarif.format.run_reader import Head, RunReader, lost_run
-from scanstore.sarif.format.vocabulary import VERSION, Lost, Problem, Result, Rule, Run
+from scanstore.sarif.format.vocabulary import VERSION, Lost, Result, Rule, Run, SarifProblem
 
-__all__ = ["Problem", "Result", "Rule", "Run", "read"]
+__all__ = ["SarifProblem", "Result", "Rule", "Run", "read"]
 
 SMALL = 2**24
 """Bytes up to which a document is held decoded, which takes some seven times as much memory."""
@@ -44,7 +44,7 @@ class _Event(NamedTuple):
 def read(
     file: str | os.PathLike[str] | BinaryIO,
     *,
-    problems: list[Problem],
+    problems: list[SarifProblem],
     root: str | os.PathLike[str] | None = None,
     lost: list[Lost] | None = None,
 ) -> Iterator[Run | Result]:
@@ -74,7 +74,7 @@ def read(
                 document[event.name] = [] if event.number == -1 else {"flaw": event.flaw} if event.flaw else event.value
             elif event.name == "" and event.number is None:
                 reason = event.flaw or "is no object"
-                problems.append(Problem(f"$.runs[{event.run}]", reason))
+                problems.append(SarifProblem(f"$.runs[{event.run}]", reason))
                 missing.append(Lost(event.run, None, f"the run cannot be used: {reason}", None))
             else:
                 _take(heads.setdefault(event.run, Head({}, [], set(), [])), event, problems)
@@ -85,7 +85,7 @@ def read(
             external = bool(document.get("inlineExternalProperties"))
             readers[index] = RunReader(index, head, problems, root, external=external)
         except Bad as bad:
-            problems.append(Problem(f"$.runs[{index}]{bad.args[0]}", bad.args[1] + "; the whole run is left out"))
+            problems.append(SarifProblem(f"$.runs[{index}]{bad.args[0]}", bad.args[1] + "; the whole run is left out"))
             missing.append(lost_run(index, head, " ".join(bad.args).lstrip(".")))
     if lost is not None:
         lost += sorted(missing)
@@ -93,7 +93,7 @@ def read(
 
 
 def _results(
-    events: Iterable[_Event], readers: dict[int, RunReader], problems: list[Problem]
+    events: Iterable[_Event], readers: dict[int, RunReader], problems: list[SarifProblem]
 ) -> Iterator[Run | Result]:
     reader: RunReader | None = None
     for run, key, first, values, flaw in events:
@@ -108,7 +108,7 @@ def _results(
                         raise Bad("", flaw)
                     result = reader.result(number, value)
                 except Bad as bad:
-                    problems.append(Problem(f"$.runs[{run}].results[{number}]{bad.args[0]}", bad.args[1]))
+                    problems.append(SarifProblem(f"$.runs[{run}].results[{number}]{bad.args[0]}", bad.args[1]))
                 else:
                     yield result
 
@@ -199,7 +199,7 @@ def _walk_run(text: Reader, run: int) -> Iterator[_Event]:
             yield _Event(run, name, None, text.value(), text.flaw)
 
 
-def _check(document: dict[str, object], name: str, problems: list[Problem]) -> None:
+def _check(document: dict[str, object], name: str, problems: list[SarifProblem]) -> None:
     version = document.get("version")
     if not isinstance(version, str):
         raise InvalidArgument(f"{name} is no SARIF: $.version is {shown(version)}; it must be '{VERSION}'")
@@ -208,20 +208,20 @@ def _check(document: dict[str, object], name: str, problems: list[Problem]) -> N
     if document.get("runs") != []:
         raise InvalidArgument(f"{name} is no SARIF: $.runs is {'no array' if 'runs' in document else 'missing'}")
     if document.get("inlineExternalProperties"):
-        problems.append(Problem("$.inlineExternalProperties", "external properties are not supported; left out"))
+        problems.append(SarifProblem("$.inlineExternalProperties", "external properties are not supported; left out"))
 
 
-def _take(head: Head, event: _Event, problems: list[Problem]) -> None:
+def _take(head: Head, event: _Event, problems: list[SarifProblem]) -> None:
     """Add an event to its run."""
     run, name, number, value, flaw = event
     if name == "":
         return
     if number is None:
         if flaw:
-            problems.append(Problem(f"$.runs[{run}].{name:.80}", flaw + "; left out"))
+            problems.append(SarifProblem(f"$.runs[{run}].{name:.80}", flaw + "; left out"))
             head.unread.append(name)
         elif name in ("results", "artifacts") and value is not None:
-            problems.append(Problem(f"$.runs[{run}].{name}", f"is {shown(value)}; it must be an array"))
+            problems.append(SarifProblem(f"$.runs[{run}].{name}", f"is {shown(value)}; it must be an array"))
             head.unread.append(name)
         else:
             head.members[name] = value

@@ -44,10 +44,10 @@ from scanstore.sarif.format.vocabulary import (
     UNSCORED,
     Artifact,
     Lost,
-    Problem,
     Result,
     Rule,
     Run,
+    SarifProblem,
     cwe_in,
     score_of,
     severity_of,
@@ -142,7 +142,7 @@ class RunReader:
         self,
         index: int,
         head: Head,
-        problems: list[Problem],
+        problems: list[SarifProblem],
         root: str | os.PathLike[str] | None,
         *,
         external: bool = False,
@@ -260,7 +260,7 @@ class RunReader:
             elif SCORE in bag and (score := score_of(bag)):
                 severity = severity_of(level, score)
             elif unscored(bag):
-                self._problems.append(Problem(f"{path}.properties.{SCORE}", f"is {shown(bag[SCORE])}; {UNSCORED}"))
+                self._problems.append(SarifProblem(f"{path}.properties.{SCORE}", f"is {shown(bag[SCORE])}; {UNSCORED}"))
             state = get("baselineState")
             if state is not None and state not in BASELINE_STATES:
                 raise Bad(".baselineState", f"is {shown(state)}; it must be one of {', '.join(BASELINE_STATES)}")
@@ -315,7 +315,7 @@ class RunReader:
         if reason is not None:
             self._lost_place = True
             self._problems.append(
-                Problem(f"{path}.locations[0].physicalLocation.artifactLocation.uri", reason + "; no path is kept")
+                SarifProblem(f"{path}.locations[0].physicalLocation.artifactLocation.uri", reason + "; no path is kept")
             )
         locations: list[Any] = []
         if (
@@ -404,7 +404,7 @@ class RunReader:
         return {**rest, "tool": kept} if kept else rest
 
     def _problem(self, path: str, reason: str) -> None:
-        self._problems.append(Problem(self._at + path, reason))
+        self._problems.append(SarifProblem(self._at + path, reason))
 
     # -- what belongs to a result
 
@@ -502,7 +502,7 @@ class RunReader:
         if key in ("artifactLocation", "analysisTarget"):
             uri, reason = self._located(value, "")
             if reason is not None and not quiet:
-                self._problems.append(Problem(path, f"names {reason}; no path is kept"))
+                self._problems.append(SarifProblem(path, f"names {reason}; no path is kept"))
             rest = {k: v for k, v in value.items() if k not in _SIMPLE_ARTIFACT}
             return rest if uri is None else {**rest, "uri": address(uri), "uriBaseId": BASE}
         if key == "message" and "text" in value:

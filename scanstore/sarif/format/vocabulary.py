@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from scanstore.snapshots.git import Vcs
 
 __all__ = [
-    "Artifact", "Lost", "Problem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of", "unscored",
+    "Artifact", "Lost", "SarifProblem", "Result", "Rule", "Run", "Vcs", "cwe_in", "score_of", "severity_of", "unscored",
 ]  # fmt: skip
 
 VERSION = "2.1.0"
@@ -40,7 +40,7 @@ LEVELS = {"error": "high", "warning": "medium", "note": "low", "none": "info"}
 _CWE = re.compile(r"(?<![a-z])cwe[-_: /]?0*([1-9][0-9]{0,5})(?![0-9])", re.IGNORECASE)
 
 
-class Problem(NamedTuple):
+class SarifProblem(NamedTuple):
     """Something that could not be used: where in the document, and why."""
 
     path: str
