@@ -155,7 +155,7 @@ from scanstore.indexing import pool
 def here(*args): raise SystemExit("indexed in the calling process")
 pool._index_here = here
 assert pool.__file__.startswith(sys.argv[1]), pool.__file__
-tasks = [pool.Task(path, path, "") for path in sys.argv[2:]]
+tasks = [pool.IndexTask(path, path, "") for path in sys.argv[2:]]
 for result in pool.run(tasks, 2):
     print(result.error, len(result.facts.symbols))
 """

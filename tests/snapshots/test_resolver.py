@@ -14,7 +14,7 @@ from scanstore.indexing.python.indexer import PythonIndexer
 from scanstore.snapshots import resolver as resolve
 from scanstore.snapshots.c3 import merged
 from scanstore.snapshots.interfaces import Found
-from scanstore.snapshots.resolver import Module, Resolver, Target
+from scanstore.snapshots.resolver import BoundTarget, Module, Resolver
 
 NAMES = ["a", "b", "c", "A", "B", "C"]
 #: Lines of a module; N, O and P are replaced by names, I and J by the numbers of modules.
@@ -72,7 +72,7 @@ def read(tree: dict[str, str]) -> tuple[dict[str, Module], list[str]]:
     return modules, sorted(paths)
 
 
-def answers(modules: dict[str, Module], paths: list[str]) -> dict[str, Target | None]:
+def answers(modules: dict[str, Module], paths: list[str]) -> dict[str, BoundTarget | None]:
     resolver = Resolver(modules)
     return {path: resolver.target(path) for path in paths}
 
@@ -150,7 +150,7 @@ def test_names_are_found_through_cycles() -> None:
     found = answers(modules, paths)
     versions = {module.version for module in modules.values()}
     for n in range(20):
-        at = found[f"m{n}:.f{n * 3 % 20}"] if n * 3 % 20 != n else Target(n, 1, "", 0)
+        at = found[f"m{n}:.f{n * 3 % 20}"] if n * 3 % 20 != n else BoundTarget(n, 1, "", 0)
         assert at is not None and at.version == modules[f"m{n * 3 % 20}"].version in versions
         assert found[f"m{n}:.thing"] == resolve.UNRESOLVED
     modules, paths = read(classes(6))
@@ -172,7 +172,7 @@ def test_a_value_beyond_a_cut_is_found_in_the_next_round(monkeypatch: pytest.Mon
     )
     path = "a:.X().make().go"
     target = Resolver(modules).target(path)
-    assert path in paths and target == Target(modules["h"].version, modules["h"].names["X.go"][1], "imported", 90)
+    assert path in paths and target == BoundTarget(modules["h"].version, modules["h"].names["X.go"][1], "imported", 90)
     monkeypatch.setattr(resolve, "MOST_ROUNDS", 1)
     assert Resolver(modules).target(path) == resolve.UNRESOLVED
 
