@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import peewee
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class _Hash(peewee.TextField):
     """A hash of a password; anything else, such as the password, raises InvalidArgument."""
 
-    def db_value(self, value: object) -> Any:
+    def db_value(self, value: object) -> object:
         if value == "" or isinstance(value, peewee.Node):
             return value
         from scanstore.accounts.passwords import checked_hash  # start-up: hashes are rarely needed

@@ -160,7 +160,7 @@ class AsyncStore:
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *(n for n in vars(Store) if not n.startswith("_") and n not in NOT_HERE)})
 
-    async def run(self, function: Callable[..., object], *args: object, **kwargs: Any) -> Any:
+    async def run(self, function: Callable[..., object], *args: object, **kwargs: object) -> Any:
         """Run a function of your own, in order with the other writing calls and with this store as the current one.
 
         For queries on the models: ``await store.run(lambda: list(Scan.select()))``.
@@ -194,7 +194,7 @@ class AsyncStore:
 
 def _in_a_thread(function: Callable[..., object]) -> Callable[..., object]:
     @wraps(function)
-    async def call(*args: object, **kwargs: Any) -> Any:
+    async def call(*args: object, **kwargs: object) -> Any:
         return await asyncio.to_thread(function, *args, **kwargs)
 
     return call
@@ -228,7 +228,7 @@ class AsyncDomain:
 
         return AsyncCall(self._store, name, find)
 
-    def __call__(self, *args: object, **kwargs: Any) -> AsyncCall:
+    def __call__(self, *args: object, **kwargs: object) -> AsyncCall:
         return self._bound("__call__")(*args, **kwargs)
 
     def __getitem__(self, key: object) -> AsyncCall:
@@ -253,7 +253,7 @@ class AsyncCall:
         self._store, self._name, self._find = store, name, find
         self._used = True
 
-    def __call__(self, *args: object, **kwargs: Any) -> AsyncCall:
+    def __call__(self, *args: object, **kwargs: object) -> AsyncCall:
         made = AsyncCall(self._store, self._name, self._find)
         made._args, made._kwargs, made._used = args, kwargs, False
         return made

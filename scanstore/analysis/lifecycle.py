@@ -233,7 +233,7 @@ class Lifecycle(Domain):
     """Begin, pause, resume, cancel and rerun the analysis of a scan; part of ``store.scans``."""
 
     @bound
-    def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: Any) -> Scan:
+    def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: object) -> Scan:
         """Begin the analysis of a recorded scan (default: the latest of the target): its chunks may be claimed.
 
         One transaction.
@@ -319,7 +319,7 @@ class Lifecycle(Domain):
         """Hand nothing out any more; work already handed out can still be completed. Raises IllegalMove."""
         return self._turn(scan, "cancelled", error=None if reason is None else check_string(reason, "reason"))
 
-    def _turn(self, scan: Scan | int, status: str, **columns: Any) -> Scan:
+    def _turn(self, scan: Scan | int, status: str, **columns: object) -> Scan:
         row = Scans(self.db).get(scan)
         if row.revision is None and status == "paused":
             raise IllegalMove(f"scan {row.id} is being recorded; only an analysis can be {status}")

@@ -247,7 +247,7 @@ class Stage(Domain, Generic[Row]):
         key, owner, attempt = self._owner(item, worker)
         engine.release(self.db, self.queue, key, worker=owner, attempt=attempt)
 
-    def _settle(self, item: Row | int, to: str, *, worker: str | None, **columns: Any) -> bool:
+    def _settle(self, item: Row | int, to: str, *, worker: str | None, **columns: object) -> bool:
         """Settle a leased row and tell the scan, inside the caller's transaction; False when it was so already."""
         key, owner, attempt = self._owner(item, worker)
         moved = engine.settle(self.db, self.queue, key, to, worker=owner, attempt=attempt, **columns)

@@ -498,7 +498,7 @@ class Audits(Domain):
         sql = f"SELECT {', '.join(names)} FROM {meta.table_name} WHERE {where}"
         return _rows_of(model, [dict(zip(names, row, strict=True)) for row in self.db.execute_sql(sql, values)])
 
-    def _tell(self, key: str, action: str, by: str, now: str, analysis: str | None = None, **detail: Any) -> None:
+    def _tell(self, key: str, action: str, by: str, now: str, analysis: str | None = None, **detail: object) -> None:
         self.db.execute_sql(EVENT, (key, analysis, action, by, dump_json(detail), now))
 
 

@@ -222,7 +222,7 @@ def _turn(verb: str, text: str, *, reasoned: bool) -> click.Command:
 
     @json_option
     @store_option
-    def turn(scan: str, as_json: bool, **options: Any) -> None:
+    def turn(scan: str, as_json: bool, **options: object) -> None:
         with open_store(write=True) as store:
             row = getattr(store.scans, verb)(find_scan(store, scan), **options)
             if as_json:

@@ -192,7 +192,7 @@ def scan_argument(command: _Decorated) -> _Decorated:
     """Add SCAN, which may also be given as `--scan`, as the argument `scan`, and `--target`."""
 
     @functools.wraps(command)
-    def merged(*args: object, scan: str | None, scan_too: str | None, **options: Any) -> Any:
+    def merged(*args: object, scan: str | None, scan_too: str | None, **options: object) -> Any:
         if scan is not None and scan_too is not None:
             raise Misuse(f"SCAN and --scan are both given, {scan} and {scan_too}; give one of them")
         return command(*args, scan=scan_too if scan is None else scan, **options)

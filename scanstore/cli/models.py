@@ -117,7 +117,7 @@ def _roles(model: ModelConfig) -> str:
 @_settings
 @json_option
 @store_option
-def add(name: str, as_json: bool, **given: Any) -> None:
+def add(name: str, as_json: bool, **given: object) -> None:
     """Add a model under a NAME. Creates the store if it is missing.
 
     \b
@@ -203,7 +203,7 @@ def _card(model: ModelConfig, held: int, waiting: int) -> Iterator[str]:
 @_settings
 @json_option
 @store_option
-def update(name: str, as_json: bool, **given: Any) -> None:
+def update(name: str, as_json: bool, **given: object) -> None:
     """Change the given settings of a model. A new limit of calls holds at once, for those who wait already.
 
     \b

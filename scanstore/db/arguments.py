@@ -43,7 +43,7 @@ def owner_of(row: object, worker: str | None, what: str, *models: type[peewee.Mo
     return key, worker or me(), None
 
 
-def copy_saved(row: object, **columns: Any) -> None:
+def copy_saved(row: object, **columns: object) -> None:
     """Copy the saved columns back into the caller's model instance."""
     if isinstance(row, peewee.Model):
         row.__data__.update(columns)

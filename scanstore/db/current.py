@@ -128,7 +128,7 @@ class _Ambient(peewee.SqliteDatabase):
 
 
 def _delegate(name: str) -> Callable[..., object]:
-    def method(self: _Ambient, *args: object, **kwargs: Any) -> Any:
+    def method(self: _Ambient, *args: object, **kwargs: object) -> Any:
         return getattr(self._here(), name)(*args, **kwargs)
 
     return method

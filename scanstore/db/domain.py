@@ -33,7 +33,7 @@ def bound(method: _F) -> _F:
         return cast(_F, _bound_steps(method))
 
     @wraps(method)
-    def call(self: Domain, *args: object, **kwargs: Any) -> Any:
+    def call(self: Domain, *args: object, **kwargs: object) -> Any:
         if current() is self.db and not self.db.shut_down:
             return method(self, *args, **kwargs)
         with Bound(self.db):

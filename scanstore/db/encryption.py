@@ -41,7 +41,7 @@ def check_key(key: object) -> str:
     return key
 
 
-def connect(file: str, options: str, key: str, **more: Any) -> sqlite3.Connection:
+def connect(file: str, options: str, key: str, **more: object) -> sqlite3.Connection:
     """Open a file with a key, as ``sqlite3.connect`` would without one; raises its errors, and InvalidArgument.
 
     A wrong key is noticed by the first statement: SQLite does not take the file for a database then.
@@ -108,7 +108,7 @@ def _as_sqlite(error: Exception) -> sqlite3.Error:
 
 
 def _raising(method: _F) -> _F:
-    def call(self: object, *args: object, **kwargs: Any) -> Any:
+    def call(self: object, *args: object, **kwargs: object) -> Any:
         try:
             return method(self, *args, **kwargs)
         except sqlcipher.Error as error:
@@ -149,7 +149,7 @@ class _Connection(sqlcipher.Connection):  # type: ignore[misc]
 
     name = ""
 
-    def __init__(self, *args: object, **options: Any) -> None:
+    def __init__(self, *args: object, **options: object) -> None:
         self.cursors = Cursors()
         super().__init__(*args, **options)
 

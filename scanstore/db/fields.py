@@ -37,7 +37,7 @@ class StoreMetadata(peewee.Metadata):
     _table: peewee.Table | None
 
     @property
-    def database(self) -> Any:
+    def database(self) -> object:
         return current() or AMBIENT
 
     # Peewee hands every new class the database of its base: whatever is current at that moment.
@@ -67,7 +67,7 @@ class StoreMetadata(peewee.Metadata):
     def set_database(self, database: object) -> None:
         _refuse_binding(self.model)
 
-    def get_default_dict(self) -> dict[str, Any]:
+    def get_default_dict(self) -> dict[str, object]:
         """Return the defaults of a new row; its times are one reading of the clock."""
         now = utcnow()
         return {
@@ -94,13 +94,13 @@ class Base(peewee.Model):
         legacy_table_names = False
         only_save_dirty = True
 
-    def __init__(self, *args: object, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         database = current()
         self._home = None if database is None else database.file
 
     @classmethod
-    def insert(cls, data: object = None, /, **insert: Any) -> Any:
+    def insert(cls, data: object = None, /, **insert: object) -> Any:
         """Return a query that inserts one row."""
         return _Insert(cls, cls._normalize_data(data, insert))  # type: ignore[attr-defined]
 
@@ -118,7 +118,7 @@ class Base(peewee.Model):
         for field in cls._meta.refs:
             _guard(cls, field)
 
-    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         """Return the row as plain values that `json` can write; foreign keys are ids and nothing is queried.
 
         Fields listed in `__secret__` are left out unless `secrets` is true.
@@ -178,13 +178,13 @@ class Base(peewee.Model):
             raise Conflict(f"{self!r} cannot be deleted: {rows} point at it; remove these first") from error
 
     @classmethod
-    def bind(cls, *_: object, **__: Any) -> bool:
+    def bind(cls, *_: object, **__: object) -> bool:
         """Raise BindRefused: a bound model would write one store's rows into another's file."""
         _refuse_binding(cls)
         return False
 
     @classmethod
-    def bind_ctx(cls, *_: object, **__: Any) -> Any:
+    def bind_ctx(cls, *_: object, **__: object) -> Any:
         """Raise BindRefused, as `bind` does."""
         _refuse_binding(cls)
 
@@ -210,7 +210,7 @@ class LaterForeignKey(peewee.DeferredForeignKey):
 class _Insert(peewee.ModelInsert):
     """An insert whose default times are one reading of the clock."""
 
-    def get_default_data(self) -> dict[Any, Any]:
+    def get_default_data(self) -> dict[object, object]:
         now = utcnow()
         defaults: dict[object, object] = self.model._meta.defaults
         return {field: now if default is utcnow else default for field, default in defaults.items()}
@@ -263,7 +263,7 @@ class UTCField(DateTime[_V]):
 
     field_type = "TEXT"
 
-    def db_value(self, value: object) -> Any:
+    def db_value(self, value: object) -> object:
         if value is None or isinstance(value, peewee.Node):
             return value
         if isinstance(value, str):
@@ -304,7 +304,7 @@ class JSONField(Json[_V]):
 
         def __getitem__(self, key: str | int) -> peewee.JSONPath: ...
 
-    def db_value(self, value: object) -> Any:
+    def db_value(self, value: object) -> object:
         return value if value is None or isinstance(value, peewee.Node) else dump_json(value)
 
 
@@ -323,7 +323,7 @@ class EnumField(Text[_V]):
         self.words = tuple(str(getattr(choice, "value", choice)).lower() for choice in choices)
         super().__init__(choices=[(word, word) for word in self.words], null=null, **options)
 
-    def db_value(self, value: object) -> Any:
+    def db_value(self, value: object) -> object:
         if value is None or isinstance(value, peewee.Node):
             return value
         word = getattr(value, "value", value)

@@ -7,7 +7,7 @@ something back to life. Add a machine here for every table that gets a life of i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scanstore.db.database import Database
 from scanstore.errors import IllegalMove, NotFound
@@ -85,7 +85,7 @@ FINDINGS = Machine(
 )
 
 
-def move(db: Database, machine: Machine, key: int | str, to: str, **columns: Any) -> None:
+def move(db: Database, machine: Machine, key: int | str, to: str, **columns: object) -> None:
     """Move a row to a status and set other columns with it, in one statement.
 
     Raises IllegalMove, naming the row, its status and the remedy, when it is not in a status that leads there, and

@@ -286,10 +286,10 @@ class Transactional(Shared, peewee.SqliteDatabase):
 
         def execute_sql(self, sql: str, params: object = None) -> Cursor: ...
 
-    def atomic(self, *args: object, **kwargs: Any) -> Atomic:
+    def atomic(self, *args: object, **kwargs: object) -> Atomic:
         return Atomic(self, *args, **kwargs)
 
-    def transaction(self, *args: object, **kwargs: Any) -> Transaction:
+    def transaction(self, *args: object, **kwargs: object) -> Transaction:
         return Transaction(self, *args, **kwargs)
 
     def savepoint(self) -> Savepoint:

@@ -7,7 +7,7 @@ scan are put in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scanstore.db.database import Database
 from scanstore.db.state_machine import SEVERITIES
@@ -112,7 +112,7 @@ class Change:
         return self._looked[key]
 
 
-def listed(db: Database, scan_id: int, *, severity: str | None, limit: int | None, **only: Any) -> list[Finding]:
+def listed(db: Database, scan_id: int, *, severity: str | None, limit: int | None, **only: object) -> list[Finding]:
     """Findings that a scan saw, as it saw them, in the order of lists."""
     # One whose content was another one then may have had another severity: sorted and cut when that is known.
     other = severity is not None or limit is not None
@@ -160,7 +160,7 @@ def changes(db: Database, lineage: int, a: int, b: int) -> dict[int, str]:
 
 
 def current(
-    db: Database, lineage: int, scan_id: int, baseline: int, *, state: str | None, limit: int | None, **only: Any
+    db: Database, lineage: int, scan_id: int, baseline: int, *, state: str | None, limit: int | None, **only: object
 ) -> list[Finding]:
     """All findings of a target that are there after its latest scan, whichever scan saw them, in the order of lists."""
     became = changes(db, lineage, baseline, scan_id)

@@ -92,7 +92,7 @@ class Triage(Domain):
         return list(FindingEvent.select().where(FindingEvent.finding == key).order_by(FindingEvent.id))
 
     @staticmethod
-    def _event(row: Finding, action: str, by: str, note: str, **columns: Any) -> FindingEvent:
+    def _event(row: Finding, action: str, by: str, note: str, **columns: object) -> FindingEvent:
         event: FindingEvent = FindingEvent.create(finding=row.id, action=action, by=by, note=note, **columns)
         return event
 

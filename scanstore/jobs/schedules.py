@@ -271,7 +271,7 @@ def _zone(name: Any) -> ZoneInfo:
         ) from None
 
 
-def _checked(**columns: Any) -> dict[str, object]:
+def _checked(**columns: object) -> dict[str, object]:
     """The columns of a task, each of the right kind."""
     for column in ("name", "task_type"):
         value = columns.get(column, "-")

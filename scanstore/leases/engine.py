@@ -318,7 +318,7 @@ def _free(
 
 
 def settle(
-    db: Database, queue: Queue, key: Key, to: str, *, worker: str, attempt: int | None = None, **columns: Any
+    db: Database, queue: Queue, key: Key, to: str, *, worker: str, attempt: int | None = None, **columns: object
 ) -> bool:
     """Move a leased row to a status that ends its work, with other columns, inside the caller's transaction.
 
@@ -429,7 +429,7 @@ def heartbeat(
     worker: str,
     attempt: int | None = None,
     lease: float = LEASE,
-    **columns: Any,
+    **columns: object,
 ) -> datetime:
     """Extend a lease to ``lease`` seconds from now, set other columns, and return when it will expire.
 

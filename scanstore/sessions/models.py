@@ -218,7 +218,7 @@ class AnalysisResult(Base):
         table_name = "analysis_results"
         indexes = ((("session", "created_at"), False),)
 
-    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         """The row as plain values; the score is a number that is written with the same digits."""
         data = super().to_dict(secrets=secrets)
         return data | {"score": None if self.score is None else float(self.score)}
@@ -282,7 +282,7 @@ def check_score(value: object) -> Decimal:
 RESULT = ("analysis_type", "result_content", "file_name", "score", "configuration")
 
 
-def result_columns(given: Mapping[str, object]) -> dict[str, Any]:
+def result_columns(given: Mapping[str, object]) -> dict[str, object]:
     """The columns of a result as they are stored; a result with its own type needs no ``analysis_type`` here."""
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"result is {shown(given)}; give a mapping with a result_content")

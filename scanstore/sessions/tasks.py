@@ -356,7 +356,7 @@ class SessionTasks(SessionUploads):
     # -- results ---------------------------------------------------------------------------------------------------
 
     @bound
-    def add_result(self, session: Session, *, status: str = "completed", **result: Any) -> AnalysisResult:
+    def add_result(self, session: Session, *, status: str = "completed", **result: object) -> AnalysisResult:
         """Add a result that no task of the store has made: the words of :meth:`complete_task`, with ``analysis_type``.
 
         Raises InvalidArgument, NotFound, and IllegalMove for a session that is over.

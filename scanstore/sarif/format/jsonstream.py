@@ -101,7 +101,7 @@ class Reader:
                 return
             index += 1
 
-    def values(self) -> Iterator[tuple[list[Any], str | None]]:
+    def values(self) -> Iterator[tuple[list[object], str | None]]:
         """Decode the array that begins here, some elements at a time; one that has a flaw comes alone, with it."""
         self._expect("[")
         if self.peek() == "]":
@@ -149,12 +149,12 @@ class Reader:
         cut = "; it ends too early" if self._ended and position >= self._dropped + len(self._text) - 1 else ""
         return InvalidArgument(f"{self.name} is not JSON: {reason} at character {position:,}{cut}")
 
-    def _some(self) -> list[Any]:
+    def _some(self) -> list[object]:
         """Decode the elements from here on that lie in the window whole and have no flaw; the others are for `value`.
 
         This is where large arrays are read, so it does no more than it must for each element.
         """
-        values: list[Any] = []
+        values: list[object] = []
         self.peek()
         if not self._plain:
             return values

@@ -259,7 +259,7 @@ def _address(path: str) -> dict[str, str]:
     return {"uri": address(path), "uriBaseId": BASE}
 
 
-def _rule(rule: Rule) -> dict[str, Any]:
+def _rule(rule: Rule) -> dict[str, object]:
     short = rule.short or rule.full or rule.name or rule.id
     full = rule.full or short
     score = rule.security_severity
