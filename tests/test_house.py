@@ -334,6 +334,40 @@ def test_nothing_below_the_command_line_imports_it() -> None:
             assert not any(i.startswith("scanstore.cli") for i in module_imports(name)), name
 
 
+RIDDLE = re.compile(
+    r"\b(what (is|was|has|it|they)|nobody|somebody|whoever|that is none|is none|who(ever)? asks)\b", re.IGNORECASE
+)
+
+
+def test_sentences_have_a_noun_for_their_subject() -> None:
+    """In docstrings, and in the help and errors that are written as text."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and not re.search("SELECT", node.value):
+                for sentence in re.split(r"(?<=[.:;])\s+", node.value):
+                    if RIDDLE.search(sentence):
+                        found.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {' '.join(sentence.split())}")
+    assert len(found) <= 30, "\n".join(found)
+
+
+def test_no_public_class_name_stands_twice() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in parsed(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(path.relative_to(PACKAGE).as_posix())
+    assert not {name: places for name, places in homes.items() if len(places) > 1}
+
+
+def test_functions_are_not_written_twice() -> None:
+    """By the count of ``benchmarks/duplicates.py``."""
+    told = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "duplicates.py", "--json"], capture_output=True, text=True, check=True
+    ).stdout
+    assert json.loads(told)["pairs"] <= 60
+
+
 def test_no_file_is_too_long() -> None:
     long = {p.name: n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text(encoding="utf-8").splitlines())) > 620}
     assert not long

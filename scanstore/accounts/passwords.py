@@ -43,7 +43,7 @@ def checked(password: object) -> str:
     if not isinstance(password, str):
         raise InvalidArgument(f"password is of type {type(password).__name__}; give text")
     if not password.strip() or "\0" in password or _bytes(password) is None:
-        raise InvalidArgument("password is empty, blank or holds what is no character; give another")
+        raise InvalidArgument("password is empty, blank or holds characters that are not valid Unicode; give another")
     if len(password) < SHORTEST:
         raise InvalidArgument(f"password has {len(password)} characters; give at least {SHORTEST}")
     if len(password.encode()) > LONGEST:

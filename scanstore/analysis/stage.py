@@ -79,8 +79,8 @@ class Standstill:
             what = " and ".join(f"{count} ready {queue.noun}{'s' if count > 1 else ''}" for queue, count in ready)
             loops = " and ".join(f"{queue.methods}.work({scan_id})" for queue, _ in ready)
             raise IllegalMove(
-                f"scan {scan_id} has {what}, and nobody works on them; start {loops} beside this loop or before it,"
-                " or take what is there with wait=False"
+                f"scan {scan_id} has {what}, and no worker is active in them; start {loops} beside this loop"
+                " or before it, or take the available ones with wait=False"
             )
 
 

@@ -239,7 +239,7 @@ pause = _turn(
     "pause",
     """Pause an analysis. No more work of the scan is handed out until it is resumed.
 
-    What was handed out before may still be completed.
+    Work already handed out can still be completed.
 
     \b
     Example:
@@ -263,7 +263,7 @@ cancel = _turn(
     "cancel",
     """Cancel an analysis. No more work of the scan is handed out.
 
-    What was handed out before may still be completed. To take it back: scanstore scans resume.
+    Work already handed out can still be completed. To take it back: scanstore scans resume.
 
     \b
     Example:

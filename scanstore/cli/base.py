@@ -178,7 +178,7 @@ def target_option(command: _Decorated) -> _Decorated:
         metavar="TARGET",
         expose_value=False,
         callback=_remember_target,
-        help="What was scanned: a target's name or folder. [default: the one that the current folder is in]",
+        help="The name or folder of a target. [default: the one that the current folder is in]",
     )(command)
 
 

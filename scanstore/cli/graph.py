@@ -76,7 +76,7 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
     show_default=True,
     help="For Graphviz; for yEd, Gephi and networkx; for Markdown.",
 )
-@click.option("--root", metavar="SYMBOL", help="Only what is around this symbol; with --imports, around this file.")
+@click.option("--root", metavar="SYMBOL", help="Only the part around this symbol; with --imports, around this file.")
 @click.option("--depth", callback=_steps, default="2", show_default=True, metavar="N|all", help="Steps from --root.")
 @click.option(
     "--direction",

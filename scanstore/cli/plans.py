@@ -351,7 +351,7 @@ def retry(plan: int, ids: tuple[int, ...], as_json: bool) -> None:
 @plans.command()
 @PLAN
 @HANDLER
-@click.option("--force", is_flag=True, help="Also where somebody has changed the value since.")
+@click.option("--force", is_flag=True, help="Also if the value has changed since.")
 @json_option
 @store_option
 def revert(plan: int, handler: str | None, force: bool, as_json: bool) -> None:

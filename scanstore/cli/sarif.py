@@ -77,7 +77,7 @@ def load(
 @click.option(
     "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those; may be repeated."
 )
-@click.option("--github", is_flag=True, help="Keep within that host's limits, and say what was left out.")
+@click.option("--github", is_flag=True, help="Keep within that host's limits, and report omissions.")
 @json_option
 @store_option
 def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bool, as_json: bool) -> None:

@@ -97,7 +97,7 @@ def scan(
                 )  # fmt: skip
         except KeyboardInterrupt:
             begun = [scan for scan in store.scans.list(limit=1) if scan not in known]
-            kept = "; what it recorded is kept, and the next scan carries on"
+            kept = "; recorded files are kept, and the next scan carries on"
             note("Interrupted" + (f": scan {begun[0].id} is {begun[0].status}{kept}" if begun else ""), fresh_line=True)
             raise SystemExit(INTERRUPTED) from None
         seconds = time.monotonic() - started

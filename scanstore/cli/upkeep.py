@@ -136,7 +136,7 @@ def stats(as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--older-than", metavar="SPAN", help="Only what was over that long ago, such as 12h, 90d or 8w.")
+@click.option("--older-than", metavar="SPAN", help="Only rows finished that long ago, such as 12h, 90d or 8w.")
 @click.option("--keep-last", type=click.IntRange(0), metavar="N", help="Keep so many scans of each target, and jobs.")
 @click.option(
     "--what",

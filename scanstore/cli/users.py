@@ -57,7 +57,7 @@ def _stdin_option(command: Any) -> Any:
 @click.argument("email")
 @click.option("--name", metavar="TEXT", help="The full name.")
 @click.option("--role", default="user", show_default=True, metavar="ROLE", help="What they are here.")
-@click.option("--password", is_flag=True, help="Ask for a password. Without one, nobody can log in.")
+@click.option("--password", is_flag=True, help="Ask for a password. Without one, logging in is refused.")
 @_stdin_option
 @json_option
 @store_option

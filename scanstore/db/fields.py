@@ -323,7 +323,7 @@ class EnumField(Text[_V]):
         self.words = tuple(str(getattr(choice, "value", choice)).lower() for choice in choices)
         super().__init__(choices=[(word, word) for word in self.words], null=null, **options)
 
-    def db_value(self, value: object) -> object:
+    def db_value(self, value: object) -> Any:
         if value is None or isinstance(value, peewee.Node):
             return value
         word = getattr(value, "value", value)

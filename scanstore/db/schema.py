@@ -57,7 +57,7 @@ def differences(db: Transactional) -> Iterator[tuple[str, str]]:
     """Yield each missing or different part, with its remedy."""
     there = _schema(db)
     for (kind, name), sql in expected().items():
-        remedy = "restore a backup, or save what is left with: scanstore repair FILE NEW"
+        remedy = "restore a backup, or save the readable part with: scanstore repair FILE NEW"
         if kind in HARMLESS:
             remedy = "put it right with: scanstore check --fix"
         if (kind, name) not in there:

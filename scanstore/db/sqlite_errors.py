@@ -87,7 +87,7 @@ _CONFLICTS = {
     "SQLITE_CONSTRAINT_NOTNULL": "; give it a value",
     "SQLITE_CONSTRAINT_CHECK": "; the value is outside what that rule allows",
 }
-_DAMAGED = "is damaged; restore a backup, or save what is left with: scanstore repair FILE NEW"
+_DAMAGED = "is damaged; restore a backup, or save the readable part with: scanstore repair FILE NEW"
 _TROUBLES: dict[int, tuple[type[Exception], str]] = {
     sqlite3.SQLITE_BUSY: (Busy, "is locked by another writer; try again, or open it with a longer timeout"),
     sqlite3.SQLITE_PROTOCOL: (Busy, "is locked by another process; try again"),

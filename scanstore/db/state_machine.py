@@ -66,7 +66,7 @@ SCANS = Machine(
         "paused": "resume it first",
         "failed": "record the target again with a new scan, or rerun its analysis",
         "cancelled": "record the target again with a new scan, or rerun its analysis",
-        "completed": "what it recorded stays; a new scan shows what has changed since",
+        "completed": "its recorded files stay; a new scan shows later changes",
     },
 )
 

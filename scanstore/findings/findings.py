@@ -47,7 +47,7 @@ class Findings(Triage):
         unknown word, Ambiguous without scan and target when the store has several targets, NotFound.
         """
         if scan is not None and state == "not_checked":
-            raise InvalidArgument("a scan lists what it saw; leave it out to list what was not_checked")
+            raise InvalidArgument("a scan lists only its own sightings; leave it out to list not_checked findings")
         severity = None if severity is None else check_choice(severity, "severity", SEVERITIES)
         status = None if status is None else check_choice(status, "status", FINDING_STATUSES)
         state = None if state is None else check_choice(state, "state", (*SIGHTINGS, "not_checked"))

@@ -101,7 +101,7 @@ REPAIRS: dict[str, tuple[str, ...]] = {
         for table in ("scenes", "performers", "tags", "studios")
     ),
     # One that another user has already stays, and is listed.
-    "users whose address is not what it was folded to": (
+    "users whose address does not match its folded form": (
         "UPDATE OR IGNORE users SET email_key = lower(email)"
         " WHERE email NOT GLOB '*[^ -~]*' AND lower(email) <> email_key",
     ),

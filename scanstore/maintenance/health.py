@@ -71,7 +71,7 @@ class Stats(NamedTuple):
 
 AGAIN = "restore a backup, or remove the scans concerned and record them again"
 BY_SQL = "restore a backup, or delete these rows by SQL; PRAGMA foreign_key_check({}) lists them"
-SAVE = "restore a backup, or save what is left with: scanstore repair FILE NEW"
+SAVE = "restore a backup, or save the readable part with: scanstore repair FILE NEW"
 SAFE = "put it right with: scanstore check --fix"
 SEARCHES = ("finding_search", "symbol_search")
 SMALL = 4 << 20  #: bytes, up to which SQLite's check is over before another connection has read the schema

@@ -144,7 +144,7 @@ DANGLING = {
         SELECT count(*) FROM jobs WHERE next_retry_at IS NOT NULL AND status <> 'pending'""",
     "schedules that are enabled without a next run, or disabled with one": """
         SELECT count(*) FROM scheduled_tasks WHERE (next_run IS NOT NULL) <> enabled""",
-    "users whose address is not what it was folded to": """
+    "users whose address does not match its folded form": """
         SELECT count(*) FROM users WHERE email NOT GLOB '*[^ -~]*' AND lower(email) <> email_key""",
     "counts of sessions that do not match their files": """
         SELECT count(*) FROM (

@@ -45,7 +45,9 @@ def _rekey(file: str, name: str, old: str | None, new: str | None, timeout: floa
         version = _alone(connection, file, name)
         atomic_files.sweep(os.path.dirname(file))
         if connection.execute("PRAGMA cipher_integrity_check").fetchall():
-            raise Damaged(f"{name} is damaged; restore a backup, or save what is left with: scanstore repair FILE NEW")
+            raise Damaged(
+                f"{name} is damaged; restore a backup, or save the readable part with: scanstore repair FILE NEW"
+            )
         # "PRAGMA rekey" would change the key in place, but it does not report a commit that the disk refused.
         with atomic_files.beside(file, name) as partial:
             _export(connection, partial, version, new)

@@ -309,7 +309,7 @@ class _Run:
         if hasattr(answer, "__await__"):
             if hasattr(answer, "close"):
                 answer.close()
-            raise InvalidArgument("handler is a coroutine function, which nobody would await; give a plain function")
+            raise InvalidArgument("handler is a coroutine function; give a plain function")
         return None
 
     def _read(self, key: int) -> _Row | None:
@@ -336,7 +336,7 @@ class _Run:
         # What the handler did elsewhere is done, whatever happened here meanwhile.
         if effect.conflict and not self.force and not called:
             found = dump_json(now)
-            why = f"{row.field} is now {found:.200}, which is neither what it was nor what it would become"
+            why = f"{row.field} is now {found:.200}, which is neither the expected nor the proposed value"
             return self._refuse(row, "skipped", found, why, called)
         return self._write(row, now, effect, called)
 

@@ -197,7 +197,7 @@ def check(
     return Checked(field, key, act, value, current, checked_confidence(where + "confidence", confidence))
 
 
-def target_key(where: str, target: object, kind: str) -> object:
+def target_key(where: str, target: object, kind: str) -> Any:
     """The key of a scene or finding, given as it or its row; raises InvalidArgument for one of the other kind."""
     model: type[Base] = Scene if kind == "scene" else Finding
     if isinstance(target, model):

@@ -17,7 +17,7 @@ from scanstore.db.state_machine import SEVERITIES
 CHANGES = ("new", "reopened", "updated", "unchanged", "not_checked", "fixed")
 """What became of a finding since the baseline; ``not_checked``: it was there, and this scan did not look for it."""
 UNDECIDED = ("open", "confirmed")
-"""Statuses of what is still to be fixed."""
+"""Statuses of open findings."""
 
 
 class FlowStep(NamedTuple):

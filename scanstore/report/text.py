@@ -114,7 +114,7 @@ def _summary(report: Report) -> list[tuple[str, str]]:
 
 def _none(report: Report) -> str:
     """Return the line for a report without findings: that nothing was found only where all was looked at."""
-    return "nothing found by what was looked at" if report.troubles else "nothing found"
+    return "no findings in the examined files" if report.troubles else "nothing found"
 
 
 def _rest(report: Report) -> Iterator[tuple[str, list[Item]]]:

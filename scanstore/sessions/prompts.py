@@ -116,7 +116,7 @@ def _content(content: Any) -> str:
     try:
         content.encode()
     except UnicodeEncodeError as error:
-        raise InvalidArgument(f"content of a prompt holds what is no character, at place {error.start}") from None
+        raise InvalidArgument(f"content of a prompt holds an invalid character, at place {error.start}") from None
     return content
 
 

@@ -101,7 +101,7 @@ class Sessions(SessionTasks, Prompts):
             if left:
                 tasks = "a task that is" if left == 1 else f"{left:,} tasks that are"
                 raise IllegalMove(
-                    f"session {key} has {tasks} not over; wait for what is left, or cancel it:"
+                    f"session {key} has {tasks} not finished; wait for them, or cancel them:"
                     " store.sessions.cancel_task(task)"
                 )
             return self._move(key, "completed")

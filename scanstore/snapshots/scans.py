@@ -161,7 +161,7 @@ class Scans(Domain):
         """Begin a scan whose files come from a parser of your own: ``store.symbols.record_file``, then ``finish``."""
         target = encodable(check_string(target, "target"), "target")
         if not target.strip():
-            raise InvalidArgument("a scan needs a target: what is scanned, such as a path or a repository's name")
+            raise InvalidArgument("a scan needs a target, such as a path or a repository's name")
         name = None if name is None else encodable(check_string(name, "name"), "name")
         base = None if root is None else escape_path(check_path(root, "root"))
         return self._begin(target, name or os.path.basename(target) or target, base, {})

@@ -136,7 +136,7 @@ def _details(db: Database, ids: list[int], scan: int) -> Iterator[Node]:
         batch = ids[start : start + AT_ONCE]
         rows = {row[0]: row[1:] for row in db.execute_sql(NODES, (_packed(batch),)).fetchall()}
         if len(rows) < len(batch):
-            raise NotFound(f"scan {scan} was removed while its graph was read; what was written of it is not whole")
+            raise NotFound(f"scan {scan} was removed while its graph was read; the output is incomplete")
         for number, key in enumerate(batch, start + 1):
             yield Node(number, *rows[key])
 

@@ -186,7 +186,7 @@ def test_nothing_is_answered_where_no_file_was_looked_at(
     assert why in run("symbols", "find", "f", code=1).stderr
     assert why in run("search", "absent").stderr
     assert "no tool has looked" in run("findings", "search", "f").stderr
-    assert "nothing found by what was looked at" in run("report").stdout
+    assert "no findings in the examined files" in run("report").stdout
 
 
 def test_files_that_were_not_looked_at_are_told_beside_what_was_found(run: Run, tmp_path: Path) -> None:

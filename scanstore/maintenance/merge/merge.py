@@ -39,7 +39,7 @@ NOT_MERGED = {
     "work_counts": "they follow from the work",
     "call_counts": "they follow from the calls",
     "plan_counts": "they follow from the changes",
-    "search_changes": "a search takes up what is new",
+    "search_changes": "the next search indexes new rows",
     "migratehistory": "it is of the file",
     "file_identity": "it is of the file",
 }

@@ -19,7 +19,7 @@ __all__ = [
 
 VERSION = "2.1.0"
 BASE = "SRCROOT"
-"""How the root of the source tree is called in what is written."""
+"""The name of the source root in written reports."""
 SEVERITY = "scanstore/severity"
 """The property that says a severity which level and score do not."""
 SCORE = "security-severity"
