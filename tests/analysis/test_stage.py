@@ -136,7 +136,7 @@ def test_a_loop_waits_for_the_stage_before_it(three: Store, meanwhile: str, monk
 def test_a_stage_that_nobody_works_on_is_named(three: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "PATIENCE", 0.1)
     with pytest.raises(
-        IllegalMove, match=r"scan 1 has 3 ready chunks, and nobody .*store.chunks.work\(1\).*wait=False"
+        IllegalMove, match=r"scan 1 has 3 ready chunks, and no worker .*store.chunks.work\(1\).*wait=False"
     ):
         next(iter(three.drafts.work(SCAN)))
     (chunk,) = three.chunks.claim(SCAN)
@@ -145,7 +145,7 @@ def test_a_stage_that_nobody_works_on_is_named(three: Store, monkeypatch: pytest
         next(iter(three.verified.work(SCAN)))
     for chunk in three.chunks.work(SCAN):
         three.chunks.complete(chunk)
-    with pytest.raises(IllegalMove, match="1 ready draft, and nobody"):
+    with pytest.raises(IllegalMove, match="1 ready draft, and no worker"):
         next(iter(three.verified.work(SCAN)))
     for draft in three.drafts.work(SCAN):
         votes(three, draft)

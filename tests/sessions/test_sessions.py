@@ -148,7 +148,7 @@ def test_moves_of_nothing(store: Store, user: User) -> None:
 def test_a_session_ends_with_its_tasks(store: Store, session: AnalysisSession) -> None:
     tasks = [store.sessions.add_task(session, "read") for _ in range(4)]
     first, second = store.sessions.claim(session, limit=2, worker="ann")
-    refused(store, IllegalMove, "has 4 tasks that are not over", lambda: store.sessions.complete(session))
+    refused(store, IllegalMove, "has 4 tasks that are not finished", lambda: store.sessions.complete(session))
     store.sessions.complete_task(first, result={"result_content": "fine"})
     assert store.sessions.cancel(session).status == "cancelled"
     assert [task.status for task in store.sessions.tasks(session)] == ["completed"] + ["cancelled"] * 3
