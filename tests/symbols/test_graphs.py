@@ -402,7 +402,7 @@ def test_a_scan_removed_meanwhile_is_not_half_a_graph(store: Store, scan: Scan) 
     lines = store.symbols.export("dot", scan=scan)
     next(lines)
     store.scans.remove(scan)
-    with pytest.raises(NotFound, match="not whole"):
+    with pytest.raises(NotFound, match="output is incomplete"):
         list(lines)
 
 
