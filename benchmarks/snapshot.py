@@ -474,7 +474,7 @@ def starting(bench: Bench, db: str, rounds: int) -> None:
                 runs[place].append((wall, cpu, time.perf_counter() - clock))
     ours, theirs = ([median(column) for column in zip(*run, strict=True)] for run in runs)
     bench.at_most(
-        "import scanstore + open, against peewee", 1.5, ours[0] / theirs[0], " x",
+        "import scanstore + open, against peewee", 1.2, ours[0] / theirs[0], " x",
         f"{1000 * ours[0]:.0f} ms against {1000 * theirs[0]:.0f} ms; CPU {ours[1] / theirs[1]:.2f} x;"
         f" whole process {ours[2] / theirs[2]:.2f} x",
     )  # fmt: skip
