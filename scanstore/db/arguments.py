@@ -9,6 +9,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import peewee
 
@@ -18,19 +19,23 @@ from scanstore.errors import InvalidArgument, shown
 
 TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
+
+    _T = TypeVar("_T")
 
 
-def uuid_of(row: Any, what: str, *models: type[peewee.Model]) -> str:
+def uuid_of(row: object, what: str, *models: type[peewee.Model]) -> str:
     """Return the id of a row, given as the row or its id: a row, or an id. Looks nothing up."""
     if isinstance(row, models):
         held: Any = row
         held.check_home()
         return str(held.id)
-    try:
-        return str(row if isinstance(row, uuid.UUID) else uuid.UUID(row))
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID") from None
+    if isinstance(row, uuid.UUID):
+        return str(row)
+    if isinstance(row, str):
+        with suppress(ValueError):
+            return str(uuid.UUID(row))
+    raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID") from None
 
 
 def owner_of(row: object, worker: str | None, what: str, *models: type[peewee.Model]) -> tuple[str, str, int | None]:
@@ -92,14 +97,15 @@ def stored_path(value: object, what: str) -> str:
     return path
 
 
-def check_iterable(values: object, what: str) -> Iterable[Any]:
+def check_iterable(values: Iterable[_T], what: str) -> Iterable[_T]:
     """Any iterable but a text, bytes or a mapping, as it is."""
-    if isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable):
-        raise InvalidArgument(f"{what} is {shown(values)}; give a list")
+    given: object = values
+    if isinstance(given, str | bytes | bytearray | Mapping) or not isinstance(given, Iterable):
+        raise InvalidArgument(f"{what} is {shown(given)}; give a list")
     return values
 
 
-def check_list(values: object, what: str) -> list[Any]:
+def check_list(values: Iterable[_T], what: str) -> list[_T]:
     return list(check_iterable(values, what))
 
 

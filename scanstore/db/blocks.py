@@ -22,10 +22,18 @@ from functools import partial, wraps
 
 TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
-    from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+    from types import TracebackType
+    from typing import Generic, ParamSpec, Protocol, TypeVar
 
     class _Closable(Protocol):
         def close(self) -> object: ...
+
+    class _Manager(Protocol):
+        _block: Block | None
+
+    class _Ending(_Manager, Protocol):
+        @property
+        def _abandoned(self) -> Callable[[Block], object] | None: ...
 
     _C = TypeVar("_C", bound=type)
     _P = ParamSpec("_P")
@@ -44,7 +52,7 @@ else:
 _local = threading.local()
 
 
-class Block(weakref.ref["Any"]):
+class Block(weakref.ref["Callable[..., object]"]):
     """One `with` block that a manager was entered for: dead, as weak references are, once the block was left."""
 
     __slots__ = ()
@@ -56,7 +64,7 @@ class _Exit:
     def __init__(self, function: Callable[..., object]) -> None:
         self.function = function
 
-    def __get__(self, instance: Any, owner: Any = None) -> Callable[..., Any]:
+    def __get__(self, instance: _Ending | None, owner: object = None) -> Callable[..., object]:
         if instance is None:
             return self.function
         end = partial(self.function, instance)
@@ -88,7 +96,7 @@ class Shared:
         _local.newest = id(self), block
 
 
-def taken(manager: Any) -> Block | None:
+def taken(manager: _Manager) -> Block | None:
     """Return the block for which a manager is being entered, None when that is done by hand; asked for once."""
     block: Block | None = manager._block
     if block is not None:
@@ -150,8 +158,10 @@ class _Steps(Generic[_T]):
     def __enter__(self) -> _T:
         return self._manager.__enter__()
 
-    def __exit__(self, *error: Any) -> bool | None:
-        suppressed = self._manager.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        suppressed = self._manager.__exit__(kind, error, trace)
         self._block = None
         return suppressed
 

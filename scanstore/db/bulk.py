@@ -7,7 +7,6 @@ rows stream through ``executemany``. Values go through a field's conversion only
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import peewee
 
@@ -32,7 +31,7 @@ class Writer:
         *,
         converted: bool = False,
     ) -> None:
-        meta: Any = model._meta
+        meta = model._meta
         unknown = [c for c in columns if c not in meta.combined]
         if unknown:
             raise InvalidArgument(f"{model.__name__} has no column {', '.join(unknown)}")
@@ -40,7 +39,7 @@ class Writer:
         self.db = db
         names = ", ".join(f'"{field.column_name}"' for field in fields)
         self.sql = f'INSERT INTO "{meta.table_name}" ({names}) VALUES ({", ".join("?" * len(fields))})'
-        self.converters: list[tuple[int, Callable[[Any], Any]]] = []
+        self.converters: list[tuple[int, Callable[[object], object]]] = []
         if not converted:
             self.converters = [(n, f.db_value) for n, f in enumerate(fields) if not _is_plain(f)]
 

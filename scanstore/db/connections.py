@@ -10,10 +10,18 @@ from scanstore.db.files import careful, uri
 
 TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import TypedDict, Unpack
+
+    class Driving(TypedDict, total=False):
+        """What may be said to a driver besides."""
+
+        timeout: float
+        check_same_thread: bool
+        cached_statements: int
+        factory: type[sqlite3.Connection]
 
 
-def connect(file: str, options: str, *, key: str | None = None, **more: Any) -> sqlite3.Connection:
+def connect(file: str, options: str, *, key: str | None = None, **more: Unpack[Driving]) -> sqlite3.Connection:
     """Open exactly this absolute path, with a key when it is encrypted; nothing of it is read yet.
 
     Raises StorageError in a forked child that may not open this file (see :mod:`scanstore.db.forks`).

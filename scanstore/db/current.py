@@ -19,19 +19,21 @@ from scanstore.errors import NoStore, StoreClosed
 
 TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
-    from typing import Any, Generic, TypeVar
+    from typing import Generic, TypeAlias, TypeVar
 
     from scanstore.db.cursors import Cursor
     from scanstore.db.transactions import Transactional
 
     _D = TypeVar("_D", bound="Transactional")
+    #: The current database, the frame before it, and for how long.
+    _Frame: TypeAlias = "tuple[Transactional, _Frame | None, Span]"
 else:
     from scanstore.db.blocks import Generic
 
     _D = None
 
 
-_current: ContextVar[Any] = ContextVar("scanstore", default=None)  # (database, the one before, its span) or None
+_current: ContextVar[_Frame | None] = ContextVar("scanstore", default=None)
 
 
 def current() -> Transactional | None:
@@ -40,7 +42,7 @@ def current() -> Transactional | None:
     return None if frame is None else frame[0]
 
 
-def _going() -> Any:
+def _going() -> _Frame | None:
     """Return the current frame, without blocks that an interrupt has kept from ending."""
     frame = _current.get()
     while frame is not None and frame[2].abandoned():
@@ -74,11 +76,12 @@ def unbind(database: Transactional) -> Span | None:
         return None
     _current.set(_without(top, database))
     frame[2].block = None
-    span: Span = frame[2]
-    return span
+    return frame[2]
 
 
-def _without(frame: Any, database: Transactional) -> Any:
+def _without(frame: _Frame | None, database: Transactional) -> _Frame | None:
+    if frame is None:
+        return None
     return frame[1] if frame[0] is database else (frame[0], _without(frame[1], database), frame[2])
 
 
@@ -128,7 +131,7 @@ class _Ambient(peewee.SqliteDatabase):
 
 
 def _delegate(name: str) -> Callable[..., object]:
-    def method(self: _Ambient, *args: object, **kwargs: object) -> Any:
+    def method(self: _Ambient, *args: object, **kwargs: object) -> object:
         return getattr(self._here(), name)(*args, **kwargs)
 
     return method

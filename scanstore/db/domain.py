@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from scanstore.db.current import Bound, Closing, current
 
 if TYPE_CHECKING:
     from scanstore.db.database import Database
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+    _Steps = Generator[object, None, object]
+
+_F = TypeVar("_F", bound=Callable[..., object])
 
 
 class Domain:
@@ -30,10 +32,10 @@ def bound(method: _F) -> _F:
     Between the steps of a generator the caller's own store is current again.
     """
     if method.__code__.co_flags & 0x20:  # a generator function
-        return cast(_F, _bound_steps(method))
+        return cast(_F, _bound_steps(cast("Callable[..., _Steps]", method)))  # as the flag says
 
     @wraps(method)
-    def call(self: Domain, *args: object, **kwargs: object) -> Any:
+    def call(self: Domain, *args: object, **kwargs: object) -> object:
         if current() is self.db and not self.db.shut_down:
             return method(self, *args, **kwargs)
         with Bound(self.db):
@@ -42,9 +44,9 @@ def bound(method: _F) -> _F:
     return cast(_F, call)
 
 
-def _bound_steps(method: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+def _bound_steps(method: Callable[..., _Steps]) -> Callable[..., _Steps]:
     @wraps(method)
-    def stream(self: Domain, *args: Any, **kwargs: Any) -> Generator[Any, None, Any]:
+    def stream(self: Domain, *args: object, **kwargs: object) -> _Steps:
         steps = method(self, *args, **kwargs)
         try:
             while True:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from scanstore.db import forks
 from scanstore.db.cursors import Cursors, trouble
@@ -26,7 +26,7 @@ except ImportError as missing:
         "a key needs SQLCipher, which is not installed; pip install 'scanstore[encryption]', or leave the key out"
     ) from missing
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+_F = TypeVar("_F", bound=Callable[..., object])
 PLAIN = b"SQLite format 3\0"
 
 
@@ -108,7 +108,7 @@ def _as_sqlite(error: Exception) -> sqlite3.Error:
 
 
 def _raising(method: _F) -> _F:
-    def call(self: object, *args: object, **kwargs: object) -> Any:
+    def call(self: object, *args: object, **kwargs: object) -> object:
         try:
             return method(self, *args, **kwargs)
         except sqlcipher.Error as error:
@@ -118,7 +118,7 @@ def _raising(method: _F) -> _F:
 
 
 def _fetching(method: _F) -> _F:
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: _Cursor, *args: object, **kwargs: object) -> object:
         try:
             return method(self, *args, **kwargs)
         except sqlcipher.Error as error:
@@ -153,19 +153,22 @@ class _Connection(sqlcipher.Connection):  # type: ignore[misc]
         self.cursors = Cursors()
         super().__init__(*args, **options)
 
-    def cursor(self, factory: object = None) -> Any:
-        made = super().cursor(_Cursor if factory is None else _TimedCursor)
+    def cursor(self, factory: object = None) -> _Cursor:
+        made: _Cursor = super().cursor(_Cursor if factory is None else _TimedCursor)
         self.cursors.add(made)
         return made
 
-    def execute(self, sql: str, parameters: object = ()) -> Any:
-        return self.cursor().execute(sql, parameters)
+    def execute(self, sql: str, parameters: object = ()) -> _Cursor:
+        cursor: _Cursor = self.cursor().execute(sql, parameters)
+        return cursor
 
-    def executemany(self, sql: str, parameters: object) -> Any:
-        return self.cursor().executemany(sql, parameters)
+    def executemany(self, sql: str, parameters: object) -> _Cursor:
+        cursor: _Cursor = self.cursor().executemany(sql, parameters)
+        return cursor
 
-    def executescript(self, script: str) -> Any:
-        return self.cursor().executescript(script)
+    def executescript(self, script: str) -> _Cursor:
+        cursor: _Cursor = self.cursor().executescript(script)
+        return cursor
 
     commit = _raising(sqlcipher.Connection.commit)
     rollback = _raising(sqlcipher.Connection.rollback)

@@ -15,7 +15,7 @@ import json
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, Unpack, overload
 
 import peewee
 
@@ -72,11 +72,11 @@ class StoreMetadata(peewee.Metadata):
         now = utcnow()
         return {
             field.name: now if default is utcnow else default() if callable(default) else default
-            for field, default in cast("dict[Any, Any]", self.defaults).items()
+            for field, default in self.defaults.items()
         }
 
 
-def _refuse_binding(model: Any) -> None:
+def _refuse_binding(model: type[peewee.Model]) -> NoReturn:
     name = model.__name__
     raise BindRefused(f"{name} follows the current store and cannot be bound; use 'with store:'")
 
@@ -100,12 +100,12 @@ class Base(peewee.Model):
         self._home = None if database is None else database.file
 
     @classmethod
-    def insert(cls, data: object = None, /, **insert: object) -> Any:
+    def insert(cls, data: object = None, /, **insert: object) -> peewee.ModelInsert:
         """Return a query that inserts one row."""
         return _Insert(cls, cls._normalize_data(data, insert))  # type: ignore[attr-defined]
 
     @classmethod
-    def insert_many(cls, rows: object, fields: object = None) -> Any:
+    def insert_many(cls, rows: object, fields: object = None) -> peewee.ModelInsert:
         """Return a query that inserts rows; the times that they leave out are one reading of the clock."""
         return _Insert(cls, insert=rows, columns=fields)
 
@@ -181,10 +181,9 @@ class Base(peewee.Model):
     def bind(cls, *_: object, **__: object) -> bool:
         """Raise BindRefused: a bound model would write one store's rows into another's file."""
         _refuse_binding(cls)
-        return False
 
     @classmethod
-    def bind_ctx(cls, *_: object, **__: object) -> Any:
+    def bind_ctx(cls, *_: object, **__: object) -> NoReturn:
         """Raise BindRefused, as `bind` does."""
         _refuse_binding(cls)
 
@@ -219,7 +218,7 @@ class _Insert(peewee.ModelInsert):
 class _Related(peewee.ForeignKeyAccessor):
     """Follows a foreign key, in the row's own store only."""
 
-    def get_rel_instance(self, instance: Any) -> Any:
+    def get_rel_instance(self, instance: Base) -> object:
         if self.name not in instance.__rel__:
             instance.check_home()
         return super().get_rel_instance(instance)  # type: ignore[no-untyped-call]
@@ -228,7 +227,7 @@ class _Related(peewee.ForeignKeyAccessor):
 class _Backref(peewee.BackrefAccessor):
     """Follows a foreign key backwards, in the row's own store only."""
 
-    def __get__(self, instance: Any, instance_type: Any = None) -> Any:
+    def __get__(self, instance: Base | None, instance_type: object = None) -> object:
         if instance is not None:
             instance.check_home()
         return super().__get__(instance, instance_type)  # type: ignore[no-untyped-call]
@@ -245,7 +244,7 @@ def _plain(value: object) -> object:
 # Time
 
 
-def _unreadable(field: Any, value: str | bytes, kind: str) -> Damaged:
+def _unreadable(field: peewee.Field[_V], value: object, kind: str) -> Damaged:
     return Damaged(
         f"{field.model.__name__}.{field.name} is {value!r} in the file, which is no {kind}; restore a backup"
     )
@@ -275,7 +274,7 @@ class UTCField(DateTime[_V]):
             raise InvalidArgument(f"{self.name} is {value!r}; it must be an aware datetime")
         return format_time(value)
 
-    def python_value(self, value: Any) -> Any:
+    def python_value(self, value: object) -> object:
         try:
             if isinstance(value, bytes):
                 raise ValueError(value)
@@ -283,7 +282,7 @@ class UTCField(DateTime[_V]):
         except ValueError:
             raise _unreadable(self, value, "time") from None
 
-    def adapt(self, value: Any) -> Any:
+    def adapt(self, value: object) -> object:
         return value
 
 
@@ -340,12 +339,16 @@ class _UUIDText(TextUUID[_V]):
 
     field_type = "TEXT"
 
-    def db_value(self, value: Any) -> Any:
+    def db_value(self, value: object) -> object:
         if value is None or isinstance(value, peewee.Node):
             return value
+        if isinstance(value, uuid.UUID):
+            return str(value)
         try:
-            return str(value if isinstance(value, uuid.UUID) else uuid.UUID(value))
-        except (ValueError, AttributeError, TypeError):
+            if not isinstance(value, str):
+                raise ValueError(value)
+            return str(uuid.UUID(value))
+        except ValueError:
             raise InvalidArgument(f"{self.name} is {value!r}; it must be a UUID") from None
 
 
@@ -359,7 +362,7 @@ class UUIDField(_UUIDText[_V]):
     def __init__(self, *, null: bool = False, **options: Unpack[Options]) -> None:
         super().__init__(null=null, **options)
 
-    def python_value(self, value: Any) -> Any:
+    def python_value(self, value: object) -> Any:
         try:
             return uuid.UUID(value) if isinstance(value, str) else value
         except ValueError:
@@ -395,10 +398,10 @@ class HashField(Field[_V]):
 
     field_type = "BLOB"
 
-    def db_value(self, value: Any) -> Any:
+    def db_value(self, value: object) -> object:
         if value is None or isinstance(value, peewee.Node):
             return value
         return pack_hash(value)
 
-    def python_value(self, value: Any) -> Any:
+    def python_value(self, value: object) -> object:
         return value.hex() if isinstance(value, bytes) else value

@@ -27,10 +27,6 @@ from scanstore.errors import (
     shown,
 )
 
-TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
-if TYPE_CHECKING:
-    from typing import Any
-
 APPLICATION_ID = 0x5343414E  # "SCAN"
 SCHEMA_VERSION = 10  #: the number of the newest file in migrations/, moves with it
 MEMORY = ":memory:"
@@ -61,7 +57,7 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def careful(make: Callable[[str], object]) -> str:
+def careful(make: Callable[[str], sqlite3.Connection]) -> str:
     """Return the pragmas of every connection of a driver: what a schema calls is not trusted, and a cell that reaches
     out of its page is damage. On macOS a commit waits for the disk, as :func:`flush` does.
     """
@@ -69,7 +65,7 @@ def careful(make: Callable[[str], object]) -> str:
 
 
 @lru_cache
-def _distrusting(make: Callable[[str], Any]) -> str:
+def _distrusting(make: Callable[[str], sqlite3.Connection]) -> str:
     """Return the pragmas for files of strangers.
 
     SQLite before 3.41 takes its own JSON functions for untrusted ones, which the CHECK constraints of our tables call.

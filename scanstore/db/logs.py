@@ -37,7 +37,7 @@ def threshold(given: float | None) -> float | None:
 
     Raises InvalidArgument.
     """
-    value: Any = os.environ.get(VARIABLE) if given is None else given
+    value = os.environ.get(VARIABLE) if given is None else given
     if value is None or value == "":
         return None
     try:

@@ -21,7 +21,7 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -209,10 +209,11 @@ class _Connection(peewee.SqliteDatabase):
             link.close()
         self._nothing.close()
 
-    def execute_sql(self, sql: str, params: object = None) -> Any:
+    def execute_sql(self, sql: str, params: object = None) -> sqlite3.Cursor:
         if self.replaying:
             return self._nothing.execute("SELECT NULL WHERE 0")
-        return self._execute_cursor(sql, params)  # type: ignore[attr-defined]
+        cursor: sqlite3.Cursor = self._execute_cursor(sql, params)  # type: ignore[attr-defined]
+        return cursor
 
 
 class Router(_Router):
@@ -242,12 +243,12 @@ class Router(_Router):
     def todo(self) -> list[str]:
         return _names(self.migrate_dir)
 
-    def read(self, name: str) -> tuple[Any, Any]:
+    def read(self, name: str) -> tuple[Callable[..., object], Callable[..., object] | None]:
         """Return a migration's two functions, from the file of that name."""
         path = self.migrate_dir / f"{name}.py"
         if not path.is_file():
             raise MigrationFailed(f"migration {name} was applied and is missing in {self.migrate_dir}")
-        scope: dict[str, object] = {"__name__": name, "__file__": str(path)}
+        scope: dict[str, Any] = {"__name__": name, "__file__": str(path)}
         exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), scope)
         if "migrate" not in scope:
             raise MigrationFailed(f"{path} has no function migrate(); see its neighbours")
@@ -272,9 +273,10 @@ class Router(_Router):
                 self.database.replaying = False
                 migrator.__ops__ = []
             return name
-        if downgrade and rollback is None:
+        run = rollback if downgrade else migrate
+        if run is None:
             raise MigrationFailed(f"migration {name} has no rollback(); restore a backup instead")
-        (rollback if downgrade else migrate)(migrator, self.database, fake=False)
+        run(migrator, self.database, fake=False)
         migrator()
         if downgrade:
             self.model.delete().where(self.model.name == name).execute()

@@ -6,7 +6,7 @@ are not read unless they are asked for. Change here: which columns are long (``H
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import peewee
 
@@ -14,6 +14,8 @@ from scanstore.db.current import Bound
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, JSONField
 from scanstore.errors import InvalidArgument, shown
+
+_M = TypeVar("_M", bound=peewee.Model)
 
 HEAVY = frozenset(
     "analysis_prompt_template attack_vector body data_flow description detail details docstring prompt prompt_content"
@@ -32,7 +34,7 @@ class Page(NamedTuple):
     pages: int
 
 
-def paged(query: Any, *, page: int, per_page: int) -> Page:
+def paged(query: peewee.ModelSelect[_M], *, page: int, per_page: int) -> Page:
     """One page of a query that is sorted: it is counted, and the rows of the page are read, in two statements.
 
     Both counts must be whole numbers from 1, ``per_page`` at most 1,000. A page behind the last one is empty.
@@ -72,9 +74,9 @@ def page_of(
         return paged(query, page=page, per_page=per_page)
 
 
-def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) -> dict[Any, int]:
+def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) -> dict[object, int]:
     """See :meth:`scanstore.store.Store.counts`."""
-    meta: Any = _checked(model)._meta
+    meta = _checked(model)._meta
     field = meta.combined.get(by)
     if field is None or is_heavy(field) or field.name in model.__secret__:
         known = ", ".join(f.name for f in light(model))
@@ -92,18 +94,18 @@ def sorts(model: type[Base]) -> list[str]:
     return list(dict.fromkeys(f.name for f in (*meta.get_primary_keys(), *indexed) if not is_heavy(f)))
 
 
-def light(model: type[Base], *, heavy: bool = False) -> list[Any]:
+def light(model: type[Base], *, heavy: bool = False) -> list[peewee.Field[object]]:
     """The columns that a page of a model reads: without secrets, and with heavy columns only on request."""
-    meta: Any = model._meta
+    meta = model._meta
     return [f for f in meta.sorted_fields if f.name not in model.__secret__ and (heavy or not is_heavy(f))]
 
 
-def is_heavy(field: Any) -> bool:
+def is_heavy(field: peewee.Field[object]) -> bool:
     """Whether a column may hold much."""
     return field.name in HEAVY or isinstance(field, JSONField | peewee.BlobField)
 
 
-def _checked(model: Any) -> type[Base]:
+def _checked(model: object) -> type[Base]:
     if not (isinstance(model, type) and issubclass(model, Base) and model is not Base):
         raise InvalidArgument(f"{shown(model)} is no model; import one from scanstore.models")
     return model

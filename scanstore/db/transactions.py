@@ -333,7 +333,7 @@ class Transactional(Shared, peewee.SqliteDatabase):
     def in_transaction(self) -> bool:
         return self.transaction_depth() > 0
 
-    def top_transaction(self) -> Any:
+    def top_transaction(self) -> object:
         return self._state.transactions[-1] if self.transaction_depth() else None
 
     def session_commit(self) -> bool:
@@ -342,7 +342,7 @@ class Transactional(Shared, peewee.SqliteDatabase):
     def session_rollback(self) -> bool:
         return self._end_session(lambda session, begin: session.rollback(begin))
 
-    def _end_session(self, end: Callable[[Any, bool], object]) -> bool:
+    def _end_session(self, end: Callable[[Transaction | Savepoint, bool], object]) -> bool:
         """End before it is taken from the stack: open transactions are always found there."""
         depth = self.transaction_depth()
         if depth:
@@ -408,7 +408,7 @@ def unwind(db: Transactional, place: int) -> None:
     state.ctx[:] = [each for each in state.ctx if getattr(each, "_helper", None) not in going]
 
 
-def running_task() -> Any:
+def running_task() -> object:
     """Return the running asyncio task of this thread, if there is one."""
     asyncio = sys.modules.get("asyncio")
     loop = asyncio._get_running_loop() if asyncio is not None else None

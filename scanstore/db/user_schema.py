@@ -149,7 +149,7 @@ def holding(query: Query, version: int, parent: str, column: str) -> dict[Any, s
         if part.kind != "table" or part.virtual:
             continue
         never = {row[1].lower() for row in query(f"PRAGMA main.table_xinfo({quoted(part.name)})") if row[3]}
-        keys: dict[int, list[Any]] = {}
+        keys: dict[int, list[tuple[Any, ...]]] = {}
         for row in query(f"PRAGMA main.foreign_key_list({quoted(part.name)})"):
             if row[2].lower() == parent:
                 keys.setdefault(row[0], []).append(row)

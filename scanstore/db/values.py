@@ -61,7 +61,7 @@ def dump_json(value: object) -> str:
     return text
 
 
-def pack_hash(value: str | bytes | bytearray | memoryview) -> str | bytes:
+def pack_hash(value: object) -> str | bytes:
     """Return what a HashField stores for a value; raise InvalidArgument when it is neither text nor bytes."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)

@@ -8,7 +8,7 @@ comparison of the two parts, which run on indexes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar, Unpack, cast, overload
+from typing import Any, Literal, TypeAlias, TypeVar, Unpack, cast, overload
 
 import peewee
 
@@ -31,19 +31,23 @@ def join(file_id: int, ordinal: int) -> int:
     return file_id << SHIFT | ordinal
 
 
+#: A column, or what is worked out of one.
+_Column: TypeAlias = "peewee.Field[int] | peewee.Expression"
+
+
 class _Parts:
     """Comparison by parts, for the field classes below; they name their part columns in ``parts``."""
 
     parts: tuple[str, str]
-    model: Any
+    model: type[peewee.Model]
 
-    def _columns(self) -> tuple[Any, Any]:
+    def _columns(self) -> tuple[_Column, _Column]:
         first, second = (self.model._meta.combined[part] for part in self.parts)
         if isinstance(self, peewee.FieldAlias):
             return getattr(self.source, first.name), getattr(self.source, second.name)
         return first, second
 
-    def __eq__(self, other: object) -> Any:
+    def __eq__(self, other: object) -> peewee.Expression:  # type: ignore[override]
         file_id, ordinal = self._columns()
         if isinstance(other, _Parts):
             theirs = other._columns()
@@ -55,9 +59,9 @@ class _Parts:
         if isinstance(other, int):
             value = split(other)
             return (peewee.Field.__eq__(file_id, value[0])) & (peewee.Field.__eq__(ordinal, value[1]))
-        return peewee.Field.__eq__(cast("peewee.Field[Any]", self), other)
+        return peewee.Field.__eq__(cast("peewee.Field[object]", self), other)
 
-    def in_(self, other: object) -> Any:
+    def in_(self, other: object) -> peewee.Expression:
         if isinstance(other, Iterable) and not isinstance(other, peewee.Node):
             ids = [split(int(cast(Any, v)._pk if isinstance(v, peewee.Model) else v)) for v in other]
             rows = ", ".join(f"({file_id}, {ordinal})" for file_id, ordinal in ids) or "(NULL, NULL)"
@@ -67,7 +71,7 @@ class _Parts:
             )
             # Redundant, but this half is one that SQLite can look up.
             return peewee.Expression(file_column.in_(sorted({file_id for file_id, _ in ids})), peewee.OP.AND, pairs)
-        return peewee.Field.in_(cast("peewee.Field[Any]", self), other)
+        return peewee.Field.in_(cast("peewee.Field[object]", self), other)
 
 
 class RowId(_Parts, Integer[_V]):
@@ -118,13 +122,13 @@ class WholeKey(_Parts, ForeignKey[_V]):
     def __init__(self, model: type[peewee.Model], *, null: bool = False, **options: Unpack[KeyOptions]) -> None:
         super().__init__(model, null=null, **options)
 
-    def _columns(self) -> tuple[Any, Any]:
+    def _columns(self) -> tuple[_Column, _Column]:
         return peewee.Expression(self, ">>", SHIFT), peewee.Expression(self, "&", MASK)
 
-    def __eq__(self, other: object) -> Any:
+    def __eq__(self, other: object) -> peewee.Expression:  # type: ignore[override]
         return _Parts.__eq__(self, other) if isinstance(other, _Parts) else peewee.Field.__eq__(self, other)
 
-    def in_(self, other: object) -> Any:
+    def in_(self, other: object) -> peewee.Expression:
         return peewee.Field.in_(self, other)
 
     __hash__ = peewee.Field.__hash__

@@ -13,7 +13,8 @@ import time
 
 TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from collections.abc import Mapping, Sequence
+    from typing import TypeVar
 
     _Cursor = TypeVar("_Cursor", bound=sqlite3.Cursor)
 
@@ -27,7 +28,7 @@ def patience(timeout: float) -> int:
     return min(PATIENCE, round(timeout * 1000))
 
 
-def execute(cursor: _Cursor, sql: str, params: Any, timeout: float) -> _Cursor:
+def execute(cursor: _Cursor, sql: str, params: Sequence[object] | Mapping[str, object], timeout: float) -> _Cursor:
     """Execute a statement, which does nothing while others hold the lock, until it gets it or the time is up."""
     deadline = 0.0
     while True:

@@ -20,7 +20,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scanstore.db.paths import below, composed, escape_path, slashed, spelled
 from scanstore.errors import InvalidArgument
@@ -63,7 +63,7 @@ class CtagsTag(NamedTuple):
     symbol_type: str
     start_line: int
     end_line: int
-    metadata: dict[str, Any]
+    metadata: dict[str, object]
 
 
 class Broken(NamedTuple):

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import IO, NamedTuple, cast
 
 from scanstore.db.interpreter import isolated
 from scanstore.indexing.facts import FileFacts
@@ -180,7 +180,7 @@ def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes] | None]:
     except OSError:
         yield None
         return
-    source = cast("Any", worker.stdin)
+    source = cast("IO[bytes]", worker.stdin)
     try:
         if _is_ready(worker):
             yield worker
@@ -198,7 +198,7 @@ def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes] | None]:
 
 def _is_ready(worker: subprocess.Popen[bytes]) -> bool:
     try:
-        return bool(read_frame(cast("Any", worker.stdout)) == READY)
+        return bool(read_frame(cast("IO[bytes]", worker.stdout)) == READY)
     except (OSError, EOFError, ValueError, TypeError):
         return False
 
@@ -213,7 +213,7 @@ def _feed(
 ) -> deque[int]:
     """Feed one worker until nothing is left (returns an empty deque) or it dies (returns its unfinished tasks)."""
     flying: deque[int] = deque()
-    source, sink = cast("Any", worker.stdin), cast("Any", worker.stdout)
+    source, sink = cast("IO[bytes]", worker.stdin), cast("IO[bytes]", worker.stdout)
     try:
         while not stop.is_set():
             while len(flying) < IN_FLIGHT:

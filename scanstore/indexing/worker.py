@@ -12,7 +12,7 @@ import gc
 import marshal
 import signal
 import sys
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from scanstore.indexing.files import index, load
 from scanstore.indexing.python.indexer import PythonIndexer
@@ -20,7 +20,7 @@ from scanstore.indexing.python.indexer import PythonIndexer
 READY = "ready"
 
 
-def read_frame(stream: BinaryIO) -> Any:
+def read_frame(stream: IO[bytes]) -> Any:
     head = stream.read(4)
     if len(head) < 4:
         return None
@@ -28,7 +28,7 @@ def read_frame(stream: BinaryIO) -> Any:
     return marshal.loads(body)
 
 
-def write_frame(stream: BinaryIO, value: Any) -> None:
+def write_frame(stream: IO[bytes], value: Any) -> None:
     body = marshal.dumps(value)
     stream.write(len(body).to_bytes(4, "little"))
     stream.write(body)

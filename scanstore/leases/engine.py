@@ -30,7 +30,7 @@ write lock first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -561,7 +561,7 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
     )
 
 
-def row_ids(ids: object) -> list[int]:
+def row_ids(ids: Iterable[object]) -> list[int]:
     """Ids of rows that are given as a list of whole numbers."""
     return [check_integer(each, "an id", most=2**63 - 1) for each in check_list(ids, "ids")]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Any
 
 _CONTAINERS = frozenset(
     "list List Sequence MutableSequence Iterable Iterator Collection Set set frozenset FrozenSet AbstractSet deque"
@@ -17,13 +16,12 @@ DEEPEST = 6  # containers in containers; more is generated code
 _SELF = frozenset(("Self",))
 
 
-def annotation_path(node: Any, spell: Callable[[Any], str | None], most: int = DEEPEST) -> str | None:
+def annotation_path(node: object, spell: Callable[[object], str | None], most: int = DEEPEST) -> str | None:
     """The path of a value annotated with ``node``; ``Self`` is ``@``, which the resolver fills in."""
     if not most:
         return None
     for _ in range(8):  # a string in a string in an Optional …
-        kind = type(node)
-        if kind is ast.Constant:
+        if isinstance(node, ast.Constant):
             if not isinstance(node.value, str) or len(node.value) > 200:
                 return None
             try:
@@ -31,19 +29,19 @@ def annotation_path(node: Any, spell: Callable[[Any], str | None], most: int = D
             except (SyntaxError, ValueError, RecursionError, MemoryError):
                 return None
             continue
-        if kind is ast.BinOp and type(node.op) is ast.BitOr:
+        if isinstance(node, ast.BinOp) and type(node.op) is ast.BitOr:
             sides = [s for s in (node.left, node.right) if not (type(s) is ast.Constant and s.value is None)]
             if len(sides) != 1:
                 return None
             node = sides[0]
             continue
-        if kind is ast.Name or kind is ast.Attribute:
-            tail = node.id if kind is ast.Name else node.attr
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            tail = node.id if isinstance(node, ast.Name) else node.attr
             if tail in _SELF:
                 return "@"
             path = spell(node)
             return path and path + "()"
-        if kind is ast.Subscript:
+        if isinstance(node, ast.Subscript):
             head = node.value
             tail = head.id if type(head) is ast.Name else head.attr if type(head) is ast.Attribute else ""
             inner = node.slice

@@ -26,6 +26,7 @@ import ast
 import json
 import re
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from scanstore.indexing.chunking import LONG_CLASS, Span, body_hash, hashed, partition
@@ -43,13 +44,15 @@ from scanstore.indexing.facts import (
     pack_interface,
     pack_words,
 )
-from scanstore.indexing.python.scopes import Meanings, NameScope, has_rivals, qualified
+from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, has_rivals, qualified
 from scanstore.indexing.python.source import Source, as_written, decode, docstring, returns_self, span
 
 IDENTIFIERS = re.compile(r"[^\W\d]\w*")
 
 # Looked up for every node of every tree.
 Attribute, Call, Constant, Name, Store = ast.Attribute, ast.Call, ast.Constant, ast.Name, ast.Store
+
+_Push = Callable[[ast.AST], object]  # puts a node on the stack of those to walk
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -94,11 +97,11 @@ class _Reader:
         self.imports: list[ImportRow] = []
         self.bases: list[tuple[NameScope, NameScope, ast.ClassDef]] = []
         self.functions: list[tuple[NameScope, NameScope, ast.FunctionDef | ast.AsyncFunctionDef]] = []
-        self.self_types: dict[tuple[str, str], list[tuple[str, Any, NameScope]]] = {}
-        self.interface: dict[str, list[Any]] = {}
+        self.self_types: dict[tuple[str, str], list[Binding]] = {}
+        self.interface: dict[str, list[object]] = {}
         self.spans: list[Span] = []
         self.mentions: set[str] = set()
-        self.pending: list[tuple[list[Any], NameScope]] = []  # lambdas and comprehensions, with their scopes
+        self.pending: list[tuple[list[ast.AST], NameScope]] = []  # lambdas and comprehensions, with their scopes
         self.top = NameScope("module", "", None, 0)
         self.settled: set[tuple[NameScope, str]] = set()  # names that have a symbol
         self.bodies: dict[tuple[int, int], int] = {}  # hashes of lines; many symbols may share one long line
@@ -147,9 +150,9 @@ class _Reader:
         self.symbols.append((self.strings(name), self.strings(qualified), kind, start, end, packed, body))
         return len(self.symbols) - 1
 
-    def body(self, nodes: list[Any], scope: NameScope) -> None:
+    def body(self, nodes: Sequence[ast.AST], scope: NameScope) -> None:
         """Walk statements and expressions of one scope; definitions inside open scopes of their own."""
-        stack = nodes[::-1]
+        stack: list[Any] = [*reversed(nodes)]  # the type of a node is asked for once, for speed
         push, pop = stack.append, stack.pop
         mention = self.mentions.add
         children, handlers = _CHILDREN, _HANDLERS
@@ -190,34 +193,33 @@ class _Reader:
                     elif type(value) is not Constant and value is not None:
                         push(value)
 
-    def bind_target(self, target: Any, scope: NameScope, kind: str, value: Any, push: Any) -> None:
-        shape = type(target)
-        if shape is ast.Name:
+    def bind_target(self, target: ast.expr, scope: NameScope, kind: str, value: ast.expr | None, push: _Push) -> None:
+        if isinstance(target, ast.Name):
             scope.bind(target.id, kind, value, scope)
             home = scope.home(target.id)
             if scope.kind != "function" and home.kind != "function" and kind in ("assign", "annotated", "unpack"):
                 self.variable(target, home, value if kind == "annotated" else None)
-        elif shape is ast.Attribute:
+        elif isinstance(target, ast.Attribute):
             owner = target.value
             if type(owner) is ast.Name and owner.id == scope.self_name and scope.class_scope is not None:
                 key = (scope.class_scope.qual, target.attr)
                 self.self_types.setdefault(key, []).append((kind, value, scope))
             push(owner)
-        elif shape is ast.Tuple or shape is ast.List:
-            pairs: Any = None
-            if kind == "assign" and type(value) in (ast.Tuple, ast.List) and len(value.elts) == len(target.elts):
+        elif isinstance(target, (ast.Tuple, ast.List)):
+            pairs: list[ast.expr] | None = None
+            if kind == "assign" and isinstance(value, (ast.Tuple, ast.List)) and len(value.elts) == len(target.elts):
                 pairs = value.elts
             for place, item in enumerate(target.elts):
                 if pairs is not None:
                     self.bind_target(item, scope, "assign", pairs[place], push)
                 else:
                     self.bind_target(item, scope, "unpack" if kind in ("assign", "unpack") else "other", None, push)
-        elif shape is ast.Starred:
+        elif isinstance(target, ast.Starred):
             self.bind_target(target.value, scope, "unpack" if kind in ("assign", "unpack") else "other", None, push)
         else:
             push(target)
 
-    def variable(self, target: ast.Name, scope: NameScope, annotation: Any) -> None:
+    def variable(self, target: ast.Name, scope: NameScope, annotation: ast.expr | None) -> None:
         """A module or class variable becomes a symbol where it is first bound."""
         if (scope, target.id) in self.settled:
             return
@@ -228,7 +230,7 @@ class _Reader:
         ordinal = self.symbol(target.id, self.prefix + qual, "variable", target.lineno, end, metadata)
         scope.binds[target.id].append(("symbol", ordinal, scope))
 
-    def on_assign(self, node: ast.Assign, scope: NameScope, push: Any) -> None:
+    def on_assign(self, node: ast.Assign, scope: NameScope, push: _Push) -> None:
         push(node.value)
         for target in node.targets:
             self.bind_target(target, scope, "assign", node.value, push)
@@ -236,13 +238,13 @@ class _Reader:
                 exported = (e.value for e in node.value.elts if isinstance(e, ast.Constant))
                 self.mentions.update(e for e in exported if isinstance(e, str) and e.isidentifier())
 
-    def on_annotated(self, node: ast.AnnAssign, scope: NameScope, push: Any) -> None:
+    def on_annotated(self, node: ast.AnnAssign, scope: NameScope, push: _Push) -> None:
         if node.value is not None:
             push(node.value)
         self.use(node.annotation, push)
         self.bind_target(node.target, scope, "annotated", node.annotation, push)
 
-    def use(self, annotation: ast.expr | None, push: Any) -> None:
+    def use(self, annotation: ast.expr | None, push: _Push) -> None:
         """Names in an annotation are used by it, in quotes or not."""
         if type(annotation) is Constant:
             if isinstance(annotation.value, str):
@@ -250,28 +252,30 @@ class _Reader:
         elif annotation is not None:
             push(annotation)
 
-    def on_augmented(self, node: ast.AugAssign, scope: NameScope, push: Any) -> None:
+    def on_augmented(self, node: ast.AugAssign, scope: NameScope, push: _Push) -> None:
         push(node.value)
         if type(node.target) is not ast.Name:
             push(node.target)
 
-    def on_walrus(self, node: ast.NamedExpr, scope: NameScope, push: Any) -> None:
+    def on_walrus(self, node: ast.NamedExpr, scope: NameScope, push: _Push) -> None:
         push(node.value)
         home: NameScope = scope
         while home.transparent and home.parent is not None:
             home = home.parent
         home.bind(node.target.id, "assign" if home.kind == "function" else "other", node.value, scope)
 
-    def on_for(self, node: ast.For | ast.AsyncFor, scope: NameScope, push: Any) -> None:
+    def on_for(self, node: ast.For | ast.AsyncFor, scope: NameScope, push: _Push) -> None:
         for statement in reversed(node.body + node.orelse):
             push(statement)
         push(node.iter)
         self.bind_target(node.target, scope, "iterate", node.iter, push)
 
-    def on_comprehension(self, node: Any, scope: NameScope, push: Any) -> None:
+    def on_comprehension(
+        self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp, scope: NameScope, push: _Push
+    ) -> None:
         inner = scope.closure()
         inner.transparent = True
-        inside: list[Any] = [node.key, node.value] if type(node) is ast.DictComp else [node.elt]
+        inside: list[ast.AST] = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         for place, part in enumerate(node.generators):
             inside += part.ifs
             if place == 0:
@@ -281,7 +285,7 @@ class _Reader:
             self.bind_target(part.target, inner, "iterate", part.iter, inside.append)
         self.pending.append((inside, inner))
 
-    def on_with(self, node: ast.With | ast.AsyncWith, scope: NameScope, push: Any) -> None:
+    def on_with(self, node: ast.With | ast.AsyncWith, scope: NameScope, push: _Push) -> None:
         for statement in reversed(node.body):
             push(statement)
         for item in reversed(node.items):
@@ -289,7 +293,7 @@ class _Reader:
             if item.optional_vars is not None:
                 self.bind_target(item.optional_vars, scope, "enter", item.context_expr, push)
 
-    def on_handler(self, node: ast.ExceptHandler, scope: NameScope, push: Any) -> None:
+    def on_handler(self, node: ast.ExceptHandler, scope: NameScope, push: _Push) -> None:
         for statement in reversed(node.body):
             push(statement)
         if node.type is not None:
@@ -308,7 +312,7 @@ class _Reader:
                 outer = outer.parent
             scope.foreign[name] = outer
 
-    def on_lambda(self, node: ast.Lambda, scope: NameScope, push: Any) -> None:
+    def on_lambda(self, node: ast.Lambda, scope: NameScope, push: _Push) -> None:
         inner = scope.closure()
         arguments = node.args
         for default in [*arguments.defaults, *arguments.kw_defaults]:
@@ -319,8 +323,10 @@ class _Reader:
                 inner.bind(arg.arg, "other", None, inner)
         self.pending.append(([node.body], inner))
 
-    def on_match_name(self, node: Any, scope: NameScope, push: Any) -> None:
-        name = node.rest if type(node) is ast.MatchMapping else node.name
+    def on_match_name(
+        self, node: ast.MatchAs | ast.MatchStar | ast.MatchMapping, scope: NameScope, push: _Push
+    ) -> None:
+        name = node.rest if isinstance(node, ast.MatchMapping) else node.name
         if name:
             scope.bind(name, "other", None, scope)
         for field in ("pattern", "patterns", "keys"):
@@ -331,7 +337,7 @@ class _Reader:
             elif value is not None:
                 push(value)
 
-    def on_import(self, node: ast.Import, scope: NameScope, push: Any) -> None:
+    def on_import(self, node: ast.Import, scope: NameScope, push: _Push) -> None:
         for alias in node.names:
             top = alias.name.partition(".")[0]
             if alias.asname:
@@ -376,12 +382,12 @@ class _Reader:
         parts = parts[: len(parts) - (level - 1)]
         return ".".join([*parts, module] if module else parts) or None
 
-    def on_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: NameScope, push: Any) -> None:
+    def on_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: NameScope, push: _Push) -> None:
         home = scope.home(node.name)
         qual = qualified(home, node.name)
         kind = "method" if home.kind == "class" else "function"
         args = node.args
-        metadata: dict[str, Any] = {"params": self.source.params(args)}
+        metadata: dict[str, object] = {"params": self.source.params(args)}
         if node.returns is not None:
             metadata["return_type"] = self.source.cut(node.returns)
         if node.decorator_list:
@@ -434,9 +440,9 @@ class _Reader:
             self.spans.append(("function", qual, *span(node)))
         self.body(node.body, inner)
 
-    def on_class(self, node: ast.ClassDef, scope: NameScope, push: Any) -> None:
+    def on_class(self, node: ast.ClassDef, scope: NameScope, push: _Push) -> None:
         qual = qualified(scope.home(node.name), node.name)
-        metadata: dict[str, Any] = {}
+        metadata: dict[str, object] = {}
         if node.bases:
             metadata["bases"] = [self.source.cut(b) for b in node.bases]
         if node.decorator_list:
@@ -465,7 +471,7 @@ class _Reader:
                 self.spans.append(("class", qual, first, last))
         self.body(node.body, inner)
 
-    def decorated(self, decorators: list[ast.expr], scope: NameScope, push: Any) -> None:
+    def decorated(self, decorators: list[ast.expr], scope: NameScope, push: _Push) -> None:
         """``@name`` calls ``name``: it is recorded as the call it is."""
         for decorator in decorators:
             if type(decorator) is ast.Call:
@@ -541,7 +547,7 @@ class _Reader:
             if returns is None and inner.self_name and node.returns is None and returns_self(node, inner.self_name):
                 returns = "@"
             known = self.interface.get(inner.qual)
-            if known is not None and known[0] == "f" and "p" in known[3] and "p" in flags:
+            if known is not None and known[0] == "f" and "p" in str(known[3]) and "p" in flags:
                 continue  # the getter speaks for the property, its setter comes later
             self.interface[inner.qual] = ["f", inner.ordinal, returns, flags]
         for scope in [self.top, *(inner for inner, _, _ in self.bases)]:
@@ -574,7 +580,7 @@ _TRANSPARENT = frozenset(
     "property cached_property setter getter deleter staticmethod classmethod abstractmethod overload override final"
     " lru_cache cache wraps no_type_check".split()
 )
-_HANDLERS: dict[type, Any] = {
+_HANDLERS: dict[type, Callable[..., None]] = {
     ast.Assign: _Reader.on_assign,
     ast.AnnAssign: _Reader.on_annotated,
     ast.AugAssign: _Reader.on_augmented,

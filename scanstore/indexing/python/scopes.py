@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-from typing import Any
 
 from scanstore.indexing.python.annotations import annotation_path
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
@@ -29,6 +28,9 @@ _LITERALS: dict[type, str] = {
     ast.SetComp: "set",
     ast.Lambda: "function",
 }
+
+
+Binding = tuple[str, object, "NameScope"]  # what binds a name: the kind, a node or path, and where it stands
 
 
 class NameScope:
@@ -53,7 +55,7 @@ class NameScope:
         self.qual = qual
         self.parent = parent
         self.ordinal = ordinal
-        self.binds: dict[str, list[tuple[str, Any, NameScope]]] = {}
+        self.binds: dict[str, list[Binding]] = {}
         self.foreign: dict[str, NameScope | None] = {}  # names declared global or nonlocal
         self.cache: dict[str, str | None] = {}
         self.class_scope: NameScope | None = None  # of a method: its class
@@ -88,7 +90,7 @@ def qualified(scope: NameScope, name: str) -> str:
     return f"{scope.qual}.{name}" if scope.qual else name
 
 
-def has_rivals(binds: list[tuple[str, object, NameScope]]) -> bool:
+def has_rivals(binds: list[Binding]) -> bool:
     """Whether a name that a definition binds is bound by anything else too, other than to None."""
     return any(
         kind not in ("def", "class", "symbol", "annotated") and not (kind == "assign" and is_none(value))
@@ -116,37 +118,36 @@ class Meanings:
         self.nested -= 1
         return path
 
-    def _spell(self, node: Any, scope: NameScope) -> str | None:
+    def _spell(self, node: object, scope: NameScope) -> str | None:
         steps: list[str] = []
         while len(steps) < LONGEST_CHAIN:
-            kind = type(node)
-            if kind is ast.Attribute:
+            if isinstance(node, ast.Attribute):
                 steps.append("." + node.attr)
                 node = node.value
-            elif kind is ast.Call:
+            elif isinstance(node, ast.Call):
                 if type(node.func) is ast.Name and node.func.id == "super":
                     root = self.super_path(scope) if not node.args else self.spell(node.args[0], scope)
                     root = root + "^" if root else None
                     break
                 steps.append("()")
                 node = node.func
-            elif kind is ast.Name:
+            elif isinstance(node, ast.Name):
                 root = self.lookup(node.id, scope)
                 break
-            elif kind is ast.Subscript:
+            elif isinstance(node, ast.Subscript):
                 steps.append("[]")
                 node = node.value
-            elif kind is ast.Await or kind is ast.NamedExpr:
+            elif isinstance(node, (ast.Await, ast.NamedExpr)):
                 node = node.value
-            elif kind is ast.IfExp or kind is ast.BoolOp:
-                options = [node.body, node.orelse] if kind is ast.IfExp else node.values
+            elif isinstance(node, (ast.IfExp, ast.BoolOp)):
+                options = [node.body, node.orelse] if isinstance(node, ast.IfExp) else node.values
                 found = {p for p in (self.spell(o, scope) for o in options if type(o) is not ast.Constant) if p}
                 root = found.pop() if len(found) == 1 else None
                 break
-            elif kind in _LITERALS:
-                root = "builtins." + _LITERALS[kind] + "()"
+            elif type(node) in _LITERALS:
+                root = "builtins." + _LITERALS[type(node)] + "()"
                 break
-            elif kind is ast.Constant and node.value is not None and node.value is not ...:
+            elif isinstance(node, ast.Constant) and node.value is not None and node.value is not ...:
                 root = f"builtins.{type(node.value).__name__}()"
                 break
             else:
@@ -195,17 +196,17 @@ class Meanings:
             path = self.here + qual
             return "?" + path if has_rivals(binds) else path
         if imported:
-            targets = {b[1] for b in imported if b[1]}
+            targets = [b[1] for b in imported if isinstance(b[1], str) and b[1]]
             if not targets:
                 return None
-            target: str = next(b[1] for b in imported if b[1])
+            target = targets[0]
             other = [b for b in binds if b[0] in ("assign", "other") and not is_none(b[1])]
-            return "?" + target if len(targets) > 1 or other else target
+            return "?" + target if len(set(targets)) > 1 or other else target
         if scope.kind != "function" and any(b[0] == "symbol" for b in binds):
             return self.here + qual  # a variable: the resolver looks its type up in the interface
         return self.typed(binds)
 
-    def typed(self, binds: list[tuple[str, Any, NameScope]]) -> str | None:
+    def typed(self, binds: list[Binding]) -> str | None:
         """The one type that a variable's bindings agree on."""
         for kind, value, scope in binds:
             if kind == "annotated":
@@ -220,12 +221,11 @@ class Meanings:
             found = path
         return found
 
-    def bound(self, kind: str, value: Any, scope: NameScope) -> str | None:
+    def bound(self, kind: str, value: object, scope: NameScope) -> str | None:
         if kind == "assign":
             return self.spell(value, scope)
         if kind == "self":
-            method = value and self.annotation(value, scope)
-            return method or None
+            return self.annotation(value, scope) or None
         if kind == "param":
             return self.annotation(value, scope) if value is not None else None
         if kind == "params" or kind == "kwparams":
@@ -242,7 +242,7 @@ class Meanings:
             return path and path + "()"
         return None
 
-    def annotation(self, node: ast.expr | None, scope: NameScope) -> str | None:
+    def annotation(self, node: object, scope: NameScope) -> str | None:
         if node is None:
             return None
         return annotation_path(node, lambda expr: self.spell(expr, scope))
@@ -257,7 +257,7 @@ class Meanings:
                 key = (current, name)
                 if key not in self.locals:
                     binds = current.binds[name]
-                    defined = [b[1] for b in binds if b[0] in ("def", "class")]
+                    defined = [b[1] for b in binds if isinstance(b[1], NameScope)]  # of functions and classes
                     self.locals[key] = (defined[-1].ordinal, not has_rivals(binds)) if defined else None
                 return self.locals[key]
             current = current.parent

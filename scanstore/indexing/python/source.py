@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import codecs
 import re
-from typing import Any
 
 LONGEST_CHAIN = 40  # steps of one expression that are followed; more is generated code
 LONGEST_TEXT = 240
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 #: Codecs for single words, whose time grows with the square of the text. No source file is written in them.
 _FOR_WORDS = frozenset(("punycode", "idna"))
@@ -102,25 +103,24 @@ class Source:
 def as_written(node: ast.expr) -> str:
     """``a.b().c`` as written, for any expression that is called or decorated with."""
     parts: list[str] = []
-    current: Any = node
+    current = node
     while len(parts) < LONGEST_CHAIN:
-        kind = type(current)
-        if kind is ast.Attribute:
+        if isinstance(current, ast.Attribute):
             parts.append("." + current.attr)
             current = current.value
-        elif kind is ast.Name:
+        elif isinstance(current, ast.Name):
             parts.append(current.id)
             break
-        elif kind is ast.Call:
+        elif isinstance(current, ast.Call):
             parts.append("()")
             current = current.func
-        elif kind is ast.Subscript:
+        elif isinstance(current, ast.Subscript):
             parts.append("[]")
             current = current.value
-        elif kind is ast.Await:
+        elif isinstance(current, ast.Await):
             current = current.value
         else:
-            parts.append("''" if kind in (ast.Constant, ast.JoinedStr) else "…")
+            parts.append("''" if isinstance(current, (ast.Constant, ast.JoinedStr)) else "…")
             break
     else:
         parts.append("…")
@@ -131,14 +131,14 @@ def is_none(node: object) -> bool:
     return type(node) is ast.Constant and node.value is None
 
 
-def docstring(node: Any) -> str | None:
+def docstring(node: Definition) -> str | None:
     body = node.body
     if body and type(body[0]) is ast.Expr and type(body[0].value) is ast.Constant and type(body[0].value.value) is str:
         return ast.get_docstring(node)
     return None
 
 
-def span(node: Any) -> tuple[int, int]:
+def span(node: Definition) -> tuple[int, int]:
     """First line (of the first decorator) and last line of a definition."""
     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
     return first, node.end_lineno or node.lineno
