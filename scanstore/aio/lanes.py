@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from scanstore.errors import StoreClosed
+
+_T = TypeVar("_T")
 
 
 class Mark:
@@ -32,8 +34,8 @@ here: ContextVar[Mark | None] = ContextVar("scanstore.aio.lanes", default=None)
 
 class _Job(NamedTuple):
     mark: Mark | None
-    future: Future[Any]
-    function: Callable[[], Any]
+    future: Future[Any]  # of whatever its function returns
+    function: Callable[[], object]
     last: bool
 
 
@@ -57,23 +59,24 @@ class Lane:
         """Whether the running task is inside a transaction of this lane."""
         return self._living(here.get()) is not None
 
-    def submit(self, function: Callable[[], object], *, last: bool = False, mark: Mark | None = None) -> Future[Any]:
+    def submit(self, function: Callable[[], _T], *, last: bool = False, mark: Mark | None = None) -> Future[_T]:
         """Have a function run when it is its turn: that of a transaction, by default the one the task is in.
 
         The ``last`` call waits for no transaction, and the thread ends after it; whatever waits then, or comes later,
         fails with StoreClosed.
         """
-        job = _Job(mark or here.get(), Future(), function, last)
+        future: Future[_T] = Future()
+        job = _Job(mark or here.get(), future, function, last)
         with self._more:
             if self._ended:
                 _refuse(job)
-                return job.future
+                return future
             self._waiting.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
             self._more.notify()
-        return job.future
+        return future
 
     def begin(self, mark: Mark) -> None:
         """Let a transaction be the one whose turn it is; called in the thread, once it is open."""

@@ -16,13 +16,14 @@ import inspect
 import os
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
 from functools import cached_property, partial, wraps
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Self
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeGuard, TypeVar, Unpack
 
 from scanstore.aio.lanes import Lane, Mark, complete, here
 from scanstore.errors import InvalidArgument, StoreClosed, shown
@@ -30,6 +31,11 @@ from scanstore.store import Store
 
 if TYPE_CHECKING:
     from scanstore.leases.engine import Recovered
+    from scanstore.leases.queue import Stop
+
+_T = TypeVar("_T")
+_P = ParamSpec("_P")
+_Error = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 READS = frozenset(
     "analyses analysis answer bases callees callers calls changes children counts diff edges export find"
@@ -46,6 +52,17 @@ NOT_HERE = frozenset({"bound"})  #: of a thread, which the caller has none of; t
 BATCH = 256  #: rows that a stream fetches at a time
 
 
+class _Options(TypedDict, total=False):
+    """What Store takes besides a path."""
+
+    timeout: float
+    durability: str
+    read_only: bool
+    migrate: bool
+    key: str | None
+    slow_ms: float | None
+
+
 class AsyncStore:
     """A :class:`~scanstore.store.Store` to be used with ``await``; takes the same options.
 
@@ -60,14 +77,16 @@ class AsyncStore:
     Rows that come back are plain: related rows are asked of the store.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, *, readers: int = 4, **options: Any) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, readers: int = 4, **options: Unpack[_Options]
+    ) -> None:
         if isinstance(readers, bool) or not isinstance(readers, int) or readers < 1:
             raise InvalidArgument(f"readers is {readers!r}; give a whole number of at least 1")
         self._make: Callable[[], Store] = lambda: Store(path, **options)
         self._store: Store | None = None
-        self._closing: Future[Any] | None = None
+        self._closing: Future[None] | None = None
         self._process = os.getpid()
-        self._going: dict[Future[Any], _Going] = {}  # long calls
+        self._going: dict[Future[object], _Going] = {}  # long calls
         self._order = Lane("scanstore-order")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="scanstore-read")
 
@@ -92,7 +111,7 @@ class AsyncStore:
         if self._process == os.getpid():
             await asyncio.shield(_result(self.shut()))
 
-    def shut(self) -> Future[Any]:
+    def shut(self) -> Future[None]:
         """Begin to close the store, from a thread without a loop; the future is done when that is over."""
         if self._closing is None:
             self._closing = self._order.submit(self._close, last=True)
@@ -160,7 +179,7 @@ class AsyncStore:
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *(n for n in vars(Store) if not n.startswith("_") and n not in NOT_HERE)})
 
-    async def run(self, function: Callable[..., object], *args: object, **kwargs: object) -> Any:
+    async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a function of your own, in order with the other writing calls and with this store as the current one.
 
         For queries on the models: ``await store.run(lambda: list(Scan.select()))``.
@@ -169,7 +188,7 @@ class AsyncStore:
             raise InvalidArgument(f"{shown(function)} is a coroutine function; give a plain one, or await it yourself")
         store = self._opened()
 
-        def inside() -> Any:
+        def inside() -> _T:
             with store.bound():
                 return function(*args, **kwargs)
 
@@ -194,7 +213,7 @@ class AsyncStore:
 
 def _in_a_thread(function: Callable[..., object]) -> Callable[..., object]:
     @wraps(function)
-    async def call(*args: object, **kwargs: object) -> Any:
+    async def call(*args: object, **kwargs: object) -> object:
         return await asyncio.to_thread(function, *args, **kwargs)
 
     return call
@@ -220,11 +239,11 @@ class AsyncDomain:
         return self._bound(name)
 
     def _bound(self, name: str) -> AsyncCall:
-        def find(store: Store) -> Callable[..., Any]:
-            found: Any = getattr(getattr(store, self._name), name)
+        def find(store: Store) -> Callable[..., object]:
+            found: object = getattr(getattr(store, self._name), name)
             if not callable(found) or isinstance(found, type):
                 raise AttributeError(f"{name!r} of {self._name} is nothing that can be called")
-            return found  # type: ignore[no-any-return]
+            return found
 
         return AsyncCall(self._store, name, find)
 
@@ -246,8 +265,9 @@ class AsyncCall:
 
     __slots__ = ("_args", "_find", "_going", "_inside", "_kwargs", "_name", "_store", "_used")
 
-    _args: tuple[Any, ...]
-    _kwargs: dict[str, Any]
+    _args: tuple[object, ...]
+    _kwargs: dict[str, object]
+    _inside: _Transaction | _Block
 
     def __init__(self, store: AsyncStore, name: str, find: Callable[[Store], Callable[..., object]]) -> None:
         self._store, self._name, self._find = store, name, find
@@ -273,11 +293,11 @@ class AsyncCall:
         find, going, store = self._find, _Going(), self._store._opened()
         self._going = going
         args = [self._plain(each) for each in self._args]
-        kwargs = {name: self._plain(each) for name, each in self._kwargs.items()}
+        kwargs: dict[str, Any] = {name: self._plain(each) for name, each in self._kwargs.items()}
         if self._name not in LONG:
             return lambda: find(store)(*args, **kwargs)
 
-        def call() -> Any:
+        def call() -> object:
             method = find(store)
             if "stop" in inspect.signature(method).parameters:
                 going.given, kwargs["stop"] = kwargs.get("stop"), going
@@ -285,7 +305,7 @@ class AsyncCall:
 
         return call
 
-    def _plain(self, value: Any) -> Any:
+    def _plain(self, value: object) -> object:
         """An argument as the store takes it."""
         if isinstance(value, _Inside):
             return value._value
@@ -323,7 +343,7 @@ class AsyncCall:
         own = not self._store._order.inside()
         lane = Lane("scanstore-stream") if own else self._store._order
         count = 1 if self._name in LONG else BATCH  # a claim is made when it is asked for, and not before
-        rows: object = ()
+        rows: Iterator[object] = iter(())
         try:
             rows = iter(await _result(lane.submit(ready)))
             error = None
@@ -343,12 +363,12 @@ class AsyncCall:
     async def __aenter__(self) -> Any:
         if self._name == "transaction":
             self._ready()
-            self._inside: Any = _Transaction(self._store._order, self._store._opened())
+            self._inside = _Transaction(self._store._order, self._store._opened())
         else:
             self._inside = _Block(self._store, self._ready())
         return await self._inside.enter()
 
-    async def __aexit__(self, *error: object) -> Any:
+    async def __aexit__(self, *error: *_Error) -> bool | None:
         return await self._inside.exit(*error)
 
 
@@ -359,9 +379,9 @@ class _Going:
     """
 
     def __init__(self) -> None:
-        self.given: Any = None
+        self.given: Stop | None = None
         self._cancelled = threading.Event()
-        self._called: set[Future[Any]] = set()
+        self._called: set[Future[object]] = set()
 
     def is_set(self) -> bool:
         return self._cancelled.is_set() or (self.given is not None and bool(self.given.is_set()))
@@ -377,11 +397,14 @@ class _Going:
             future.cancel()
 
     def calling(
-        self, function: Callable[..., Any], loop: asyncio.AbstractEventLoop, context: Context
-    ) -> Callable[..., Any]:
+        self,
+        function: Callable[_P, Coroutine[object, object, object]],
+        loop: asyncio.AbstractEventLoop,
+        context: Context,
+    ) -> Callable[_P, object]:
         """A plain function that runs a coroutine function in a loop and returns, or raises, what that does."""
 
-        def called(*args: Any, **kwargs: Any) -> Any:
+        def called(*args: _P.args, **kwargs: _P.kwargs) -> object:
             if self._cancelled.is_set() or loop.is_closed():
                 raise asyncio.CancelledError
             future = context.copy().run(asyncio.run_coroutine_threadsafe, function(*args, **kwargs), loop)
@@ -410,7 +433,7 @@ class _Block:
         self._own = not store._order.inside()
         self._lane = Lane("scanstore-block") if self._own else store._order
 
-    async def enter(self) -> Any:
+    async def enter(self) -> _Inside:
         begun = self._lane.submit(self._enter)
         try:
             return _Inside(self._store, await asyncio.shield(_result(begun)))
@@ -427,7 +450,7 @@ class _Block:
         if not begun.cancelled() and begun.exception() is None:
             self._manager.__exit__(type(error), error, error.__traceback__)
 
-    async def exit(self, *error: Any) -> Any:
+    async def exit(self, *error: *_Error) -> bool | None:
         return await asyncio.shield(_result(self._lane.submit(lambda: self._manager.__exit__(*error), last=self._own)))
 
 
@@ -470,29 +493,29 @@ class _Transaction:
         self._manager.__enter__()
         self._lane.begin(self._mark)
 
-    def _leave(self, begun: Future[object], error: BaseException) -> None:
+    def _leave(self, begun: Future[None], error: BaseException) -> None:
         if begun.exception() is None:
             self._exit(type(error), error, error.__traceback__)
 
-    def _exit(self, *error: Any) -> Any:
+    def _exit(self, *error: *_Error) -> None:
         try:
-            return self._manager.__exit__(*error)
+            self._manager.__exit__(*error)
         finally:
             self._lane.end(self._mark)
 
-    async def exit(self, *error: object) -> Any:
+    async def exit(self, *error: *_Error) -> None:
         if here.get() is self._mark:
             here.set(self._mark.outer)
-        return await asyncio.shield(_result(self._lane.submit(lambda: self._exit(*error), mark=self._mark)))
+        await asyncio.shield(_result(self._lane.submit(lambda: self._exit(*error), mark=self._mark)))
 
 
-async def _result(future: Future[object]) -> Any:
+async def _result(future: Future[_T]) -> _T:
     return await asyncio.wrap_future(future)
 
 
-def _some(rows: Any, count: int) -> tuple[list[Any], Exception | None]:
+def _some(rows: Iterator[object], count: int) -> tuple[list[object], Exception | None]:
     """The next rows, and the error that ended them."""
-    batch: list[Any] = []
+    batch: list[object] = []
     try:
         batch.extend(islice(rows, count))
     except Exception as error:
@@ -500,5 +523,5 @@ def _some(rows: Any, count: int) -> tuple[list[Any], Exception | None]:
     return batch, None
 
 
-def _is_coroutine_function(value: object) -> bool:
+def _is_coroutine_function(value: object) -> TypeGuard[Callable[..., Coroutine[object, object, object]]]:
     return inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(vars(type(value)).get("__call__"))

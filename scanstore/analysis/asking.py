@@ -26,16 +26,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.analysis import calls
 from scanstore.analysis.answer_cache import MEASURES, PURPOSES, Subject, answer, content_key, identify
-from scanstore.analysis.models import Analyzer
+from scanstore.analysis.models import Analyzer, DraftFinding, VerifiedFinding
 from scanstore.db.clocks import clock, kept_until, over
 from scanstore.db.database import Database
-from scanstore.db.fields import Base
 from scanstore.db.processes import gone, me
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot
 from scanstore.leases import engine
 from scanstore.leases.engine import Queue
 from scanstore.llm.configs import Configs
+from scanstore.snapshots.models import ScanFileChunk
 
 if TYPE_CHECKING:
     from scanstore.analysis.calls import Call
@@ -45,7 +45,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  #: seconds between two looks for the
 LEASE_LEFT = 0.1  #: seconds before the end of a lease at which its holder stops waiting
 QUEUE_OF = {"chunk": engine.CHUNKS, "draft": engine.DRAFTS, "verified": engine.VERIFIED}
 
-Answer = str | tuple[str, Mapping[str, Any]]  #: what a function returns that asks a model
+Answer = str | tuple[str, Mapping[str, object]]  #: what a function returns that asks a model
 
 
 def ask(
@@ -76,7 +76,7 @@ def ask(
             )
     question = Question(db, row, about, lease)
     patience = Patience(db, about, subject, timeout, stop)
-    target = {"chunk": about.id} if about.kind == "chunk" else {"draft": subject}
+    chunk, draft = (about.id, None) if about.kind == "chunk" else (None, subject)
     while True:
         try:
             known = question.claimed_or_answered(patience)
@@ -91,7 +91,7 @@ def ask(
                 with db.bound():
                     call = calls.begin(
                         db, row.model, purpose=PURPOSES[about.kind] if purpose is None else purpose, analyzer=row,
-                        keep=keep, **target,
+                        keep=keep, chunk=chunk, draft=draft,
                     )  # fmt: skip
                 with call as present:
                     _take(present, function())
@@ -101,7 +101,7 @@ def ask(
 
 
 def _take(call: Call, given: Any) -> None:
-    measures: Any = {}
+    measures: Mapping[str, object] = {}
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping):
         given, measures = given
     call.response = given  # first: what follows may be refused
@@ -220,10 +220,10 @@ class Patience:
         self._queue: Queue = QUEUE_OF[about.kind]
         self._row = self._held(about, subject)
 
-    def _held(self, about: Subject, subject: object) -> tuple[Any, str, int] | None:
+    def _held(self, about: Subject, subject: object) -> tuple[int, str, int] | None:
         """The row that the caller holds a lease on: its id, worker and attempt; None when it holds none."""
-        row: Any = subject
-        if isinstance(subject, Base):
+        if isinstance(subject, ScanFileChunk | DraftFinding | VerifiedFinding):
+            row = subject
             return (row.id, row.worker, row.attempt) if row.status == self._queue.leased and row.worker else None
         sql = MINE.format(table=self._queue.table)
         found = self._db.execute_sql(sql, (about.id, self._queue.leased, me())).fetchone()

@@ -14,13 +14,12 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from scanstore.analysis.answer_cache import content_key, identify, keep_response
-from scanstore.analysis.models import ModelCall
+from scanstore.analysis.models import Analyzer, ModelCall
 from scanstore.db.arguments import check_string
 from scanstore.db.blocks import Block, ending
 from scanstore.db.clocks import silent
@@ -30,6 +29,7 @@ from scanstore.db.values import format_time, pack, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore, shown
 from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
+from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
 
 LONGEST_ERROR = 4000  #: characters of an error that are kept
@@ -53,6 +53,26 @@ class Usage(NamedTuple):
 # One call
 
 
+class _Entry(TypedDict):
+    """The columns of a call's row that are known before it begins."""
+
+    scan: int | None
+    model_config: int
+    model: str
+    purpose: str
+    chunk: int | None
+    draft: int | None
+    analyzer: int | None
+    prompt: bytes | None
+
+
+class _Measures(NamedTuple):
+    response: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+
+
 @ending
 class Call:
     """A call that is going on, inside its ``with`` block; see ``store.llm.call``."""
@@ -64,7 +84,7 @@ class Call:
     _block: Block | None = None
 
     def __init__(
-        self, db: Database, model: ModelConfig, entry: Mapping[str, Any], *, content: bytes | str | None, keep: bool
+        self, db: Database, model: ModelConfig, entry: _Entry, *, content: bytes | str | None, keep: bool
     ) -> None:
         self._db = db
         self._key = str(model.api_key)
@@ -75,7 +95,7 @@ class Call:
         self._process = self._started_at = ""
         self._entered = False
         self._began = 0.0
-        self._written: tuple[Any, ...] | None = None
+        self._written: _Measures | None = None
 
     @property
     def id(self) -> int:
@@ -142,39 +162,39 @@ class Call:
         self._write(measures, "; ".join([*words, *unfit]) or None)
         return unfit
 
-    def _measures(self) -> tuple[tuple[Any, ...], list[str]]:
+    def _measures(self) -> tuple[_Measures, list[str]]:
         """Return (response, prompt tokens, completion tokens, cost) as far as they are valid, and the errors of the
         others."""
         unfit = []
-        response: Any = self.response
-        if response is not None and not isinstance(response, str):
-            unfit.append(f"response is of {type(response).__name__}; it must be text")
-            response = None
-        found: list[Any] = [response]
+        given: object = self.response
+        response = given if isinstance(given, str) else None
+        if given is not None and response is None:
+            unfit.append(f"response is of {type(given).__name__}; it must be text")
+        tokens = []
         for name in ("prompt_tokens", "completion_tokens"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
                 unfit.append(f"{name} is {value!r}; it must be a whole number of at least 0")
                 value = 0
-            found.append(value)
-        cost: Any = self.cost
-        try:
-            fit = not isinstance(cost, bool) and isinstance(cost, int | float) and 0 <= float(cost) < math.inf
-        except OverflowError:
-            fit = False
+            tokens.append(value)
+        cost: object = self.cost
+        number, fit = 0.0, False
+        if isinstance(cost, int | float) and not isinstance(cost, bool):
+            with suppress(OverflowError):
+                number = float(cost)
+                fit = 0 <= number < math.inf
         if not fit:
             unfit.append(f"cost is {cost!r}; it must be a number of at least 0")
-        found.append(float(cost) if fit else 0.0)
-        return tuple(found), unfit
+        return _Measures(response, tokens[0], tokens[1], number if fit else 0.0), unfit
 
-    def _is_written(self, measures: tuple[int, bytes | str]) -> bool:
+    def _is_written(self, measures: _Measures) -> bool:
         """Whether these were written; a transaction that was rolled back since has taken them back."""
         if self._written != measures:
             return False
         row = self._db.execute_sql("SELECT status FROM model_calls WHERE id = ?", (self._id,)).fetchone()
         return row is None or row[0] in ("answered", "failed")
 
-    def _write(self, measures: tuple[Any, ...], error: str | None, *, answered: bool = False) -> None:
+    def _write(self, measures: _Measures, error: str | None, *, answered: bool = False) -> None:
         response, prompt_tokens, completion_tokens, cost = measures
         packed = None if response is None else pack(response)
         values = {
@@ -190,8 +210,9 @@ class Call:
         }
         with self._db.atomic():
             self._db.execute_sql(END, values)
-            if packed is not None and self._content is not None:
-                keep_response(self._db, self._entry["analyzer"], self._content, packed)
+            analyzer = self._entry["analyzer"]
+            if packed is not None and self._content is not None and analyzer is not None:
+                keep_response(self._db, analyzer, self._content, packed)
         self._written = measures
 
     def _described(self, error: BaseException) -> str:
@@ -227,10 +248,10 @@ def begin(
     model: str | int | ModelConfig,
     *,
     purpose: str,
-    scan: Any = None,
-    chunk: Any = None,
-    draft: Any = None,
-    analyzer: Any = None,
+    scan: Scan | int | None = None,
+    chunk: object = None,
+    draft: object = None,
+    analyzer: Analyzer | int | None = None,
     prompt: str | None = None,
     keep: bool = False,
 ) -> Call:
@@ -255,7 +276,7 @@ def begin(
             noun = "chunk" if subject.kind == "chunk" else "draft"
             raise InvalidArgument(f"{noun} {subject.id} is of scan {subject.scan_id}, not of scan {scan_id}")
         scan_id = subject.scan_id
-    entry = {
+    entry: _Entry = {
         "scan": scan_id,
         "model_config": row.id,
         "model": row.name,
@@ -305,7 +326,7 @@ def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: 
 
 def get(call: ModelCall | int) -> ModelCall:
     """One call with everything that was kept of it. Raises NotFound."""
-    key: Any = (call.id or 0) if isinstance(call, ModelCall) else call
+    key: object = (call.id or 0) if isinstance(call, ModelCall) else call
     if isinstance(key, bool) or not isinstance(key, int):
         raise InvalidArgument(f"{shown(key)} is not a call; give its row or its id")
     found = ModelCall.get_or_none(ModelCall.id == key) if 0 < key < 2**63 else None

@@ -6,12 +6,13 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scanstore.analysis import answer_cache, calls, lifecycle
 from scanstore.analysis.draft_merge import WINDOW, write_drafts
 from scanstore.analysis.payloads import absolute, check_drafts, relative
-from scanstore.analysis.stage import Stage
+from scanstore.analysis.stage import Ahead, Stage
 from scanstore.db import paths
 from scanstore.db.arguments import check_choice, check_optional_integer, check_path, stored_path
 from scanstore.db.domain import bound
@@ -109,23 +110,27 @@ class Chunks(Stage[ScanFileChunk]):
         key, owner, attempt = self._owner(chunk, worker)
         # A chunk never changes but in its status; one that was read whole need not be read again.
         whole = isinstance(chunk, ScanFileChunk) and None not in (chunk.file_path, chunk.start_line, chunk.content_hash)
-        row: Any = chunk if whole else self.get(chunk)
-        in_loop = getattr(chunk, "ahead", None) is not None and not self.db.in_transaction()
+        row = chunk if isinstance(chunk, ScanFileChunk) and whole else self.get(chunk)
+        ahead: Ahead | None = getattr(chunk, "ahead", None)
+        in_loop = ahead is not None and not self.db.in_transaction()
         # Mostly there is nothing to write but the status, and one statement does it.
         plain = drafts == () and analyzer is None and call is None
-        one = {"scope": row.scan_id, "worker": owner, "attempt": attempt, "guard": lifecycle.STEADY}
-        if plain and not in_loop and engine.settle_one(self.db, self.queue, key, "done", **one):
+        settle = partial(
+            engine.settle_one, self.db, self.queue, key, "done",
+            scope=row.scan_id, worker=owner, attempt=attempt, guard=lifecycle.STEADY,
+        )  # fmt: skip
+        if plain and not in_loop and settle():
             return []
         write = None if plain else self._writer(row, drafts, analyzer, call, source, window)
         ids: List[int] = []
         with self.db.atomic():
-            if not (plain and engine.settle_one(self.db, self.queue, key, "done", **one)):
+            if not (plain and settle()):
                 engine.settle(self.db, self.queue, key, "done", worker=owner, attempt=attempt)
                 ids = write() if write is not None else []
                 lifecycle.advance(self.db, row.scan_id, steady=True)
             following = self._next(chunk, owner) if in_loop else None
-        if following is not None:
-            row.ahead.rows += self._claimed(following, owner)
+        if ahead is not None and following is not None:
+            ahead.rows += self._claimed(following, owner)
         return ids
 
     def _writer(

@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from scanstore.analysis.models import DraftFinding
-from scanstore.analysis.payloads import title_key
+from scanstore.analysis.payloads import CheckedDraft, title_key
 from scanstore.db.arguments import check_optional_integer
 from scanstore.db.bulk import Writer
 from scanstore.db.database import Database
 from scanstore.db.state_machine import SEVERITIES
 from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from scanstore.snapshots.models import ScanFileChunk
 
 WINDOW = 5  #: lines within which two reports of the same thing are one
 NEW = (
@@ -39,9 +42,9 @@ MERGE = f"UPDATE draft_findings SET {', '.join(f'{column} = ?' for column in MER
 def write_drafts(
     db: Database,
     scan_id: int,
-    drafts: Sequence[Mapping[str, Any]],
+    drafts: Sequence[CheckedDraft],
     *,
-    chunk: Any = None,
+    chunk: ScanFileChunk | None = None,
     source: str | None = None,
     window: int = WINDOW,
 ) -> list[int]:
@@ -135,14 +138,14 @@ def _read(db: Database, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     return {row["id"]: {**row, "source_models": json.loads(row["source_models"])} for row in rows}
 
 
-def _first(draft: Mapping[str, object]) -> dict[str, Any]:
+def _first(draft: CheckedDraft) -> dict[str, Any]:
     row = {key: value for key, value in draft.items() if key != "source"}
     rank = SEVERITIES.index(draft["severity"])
     return {**row, "rank": rank, "chunk_id": None, "source_models": [], "vote_count": None}
 
 
 def _merge(
-    row: dict[str, Any], draft: Mapping[str, Any], chunk: Any, source: str | None, votes: dict[str, int]
+    row: dict[str, Any], draft: CheckedDraft, chunk: ScanFileChunk | None, source: str | None, votes: dict[str, int]
 ) -> None:
     """Take into a draft's row what another report of the same thing adds to it."""
     rank = SEVERITIES.index(draft["severity"])
@@ -150,8 +153,8 @@ def _merge(
         row["severity"], row["rank"] = draft["severity"], rank
     if draft["confidence"] is not None:
         row["confidence"] = max(draft["confidence"], row["confidence"] or 0)
-    for column in ("snippet", "reason", "cwe"):
-        row[column] = row[column] or draft[column]
+    for column, text in (("snippet", draft["snippet"]), ("reason", draft["reason"]), ("cwe", draft["cwe"])):
+        row[column] = row[column] or text
     if row["end_line"] is None and draft["end_line"] is not None and draft["end_line"] >= (row["line_number"] or 2**63):
         row["end_line"] = draft["end_line"]
     if row["chunk_id"] is None and chunk is not None:
@@ -163,7 +166,7 @@ def _merge(
         row["vote_count"] = 1
 
 
-def _dumped(rows: Iterable[list[object]], columns: Sequence[str]) -> Iterable[list[Any]]:
+def _dumped(rows: Iterable[list[object]], columns: Sequence[str]) -> Iterable[list[object]]:
     place = columns.index("source_models")
     for row in rows:
         row[place] = dump_json(row[place])

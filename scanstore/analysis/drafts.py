@@ -7,13 +7,13 @@ payloads.py, what votes come to in policies.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scanstore.analysis import lifecycle
 from scanstore.analysis.chunks import Chunks
 from scanstore.analysis.draft_merge import WINDOW, write_drafts
 from scanstore.analysis.models import DraftFinding, Vote
-from scanstore.analysis.payloads import check_drafts, check_votes
+from scanstore.analysis.payloads import CheckedVote, check_drafts, check_votes
 from scanstore.analysis.policies import Ballot, Majority, Policy, judge, mean_confidence, share
 from scanstore.analysis.stage import Stage
 from scanstore.analysis.verified import confirm, withdraw
@@ -153,17 +153,17 @@ class Drafts(Stage[DraftFinding]):
         given = check_votes(votes)
         key, owner, attempt = self._owner(draft, worker)
         claimed = worker is not None or (isinstance(draft, DraftFinding) and draft.status == self.queue.leased)
-        self._resolve(given)
+        cast_by = self._resolve(given)
         with self.db.atomic():
             row = self.get(key)
-            if row.status in self.queue.done and self._has(row, given):
+            if row.status in self.queue.done and self._has(row, cast_by):
                 return self._judged(row)
             mine = row.worker == owner and attempt in (None, row.attempt)
             if row.status == self.queue.leased or (claimed and not (mine and row.status in self.queue.done)):
                 engine.held(self.db, self.queue, key, worker=owner, attempt=attempt)
             elif row.status != "pending":
                 raise IllegalMove(f"draft {key} is {row.status}; {UNLEASED.remedies[row.status]}")
-            self._write(row, given)
+            self._write(row, cast_by)
             cast = self.votes(row, round=row.round)
             ballots = [
                 Ballot(vote.decision, vote.confidence, vote.model_config.votes, vote.model_config.name) for vote in cast
@@ -185,22 +185,25 @@ class Drafts(Stage[DraftFinding]):
                 lifecycle.advance(self.db, row.scan_id)
             return DraftJudgement(outcome, sure, "", len(cast), key, verified_id)
 
-    def _resolve(self, given: List[dict[str, Any]]) -> None:
-        """Replace what the votes call their models by these."""
+    def _resolve(self, given: List[CheckedVote]) -> List[tuple[ModelConfig, CheckedVote]]:
+        """The votes with the models that cast them."""
         models: dict[int, int] = {}
+        found = []
         for number, vote in enumerate(given):
-            vote["model"] = Configs(self.db).get(vote["model"])
-            first = models.setdefault(vote["model"].id, number)
+            model = Configs(self.db).get(vote["model"])
+            first = models.setdefault(model.id, number)
             if first != number:
-                name = vote["model"].name
+                name = model.name
                 raise InvalidArgument(
                     f"votes {first} and {number} are both of {name!r}; a model has one vote in a round"
                 )
+            found.append((model, vote))
+        return found
 
-    def _has(self, row: DraftFinding, given: List[dict[str, Any]]) -> bool:
+    def _has(self, row: DraftFinding, given: List[tuple[ModelConfig, CheckedVote]]) -> bool:
         """Whether these votes were all cast in the round that the draft was judged in."""
         cast = {(vote.model_config_id, vote.decision) for vote in self.votes(row, round=row.round)}
-        return all((vote["model"].id, vote["decision"]) in cast for vote in given)
+        return all((model.id, vote["decision"]) in cast for model, vote in given)
 
     def _judged(self, row: DraftFinding) -> DraftJudgement:
         """The verdict that was reached before."""
@@ -213,13 +216,13 @@ class Drafts(Stage[DraftFinding]):
             sure = share(row.status, ballots) if sure is None else sure
         return DraftJudgement(row.status, sure, "", len(cast), row.id, verified_id)
 
-    def _write(self, row: DraftFinding, given: List[dict[str, Any]]) -> None:
+    def _write(self, row: DraftFinding, given: List[tuple[ModelConfig, CheckedVote]]) -> None:
         columns = ("decision", "confidence", "severity", "reason", "attack_vector", "data_flow")
         self.db.executemany(
             f"INSERT INTO votes (draft_id, model_config_id, round, {', '.join(columns)})"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (draft_id, model_config_id, round) DO UPDATE SET "
             + ", ".join(f"{column} = excluded.{column}" for column in columns),
-            [(row.id, vote["model"].id, row.round, *(vote[column] for column in columns)) for vote in given],
+            [(row.id, model.id, row.round, *(dict(vote)[column] for column in columns)) for model, vote in given],
         )
 
     # -- reading ---------------------------------------------------------------------------------------------------

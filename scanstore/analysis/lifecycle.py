@@ -10,7 +10,7 @@ Every end of a piece of work comes by here (:func:`advance`, :func:`count_error`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -260,13 +260,13 @@ class Lifecycle(Domain):
             renew(self.db, row.id)
         return Scans(self.db).get(row.id)
 
-    def _checked(self, scan_id: int, config: dict[str, Any]) -> dict[str, Any]:
+    def _checked(self, scan_id: int, config: Mapping[str, Any]) -> dict[str, object]:
         known = set(ScanConfig._meta.combined) - {"id", "scan", "scan_id", "created_at", "updated_at"}
         unknown = set(config) - known
         if unknown:
             names = ", ".join(sorted(known - {"primary_analyzer_id"}))
             raise InvalidArgument(f"an analysis has no setting {', '.join(sorted(unknown))}; there are {names}")
-        values: dict[str, Any] = {}
+        values: dict[str, object] = {}
         for name, value in config.items():
             if name.startswith("primary_analyzer"):
                 name, value = "primary_analyzer_id", None if value is None else Configs(self.db).get(value).id

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scanstore.analysis import answer_cache, asking, calls
 from scanstore.analysis.calls import Call, Usage
@@ -19,8 +19,9 @@ from scanstore.llm.models import ModelConfig
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
+    from scanstore.analysis.models import DraftFinding, VerifiedFinding
     from scanstore.leases.queue import Stop
-    from scanstore.snapshots.models import Scan
+    from scanstore.snapshots.models import Scan, ScanFileChunk
 
 
 List = list  # the class below has a method of that name
@@ -37,9 +38,9 @@ class Models(Configs):
         model: str | int | ModelConfig,
         *,
         purpose: str,
-        scan: object = None,
-        chunk: object = None,
-        draft: object = None,
+        scan: Scan | int | None = None,
+        chunk: ScanFileChunk | int | None = None,
+        draft: DraftFinding | VerifiedFinding | int | None = None,
         analyzer: Analyzer | int | None = None,
         prompt: str | None = None,
         keep: bool = False,
@@ -85,7 +86,9 @@ class Models(Configs):
     # -- answers -----------------------------------------------------------------------------------------------------
 
     @bound
-    def analyzer(self, model: str | int | ModelConfig, /, *, prompt: str | None = None, **parameters: Any) -> Analyzer:
+    def analyzer(
+        self, model: str | int | ModelConfig, /, *, prompt: str | None = None, **parameters: object
+    ) -> Analyzer:
         """A model asked in one certain way; its answers are kept. The same arguments always give the same analyzer.
 
         ``prompt`` is the template (default: the model's ``analysis_prompt_template``), ``parameters`` whatever else

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import peewee
 
@@ -190,7 +190,7 @@ class CachedAnswer(Base):
         """The response, if there is one."""
         return None if self.response is None else unpack(self.response)
 
-    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         return {**super().to_dict(secrets=secrets), "response": self.response_text}
 
 
@@ -241,5 +241,5 @@ class ModelCall(Base):
         """The response, if it was kept and read."""
         return None if self.response is None else unpack(self.response)
 
-    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         return {**super().to_dict(secrets=secrets), "prompt": self.prompt_text, "response": self.response_text}

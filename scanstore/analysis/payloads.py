@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, TypedDict
 
 from scanstore.db.arguments import UNSTORABLE, check_choice, check_cwe, check_optional_integer, clean_text
 from scanstore.db.paths import composed
@@ -26,7 +26,45 @@ VOTE_KEYS = ("model", "decision", "confidence", "severity", "reason", "attack_ve
 MOST_LINES = 2**31
 
 
-def check_drafts(drafts: Iterable[Mapping[str, object]], *, chunk: object = None) -> list[dict[str, Any]]:
+class Place(Protocol):
+    """Where drafts are, such as a row of ScanFileChunk."""
+
+    @property
+    def file_path(self) -> str: ...
+    @property
+    def start_line(self) -> int: ...
+
+
+class CheckedDraft(TypedDict):
+    """A draft in the form that is stored, with every key of ``DRAFT_KEYS``."""
+
+    title: str
+    vulnerability_type: str
+    severity: str
+    file_path: str
+    line_number: int | None
+    end_line: int | None
+    snippet: str
+    reason: str
+    cwe: str | None
+    confidence: int | None
+    auto_detected: bool
+    source: str | None
+
+
+class CheckedVote(TypedDict):
+    """A vote in the form that is stored, with every key of ``VOTE_KEYS``."""
+
+    model: Any  # a name, an id or a row; Configs.get refuses anything else
+    decision: str
+    confidence: int | None
+    severity: str | None
+    reason: str
+    attack_vector: str
+    data_flow: str
+
+
+def check_drafts(drafts: Iterable[Mapping[str, object]], *, chunk: Place | None = None) -> list[CheckedDraft]:
     """Return the drafts with every key of ``DRAFT_KEYS``, each in the form that is stored.
 
     Needed are title, vulnerability_type, severity, and file_path unless ``chunk`` (a row with a file_path) says it.
@@ -35,17 +73,17 @@ def check_drafts(drafts: Iterable[Mapping[str, object]], *, chunk: object = None
     return [_draft(number, draft, chunk) for number, draft in _each(drafts, "draft", DRAFT_KEYS)]
 
 
-def check_votes(votes: Iterable[Mapping[str, object]]) -> list[dict[str, Any]]:
+def check_votes(votes: Iterable[Mapping[str, object]]) -> list[CheckedVote]:
     """Return the votes with every key of ``VOTE_KEYS``; needed are model and decision. Raises InvalidArgument."""
     return [_vote(number, vote) for number, vote in _each(votes, "vote", VOTE_KEYS)]
 
 
-def relative(drafts: Iterable[Mapping[str, Any]], chunk: Any) -> list[dict[str, Any]]:
+def relative(drafts: Iterable[CheckedDraft], chunk: Place) -> list[dict[str, object]]:
     """Checked drafts of a chunk as JSON values that fit any copy of its text: its first line is 0."""
     return [_shifted(draft, -chunk.start_line) for draft in drafts]
 
 
-def absolute(drafts: Iterable[Mapping[str, Any]], chunk: Any) -> list[dict[str, Any]]:
+def absolute(drafts: Iterable[Mapping[str, object]], chunk: Place) -> list[CheckedDraft]:
     """Checked drafts again, at the place of this chunk; undoes :func:`relative`."""
     return check_drafts([_shifted(draft, chunk.start_line) for draft in drafts], chunk=chunk)
 
@@ -71,7 +109,7 @@ def _each(items: object, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int
         yield number, item
 
 
-def _draft(number: int, draft: Mapping[str, object], chunk: object) -> dict[str, object]:
+def _draft(number: int, draft: Mapping[str, object], chunk: Place | None) -> CheckedDraft:
     where, get = f"draft {number}: ", draft.get
     line = check_optional_integer(get("line_number"), where + "line_number", 1, MOST_LINES)
     end = check_optional_integer(get("end_line"), where + "end_line", 1, MOST_LINES)
@@ -99,7 +137,7 @@ def _draft(number: int, draft: Mapping[str, object], chunk: object) -> dict[str,
     }
 
 
-def _path(where: str, path: Any, chunk: Any) -> str:
+def _path(where: str, path: object, chunk: Place | None) -> str:
     if chunk is not None:
         if path is not None and path != chunk.file_path and composed(str(path)) != chunk.file_path:
             raise InvalidArgument(f"{where} is {path!r} and its chunk is of {chunk.file_path!r}; leave it out")
@@ -109,7 +147,7 @@ def _path(where: str, path: Any, chunk: Any) -> str:
     return composed(path)
 
 
-def _vote(number: int, vote: Mapping[str, object]) -> dict[str, object]:
+def _vote(number: int, vote: Mapping[str, object]) -> CheckedVote:
     where, get = f"vote {number}: ", vote.get
     model, severity = get("model"), get("severity")
     if model is None or isinstance(model, bool):
@@ -125,7 +163,7 @@ def _vote(number: int, vote: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _shifted(draft: Mapping[str, Any], by: int) -> dict[str, Any]:
+def _shifted(draft: Mapping[str, Any], by: int) -> dict[str, object]:
     moved = {key: value for key, value in draft.items() if key != "file_path"}
     line, end = draft.get("line_number"), draft.get("end_line")
     if line is not None:

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from scanstore.analysis import lifecycle
 from scanstore.db.database import Database
 from scanstore.db.domain import Domain, bound
-from scanstore.db.fields import Base
 from scanstore.db.processes import me
 from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
 from scanstore.leases import engine
 from scanstore.leases.engine import LEASE, QUEUES, Queue, Recovered, State, check_lease
-from scanstore.snapshots.models import Scan
+from scanstore.snapshots.models import Scan, ScanFileChunk
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
+    from scanstore.analysis.models import Leased
     from scanstore.leases.queue import Stop
 
-Row = TypeVar("Row", bound=Base)
+Row = TypeVar("Row", bound="ScanFileChunk | Leased")
 IDLE = 0.25  #: seconds between two looks for work that others hold
 PATIENCE = 5.0  #: seconds for which an earlier stage may stand still with ready rows and no worker
 
@@ -115,14 +115,14 @@ class Stage(Domain, Generic[Row]):
                 return self._claimed(one, worker)
         found = self._claim(scan_id, worker, limit, lease)
         # Read when the others may write again; one that was lost meanwhile is somebody else's.
-        rows: list[Any] = self._rows(list(found)) if found else []
+        rows = self._rows(list(found)) if found else []
         return [row for row in rows if row.attempt == found[row.id]]
 
     _more: ClassVar[str] = "NULL"  # what a single claim reads of a row besides its lease
 
     def _claimed(self, one: tuple[Any, ...], worker: str) -> list[Row]:
         """The row of a single claim."""
-        rows: list[Any] = self._rows([one[0]])
+        rows = self._rows([one[0]])
         return [row for row in rows if row.attempt == one[1]]
 
     def _claim(self, scan_id: int, worker: str, limit: int, lease: float) -> dict[int, int]:
@@ -320,9 +320,8 @@ class Stage(Domain, Generic[Row]):
     def _key(self, item: Row | int) -> tuple[int, str | None, int | None]:
         """Id, and of a row also the worker and the attempt that it carries."""
         if isinstance(item, self.model):
-            row: Any = item
-            row.check_home()
-            return row.id, row.worker, row.attempt
+            item.check_home()
+            return item.id, item.worker, item.attempt
         if isinstance(item, bool) or not isinstance(item, int):
             raise InvalidArgument(f"{shown(item)} is not a {self.queue.noun}; give a row or its id")
         return item, None, None

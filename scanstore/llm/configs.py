@@ -6,6 +6,7 @@ Change here: the columns of a configuration and their accepted values.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -26,20 +27,20 @@ class Configs(Domain):
     # -- configurations ----------------------------------------------------------------------------------------------
 
     @bound
-    def add(self, name: str, **columns: Any) -> ModelConfig:
+    def add(self, name: str, **columns: object) -> ModelConfig:
         """Add a model. Raises InvalidArgument for an unknown column or an unfit value, Conflict for a known name."""
-        columns = _checked(name, {**columns, "name": name})
+        values = _checked(name, {**columns, "name": name})
         try:
-            return ModelConfig.create(**columns)
+            return ModelConfig.create(**values)
         except Conflict as error:
-            raise self._known(columns["name"]) from error
+            raise self._known(values["name"]) from error
 
     @bound
-    def ensure(self, name: str, **columns: Any) -> ModelConfig:
+    def ensure(self, name: str, **columns: object) -> ModelConfig:
         """Return the model of that name unchanged, or add it with these columns. Raises InvalidArgument."""
-        columns = _checked(name, {**columns, "name": name})
-        ModelConfig.insert(**columns).on_conflict_ignore().execute()
-        return self.get(columns["name"])
+        values = _checked(name, {**columns, "name": name})
+        ModelConfig.insert(**values).on_conflict_ignore().execute()
+        return self.get(values["name"])
 
     @bound
     def get(self, model: str | int | ModelConfig) -> ModelConfig:
@@ -65,18 +66,18 @@ class Configs(Domain):
         return list(ModelConfig.select().order_by(ModelConfig.name))
 
     @bound
-    def update(self, model: str | int | ModelConfig, **columns: Any) -> ModelConfig:
+    def update(self, model: str | int | ModelConfig, **columns: object) -> ModelConfig:
         """Change columns of a model and return it; waiting workers see a new ``max_concurrent`` at once.
 
         Raises NotFound, InvalidArgument for an unknown column or an unfit value, Conflict for the name of another one.
         """
         row = self.get(model)
-        columns = _checked(row.name, columns)
-        if columns:
+        values = _checked(row.name, columns)
+        if values:
             try:
-                ModelConfig.update(columns).where(ModelConfig.id == row.id).execute()
+                ModelConfig.update(values).where(ModelConfig.id == row.id).execute()
             except Conflict as error:
-                raise self._known(columns.get("name", row.name)) from error
+                raise self._known(values.get("name", row.name)) from error
         return self.get(row.id)
 
     @bound
@@ -113,7 +114,7 @@ class Configs(Domain):
         return Slot(self.db, self.get(model), timeout=timeout, lease=lease)
 
 
-def _checked(name: Any, columns: dict[str, Any]) -> dict[str, Any]:
+def _checked(name: object, columns: Mapping[str, Any]) -> dict[str, Any]:
     """The columns, if a model can have them; a key is never shown, not even one that is refused."""
     unknown = set(columns) - COUNTS - SWITCHES - TEXTS
     if unknown:
@@ -138,4 +139,4 @@ def _checked(name: Any, columns: dict[str, Any]) -> dict[str, Any]:
         raise InvalidArgument(
             f"api_key of model {shown(name)} begins with env: and no variable follows; write env:MY_KEY"
         )
-    return columns
+    return dict(columns)
