@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
 
 DEFAULT_STORE = "scanstore.db"
 INTERRUPTED = 130
@@ -81,7 +81,7 @@ class Root(Group):
         with _refusals(), _plain_errors():
             return super().make_context(*args, **kwargs)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             with _refusals(), _plain_errors():
                 return super().invoke(ctx)
@@ -192,7 +192,7 @@ def scan_argument(command: _Decorated) -> _Decorated:
     """Add SCAN, which may also be given as `--scan`, as the argument `scan`, and `--target`."""
 
     @functools.wraps(command)
-    def merged(*args: object, scan: str | None, scan_too: str | None, **options: object) -> Any:
+    def merged(*args: object, scan: str | None, scan_too: str | None, **options: object) -> object:
         if scan is not None and scan_too is not None:
             raise Misuse(f"SCAN and --scan are both given, {scan} and {scan_too}; give one of them")
         return command(*args, scan=scan_too if scan is None else scan, **options)

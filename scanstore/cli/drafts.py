@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +14,7 @@ from scanstore.cli.output import columns, count, note, paragraph, places, plain_
 
 if TYPE_CHECKING:
     from scanstore.analysis.models import DraftFinding, Vote
+    from scanstore.findings.models import Finding
     from scanstore.snapshots.models import Scan
 
 STATUSES = ("pending", "verifying", "verified", "rejected", "weakness", "skipped", "failed")
@@ -63,7 +64,7 @@ def _unasked(scan: Scan) -> str:
     return "" if scan.status == "completed" else f"; its analysis is {scan.status}"
 
 
-def cells(row: Any, place: Callable[[str, int | None], str]) -> tuple[str, ...]:
+def cells(row: DraftFinding | Finding, place: Callable[[str, int | None], str]) -> tuple[str, ...]:
     """`file:line  severity  status  type  title  id`, of a draft or a finding."""
     where = place(row.file_path, row.line_number)
     return (where, row.severity, row.status, row.vulnerability_type, row.title, str(row.id))
@@ -121,7 +122,7 @@ def _card(row: DraftFinding, scan: Scan) -> Iterator[str]:
     yield from texts(("reason", row.reason), ("snippet", row.snippet))
 
 
-def place_of(row: Any, scan: Scan) -> str:
+def place_of(row: DraftFinding | Finding, scan: Scan) -> str:
     """`file:line`, and the last line when there are several."""
     end = f"-{row.end_line}" if row.end_line is not None and row.end_line != row.line_number else ""
     return f"{places(scan)(row.file_path, row.line_number)}{end}"
@@ -141,7 +142,7 @@ def texts(*named: tuple[str, str]) -> Iterator[str]:
             yield from paragraph(text)
 
 
-def votes_json(votes: Iterable[Vote]) -> list[dict[str, Any]]:
+def votes_json(votes: Iterable[Vote]) -> list[dict[str, object]]:
     """Votes with the names of their models."""
     return [{**vote.to_dict(), "model": vote.model_config.name} for vote in votes]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -120,8 +120,11 @@ def draw(
         else:
             where = find_scan(store, scan)
             start = None if root is None else recorded_path(where, root)
-        options: dict[str, Any] = {"root": start, "depth": depth, "direction": direction, "scan": where}
-        say(store.symbols.export(form, guesses=guesses, imports=imports, **options))
+        say(
+            store.symbols.export(
+                form, root=start, depth=depth, direction=direction, guesses=guesses, imports=imports, scan=where
+            )
+        )
         path = start if start is None or isinstance(start, str) else str(start.file_path)
         incomplete(store, find_scan(store, scan), "imports" if imports else "references", path=path)
 

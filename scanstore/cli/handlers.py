@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
 
 from scanstore.cli.base import Failure, Misuse
 
@@ -17,7 +16,7 @@ from scanstore.cli.base import Failure, Misuse
 WHERE = "The current folder is appended to Python's path, so installed modules of the same name come first."
 
 
-def load_object(place: str, *, needs: str, give: str, default: str = "") -> Any:
+def load_object(place: str, *, needs: str, give: str, default: str = "") -> object:
     """Import the object that MODULE:NAME names; without a name, the one called ``default``.
 
     ``needs`` and ``give`` complete the error for a place that names nothing. Any failure ends the command.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from scanstore.jobs.jobs import Job
+    from scanstore.jobs.worker import Handler
     from scanstore.store import Store
 
 STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
@@ -308,9 +309,9 @@ def _say_ended(job: Job) -> None:
     flush()
 
 
-def _handlers(place: str) -> dict[str, Any]:
+def _handlers(place: str) -> dict[str, Handler]:
     """The mapping that the user has written."""
-    found = load_object(place, default="handlers", needs="module", give="MODULE:NAME, such as mytasks:handlers")
+    found: Any = load_object(place, default="handlers", needs="module", give="MODULE:NAME, such as mytasks:handlers")
     if not hasattr(found, "keys"):
         module, _, name = place.partition(":")
         example = f"write {name or 'handlers'} = {{'sync': function}}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -136,7 +136,7 @@ def stats(as_json: bool) -> None:
             note("nothing was synced yet: scanstore library sync FILE")
 
 
-def _opened(file: str) -> Any:
+def _opened(file: str) -> AbstractContextManager[BinaryIO]:
     if file == "-":
         return nullcontext(binary_input())
     try:

@@ -19,7 +19,7 @@ from scanstore.cli.streams import is_terminal, text_input
 if TYPE_CHECKING:
     from scanstore.llm.models import ModelConfig
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
 PROMPTS = {"analysis_prompt": "analysis_prompt_template", "verification_prompt": "verification_prompt_template"}
 
 
@@ -66,7 +66,7 @@ def _settings(command: _Decorated) -> _Decorated:
     return command
 
 
-def _columns(given: dict[str, Any]) -> dict[str, Any]:
+def _columns(given: dict[str, Any]) -> dict[str, object]:
     """The columns that the options set; those not given are left out."""
     if given.pop("api_key_stdin"):
         if given["api_key"] is not None:

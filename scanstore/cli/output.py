@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import click
 
@@ -119,7 +119,7 @@ def size(number: int) -> str:
 # JSON
 
 
-def plain_value(value: object) -> Any:
+def plain_value(value: object) -> object:
     """Return rows, named tuples and what holds them as values that `json` can write."""
     if hasattr(value, "to_dict"):
         return value.to_dict()

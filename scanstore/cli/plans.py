@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -18,6 +18,7 @@ from scanstore.cli.streams import errors, is_terminal
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
+    from scanstore.plans.applying import Applied, Reverted
     from scanstore.plans.models import AnalysisPlan, ChangeCounts, PlanChange
     from scanstore.plans.preview import FieldPreview, Preview
 
@@ -67,7 +68,7 @@ def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, object]]:
 @click.option("--description", metavar="TEXT", help="What it is for.")
 @json_option
 @store_option
-def create(name: str, file: Any, description: str | None, as_json: bool) -> None:
+def create(name: str, file: IO[str], description: str | None, as_json: bool) -> None:
     """Create a plan from the proposals in FILE, for review. All of them, or none.
 
     A line of FILE ("-": stdin) is a JSON object with scene or finding (its id), field, action, proposed, and perhaps
@@ -267,7 +268,7 @@ def _handler(place: str | None) -> Callable[[object], object] | None:
     if not callable(found):
         module, _, name = place.partition(":")
         raise Failure(f"{place} is no function; write: def {name}(change): ...{passed_over(module)}")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 HANDLER = click.option(
@@ -290,7 +291,7 @@ def _progress() -> Iterator[Callable[[int, int], object] | None]:
         yield progress
 
 
-def _ended(as_json: bool, outcome: Any, said: list[tuple[int, str]], plan: AnalysisPlan) -> None:
+def _ended(as_json: bool, outcome: Applied | Reverted, said: list[tuple[int, str]], plan: AnalysisPlan) -> None:
     """Print how it went; the exit code tells whether something was left out."""
     if as_json:
         say_json(outcome)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import click
 
@@ -80,7 +81,10 @@ def show(user: str, config_type: str, version: int | None, as_json: bool) -> Non
             say(paragraph(row.prompt_content, indent=""))
 
 
-def _default_option(command: Any) -> Any:
+_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
+
+
+def _default_option(command: _Decorated) -> _Decorated:
     return click.option("--default", is_flag=True, help="Make it the default of its type.")(command)
 
 

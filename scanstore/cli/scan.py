@@ -160,7 +160,7 @@ class _Report:
         #: What makes a further command mean this scan, where the current folder does not.
         self.which = "" if _is_default(store, scan) else f" --scan {scan.id}"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         diff, loaded = self.diff, self.loaded
         return {
             "store": self.store,
@@ -263,7 +263,7 @@ def diff_line(diff: FileDiff) -> str:
     return ", ".join(f"{len(files):,} {what}" for what, files in parts if files) or "no file changed"
 
 
-def diff_json(diff: FileDiff) -> dict[str, Any]:
+def diff_json(diff: FileDiff) -> dict[str, object]:
     """The same as plain values."""
     moved = [{"from": old, "to": new} for old, new in diff.moved]
     return {"added": diff.added, "removed": diff.removed, "changed": diff.changed, "moved": moved}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -26,6 +26,7 @@ from scanstore.cli.scan import diff_json, diff_line, summary_lines
 if TYPE_CHECKING:
     from scanstore.analysis.removal import Removed
     from scanstore.snapshots.models import Scan
+    from scanstore.snapshots.scans import FileDiff
 
 #: How a diff marks what it lists, and in which colour.
 MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "moved": (">", "cyan")}
@@ -127,7 +128,7 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
         note(f"from scan {first.id} to scan {second.id}: {diff_line(found)}")
 
 
-def _diff_lines(found: Any) -> Iterator[str]:
+def _diff_lines(found: FileDiff) -> Iterator[str]:
     for what in ("added", "removed", "changed"):
         for path in getattr(found, what):
             yield marked(what, plain_text(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -61,7 +61,7 @@ def add(name: str, task_type: str, cron: str, timezone: str, config: str | None,
     import json
 
     try:
-        given: Any = json.loads(config or "{}")
+        given = json.loads(config or "{}")
     except (ValueError, RecursionError) as error:
         raise Misuse(f"--config is not JSON: {error}") from None
     with open_store(create=True) as store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from scanstore.indexing.languages import Gap
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
-    from scanstore.symbols.models import Symbol
+    from scanstore.symbols.models import Symbol, SymbolReference
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit")
@@ -102,15 +103,15 @@ def find(
     with open_store() as store:
         where = find_scan(store, scan)
         path = None if file is None else recorded_path(where, file)
-        options: dict[str, Any] = {"scan": where, "symbol_type": symbol_type, "file": path}
-        found = store.symbols.find(name, match=match or "exact", limit=limit, **options)
+        find = partial(store.symbols.find, name, scan=where, symbol_type=symbol_type, file=path)
+        found = find(match=match or "exact", limit=limit)
         if as_json:
             say_json(found)
         else:
             say(symbol_lines(found, store))
         if not found:
             known_file(store, where, path)
-            near = 0 if match == "contains" else len(store.symbols.find(name, match="contains", **options))
+            near = 0 if match == "contains" else len(find(match="contains"))
             hint = f"; {count(near, 'name contains', 'names contain')} it: add --contains" if near else ""
             unseen = gap_of(store, where, "symbols", path=path)
             raise Failure(unseen.after(f"no symbol {name!r} in scan {where.id} of {where.target}{hint}"))
@@ -230,12 +231,12 @@ def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | Non
             nothing(store, where, message, "references", path=row.file_path)
 
 
-def _reference_lines(found: list[Any], store: Store, scan: Scan) -> Iterator[str]:
+def _reference_lines(found: list[SymbolReference], store: Store, scan: Scan) -> Iterator[str]:
     place = places(scan)
     users = {number: store.symbols.get(number) for number in {r.from_symbol_id for r in found} if number is not None}
 
-    def within(reference: Any) -> str:
-        user = users.get(reference.from_symbol_id)
+    def within(reference: SymbolReference) -> str:
+        user = None if reference.from_symbol_id is None else users.get(reference.from_symbol_id)
         return f"in {user.qualified_name}" if user is not None else ""
 
     return columns(

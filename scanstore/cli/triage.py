@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from scanstore.findings.models import FindingEvent, Suppression
     from scanstore.store import Store
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
 
 STATUSES = ("open", "confirmed", "false_positive", "ignored", "fixed")
 ID = click.IntRange(min=1)
@@ -192,13 +193,13 @@ def suppress(
     if findings and (tool is not None or path is not None or target is not None):
         raise click.UsageError("--tool, --path and --target go with --rule.")
     with open_store(write=True) as store:
-        said: dict[str, Any] = {"justification": justification, "by": by, "expires": expires}
+        suppress = partial(store.findings.suppress, justification=justification, by=by, expires=expires)
         with store.transaction():
             if rule is None:
-                made = [store.findings.suppress(key, **said) for key in dict.fromkeys(findings)]
+                made = [suppress(key) for key in dict.fromkeys(findings)]
             else:
                 target = find_target(store) if target is None else named_target(store, target) or target
-                made = [store.findings.suppress(rule=rule, tool=tool, path=path, target=target, **said)]
+                made = [suppress(rule=rule, tool=tool, path=path, target=target)]
         if as_json:
             say_json(made)
             return

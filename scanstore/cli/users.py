@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -47,7 +48,10 @@ def _password(from_stdin: bool) -> str:
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
 
 
-def _stdin_option(command: Any) -> Any:
+_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
+
+
+def _stdin_option(command: _Decorated) -> _Decorated:
     return click.option("--password-stdin", is_flag=True, help="Read it from the first line of standard input.")(
         command
     )

@@ -29,10 +29,10 @@ import binascii
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import chain
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 import peewee
 
@@ -45,7 +45,7 @@ from scanstore.db.paths import lies_in, spelled, unescape_path
 from scanstore.db.sqlite_errors import translated
 from scanstore.db.user_schema import LeftOut, UserPart
 from scanstore.errors import IllegalMove, InvalidArgument, NewerSchema, ReadOnly, StorageError, shown
-from scanstore.maintenance.ownership import remove_unowned
+from scanstore.maintenance.ownership import Run, remove_unowned
 
 VERSION = 1
 BATCH = 500  #: rows in memory at a time
@@ -56,10 +56,16 @@ SEARCHES = ("finding_search", "symbol_search")
 ACCOUNTS = "users"
 COUNTERS = "sqlite_sequence"  # so that no number is given out again
 
-Run = Callable[..., Any]  # (sql, parameters) -> cursor
+SqlValue = str | int | float | bytes | None
 Lines = Iterator[bytes]
 Older = tuple[sqlite3.Connection, dict[str, int], list[LeftOut]]  # a store, and what was left out of it
 File = str | os.PathLike[str] | BinaryIO
+
+
+class Readable(Protocol):
+    """A binary file, as far as loading needs one."""
+
+    def readline(self, size: int = -1, /) -> bytes: ...
 
 
 class Transferred(NamedTuple):
@@ -227,21 +233,21 @@ def _rows(run: Run, table: DumpTable, told: dict[str, int], hidden: frozenset[st
         cursor.close()
 
 
-def _bytes(value: Any) -> dict[str, str]:
+def _bytes(value: bytes) -> dict[str, str]:
     return {"$b": base64.b64encode(value).decode("ascii")}
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_bytes)
 
 
-def _line(value: Any) -> bytes:
+def _line(value: Iterable[object]) -> bytes:
     try:
         return _encoder.encode(value).encode() + b"\n"
     except ValueError:  # NaN is not kept by SQLite: it must be an infinite number
         return _encoder.encode([_finite(each) for each in value]).encode() + b"\n"
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     return {"$f": str(value)} if value in (float("inf"), float("-inf")) else value
 
 
@@ -386,7 +392,7 @@ def _never_null(run: Run, table: str, columns: list[str]) -> list[int]:
 # What strangers may bring
 
 
-def _affordable(rows: Iterable[list[object]], place: int, reader: _Reader) -> Generator[list[Any], None, None]:
+def _affordable(rows: Iterable[list[SqlValue]], place: int, reader: _Reader) -> Generator[list[SqlValue], None, None]:
     """Yield the rows of accounts; refuse a hash that takes more than the limits to verify."""
     from scanstore.accounts.passwords import refuse_excess  # start-up: hashes are rarely needed
 
@@ -417,14 +423,10 @@ class BadLine(InvalidArgument):
     """A line of a dump cannot be used; nothing was written."""
 
 
-class _Lines(Protocol):
-    def readline(self, size: int = -1, /) -> bytes: ...
-
-
 class _Reader:
     """The lines of a dump, checked one by one; ``line`` is the number of the one that was read last."""
 
-    def __init__(self, stream: _Lines) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self._next: object = None
         self.own: list[UserPart] = []  # the user's own part of the schema
@@ -486,7 +488,7 @@ class _Reader:
             raise BadLine(f"line {self.line}: {name} has other columns than {_short(unknown or columns)}")
         return name, columns
 
-    def values(self, width: int, secret: list[int]) -> Generator[list[Any], None, None]:
+    def values(self, width: int, secret: list[int]) -> Generator[list[SqlValue], None, None]:
         """The rows up to the next table."""
         plain = {str, int, float, type(None)}
         while True:
@@ -504,7 +506,7 @@ class _Reader:
             self.rows += 1
             yield row
 
-    def _value(self, value: object) -> Any:
+    def _value(self, value: object) -> SqlValue:
         if isinstance(value, dict) and len(value) == 1:
             ((kind, text),) = value.items()
             if kind == "$b" and isinstance(text, str):
@@ -532,7 +534,7 @@ class _Reader:
             raise BadLine(f"line {self.line} is not JSON: {_short(error)}") from error
 
 
-def _refuse(name: str) -> Any:
+def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number of JSON")
 
 
@@ -558,7 +560,7 @@ class _Pieces:
 
 
 @contextmanager
-def _source(file: File) -> Iterator[Any]:
+def _source(file: File) -> Iterator[Readable]:
     if not isinstance(file, str | os.PathLike):
         if not hasattr(file, "readline") or hasattr(file, "encoding"):
             raise InvalidArgument(f"file is {shown(file)}; give a path, or a file opened in binary mode")

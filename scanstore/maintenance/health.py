@@ -76,6 +76,8 @@ SAFE = "put it right with: scanstore check --fix"
 SEARCHES = ("finding_search", "symbol_search")
 SMALL = 4 << 20  #: bytes, up to which SQLite's check is over before another connection has read the schema
 
+Rows = list[tuple[Any, ...]]
+
 
 def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None = None) -> list[Problem]:
     """Look for damage: SQLite's own integrity, foreign keys, the schema, and what the schema cannot enforce.
@@ -127,7 +129,7 @@ def _problems(db: Database) -> Iterator[Found]:
                 yield found
 
 
-def _integrity(rows: Callable[[], list[Any]]) -> Iterator[Found]:
+def _integrity(rows: Callable[[], Rows]) -> Iterator[Found]:
     try:
         for (text,) in rows():
             if text != "ok":
@@ -137,19 +139,19 @@ def _integrity(rows: Callable[[], list[Any]]) -> Iterator[Found]:
 
 
 @contextmanager
-def _aside(db: Database, sql: str) -> Iterator[Callable[[], list[object]]]:
+def _aside(db: Database, sql: str) -> Iterator[Callable[[], Rows]]:
     """Run a statement in a thread with a connection of its own, meanwhile; inside of a transaction, when it is asked
     for, as in a small store. Gives a function that waits for the rows, or raises what the statement raised.
     """
 
-    def rows() -> list[Any]:
+    def rows() -> Rows:
         with _limited(db):
             return db.execute_sql(sql).fetchall()
 
     if db.in_sqlite_transaction() or _file_bytes(db) <= SMALL:
         yield rows
         return
-    came: list[object] = []
+    came: list[Rows | BaseException] = []
     connections: list[sqlite3.Connection] = []
 
     def work() -> None:
@@ -159,11 +161,11 @@ def _aside(db: Database, sql: str) -> Iterator[Callable[[], list[object]]]:
         except BaseException as error:
             came.append(error)
 
-    def wait() -> list[Any]:
+    def wait() -> Rows:
         thread.join()
         if isinstance(came[0], BaseException):
             raise came[0]
-        return cast("list[Any]", came[0])
+        return came[0]
 
     thread = threading.Thread(target=work, name="scanstore-check", daemon=True)
     thread.start()

@@ -6,10 +6,13 @@ reads the schema and knows no table by name. Change here: what happens to a row 
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from scanstore.db.files import quoted
+
+Run = Callable[..., sqlite3.Cursor]  # (sql, parameters) -> cursor
 
 
 class OwnerLink(NamedTuple):
@@ -20,7 +23,7 @@ class OwnerLink(NamedTuple):
     loses: bool
 
 
-def remove_unowned(run: Callable[..., Any], owners: str, keys: Mapping[str, list[str]]) -> dict[str, int]:
+def remove_unowned(run: Run, owners: str, keys: Mapping[str, list[str]]) -> dict[str, int]:
     """Remove the rows that need an owner, where the table of owners is empty; return how many of each table.
 
     ``keys`` names the tables with their primary keys, parents before those that point at them.
@@ -61,7 +64,7 @@ def remove_unowned(run: Callable[..., Any], owners: str, keys: Mapping[str, list
     return removed
 
 
-def remove_dangling(run: Callable[..., Any], links: Mapping[str, list[OwnerLink]]) -> dict[str, int]:
+def remove_dangling(run: Run, links: Mapping[str, list[OwnerLink]]) -> dict[str, int]:
     """Remove the rows of tables that point at rows which are gone, until there are none; return how many of each.
 
     A row whose key is ``ON DELETE SET NULL`` loses it and stays.
@@ -81,15 +84,15 @@ def remove_dangling(run: Callable[..., Any], links: Mapping[str, list[OwnerLink]
     return removed
 
 
-def _delete(run: Callable[..., Any], table: str, conditions: list[str]) -> int:
+def _delete(run: Run, table: str, conditions: list[str]) -> int:
     run(f"DELETE FROM {quoted(table)} AS t0 WHERE {' OR '.join(conditions)}").fetchall()
     return int(run("SELECT changes()").fetchone()[0])
 
 
-def links_of(run: Callable[..., Any], table: str, known: Mapping[str, list[str]]) -> list[OwnerLink]:
+def links_of(run: Run, table: str, known: Mapping[str, list[str]]) -> list[OwnerLink]:
     """Return the foreign keys of a table that lead to tables which are known, with their primary keys."""
     spelled = {name.lower(): name for name in known}  # SQLite compares names without case
-    keys: dict[int, list[Any]] = {}
+    keys: dict[int, list[tuple[Any, ...]]] = {}
     for row in run(f"PRAGMA foreign_key_list({quoted(table)})").fetchall():
         keys.setdefault(row[0], []).append(row)
     never = {row[1].lower() for row in run(f"PRAGMA table_xinfo({quoted(table)})").fetchall() if row[3]}
