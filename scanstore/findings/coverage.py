@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from scanstore.db.database import Database
 from scanstore.db.paths import stored_root, unescape_path
 from scanstore.db.values import dump_json
-from scanstore.findings.content import unpack
+from scanstore.findings.content import RunDetail, run_detail
 
 RUNS = """
 SELECT id, category, detail, rules, complete, successful, files, failed_files, scope FROM tool_runs
@@ -78,9 +78,11 @@ class CoveredRun:
         scope: str | None,
     ) -> None:
         self.category = category
-        told = unpack(detail) or {}
+        told = run_detail(detail)
         self.rules = _listed(rules)
-        self.used, self.off, self.unsure = (frozenset(told.get(name) or ()) for name in ("used", "off", "unsure"))
+        self.used, self.off, self.unsure = map(
+            frozenset, (told.get("used") or (), told.get("off") or (), told.get("unsure") or ())
+        )
         self.arguments = _arguments(told)
         self.complete = bool(complete)
         self.files = None if files is None else set(json.loads(files))
@@ -127,7 +129,7 @@ class Before:
         """Whether it listed a rule, which it reported, as off by default, and had the same arguments."""
         if self._known is None:
             rules, detail = self._db.execute_sql(RULES, (self._run,)).fetchone() or ("[]", None)
-            self._known = _listed(rules), _arguments(unpack(detail) or {})
+            self._known = _listed(rules), _arguments(run_detail(detail))
         listed, other = self._known
         told = next((listed[name] for name in names if name in listed), None)
         return told is False and (arguments is None or other is None or arguments == other)
@@ -203,7 +205,7 @@ def _listed(rules: str) -> dict[str, bool]:
     return {rule["id"]: rule.get("enabled", True) is not False for rule in listed}
 
 
-def _arguments(detail: Any) -> Any:
+def _arguments(detail: RunDetail) -> list[object] | None:
     """How the tool was started, as far as its report says so."""
     invocations = (detail.get("properties") or {}).get("invocations")
     told = [
@@ -214,7 +216,7 @@ def _arguments(detail: Any) -> Any:
     return told if any(told) else None
 
 
-def _matcher(name: str, patterns: list[str]) -> Any:
+def _matcher(name: str, patterns: list[str]) -> Callable[[str], bool] | None:
     if not patterns:
         return None
     from scanstore.indexing.walk import patterns as compiled  # start-up: loads pathspec

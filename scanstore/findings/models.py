@@ -9,7 +9,7 @@ is about one finding, or about a rule, in some paths or everywhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import peewee
 
@@ -223,6 +223,6 @@ class Suppression(Base):
             return "lifted"
         return "expired" if self.expired else "active"
 
-    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         """The row as plain values, and its state at this moment."""
         return {**super().to_dict(secrets=secrets), "state": self.state}

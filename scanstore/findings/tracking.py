@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scanstore.db.database import Database
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -52,9 +52,9 @@ class Incoming(NamedTuple):
     cwe: str | None = None
     confidence: int | None = None
     symbol: str | None = None
-    detail: Mapping[str, Any] | bytes | None = None
+    detail: Mapping[str, object] | bytes | None = None
     verified_id: int | None = None
-    more: Mapping[str, Any] = {}
+    more: Mapping[str, object] = {}
 
 
 class SightingCounts(NamedTuple):

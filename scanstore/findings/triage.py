@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING
 
 from scanstore.db.arguments import check_choice, check_list, check_string, clean_text
 from scanstore.db.domain import Domain, bound
@@ -19,6 +19,9 @@ from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.findings.models import Finding, FindingEvent, Suppression
 from scanstore.snapshots.facts import Lineage
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 ITSELF = "scanstore"  #: who did what no person did
 PLACES = """
@@ -256,7 +259,7 @@ class _Matches:
     """Whether a path pattern matches a path; each pattern is read once, each question answered once."""
 
     def __init__(self) -> None:
-        self.specs: dict[str, Any] = {}
+        self.specs: dict[str, GitIgnoreSpec] = {}
         self.known: dict[tuple[str, str], bool] = {}
 
     def __call__(self, pattern: str | None, path: str) -> bool:
@@ -311,10 +314,10 @@ def _scope(
     return rule, tool, path
 
 
-def _pattern(path: str) -> object:
+def _pattern(path: str) -> GitIgnoreSpec:
     from scanstore.indexing.walk import patterns  # start-up: loads pathspec
 
-    spec: Any = patterns("path", [path])
-    if "\n" in path or not any(each.include for each in spec.patterns):
+    spec = patterns("path", [path])
+    if spec is None or "\n" in path or not any(each.include for each in spec.patterns):
         raise InvalidArgument(f"path has {path!r}, which matches nothing by itself; write a pattern such as tests/**")
     return spec

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scanstore.db.plain_text import BLANKS, plain_text
 from scanstore.db.state_machine import SEVERITIES
@@ -244,7 +244,7 @@ def links(references: str) -> Iterator[tuple[str, bool]]:
             yield line.strip(), re.fullmatch(r"https?://[^\s/?#]\S*", line.strip()) is not None
 
 
-def as_dict(item: Item) -> dict[str, Any]:
+def as_dict(item: Item) -> dict[str, object]:
     """The finding as values that JSON can say."""
     return {
         **item._asdict(),

@@ -17,10 +17,11 @@ from scanstore.db.database import Database
 from scanstore.db.state_machine import SEVERITIES
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, shown
-from scanstore.findings.content import unpack
+from scanstore.findings.content import content_of, unpack
 from scanstore.findings.findings import LOOKS, Findings
 from scanstore.findings.listing import BETWEEN, Change
 from scanstore.findings.looks import LoadedRun, Looks
+from scanstore.findings.models import Suppression
 from scanstore.report.document import UNDECIDED, Event, FlowStep, Item, Point, Report, RunInfo, ScanInfo, Silenced
 from scanstore.sarif.mapping import shifted
 from scanstore.snapshots.models import Scan
@@ -170,7 +171,9 @@ def _history(row: dict[str, object], scan: int, events: list[tuple[int, Event]])
     return [event for by_scan, event in events if by_scan <= scan]
 
 
-def _counted(row: dict[str, Any], since: tuple[int, str], events: list[tuple[int, Event]], hidden: Any) -> bool:
+def _counted(
+    row: dict[str, Any], since: tuple[int, str], events: list[tuple[int, Event]], hidden: Suppression | None
+) -> bool:
     """Whether a finding was to be fixed at the baseline, by what people had decided by then."""
     scan, at = since
     later = [event for by_scan, event in events if (by_scan > scan if by_scan else event.at >= at)]
@@ -178,15 +181,18 @@ def _counted(row: dict[str, Any], since: tuple[int, str], events: list[tuple[int
     if (status or row["status"]) not in UNDECIDED:
         return False
     turn = next((event.action for event in later if event.action in ("suppress", "unsuppress")), None)
-    expired = hidden is not None and hidden.expired and format_time(hidden.expires_at) >= at
-    return turn != "unsuppress" and not (expired and format_time(hidden.created_at) < at)
+    if turn == "unsuppress":
+        return False
+    if hidden is None or hidden.expires_at is None or not hidden.expired:
+        return True
+    return not (format_time(hidden.expires_at) >= at and format_time(hidden.created_at) < at)
 
 
-def _item(row: dict[str, Any], change: Change, hidden: Any) -> Item:
+def _item(row: dict[str, Any], change: Change, hidden: Suppression | None) -> Item:
     detail = unpack(row["detail"])
-    before = row["severity"] if row["body_then"] is None else unpack(row["body_then"])["severity"]
+    before: Any = row["severity"] if row["body_then"] is None else content_of(row["body_then"])["severity"]
     if row["body"] is not None:
-        content = unpack(row["body"])
+        content = content_of(row["body"])
         detail = content.pop("detail")
         row.update(content)
     get = row.__getitem__
@@ -207,7 +213,7 @@ def _item(row: dict[str, Any], change: Change, hidden: Any) -> Item:
     )
 
 
-def _silenced(hidden: Any) -> Silenced:
+def _silenced(hidden: Suppression) -> Silenced:
     scope = "this finding"
     if hidden.finding_id is None:
         rule = " ".join(filter(None, (hidden.tool, hidden.rule_id)))
@@ -216,7 +222,7 @@ def _silenced(hidden: Any) -> Silenced:
     return Silenced(hidden.id, scope, hidden.justification, hidden.by, ends, bool(hidden.expired))
 
 
-def _flows(detail: Any, path: str, line: int | None) -> list[list[FlowStep]]:
+def _flows(detail: object, path: str, line: int | None) -> list[list[FlowStep]]:
     """The ways of the data in a report's code flows; whatever is not as it should be is left out.
 
     Steps in the finding's own file are stored relative to its line.

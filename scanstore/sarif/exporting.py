@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 from scanstore.db import atomic_files
 from scanstore.db.paths import stored_root
 from scanstore.db.state_machine import SEVERITIES, SIGHTINGS
 from scanstore.db.values import dump_json
-from scanstore.findings.content import unpack
+from scanstore.findings.content import Detail, content_of, finding_detail, run_detail
 from scanstore.findings.coverage import apart
 from scanstore.findings.findings import Findings
 from scanstore.findings.listing import changes
@@ -43,7 +43,7 @@ TOLD = ("reopened", "not_checked")  #: states that SARIF has no word for; they a
 SCORES = {"critical": 9.5, "high": 8.0, "medium": 5.5, "low": 2.0, "info": None}  # as code hosts read them
 LEVELS = dict(zip(SEVERITIES, ("error", "error", "warning", "note", "note"), strict=True))  # of our own findings
 DECIDED = {"false_positive": "false positive", "ignored": "ignored"}
-PLACES = ("code_flows", "related", "locations")
+PLACES: tuple[Literal["code_flows", "related", "locations"], ...] = ("code_flows", "related", "locations")
 BATCH = 500  # rows
 
 RUNS = """
@@ -188,8 +188,8 @@ class _Dumping:
             key, tool, version, rules, failed, detail, category, troubles = row
             if only is not None and (tool, category) not in only:
                 continue
-            said = unpack(detail) or {}
-            properties: dict[str, object] = said.get("properties") or {}
+            said = run_detail(detail)
+            properties = said.get("properties") or {}
             told = "versionControlProvenance" in properties
             described = [_rule(each) for each in _loaded(rules)]
             self.written += 1
@@ -259,15 +259,18 @@ class _Dumping:
 
     def _result(self, row: Sequence[Any], rules: Mapping[str, Rule], state: str, *, own: bool) -> Result:
         key, rule_id, status, fingerprints, _, path, line, end, column, end_column, body, *columns = row
-        said = dict(zip(COLUMNS, columns, strict=True))
+        said: dict[str, Any] = dict(zip(COLUMNS, columns, strict=True))
+        detail: Detail
         if body is not None:
-            said = {**said, **unpack(body)}
-            detail = said["detail"] or {}
+            said = {**said, **content_of(body)}
+            detail = said["detail"] or Detail()
         else:
-            detail = unpack(said["detail"]) or {}
+            detail = finding_detail(said["detail"])
         severity = said["severity"]
         kind, partial = detail.get("kind", "fail"), detail.get("partial_fingerprints")
-        places = {name: shifted(detail[name], path or None, line or 0, away=False) for name in PLACES if name in detail}
+        places: dict[str, Any] = {
+            name: shifted(detail[name], path or None, line or 0, away=False) for name in PLACES if name in detail
+        }
         return Result(
             rule_id=rule_id or None,
             message=said["message"] or said["title"],
@@ -374,14 +377,17 @@ class _DumpingTarget(_Dumping):
 TEXTS = (*COLUMNS[5:12],)
 
 
-def _with_state(properties: Mapping[str, Any], state: str) -> Mapping[str, Any]:
+def _with_state(properties: Mapping[str, object], state: str) -> Mapping[str, object]:
     """The properties of a result, and in its bag a state that SARIF has no word for."""
     if state not in TOLD:
         return properties
-    return {**properties, "properties": {**(properties.get("properties") or {}), STATE: state}}
+    bag: Any = properties.get("properties") or {}
+    return {**properties, "properties": {**bag, STATE: state}}
 
 
-def _with_troubles(properties: dict[str, Any], successful: bool | None, troubles: Sequence[str]) -> dict[str, Any]:
+def _with_troubles(
+    properties: dict[str, object], successful: bool | None, troubles: Sequence[str]
+) -> dict[str, object]:
     """The properties of a run; when it is no all-clear for a reason that the tool itself did not give, that reason."""
     if not troubles or successful is False:
         return properties
@@ -391,12 +397,12 @@ def _with_troubles(properties: dict[str, Any], successful: bool | None, troubles
     return {**properties, "invocations": [*(known if isinstance(known, list) else ()), ours]}
 
 
-def _with_texts(properties: Mapping[str, Any], said: Mapping[str, Any]) -> Mapping[str, Any]:
+def _with_texts(properties: Mapping[str, object], said: Mapping[str, object]) -> Mapping[str, object]:
     """The properties of a result, and in its bag what our own findings say beyond SARIF."""
     texts = {name: value for name in TEXTS if (value := said[name]) is not None and value != ""}
     if not texts:
         return properties
     if said["message"] and said["message"] != said["title"]:
         texts["title"] = said["title"]
-    bag: Mapping[str, Any] = properties.get("properties") or {}
+    bag: Any = properties.get("properties") or {}
     return {**properties, "properties": {**bag, OWN: texts}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from scanstore.sarif.format.uris import address
 from scanstore.sarif.format.vocabulary import BASE, Rule
@@ -16,7 +15,7 @@ def usual_level(rule: Rule | None, kind: str) -> str:
     return "none" if kind != "fail" else (rule and rule.level) or "warning"
 
 
-def shifted(value: object, path: str | None, by: int, *, away: bool) -> Any:
+def shifted(value: object, path: str | None, by: int, *, away: bool) -> object:
     """Places as SARIF has them: those in a file relative to a line of it (``away``), or absolute again.
 
     Places in the same file then stay equal when only lines above have come or gone.

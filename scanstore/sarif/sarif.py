@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import check_list, check_path
 from scanstore.db.database import Database
@@ -25,7 +25,7 @@ from scanstore.db.state_machine import SIGHTINGS
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.findings import tracking
-from scanstore.findings.content import pack, unpack
+from scanstore.findings.content import content_of, pack, unpack
 from scanstore.findings.coverage import UNNAMED
 from scanstore.findings.findings import Findings
 from scanstore.findings.identity import traits_of
@@ -494,7 +494,7 @@ def _suppress(db: Database, scan: Scan, run_id: int | None) -> None:
     added, lifted, events = [], [], []
     now = format_time(utcnow())
     for finding, detail, body in db.execute_sql(TOLD, (run_id,)).fetchall():
-        told = unpack(detail) if body is None else unpack(body)["detail"]
+        told: Any = unpack(detail) if body is None else content_of(body)["detail"]
         reason = justification((told or {}).get("suppressions") or ())
         key, was, when, who = standing.get(finding, (None, "", now, BY))
         if reason is not None and (key is None or when is not None) and who == BY:

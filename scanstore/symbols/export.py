@@ -7,7 +7,7 @@ in every store. Writing is up to :mod:`scanstore.symbols.graph_formats`."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from scanstore.db.database import Database
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -17,6 +17,7 @@ from scanstore.symbols.graph_formats import FORMATS, Link, Node, write
 
 if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
+    from scanstore.symbols.models import Symbol
 
 DIRECTIONS = ("callers", "callees", "both")
 
@@ -63,7 +64,7 @@ class SymbolLookup(Protocol):
 
     db: Database
 
-    def get(self, symbol: object, *, scan: Scan | int | None = None) -> Any: ...
+    def get(self, symbol: object, *, scan: Scan | int | None = None) -> Symbol: ...
     def callers(self, symbol: object, *, depth: int | None = 1, guesses: bool = False) -> list[Reached]: ...
     def callees(self, symbol: object, *, depth: int | None = 1, guesses: bool = False) -> list[Reached]: ...
     def importers(self, file: str, *, scan: Scan | int | None = None) -> list[str]: ...

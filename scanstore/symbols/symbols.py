@@ -9,8 +9,8 @@ it was looked for: ``coverage`` says for which languages references and imports 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import check_integer, check_list, check_string, check_text, stored_path
 from scanstore.db.domain import Domain, bound
@@ -32,6 +32,9 @@ from scanstore.symbols.unused import unreferenced
 
 if TYPE_CHECKING:
     from scanstore.snapshots.ctags_import import LoadedTags
+
+# A row of ONLY_HERE: qualified name, kind, file, line, hash of the text, name, number among its namesakes
+_Row = tuple[str, str, str, int, bytes | None, str, int]
 
 
 class SymbolChange(NamedTuple):
@@ -232,13 +235,20 @@ class Symbols(Domain):
         return row, place[0], Graph(self.db, *place[1:])
 
     def _follow(
-        self, symbol: object, where: tuple[Scan | int | None, str | None], sql: str, **options: Any
+        self,
+        symbol: object,
+        where: tuple[Scan | int | None, str | None],
+        sql: str,
+        *,
+        kinds: Sequence[str],
+        depth: int | None,
+        guesses: bool,
+        impact: bool = False,
     ) -> List[Reached]:
-        depth = options["depth"]
         if depth is not None and (not isinstance(depth, int) or depth < 1):
             raise InvalidArgument(f"depth is {shown(depth)}; give a number of steps of at least 1, or None for all")
         row, version, graph = self._at(symbol, *where)
-        return graph.follow(sql, (version, split(row.id)[1]), **options)
+        return graph.follow(sql, (version, split(row.id)[1]), kinds=kinds, depth=depth, guesses=guesses, impact=impact)
 
     @bound
     def references(
@@ -450,9 +460,9 @@ class Symbols(Domain):
                 raise InvalidArgument(f"scan {scan.id} is of reports and has no symbols; give scans of trees")
         old, new = (self._only(x, y) for x, y in ((first, second), (second, first)))
         changed, moved = [], []
-        gone: dict[tuple[Any, ...], List[Any]] = {}
+        gone: dict[tuple[str, bytes | None, str], List[_Row]] = {}
         keys = {(s[0], s[1], s[2], s[6]) for s in new}
-        before: dict[tuple[Any, ...], Any] = {(s[0], s[1], s[2], s[6]): s for s in old}
+        before = {(s[0], s[1], s[2], s[6]): s for s in old}
         for symbol in old:
             if (symbol[0], symbol[1], symbol[2], symbol[6]) not in keys:
                 gone.setdefault((symbol[1], symbol[4], symbol[5]), []).append(symbol)
@@ -471,8 +481,9 @@ class Symbols(Domain):
         removed = [SymbolPlace(s[0], s[1], s[2], s[3]) for group in gone.values() for s in group]
         return SymbolDiff(sorted(added), sorted(removed), sorted(changed), sorted(moved))
 
-    def _only(self, scan: Scan, other: Scan) -> List[Any]:
-        return self.db.execute_sql(ONLY_HERE, (scan.id, other.id)).fetchall()
+    def _only(self, scan: Scan, other: Scan) -> List[_Row]:
+        rows: List[_Row] = self.db.execute_sql(ONLY_HERE, (scan.id, other.id)).fetchall()
+        return rows
 
 
 # Symbols in those files of a scan that the other has not in the same version; the last field counts namesakes.

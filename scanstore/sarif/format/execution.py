@@ -7,13 +7,12 @@ doubt about the run, never a success. Change here which words of a tool mean tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from scanstore.sarif.format.parts import as_dict, as_list, shown
 from scanstore.sarif.format.vocabulary import LEVELS, SEVERITIES
 
 NOTIFICATIONS = ("toolExecutionNotifications", "toolConfigurationNotifications")
-FindRule = Callable[[Mapping[str, Any]], str | None]
+FindRule = Callable[[Mapping[str, object]], str | None]
 """Returns the id of the rule that a reference names, None when there is no such rule."""
 
 

@@ -82,7 +82,7 @@ class Reader:
         while True:
             if self.peek() != '"':
                 raise self.broken("a name in double quotes was expected")
-            key: str = self.value()
+            key = str(self.value())
             self._expect(":")
             yield key
             if self._expect(",}") == "}":
@@ -116,7 +116,7 @@ class Reader:
             if self._expect(",]") == "]":
                 return
 
-    def value(self) -> Any:
+    def value(self) -> object:
         """Decode the value that begins here; None with a ``flaw`` when it is nested too deeply to be decoded."""
         while True:
             self.peek()
@@ -124,14 +124,16 @@ class Reader:
             try:
                 value, end = self._scan(self._text, self._at)
             except RecursionError:
-                return self._left_out(f"is nested more than {MAX_DEPTH} levels deep")
+                self._left_out(f"is nested more than {MAX_DEPTH} levels deep")
+                return None
             except json.JSONDecodeError as error:
                 near = error.pos > len(self._text) - _NEAR or error.msg.startswith("Unterminated string")
                 if near and self._more():
                     continue
                 raise self.broken(error.msg, error.pos) from None
             except ValueError:  # int() has a limit
-                return self._left_out("holds a number of too many digits")
+                self._left_out("holds a number of too many digits")
+                return None
             if end == len(self._text) and self._text[end - 1] not in '"}]' and self._more():
                 continue  # a number may go on
             self.flaw = self._flaw(value, self._text[self._at : end])
@@ -247,8 +249,8 @@ class Reader:
         return number
 
 
-def _deep(value: Any) -> bool:
-    level = [value] if type(value) in _NESTS else []
+def _deep(value: object) -> bool:
+    level: list[Any] = [value] if type(value) in _NESTS else []
     for _ in range(MAX_DEPTH):
         level = [
             inner

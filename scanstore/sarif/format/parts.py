@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -161,7 +161,7 @@ def filled(text: str, arguments: list[object], copies: Copies) -> str:
     return _PLACEHOLDER.sub(one, text)
 
 
-def member(value: dict[str, object], key: str, path: str) -> dict[str, Any]:
+def member(value: Mapping[str, object], key: str, path: str) -> dict[str, object]:
     """Return an inner object, empty if it is missing; raises Bad for anything else."""
     found = value.get(key)
     if type(found) is dict:
@@ -171,9 +171,9 @@ def member(value: dict[str, object], key: str, path: str) -> dict[str, Any]:
     return NOTHING
 
 
-def extent(region: Mapping[str, Any]) -> _Extent:
+def extent(region: Mapping[str, object]) -> _Extent:
     """The lines and columns of the region of a first location: start, start column, end, end column."""
-    get = region.get
+    get: Callable[[str], Any] = region.get
     found: _Extent = get("startLine"), get("startColumn"), get("endLine"), get("endColumn")
     for value in found:
         if value is not None and (type(value) is not int or not 0 < value <= _MAX):
@@ -194,18 +194,18 @@ def _place(region: Mapping[str, object], key: str) -> int | None:
 
 def texts(raw: dict[str, object], key: str) -> dict[str, str]:
     """Fingerprints by their names."""
-    found = member(raw, key, "")
+    found: dict[str, Any] = member(raw, key, "")
     for name, value in found.items():
         if type(value) is not str:
             raise Bad(f".{key}[{name!r:.80}]", f"is {shown(value)}; it must be text")
     return found
 
 
-def as_dict(value: object) -> dict[str, Any]:
+def as_dict(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else NOTHING
 
 
-def as_list(value: object) -> list[Any]:
+def as_list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 

@@ -14,7 +14,7 @@ import tempfile
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO, NamedTuple
 
 from scanstore.db.files import refused
@@ -113,7 +113,7 @@ def _results(
                     yield result
 
 
-def _again(opened: Callable[[], Any], name: str) -> Iterator[_Event]:
+def _again(opened: Callable[[], AbstractContextManager[BinaryIO]], name: str) -> Iterator[_Event]:
     with opened() as stream:
         yield from _walk(Reader(stream, name))
 
@@ -131,12 +131,12 @@ def _fits(stream: BinaryIO) -> bool:
     return end - start <= SMALL
 
 
-def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], Any]:
+def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], AbstractContextManager[BinaryIO]]:
     """What opens the file at its beginning, as often as wanted."""
     if isinstance(file, str | os.PathLike):
         path = file
 
-        def by_path() -> Any:
+        def by_path() -> BinaryIO:
             try:
                 return open(path, "rb")
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -152,7 +152,7 @@ def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], 
         stream.seek(0)
     start = stream.tell()
 
-    def by_seeking() -> Any:
+    def by_seeking() -> AbstractContextManager[BinaryIO]:
         stream.seek(start)
         return nullcontext(stream)
 

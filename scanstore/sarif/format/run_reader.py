@@ -89,7 +89,7 @@ class Head(NamedTuple):
     Of its results ``members`` holds the number, None where the run says so, and False when it is no list.
     """
 
-    members: dict[str, Any]
+    members: dict[str, object]
     artifacts: list[tuple[str | None, str | None, Artifact] | None]  # uri, base, what else; None: not usable
     used: set[RuleKey]
     unread: list[str]  # members that could not be read
@@ -106,7 +106,7 @@ class _Named(NamedTuple):
     cwe: Sequence[str]
 
 
-_Place = tuple[str | None, int | None, int | None, int | None, int | None, str | None, Sequence[Any]]
+_Place = tuple[str | None, int | None, int | None, int | None, int | None, str | None, Sequence[object]]
 _NOWHERE: _Place = (None, None, None, None, None, None, ())
 
 
@@ -244,8 +244,8 @@ class RunReader:
         severity = told.severity or LEVELS[level]
         cwe, state, suppressions = told.cwe, None, None
         rest = fingerprints = NOTHING
-        flows: list[Any] = []
-        related: list[Any] = []
+        flows: list[object] = []
+        related: list[object] = []
         if not plain:
             rest, bag = self._more(raw, path)
             if isinstance(message.get("markdown"), str):
@@ -317,7 +317,7 @@ class RunReader:
             self._problems.append(
                 SarifProblem(f"{path}.locations[0].physicalLocation.artifactLocation.uri", reason + "; no path is kept")
             )
-        locations: list[Any] = []
+        locations: list[object] = []
         if (
             len(given) > 1
             or not _SIMPLE_LOCATION.issuperset(first)
@@ -340,7 +340,7 @@ class RunReader:
             rule = read_rule(raw) if isinstance(raw, dict) else None
             if rule is None:
                 self._problem(f"{path}.rules[{number}]", "has no id; left out")
-            elif unscored(bag := as_dict(raw.get("properties"))):
+            elif unscored(bag := as_dict(as_dict(raw).get("properties"))):
                 self._problem(f"{path}.rules[{number}].properties.{SCORE}", f"is {shown(bag[SCORE])}; {UNSCORED}")
             rules.append(rule)
         return rules
@@ -560,7 +560,7 @@ class RunReader:
             words += taxon(reference, as_list(self._members.get("taxonomies")))
         return list(dict.fromkeys([*(rule.cwe if rule else ()), *cwe_in(words)]))
 
-    def _suppressions(self, raw: dict[str, object], path: str) -> list[dict[str, Any]] | None:
+    def _suppressions(self, raw: dict[str, object], path: str) -> list[dict[str, object]] | None:
         given = raw.get("suppressions")
         if given is None:
             return None

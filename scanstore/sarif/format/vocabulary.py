@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scanstore.snapshots.git import Vcs
 
@@ -69,7 +69,7 @@ class Rule(NamedTuple):
     tags: Sequence[str] = ()
     cwe: Sequence[str] = ()
     enabled: bool = True
-    properties: Mapping[str, Any] = {}
+    properties: Mapping[str, object] = {}
 
 
 class Run(NamedTuple):
@@ -91,14 +91,14 @@ class Run(NamedTuple):
     tool_version: str | None
     rules: dict[str, Rule]
     artifacts: list[Artifact]
-    base_ids: dict[str, Any]
+    base_ids: dict[str, object]
     complete: bool
     successful: bool | None
     failed_files: list[str]
     results: int | None
     automation_id: str | None
     vcs: Vcs | None
-    properties: dict[str, Any]
+    properties: dict[str, object]
     doubts: Sequence[str] = ()
     used: frozenset[str] = frozenset()
     off: frozenset[str] = frozenset()
@@ -142,12 +142,12 @@ class Result(NamedTuple):
     line_hash: str | None = None
     guid: str | None = None
     cwe: Sequence[str] = ()
-    code_flows: Sequence[Any] = ()
-    related: Sequence[Any] = ()
-    locations: Sequence[Any] = ()
-    suppressions: Sequence[Mapping[str, Any]] | None = None
+    code_flows: Sequence[object] = ()
+    related: Sequence[object] = ()
+    locations: Sequence[object] = ()
+    suppressions: Sequence[Mapping[str, object]] | None = None
     baseline_state: str | None = None
-    properties: Mapping[str, Any] = {}
+    properties: Mapping[str, object] = {}
     run_index: int = 0
     number: int = 0
     path: str = ""
@@ -161,7 +161,7 @@ def severity_of(level: str, *scores: float | None) -> str:
     return LEVELS[level]
 
 
-def score_of(bag: Mapping[str, Any]) -> float | None:
+def score_of(bag: Mapping[str, object]) -> float | None:
     """The ``security-severity`` in a property bag: a number or its text, at most 10, or a word such as ``high``. None
     for anything else."""
     value = bag.get(SCORE)
@@ -169,9 +169,11 @@ def score_of(bag: Mapping[str, Any]) -> float | None:
         return None
     if isinstance(value, str) and value.strip().lower() in SCORES:
         return SCORES[value.strip().lower()]
+    if not isinstance(value, str | int | float):
+        return None
     try:
         score = float(value)
-    except (TypeError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         return None
     return min(score, 10.0) if 0 <= score < math.inf else None
 

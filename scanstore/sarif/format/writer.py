@@ -75,7 +75,7 @@ class OutRun(NamedTuple):
     successful: bool | None = None
     failed_files: Sequence[str] = ()
     artifacts: Iterable[Artifact] = ()
-    properties: Mapping[str, Any] = {}
+    properties: Mapping[str, object] = {}
 
 
 class Left(NamedTuple):
@@ -233,7 +233,7 @@ def _head(run: OutRun, rules: list[Rule]) -> dict[str, object]:
     )
 
 
-def _invocation(successful: bool | None, failed_files: Sequence[str]) -> dict[str, Any]:
+def _invocation(successful: bool | None, failed_files: Sequence[str]) -> dict[str, object]:
     failures = [
         {
             "level": "error",
@@ -243,11 +243,11 @@ def _invocation(successful: bool | None, failed_files: Sequence[str]) -> dict[st
         for path in sorted(set(failed_files))
     ]
     # A tool that says nothing has nothing to say against its success.
-    told = {"executionSuccessful": successful is not False}
+    told: dict[str, object] = {"executionSuccessful": successful is not False}
     return {**told, "toolExecutionNotifications": failures} if failures else told
 
 
-def _artifact(artifact: Artifact) -> dict[str, Any]:
+def _artifact(artifact: Artifact) -> dict[str, object]:
     algorithm, _, digest = (artifact.digest or "").partition(":")
     return _over(
         {"location": _address(artifact.path)},
@@ -295,10 +295,10 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
-def _result(result: Result, rules: Mapping[str, tuple[int, Rule]], baselined: bool) -> dict[str, Any]:
+def _result(result: Result, rules: Mapping[str, tuple[int, Rule]], baselined: bool) -> dict[str, object]:
     number, rule = _rule_of(result.rule_id, rules)
     level = result.level or _LEVEL_OF[result.severity]
-    bag = result.properties.get("properties") or {}
+    bag: Any = result.properties.get("properties") or {}
     more: dict[str, object] = {}
     if severity_of(level, score_of(bag), rule and rule.security_severity) != result.severity:
         more[SEVERITY] = result.severity
@@ -346,6 +346,7 @@ def _rule_of(rule_id: str | None, rules: Mapping[str, tuple[int, Rule]]) -> tupl
 
 
 def _locations(result: Result) -> list[object]:
+    first: Any
     first, *others = result.locations or ({},)
     if result.uri is None:
         return list(result.locations)
@@ -364,11 +365,11 @@ def _locations(result: Result) -> list[object]:
     return [_over(first, {"physicalLocation": place}), *others]
 
 
-def _flows(flows: list[Any]) -> tuple[list[Any], int]:
+def _flows(flows: list[Any]) -> tuple[list[object], int]:
     """Flows with as many steps as a host takes, and how many steps were left out."""
     room = MAX_STEPS
     over = 0
-    kept: list[Any] = []
+    kept: list[object] = []
     for flow in flows:
         threads = []
         for thread in map(as_dict, as_list(flow.get("threadFlows"))):
