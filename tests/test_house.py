@@ -19,7 +19,7 @@ import peewee
 import pytest
 
 import scanstore
-from scanstore import Store, models
+from scanstore import Store, models, parts
 from scanstore.db.database import SCHEMA_VERSION
 from scanstore.llm.models import ModelSlot
 from scanstore.snapshots import facts
@@ -240,6 +240,18 @@ def test_a_package_has_a_design_and_public_names_that_are_loaded_when_asked_for(
     assert loaded <= {"scanstore.db.exports"}, f"{name} imports {loaded} when it is loaded"
 
 
+def test_the_parts_of_a_store_are_there() -> None:
+    """The table that is loaded lazily names the same as the imports for type checkers, and all of it exists."""
+    named: set[str] = set()
+    for target, edges in import_graph.graph()["scanstore.parts"].items():
+        for edge in edges:
+            if edge.kind == "type":
+                named.update(edge.names or [target.rpartition(".")[2]])
+    assert named == set(parts.__all__) == set(dir(parts))
+    for word in parts.__all__:
+        assert getattr(parts, word) is not None
+
+
 def test_type_checkers_see_every_public_name(tmp_path: Path) -> None:
     lines = []
     for name in packages():
@@ -430,7 +442,7 @@ def test_migrated_table_equals_its_model(model: type[peewee.Model]) -> None:
             parent = field.rel_model._meta.table_name
             parent = "chunk_work" if parent == "scan_file_chunks" else parent  # the table below the view
             if parent == "names" or (table == "bindings" and parent == "file_versions"):
-                assert field.column_name not in foreign  # interned, see scanstore/facts.py
+                assert field.column_name not in foreign  # interned, see scanstore/snapshots/facts.py
                 continue
             assert foreign.pop(field.column_name) == (parent, field.on_delete)
         assert not foreign

@@ -42,7 +42,7 @@ class DraftJudgement(NamedTuple):
     verified_id: int | None
 
 
-# Moves of a draft that nobody has leased; leases/engine.py makes the others.
+# Moves of a draft without a lease; leases/engine.py makes the others.
 UNLEASED = Machine(
     "draft_findings",
     "draft",

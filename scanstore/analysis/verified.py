@@ -21,7 +21,7 @@ from scanstore.findings.triage import VOTED
 from scanstore.leases import engine
 from scanstore.snapshots.models import Scan
 
-# Moves of a verified finding that nobody has leased; leases/engine.py makes the others.
+# Moves of a verified finding without a lease; leases/engine.py makes the others.
 UNLEASED = Machine(
     "verified_findings",
     "verified finding",

@@ -412,7 +412,7 @@ class Database(Transactional):
             raise
 
     def _watched(self, sql: str, params: object, many: bool) -> Cursor:
-        """The same for those who log or measure; secrets are never logged."""
+        """Run a statement and log it, or measure it; secrets are never logged."""
         secret = "api_key" in sql or "hashed_password" in sql
         shown = None if many else ("…",) if secret else params
         self._log_query(sql, "…" if many else shown)  # type: ignore[attr-defined]

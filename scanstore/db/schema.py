@@ -2,7 +2,7 @@
 
 Tables, indexes and triggers of the user's own are left alone. Change here: what counts as a difference.
 
-``python -m scanstore.db.schema`` writes scanstore/fingerprints.py anew from the migrations, after one was added. It
+``python -m scanstore.db.schema`` writes scanstore/db/fingerprints.py anew from the migrations, after one was added. It
 migrates an empty file up to each version, and down again from the newest: a rollback may write a statement in another
 way, and such a file must open too.
 """
@@ -170,7 +170,7 @@ def _made(file: str) -> Made:
 
 
 def fingerprints() -> str:
-    """Return the text of scanstore/fingerprints.py, as the migrations make it."""
+    """Return the text of scanstore/db/fingerprints.py, as the migrations make it."""
     wholes: dict[int, str] = {}
     seen: dict[str, dict[str, list[int]]] = {}
     kinds: dict[str, str] = {}

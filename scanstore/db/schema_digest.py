@@ -1,4 +1,4 @@
-"""The digest of a schema: the same for all files with the schema that the migrations make."""
+"""The digest of a schema, by which opening recognises the files that the migrations have made."""
 
 from __future__ import annotations
 

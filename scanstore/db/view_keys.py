@@ -31,7 +31,7 @@ def join(file_id: int, ordinal: int) -> int:
     return file_id << SHIFT | ordinal
 
 
-#: A column, or what is worked out of one.
+#: A column, or an expression of one.
 _Column: TypeAlias = "peewee.Field[int] | peewee.Expression"
 
 

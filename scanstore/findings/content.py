@@ -15,7 +15,7 @@ from scanstore.findings.identity import message_key
 
 
 def pack(value: object) -> bytes:
-    """JSON in few bytes, the same for the same value: as ``detail`` of a finding or a run is stored."""
+    """Return a value as compressed JSON, as ``detail`` is stored; equal values give equal bytes."""
     return zlib.compress(dump_json(value).encode())
 
 

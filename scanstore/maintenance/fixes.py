@@ -1,4 +1,4 @@
-"""What can be put right without losing anything: counters, search indexes, SQLite's indexes, rows that nothing uses.
+"""Repairs that lose nothing: counters, search indexes, SQLite's indexes, rows that nothing uses.
 
 All of it follows from other rows that are there. What people or tools have said is never changed here, even where it is
 at odds with something else: that is for a backup, or for a person. Change here: which repairs are safe; the checks are

@@ -17,7 +17,7 @@ from scanstore.symbols.graph_formats import FORMATS, Link, Node, write
 
 if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
-    from scanstore.symbols.models import Symbol
+    from scanstore.symbols.models import Symbol, SymbolLike
 
 DIRECTIONS = ("callers", "callees", "both")
 
@@ -64,9 +64,9 @@ class SymbolLookup(Protocol):
 
     db: Database
 
-    def get(self, symbol: object, *, scan: Scan | int | None = None) -> Symbol: ...
-    def callers(self, symbol: object, *, depth: int | None = 1, guesses: bool = False) -> list[Reached]: ...
-    def callees(self, symbol: object, *, depth: int | None = 1, guesses: bool = False) -> list[Reached]: ...
+    def get(self, symbol: SymbolLike, *, scan: Scan | int | None = None) -> Symbol: ...
+    def callers(self, symbol: SymbolLike, *, depth: int | None = 1, guesses: bool = False) -> list[Reached]: ...
+    def callees(self, symbol: SymbolLike, *, depth: int | None = 1, guesses: bool = False) -> list[Reached]: ...
     def importers(self, file: str, *, scan: Scan | int | None = None) -> list[str]: ...
 
 
@@ -74,7 +74,7 @@ def export(
     symbols: SymbolLookup,
     form: str,
     *,
-    root: object,
+    root: SymbolLike | None,
     depth: int | None,
     direction: str,
     guesses: bool,
@@ -97,7 +97,12 @@ def export(
 
 
 def _calls(
-    symbols: SymbolLookup, root: object, depth: int | None, direction: str, guesses: bool, scan: Scan | int | None
+    symbols: SymbolLookup,
+    root: SymbolLike | None,
+    depth: int | None,
+    direction: str,
+    guesses: bool,
+    scan: Scan | int | None,
 ) -> tuple[Iterator[Node], Iterator[Link]]:
     known = (*TRUSTED, "guessed") if guesses else TRUSTED
     ids: set[int] | None = None
@@ -150,7 +155,7 @@ def _packed(ids: Iterable[int]) -> str:
 
 
 def _imports(
-    symbols: SymbolLookup, root: object, depth: int | None, direction: str, scan: Scan | int | None
+    symbols: SymbolLookup, root: SymbolLike | None, depth: int | None, direction: str, scan: Scan | int | None
 ) -> tuple[Iterator[Node], Iterator[Link]]:
     owner = Scans(symbols.db).pick(scan)
     path = getattr(root, "file_path", root)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import peewee
 
@@ -12,6 +12,16 @@ from scanstore.db.view_keys import RowId, RowKey
 from scanstore.errors import InvalidArgument
 from scanstore.indexing.facts import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
 from scanstore.snapshots.models import Scan, ScanFile
+
+
+class HasId(Protocol):
+    """A row of a symbol: a :class:`Symbol`, or an answer to a question about symbols."""
+
+    @property
+    def id(self) -> int: ...
+
+
+SymbolLike: TypeAlias = HasId | int | str  #: a row, its id, or a qualified or plain name
 
 
 class Symbol(Base):

@@ -27,7 +27,7 @@ from scanstore.snapshots.resolution import lookup
 from scanstore.snapshots.scans import Scans
 from scanstore.symbols.export import export
 from scanstore.symbols.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
-from scanstore.symbols.models import ImportRelation, Symbol, SymbolReference
+from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolReference
 from scanstore.symbols.unused import unreferenced
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Symbols(Domain):
         return list(Symbol.raw(SYMBOLS, str(ids)))
 
     @bound
-    def get(self, symbol: object, *, scan: Scan | int | None = None, target: str | None = None) -> Symbol:
+    def get(self, symbol: SymbolLike, *, scan: Scan | int | None = None, target: str | None = None) -> Symbol:
         """The symbol that is meant by an id, a qualified or plain name, or a row with an ``id``.
 
         Raises NotFound, and Ambiguous (with ``candidates``) when a name fits several symbols.
@@ -200,7 +200,7 @@ class Symbols(Domain):
         if row is None:
             raise NotFound(f"no symbol {shown(key)}; ids belong to a scan, and go with it when it is removed")
         if scan is not None and row.scan_id != Scans(self.db).get(scan).id:
-            return self.get(row.qualified_name, scan=scan)
+            return self.get(row.qualified_name or row.name, scan=scan)
         return row
 
     def _given(self, scan: Scan | int | None, target: str | None) -> Scan | None:
@@ -226,7 +226,7 @@ class Symbols(Domain):
 
     # -- by reference ----------------------------------------------------------------------------------------------
 
-    def _at(self, symbol: object, scan: Scan | int | None, target: str | None) -> tuple[Symbol, int, Graph]:
+    def _at(self, symbol: SymbolLike, scan: Scan | int | None, target: str | None) -> tuple[Symbol, int, Graph]:
         """A symbol, its file version, and the graph of its scan."""
         row = self.get(symbol, scan=scan, target=target)
         place = self.db.execute_sql(PLACE, (split(row.id)[0],)).fetchone()
@@ -236,7 +236,7 @@ class Symbols(Domain):
 
     def _follow(
         self,
-        symbol: object,
+        symbol: SymbolLike,
         where: tuple[Scan | int | None, str | None],
         sql: str,
         *,
@@ -253,7 +253,7 @@ class Symbols(Domain):
     @bound
     def references(
         self,
-        symbol: object,
+        symbol: SymbolLike,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -273,7 +273,7 @@ class Symbols(Domain):
     @bound
     def callers(
         self,
-        symbol: object,
+        symbol: SymbolLike,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -286,7 +286,7 @@ class Symbols(Domain):
     @bound
     def callees(
         self,
-        symbol: object,
+        symbol: SymbolLike,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -299,7 +299,7 @@ class Symbols(Domain):
     @bound
     def impact(
         self,
-        symbol: object,
+        symbol: SymbolLike,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -317,7 +317,7 @@ class Symbols(Domain):
     @bound
     def subclasses(
         self,
-        symbol: object,
+        symbol: SymbolLike,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -330,7 +330,7 @@ class Symbols(Domain):
     @bound
     def bases(
         self,
-        symbol: object,
+        symbol: SymbolLike,
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
@@ -356,7 +356,7 @@ class Symbols(Domain):
         self,
         format: str,
         *,
-        root: object = None,
+        root: SymbolLike | None = None,
         depth: int | None = 2,
         direction: str = "callees",
         guesses: bool = False,

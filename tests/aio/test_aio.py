@@ -25,6 +25,7 @@ import pytest
 
 import scanstore
 from scanstore import AsyncStore, Store
+from scanstore.aio import store as aio_store
 from scanstore.aio.store import LONG, NOT_HERE, READS
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, StoreClosed
 from scanstore.models import Job, Scan, Setting
@@ -1041,3 +1042,11 @@ def test_rows_are_plain(shop: Path) -> None:
         assert isinstance(await store.scans.get(found.scan_id), Scan)
 
     run(shop, main)
+
+
+def test_the_asynchronous_store_takes_the_options_of_the_other() -> None:
+    options = inspect.signature(Store.__init__).parameters
+    theirs = {name: each.annotation for name, each in options.items() if each.kind == each.KEYWORD_ONLY}
+    assert aio_store._Options.__annotations__.keys() == theirs.keys()
+    for name, given in aio_store._Options.__annotations__.items():
+        assert getattr(given, "__forward_arg__", given) == theirs[name], name

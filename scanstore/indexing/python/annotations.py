@@ -1,4 +1,4 @@
-"""Type annotations as paths: ``Foo`` is ``mod.Foo()``, ``list[Foo]`` is ``mod.Foo()*`` (see :mod:`.python`)."""
+"""Type annotations as paths: ``Foo`` is ``mod.Foo()``, ``list[Foo]`` is ``mod.Foo()*`` (see :mod:`.indexer`)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ snapshot:
 ``=p``    ``p`` itself, not what it holds: what an import brings in
 ======== ==================================================================
 
-How a name gets its path is in :mod:`.pyscopes`.
+How a name gets its path is in :mod:`.scopes`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ from typing import Any
 
 from scanstore.indexing.chunking import LONG_CLASS, Span, body_hash, hashed, partition
 from scanstore.indexing.facts import (
-    EXACT,
     EXTERNAL,
-    GUESSED,
     UNRESOLVED,
     ChunkRow,
     FileFacts,
@@ -44,8 +42,17 @@ from scanstore.indexing.facts import (
     pack_interface,
     pack_words,
 )
-from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, has_rivals, qualified
-from scanstore.indexing.python.source import Source, as_written, decode, docstring, returns_self, span
+from scanstore.indexing.python.scopes import Binding, Meanings, NameScope, has_rivals, how_sure, qualified
+from scanstore.indexing.python.source import (
+    CHILDREN,
+    Source,
+    as_written,
+    children_of,
+    decode,
+    docstring,
+    returns_self,
+    span,
+)  # fmt: skip
 
 IDENTIFIERS = re.compile(r"[^\W\d]\w*")
 
@@ -55,16 +62,6 @@ Attribute, Call, Constant, Name, Store = ast.Attribute, ast.Call, ast.Constant, 
 _Push = Callable[[ast.AST], object]  # puts a node on the stack of those to walk
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
-
-# Which fields of a node may hold calls, last first, for each node type that is not handled by name below.
-_CHILDREN: dict[type, tuple[str, ...]] = {}
-
-
-def _children(kind: type[ast.AST]) -> tuple[str, ...]:
-    plain = "ctx op ops kind name attr id arg rest kwd_attrs conversion str is_async type_params".split()
-    fields = () if kind is ast.MatchSingleton else tuple(f for f in reversed(kind._fields) if f not in plain)
-    _CHILDREN[kind] = fields
-    return fields
 
 
 class PythonIndexer:
@@ -155,7 +152,7 @@ class _Reader:
         stack: list[Any] = [*reversed(nodes)]  # the type of a node is asked for once, for speed
         push, pop = stack.append, stack.pop
         mention = self.mentions.add
-        children, handlers = _CHILDREN, _HANDLERS
+        children, handlers = CHILDREN, _HANDLERS
         while stack:
             node = pop()
             kind = type(node)
@@ -184,7 +181,7 @@ class _Reader:
             elif kind in handlers:
                 handlers[kind](self, node, scope, push)
             elif kind is not Constant:
-                for field in children.get(kind) or _children(kind):
+                for field in children.get(kind) or children_of(kind):
                     value = getattr(node, field)
                     if type(value) is list:
                         for item in reversed(value):
@@ -569,11 +566,6 @@ class _Reader:
             path = self.meanings.typed(binds)
             if path is not None:
                 self.interface[f"{owner}().{attribute}"] = ["a", -1, path]
-
-
-def how_sure(sure: bool) -> tuple[int, int]:
-    """Resolution and confidence of a name that is defined in its own file, by whether nothing else binds it."""
-    return (EXACT, 100) if sure else (GUESSED, 50)
 
 
 _TRANSPARENT = frozenset(

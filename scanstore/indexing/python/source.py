@@ -148,3 +148,15 @@ def returns_self(node: ast.FunctionDef | ast.AsyncFunctionDef, self_name: str) -
     """Whether the last statement is ``return self``, as in fluent interfaces and ``__enter__``."""
     last = node.body[-1]
     return type(last) is ast.Return and type(last.value) is ast.Name and last.value.id == self_name
+
+
+# Which fields of a node may hold calls, last first, for each node type that is not handled by name below.
+CHILDREN: dict[type, tuple[str, ...]] = {}
+
+
+def children_of(kind: type[ast.AST]) -> tuple[str, ...]:
+    """Find the fields of a type of node that may hold calls, and keep them in ``CHILDREN``."""
+    plain = "ctx op ops kind name attr id arg rest kwd_attrs conversion str is_async type_params".split()
+    fields = () if kind is ast.MatchSingleton else tuple(f for f in reversed(kind._fields) if f not in plain)
+    CHILDREN[kind] = fields
+    return fields
