@@ -197,22 +197,22 @@ def test_models_stand_below_what_works_on_them() -> None:
 
 
 @needs.fork
-def test_every_foreign_key_of_a_domain_leads_somewhere() -> None:
+def test_every_foreign_key_of_a_domain_leads_somewhere(new_file: Path) -> None:
     """Also of those that point at models of a package above, which is loaded with the domain."""
     code = """
 import os, sys
 import peewee
 from scanstore import Store
-for name in sys.argv[1:]:
+for name in sys.argv[2:]:
     child = os.fork()  # each begins with no models
     if not child:
-        getattr(Store(":memory:"), name)
+        getattr(Store(sys.argv[1]), name)
         loose = [f"{key.model.__name__}.{key.name}" for key in peewee.DeferredForeignKey._unresolved]
         print(name, *loose, flush=True)
         os._exit(0)
     os.waitpid(child, 0)
 """
-    command = [sys.executable, "-W", "ignore", "-c", code, *DOMAINS]
+    command = [sys.executable, "-W", "ignore", "-c", code, str(new_file), *DOMAINS]
     told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert told.split() == list(DOMAINS)
 
