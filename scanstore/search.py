@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.db.arguments import check_choice, check_list, check_optional_integer, check_string
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain
 from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
 from scanstore.snapshots.scans import Scans
 
@@ -130,7 +130,6 @@ class Hit(NamedTuple):
 class Search(Domain):
     """``store.search(text)``: findings and symbols by their words, the best first."""
 
-    @bound
     def __call__(
         self,
         text: str,

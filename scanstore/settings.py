@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 
 import peewee
 
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, reads
 from scanstore.db.fields import Base, JSONField, UTCField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.values import dump_json, utcnow
@@ -47,7 +47,7 @@ class Settings(Domain):
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def __getitem__(self, key: str) -> Any:
         """The value of that name. Raises NotFound."""
         text = self._text(key)
@@ -64,7 +64,7 @@ class Settings(Domain):
     @overload
     def get(self, key: str, default: None = None, *, type: type[_T]) -> _T | None: ...
 
-    @bound
+    @reads
     def get(self, key: str, default: object = None, *, type: object = None) -> Any:
         """Return the value of that name, or ``default``.
 
@@ -75,28 +75,27 @@ class Settings(Domain):
         text = self._text(key)
         return default if text is None else _of_type(key, json.loads(text), type)
 
-    @bound
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(key.strip()) and self._text(key) is not None
 
-    @bound
     def __len__(self) -> int:
         return int(self.db.execute_sql("SELECT count(*) FROM settings").fetchone()[0])
 
-    @bound
+    @reads
     def __iter__(self) -> Iterator[str]:
         return iter([key for (key,) in self.db.execute_sql("SELECT key FROM settings ORDER BY key").fetchall()])
 
+    @reads
     def keys(self) -> List[str]:
         """The names, sorted; with it ``dict(store.settings)`` is all values."""
         return List(iter(self))
 
-    @bound
+    @reads
     def list(self) -> List[Setting]:
         """All settings with their descriptions and times, by name."""
         return list(Setting.select().order_by(Setting.key))
 
-    @bound
+    @reads
     def to_dict(self) -> dict[str, Any]:
         """All values by name, as they are at one moment."""
         rows = self.db.execute_sql("SELECT key, value FROM settings ORDER BY key").fetchall()
@@ -104,7 +103,6 @@ class Settings(Domain):
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    @bound
     def set(self, key: str, value: object, *, description: str | None = None) -> None:
         """Keep a JSON value under a name, whatever was there; without ``description`` the old one stays.
 
@@ -115,7 +113,6 @@ class Settings(Domain):
     def __setitem__(self, key: str, value: object) -> None:
         self.set(key, value)
 
-    @bound
     def define(self, key: str, default: object, *, type: object = None, description: str | None = None) -> Any:
         """Keep a value under a name unless there is one, and return the one that is there then.
 
@@ -128,7 +125,6 @@ class Settings(Domain):
             self._add(key, text, _described(key, description))
             return _of_type(key, json.loads(self._text(key) or text), type)
 
-    @bound
     def unset(self, key: str) -> None:
         """Remove a setting. Raises NotFound."""
         if not self.db.execute_sql("DELETE FROM settings WHERE key = ?", (_checked(key),)).rowcount:
@@ -137,7 +133,6 @@ class Settings(Domain):
     def __delitem__(self, key: str) -> None:
         self.unset(key)
 
-    @bound
     def replace(self, key: str, old: object, new: object) -> bool:
         """Set a value if it is ``old`` now; return whether it was. False, too, when it is missing.
 
@@ -148,7 +143,6 @@ class Settings(Domain):
             now = self._text(key)
             return now is not None and _canonical(now) == expected and self._swap(key, now, text)
 
-    @bound
     def update(self, key: str, function: Callable[[object], object], *, default: object = ...) -> Any:
         """Set a value to what ``function`` makes of it, and return that; nothing that others write is lost.
 

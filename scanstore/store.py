@@ -16,6 +16,7 @@ from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Shared, ending, taken
 from scanstore.db.current import Bound, Span, bind, unbind
 from scanstore.db.database import MEMORY, Database
+from scanstore.db.domain import long, reads
 from scanstore.db.files import limited
 from scanstore.errors import Busy, Damaged, IllegalMove, InvalidArgument, StoreClosed
 from scanstore.leases.under_way import lost
@@ -215,6 +216,7 @@ class Store(Shared):
         """Audits of documents: findings with evidence, verdicts, and a trail that only grows."""
         return parts.Audits(self._database)
 
+    @reads
     def report(
         self,
         scan: Scan | int | None = None,
@@ -233,6 +235,7 @@ class Store(Shared):
 
     # Pages and figures
 
+    @reads
     def page(
         self,
         model: type[Base],
@@ -252,6 +255,7 @@ class Store(Shared):
             self._database, model, where, sort=sort, page=page, per_page=per_page, heavy=heavy
         )
 
+    @reads
     def counts(self, model: type[Base], by: str, *where: peewee.Node) -> dict[object, int]:
         """How many rows of a model there are for each value of a column: ``store.counts(Job, "status")``.
 
@@ -331,6 +335,7 @@ class Store(Shared):
 
     # Health
 
+    @long
     def check(self, *, fix: bool = False) -> list[Problem]:
         """Look for damage and broken promises; return one problem per kind, an empty list when all is well.
 
@@ -341,6 +346,7 @@ class Store(Shared):
         with self.bound():
             return parts.health.check(self._database, fix=fix, recover=lambda: sum(self.recover()))
 
+    @reads
     def stats(self) -> Stats:
         """Count rows and bytes, per table, and what the latest scans brought."""
         with self.bound():
@@ -389,6 +395,7 @@ class Store(Shared):
 
     # From store to store
 
+    @long
     def dump(self, file: File, *, include_secrets: bool = False, tables: Iterable[str] | None = None) -> Transferred:
         """Write all rows as JSON Lines to a path or an open binary file: the same bytes for the same content.
 
@@ -398,6 +405,7 @@ class Store(Shared):
         with self.bound():
             return parts.dump.dump(self._database, file, include_secrets=include_secrets, tables=tables)
 
+    @long
     def load(self, file: File, *, accounts: bool = True) -> Loaded:
         """Fill this empty store with a dump, of this or an older schema; atomic.
 
@@ -410,6 +418,7 @@ class Store(Shared):
         with self.bound():
             return parts.dump.load(self._database, file, accounts=accounts)
 
+    @long
     def merge(self, other: Store | Database | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
         """Take over what another store has and this one has not; atomic, and idempotent. The other stays as it is.
 
@@ -423,6 +432,7 @@ class Store(Shared):
 
     # Copies
 
+    @long
     def backup(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -463,10 +473,12 @@ class Store(Shared):
         again."""
         return parts.repair.repair(damaged, new, key=key)
 
+    @long
     def vacuum(self) -> Compacted:
         """Write the file anew without its free pages; needs free space, twice its size. Raises DiskFull, Busy."""
         return parts.compaction.vacuum(self._database)
 
+    @long
     def optimize(self) -> Compacted:
         """Tidy up the indexes, what SQLite knows of them, and the log; other writers get their turn. Raises Busy."""
         return parts.compaction.optimize(self._database)
@@ -481,6 +493,7 @@ class Store(Shared):
         """Roll back the last `steps` migrations, or all after `to`; return their names; atomic."""
         return self._migrated(partial(parts.migrations.down, to=to, steps=steps))
 
+    @reads
     def migrate_status(self) -> list[Step]:
         """Return every known migration and when it was applied."""
         return parts.migrations.status(self._database.file, name=self._database.name, key=self._database.key)

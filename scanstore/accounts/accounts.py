@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from scanstore.accounts.models import User, checked_email, folded, unknown, user_key
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, long, reads
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, shown
@@ -27,7 +27,6 @@ class Accounts(Domain):
 
     # -- who there is ------------------------------------------------------------------------------------------------
 
-    @bound
     def add(
         self,
         email: str,
@@ -61,7 +60,8 @@ class Accounts(Domain):
             User.insert(row).execute()
             return self.get(row["id"])
 
-    @bound
+    @reads
+    @reads
     def get(self, user: User | str | uuid.UUID) -> User:
         """The user of that id or address, as it is now. Raises NotFound."""
         row = self._found(user)
@@ -69,13 +69,15 @@ class Accounts(Domain):
             raise unknown(str(user.id if isinstance(user, User) else user))
         return row
 
-    @bound
+    @reads
+    @reads
     def find(self, email: str) -> User | None:
         """The user of that address in any case, or None."""
         row: User | None = User.get_or_none(User.email_key == folded(email))
         return row
 
-    @bound
+    @reads
+    @reads
     def list(self, *, active: bool | None = None, role: str | None = None) -> List[User]:
         """The users, by address: all, those who may or may not log in, those of a role."""
         query = User.select().order_by(User.email_key)
@@ -85,7 +87,6 @@ class Accounts(Domain):
             query = query.where(User.role == _role(role))
         return list(query)
 
-    @bound
     def update(
         self,
         user: User | str | uuid.UUID,
@@ -111,7 +112,6 @@ class Accounts(Domain):
                 self._check_free(columns["email_key"], but=row.id)
             return self._set(row.id, **columns)
 
-    @bound
     def remove(self, user: User | str | uuid.UUID) -> None:
         """Remove a user and their prompts. Atomic.
 
@@ -131,7 +131,6 @@ class Accounts(Domain):
 
     # -- who may log in ----------------------------------------------------------------------------------------------
 
-    @bound
     def set_password(
         self, user: User | str | uuid.UUID, password: str | None = None, *, hashed_password: str | None = None
     ) -> User:
@@ -143,17 +142,16 @@ class Accounts(Domain):
         hashed = _hash_of(password, hashed_password)
         return self._set(key, hashed_password=hashed, failed_logins=0, locked_until=None)
 
-    @bound
     def deactivate(self, user: User | str | uuid.UUID) -> User:
         """Refuse further logins of this user; their data stays. Idempotent. Raises NotFound."""
         return self._set(self.get(user).id, is_active=False)
 
-    @bound
     def activate(self, user: User | str | uuid.UUID) -> User:
         """Let this user log in again; a lock-out ends. Idempotent. Raises NotFound."""
         return self._set(self.get(user).id, is_active=True, failed_logins=0, locked_until=None)
 
-    @bound
+    @long
+    @long
     def authenticate(
         self, email: str, password: str, *, max_failures: int | None = None, lockout_seconds: float | None = None
     ) -> User | None:

@@ -2,10 +2,11 @@
 
 Nothing is written twice: a call is looked up on the store and run in a thread, its result comes back as it is. Calls
 that only read run side by side in a few threads; the others run one after the other, in the order in which they were
-made, in a thread that also holds the transactions; what may take long or calls back has a thread for itself. Threads,
-not a loop, own the connections, so that a store may be used from any event loop, and from one after the other.
+made, in a thread that also holds the transactions; calls that take long or call back have a thread for themselves.
+Threads, not a loop, own the connections, so that a store may be used from any event loop, and from one after the other.
 
-Change here: which calls only read (``READS``) and which take long (``LONG``). One that is in neither is run in order.
+The marks ``@reads`` and ``@long`` of :mod:`scanstore.db.domain` say which calls only read and which take long; a method
+without a mark runs in order. Change here: how calls are spread over threads.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeGuard, TypeVar, Unpack
 
+from scanstore import parts
 from scanstore.aio.lanes import Lane, Mark, complete, here
+from scanstore.db.domain import LONG, READS
 from scanstore.errors import InvalidArgument, StoreClosed, shown
 from scanstore.store import Store
 
@@ -37,17 +40,6 @@ _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _Error = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
-READS = frozenset(
-    "analyses analysis answer bases callees callers calls changes children counts diff edges export find"
-    " find_task findings get get_call get_scene get_task get_upload history impact import_cycles importers imports keys"
-    " latest list live migrate_status names of_scene page pick preview progress prompt prompts records references"
-    " report results runs sightings sole_target state stats subclasses summary suppressed suppressions targets tasks"
-    " text to_dict trail unreferenced unresolved_imports uploads usage votes __getitem__ __iter__".split()
-)  #: methods that never write or wait for those who do, whatever they are methods of
-LONG = frozenset(
-    "apply ask authenticate backup check dump load load_ctags merge optimize record revert run_worker vacuum wait"
-    " work".split()
-)  #: methods that take long, wait or call back; none of them keeps a transaction open while it waits for the caller
 NOT_HERE = frozenset({"bound"})  #: of a thread, which the caller has none of; there is run() instead
 BATCH = 256  #: rows that a stream fetches at a time
 
@@ -102,6 +94,8 @@ class AsyncStore:
     def _open(self) -> None:
         if self._store is None:
             self._store = self._make()
+            for domain in DOMAINS:  # here, and not in the thread of the event loop when a call is made
+                _class_of(domain)
 
     async def close(self) -> None:
         """Wait for the calls that were made and close the store; harmless when repeated.
@@ -173,7 +167,7 @@ class AsyncStore:
         if isinstance(known, cached_property):
             return AsyncDomain(self, name)
         if inspect.isfunction(known):
-            return AsyncCall(self, name, lambda store: getattr(store, name))
+            return AsyncCall(self, name, lambda store: getattr(store, name), getattr(known, "lane", None))
         raise AttributeError(f"a store has no {name!r} to be awaited")
 
     def __dir__(self) -> list[str]:
@@ -194,12 +188,12 @@ class AsyncStore:
 
         return await _result(self._order.submit(inside))
 
-    def _submit(self, name: str, function: Callable[[], object], going: _Going) -> Future[object]:
-        """Run a function where calls of that name run; those of a transaction all run in its thread."""
+    def _submit(self, lane: str | None, function: Callable[[], object], going: _Going) -> Future[object]:
+        """Run a function where calls with that mark run; those of a transaction all run in its thread."""
         if not self._order.inside():
-            if name in LONG:
+            if lane == LONG:
                 return self._alone(function, going)
-            if name in READS:
+            if lane == READS:
                 return self._readers.submit(function)
         return self._order.submit(function)
 
@@ -231,21 +225,24 @@ class AsyncDomain:
     __iter__ = None
 
     def __init__(self, store: AsyncStore, name: str) -> None:
-        self._store, self._name = store, name
+        self._store, self._name, self._class = store, name, _class_of(name)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         return self._bound(name)
 
-    def _bound(self, name: str) -> AsyncCall:
-        def find(store: Store) -> Callable[..., object]:
-            found: object = getattr(getattr(store, self._name), name)
-            if not callable(found) or isinstance(found, type):
-                raise AttributeError(f"{name!r} of {self._name} is nothing that can be called")
-            return found
+    def __dir__(self) -> list[str]:
+        methods = inspect.getmembers(self._class, inspect.isfunction)
+        return sorted({*super().__dir__(), *(name for name, _ in methods if not name.startswith("_"))})
 
-        return AsyncCall(self._store, name, find)
+    def _bound(self, name: str) -> AsyncCall:
+        method = getattr(self._class, name, None)
+        if not inspect.isfunction(method):
+            raise AttributeError(f"{self._name} has no method {name!r}; dir(store.{self._name}) lists them")
+        return AsyncCall(
+            self._store, name, lambda store: getattr(getattr(store, self._name), name), getattr(method, "lane", None)
+        )
 
     def __call__(self, *args: object, **kwargs: object) -> AsyncCall:
         return self._bound("__call__")(*args, **kwargs)
@@ -260,21 +257,32 @@ class AsyncDomain:
         return f"<{self._name} of {self._store!r}>"
 
 
+def _class_of(domain: str) -> type:
+    """The class of a part of the store, by the annotation of its property; its modules are loaded with it."""
+    found: type = getattr(parts, vars(Store)[domain].func.__annotations__["return"])
+    return found
+
+
+DOMAINS = tuple(name for name, member in vars(Store).items() if isinstance(member, cached_property))
+
+
 class AsyncCall:
     """A method of the store; called, it can be awaited, iterated or entered, whichever the method is made for."""
 
-    __slots__ = ("_args", "_find", "_going", "_inside", "_kwargs", "_name", "_store", "_used")
+    __slots__ = ("_args", "_find", "_going", "_inside", "_kwargs", "_lane", "_name", "_store", "_used")
 
     _args: tuple[object, ...]
     _kwargs: dict[str, object]
     _inside: _Transaction | _Block
 
-    def __init__(self, store: AsyncStore, name: str, find: Callable[[Store], Callable[..., object]]) -> None:
-        self._store, self._name, self._find = store, name, find
+    def __init__(
+        self, store: AsyncStore, name: str, find: Callable[[Store], Callable[..., object]], lane: str | None
+    ) -> None:
+        self._store, self._name, self._find, self._lane = store, name, find, lane
         self._used = True
 
     def __call__(self, *args: object, **kwargs: object) -> AsyncCall:
-        made = AsyncCall(self._store, self._name, self._find)
+        made = AsyncCall(self._store, self._name, self._find, self._lane)
         made._args, made._kwargs, made._used = args, kwargs, False
         return made
 
@@ -294,7 +302,7 @@ class AsyncCall:
         self._going = going
         args = [self._plain(each) for each in self._args]
         kwargs: dict[str, Any] = {name: self._plain(each) for name, each in self._kwargs.items()}
-        if self._name not in LONG:
+        if self._lane != LONG:
             return lambda: find(store)(*args, **kwargs)
 
         def call() -> object:
@@ -313,7 +321,7 @@ class AsyncCall:
             return {key: self._plain(each) for key, each in value.items()}
         if not _is_coroutine_function(value):
             return value
-        if self._name not in LONG:
+        if self._lane != LONG:
             raise InvalidArgument(
                 f"{self._name}() would keep the store waiting for {shown(value)}, which may wait for the store; "
                 "give a plain function"
@@ -330,7 +338,7 @@ class AsyncCall:
     async def _awaited(self) -> object:
         ready = self._ready()
         try:
-            made = await _result(self._store._submit(self._name, ready, self._going))
+            made = await _result(self._store._submit(self._lane, ready, self._going))
         except asyncio.CancelledError:
             self._going.cancel()
             raise
@@ -342,7 +350,7 @@ class AsyncCall:
         ready = self._ready()
         own = not self._store._order.inside()
         lane = Lane("scanstore-stream") if own else self._store._order
-        count = 1 if self._name in LONG else BATCH  # a claim is made when it is asked for, and not before
+        count = 1 if self._lane == LONG else BATCH  # a claim is made when it is asked for, and not before
         rows: Iterator[object] = iter(())
         try:
             rows = iter(await _result(lane.submit(ready)))
@@ -462,7 +470,9 @@ class _Inside:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._value, name)
-        return AsyncCall(self._store, name, lambda _: found) if inspect.ismethod(found) else found
+        if not inspect.ismethod(found):
+            return found
+        return AsyncCall(self._store, name, lambda _: found, getattr(found, "lane", None))
 
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._value, name, value)

@@ -15,7 +15,7 @@ from scanstore.analysis.payloads import absolute, check_drafts, relative
 from scanstore.analysis.stage import Ahead, Stage
 from scanstore.db import paths
 from scanstore.db.arguments import check_choice, check_optional_integer, check_path, stored_path
-from scanstore.db.domain import bound
+from scanstore.db.domain import reads
 from scanstore.db.state_machine import CHUNK_STATUSES
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
@@ -83,7 +83,6 @@ class Chunks(Stage[ScanFileChunk]):
         }  # fmt: skip
         return [row]
 
-    @bound
     def complete(
         self,
         chunk: ScanFileChunk | int,
@@ -157,7 +156,6 @@ class Chunks(Stage[ScanFileChunk]):
 
         return write
 
-    @bound
     def reuse(self, scan: Scan | int, analyzer: Analyzer | int) -> int:
         """Complete every waiting chunk whose text this analyzer has judged before; return how many there were.
 
@@ -191,7 +189,8 @@ class Chunks(Stage[ScanFileChunk]):
             if len(known) < AT_ONCE:
                 return total
 
-    @bound
+    @reads
+    @reads
     def list(
         self,
         scan: Scan | int,
@@ -210,7 +209,8 @@ class Chunks(Stage[ScanFileChunk]):
         query = query.order_by(ScanFileChunk.file_path, ScanFileChunk.chunk_index)
         return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
 
-    @bound
+    @reads
+    @reads
     def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:
         """The source text of a chunk, read from the tree that was scanned, or from one at ``root``.
 

@@ -18,7 +18,7 @@ from scanstore.analysis.policies import Ballot, Majority, Policy, judge, mean_co
 from scanstore.analysis.stage import Stage
 from scanstore.analysis.verified import confirm, withdraw
 from scanstore.db.arguments import check_optional_integer, clean_text, stored_path
-from scanstore.db.domain import bound
+from scanstore.db.domain import reads
 from scanstore.db.state_machine import Machine, move
 from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.leases import engine
@@ -69,7 +69,6 @@ class Drafts(Stage[DraftFinding]):
 
     # -- reporting -------------------------------------------------------------------------------------------------
 
-    @bound
     def add(
         self,
         scan: Scan | int,
@@ -110,7 +109,6 @@ class Drafts(Stage[DraftFinding]):
             )
         return row
 
-    @bound
     def skip(self, draft: DraftFinding | int, reason: str) -> DraftFinding:
         """Leave a waiting draft out of the verification, for a reason; one transaction. Harmless when repeated.
 
@@ -126,7 +124,6 @@ class Drafts(Stage[DraftFinding]):
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
-    @bound
     def record_votes(
         self,
         draft: DraftFinding | int,
@@ -227,7 +224,7 @@ class Drafts(Stage[DraftFinding]):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def votes(self, draft: DraftFinding | int, *, round: int | None = None) -> List[Vote]:
         """The votes on a draft, of one round or of all, with their models; by round and then in the order of arrival.
 
@@ -238,7 +235,7 @@ class Drafts(Stage[DraftFinding]):
             query = query.where(Vote.round == check_optional_integer(round, "round", 1, 2**31))
         return list(query.order_by(Vote.round, Vote.id))
 
-    @bound
+    @reads
     def list(
         self,
         scan: Scan | int,

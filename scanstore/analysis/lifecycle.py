@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from scanstore.analysis.models import ScanConfig
 from scanstore.db.arguments import check_string
 from scanstore.db.database import Database
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, reads
 from scanstore.db.state_machine import RISKS, SCANS, move
 from scanstore.db.values import format_time, read_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
@@ -232,7 +232,6 @@ def count_error(db: Database, scan_id: int, error: str) -> bool:
 class Lifecycle(Domain):
     """Begin, pause, resume, cancel and rerun the analysis of a scan; part of ``store.scans``."""
 
-    @bound
     def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: object) -> Scan:
         """Begin the analysis of a recorded scan (default: the latest of the target): its chunks may be claimed.
 
@@ -295,12 +294,10 @@ class Lifecycle(Domain):
             (scan_id, *values.values()),
         )
 
-    @bound
     def pause(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
         """Hand nothing out until :meth:`resume`; work already handed out can still be completed. Raises IllegalMove."""
         return self._turn(scan, "paused", error=None if reason is None else check_string(reason, "reason"))
 
-    @bound
     def resume(self, scan: Scan | int) -> Scan:
         """Go on with a paused analysis, or with a cancelled or failed one that was recorded. Raises IllegalMove."""
         with self.db.atomic():
@@ -314,7 +311,6 @@ class Lifecycle(Domain):
             advance(self.db, row.id)
         return Scans(self.db).get(row.id)
 
-    @bound
     def cancel(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
         """Hand nothing out any more; work already handed out can still be completed. Raises IllegalMove."""
         return self._turn(scan, "cancelled", error=None if reason is None else check_string(reason, "reason"))
@@ -333,7 +329,6 @@ class Lifecycle(Domain):
             raise IllegalMove(f"scan {row.id} is {row.status} and has no analysis; {remedy}")
         return row
 
-    @bound
     def rerun(self, scan: Scan | int, *, to: str = "scan", failed_only: bool = False) -> Rerun:
         """Do a step of an analysis again, and what follows from it. One transaction; returns what waits again.
 
@@ -371,7 +366,6 @@ class Lifecycle(Domain):
         counts = dict.fromkeys(STEPS, 0) | {to: waiting}
         return Rerun(*counts.values())
 
-    @bound
     def set_risk(self, scan: Scan | int, risk: str, patterns: Iterable[str]) -> int:
         """Set the risk of the files that patterns like those of ``.gitignore`` match; return how many there are.
 
@@ -391,7 +385,7 @@ class Lifecycle(Domain):
             self.db.executemany("UPDATE scan_files SET risk_level = ? WHERE id = ?", hits)
         return len(hits)
 
-    @bound
+    @reads
     def progress(self, scan: Scan | int | None = None, *, target: str | None = None) -> Progress:
         """How far the analysis of a scan has come (default: the latest of the target).
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from scanstore.analysis import answer_cache, asking, calls
 from scanstore.analysis.calls import Call, Usage
 from scanstore.analysis.models import Analyzer, CachedAnswer, ModelCall
-from scanstore.db.domain import bound
+from scanstore.db.domain import long, reads
 from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
 from scanstore.snapshots.scans import Scans
@@ -32,7 +32,6 @@ class Models(Configs):
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
-    @bound
     def call(
         self,
         model: str | int | ModelConfig,
@@ -61,7 +60,7 @@ class Models(Configs):
             keep=keep,
         )  # fmt: skip
 
-    @bound
+    @reads
     def calls(
         self,
         scan: Scan | int | None = None,
@@ -73,19 +72,18 @@ class Models(Configs):
         """Calls, newest first, without their prompts and responses: :meth:`get_call` reads those."""
         return calls.listed(None if scan is None else Scans(self.db).get(scan).id, purpose, status, limit)
 
-    @bound
+    @reads
     def get_call(self, call: ModelCall | int) -> ModelCall:
         """One call, with ``prompt_text`` and ``response_text`` as far as they were kept. Raises NotFound."""
         return calls.get(call)
 
-    @bound
+    @reads
     def usage(self, scan: Scan | int | None = None) -> List[Usage]:
         """Calls, tokens, cost and seconds by model and purpose, of one scan or of all together."""
         return calls.usage(self.db, None if scan is None else Scans(self.db).get(scan).id)
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
-    @bound
     def analyzer(
         self, model: str | int | ModelConfig, /, *, prompt: str | None = None, **parameters: object
     ) -> Analyzer:
@@ -97,7 +95,7 @@ class Models(Configs):
         """
         return answer_cache.ensure(self.db, self.get(model), prompt, parameters)
 
-    @bound
+    @reads
     def answer(self, analyzer: Analyzer | int, subject: object) -> str | None:
         """What the analyzer has answered about the content of a chunk or draft, in whichever scan; else None.
 
@@ -108,7 +106,7 @@ class Models(Configs):
             self.db, answer_cache.identify(analyzer).id, answer_cache.content_key(self.db, subject).content
         )
 
-    @bound
+    @long
     def ask(
         self,
         analyzer: Analyzer | int,
@@ -142,7 +140,6 @@ class Models(Configs):
             purpose=purpose, timeout=timeout, keep=keep, lease=lease, stop=stop,
         )  # fmt: skip
 
-    @bound
     def forget(self, analyzer: Analyzer | int) -> int:
         """Forget what an analyzer has answered, to ask anew; return how many answers that were."""
         return int(CachedAnswer.delete().where(CachedAnswer.analyzer == answer_cache.identify(analyzer).id).execute())

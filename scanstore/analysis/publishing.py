@@ -17,7 +17,6 @@ from scanstore.analysis.verified import UNLEASED, WITHDRAWN, Verified, _turn
 from scanstore.db import paths
 from scanstore.db.arguments import check_choice, check_cwe, clean_text
 from scanstore.db.database import Database
-from scanstore.db.domain import bound
 from scanstore.db.state_machine import SEVERITIES, move
 from scanstore.errors import InvalidArgument, shown
 from scanstore.findings import findings, tracking
@@ -30,7 +29,6 @@ from scanstore.leases import engine
 class StoreFindings(findings.Findings):
     """Publish, list and compare findings, and decide about them. What ``store.findings`` is."""
 
-    @bound
     def publish(
         self,
         verified: VerifiedFinding | int,

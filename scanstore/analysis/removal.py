@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from scanstore.db.database import Database
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain
 from scanstore.findings.removal import forget
 from scanstore.snapshots import bindings
 from scanstore.snapshots.models import Scan
@@ -36,7 +36,6 @@ class Removed(NamedTuple):
 class Removal(Domain):
     """Remove scans; part of ``store.scans``."""
 
-    @bound
     def remove(self, scan: Scan | int) -> Removed:
         """Remove a scan, its analysis, and exactly the facts that no remaining scan uses, in one transaction.
 

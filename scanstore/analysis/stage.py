@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from scanstore.analysis import lifecycle
 from scanstore.db.database import Database
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, long, reads
 from scanstore.db.processes import me
 from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
@@ -92,7 +92,6 @@ class Stage(Domain, Generic[Row]):
 
     # -- claiming --------------------------------------------------------------------------------------------------
 
-    @bound
     def claim(self, scan: Scan | int, *, worker: str | None = None, limit: int = 1, lease: float = LEASE) -> list[Row]:
         """Lease up to ``limit`` rows for ``lease`` seconds, the most pressing and then the oldest; one transaction.
 
@@ -139,6 +138,7 @@ class Stage(Domain, Generic[Row]):
                 lifecycle.advance(self.db, scan_id)
             return found
 
+    @long
     def work(
         self,
         scan: Scan | int,
@@ -200,20 +200,17 @@ class Stage(Domain, Generic[Row]):
         with contextlib.suppress(ScanstoreError):  # settled already, or lost
             self.release(row)
 
-    @bound
     def _open(self, scan_id: int) -> bool:
         return lifecycle.terms(self.db, scan_id, self.queue.kind).open
 
     # -- what an owner does ----------------------------------------------------------------------------------------
 
-    @bound
     def heartbeat(self, item: Row | int, *, worker: str | None = None, lease: float = LEASE) -> datetime:
         """Extend the lease to ``lease`` seconds from now and return when it ends. Raises LeaseLost, NotFound."""
         check_lease(worker, lease)
         key, owner, attempt = self._owner(item, worker)
         return engine.heartbeat(self.db, self.queue, key, worker=owner, attempt=attempt, lease=lease)
 
-    @bound
     def fail(
         self, item: Row | int, error: str | BaseException, *, worker: str | None = None, retry: bool = True
     ) -> str:
@@ -240,7 +237,6 @@ class Stage(Domain, Generic[Row]):
                 lifecycle.advance(self.db, scan_id)
         return status
 
-    @bound
     def release(self, item: Row | int, *, worker: str | None = None) -> None:
         """Give a leased row back untouched, to be claimed by anyone. Raises LeaseLost, NotFound."""
         check_lease(worker, LEASE)
@@ -258,7 +254,7 @@ class Stage(Domain, Generic[Row]):
 
     # -- the whole -------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def state(self, scan: Scan | int) -> State:
         """How many rows are ready, delayed, leased, done, failed, skipped, and when the next one is due.
 
@@ -270,7 +266,6 @@ class Stage(Domain, Generic[Row]):
         rows = self.db.execute_sql(f"SELECT {before}", {"scan": scan_id}).fetchone()[0] if before else 0
         return engine.state(self.db, self.queue, scan_id)._replace(before=rows)
 
-    @bound
     def _earlier(self, scan_id: int) -> list[tuple[Queue, State]]:
         """The stages before this one and where they stand, once the leases of dead workers are freed."""
         earlier = QUEUES[: QUEUES.index(self.queue)]
@@ -279,7 +274,6 @@ class Stage(Domain, Generic[Row]):
                 _recover(self.db, queue, scan_id)
         return [(queue, engine.state(self.db, queue, scan_id)) for queue in earlier]
 
-    @bound
     def recover(self, scan: Scan | int | None = None) -> Recovered:
         """Free leases that expired or whose process ended, of one scan or all. Claims do it too, when they need it.
 
@@ -287,7 +281,6 @@ class Stage(Domain, Generic[Row]):
         """
         return _recover(self.db, self.queue, None if scan is None else self._scan(scan))
 
-    @bound
     def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:
         """Let rows that failed wait again, all of a scan or those of ``ids``, with all their tries; how many did."""
         scan_id = self._scan(scan)
@@ -299,7 +292,7 @@ class Stage(Domain, Generic[Row]):
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def get(self, item: Row | int) -> Row:
         """The row with that id, read anew. Raises NotFound."""
         key = self._key(item)[0]

@@ -12,7 +12,7 @@ from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
 from scanstore.analysis.stage import Stage
 from scanstore.db.arguments import check_optional_integer
 from scanstore.db.database import Database
-from scanstore.db.domain import bound
+from scanstore.db.domain import reads
 from scanstore.db.state_machine import SEVERITIES, Machine
 from scanstore.db.values import format_time, utcnow
 from scanstore.findings.looks import UPHELD
@@ -110,7 +110,7 @@ class Verified(Stage[VerifiedFinding]):
     queue = engine.VERIFIED
     model = VerifiedFinding
 
-    @bound
+    @reads
     def list(self, scan: Scan | int, *, status: str | None = None, limit: int | None = None) -> List[VerifiedFinding]:
         """Verified findings of a scan, the most severe first and then the oldest; of one status if given.
 
@@ -122,7 +122,6 @@ class Verified(Stage[VerifiedFinding]):
         query = query.order_by(VerifiedFinding.rank, VerifiedFinding.id)
         return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
 
-    @bound
     def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:
         """Let rows that failed wait again, all of a scan or those of ``ids``, with all their tries; how many did.
 

@@ -39,7 +39,7 @@ from scanstore.db.arguments import (
     uuid_of,
 )
 from scanstore.db.database import Database
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, reads
 from scanstore.db.fields import Base
 from scanstore.db.pagination import check_page, paged
 from scanstore.db.processes import me
@@ -99,7 +99,6 @@ class Audits(Domain):
 
     # -- coming and going ------------------------------------------------------------------------------------------
 
-    @bound
     def add(
         self,
         user: User | str | uuid.UUID,
@@ -144,7 +143,6 @@ class Audits(Domain):
             self._tell(key, "created", by, now, original_filename=row["original_filename"], file_size=row["file_size"])
             return self._task(key)
 
-    @bound
     def remove(self, audit: AuditId) -> None:
         """Remove an audit with its analysis, its findings and its trail.
 
@@ -157,7 +155,6 @@ class Audits(Domain):
                 raise IllegalMove(f"audit {key} is processing and cannot be removed; {LIFE.remedies['processing']}")
             self.db.execute_sql("DELETE FROM audit_tasks WHERE id = ?", (key,))
 
-    @bound
     def cancel(self, audit: AuditId, *, by: str, reason: str | None = None) -> Task:
         """Cancel an audit that waits or is being worked on; its worker's next word is refused with LeaseLost.
 
@@ -173,7 +170,6 @@ class Audits(Domain):
             self._tell(key, "cancelled", by, now, **({} if reason is None else {"reason": reason}))
             return self._task(key)
 
-    @bound
     def retry(self, audit: AuditId, *, by: str) -> Task:
         """Let an audit that failed for good wait again, with all its tries; return it.
 
@@ -192,7 +188,6 @@ class Audits(Domain):
 
     # -- working ---------------------------------------------------------------------------------------------------
 
-    @bound
     def claim(
         self, *, worker: str | None = None, limit: int = 1, lease: float = LEASE, queue: str = QUEUE
     ) -> List[Task]:
@@ -212,14 +207,12 @@ class Audits(Domain):
             rows = {row.id: row for row in self._read(Task, wanted, (dump_json(list(found)),))}
             return [rows[key] for key in found]
 
-    @bound
     def heartbeat(self, audit: AuditId, *, worker: str | None = None, lease: float = LEASE) -> datetime:
         """Extend a lease to ``lease`` seconds from now; return when it will run out. Raises LeaseLost, NotFound."""
         check_lease(worker, lease)
         key, owner, attempt = _owner(audit, worker)
         return engine.heartbeat(self.db, AUDITS, key, worker=owner, attempt=attempt, lease=lease)
 
-    @bound
     def release(self, audit: AuditId, *, worker: str | None = None) -> None:
         """Give an audit back untouched, to be claimed by anyone. Raises LeaseLost, NotFound."""
         check_lease(worker, LEASE)
@@ -228,7 +221,6 @@ class Audits(Domain):
             engine.release(self.db, AUDITS, key, worker=owner, attempt=attempt)
             self._tell(key, "released", owner, format_time(utcnow()))
 
-    @bound
     def fail(self, audit: AuditId, error: str | BaseException, *, retry: bool = True, worker: str | None = None) -> str:
         """Give an audit back with an error; return its status, ``queued`` or ``failed``.
 
@@ -245,14 +237,12 @@ class Audits(Domain):
             self._tell(key, "failed", owner, format_time(utcnow()), error=error[: engine.LAST_ERROR], status=status)
         return status
 
-    @bound
     def recover(self, *, queue: str | None = None) -> Recovered:
         """Free leases that ran out or whose process ended. Claims do it too, when they need it, and opening a store."""
         return engine.recover(self.db, AUDITS, None if queue is None else check_string(queue, "queue"))
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
-    @bound
     def complete(
         self,
         audit: AuditId,
@@ -344,7 +334,6 @@ class Audits(Domain):
             )
         return row
 
-    @bound
     def review(self, analysis: ResultId, verdict: str, *, by: str, reason: str) -> Analysis:
         """Decide about an analysis, as a person: ``approved`` or ``rejected``, with a reason; return it.
 
@@ -372,17 +361,20 @@ class Audits(Domain):
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
+    @reads
     def get(self, audit: AuditId) -> Task:
         """The audit, read anew. Raises NotFound."""
         return self._task(uuid_of(audit, "an audit", Task))
 
-    @bound
+    @reads
+    @reads
     def find(self, audit: AuditId) -> Task | None:
         """The audit, read anew, or None when it is not there."""
         return Task.get_or_none(Task.id == uuid_of(audit, "an audit", Task))
 
-    @bound
+    @reads
+    @reads
     def list(
         self,
         *,
@@ -406,19 +398,22 @@ class Audits(Domain):
         query = query.order_by(*(() if user is None else (Task.created_at.desc(),)), Task.id.desc())
         return list(query if limit is None else query.limit(check_integer(limit, "limit")))
 
-    @bound
+    @reads
+    @reads
     def analysis(self, audit: ResultId) -> Analysis:
         """What came out of an audit, by the audit or by itself. Raises NotFound."""
         return self._analysis(uuid_of(audit, "an audit", Analysis, Task))
 
-    @bound
+    @reads
+    @reads
     def analyses(self, audits: Iterable[AuditId]) -> dict[str, Analysis]:
         """What came out of several audits, by the ids of those that have come to something."""
         keys = dump_json([uuid_of(audit, "an audit", Task) for audit in check_list(audits, "audits")])
         found = self._read(Analysis, "task_id IN (SELECT value FROM json_each(?))", (keys,))
         return {str(row.task_id): row for row in found}
 
-    @bound
+    @reads
+    @reads
     def findings(self, audit: ResultId, *, severity: str | None = None) -> List[AnalysisFinding]:
         """What an audit found, as it was given: all, or those of a severity. Raises NotFound."""
         row = self._analysis(uuid_of(audit, "an audit", Analysis, Task))
@@ -427,7 +422,8 @@ class Audits(Domain):
             query = query.where(AnalysisFinding.severity == check_choice(severity, "severity", SEVERITIES))
         return list(query.order_by(AnalysisFinding.ordinal))
 
-    @bound
+    @reads
+    @reads
     def trail(self, audit: ResultId, *, page: int = 1, per_page: int = 50) -> Page:
         """A page of the events of an audit, the oldest first, and how many there are. Raises NotFound."""
         check_page(page, per_page)
@@ -437,13 +433,15 @@ class Audits(Domain):
             events = AuditEvent.select().where(AuditEvent.task == (self._task(key).id if row is None else row.task_id))
             return paged(events.order_by(AuditEvent.id), page=page, per_page=per_page)
 
-    @bound
+    @reads
+    @reads
     def state(self, *, queue: str | None = None) -> State:
         """How many audits are ready, wait for another try, are leased, completed, failed, and cancelled
         (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
         return engine.state(self.db, AUDITS, None if queue is None else check_text(queue, "queue"))
 
-    @bound
+    @reads
+    @reads
     def stats(self, *, user: User | str | uuid.UUID | None = None) -> AuditStats:
         """Audits in figures, of all users or one."""
         key = None if user is None else user_key(user)

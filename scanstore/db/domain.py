@@ -1,23 +1,36 @@
-"""Domains: the classes that a store is composed of, whose methods run in their own store."""
+"""Domains: the classes that a store is composed of, whose methods run in their own store.
+
+Change here: which methods of a domain run with its store as the current one, and the marks that say how the
+asynchronous store may run a method.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from functools import wraps
-from typing import TYPE_CHECKING, TypeVar, cast
+from types import FunctionType
 
 from scanstore.db.current import Bound, Closing, current
 
+TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from scanstore.db.database import Database
 
     _Steps = Generator[object, None, object]
+    _F = TypeVar("_F", bound=Callable[..., object])
 
-_F = TypeVar("_F", bound=Callable[..., object])
+#: Special methods that are public calls of a domain, such as ``store.search("...")`` and ``store.settings["..."]``.
+SPECIAL = frozenset({"__call__", "__contains__", "__enter__", "__exit__", "__getitem__", "__iter__", "__len__"})
+READS, LONG = "reads", "long"
 
 
 class Domain:
     """Base of the classes that a store is composed of: it holds the database and nothing else.
+
+    Every public method of a subclass runs with the domain's own store as the current one. A generator method does so
+    in each of its steps; between them the caller's store is current again.
 
     A domain that needs another one makes it on the spot, as in ``Scans(self.db).get(scan)``.
     """
@@ -25,15 +38,33 @@ class Domain:
     def __init__(self, db: Database) -> None:
         self.db = db
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name, member in list(vars(cls).items()):
+            if isinstance(member, FunctionType) and (name in SPECIAL or not name.startswith("_")):
+                setattr(cls, name, _bind_steps(member) if _is_generator(member) else _bind(member))
 
-def bound(method: _F) -> _F:
-    """Run a domain's method with its own store current; for a generator method that means each of its steps.
 
-    Between the steps of a generator the caller's own store is current again.
+def reads(method: _F) -> _F:
+    """Mark a method that neither writes nor waits for writers: the asynchronous store runs it beside others."""
+    method.lane = READS  # type: ignore[attr-defined]
+    return method
+
+
+def long(method: _F) -> _F:
+    """Mark a method that takes long, waits or calls back: the asynchronous store gives it a thread of its own.
+
+    Such a method keeps no transaction open while it waits for its caller.
     """
-    if method.__code__.co_flags & 0x20:  # a generator function
-        return cast(_F, _bound_steps(cast("Callable[..., _Steps]", method)))  # as the flag says
+    method.lane = LONG  # type: ignore[attr-defined]
+    return method
 
+
+def _is_generator(function: FunctionType) -> bool:
+    return bool(function.__code__.co_flags & 0x20)  # inspect.CO_GENERATOR; inspect takes long to import
+
+
+def _bind(method: Callable[..., object]) -> Callable[..., object]:
     @wraps(method)
     def call(self: Domain, *args: object, **kwargs: object) -> object:
         if current() is self.db and not self.db.shut_down:
@@ -41,10 +72,10 @@ def bound(method: _F) -> _F:
         with Bound(self.db):
             return method(self, *args, **kwargs)
 
-    return cast(_F, call)
+    return call
 
 
-def _bound_steps(method: Callable[..., _Steps]) -> Callable[..., _Steps]:
+def _bind_steps(method: Callable[..., _Steps]) -> Callable[..., _Steps]:
     @wraps(method)
     def stream(self: Domain, *args: object, **kwargs: object) -> _Steps:
         steps = method(self, *args, **kwargs)

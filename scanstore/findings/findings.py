@@ -6,7 +6,7 @@ Change here: which scan a question about findings is about. Listing is in ``list
 from __future__ import annotations
 
 from scanstore.db.arguments import check_choice, check_optional_integer, check_string, stored_path
-from scanstore.db.domain import bound
+from scanstore.db.domain import reads
 from scanstore.db.state_machine import FINDING_STATUSES, SEVERITIES, SIGHTINGS
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.findings import listing
@@ -23,7 +23,7 @@ List = list  # the classes below have a method of that name
 class Findings(Triage):
     """List and compare findings, and decide about them."""
 
-    @bound
+    @reads
     def list(
         self,
         scan: Scan | int | None = None,
@@ -72,13 +72,13 @@ class Findings(Triage):
             found = [each for each in found if (each.id in hidden) is suppressed][:most]
         return found
 
-    @bound
+    @reads
     def sightings(self, finding: Finding | int) -> List[Sighting]:
         """What each scan saw of a finding, the oldest first. Raises NotFound."""
         key = self.get(finding).id
         return list(Sighting.select().where(Sighting.finding == key).order_by(Sighting.scan))
 
-    @bound
+    @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> FindingDiff:
         """What became of the findings of a target from scan ``a`` to scan ``b`` (default: :meth:`latest` of it).
 
@@ -95,7 +95,6 @@ class Findings(Triage):
             )
         return listing.diff(self.db, first.lineage_id, first.id, second.id)
 
-    @bound
     def baseline(self, scan: Scan | int) -> Scan | None:
         """The scan with which this one is compared: the latest before the tools of the target ran last.
 
@@ -106,7 +105,6 @@ class Findings(Triage):
         found = Looks(self.db, row.lineage_id, row.id).baseline
         return None if found is None else Scans(self.db).get(found)
 
-    @bound
     def troubles(self, target: str | None = None, *, scan: Scan | int | None = None) -> List[str]:
         """Return why the absence of findings proves nothing: tools that failed, results that were left out.
 
@@ -116,7 +114,7 @@ class Findings(Triage):
         row = self.pick(scan, target)
         return Looks(self.db, row.lineage_id, row.id).troubles(None if scan is None else row.id)
 
-    @bound
+    @reads
     def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
         """Return the scan that a question about findings is about: the given one, else :meth:`latest` of a target.
 
@@ -127,7 +125,7 @@ class Findings(Triage):
             return Scans(self.db).pick(scan, target)
         return self.latest(Scans(self.db).sole_target() if target is None else target)
 
-    @bound
+    @reads
     def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
         """The latest scan that looked for findings, else the latest completed one; of one target or else of all.
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from scanstore.db.arguments import check_choice, check_list, check_string, clean_text
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, reads
 from scanstore.db.state_machine import FINDING_STATUSES, FINDINGS, move
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -44,7 +44,7 @@ _Place = tuple[int, int, str, str, str]  # finding, lineage, tool, rule, path
 class Triage(Domain):
     """What people decide about findings; the part of ``store.findings`` that no scan overwrites."""
 
-    @bound
+    @reads
     def get(self, finding: Finding | int) -> Finding:
         """The finding with that id, read anew. Raises NotFound."""
         key: object = finding
@@ -62,7 +62,6 @@ class Triage(Domain):
 
     # -- status and comments -----------------------------------------------------------------------------------------
 
-    @bound
     def triage(self, finding: Finding | int, status: str, *, by: str, note: str | None = None) -> Finding:
         """Decide about a finding and return it; status and event are one transaction.
 
@@ -81,14 +80,13 @@ class Triage(Domain):
             self._event(row, "status", by, note, from_status=row.status, to_status=status)
             return self.get(row.id)
 
-    @bound
     def comment(self, finding: Finding | int, text: str, *, by: str) -> FindingEvent:
         """Add a comment to the history of a finding. Raises NotFound, and InvalidArgument for an empty one."""
         text, by = clean_text(text, "comment", needed=True), _author(by)
         with self.db.atomic():
             return self._event(self.get(finding), "comment", by, text)
 
-    @bound
+    @reads
     def history(self, finding: Finding | int) -> list[FindingEvent]:
         """Everything that was decided and said about a finding, the oldest first. Raises NotFound."""
         key = self.get(finding).id
@@ -101,7 +99,6 @@ class Triage(Domain):
 
     # -- suppressions ------------------------------------------------------------------------------------------------
 
-    @bound
     def suppress(
         self,
         finding: Finding | int | None = None,
@@ -153,7 +150,6 @@ class Triage(Domain):
             )
             return made
 
-    @bound
     def unsuppress(self, suppression: Suppression | int, *, by: str) -> Suppression:
         """Lift a suppression and return it; one that was lifted stays as it is. It is kept, with who lifted it.
 
@@ -180,7 +176,7 @@ class Triage(Domain):
                     self._event(self.get(row.finding_id), "unsuppress", by, "")
             return row
 
-    @bound
+    @reads
     def suppressions(self, target: str | None = None, *, active: bool | None = None) -> list[Suppression]:
         """Suppressions, of one target if given, the oldest first.
 
@@ -192,7 +188,7 @@ class Triage(Domain):
             query = query.where(Suppression.lineage == self._lineage(check_string(target, "target")).id)
         return [row for row in query if active is None or (row.state == "active") == active]
 
-    @bound
+    @reads
     def suppressed(self, findings: Iterable[Finding | int]) -> dict[int, Suppression]:
         """Which of these findings a suppression is about, by finding id: hidden, unless it has ``expired``.
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from scanstore.db.arguments import check_integer, check_string, check_text
 from scanstore.db.database import SCHEMA_VERSION
-from scanstore.db.domain import bound
+from scanstore.db.domain import long, reads
 from scanstore.db.state_machine import move
 from scanstore.db.user_schema import holding
 from scanstore.db.uuids import uuid7
@@ -74,7 +74,6 @@ class Jobs(JobLeases):
 
     # -- queueing --------------------------------------------------------------------------------------------------
 
-    @bound
     def enqueue(
         self,
         type: str,
@@ -157,7 +156,6 @@ class Jobs(JobLeases):
 
     # -- deciding about jobs ---------------------------------------------------------------------------------------
 
-    @bound
     def cancel(self, job: Job | str | uuid.UUID) -> Job:
         """Cancel a job and its parts, at any state; return it. One transaction.
 
@@ -174,7 +172,6 @@ class Jobs(JobLeases):
             end_cancelled(self.db)
             return self._row(key)
 
-    @bound
     def retry(self, job: Job | str | uuid.UUID) -> Job:
         """Let a job that failed or was cancelled wait again, with all its tries; return it.
 
@@ -196,7 +193,6 @@ class Jobs(JobLeases):
             )  # fmt: skip
             return self._row(key)
 
-    @bound
     def prune(self, *, older_than: timedelta | None = None, keep_last: int | None = None, dry_run: bool = True) -> int:
         """Remove jobs that are over, each with all its parts or not at all; return how many. One transaction.
 
@@ -224,18 +220,18 @@ class Jobs(JobLeases):
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def get(self, job: Job | str | uuid.UUID) -> Job:
         """The job, read anew. Raises NotFound."""
         return self._row(key_of(job))
 
-    @bound
+    @reads
     def find(self, job: Job | str | uuid.UUID) -> Job | None:
         """The job, read anew, or None when it is not there."""
         rows = self._rows([key_of(job)])
         return rows[0] if rows else None
 
-    @bound
+    @reads
     def live(self, unique: str) -> Job | None:
         """The job with that unique key that is not over, or None."""
         row = self.db.execute_sql(
@@ -245,7 +241,7 @@ class Jobs(JobLeases):
         ).fetchone()
         return None if row is None else self._row(row[0])
 
-    @bound
+    @reads
     def list(
         self,
         *,
@@ -271,19 +267,19 @@ class Jobs(JobLeases):
         query = query.order_by(Job.id.desc())
         return self._with_progress(list(query if limit is None else query.limit(check_integer(limit, "limit"))))
 
-    @bound
+    @reads
     def children(self, job: Job | str | uuid.UUID) -> List[Job]:
         """The parts of a job, the oldest first. Raises NotFound."""
         key = key_of(job)
         self._status(key)
         return self._with_progress(list(Job.select().where(Job.parent == key).order_by(Job.id)))
 
-    @bound
+    @reads
     def of_scene(self, scene: Scene | str, *, limit: int | None = None) -> List[Job]:
         """Jobs about a scene, the newest first."""
         return self.list(scene=scene, limit=limit)
 
-    @bound
+    @reads
     def state(self, *, queue: str | None = None) -> State:
         """How many jobs are ready, wait for their time or another try, are leased, completed, failed, and cancelled
         (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
@@ -315,6 +311,7 @@ class Jobs(JobLeases):
             lost=lost,
         )
 
+    @long
     def wait(
         self,
         job: Job | str | uuid.UUID,
@@ -338,6 +335,7 @@ class Jobs(JobLeases):
 
     # -- working ---------------------------------------------------------------------------------------------------
 
+    @long
     def run_worker(
         self,
         handlers: Mapping[str, Handler],

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from scanstore.db.arguments import check_text, copy_saved
 from scanstore.db.clocks import LONGEST_LEASE
 from scanstore.db.database import Database
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain
 from scanstore.db.processes import alive, gone
 from scanstore.db.state_machine import Machine
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -84,7 +84,6 @@ class JobLeases(Domain):
 
     # -- claiming --------------------------------------------------------------------------------------------------
 
-    @bound
     def claim(
         self,
         types: str | Iterable[str] | None = None,
@@ -105,7 +104,6 @@ class JobLeases(Domain):
         found = self._claim(check_text(queue, "queue"), worker, limit, lease, wanted)
         return self._claimed(found, lease)
 
-    @bound
     def start(self, job: Job | str | uuid.UUID, *, worker: str | None = None, lease: float = LEASE) -> Job:
         """Lease this one job, out of turn. Raises NotFound, and IllegalMove when it cannot be claimed now."""
         worker = check_lease(worker, lease)
@@ -150,7 +148,6 @@ class JobLeases(Domain):
 
     # -- what an owner does ----------------------------------------------------------------------------------------
 
-    @bound
     def tick(
         self,
         job: Job | str | uuid.UUID,
@@ -176,7 +173,6 @@ class JobLeases(Domain):
 
     heartbeat = tick
 
-    @bound
     def complete(self, job: Job | str | uuid.UUID, *, result: object = None, worker: str | None = None) -> str:
         """End a job that went well and keep its result, any JSON value; return its status, ``completed``.
 
@@ -185,7 +181,6 @@ class JobLeases(Domain):
         """
         return complete(self.db, job, result=result, worker=worker)
 
-    @bound
     def fail(
         self,
         job: Job | str | uuid.UUID,
@@ -201,7 +196,6 @@ class JobLeases(Domain):
         """
         return fail(self.db, job, error, retry=retry, worker=worker)
 
-    @bound
     def release(self, job: Job | str | uuid.UUID, *, worker: str | None = None) -> str:
         """Give a job back untouched, to be claimed by anyone; return its status: ``pending``, or ``cancelled`` if it
         was. Raises LeaseLost, NotFound."""
@@ -217,7 +211,6 @@ class JobLeases(Domain):
         copy_saved(job, status=status, lease_until=None)
         return status
 
-    @bound
     def recover(self, *, queue: str | None = None) -> Recovered:
         """Free leases that ran out or whose process ended; jobs that were being cancelled are cancelled. Claims do it
         too, when they need it, and opening a store."""

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from scanstore.db.arguments import check_bool
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, reads
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
 from scanstore.jobs.jobs import Job, Jobs
@@ -53,7 +53,6 @@ class Schedules(Domain):
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    @bound
     def add(
         self,
         name: str,
@@ -78,7 +77,7 @@ class Schedules(Domain):
         except Conflict as error:
             raise _known(name) from error
 
-    @bound
+    @reads
     def get(self, task: str | int | ScheduledTask) -> ScheduledTask:
         """The task of that name or id, read anew. Raises NotFound."""
         found = self.find(task)
@@ -86,7 +85,7 @@ class Schedules(Domain):
             raise NotFound(f"no schedule {shown(task)}; store.schedules.list() (scanstore schedules list) shows them")
         return found
 
-    @bound
+    @reads
     def find(self, task: str | int | ScheduledTask) -> ScheduledTask | None:
         """The task of that name or id, or None."""
         key: object = task
@@ -99,13 +98,12 @@ class Schedules(Domain):
             raise InvalidArgument(f"{shown(task)} is no schedule; give its name, its id or its row")
         return ScheduledTask.get_or_none(ScheduledTask.id == key) if 0 < key < 2**63 else None
 
-    @bound
+    @reads
     def list(self, *, enabled: bool | None = None) -> List[ScheduledTask]:
         """All tasks by name, or only those that are enabled, or not."""
         query = ScheduledTask.select().order_by(ScheduledTask.name)
         return list(query if enabled is None else query.where(ScheduledTask.enabled == check_bool(enabled, "enabled")))
 
-    @bound
     def update(
         self,
         task: str | int | ScheduledTask,
@@ -140,24 +138,20 @@ class Schedules(Domain):
                 raise _known(row.name) from error
             return self.get(row.id)
 
-    @bound
     def enable(self, task: str | int | ScheduledTask) -> ScheduledTask:
         """Let a task run from its next time on; missed runs are not made up for. Idempotent. Raises NotFound."""
         return self.update(task, enabled=True)
 
-    @bound
     def disable(self, task: str | int | ScheduledTask) -> ScheduledTask:
         """Let a task rest until it is enabled again. Idempotent. Raises NotFound."""
         return self.update(task, enabled=False)
 
-    @bound
     def remove(self, task: str | int | ScheduledTask) -> None:
         """Remove a task; its jobs stay. Raises NotFound."""
         self.get(task).delete_instance()
 
     # -- what is due -------------------------------------------------------------------------------------------------
 
-    @bound
     def due(self, now: datetime | None = None) -> List[ScheduledTask]:
         """Take the tasks that are due, for the caller to run, and move each on to its next time; the longest due first.
 
@@ -168,7 +162,6 @@ class Schedules(Domain):
         """
         return self._each(now, self._hand_out)
 
-    @bound
     def run_due(self, now: datetime | None = None) -> List[ScheduledRun]:
         """Enqueue a job for each task that is due and move it on to its next time; the longest due first.
 

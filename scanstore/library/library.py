@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from scanstore.db.arguments import check_bool, check_choice, check_iterable, check_optional_integer
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, reads
 from scanstore.db.fields import Base
 from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -86,7 +86,6 @@ class Library(Domain):
 
     # -- coming in ---------------------------------------------------------------------------------------------------
 
-    @bound
     def upsert_scenes(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
         """Write scenes from records, with the performers, tags and studios that they name; counts scenes and links.
 
@@ -102,17 +101,14 @@ class Library(Domain):
         """
         return self._upsert("scene", records, run)
 
-    @bound
     def upsert_performers(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
         """Write performers, ``{"id", "name"}``, in batches of 10,000; promises and errors as of `upsert_scenes`."""
         return self._upsert("performer", records, run)
 
-    @bound
     def upsert_tags(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
         """The same for tags. Within a batch they may swap their names."""
         return self._upsert("tag", records, run)
 
-    @bound
     def upsert_studios(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
         """The same for studios."""
         return self._upsert("studio", records, run)
@@ -130,7 +126,7 @@ class Library(Domain):
         """
         return Sync(self.db, check_choice(kind, "kind", KINDS), take_over=take_over)
 
-    @bound
+    @reads
     def runs(self, kind: str | None = None, *, limit: int | None = None) -> List[SyncRun]:
         """Runs of syncs, the newest first; of one kind if given. Raises InvalidArgument."""
         query = SyncRun.select().order_by(SyncRun.id.desc()).limit(check_optional_integer(limit, "limit", 0, 2**31))
@@ -138,7 +134,7 @@ class Library(Domain):
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def get(self, kind: str, key: object) -> Any:
         """The scene, performer, tag or studio of that id, read anew. Raises NotFound, InvalidArgument."""
         model = MODELS[check_choice(kind, "kind", KINDS)]
@@ -148,19 +144,19 @@ class Library(Domain):
             raise NotFound(f"no {kind} {wanted!r}; store.library.upsert_{kind}s(...) adds what the foreign system has")
         return found
 
-    @bound
+    @reads
     def get_scene(self, scene: Scene | str) -> Scene:
         """The scene of that id, read anew. Raises NotFound, InvalidArgument."""
         return self.get("scene", scene)  # type: ignore[no-any-return]
 
-    @bound
+    @reads
     def find(self, kind: str, what: str) -> List[Any]:
         """Rows of a kind that have this id, or exactly this name or title; an empty list when there are none."""
         model = MODELS[check_choice(kind, "kind", KINDS)]
         name = model._meta.fields["title" if model is Scene else "name"]
         return list(model.select().where((model.id == what) | (name == what)).order_by(model.id))
 
-    @bound
+    @reads
     def list(
         self,
         *,
@@ -186,14 +182,14 @@ class Library(Domain):
             query = query.where(Scene.organized == check_bool(organized, "organized"))
         return list(query)
 
-    @bound
+    @reads
     def names(self, kind: str, *, limit: int | None = None) -> List[Named]:
         """Performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
         sql = NAMES[check_choice(kind, "kind", tuple(NAMES))]
         most = check_optional_integer(limit, "limit", 0, 2**31)
         return [Named(*row) for row in self.db.execute_sql(sql, (-1 if most is None else most,)).fetchall()]
 
-    @bound
+    @reads
     def records(self, scenes: Iterable[Scene | str] | None = None) -> Iterator[dict[str, Any]]:
         """Scenes, all by id or these, as the nested records that `upsert_scenes` takes; ids that are gone are left out.
 
@@ -225,7 +221,7 @@ class Library(Domain):
             links = {f"{kind}s": found[row.id] for kind, found in linked.items()}
             yield {**{name: values[name] for name in names}, "studio": studio, **links}
 
-    @bound
+    @reads
     def stats(self) -> LibraryStats:
         """The library in figures."""
         synced: dict[str, SyncRun] = {}
@@ -237,7 +233,6 @@ class Library(Domain):
 
     # -- going -------------------------------------------------------------------------------------------------------
 
-    @bound
     def remove(self, kind: str, ids: object) -> int:
         """Remove rows of a kind, one or several, with their links, in one transaction; how many there were.
 

@@ -16,7 +16,7 @@ from scanstore.db.blocks import Block, ending
 from scanstore.db.clocks import silent
 from scanstore.db.current import Bound
 from scanstore.db.database import Database
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain
 from scanstore.db.processes import gone, me
 from scanstore.db.state_machine import Machine, move
 from scanstore.db.values import format_time, read_time, utcnow
@@ -63,7 +63,6 @@ class Sync(Domain):
     def __repr__(self) -> str:
         return f"<Sync {self.id or 'not begun'} of {self.kind}s>"
 
-    @bound
     def __enter__(self) -> Self:
         with self.db.atomic():
             self.started_at = utcnow()
@@ -90,7 +89,6 @@ class Sync(Domain):
             )
         self._fail(key, why)
 
-    @bound
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is None:
             move(self.db, SYNCS, self.id, "completed", ended_at=format_time(utcnow()))
@@ -108,7 +106,6 @@ class Sync(Domain):
     def _fail(self, key: int, error: str) -> None:
         move(self.db, SYNCS, key, "failed", ended_at=format_time(utcnow()), error=error)
 
-    @bound
     def heartbeat(self) -> None:
         """Show that the run goes on. Each write with ``run=`` does so too; this is for hours without one.
 
@@ -116,7 +113,6 @@ class Sync(Domain):
         """
         _hear(self.db, self.id, "UPDATE sync_runs SET updated_at = ? WHERE id = ? AND status = 'running'")
 
-    @bound
     def prune_unseen(self, *, dry_run: bool = True) -> list[str]:
         """Ids of what this run did not see, in order; removed with their links unless ``dry_run``; one transaction.
 

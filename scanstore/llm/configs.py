@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, reads
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.llm.models import ModelConfig
 from scanstore.llm.slots import Slot
@@ -26,7 +26,6 @@ class Configs(Domain):
 
     # -- configurations ----------------------------------------------------------------------------------------------
 
-    @bound
     def add(self, name: str, **columns: object) -> ModelConfig:
         """Add a model. Raises InvalidArgument for an unknown column or an unfit value, Conflict for a known name."""
         values = _checked(name, {**columns, "name": name})
@@ -35,14 +34,14 @@ class Configs(Domain):
         except Conflict as error:
             raise self._known(values["name"]) from error
 
-    @bound
     def ensure(self, name: str, **columns: object) -> ModelConfig:
         """Return the model of that name unchanged, or add it with these columns. Raises InvalidArgument."""
         values = _checked(name, {**columns, "name": name})
         ModelConfig.insert(**values).on_conflict_ignore().execute()
         return self.get(values["name"])
 
-    @bound
+    @reads
+    @reads
     def get(self, model: str | int | ModelConfig) -> ModelConfig:
         """The model of that name or id, read anew. Raises NotFound."""
         key: object = model
@@ -60,12 +59,12 @@ class Configs(Domain):
             raise NotFound(f"no model {shown(model)}; store.llm.list() (scanstore models list) shows the known ones")
         return found
 
-    @bound
+    @reads
+    @reads
     def list(self) -> List[ModelConfig]:
         """All models, by name."""
         return list(ModelConfig.select().order_by(ModelConfig.name))
 
-    @bound
     def update(self, model: str | int | ModelConfig, **columns: object) -> ModelConfig:
         """Change columns of a model and return it; waiting workers see a new ``max_concurrent`` at once.
 
@@ -80,7 +79,6 @@ class Configs(Domain):
                 raise self._known(values.get("name", row.name)) from error
         return self.get(row.id)
 
-    @bound
     def remove(self, model: str | int | ModelConfig) -> None:
         """Remove a model; its calls stay, under its name. Raises NotFound, and Conflict when it has voted."""
         with self.db.atomic():
@@ -100,7 +98,6 @@ class Configs(Domain):
 
     # -- places ------------------------------------------------------------------------------------------------------
 
-    @bound
     def slot(
         self, model: str | int | ModelConfig, *, timeout: float | None = None, lease: float = 600.0
     ) -> AbstractContextManager[Slot]:

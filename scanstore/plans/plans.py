@@ -18,7 +18,7 @@ from typing import NamedTuple
 import peewee
 
 from scanstore.db.arguments import check_choice, check_optional_integer, check_string, clean_text
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, long, reads
 from scanstore.db.state_machine import CHANGE_STATUSES, PLAN_STATUSES, move
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
@@ -54,7 +54,6 @@ class Plans(Domain):
 
     # -- building ----------------------------------------------------------------------------------------------------
 
-    @bound
     def create(
         self, name: str, *, description: str | None = None, metadata: Mapping[str, object] | None = None
     ) -> AnalysisPlan:
@@ -69,7 +68,6 @@ class Plans(Domain):
         )
         return self.get(made.id)
 
-    @bound
     def propose(
         self,
         plan: AnalysisPlan | int,
@@ -107,7 +105,6 @@ class Plans(Domain):
             )
             return found
 
-    @bound
     def propose_many(self, plan: AnalysisPlan | int, proposals: Iterable[Proposal | Mapping[str, object]]) -> Proposed:
         """Propose many changes, all or none, as :meth:`propose` does for one: in one transaction.
 
@@ -120,14 +117,12 @@ class Plans(Domain):
             created = insert(self.db, self._open(plan, BUILDING, "take proposals").id, given)
         return Proposed(created, len(given) - created)
 
-    @bound
     def submit(self, plan: AnalysisPlan | int) -> AnalysisPlan:
         """Hand a plan over for review. Raises IllegalMove when it was submitted already."""
         key = self._key(plan)
         move(self.db, PLANS, key, "draft", submitted_at=format_time(utcnow()))
         return self.get(key)
 
-    @bound
     def cancel(self, plan: AnalysisPlan | int) -> AnalysisPlan:
         """Give a plan up. Raises IllegalMove when something of it was applied, or it is over."""
         with self.db.atomic():
@@ -140,7 +135,6 @@ class Plans(Domain):
             move(self.db, PLANS, row.id, "cancelled")
             return self.get(row.id)
 
-    @bound
     def remove(self, plan: AnalysisPlan | int) -> None:
         """Delete a plan and its changes. Applied changes stay and can no longer be reverted.
 
@@ -151,7 +145,7 @@ class Plans(Domain):
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def get(self, plan: AnalysisPlan | int) -> AnalysisPlan:
         """The plan with that id, read anew, with its counts. Raises NotFound."""
         key = self._key(plan)
@@ -159,18 +153,18 @@ class Plans(Domain):
             return found
         raise NotFound(f"no plan {key}; store.plans.list() (scanstore plans list) shows the known ones")
 
-    @bound
+    @reads
     def find(self, name: str) -> AnalysisPlan | None:
         """The latest plan of that name, if there is one."""
         return next(iter(_rows(AnalysisPlan.name == check_string(name, "name"), limit=1)), None)
 
-    @bound
+    @reads
     def list(self, *, status: str | None = None, limit: int | None = None) -> List[AnalysisPlan]:
         """Plans with their counts, the latest first, of one status if given. One statement."""
         only = () if status is None else (AnalysisPlan.status == check_choice(status, "status", PLAN_STATUSES),)
         return _rows(*only, limit=check_optional_integer(limit, "limit", 0, 2**31))
 
-    @bound
+    @reads
     def changes(
         self,
         plan: AnalysisPlan | int,
@@ -190,7 +184,7 @@ class Plans(Domain):
         query = PlanChange.select().where(PlanChange.plan == self.get(plan).id, *only)
         return list(query.order_by(PlanChange.id).limit(most))
 
-    @bound
+    @reads
     def preview(
         self, plan: AnalysisPlan | int, *, status: str | None = None, scene: Scene | str | None = None
     ) -> List[Preview]:
@@ -204,7 +198,6 @@ class Plans(Domain):
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
-    @bound
     def review(
         self,
         plan: AnalysisPlan | int,
@@ -255,7 +248,6 @@ class Plans(Domain):
             settle(self.db, row.id)
             return Reviewed(changed, self._counts(row.id))
 
-    @bound
     def retry(self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None) -> int:
         """Let changes that failed or were skipped be approved again, all of a plan or those of ``ids``; how many were.
 
@@ -275,7 +267,7 @@ class Plans(Domain):
             settle(self.db, row.id)
             return changed
 
-    @bound
+    @long
     def apply(
         self,
         plan: AnalysisPlan | int,
@@ -305,7 +297,7 @@ class Plans(Domain):
         """
         return applying.apply(self, plan, change_ids(ids), handler, force=force, lease=lease, progress=progress)
 
-    @bound
+    @long
     def revert(
         self,
         plan: AnalysisPlan | int,

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import check_list, check_path
 from scanstore.db.database import Database
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, long
 from scanstore.db.files import refused, refusing
 from scanstore.db.paths import root_name, stored_root
 from scanstore.db.state_machine import SIGHTINGS
@@ -141,7 +141,7 @@ class _Report:
 class Sarif(Domain):
     """Reports in SARIF 2.1.0: loaded into a target, and written for a scan."""
 
-    @bound
+    @long
     def load(
         self,
         file: str | os.PathLike[str] | BinaryIO,
@@ -208,7 +208,7 @@ class Sarif(Domain):
                 found = self._record(row, reports, digest, patterns, sources)
                 return found._replace(problems=problems, troubles=troubles)
 
-    @bound
+    @long
     def dump(
         self,
         scan: Scan | int | None,

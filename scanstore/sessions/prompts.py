@@ -11,7 +11,7 @@ import uuid
 from typing import Any
 
 from scanstore.accounts.models import User, known_user
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, reads
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.sessions.models import Configuration
 
@@ -19,7 +19,6 @@ from scanstore.sessions.models import Configuration
 class Prompts(Domain):
     """The prompts of users: versions from 1 up for each type, such as "summary"."""
 
-    @bound
     def save_prompt(
         self, user: User | str | uuid.UUID, config_type: str, content: str, *, default: bool = False
     ) -> Configuration:
@@ -33,7 +32,6 @@ class Prompts(Domain):
         with self.db.atomic():
             return self._save(known_user(self.db, user), kind, text, default)
 
-    @bound
     def restore_prompt(
         self, user: User | str | uuid.UUID, config_type: str, version: int, *, default: bool = False
     ) -> Configuration:
@@ -46,7 +44,6 @@ class Prompts(Domain):
             row = self.prompt(user, config_type, wanted)
             return self._save(row.user_id, row.config_type, row.prompt_content, default)
 
-    @bound
     def default_prompt(self, user: User | str | uuid.UUID, config_type: str, version: int) -> Configuration:
         """Make a version the default of its type, in place of the one before; atomic, idempotent.
 
@@ -56,7 +53,7 @@ class Prompts(Domain):
         with self.db.atomic():
             return self._make_default(self.prompt(user, config_type, wanted))
 
-    @bound
+    @reads
     def prompt(self, user: User | str | uuid.UUID, config_type: str, version: int | None = None) -> Configuration:
         """The default version of a user's prompt, or the one of that number. Raises NotFound, InvalidArgument.
 
@@ -78,7 +75,7 @@ class Prompts(Domain):
             )
         return row
 
-    @bound
+    @reads
     def prompts(self, user: User | str | uuid.UUID, config_type: str | None = None) -> list[Configuration]:
         """All versions of a user's prompts, or those of one type: by type, the newest first. Raises NotFound."""
         query = Configuration.select().where(Configuration.user == known_user(self.db, user))

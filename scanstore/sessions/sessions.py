@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from scanstore.accounts.models import User, known_user
 from scanstore.db.arguments import check_integer, check_text
-from scanstore.db.domain import bound
+from scanstore.db.domain import reads
 from scanstore.db.state_machine import Machine, move
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import IllegalMove
@@ -66,7 +66,6 @@ class SessionStats(NamedTuple):
 class Sessions(SessionTasks, Prompts):
     """Sessions of all users, with what belongs to them, and their prompts."""
 
-    @bound
     def create(self, user: User | str | uuid.UUID, name: str) -> AnalysisSession:
         """Add a session. Raises InvalidArgument, NotFound, and IllegalMove for a user who is not active."""
         text = check_text(name, "name", 255)
@@ -78,13 +77,11 @@ class Sessions(SessionTasks, Prompts):
 
     # -- its life --------------------------------------------------------------------------------------------------
 
-    @bound
     def start(self, session: Session) -> AnalysisSession:
         """Set a session going that was created; the first claim of its tasks does it too. Raises NotFound,
         IllegalMove."""
         return self._move(session, "processing")
 
-    @bound
     def complete(self, session: Session) -> AnalysisSession:
         """End a session whose tasks are all over, failed ones too; return it. For good.
 
@@ -106,7 +103,6 @@ class Sessions(SessionTasks, Prompts):
                 )
             return self._move(key, "completed")
 
-    @bound
     def fail(self, session: Session) -> AnalysisSession:
         """End a session that cannot go on; return it. Its tasks that are not over are cancelled; one transaction.
 
@@ -114,13 +110,11 @@ class Sessions(SessionTasks, Prompts):
         """
         return self._move(session, "failed")
 
-    @bound
     def cancel(self, session: Session) -> AnalysisSession:
         """End a session that is not wanted any more; return it. Its tasks that are not over are cancelled; one
         transaction. Raises NotFound, IllegalMove."""
         return self._move(session, "cancelled")
 
-    @bound
     def reopen(self, session: Session) -> AnalysisSession:
         """Begin again with a session that failed or was cancelled; return it. Its tasks that failed or were cancelled
         wait again, with all their tries; completed tasks stay completed. One transaction. Raises NotFound,
@@ -150,7 +144,6 @@ class Sessions(SessionTasks, Prompts):
                 )
             return self._session(key)
 
-    @bound
     def remove(self, session: Session) -> None:
         """Delete a session with its files, results and tasks; a worker that has one is told NotFound. Raises
         NotFound."""
@@ -160,18 +153,18 @@ class Sessions(SessionTasks, Prompts):
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def get(self, session: Session) -> AnalysisSession:
         """The session, read anew. Raises NotFound."""
         return self._session(session_key(session))
 
-    @bound
+    @reads
     def find(self, session: Session) -> AnalysisSession | None:
         """The session, read anew, or None when it is not there."""
         rows = read(self.db, AnalysisSession, "id = ?", (session_key(session),))
         return rows[0] if rows else None
 
-    @bound
+    @reads
     def list(
         self, *, user: User | str | uuid.UUID | None = None, status: str | None = None, limit: int | None = None
     ) -> List[AnalysisSession]:
@@ -187,7 +180,7 @@ class Sessions(SessionTasks, Prompts):
             query = query.where(AnalysisSession.user == known_user(self.db, user))
         return list(query)
 
-    @bound
+    @reads
     def stats(self, *, user: User | str | uuid.UUID | None = None) -> SessionStats:
         """Sessions in figures, of all users or one; counted in SQL. Raises NotFound."""
         key = None if user is None else known_user(self.db, user)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scanstore.db.arguments import check_integer, check_list, check_text, copy_saved
-from scanstore.db.domain import bound
+from scanstore.db.domain import reads
 from scanstore.db.state_machine import RESULT_STATUSES, Machine, move
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -68,7 +68,6 @@ List = list
 class SessionTasks(SessionUploads):
     """The tasks of a session: claim, complete, fail, and their results."""
 
-    @bound
     def add_task(
         self,
         session: Session,
@@ -107,7 +106,6 @@ class SessionTasks(SessionUploads):
 
     # -- what workers do -------------------------------------------------------------------------------------------
 
-    @bound
     def claim(
         self,
         session: Session | None = None,
@@ -171,7 +169,6 @@ class SessionTasks(SessionUploads):
             take()
         return found
 
-    @bound
     def tick(
         self, task: Task, *, progress: float | None = None, worker: str | None = None, lease: float | None = None
     ) -> bool:
@@ -205,7 +202,6 @@ class SessionTasks(SessionUploads):
 
     heartbeat = tick
 
-    @bound
     def complete_task(
         self, task: Task, *, result: Mapping[str, object] | None = None, worker: str | None = None
     ) -> AnalysisResult | None:
@@ -252,7 +248,6 @@ class SessionTasks(SessionUploads):
             raise IllegalMove(f"task {key} is completed with another result; add another task for another run")
         return made[0] if made else None
 
-    @bound
     def fail_task(
         self, task: Task, error: str | BaseException, *, retry: bool = True, worker: str | None = None
     ) -> str:
@@ -271,7 +266,6 @@ class SessionTasks(SessionUploads):
         copy_saved(task, status=status, error_message=error[: engine.LAST_ERROR], lease_until=None)
         return status
 
-    @bound
     def release_task(self, task: Task, *, worker: str | None = None) -> None:
         """Give a task back untouched, to be claimed by anyone. Raises LeaseLost, NotFound."""
         check_lease(worker, LEASE)
@@ -281,7 +275,6 @@ class SessionTasks(SessionUploads):
 
     # -- deciding about tasks --------------------------------------------------------------------------------------
 
-    @bound
     def cancel_task(self, task: Task) -> AnalysisTask:
         """Cancel a task that is not over; return it. The worker's next tick returns False, and its report is refused.
         Raises NotFound, IllegalMove."""
@@ -295,7 +288,6 @@ class SessionTasks(SessionUploads):
             )  # fmt: skip
             return self._task(key)
 
-    @bound
     def retry_task(self, task: Task) -> AnalysisTask:
         """Let a task that failed or was cancelled wait again, with all its tries; return it.
 
@@ -309,18 +301,18 @@ class SessionTasks(SessionUploads):
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def get_task(self, task: Task) -> AnalysisTask:
         """The task, read anew. Raises NotFound."""
         return self._task(task_key(task))
 
-    @bound
+    @reads
     def find_task(self, task_id: str) -> AnalysisTask | None:
         """The task that its runner calls so, or None."""
         rows = read(self.db, AnalysisTask, "task_id = ?", (check_text(task_id, "task_id"),))
         return rows[0] if rows else None
 
-    @bound
+    @reads
     def tasks(
         self, session: Session, *, status: str | None = None, type: str | None = None, limit: int | None = None
     ) -> List[AnalysisTask]:
@@ -336,7 +328,7 @@ class SessionTasks(SessionUploads):
         self._session_status(key)
         return list(query)
 
-    @bound
+    @reads
     def state(self, session: Session | None = None) -> State:
         """How many tasks are ready, wait for another try, are leased, completed, failed, and cancelled (``skipped``),
         of a session or of all; and when the next is due. ``state().finished`` says that none is left.
@@ -348,14 +340,12 @@ class SessionTasks(SessionUploads):
             self._session_status(key)
         return engine.state(self.db, SESSION_TASKS, key)
 
-    @bound
     def recover(self) -> Recovered:
         """Free leases that ran out or whose process ended. Claims do it too, when they need it, and opening a store."""
         return engine.recover(self.db, SESSION_TASKS)
 
     # -- results ---------------------------------------------------------------------------------------------------
 
-    @bound
     def add_result(self, session: Session, *, status: str = "completed", **result: object) -> AnalysisResult:
         """Add a result that no task of the store has made: the words of :meth:`complete_task`, with ``analysis_type``.
 
@@ -371,7 +361,7 @@ class SessionTasks(SessionUploads):
             self._check_open(key)
             return self._add_result(key, columns, status=status.lower())
 
-    @bound
+    @reads
     def results(
         self, session: Session, *, analysis_type: str | None = None, limit: int | None = None
     ) -> List[AnalysisResult]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from scanstore.db.arguments import check_integer, check_list, check_path, check_text, uuid_of
 from scanstore.db.bulk import Writer
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, reads
 from scanstore.db.files import refused, refusing
 from scanstore.db.paths import IN_CLOUD, below, is_junction, kept_in_cloud, lies_in
 from scanstore.db.state_machine import SESSION_OPEN
@@ -63,7 +63,6 @@ class _File(NamedTuple):
 class SessionUploads(Domain):
     """What a session is about."""
 
-    @bound
     def add_uploads(self, session: Session, files: Iterable[Mapping[str, object]]) -> Added:
         """Add files to a session: all of them or none; one transaction.
 
@@ -104,7 +103,6 @@ class SessionUploads(Domain):
             )
         return Added(len(new), len(given) - len(new))
 
-    @bound
     def add_files(
         self,
         session: Session,
@@ -127,7 +125,6 @@ class SessionUploads(Domain):
         relative = _below(base) if paths is None else (_relative(each) for each in paths)
         return self.add_uploads(session, [_measured(base, path) for path in relative])
 
-    @bound
     def mark_upload(self, upload: Upload, status: str, *, error: str | None = None) -> FileUpload:
         """Say that a file is ``processing``, ``completed`` or in ``error``, with why; return it.
 
@@ -154,7 +151,7 @@ class SessionUploads(Domain):
             )
             return self._upload(key)
 
-    @bound
+    @reads
     def uploads(self, session: Session, *, status: str | None = None, limit: int | None = None) -> list[FileUpload]:
         """The files of a session, by path: all, or those of a status. Raises NotFound, InvalidArgument."""
         key = session_key(session)
@@ -166,12 +163,11 @@ class SessionUploads(Domain):
         self._session_status(key)
         return list(query)
 
-    @bound
+    @reads
     def get_upload(self, upload: Upload) -> FileUpload:
         """The upload, read anew. Raises NotFound."""
         return self._upload(_upload_key(upload))
 
-    @bound
     def remove_upload(self, upload: Upload) -> None:
         """Take a file out of its session. Raises NotFound."""
         key = _upload_key(upload)

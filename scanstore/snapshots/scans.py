@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import check_list, check_optional_integer, check_path, check_string, encodable
 from scanstore.db.clocks import SILENCE, silent
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, long, reads
 from scanstore.db.paths import escape_path, root_name
 from scanstore.db.processes import gone, me
 from scanstore.db.state_machine import SCANS, move
@@ -92,7 +92,7 @@ class Scans(Domain):
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    @bound
+    @long
     def record(
         self,
         path: str | os.PathLike[str],
@@ -156,7 +156,6 @@ class Scans(Domain):
             self._end(scan, "cancelled" if stopped else "failed", "interrupted" if stopped else str(error))
             raise
 
-    @bound
     def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
         """Begin a scan whose files come from a parser of your own: ``store.symbols.record_file``, then ``finish``."""
         target = encodable(check_string(target, "target"), "target")
@@ -166,7 +165,6 @@ class Scans(Domain):
         base = None if root is None else escape_path(check_path(root, "root"))
         return self._begin(target, name or os.path.basename(target) or target, base, {})
 
-    @bound
     def finish(self, scan: Scan | int) -> Scan:
         """Complete a scan: resolve its references and make it the latest of its target. Atomic; may be repeated
         after more files were recorded. Raises IllegalMove for a failed or cancelled scan."""
@@ -177,7 +175,6 @@ class Scans(Domain):
     def _completed(self, scan_id: int) -> None:
         """Called inside the transaction that completes a scan; ``store.scans`` lets its analysis take up new chunks."""
 
-    @bound
     def recorder(self, scan: Scan | int) -> Recorder:
         """The writer of one scan's files."""
         row = self.get(scan)
@@ -210,7 +207,7 @@ class Scans(Domain):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def get(self, scan: Scan | int) -> Scan:
         """The scan with that id, read anew. Raises NotFound."""
         key = scan.id if isinstance(scan, Scan) else scan
@@ -221,7 +218,7 @@ class Scans(Domain):
             raise NotFound(f"no scan {shown(key)}; store.scans.list() (scanstore scans list) shows the known ones")
         return found
 
-    @bound
+    @reads
     def list(self, *, target: str | None = None, status: str | None = None, limit: int | None = None) -> List[Scan]:
         """Scans, newest first."""
         query = Scan.select().order_by(Scan.id.desc())
@@ -232,7 +229,7 @@ class Scans(Domain):
             query = query.where(Scan.status == Scan.status.db_value(status))
         return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
 
-    @bound
+    @reads
     def latest(self, target: str | None = None) -> Scan:
         """The latest completed scan of a tree, of one target or else of all; without one, the latest of reports.
 
@@ -249,13 +246,13 @@ class Scans(Domain):
             raise NotFound(f"there is no completed scan{of}; make one with: scanstore scan {target or 'PATH'}")
         return found
 
-    @bound
+    @reads
     def targets(self) -> List[Target]:
         """The targets of this store, sorted by name; those whose scans have not completed too."""
         rows = self.db.execute_sql(TARGETS).fetchall()
         return [Target(name, root, bool(tree), bool(completed)) for name, root, tree, completed in rows]
 
-    @bound
+    @reads
     def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
         """Return the scan that a question is about: the given one, else the latest completed one of a target.
 
@@ -268,7 +265,7 @@ class Scans(Domain):
             return self.get(scan)
         return self.latest(self.sole_target(trees=True) if target is None else target)
 
-    @bound
+    @reads
     def sole_target(self, *, trees: bool = False) -> str | None:
         """Return the only target with a completed scan, or with ``trees`` the only one with a tree; None without any.
 
@@ -280,7 +277,7 @@ class Scans(Domain):
             raise Ambiguous(f"this store has {len(names):,} targets: {listed}; give target=, or a scan as scan=", names)
         return names[0] if names else None
 
-    @bound
+    @reads
     def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
         """Count what a scan saw (default: the latest of the target), and list its unreadable files."""
         row = self.pick(scan, target)
@@ -308,7 +305,7 @@ class Scans(Domain):
             languages=languages,
         )  # fmt: skip
 
-    @bound
+    @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> FileDiff:
         """What changed in the files from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = self.get(a)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import check_integer, check_list, check_string, check_text, stored_path
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain, long, reads
 from scanstore.db.values import format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
@@ -75,7 +75,6 @@ class Symbols(Domain):
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    @bound
     def record_file(
         self,
         scan: Scan | int,
@@ -111,7 +110,7 @@ class Symbols(Domain):
             recorder.record([(content, 0, facts)], now)
         return ScanFile.get(ScanFile.scan == recorder.scan_id, ScanFile.file_path == path)
 
-    @bound
+    @long
     def load_ctags(self, scan: Scan | int, file: str | os.PathLike[str] | BinaryIO) -> LoadedTags:
         """Add the symbols of a universal-ctags JSON file (``ctags --output-format=json --fields='*' -R``) to a scan.
 
@@ -126,7 +125,7 @@ class Symbols(Domain):
 
     # -- by name ---------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def find(
         self,
         name: str,
@@ -170,7 +169,7 @@ class Symbols(Domain):
         """Symbols by id, in the order of the ids."""
         return list(Symbol.raw(SYMBOLS, str(ids)))
 
-    @bound
+    @reads
     def get(self, symbol: SymbolLike, *, scan: Scan | int | None = None, target: str | None = None) -> Symbol:
         """The symbol that is meant by an id, a qualified or plain name, or a row with an ``id``.
 
@@ -207,7 +206,7 @@ class Symbols(Domain):
         """The scan that was asked for; None when neither a scan nor a target was given."""
         return None if scan is None and target is None else Scans(self.db).pick(scan, target)
 
-    @bound
+    @reads
     def list(
         self,
         *,
@@ -250,7 +249,7 @@ class Symbols(Domain):
         row, version, graph = self._at(symbol, *where)
         return graph.follow(sql, (version, split(row.id)[1]), kinds=kinds, depth=depth, guesses=guesses, impact=impact)
 
-    @bound
+    @reads
     def references(
         self,
         symbol: SymbolLike,
@@ -270,7 +269,7 @@ class Symbols(Domain):
         ]
         return sorted(found, key=lambda r: (r.from_file, r.from_line, r.id))
 
-    @bound
+    @reads
     def callers(
         self,
         symbol: SymbolLike,
@@ -283,7 +282,7 @@ class Symbols(Domain):
         """Functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest first."""
         return self._follow(symbol, (scan, target), INCOMING, kinds=("call",), depth=depth, guesses=guesses)
 
-    @bound
+    @reads
     def callees(
         self,
         symbol: SymbolLike,
@@ -296,7 +295,7 @@ class Symbols(Domain):
         """What a symbol calls in the tree, up to ``depth`` calls away (None: any), nearest first."""
         return self._follow(symbol, (scan, target), OUTGOING, kinds=("call",), depth=depth, guesses=guesses)
 
-    @bound
+    @reads
     def impact(
         self,
         symbol: SymbolLike,
@@ -314,7 +313,7 @@ class Symbols(Domain):
             symbol, (scan, target), INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses, impact=True
         )
 
-    @bound
+    @reads
     def subclasses(
         self,
         symbol: SymbolLike,
@@ -327,7 +326,7 @@ class Symbols(Domain):
         """Classes that inherit from a class, directly or not."""
         return self._follow(symbol, (scan, target), INCOMING, kinds=("inherit",), depth=depth, guesses=guesses)
 
-    @bound
+    @reads
     def bases(
         self,
         symbol: SymbolLike,
@@ -340,7 +339,7 @@ class Symbols(Domain):
         """Classes of the tree that a class inherits from, directly or not."""
         return self._follow(symbol, (scan, target), OUTGOING, kinds=("inherit",), depth=depth, guesses=guesses)
 
-    @bound
+    @reads
     def edges(
         self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: str | None = None
     ) -> Iterator[Edge]:
@@ -351,7 +350,7 @@ class Symbols(Domain):
         )
         yield from Graph(self.db, row.id, row.lineage_id, row.revision).edges(kinds)
 
-    @bound
+    @reads
     def export(
         self,
         format: str,
@@ -383,13 +382,13 @@ class Symbols(Domain):
 
     # -- imports ---------------------------------------------------------------------------------------------------
 
-    @bound
+    @reads
     def imports(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
         """The import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
         row = self._file(file, scan, target)
         return list(ImportRelation.select().where(ImportRelation.file == row).order_by(ImportRelation.ordinal))
 
-    @bound
+    @reads
     def importers(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[str]:
         """The files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
         row = self._file(file, scan, target)
@@ -397,13 +396,13 @@ class Symbols(Domain):
         graph = Graph(self.db, owner.id, owner.lineage_id, owner.revision)
         return [path for path in graph.importers(row.version_id) if path != row.file_path]
 
-    @bound
+    @reads
     def import_cycles(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[List[str]]:
         """Groups of files that import each other, largest first."""
         row = Scans(self.db).pick(scan, target)
         return cycles(Graph(self.db, row.id, row.lineage_id, row.revision).imports())
 
-    @bound
+    @reads
     def unresolved_imports(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
         """Imports that name a module of this tree which is not there; modules from outside are not meant."""
         row = Scans(self.db).pick(scan, target)
@@ -422,7 +421,6 @@ class Symbols(Domain):
 
     # -- over a whole scan -----------------------------------------------------------------------------------------
 
-    @bound
     def coverage(self, *, scan: Scan | int | None = None) -> List[Language]:
         """Say per language of which files symbols, references and imports are recorded, most files first.
 
@@ -431,7 +429,7 @@ class Symbols(Domain):
         """
         return coverage(self.db, Scans(self.db).pick(scan).id)
 
-    @bound
+    @reads
     def unreferenced(
         self,
         *,
@@ -450,7 +448,7 @@ class Symbols(Domain):
         ids = unreferenced(self.db, Graph(self.db, row.id, row.lineage_id, row.revision), kinds)
         return sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))
 
-    @bound
+    @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
         """What happened to the symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = Scans(self.db).get(a)

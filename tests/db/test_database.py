@@ -28,7 +28,7 @@ import pytest
 from scanstore import errors
 from scanstore.db import database, file_identity, migrations, opening
 from scanstore.db.database import SCHEMA_VERSION, current
-from scanstore.db.domain import Domain, bound
+from scanstore.db.domain import Domain
 from scanstore.db.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField
 from scanstore.db.files import APPLICATION_ID
 from scanstore.db.opening import check_sqlite
@@ -746,11 +746,9 @@ def test_a_store_closes_when_its_outermost_block_ends(db_path: Path) -> None:
 
 
 class Things(Domain):
-    @bound
     def names(self) -> list[str]:
         return [row.name for row in Author.select()]
 
-    @bound
     def stream(self) -> Iterator[str]:
         try:
             for row in Author.select().iterator():
