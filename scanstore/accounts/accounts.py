@@ -61,7 +61,6 @@ class Accounts(Domain):
             return self.get(row["id"])
 
     @reads
-    @reads
     def get(self, user: User | str | uuid.UUID) -> User:
         """The user of that id or address, as it is now. Raises NotFound."""
         row = self._found(user)
@@ -70,13 +69,11 @@ class Accounts(Domain):
         return row
 
     @reads
-    @reads
     def find(self, email: str) -> User | None:
         """The user of that address in any case, or None."""
         row: User | None = User.get_or_none(User.email_key == folded(email))
         return row
 
-    @reads
     @reads
     def list(self, *, active: bool | None = None, role: str | None = None) -> List[User]:
         """The users, by address: all, those who may or may not log in, those of a role."""
@@ -150,7 +147,6 @@ class Accounts(Domain):
         """Let this user log in again; a lock-out ends. Idempotent. Raises NotFound."""
         return self._set(self.get(user).id, is_active=True, failed_logins=0, locked_until=None)
 
-    @long
     @long
     def authenticate(
         self, email: str, password: str, *, max_failures: int | None = None, lockout_seconds: float | None = None

@@ -190,7 +190,6 @@ class Chunks(Stage[ScanFileChunk]):
                 return total
 
     @reads
-    @reads
     def list(
         self,
         scan: Scan | int,
@@ -209,7 +208,6 @@ class Chunks(Stage[ScanFileChunk]):
         query = query.order_by(ScanFileChunk.file_path, ScanFileChunk.chunk_index)
         return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
 
-    @reads
     @reads
     def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:
         """The source text of a chunk, read from the tree that was scanned, or from one at ``root``.

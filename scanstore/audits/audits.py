@@ -362,18 +362,15 @@ class Audits(Domain):
     # -- asking ----------------------------------------------------------------------------------------------------
 
     @reads
-    @reads
     def get(self, audit: AuditId) -> Task:
         """The audit, read anew. Raises NotFound."""
         return self._task(uuid_of(audit, "an audit", Task))
 
     @reads
-    @reads
     def find(self, audit: AuditId) -> Task | None:
         """The audit, read anew, or None when it is not there."""
         return Task.get_or_none(Task.id == uuid_of(audit, "an audit", Task))
 
-    @reads
     @reads
     def list(
         self,
@@ -399,12 +396,10 @@ class Audits(Domain):
         return list(query if limit is None else query.limit(check_integer(limit, "limit")))
 
     @reads
-    @reads
     def analysis(self, audit: ResultId) -> Analysis:
         """What came out of an audit, by the audit or by itself. Raises NotFound."""
         return self._analysis(uuid_of(audit, "an audit", Analysis, Task))
 
-    @reads
     @reads
     def analyses(self, audits: Iterable[AuditId]) -> dict[str, Analysis]:
         """What came out of several audits, by the ids of those that have come to something."""
@@ -412,7 +407,6 @@ class Audits(Domain):
         found = self._read(Analysis, "task_id IN (SELECT value FROM json_each(?))", (keys,))
         return {str(row.task_id): row for row in found}
 
-    @reads
     @reads
     def findings(self, audit: ResultId, *, severity: str | None = None) -> List[AnalysisFinding]:
         """What an audit found, as it was given: all, or those of a severity. Raises NotFound."""
@@ -422,7 +416,6 @@ class Audits(Domain):
             query = query.where(AnalysisFinding.severity == check_choice(severity, "severity", SEVERITIES))
         return list(query.order_by(AnalysisFinding.ordinal))
 
-    @reads
     @reads
     def trail(self, audit: ResultId, *, page: int = 1, per_page: int = 50) -> Page:
         """A page of the events of an audit, the oldest first, and how many there are. Raises NotFound."""
@@ -434,13 +427,11 @@ class Audits(Domain):
             return paged(events.order_by(AuditEvent.id), page=page, per_page=per_page)
 
     @reads
-    @reads
     def state(self, *, queue: str | None = None) -> State:
         """How many audits are ready, wait for another try, are leased, completed, failed, and cancelled
         (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
         return engine.state(self.db, AUDITS, None if queue is None else check_text(queue, "queue"))
 
-    @reads
     @reads
     def stats(self, *, user: User | str | uuid.UUID | None = None) -> AuditStats:
         """Audits in figures, of all users or one."""

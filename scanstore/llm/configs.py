@@ -41,7 +41,6 @@ class Configs(Domain):
         return self.get(values["name"])
 
     @reads
-    @reads
     def get(self, model: str | int | ModelConfig) -> ModelConfig:
         """The model of that name or id, read anew. Raises NotFound."""
         key: object = model
@@ -59,7 +58,6 @@ class Configs(Domain):
             raise NotFound(f"no model {shown(model)}; store.llm.list() (scanstore models list) shows the known ones")
         return found
 
-    @reads
     @reads
     def list(self) -> List[ModelConfig]:
         """All models, by name."""
