@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 from scanstore import parts
 from scanstore.cli.base import Failure
 from scanstore.cli.output import note
@@ -15,6 +17,22 @@ if TYPE_CHECKING:
     from scanstore.indexing.languages import Gap
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
+
+
+COMMANDLINE = click.core.ParameterSource.COMMANDLINE
+
+
+def narrowed() -> bool:
+    """Whether an option of the command leaves rows out of its list."""
+    context = click.get_current_context()
+    options = (each for each in context.command.params if isinstance(each, click.Option) and each.expose_value)
+    names = {str(each.name) for each in options if each.name not in ("limit", "scan", "kind")}
+    return any(context.get_parameter_source(name) is COMMANDLINE for name in names)
+
+
+def none(kind: str, hint: str) -> str:
+    """Return the note below an empty list of this kind of rows."""
+    return f"no {kind} like that" if narrowed() else f"no {kind} here; {hint}"
 
 
 def gap_of(store: Store, scan: Scan, kind: str, *, path: str | None = None) -> Gap:

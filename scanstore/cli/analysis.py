@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.base import Failure, find_scan, json_option, open_store, scan_argument, store_option
+from scanstore.cli.base import Failure, basic_options, find_scan, open_store, scan_argument
 from scanstore.cli.chunks import not_begun
-from scanstore.cli.output import columns, count, json_lines, note, plain_text, say, say_json
+from scanstore.cli.output import Fact, count, fact_lines, json_lines, note, plain_text, say, tell, wants_json
 from scanstore.cli.streams import flush, is_terminal
 
 if TYPE_CHECKING:
@@ -56,9 +56,8 @@ def _limit(_: click.Context, __: click.Parameter, value: str | None) -> int | st
 @click.option("--max-retries", type=click.IntRange(min=0), metavar="N", help="Tries after the first.")
 @click.option("--max-lost", type=click.IntRange(min=0), metavar="N", help="Lost leases that a row survives.")
 @click.option("--pause-after", callback=_limit, metavar="N|none", help="Errors in a row that pause it.")
-@json_option
-@store_option
-def analyze(scan: str | None, as_json: bool, **given: Any) -> None:
+@basic_options
+def analyze(scan: str | None, **given: Any) -> None:
     """Start the analysis of a scan. SCAN is an id or a target, by default the one that the current folder is in.
 
     Its chunks may be handed out then. The work itself is done by scripts of yours, which claim chunks with
@@ -71,18 +70,9 @@ def analyze(scan: str | None, as_json: bool, **given: Any) -> None:
     config = {name: None if value == "none" else value for name, value in given.items() if value is not None}
     with open_store(write=True) as store:
         row = store.scans.analyze(find_scan(store, scan), **config)
-        if as_json:
-            say_json(row)
-            return
-        chunks = store.scans.progress(row).chunks
-        say(
-            [
-                plain_text(
-                    f"Analysis of scan {row.id} of {row.target}: {row.status}, chunks: {_counts(chunks) or 'none'}"
-                )
-            ]
-        )
-        if row.status != "completed":
+        chunks = _counts(store.scans.progress(row).chunks) or "none"
+        tell(row, f"Analysis of scan {row.id} of {row.target}: {row.status}, chunks: {chunks}")
+        if not wants_json() and row.status != "completed":
             note(f"claim them in a script with store.chunks.work({row.id}); scanstore scans progress --watch shows it")
 
 
@@ -113,10 +103,9 @@ def _pause(_: click.Context, __: click.Parameter, value: float) -> float:
     metavar="S",
     help="Seconds between looks.",
 )
-@json_option
-@store_option
+@basic_options
 @click.pass_context
-def progress(context: click.Context, scan: str | None, watch: bool, interval: float, as_json: bool) -> None:
+def progress(context: click.Context, scan: str | None, watch: bool, interval: float) -> None:
     """Show the progress of an analysis. SCAN is an id or a target, by default the one that the current folder is in.
 
     With --watch, a terminal is redrawn in place, and anything else gets a line for each change (with --json, a line of
@@ -132,13 +121,10 @@ def progress(context: click.Context, scan: str | None, watch: bool, interval: fl
         if row.active_since is None and not any(getattr(found, kind) for kind in WORK):
             raise not_begun(row)
         if watch:
-            with _screen(row, as_json) as show:
+            with _screen(row) as show:
                 status = _watch(store, row, interval, show)
             context.exit(0 if status == "completed" else 1)
-        if as_json:
-            say_json(found)
-        else:
-            say(_lines(row, found))
+        tell(found, _lines(row, found))
 
 
 def _watch(store: Store, scan: Scan, interval: float, show: Callable[[Progress], None]) -> str:
@@ -151,16 +137,16 @@ def _watch(store: Store, scan: Scan, interval: float, show: Callable[[Progress],
 
 
 @contextmanager
-def _screen(scan: Scan, as_json: bool) -> Iterator[Callable[[Progress], None]]:
+def _screen(scan: Scan) -> Iterator[Callable[[Progress], None]]:
     """What shows one progress after the other."""
-    if as_json or not is_terminal("stdout"):
+    if wants_json() or not is_terminal("stdout"):
         last: list[Progress] = []
 
         def line(found: Progress) -> None:
             known = found._replace(rate=None, eta=None)  # these change by themselves
             if [known] != last:
                 last[:] = [known]
-                say(json_lines([found]) if as_json else [plain_text(_line(found))])
+                say(json_lines([found]) if wants_json() else [plain_text(_line(found))])
                 flush()
 
         yield line
@@ -177,7 +163,7 @@ def _screen(scan: Scan, as_json: bool) -> Iterator[Callable[[Progress], None]]:
 def _lines(scan: Scan, found: Progress) -> Iterator[str]:
     phase = "" if found.phase == found.status else f", {found.phase}"
     yield plain_text(f"Scan {scan.id} of {scan.target}: {found.status}{phase}")
-    facts = []
+    facts: list[Fact] = []
     for kind in WORK:
         counts = getattr(found, kind)
         facts.append((kind, f"{_share(counts)} ({_counts(counts)})" if counts else "none"))
@@ -190,7 +176,7 @@ def _lines(scan: Scan, found: Progress) -> Iterator[str]:
         facts.append(("rate", f"{found.rate:,.1f} a minute{left}"))
     if found.error:
         facts.append(("error" if found.status == "failed" else "reason", found.error))
-    yield from columns(facts, indent="  ")
+    yield from fact_lines(facts)
 
 
 def _line(found: Progress) -> str:
@@ -220,15 +206,11 @@ def _duration(seconds: float) -> str:
 def _turn(verb: str, text: str, *, reasoned: bool) -> click.Command:
     """Make the command that calls `store.scans.<verb>`."""
 
-    @json_option
-    @store_option
-    def turn(scan: str, as_json: bool, **options: object) -> None:
+    @basic_options
+    def turn(scan: str, **options: object) -> None:
         with open_store(write=True) as store:
             row = getattr(store.scans, verb)(find_scan(store, scan), **options)
-            if as_json:
-                say_json(row)
-            else:
-                say([plain_text(f"Scan {row.id} of {row.target} is {row.status}")])
+            tell(row, f"Scan {row.id} of {row.target} is {row.status}")
 
     if reasoned:
         turn = click.option("--reason", help="Kept with the scan, and shown with it.")(turn)
@@ -277,9 +259,8 @@ cancel = _turn(
 @click.argument("scan")
 @click.option("--to", type=click.Choice(STEPS), required=True, help="The step to go back to.")
 @click.option("--failed-only", is_flag=True, help="Only what failed in it.")
-@json_option
-@store_option
-def rerun(scan: str, to: str, failed_only: bool, as_json: bool) -> None:
+@basic_options
+def rerun(scan: str, to: str, failed_only: bool) -> None:
     """Run a step of an analysis again.
 
     What follows from it is done again too. Nothing is deleted, and answers that are known need not be paid again.
@@ -291,24 +272,19 @@ def rerun(scan: str, to: str, failed_only: bool, as_json: bool) -> None:
     with open_store(write=True) as store:
         row = find_scan(store, scan)
         again = store.scans.rerun(row, to=to, failed_only=failed_only)
-        if as_json:
-            say_json({"scan": row.id, **again._asdict()})
-            return
-        parts = (
-            count(again.chunks, "chunk"), count(again.drafts, "draft"), count(again.verified, "verified finding")
-        )  # fmt: skip
-        waiting = [part for part, number in zip(parts, again, strict=True) if number]
-        one = sum(again) == 1
-        say([f"Scan {row.id}: {' and '.join(waiting) or 'nothing'} {'waits' if one or not waiting else 'wait'} again"])
+        names = ("chunk", "draft", "verified finding")
+        waiting = [count(number, name) for name, number in zip(names, again, strict=True) if number]
+        verb = "wait" if waiting and sum(again) > 1 else "waits"
+        text = f"Scan {row.id}: {' and '.join(waiting) or 'nothing'} {verb} again"
+        tell({"scan": row.id, **again._asdict()}, text)
 
 
 @click.command()
 @click.argument("scan")
 @click.argument("risk", type=click.Choice(RISKS))
 @click.argument("pattern", nargs=-1, required=True)
-@json_option
-@store_option
-def risk(scan: str, risk: str, pattern: tuple[str, ...], as_json: bool) -> None:
+@basic_options
+def risk(scan: str, risk: str, pattern: tuple[str, ...]) -> None:
     """Set the risk of files. It decides the order in which they are analysed.
 
     Those like PATTERN, as in .gitignore: chunks of high ones are handed out first, low ones last. Ends with 1 when
@@ -321,18 +297,15 @@ def risk(scan: str, risk: str, pattern: tuple[str, ...], as_json: bool) -> None:
     with open_store(write=True) as store:
         row = find_scan(store, scan)
         files = store.scans.set_risk(row, risk, pattern)
-        if as_json:
-            say_json({"scan": row.id, "risk": risk, "files": files})
-        elif files:
-            say([f"{count(files, 'file')} of scan {row.id} {'has' if files == 1 else 'have'} {risk} risk now"])
+        text = f"{count(files, 'file')} of scan {row.id} {'has' if files == 1 else 'have'} {risk} risk now"
+        tell({"scan": row.id, "risk": risk, "files": files}, text if files else ())
         if not files:
             raise Failure(f"no file of scan {row.id} is like {' or '.join(pattern)}")
 
 
 @click.command()
-@json_option
-@store_option
-def recover(as_json: bool) -> None:
+@basic_options
+def recover() -> None:
     """Free the work of dead processes and expired leases. Workers do it too, when they look for work.
 
     \b
@@ -343,13 +316,9 @@ def recover(as_json: bool) -> None:
         waiting, failed = store.recover()
         if store.recovered is not None:  # most of it was found when the store was opened
             waiting, failed = waiting + store.recovered.waiting, failed + store.recovered.failed
-        if as_json:
-            say_json({"waiting": waiting, "failed": failed})
-        elif waiting or failed:
-            waits = "waits" if waiting == 1 else "wait"
-            say([f"{count(waiting, 'piece')} of work {waits} again, {failed:,} failed for good"])
-        else:
-            say(["Nothing was lost"])
+        verb = "waits" if waiting == 1 else "wait"
+        text = f"{count(waiting, 'piece')} of work {verb} again, {failed:,} failed for good"
+        tell({"waiting": waiting, "failed": failed}, text if waiting or failed else "Nothing was lost")
 
 
 COMMANDS = (analyze, progress, pause, resume, cancel, rerun, risk)

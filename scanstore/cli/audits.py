@@ -8,12 +8,30 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Group, json_option, open_store, store_option
-from scanstore.cli.output import columns, count, dim, note, paragraph, plain_text, say, say_json, size
+from scanstore.cli.absence import none
+from scanstore.cli.base import Group, basic_options, limit_option, open_store, store_option
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    Fact,
+    card,
+    count,
+    dim,
+    listing,
+    note,
+    paragraph,
+    plain_text,
+    shown,
+    size,
+    table,
+    tell,
+    wants_json,
+)
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
     from scanstore.audits.audits import Analysis, AnalysisFinding, Task
+    from scanstore.audits.models import AuditEvent
 
 STATUSES = ("queued", "processing", "completed", "failed", "cancelled")
 VERDICTS = ("approved", "review", "rejected")
@@ -31,12 +49,9 @@ def audits() -> None:
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
 @click.option("--verdict", type=click.Choice(VERDICTS, case_sensitive=False), help="Only those that were judged so.")
 @click.option("--user", metavar="USER", help="Only those of this user: an address, or an id.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="At most so many."
-)
-@json_option
-@store_option
-def list_(status: str | None, verdict: str | None, user: str | None, limit: int, as_json: bool) -> None:
+@limit_option(50)
+@basic_options
+def list_(status: str | None, verdict: str | None, user: str | None, limit: int) -> None:
     """List audits: id, status, verdict, score, document.
 
     The latest first. With --json each has its analysis, or null.
@@ -49,26 +64,25 @@ def list_(status: str | None, verdict: str | None, user: str | None, limit: int,
         whose = None if user is None else store.accounts.get(user)
         found = store.audits.list(user=whose, status=status, verdict=verdict, limit=limit)
         analyses = store.audits.analyses(found)
-        if as_json:
-            say_json([row.to_dict() | {"analysis": analyses.get(row.id)} for row in found])
-        elif found:
-            say(columns((row.id, row.status, *_judged(analyses.get(row.id)), row.original_filename) for row in found))
-        else:
-            note("no audits here; add one with store.audits.add(user, filename, size)")
+        columns: Columns[Task] = (
+            "id",
+            "status",
+            Column("verdict", lambda row: analyses[row.id].verdict if row.id in analyses else None),
+            Column("score", lambda row: _score(analyses.get(row.id))),
+            Column("document", "original_filename"),
+        )
+        empty = none("audits", "add one with store.audits.add(user, filename, size)")
+        listing(found, columns, empty, data=lambda row: row.to_dict() | {"analysis": analyses.get(row.id)})
 
 
-def _judged(analysis: Analysis | None) -> tuple[str, str]:
-    if analysis is None:
-        return "", ""
-    score = "" if analysis.compliance_score is None else f"{analysis.compliance_score:g}"
-    return str(analysis.verdict or ""), score
+def _score(analysis: Analysis | None) -> str:
+    return "" if analysis is None or analysis.compliance_score is None else f"{analysis.compliance_score:g}"
 
 
 @audits.command()
 @AUDIT
-@json_option
-@store_option
-def show(audit: str, as_json: bool) -> None:
+@basic_options
+def show(audit: str) -> None:
     """Show an audit, what came out of it, and its findings with their evidence.
 
     ID is that of the audit, or of its analysis.
@@ -86,36 +100,40 @@ def show(audit: str, as_json: bool) -> None:
             analysis = None
         row = store.audits.get(audit if analysis is None else analysis.task_id)
         found = [] if analysis is None else store.audits.findings(analysis)
-        if as_json:
-            say_json({**row.to_dict(), "analysis": analysis, "findings": found})
-        else:
-            say(_task_lines(row))
-            if analysis is not None:
-                say(_analysis_lines(analysis))
-                say(_finding_lines(found))
+        card(
+            {**row.to_dict(), "analysis": analysis, "findings": found},
+            f"{row.original_filename}, {size(row.file_size)}: {row.status}",
+            [*_task_facts(row), *([] if analysis is None else _analysis_facts(analysis, found))],
+            (count(len(found), "finding"), _finding_lines(found)),
+        )
 
 
-def _task_lines(row: Task) -> Iterator[str]:
-    at = row.to_dict()
-    yield plain_text(f"{row.original_filename}, {size(row.file_size)}: {row.status}")
-    facts = [("audit", row.id), ("user", row.user_id), ("kept at", row.file_path), ("added", at["created_at"])]
-    facts += [("lost leases", row.lost_count or None), ("worker", row.worker)]
-    facts += [("over", at["completed_at"]), ("error", row.error_message)]
-    yield from columns([fact for fact in facts if fact[1] is not None], indent="  ")
+def _task_facts(row: Task) -> list[Fact]:
+    return [
+        ("audit", row.id),
+        ("user", row.user_id),
+        ("kept at", row.file_path),
+        ("added", row.created_at),
+        ("lost leases", row.lost_count or None),
+        ("worker", row.worker),
+        ("over", row.completed_at),
+        ("error", row.error_message),
+    ]
 
 
-def _analysis_lines(row: Analysis) -> Iterator[str]:
-    facts: list[tuple[str, str | None]] = [
+def _analysis_facts(row: Analysis, found: list[AnalysisFinding]) -> list[Fact]:
+    person = None if row.reviewed_by is None else f"{row.verdict} by {row.reviewed_by}, {shown(row.reviewed_at)}"
+    return [
         ("analysis", row.id),
         ("equipment", _joined(row.equipment_type, row.equipment_tag)),
+        ("test", row.test_type),
+        ("verdict", row.verdict),
+        ("score", _score(row)),
+        ("confidence", None if row.confidence_score is None else f"{row.confidence_score:g}"),
+        ("machine", f"{row.machine_verdict} by {row.policy}"),
+        ("person", None if person is None else f"{person}: {row.review_reason}"),
+        ("findings", None if found else "none"),
     ]
-    facts += [("test", row.test_type), ("verdict", row.verdict), ("score", _judged(row)[1])]
-    facts += [("confidence", "" if row.confidence_score is None else f"{row.confidence_score:g}")]
-    facts += [("machine", f"{row.machine_verdict} by {row.policy}")]
-    if row.reviewed_by is not None:
-        when = row.to_dict()["reviewed_at"]
-        facts += [("person", f"{row.verdict} by {row.reviewed_by}, {when}: {row.review_reason}")]
-    yield from columns(facts, indent="  ")
 
 
 def _joined(*parts: str | None) -> str:
@@ -125,7 +143,6 @@ def _joined(*parts: str | None) -> str:
 def _finding_lines(found: list[AnalysisFinding]) -> Iterator[str]:
     import json
 
-    yield count(len(found), "finding")
     for row in found:
         yield plain_text(f"{row.ordinal:>3}  {row.severity:8}  {row.rule_id}")
         yield from paragraph(row.message, indent="     ")
@@ -140,9 +157,8 @@ def _finding_lines(found: list[AnalysisFinding]) -> Iterator[str]:
 @click.argument("verdict", metavar="VERDICT", type=click.Choice(("approved", "rejected"), case_sensitive=False))
 @click.option("--reason", "-r", metavar="TEXT", required=True, help="Why.")
 @by_option
-@json_option
-@store_option
-def review(audit: str, verdict: str, reason: str, by: str, as_json: bool) -> None:
+@basic_options
+def review(audit: str, verdict: str, reason: str, by: str) -> None:
     """Approve or reject an audit, with a reason.
 
     What the machine has said stays beside it. It may be decided again; the trail has both.
@@ -153,10 +169,7 @@ def review(audit: str, verdict: str, reason: str, by: str, as_json: bool) -> Non
     """
     with open_store(write=True) as store:
         row = store.audits.review(audit, verdict, by=by, reason=reason)
-        if as_json:
-            say_json(row)
-        else:
-            note(f"Audit {row.task_id}: {row.verdict} by {row.reviewed_by}; the machine said {row.machine_verdict}")
+        tell(row, f"Audit {row.task_id}: {row.verdict} by {row.reviewed_by}; the machine said {row.machine_verdict}")
 
 
 @audits.command()
@@ -170,9 +183,8 @@ def review(audit: str, verdict: str, reason: str, by: str, as_json: bool) -> Non
     metavar="N",
     help="Events of a page.",
 )
-@json_option
-@store_option
-def trail(audit: str, page: int, per_page: int, as_json: bool) -> None:
+@basic_options
+def trail(audit: str, page: int, per_page: int) -> None:
     """Show what happened to an audit: when, by whom, what, details.
 
     The oldest first. Nothing of it can be changed.
@@ -183,13 +195,13 @@ def trail(audit: str, page: int, per_page: int, as_json: bool) -> None:
     """
     with open_store() as store:
         found = store.audits.trail(audit, page=page, per_page=per_page)
-        if as_json:
-            say_json(found)
-            return
-        say(columns((each.to_dict()["created_at"], each.by, each.action, _told(each.detail)) for each in found.items))
-        if found.pages > 1 or not found.items:
+        tell(found, table(found.items, EVENTS))
+        if not wants_json() and (found.pages > 1 or not found.items):
             note(f"page {found.page} of {found.pages}, {count(found.total, 'event')} in all")
 
 
-def _told(detail: dict[str, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in detail.items() if value is not None)
+def _detail(event: AuditEvent) -> str:
+    return ", ".join(f"{name} {value}" for name, value in event.detail.items() if value is not None)
+
+
+EVENTS: Columns[AuditEvent] = (Column("time", "created_at"), "by", "action", Column("detail", _detail))

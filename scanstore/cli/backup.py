@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import json_option, open_store, store_key, store_option, store_path
-from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
+from scanstore.cli.base import basic_options, open_store, store_key, store_path
+from scanstore.cli.output import aligned, count, note, plain_text, size, tell, wants_json
 from scanstore.cli.streams import errors, is_terminal
 
 if TYPE_CHECKING:
@@ -44,9 +44,8 @@ def _quiet() -> bool:
 @click.option("--folder", metavar="FOLDER", help="Where to put it, under a name with the time. [default: beside]")
 @click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Keep only so many of these copies.")
 @click.option("--verify/--no-verify", default=True, help="Read the copy again and check its structure. [default: on]")
-@json_option
-@store_option
-def backup(path: str | None, folder: str | None, keep: int | None, verify: bool, as_json: bool) -> None:
+@basic_options
+def backup(path: str | None, folder: str | None, keep: int | None, verify: bool) -> None:
     """Copy the store while others use it.
 
     The copy is the store at one moment, whole and verified, or it is not there. Without PATH it gets a name with the
@@ -56,21 +55,17 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool,
     Example:
       scanstore backup --folder /mnt/backups --keep 7
     """
-    with open_store() as store, _bar("Copying", hidden=as_json or _quiet()) as progress:
+    with open_store() as store, _bar("Copying", hidden=wants_json() or _quiet()) as progress:
         made = store.backup(path, folder=folder, keep=keep, verify=verify, progress=progress)
-    if as_json:
-        say_json(made)
-        return
     checked = f", verified in {made.verifying:.1f} s" if verify else ""
-    say([plain_text(f"{made.path}: {size(made.bytes)}, copied in {made.seconds:.1f} s{checked}")])
-    say(plain_text(f"removed {old}") for old in made.removed)
+    lines = [f"{made.path}: {size(made.bytes)}, copied in {made.seconds:.1f} s{checked}"]
+    tell(made, map(plain_text, lines + [f"removed {old}" for old in made.removed]))
 
 
 @click.command()
 @click.argument("copy")
-@json_option
-@store_option
-def restore(copy: str, as_json: bool) -> None:
+@basic_options
+def restore(copy: str) -> None:
     """Restore the store from a COPY.
 
     The file that was there is kept beside it. The copy is verified first. The store must not be open anywhere.
@@ -80,20 +75,15 @@ def restore(copy: str, as_json: bool) -> None:
       scanstore restore /mnt/backups/scanstore.db.backup-20260301T030000000Z
     """
 
-    with _bar("Restoring", hidden=as_json or _quiet()) as progress:
+    with _bar("Restoring", hidden=wants_json() or _quiet()) as progress:
         done = parts.backup.restore(copy, store_path(), progress=progress, key=store_key())
-    if as_json:
-        say_json(done)
-        return
-    say([plain_text(f"{done.path}: restored, {size(done.bytes)}")])
-    if done.kept:
-        say([plain_text(f"the file as it was: {done.kept}")])
+    lines = [f"{done.path}: restored, {size(done.bytes)}"]
+    tell(done, map(plain_text, lines + [f"the file as it was: {done.kept}"] * bool(done.kept)))
 
 
 @click.command()
-@json_option
-@store_option
-def vacuum(as_json: bool) -> None:
+@basic_options
+def vacuum() -> None:
     """Shrink the file to the size of its content.
 
     Needs free space: twice what will be left, beside the store and for temporary files.
@@ -103,13 +93,12 @@ def vacuum(as_json: bool) -> None:
       scanstore vacuum
     """
     with open_store(write=True) as store:
-        _tell(store.path, store.vacuum(), as_json)
+        _tell(store.path, store.vacuum())
 
 
 @click.command()
-@json_option
-@store_option
-def optimize(as_json: bool) -> None:
+@basic_options
+def optimize() -> None:
     """Optimize the store's indexes, and empty its log.
 
     \b
@@ -117,23 +106,19 @@ def optimize(as_json: bool) -> None:
       scanstore optimize
     """
     with open_store(write=True) as store:
-        _tell(store.path, store.optimize(), as_json)
+        _tell(store.path, store.optimize())
 
 
-def _tell(path: str, done: Compacted, as_json: bool) -> None:
-    if as_json:
-        say_json(done)
-    else:
-        say([plain_text(f"{path}: {size(done.before)} before, {size(done.after)} after, {done.seconds:.1f} s")])
+def _tell(path: str, done: Compacted) -> None:
+    tell(done, f"{path}: {size(done.before)} before, {size(done.after)} after, {done.seconds:.1f} s")
 
 
 @click.command()
 @click.argument("damaged")
 @click.argument("new")
-@json_option
-@store_option
+@basic_options
 @click.pass_context
-def repair(context: click.Context, damaged: str, new: str, as_json: bool) -> None:
+def repair(context: click.Context, damaged: str, new: str) -> None:
     """Save the rows that are left in a damaged store.
 
     All rows that can be read of DAMAGED, and of its log, go into a new store at NEW. Ends with 1 unless every page
@@ -147,17 +132,14 @@ def repair(context: click.Context, damaged: str, new: str, as_json: bool) -> Non
     """
 
     done = parts.repair.repair(damaged, new, key=store_key())
-    if as_json:
-        say_json({**done._asdict(), "whole": done.whole})
-    else:
-        say(_saved(done))
+    tell({**done._asdict(), "whole": done.whole}, _saved(done))
     context.exit(0 if done.whole else 1)
 
 
 def _saved(done: Repaired) -> Iterator[str]:
     rows = sum(table.rows for table in done.tables)
     yield plain_text(f"{done.path}: {count(rows, 'row')} saved in {done.seconds:.1f} s")
-    yield from columns(
+    yield from aligned(
         (
             (
                 table.table,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from scanstore import parts
-from scanstore.cli.output import here, note, plain_text, tree_folder
+from scanstore.cli.output import JSON, here, note, plain_text, tree_folder
 from scanstore.cli.provenance import scan_line, target_here
 from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
+Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 DEFAULT_STORE = "scanstore.db"
 INTERRUPTED = 130
@@ -133,62 +133,71 @@ def _be_verbose(_: click.Context, __: click.Parameter, times: int) -> None:
         parts.logs.to_stderr(logging.INFO if times == 1 else logging.DEBUG)
 
 
-def verbose_option(command: _Decorated) -> _Decorated:
-    """Add `--verbose`: what the store logs, on stderr; given twice, every statement too."""
-    return click.option(
-        "-v",
-        "--verbose",
-        count=True,
-        expose_value=False,
-        callback=_be_verbose,
-        help="Log to stderr what the store does; -vv logs every statement.",
-    )(command)
+#: `--verbose`: what the store logs, on stderr; given twice, every statement too.
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    expose_value=False,
+    callback=_be_verbose,
+    help="Log to stderr what the store does; -vv logs every statement.",
+)
 
 
-def _remember_store(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        ctx.meta[_DB] = value
+def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], None]:
+    """Return a callback that keeps an option for the whole command; the innermost one counts."""
+
+    def remember(context: click.Context, _: click.Parameter, value: object) -> None:
+        if value is not None and value is not False:
+            context.meta[key] = value
+
+    return remember
 
 
-def store_option(command: _Decorated) -> _Decorated:
-    """Add `--db`, which may stand at any level; the innermost counts."""
-    return click.option(
-        "--db",
-        metavar="FILE",
-        expose_value=False,
-        callback=_remember_store,
-        help=f"The store. [default: $SCANSTORE_DB, else {DEFAULT_STORE}]",
-    )(command)
+def _json_option(text: str) -> Callable[[Decorated], Decorated]:
+    return click.option("--json", is_flag=True, expose_value=False, callback=_remember(JSON), help=text)
 
 
-def json_option(command: _Decorated) -> _Decorated:
-    """Add `--json`, as the argument `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")(command)
+#: `--db`, which may stand at any level.
+store_option = click.option(
+    "--db",
+    metavar="FILE",
+    expose_value=False,
+    callback=_remember(_DB),
+    help=f"The store. [default: $SCANSTORE_DB, else {DEFAULT_STORE}]",
+)
+#: `--json`, which `listing`, `card` and `tell` follow.
+json_option = _json_option("Print one JSON document instead.")
+json_lines_option = _json_option("Print one JSON object per line instead.")
+#: `--target`, which `find_scan` and `find_pair` follow.
+target_option = click.option(
+    "--target",
+    metavar="TARGET",
+    expose_value=False,
+    callback=_remember(_TARGET),
+    help="The name or folder of a target. [default: the one that the current folder is in]",
+)
 
 
-def _remember_target(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        ctx.meta[_TARGET] = value
+def limit_option(default: int | None = None) -> Callable[[Decorated], Decorated]:
+    """Return `--limit`, as the argument `limit`."""
+    number = click.IntRange(min=1)
+    text = "At most this many."
+    return click.option("--limit", type=number, default=default, show_default=True, metavar="N", help=text)
 
 
-def target_option(command: _Decorated) -> _Decorated:
-    """Add `--target`, which `find_scan` and `find_pair` follow."""
-    return click.option(
-        "--target",
-        metavar="TARGET",
-        expose_value=False,
-        callback=_remember_target,
-        help="The name or folder of a target. [default: the one that the current folder is in]",
-    )(command)
+def basic_options(command: Decorated) -> Decorated:
+    """Add the options of every command: `--json` and `--db`."""
+    return json_option(store_option(command))
 
 
-def scan_option(command: _Decorated) -> _Decorated:
+def scan_option(command: Decorated) -> Decorated:
     """Add `--scan`, as the argument `scan`, and `--target`."""
     text = "A scan's id, or a target for its latest. [default: the latest of --target]"
     return click.option("--scan", metavar="SCAN", help=text)(target_option(command))
 
 
-def scan_argument(command: _Decorated) -> _Decorated:
+def scan_argument(command: Decorated) -> Decorated:
     """Add SCAN, which may also be given as `--scan`, as the argument `scan`, and `--target`."""
 
     @functools.wraps(command)
@@ -198,12 +207,12 @@ def scan_argument(command: _Decorated) -> _Decorated:
         return command(*args, scan=scan_too if scan is None else scan, **options)
 
     merged = click.option("--scan", "scan_too", metavar="SCAN", help="The same as the argument.")(target_option(merged))
-    return cast(_Decorated, click.argument("scan", metavar="[SCAN]", required=False)(merged))
+    return cast(Decorated, click.argument("scan", metavar="[SCAN]", required=False)(merged))
 
 
-def common(command: _Decorated) -> _Decorated:
+def common(command: Decorated) -> Decorated:
     """Add the options of every question: `--scan`, `--target`, `--json`, `--db`."""
-    return scan_option(json_option(store_option(command)))
+    return scan_option(basic_options(command))
 
 
 # The store

@@ -7,11 +7,24 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.absence import known_file
-from scanstore.cli.base import Failure, Group, chosen_target, common, find_scan, open_store, recorded_path, store_option
-from scanstore.cli.output import columns, count, note, places, say, say_json
+from scanstore.cli.absence import known_file, narrowed
+from scanstore.cli.base import (
+    Failure,
+    Group,
+    chosen_target,
+    common,
+    find_scan,
+    limit_option,
+    open_store,
+    recorded_path,
+    store_option,
+)
+from scanstore.cli.output import Column, Columns, aligned, count, listing, place_column, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from scanstore.leases.queue import State
     from scanstore.snapshots.models import Scan, ScanFileChunk
 
 STATUSES = ("pending", "running", "done", "failed", "skipped")
@@ -30,7 +43,7 @@ def not_begun(scan: Scan) -> Failure:
 
 @chunks.command()
 @common
-def state(scan: str | None, as_json: bool) -> None:
+def state(scan: str | None) -> None:
     """Show how many chunks are ready, delayed, leased, done, failed and skipped, and when the next one is due.
 
     Nothing ready does not mean finished: the last line says so.
@@ -46,27 +59,29 @@ def state(scan: str | None, as_json: bool) -> None:
 
         found = store.chunks.state(row)
         due = None if found.next_at is None else parts.values.format_time(found.next_at)
-        if as_json:
-            figures = found._asdict()
-            del figures["before"]  # no stage is before chunks
-            say_json({"scan": row.id, **figures, "next_at": due, "finished": found.finished})
-            return
-        say([f"Scan {row.id}, {row.status}"])
-        names = ("ready", "delayed", "leased", "done", "failed", "skipped")
-        rows = [(name, f"{getattr(found, name):,}") for name in names]
-        rows += [("lost leases", f"{found.lost:,}")] if found.lost else []
-        say(columns(rows, right=(1,), indent="  "))
-        if due is not None:
-            say([f"next due: {due}"])
-        say(["finished" if found.finished else "not finished"])
+        figures = found._asdict()
+        del figures["before"]  # no stage is before chunks
+        data = {"scan": row.id, **figures, "next_at": due, "finished": found.finished}
+        tell(data, _state_lines(row, found, due))
+
+
+def _state_lines(scan: Scan, found: State, due: str | None) -> Iterator[str]:
+    yield f"Scan {scan.id}, {scan.status}"
+    names = ("ready", "delayed", "leased", "done", "failed", "skipped")
+    rows = [(name, f"{getattr(found, name):,}") for name in names]
+    rows += [("lost leases", f"{found.lost:,}")] if found.lost else []
+    yield from aligned(rows, right=(1,), indent="  ")
+    if due is not None:
+        yield f"next due: {due}"
+    yield "finished" if found.finished else "not finished"
 
 
 @chunks.command("list")
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
 @click.option("--file", metavar="FILE", help="Only those of this file of the scan.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
+@limit_option()
 @common
-def list_(status: str | None, file: str | None, limit: int | None, scan: str | None, as_json: bool) -> None:
+def list_(status: str | None, file: str | None, limit: int | None, scan: str | None) -> None:
     """List the chunks of a scan: place, type, status, id.
 
     \b
@@ -79,28 +94,28 @@ def list_(status: str | None, file: str | None, limit: int | None, scan: str | N
         found = store.chunks.list(where, status=status, file=path, limit=limit)
         if not found:
             known_file(store, where, path)
-        if as_json:
-            say_json(found)
-        elif found:
-            place = places(where)
-            say(columns((place(c.file_path, c.start_line), *_row(c)) for c in found))
-        else:
-            note(f"no chunks {'like that ' if status or file else ''}in scan {where.id}")
+        columns: Columns[ScanFileChunk] = (
+            place_column(where),
+            Column("part", lambda row: " ".join(filter(None, (row.chunk_type, row.symbol_name)))),
+            "status",
+            "id",
+            Column("remark", _remark),
+        )
+        listing(found, columns, f"no chunks {'like that ' if narrowed() else ''}in scan {where.id}")
 
 
-def _row(chunk: ScanFileChunk) -> tuple[object, ...]:
+def _remark(chunk: ScanFileChunk) -> str:
     risk = "" if chunk.risk_level == "normal" else f"{chunk.risk_level} risk"
     tried = count(chunk.retry_count, "retry", "retries") if chunk.retry_count else ""
     lost = count(chunk.lost_count, "lost lease") if chunk.lost_count else ""
     held = f"by {chunk.worker}" if chunk.status == "running" else ""
-    what = " ".join(filter(None, (chunk.chunk_type, chunk.symbol_name)))
-    return what, chunk.status, chunk.id, ", ".join(filter(None, (risk, tried, lost, held, chunk.error)))
+    return ", ".join(filter(None, (risk, tried, lost, held, chunk.error)))
 
 
 @chunks.command()
 @click.argument("chunk", nargs=-1, type=click.IntRange(min=1))
 @common
-def retry(chunk: tuple[int, ...], scan: str | None, as_json: bool) -> None:
+def retry(chunk: tuple[int, ...], scan: str | None) -> None:
     """Retry failed chunks, those with the ids CHUNK, by default all of a scan.
 
     Each gets its full number of tries again.
@@ -116,9 +131,6 @@ def retry(chunk: tuple[int, ...], scan: str | None, as_json: bool) -> None:
             scans = {find_scan(store, scan).id}
         with store.transaction():
             waiting = sum(store.chunks.retry(number, ids=chunk or None) for number in scans)
-        if as_json:
-            say_json({"waiting": waiting})
-        elif waiting:
-            say([f"{count(waiting, 'chunk')} {'waits' if waiting == 1 else 'wait'} again"])
-        else:
-            note("none of these has failed" if chunk else f"no chunk of scan {scans.pop()} has failed")
+        again = [f"{count(waiting, 'chunk')} {'waits' if waiting == 1 else 'wait'} again"] if waiting else []
+        failed = "none of these has failed" if chunk else f"no chunk of scan {scans.pop()} has failed"
+        tell({"waiting": waiting}, again, failed)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 from scanstore import parts
-from scanstore.cli.absence import known_file
-from scanstore.cli.base import Group, common, find_scan, json_option, open_store, recorded_path, store_option
-from scanstore.cli.output import columns, count, note, paragraph, places, plain_text, say, say_json
+from scanstore.cli.absence import known_file, narrowed
+from scanstore.cli.base import (
+    Group,
+    basic_options,
+    common,
+    find_scan,
+    limit_option,
+    open_store,
+    recorded_path,
+    store_option,
+)
+from scanstore.cli.output import Column, Columns, Fact, Section, card, count, listing, place_column, places, table
 
 if TYPE_CHECKING:
-    from scanstore.analysis.models import DraftFinding, Vote
+    from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
     from scanstore.findings.models import Finding
     from scanstore.snapshots.models import Scan
 
@@ -31,11 +40,9 @@ def drafts() -> None:
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
 @click.option("--severity", type=click.Choice(SEVERITIES, case_sensitive=False), help="Only those this severe.")
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
+@limit_option()
 @common
-def list_(
-    status: str | None, severity: str | None, file: str | None, limit: int | None, scan: str | None, as_json: bool
-) -> None:
+def list_(status: str | None, severity: str | None, file: str | None, limit: int | None, scan: str | None) -> None:
     """List the drafts of a scan: place, severity, status, type, title, id.
 
     \b
@@ -48,13 +55,8 @@ def list_(
         found = store.drafts.list(where, status=status, severity=severity, file=path, limit=limit)
         if not found:
             known_file(store, where, path)
-        if as_json:
-            say_json(found)
-        elif found:
-            place = places(where)
-            say(columns(cells(row, place) for row in found))
-        else:
-            note(f"no drafts {'like that ' if status or severity or file else ''}in scan {where.id}{_unasked(where)}")
+        empty = f"no drafts {'like that ' if narrowed() else ''}in scan {where.id}{_unasked(where)}"
+        listing(found, found_columns(where), empty)
 
 
 def _unasked(scan: Scan) -> str:
@@ -64,17 +66,16 @@ def _unasked(scan: Scan) -> str:
     return "" if scan.status == "completed" else f"; its analysis is {scan.status}"
 
 
-def cells(row: DraftFinding | Finding, place: Callable[[str, int | None], str]) -> tuple[str, ...]:
-    """`file:line  severity  status  type  title  id`, of a draft or a finding."""
-    where = place(row.file_path, row.line_number)
-    return (where, row.severity, row.status, row.vulnerability_type, row.title, str(row.id))
+def found_columns(scan: Scan) -> Columns[DraftFinding | Finding]:
+    """Return `file:line  severity  status  type  title  id`, the columns of a draft or a finding."""
+    place, kind = place_column(scan, line="line_number"), Column[object]("type", "vulnerability_type")
+    return (place, "severity", "status", kind, "title", "id")
 
 
 @drafts.command()
 @click.argument("draft", metavar="ID", type=click.IntRange(min=1))
-@json_option
-@store_option
-def show(draft: int, as_json: bool) -> None:
+@basic_options
+def show(draft: int) -> None:
     """Show a draft in full, with the votes of models and the result.
 
     \b
@@ -87,19 +88,24 @@ def show(draft: int, as_json: bool) -> None:
         votes = store.drafts.votes(row)
         verified = models.VerifiedFinding.get_or_none(models.VerifiedFinding.draft == row.id)
         finding = None if verified is None else models.Finding.get_or_none(models.Finding.verified == verified.id)
-        if as_json:
-            say_json({**row.to_dict(), "votes": votes_json(votes), "verified": verified, "finding": finding})
-            return
-        say(_card(row, store.scans.get(row.scan_id)))
-        say(vote_lines(votes))
-        if verified is not None:
-            became = f", published as finding {finding.id} ({finding.status})" if finding is not None else ""
-            say(["", f"verified finding {verified.id}: {verified.status}, {verified.confidence}% sure{became}"])
+        card(
+            {**row.to_dict(), "votes": votes_json(votes), "verified": verified, "finding": finding},
+            row.title,
+            _facts(row, store.scans.get(row.scan_id)),
+            ("reason", row.reason),
+            ("snippet", row.snippet),
+            vote_section(votes),
+            ("", [] if verified is None else [_became(verified, finding)]),
+        )
 
 
-def _card(row: DraftFinding, scan: Scan) -> Iterator[str]:
-    yield click.style(plain_text(row.title), bold=True)
-    facts = [
+def _became(verified: VerifiedFinding, finding: Finding | None) -> str:
+    became = f", published as finding {finding.id} ({finding.status})" if finding is not None else ""
+    return f"verified finding {verified.id}: {verified.status}, {verified.confidence}% sure{became}"
+
+
+def _facts(row: DraftFinding, scan: Scan) -> list[Fact]:
+    return [
         ("where", place_of(row, scan)),
         ("severity", row.severity),
         ("status", row.status + (f": {row.error}" if row.error else "")),
@@ -112,14 +118,12 @@ def _card(row: DraftFinding, scan: Scan) -> Iterator[str]:
         ("retries", row.retry_count or None),
         ("lost leases", row.lost_count or None),
         ("worker", row.worker),
-        ("leased until", row.to_dict()["lease_until"]),
-        ("next try", row.to_dict()["next_retry_at"]),
-        ("reported", row.to_dict()["created_at"]),
-        ("changed", row.to_dict()["updated_at"]),
+        ("leased until", row.lease_until),
+        ("next try", row.next_retry_at),
+        ("reported", row.created_at),
+        ("changed", row.updated_at),
         ("id", f"{row.id} in scan {row.scan_id}" + (f", of chunk {row.chunk_id}" if row.chunk_id is not None else "")),
     ]
-    yield from columns([fact for fact in facts if fact[1] not in (None, "")], indent="  ")
-    yield from texts(("reason", row.reason), ("snippet", row.snippet))
 
 
 def place_of(row: DraftFinding | Finding, scan: Scan) -> str:
@@ -133,30 +137,19 @@ def percent(number: int | None) -> str:
     return "" if number is None else f"{number}%"
 
 
-def texts(*named: tuple[str, str]) -> Iterator[str]:
-    """Longer texts below their names; empty ones are left out."""
-    for name, text in named:
-        if text.strip():
-            yield ""
-            yield f"{name}:"
-            yield from paragraph(text)
-
-
 def votes_json(votes: Iterable[Vote]) -> list[dict[str, object]]:
     """Votes with the names of their models."""
     return [{**vote.to_dict(), "model": vote.model_config.name} for vote in votes]
 
 
-def vote_lines(votes: list[Vote]) -> Iterator[str]:
-    """One line for each vote, after a blank one."""
-    if votes:
-        yield ""
-        yield f"{count(len(votes), 'vote')}:"
-        yield from columns(
-            (
-                (f"round {v.round}", v.model_config.name, v.decision, percent(v.confidence), v.severity or "", v.reason)
-                for v in votes
-            ),
-            right=(3,),
-            indent="  ",
-        )  # fmt: skip
+def vote_section(votes: list[Vote]) -> Section:
+    """Return the part of a card with a line for each vote."""
+    columns: Columns[Vote] = (
+        Column("round", lambda vote: f"round {vote.round}"),
+        Column("model", lambda vote: vote.model_config.name),
+        "decision",
+        Column("confidence", lambda vote: percent(vote.confidence), right=True),
+        "severity",
+        "reason",
+    )
+    return count(len(votes), "vote"), table(votes, columns, indent="  ")

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from scanstore.cli.absence import known_tool, reported_file
+from scanstore.cli.absence import known_tool, narrowed, reported_file
 from scanstore.cli.base import (
     Failure,
     Group,
+    basic_options,
     common,
     find_scan,
     is_one_scan,
-    json_option,
+    limit_option,
     note_scan,
     open_store,
     recorded_path,
     store_option,
     target_option,
 )
-from scanstore.cli.drafts import SEVERITIES, cells, percent, place_of, texts, vote_lines, votes_json
-from scanstore.cli.output import columns, note, places, plain_text, say, say_json
+from scanstore.cli.drafts import SEVERITIES, found_columns, percent, place_of, vote_section, votes_json
+from scanstore.cli.output import Column, Fact, card, listing, note, plain_text, table, tell, wants_json
 from scanstore.cli.report import warn
 from scanstore.cli.triage import COMMANDS, STATUSES, hidden_by
 
@@ -48,9 +49,9 @@ def findings() -> None:
 @click.option("--state", type=click.Choice(CHANGES, case_sensitive=False), help="Only those that became this.")
 @click.option("--tool", metavar="TOOL", help="Only those of this tool.")
 @click.option("--suppressed/--not-suppressed", default=None, help="Only those that are hidden, or are not.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
+@limit_option()
 @common
-def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> None:
+def list_(file: str | None, scan: str | None, **only: Any) -> None:
     """List the findings of a target, the most severe first: place, severity, status, type, title, id.
 
     All findings are listed, whichever tool ran last; --scan ID lists only those that this scan saw. The target is by
@@ -75,31 +76,23 @@ def list_(file: str | None, scan: str | None, as_json: bool, **only: Any) -> Non
             known_tool(store, where.target, only["tool"])
             reported_file(store, where.target, path)
         held = store.findings.suppressed(found)
-        if as_json:
-            say_json([{**row.to_dict(), "state": row.state, "suppression": held.get(row.id)} for row in found])
-        elif found:
-            say(_lines({"": found}, where, held))
-        else:
-            asked = file is not None or any(value is not None for name, value in only.items() if name != "limit")
-            place = f"scan {where.id}" + ("" if is_one_scan(scan) else f" or before, of {where.target}")
-            note(f"no findings {'like that ' if asked else ''}in {place}")
+        place = f"scan {where.id}" + ("" if is_one_scan(scan) else f" or before, of {where.target}")
+        listing(
+            found,
+            (*found_columns(where), _hidden_column(held)),
+            f"no findings {'like that ' if narrowed() else ''}in {place}",
+            data=lambda row: {**row.to_dict(), "state": row.state, "suppression": held.get(row.id)},
+        )
 
 
-def _lines(parts: Mapping[str, Iterable[Finding]], scan: Scan, held: Mapping[int, Suppression]) -> Iterator[str]:
-    """A line for each, with the name of its part, if it has one, before it and what hides it behind it."""
-    place = places(scan)
-    return columns(
-        ((name,) if name else ()) + cells(row, place) + ((hidden_by(held[row.id]),) if row.id in held else ())
-        for name, rows in parts.items()
-        for row in rows
-    )
+def _hidden_column(held: Mapping[int, Suppression]) -> Column[Finding]:
+    return Column("suppression", lambda row: hidden_by(held.get(row.id)))
 
 
 @findings.command()
 @click.argument("finding", metavar="ID", type=click.IntRange(min=1))
-@json_option
-@store_option
-def show(finding: int, as_json: bool) -> None:
+@basic_options
+def show(finding: int) -> None:
     """Show a finding in full, with the draft and the votes behind it.
 
     \b
@@ -112,26 +105,32 @@ def show(finding: int, as_json: bool) -> None:
         draft = None if verified is None else verified.draft
         votes = [] if draft is None else store.drafts.votes(draft)
         held = store.findings.suppressed([row]).get(row.id)
-        if as_json:
-            rest = {"verified": verified, "draft": draft, "votes": votes_json(votes), "suppression": held}
-            say_json({**row.to_dict(), **rest})
-            return
-        say(_card(row, None if row.scan_id is None else store.scans.get(row.scan_id), held))
-        if verified is not None:
-            say(texts(("attack vector", verified.attack_vector), ("data flow", verified.data_flow)))
-        if draft is not None:
-            by = ", ".join(map(str, draft.source_models))
-            say(["", plain_text(f"from draft {draft.id}{f', reported by {by}' if by else ''}")])
-            say(vote_lines(votes))
+        by = "" if draft is None else ", ".join(map(str, draft.source_models))
+        origin = [] if draft is None else [plain_text(f"from draft {draft.id}{f', reported by {by}' if by else ''}")]
+        rest = {"verified": verified, "draft": draft, "votes": votes_json(votes), "suppression": held}
+        card(
+            {**row.to_dict(), **rest},
+            row.title,
+            _facts(row, None if row.scan_id is None else store.scans.get(row.scan_id), held),
+            ("message", row.message),
+            ("snippet", row.snippet),
+            ("details", row.vulnerability_details),
+            ("proof of concept", row.proof_of_concept),
+            ("remediation", row.remediation_steps),
+            ("references", row.references),
+            ("attack vector", "" if verified is None else verified.attack_vector),
+            ("data flow", "" if verified is None else verified.data_flow),
+            ("", origin),
+            vote_section(votes),
+        )
 
 
 @findings.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
 @target_option
-@json_option
-@store_option
-def diff(a: str | None, b: str | None, as_json: bool) -> None:
+@basic_options
+def diff(a: str | None, b: str | None) -> None:
     """Compare the findings of two scans: new, reopened, updated, fixed.
 
     Not checked are those of A that were not looked for since. B is by default the latest scan of A's target that
@@ -144,12 +143,14 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
     with open_store() as store:
         first, second = _pair(store, a, b)
         found = store.findings.diff(first, second)
-        if as_json:
-            say_json({"a": first.id, "b": second.id, **found._asdict()})
+        rows = [*found.new, *found.reopened, *found.updated, *found.fixed]
+        names = {row.id: name for name, part in found._asdict().items() for row in part}
+        held = store.findings.suppressed(rows)
+        change: Column[Finding] = Column("change", lambda row: names[row.id])
+        columns = (change, *found_columns(second), _hidden_column(held))
+        tell({"a": first.id, "b": second.id, **found._asdict()}, table(rows, columns))
+        if wants_json():
             return
-        told = {name: getattr(found, name) for name in ("new", "reopened", "updated", "fixed")}
-        held = store.findings.suppressed([row for rows in told.values() for row in rows])
-        say(_lines(told, second, held))
         warn(store.findings.troubles(scan=second))
         counts = ", ".join(f"{len(rows):,} {name.replace('_', ' ')}" for name, rows in found._asdict().items())
         note(f"from scan {first.id} to scan {second.id}: {counts}")
@@ -173,10 +174,9 @@ def _pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
     return before, latest
 
 
-def _card(row: Finding, scan: Scan | None, held: Suppression | None) -> Iterator[str]:
-    yield click.style(plain_text(row.title), bold=True)
+def _facts(row: Finding, scan: Scan | None, held: Suppression | None) -> list[Fact]:
     score = "" if row.cvss_score is None else f"{row.cvss_score:.1f}"
-    facts = [
+    return [
         ("where", _place(row) if scan is None else place_of(row, scan)),
         ("severity", row.severity),
         ("status", row.status),
@@ -186,18 +186,9 @@ def _card(row: Finding, scan: Scan | None, held: Suppression | None) -> Iterator
         ("CWE", row.cwe),
         ("CVSS", " ".join(filter(None, (score, row.cvss_vector)))),
         ("confidence", percent(row.confidence)),
-        ("published", row.to_dict()["created_at"]),
+        ("published", row.created_at),
         ("id", str(row.id) if scan is None else f"{row.id} in scan {scan.id}"),
     ]
-    yield from columns([fact for fact in facts if fact[1]], indent="  ")
-    yield from texts(
-        ("message", row.message),
-        ("snippet", row.snippet),
-        ("details", row.vulnerability_details),
-        ("proof of concept", row.proof_of_concept),
-        ("remediation", row.remediation_steps),
-        ("references", row.references),
-    )
 
 
 def _place(row: Finding) -> str:

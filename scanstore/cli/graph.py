@@ -10,7 +10,7 @@ import click
 from scanstore.cli.absence import incomplete
 from scanstore.cli.absence import nothing as say_nothing
 from scanstore.cli.base import Misuse, common, find_scan, open_store, recorded_path, scan_option, store_option
-from scanstore.cli.output import columns, places, say, say_json
+from scanstore.cli.output import Column, Columns, listing, place_column, say
 from scanstore.cli.symbols import pick_symbol
 
 if TYPE_CHECKING:
@@ -39,26 +39,20 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
     )
     @click.option("--guesses/--no-guesses", default=guesses, show_default=True, help="Follow guessed references too.")
     @common
-    def ask(symbol: str, depth: int | None, guesses: bool, scan: str | None, as_json: bool) -> None:
+    def ask(symbol: str, depth: int | None, guesses: bool, scan: str | None) -> None:
         with open_store() as store:
             row = pick_symbol(store, symbol, scan)
             follow: Callable[..., list[Reached]] = getattr(store.symbols, verb)
             found = follow(row, depth=depth, guesses=guesses)
             where = store.scans.get(row.scan_id)
-            if as_json:
-                say_json(found)
-            else:
-                place = places(where)
-                say(
-                    columns(
-                        (
-                            (place(r.file_path, r.start_line), r.distance, r.symbol_type, r.qualified_name,
-                             "" if r.exact else "guessed")
-                            for r in found
-                        ),
-                        right=(1,),
-                    )
-                )  # fmt: skip
+            columns: Columns[Reached] = (
+                place_column(where),
+                Column("steps", "distance", right=True),
+                Column("type", "symbol_type"),
+                Column("name", "qualified_name"),
+                Column("trust", lambda row: "" if row.exact else "guessed"),
+            )
+            listing(found, columns)
             if not found:
                 more = "" if guesses or not follow(row, depth=depth, guesses=True) else "; --guesses finds some"
                 message = f"{nothing.format(row.qualified_name)}{more}"

@@ -9,7 +9,7 @@ import click
 
 from scanstore.cli.absence import incomplete, nothing, nothing_in
 from scanstore.cli.base import common, find_scan, open_store, recorded_path
-from scanstore.cli.output import columns, places, plain_text, say, say_json
+from scanstore.cli.output import Column, Columns, listing, place_column, places, plain_text, tell
 
 if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file")
 @common
-def imports(file: str, scan: str | None, as_json: bool) -> None:
+def imports(file: str, scan: str | None) -> None:
     """List the import statements of FILE, with the file of the tree that each one means.
 
     \b
@@ -30,32 +30,26 @@ def imports(file: str, scan: str | None, as_json: bool) -> None:
         where = find_scan(store, scan)
         path = recorded_path(where, file)
         found = store.symbols.imports(path, scan=where)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(_import_lines(found, where))
+        listing(found, _import_columns(where))
         if not found:
             nothing_in(store, where, path, f"{file} imports nothing")
 
 
-def _import_lines(found: list[ImportRelation], scan: Scan) -> Iterator[str]:
+def _import_columns(scan: Scan) -> Columns[ImportRelation]:
     place = places(scan)
-    return columns(
-        (
-            place(row.importer_file, row.line),
-            row.resolution,
-            row.imported_module,
-            ", ".join(map(str, row.imported_names or ())),
-            f"-> {place(row.resolved_file, None)}" if row.resolved_file else "",
-        )
-        for row in found
+    return (
+        place_column(scan, "importer_file", "line"),
+        "resolution",
+        Column("module", "imported_module"),
+        Column("names", lambda row: ", ".join(map(str, row.imported_names or ()))),
+        Column("file", lambda row: f"-> {place(row.resolved_file, None)}" if row.resolved_file else ""),
     )
 
 
 @click.command()
 @click.argument("file")
 @common
-def importers(file: str, scan: str | None, as_json: bool) -> None:
+def importers(file: str, scan: str | None) -> None:
     """List the files that import FILE.
 
     \b
@@ -66,18 +60,15 @@ def importers(file: str, scan: str | None, as_json: bool) -> None:
         where = find_scan(store, scan)
         path = recorded_path(where, file)
         found = store.symbols.importers(path, scan=where)
-        if as_json:
-            say_json(found)
-        elif found:
-            place = places(where)
-            say(plain_text(place(each, None)) for each in found)
+        place = places(where)
+        listing(found, [Column("file", lambda path: place(path, None))])
         if not found:
             nothing(store, where, f"no file of scan {where.id} imports {file}", "imports", path=path)
 
 
 @click.command()
 @common
-def cycles(scan: str | None, as_json: bool) -> None:
+def cycles(scan: str | None) -> None:
     """List groups of files that import each other, largest first.
 
     \b
@@ -87,20 +78,23 @@ def cycles(scan: str | None, as_json: bool) -> None:
     with open_store() as store:
         where = find_scan(store, scan)
         found = store.symbols.import_cycles(scan=where)
-        if as_json:
-            say_json(found)
-        place = places(where)
-        for number, group in enumerate(() if as_json else found, 1):
-            say([f"cycle {number}: {len(group)} files", *(f"  {plain_text(place(path, None))}" for path in group)])
+        tell(found, _cycle_lines(found, where))
         if found:
             incomplete(store, where, "imports")
         else:
             nothing(store, where, f"no files of scan {where.id} import each other", "imports")
 
 
+def _cycle_lines(cycles: list[list[str]], scan: Scan) -> Iterator[str]:
+    place = places(scan)
+    for number, group in enumerate(cycles, 1):
+        yield f"cycle {number}: {len(group)} files"
+        yield from (f"  {plain_text(place(path, None))}" for path in group)
+
+
 @click.command()
 @common
-def unresolved(scan: str | None, as_json: bool) -> None:
+def unresolved(scan: str | None) -> None:
     """List imports that name a module of this tree which is not there.
 
     Modules from outside the tree are not meant.
@@ -112,10 +106,7 @@ def unresolved(scan: str | None, as_json: bool) -> None:
     with open_store() as store:
         where = find_scan(store, scan)
         found = store.symbols.unresolved_imports(scan=where)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(_import_lines(found, where))
+        listing(found, _import_columns(where))
         if found:
             incomplete(store, where, "imports")
         else:

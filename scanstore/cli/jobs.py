@@ -12,9 +12,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Failure, Group, Misuse, json_option, open_store, store_option
+from scanstore.cli.absence import none
+from scanstore.cli.base import Failure, Group, Misuse, basic_options, limit_option, open_store, store_option
 from scanstore.cli.handlers import WHERE, load_object, passed_over
-from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    Fact,
+    card,
+    count,
+    listing,
+    note,
+    plain_text,
+    say,
+    shown,
+    table,
+    tell,
+    wants_json,
+)
 from scanstore.cli.streams import flush
 from scanstore.cli.triage import UNITS
 
@@ -82,9 +97,8 @@ def _object(_: click.Context, __: click.Parameter, value: str | None) -> dict[st
 @click.option("--scene", "scenes", metavar="ID", multiple=True, help="A scene that it is about; may be repeated.")
 @click.option("--at", "run_at", metavar="TIME", callback=_moment, help="Not before this time.")
 @click.option("--priority", type=int, default=0, metavar="N", help="The highest first. [default: 0]")
-@json_option
-@store_option
-def add(type: str, as_json: bool, **given: Any) -> None:
+@basic_options
+def add(type: str, **given: Any) -> None:
     """Add a job of a TYPE that some worker knows. Creates the store if it is missing.
 
     \b
@@ -93,10 +107,7 @@ def add(type: str, as_json: bool, **given: Any) -> None:
     """
     with open_store(create=True) as store:
         row = store.jobs.enqueue(type, **given)
-        if as_json:
-            say_json(row)
-        else:
-            say([plain_text(f"Job {row.id}: {row.type}, {row.status}")])
+        tell(row, f"Job {row.id}: {row.type}, {row.status}")
 
 
 @jobs.command("list")
@@ -104,10 +115,9 @@ def add(type: str, as_json: bool, **given: Any) -> None:
 @click.option("--type", metavar="TYPE", help="Only those of this type.")
 @click.option("--parent", metavar="ID", help="Only the parts of this job.")
 @click.option("--scene", metavar="ID", help="Only those about this scene.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
-@json_option
-@store_option
-def list_(as_json: bool, **only: Any) -> None:
+@limit_option()
+@basic_options
+def list_(**only: Any) -> None:
     """List jobs, the newest first: status, progress, type, id, message or error.
 
     \b
@@ -116,25 +126,14 @@ def list_(as_json: bool, **only: Any) -> None:
     """
     with open_store() as store:
         found = store.jobs.list(**only)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(columns((_cells(row) for row in found), right=(1,)))
-        elif any(value is not None for name, value in only.items() if name != "limit"):
-            note("no jobs like that")
-        else:
-            note("no jobs here; add one with: scanstore jobs add TYPE")
-
-
-def _cells(row: Job) -> tuple[str, ...]:
-    return row.status, f"{row.progress} %", row.type, row.id, _remark(row)
+        listing(found, COLUMNS, none("jobs", "add one with: scanstore jobs add TYPE"))
 
 
 def _remark(row: Job) -> str:
     """What there is to say about it, on one line."""
     if row.status == "pending" and row.next_retry_at is not None:
         again = f", then another try: {_line(row.error)}" if row.error else ""
-        return f"waits until {row.to_dict()['next_retry_at']}{again}"
+        return f"waits until {shown(row.next_retry_at)}{again}"
     return _line(row.message if row.status in ("running", "cancelling", "completed") else row.error or row.message)
 
 
@@ -143,11 +142,19 @@ def _line(text: str | None) -> str:
     return (text or "").strip().partition("\n")[0]
 
 
+COLUMNS: Columns[Job] = (
+    "status",
+    Column("progress", lambda row: f"{row.progress} %", right=True),
+    "type",
+    "id",
+    Column("remark", _remark),
+)
+
+
 @jobs.command()
 @click.argument("job", metavar="ID")
-@json_option
-@store_option
-def show(job: str, as_json: bool) -> None:
+@basic_options
+def show(job: str) -> None:
     """Show a job: status, input, result, parts.
 
     \b
@@ -157,21 +164,28 @@ def show(job: str, as_json: bool) -> None:
     with open_store() as store:
         row = store.jobs.get(job)
         parts, scenes = store.jobs.children(row), [scene.id for scene in row.scenes]
-        if as_json:
-            say_json({**row.to_dict(), "children": parts, "scenes": scenes})
-        else:
-            say(_card(row, parts, scenes))
+        card(
+            {**row.to_dict(), "children": parts, "scenes": scenes},
+            f"{row.type}, {row.status}, {row.progress} %",
+            _facts(row, scenes),
+            ("input", _json(row.meta or None)),
+            ("result", _json(row.result)),
+            ("error", row.error or ""),
+            ("parts", table(parts, COLUMNS, indent="  ")),
+        )
 
 
-def _card(row: Job, parts: list[Job], scenes: list[str]) -> Iterator[str]:
+def _json(value: object) -> str:
     import json
 
-    yield click.style(plain_text(f"{row.type}, {row.status}, {row.progress} %"), bold=True)
-    data = row.to_dict()
+    return "" if value is None else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _facts(row: Job, scenes: list[str]) -> list[Fact]:
     items = f"{row.processed_items:,}" + ("" if row.total_items is None else f" of {row.total_items:,}")
     tried = count(row.attempt, "claim") + f", {count(row.retry_count, 'retry', 'retries')} of {row.max_retries}"
     tried += f", {count(row.lost_count, 'lost lease')} of {row.max_lost}" if row.lost_count else ""
-    facts = [
+    return [
         ("id", row.id),
         ("part of", row.parent_id),
         ("unique key", row.unique_key),
@@ -183,26 +197,18 @@ def _card(row: Job, parts: list[Job], scenes: list[str]) -> Iterator[str]:
         ("tries", tried if row.attempt else None),
         ("worker", row.worker),
         ("scenes", ", ".join(scenes)),
-        *((name.removesuffix("_at").replace("_", " "), data[name]) for name in ("created_at", "started_at")),
-        ("lease until", data["lease_until"]),
-        ("waits until", data["next_retry_at"]),
-        ("over", data["completed_at"]),
+        ("created", row.created_at),
+        ("started", row.started_at),
+        ("lease until", row.lease_until),
+        ("waits until", row.next_retry_at),
+        ("over", row.completed_at),
     ]
-    yield from columns([fact for fact in facts if fact[1]], indent="  ")
-    for name, value in (("input", row.meta or None), ("result", row.result)):
-        if value is not None:
-            yield from ("", f"{name}:", *paragraph(json.dumps(value, indent=2, ensure_ascii=False)))
-    if row.error:
-        yield from ("", "error:", *paragraph(row.error))
-    if parts:
-        yield from ("", "parts:", *columns((_cells(part) for part in parts), right=(1,), indent="  "))
 
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@json_option
-@store_option
-def cancel(ids: tuple[str, ...], as_json: bool) -> None:
+@basic_options
+def cancel(ids: tuple[str, ...]) -> None:
     """Cancel jobs, and their parts: all of them or none.
 
     One that runs is told so when its worker next says how far it is, and is cancelled when that lets it go.
@@ -214,14 +220,13 @@ def cancel(ids: tuple[str, ...], as_json: bool) -> None:
     with open_store(write=True) as store:
         with store.transaction():
             found = [store.jobs.cancel(each) for each in ids]
-        _say_status(found, as_json)
+        listing(found, ("id", "type", "status"))
 
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@json_option
-@store_option
-def retry(ids: tuple[str, ...], as_json: bool) -> None:
+@basic_options
+def retry(ids: tuple[str, ...]) -> None:
     """Retry jobs that failed or were cancelled: all of them or none.
 
     \b
@@ -231,14 +236,7 @@ def retry(ids: tuple[str, ...], as_json: bool) -> None:
     with open_store(write=True) as store:
         with store.transaction():
             found = [store.jobs.retry(each) for each in ids]
-        _say_status(found, as_json)
-
-
-def _say_status(found: list[Job], as_json: bool) -> None:
-    if as_json:
-        say_json(found)
-    else:
-        say(columns((row.id, row.type, row.status) for row in found))
+        listing(found, ("id", "type", "status"))
 
 
 @jobs.command()
@@ -252,8 +250,7 @@ def _say_status(found: list[Job], as_json: bool) -> None:
 @click.option(
     "--poll", type=click.FloatRange(min=0.01), default=0.5, metavar="S", help="Seconds between looks. [default: 0.5]"
 )
-@json_option
-@store_option
+@basic_options
 @click.pass_context
 def work(
     context: click.Context,
@@ -262,7 +259,6 @@ def work(
     until_empty: bool,
     lease: float,
     poll: float,
-    as_json: bool,
 ) -> None:
     """Work on jobs until interrupted. The running job is finished first.
 
@@ -276,18 +272,15 @@ def work(
     """
     handlers = _handlers(place)
     with open_store(write=True) as store:
-        if not as_json:
+        if not wants_json():
             note(f"working on {', '.join(types or handlers)}; Ctrl-C stops")
         done = store.jobs.run_worker(
             handlers, types=types or None, until_empty=until_empty, lease=lease, poll=poll,
-            ended=None if as_json else _say_ended,
+            ended=None if wants_json() else _say_ended,
         )  # fmt: skip
         left = list(_left(store, types or tuple(handlers)))
-        if as_json:
-            say_json(done)
-        else:
-            did = ", ".join(f"{number:,} {name}" for name, number in done._asdict().items() if number)
-            note(did or ("no jobs that could be claimed" if left else "no jobs"))
+        did = ", ".join(f"{number:,} {name}" for name, number in done._asdict().items() if number)
+        tell(done, (), did or ("no jobs that could be claimed" if left else "no jobs"))
         for line in left:
             note(line)
     context.exit(1 if done.failed else 0)
@@ -323,9 +316,8 @@ def _handlers(place: str) -> dict[str, Handler]:
 @click.option("--older-than", metavar="SPAN", callback=_span, help="Only those over for so long: 12h, 30d, 8w.")
 @click.option("--keep-last", type=click.IntRange(min=0), metavar="N", help="Keep this many of the newest.")
 @click.option("--yes", is_flag=True, help="Remove them; without this they are only counted.")
-@json_option
-@store_option
-def prune(older_than: timedelta | None, keep_last: int | None, yes: bool, as_json: bool) -> None:
+@basic_options
+def prune(older_than: timedelta | None, keep_last: int | None, yes: bool) -> None:
     """Remove finished jobs, each with all its parts or not at all.
 
     \b
@@ -336,9 +328,8 @@ def prune(older_than: timedelta | None, keep_last: int | None, yes: bool, as_jso
         raise Misuse("say which: give --older-than, --keep-last or both")
     with open_store(write=True) as store:
         number = store.jobs.prune(older_than=older_than, keep_last=keep_last, dry_run=not yes)
-        if as_json:
-            say_json({"jobs": number, "removed": yes})
-        elif yes or not number:
-            say([f"Removed {count(number, 'job')}" if number else "No jobs to remove"])
+        if yes or not number:
+            text = f"Removed {count(number, 'job')}" if number else "No jobs to remove"
         else:
-            say([f"{count(number, 'job')} would be removed; remove with: --yes"])
+            text = f"{count(number, 'job')} would be removed; remove with: --yes"
+        tell({"jobs": number, "removed": yes}, text)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from scanstore.cli.base import Failure, Group, json_option, open_store, store_option
-from scanstore.cli.output import columns, count, note, say, say_json
+from scanstore.cli.absence import narrowed
+from scanstore.cli.base import Failure, Group, basic_options, limit_option, open_store, store_option
+from scanstore.cli.output import Column, Columns, aligned, count, listing, note, tell, wants_json
 from scanstore.cli.streams import binary_input
 
 if TYPE_CHECKING:
+    from scanstore.library.library import LibraryStats
     from scanstore.store import Store
 
 KINDS = ("scene", "performer", "tag", "studio")
@@ -32,9 +34,8 @@ def library() -> None:
 @kind_option
 @click.option("--prune", is_flag=True, help="FILE lists all there is: remove the others.")
 @click.option("--take-over", is_flag=True, help="Begin although another sync seems to run; that one has failed then.")
-@json_option
-@store_option
-def sync(file: str, kind: str, prune: bool, take_over: bool, as_json: bool) -> None:
+@basic_options
+def sync(file: str, kind: str, prune: bool, take_over: bool) -> None:
     """Write the records of FILE, a JSON object a line, and count what changed. FILE may be - for the standard input.
 
     A scene is {"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio", "performers",
@@ -54,9 +55,6 @@ def sync(file: str, kind: str, prune: bool, take_over: bool, as_json: bool) -> N
     ):
         counts = getattr(store.library, f"upsert_{kind}s")(_records(stream, name), run=run)
         unseen = run.prune_unseen(dry_run=not prune) if sum(counts[:3]) or prune else []
-    if as_json:
-        say_json({"run": run.id, **counts._asdict(), "unseen": unseen, "pruned": len(unseen) if prune else 0})
-        return
     said = [
         count(sum(counts[:3]), kind) + f": {counts.created:,} created, {counts.updated:,} updated, "
         f"{counts.unchanged:,} unchanged"
@@ -65,8 +63,9 @@ def sync(file: str, kind: str, prune: bool, take_over: bool, as_json: bool) -> N
         said.append(f"{count(counts.links_added, 'link')} added, {counts.links_removed:,} removed")
     if prune:
         said.append(f"{len(unseen):,} pruned")
-    say(["; ".join(said)])
-    if unseen and not prune:
+    data = {"run": run.id, **counts._asdict(), "unseen": unseen, "pruned": len(unseen) if prune else 0}
+    tell(data, "; ".join(said))
+    if unseen and not prune and not wants_json():
         note(f"{count(len(unseen), kind)} that the store has {'was' if len(unseen) == 1 else 'were'} not in {name}; "
              "--prune removes what a full listing lacks")  # fmt: skip
 
@@ -77,10 +76,9 @@ def sync(file: str, kind: str, prune: bool, take_over: bool, as_json: bool) -> N
 @click.option("--tag", metavar="ID|NAME", help="Only scenes with this tag.")
 @click.option("--studio", metavar="ID|NAME", help="Only scenes of this studio.")
 @click.option("--organized/--not-organized", default=None, help="Only scenes that are, or are not.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
-@json_option
-@store_option
-def list_(kind: str, organized: bool | None, limit: int | None, as_json: bool, **only: str | None) -> None:
+@limit_option()
+@basic_options
+def list_(kind: str, organized: bool | None, limit: int | None, **only: str | None) -> None:
     """List scenes: id, date, title, studio. Or performers, tags, studios: id, name, number of scenes.
 
     With --json scenes are the records that sync takes.
@@ -96,24 +94,17 @@ def list_(kind: str, organized: bool | None, limit: int | None, as_json: bool, *
     with open_store() as store:
         if kind == "scene":
             wanted: Any = {name: _one(store, name, value) for name, value in given.items()}
-            rows: list[Any] = store.library.list(organized=organized, limit=limit, **wanted)
-            found: list[Any] = list(store.library.records(rows))
+            scenes = store.library.list(organized=organized, limit=limit, **wanted)
+            hint = f"no scenes {'like that' if narrowed() else 'yet; write some with: scanstore library sync FILE'}"
+            listing(store.library.records(scenes), SCENES, hint)
         else:
-            found = store.library.names(kind, limit=limit)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(columns(map(_scene_cells, found)) if kind == "scene" else columns(found, right=(2,)))
-        elif given or organized is not None:
-            note("no scenes like that")
-        else:
-            note(f"no {kind}s yet; write some with: scanstore library sync FILE{'' if kind == 'scene' else _of(kind)}")
+            hint = f"no {kind}s yet; write some with: scanstore library sync FILE{_of(kind)}"
+            listing(store.library.names(kind, limit=limit), ("id", "name", Column("scenes", right=True)), hint)
 
 
 @library.command()
-@json_option
-@store_option
-def stats(as_json: bool) -> None:
+@basic_options
+def stats() -> None:
     """Count the rows of the library, with the time of the last syncs.
 
     \b
@@ -122,18 +113,18 @@ def stats(as_json: bool) -> None:
     """
     with open_store() as store:
         found = store.library.stats()
-        if as_json:
-            say_json(found)
-            return
-        names = ("scenes", "organized", "performers", "tags", "studios", "links to performers", "links to tags")
-        say(columns([(name, f"{value:,}") for name, value in zip(names, found[:-1], strict=True)], right=(1,)))
-        last = {kind: run.to_dict() for kind, run in found.synced.items()}
-        say(columns(
-            (f"last sync of {kind}s", run["status"], run["ended_at"] or run["started_at"], run["error"] or "")
-            for kind, run in last.items()
-        ))  # fmt: skip
-        if not found.synced:
+        tell(found, _stats_lines(found))
+        if not found.synced and not wants_json():
             note("nothing was synced yet: scanstore library sync FILE")
+
+
+def _stats_lines(found: LibraryStats) -> Iterator[str]:
+    names = ("scenes", "organized", "performers", "tags", "studios", "links to performers", "links to tags")
+    yield from aligned([(name, f"{value:,}") for name, value in zip(names, found[:-1], strict=True)], right=(1,))
+    yield from aligned(
+        (f"last sync of {kind}s", run.status, run.ended_at or run.started_at, run.error)
+        for kind, run in found.synced.items()
+    )
 
 
 def _opened(file: str) -> AbstractContextManager[BinaryIO]:
@@ -171,6 +162,9 @@ def _of(kind: str) -> str:
     return f" --kind {kind}"
 
 
-def _scene_cells(record: dict[str, Any]) -> tuple[str, ...]:
-    studio = record["studio"]
-    return record["id"], (record["scene_date"] or "")[:10], record["title"], "" if studio is None else studio["name"]
+SCENES: Columns[dict[str, Any]] = (
+    "id",
+    Column("date", lambda record: (record["scene_date"] or "")[:10]),
+    "title",
+    Column("studio", lambda record: record["studio"] and record["studio"]["name"]),
+)

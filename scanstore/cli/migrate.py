@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Group, existing_store_path, json_option, store_key, store_option
-from scanstore.cli.output import columns, note, plain_text, say, say_json
+from scanstore.cli.base import Group, basic_options, existing_store_path, store_key, store_option
+from scanstore.cli.output import Column, Columns, listing, plain_text, tell
 
 if TYPE_CHECKING:
-    from scanstore.db.migrations import MigrationNames
+    from collections.abc import Iterator
+
+    from scanstore.db.migrations import MigrationNames, Step
 
 
 @click.group(cls=Group)
@@ -21,9 +23,8 @@ def migrate() -> None:
 
 
 @migrate.command()
-@json_option
-@store_option
-def status(as_json: bool) -> None:
+@basic_options
+def status() -> None:
     """List every migration, and when it was applied to the store.
 
     \b
@@ -31,18 +32,18 @@ def status(as_json: bool) -> None:
       scanstore migrate status
     """
 
-    steps = parts.migrations.status(existing_store_path(), key=store_key())
-    if as_json:
-        say_json(steps)
-    else:
-        say(columns((step.name, step.applied_at or "", "" if step.applied else "pending") for step in steps))
+    columns: Columns[Step] = (
+        "name",
+        Column("applied", "applied_at"),
+        Column("state", lambda step: "" if step.applied else "pending"),
+    )
+    listing(parts.migrations.status(existing_store_path(), key=store_key()), columns)
 
 
 @migrate.command()
 @click.option("--to", metavar="NAME", help="The last one to apply, by name or number. [default: the newest]")
-@json_option
-@store_option
-def up(to: str | None, as_json: bool) -> None:
+@basic_options
+def up(to: str | None) -> None:
     """Apply pending migrations, all or none. A copy of the file is made first.
 
     \b
@@ -51,15 +52,14 @@ def up(to: str | None, as_json: bool) -> None:
     """
 
     done = parts.migrations.up(existing_store_path(), to=to, key=store_key())
-    _tell(done, "applied", "nothing to do: no migration is pending", as_json)
+    _tell(done, "applied", "nothing to do: no migration is pending")
 
 
 @migrate.command()
 @click.option("--to", metavar="NAME", help="Undo every one after this, by name or number; 0 undoes all.")
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="Without --to: how many.")
-@json_option
-@store_option
-def down(to: str | None, steps: int, as_json: bool) -> None:
+@basic_options
+def down(to: str | None, steps: int) -> None:
     """Roll back migrations, all or none. A copy of the file is made first.
 
     The rows of tables that go are lost, except in that copy.
@@ -70,15 +70,14 @@ def down(to: str | None, steps: int, as_json: bool) -> None:
     """
 
     done = parts.migrations.down(existing_store_path(), to=to, steps=steps, key=store_key())
-    _tell(done, "rolled back", "nothing to do: no migration to roll back", as_json)
+    _tell(done, "rolled back", "nothing to do: no migration to roll back")
 
 
-def _tell(done: MigrationNames, verb: str, nothing: str, as_json: bool) -> None:
-    if as_json:
-        say_json({"migrations": list(done), "backup": done.backup})
-        return
-    say(plain_text(f"{verb} {name}") for name in done)
+def _tell(done: MigrationNames, verb: str, nothing: str) -> None:
+    tell({"migrations": list(done), "backup": done.backup}, _lines(done, verb), nothing)
+
+
+def _lines(done: MigrationNames, verb: str) -> Iterator[str]:
+    yield from (plain_text(f"{verb} {name}") for name in done)
     if done.backup:
-        say([plain_text(f"the file as it was: {done.backup}")])
-    if not done:
-        note(nothing)
+        yield plain_text(f"the file as it was: {done.backup}")

@@ -6,20 +6,19 @@ every user of the machine, and is kept in the shell's history.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Group, Misuse, json_option, open_store, store_option
-from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
+from scanstore.cli.absence import none
+from scanstore.cli.base import Decorated, Group, Misuse, basic_options, open_store, store_option
+from scanstore.cli.output import Column, Columns, Fact, card, count, listing, tell
 from scanstore.cli.streams import is_terminal, text_input
 
 if TYPE_CHECKING:
     from scanstore.llm.models import ModelConfig
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
 PROMPTS = {"analysis_prompt": "analysis_prompt_template", "verification_prompt": "verification_prompt_template"}
 
 
@@ -41,7 +40,7 @@ def _reference(_: click.Context, __: click.Parameter, value: str | None) -> str 
     )
 
 
-def _settings(command: _Decorated) -> _Decorated:
+def _settings(command: Decorated) -> Decorated:
     """Add the options that set columns of a model."""
     prompt = click.Path(exists=True, dir_okay=False)
     number = click.IntRange(min=1)
@@ -115,9 +114,8 @@ def _roles(model: ModelConfig) -> str:
 @models.command()
 @click.argument("name")
 @_settings
-@json_option
-@store_option
-def add(name: str, as_json: bool, **given: object) -> None:
+@basic_options
+def add(name: str, **given: object) -> None:
     """Add a model under a NAME. Creates the store if it is missing.
 
     \b
@@ -128,10 +126,7 @@ def add(name: str, as_json: bool, **given: object) -> None:
     columns_given = _columns(given)
     with open_store(create=True) as store:
         model = store.llm.add(name, **columns_given)
-        if as_json:
-            say_json(_dict(model))
-        else:
-            say([plain_text(f"Added model {model.name}: {_roles(model)}, {_limits(model)}")])
+        tell(_dict(model), f"Added model {model.name}: {_roles(model)}, {_limits(model)}")
 
 
 def _limits(model: ModelConfig) -> str:
@@ -139,30 +134,29 @@ def _limits(model: ModelConfig) -> str:
 
 
 @models.command("list")
-@json_option
-@store_option
-def list_(as_json: bool) -> None:
+@basic_options
+def list_() -> None:
     """List the models: name, roles, limits, key, address.
 
     \b
     Example:
       scanstore models list
     """
+    columns: Columns[ModelConfig] = (
+        "name",
+        Column("roles", _roles),
+        Column("limits", _limits),
+        Column("key", lambda model: f"key {_key(model)}"),
+        Column("address", "base_url"),
+    )
     with open_store() as store:
-        found = store.llm.list()
-        if as_json:
-            say_json([_dict(model) for model in found])
-        elif found:
-            say(columns((m.name, _roles(m), _limits(m), f"key {_key(m)}", m.base_url) for m in found))
-        else:
-            note("no models here; add one with: scanstore models add NAME")
+        listing(store.llm.list(), columns, none("models", "add one with: scanstore models add NAME"), data=_dict)
 
 
 @models.command()
 @click.argument("name")
-@json_option
-@store_option
-def show(name: str, as_json: bool) -> None:
+@basic_options
+def show(name: str) -> None:
     """Show a model, its prompts, and how many of its slots are taken. Of its key only where it comes from.
 
     \b
@@ -172,16 +166,17 @@ def show(name: str, as_json: bool) -> None:
     with open_store() as store:
         model = store.llm.get(name)
         held, waiting = parts.slots.taken(store.database, model.id)
-        if as_json:
-            say_json({**_dict(model), "places": {"held": held, "waiting": waiting}})
-        else:
-            say(_card(model, held, waiting))
+        card(
+            {**_dict(model), "places": {"held": held, "waiting": waiting}},
+            model.name,
+            _facts(model, held, waiting),
+            *((option.replace("_", " "), getattr(model, column)) for option, column in PROMPTS.items()),
+        )
 
 
-def _card(model: ModelConfig, held: int, waiting: int) -> Iterator[str]:
-    yield click.style(plain_text(model.name), bold=True)
+def _facts(model: ModelConfig, held: int, waiting: int) -> list[Fact]:
     wait = f", {waiting:,} waiting" if waiting else ""
-    facts = [
+    return [
         ("base URL", model.base_url or "(none)"),
         ("key", _key(model)),
         ("roles", _roles(model)),
@@ -189,21 +184,13 @@ def _card(model: ModelConfig, held: int, waiting: int) -> Iterator[str]:
         ("answer", f"at most {count(model.max_tokens, 'token')}"),
         ("places", f"{held:,} of {model.max_concurrent:,} taken{wait}"),
     ]
-    yield from columns(facts, indent="  ")
-    for option, column in PROMPTS.items():
-        template = getattr(model, column)
-        if template.strip():
-            yield ""
-            yield option.replace("_", " ") + ":"
-            yield from paragraph(template)
 
 
 @models.command()
 @click.argument("name")
 @_settings
-@json_option
-@store_option
-def update(name: str, as_json: bool, **given: object) -> None:
+@basic_options
+def update(name: str, **given: object) -> None:
     """Change the given settings of a model. A new limit of calls holds at once, for those who wait already.
 
     \b
@@ -215,17 +202,13 @@ def update(name: str, as_json: bool, **given: object) -> None:
         raise Misuse("nothing to change; scanstore models update --help lists what can be given")
     with open_store(write=True) as store:
         model = store.llm.update(name, **columns_given)
-        if as_json:
-            say_json(_dict(model))
-        else:
-            say([plain_text(f"Model {model.name}: {_roles(model)}, {_limits(model)}")])
+        tell(_dict(model), f"Model {model.name}: {_roles(model)}, {_limits(model)}")
 
 
 @models.command()
 @click.argument("name")
-@json_option
-@store_option
-def remove(name: str, as_json: bool) -> None:
+@basic_options
+def remove(name: str) -> None:
     """Remove a model that has not voted. What its calls cost stays on record.
 
     \b
@@ -234,7 +217,4 @@ def remove(name: str, as_json: bool) -> None:
     """
     with open_store(write=True) as store:
         store.llm.remove(name)
-        if as_json:
-            say_json({"removed": name})
-        else:
-            say([plain_text(f"Removed model {name}")])
+        tell({"removed": name}, f"Removed model {name}")

@@ -1,4 +1,7 @@
-"""The only way to the terminal: escaping, aligned columns, JSON, and where a file is to be clicked.
+"""The only way to the terminal: escaping, lists, cards, JSON, and where a file is to be clicked.
+
+A command that lists rows calls `listing`, a command that shows one row calls `card`, and any other calls `tell`. With
+`--json`, each of them prints JSON instead.
 
 File names and source text come from strangers. Nothing of them reaches the terminal before `plain_text` has
 spelled out whatever is not printable, so no escape sequence and no line break of theirs is ever obeyed.
@@ -11,10 +14,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import click
 
+from scanstore import parts
 from scanstore.cli.streams import binary_output, is_terminal
 from scanstore.db import paths
 from scanstore.db.plain_text import plain_text as plain_text
@@ -22,15 +26,20 @@ from scanstore.db.plain_text import plain_text as plain_text
 if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
 
+_Row = TypeVar("_Row", contravariant=True)
+
+JSON = "scanstore.cli.json"  # in the context of a command that was called with --json
 _AT_ONCE = 1000
 _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to the right
 
 
-def say(lines: Iterable[str]) -> None:
-    """Print lines that are ready for the terminal."""
-    stream = iter(lines)
+def say(lines: Iterable[str]) -> bool:
+    """Print lines that are ready for the terminal; return whether there was one."""
+    stream, said = iter(lines), False
     while batch := list(islice(stream, _AT_ONCE)):
         click.echo("\n".join(batch))
+        said = True
+    return said
 
 
 def note(line: str, *, fresh_line: bool = False) -> None:
@@ -51,15 +60,94 @@ def paragraph(text: str, *, indent: str = "  ") -> Iterator[str]:
         yield f"{indent}{plain_text(line.expandtabs())}".rstrip()
 
 
-# Columns
+def tell(value: object, lines: str | Iterable[str], empty: str = "") -> None:
+    """Print the lines of an answer; with `--json`, its value.
+
+    A text is one line, and is escaped; several lines are ready for the terminal. Without any, `empty` is noted.
+    """
+    if wants_json():
+        say_json(value)
+    elif not say([plain_text(lines)] if isinstance(lines, str) else lines) and empty:
+        note(empty)
 
 
-def columns(rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), indent: str = "") -> Iterator[str]:
+# Lists
+
+
+class Column(NamedTuple, Generic[_Row]):
+    """A column of a list: its name, and the attribute or function that gives its cells.
+
+    The attribute is by default the one called like the column. Cells of a `right` column are flush right.
+    """
+
+    name: str
+    value: str | Callable[[_Row], object] = ""
+    right: bool = False
+
+    def cell(self, row: _Row) -> str:
+        """Return the text of this column in a row."""
+        if callable(self.value):
+            return shown(self.value(row))
+        name = self.value or self.name
+        return shown(row[name] if isinstance(row, Mapping) else getattr(row, name))
+
+
+#: The columns of a list; a text is the column of an attribute.
+Columns: TypeAlias = Sequence[str | Column[_Row]]
+
+
+def listing(
+    rows: Iterable[_Row],
+    columns: Columns[_Row],
+    empty: str = "",
+    *,
+    data: Callable[[_Row], object] | None = None,
+    stream: bool = False,
+) -> None:
+    """Print rows in aligned columns; with `--json`, the rows themselves, or the `data` of each.
+
+    Without rows, `empty` is noted. A `stream` is printed while its rows come: its columns are not aligned, and its JSON
+    is a line for each row.
+    """
+    values = rows if data is None else map(data, rows)
+    if not stream:
+        tell(list(values) if wants_json() else None, table(rows, columns), empty)
+    elif wants_json():
+        say(json_lines(values))
+    else:
+        every = _every(columns)
+        say("  ".join(plain_text(column.cell(row)) for column in every) for row in rows)
+
+
+def table(rows: Iterable[_Row], columns: Columns[_Row], *, indent: str = "", head: bool = False) -> Iterator[str]:
+    """Yield rows as lines of aligned columns, below their names if there is to be a `head`."""
+    every = _every(columns)
+    cells = [[column.cell(row) for column in every] for row in rows]
+    names = [[column.name for column in every]] if head and cells else []
+    return aligned(names + cells, right=[n for n, column in enumerate(every) if column.right], indent=indent)
+
+
+def _every(columns: Columns[_Row]) -> list[Column[_Row]]:
+    return [Column(column) if isinstance(column, str) else column for column in columns]
+
+
+def shown(value: object) -> str:
+    """Return a value as a cell shows it: a time in UTC, nothing for None."""
+    if isinstance(value, str):
+        return value
+    from datetime import datetime
+
+    if isinstance(value, datetime):
+        return parts.values.format_time(value)
+    return "" if value is None else str(value)
+
+
+def aligned(rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), indent: str = "") -> Iterator[str]:
     """Align rows of cells and yield them as lines; columns listed in `right` are flush right.
 
     Cells are escaped. The last column is neither padded nor cut.
     """
-    cells = [[plain_text(str(cell)) for cell in row] for row in rows]
+    cells = [[plain_text(shown(cell)) for cell in row] for row in rows]
     count = max(map(len, cells), default=0)
     widths = [min(max((len(row[n]) for row in cells if n < len(row)), default=0), _NOT_ALIGNED) for n in range(count)]
     for row in cells:
@@ -68,6 +156,39 @@ def columns(rows: Iterable[Sequence[object]], *, right: Sequence[int] = (), inde
             for n, cell in enumerate(row)
         ]
         yield (indent + "  ".join(padded)).rstrip()
+
+
+# Cards
+
+Fact: TypeAlias = tuple[str, object]
+#: A name, and the text or the lines below it. Lines are ready for the terminal; without a name there is no heading.
+Section: TypeAlias = tuple[str, str | Iterable[str]]
+
+
+def card(data: object, title: str, facts: Iterable[Fact], *sections: Section) -> None:
+    """Print one thing: its title, a line for each fact, then longer texts and lists; with `--json`, its data.
+
+    Facts and sections without a value are left out.
+    """
+    tell(data, _card_lines(title, facts, sections))
+
+
+def _card_lines(title: str, facts: Iterable[Fact], sections: Iterable[Section]) -> Iterator[str]:
+    yield click.style(plain_text(title), bold=True)
+    yield from fact_lines(facts)
+    for name, content in sections:
+        lines = list(paragraph(content) if isinstance(content, str) else content)
+        if any(lines):
+            yield from ("", f"{plain_text(name)}:") if name else ("",)
+            yield from lines
+
+
+def fact_lines(facts: Iterable[Fact]) -> Iterator[str]:
+    """Yield `name  value` for each fact that has a value."""
+    return aligned([fact for fact in facts if fact[1] not in (None, "")], indent="  ")
+
+
+# Places
 
 
 def places(scan: Scan) -> Callable[[str, int | None], str]:
@@ -82,6 +203,12 @@ def places(scan: Scan) -> Callable[[str, int | None], str]:
         return f"{prefix}{path}" if line is None else f"{prefix}{path}:{line}"
 
     return place
+
+
+def place_column(scan: Scan, path: str = "file_path", line: str = "start_line") -> Column[object]:
+    """Return the column with the place of a row, given the names of its path and its line."""
+    place = places(scan)
+    return Column("place", lambda row: place(getattr(row, path), getattr(row, line)))
 
 
 def here() -> str | None:
@@ -117,6 +244,12 @@ def size(number: int) -> str:
 
 
 # JSON
+
+
+def wants_json() -> bool:
+    """Whether the command was called with `--json`."""
+    context = click.get_current_context(silent=True)
+    return context is not None and JSON in context.meta
 
 
 def plain_value(value: object) -> object:

@@ -11,9 +11,23 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, Group, json_option, open_store, store_option
+from scanstore.cli.absence import none
+from scanstore.cli.base import Failure, Group, basic_options, limit_option, open_store, store_option
 from scanstore.cli.handlers import WHERE, load_object, passed_over
-from scanstore.cli.output import columns, count, note, paragraph, plain_text, say, say_json
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    Fact,
+    aligned,
+    card,
+    count,
+    listing,
+    note,
+    plain_text,
+    table,
+    tell,
+    wants_json,
+)
 from scanstore.cli.streams import errors, is_terminal
 from scanstore.cli.triage import by_option
 
@@ -66,9 +80,8 @@ def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, object]]:
 @click.argument("name")
 @click.argument("file", type=click.File(encoding="utf-8"))
 @click.option("--description", metavar="TEXT", help="What it is for.")
-@json_option
-@store_option
-def create(name: str, file: IO[str], description: str | None, as_json: bool) -> None:
+@basic_options
+def create(name: str, file: IO[str], description: str | None) -> None:
     """Create a plan from the proposals in FILE, for review. All of them, or none.
 
     A line of FILE ("-": stdin) is a JSON object with scene or finding (its id), field, action, proposed, and perhaps
@@ -85,15 +98,14 @@ def create(name: str, file: IO[str], description: str | None, as_json: bool) -> 
             plan = store.plans.create(name, description=description)
             store.plans.propose_many(plan, given)
             plan = store.plans.submit(plan)
-        say_json(plan) if as_json else say([_line(plan)])
+        tell(plan, _line(plan))
 
 
 @plans.command("list")
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
-@json_option
-@store_option
-def list_(status: str | None, limit: int | None, as_json: bool) -> None:
+@limit_option()
+@basic_options
+def list_(status: str | None, limit: int | None) -> None:
     """List plans: id, status, name, changes by status.
 
     The latest first.
@@ -103,13 +115,10 @@ def list_(status: str | None, limit: int | None, as_json: bool) -> None:
       scanstore plans list --status reviewing
     """
     with open_store() as store:
+        changes: Column[AnalysisPlan] = Column("changes", lambda plan: _tally(plan.counts))
+        hint = "make one with: scanstore plans create NAME FILE, or store.plans.create(name)"
         found = store.plans.list(status=status, limit=limit)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(columns((plan.id, plan.status, plan.name, _tally(plan.counts)) for plan in found))
-        else:
-            note("no plans here; make one with: scanstore plans create NAME FILE, or store.plans.create(name)")
+        listing(found, ("id", "status", "name", changes), none("plans", hint))
 
 
 @plans.command()
@@ -117,12 +126,9 @@ def list_(status: str | None, limit: int | None, as_json: bool) -> None:
 @click.option("--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False), help="Only changes that are this.")
 @click.option("--field", metavar="FIELD", help="Only changes of this field.")
 @click.option("--scene", metavar="ID", help="Only changes of this scene.")
-@click.option(
-    "--limit", type=click.IntRange(min=1), default=50, show_default=True, metavar="N", help="At most so many."
-)
-@json_option
-@store_option
-def show(plan: int, status: str | None, field: str | None, scene: str | None, limit: int, as_json: bool) -> None:
+@limit_option(50)
+@basic_options
+def show(plan: int, status: str | None, field: str | None, scene: str | None, limit: int) -> None:
     """Show a plan and its changes.
 
     Of each change: id, status, target, field, action, confidence, reviewer, error.
@@ -134,33 +140,26 @@ def show(plan: int, status: str | None, field: str | None, scene: str | None, li
     with open_store() as store:
         row = store.plans.get(plan)
         found = store.plans.changes(row, status=status, field=field, scene=scene, limit=limit)
-        if as_json:
-            say_json({**row.to_dict(), "changes": found})
-        else:
-            say(_card(row, found))
-            if len(found) == limit:
-                note(f"the first {limit:,} changes; see more with --limit")
+        card(
+            {**row.to_dict(), "changes": found},
+            row.name,
+            _facts(row),
+            ("description", row.description or ""),
+            ("", table(found, CHANGES)),
+        )
+        if len(found) == limit and not wants_json():
+            note(f"the first {limit:,} changes; see more with --limit")
 
 
-def _card(plan: AnalysisPlan, found: list[PlanChange]) -> Iterator[str]:
-    yield click.style(plain_text(plan.name), bold=True)
-    if plan.description:
-        yield from paragraph(plan.description)
-    times = plan.to_dict()
-    facts = [("status", plan.status), ("changes", _tally(plan.counts))]
-    facts += [(name, times[f"{name}_at"]) for name in ("submitted", "applied", "reverted") if times[f"{name}_at"]]
-    facts += [("in use by", plan.process)] if plan.process else []
-    yield from columns(facts, indent="  ")
-    if found:
-        yield ""
-        yield from columns(
-            (
-                each.id, each.status, f"{each.target} {each.target_key}", each.field,
-                f"{each.action} {_value(each.proposed_value)}",
-                "" if each.confidence is None else f"{each.confidence:.2f}", each.reviewer or "", each.error or "",
-            )
-            for each in found
-        )  # fmt: skip
+def _facts(plan: AnalysisPlan) -> list[Fact]:
+    return [
+        ("status", plan.status),
+        ("changes", _tally(plan.counts)),
+        ("submitted", plan.submitted_at),
+        ("applied", plan.applied_at),
+        ("reverted", plan.reverted_at),
+        ("in use by", plan.process),
+    ]
 
 
 def _value(value: object) -> str:
@@ -170,13 +169,24 @@ def _value(value: object) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
+CHANGES: Columns[PlanChange] = (
+    "id",
+    "status",
+    Column("target", lambda change: f"{change.target} {change.target_key}"),
+    "field",
+    Column("action", lambda change: f"{change.action} {_value(change.proposed_value)}"),
+    Column("confidence", lambda change: "" if change.confidence is None else f"{change.confidence:.2f}"),
+    "reviewer",
+    "error",
+)
+
+
 @plans.command()
 @PLAN
 @click.option("--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False), help="Of changes that are this.")
 @click.option("--scene", metavar="ID", help="Of this scene only.")
-@json_option
-@store_option
-def preview(plan: int, status: str | None, scene: str | None, as_json: bool) -> None:
+@basic_options
+def preview(plan: int, status: str | None, scene: str | None) -> None:
     """Show each scene and finding before and after the plan. Without --status: through its pending and approved
     changes.
 
@@ -186,19 +196,15 @@ def preview(plan: int, status: str | None, scene: str | None, as_json: bool) -> 
     """
     with open_store() as store:
         found = store.plans.preview(plan, status=status, scene=scene)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(line for each in found for line in _before_and_after(each))
-        else:
-            note(f"plan {plan} has nothing left to apply; see: scanstore plans show {plan}")
+        lines = (line for each in found for line in _before_and_after(each))
+        tell(found, lines, f"plan {plan} has nothing left to apply; see: scanstore plans show {plan}")
 
 
 def _before_and_after(each: Preview) -> Iterator[str]:
     yield click.style(plain_text(f"{each.target} {each.key}  {each.title}".rstrip()), bold=True)
     if each.gone:
         yield "  it is gone, its changes will fail"
-    yield from columns(((field.field, _step(field)) for field in each.fields), indent="  ")
+    yield from aligned(((field.field, _step(field)) for field in each.fields), indent="  ")
 
 
 def _step(field: FieldPreview) -> str:
@@ -226,8 +232,7 @@ def _step(field: FieldPreview) -> str:
 @click.option("--scene", metavar="ID", help="Changes of this scene.")
 @click.option("--min-confidence", type=click.FloatRange(0, 1), metavar="X", help="Changes at least so confident.")
 @by_option
-@json_option
-@store_option
+@basic_options
 def review(
     plan: int,
     decision: str,
@@ -236,7 +241,6 @@ def review(
     scene: str | None,
     min_confidence: float | None,
     by: str,
-    as_json: bool,
 ) -> None:
     """Approve or reject changes, or reset them to pending.
 
@@ -252,12 +256,8 @@ def review(
         done = store.plans.review(
             plan, decision, ids=ids or None, field=field, scene=scene, min_confidence=min_confidence, by=by
         )
-        if as_json:
-            say_json(done)
-        else:
-            word = {"approve": "approved", "reject": "rejected"}.get(decision, "set back to pending")
-            note(f"{count(done.changed, 'change')} {word}")
-            say([_line(store.plans.get(plan))])
+        word = {"approve": "approved", "reject": "rejected"}.get(decision, "set back to pending")
+        tell(done, [f"{count(done.changed, 'change')} {word}", _line(store.plans.get(plan))])
 
 
 def _handler(place: str | None) -> Callable[[object], object] | None:
@@ -291,15 +291,12 @@ def _progress() -> Iterator[Callable[[int, int], object] | None]:
         yield progress
 
 
-def _ended(as_json: bool, outcome: Applied | Reverted, said: list[tuple[int, str]], plan: AnalysisPlan) -> None:
+def _ended(outcome: Applied | Reverted, said: list[tuple[int, str]], plan: AnalysisPlan) -> None:
     """Print how it went; the exit code tells whether something was left out."""
-    if as_json:
-        say_json(outcome)
-    else:
-        say([f"{', '.join(f'{number:,} {what}' for number, what in said)}", _line(plan)])
-        if sum(outcome[1:]):
-            note(f"see why with: scanstore plans show {plan.id}")
+    tell(outcome, [", ".join(f"{number:,} {what}" for number, what in said), _line(plan)])
     if sum(outcome[1:]):
+        if not wants_json():
+            note(f"see why with: scanstore plans show {plan.id}")
         click.get_current_context().exit(1)
 
 
@@ -308,9 +305,8 @@ def _ended(as_json: bool, outcome: Applied | Reverted, said: list[tuple[int, str
 @click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="Only this change; may be repeated.")
 @HANDLER
 @click.option("--force", is_flag=True, help="Also where the value is not what a change was proposed for.")
-@json_option
-@store_option
-def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool, as_json: bool) -> None:
+@basic_options
+def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool) -> None:
     """Apply the approved changes of a plan. Interrupted or killed, it goes on where it was when called again.
 
     Exits with 1 when changes failed, or were skipped because their value has changed.
@@ -325,15 +321,14 @@ def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool, as_
         with _progress() as progress:
             done = store.plans.apply(plan, ids=ids or None, handler=push, force=force, progress=progress)
         said = [(done.applied, "applied"), (done.skipped, "skipped"), (done.failed, "failed")]
-        _ended(as_json, done, said, store.plans.get(plan))
+        _ended(done, said, store.plans.get(plan))
 
 
 @plans.command()
 @PLAN
 @click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="Only this change; may be repeated.")
-@json_option
-@store_option
-def retry(plan: int, ids: tuple[int, ...], as_json: bool) -> None:
+@basic_options
+def retry(plan: int, ids: tuple[int, ...]) -> None:
     """Approve failed or skipped changes again, for the next apply.
 
     \b
@@ -342,20 +337,15 @@ def retry(plan: int, ids: tuple[int, ...], as_json: bool) -> None:
     """
     with open_store(write=True) as store:
         changed = store.plans.retry(plan, ids=ids or None)
-        if as_json:
-            say_json({"changed": changed})
-        else:
-            note(f"{count(changed, 'change')} approved again")
-            say([_line(store.plans.get(plan))])
+        tell({"changed": changed}, [f"{count(changed, 'change')} approved again", _line(store.plans.get(plan))])
 
 
 @plans.command()
 @PLAN
 @HANDLER
 @click.option("--force", is_flag=True, help="Also if the value has changed since.")
-@json_option
-@store_option
-def revert(plan: int, handler: str | None, force: bool, as_json: bool) -> None:
+@basic_options
+def revert(plan: int, handler: str | None, force: bool) -> None:
     """Revert the applied changes of a plan. Values that have changed since are kept.
 
     Ends with 1 when changes failed, or were kept.
@@ -369,14 +359,13 @@ def revert(plan: int, handler: str | None, force: bool, as_json: bool) -> None:
         with _progress() as progress:
             done = store.plans.revert(plan, handler=push, force=force, progress=progress)
         said = [(done.reverted, "reverted"), (done.kept, "kept"), (done.failed, "failed")]
-        _ended(as_json, done, said, store.plans.get(plan))
+        _ended(done, said, store.plans.get(plan))
 
 
 @plans.command()
 @PLAN
-@json_option
-@store_option
-def submit(plan: int, as_json: bool) -> None:
+@basic_options
+def submit(plan: int) -> None:
     """Submit a plan that a script has built for review.
 
     \b
@@ -385,14 +374,13 @@ def submit(plan: int, as_json: bool) -> None:
     """
     with open_store(write=True) as store:
         row = store.plans.submit(plan)
-        say_json(row) if as_json else say([_line(row)])
+        tell(row, _line(row))
 
 
 @plans.command()
 @PLAN
-@json_option
-@store_option
-def cancel(plan: int, as_json: bool) -> None:
+@basic_options
+def cancel(plan: int) -> None:
     """Cancel a plan. Plans with applied changes must be reverted first.
 
     \b
@@ -401,14 +389,13 @@ def cancel(plan: int, as_json: bool) -> None:
     """
     with open_store(write=True) as store:
         row = store.plans.cancel(plan)
-        say_json(row) if as_json else say([_line(row)])
+        tell(row, _line(row))
 
 
 @plans.command()
 @PLAN
-@json_option
-@store_option
-def remove(plan: int, as_json: bool) -> None:
+@basic_options
+def remove(plan: int) -> None:
     """Delete a plan. Applied changes stay and can no longer be reverted.
 
     \b
@@ -417,4 +404,4 @@ def remove(plan: int, as_json: bool) -> None:
     """
     with open_store(write=True) as store:
         store.plans.remove(plan)
-        say_json({"removed": plan}) if as_json else say([f"Removed plan {plan}"])
+        tell({"removed": plan}, f"Removed plan {plan}")

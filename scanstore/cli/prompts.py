@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, Group, json_option, open_store, store_option
-from scanstore.cli.output import columns, note, paragraph, plain_text, say, say_json
+from scanstore.cli.absence import none
+from scanstore.cli.base import Failure, Group, basic_options, open_store, store_option
+from scanstore.cli.output import Column, Columns, listing, note, paragraph, tell, wants_json
 
 if TYPE_CHECKING:
     from scanstore.sessions.models import Configuration
 
+DEFAULT = click.option("--default", is_flag=True, help="Make it the default of its type.")
 SHOWN = 60  # characters of a prompt in a list
 
 
@@ -22,25 +23,20 @@ def prompts() -> None:
     """Keep versions of prompts."""
 
 
-def _cells(row: Configuration) -> tuple[str, ...]:
+def _short(row: Configuration) -> str:
     words = " ".join(row.prompt_content.split())
-    short = words if len(words) <= SHOWN else words[: SHOWN - 1].rstrip() + "…"
-    return row.config_type, str(row.version), "default" if row.is_default else "", f"{row.created_at:%Y-%m-%d}", short
+    return words if len(words) <= SHOWN else words[: SHOWN - 1].rstrip() + "…"
 
 
-def _told(row: Configuration, as_json: bool) -> None:
-    if as_json:
-        say_json(row)
-    else:
-        say([plain_text(f"Prompt {row.config_type}: version {row.version}{', the default' * bool(row.is_default)}")])
+def _told(row: Configuration) -> None:
+    tell(row, f"Prompt {row.config_type}: version {row.version}{', the default' * bool(row.is_default)}")
 
 
 @prompts.command("list")
 @click.argument("user")
 @click.option("--type", "config_type", metavar="TYPE", help="Only the versions of this one.")
-@json_option
-@store_option
-def list_(user: str, config_type: str | None, as_json: bool) -> None:
+@basic_options
+def list_(user: str, config_type: str | None) -> None:
     """List the prompts of USER, an address or an id: the newest version first.
 
     \b
@@ -50,21 +46,22 @@ def list_(user: str, config_type: str | None, as_json: bool) -> None:
     """
     with open_store() as store:
         found = store.sessions.prompts(store.accounts.get(user), config_type)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(columns(map(_cells, found), right=[1]))
-        else:
-            note("no such prompts here; save one with: scanstore prompts save USER TYPE FILE")
+        columns: Columns[Configuration] = (
+            Column("type", "config_type"),
+            Column("version", right=True),
+            Column("default", lambda row: "default" if row.is_default else ""),
+            Column("created", lambda row: f"{row.created_at:%Y-%m-%d}"),
+            Column("prompt", _short),
+        )
+        listing(found, columns, none("prompts", "save one with: scanstore prompts save USER TYPE FILE"))
 
 
 @prompts.command()
 @click.argument("user")
 @click.argument("config_type", metavar="TYPE")
 @click.option("--version", type=click.IntRange(min=1), metavar="N", help="Which one. [default: the default]")
-@json_option
-@store_option
-def show(user: str, config_type: str, version: int | None, as_json: bool) -> None:
+@basic_options
+def show(user: str, config_type: str, version: int | None) -> None:
     """Print a prompt of USER.
 
     \b
@@ -74,28 +71,18 @@ def show(user: str, config_type: str, version: int | None, as_json: bool) -> Non
     """
     with open_store() as store:
         row = store.sessions.prompt(store.accounts.get(user), config_type, version)
-        if as_json:
-            say_json(row)
-        else:
+        if not wants_json():
             note(f"{row.config_type}, version {row.version}{', the default' * bool(row.is_default)}")
-            say(paragraph(row.prompt_content, indent=""))
-
-
-_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
-
-
-def _default_option(command: _Decorated) -> _Decorated:
-    return click.option("--default", is_flag=True, help="Make it the default of its type.")(command)
+        tell(row, paragraph(row.prompt_content, indent=""))
 
 
 @prompts.command()
 @click.argument("user")
 @click.argument("config_type", metavar="TYPE")
 @click.argument("file", type=click.File("r", encoding="utf-8"))
-@_default_option
-@json_option
-@store_option
-def save(user: str, config_type: str, file: IO[str], default: bool, as_json: bool) -> None:
+@DEFAULT
+@basic_options
+def save(user: str, config_type: str, file: IO[str], default: bool) -> None:
     """Save the text of FILE (- is standard input) as the next version of a prompt of USER.
 
     The first of a type is its default. Nothing is added when the latest version says the same.
@@ -110,17 +97,16 @@ def save(user: str, config_type: str, file: IO[str], default: bool, as_json: boo
     except UnicodeDecodeError:
         raise Failure(f"{file.name} is not text in UTF-8") from None
     with open_store(write=True) as store:
-        _told(store.sessions.save_prompt(store.accounts.get(user), config_type, content, default=default), as_json)
+        _told(store.sessions.save_prompt(store.accounts.get(user), config_type, content, default=default))
 
 
 @prompts.command()
 @click.argument("user")
 @click.argument("config_type", metavar="TYPE")
 @click.argument("version", type=click.IntRange(min=1))
-@_default_option
-@json_option
-@store_option
-def restore(user: str, config_type: str, version: int, default: bool, as_json: bool) -> None:
+@DEFAULT
+@basic_options
+def restore(user: str, config_type: str, version: int, default: bool) -> None:
     """Save an old VERSION again, as the newest.
 
     \b
@@ -129,16 +115,15 @@ def restore(user: str, config_type: str, version: int, default: bool, as_json: b
     """
     with open_store(write=True) as store:
         row = store.accounts.get(user)
-        _told(store.sessions.restore_prompt(row, config_type, version, default=default), as_json)
+        _told(store.sessions.restore_prompt(row, config_type, version, default=default))
 
 
 @prompts.command()
 @click.argument("user")
 @click.argument("config_type", metavar="TYPE")
 @click.argument("version", type=click.IntRange(min=1))
-@json_option
-@store_option
-def default(user: str, config_type: str, version: int, as_json: bool) -> None:
+@basic_options
+def default(user: str, config_type: str, version: int) -> None:
     """Make VERSION the default of its type.
 
     \b
@@ -146,4 +131,4 @@ def default(user: str, config_type: str, version: int, as_json: bool) -> None:
       scanstore prompts default ada@example.org summary 2
     """
     with open_store(write=True) as store:
-        _told(store.sessions.default_prompt(store.accounts.get(user), config_type, version), as_json)
+        _told(store.sessions.default_prompt(store.accounts.get(user), config_type, version))

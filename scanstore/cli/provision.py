@@ -6,14 +6,13 @@ import os
 
 import click
 
-from scanstore.cli.base import existing_store_path, json_option, open_store, store_option, store_path
-from scanstore.cli.output import count, note, plain_text, say, say_json, size
+from scanstore.cli.base import basic_options, existing_store_path, open_store, store_path
+from scanstore.cli.output import count, note, plain_text, size, tell
 
 
 @click.command()
-@json_option
-@store_option
-def init(as_json: bool) -> None:
+@basic_options
+def init() -> None:
     """Create an empty store. Harmless when it is there already: an older one is migrated.
 
     `scanstore scan` makes one by itself.
@@ -24,17 +23,13 @@ def init(as_json: bool) -> None:
     """
     new = not os.path.exists(store_path())
     with open_store(create=True) as store:
-        if as_json:
-            say_json({"store": store.path, "created": new})
-        else:
-            say([plain_text(f"{'Made' if new else 'Already there:'} {store.path}")])
+        tell({"store": store.path, "created": new}, f"{'Made' if new else 'Already there:'} {store.path}")
 
 
 @click.command()
 @click.argument("file", required=False)
-@json_option
-@store_option
-def seed(file: str | None, as_json: bool) -> None:
+@basic_options
+def seed(file: str | None) -> None:
     """Add first rows from a FILE, or a small sample. Creates the store if it is missing.
 
     FILE is TOML or JSON with the sections settings, studios, performers, tags, scenes, models and schedules. What the
@@ -49,21 +44,15 @@ def seed(file: str | None, as_json: bool) -> None:
 
     with open_store(create=True) as store:
         added = seed_db(store, file)
-        if as_json:
-            say_json(added)
-        elif any(added.values()):
-            parts = (count(number, section[:-1]) for section, number in added.items() if number)
-            say([f"Added {', '.join(parts)}"])
-        else:
-            note("nothing to add: all of it is there already")
+        parts = [count(number, section[:-1]) for section, number in added.items() if number]
+        tell(added, [f"Added {', '.join(parts)}"] if parts else (), "nothing to add: all of it is there already")
 
 
 @click.command()
 @click.option("--thorough", is_flag=True, help="Also look for damage, as `scanstore check` does.")
-@json_option
-@store_option
+@basic_options
 @click.pass_context
-def health(context: click.Context, thorough: bool, as_json: bool) -> None:
+def health(context: click.Context, thorough: bool) -> None:
     """Report whether the store is usable, without changing it. Ends with 1 when it cannot.
 
     \b
@@ -73,23 +62,20 @@ def health(context: click.Context, thorough: bool, as_json: bool) -> None:
     from scanstore.provisioning import check_db_health  # start-up of the command line
 
     found = check_db_health(store_path(), thorough=thorough)
-    if as_json:
-        say_json(found)
-    else:
-        say(plain_text(problem) for problem in found.problems)
-        if found.ok:
-            how = "writable" if found.writable else "read-only"
-            facts = f"schema {found.schema_version}, {size(found.bytes)}, {how}, SQLite {found.sqlite}"
-            say([plain_text(f"{found.path}: well ({facts})")])
+    lines = list(found.problems)
+    if found.ok:
+        how = "writable" if found.writable else "read-only"
+        facts = f"schema {found.schema_version}, {size(found.bytes)}, {how}, SQLite {found.sqlite}"
+        lines.append(f"{found.path}: well ({facts})")
+    tell(found, map(plain_text, lines))
     context.exit(0 if found.ok else 1)
 
 
 @click.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
-@store_option
+@basic_options
 @click.pass_context
-def drop(context: click.Context, yes: bool, as_json: bool) -> None:
+def drop(context: click.Context, yes: bool) -> None:
     """Delete the store and everything in it, after asking. Backups beside it stay.
 
     Refuses files that are not stores, and a store that is open elsewhere.
@@ -105,10 +91,7 @@ def drop(context: click.Context, yes: bool, as_json: bool) -> None:
         note("Nothing was deleted.")
         context.exit(1)
     dropped = drop_db(path, confirm=True)
-    if as_json:
-        say_json({"dropped": dropped})
-    else:
-        say([plain_text(f"Deleted {dropped}")])
+    tell({"dropped": dropped}, f"Deleted {dropped}")
 
 
 COMMANDS = (init, seed, health, drop)

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Group, find_scan, is_one_scan, json_option, open_store, scan_argument, store_option
-from scanstore.cli.output import count, json_stream, note, plain_text, say, say_json
+from scanstore.cli.base import Group, basic_options, find_scan, is_one_scan, open_store, scan_argument, store_option
+from scanstore.cli.output import count, json_stream, note, plain_text, tell, wants_json
 from scanstore.cli.report import fail_on_option, judge, warn
 from scanstore.cli.streams import binary_input, flush
 from scanstore.db.paths import root_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from scanstore.sarif.exporting import Dumped
     from scanstore.sarif.sarif import ImportResult
 
@@ -37,12 +39,11 @@ def sarif() -> None:
 @click.option("--scope", multiple=True, metavar="PATTERN", help="Only these files were looked at; may be repeated.")
 @click.option("--strict", is_flag=True, help="Refuse a report of a tool that failed, or of which anything is unusable.")
 @fail_on_option
-@json_option
-@store_option
+@basic_options
 @click.pass_context
 def load(
     context: click.Context, file: str, target: str | None, root: str | None, scan: int | None, scope: tuple[str, ...],
-    strict: bool, rule: str | None, as_json: bool,
+    strict: bool, rule: str | None,
 ) -> None:  # fmt: skip
     """Load a SARIF 2.1.0 report; count new, fixed, reopened findings. FILE may be - for the standard input.
 
@@ -60,10 +61,7 @@ def load(
         name = root_name(target) if target is not None and os.path.isdir(target) else target
         source = binary_input() if file == "-" else file
         found = store.sarif.load(source, target=name, root=root, scan=scan, scope=scope or None, strict=strict)
-        if as_json:
-            say_json(found)
-        else:
-            _tell(found)
+        tell(found, _lines(found))
         if rule is not None:
             # A report that comes again is not the latest scan when another tool has looked since.
             latest = found.again and scan is None
@@ -78,9 +76,8 @@ def load(
     "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those; may be repeated."
 )
 @click.option("--github", is_flag=True, help="Keep within that host's limits, and report omissions.")
-@json_option
-@store_option
-def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bool, as_json: bool) -> None:
+@basic_options
+def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bool) -> None:
     """Write the findings of a scan as SARIF 2.1.0. SCAN is the id of one, or a target for all its findings, whichever
     tool ran last; without SCAN, those of the target that the current folder is in.
 
@@ -92,7 +89,7 @@ def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bo
       scanstore sarif dump --only new --only reopened --github -o upload.sarif
     """
     file = None if output in (None, "-") else output
-    if as_json and file is None:
+    if wants_json() and file is None:
         raise click.UsageError("--json needs a file for the report: -o FILE")
     with open_store() as store:
         where = find_scan(store, scan, findings=True)
@@ -106,13 +103,12 @@ def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bo
             told = store.sarif.dump(None, stream, target=where.target, only=wanted, github=github)
             troubles = store.findings.troubles(where.target)
     warn(troubles)
-    if as_json:
-        say_json(told)
-    else:
-        _tell_left(told, file)
+    tell(told, ())
+    if not wants_json():
+        _note_left(told, file)
 
 
-def _tell(found: ImportResult) -> None:
+def _lines(found: ImportResult) -> Iterator[str]:
     for problem in found.problems[:MOST]:
         note(f"{problem.path} {problem.reason}")
     if len(found.problems) > MOST:
@@ -126,11 +122,11 @@ def _tell(found: ImportResult) -> None:
         if found.skipped:
             parts.append(f"{count(found.skipped, 'result')} left out")
         told = f"scan {found.scan}: {count(found.results, 'result')} in {count(found.runs, 'run')}"
-        say([plain_text(f"{told}{': ' if parts else ''}{', '.join(parts)}")])
+        yield plain_text(f"{told}{': ' if parts else ''}{', '.join(parts)}")
     warn(found.troubles)
 
 
-def _tell_left(told: Dumped, file: str | None) -> None:
+def _note_left(told: Dumped, file: str | None) -> None:
     if file is not None:
         note(f"{file}: {count(told.results, 'result')} of scan {told.scan}")
     for number, what in (

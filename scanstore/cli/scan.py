@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from scanstore import parts
-from scanstore.cli.base import INTERRUPTED, Misuse, db_option, json_option, open_store, previous, store_option
-from scanstore.cli.output import columns, count, dim, here, note, plain_text, say, say_json, size
+from scanstore.cli.base import INTERRUPTED, Misuse, basic_options, db_option, open_store, previous
+from scanstore.cli.output import aligned, count, dim, here, note, plain_text, size, tell
 from scanstore.cli.provenance import target_here
 from scanstore.cli.streams import binary_input, is_terminal
 
@@ -56,8 +56,7 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
     help="Add the symbols of a universal-ctags JSON file; - reads them from standard input.",
 )  # fmt: skip
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
-@json_option
-@store_option
+@basic_options
 def scan(
     path: str,
     target: str | None,
@@ -68,7 +67,6 @@ def scan(
     jobs: int | None,
     ctags: str | None,
     verbose: bool,
-    as_json: bool,
 ) -> None:
     """Record a snapshot of the tree, or of the one file, at PATH.
 
@@ -105,10 +103,7 @@ def scan(
         diff = None if before is None else store.scans.diff(before, recorded)
         report = _Report(recorded, store.scans.summary(recorded), seconds, before, diff, store)
     # The store is closed by now, so its file has the size that it keeps.
-    if as_json:
-        say_json(report.as_json())
-    else:
-        say(report.lines(verbose))
+    tell(report.as_json(), report.lines(verbose))
 
 
 @contextmanager
@@ -194,7 +189,7 @@ class _Report:
         if broken:
             yield f"ctags lines that could not be used: {len(broken):,}"
             shown = broken if verbose else broken[:SHOWN]
-            yield from columns(((f"line {line}", reason) for line, reason in shown), indent="  ")
+            yield from aligned(((f"line {line}", reason) for line, reason in shown), indent="  ")
             yield from _rest(len(broken) - len(shown))
 
 
@@ -216,7 +211,7 @@ def summary_lines(summary: Summary, *, verbose: bool = False) -> Iterator[str]:
         ("files", summary.files, ", ".join(how)), ("lines", summary.lines, ""), ("chunks", summary.chunks, ""),
         ("symbols", summary.symbols, ""), ("references", summary.references, edges), ("imports", summary.imports, ""),
     )  # fmt: skip
-    yield from columns(((what, f"{number:,}", more) for what, number, more in rows), right=(1,), indent="  ")
+    yield from aligned(((what, f"{number:,}", more) for what, number, more in rows), right=(1,), indent="  ")
     if summary.skipped_files:
         reasons = Counter(file.reason for file in summary.skipped_files)
         yield plain_text("skipped: " + ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common()))
@@ -231,7 +226,7 @@ def summary_lines(summary: Summary, *, verbose: bool = False) -> Iterator[str]:
             yield f"an {INDEXER_ERROR} is a defect of the indexer, not of the file: please report it with the file"
     if summary.languages:
         yield "languages:"
-        yield from columns(map(_language_row, summary.languages), right=(1,), indent="  ")
+        yield from aligned(map(_language_row, summary.languages), right=(1,), indent="  ")
 
 
 def _language_row(row: Language) -> tuple[str, str, str]:
@@ -249,7 +244,7 @@ def _language_row(row: Language) -> tuple[str, str, str]:
 
 
 def _notes(files: list[FileNote]) -> Iterator[str]:
-    return columns(files, indent="  ")
+    return aligned(files, indent="  ")
 
 
 def _rest(number: int) -> Iterator[str]:

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli import analysis
+from scanstore.cli.absence import none
 from scanstore.cli.base import (
     Failure,
     Group,
+    basic_options,
     find_pair,
     find_scan,
-    json_option,
+    limit_option,
     named_target,
     open_store,
     scan_argument,
     store_option,
     target_option,
 )
-from scanstore.cli.output import columns, count, note, plain_text, say, say_json
+from scanstore.cli.output import Column, Columns, card, count, listing, note, plain_text, tell, wants_json
 from scanstore.cli.scan import diff_json, diff_line, summary_lines
 
 if TYPE_CHECKING:
@@ -47,10 +49,9 @@ def scans() -> None:
 @scans.command("list")
 @click.option("--target", help="Only those of this target.")
 @click.option("--status", help="Only those in this state, such as completed or failed.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
-@json_option
-@store_option
-def list_(target: str | None, status: str | None, limit: int | None, as_json: bool) -> None:
+@limit_option()
+@basic_options
+def list_(target: str | None, status: str | None, limit: int | None) -> None:
     """List scans, newest first.
 
     \b
@@ -62,28 +63,15 @@ def list_(target: str | None, status: str | None, limit: int | None, as_json: bo
         if target is not None and name is None:
             raise Failure(f"there is no target {target!r}; see the targets with: scanstore scans list")
         found = store.scans.list(target=name, status=status, limit=limit)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(columns(_row(scan) for scan in found))
-        else:
-            note("no scans here" + (" like that" if target or status else "; make one with: scanstore scan PATH"))
-
-
-def _row(scan: Scan) -> tuple[object, ...]:
-    return scan.id, scan.status, _time(scan, "started_at"), scan.name, scan.target, scan.error or ""
-
-
-def _time(scan: Scan, field: str) -> str:
-    return str(scan.to_dict()[field] or "")
+        columns: Columns[Scan] = ("id", "status", Column("started", "started_at"), "name", "target", "error")
+        listing(found, columns, none("scans", "make one with: scanstore scan PATH"))
 
 
 @scans.command()
 @scan_argument
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
-@json_option
-@store_option
-def show(scan: str | None, verbose: bool, as_json: bool) -> None:
+@basic_options
+def show(scan: str | None, verbose: bool) -> None:
     """Show a scan in figures: SCAN is an id or a target, by default the one that the current folder is in.
 
     \b
@@ -93,23 +81,18 @@ def show(scan: str | None, verbose: bool, as_json: bool) -> None:
     with open_store() as store:
         row = find_scan(store, scan)
         summary = store.scans.summary(row)
-        if as_json:
-            say_json({"scan": row, "summary": summary})
-            return
-        facts = [(key, getattr(row, key)) for key in ("name", "target", "root", "status", "error")]
-        facts += [("started", _time(row, "started_at")), ("completed", _time(row, "completed_at"))]
-        say([f"Scan {row.id}"])
-        say(columns([fact for fact in facts if fact[1]], indent="  "))
-        say(summary_lines(summary, verbose=verbose))
+        facts = [(name, getattr(row, name)) for name in ("name", "target", "root", "status", "error")]
+        facts += [("started", row.started_at), ("completed", row.completed_at)]
+        figures = summary_lines(summary, verbose=verbose)
+        card({"scan": row, "summary": summary}, f"Scan {row.id}", facts, ("figures", figures))
 
 
 @scans.command()
 @click.argument("a", required=False)
 @click.argument("b", required=False)
 @target_option
-@json_option
-@store_option
-def diff(a: str | None, b: str | None, as_json: bool) -> None:
+@basic_options
+def diff(a: str | None, b: str | None) -> None:
     """Show which files differ between scans A and B, as + added, - removed, ~ changed, > moved.
 
     B is by default the latest scan of A's target; without A, a target's latest scan is compared with the one before.
@@ -121,11 +104,9 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
     with open_store() as store:
         first, second = find_pair(store, a, b)
         found = store.scans.diff(first, second)
-        if as_json:
-            say_json({"a": first.id, "b": second.id, **diff_json(found)})
-            return
-        say(_diff_lines(found))
-        note(f"from scan {first.id} to scan {second.id}: {diff_line(found)}")
+        tell({"a": first.id, "b": second.id, **diff_json(found)}, _diff_lines(found))
+        if not wants_json():
+            note(f"from scan {first.id} to scan {second.id}: {diff_line(found)}")
 
 
 def _diff_lines(found: FileDiff) -> Iterator[str]:
@@ -138,9 +119,8 @@ def _diff_lines(found: FileDiff) -> Iterator[str]:
 
 @scans.command()
 @click.argument("scan", nargs=-1, required=True, type=click.IntRange(min=1))
-@json_option
-@store_option
-def remove(scan: tuple[int, ...], as_json: bool) -> None:
+@basic_options
+def remove(scan: tuple[int, ...]) -> None:
     """Remove scans by id, and the facts that no remaining scan uses. This cannot be undone.
 
     \b
@@ -150,13 +130,14 @@ def remove(scan: tuple[int, ...], as_json: bool) -> None:
     with open_store(write=True) as store:
         with store.transaction():
             removed = [(number, store.scans.remove(number)) for number in dict.fromkeys(scan)]
-        if as_json:
-            say_json([{"scan": number, **gone._asdict()} for number, gone in removed])
-            return
-        for number, gone in removed:
-            more = f" and {count(gone.versions, 'version')} of files that no other scan has" if gone.versions else ""
-            say([f"Removed scan {number}: {count(gone.files, 'file')}{more}, {count(gone.symbols, 'symbol')},"
-                 f" {count(gone.references, 'reference')}{_analysis(gone)}"])  # fmt: skip
+        data = [{"scan": number, **gone._asdict()} for number, gone in removed]
+        tell(data, (_removed_line(number, gone) for number, gone in removed))
+
+
+def _removed_line(scan: int, gone: Removed) -> str:
+    more = f" and {count(gone.versions, 'version')} of files that no other scan has" if gone.versions else ""
+    facts = f"{count(gone.symbols, 'symbol')}, {count(gone.references, 'reference')}{_analysis(gone)}"
+    return f"Removed scan {scan}: {count(gone.files, 'file')}{more}, {facts}"
 
 
 def _analysis(gone: Removed) -> str:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Group, Misuse, json_option, open_store, store_option
-from scanstore.cli.output import columns, count, note, plain_text, say, say_json
+from scanstore.cli.absence import none
+from scanstore.cli.base import Group, Misuse, basic_options, open_store, store_option
+from scanstore.cli.output import Column, Columns, count, listing, plain_text, tell
 
 if TYPE_CHECKING:
     from scanstore.jobs.models import ScheduledTask
@@ -19,10 +20,12 @@ def schedules() -> None:
     """Enqueue jobs when they are due."""
 
 
-def _local(task: ScheduledTask) -> str:
+def _next(task: ScheduledTask) -> str:
     """When a task runs next, as the clocks of its time zone say."""
     from zoneinfo import ZoneInfo
 
+    if not task.enabled:
+        return "disabled"
     if task.next_run is None:
         return "not planned"
     try:
@@ -31,11 +34,19 @@ def _local(task: ScheduledTask) -> str:
         return f"next {task.next_run:%Y-%m-%d %H:%M} UTC"
 
 
-def _cells(task: ScheduledTask) -> tuple[str, ...]:
+def _last(task: ScheduledTask) -> str:
     begun = task.last_run
-    last = f"last {begun:%Y-%m-%d %H:%M} UTC, job {task.last_job_id or 'gone'}" if begun else "never ran"
-    following = _local(task) if task.enabled else "disabled"
-    return task.name, task.task_type, task.schedule, task.timezone, following, last
+    return f"last {begun:%Y-%m-%d %H:%M} UTC, job {task.last_job_id or 'gone'}" if begun else "never ran"
+
+
+COLUMNS: Columns[ScheduledTask] = (
+    "name",
+    Column("type", "task_type"),
+    "schedule",
+    "timezone",
+    Column("next", _next),
+    Column("last", _last),
+)
 
 
 @schedules.command()
@@ -45,9 +56,8 @@ def _cells(task: ScheduledTask) -> tuple[str, ...]:
 @click.option("--timezone", default="UTC", show_default=True, metavar="ZONE", help="Whose clocks CRON is about.")
 @click.option("--config", metavar="JSON", help="The input of its jobs, an object.")
 @click.option("--disabled", is_flag=True, help="Do not run it before it is enabled.")
-@json_option
-@store_option
-def add(name: str, task_type: str, cron: str, timezone: str, config: str | None, disabled: bool, as_json: bool) -> None:
+@basic_options
+def add(name: str, task_type: str, cron: str, timezone: str, config: str | None, disabled: bool) -> None:
     """Add a schedule: a job of TYPE at the times of CRON. Creates the store if it is missing.
 
     CRON has five fields: minute, hour, day of month, month, day of week. At a change of the clocks, a fixed time that
@@ -66,16 +76,12 @@ def add(name: str, task_type: str, cron: str, timezone: str, config: str | None,
         raise Misuse(f"--config is not JSON: {error}") from None
     with open_store(create=True) as store:
         task = store.schedules.add(name, task_type, cron, timezone=timezone, config=given, enabled=not disabled)
-        if as_json:
-            say_json(task)
-        else:
-            say([plain_text(f"Added schedule {task.name}: {_local(task) if task.enabled else 'disabled'}")])
+        tell(task, f"Added schedule {task.name}: {_next(task)}")
 
 
 @schedules.command("list")
-@json_option
-@store_option
-def list_(as_json: bool) -> None:
+@basic_options
+def list_() -> None:
     """List the schedules, with the next and the last run of each.
 
     \b
@@ -83,19 +89,13 @@ def list_(as_json: bool) -> None:
       scanstore schedules list
     """
     with open_store() as store:
-        found = store.schedules.list()
-        if as_json:
-            say_json(found)
-        elif found:
-            say(columns(_cells(task) for task in found))
-        else:
-            note("no schedules here; add one with: scanstore schedules add NAME TYPE CRON")
+        hint = "add one with: scanstore schedules add NAME TYPE CRON"
+        listing(store.schedules.list(), COLUMNS, none("schedules", hint))
 
 
 @schedules.command("run-due")
-@json_option
-@store_option
-def run_due(as_json: bool) -> None:
+@basic_options
+def run_due() -> None:
     """Enqueue a job for every schedule that is due. To be called again and again, by a loop or the system's cron.
 
     However many runs were missed, one makes up for them. A task whose last job is not over yet is left out.
@@ -107,31 +107,23 @@ def run_due(as_json: bool) -> None:
     """
     with open_store(write=True) as store:
         runs = store.schedules.run_due()
-        if as_json:
-            say_json(runs)
-            return
-        say(plain_text(_ran(run.task.name, run.job.id, run.started)) for run in runs)
-        if not runs:
-            enabled = len(store.schedules.list(enabled=True))
-            note(f"nothing is due; {count(enabled, 'task')} enabled: scanstore schedules list shows when")
+        enabled = len(store.schedules.list(enabled=True))
+        empty = f"nothing is due; {count(enabled, 'task')} enabled: scanstore schedules list shows when"
+        tell(runs, (plain_text(_ran(run.task.name, run.job.id, run.started)) for run in runs), empty)
 
 
 def _ran(name: str, job: str, started: bool) -> str:
     return f"{name}: job {job}" if started else f"{name}: left out, job {job} is not over yet"
 
 
-def _told(task: ScheduledTask, as_json: bool) -> None:
-    if as_json:
-        say_json(task)
-    else:
-        say([plain_text(f"Schedule {task.name}: {_local(task) if task.enabled else 'disabled'}")])
+def _told(task: ScheduledTask) -> None:
+    tell(task, f"Schedule {task.name}: {_next(task)}")
 
 
 @schedules.command()
 @click.argument("name")
-@json_option
-@store_option
-def enable(name: str, as_json: bool) -> None:
+@basic_options
+def enable(name: str) -> None:
     """Enable a schedule, from its next time on.
 
     \b
@@ -139,14 +131,13 @@ def enable(name: str, as_json: bool) -> None:
       scanstore schedules enable nightly
     """
     with open_store(write=True) as store:
-        _told(store.schedules.enable(name), as_json)
+        _told(store.schedules.enable(name))
 
 
 @schedules.command()
 @click.argument("name")
-@json_option
-@store_option
-def disable(name: str, as_json: bool) -> None:
+@basic_options
+def disable(name: str) -> None:
     """Disable a schedule.
 
     \b
@@ -154,14 +145,13 @@ def disable(name: str, as_json: bool) -> None:
       scanstore schedules disable nightly
     """
     with open_store(write=True) as store:
-        _told(store.schedules.disable(name), as_json)
+        _told(store.schedules.disable(name))
 
 
 @schedules.command()
 @click.argument("name")
-@json_option
-@store_option
-def remove(name: str, as_json: bool) -> None:
+@basic_options
+def remove(name: str) -> None:
     """Remove a schedule. Its jobs stay.
 
     \b
@@ -170,7 +160,4 @@ def remove(name: str, as_json: bool) -> None:
     """
     with open_store(write=True) as store:
         store.schedules.remove(name)
-        if as_json:
-            say_json({"removed": name})
-        else:
-            say([plain_text(f"Removed schedule {name}")])
+        tell({"removed": name}, f"Removed schedule {name}")

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from scanstore.cli.absence import gap_of
-from scanstore.cli.base import Misuse, chosen_target, common, find_scan, find_target, note_scan, open_store
-from scanstore.cli.output import columns, note, plain_text, say, say_json
+from scanstore.cli.base import (
+    Decorated,
+    Misuse,
+    chosen_target,
+    common,
+    find_scan,
+    find_target,
+    limit_option,
+    note_scan,
+    open_store,
+)
+from scanstore.cli.output import Columns, note, plain_text, table, tell, wants_json
 
 if TYPE_CHECKING:
     from scanstore.search import Hit
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
-
 _ON, _OFF = "\ue000", "\ue001"  # no text of anybody's has these
 
 
-def _asking(command: _Decorated) -> _Decorated:
+def _asking(command: Decorated) -> Decorated:
     for add in (
         common,
-        click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many."),
+        limit_option(20),
         click.option("--all", "everywhere", is_flag=True, help="In all targets."),
         click.argument("text", nargs=-1, required=True),
     ):
@@ -35,9 +43,7 @@ def _asking(command: _Decorated) -> _Decorated:
 @click.command()
 @click.option("--kind", type=click.Choice(("finding", "symbol"), case_sensitive=False), help="Only these.")
 @_asking
-def search(
-    text: tuple[str, ...], kind: str | None, everywhere: bool, limit: int, scan: str | None, as_json: bool
-) -> None:
+def search(text: tuple[str, ...], kind: str | None, everywhere: bool, limit: int, scan: str | None) -> None:
     """Find findings and symbols by their words.
 
     The best come first: where, what, id. All words have to be there; if nothing has them all, any of them. 'inj*'
@@ -50,12 +56,12 @@ def search(
       scanstore search sql injection login
       scanstore search --kind symbol parse http
     """
-    _show(text, kind, everywhere, limit, scan, as_json)
+    _show(text, kind, everywhere, limit, scan)
 
 
 @click.command("search")
 @_asking
-def search_findings(text: tuple[str, ...], everywhere: bool, limit: int, scan: str | None, as_json: bool) -> None:
+def search_findings(text: tuple[str, ...], everywhere: bool, limit: int, scan: str | None) -> None:
     """Find findings by their words and the notes on them.
 
     The best come first: where, what, id. See scanstore search --help for what the words may be.
@@ -64,12 +70,10 @@ def search_findings(text: tuple[str, ...], everywhere: bool, limit: int, scan: s
     Example:
       scanstore findings search sql injection login
     """
-    _show(text, "finding", everywhere, limit, scan, as_json)
+    _show(text, "finding", everywhere, limit, scan)
 
 
-def _show(
-    text: tuple[str, ...], kind: str | None, everywhere: bool, limit: int, scan: str | None, as_json: bool
-) -> None:
+def _show(text: tuple[str, ...], kind: str | None, everywhere: bool, limit: int, scan: str | None) -> None:
     if everywhere and (scan is not None or chosen_target() is not None):
         raise Misuse("--all searches all targets: leave out --scan and --target")
     with open_store() as store:
@@ -77,12 +81,9 @@ def _show(
         target = None if where is not None or everywhere else find_target(store)
         if target is not None:
             note_scan(store, store.scans.latest(target))
-        marks = {} if as_json else {"marks": (_ON, _OFF)}
+        marks = {} if wants_json() else {"marks": (_ON, _OFF)}
         found = store.search(" ".join(text), kind=kind, scan=where, target=target, limit=limit, **marks)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(_lines(found, everywhere))
+        tell(found, _lines(found, everywhere))
         if not found:
             note("; ".join([f"nothing has the words {' '.join(text)!r:.100}", *_unseen(store, kind, where, target)]))
 
@@ -108,8 +109,8 @@ def _unseen(store: Store, kind: str | None, scan: Scan | None, target: str | Non
 
 
 def _lines(found: list[Hit], named: bool) -> Iterator[str]:
-    heads = columns(((hit.target,) if named else ()) + (hit.place, hit.kind, hit.title, str(hit.id)) for hit in found)
-    for hit, head in zip(found, heads, strict=True):
+    columns: Columns[Hit] = (*(("target",) if named else ()), "place", "kind", "title", "id")
+    for hit, head in zip(found, table(found, columns), strict=True):
         yield head
         if hit.snippet:
             yield "    " + _lit(hit.snippet)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Group, json_option, open_store, store_option
-from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
+from scanstore.cli.absence import none
+from scanstore.cli.base import Group, basic_options, limit_option, open_store, store_option
+from scanstore.cli.output import Column, Columns, card, count, listing, size, table, tell
 
 if TYPE_CHECKING:
     from scanstore.sessions.sessions import AnalysisResult, AnalysisSession, AnalysisTask, FileUpload
@@ -25,10 +25,9 @@ def sessions() -> None:
 @sessions.command("list")
 @click.option("--user", metavar="USER", help="Only those of this user, an address or an id.")
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.")
-@json_option
-@store_option
-def list_(user: str | None, status: str | None, limit: int | None, as_json: bool) -> None:
+@limit_option()
+@basic_options
+def list_(user: str | None, status: str | None, limit: int | None) -> None:
     """List sessions, the newest first: status, files done, user, id, name.
 
     \b
@@ -38,15 +37,15 @@ def list_(user: str | None, status: str | None, limit: int | None, as_json: bool
     with open_store() as store:
         whose = None if user is None else store.accounts.get(user)
         found = store.sessions.list(user=whose, status=status, limit=limit)
-        if as_json:
-            say_json(found)
-        elif found:
-            names = {each.id: each.email for each in store.accounts.list()}
-            say(columns((row.status, _done(row), names[row.user_id], row.id, row.session_name) for row in found))
-        elif user is not None or status is not None:
-            note("no sessions like that")
-        else:
-            note("no sessions here; a script makes one with: store.sessions.create(user, name)")
+        names = {each.id: each.email for each in store.accounts.list()}
+        columns: Columns[AnalysisSession] = (
+            "status",
+            Column("done", _done),
+            Column("user", lambda row: names[row.user_id]),
+            "id",
+            Column("name", "session_name"),
+        )
+        listing(found, columns, none("sessions", "a script makes one with: store.sessions.create(user, name)"))
 
 
 def _done(row: AnalysisSession) -> str:
@@ -55,9 +54,8 @@ def _done(row: AnalysisSession) -> str:
 
 @sessions.command()
 @click.argument("session", metavar="ID")
-@json_option
-@store_option
-def show(session: str, as_json: bool) -> None:
+@basic_options
+def show(session: str) -> None:
     """Show a session with its files, tasks and results. --json includes the texts of results.
 
     \b
@@ -67,39 +65,19 @@ def show(session: str, as_json: bool) -> None:
     with open_store() as store:
         row = store.sessions.get(session)
         files, tasks, results = store.sessions.uploads(row), store.sessions.tasks(row), store.sessions.results(row)
-        if as_json:
-            say_json({**row.to_dict(), "files": files, "tasks": tasks, "results": results})
-        else:
-            say(_card(row, store.accounts.get(row.user_id).email, files, tasks, results))
-
-
-def _card(
-    row: AnalysisSession, email: str, files: list[FileUpload], tasks: list[AnalysisTask], results: list[AnalysisResult]
-) -> Iterator[str]:
-    data = row.to_dict()
-    yield click.style(plain_text(f"{row.session_name}, {row.status}, {_done(row)}"), bold=True)
-    facts = [("id", row.id), ("user", email), ("created", data["created_at"]), ("completed", data["completed_at"])]
-    yield from columns([fact for fact in facts if fact[1]], indent="  ")
-    parts: tuple[tuple[str, list[tuple[object, ...]]], ...] = (
-        (
-            "files",
-            [(each.upload_status, size(each.file_size), each.file_path, each.error_message or "") for each in files],
-        ),
-        (
-            "tasks",
-            [(each.status, f"{each.progress} %", each.task_type, each.task_id, _first(each)) for each in tasks],
-        ),
-        (
-            "results",
+        card(
+            {**row.to_dict(), "files": files, "tasks": tasks, "results": results},
+            f"{row.session_name}, {row.status}, {_done(row)}",
             [
-                (each.status, "" if each.score is None else each.score, each.analysis_type, each.file_name or "")
-                for each in results
+                ("id", row.id),
+                ("user", store.accounts.get(row.user_id).email),
+                ("created", row.created_at),
+                ("completed", row.completed_at),
             ],
-        ),
-    )
-    for name, rows in parts:
-        if rows:
-            yield from ("", f"{name}:", *columns(rows, right=(1,), indent="  "))
+            ("files", table(files, FILES, indent="  ")),
+            ("tasks", table(tasks, TASKS, indent="  ")),
+            ("results", table(results, RESULTS, indent="  ")),
+        )
 
 
 def _first(task: AnalysisTask) -> str:
@@ -108,11 +86,31 @@ def _first(task: AnalysisTask) -> str:
     return ", ".join(filter(None, ((task.error_message or "").strip().partition("\n")[0], lost)))
 
 
+FILES: Columns[FileUpload] = (
+    Column("status", "upload_status"),
+    Column("size", lambda file: size(file.file_size), right=True),
+    Column("path", "file_path"),
+    Column("error", "error_message"),
+)
+TASKS: Columns[AnalysisTask] = (
+    "status",
+    Column("progress", lambda task: f"{task.progress} %", right=True),
+    Column("type", "task_type"),
+    Column("id", "task_id"),
+    Column("remark", _first),
+)
+RESULTS: Columns[AnalysisResult] = (
+    "status",
+    Column("score", right=True),
+    Column("type", "analysis_type"),
+    Column("file", "file_name"),
+)
+
+
 @sessions.command()
 @click.argument("session", metavar="ID")
-@json_option
-@store_option
-def remove(session: str, as_json: bool) -> None:
+@basic_options
+def remove(session: str) -> None:
     """Delete a session with its files, tasks and results. Prompts stay.
 
     \b
@@ -122,4 +120,4 @@ def remove(session: str, as_json: bool) -> None:
     with open_store(write=True) as store:
         row = store.sessions.get(session)
         store.sessions.remove(row)
-        say_json({"removed": row.id}) if as_json else say([plain_text(f"Removed session {row.session_name!r}")])
+        tell({"removed": row.id}, f"Removed session {row.session_name!r}")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from scanstore.cli.base import Group, json_option, open_store, store_option
-from scanstore.cli.output import columns, note, plain_text, say, say_json
+from scanstore.cli.absence import none
+from scanstore.cli.base import Group, basic_options, open_store, store_option
+from scanstore.cli.output import Column, Columns, listing, tell
+
+if TYPE_CHECKING:
+    from scanstore.settings import Setting
 
 
 @click.group(cls=Group)
@@ -22,9 +28,8 @@ def _shown(value: object) -> str:
 
 @settings.command()
 @click.argument("key")
-@json_option
-@store_option
-def get(key: str, as_json: bool) -> None:
+@basic_options
+def get(key: str) -> None:
     """Print a value: text as it is, anything else as JSON. Exits with 1 when it is not set.
 
     \b
@@ -33,10 +38,7 @@ def get(key: str, as_json: bool) -> None:
     """
     with open_store() as store:
         value = store.settings[key]
-        if as_json:
-            say_json(value)
-        else:
-            say([plain_text(_shown(value))])
+        tell(value, _shown(value))
 
 
 @settings.command("set")
@@ -44,9 +46,8 @@ def get(key: str, as_json: bool) -> None:
 @click.argument("value")
 @click.option("--text", is_flag=True, help="VALUE is text, even if it looks like a number.")
 @click.option("--description", metavar="TEXT", help="What the setting is for. [default: as it was]")
-@json_option
-@store_option
-def set_(key: str, value: str, text: bool, description: str | None, as_json: bool) -> None:
+@basic_options
+def set_(key: str, value: str, text: bool, description: str | None) -> None:
     """Set a VALUE, as JSON. Anything that is not JSON is stored as text. Creates the store if it is missing.
 
     \b
@@ -58,10 +59,7 @@ def set_(key: str, value: str, text: bool, description: str | None, as_json: boo
     kept = value if text else _read(value)
     with open_store(create=True) as store:
         store.settings.set(key, kept, description=description)
-        if as_json:
-            say_json({"key": key, "value": kept})
-        else:
-            say([plain_text(f"{key} = {_shown(kept)}")])
+        tell({"key": key, "value": kept}, f"{key} = {_shown(kept)}")
 
 
 def _read(value: str) -> object:
@@ -74,9 +72,8 @@ def _read(value: str) -> object:
 
 
 @settings.command("list")
-@json_option
-@store_option
-def list_(as_json: bool) -> None:
+@basic_options
+def list_() -> None:
     """List the settings: name, value, description.
 
     \b
@@ -84,20 +81,15 @@ def list_(as_json: bool) -> None:
       scanstore settings list
     """
     with open_store() as store:
-        found = store.settings.list()
-        if as_json:
-            say_json(found)
-        elif found:
-            say(columns((row.key, _shown(row.value), row.description or "") for row in found))
-        else:
-            note("no settings here; set one with: scanstore settings set KEY VALUE")
+        columns: Columns[Setting] = ("key", Column("value", lambda row: _shown(row.value)), "description")
+        hint = "set one with: scanstore settings set KEY VALUE"
+        listing(store.settings.list(), columns, none("settings", hint))
 
 
 @settings.command()
 @click.argument("key")
-@json_option
-@store_option
-def unset(key: str, as_json: bool) -> None:
+@basic_options
+def unset(key: str) -> None:
     """Remove a setting.
 
     \b
@@ -106,7 +98,4 @@ def unset(key: str, as_json: bool) -> None:
     """
     with open_store(write=True) as store:
         store.settings.unset(key)
-        if as_json:
-            say_json({"unset": key})
-        else:
-            say([plain_text(f"Unset {key}")])
+        tell({"unset": key}, f"Unset {key}")

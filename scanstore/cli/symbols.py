@@ -13,11 +13,13 @@ from scanstore import parts
 from scanstore.cli.absence import gap_of, incomplete, known_file, nothing
 from scanstore.cli.base import (
     Failure,
+    basic_options,
     chosen_target,
     common,
     find_pair,
     find_scan,
-    json_option,
+    json_lines_option,
+    limit_option,
     note_scan,
     open_store,
     recorded_path,
@@ -25,16 +27,31 @@ from scanstore.cli.base import (
     store_option,
     target_option,
 )
-from scanstore.cli.output import columns, count, json_lines, note, places, plain_text, say, say_json
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    Fact,
+    card,
+    count,
+    listing,
+    note,
+    place_column,
+    places,
+    plain_text,
+    say,
+    table,
+    tell,
+    wants_json,
+)
 from scanstore.cli.scans import marked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from scanstore.indexing.languages import Gap
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
+    from scanstore.symbols.graph import Edge
     from scanstore.symbols.models import Symbol, SymbolReference
+    from scanstore.symbols.symbols import SymbolChange, SymbolDiff
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit")
@@ -58,21 +75,16 @@ def pick_symbol(store: Store, given: str, scan: str | None) -> Symbol:
     except parts.errors.Ambiguous as error:
         found = [each for each in error.candidates if isinstance(each, parts.models.Symbol)]
         note(f"{len(found)} symbols are called {given}; repeat with the id or the qualified name of one:")
-        lines = list(symbol_lines(found[:CANDIDATES], store))
-        for line in lines:
+        for line in table(found[:CANDIDATES], symbol_columns(where)):
             note(line)
         if len(found) > CANDIDATES:
             note(f"and {len(found) - CANDIDATES} more: scanstore symbols find {given}")
         raise SystemExit(1) from None
 
 
-def symbol_lines(symbols: Iterable[Symbol], store: Store) -> Iterator[str]:
-    """`file:line  type  qualified name  id`."""
-    found = list(symbols)
-    if not found:
-        return iter(())
-    place = places(store.scans.get(found[0].scan_id))
-    return columns((place(s.file_path, s.start_line), s.symbol_type, s.qualified_name, str(s.id)) for s in found)
+def symbol_columns(scan: Scan) -> Columns[Symbol]:
+    """Return `file:line  type  qualified name  id`."""
+    return (place_column(scan), Column("type", "symbol_type"), Column("name", "qualified_name"), "id")
 
 
 @click.command()
@@ -81,7 +93,7 @@ def symbol_lines(symbols: Iterable[Symbol], store: Store) -> Iterator[str]:
 @click.option("--contains", "match", flag_value="contains", help="Names with this in them, in any case.")
 @click.option("--type", "symbol_type", type=click.Choice(TYPES), help="Only symbols of this type.")
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most this many.")
+@limit_option()
 @common
 def find(
     name: str,
@@ -90,7 +102,6 @@ def find(
     file: str | None,
     limit: int | None,
     scan: str | None,
-    as_json: bool,
 ) -> None:
     """Find symbols by name or qualified name.
 
@@ -105,10 +116,7 @@ def find(
         path = None if file is None else recorded_path(where, file)
         find = partial(store.symbols.find, name, scan=where, symbol_type=symbol_type, file=path)
         found = find(match=match or "exact", limit=limit)
-        if as_json:
-            say_json(found)
-        else:
-            say(symbol_lines(found, store))
+        listing(found, symbol_columns(where))
         if not found:
             known_file(store, where, path)
             near = 0 if match == "contains" else len(find(match="contains"))
@@ -120,7 +128,7 @@ def find(
 @click.command()
 @click.argument("symbol")
 @common
-def show(symbol: str, scan: str | None, as_json: bool) -> None:
+def show(symbol: str, scan: str | None) -> None:
     """Show a symbol: its place, signature, docstring, container and number of uses.
 
     SYMBOL is a name, a qualified name or an id.
@@ -135,37 +143,30 @@ def show(symbol: str, scan: str | None, as_json: bool) -> None:
         kinds = Counter(reference.reference_type for reference in references)
         known = Counter(reference.resolution for reference in references)
         unseen = gap_of(store, store.scans.get(row.scan_id), "references", path=row.file_path)
-        if as_json:
-            say_json({**row.to_dict(), "references": {"by_type": dict(kinds), "by_resolution": dict(known)}})
-            return
-        say(_card(row, store, kinds, known, None if kinds else unseen))
+        metadata: dict[str, Any] = dict(row.metadata or {})
+        docstring = metadata.get("docstring")
+        if not wants_json():
+            say(plain_text(f"@{decorator}") for decorator in metadata.get("decorators") or ())
+        card(
+            {**row.to_dict(), "references": {"by_type": dict(kinds), "by_resolution": dict(known)}},
+            signature(row, metadata),
+            _facts(row, store.scans.get(row.scan_id), kinds, known, None if kinds else unseen),
+            ("", docstring.strip() if isinstance(docstring, str) else ""),
+        )
 
 
-def _card(row: Symbol, store: Store, kinds: Counter[str], known: Counter[str], unseen: Gap | None) -> Iterator[str]:
-    metadata: dict[str, Any] = dict(row.metadata or {})
-    for decorator in metadata.get("decorators") or ():
-        yield plain_text(f"@{decorator}")
-    yield click.style(plain_text(signature(row, metadata)), bold=True)
-    facts = [("where", f"{places(store.scans.get(row.scan_id))(row.file_path, row.start_line)}-{row.end_line}")]
-    facts += [("type", row.symbol_type), ("id", f"{row.id} in scan {row.scan_id}")]
+def _facts(row: Symbol, scan: Scan, kinds: Counter[str], known: Counter[str], unseen: Gap | None) -> Iterator[Fact]:
+    yield "where", f"{places(scan)(row.file_path, row.start_line)}-{row.end_line}"
+    yield from (("type", row.symbol_type), ("id", f"{row.id} in scan {row.scan_id}"))
     shown = {"params", "return_type", "decorators", "docstring", "bases", "async", "annotation", "signature"}
-    facts += [
-        (key, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-        for key, value in metadata.items() if key not in shown
-    ]  # fmt: skip
+    for key, value in dict(row.metadata or {}).items():
+        if key not in shown:
+            yield key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     uses = ", ".join(count(number, kind) for kind, number in kinds.most_common())
-    trust = ", ".join(f"{number:,} {resolution}" for resolution, number in known.most_common())
     if unseen is not None:
         uses = f"unknown: {unseen.text}" if unseen.whole else unseen.after("nothing that was found")
-    facts.append(("used by", uses))
-    if trust:
-        facts.append(("of these", trust))
-    yield from columns(facts, indent="  ")
-    docstring = metadata.get("docstring")
-    if isinstance(docstring, str) and docstring.strip():
-        yield ""
-        for line in docstring.strip().splitlines():
-            yield f"  {plain_text(line.expandtabs())}".rstrip()
+    yield "used by", uses
+    yield "of these", ", ".join(f"{number:,} {resolution}" for resolution, number in known.most_common())
 
 
 def signature(row: Symbol, metadata: dict[str, Any]) -> str:
@@ -211,7 +212,7 @@ def _params(params: list[dict[str, Any]]) -> Iterator[str]:
 @click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
 @click.option("--guesses/--no-guesses", default=True, show_default=True, help="Guessed ones too.")
 @common
-def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | None, as_json: bool) -> None:
+def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | None) -> None:
     """List every place that refers to a symbol, with how that is known.
 
     \b
@@ -222,32 +223,27 @@ def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | Non
         row = pick_symbol(store, symbol, scan)
         found = store.symbols.references(row, reference_type=reference_type, guesses=guesses)
         where = store.scans.get(row.scan_id)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(_reference_lines(found, store, where))
+        listing(found, _reference_columns(found, store, where))
         if not found:
             message = f"nothing that was found refers to {row.qualified_name}"
             nothing(store, where, message, "references", path=row.file_path)
 
 
-def _reference_lines(found: list[SymbolReference], store: Store, scan: Scan) -> Iterator[str]:
-    place = places(scan)
+def _reference_columns(found: list[SymbolReference], store: Store, scan: Scan) -> Columns[SymbolReference]:
     users = {number: store.symbols.get(number) for number in {r.from_symbol_id for r in found} if number is not None}
 
     def within(reference: SymbolReference) -> str:
         user = None if reference.from_symbol_id is None else users.get(reference.from_symbol_id)
         return f"in {user.qualified_name}" if user is not None else ""
 
-    return columns(
-        (place(r.from_file, r.from_line), r.reference_type, trusted(r.resolution, r.confidence), r.name, within(r))
-        for r in found
-    )
+    place = place_column(scan, "from_file", "from_line")
+    return (place, Column("type", "reference_type"), Column("trust", trust), "name", Column("within", within))
 
 
-def trusted(resolution: str, confidence: float) -> str:
-    """`exact`, or `guessed 50%`."""
-    return resolution if confidence >= 1 or resolution == "unresolved" else f"{resolution} {confidence:.0%}"
+def trust(reference: SymbolReference | Edge) -> str:
+    """Return `exact`, or `guessed 50%`."""
+    known, confidence = reference.resolution, reference.confidence
+    return known if confidence >= 1 or known == "unresolved" else f"{known} {confidence:.0%}"
 
 
 @click.command()
@@ -256,7 +252,7 @@ def trusted(resolution: str, confidence: float) -> str:
     show_default=True, help="Symbols of this type; repeatable.",
 )  # fmt: skip
 @common
-def unused(types: tuple[str, ...], scan: str | None, as_json: bool) -> None:
+def unused(types: tuple[str, ...], scan: str | None) -> None:
     """List symbols that nothing in the tree seems to use: a hint, not a proof.
 
     Symbols of languages whose references are not recorded are left out.
@@ -268,10 +264,7 @@ def unused(types: tuple[str, ...], scan: str | None, as_json: bool) -> None:
     with open_store() as store:
         where = find_scan(store, scan)
         found = store.symbols.unreferenced(scan=where, symbol_types=types)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(symbol_lines(found, store))
+        listing(found, symbol_columns(where))
         if found:
             incomplete(store, where, "references")
         else:
@@ -280,10 +273,10 @@ def unused(types: tuple[str, ...], scan: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line instead.")
+@json_lines_option
 @scan_option
 @store_option
-def edges(reference_type: str | None, as_json: bool, scan: str | None) -> None:
+def edges(reference_type: str | None, scan: str | None) -> None:
     """Stream every reference: place, kind, text, target, resolution.
 
     \b
@@ -293,17 +286,13 @@ def edges(reference_type: str | None, as_json: bool, scan: str | None) -> None:
     with open_store() as store:
         where = find_scan(store, scan)
         found = store.symbols.edges(where, reference_type=reference_type)
-        if as_json:
-            say(json_lines(found))
-            incomplete(store, where, "references")
-            return
-        place = places(where)
-        for_people = (
-            f"{place(e.from_file, e.from_line)}  {e.reference_type}  {e.from_symbol or '?'} -> {e.target or e.name}"
-            f"  {trusted(e.resolution, e.confidence)}"
-            for e in found
+        columns: Columns[Edge] = (
+            place_column(where, "from_file", "from_line"),
+            Column("type", "reference_type"),
+            Column("edge", lambda edge: f"{edge.from_symbol or '?'} -> {edge.target or edge.name}"),
+            Column("trust", trust),
         )
-        say(map(plain_text, for_people))
+        listing(found, columns, stream=True)
         incomplete(store, where, "references")
 
 
@@ -311,9 +300,8 @@ def edges(reference_type: str | None, as_json: bool, scan: str | None) -> None:
 @click.argument("a", required=False)
 @click.argument("b", required=False)
 @target_option
-@json_option
-@store_option
-def diff(a: str | None, b: str | None, as_json: bool) -> None:
+@basic_options
+def diff(a: str | None, b: str | None) -> None:
     """Show which symbols differ between scans A and B, as + added, - removed, ~ changed, > moved.
 
     B is by default the latest scan of A's target; without A, a target's latest scan is compared with the one before.
@@ -325,20 +313,10 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
     with open_store() as store:
         first, second = find_pair(store, a, b)
         found = store.symbols.diff(first, second)
-        if as_json:
-            say_json({"a": first.id, "b": second.id, **found._asdict()})
+        tell({"a": first.id, "b": second.id, **found._asdict()}, _diff_lines(found, first, second))
+        if wants_json():
             incomplete(store, second, "symbols")
             return
-        old, new = places(first), places(second)
-        for what, places_then, place in (("added", found.added, new), ("removed", found.removed, old)):
-            lines = columns((place(s.file_path, s.line), s.symbol_type, s.qualified_name) for s in places_then)
-            say(marked(what, line) for line in lines)
-        for what, changes in (("changed", found.changed), ("moved", found.moved)):
-            lines = columns(
-                (new(c.new_file, c.new_line), c.symbol_type, c.qualified_name, f"from {old(c.old_file, c.old_line)}")
-                for c in changes
-            )
-            say(marked(what, line) for line in lines)
         parts = ", ".join(f"{len(items):,} {what}" for what, items in found._asdict().items() if items)
         message = f"from scan {first.id} to scan {second.id}: {parts or 'no symbol changed'}"
         if parts:
@@ -346,6 +324,17 @@ def diff(a: str | None, b: str | None, as_json: bool) -> None:
             incomplete(store, second, "symbols")
         else:
             nothing(store, second, message, "symbols")
+
+
+def _diff_lines(found: SymbolDiff, first: Scan, second: Scan) -> Iterator[str]:
+    kind, name = Column[object]("type", "symbol_type"), Column[object]("name", "qualified_name")
+    old = places(first)
+    before: Column[SymbolChange] = Column("before", lambda row: f"from {old(row.old_file, row.old_line)}")
+    for what, symbols, scan in (("added", found.added, second), ("removed", found.removed, first)):
+        yield from (marked(what, line) for line in table(symbols, (place_column(scan, line="line"), kind, name)))
+    now = place_column(second, "new_file", "new_line")
+    for what, changes in (("changed", found.changed), ("moved", found.moved)):
+        yield from (marked(what, line) for line in table(changes, (now, kind, name, before)))
 
 
 COMMANDS = (find, show, refs, unused, edges, diff)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, existing_store_path, json_option, open_store, store_option, store_path
-from scanstore.cli.output import columns, count, json_stream, note, plain_text, say, say_json, size
+from scanstore.cli.base import Failure, basic_options, existing_store_path, open_store, store_path
+from scanstore.cli.output import aligned, count, json_stream, note, plain_text, size, tell, wants_json
 from scanstore.cli.streams import binary_input, flush
 from scanstore.db import open_files
 
@@ -27,9 +27,8 @@ MOST = 20  # conflicts, accounts or folders that are shown
 @click.argument("file", metavar="FILE")
 @click.option("--include-secrets", is_flag=True, help="Write keys of models and hashes of passwords too.")
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; may be repeated.")
-@json_option
-@store_option
-def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: bool) -> None:
+@basic_options
+def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
     """Write the whole store as JSON Lines. FILE may be - for the standard output.
 
     Equal stores give equal bytes. Only you may read the file. A dump of some tables only cannot be loaded.
@@ -39,26 +38,21 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...], as_json: boo
       scanstore dump store.jsonl
       scanstore dump - --table findings | jq -c 'select(.[11] == "open")'
     """
-    if as_json and file == "-":
+    if wants_json() and file == "-":
         raise click.UsageError("--json needs a file for the dump: give FILE")
     with open_store() as store:
         flush()
         target = json_stream() if file == "-" else file
         told = store.dump(target, include_secrets=include_secrets, tables=tables or None)
-    if as_json:
-        say_json(told)
-    else:
-        _name_left_out(told.own_left_out)
-    if not as_json and file != "-":
-        say([plain_text(f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")])
+    tell(told, [] if file == "-" else f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")
+    _note_left_out(told.own_left_out)
 
 
 @click.command()
 @click.argument("file", metavar="FILE")
 @click.option("--no-accounts", is_flag=True, help="Leave out accounts, and the sessions, prompts and audits of users.")
-@json_option
-@store_option
-def load(file: str, no_accounts: bool, as_json: bool) -> None:
+@basic_options
+def load(file: str, no_accounts: bool) -> None:
     """Create a store from a dump. FILE may be - for the standard input.
 
     All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty. A dump of an
@@ -81,30 +75,27 @@ def load(file: str, no_accounts: bool, as_json: bool) -> None:
                 with suppress(OSError):  # what is wrong is said already
                     open_files.unlink(name)
         raise
-    if as_json:
-        say_json(told)
-    else:
-        say(
-            [plain_text(f"{path}: {count(told.rows, 'row')} in {count(sum(map(bool, told.tables.values())), 'table')}")]
-        )
-        say(_to_look_at(told))
-        _name_left_out(told.own_left_out)
+    tell(told, _loaded_lines(path, told))
+    _note_left_out(told.own_left_out)
 
 
-def _name_left_out(parts: list[LeftOut]) -> None:
-    """Name the tables, views and triggers of the user that are not carried."""
+def _note_left_out(parts: list[LeftOut]) -> None:
+    """Name the tables, views and triggers of the user that are not carried; JSON has all of them."""
+    if wants_json():
+        return
     for part in parts[:MOST]:
         note(f"left out: the {part.kind} {part.name}; {part.reason}")
     if len(parts) > MOST:
         note(f"left out: {count(len(parts) - MOST, 'more part')} of your own; --json shows all")
 
 
-def _to_look_at(told: Loaded) -> Iterator[str]:
-    """What a dump has brought that others will trust."""
+def _loaded_lines(path: str, told: Loaded) -> Iterator[str]:
+    """Say what was loaded, and name the parts that others will trust."""
+    yield plain_text(f"{path}: {count(told.rows, 'row')} in {count(sum(map(bool, told.tables.values())), 'table')}")
     if told.accounts:
         yield "accounts, with their roles (leave them out with --no-accounts):"
         shown = told.accounts[:MOST]
-        yield from columns(((a.email, a.role, "" if a.active else "deactivated") for a in shown), indent="  ")
+        yield from aligned(((a.email, a.role, "" if a.active else "deactivated") for a in shown), indent="  ")
         if len(told.accounts) > MOST:
             yield f"  and {count(len(told.accounts) - MOST, 'account')} more; --json shows all"
     if told.roots:
@@ -124,9 +115,8 @@ def _to_look_at(told: Loaded) -> Iterator[str]:
     metavar="SECONDS",
     help="Give up then. [default: 30, and 1 per MB of OTHER]",
 )
-@json_option
-@store_option
-def merge(other: str, timeout: float | None, as_json: bool) -> None:
+@basic_options
+def merge(other: str, timeout: float | None) -> None:
     """Merge another store into this one. OTHER stays as it is.
 
     What both have and say differently stays as it is here, and is listed. Doing it again changes nothing.
@@ -140,26 +130,23 @@ def merge(other: str, timeout: float | None, as_json: bool) -> None:
         raise Failure(f"no store at {other}; give the path of the store to take over")
     with open_store(write=True) as store:
         found = store.merge(other, timeout=timeout)
-    if as_json:
-        say_json(found)
-    else:
-        _tell(path, found)
+    tell(found, _merged_lines(path, found))
 
 
-def _tell(path: str, found: MergeResult) -> None:
+def _merged_lines(path: str, found: MergeResult) -> Iterator[str]:
     for conflict in found.conflicts[:MOST]:
         note(f"{conflict.table} {conflict.key}: {conflict.what}")
     if len(found.conflicts) > MOST:
         note(f"and {count(len(found.conflicts) - MOST, 'conflict')} more; --json shows all")
     for what, why in found.skipped.items():
         note(f"left out: {what}; {why}")
-    say([plain_text(f"{path}: {count(found.added, 'row')} added, {count(len(found.conflicts), 'conflict')}")])
+    yield plain_text(f"{path}: {count(found.added, 'row')} added, {count(len(found.conflicts), 'conflict')}")
     rows = (
         (name, f"{table.added:,}", "added", f"{table.same:,}", "the same")
         for name, table in found.tables.items()
         if table.added or table.same
     )
-    say(columns(rows, right=(1, 3), indent="  "))
+    yield from aligned(rows, right=(1, 3), indent="  ")
 
 
 COMMANDS = (dump, load, merge)

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Failure, Misuse, find_target, json_option, named_target, open_store, store_option
-from scanstore.cli.output import columns, count, note, say, say_json
+from scanstore.cli.base import Failure, Misuse, basic_options, find_target, named_target, open_store
+from scanstore.cli.output import Column, Columns, count, listing, note, shown, table, tell, wants_json
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from scanstore.findings.models import FindingEvent, Suppression
+    from scanstore.findings.models import Finding, FindingEvent, Suppression
     from scanstore.store import Store
-
-_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
 
 STATUSES = ("open", "confirmed", "false_positive", "ignored", "fixed")
 ID = click.IntRange(min=1)
@@ -43,11 +40,10 @@ def _author(_: click.Context, __: click.Parameter, value: str | None) -> str:
     return value
 
 
-def by_option(command: _Decorated) -> _Decorated:
-    """Add `--by`, as the argument `by`, which always has a value."""
-    return click.option(
-        "--by", metavar="NAME", callback=_author, help="Who decides. [default: $SCANSTORE_USER, else your login]"
-    )(command)
+#: `--by`, as the argument `by`, which always has a value.
+by_option = click.option(
+    "--by", metavar="NAME", callback=_author, help="Who decides. [default: $SCANSTORE_USER, else your login]"
+)
 
 
 def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
@@ -78,9 +74,8 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 @click.argument("status", metavar="STATUS", type=click.Choice(STATUSES, case_sensitive=False))
 @click.option("--note", "remark", metavar="TEXT", help="Why.")
 @by_option
-@json_option
-@store_option
-def triage(findings: tuple[int, ...], status: str, remark: str | None, by: str, as_json: bool) -> None:
+@basic_options
+def triage(findings: tuple[int, ...], status: str, remark: str | None, by: str) -> None:
     """Set the status of findings. If one cannot change that way, none is changed.
 
     STATUS is open, confirmed, false_positive, ignored or fixed. Later scans leave it alone.
@@ -95,25 +90,20 @@ def triage(findings: tuple[int, ...], status: str, remark: str | None, by: str, 
             said = {key: len(store.findings.history(key)) for key in before}
             rows = [store.findings.triage(key, status, by=by, note=remark) for key in before]
             said = {key: len(store.findings.history(key)) - count for key, count in said.items()}
-        if as_json:
-            say_json(rows)
-            return
-        for row in rows:
-            was = before[row.id]
+        for row in [] if wants_json() else rows:
             if not said[row.id]:
                 lost = "" if remark is None else ", and the note was not kept; see: scanstore findings comment"
-                note(f"finding {row.id} is {was} already{lost}")
-        say(columns((row.id, f"{before[row.id]} -> {row.status}", row.title) for row in rows
-                    if said[row.id]))  # fmt: skip
+                note(f"finding {row.id} is {before[row.id]} already{lost}")
+        step: Column[Finding] = Column("status", lambda row: f"{before[row.id]} -> {row.status}")
+        tell(rows, table([row for row in rows if said[row.id]], ("id", step, "title")))
 
 
 @click.command()
 @click.argument("finding", metavar="ID", type=ID)
 @click.argument("text")
 @by_option
-@json_option
-@store_option
-def comment(finding: int, text: str, by: str, as_json: bool) -> None:
+@basic_options
+def comment(finding: int, text: str, by: str) -> None:
     """Add a comment to the history of a finding.
 
     \b
@@ -122,17 +112,13 @@ def comment(finding: int, text: str, by: str, as_json: bool) -> None:
     """
     with open_store(write=True) as store:
         made = store.findings.comment(finding, text, by=by)
-        if as_json:
-            say_json(made)
-        else:
-            note(f"Added a comment of {made.by} to finding {finding}")
+        tell(made, f"Added a comment of {made.by} to finding {finding}")
 
 
 @click.command()
 @click.argument("finding", metavar="ID", type=ID)
-@json_option
-@store_option
-def history(finding: int, as_json: bool) -> None:
+@basic_options
+def history(finding: int) -> None:
     """Show the decisions and comments about a finding: when, by whom, what, why.
 
     \b
@@ -140,16 +126,11 @@ def history(finding: int, as_json: bool) -> None:
       scanstore findings history 3
     """
     with open_store() as store:
-        events = store.findings.history(finding)
-        if as_json:
-            say_json(events)
-        elif events:
-            say(columns((each.to_dict()["created_at"], each.by, _what(each), each.note) for each in events))
-        else:
-            note(f"nothing was decided about finding {finding} yet")
+        columns: Columns[FindingEvent] = (Column("time", "created_at"), "by", Column("decision", _decision), "note")
+        listing(store.findings.history(finding), columns, f"nothing was decided about finding {finding} yet")
 
 
-def _what(event: FindingEvent) -> str:
+def _decision(event: FindingEvent) -> str:
     return f"{event.from_status} -> {event.to_status}" if event.action == "status" else str(event.action)
 
 
@@ -165,8 +146,7 @@ def _what(event: FindingEvent) -> str:
 @click.option("--justification", "-j", metavar="TEXT", required=True, help="Why.")
 @click.option("--expires", metavar="WHEN", callback=_moment, help="Until when: a day (2027-01-31), or 30d, 12h, 4w.")
 @by_option
-@json_option
-@store_option
+@basic_options
 def suppress(
     findings: tuple[int, ...],
     rule: str | None,
@@ -176,7 +156,6 @@ def suppress(
     justification: str,
     expires: datetime | None,
     by: str,
-    as_json: bool,
 ) -> None:
     """Hide findings, or the results of a rule. Their status stays.
 
@@ -200,11 +179,8 @@ def suppress(
             else:
                 target = find_target(store) if target is None else named_target(store, target) or target
                 made = [suppress(rule=rule, tool=tool, path=path, target=target)]
-        if as_json:
-            say_json(made)
-            return
-        say(_lines(made))
-        if rule is not None:
+        listing(made, SUPPRESSIONS)
+        if rule is not None and not wants_json():
             note(f"{count(_hidden(store, made[0]), 'finding')} hidden by it now")
 
 
@@ -222,9 +198,8 @@ def _hidden(store: Store, made: Suppression) -> int:
 @click.command()
 @click.argument("suppressions", metavar="SUPPRESSION...", type=ID, nargs=-1, required=True)
 @by_option
-@json_option
-@store_option
-def unsuppress(suppressions: tuple[int, ...], by: str, as_json: bool) -> None:
+@basic_options
+def unsuppress(suppressions: tuple[int, ...], by: str) -> None:
     """Lift suppressions by their ids. The findings they hid are shown again.
 
     \b
@@ -234,18 +209,14 @@ def unsuppress(suppressions: tuple[int, ...], by: str, as_json: bool) -> None:
     with open_store(write=True) as store:
         with store.transaction():
             rows = [store.findings.unsuppress(key, by=by) for key in dict.fromkeys(suppressions)]
-        if as_json:
-            say_json(rows)
-        else:
-            say(_lines(rows))
+        listing(rows, SUPPRESSIONS)
 
 
 @click.command("suppressions")
 @click.option("--target", metavar="TARGET", help="Only those of this target.")
 @click.option("--all", "lifted", is_flag=True, help="Those that were lifted, too.")
-@json_option
-@store_option
-def list_suppressions(target: str | None, lifted: bool, as_json: bool) -> None:
+@basic_options
+def list_suppressions(target: str | None, lifted: bool) -> None:
     """List suppressions: id, active or expired, scope, end, author, reason.
 
     \b
@@ -254,17 +225,7 @@ def list_suppressions(target: str | None, lifted: bool, as_json: bool) -> None:
     """
     with open_store() as store:
         found = store.findings.suppressions(None if target is None else named_target(store, target) or target)
-        shown = [row for row in found if lifted or row.state != "lifted"]
-        if as_json:
-            say_json(shown)
-        elif shown:
-            say(_lines(shown))
-        else:
-            note("nothing is suppressed")
-
-
-def _lines(rows: Iterable[Suppression]) -> Iterable[str]:
-    return columns((str(r.id), r.state, _scope(r), _end(r), r.by, r.justification) for r in rows)
+        listing([row for row in found if lifted or row.state != "lifted"], SUPPRESSIONS, "nothing is suppressed")
 
 
 def _scope(row: Suppression) -> str:
@@ -275,10 +236,19 @@ def _scope(row: Suppression) -> str:
 
 
 def _end(row: Suppression) -> str:
-    at = row.to_dict()
     if row.lifted_at is not None:
-        return f"lifted {at['lifted_at']} by {row.lifted_by}"
-    return f"until {at['expires_at']}" if row.expires_at is not None else "for good"
+        return f"lifted {shown(row.lifted_at)} by {row.lifted_by}"
+    return f"until {shown(row.expires_at)}" if row.expires_at is not None else "for good"
+
+
+SUPPRESSIONS: Columns[Suppression] = (
+    "id",
+    "state",
+    Column("scope", _scope),
+    Column("end", _end),
+    "by",
+    Column("reason", "justification"),
+)
 
 
 def hidden_by(row: Suppression | None) -> str:
@@ -286,8 +256,8 @@ def hidden_by(row: Suppression | None) -> str:
     if row is None:
         return ""
     if row.expired:
-        return f"suppression {row.id} expired {row.to_dict()['expires_at']}: {row.justification}"
-    end = "" if row.expires_at is None else f" until {row.to_dict()['expires_at']}"
+        return f"suppression {row.id} expired {shown(row.expires_at)}: {row.justification}"
+    end = "" if row.expires_at is None else f" until {shown(row.expires_at)}"
     return f"suppressed{end}: {row.justification}"
 
 

@@ -10,19 +10,20 @@ import click
 from scanstore import parts
 from scanstore.cli.base import (
     Misuse,
+    basic_options,
     existing_store_path,
-    json_option,
     name_store,
     open_store,
     store_key,
-    store_option,
     store_path,
 )
-from scanstore.cli.output import columns, count, note, plain_text, say, say_json, size
+from scanstore.cli.output import aligned, count, note, plain_text, size, tell
 from scanstore.cli.streams import text_input
 
 if TYPE_CHECKING:
-    from scanstore.maintenance.health import Problem
+    from collections.abc import Iterator
+
+    from scanstore.maintenance.health import Problem, Stats
     from scanstore.maintenance.pruning import Pruned
 
 MOST = 20  # scans that are listed
@@ -31,10 +32,9 @@ MOST = 20  # scans that are listed
 @click.command()
 @click.argument("file", required=False)
 @click.option("--fix", is_flag=True, help="Put right what can be, and drop what a stranger put into the schema.")
-@json_option
-@store_option
+@basic_options
 @click.pass_context
-def check(context: click.Context, file: str | None, fix: bool, as_json: bool) -> None:
+def check(context: click.Context, file: str | None, fix: bool) -> None:
     """Check the store, or FILE, for damage and inconsistent rows. Ends with 1 when there are any left.
 
     Views, triggers and tables in the place of scanstore's own keep a file from being opened. With --fix they are
@@ -49,15 +49,8 @@ def check(context: click.Context, file: str | None, fix: bool, as_json: bool) ->
     if file is not None:
         name_store(file)
     problems = _checked(fix)
-    if as_json:
-        say_json(problems)
-    elif problems:
-        say(
-            plain_text(f"fixed: {problem.what}" if problem.fixed else f"{problem.what}: {problem.remedy}")
-            for problem in problems
-        )
-    else:
-        say([plain_text(f"{os.path.realpath(store_path())}: no problems")])
+    lines = [f"fixed: {each.what}" if each.fixed else f"{each.what}: {each.remedy}" for each in problems]
+    tell(problems, map(plain_text, lines or [f"{os.path.realpath(store_path())}: no problems"]))
     context.exit(0 if all(problem.fixed for problem in problems) else 1)
 
 
@@ -92,9 +85,8 @@ def _problems(fix: bool) -> list[Problem]:
 
 
 @click.command()
-@json_option
-@store_option
-def stats(as_json: bool) -> None:
+@basic_options
+def stats() -> None:
     """Show how large the store is.
 
     Its tables too, and what the latest scans brought.
@@ -105,34 +97,33 @@ def stats(as_json: bool) -> None:
     """
     with open_store() as store:
         found = store.stats()
-        if as_json:
-            say_json(found)
-            return
-        per_line = f", {found.bytes / found.lines:.0f} bytes per line" if found.lines else ""
-        free = f", {size(found.free)} of it free (scanstore vacuum)" if found.free > found.bytes // 10 else ""
-        say([plain_text(found.path)])
-        say(
-            [
-                f"{size(found.bytes)}, {count(found.scans, 'scan')}, {count(found.lines, 'line')} of source"
-                f"{per_line}{free}"
-            ]
-        )
-        rows = [
-            (table.name, f"{table.rows:,}", "rows", "" if table.bytes is None else size(table.bytes))
-            for table in found.tables
-            if table.rows
-        ]
-        empty = [table.bytes or 0 for table in found.tables if not table.rows]
-        if empty:
-            rows.append((count(len(empty), "other table"), "no", "rows", size(sum(empty)) if any(empty) else ""))
-        say(columns(rows, right=(1, 3), indent="  "))
-        grown = [
+        tell(found, _stats_lines(found))
+
+
+def _stats_lines(found: Stats) -> Iterator[str]:
+    per_line = f", {found.bytes / found.lines:.0f} bytes per line" if found.lines else ""
+    free = f", {size(found.free)} of it free (scanstore vacuum)" if found.free > found.bytes // 10 else ""
+    yield plain_text(found.path)
+    yield f"{size(found.bytes)}, {count(found.scans, 'scan')}, {count(found.lines, 'line')} of source{per_line}{free}"
+    rows = [
+        (table.name, f"{table.rows:,}", "rows", None if table.bytes is None else size(table.bytes))
+        for table in found.tables
+        if table.rows
+    ]
+    empty = [table.bytes or 0 for table in found.tables if not table.rows]
+    if empty:
+        rows.append((count(len(empty), "other table"), "no", "rows", size(sum(empty)) if any(empty) else None))
+    yield from aligned(rows, right=(1, 3), indent="  ")
+    if found.growth:
+        yield "growth"
+    yield from aligned(
+        (
             (f"scan {g.scan}", g.at[:10], f"{g.files:,}", "new files", f"{g.lines:,}", "lines", size(g.bytes), g.target)
             for g in found.growth
-        ]
-        if grown:
-            say(["growth"])
-            say(columns(grown, right=(2, 4, 6), indent="  "))
+        ),
+        right=(2, 4, 6),
+        indent="  ",
+    )
 
 
 @click.command()
@@ -147,11 +138,8 @@ def stats(as_json: bool) -> None:
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go, as without --yes.")
 @click.option("--yes", is_flag=True, help="Remove it.")
-@json_option
-@store_option
-def prune(
-    older_than: str | None, keep_last: int | None, kinds: tuple[str, ...], dry_run: bool, yes: bool, as_json: bool
-) -> None:
+@basic_options
+def prune(older_than: str | None, keep_last: int | None, kinds: tuple[str, ...], dry_run: bool, yes: bool) -> None:
     """Remove old scans and jobs.
 
     Texts of model calls and kept answers go when they are named; of calls only the prompts and responses go.
@@ -175,17 +163,14 @@ def prune(
             )
         except parts.errors.InvalidArgument as error:
             raise Misuse(str(error)) from None
-    if as_json:
-        say_json(done)
-        return
-    _say_pruned(done)
+    tell(done, _pruned_lines(done))
 
 
-def _say_pruned(done: Pruned) -> None:
+def _pruned_lines(done: Pruned) -> Iterator[str]:
     rows = [(f"scan {s.id}", s.status, s.ended_at[:16].replace("T", " "), s.target) for s in done.scans[:MOST]]
-    say(columns(rows, indent="  "))
+    yield from aligned(rows, indent="  ")
     if len(done.scans) > MOST:
-        say([f"  and {count(len(done.scans) - MOST, 'more scan')}"])
+        yield f"  and {count(len(done.scans) - MOST, 'more scan')}"
     parts = [
         count(number, what)
         for number, what in (
@@ -199,19 +184,18 @@ def _say_pruned(done: Pruned) -> None:
     for scan, table in done.held.items():
         note(f"left: scan {scan}; rows of {table} point at it")
     if not parts:
-        say(["Nothing to remove"])
+        yield "Nothing to remove"
     elif done.dry_run:
-        say([f"{', '.join(parts)} would be removed; remove with: --yes"])
+        yield f"{', '.join(parts)} would be removed; remove with: --yes"
     else:
-        say([f"Removed {', '.join(parts)}"])
+        yield f"Removed {', '.join(parts)}"
 
 
 @click.command()
 @click.option("--key-stdin", is_flag=True, help="Read the new key from the first line of standard input.")
 @click.option("--remove", is_flag=True, help="Decrypt the store: it has no key then.")
-@json_option
-@store_option
-def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
+@basic_options
+def rekey(key_stdin: bool, remove: bool) -> None:
     """Encrypt the store with a new key.
 
     The new key is asked for, the one it has is $SCANSTORE_KEY. Atomic. The store must not be open elsewhere. There is
@@ -230,10 +214,10 @@ def rekey(key_stdin: bool, remove: bool, as_json: bool) -> None:
         raise Misuse("the store's key is needed to decrypt it: set SCANSTORE_KEY")
     new = None if remove else _new_key(key_stdin)
     parts.rekeying.rekey(os.path.realpath(path), path, old, new)
-    if as_json:
-        say_json({"store": os.path.realpath(path), "encrypted": not remove})
-    else:
-        say([plain_text(f"{path}: {'decrypted' if remove else 'encrypted with the new key'}")])
+    tell(
+        {"store": os.path.realpath(path), "encrypted": not remove},
+        f"{path}: {'decrypted' if remove else 'encrypted with the new key'}",
+    )
 
 
 def _new_key(from_stdin: bool) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Group, Misuse, json_option, open_store, store_option
-from scanstore.cli.output import columns, note, plain_text, say, say_json
+from scanstore.cli.absence import none
+from scanstore.cli.base import Group, Misuse, basic_options, open_store, store_option
+from scanstore.cli.output import Column, Columns, listing, tell
 from scanstore.cli.streams import text_input
 
 if TYPE_CHECKING:
@@ -29,16 +29,21 @@ def _state(user: User) -> str:
     return "active" if user.hashed_password else "no password"
 
 
-def _cells(user: User) -> tuple[str, ...]:
-    last = f"last login {user.last_login_at:%Y-%m-%d %H:%M} UTC" if user.last_login_at else "never logged in"
-    return user.email, user.full_name or "", user.role, _state(user), last
+def _login(user: User) -> str:
+    return f"last login {user.last_login_at:%Y-%m-%d %H:%M} UTC" if user.last_login_at else "never logged in"
 
 
-def _told(user: User, what: str, as_json: bool) -> None:
-    if as_json:
-        say_json(user)
-    else:
-        say([plain_text(f"{what} {user.email}: {_state(user)}")])
+COLUMNS: Columns[User] = (
+    "email",
+    Column("name", "full_name"),
+    "role",
+    Column("state", _state),
+    Column("login", _login),
+)
+
+
+def _told(user: User, what: str) -> None:
+    tell(user, f"{what} {user.email}: {_state(user)}")
 
 
 def _password(from_stdin: bool) -> str:
@@ -48,13 +53,7 @@ def _password(from_stdin: bool) -> str:
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
 
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., object])
-
-
-def _stdin_option(command: _Decorated) -> _Decorated:
-    return click.option("--password-stdin", is_flag=True, help="Read it from the first line of standard input.")(
-        command
-    )
+STDIN = click.option("--password-stdin", is_flag=True, help="Read it from the first line of standard input.")
 
 
 @users.command()
@@ -62,10 +61,9 @@ def _stdin_option(command: _Decorated) -> _Decorated:
 @click.option("--name", metavar="TEXT", help="The full name.")
 @click.option("--role", default="user", show_default=True, metavar="ROLE", help="What they are here.")
 @click.option("--password", is_flag=True, help="Ask for a password. Without one, logging in is refused.")
-@_stdin_option
-@json_option
-@store_option
-def add(email: str, name: str | None, role: str, password: bool, password_stdin: bool, as_json: bool) -> None:
+@STDIN
+@basic_options
+def add(email: str, name: str | None, role: str, password: bool, password_stdin: bool) -> None:
     """Add a user. Creates the store if it is missing.
 
     A password is never an argument: others could see it. It needs 8 characters or more, and scanstore[auth].
@@ -79,15 +77,14 @@ def add(email: str, name: str | None, role: str, password: bool, password_stdin:
         raise Misuse("give --password or --password-stdin, not both")
     given = _password(password_stdin) if password or password_stdin else None
     with open_store(create=True) as store:
-        _told(store.accounts.add(email, password=given, full_name=name, role=role), "Added", as_json)
+        _told(store.accounts.add(email, password=given, full_name=name, role=role), "Added")
 
 
 @users.command("list")
 @click.option("--active/--deactivated", default=None, help="Only those who may log in, or may not.")
 @click.option("--role", metavar="ROLE", help="Only those of this role.")
-@json_option
-@store_option
-def list_(active: bool | None, role: str | None, as_json: bool) -> None:
+@basic_options
+def list_(active: bool | None, role: str | None) -> None:
     """List the users, by address.
 
     \b
@@ -97,20 +94,14 @@ def list_(active: bool | None, role: str | None, as_json: bool) -> None:
     """
     with open_store() as store:
         found = store.accounts.list(active=active, role=role)
-        if as_json:
-            say_json(found)
-        elif found:
-            say(columns(map(_cells, found)))
-        else:
-            note("no such users here; add one with: scanstore users add EMAIL")
+        listing(found, COLUMNS, none("users", "add one with: scanstore users add EMAIL"))
 
 
 @users.command()
 @click.argument("user")
-@_stdin_option
-@json_option
-@store_option
-def passwd(user: str, password_stdin: bool, as_json: bool) -> None:
+@STDIN
+@basic_options
+def passwd(user: str, password_stdin: bool) -> None:
     """Set a password, which is asked for and not shown. A lock-out ends. USER is an address or an id.
 
     \b
@@ -121,14 +112,13 @@ def passwd(user: str, password_stdin: bool, as_json: bool) -> None:
     with open_store(write=True) as store:
         row = store.accounts.get(user)  # nobody types one for somebody who is not there
         given = _password(password_stdin)
-        _told(store.accounts.set_password(row, given), "Set the password of", as_json)
+        _told(store.accounts.set_password(row, given), "Set the password of")
 
 
 @users.command()
 @click.argument("user")
-@json_option
-@store_option
-def deactivate(user: str, as_json: bool) -> None:
+@basic_options
+def deactivate(user: str) -> None:
     """Deactivate USER, who can no longer log in. Their data stays.
 
     \b
@@ -136,14 +126,13 @@ def deactivate(user: str, as_json: bool) -> None:
       scanstore users deactivate ada@example.org
     """
     with open_store(write=True) as store:
-        _told(store.accounts.deactivate(user), "User", as_json)
+        _told(store.accounts.deactivate(user), "User")
 
 
 @users.command()
 @click.argument("user")
-@json_option
-@store_option
-def activate(user: str, as_json: bool) -> None:
+@basic_options
+def activate(user: str) -> None:
     """Let USER log in again. A lock-out ends.
 
     \b
@@ -151,14 +140,13 @@ def activate(user: str, as_json: bool) -> None:
       scanstore users activate ada@example.org
     """
     with open_store(write=True) as store:
-        _told(store.accounts.activate(user), "User", as_json)
+        _told(store.accounts.activate(user), "User")
 
 
 @users.command()
 @click.argument("user")
-@json_option
-@store_option
-def remove(user: str, as_json: bool) -> None:
+@basic_options
+def remove(user: str) -> None:
     """Remove USER, who must have no sessions or audits.
 
     \b
@@ -167,7 +155,4 @@ def remove(user: str, as_json: bool) -> None:
     """
     with open_store(write=True) as store:
         store.accounts.remove(user)
-        if as_json:
-            say_json({"removed": user})
-        else:
-            say([plain_text(f"Removed user {user}")])
+        tell({"removed": user}, f"Removed user {user}")

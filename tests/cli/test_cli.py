@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from scanstore import Store, __version__
 from scanstore.cli import main
-from scanstore.cli.output import columns, count, plain_text, size
+from scanstore.cli.output import aligned, count, plain_text, size
 
 TREE = {
     "pkg/__init__.py": "from .core import parse\n",
@@ -381,7 +381,7 @@ def test_scans_list(scanned: Run) -> None:
     assert [scan["id"] for scan in data(scanned("scans", "list", "--target", "other", "--json"))] == [2]
     assert [scan["id"] for scan in data(scanned("scans", "list", "--limit", "1", "--json"))] == [2]
     empty = scanned("scans", "list", "--status", "failed")
-    assert empty.stdout == "" and one_line(empty) == "no scans here like that"
+    assert empty.stdout == "" and one_line(empty) == "no scans like that"
 
 
 def test_scans_show(scanned: Run, tmp_path: Path) -> None:
@@ -650,10 +650,10 @@ def test_plain_text() -> None:
 
 def test_columns_are_aligned_and_not_cut() -> None:
     rows = [("a", 1, "x" * 200), ("b" * 90, 22, ""), ("c", 333, "y")]
-    assert list(columns(rows, right=(1,), indent=" ")) == [
+    assert list(aligned(rows, right=(1,), indent=" ")) == [
         f" {'a':60}    1  {'x' * 200}", f" {'b' * 90}   22", f" {'c':60}  333  y"
     ]  # fmt: skip
-    assert list(columns([])) == []
+    assert list(aligned([])) == []
 
 
 def test_counts_and_sizes() -> None:

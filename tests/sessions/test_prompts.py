@@ -290,7 +290,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
 
 def test_prompts_are_saved_shown_restored(run: Run, tmp_path: Path) -> None:
-    assert run("list", "ada@x.org").stderr.startswith("no such prompts here; save one with")
+    assert run("list", "ada@x.org").stderr.startswith("no prompts here; save one with")
     (tmp_path / "prompt.txt").write_text("Summarise\nthis: \x1b[2J")
     assert run("save", "ada@x.org", "summary", "prompt.txt").stdout == "Prompt summary: version 1, the default\n"
     assert run("save", "ADA@x.org", "summary", "-", input="Shorter.").stdout == "Prompt summary: version 2\n"
