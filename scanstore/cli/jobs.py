@@ -253,12 +253,7 @@ def retry(ids: tuple[str, ...]) -> None:
 @basic_options
 @click.pass_context
 def work(
-    context: click.Context,
-    place: str,
-    types: tuple[str, ...],
-    until_empty: bool,
-    lease: float,
-    poll: float,
+    context: click.Context, place: str, types: tuple[str, ...], until_empty: bool, lease: float, poll: float
 ) -> None:
     """Work on jobs until interrupted. The running job is finished first.
 

@@ -139,13 +139,7 @@ class _Report:
     """What a scan has to say for itself."""
 
     def __init__(
-        self,
-        scan: Scan,
-        summary: Summary,
-        seconds: float,
-        before: Scan | None,
-        diff: FileDiff | None,
-        store: Store,
+        self, scan: Scan, summary: Summary, seconds: float, before: Scan | None, diff: FileDiff | None, store: Store
     ) -> None:
         self.scan, self.summary, self.seconds, self.before, self.diff = scan, summary, seconds, before, diff
         loaded = scan.options.get("ctags")

@@ -96,12 +96,7 @@ def symbol_columns(scan: Scan) -> Columns[Symbol]:
 @limit_option()
 @common
 def find(
-    name: str,
-    match: str | None,
-    symbol_type: str | None,
-    file: str | None,
-    limit: int | None,
-    scan: str | None,
+    name: str, match: str | None, symbol_type: str | None, file: str | None, limit: int | None, scan: str | None
 ) -> None:
     """Find symbols by name or qualified name.
 

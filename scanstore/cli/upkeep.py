@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import (
-    Misuse,
-    basic_options,
-    existing_store_path,
-    name_store,
-    open_store,
-    store_key,
-    store_path,
-)
+from scanstore.cli.base import Misuse, basic_options, existing_store_path, name_store, open_store, store_key, store_path
 from scanstore.cli.output import aligned, count, note, plain_text, size, tell
 from scanstore.cli.streams import text_input
 
