@@ -87,20 +87,17 @@ def reported_file(store: Store, target: str, path: str | None) -> None:
         raise Failure(f"no scan of {target} has a file {path!r}; paths are relative to the root of the tree")
 
 
-def nothing(store: Store, scan: Scan, message: str, kind: str, *, path: str | None = None) -> None:
-    """Say that an answer is empty, and where it was not looked; fail when it was looked nowhere."""
+def limits(store: Store, scan: Scan, kind: str, empty: str = "", *, path: str | None = None) -> None:
+    """Note which languages and files an answer does not cover; fail when it covers none.
+
+    `empty` is the text of an empty answer.
+    """
     found = gap_of(store, scan, kind, path=path)
     if found.whole:
         raise Failure(f"this cannot be answered from scan {scan.id}: {found.text}")
-    note(found.after(message))
-
-
-def incomplete(store: Store, scan: Scan, kind: str, *, path: str | None = None) -> None:
-    """Say beside an answer which languages and files are not part of it; fail when none is."""
-    found = gap_of(store, scan, kind, path=path)
-    if found.whole:
-        raise Failure(f"this cannot be answered from scan {scan.id}: {found.text}")
-    if found.text:
+    if empty:
+        note(found.after(empty))
+    elif found.text:
         note(f"not part of this: {found.text}")
 
 
@@ -110,4 +107,4 @@ def nothing_in(store: Store, scan: Scan, path: str, message: str) -> None:
     row = models.ScanFile.get(models.ScanFile.scan == scan, models.ScanFile.file_path == path)
     if row.error is not None:
         raise Failure(f"{path} was not looked at in scan {scan.id}: {row.error}")
-    nothing(store, scan, message, "imports", path=path)
+    limits(store, scan, "imports", message, path=path)

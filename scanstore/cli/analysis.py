@@ -16,7 +16,7 @@ import click
 
 from scanstore.cli.base import Failure, basic_options, find_scan, open_store, scan_argument
 from scanstore.cli.chunks import not_begun
-from scanstore.cli.output import Fact, count, fact_lines, json_lines, note, plain_text, say, tell, wants_json
+from scanstore.cli.output import Fact, aside, count, fact_lines, json_lines, plain_text, say, tell, wants_json
 from scanstore.cli.streams import flush, is_terminal
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def analyze(scan: str | None, **given: Any) -> None:
         row = store.scans.analyze(find_scan(store, scan), **config)
         chunks = _counts(store.scans.progress(row).chunks) or "none"
         tell(row, f"Analysis of scan {row.id} of {row.target}: {row.status}, chunks: {chunks}")
-        if not wants_json() and row.status != "completed":
-            note(f"claim them in a script with store.chunks.work({row.id}); scanstore scans progress --watch shows it")
+        if row.status != "completed":
+            aside(f"claim them in a script with store.chunks.work({row.id}); scanstore scans progress --watch shows it")
 
 
 def _counts(counts: dict[str, int]) -> str:

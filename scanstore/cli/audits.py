@@ -9,23 +9,22 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import none
-from scanstore.cli.base import Group, basic_options, limit_option, open_store, store_option
+from scanstore.cli.base import basic_options, group, limit_option, open_store
 from scanstore.cli.output import (
     Column,
     Columns,
     Fact,
+    aside,
     card,
     count,
     dim,
     listing,
-    note,
     paragraph,
     plain_text,
     shown,
     size,
     table,
     tell,
-    wants_json,
 )
 from scanstore.cli.triage import by_option
 
@@ -39,8 +38,7 @@ VERDICTS = ("approved", "review", "rejected")
 AUDIT = click.argument("audit", metavar="ID")
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def audits() -> None:
     """Look at audits of documents, and decide about them."""
 
@@ -196,8 +194,8 @@ def trail(audit: str, page: int, per_page: int) -> None:
     with open_store() as store:
         found = store.audits.trail(audit, page=page, per_page=per_page)
         tell(found, table(found.items, EVENTS))
-        if not wants_json() and (found.pages > 1 or not found.items):
-            note(f"page {found.page} of {found.pages}, {count(found.total, 'event')} in all")
+        if found.pages > 1 or not found.items:
+            aside(f"page {found.page} of {found.pages}, {count(found.total, 'event')} in all")
 
 
 def _detail(event: AuditEvent) -> str:

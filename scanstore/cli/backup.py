@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from scanstore import parts
 from scanstore.cli.base import basic_options, open_store, store_key, store_path
-from scanstore.cli.output import aligned, count, note, plain_text, size, tell, wants_json
-from scanstore.cli.streams import errors, is_terminal
+from scanstore.cli.output import aligned, bar, count, note, plain_text, size, tell
 
 if TYPE_CHECKING:
     from scanstore.maintenance.compaction import Compacted
     from scanstore.maintenance.repair.repair import Repaired
 
 MOST = 20  # ranges of pages that are listed
-
-
-@contextmanager
-def _bar(label: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, and what moves it."""
-    if hidden:
-        yield lambda done, total: None
-        return
-    with click.progressbar(length=1, label=label, file=errors()) as bar:
-
-        def move(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield move
-
-
-def _quiet() -> bool:
-    return not is_terminal("stderr")
 
 
 @click.command()
@@ -55,7 +34,7 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool)
     Example:
       scanstore backup --folder /mnt/backups --keep 7
     """
-    with open_store() as store, _bar("Copying", hidden=wants_json() or _quiet()) as progress:
+    with open_store() as store, bar("Copying") as progress:
         made = store.backup(path, folder=folder, keep=keep, verify=verify, progress=progress)
     checked = f", verified in {made.verifying:.1f} s" if verify else ""
     lines = [f"{made.path}: {size(made.bytes)}, copied in {made.seconds:.1f} s{checked}"]
@@ -75,7 +54,7 @@ def restore(copy: str) -> None:
       scanstore restore /mnt/backups/scanstore.db.backup-20260301T030000000Z
     """
 
-    with _bar("Restoring", hidden=wants_json() or _quiet()) as progress:
+    with bar("Restoring") as progress:
         done = parts.backup.restore(copy, store_path(), progress=progress, key=store_key())
     lines = [f"{done.path}: restored, {size(done.bytes)}"]
     tell(done, map(plain_text, lines + [f"the file as it was: {done.kept}"] * bool(done.kept)))

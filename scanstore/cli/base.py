@@ -191,6 +191,11 @@ def basic_options(command: Decorated) -> Decorated:
     return json_option(store_option(command))
 
 
+def group(command: Callable[[], None]) -> Group:
+    """Make a group of commands, named and described by a function, with the option `--db`."""
+    return click.group(cls=Group)(store_option(command))
+
+
 def scan_option(command: Decorated) -> Decorated:
     """Add `--scan`, as the argument `scan`, and `--target`."""
     text = "A scan's id, or a target for its latest. [default: the latest of --target]"
@@ -324,6 +329,14 @@ def named_target(store: Store, given: str) -> str | None:
     return next((name for name in (given, root_name(given)) if name in known), None)
 
 
+def known_target(store: Store, given: str) -> str:
+    """The same; fails when there is none."""
+    name = named_target(store, given)
+    if name is None:
+        raise Failure(f"there is no target {given!r}; see the targets with: scanstore scans list")
+    return name
+
+
 def find_target(store: Store, *, trees: bool = False) -> str | None:
     """The target of `--target`, else the one that the current folder is in, else the only one; None without any.
 
@@ -332,10 +345,7 @@ def find_target(store: Store, *, trees: bool = False) -> str | None:
 
     given = chosen_target()
     if given is not None:
-        name = named_target(store, given)
-        if name is None:
-            raise Failure(f"there is no target {given!r}; see the targets with: scanstore scans list")
-        return name
+        return known_target(store, given)
     try:
         return target_here(store, here(), trees=trees)
     except parts.errors.Ambiguous as error:
@@ -350,19 +360,25 @@ def is_one_scan(given: str | None) -> bool:
     return given is not None and given.strip().isascii() and given.strip().isdecimal()
 
 
-def find_pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
-    """The two scans of a diff: by default the latest of a target and the one before."""
+def find_pair(store: Store, a: str | None, b: str | None, *, findings: bool = False) -> tuple[Scan, Scan]:
+    """The two scans of a diff: by default the latest of a target and the one before.
+
+    Where ``findings`` are asked for, the latest is one that looked for them, and the one before is of the same tools.
+    """
     if a is not None:
-        first = find_scan(store, a)
-        second = store.scans.latest(first.target) if b is None else find_scan(store, b)
+        first = find_scan(store, a, findings=findings)
+        latest = store.findings.latest if findings else store.scans.latest
+        second = latest(first.target) if b is None else find_scan(store, b, findings=findings)
         note_scan(store, second)
         return first, second
-    latest = find_scan(store, None)
-    before = previous(store, latest)
+    last = find_scan(store, None, findings=findings)
+    before = store.findings.baseline(last) if findings else previous(store, last)
     if before is None:
-        raise Failure(f"scan {latest.id} is the only one of {latest.target}; scan it again to compare")
+        alone = "the first of {} in which its tools looked" if findings else "the only one of {}"
+        other = ", or name two scans" if findings else ""
+        raise Failure(f"scan {last.id} is {alone.format(last.target)}; scan it again to compare{other}")
     note_scan(store, before)
-    return before, latest
+    return before, last
 
 
 def previous(store: Store, scan: Scan) -> Scan | None:

@@ -8,17 +8,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import known_file, narrowed
-from scanstore.cli.base import (
-    Failure,
-    Group,
-    chosen_target,
-    common,
-    find_scan,
-    limit_option,
-    open_store,
-    recorded_path,
-    store_option,
-)
+from scanstore.cli.base import Failure, chosen_target, common, find_scan, group, limit_option, open_store, recorded_path
 from scanstore.cli.output import Column, Columns, aligned, count, listing, place_column, tell
 
 if TYPE_CHECKING:
@@ -30,8 +20,7 @@ if TYPE_CHECKING:
 STATUSES = ("pending", "running", "done", "failed", "skipped")
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def chunks() -> None:
     """Look at the pieces that an analysis works through."""
 

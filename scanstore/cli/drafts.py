@@ -9,16 +9,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import known_file, narrowed
-from scanstore.cli.base import (
-    Group,
-    basic_options,
-    common,
-    find_scan,
-    limit_option,
-    open_store,
-    recorded_path,
-    store_option,
-)
+from scanstore.cli.base import basic_options, common, find_scan, group, limit_option, open_store, recorded_path
 from scanstore.cli.output import Column, Columns, Fact, Section, card, count, listing, place_column, places, table
 
 if TYPE_CHECKING:
@@ -30,8 +21,7 @@ STATUSES = ("pending", "verifying", "verified", "rejected", "weakness", "skipped
 SEVERITIES = ("critical", "high", "medium", "low", "info")
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def drafts() -> None:
     """Show drafts and the votes on them."""
 

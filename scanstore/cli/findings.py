@@ -9,35 +9,31 @@ import click
 
 from scanstore.cli.absence import known_tool, narrowed, reported_file
 from scanstore.cli.base import (
-    Failure,
-    Group,
     basic_options,
     common,
+    find_pair,
     find_scan,
+    group,
     is_one_scan,
     limit_option,
-    note_scan,
     open_store,
     recorded_path,
-    store_option,
     target_option,
 )
 from scanstore.cli.drafts import SEVERITIES, found_columns, percent, place_of, vote_section, votes_json
-from scanstore.cli.output import Column, Fact, card, listing, note, plain_text, table, tell, wants_json
+from scanstore.cli.output import Column, Fact, aside, card, listing, plain_text, table, tell, wants_json
 from scanstore.cli.report import warn
 from scanstore.cli.triage import COMMANDS, STATUSES, hidden_by
 
 if TYPE_CHECKING:
     from scanstore.findings.models import Finding, Suppression
     from scanstore.snapshots.models import Scan
-    from scanstore.store import Store
 
 STATES = ("new", "unchanged", "updated", "reopened", "fixed")
 CHANGES = (*STATES, "not_checked")
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def findings() -> None:
     """Show findings, and decide about them."""
 
@@ -141,7 +137,7 @@ def diff(a: str | None, b: str | None) -> None:
       scanstore findings diff 1 2
     """
     with open_store() as store:
-        first, second = _pair(store, a, b)
+        first, second = find_pair(store, a, b, findings=True)
         found = store.findings.diff(first, second)
         rows = [*found.new, *found.reopened, *found.updated, *found.fixed]
         names = {row.id: name for name, part in found._asdict().items() for row in part}
@@ -149,29 +145,10 @@ def diff(a: str | None, b: str | None) -> None:
         change: Column[Finding] = Column("change", lambda row: names[row.id])
         columns = (change, *found_columns(second), _hidden_column(held))
         tell({"a": first.id, "b": second.id, **found._asdict()}, table(rows, columns))
-        if wants_json():
-            return
-        warn(store.findings.troubles(scan=second))
+        if not wants_json():
+            warn(store.findings.troubles(scan=second))
         counts = ", ".join(f"{len(rows):,} {name.replace('_', ' ')}" for name, rows in found._asdict().items())
-        note(f"from scan {first.id} to scan {second.id}: {counts}")
-
-
-def _pair(store: Store, a: str | None, b: str | None) -> tuple[Scan, Scan]:
-    """The scans of a diff."""
-    if a is not None:
-        first = find_scan(store, a, findings=True)
-        second = store.findings.latest(first.target) if b is None else find_scan(store, b, findings=True)
-        note_scan(store, second)
-        return first, second
-    latest = find_scan(store, None, findings=True)
-    before = store.findings.baseline(latest)
-    if before is None:
-        raise Failure(
-            f"scan {latest.id} is the first of {latest.target} in which its tools looked; scan it again to compare, or"
-            " name two scans"
-        )
-    note_scan(store, before)
-    return before, latest
+        aside(f"from scan {first.id} to scan {second.id}: {counts}")
 
 
 def _facts(row: Finding, scan: Scan | None, held: Suppression | None) -> list[Fact]:

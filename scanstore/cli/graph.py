@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.absence import incomplete
-from scanstore.cli.absence import nothing as say_nothing
+from scanstore.cli.absence import limits
 from scanstore.cli.base import Misuse, common, find_scan, open_store, recorded_path, scan_option, store_option
 from scanstore.cli.output import Column, Columns, listing, place_column, say
 from scanstore.cli.symbols import pick_symbol
@@ -56,7 +55,7 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
             if not found:
                 more = "" if guesses or not follow(row, depth=depth, guesses=True) else "; --guesses finds some"
                 message = f"{nothing.format(row.qualified_name)}{more}"
-                say_nothing(store, where, message, "references", path=row.file_path)
+                limits(store, where, "references", message, path=row.file_path)
 
     return ask
 
@@ -120,7 +119,7 @@ def draw(
             )
         )
         path = start if start is None or isinstance(start, str) else str(start.file_path)
-        incomplete(store, find_scan(store, scan), "imports" if imports else "references", path=path)
+        limits(store, find_scan(store, scan), "imports" if imports else "references", path=path)
 
 
 COMMANDS = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.absence import incomplete, nothing, nothing_in
+from scanstore.cli.absence import limits, nothing_in
 from scanstore.cli.base import common, find_scan, open_store, recorded_path
 from scanstore.cli.output import Column, Columns, listing, place_column, places, plain_text, tell
 
@@ -63,7 +63,7 @@ def importers(file: str, scan: str | None) -> None:
         place = places(where)
         listing(found, [Column("file", lambda path: place(path, None))])
         if not found:
-            nothing(store, where, f"no file of scan {where.id} imports {file}", "imports", path=path)
+            limits(store, where, "imports", f"no file of scan {where.id} imports {file}", path=path)
 
 
 @click.command()
@@ -79,10 +79,7 @@ def cycles(scan: str | None) -> None:
         where = find_scan(store, scan)
         found = store.symbols.import_cycles(scan=where)
         tell(found, _cycle_lines(found, where))
-        if found:
-            incomplete(store, where, "imports")
-        else:
-            nothing(store, where, f"no files of scan {where.id} import each other", "imports")
+        limits(store, where, "imports", "" if found else f"no files of scan {where.id} import each other")
 
 
 def _cycle_lines(cycles: list[list[str]], scan: Scan) -> Iterator[str]:
@@ -107,11 +104,8 @@ def unresolved(scan: str | None) -> None:
         where = find_scan(store, scan)
         found = store.symbols.unresolved_imports(scan=where)
         listing(found, _import_columns(where))
-        if found:
-            incomplete(store, where, "imports")
-        else:
-            message = f"every import of scan {where.id} that means this tree was found in it"
-            nothing(store, where, message, "imports")
+        message = f"every import of scan {where.id} that means this tree was found in it"
+        limits(store, where, "imports", "" if found else message)
 
 
 COMMANDS = (imports, importers, cycles, unresolved)

@@ -13,12 +13,13 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import none
-from scanstore.cli.base import Failure, Group, Misuse, basic_options, limit_option, open_store, store_option
+from scanstore.cli.base import Failure, Misuse, basic_options, group, limit_option, open_store
 from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.output import (
     Column,
     Columns,
     Fact,
+    aside,
     card,
     count,
     listing,
@@ -43,8 +44,7 @@ if TYPE_CHECKING:
 STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def jobs() -> None:
     """Queue work for the background, watch it and do it."""
 
@@ -267,8 +267,7 @@ def work(
     """
     handlers = _handlers(place)
     with open_store(write=True) as store:
-        if not wants_json():
-            note(f"working on {', '.join(types or handlers)}; Ctrl-C stops")
+        aside(f"working on {', '.join(types or handlers)}; Ctrl-C stops")
         done = store.jobs.run_worker(
             handlers, types=types or None, until_empty=until_empty, lease=lease, poll=poll,
             ended=None if wants_json() else _say_ended,

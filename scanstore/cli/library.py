@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from scanstore.cli.absence import narrowed
-from scanstore.cli.base import Failure, Group, basic_options, limit_option, open_store, store_option
-from scanstore.cli.output import Column, Columns, aligned, count, listing, note, tell, wants_json
+from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store
+from scanstore.cli.output import Column, Columns, aligned, aside, count, listing, tell
 from scanstore.cli.streams import binary_input
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ kind_option = click.option(
 )
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def library() -> None:
     """Sync a media library, and look at it."""
 
@@ -65,8 +64,8 @@ def sync(file: str, kind: str, prune: bool, take_over: bool) -> None:
         said.append(f"{len(unseen):,} pruned")
     data = {"run": run.id, **counts._asdict(), "unseen": unseen, "pruned": len(unseen) if prune else 0}
     tell(data, "; ".join(said))
-    if unseen and not prune and not wants_json():
-        note(f"{count(len(unseen), kind)} that the store has {'was' if len(unseen) == 1 else 'were'} not in {name}; "
+    if unseen and not prune:
+        aside(f"{count(len(unseen), kind)} that the store has {'was' if len(unseen) == 1 else 'were'} not in {name}; "
              "--prune removes what a full listing lacks")  # fmt: skip
 
 
@@ -114,8 +113,8 @@ def stats() -> None:
     with open_store() as store:
         found = store.library.stats()
         tell(found, _stats_lines(found))
-        if not found.synced and not wants_json():
-            note("nothing was synced yet: scanstore library sync FILE")
+        if not found.synced:
+            aside("nothing was synced yet: scanstore library sync FILE")
 
 
 def _stats_lines(found: LibraryStats) -> Iterator[str]:

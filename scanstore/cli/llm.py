@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Group, basic_options, find_scan, open_store, store_option
+from scanstore.cli.base import basic_options, find_scan, group, open_store
 from scanstore.cli.output import Column, Columns, table, tell
 
 if TYPE_CHECKING:
     from scanstore.analysis.calls import Usage
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def llm() -> None:
     """Show model usage and cost."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Group, basic_options, existing_store_path, store_key, store_option
+from scanstore.cli.base import basic_options, existing_store_path, group, store_key
 from scanstore.cli.output import Column, Columns, listing, plain_text, tell
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from scanstore.db.migrations import MigrationNames, Step
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def migrate() -> None:
     """Show and change the schema of a store."""
 

@@ -12,7 +12,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import none
-from scanstore.cli.base import Decorated, Group, Misuse, basic_options, open_store, store_option
+from scanstore.cli.base import Decorated, Misuse, basic_options, group, open_store
 from scanstore.cli.output import Column, Columns, Fact, card, count, listing, tell
 from scanstore.cli.streams import is_terminal, text_input
 
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 PROMPTS = {"analysis_prompt": "analysis_prompt_template", "verification_prompt": "verification_prompt_template"}
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def models() -> None:
     """Set up the language models that an analysis asks."""
 

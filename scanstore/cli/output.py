@@ -13,13 +13,14 @@ import codecs
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import click
 
 from scanstore import parts
-from scanstore.cli.streams import binary_output, is_terminal
+from scanstore.cli.streams import binary_output, errors, is_terminal
 from scanstore.db import paths
 from scanstore.db.plain_text import plain_text as plain_text
 
@@ -30,6 +31,7 @@ _Row = TypeVar("_Row", contravariant=True)
 
 JSON = "scanstore.cli.json"  # in the context of a command that was called with --json
 _AT_ONCE = 1000
+_LISTED = 20  # lines of a list that is shortened
 _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to the right
 
 
@@ -47,6 +49,12 @@ def note(line: str, *, fresh_line: bool = False) -> None:
     if fresh_line and is_terminal("stderr"):
         click.echo(err=True)  # the terminal has shown ^C
     click.echo(plain_text(line), err=True)
+
+
+def aside(line: str) -> None:
+    """Print a remark that only people need: JSON has it already."""
+    if not wants_json():
+        note(line)
 
 
 def dim(text: str) -> str:
@@ -116,7 +124,7 @@ def listing(
         say(json_lines(values))
     else:
         every = _every(columns)
-        say("  ".join(plain_text(column.cell(row)) for column in every) for row in rows)
+        say("  ".join(plain_text(column.cell(row)) for column in every).rstrip() for row in rows)
 
 
 def table(rows: Iterable[_Row], columns: Columns[_Row], *, indent: str = "", head: bool = False) -> Iterator[str]:
@@ -227,6 +235,29 @@ def tree_folder(scan: Scan) -> str | None:
     if os.path.isfile(root):
         return paths.spelled(os.path.dirname(root))
     return paths.spelled(root) if os.path.isdir(root) else None
+
+
+def shortened(lines: Iterable[str], what: str, indent: str = "") -> Iterator[str]:
+    """Yield the first lines of a longer list, and how many more there are."""
+    every = list(lines)
+    yield from every[:_LISTED]
+    if len(every) > _LISTED:
+        yield f"{indent}and {count(len(every) - _LISTED, f'more {what}')}; --json shows all"
+
+
+@contextmanager
+def bar(label: str = "", *, positions: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a function that moves a progress bar on stderr; None when that is not a terminal, and with `--json`."""
+    if wants_json() or not is_terminal("stderr"):
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=errors(), show_pos=positions) as shown_bar:
+
+        def move(done: int, total: int) -> None:
+            shown_bar.length = total
+            shown_bar.update(done - shown_bar.pos)
+
+        yield move
 
 
 def count(number: int, what: str, plural: str | None = None) -> str:

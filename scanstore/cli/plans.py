@@ -6,29 +6,27 @@ A decision has a name to it, as those about findings have: that of --by, of $SCA
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Failure, Group, basic_options, limit_option, open_store, store_option
+from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store
 from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.output import (
     Column,
     Columns,
     Fact,
     aligned,
+    aside,
+    bar,
     card,
     count,
     listing,
-    note,
     plain_text,
     table,
     tell,
-    wants_json,
 )
-from scanstore.cli.streams import errors, is_terminal
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
@@ -43,8 +41,7 @@ CHANGE_STATUSES = ("pending", "approved", "rejected", "applied", "failed", "skip
 LONGEST = 60  # characters of a value on a line
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def plans() -> None:
     """Review proposed changes, apply them, take them back."""
 
@@ -147,8 +144,8 @@ def show(plan: int, status: str | None, field: str | None, scene: str | None, li
             ("description", row.description or ""),
             ("", table(found, CHANGES)),
         )
-        if len(found) == limit and not wants_json():
-            note(f"the first {limit:,} changes; see more with --limit")
+        if len(found) == limit:
+            aside(f"the first {limit:,} changes; see more with --limit")
 
 
 def _facts(plan: AnalysisPlan) -> list[Fact]:
@@ -276,27 +273,11 @@ HANDLER = click.option(
 )
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], object] | None]:
-    """A bar on stderr when that is a terminal; None otherwise."""
-    if not is_terminal("stderr"):
-        yield None
-        return
-    with click.progressbar(length=1, file=errors(), show_pos=True) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.length = total
-            bar.update(done - bar.pos)
-
-        yield progress
-
-
 def _ended(outcome: Applied | Reverted, said: list[tuple[int, str]], plan: AnalysisPlan) -> None:
     """Print how it went; the exit code tells whether something was left out."""
     tell(outcome, [", ".join(f"{number:,} {what}" for number, what in said), _line(plan)])
     if sum(outcome[1:]):
-        if not wants_json():
-            note(f"see why with: scanstore plans show {plan.id}")
+        aside(f"see why with: scanstore plans show {plan.id}")
         click.get_current_context().exit(1)
 
 
@@ -318,7 +299,7 @@ def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool) -> 
     """
     push = _handler(handler)
     with open_store(write=True) as store:
-        with _progress() as progress:
+        with bar(positions=True) as progress:
             done = store.plans.apply(plan, ids=ids or None, handler=push, force=force, progress=progress)
         said = [(done.applied, "applied"), (done.skipped, "skipped"), (done.failed, "failed")]
         _ended(done, said, store.plans.get(plan))
@@ -356,7 +337,7 @@ def revert(plan: int, handler: str | None, force: bool) -> None:
     """
     push = _handler(handler)
     with open_store(write=True) as store:
-        with _progress() as progress:
+        with bar(positions=True) as progress:
             done = store.plans.revert(plan, handler=push, force=force, progress=progress)
         said = [(done.reverted, "reverted"), (done.kept, "kept"), (done.failed, "failed")]
         _ended(done, said, store.plans.get(plan))

@@ -7,8 +7,8 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Failure, Group, basic_options, open_store, store_option
-from scanstore.cli.output import Column, Columns, listing, note, paragraph, tell, wants_json
+from scanstore.cli.base import Failure, basic_options, group, open_store
+from scanstore.cli.output import Column, Columns, aside, listing, paragraph, tell
 
 if TYPE_CHECKING:
     from scanstore.sessions.models import Configuration
@@ -17,8 +17,7 @@ DEFAULT = click.option("--default", is_flag=True, help="Make it the default of i
 SHOWN = 60  # characters of a prompt in a list
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def prompts() -> None:
     """Keep versions of prompts."""
 
@@ -71,8 +70,7 @@ def show(user: str, config_type: str, version: int | None) -> None:
     """
     with open_store() as store:
         row = store.sessions.prompt(store.accounts.get(user), config_type, version)
-        if not wants_json():
-            note(f"{row.config_type}, version {row.version}{', the default' * bool(row.is_default)}")
+        aside(f"{row.config_type}, version {row.version}{', the default' * bool(row.is_default)}")
         tell(row, paragraph(row.prompt_content, indent=""))
 
 

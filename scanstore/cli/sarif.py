@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Group, basic_options, find_scan, is_one_scan, open_store, scan_argument, store_option
-from scanstore.cli.output import count, json_stream, note, plain_text, tell, wants_json
+from scanstore.cli.base import basic_options, find_scan, group, is_one_scan, open_store, scan_argument
+from scanstore.cli.output import count, json_stream, note, plain_text, shortened, tell, wants_json
 from scanstore.cli.report import fail_on_option, judge, warn
 from scanstore.cli.streams import binary_input, flush
 from scanstore.db.paths import root_name
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
 
 COUNTED = ("new", "unchanged", "updated", "reopened", "fixed")
 STATES = (*COUNTED, "not_checked")
-MOST = 20  # problems that are shown
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def sarif() -> None:
     """Load and write reports in SARIF."""
 
@@ -109,10 +107,8 @@ def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bo
 
 
 def _lines(found: ImportResult) -> Iterator[str]:
-    for problem in found.problems[:MOST]:
-        note(f"{problem.path} {problem.reason}")
-    if len(found.problems) > MOST:
-        note(f"and {count(len(found.problems) - MOST, 'problem')} more; --json shows all")
+    for line in shortened((f"{problem.path} {problem.reason}" for problem in found.problems), "problem"):
+        note(line)
     if found.again:
         note(f"this report was loaded before, as scan {found.scan}; nothing was changed but when the tool ran last")
     else:

@@ -10,19 +10,17 @@ import click
 from scanstore.cli import analysis
 from scanstore.cli.absence import none
 from scanstore.cli.base import (
-    Failure,
-    Group,
     basic_options,
     find_pair,
     find_scan,
+    group,
+    known_target,
     limit_option,
-    named_target,
     open_store,
     scan_argument,
-    store_option,
     target_option,
 )
-from scanstore.cli.output import Column, Columns, card, count, listing, note, plain_text, tell, wants_json
+from scanstore.cli.output import Column, Columns, aside, card, count, listing, plain_text, tell
 from scanstore.cli.scan import diff_json, diff_line, summary_lines
 
 if TYPE_CHECKING:
@@ -40,8 +38,7 @@ def marked(what: str, line: str) -> str:
     return click.style(f"{mark} {line}", fg=colour)
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def scans() -> None:
     """List, show, compare and remove snapshots, and analyse them."""
 
@@ -59,9 +56,7 @@ def list_(target: str | None, status: str | None, limit: int | None) -> None:
       scanstore scans list --status completed --limit 5
     """
     with open_store() as store:
-        name = None if target is None else named_target(store, target)
-        if target is not None and name is None:
-            raise Failure(f"there is no target {target!r}; see the targets with: scanstore scans list")
+        name = None if target is None else known_target(store, target)
         found = store.scans.list(target=name, status=status, limit=limit)
         columns: Columns[Scan] = ("id", "status", Column("started", "started_at"), "name", "target", "error")
         listing(found, columns, none("scans", "make one with: scanstore scan PATH"))
@@ -105,8 +100,7 @@ def diff(a: str | None, b: str | None) -> None:
         first, second = find_pair(store, a, b)
         found = store.scans.diff(first, second)
         tell({"a": first.id, "b": second.id, **diff_json(found)}, _diff_lines(found))
-        if not wants_json():
-            note(f"from scan {first.id} to scan {second.id}: {diff_line(found)}")
+        aside(f"from scan {first.id} to scan {second.id}: {diff_line(found)}")
 
 
 def _diff_lines(found: FileDiff) -> Iterator[str]:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Group, Misuse, basic_options, open_store, store_option
+from scanstore.cli.base import Misuse, basic_options, group, open_store
 from scanstore.cli.output import Column, Columns, count, listing, plain_text, tell
 
 if TYPE_CHECKING:
     from scanstore.jobs.models import ScheduledTask
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def schedules() -> None:
     """Enqueue jobs when they are due."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Group, basic_options, limit_option, open_store, store_option
+from scanstore.cli.base import basic_options, group, limit_option, open_store
 from scanstore.cli.output import Column, Columns, card, count, listing, size, table, tell
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 STATUSES = ("created", "processing", "completed", "failed", "cancelled")
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def sessions() -> None:
     """Look at analysis sessions, and remove them."""
 

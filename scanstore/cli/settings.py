@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Group, basic_options, open_store, store_option
+from scanstore.cli.base import basic_options, group, open_store
 from scanstore.cli.output import Column, Columns, listing, tell
 
 if TYPE_CHECKING:
     from scanstore.settings import Setting
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def settings() -> None:
     """Keep values by name."""
 

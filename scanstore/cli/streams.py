@@ -57,6 +57,13 @@ def text_input(*, line: bool = False) -> str:
         raise click.ClickException("what came in is not text in UTF-8; give it in that encoding") from None
 
 
+def secret(name: str, *, piped: bool) -> str:
+    """Return a password or a key: typed twice without echo, or the first line of the standard input."""
+    if piped:
+        return text_input(line=True).rstrip("\r\n")
+    return str(click.prompt(name, hide_input=True, confirmation_prompt=True, err=True))
+
+
 def binary_output() -> BinaryIO:
     """Return the standard output as bytes. Raises Closed."""
     if sys.stdout is None:

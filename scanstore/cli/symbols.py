@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scanstore import parts
-from scanstore.cli.absence import gap_of, incomplete, known_file, nothing
+from scanstore.cli.absence import gap_of, known_file, limits
 from scanstore.cli.base import (
     Failure,
     basic_options,
@@ -31,6 +31,7 @@ from scanstore.cli.output import (
     Column,
     Columns,
     Fact,
+    aside,
     card,
     count,
     listing,
@@ -221,7 +222,7 @@ def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | Non
         listing(found, _reference_columns(found, store, where))
         if not found:
             message = f"nothing that was found refers to {row.qualified_name}"
-            nothing(store, where, message, "references", path=row.file_path)
+            limits(store, where, "references", message, path=row.file_path)
 
 
 def _reference_columns(found: list[SymbolReference], store: Store, scan: Scan) -> Columns[SymbolReference]:
@@ -260,10 +261,8 @@ def unused(types: tuple[str, ...], scan: str | None) -> None:
         where = find_scan(store, scan)
         found = store.symbols.unreferenced(scan=where, symbol_types=types)
         listing(found, symbol_columns(where))
-        if found:
-            incomplete(store, where, "references")
-        else:
-            nothing(store, where, f"every {' or '.join(types)} of scan {where.id} seems to be used", "references")
+        message = f"every {' or '.join(types)} of scan {where.id} seems to be used"
+        limits(store, where, "references", "" if found else message)
 
 
 @click.command()
@@ -288,7 +287,7 @@ def edges(reference_type: str | None, scan: str | None) -> None:
             Column("trust", trust),
         )
         listing(found, columns, stream=True)
-        incomplete(store, where, "references")
+        limits(store, where, "references")
 
 
 @click.command()
@@ -309,16 +308,11 @@ def diff(a: str | None, b: str | None) -> None:
         first, second = find_pair(store, a, b)
         found = store.symbols.diff(first, second)
         tell({"a": first.id, "b": second.id, **found._asdict()}, _diff_lines(found, first, second))
-        if wants_json():
-            incomplete(store, second, "symbols")
-            return
         parts = ", ".join(f"{len(items):,} {what}" for what, items in found._asdict().items() if items)
         message = f"from scan {first.id} to scan {second.id}: {parts or 'no symbol changed'}"
         if parts:
-            note(message)
-            incomplete(store, second, "symbols")
-        else:
-            nothing(store, second, message, "symbols")
+            aside(message)
+        limits(store, second, "symbols", "" if parts else message)
 
 
 def _diff_lines(found: SymbolDiff, first: Scan, second: Scan) -> Iterator[str]:

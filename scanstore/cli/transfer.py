@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.base import Failure, basic_options, existing_store_path, open_store, store_path
-from scanstore.cli.output import aligned, count, json_stream, note, plain_text, size, tell, wants_json
+from scanstore.cli.output import aligned, aside, count, json_stream, note, plain_text, shortened, size, tell, wants_json
 from scanstore.cli.streams import binary_input, flush
 from scanstore.db import open_files
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from scanstore.db.user_schema import LeftOut
     from scanstore.maintenance.dump import Loaded
     from scanstore.maintenance.merge.merge import MergeResult
-
-MOST = 20  # conflicts, accounts or folders that are shown
 
 
 @click.command()
@@ -80,13 +78,9 @@ def load(file: str, no_accounts: bool) -> None:
 
 
 def _note_left_out(parts: list[LeftOut]) -> None:
-    """Name the tables, views and triggers of the user that are not carried; JSON has all of them."""
-    if wants_json():
-        return
-    for part in parts[:MOST]:
-        note(f"left out: the {part.kind} {part.name}; {part.reason}")
-    if len(parts) > MOST:
-        note(f"left out: {count(len(parts) - MOST, 'more part')} of your own; --json shows all")
+    """Name the tables, views and triggers of the user that are not carried."""
+    for line in shortened((f"left out: the {part.kind} {part.name}; {part.reason}" for part in parts), "part"):
+        aside(line)
 
 
 def _loaded_lines(path: str, told: Loaded) -> Iterator[str]:
@@ -94,15 +88,11 @@ def _loaded_lines(path: str, told: Loaded) -> Iterator[str]:
     yield plain_text(f"{path}: {count(told.rows, 'row')} in {count(sum(map(bool, told.tables.values())), 'table')}")
     if told.accounts:
         yield "accounts, with their roles (leave them out with --no-accounts):"
-        shown = told.accounts[:MOST]
-        yield from aligned(((a.email, a.role, "" if a.active else "deactivated") for a in shown), indent="  ")
-        if len(told.accounts) > MOST:
-            yield f"  and {count(len(told.accounts) - MOST, 'account')} more; --json shows all"
+        rows = ((each.email, each.role, "" if each.active else "deactivated") for each in told.accounts)
+        yield from shortened(aligned(rows, indent="  "), "account", "  ")
     if told.roots:
         yield "scans of folders outside the current one:"
-        yield from (f"  {plain_text(root)}" for root in told.roots[:MOST])
-        if len(told.roots) > MOST:
-            yield f"  and {count(len(told.roots) - MOST, 'folder')} more; --json shows all"
+        yield from shortened((f"  {plain_text(root)}" for root in told.roots), "folder", "  ")
     if told.left_out:
         yield plain_text(f"left out: {', '.join(f'{number:,} {table}' for table, number in told.left_out.items())}")
 
@@ -134,10 +124,8 @@ def merge(other: str, timeout: float | None) -> None:
 
 
 def _merged_lines(path: str, found: MergeResult) -> Iterator[str]:
-    for conflict in found.conflicts[:MOST]:
-        note(f"{conflict.table} {conflict.key}: {conflict.what}")
-    if len(found.conflicts) > MOST:
-        note(f"and {count(len(found.conflicts) - MOST, 'conflict')} more; --json shows all")
+    for line in shortened((f"{each.table} {each.key}: {each.what}" for each in found.conflicts), "conflict"):
+        note(line)
     for what, why in found.skipped.items():
         note(f"left out: {what}; {why}")
     yield plain_text(f"{path}: {count(found.added, 'row')} added, {count(len(found.conflicts), 'conflict')}")

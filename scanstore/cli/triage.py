@@ -14,7 +14,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.base import Failure, Misuse, basic_options, find_target, named_target, open_store
-from scanstore.cli.output import Column, Columns, count, listing, note, shown, table, tell, wants_json
+from scanstore.cli.output import Column, Columns, aside, count, listing, shown, table, tell
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -90,10 +90,10 @@ def triage(findings: tuple[int, ...], status: str, remark: str | None, by: str) 
             said = {key: len(store.findings.history(key)) for key in before}
             rows = [store.findings.triage(key, status, by=by, note=remark) for key in before]
             said = {key: len(store.findings.history(key)) - count for key, count in said.items()}
-        for row in [] if wants_json() else rows:
+        for row in rows:
             if not said[row.id]:
                 lost = "" if remark is None else ", and the note was not kept; see: scanstore findings comment"
-                note(f"finding {row.id} is {before[row.id]} already{lost}")
+                aside(f"finding {row.id} is {before[row.id]} already{lost}")
         step: Column[Finding] = Column("status", lambda row: f"{before[row.id]} -> {row.status}")
         tell(rows, table([row for row in rows if said[row.id]], ("id", step, "title")))
 
@@ -180,8 +180,8 @@ def suppress(
                 target = find_target(store) if target is None else named_target(store, target) or target
                 made = [suppress(rule=rule, tool=tool, path=path, target=target)]
         listing(made, SUPPRESSIONS)
-        if rule is not None and not wants_json():
-            note(f"{count(_hidden(store, made[0]), 'finding')} hidden by it now")
+        if rule is not None:
+            aside(f"{count(_hidden(store, made[0]), 'finding')} hidden by it now")
 
 
 def _hidden(store: Store, made: Suppression) -> int:

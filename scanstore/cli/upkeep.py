@@ -9,16 +9,14 @@ import click
 
 from scanstore import parts
 from scanstore.cli.base import Misuse, basic_options, existing_store_path, name_store, open_store, store_key, store_path
-from scanstore.cli.output import aligned, count, note, plain_text, size, tell
-from scanstore.cli.streams import text_input
+from scanstore.cli.output import aligned, count, note, plain_text, shortened, size, tell
+from scanstore.cli.streams import secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scanstore.maintenance.health import Problem, Stats
     from scanstore.maintenance.pruning import Pruned
-
-MOST = 20  # scans that are listed
 
 
 @click.command()
@@ -159,10 +157,8 @@ def prune(older_than: str | None, keep_last: int | None, kinds: tuple[str, ...],
 
 
 def _pruned_lines(done: Pruned) -> Iterator[str]:
-    rows = [(f"scan {s.id}", s.status, s.ended_at[:16].replace("T", " "), s.target) for s in done.scans[:MOST]]
-    yield from aligned(rows, indent="  ")
-    if len(done.scans) > MOST:
-        yield f"  and {count(len(done.scans) - MOST, 'more scan')}"
+    rows = ((f"scan {s.id}", s.status, s.ended_at[:16].replace("T", " "), s.target) for s in done.scans)
+    yield from shortened(aligned(rows, indent="  "), "scan", "  ")
     parts = [
         count(number, what)
         for number, what in (
@@ -204,18 +200,12 @@ def rekey(key_stdin: bool, remove: bool) -> None:
     path, old = existing_store_path(), store_key()
     if remove and old is None:
         raise Misuse("the store's key is needed to decrypt it: set SCANSTORE_KEY")
-    new = None if remove else _new_key(key_stdin)
+    new = None if remove else secret("New key", piped=key_stdin)
     parts.rekeying.rekey(os.path.realpath(path), path, old, new)
     tell(
         {"store": os.path.realpath(path), "encrypted": not remove},
         f"{path}: {'decrypted' if remove else 'encrypted with the new key'}",
     )
-
-
-def _new_key(from_stdin: bool) -> str:
-    if from_stdin:
-        return text_input(line=True).rstrip("\r\n")
-    return str(click.prompt("New key", hide_input=True, confirmation_prompt=True, err=True))
 
 
 COMMANDS = (check, stats, prune, rekey)

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Group, Misuse, basic_options, open_store, store_option
+from scanstore.cli.base import Misuse, basic_options, group, open_store
 from scanstore.cli.output import Column, Columns, listing, tell
-from scanstore.cli.streams import text_input
+from scanstore.cli.streams import secret
 
 if TYPE_CHECKING:
     from scanstore.accounts.models import User
 
 
-@click.group(cls=Group)
-@store_option
+@group
 def users() -> None:
     """Manage accounts."""
 
@@ -46,13 +45,6 @@ def _told(user: User, what: str) -> None:
     tell(user, f"{what} {user.email}: {_state(user)}")
 
 
-def _password(from_stdin: bool) -> str:
-    """Read the password: typed without echo, or piped in by a program."""
-    if from_stdin:
-        return text_input(line=True).rstrip("\r\n")
-    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True))
-
-
 STDIN = click.option("--password-stdin", is_flag=True, help="Read it from the first line of standard input.")
 
 
@@ -75,7 +67,7 @@ def add(email: str, name: str | None, role: str, password: bool, password_stdin:
     """
     if password and password_stdin:
         raise Misuse("give --password or --password-stdin, not both")
-    given = _password(password_stdin) if password or password_stdin else None
+    given = secret("Password", piped=password_stdin) if password or password_stdin else None
     with open_store(create=True) as store:
         _told(store.accounts.add(email, password=given, full_name=name, role=role), "Added")
 
@@ -111,7 +103,7 @@ def passwd(user: str, password_stdin: bool) -> None:
     """
     with open_store(write=True) as store:
         row = store.accounts.get(user)  # nobody types one for somebody who is not there
-        given = _password(password_stdin)
+        given = secret("Password", piped=password_stdin)
         _told(store.accounts.set_password(row, given), "Set the password of")
 
 

@@ -514,5 +514,5 @@ def test_long_lists_are_cut_in_the_command(store: Store, tmp_path: Path) -> None
     store.database.execute_sql("UPDATE scans SET root = '/nowhere/' || id")
     (tmp_path / "in.jsonl").write_bytes(dumped(store))
     told = CliRunner().invoke(main, ["load", str(tmp_path / "in.jsonl"), "--db", str(tmp_path / "b.db")]).stdout
-    assert told.index("owner") < told.index("u01@b") and "and 5 accounts more; --json shows all" in told
-    assert "and 5 folders more; --json shows all" in told
+    assert told.index("owner") < told.index("u01@b") and "and 5 more accounts; --json shows all" in told
+    assert "and 5 more folders; --json shows all" in told
