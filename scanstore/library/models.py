@@ -6,65 +6,63 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
-from scanstore.db.fields import Base, EnumField, JSONField, UTCField
+from scanstore.db.fields import Base, EnumField, JSONField, Numbered, Timestamped, UTCField
 from scanstore.db.values import utcnow
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref as ManyToMany
 
 
-class Studio(Base):
-    """Who made scenes."""
+class SyncedRow(Timestamped):
+    """Base of models whose rows come from a foreign system, under the ids that they have there."""
 
     id = peewee.TextField(primary_key=True)
-    name = peewee.TextField(index=True)
     last_synced = UTCField(default=utcnow)
     run_id = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        column_order = (..., "last_synced", "run_id", "created_at", "updated_at")
+
+
+class NamedRow(SyncedRow):
+    """Base of rows that are a name and little else."""
+
+    name = peewee.TextField(index=True)
+
+
+class Studio(NamedRow):
+    """Who made scenes."""
 
     class Meta:
         table_name = "studios"
         without_rowid = True
 
 
-class Performer(Base):
+class Performer(NamedRow):
     """Who is in scenes; two may have the same name."""
 
     if TYPE_CHECKING:
         scenes = ManyToMany["Scene"]()
-
-    id = peewee.TextField(primary_key=True)
-    name = peewee.TextField(index=True)
-    last_synced = UTCField(default=utcnow)
-    run_id = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "performers"
         without_rowid = True
 
 
-class Tag(Base):
+class Tag(NamedRow):
     """What scenes are about; no two have the same name."""
 
     if TYPE_CHECKING:
         scenes = ManyToMany["Scene"]()
 
-    id = peewee.TextField(primary_key=True)
     name = peewee.TextField(unique=True)
-    last_synced = UTCField(default=utcnow)
-    run_id = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "tags"
         without_rowid = True
 
 
-class Scene(Base):
+class Scene(SyncedRow):
     """One scene. ``created_date`` is when the foreign system made it, ``scene_date`` the scene's own date."""
 
     if TYPE_CHECKING:
@@ -72,7 +70,6 @@ class Scene(Base):
         performers = ManyToMany["Performer"]()
         tags = ManyToMany["Tag"]()
 
-    id = peewee.TextField(primary_key=True)
     title = peewee.TextField(default="")
     paths: JSONField[list[str]] = JSONField(default=list)
     organized = peewee.BooleanField(default=False)
@@ -80,10 +77,6 @@ class Scene(Base):
     created_date = UTCField(default=utcnow)
     scene_date = UTCField(null=True)
     studio = peewee.ForeignKeyField(Studio, on_delete="SET NULL", null=True, backref="scenes")
-    last_synced = UTCField(default=utcnow)
-    run_id = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "scenes"
@@ -147,11 +140,8 @@ KINDS = tuple(MODELS)
 STATUSES = ("running", "completed", "failed")
 
 
-class SyncRun(Base):
+class SyncRun(Numbered, Timestamped):
     """One run of a sync: its figures, and ``process``, who runs it. ``since`` was the watermark when it began."""
-
-    if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
 
     kind = EnumField(KINDS)
     status = EnumField(STATUSES, default="running")
@@ -166,8 +156,6 @@ class SyncRun(Base):
     pruned = peewee.IntegerField(default=0)
     process = peewee.TextField()
     error = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "sync_runs"
