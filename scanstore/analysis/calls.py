@@ -27,12 +27,11 @@ from scanstore.db.database import Database
 from scanstore.db.processes import gone, me
 from scanstore.db.values import format_time, pack, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore, shown
+from scanstore.leases.engine import LAST_ERROR
 from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
-
-LONGEST_ERROR = 4000  #: characters of an error that are kept
 
 
 class Usage(NamedTuple):
@@ -205,7 +204,7 @@ class Call:
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "cost": cost,
-            "error": None if error is None else error.encode("utf-8", "backslashreplace").decode()[:LONGEST_ERROR],
+            "error": None if error is None else error.encode("utf-8", "backslashreplace").decode()[:LAST_ERROR],
             "response": packed if self._keep else None,
         }
         with self._db.atomic():

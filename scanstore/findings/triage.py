@@ -18,12 +18,12 @@ from scanstore.db.state_machine import FINDING_STATUSES, FINDINGS, move
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.findings.models import Finding, FindingEvent, Suppression
+from scanstore.findings.tracking import BY
 from scanstore.snapshots.facts import Lineage
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-ITSELF = "scanstore"  #: who did what no person did
 PLACES = """
 SELECT f.id, f.lineage_id, f.tool, f.rule_id, f.file_path
   FROM json_each(?) AS i CROSS JOIN findings AS f ON f.id = i.value
@@ -34,7 +34,7 @@ SELECT s.* FROM json_each(?) AS i CROSS JOIN suppressions AS s ON s.lineage_id =
 
 # Whether nobody but the votes has decided last.
 VOTED = f"""
-SELECT 1 FROM finding_events AS e WHERE e.by = '{ITSELF}'
+SELECT 1 FROM finding_events AS e WHERE e.by = '{BY}'
    AND e.id = (SELECT max(id) FROM finding_events WHERE finding_id = ? AND action = 'status')
 """
 
@@ -274,7 +274,7 @@ class _Matches:
 
 def _author(by: object) -> str:
     name = clean_text(by, "by", needed=True)
-    if name.lower() == ITSELF:
+    if name.lower() == BY:
         raise InvalidArgument(f"by is {name!r}, which stands for what no person did; say who decides this")
     return name
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore.db.fields import Base, EnumField, JSONField, Numbered, Timestamped, UTCField
+from scanstore.db.state_machine import SYNC_KINDS, SYNC_STATUSES
 from scanstore.db.values import utcnow
 
 if TYPE_CHECKING:
@@ -136,15 +137,13 @@ _link(Scene, "performers", Performer, "scenes", ScenePerformer)
 _link(Scene, "tags", Tag, "scenes", SceneTag)
 
 MODELS: dict[str, type[Base]] = {"scene": Scene, "performer": Performer, "tag": Tag, "studio": Studio}
-KINDS = tuple(MODELS)
-STATUSES = ("running", "completed", "failed")
 
 
 class SyncRun(Numbered, Timestamped):
     """One run of a sync: its figures, and ``process``, who runs it. ``since`` was the watermark when it began."""
 
-    kind = EnumField(KINDS)
-    status = EnumField(STATUSES, default="running")
+    kind = EnumField(SYNC_KINDS)
+    status = EnumField(SYNC_STATUSES, default="running")
     since = UTCField(null=True)
     started_at = UTCField(default=utcnow)
     ended_at = UTCField(null=True)

@@ -20,10 +20,10 @@ is evaluated first, from an empty stack; then the question is asked again.
 
 from __future__ import annotations
 
-import builtins
 import sys
 from collections.abc import Iterable
 
+from scanstore.indexing.facts import BUILTINS
 from scanstore.snapshots.c3 import Class, merged
 from scanstore.snapshots.interfaces import (
     EXTERNAL,
@@ -53,7 +53,6 @@ MOST_ROUNDS = 10
 #: For so many paths a table of all methods pays.
 MANY = 500
 _OBJECT = frozenset(dir(object))
-_BUILTINS = frozenset(dir(builtins))
 _ITEM_METHODS = frozenset(("pop", "popleft", "__next__"))
 _VALUE_METHODS = frozenset(("get", "pop", "setdefault"))
 
@@ -327,7 +326,7 @@ class Resolver:
             found = self.evaluate(f"{star}.{name}")
             if found[0] is not None and found[0] is not EXTERNAL:
                 return found
-        return (EXTERNAL if outside or name in _BUILTINS else None), False, False
+        return (EXTERNAL if outside or name in BUILTINS else None), False, False
 
     def own(self, module: str, name: str, known: Module | None, follow: bool) -> Found | None:
         """The attribute of a module that its own interface names; None where only its star imports can bring it."""
@@ -360,7 +359,7 @@ class Resolver:
                         rest.append(base[1])
                 elif place == module:
                     outside = outside or base is EXTERNAL
-        external = module in self.modules and (outside or name in _BUILTINS)
+        external = module in self.modules and (outside or name in BUILTINS)
         return (EXTERNAL if external else None), False, False
 
     def entry(self, module: str, qual: str, receiver: Value, follow: bool = True) -> Found:
