@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, Unp
 
 import peewee
 
+from scanstore.db.arguments import number_of
 from scanstore.db.current import AMBIENT, current
 from scanstore.db.database import Database
 from scanstore.db.generic_fields import DateTime, Field, Json, Options, Text, TextUUID
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
-from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, WrongStore, shown
+from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, NotFound, WrongStore, shown
 
 _V = TypeVar("_V")  #: the value of a column in a row
 _W = TypeVar("_W", bound=str)
+_N = TypeVar("_N", bound="Numbered")
 _LAST = 2**32  #: greater than the number of any field
 
 # The base model
@@ -429,6 +431,15 @@ class Numbered(Base):
     """Base of models whose key is a number from SQLite."""
 
     id: peewee.AutoField[int] = peewee.AutoField()
+
+
+def read_row(model: type[_N], row: _N | int, noun: str, remedy: str) -> _N:
+    """Read a row anew, given as the row or its id. Raises NotFound with the remedy, InvalidArgument, WrongStore."""
+    key = number_of(row, f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}", model, remedy)
+    found = model.get_or_none(model.id == key) if 0 < key < 2**63 else None
+    if found is None:
+        raise NotFound(f"no {noun} {shown(key)}; {remedy}")
+    return found
 
 
 class Timestamped(Base):

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from scanstore.db.arguments import check_choice, check_list, check_string, clean_text
+from scanstore.db.arguments import check_choice, check_list, check_string, clean_text, number_of
 from scanstore.db.domain import Domain, reads
+from scanstore.db.fields import read_row
 from scanstore.db.state_machine import FINDING_STATUSES, FINDINGS, move
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -47,18 +48,8 @@ class Triage(Domain):
     @reads
     def get(self, finding: Finding | int) -> Finding:
         """The finding with that id, read anew. Raises NotFound."""
-        key: object = finding
-        if isinstance(finding, Finding):
-            finding.check_home()
-            key = finding.id or 0
-        if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{shown(finding)} is not a finding; give a Finding or its id")
-        found: Finding | None = Finding.get_or_none(Finding.id == key) if 0 < key < 2**63 else None
-        if found is None:
-            raise NotFound(
-                f"no finding {shown(key)}; store.findings.list() (scanstore findings list) shows the known ones"
-            )
-        return found
+        remedy = "store.findings.list() (scanstore findings list) shows the known ones"
+        return read_row(Finding, finding, "finding", remedy)
 
     # -- status and comments -----------------------------------------------------------------------------------------
 
@@ -156,19 +147,9 @@ class Triage(Domain):
         Raises NotFound, InvalidArgument.
         """
         by = _author(by)
-        key: object = suppression
-        if isinstance(suppression, Suppression):
-            suppression.check_home()
-            key = suppression.id or 0
-        if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{shown(suppression)} is not a suppression; give a Suppression or its id")
+        remedy = "store.findings.suppressions() (scanstore findings suppressions) shows the known ones"
         with self.db.atomic():
-            row: Suppression | None = Suppression.get_or_none(Suppression.id == key) if 0 < key < 2**63 else None
-            if row is None:
-                raise NotFound(
-                    f"no suppression {shown(key)}; store.findings.suppressions() (scanstore findings suppressions)"
-                    " shows the known ones"
-                )
+            row = read_row(Suppression, suppression, "suppression", remedy)
             if row.lifted_at is None:
                 row.lifted_at, row.lifted_by = utcnow(), by
                 row.save()
@@ -221,14 +202,11 @@ class Triage(Domain):
         places: list[_Place] = []
         ids: list[int] = []
         for each in findings:
-            if isinstance(each, Finding):
-                each.check_home()
-                if each.id is not None:
-                    places.append((each.id, each.lineage_id, each.tool, each.rule_id, each.file_path))
-            elif isinstance(each, int) and not isinstance(each, bool):
-                ids.append(each)
-            else:
-                raise InvalidArgument(f"{shown(each)} is not a finding; give findings or their ids")
+            key = number_of(each, "a finding", Finding)
+            if not isinstance(each, Finding):
+                ids.append(key)
+            elif key:
+                places.append((key, each.lineage_id, each.tool, each.rule_id, each.file_path))
         if ids:
             places += self.db.execute_sql(PLACES, (dump_json(ids),)).fetchall()
         return places

@@ -225,13 +225,16 @@ class Resolver:
         self.active[path] = None
         outer, self.cyclic = self.cyclic, False
         result = self.step(path)
-        del self.active[path]
-        if self.cyclic:
-            self.paths_now[path] = result
-        else:
-            self.memo[path] = result
-            self.cyclic = outer
+        (self.memo if self.settled(path, outer) else self.paths_now)[path] = result
         return result
+
+    def settled(self, key: str | Class, outer: bool) -> bool:
+        """End a step; tell whether its result holds for good, since it did not depend on a step around it."""
+        del self.active[key]
+        if self.cyclic:
+            return False
+        self.cyclic = outer
+        return True
 
     def step(self, path: str) -> Found:
         last = path[-1]
@@ -485,12 +488,7 @@ class Resolver:
         else:
             above = merged([*orders, bases], LONGEST_ORDER) if len(orders) > 1 else orders[0] if orders else []
             result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER, False
-        del self.active[key]
-        if self.cyclic:
-            self.orders_now[key] = result
-        else:
-            self.orders[key] = result
-            self.cyclic = outer
+        (self.orders if self.settled(key, outer) else self.orders_now)[key] = result
         return result
 
     def ancestors(self, key: Class) -> list[Class]:
@@ -529,12 +527,10 @@ class Resolver:
             elif path != "builtins.object":
                 outside = True
         result = list(bases), outside
-        del self.active[mark]
-        if self.cyclic:
-            self.bases_now[mark] = result
-        else:
+        if self.settled(mark, outer):
             self.bases[key] = result
-            self.cyclic = outer
+        else:
+            self.bases_now[mark] = result
         return result
 
     def call(self, value: Value) -> Value:
