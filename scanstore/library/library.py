@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from scanstore.db.arguments import check_bool, check_choice, check_iterable, check_optional_integer
-from scanstore.db.domain import Domain, reads
+from scanstore.db.domain import Domain, List, reads
 from scanstore.db.fields import Base
 from scanstore.db.state_machine import SYNC_KINDS
 from scanstore.db.values import dump_json
@@ -32,8 +32,6 @@ from scanstore.library.models import (
 )
 from scanstore.library.sync import Sync
 from scanstore.library.upserts import Upsert
-
-List = list  # the class below has a method of that name
 
 
 class Named(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import check_list, check_optional_integer, check_path, check_string, encodable
 from scanstore.db.clocks import SILENCE, silent
-from scanstore.db.domain import Domain, long, reads
+from scanstore.db.domain import Domain, List, long, reads
 from scanstore.db.fields import read_row
 from scanstore.db.paths import escape_path, root_name
 from scanstore.db.processes import gone, me
@@ -83,9 +83,6 @@ class FileDiff(NamedTuple):
 
 MOST_NOTES = 1000  # of a ctags file, kept with the scan
 Progress = Callable[[int, int, str], None]  #: (files done, files in all, path of the last one)
-
-
-List = list  # the class below has a method of that name
 
 
 class Scans(Domain):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import check_integer, check_list, check_string, check_text, stored_path
-from scanstore.db.domain import Domain, long, reads
+from scanstore.db.domain import Domain, List, long, reads
 from scanstore.db.values import format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
@@ -76,9 +76,6 @@ class SymbolDiff(NamedTuple):
     removed: list[SymbolPlace]
     changed: list[SymbolChange]
     moved: list[SymbolChange]
-
-
-List = list  # the class below has a method of that name
 
 
 class Symbols(Domain):
