@@ -100,7 +100,7 @@ class DraftFinding(Leased):
 
 
 class Vote(Numbered, Timestamped):
-    """What one model thinks of a draft, in one round of its verification."""
+    """The decision of one model about a draft, in one round of its verification."""
 
     if TYPE_CHECKING:
         draft_id = peewee.IntegerField()
@@ -155,7 +155,7 @@ class Analyzer(Numbered):
 
 
 class CachedAnswer(Numbered, Timestamped):
-    """What one analyzer has to say about one content."""
+    """The answer of one analyzer about one content."""
 
     if TYPE_CHECKING:
         analyzer_id = peewee.IntegerField()

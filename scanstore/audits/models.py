@@ -48,13 +48,13 @@ class Task(LeasedTask):
 
     @property
     def analysis(self) -> Analysis | None:
-        """What came out of it, or None before it is completed."""
+        """The result of the audit, or None before it is completed."""
         self.check_home()
         return Analysis.get_or_none(Analysis.task == self.id)
 
 
 class Analysis(Identified):
-    """What an audit found out. ``verdict`` is that of a person, else of the machine; ``machine_verdict`` stays."""
+    """The result of an audit. ``verdict`` is that of a person, else of the machine; ``machine_verdict`` stays."""
 
     if TYPE_CHECKING:
         task_id = peewee.TextField()

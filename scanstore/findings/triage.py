@@ -43,7 +43,7 @@ _Place = tuple[int, int, str, str, str]  # finding, lineage, tool, rule, path
 
 
 class Triage(Domain):
-    """What people decide about findings; the part of ``store.findings`` that no scan overwrites."""
+    """Decisions of people about findings: the part of ``store.findings`` that no scan overwrites."""
 
     @reads
     def get(self, finding: Finding | int) -> Finding:
@@ -198,7 +198,7 @@ class Triage(Domain):
         return answer
 
     def _places(self, findings: Iterable[Finding | int]) -> list[_Place]:
-        """What a suppression may go by; of findings given as ids, as far as they are there."""
+        """The columns of findings that suppressions match; ids that are missing are left out."""
         places: list[_Place] = []
         ids: list[int] = []
         for each in findings:

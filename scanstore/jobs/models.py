@@ -101,7 +101,7 @@ class Job(LeasedTask):
 
 
 class JobScene(Base):
-    """Which job is about which scene."""
+    """The link of a job to a scene."""
 
     if TYPE_CHECKING:
         job_id = peewee.TextField()
@@ -117,7 +117,7 @@ class JobScene(Base):
 
 
 class ScheduledTask(Numbered, Timestamped):
-    """A task with its schedule. while it is disabled, ``next_run`` has no value; ``last_run`` is when it last began."""
+    """A task with its schedule. While it is disabled, ``next_run`` has no value; ``last_run`` is when it last began."""
 
     if TYPE_CHECKING:
         last_job_id = peewee.TextField(null=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SyncedRow(Timestamped):
-    """Base of models whose rows come from a foreign system, under the ids that they have there."""
+    """Base of models whose rows come from a foreign system. They keep its ids."""
 
     id = peewee.TextField(primary_key=True)
     last_synced = UTCField(default=utcnow)
@@ -26,13 +26,13 @@ class SyncedRow(Timestamped):
 
 
 class NamedRow(SyncedRow):
-    """Base of rows that are a name and little else."""
+    """Base of models whose rows have a name and little else."""
 
     name = peewee.TextField(index=True)
 
 
 class Studio(NamedRow):
-    """Who made scenes."""
+    """The maker of scenes."""
 
     class Meta:
         table_name = "studios"
@@ -40,7 +40,7 @@ class Studio(NamedRow):
 
 
 class Performer(NamedRow):
-    """Who is in scenes; two may have the same name."""
+    """A person in scenes. Two performers may have the same name."""
 
     if TYPE_CHECKING:
         scenes = ManyToMany["Scene"]()
@@ -51,7 +51,7 @@ class Performer(NamedRow):
 
 
 class Tag(NamedRow):
-    """What scenes are about; no two have the same name."""
+    """A subject of scenes. Names are unique."""
 
     if TYPE_CHECKING:
         scenes = ManyToMany["Scene"]()
@@ -84,7 +84,7 @@ class Scene(SyncedRow):
 
 
 class ScenePerformer(Base):
-    """Who is in which scene."""
+    """The link of a performer to a scene."""
 
     if TYPE_CHECKING:
         scene_id = peewee.TextField()
@@ -100,7 +100,7 @@ class ScenePerformer(Base):
 
 
 class SceneTag(Base):
-    """Which scene is about what."""
+    """The link of a tag to a scene."""
 
     if TYPE_CHECKING:
         scene_id = peewee.TextField()
@@ -140,7 +140,7 @@ MODELS: dict[str, type[Base]] = {"scene": Scene, "performer": Performer, "tag": 
 
 
 class SyncRun(Numbered, Timestamped):
-    """One run of a sync: its figures, and ``process``, who runs it. ``since`` was the watermark when it began."""
+    """One run of a sync and its figures. ``process`` runs it, ``since`` was the watermark when it began."""
 
     kind = EnumField(SYNC_KINDS)
     status = EnumField(SYNC_STATUSES, default="running")
@@ -162,7 +162,7 @@ class SyncRun(Numbered, Timestamped):
 
 
 class SyncCounts(NamedTuple):
-    """What became of rows, and of links between scenes and performers or tags."""
+    """Counts of rows, and of links between scenes and performers or tags."""
 
     created: int = 0
     updated: int = 0

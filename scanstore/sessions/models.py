@@ -111,7 +111,7 @@ class FileUpload(Identified):
 
 
 class AnalysisTask(LeasedTask):
-    """A piece of a session's work, leased to a worker; ``task_id`` is what that one calls it."""
+    """A piece of a session's work, leased to a worker. ``task_id`` is the worker's name for it."""
 
     if TYPE_CHECKING:
         analysis_session_id = peewee.TextField()
@@ -135,7 +135,7 @@ class AnalysisTask(LeasedTask):
 
     @property
     def result(self) -> AnalysisResult | None:
-        """What came out of it, or None."""
+        """The result of the task, or None."""
         found: AnalysisResult | None = self.results.first()
         return found
 
@@ -158,7 +158,7 @@ class ScoreField(Number[Decimal]):
 
 
 class AnalysisResult(Identified):
-    """What came out, with the very version of the prompt that it was made with."""
+    """A result, with the version of the prompt that produced it."""
 
     if TYPE_CHECKING:
         analysis_session_id = peewee.TextField()

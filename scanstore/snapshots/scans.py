@@ -299,7 +299,7 @@ class Scans(Domain):
 
     @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> FileDiff:
-        """What changed in the files from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+        """Return the changes of files from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = self.get(a)
         second = self.get(b) if b is not None else self.latest(first.target)
         if first.kind != second.kind:

@@ -177,7 +177,7 @@ def _imports(
 
 
 def _reached(start: str, links: Iterable[tuple[str, str]], depth: int | None) -> set[str]:
-    """What can be reached from ``start`` in so many steps."""
+    """Return the files that can be reached from ``start`` in so many steps."""
     targets: dict[str, list[str]] = {}
     for a, b in links:
         targets.setdefault(a, []).append(b)

@@ -69,7 +69,7 @@ class SymbolPlace(NamedTuple):
 
 
 class SymbolDiff(NamedTuple):
-    """What happened to symbols between two scans. ``changed``: other text; ``moved``: same text under another name
+    """Changes of symbols between two scans. ``changed``: other text; ``moved``: same text under another name
     or in another file. Symbols that were recorded without their text are only compared by name."""
 
     added: list[SymbolPlace]
@@ -303,7 +303,7 @@ class Symbols(Domain):
         depth: int | None = 1,
         guesses: bool = False,
     ) -> List[Reached]:
-        """What a symbol calls in the tree, up to ``depth`` calls away (None: any), nearest first."""
+        """Symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
         return self._follow(symbol, (scan, target), OUTGOING, kinds=("call",), depth=depth, guesses=guesses)
 
     @reads
@@ -450,7 +450,7 @@ class Symbols(Domain):
 
     @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
-        """What happened to the symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+        """Return the changes of symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = Scans(self.db).get(a)
         second = Scans(self.db).get(b) if b is not None else Scans(self.db).latest(first.target)
         for scan in (first, second):
