@@ -12,16 +12,15 @@ from typing import Any, TypeVar, overload
 
 import peewee
 
-from scanstore.db.domain import Domain, reads
-from scanstore.db.fields import Base, JSONField, UTCField
+from scanstore.db.domain import Domain, List, reads
+from scanstore.db.fields import JSONField, Timestamped
 from scanstore.db.generic_fields import JsonValue
-from scanstore.db.values import dump_json, utcnow
+from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument, NotFound, shown
 
 _T = TypeVar("_T", bool, int, float, str, list[Any], dict[str, Any])
 
 WITHOUT_LOCK = 5  # how often update() works beside other writers before it keeps them out
-List = list  # the class below has a method of that name
 SET = """
 INSERT INTO settings (key, value, description) VALUES (?1, ?2, ?3)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, description = coalesce(excluded.description, description)
@@ -29,14 +28,12 @@ INSERT INTO settings (key, value, description) VALUES (?1, ?2, ?3)
 """
 
 
-class Setting(Base):
+class Setting(Timestamped):
     """One value; ``updated_at`` is when it last became another one."""
 
     key = peewee.TextField(primary_key=True)
     value: JSONField[JsonValue] = JSONField()
     description = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "settings"

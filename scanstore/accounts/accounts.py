@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from scanstore.accounts.models import User, checked_email, folded, unknown, user_key
-from scanstore.db.domain import Domain, long, reads
+from scanstore.db.domain import Domain, List, long, reads
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, shown
@@ -18,8 +18,6 @@ from scanstore.settings import Settings
 
 MAX_FAILURES = 5  # in a row, unless the setting "auth.max_failures" says otherwise
 LOCKOUT = 900  # seconds, unless the setting "auth.lockout_seconds" does
-
-List = list  # the class below has a method of that name
 
 
 class Accounts(Domain):

@@ -10,8 +10,7 @@ import peewee
 
 from scanstore.db.arguments import check_string
 from scanstore.db.database import Database
-from scanstore.db.fields import Base, IdField, UTCField
-from scanstore.db.uuids import uuid7
+from scanstore.db.fields import Base, Identified, UTCField
 from scanstore.db.values import utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
 
@@ -30,7 +29,7 @@ class _Hash(peewee.TextField):
         return checked_hash(value)
 
 
-class User(Base):
+class User(Identified):
     """One account. ``email_key`` is the address folded: no two accounts have the same.
 
     Without a ``hashed_password``, logging in as this user is refused.
@@ -39,11 +38,10 @@ class User(Base):
     __secret__ = frozenset({"hashed_password"})
 
     if TYPE_CHECKING:
-        sessions = Backref["Base"]()
-        configurations = Backref["Base"]()
-        tasks = Backref["Base"]()
+        sessions = Backref[Base]()
+        configurations = Backref[Base]()
+        tasks = Backref[Base]()
 
-    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     email = peewee.TextField()
     email_key = peewee.TextField(unique=True)
     hashed_password = _Hash(default="")
@@ -53,8 +51,6 @@ class User(Base):
     failed_logins = peewee.IntegerField(default=0)
     locked_until = UTCField(null=True)
     last_login_at = UTCField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "users"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.analysis.models import Analyzer
 from scanstore.db.database import Database
-from scanstore.db.fields import Base
+from scanstore.db.fields import Base, read_row
 from scanstore.db.values import dump_json, pack_hash, unpack
 from scanstore.db.view_keys import SHIFT, split
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -63,16 +63,7 @@ def ensure(db: Database, model: ModelConfig, prompt: str | None, parameters: Map
 
 def identify(analyzer: Analyzer | int) -> Analyzer:
     """The analyzer with that id, read anew. Raises NotFound."""
-    key: object = analyzer
-    if isinstance(analyzer, Analyzer):
-        analyzer.check_home()
-        key = analyzer.id or 0
-    if isinstance(key, bool) or not isinstance(key, int):
-        raise InvalidArgument(f"{shown(key)} is not an analyzer; make one with store.llm.analyzer(model)")
-    found = Analyzer.get_or_none(Analyzer.id == key) if 0 < key < 2**63 else None
-    if found is None:
-        raise NotFound(f"no analyzer {shown(key)}; make one with store.llm.analyzer(model)")
-    return found
+    return read_row(Analyzer, analyzer, "analyzer", "make one with store.llm.analyzer(model)")
 
 
 # What is asked about

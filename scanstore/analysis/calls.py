@@ -24,15 +24,15 @@ from scanstore.db.arguments import check_string
 from scanstore.db.blocks import Block, ending
 from scanstore.db.clocks import silent
 from scanstore.db.database import Database
+from scanstore.db.fields import read_row
 from scanstore.db.processes import gone, me
 from scanstore.db.values import format_time, pack, utcnow
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound, WrongStore, shown
+from scanstore.errors import IllegalMove, InvalidArgument, WrongStore, shown
+from scanstore.leases.engine import LAST_ERROR
 from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
-
-LONGEST_ERROR = 4000  #: characters of an error that are kept
 
 
 class Usage(NamedTuple):
@@ -205,7 +205,7 @@ class Call:
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
             "cost": cost,
-            "error": None if error is None else error.encode("utf-8", "backslashreplace").decode()[:LONGEST_ERROR],
+            "error": None if error is None else error.encode("utf-8", "backslashreplace").decode()[:LAST_ERROR],
             "response": packed if self._keep else None,
         }
         with self._db.atomic():
@@ -326,13 +326,7 @@ def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: 
 
 def get(call: ModelCall | int) -> ModelCall:
     """One call with everything that was kept of it. Raises NotFound."""
-    key: object = (call.id or 0) if isinstance(call, ModelCall) else call
-    if isinstance(key, bool) or not isinstance(key, int):
-        raise InvalidArgument(f"{shown(key)} is not a call; give its row or its id")
-    found = ModelCall.get_or_none(ModelCall.id == key) if 0 < key < 2**63 else None
-    if found is None:
-        raise NotFound(f"no call {shown(key)}; store.llm.calls() shows the known ones")
-    return found
+    return read_row(ModelCall, call, "call", "store.llm.calls() shows the known ones")
 
 
 def usage(db: Database, scan_id: int | None) -> list[Usage]:

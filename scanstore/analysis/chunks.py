@@ -15,7 +15,7 @@ from scanstore.analysis.payloads import absolute, check_drafts, relative
 from scanstore.analysis.stage import Ahead, Stage
 from scanstore.db import paths
 from scanstore.db.arguments import check_choice, check_optional_integer, check_path, stored_path
-from scanstore.db.domain import reads
+from scanstore.db.domain import List, reads
 from scanstore.db.state_machine import CHUNK_STATUSES
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
@@ -51,8 +51,6 @@ SELECT i.value AS id, f.id AS scan_file_id, c.chunk_index, c.chunk_type, c.symbo
  CROSS JOIN chunk_facts AS c ON c.version_id = f.version_id AND c.chunk_index = i.value & 16777215
   LEFT JOIN chunk_work AS w ON w.id = i.value
 """
-
-List = list  # the class below has a method of that name
 
 
 class Chunks(Stage[ScanFileChunk]):

@@ -18,7 +18,7 @@ from scanstore.analysis.policies import Ballot, Majority, Policy, judge, mean_co
 from scanstore.analysis.stage import Stage
 from scanstore.analysis.verified import confirm, withdraw
 from scanstore.db.arguments import check_optional_integer, clean_text, stored_path
-from scanstore.db.domain import reads
+from scanstore.db.domain import List, reads
 from scanstore.db.state_machine import Machine, move
 from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.leases import engine
@@ -57,8 +57,6 @@ UNLEASED = Machine(
 
 
 # Merging
-
-List = list  # the class below has a method of that name
 
 
 class Drafts(Stage[DraftFinding]):

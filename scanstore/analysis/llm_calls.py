@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from scanstore.analysis import answer_cache, asking, calls
 from scanstore.analysis.calls import Call, Usage
 from scanstore.analysis.models import Analyzer, CachedAnswer, ModelCall
-from scanstore.db.domain import long, reads
+from scanstore.db.domain import List, long, reads
 from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
 from scanstore.snapshots.scans import Scans
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from scanstore.analysis.models import DraftFinding, VerifiedFinding
     from scanstore.leases.queue import Stop
     from scanstore.snapshots.models import Scan, ScanFileChunk
-
-
-List = list  # the class below has a method of that name
 
 
 class Models(Configs):

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 import peewee
 
 from scanstore.analysis.payloads import title_key
-from scanstore.db.fields import Base, EnumField, HashField, JSONField, UTCField
+from scanstore.db.fields import EnumField, HashField, JSONField, Numbered, Timestamped, UTCField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.state_machine import CALL_STATUSES, DRAFT_STATUSES, SEVERITIES, VERIFIED_STATUSES, VOTES
 from scanstore.db.values import unpack, utcnow
 from scanstore.db.view_keys import WholeKey
 from scanstore.findings.models import Finding  # noqa: F401  its foreign key to VerifiedFinding is made here
+from scanstore.leases.models import LeasedRow
 from scanstore.llm.models import ModelConfig
 from scanstore.snapshots.models import Scan, ScanFileChunk
 
 
-class ScanConfig(Base):
+class ScanConfig(Numbered, Timestamped):
     """How a scan is to be analysed; one per scan. Set by ``store.scans.analyze``, which says what the columns mean."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         scan_id = peewee.IntegerField()
         primary_analyzer_id = peewee.IntegerField(null=True)
 
@@ -32,8 +32,6 @@ class ScanConfig(Base):
     scanner_concurrency = peewee.IntegerField(default=20)
     verifier_concurrency = peewee.IntegerField(default=10)
     enricher_concurrency = peewee.IntegerField(default=5)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
     max_retries = peewee.IntegerField(default=3)
     max_lost = peewee.IntegerField(default=10)
     retry_delay = peewee.FloatField(default=2.0)
@@ -41,23 +39,20 @@ class ScanConfig(Base):
 
     class Meta:
         table_name = "scan_configs"
+        column_order = (..., "created_at", "updated_at", "max_retries", "max_lost", "retry_delay", "pause_after")
 
 
-class Leased(Base):
-    """Base of models whose rows are worked through: the columns of their lease, see :mod:`scanstore.leases.engine`."""
+class Leased(Numbered, LeasedRow):
+    """Base of the models of the later stages; the columns of the lease come first."""
 
     rank = peewee.IntegerField(default=2)
-    retry_count = peewee.IntegerField(default=0)
-    lost_count = peewee.IntegerField(default=0)
-    attempt = peewee.IntegerField(default=0)
-    worker = peewee.TextField(null=True)
-    process = peewee.TextField(null=True)
-    lease_until = UTCField(null=True)
-    lease_clock = peewee.FloatField(null=True)
-    next_retry_at = UTCField(null=True)
     error = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        column_order = (
+            *("rank", "retry_count", "lost_count", "attempt", "worker", "process", "lease_until", "lease_clock"),
+            *("next_retry_at", "error", "created_at", "updated_at", ...),
+        )
 
 
 class DraftFinding(Leased):
@@ -65,7 +60,6 @@ class DraftFinding(Leased):
     votes these have together, ``round`` counts its verifications. ``error`` says why it failed or was skipped."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         scan_id = peewee.IntegerField()
         chunk_id = peewee.IntegerField(null=True)
 
@@ -105,11 +99,10 @@ class DraftFinding(Leased):
         return super().save(force_insert=force_insert, only=only)
 
 
-class Vote(Base):
-    """What one model thinks of a draft, in one round of its verification."""
+class Vote(Numbered, Timestamped):
+    """The decision of one model about a draft, in one round of its verification."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         draft_id = peewee.IntegerField()
         model_config_id = peewee.IntegerField()
 
@@ -122,8 +115,6 @@ class Vote(Base):
     reason = peewee.TextField(default="")
     attack_vector = peewee.TextField(default="")
     data_flow = peewee.TextField(default="")
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "votes"
@@ -134,7 +125,6 @@ class VerifiedFinding(Leased):
     """A draft that was verified, with what its voters know about it; one per draft."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         draft_id = peewee.IntegerField()
         scan_id = peewee.IntegerField()
 
@@ -151,11 +141,8 @@ class VerifiedFinding(Leased):
         table_name = "verified_findings"
 
 
-class Analyzer(Base):
+class Analyzer(Numbered):
     """A model asked in one certain way. ``key`` is the same in every store for the same way."""
-
-    if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
 
     key = peewee.TextField(unique=True)
     model = peewee.TextField()
@@ -167,19 +154,16 @@ class Analyzer(Base):
         table_name = "analyzers"
 
 
-class CachedAnswer(Base):
-    """What one analyzer has to say about one content."""
+class CachedAnswer(Numbered, Timestamped):
+    """The answer of one analyzer about one content."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         analyzer_id = peewee.IntegerField()
 
     analyzer = peewee.ForeignKeyField(Analyzer, on_delete="CASCADE", backref="answers", index=False)
     content_hash = HashField()
     response = peewee.BlobField(null=True)
     drafts: JSONField[list[dict[str, JsonValue]] | None] = JSONField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "analysis_cache"
@@ -194,14 +178,13 @@ class CachedAnswer(Base):
         return {**super().to_dict(secrets=secrets), "response": self.response_text}
 
 
-class ModelCall(Base):
+class ModelCall(Numbered):
     """One call of a model. ``cost`` is in the caller's currency, ``latency_ms`` from a monotonic clock.
 
     ``running``; ``answered``: a response came; ``failed``: none did; ``abandoned``: its process ended before either.
     """
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         scan_id = peewee.IntegerField(null=True)
         model_config_id = peewee.IntegerField(null=True)
         chunk_id = peewee.IntegerField(null=True)

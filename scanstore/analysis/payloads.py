@@ -17,13 +17,13 @@ from scanstore.db.arguments import UNSTORABLE, check_choice, check_cwe, check_op
 from scanstore.db.paths import composed
 from scanstore.db.state_machine import SEVERITIES, VOTES
 from scanstore.errors import InvalidArgument, shown
+from scanstore.indexing.facts import LARGEST_LINE
 
 DRAFT_KEYS = (
     "title", "vulnerability_type", "severity", "file_path", "line_number", "end_line", "snippet", "reason", "cwe",
     "confidence", "auto_detected", "source",
 )  # fmt: skip
 VOTE_KEYS = ("model", "decision", "confidence", "severity", "reason", "attack_vector", "data_flow")
-MOST_LINES = 2**31
 
 
 class Place(Protocol):
@@ -111,8 +111,8 @@ def _each(items: object, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int
 
 def _draft(number: int, draft: Mapping[str, object], chunk: Place | None) -> CheckedDraft:
     where, get = f"draft {number}: ", draft.get
-    line = check_optional_integer(get("line_number"), where + "line_number", 1, MOST_LINES)
-    end = check_optional_integer(get("end_line"), where + "end_line", 1, MOST_LINES)
+    line = check_optional_integer(get("line_number"), where + "line_number", 1, LARGEST_LINE)
+    end = check_optional_integer(get("end_line"), where + "end_line", 1, LARGEST_LINE)
     if end is not None and (line is None or end < line):
         raise InvalidArgument(
             f"{where}end_line is {end} and line_number {line}; a draft ends where it begins, or later"

@@ -12,7 +12,7 @@ from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
 from scanstore.analysis.stage import Stage
 from scanstore.db.arguments import check_optional_integer
 from scanstore.db.database import Database
-from scanstore.db.domain import reads
+from scanstore.db.domain import List, reads
 from scanstore.db.state_machine import SEVERITIES, Machine
 from scanstore.db.values import format_time, utcnow
 from scanstore.findings.looks import UPHELD
@@ -99,9 +99,6 @@ def _turn(db: Database, may: str, finding: int, scan_id: int, move: tuple[str, s
     """Change a status as the votes of a scan have it, where they may."""
     if db.execute_sql(may, (finding, scan_id)).fetchall():
         set_status(db, scan_id, [(finding, *move)], format_time(utcnow()), note)
-
-
-List = list  # the class below has a method of that name
 
 
 class Verified(Stage[VerifiedFinding]):

@@ -14,12 +14,11 @@ import peewee
 from scanstore.accounts.models import User
 from scanstore.audits.policies import SEVERITIES, VERDICTS
 from scanstore.db.arguments import check_choice, check_optional_text, check_text
-from scanstore.db.fields import Base, EnumField, IdField, JSONField, UTCField
+from scanstore.db.fields import EnumField, Identified, JSONField, Numbered, UTCField
 from scanstore.db.generic_fields import JsonValue
-from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import InvalidArgument, shown
-from scanstore.leases.engine import MOST_LOST, MOST_RETRIES
+from scanstore.leases.models import LeasedTask
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref
@@ -28,36 +27,20 @@ STATUSES = ("queued", "processing", "completed", "failed", "cancelled")
 QUEUE = "default"
 
 
-class Task(Base):
+class Task(LeasedTask):
     """One document to be audited; it is leased like all work, see :mod:`scanstore.leases.engine`."""
 
     if TYPE_CHECKING:
         user_id = peewee.TextField()
         events = Backref["AuditEvent"]()
 
-    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     user = peewee.ForeignKeyField(User, on_delete="RESTRICT", backref="tasks", index=False)
     queue = peewee.TextField(default=QUEUE)
     status = EnumField(STATUSES, default="queued")
     original_filename = peewee.TextField()
     file_path = peewee.TextField(null=True)
     file_size = peewee.BigIntegerField()
-    rank = peewee.IntegerField(default=0)
-    retry_count = peewee.IntegerField(default=0)
-    max_retries = peewee.IntegerField(default=MOST_RETRIES)
-    lost_count = peewee.IntegerField(default=0)
-    max_lost = peewee.IntegerField(default=MOST_LOST)
-    attempt = peewee.IntegerField(default=0)
-    worker = peewee.TextField(null=True)
-    process = peewee.TextField(null=True)
-    lease_until = UTCField(null=True)
-    lease_clock = peewee.FloatField(null=True)
-    next_retry_at = UTCField(null=True)
     error_message = peewee.TextField(null=True)
-    started_at = UTCField(null=True)
-    completed_at = UTCField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "audit_tasks"
@@ -65,20 +48,19 @@ class Task(Base):
 
     @property
     def analysis(self) -> Analysis | None:
-        """What came out of it, or None before it is completed."""
+        """The result of the audit, or None before it is completed."""
         self.check_home()
         return Analysis.get_or_none(Analysis.task == self.id)
 
 
-class Analysis(Base):
-    """What an audit found out. ``verdict`` is that of a person, else of the machine; ``machine_verdict`` stays."""
+class Analysis(Identified):
+    """The result of an audit. ``verdict`` is that of a person, else of the machine; ``machine_verdict`` stays."""
 
     if TYPE_CHECKING:
         task_id = peewee.TextField()
         findings = Backref["AnalysisFinding"]()
         events = Backref["AuditEvent"]()
 
-    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     task = peewee.ForeignKeyField(Task, on_delete="CASCADE", backref="+", unique=True)
     equipment_type = peewee.TextField()
     test_type = peewee.TextField()
@@ -93,21 +75,18 @@ class Analysis(Base):
     reviewed_by = peewee.TextField(null=True)
     reviewed_at = UTCField(null=True)
     review_reason = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "audit_analyses"
         indexes = ((("verdict", "created_at"), False),)
 
 
-class AnalysisFinding(Base):
+class AnalysisFinding(Identified):
     """One thing that an audit found; ``ordinal`` is its place as they were given, from 1."""
 
     if TYPE_CHECKING:
         analysis_id = peewee.TextField()
 
-    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     analysis = peewee.ForeignKeyField(Analysis, on_delete="CASCADE", backref="findings", index=False)
     ordinal = peewee.IntegerField()
     severity = EnumField(SEVERITIES)
@@ -115,19 +94,16 @@ class AnalysisFinding(Base):
     message = peewee.TextField()
     evidence: JSONField[JsonValue] = JSONField(null=True)
     remediation = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "audit_findings"
         indexes = ((("analysis", "ordinal"), True),)
 
 
-class AuditEvent(Base):
+class AuditEvent(Numbered):
     """Something that happened to an audit; ``by`` is a person, or what did it by itself. It cannot be changed."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         task_id = peewee.TextField()
         analysis_id = peewee.TextField(null=True)
 

@@ -38,6 +38,18 @@ def uuid_of(row: object, what: str, *models: type[peewee.Model]) -> str:
     raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID") from None
 
 
+def number_of(row: object, what: str, model: type[peewee.Model], remedy: str = "") -> int:
+    """Return the id of a row, given as the row or its id; 0 for a row without one. Looks nothing up."""
+    key = row
+    if isinstance(row, model):
+        held: Any = row
+        held.check_home()
+        key = held.id or 0
+    if isinstance(key, bool) or not isinstance(key, int):
+        raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id{remedy and f'; {remedy}'}")
+    return key
+
+
 def owner_of(row: object, worker: str | None, what: str, *models: type[peewee.Model]) -> tuple[str, str, int | None]:
     """The id of a leased row, who acts on it, and for which attempt, where the row says so."""
     key = uuid_of(row, what, *models)

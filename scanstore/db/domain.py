@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Special methods that are public calls of a domain, such as ``store.search("...")`` and ``store.settings["..."]``.
 SPECIAL = frozenset({"__call__", "__contains__", "__enter__", "__exit__", "__getitem__", "__iter__", "__len__"})
 READS, LONG = "reads", "long"
+#: `list`, for annotations in classes with a method of that name.
+List = list
 
 
 class Domain:

@@ -19,22 +19,31 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, TypeVar, Unp
 
 import peewee
 
+from scanstore.db.arguments import number_of
 from scanstore.db.current import AMBIENT, current
 from scanstore.db.database import Database
 from scanstore.db.generic_fields import DateTime, Field, Json, Options, Text, TextUUID
+from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
-from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, WrongStore, shown
+from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, NotFound, WrongStore, shown
 
 _V = TypeVar("_V")  #: the value of a column in a row
 _W = TypeVar("_W", bound=str)
+_N = TypeVar("_N", bound="Numbered")
+_LAST = 2**32  #: greater than the number of any field
 
 # The base model
 
 
 class StoreMetadata(peewee.Metadata):
-    """Model metadata whose database is the current store's, asked for at every use."""
+    """Model metadata whose database is the current store's, asked for at every use.
+
+    Peewee sorts columns by the creation of their fields, so inherited ones come first. Set ``column_order`` in ``Meta``
+    to place columns by name: those before ``...`` come first, those after it last. Subclasses inherit it.
+    """
 
     _table: peewee.Table | None
+    column_order: tuple[object, ...] = (...,)
 
     @property
     def database(self) -> object:
@@ -66,6 +75,14 @@ class StoreMetadata(peewee.Metadata):
 
     def set_database(self, database: object) -> None:
         _refuse_binding(self.model)
+
+    def add_field(self, field_name: str, field: peewee.Field[_V], set_attribute: bool = True) -> None:
+        """Add a field, at the place that ``column_order`` gives it."""
+        if field_name in self.column_order:
+            place = self.column_order.index(field_name) - self.column_order.index(...)
+            order = place if place < 0 else _LAST + place
+            vars(field).update(_order=order, _sort_key=(1 if field.primary_key else 2, order))
+        super().add_field(field_name, field, set_attribute)
 
     def get_default_dict(self) -> dict[str, object]:
         """Return the defaults of a new row; its times are one reading of the clock."""
@@ -405,3 +422,37 @@ class HashField(Field[_V]):
 
     def python_value(self, value: object) -> object:
         return value.hex() if isinstance(value, bytes) else value
+
+
+# Columns that many models have
+
+
+class Numbered(Base):
+    """Base of models whose key is a number from SQLite."""
+
+    id: peewee.AutoField[int] = peewee.AutoField()
+
+
+def read_row(model: type[_N], row: _N | int, noun: str, remedy: str) -> _N:
+    """Read a row anew, given as the row or its id. Raises NotFound with the remedy, InvalidArgument, WrongStore."""
+    key = number_of(row, f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}", model, remedy)
+    found = model.get_or_none(model.id == key) if 0 < key < 2**63 else None
+    if found is None:
+        raise NotFound(f"no {noun} {shown(key)}; {remedy}")
+    return found
+
+
+class Timestamped(Base):
+    """Base of models that keep the times of a row's creation and of its last change."""
+
+    created_at = UTCField(default=utcnow)
+    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        column_order = (..., "created_at", "updated_at")
+
+
+class Identified(Timestamped):
+    """Base of models whose key is a UUID that sorts by time, as text."""
+
+    id = IdField(primary_key=True, default=lambda: str(uuid7()))

@@ -6,7 +6,7 @@ Change here: which scan a question about findings is about. Listing is in ``list
 from __future__ import annotations
 
 from scanstore.db.arguments import check_choice, check_optional_integer, check_string, stored_path
-from scanstore.db.domain import reads
+from scanstore.db.domain import List, reads
 from scanstore.db.state_machine import FINDING_STATUSES, SEVERITIES, SIGHTINGS
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.findings import listing
@@ -16,8 +16,6 @@ from scanstore.findings.models import Finding, Sighting
 from scanstore.findings.triage import Triage
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
-
-List = list  # the classes below have a method of that name
 
 
 class Findings(Triage):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import peewee
 
-from scanstore.db.fields import Base, EnumField, HashField, JSONField, LaterForeignKey, UTCField
+from scanstore.db.fields import Base, EnumField, HashField, JSONField, LaterForeignKey, Numbered, Timestamped, UTCField
 from scanstore.db.state_machine import FINDING_STATUSES, SEVERITIES, SIGHTINGS
 from scanstore.db.values import utcnow
 from scanstore.snapshots.facts import Lineage
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref, Field
 
 
-class Finding(Base):
+class Finding(Numbered, Timestamped):
     """A finding: one row for all scans of its target that saw it, as the last of them did.
 
     ``status`` is decided by people, everything else comes from reports. ``scan`` saw it last, ``first_scan`` first;
@@ -31,7 +31,6 @@ class Finding(Base):
     """
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         lineage_id = peewee.IntegerField()
         scan_id = peewee.IntegerField(null=True)
         first_scan_id = peewee.IntegerField(null=True)
@@ -74,17 +73,16 @@ class Finding(Base):
     message_key = peewee.TextField(default="")
     fingerprints: JSONField[dict[str, str]] = JSONField(default=dict)
     detail = peewee.BlobField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     state: str | None = None  #: what the scan said of it for which it was listed
 
     class Meta:
         table_name = "findings"
+        column_order = (..., "created_at", "updated_at", "verified")
         indexes = ((("lineage", "tool", "rule_id"), False), (("lineage", "file_path"), False))
 
 
-class ToolRun(Base):
+class ToolRun(Numbered):
     """A report that was loaded: its tool, rules and coverage.
 
     ``troubles`` are the reasons why a check must not pass by it; ``left_out`` counts its results that could not be used
@@ -92,7 +90,6 @@ class ToolRun(Base):
     """
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         scan_id = peewee.IntegerField()
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="runs", index=False)
@@ -118,11 +115,10 @@ class ToolRun(Base):
         indexes = ((("scan", "digest"), True),)
 
 
-class FindingContent(Base):
+class FindingContent(Numbered):
     """Columns of a finding as they were before they changed: zlib of JSON."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         finding_id = peewee.IntegerField()
 
     finding = peewee.ForeignKeyField(Finding, on_delete="CASCADE", backref="contents")
@@ -166,11 +162,10 @@ class Sighting(Base):
 ACTIONS = ("status", "comment", "suppress", "unsuppress")
 
 
-class FindingEvent(Base):
+class FindingEvent(Numbered):
     """Something that happened to a finding; ``by`` is a person, or what did it by itself."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         finding_id = peewee.IntegerField()
         scan_id = peewee.IntegerField(null=True)
 
@@ -187,11 +182,10 @@ class FindingEvent(Base):
         table_name = "finding_events"
 
 
-class Suppression(Base):
+class Suppression(Numbered, Timestamped):
     """A decision not to be told of a finding, or of a rule; one that has expired or was lifted hides nothing."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         lineage_id = peewee.IntegerField()
         finding_id = peewee.IntegerField(null=True)
 
@@ -205,8 +199,6 @@ class Suppression(Base):
     expires_at = UTCField(null=True)
     lifted_at = UTCField(null=True)
     lifted_by = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "suppressions"

@@ -25,7 +25,7 @@ from scanstore.findings.content import gist, pack, packed, unpacked
 from scanstore.findings.coverage import Coverage, apart, categories
 from scanstore.findings.identity import Traits, match
 
-BY = "scanstore"  #: who made the changes of status that follow from scans
+BY = "scanstore"  #: the author of changes that no person made
 BATCH = 500  #: findings whose content is in memory at a time
 
 

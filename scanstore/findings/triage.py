@@ -12,18 +12,19 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from scanstore.db.arguments import check_choice, check_list, check_string, clean_text
+from scanstore.db.arguments import check_choice, check_list, check_string, clean_text, number_of
 from scanstore.db.domain import Domain, reads
+from scanstore.db.fields import read_row
 from scanstore.db.state_machine import FINDING_STATUSES, FINDINGS, move
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.findings.models import Finding, FindingEvent, Suppression
+from scanstore.findings.tracking import BY
 from scanstore.snapshots.facts import Lineage
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-ITSELF = "scanstore"  #: who did what no person did
 PLACES = """
 SELECT f.id, f.lineage_id, f.tool, f.rule_id, f.file_path
   FROM json_each(?) AS i CROSS JOIN findings AS f ON f.id = i.value
@@ -34,7 +35,7 @@ SELECT s.* FROM json_each(?) AS i CROSS JOIN suppressions AS s ON s.lineage_id =
 
 # Whether nobody but the votes has decided last.
 VOTED = f"""
-SELECT 1 FROM finding_events AS e WHERE e.by = '{ITSELF}'
+SELECT 1 FROM finding_events AS e WHERE e.by = '{BY}'
    AND e.id = (SELECT max(id) FROM finding_events WHERE finding_id = ? AND action = 'status')
 """
 
@@ -42,23 +43,13 @@ _Place = tuple[int, int, str, str, str]  # finding, lineage, tool, rule, path
 
 
 class Triage(Domain):
-    """What people decide about findings; the part of ``store.findings`` that no scan overwrites."""
+    """Decisions of people about findings: the part of ``store.findings`` that no scan overwrites."""
 
     @reads
     def get(self, finding: Finding | int) -> Finding:
         """The finding with that id, read anew. Raises NotFound."""
-        key: object = finding
-        if isinstance(finding, Finding):
-            finding.check_home()
-            key = finding.id or 0
-        if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{shown(finding)} is not a finding; give a Finding or its id")
-        found: Finding | None = Finding.get_or_none(Finding.id == key) if 0 < key < 2**63 else None
-        if found is None:
-            raise NotFound(
-                f"no finding {shown(key)}; store.findings.list() (scanstore findings list) shows the known ones"
-            )
-        return found
+        remedy = "store.findings.list() (scanstore findings list) shows the known ones"
+        return read_row(Finding, finding, "finding", remedy)
 
     # -- status and comments -----------------------------------------------------------------------------------------
 
@@ -156,19 +147,9 @@ class Triage(Domain):
         Raises NotFound, InvalidArgument.
         """
         by = _author(by)
-        key: object = suppression
-        if isinstance(suppression, Suppression):
-            suppression.check_home()
-            key = suppression.id or 0
-        if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{shown(suppression)} is not a suppression; give a Suppression or its id")
+        remedy = "store.findings.suppressions() (scanstore findings suppressions) shows the known ones"
         with self.db.atomic():
-            row: Suppression | None = Suppression.get_or_none(Suppression.id == key) if 0 < key < 2**63 else None
-            if row is None:
-                raise NotFound(
-                    f"no suppression {shown(key)}; store.findings.suppressions() (scanstore findings suppressions)"
-                    " shows the known ones"
-                )
+            row = read_row(Suppression, suppression, "suppression", remedy)
             if row.lifted_at is None:
                 row.lifted_at, row.lifted_by = utcnow(), by
                 row.save()
@@ -217,18 +198,15 @@ class Triage(Domain):
         return answer
 
     def _places(self, findings: Iterable[Finding | int]) -> list[_Place]:
-        """What a suppression may go by; of findings given as ids, as far as they are there."""
+        """The columns of findings that suppressions match; ids that are missing are left out."""
         places: list[_Place] = []
         ids: list[int] = []
         for each in findings:
-            if isinstance(each, Finding):
-                each.check_home()
-                if each.id is not None:
-                    places.append((each.id, each.lineage_id, each.tool, each.rule_id, each.file_path))
-            elif isinstance(each, int) and not isinstance(each, bool):
-                ids.append(each)
-            else:
-                raise InvalidArgument(f"{shown(each)} is not a finding; give findings or their ids")
+            key = number_of(each, "a finding", Finding)
+            if not isinstance(each, Finding):
+                ids.append(key)
+            elif key:
+                places.append((key, each.lineage_id, each.tool, each.rule_id, each.file_path))
         if ids:
             places += self.db.execute_sql(PLACES, (dump_json(ids),)).fetchall()
         return places
@@ -274,7 +252,7 @@ class _Matches:
 
 def _author(by: object) -> str:
     name = clean_text(by, "by", needed=True)
-    if name.lower() == ITSELF:
+    if name.lower() == BY:
         raise InvalidArgument(f"by is {name!r}, which stands for what no person did; say who decides this")
     return name
 

@@ -27,6 +27,7 @@ Shape of :class:`FileFacts`, kept to tuples of plain values so that it crosses a
 
 from __future__ import annotations
 
+import builtins
 import json
 import zlib
 from collections.abc import Iterable, Sequence
@@ -38,6 +39,9 @@ RESOLUTIONS = ("unresolved", "external", "guessed", "inherited", "imported", "ex
 #: Instead of an indexer's name, for a file that none can read.
 TEXT = "text/1"
 CHUNK_TYPES = ("function", "class", "full_file")
+BUILTINS = frozenset(dir(builtins))
+#: The largest number of a line.
+LARGEST_LINE = 2**31
 
 #: Positions in the tuples above, for code that writes many of them.
 UNRESOLVED, EXTERNAL, GUESSED, INHERITED, IMPORTED, EXACT = range(6)

@@ -28,6 +28,7 @@ from scanstore.indexing.chunking import body_hash, content_hash
 from scanstore.indexing.facts import (
     CHUNK_TYPES,
     EXACT,
+    LARGEST_LINE,
     REFERENCE_TYPES,
     SYMBOL_TYPES,
     UNRESOLVED,
@@ -38,8 +39,6 @@ from scanstore.indexing.facts import (
     Strings,
     SymbolRow,
 )
-
-LARGEST_LINE = 2**31
 
 _FIELDS = {
     "symbol": frozenset("name qualified_name symbol_type start_line end_line metadata text path file_path".split()),

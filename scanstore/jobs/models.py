@@ -15,25 +15,21 @@ import peewee
 from scanstore.db import arguments
 from scanstore.db.arguments import check_integer, check_list, check_text, copy_saved, uuid_of
 from scanstore.db.database import Database, current
-from scanstore.db.fields import Base, EnumField, IdField, JSONField, UTCField
+from scanstore.db.fields import Base, EnumField, JSONField, Numbered, Timestamped, UTCField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.state_machine import JOB_LIVE, JOB_STATUSES
-from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, NoStore, NotFound, shown
 from scanstore.leases import engine
-from scanstore.leases.engine import JOBS, LEASE, MOST_LOST, MOST_RETRIES, check_lease
+from scanstore.leases.engine import JOBS, LEASE, check_lease
+from scanstore.leases.models import LeasedTask
 from scanstore.library.models import Scene
-
-if TYPE_CHECKING:
-    pass
-
 
 QUEUE = "default"
 STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows, on their way out
 
 
-class Job(Base):
+class Job(LeasedTask):
     """One job. Its methods act on the current store, as those of ``store.jobs`` do, and bring the row up to date."""
 
     if TYPE_CHECKING:
@@ -42,7 +38,6 @@ class Job(Base):
     lease: float = LEASE  # seconds that its ticks extend its lease by
     store: Any  # of one that was claimed: the store whose ``jobs`` did
 
-    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     type = peewee.TextField()
     queue = peewee.TextField(default=QUEUE)
     status = EnumField(JOB_STATUSES, default="pending", index=True)
@@ -56,31 +51,16 @@ class Job(Base):
     unique_key = peewee.TextField(null=True)
     exclusive_group = peewee.TextField(null=True)
     run_at = UTCField(null=True)
-    max_retries = peewee.IntegerField(default=MOST_RETRIES)
-    max_lost = peewee.IntegerField(default=MOST_LOST)
-    rank = peewee.IntegerField(default=0)
-    retry_count = peewee.IntegerField(default=0)
-    lost_count = peewee.IntegerField(default=0)
-    attempt = peewee.IntegerField(default=0)
-    worker = peewee.TextField(null=True)
-    process = peewee.TextField(null=True)
-    lease_until = UTCField(null=True)
-    lease_clock = peewee.FloatField(null=True)
-    next_retry_at = UTCField(null=True)
     error = peewee.TextField(null=True)
-    started_at = UTCField(null=True)
-    completed_at = UTCField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "jobs"
+        column_order = (
+            *(..., "max_retries", "max_lost", "rank", "retry_count", "lost_count", "attempt", "worker", "process"),
+            *("lease_until", "lease_clock", "next_retry_at", "error", "started_at", "completed_at"),
+            *("created_at", "updated_at"),
+        )
         without_rowid = True
-
-    @property
-    def priority(self) -> int:
-        """How pressing it is: the highest is claimed first."""
-        return -int(self.rank)
 
     @property
     def over(self) -> bool:
@@ -121,7 +101,7 @@ class Job(Base):
 
 
 class JobScene(Base):
-    """Which job is about which scene."""
+    """The link of a job to a scene."""
 
     if TYPE_CHECKING:
         job_id = peewee.TextField()
@@ -136,11 +116,10 @@ class JobScene(Base):
         without_rowid = True
 
 
-class ScheduledTask(Base):
-    """A task with its schedule. while it is disabled, ``next_run`` has no value; ``last_run`` is when it last began."""
+class ScheduledTask(Numbered, Timestamped):
+    """A task with its schedule. While it is disabled, ``next_run`` has no value; ``last_run`` is when it last began."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         last_job_id = peewee.TextField(null=True)
 
     name = peewee.TextField(unique=True)
@@ -152,8 +131,6 @@ class ScheduledTask(Base):
     last_run = UTCField(null=True)
     next_run = UTCField(null=True)
     last_job = peewee.ForeignKeyField(Job, on_delete="SET NULL", null=True, backref="+")
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "scheduled_tasks"

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from scanstore.db.arguments import check_bool
-from scanstore.db.domain import Domain, reads
+from scanstore.db.domain import Domain, List, reads
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
 from scanstore.jobs.jobs import Job, Jobs
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 _T = TypeVar("_T")
-List = list  # the class below has a method of that name
 DUE = "SELECT id FROM scheduled_tasks WHERE enabled = 1 AND next_run <= ? ORDER BY next_run, id"
 SET_BACK = "SELECT id FROM scheduled_tasks WHERE enabled = 1 AND next_run > ?1 AND updated_at > ?1"
 MISTAKE = timedelta(hours=3)  #: by how much a clock is set back that was wrong, and not only a little fast

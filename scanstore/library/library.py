@@ -14,12 +14,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from scanstore.db.arguments import check_bool, check_choice, check_iterable, check_optional_integer
-from scanstore.db.domain import Domain, reads
+from scanstore.db.domain import Domain, List, reads
 from scanstore.db.fields import Base
+from scanstore.db.state_machine import SYNC_KINDS
 from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.library.models import (
-    KINDS,
     MODELS,
     Performer,
     Scene,
@@ -32,8 +32,6 @@ from scanstore.library.models import (
 )
 from scanstore.library.sync import Sync
 from scanstore.library.upserts import Upsert
-
-List = list  # the class below has a method of that name
 
 
 class Named(NamedTuple):
@@ -124,7 +122,7 @@ class Library(Domain):
         or container after an hour without a write or ``run.heartbeat()``, or at once with ``take_over``. Raises
         InvalidArgument.
         """
-        return Sync(self.db, check_choice(kind, "kind", KINDS), take_over=take_over)
+        return Sync(self.db, check_choice(kind, "kind", SYNC_KINDS), take_over=take_over)
 
     @reads
     def runs(self, kind: str | None = None, *, limit: int | None = None) -> List[SyncRun]:
@@ -137,7 +135,7 @@ class Library(Domain):
     @reads
     def get(self, kind: str, key: object) -> Any:
         """The scene, performer, tag or studio of that id, read anew. Raises NotFound, InvalidArgument."""
-        model = MODELS[check_choice(kind, "kind", KINDS)]
+        model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         wanted = _id(key, model)
         found = model.get_or_none(model.id == wanted)
         if found is None:
@@ -152,7 +150,7 @@ class Library(Domain):
     @reads
     def find(self, kind: str, what: str) -> List[Any]:
         """Rows of a kind that have this id, or exactly this name or title; an empty list when there are none."""
-        model = MODELS[check_choice(kind, "kind", KINDS)]
+        model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         name = model._meta.fields["title" if model is Scene else "name"]
         return list(model.select().where((model.id == what) | (name == what)).order_by(model.id))
 
@@ -225,7 +223,7 @@ class Library(Domain):
     def stats(self) -> LibraryStats:
         """The library in figures."""
         synced: dict[str, SyncRun] = {}
-        for kind in KINDS:
+        for kind in SYNC_KINDS:
             for run in self.runs(kind, limit=1):
                 synced[kind] = run
         counts = self.db.execute_sql(FIGURES).fetchone()
@@ -239,7 +237,7 @@ class Library(Domain):
         Scenes of a studio stay without it; changes that were proposed for a scene outlive it. Raises NotFound for an id
         that there is not, and InvalidArgument; nothing is removed then.
         """
-        model = MODELS[check_choice(kind, "kind", KINDS)]
+        model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         given = [ids] if isinstance(ids, str | Base) or not isinstance(ids, Iterable) else ids
         keys = {_id(key, model) for key in given}
         listed = dump_json(sorted(keys))

@@ -6,65 +6,64 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
-from scanstore.db.fields import Base, EnumField, JSONField, UTCField
+from scanstore.db.fields import Base, EnumField, JSONField, Numbered, Timestamped, UTCField
+from scanstore.db.state_machine import SYNC_KINDS, SYNC_STATUSES
 from scanstore.db.values import utcnow
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref as ManyToMany
 
 
-class Studio(Base):
-    """Who made scenes."""
+class SyncedRow(Timestamped):
+    """Base of models whose rows come from a foreign system. They keep its ids."""
 
     id = peewee.TextField(primary_key=True)
-    name = peewee.TextField(index=True)
     last_synced = UTCField(default=utcnow)
     run_id = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
+
+    class Meta:
+        column_order = (..., "last_synced", "run_id", "created_at", "updated_at")
+
+
+class NamedRow(SyncedRow):
+    """Base of models whose rows have a name and little else."""
+
+    name = peewee.TextField(index=True)
+
+
+class Studio(NamedRow):
+    """The maker of scenes."""
 
     class Meta:
         table_name = "studios"
         without_rowid = True
 
 
-class Performer(Base):
-    """Who is in scenes; two may have the same name."""
+class Performer(NamedRow):
+    """A person in scenes. Two performers may have the same name."""
 
     if TYPE_CHECKING:
         scenes = ManyToMany["Scene"]()
-
-    id = peewee.TextField(primary_key=True)
-    name = peewee.TextField(index=True)
-    last_synced = UTCField(default=utcnow)
-    run_id = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "performers"
         without_rowid = True
 
 
-class Tag(Base):
-    """What scenes are about; no two have the same name."""
+class Tag(NamedRow):
+    """A subject of scenes. Names are unique."""
 
     if TYPE_CHECKING:
         scenes = ManyToMany["Scene"]()
 
-    id = peewee.TextField(primary_key=True)
     name = peewee.TextField(unique=True)
-    last_synced = UTCField(default=utcnow)
-    run_id = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "tags"
         without_rowid = True
 
 
-class Scene(Base):
+class Scene(SyncedRow):
     """One scene. ``created_date`` is when the foreign system made it, ``scene_date`` the scene's own date."""
 
     if TYPE_CHECKING:
@@ -72,7 +71,6 @@ class Scene(Base):
         performers = ManyToMany["Performer"]()
         tags = ManyToMany["Tag"]()
 
-    id = peewee.TextField(primary_key=True)
     title = peewee.TextField(default="")
     paths: JSONField[list[str]] = JSONField(default=list)
     organized = peewee.BooleanField(default=False)
@@ -80,17 +78,13 @@ class Scene(Base):
     created_date = UTCField(default=utcnow)
     scene_date = UTCField(null=True)
     studio = peewee.ForeignKeyField(Studio, on_delete="SET NULL", null=True, backref="scenes")
-    last_synced = UTCField(default=utcnow)
-    run_id = peewee.IntegerField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "scenes"
 
 
 class ScenePerformer(Base):
-    """Who is in which scene."""
+    """The link of a performer to a scene."""
 
     if TYPE_CHECKING:
         scene_id = peewee.TextField()
@@ -106,7 +100,7 @@ class ScenePerformer(Base):
 
 
 class SceneTag(Base):
-    """Which scene is about what."""
+    """The link of a tag to a scene."""
 
     if TYPE_CHECKING:
         scene_id = peewee.TextField()
@@ -143,18 +137,13 @@ _link(Scene, "performers", Performer, "scenes", ScenePerformer)
 _link(Scene, "tags", Tag, "scenes", SceneTag)
 
 MODELS: dict[str, type[Base]] = {"scene": Scene, "performer": Performer, "tag": Tag, "studio": Studio}
-KINDS = tuple(MODELS)
-STATUSES = ("running", "completed", "failed")
 
 
-class SyncRun(Base):
-    """One run of a sync: its figures, and ``process``, who runs it. ``since`` was the watermark when it began."""
+class SyncRun(Numbered, Timestamped):
+    """One run of a sync and its figures. ``process`` runs it, ``since`` was the watermark when it began."""
 
-    if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
-
-    kind = EnumField(KINDS)
-    status = EnumField(STATUSES, default="running")
+    kind = EnumField(SYNC_KINDS)
+    status = EnumField(SYNC_STATUSES, default="running")
     since = UTCField(null=True)
     started_at = UTCField(default=utcnow)
     ended_at = UTCField(null=True)
@@ -166,8 +155,6 @@ class SyncRun(Base):
     pruned = peewee.IntegerField(default=0)
     process = peewee.TextField()
     error = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "sync_runs"
@@ -175,7 +162,7 @@ class SyncRun(Base):
 
 
 class SyncCounts(NamedTuple):
-    """What became of rows, and of links between scenes and performers or tags."""
+    """Counts of rows, and of links between scenes and performers or tags."""
 
     created: int = 0
     updated: int = 0

@@ -121,7 +121,7 @@ class Batch:
     by kind and scene."""
 
     def __init__(self, names: KnownNames) -> None:
-        self.names = names
+        self.names, self.size = names, 0
         self.named: dict[str, set[str]] = {kind: set() for kind in NAMED}
         self.scenes: dict[str, list[object]] = {}
         self.links: dict[str, dict[str, list[str]]] = {kind: {} for kind in LINKS.values()}
@@ -224,14 +224,13 @@ class Upsert:
         if isinstance(records, str | bytes | Mapping) or not isinstance(records, Iterable):
             raise InvalidArgument(f"{shown(records)} is not a list of records; put it in one")
         most = SCENES_AT_ONCE if self.kind == "scene" else NAMED_AT_ONCE
-        batch, size = Batch(self.names), 0
+        batch = Batch(self.names)
         for number, record in enumerate(records, 1):
             try:
                 if self.kind == "scene":
                     key = _checked(record, SCENE_KEYS)
                     if key in batch.scenes:  # said twice: one after the other
-                        self._write(batch)
-                        batch, size = Batch(self.names), 0
+                        batch = self._write(batch)
                     batch.add_scene(key, record, number)
                 else:
                     batch.add_named(self.kind, record, number)
@@ -239,15 +238,15 @@ class Upsert:
                 given = record.get("id") if isinstance(record, Mapping) else None
                 whose = f" ({self.kind} {shown(given)})" if isinstance(given, str) else ""
                 raise InvalidArgument(f"record {number}{whose}: {error}") from error
-            size += 1
-            if size == most:
-                self._write(batch)
-                batch, size = Batch(self.names), 0
-        if size:
+            batch.size += 1
+            if batch.size == most:
+                batch = self._write(batch)
+        if batch.size:
             self._write(batch)
         return self.total
 
-    def _write(self, batch: Batch) -> None:
+    def _write(self, batch: Batch) -> Batch:
+        """Write a batch, and return an empty one."""
         now = format_time(utcnow())
         with self.db.atomic():
             counts = SyncCounts()
@@ -259,6 +258,7 @@ class Upsert:
             if self.run is not None:
                 sync.count(self.domain, self.run, counts)
         self.total = SyncCounts(*map(sum, zip(self.total, counts, strict=True)))
+        return Batch(self.names)
 
     def _write_named(self, kind: str, mentioned: set[str], now: str) -> SyncCounts:
         names = {key: name for key in sorted(mentioned) if (name := self.names.names[kind].get(key)) is not None}

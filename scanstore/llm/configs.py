@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from scanstore.db.domain import Domain, reads
+from scanstore.db.domain import Domain, List, reads
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.llm.models import ModelConfig
 from scanstore.llm.slots import Slot
@@ -18,7 +18,6 @@ from scanstore.llm.slots import Slot
 COUNTS = frozenset(("max_tokens", "max_concurrent", "votes"))
 SWITCHES = frozenset(("is_analyzer", "is_verifier"))
 TEXTS = frozenset(("name", "base_url", "api_key", "analysis_prompt_template", "verification_prompt_template"))
-List = list  # the class below has a method of that name
 
 
 class Configs(Domain):

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 
 import peewee
 
-from scanstore.db.fields import Base, UTCField
+from scanstore.db.fields import Numbered, Timestamped, UTCField
 from scanstore.db.values import utcnow
 from scanstore.errors import NotFound
 
 
-class ModelConfig(Base):
+class ModelConfig(Numbered, Timestamped):
     """One model endpoint. ``api_key`` may be ``env:NAME``; it never appears in ``repr`` or ``to_dict``."""
-
-    if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
 
     __secret__ = frozenset(("api_key",))
 
@@ -30,8 +27,6 @@ class ModelConfig(Base):
     is_verifier = peewee.BooleanField(default=False)
     analysis_prompt_template = peewee.TextField(default="")
     verification_prompt_template = peewee.TextField(default="")
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "model_configs"
@@ -47,11 +42,10 @@ class ModelConfig(Base):
         return value
 
 
-class ModelSlot(Base):
+class ModelSlot(Numbered):
     """A ticket for one of the places of a model."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         model_config_id = peewee.IntegerField()
 
     model_config = peewee.ForeignKeyField(ModelConfig, on_delete="CASCADE", backref="+")

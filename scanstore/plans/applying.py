@@ -25,6 +25,7 @@ from scanstore.db.clocks import over
 from scanstore.db.processes import alive, gone, me
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, StorageError, shown
+from scanstore.leases.engine import LAST_ERROR
 from scanstore.plans.changes import FIELDS, Effect, Field, backward, forward, read, write
 from scanstore.plans.models import PlanChange, settle
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 Handler = Callable[[PlanChange], object]
 Progress = Callable[[int, int], object]
 SHORT = 0.05  #: seconds that a transaction over several changes goes on
-LAST_ERROR = 4000  #: characters of an error that are kept
 _running: set[tuple[str, int]] = set()  # plans that this process applies or reverts: (file, plan)
 
 

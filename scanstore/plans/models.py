@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import peewee
 
 from scanstore.db.database import Database
-from scanstore.db.fields import Base, EnumField, HashField, JSONField, UTCField, UUIDField
+from scanstore.db.fields import EnumField, HashField, JSONField, Numbered, Timestamped, UTCField, UUIDField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.state_machine import CHANGE_ACTIONS, CHANGE_STATUSES, CHANGE_TARGETS, PLAN_STATUSES, Machine, move
 from scanstore.db.values import format_time, utcnow
@@ -35,11 +35,10 @@ class ChangeCounts(NamedTuple):
         return sum(self)
 
 
-class AnalysisPlan(Base):
+class AnalysisPlan(Numbered, Timestamped):
     """Changes that belong together. ``metadata`` is what its maker wants to remember: settings used, figures."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         changes = Backref["PlanChange"]()
 
     key = UUIDField(default=uuid.uuid4, unique=True)
@@ -52,8 +51,6 @@ class AnalysisPlan(Base):
     submitted_at = UTCField(null=True)
     applied_at = UTCField(null=True)
     reverted_at = UTCField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     tally: str = "{}"  # counts as they are read
     counts: ChangeCounts | None = None  #: of its changes, when it was read by ``store.plans``
@@ -67,7 +64,7 @@ class AnalysisPlan(Base):
         return {**super().to_dict(secrets=secrets), **more}
 
 
-class PlanChange(Base):
+class PlanChange(Numbered, Timestamped):
     """One change of one field of a scene or a finding; ``target_key`` is its id, also when it is gone.
 
     ``current_value`` is the value at the time of the proposal, ``found_value`` the value when it was applied or
@@ -75,7 +72,6 @@ class PlanChange(Base):
     """
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         plan_id = peewee.IntegerField()
         scene_id = peewee.TextField(null=True)
         finding_id = peewee.IntegerField(null=True)
@@ -100,8 +96,6 @@ class PlanChange(Base):
     conflict = peewee.BooleanField(default=False)
     tries = peewee.IntegerField(default=0)
     error = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     value: JsonValue = None  #: for a handler: what the field is to become
     undoing: bool = False  #: for a handler: whether the change is being taken back

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import peewee
 
 from scanstore.db.arguments import check_choice, check_optional_integer, check_string, clean_text
-from scanstore.db.domain import Domain, long, reads
+from scanstore.db.domain import Domain, List, long, reads
 from scanstore.db.state_machine import CHANGE_STATUSES, PLAN_STATUSES, move
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
@@ -31,8 +31,6 @@ from scanstore.plans.changes import check, checked_confidence, digest, field_nam
 from scanstore.plans.models import CHANGES, PLANS, AnalysisPlan, ChangeCounts, PlanChange, settle
 from scanstore.plans.preview import Preview
 from scanstore.plans.proposals import Proposal, Proposed, checked, insert
-
-List = list  # the class below has a method of that name
 
 
 class Reviewed(NamedTuple):

@@ -22,7 +22,7 @@ from scanstore.findings.findings import Findings
 from scanstore.findings.listing import changes
 from scanstore.findings.looks import OWN, Looks
 from scanstore.sarif.format.line_hashes import line_hashes
-from scanstore.sarif.format.vocabulary import STATE, Artifact, Result, Rule
+from scanstore.sarif.format.vocabulary import SEVERITY_LEVELS, STATE, Artifact, Result, Rule
 from scanstore.sarif.format.writer import OutRun, write
 from scanstore.sarif.mapping import BY, justification, shifted, usual_level
 from scanstore.sarif.sources import Sources, recorded
@@ -41,7 +41,6 @@ STATES = {
 }  # fmt: skip
 TOLD = ("reopened", "not_checked")  #: states that SARIF has no word for; they are told by a property too
 SCORES = {"critical": 9.5, "high": 8.0, "medium": 5.5, "low": 2.0, "info": None}  # as code hosts read them
-LEVELS = dict(zip(SEVERITIES, ("error", "error", "warning", "note", "note"), strict=True))  # of our own findings
 DECIDED = {"false_positive": "false positive", "ignored": "ignored"}
 PLACES: tuple[Literal["code_flows", "related", "locations"], ...] = ("code_flows", "related", "locations")
 BATCH = 500  # rows
@@ -233,7 +232,7 @@ class _Dumping:
                 worst = min(severities, key=SEVERITIES.index)
                 cwe = [one for one in weaknesses if one] if len(weaknesses) == 1 else []
                 score = SCORES[worst]
-                yield Rule(rule_id, level=LEVELS[worst], security_severity=score, tags=("security",), cwe=cwe)
+                yield Rule(rule_id, level=SEVERITY_LEVELS[worst], security_severity=score, tags=("security",), cwe=cwe)
 
     def _results(
         self, scan: Scan, tool: str, run: int | None, loose: bool, described: Sequence[Rule] = (), category: str = ""
@@ -275,7 +274,7 @@ class _Dumping:
             rule_id=rule_id or None,
             message=said["message"] or said["title"],
             severity=severity,
-            level=detail.get("level") or (LEVELS[severity] if own else usual_level(rules.get(rule_id), kind)),
+            level=detail.get("level") or (SEVERITY_LEVELS[severity] if own else usual_level(rules.get(rule_id), kind)),
             kind=kind,
             uri=path or None,
             start_line=line,

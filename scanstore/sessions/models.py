@@ -19,13 +19,12 @@ from scanstore.accounts.models import User
 from scanstore.db import arguments
 from scanstore.db.arguments import check_text, encodable, uuid_of
 from scanstore.db.database import Database
-from scanstore.db.fields import Base, EnumField, HashField, IdField, UTCField
+from scanstore.db.fields import Base, EnumField, HashField, Identified, UTCField
 from scanstore.db.generic_fields import Number
 from scanstore.db.state_machine import RESULT_STATUSES, SESSION_OPEN, SESSION_STATUSES, TASK_STATUSES, UPLOAD_STATUSES
-from scanstore.db.uuids import uuid7
-from scanstore.db.values import utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES
+from scanstore.leases.engine import LEASE
+from scanstore.leases.models import LeasedTask
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref
@@ -36,28 +35,25 @@ COUNTED = frozenset({"total_files", "processed_files"})
 CENT = Decimal("0.01")
 
 
-class Configuration(Base):
+class Configuration(Identified):
     """One version of a prompt; ``is_default`` is all of it that changes."""
 
     if TYPE_CHECKING:
         user_id = peewee.TextField()
         results = Backref["AnalysisResult"]()
 
-    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     user = peewee.ForeignKeyField(User, backref="configurations", on_delete="RESTRICT", index=False)
     config_type = peewee.TextField()
     prompt_content = peewee.TextField()
     is_default = peewee.BooleanField(default=False)
     version = peewee.IntegerField(default=1)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "configurations"
         indexes = ((("user", "config_type", "version"), True),)
 
 
-class AnalysisSession(Base):
+class AnalysisSession(Identified):
     """A user's round of analysis: its files, tasks and results."""
 
     if TYPE_CHECKING:
@@ -66,15 +62,12 @@ class AnalysisSession(Base):
         results = Backref["AnalysisResult"]()
         tasks = Backref["AnalysisTask"]()
 
-    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     user = peewee.ForeignKeyField(User, backref="sessions", on_delete="RESTRICT", index=False)
     session_name = peewee.TextField()
     status = EnumField(SESSION_STATUSES, default="created")
     completed_at = UTCField(null=True)
     total_files = peewee.IntegerField(default=0)
     processed_files = peewee.IntegerField(default=0)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "analysis_sessions"
@@ -94,13 +87,12 @@ class AnalysisSession(Base):
         return super().update(*given, **columns)
 
 
-class FileUpload(Base):
+class FileUpload(Identified):
     """A file of a session; ``file_path`` is relative, with slashes, and ``file_size`` in bytes."""
 
     if TYPE_CHECKING:
         analysis_session_id = peewee.TextField()
 
-    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     session = peewee.ForeignKeyField(
         AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="files",
         on_delete="CASCADE", index=False,
@@ -112,16 +104,14 @@ class FileUpload(Base):
     sha256 = HashField(null=True)
     upload_status = EnumField(UPLOAD_STATUSES, default="uploaded")
     error_message = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "file_uploads"
         indexes = ((("session", "file_path"), True),)
 
 
-class AnalysisTask(Base):
-    """A piece of a session's work, leased to a worker; ``task_id`` is what that one calls it."""
+class AnalysisTask(LeasedTask):
+    """A piece of a session's work, leased to a worker. ``task_id`` is the worker's name for it."""
 
     if TYPE_CHECKING:
         analysis_session_id = peewee.TextField()
@@ -129,7 +119,6 @@ class AnalysisTask(Base):
 
     lease: float = LEASE  # seconds that its ticks extend its lease by
 
-    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     session = peewee.ForeignKeyField(
         AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="tasks",
         on_delete="CASCADE", index=False,
@@ -138,35 +127,15 @@ class AnalysisTask(Base):
     task_type = peewee.TextField()
     status = EnumField(TASK_STATUSES, default="pending")
     progress = peewee.IntegerField(default=0)
-    rank = peewee.IntegerField(default=0)
-    retry_count = peewee.IntegerField(default=0)
-    max_retries = peewee.IntegerField(default=MOST_RETRIES)
-    lost_count = peewee.IntegerField(default=0)
-    max_lost = peewee.IntegerField(default=MOST_LOST)
-    attempt = peewee.IntegerField(default=0)
-    worker = peewee.TextField(null=True)
-    process = peewee.TextField(null=True)
-    lease_until = UTCField(null=True)
-    lease_clock = peewee.FloatField(null=True)
-    next_retry_at = UTCField(null=True)
     error_message = peewee.TextField(null=True)
-    started_at = UTCField(null=True)
-    completed_at = UTCField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "analysis_tasks"
         indexes = ((("session", "status"), False),)
 
     @property
-    def priority(self) -> int:
-        """How pressing it is: the highest is claimed first."""
-        return -int(self.rank)
-
-    @property
     def result(self) -> AnalysisResult | None:
-        """What came out of it, or None."""
+        """The result of the task, or None."""
         found: AnalysisResult | None = self.results.first()
         return found
 
@@ -188,15 +157,14 @@ class ScoreField(Number[Decimal]):
         return None if value is None else Decimal(str(value)).quantize(CENT)
 
 
-class AnalysisResult(Base):
-    """What came out, with the very version of the prompt that it was made with."""
+class AnalysisResult(Identified):
+    """A result, with the version of the prompt that produced it."""
 
     if TYPE_CHECKING:
         analysis_session_id = peewee.TextField()
         configuration_id = peewee.TextField(null=True)
         analysis_task_id = peewee.TextField(null=True)
 
-    id = IdField(primary_key=True, default=lambda: str(uuid7()))
     session = peewee.ForeignKeyField(
         AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="results",
         on_delete="CASCADE", index=False,
@@ -211,8 +179,6 @@ class AnalysisResult(Base):
     result_content = peewee.TextField()
     score = ScoreField(null=True)
     status = EnumField(RESULT_STATUSES, default="pending")
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "analysis_results"

@@ -25,11 +25,11 @@ from scanstore.db.state_machine import SESSION_OPEN
 from scanstore.db.uuids import uuid7s
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
+from scanstore.leases.engine import LAST_ERROR
 from scanstore.sessions.models import AnalysisSession, FileUpload, Session, Upload, no_session, read, session_key
 
 UNKNOWN_TYPE = "application/octet-stream"
 READ_AT_ONCE = 1 << 20
-LAST_ERROR = 4000  # characters of an error that are kept
 LONGEST_PATH, LONGEST_NAME, LONGEST_TYPE = 500, 255, 100  # characters
 
 # from which statuses an upload comes to one

@@ -13,27 +13,21 @@ from typing import TYPE_CHECKING
 import peewee
 from peewee import SQL, CompositeKey
 
-from scanstore.db.fields import Base, HashField, JSONField, UTCField
+from scanstore.db.fields import Base, HashField, JSONField, Numbered, Timestamped, UTCField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.values import utcnow
 
 FACT_TABLES = ("symbol_facts", "reference_facts", "import_facts", "chunk_facts")
 
 
-class Name(Base):
-    if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
-
+class Name(Numbered):
     text = peewee.TextField(unique=True)
 
     class Meta:
         table_name = "names"
 
 
-class FileVersion(Base):
-    if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
-
+class FileVersion(Numbered):
     path = peewee.TextField()
     content_hash = HashField()
     indexer = peewee.TextField()
@@ -133,13 +127,8 @@ class ChunkFact(Base):
         without_rowid = True
 
 
-class Lineage(Base):
-    if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
-
+class Lineage(Numbered, Timestamped):
     target = peewee.TextField(unique=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "lineages"

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import peewee
 
-from scanstore.db.fields import Base, EnumField, HashField, JSONField, UTCField
+from scanstore.db.fields import Base, EnumField, HashField, JSONField, Numbered, Timestamped, UTCField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.state_machine import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES
-from scanstore.db.values import utcnow
 from scanstore.db.view_keys import RowId
 from scanstore.snapshots.facts import FileVersion, Lineage
 
@@ -17,12 +16,11 @@ if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref
 
 
-class Scan(Base):
+class Scan(Numbered, Timestamped):
     """One snapshot of a target, and its analysis. ``revision`` counts the target's snapshots that were recorded whole;
     ``active_since`` is set once the analysis was begun, ``analyzed_at`` when it has nothing left to do."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         lineage_id = peewee.IntegerField()
         files = Backref["ScanFile"]()
         chunks = Backref["ScanFileChunk"]()
@@ -40,22 +38,20 @@ class Scan(Base):
     options: JSONField[dict[str, JsonValue]] = JSONField(default=dict)
     started_at = UTCField(null=True)
     completed_at = UTCField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
     errors_in_a_row = peewee.IntegerField(default=0)
     active_since = UTCField(null=True)
     analyzed_at = UTCField(null=True)
 
     class Meta:
         table_name = "scans"
+        column_order = (..., "created_at", "updated_at", "errors_in_a_row", "active_since", "analyzed_at")
         indexes = ((("lineage", "revision"), True),)
 
 
-class ScanFile(Base):
+class ScanFile(Numbered, Timestamped):
     """A file as one scan saw it. ``done``: recorded; ``failed``, ``skipped``: ``error`` says why."""
 
     if TYPE_CHECKING:
-        id: peewee.AutoField[int] = peewee.AutoField()
         scan_id = peewee.IntegerField()
         version_id = peewee.IntegerField(null=True)
 
@@ -66,8 +62,6 @@ class ScanFile(Base):
     risk_level = EnumField(RISKS, default="normal")
     status = EnumField(FILE_STATUSES, default="pending")
     error = peewee.TextField(null=True)
-    created_at = UTCField(default=utcnow)
-    updated_at = UTCField(default=utcnow)
 
     class Meta:
         table_name = "scan_files"

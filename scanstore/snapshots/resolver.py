@@ -20,10 +20,10 @@ is evaluated first, from an empty stack; then the question is asked again.
 
 from __future__ import annotations
 
-import builtins
 import sys
 from collections.abc import Iterable
 
+from scanstore.indexing.facts import BUILTINS
 from scanstore.snapshots.c3 import Class, merged
 from scanstore.snapshots.interfaces import (
     EXTERNAL,
@@ -53,7 +53,6 @@ MOST_ROUNDS = 10
 #: For so many paths a table of all methods pays.
 MANY = 500
 _OBJECT = frozenset(dir(object))
-_BUILTINS = frozenset(dir(builtins))
 _ITEM_METHODS = frozenset(("pop", "popleft", "__next__"))
 _VALUE_METHODS = frozenset(("get", "pop", "setdefault"))
 
@@ -226,13 +225,16 @@ class Resolver:
         self.active[path] = None
         outer, self.cyclic = self.cyclic, False
         result = self.step(path)
-        del self.active[path]
-        if self.cyclic:
-            self.paths_now[path] = result
-        else:
-            self.memo[path] = result
-            self.cyclic = outer
+        (self.memo if self.settled(path, outer) else self.paths_now)[path] = result
         return result
+
+    def settled(self, key: str | Class, outer: bool) -> bool:
+        """End a step; tell whether its result holds for good, since it did not depend on a step around it."""
+        del self.active[key]
+        if self.cyclic:
+            return False
+        self.cyclic = outer
+        return True
 
     def step(self, path: str) -> Found:
         last = path[-1]
@@ -327,7 +329,7 @@ class Resolver:
             found = self.evaluate(f"{star}.{name}")
             if found[0] is not None and found[0] is not EXTERNAL:
                 return found
-        return (EXTERNAL if outside or name in _BUILTINS else None), False, False
+        return (EXTERNAL if outside or name in BUILTINS else None), False, False
 
     def own(self, module: str, name: str, known: Module | None, follow: bool) -> Found | None:
         """The attribute of a module that its own interface names; None where only its star imports can bring it."""
@@ -360,7 +362,7 @@ class Resolver:
                         rest.append(base[1])
                 elif place == module:
                     outside = outside or base is EXTERNAL
-        external = module in self.modules and (outside or name in _BUILTINS)
+        external = module in self.modules and (outside or name in BUILTINS)
         return (EXTERNAL if external else None), False, False
 
     def entry(self, module: str, qual: str, receiver: Value, follow: bool = True) -> Found:
@@ -486,12 +488,7 @@ class Resolver:
         else:
             above = merged([*orders, bases], LONGEST_ORDER) if len(orders) > 1 else orders[0] if orders else []
             result = [key, *above[: LONGEST_ORDER - 1]], outside or len(above) >= LONGEST_ORDER, False
-        del self.active[key]
-        if self.cyclic:
-            self.orders_now[key] = result
-        else:
-            self.orders[key] = result
-            self.cyclic = outer
+        (self.orders if self.settled(key, outer) else self.orders_now)[key] = result
         return result
 
     def ancestors(self, key: Class) -> list[Class]:
@@ -530,12 +527,10 @@ class Resolver:
             elif path != "builtins.object":
                 outside = True
         result = list(bases), outside
-        del self.active[mark]
-        if self.cyclic:
-            self.bases_now[mark] = result
-        else:
+        if self.settled(mark, outer):
             self.bases[key] = result
-            self.cyclic = outer
+        else:
+            self.bases_now[mark] = result
         return result
 
     def call(self, value: Value) -> Value:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import check_list, check_optional_integer, check_path, check_string, encodable
 from scanstore.db.clocks import SILENCE, silent
-from scanstore.db.domain import Domain, long, reads
+from scanstore.db.domain import Domain, List, long, reads
+from scanstore.db.fields import read_row
 from scanstore.db.paths import escape_path, root_name
 from scanstore.db.processes import gone, me
 from scanstore.db.state_machine import SCANS, move
@@ -82,9 +83,6 @@ class FileDiff(NamedTuple):
 
 MOST_NOTES = 1000  # of a ctags file, kept with the scan
 Progress = Callable[[int, int, str], None]  #: (files done, files in all, path of the last one)
-
-
-List = list  # the class below has a method of that name
 
 
 class Scans(Domain):
@@ -210,13 +208,7 @@ class Scans(Domain):
     @reads
     def get(self, scan: Scan | int) -> Scan:
         """The scan with that id, read anew. Raises NotFound."""
-        key = scan.id if isinstance(scan, Scan) else scan
-        if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{shown(key)} is not a scan; give a Scan or its id")
-        found = Scan.get_or_none(Scan.id == key) if 0 < key < 2**63 else None
-        if found is None:
-            raise NotFound(f"no scan {shown(key)}; store.scans.list() (scanstore scans list) shows the known ones")
-        return found
+        return read_row(Scan, scan, "scan", "store.scans.list() (scanstore scans list) shows the known ones")
 
     @reads
     def list(self, *, target: str | None = None, status: str | None = None, limit: int | None = None) -> List[Scan]:
@@ -307,7 +299,7 @@ class Scans(Domain):
 
     @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> FileDiff:
-        """What changed in the files from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+        """Return the changes of files from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = self.get(a)
         second = self.get(b) if b is not None else self.latest(first.target)
         if first.kind != second.kind:

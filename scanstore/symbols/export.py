@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from scanstore.db.database import Database
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.snapshots.scans import Scans
-from scanstore.symbols.graph import TRUSTED, Graph, Reached
+from scanstore.symbols.graph import TRUSTED, Graph, Reached, check_depth
 from scanstore.symbols.graph_formats import FORMATS, Link, Node, write
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ def export(
     for what, given, known in (("format", form, FORMATS), ("direction", direction, DIRECTIONS)):
         if given not in known:
             raise InvalidArgument(f"{what} is {shown(given)}; it must be one of: {', '.join(known)}")
-    if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
-        raise InvalidArgument(f"depth is {depth!r}; give a number of steps of at least 1, or None for all")
+    check_depth(depth)
     if imports:
         return write(form, *_imports(symbols, root, depth, direction, scan))
     return write(form, *_calls(symbols, root, depth, direction, guesses, scan))
@@ -119,7 +118,7 @@ def _calls(
         callers=ALL if ids is None else THESE,
         scan=int(owner.id),
         known=", ".join(f"'{resolution}'" for resolution in known),
-        valid=Graph(symbols.db, owner.id, owner.lineage_id, owner.revision).valid,
+        valid=Graph.of(symbols.db, owner).valid,
     )
     found = [
         row
@@ -163,7 +162,7 @@ def _imports(
         raise InvalidArgument(f"{root!r} is not a file to draw imports around; give its path relative to the tree")
     if path is not None:
         symbols.importers(path, scan=owner)  # raises NotFound for a file that is not there
-    pairs = Graph(symbols.db, owner.id, owner.lineage_id, owner.revision).imports()
+    pairs = Graph.of(symbols.db, owner).imports()
     if path is None:
         files = {end for pair in pairs for end in pair}
     else:
@@ -178,7 +177,7 @@ def _imports(
 
 
 def _reached(start: str, links: Iterable[tuple[str, str]], depth: int | None) -> set[str]:
-    """What can be reached from ``start`` in so many steps."""
+    """Return the files that can be reached from ``start`` in so many steps."""
     targets: dict[str, list[str]] = {}
     for a, b in links:
         targets.setdefault(a, []).append(b)

@@ -9,10 +9,14 @@ planner would guess of the tables' sizes. The tests look at the query plans.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from scanstore.db.database import Database
 from scanstore.db.view_keys import join
+from scanstore.errors import InvalidArgument, shown
+
+if TYPE_CHECKING:
+    from scanstore.snapshots.models import Scan
 
 Node = tuple[int, int]
 
@@ -216,6 +220,11 @@ class Graph:
         self.scan = scan
         self.valid = VALID.format(lineage=int(lineage), revision=int(revision or 0))
 
+    @classmethod
+    def of(cls, db: Database, scan: Scan) -> Self:
+        """Return the graph of a scan, given as its row."""
+        return cls(db, scan.id, scan.lineage_id, scan.revision)
+
     def steps(
         self, sql: str, nodes: Sequence[Node], kinds: Sequence[str]
     ) -> list[tuple[int, int, int, int | None, int, str]]:
@@ -291,6 +300,11 @@ class Graph:
         marks = ", ".join(f"'{kind}'" for kind in kinds)
         for row in self.db.execute_sql(EDGES.format(valid=self.valid, scan=self.scan, kinds=marks)):
             yield Edge(*row)
+
+
+def check_depth(depth: object) -> None:
+    if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 1):
+        raise InvalidArgument(f"depth is {shown(depth)}; give a number of steps of at least 1, or None for all")
 
 
 def packed(nodes: Sequence[Node]) -> str:

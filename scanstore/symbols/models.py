@@ -10,7 +10,7 @@ from scanstore.db.fields import Base, EnumField, JSONField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.view_keys import RowId, RowKey
 from scanstore.errors import InvalidArgument
-from scanstore.indexing.facts import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
+from scanstore.indexing.facts import LARGEST_LINE, REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
 from scanstore.snapshots.models import Scan, ScanFile
 
 
@@ -122,6 +122,3 @@ class ImportRelation(Base):
 
     class Meta:
         table_name = "import_relations"
-
-
-LARGEST_LINE = 2**31

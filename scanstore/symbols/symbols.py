@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import check_integer, check_list, check_string, check_text, stored_path
-from scanstore.db.domain import Domain, long, reads
+from scanstore.db.domain import Domain, List, long, reads
 from scanstore.db.values import format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
@@ -26,7 +26,18 @@ from scanstore.snapshots.recorder import Content
 from scanstore.snapshots.resolution import lookup
 from scanstore.snapshots.scans import Scans
 from scanstore.symbols.export import export
-from scanstore.symbols.graph import FIND, INCOMING, OUTGOING, SYMBOLS, TRUSTED, Edge, Graph, Reached, cycles
+from scanstore.symbols.graph import (
+    FIND,
+    INCOMING,
+    OUTGOING,
+    SYMBOLS,
+    TRUSTED,
+    Edge,
+    Graph,
+    Reached,
+    check_depth,
+    cycles,
+)
 from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolReference
 from scanstore.symbols.unused import unreferenced
 
@@ -58,16 +69,13 @@ class SymbolPlace(NamedTuple):
 
 
 class SymbolDiff(NamedTuple):
-    """What happened to symbols between two scans. ``changed``: other text; ``moved``: same text under another name
+    """Changes of symbols between two scans. ``changed``: other text; ``moved``: same text under another name
     or in another file. Symbols that were recorded without their text are only compared by name."""
 
     added: list[SymbolPlace]
     removed: list[SymbolPlace]
     changed: list[SymbolChange]
     moved: list[SymbolChange]
-
-
-List = list  # the class below has a method of that name
 
 
 class Symbols(Domain):
@@ -148,7 +156,7 @@ class Symbols(Domain):
         if not check_string(name, "name"):
             raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
         row = Scans(self.db).pick(scan, target)
-        kind = None if symbol_type is None else Symbol.symbol_type.db_value(symbol_type)
+        kind = Symbol.symbol_type.db_value(symbol_type)
         most = -1 if limit is None else check_integer(limit, "limit")
         file = None if file is None else stored_path(file, "file")
         found = self.db.execute_sql(FIND[match], (name, row.id, kind, file, most)).fetchall()
@@ -225,6 +233,10 @@ class Symbols(Domain):
 
     # -- by reference ----------------------------------------------------------------------------------------------
 
+    def _graph(self, scan: Scan | int | None, target: str | None) -> Graph:
+        """The graph of the scan that a question is about."""
+        return Graph.of(self.db, Scans(self.db).pick(scan, target))
+
     def _at(self, symbol: SymbolLike, scan: Scan | int | None, target: str | None) -> tuple[Symbol, int, Graph]:
         """A symbol, its file version, and the graph of its scan."""
         row = self.get(symbol, scan=scan, target=target)
@@ -244,8 +256,7 @@ class Symbols(Domain):
         guesses: bool,
         impact: bool = False,
     ) -> List[Reached]:
-        if depth is not None and (not isinstance(depth, int) or depth < 1):
-            raise InvalidArgument(f"depth is {shown(depth)}; give a number of steps of at least 1, or None for all")
+        check_depth(depth)
         row, version, graph = self._at(symbol, *where)
         return graph.follow(sql, (version, split(row.id)[1]), kinds=kinds, depth=depth, guesses=guesses, impact=impact)
 
@@ -260,7 +271,7 @@ class Symbols(Domain):
         guesses: bool = True,
     ) -> List[SymbolReference]:
         """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out guesses."""
-        kind = None if reference_type is None else SymbolReference.reference_type.db_value(reference_type)
+        kind = SymbolReference.reference_type.db_value(reference_type)
         row, version, graph = self._at(symbol, scan, target)
         found = [
             reference
@@ -292,7 +303,7 @@ class Symbols(Domain):
         depth: int | None = 1,
         guesses: bool = False,
     ) -> List[Reached]:
-        """What a symbol calls in the tree, up to ``depth`` calls away (None: any), nearest first."""
+        """Symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
         return self._follow(symbol, (scan, target), OUTGOING, kinds=("call",), depth=depth, guesses=guesses)
 
     @reads
@@ -344,11 +355,9 @@ class Symbols(Domain):
         self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: str | None = None
     ) -> Iterator[Edge]:
         """Stream every reference of a scan, by file and line, with its target and resolution."""
-        row = Scans(self.db).pick(scan, target)
-        kinds = (
-            REFERENCE_TYPES if reference_type is None else (SymbolReference.reference_type.db_value(reference_type),)
-        )
-        yield from Graph(self.db, row.id, row.lineage_id, row.revision).edges(kinds)
+        graph = self._graph(scan, target)
+        kind = SymbolReference.reference_type.db_value(reference_type)
+        yield from graph.edges(REFERENCE_TYPES if kind is None else (kind,))
 
     @reads
     def export(
@@ -369,15 +378,9 @@ class Symbols(Domain):
         ``callees`` or ``both``, with every call among those. ``imports`` draws which file imports which instead, and
         ``root`` is a file's path then. The same tree gives the same lines. Raises InvalidArgument and NotFound at once.
         """
+        scan = self._given(scan, target)
         return export(
-            self,
-            format,
-            root=root,
-            depth=depth,
-            direction=direction,
-            guesses=guesses,
-            imports=imports,
-            scan=self._given(scan, target),
+            self, format, root=root, depth=depth, direction=direction, guesses=guesses, imports=imports, scan=scan
         )
 
     # -- imports ---------------------------------------------------------------------------------------------------
@@ -392,15 +395,13 @@ class Symbols(Domain):
     def importers(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[str]:
         """The files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
         row = self._file(file, scan, target)
-        owner = Scans(self.db).get(row.scan_id)
-        graph = Graph(self.db, owner.id, owner.lineage_id, owner.revision)
-        return [path for path in graph.importers(row.version_id) if path != row.file_path]
+        found = self._graph(row.scan_id, None).importers(row.version_id)
+        return [path for path in found if path != row.file_path]
 
     @reads
     def import_cycles(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[List[str]]:
         """Groups of files that import each other, largest first."""
-        row = Scans(self.db).pick(scan, target)
-        return cycles(Graph(self.db, row.id, row.lineage_id, row.revision).imports())
+        return cycles(self._graph(scan, target).imports())
 
     @reads
     def unresolved_imports(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
@@ -444,13 +445,12 @@ class Symbols(Domain):
         references are not recorded: ``coverage`` names their languages.
         """
         kinds = {Symbol.symbol_type.db_value(kind) for kind in check_list(symbol_types, "symbol_types")}
-        row = Scans(self.db).pick(scan, target)
-        ids = unreferenced(self.db, Graph(self.db, row.id, row.lineage_id, row.revision), kinds)
+        ids = unreferenced(self.db, self._graph(scan, target), kinds)
         return sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))
 
     @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
-        """What happened to the symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
+        """Return the changes of symbols from scan ``a`` to scan ``b`` (default: the latest of the same target)."""
         first = Scans(self.db).get(a)
         second = Scans(self.db).get(b) if b is not None else Scans(self.db).latest(first.target)
         for scan in (first, second):

@@ -486,6 +486,14 @@ def test_the_times_of_a_new_row_are_one_reading_of_the_clock(store: Store, monke
         assert row.created_at == row.updated_at
 
 
+def test_inherited_columns_stand_where_column_order_says() -> None:
+    first = ["id", "rank", "retry_count", "lost_count", "attempt", "worker", "process", "lease_until", "lease_clock"]
+    assert models.DraftFinding._meta.sorted_field_names[:9] == first
+    last = ["created_at", "updated_at", "errors_in_a_row", "active_since", "analyzed_at"]
+    assert Scan._meta.sorted_field_names[-5:] == last
+    assert models.Tag._meta.sorted_field_names == ["id", "name", "last_synced", "run_id", "created_at", "updated_at"]
+
+
 def test_a_row_that_others_point_at_says_which(store: Store) -> None:
     user = store.accounts.add("ann@x.org")
     store.sessions.create(user, "first")

@@ -8,13 +8,11 @@ code says it: a constructor call, an annotation, or another name that is known.
 from __future__ import annotations
 
 import ast
-import builtins
 
-from scanstore.indexing.facts import EXACT, GUESSED
+from scanstore.indexing.facts import BUILTINS, EXACT, GUESSED
 from scanstore.indexing.python.annotations import annotation_path
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
 
-BUILTINS = frozenset(dir(builtins))
 DEEPEST = 40  # names that refer to names; a chain longer than that is generated code
 NESTED = 30  # expressions in expressions, likewise
 

@@ -36,6 +36,8 @@ SEVERITIES = ("critical", "high", "medium", "low", "info")
 KINDS = ("notApplicable", "pass", "fail", "review", "open", "informational")
 LEVELS = {"error": "high", "warning": "medium", "note": "low", "none": "info"}
 """Each level with the severity that it stands for when there is no score."""
+SEVERITY_LEVELS = dict(zip(SEVERITIES, ("error", "error", "warning", "note", "note"), strict=True))
+"""Each severity with the level of findings that did not come from a report."""
 
 _CWE = re.compile(r"(?<![a-z])cwe[-_: /]?0*([1-9][0-9]{0,5})(?![0-9])", re.IGNORECASE)
 

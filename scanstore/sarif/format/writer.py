@@ -24,6 +24,7 @@ from scanstore.sarif.format.vocabulary import (
     LINE_HASH,
     SEVERITIES,
     SEVERITY,
+    SEVERITY_LEVELS,
     VERSION,
     Artifact,
     Result,
@@ -51,7 +52,6 @@ steps of a result; bytes of the document, zipped."""
 _SPARE = 2**18  # bytes kept free for what has to follow, and for what the compressor has not let go yet
 _FLUSH = 2**16
 _GUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[1-5][0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
-_LEVEL_OF = dict(zip(SEVERITIES, ("error", "error", "warning", "note", "note"), strict=True))
 _RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 
 
@@ -297,7 +297,7 @@ def _cut(text: str) -> str:
 
 def _result(result: Result, rules: Mapping[str, tuple[int, Rule]], baselined: bool) -> dict[str, object]:
     number, rule = _rule_of(result.rule_id, rules)
-    level = result.level or _LEVEL_OF[result.severity]
+    level = result.level or SEVERITY_LEVELS[result.severity]
     bag: Any = result.properties.get("properties") or {}
     more: dict[str, object] = {}
     if severity_of(level, score_of(bag), rule and rule.security_severity) != result.severity:
