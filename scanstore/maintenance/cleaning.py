@@ -26,6 +26,7 @@ from scanstore.db.foreign_schema import HISTORY, OBJECTS, SEARCH, ForeignPart, O
 from scanstore.db.sqlite_errors import TROUBLE, translated
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import Damaged, NewerSchema, NotFound
+from scanstore.maintenance.derived import SEARCHES
 from scanstore.maintenance.fixes import REPAIRS
 
 MOST = 100  #: malformed rows of a schema that are removed one by one
@@ -181,6 +182,9 @@ class _Cleaning:
             there = {row[1].lower() for row in self._objects()}
             if kind == "table":
                 self.done.append(f"the table {name} was made anew, empty")
+            for index in SEARCHES:
+                if name == index.table:
+                    self.connection.execute(index.setting)
             if name == HISTORY:
                 self._record_history()
             elif name == "file_identity":

@@ -17,8 +17,8 @@ from scanstore.db.database import Database
 from scanstore.db.files import free_space, size_of
 from scanstore.db.sqlite_errors import translated
 from scanstore.errors import DiskFull, IllegalMove, ReadOnly
+from scanstore.maintenance.derived import SEARCHES
 
-SEARCHES = ("finding_search", "symbol_search")
 _MERGE = 500  # pages of a full-text index that are written between two turns of other writers
 _SAMPLE = 400  # rows of an index that are looked at to estimate how many are alike
 _PATIENCE = 2000  # milliseconds to wait for readers of the log
@@ -57,8 +57,8 @@ def optimize(db: Database) -> Compacted:
     transaction.
     """
     with _tidying(db, "optimize") as (connection, before, start):
-        for table in SEARCHES:
-            _merge(connection, table)
+        for index in SEARCHES:
+            _merge(connection, index.table)
         connection.execute(f"PRAGMA analysis_limit={_SAMPLE}").fetchall()
         connection.execute("ANALYZE")
         _fold(connection)

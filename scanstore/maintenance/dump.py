@@ -45,14 +45,14 @@ from scanstore.db.paths import lies_in, spelled, unescape_path
 from scanstore.db.sqlite_errors import translated
 from scanstore.db.user_schema import LeftOut, UserPart
 from scanstore.errors import IllegalMove, InvalidArgument, NewerSchema, ReadOnly, StorageError, shown
+from scanstore.maintenance.derived import NOTES, OF_FILE, SEARCHES
 from scanstore.maintenance.ownership import Run, remove_unowned
 
 VERSION = 1
 BATCH = 500  #: rows in memory at a time
 LONGEST = 2**30  #: bytes of a line; SQLite holds no row that needs more
 SECRETS = frozenset(("api_key", "hashed_password"))
-LEFT_OUT = frozenset(("migratehistory", "search_changes", "file_identity"))
-SEARCHES = ("finding_search", "symbol_search")
+LEFT_OUT = frozenset((*OF_FILE, NOTES))
 ACCOUNTS = "users"
 COUNTERS = "sqlite_sequence"  # so that no number is given out again
 
@@ -313,7 +313,7 @@ def _into(db: Database, reader: _Reader, accounts: bool) -> Loaded:
                 raise IllegalMove(
                     f"{db.name} has rows in {table.name} already; load into a new store, and merge that into this one"
                 )
-        for name in (*SEARCHES, "search_changes"):  # of rows that are gone
+        for name in (*(index.table for index in SEARCHES), NOTES):  # of rows that are gone
             run(f"DELETE FROM {name}").fetchall()
         connection = db.connection()  # type: ignore[no-untyped-call]
         told, left_out, own = _fill(connection, run, db.executemany, reader, accounts, SCHEMA_VERSION)

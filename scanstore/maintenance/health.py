@@ -7,6 +7,7 @@ itself does not enforce.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 from collections import deque
@@ -21,11 +22,12 @@ from scanstore.db.files import limited, quoted, seconds_for
 from scanstore.db.foreign_schema import names
 from scanstore.errors import Damaged, ReadOnly, ReadTimeout, StorageError
 from scanstore.maintenance import fixes
+from scanstore.maintenance.derived import SEARCHES, is_part, missing_tables
 from scanstore.maintenance.fixes import FIXABLE
 from scanstore.maintenance.invariants import DANGLING, REMEDIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 
 class Problem(NamedTuple):
@@ -73,7 +75,6 @@ AGAIN = "restore a backup, or remove the scans concerned and record them again"
 BY_SQL = "restore a backup, or delete these rows by SQL; PRAGMA foreign_key_check({}) lists them"
 SAVE = "restore a backup, or save the readable part with: scanstore repair FILE NEW"
 SAFE = "put it right with: scanstore check --fix"
-SEARCHES = ("finding_search", "symbol_search")
 SMALL = 4 << 20  #: bytes, up to which SQLite's check is over before another connection has read the schema
 
 Rows = list[tuple[Any, ...]]
@@ -97,11 +98,12 @@ def check(db: Database, *, fix: bool = False, recover: Callable[[], int] | None 
         raise ReadOnly(f"{db.name} is open read-only and cannot be put right; open it without read_only")
     if any("index" in problem.what and what == INTEGRITY for what, problem in problems):
         fixes.rebuild_indexes(db)
-    for table in SEARCHES:
-        if any(what == table for what, _ in problems):
-            fixes.rebuild_search(db, table)
     if any(what == SCHEMA for what, _ in problems):
+        fixes.recreate(db)
         schema.complete(db)
+    for index in SEARCHES:
+        if any(what == index.table for what, _ in problems):
+            fixes.rebuild_search(db, index)
     fixes.repair(db, [what for what, _ in problems])
     left = list(_problems(db))
     found = {problem.what for _, problem in left}
@@ -211,16 +213,29 @@ def _promises(db: Database) -> Iterator[Found]:
     for (table, parent), count in sorted(orphans.items()):
         remedy = AGAIN if _is_of_scans(db, table) else BY_SQL.format(quoted(table))
         yield "", Problem(f"{count} rows of {table} point at rows of {parent} that are gone", remedy)
+    there = {name for (name,) in db.execute_sql("SELECT name FROM sqlite_schema").fetchall()}
+    missing = {name for kind, name in schema.expected() if kind == "table" and name not in there}
+    derived = {name for name in missing for table, _ in missing_tables(there) if is_part(name, table)}
     for what, remedy in schema.differences(db):
-        yield SCHEMA, Problem(what, remedy)
-    yield from _searches(db)
+        yield SCHEMA, Problem(what, SAFE if what in {f"the table {name} is missing" for name in derived} else remedy)
+    yield from _searches(db, missing)
     for what, sql in DANGLING.items():
+        if lacking := sorted(name for name in missing if re.search(rf"\b{name}\b", sql)):
+            remedy = SAFE if derived.issuperset(lacking) else SAVE
+            yield (
+                SCHEMA,
+                Problem(
+                    f"{what}: not looked for, as {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing",
+                    remedy,
+                ),
+            )
+            continue
         count = db.execute_sql(sql).fetchone()[0]
         if count:
             remedy = REMEDIES.get(what, SAFE if what in FIXABLE else AGAIN)
             yield what, Problem(f"{count} {what}", remedy)
-    yield from _texts(db)
-    yield from _times(db)
+    yield from _texts(db, missing)
+    yield from _times(db, missing)
 
 
 def _is_of_scans(db: Database, table: str) -> bool:
@@ -229,11 +244,11 @@ def _is_of_scans(db: Database, table: str) -> bool:
     return table in names(SCHEMA_VERSION) and not columns.isdisjoint(("scan_id", "version_id", "scan_file_id"))
 
 
-def _searches(db: Database) -> Iterator[Found]:
+def _searches(db: Database, missing: Collection[str]) -> Iterator[Found]:
     """Compare the full-text indexes with the text that they are of; SQLite takes that for a write."""
     if db.read_only:
         return
-    for table in SEARCHES:
+    for table in (index.table for index in SEARCHES if not any(is_part(name, index.table) for name in missing)):
         try:
             with db.atomic():
                 db.execute_sql(f"INSERT INTO {table} ({table}, rank) VALUES ('integrity-check', 1)").fetchall()
@@ -243,10 +258,12 @@ def _searches(db: Database) -> Iterator[Found]:
             yield table, Problem(f"{table} is not the index of its text", SAFE)
 
 
-def _texts(db: Database) -> Iterator[Found]:
+def _texts(db: Database, missing: Collection[str]) -> Iterator[Found]:
     """Read all texts: SQLite stores any bytes as text, and reading a row with bytes other than UTF-8 fails."""
     raw = cast("sqlite3.Connection", db.connection())  # type: ignore[no-untyped-call]
     for table, columns in (*schema.texts().items(), *_own_columns(db)):
+        if table in missing:
+            continue
         cursor = raw.cursor(sqlite3.Cursor)
         try:
             cursor.execute(f"SELECT {', '.join(columns)} FROM {quoted(table)}")
@@ -270,9 +287,11 @@ def _own_columns(db: Database) -> Iterator[tuple[str, list[str]]]:
             yield part.name, [quoted(row[1]) for row in rows if not row[6]]
 
 
-def _times(db: Database) -> Iterator[Found]:
+def _times(db: Database, missing: Collection[str]) -> Iterator[Found]:
     remedy = "restore a backup, or set them right by SQL; a time is written like 2026-11-22T01:46:31.123Z"
     for table, columns in schema.times().items():
+        if table in missing:
+            continue
         counts = ", ".join(f"total({column} NOT GLOB '{schema.TIME}')" for column in columns)
         found = db.execute_sql(f"SELECT {counts} FROM {table}").fetchone()
         for column, count in zip(columns, found, strict=True):

@@ -6,8 +6,11 @@ make them anew; what else helps, other than a backup or another scan, is said in
 
 from __future__ import annotations
 
+from scanstore.maintenance.derived import DERIVED
+
 # Rows that point at nothing, for what is not a foreign key: interned names, places in files, bindings.
 DANGLING = {
+    **{each.what: each.check for each in DERIVED},
     "missing or malformed id of the file": """
         SELECT NOT EXISTS (SELECT 1 FROM file_identity WHERE file GLOB 'scanstore:file:*' AND length(file) = 47)""",
     "symbols without a name": """
@@ -56,24 +59,6 @@ DANGLING = {
         SELECT count(*) FROM chunk_work AS w WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f JOIN chunk_facts AS c
             ON c.version_id = f.version_id AND c.chunk_index = w.id & 16777215
             WHERE f.id = w.scan_file_id AND f.scan_id = w.scan_id)""",
-    "counts of work that do not match the rows": """
-        SELECT count(*) FROM (
-            SELECT scan_id, kind, status, sum(n) AS n FROM (
-                SELECT scan_id, kind, status, count AS n FROM work_counts
-                UNION ALL SELECT scan_id, 'chunk', status, -count(*) FROM chunk_work GROUP BY scan_id, status
-                UNION ALL SELECT scan_id, 'draft', status, -count(*) FROM draft_findings GROUP BY scan_id, status
-                UNION ALL SELECT scan_id, 'verified', status, -count(*) FROM verified_findings
-                           GROUP BY scan_id, status)
-             GROUP BY scan_id, kind, status HAVING sum(n) <> 0)""",
-    "sums of model calls that do not match the calls": """
-        SELECT count(*) FROM (
-            SELECT scan_id, model, purpose, status FROM (
-                SELECT scan_id, model, purpose, status, calls, prompt_tokens + completion_tokens AS tokens, cost
-                  FROM call_counts
-                UNION ALL SELECT coalesce(scan_id, 0), model, purpose, status, -count(*),
-                       -sum(prompt_tokens + completion_tokens), -sum(cost) FROM model_calls GROUP BY 1, 2, 3, 4)
-             GROUP BY 1, 2, 3, 4
-            HAVING sum(calls) <> 0 OR sum(tokens) <> 0 OR abs(sum(cost)) > 1e-6 * max(1, max(cost)))""",
     "analyses that are over with work left, or not over without": """
         SELECT count(*) FROM scans AS s WHERE active_since IS NOT NULL AND status IN ('completed', 'queued', 'running')
            AND (status = 'completed') = EXISTS (SELECT 1 FROM work_counts AS w
@@ -106,31 +91,12 @@ DANGLING = {
     "calls about something of another scan": """
         SELECT count(*) FROM model_calls AS m LEFT JOIN chunk_work AS w ON w.id = m.chunk_id
           LEFT JOIN draft_findings AS d ON d.id = m.draft_id WHERE m.scan_id <> coalesce(w.scan_id, d.scan_id)""",
-    "findings that the full-text search misses, or knows though they are gone": """
-        SELECT count(*) FROM (SELECT id FROM findings WHERE id <= (SELECT max(id) FROM finding_search_docsize)
-                              UNION SELECT id FROM finding_search_docsize) AS a
-         WHERE (id NOT IN (SELECT id FROM findings) OR id NOT IN (SELECT id FROM finding_search_docsize))
-           AND NOT EXISTS (SELECT 1 FROM search_changes AS c WHERE c.kind = 'finding' AND c.id = a.id)""",
-    "symbols that the full-text search misses, or knows though they are gone": """
-        SELECT count(*) FROM (
-            SELECT d.id FROM symbol_search_docsize AS d WHERE NOT EXISTS (SELECT 1 FROM symbol_facts AS s
-                WHERE s.version_id = d.id >> 24 AND s.ordinal = d.id & 16777215)
-            UNION ALL SELECT s.version_id << 24 | s.ordinal FROM symbol_facts AS s
-             WHERE s.version_id IN (SELECT DISTINCT id >> 24 FROM symbol_search_docsize) AND NOT EXISTS
-                   (SELECT 1 FROM symbol_search_docsize WHERE id = s.version_id << 24 | s.ordinal)) AS a
-         WHERE NOT EXISTS (SELECT 1 FROM search_changes AS c WHERE c.kind = 'symbol' AND c.id = a.id >> 24)""",
     "library rows that were seen by a sync run which is not there": """
         SELECT count(*) FROM (SELECT run_id FROM scenes UNION ALL SELECT run_id FROM performers
             UNION ALL SELECT run_id FROM tags UNION ALL SELECT run_id FROM studios) AS l
          WHERE l.run_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_runs WHERE id = l.run_id)""",
     "sync runs of one kind that run at once": """
         SELECT count(*) FROM (SELECT 1 FROM sync_runs WHERE status = 'running' GROUP BY kind HAVING count(*) > 1)""",
-    "counts of plans that do not match their changes": """
-        SELECT count(*) FROM (
-            SELECT plan_id, status FROM (
-                SELECT plan_id, status, count AS n FROM plan_counts
-                UNION ALL SELECT plan_id, status, -count(*) FROM plan_changes GROUP BY plan_id, status)
-             GROUP BY plan_id, status HAVING sum(n) <> 0)""",
     "plans whose status is not what their changes say": """
         SELECT count(*) FROM (
             SELECT p.status, coalesce(sum(c.count) FILTER (WHERE c.status = 'applied'), 0) AS applied,
@@ -146,13 +112,6 @@ DANGLING = {
         SELECT count(*) FROM scheduled_tasks WHERE (next_run IS NOT NULL) <> enabled""",
     "users whose address does not match its folded form": """
         SELECT count(*) FROM users WHERE email NOT GLOB '*[^ -~]*' AND lower(email) <> email_key""",
-    "counts of sessions that do not match their files": """
-        SELECT count(*) FROM (
-            SELECT id FROM (
-                SELECT id, total_files AS files, processed_files AS done FROM analysis_sessions
-                UNION ALL SELECT analysis_session_id, -count(*), -sum(upload_status IN ('completed', 'error'))
-                  FROM file_uploads GROUP BY analysis_session_id)
-             GROUP BY id HAVING sum(files) <> 0 OR sum(done) <> 0)""",
     "results of a task of another session": """
         SELECT count(*) FROM analysis_results AS r JOIN analysis_tasks AS t ON t.id = r.analysis_task_id
          WHERE t.analysis_session_id <> r.analysis_session_id""",

@@ -21,6 +21,7 @@ from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import limited, seconds_for, uri
 from scanstore.db.opening import refuse
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
+from scanstore.maintenance.derived import COUNTERS, NOTES, OF_FILE, OF_PROCESSES
 from scanstore.maintenance.merge.findings import merge_findings
 from scanstore.maintenance.merge.others import merge_accounts, merge_jobs, merge_library, merge_plans
 from scanstore.maintenance.merge.rows import Merge, MergeConflict, Merged
@@ -34,14 +35,9 @@ PARTS = (
 #: Tables that no part takes over, and why.
 NOT_MERGED = {
     "sync_runs": "by one of theirs the next sync would take our library for newer than it is",
-    "model_slots": "they are places that processes hold right now",
-    "answer_claims": "they are questions that processes ask right now",
-    "work_counts": "they follow from the work",
-    "call_counts": "they follow from the calls",
-    "plan_counts": "they follow from the changes",
-    "search_changes": "the next search indexes new rows",
-    "migratehistory": "it is of the file",
-    "file_identity": "it is of the file",
+    **dict.fromkeys(OF_PROCESSES, "they belong to processes that run right now"),
+    **dict.fromkeys((*(each.table for each in COUNTERS), NOTES), "they follow from other rows"),
+    **dict.fromkeys(OF_FILE, "they belong to the file"),
 }
 
 

@@ -19,16 +19,13 @@ from scanstore import models
 from scanstore.db import schema
 from scanstore.db.fields import IdField, JSONField, UUIDField
 from scanstore.db.values import format_time
+from scanstore.maintenance import derived
+from scanstore.maintenance.derived import Counted
 from scanstore.snapshots import facts
 from scanstore.snapshots.facts import FACT_TABLES
 
 _ROUNDS = 20  # each is a step of rows that point at rows
 
-# How many files a session has, and how many of these are done.
-_UPLOADS = (
-    "SELECT count(*), count(*) FILTER (WHERE upload_status IN ('completed', 'error')) FROM file_uploads AS u"
-    " WHERE u.analysis_session_id = analysis_sessions.id"
-)
 # Statements that make rows fit together again, where some are missing. They run until none finds anything.
 MENDING = (
     "DELETE FROM file_versions WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = file_versions.id)"
@@ -65,8 +62,7 @@ MENDING = (
     " AND id NOT IN (SELECT finding_id FROM finding_events)",
     "UPDATE model_calls SET chunk_id = NULL, draft_id = NULL WHERE scan_id <> coalesce("
     "(SELECT scan_id FROM chunk_work WHERE id = chunk_id), (SELECT scan_id FROM draft_findings WHERE id = draft_id))",
-    f"UPDATE analysis_sessions SET (total_files, processed_files) = ({_UPLOADS})"
-    f" WHERE (total_files, processed_files) IS NOT ({_UPLOADS})",
+    *(sql for each in derived.COLUMNS for sql in each.rebuild),
     *(
         f"UPDATE {table} SET run_id = NULL WHERE run_id IS NOT NULL AND run_id NOT IN (SELECT id FROM sync_runs)"
         for table in ("scenes", "performers", "tags", "studios")
@@ -79,26 +75,6 @@ OUTDATED = (
     "UPDATE file_versions SET indexer = indexer || ' (repaired)' WHERE indexer NOT LIKE 'scan:%'",
     "UPDATE scans SET options = json_set(options, '$.unfinished', json('true')) WHERE revision IS NOT NULL",
 )
-COUNTING = (
-    "DELETE FROM work_counts",
-    "INSERT INTO work_counts (scan_id, kind, status, count)"
-    " SELECT scan_id, 'chunk', status, count(*) FROM chunk_work GROUP BY 1, 3"
-    " UNION ALL SELECT scan_id, 'draft', status, count(*) FROM draft_findings GROUP BY 1, 3"
-    " UNION ALL SELECT scan_id, 'verified', status, count(*) FROM verified_findings GROUP BY 1, 3",
-    "DELETE FROM call_counts",
-    "INSERT INTO call_counts (scan_id, model, purpose, status, calls, prompt_tokens, completion_tokens, cost,"
-    " latency_ms) SELECT coalesce(scan_id, 0), model, purpose, status, count(*), total(prompt_tokens),"
-    " total(completion_tokens), total(cost), total(latency_ms) FROM model_calls GROUP BY 1, 2, 3, 4",
-    "DELETE FROM plan_counts",
-    "INSERT INTO plan_counts (plan_id, status, count) SELECT plan_id, status, count(*) FROM plan_changes GROUP BY 1, 2",
-)
-# The columns of a counter's key, and the one with the number.
-COUNTERS = {
-    "work_counts": ("scan_id", "kind", "status", "count"),
-    "call_counts": ("scan_id", "model", "purpose", "status", "calls"),
-    "plan_counts": ("plan_id", "status", "count"),
-}
-_WORK = {"chunk": "chunk_work", "draft": "draft_findings", "verified": "verified_findings"}
 
 
 @contextmanager
@@ -146,20 +122,23 @@ def until_settled(connection: sqlite3.Connection, statements: Iterable[str]) -> 
 
 def count(connection: sqlite3.Connection) -> None:
     """Recalculate all counters."""
-    for sql in COUNTING:
-        connection.execute(sql)
+    for each in derived.COUNTERS:
+        for sql in each.rebuild:
+            connection.execute(sql)
 
 
-def deficits(counters: str, before: list[dict[str, object]], now: list[dict[str, object]]) -> Counter[str]:
+Rows = list[dict[str, object]]
+
+
+def deficits(counted: Counted, before: Rows, now: Rows) -> Counter[str]:
     """Return how many rows fewer each counted table has than its counters said before."""
-    *key, number = COUNTERS[counters]
-    there = {tuple(row[column] for column in key): row[number] for row in now}
+    number = counted.numbers[0]
+    there = {tuple(row[column] for column in counted.key): row[number] for row in now}
     missing = Counter[str]()
     for row in before:
-        said, found = row[number], there.get(tuple(row[column] for column in key), 0)
+        said, found = row[number], there.get(tuple(row[column] for column in counted.key), 0)
         if isinstance(said, int) and isinstance(found, int) and said > found:
-            fixed = {"call_counts": "model_calls", "plan_counts": "plan_changes"}
-            missing[fixed.get(counters) or _WORK.get(str(row["kind"]), "chunk_work")] += said - found
+            missing[counted.source(row)] += said - found
     return missing
 
 

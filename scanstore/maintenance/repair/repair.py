@@ -31,6 +31,7 @@ from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import APPLICATION_ID, real_path, size_of
 from scanstore.db.sqlite_errors import translated
 from scanstore.errors import Damaged, InvalidArgument, MissingFolder, NewerSchema, NotAScanstore, NotFound, StorageError
+from scanstore.maintenance.derived import COLUMNS, COUNTERS, OF_FILE, OF_PROCESSES, TABLES, is_part
 from scanstore.maintenance.health import check
 from scanstore.maintenance.repair import mending
 from scanstore.maintenance.repair.salvaged_tables import (
@@ -51,11 +52,8 @@ if TYPE_CHECKING:
     from scanstore.maintenance.repair.user_tables import UserTables
 
 # Tables whose rows follow from those of others, or belong to processes that are gone, or to the file itself.
-DERIVED = (
-    "work_counts", "call_counts", "plan_counts", "model_slots", "answer_claims", "search_changes", "migratehistory",
-    "file_identity",
-)  # fmt: skip
-_SEARCH = ("finding_search", "symbol_search")
+DERIVED = (*TABLES, *OF_PROCESSES, *OF_FILE)
+COUNTED = {each.table: each for each in (*COUNTERS, *COLUMNS)}
 
 
 class Repaired(NamedTuple):
@@ -243,7 +241,7 @@ class _Saving:
 
         self.pages, self.file, self.key = pages, file, key
         self.account = Account(pages)
-        self.counters: dict[str, list[dict[str, object]]] = {}
+        self.counters: dict[str, mending.Rows] = {}
         migrations.up(file, to=version, backup=False, key=key)
         self.run_sql = connect(file, "mode=rw", key=key)
 
@@ -263,11 +261,12 @@ class _Saving:
             self.tables = {
                 name: SalvagedTable(connection, name, sql)
                 for (kind, name), sql in ours.items()
-                if kind == "table" and name not in DERIVED and not name.startswith((*_SEARCH, "sqlite_"))
+                if kind == "table" and not name.startswith("sqlite_") and not any(is_part(name, of) for of in DERIVED)
             }
             with mending.without_triggers(connection):
                 own = self._find_roots(ours)
                 self._take_all()
+                self._read_columns()
                 before = self._rows()
                 changed = mending.until_settled(connection, mending.foreign_keys(connection))
             connection.execute("COMMIT")
@@ -331,7 +330,7 @@ class _Saving:
                 own.compare(row, self.tables)
             elif name == "sqlite_sequence":
                 self._take_sequence(root)
-            elif kind == "table" and name in mending.COUNTERS:
+            elif kind == "table" and name in COUNTED and name not in self.tables:
                 self._take_counters(name, root)
             elif (kind, name) in ours or name.startswith("sqlite_"):
                 if root:  # of what is not in self.tables it is enough to know the pages
@@ -346,6 +345,10 @@ class _Saving:
             if table is not None:
                 table.compare(tree)
         own.reserve()
+        for each in COUNTERS:
+            if ("table", each.table) in ours and each.table not in self.counters:
+                counted = ", ".join(each.sources.values())
+                self.account.warnings.append(f"{each.table} is missing: no counter shows lost rows of {counted}")
         return own
 
     def _take_sequence(self, root: int) -> None:
@@ -367,12 +370,21 @@ class _Saving:
         self.counters[name] = [row for row in rows if len(row) == len(columns)]
         self.account.note(tree, name)
 
+    def _read_columns(self) -> None:
+        """Keep the counted columns of the saved rows, to be compared with the rows that they count."""
+        for each in COLUMNS:
+            if each.table in self.tables:
+                self.counters[each.table] = self._rows_of(each.table)
+
+    def _rows_of(self, name: str) -> mending.Rows:
+        columns = [column[1] for column in self.run_sql.execute(f'PRAGMA table_info("{name}")')]
+        return [dict(zip(columns, row, strict=True)) for row in self.run_sql.execute(f'SELECT * FROM "{name}"')]
+
     def _compare_counters(self) -> None:
         """A counter that says more than there is shows that rows are lost."""
         for name, before in self.counters.items():
-            columns = [column[1] for column in self.run_sql.execute(f'PRAGMA table_info("{name}")')]
-            now = [dict(zip(columns, row, strict=True)) for row in self.run_sql.execute(f'SELECT * FROM "{name}"')]
-            for table, missing in mending.deficits(name, before, now).items():
+            now = self._rows_of(name)
+            for table, missing in mending.deficits(COUNTED[name], before, now).items():
                 self.account.affected.add(table)
                 if table in self.tables:
                     self.tables[table].known = max(self.tables[table].known, self.tables[table].count() + missing)
