@@ -28,6 +28,7 @@ from scanstore.db.values import format_time, utcnow
 from scanstore.errors import Damaged, NewerSchema, NotFound
 from scanstore.maintenance.derived import SEARCHES
 from scanstore.maintenance.fixes import REPAIRS
+from scanstore.maintenance.invariants import IDENTITY
 
 MOST = 100  #: malformed rows of a schema that are removed one by one
 MALFORMED = "malformed database schema ("
@@ -202,7 +203,7 @@ class _Cleaning:
 
     def _record_identity(self) -> None:
         """Give the file an id again: it is a new one, as the old one is lost."""
-        for sql in REPAIRS["missing or malformed id of the file"]:
+        for sql in REPAIRS[IDENTITY]:
             self.connection.execute(sql)
 
     # Comparing

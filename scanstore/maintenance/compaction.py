@@ -47,7 +47,7 @@ def vacuum(db: Database) -> Compacted:
         _refuse_without_room(db, 2 * (pages - free) * size)
         connection.execute("VACUUM")
         _fold(connection)
-        return Compacted(before, _bytes(db), time.perf_counter() - start)
+        return Compacted(before, bytes_of(db), time.perf_counter() - start)
 
 
 def optimize(db: Database) -> Compacted:
@@ -62,7 +62,7 @@ def optimize(db: Database) -> Compacted:
         connection.execute(f"PRAGMA analysis_limit={_SAMPLE}").fetchall()
         connection.execute("ANALYZE")
         _fold(connection)
-        return Compacted(before, _bytes(db), time.perf_counter() - start)
+        return Compacted(before, bytes_of(db), time.perf_counter() - start)
 
 
 def _merge(connection: sqlite3.Connection, table: str) -> None:
@@ -83,7 +83,7 @@ def _tidying(db: Database, what: str) -> Iterator[tuple[sqlite3.Connection, int,
         raise ReadOnly(f"{db.name} is open read-only; open it without read_only to {what} it")
     if db.in_sqlite_transaction():
         raise IllegalMove(f"{db.name} is inside a transaction; leave it, then {what}")
-    start, before = time.perf_counter(), _bytes(db)
+    start, before = time.perf_counter(), bytes_of(db)
     db.verify_file()
     try:
         with closing(connect(db.file, "mode=rw", key=db.key, timeout=db._timeout)) as connection:
@@ -108,5 +108,6 @@ def _refuse_without_room(db: Database, needed: int) -> None:
         )
 
 
-def _bytes(db: Database) -> int:
+def bytes_of(db: Database) -> int:
+    """Return the size of the file with its log."""
     return size_of(db.file) + size_of(db.file + "-wal")

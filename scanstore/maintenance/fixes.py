@@ -1,8 +1,8 @@
 """Repairs that lose nothing: counters, search indexes, SQLite's indexes, rows that nothing uses.
 
 All of it follows from other rows that are there. What people or tools have said is never changed here, even where it is
-at odds with something else: that is for a backup, or for a person. Change here: which repairs are safe; the checks are
-in :mod:`scanstore.maintenance.invariants`.
+at odds with something else: that is for a backup, or for a person. Change here: fixes that take more than a change of
+the broken rows; the checks are in :mod:`scanstore.maintenance.invariants`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from scanstore.db.values import format_time
 from scanstore.errors import InvalidArgument
 from scanstore.jobs.schedules import next_run
 from scanstore.maintenance.derived import DERIVED, filling, missing_tables
-from scanstore.maintenance.invariants import SCHEDULES
+from scanstore.maintenance.invariants import BROKEN, IDENTITY, SCHEDULES, UNSEEN
 from scanstore.snapshots import bindings
-from scanstore.snapshots.facts import FACT_TABLES
 from scanstore.snapshots.names import sweep_names as sweep_names
 
 if TYPE_CHECKING:
@@ -29,38 +28,16 @@ if TYPE_CHECKING:
     from scanstore.db.database import Database
     from scanstore.maintenance.derived import SearchIndex
 
-VERSIONS = """(SELECT v.id FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = v.id)
-    AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = v.id))"""
-NOT_WAITING = "UPDATE {} SET next_retry_at = NULL WHERE next_retry_at IS NOT NULL AND status <> '{}'"
-
-# What puts right what a check of that name has found.
+# The statements that restore the rows of a promise.
 REPAIRS: dict[str, tuple[str, ...]] = {
     **{each.what: each.fix for each in DERIVED},
-    "missing or malformed id of the file": (
+    **{safe.what: tuple(each.repair for each in BROKEN if each.what == safe.what) for safe in BROKEN if safe.safe},
+    IDENTITY: (
         "INSERT OR REPLACE INTO file_identity (id, file, logs)"
         " VALUES (1, 'scanstore:file:' || lower(hex(randomblob(16))), 0)",
     ),
-    "file versions that no scan uses": (
-        *(f"DELETE FROM {table} WHERE version_id IN {VERSIONS}" for table in FACT_TABLES),
-        f"DELETE FROM file_versions WHERE id IN {VERSIONS}",
-    ),
-    "jobs that wait for a time though they do not wait": (NOT_WAITING.format("jobs", "pending"),),
-    "tasks and audits that wait for a time though they do not wait": (
-        NOT_WAITING.format("analysis_tasks", "pending"),
-        NOT_WAITING.format("audit_tasks", "queued"),
-    ),
     SCHEDULES: ("UPDATE scheduled_tasks SET next_run = NULL WHERE NOT enabled AND next_run IS NOT NULL",),
-    "library rows that were seen by a sync run which is not there": tuple(
-        f"UPDATE {table} SET run_id = NULL WHERE run_id NOT IN (SELECT id FROM sync_runs)"
-        for table in ("scenes", "performers", "tags", "studios")
-    ),
-    # One that another user has already stays, and is listed.
-    "users whose address does not match its folded form": (
-        "UPDATE OR IGNORE users SET email_key = lower(email)"
-        " WHERE email NOT GLOB '*[^ -~]*' AND lower(email) <> email_key",
-    ),
 }
-UNSEEN = "bindings that no scan sees"
 FIXABLE = frozenset((*REPAIRS, UNSEEN))
 
 

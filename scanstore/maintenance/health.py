@@ -6,7 +6,6 @@ itself does not enforce.
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import threading
@@ -22,6 +21,7 @@ from scanstore.db.files import limited, quoted, seconds_for
 from scanstore.db.foreign_schema import names
 from scanstore.errors import Damaged, ReadOnly, ReadTimeout, StorageError
 from scanstore.maintenance import fixes
+from scanstore.maintenance.compaction import bytes_of
 from scanstore.maintenance.derived import SEARCHES, is_part, missing_tables
 from scanstore.maintenance.fixes import FIXABLE
 from scanstore.maintenance.invariants import DANGLING, REMEDIES
@@ -150,7 +150,7 @@ def _aside(db: Database, sql: str) -> Iterator[Callable[[], Rows]]:
         with _limited(db):
             return db.execute_sql(sql).fetchall()
 
-    if db.in_sqlite_transaction() or _file_bytes(db) <= SMALL:
+    if db.in_sqlite_transaction() or bytes_of(db) <= SMALL:
         yield rows
         return
     came: list[Rows | BaseException] = []
@@ -326,7 +326,7 @@ def stats(db: Database) -> Stats:
     ]
     rows.sort(key=lambda t: (-(t.bytes or 0), -t.rows, t.name))
     run = db.execute_sql
-    total = _file_bytes(db)
+    total = bytes_of(db)
     lines = run("SELECT coalesce(sum(line_count), 0) FROM file_versions").fetchone()[0]
     facts = sum(table.bytes or 0 for table in rows if table.name in OF_LINES) if sizes else total
     per_line = facts / lines if lines else 0
@@ -372,13 +372,3 @@ def _sizes(db: Database) -> dict[str, int]:
         )
     except peewee.PeeweeException:
         return {}
-
-
-def _file_bytes(db: Database) -> int:
-    total = 0
-    for suffix in ("", "-wal"):
-        try:
-            total += os.stat(db.file + suffix).st_size
-        except OSError:
-            continue
-    return total

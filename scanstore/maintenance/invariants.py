@@ -1,29 +1,118 @@
 """What the database itself does not enforce, as questions whose answer should be 0: `store.check()` asks them all.
 
 Add one for every promise about stored rows that no constraint keeps, and to tests/maintenance/test_health.py what
-breaks it. Where the right rows follow from others that are there, `REPAIRS` in :mod:`scanstore.maintenance.fixes` can
-make them anew; what else helps, other than a backup or another scan, is said in `REMEDIES`."""
+breaks it: to `BROKEN` if a repair can change or delete the broken rows, else to `DANGLING`. Tables that follow from
+others are described in :mod:`scanstore.maintenance.derived`. What helps, other than a fix, a backup or another scan, is
+said in `REMEDIES`."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from scanstore.maintenance.derived import DERIVED
 
-# Rows that point at nothing, for what is not a foreign key: interned names, places in files, bindings.
+
+class BrokenRows(NamedTuple):
+    """Rows that break a promise. A repair makes the ``change``, or deletes the rows if there is none.
+
+    `check --fix` does the same if that is ``safe``.
+    """
+
+    what: str
+    table: str
+    condition: str
+    change: str = ""
+    safe: bool = False
+
+    @property
+    def repair(self) -> str:
+        change = f"UPDATE OR IGNORE {self.table} SET {self.change}" if self.change else f"DELETE FROM {self.table}"
+        return f"{change} WHERE {self.condition}"
+
+
+IDENTITY = "missing or malformed id of the file"
+SYMBOLS, REFERENCES, IMPORTS = (f"{kind} without a name" for kind in ("symbols", "references", "imports"))
+ORDINALS = "references from or to a symbol that their file does not have"
+BINDINGS = "bindings to a symbol that is not there"
+UNSEEN = "bindings that no scan sees"
+CHUNKS = "pieces of work for chunks that their file does not have"
+UNKNOWN_RUN = "library rows that were seen by a sync run which is not there"
+WAITING = "tasks and audits that wait for a time though they do not wait"
+FOLDED = "users whose address does not match its folded form"
+JSON = "values that are not JSON"
+# NULL is not in an empty list, so it is excluded first.
+NO_NAME = "{0} IS NOT NULL AND {0} NOT IN (SELECT id FROM names)"
+NO_RUN = "run_id IS NOT NULL AND run_id NOT IN (SELECT id FROM sync_runs)"
+NO_SYMBOL = (
+    "{1} AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s WHERE s.version_id = {0}.version_id AND s.ordinal = {2})"
+)
+TARGET, SOURCE = (
+    NO_SYMBOL.format("reference_facts", f"{column} IS NOT NULL", column)
+    for column in ("symbol_ordinal", "from_ordinal")
+)
+BOUND = NO_SYMBOL.format("bindings", "version_id IS NOT NULL", "bindings.ordinal")
+UNRESOLVED = "resolution = 'unresolved', confidence = 0"
+DUE, NOT_DUE = "next_retry_at IS NOT NULL AND status <> '{}'", "next_retry_at = NULL"
+
+BROKEN = (
+    BrokenRows(SYMBOLS, "symbol_facts", NO_NAME.format("name_id")),
+    BrokenRows(SYMBOLS, "symbol_facts", NO_NAME.format("qualified_name_id")),
+    BrokenRows(REFERENCES, "reference_facts", NO_NAME.format("name_id")),
+    BrokenRows(REFERENCES, "reference_facts", NO_NAME.format("path_id"), "path_id = NULL"),
+    BrokenRows(IMPORTS, "import_facts", NO_NAME.format("module_id")),
+    BrokenRows(IMPORTS, "import_facts", NO_NAME.format("path_id"), "path_id = NULL"),
+    BrokenRows("bindings without a name", "bindings", NO_NAME.format("path_id")),
+    BrokenRows(ORDINALS, "reference_facts", TARGET, f"symbol_ordinal = NULL, {UNRESOLVED}"),
+    BrokenRows(ORDINALS, "reference_facts", SOURCE, "from_ordinal = NULL"),
+    BrokenRows(BINDINGS, "bindings", BOUND, f"version_id = NULL, ordinal = NULL, {UNRESOLVED}"),
+    BrokenRows("bindings that overlap", "bindings", """EXISTS (SELECT 1 FROM bindings AS b
+        WHERE b.lineage_id = bindings.lineage_id AND b.path_id = bindings.path_id AND b.since < bindings.since
+          AND (b.until IS NULL OR b.until > bindings.since))"""),
+    BrokenRows(UNSEEN, "bindings", """NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = bindings.lineage_id
+           AND s.revision >= since AND (until IS NULL OR s.revision < until))"""),
+    BrokenRows("files marked done without anything recorded", "scan_files", "status = 'done' AND version_id IS NULL",
+           "status = 'failed', error = 'its recorded content is lost'"),
+    BrokenRows("file versions that no scan uses", "file_versions",
+           """NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = file_versions.id)
+          AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = file_versions.id)""", safe=True),
+    BrokenRows(CHUNKS, "chunk_work", """NOT EXISTS (SELECT 1 FROM scan_files AS f JOIN chunk_facts AS c
+            ON c.version_id = f.version_id AND c.chunk_index = chunk_work.id & 16777215
+         WHERE f.id = chunk_work.scan_file_id AND f.scan_id = chunk_work.scan_id)"""),
+    BrokenRows("calls about something of another scan", "model_calls",
+           """scan_id <> coalesce((SELECT scan_id FROM chunk_work WHERE id = chunk_id),
+           (SELECT scan_id FROM draft_findings WHERE id = draft_id))""", "chunk_id = NULL, draft_id = NULL"),
+    *(
+        BrokenRows(UNKNOWN_RUN, table, NO_RUN, "run_id = NULL", safe=True)
+        for table in ("scenes", "performers", "tags", "studios")
+    ),
+    BrokenRows("jobs that wait for a time though they do not wait", "jobs", DUE.format("pending"), NOT_DUE, safe=True),
+    BrokenRows(WAITING, "analysis_tasks", DUE.format("pending"), NOT_DUE, safe=True),
+    BrokenRows(WAITING, "audit_tasks", DUE.format("queued"), NOT_DUE, safe=True),
+    # One that another user has already stays, and is listed.
+    BrokenRows(FOLDED, "users", "email NOT GLOB '*[^ -~]*' AND lower(email) <> email_key", "email_key = lower(email)",
+           safe=True),
+    BrokenRows(JSON, "symbol_facts", "metadata IS NOT NULL AND NOT json_valid(metadata)"),
+    BrokenRows(JSON, "import_facts", "NOT json_valid(imported_names)"),
+)  # fmt: skip
+
+
+def question(what: str) -> str:
+    """Return the query that counts the broken rows, each once."""
+    conditions: dict[str, list[str]] = {}
+    for broken in BROKEN:
+        if broken.what == what:
+            conditions.setdefault(broken.table, []).append(f"({broken.condition})")
+    counts = (f"(SELECT count(*) FROM {table} WHERE {' OR '.join(some)})" for table, some in conditions.items())
+    return f"SELECT {' + '.join(counts)}"
+
+
 DANGLING = {
     **{each.what: each.check for each in DERIVED},
-    "missing or malformed id of the file": """
+    **{broken.what: question(broken.what) for broken in BROKEN},
+    IDENTITY: """
         SELECT NOT EXISTS (SELECT 1 FROM file_identity WHERE file GLOB 'scanstore:file:*' AND length(file) = 47)""",
-    "symbols without a name": """
-        SELECT count(*) FROM symbol_facts
-         WHERE name_id NOT IN (SELECT id FROM names) OR qualified_name_id NOT IN (SELECT id FROM names)""",
-    "references without a name": """
-        SELECT count(*) FROM reference_facts
-         WHERE name_id NOT IN (SELECT id FROM names) OR path_id NOT IN (SELECT id FROM names)""",
-    "imports without a name": """
-        SELECT count(*) FROM import_facts
-         WHERE module_id NOT IN (SELECT id FROM names) OR path_id NOT IN (SELECT id FROM names)""",
     # Where the symbols of a file are numbered without gaps, as they are written, their number is all there is to ask.
-    "references from or to a symbol that their file does not have": """
+    ORDINALS: f"""
         SELECT CASE WHEN NOT EXISTS (
             SELECT 1 FROM (
                 SELECT version_id, max(symbol_ordinal) AS last, max(from_ordinal) AS last_from,
@@ -33,32 +122,9 @@ DANGLING = {
                            FROM symbol_facts GROUP BY version_id) AS s ON s.version_id = r.version_id
              WHERE s.first IS NOT 0 OR s.last <> s.n - 1 OR r.last > s.last OR r.last_from > s.last
                 OR r.first < 0 OR r.first_from < 0)
-        THEN 0 ELSE (
-            SELECT count(*) FROM reference_facts AS r
-             WHERE (r.symbol_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s
-                       WHERE s.version_id = r.version_id AND s.ordinal = r.symbol_ordinal))
-                OR (r.from_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s
-                       WHERE s.version_id = r.version_id AND s.ordinal = r.from_ordinal))) END""",
-    "bindings to a symbol that is not there": """
-        SELECT count(*) FROM bindings AS b WHERE b.version_id IS NOT NULL AND NOT EXISTS
-            (SELECT 1 FROM symbol_facts AS s WHERE s.version_id = b.version_id AND s.ordinal = b.ordinal)""",
-    "bindings that overlap": """
-        SELECT count(*) FROM bindings AS a JOIN bindings AS b ON b.lineage_id = a.lineage_id AND b.path_id = a.path_id
-           AND b.since > a.since AND (a.until IS NULL OR a.until > b.since)""",
-    "bindings that no scan sees": """
-        SELECT count(*) FROM bindings AS b WHERE NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = b.lineage_id
-           AND s.revision >= b.since AND (b.until IS NULL OR s.revision < b.until))""",
+        THEN 0 ELSE ({question(ORDINALS)}) END""",
     "completed scans without a revision, or analysed ones": """
         SELECT count(*) FROM scans WHERE revision IS NULL AND (status = 'completed' OR active_since IS NOT NULL)""",
-    "files marked done without anything recorded": """
-        SELECT count(*) FROM scan_files WHERE status = 'done' AND version_id IS NULL""",
-    "file versions that no scan uses": """
-        SELECT count(*) FROM file_versions AS v WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = v.id)
-           AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = v.id)""",
-    "pieces of work for chunks that their file does not have": """
-        SELECT count(*) FROM chunk_work AS w WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f JOIN chunk_facts AS c
-            ON c.version_id = f.version_id AND c.chunk_index = w.id & 16777215
-            WHERE f.id = w.scan_file_id AND f.scan_id = w.scan_id)""",
     "analyses that are over with work left, or not over without": """
         SELECT count(*) FROM scans AS s WHERE active_since IS NOT NULL AND status IN ('completed', 'queued', 'running')
            AND (status = 'completed') = EXISTS (SELECT 1 FROM work_counts AS w
@@ -88,13 +154,6 @@ DANGLING = {
                    AND NOT EXISTS (SELECT 1 FROM finding_events AS e WHERE e.finding_id = f.id))""",
     "votes of a round that has not begun": """
         SELECT count(*) FROM votes AS v JOIN draft_findings AS d ON d.id = v.draft_id WHERE v.round > d.round""",
-    "calls about something of another scan": """
-        SELECT count(*) FROM model_calls AS m LEFT JOIN chunk_work AS w ON w.id = m.chunk_id
-          LEFT JOIN draft_findings AS d ON d.id = m.draft_id WHERE m.scan_id <> coalesce(w.scan_id, d.scan_id)""",
-    "library rows that were seen by a sync run which is not there": """
-        SELECT count(*) FROM (SELECT run_id FROM scenes UNION ALL SELECT run_id FROM performers
-            UNION ALL SELECT run_id FROM tags UNION ALL SELECT run_id FROM studios) AS l
-         WHERE l.run_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sync_runs WHERE id = l.run_id)""",
     "sync runs of one kind that run at once": """
         SELECT count(*) FROM (SELECT 1 FROM sync_runs WHERE status = 'running' GROUP BY kind HAVING count(*) > 1)""",
     "plans whose status is not what their changes say": """
@@ -106,30 +165,20 @@ DANGLING = {
          WHERE (status IN ('draft', 'reviewing', 'applied', 'reverted') OR applied > 0)
            AND ((status = 'applied') <> (applied > 0 AND left_over = 0)
                 OR (status = 'reverted') <> (applied = 0 AND reverted > 0))""",
-    "jobs that wait for a time though they do not wait": """
-        SELECT count(*) FROM jobs WHERE next_retry_at IS NOT NULL AND status <> 'pending'""",
     "schedules that are enabled without a next run, or disabled with one": """
         SELECT count(*) FROM scheduled_tasks WHERE (next_run IS NOT NULL) <> enabled""",
-    "users whose address does not match its folded form": """
-        SELECT count(*) FROM users WHERE email NOT GLOB '*[^ -~]*' AND lower(email) <> email_key""",
     "results of a task of another session": """
         SELECT count(*) FROM analysis_results AS r JOIN analysis_tasks AS t ON t.id = r.analysis_task_id
          WHERE t.analysis_session_id <> r.analysis_session_id""",
     "sessions that are completed with tasks left": """
         SELECT count(*) FROM analysis_sessions AS s WHERE status = 'completed' AND EXISTS (SELECT 1
             FROM analysis_tasks WHERE analysis_session_id = s.id AND status IN ('pending', 'processing'))""",
-    "tasks and audits that wait for a time though they do not wait": """
-        SELECT (SELECT count(*) FROM analysis_tasks WHERE next_retry_at IS NOT NULL AND status <> 'pending')
-             + (SELECT count(*) FROM audit_tasks WHERE next_retry_at IS NOT NULL AND status <> 'queued')""",
     "audits that are completed without an analysis, or not completed with one": """
         SELECT count(*) FROM audit_tasks AS t
          WHERE (status = 'completed') <> EXISTS (SELECT 1 FROM audit_analyses WHERE task_id = t.id)""",
     "events about the analysis of another audit": """
         SELECT count(*) FROM audit_events AS e JOIN audit_analyses AS a ON a.id = e.analysis_id
          WHERE a.task_id <> e.task_id""",
-    "values that are not JSON": """
-        SELECT (SELECT count(*) FROM symbol_facts WHERE metadata IS NOT NULL AND NOT json_valid(metadata))
-             + (SELECT count(*) FROM import_facts WHERE NOT json_valid(imported_names))""",
 }
 
 SCHEDULES = "schedules that are enabled without a next run, or disabled with one"

@@ -82,6 +82,7 @@ DAMAGE = {
     "UPDATE reference_facts SET path_id = 9999 WHERE path_id IS NOT NULL": "references without a name",
     "UPDATE import_facts SET module_id = 9999": "imports without a name",
     "UPDATE reference_facts SET symbol_ordinal = 77 WHERE symbol_ordinal IS NOT NULL": "references from or to a symbol",
+    "UPDATE bindings SET path_id = path_id + 9999": "bindings without a name",
     "UPDATE bindings SET ordinal = 77 WHERE ordinal IS NOT NULL": "bindings to a symbol that is not there",
     "INSERT INTO bindings (lineage_id, path_id, since, resolution, confidence)"
     " SELECT lineage_id, path_id, since + 1, 'unresolved', 0 FROM bindings WHERE until IS NULL": (

@@ -9,9 +9,8 @@ the next one would take our library for newer than it is.
 
 from __future__ import annotations
 
-from scanstore.maintenance.merge.rows import STAYS, Merge, is_new, ours
+from scanstore.maintenance.merge.rows import STAYS, UNLEASED, Merge, is_new, ours
 
-WAITS = {"process": "NULL", "lease_until": "NULL", "worker": "iif(o.lease_until IS NULL, o.worker, NULL)"}
 OVER = "o.status IN ('completed', 'failed', 'cancelled')"
 # The last state of a task that was being worked on, where it waits again.
 PROCESSING = "iif(o.status = 'processing', '{}', o.status)"
@@ -19,8 +18,7 @@ PROCESSING = "iif(o.status = 'processing', '{}', o.status)"
 
 def _same_ids(merge: Merge, table: str, key: str, *, but: tuple[str, ...] = (), **values: str) -> None:
     """Rows whose ids mean the same in both stores."""
-    merge.map(table, "TEXT")
-    merge.match(table, {"id": "o.id"})
+    merge.map(table, "TEXT", by="id")
     merge.compare(table, key, but=but, values=values)
 
 
@@ -58,11 +56,10 @@ def merge_library(merge: Merge) -> None:
 
 def merge_plans(merge: Merge) -> None:
     """Plans by their keys, with all of their changes; those of findings point at ours."""
-    merge.map("analysis_plans")
-    merge.match("analysis_plans", {"key": "o.key"})
+    merge.map("analysis_plans", by="key")
     idle = ("process", "lease_until")
     merge.compare("analysis_plans", "o.name", but=idle)
-    _count(merge, "analysis_plans", "o.name", "plan_changes", "plan_id")
+    merge.compare_counts("analysis_plans", "o.name", "plan_changes", "plan_id")
     merge.add("analysis_plans", dict.fromkeys(idle, "NULL"))
     finding, scene = ours("findings", "finding_id"), "(SELECT id FROM main.scenes WHERE id = o.scene_id)"
     gone = "'-' || o.target_key"  # a number of theirs, that must not be taken for one of ours
@@ -90,8 +87,7 @@ def merge_jobs(merge: Merge) -> None:
     merge.add("jobs", {"parent_id": parent}, where=OVER, own=True)
     scene = "o.scene_id IN (SELECT id FROM main.scenes)"
     merge.copy("job_scenes", {}, where=f"{is_new('jobs', 'job_id')} AND {scene}")
-    merge.map("scheduled_tasks")
-    merge.match("scheduled_tasks", {"name": "o.name"})
+    merge.map("scheduled_tasks", by="name")
     merge.compare("scheduled_tasks", "o.name", but=("last_run", "next_run", "last_job_id"))
     merge.add("scheduled_tasks", {"last_job_id": ours("jobs", "last_job_id")})
     for (key,) in merge.run(
@@ -106,8 +102,7 @@ def merge_jobs(merge: Merge) -> None:
 
 def merge_accounts(merge: Merge) -> None:
     """Users by email; their sessions, prompts and audits by UUID."""
-    merge.map("users", "TEXT")
-    merge.match("users", {"email_key": "o.email_key"})
+    merge.map("users", "TEXT", by="email_key")
     logins = ("failed_logins", "locked_until", "last_login_at")
     merge.compare("users", "o.email", but=logins)
     _refuse_costly_hashes(merge)
@@ -118,7 +113,7 @@ def merge_accounts(merge: Merge) -> None:
     session = {"analysis_session_id": ours("analysis_sessions", "analysis_session_id")}
     children = ("file_uploads", "analysis_tasks", "analysis_results")
     for table in children:
-        _count(merge, "analysis_sessions", "o.id", table, "analysis_session_id")
+        merge.compare_counts("analysis_sessions", "o.id", table, "analysis_session_id")
     merge.add("analysis_sessions", user, own=True)
     here = is_new("analysis_sessions", "analysis_session_id")
     merge.copy("file_uploads", session, where=here)
@@ -126,7 +121,7 @@ def merge_accounts(merge: Merge) -> None:
     taken = "EXISTS (SELECT 1 FROM main.analysis_tasks AS m WHERE m.task_id = o.task_id)"
     for (key,) in merge.run(f"SELECT o.task_id FROM other.analysis_tasks AS o WHERE {here} AND {taken}"):
         merge.conflict("analysis_tasks", key, "another session has this task_id here; it is left out")
-    status = {**WAITS, "status": PROCESSING.format("pending")}
+    status = {**UNLEASED, "status": PROCESSING.format("pending")}
     merge.add("analysis_tasks", {**session, **status}, where=f"{here} AND NOT {taken}", own=True)
     merge.copy(
         "analysis_results",
@@ -151,8 +146,7 @@ def _refuse_costly_hashes(merge: Merge) -> None:
 
 def _prompts(merge: Merge, user: dict[str, str]) -> None:
     """Versions of prompts: the same by id or by content; others come after ours."""
-    merge.map("configurations", "TEXT")
-    merge.match("configurations", {"id": "o.id"})
+    merge.map("configurations", "TEXT", by="id")
     said = {**user, "config_type": "o.config_type", "version": "o.version", "prompt_content": "o.prompt_content"}
     merge.match("configurations", said)
     merge.compare("configurations", "o.id", but=("user_id", "version", "is_default"))
@@ -175,30 +169,17 @@ def _prompts(merge: Merge, user: dict[str, str]) -> None:
     )
     numbered = {name: f"(SELECT {name} FROM temp.versions WHERE id = o.id)" for name in ("version", "is_default")}
     merge.copy("configurations", {**user, **numbered}, where=is_new("configurations", "id"))
-    same = merge.number("SELECT count(*) FROM temp.m_configurations WHERE NOT new")
-    merge.tables["configurations"] = merge.tables["configurations"]._replace(same=same)
+    merge.count_same("configurations")
 
 
 def _audits(merge: Merge, user: dict[str, str]) -> None:
     leased = ("status", "process", "lease_until", "worker")
     _same_ids(merge, "audit_tasks", "o.original_filename || ' ' || o.id", but=("user_id", *leased))
-    merge.map("audit_analyses", "TEXT")
-    merge.match("audit_analyses", {"id": "o.id"})
+    merge.map("audit_analyses", "TEXT", by="id")
     merge.compare("audit_analyses", "o.id")
     for table in ("audit_analyses", "audit_events"):
-        _count(merge, "audit_tasks", "o.id", table, "task_id")
-    merge.add("audit_tasks", {**user, **WAITS, "status": PROCESSING.format("queued")}, own=True)
+        merge.compare_counts("audit_tasks", "o.id", table, "task_id")
+    merge.add("audit_tasks", {**user, **UNLEASED, "status": PROCESSING.format("queued")}, own=True)
     merge.add("audit_analyses", where=is_new("audit_tasks", "task_id"), own=True)
     merge.copy("audit_findings", {}, where=is_new("audit_analyses", "analysis_id"))
     merge.copy("audit_events", {"id": "NULL"}, where=f"{is_new('audit_tasks', 'task_id')} ORDER BY o.id")
-
-
-def _count(merge: Merge, parent: str, key: str, table: str, column: str) -> None:
-    """List rows that both have and that have more, or fewer, rows below them in the other store."""
-    for name, mine, theirs in merge.run(
-        f"SELECT * FROM (SELECT {key},"
-        f" (SELECT count(*) FROM main.{table} WHERE {column} = x.ours) AS mine,"
-        f" (SELECT count(*) FROM other.{table} WHERE {column} = x.theirs) AS theirs"
-        f" FROM temp.m_{parent} AS x JOIN other.{parent} AS o ON o.id = x.theirs WHERE NOT x.new) WHERE mine <> theirs"
-    ):
-        merge.conflict(parent, name, f"{mine} {table} here and {theirs} there; {STAYS}")

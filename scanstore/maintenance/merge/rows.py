@@ -17,6 +17,8 @@ from scanstore.db.database import Database
 
 STAYS = "ours stays"
 TIMES = ("created_at", "updated_at")
+#: Leases are not taken over: no process works on these rows here.
+UNLEASED = {"process": "NULL", "lease_until": "NULL", "worker": "iif(o.lease_until IS NULL, o.worker, NULL)"}
 
 
 class MergeConflict(NamedTuple):
@@ -79,9 +81,11 @@ class Merge:
 
     # Matching
 
-    def map(self, table: str, kind: str = "INTEGER") -> None:
-        """Begin the map of a table."""
+    def map(self, table: str, kind: str = "INTEGER", *, by: str = "") -> None:
+        """Begin the map of a table; rows with an equal column ``by`` are the same."""
         self.table(f"m_{table}", f"theirs {kind} PRIMARY KEY, ours {kind} UNIQUE, new INTEGER NOT NULL")
+        if by:
+            self.match(table, {by: f"o.{by}"})
 
     def match(
         self, table: str, key: Mapping[str, str], *, where: str = "1", mine: str = "1", several: bool = False
@@ -145,8 +149,7 @@ class Merge:
             f" WHERE {where} AND o.id NOT IN (SELECT theirs FROM temp.m_{table})"
         )
         self.copy(table, {"id": "x.ours", **(values or {})}, f"JOIN temp.m_{table} AS x ON x.theirs = o.id AND x.new")
-        same = self.number(f"SELECT count(*) FROM temp.m_{table} WHERE NOT new")
-        self.tables[table] = Merged(self.tables[table].added, same)
+        self.count_same(table)
 
     def copy(self, table: str, values: Mapping[str, str], join: str = "", where: str = "1") -> None:
         """Copy rows of theirs, with ``values`` for some columns."""
@@ -156,9 +159,9 @@ class Merge:
         cursor = self.db.execute_sql(
             f'INSERT INTO main."{table}" ({names}) SELECT {chosen} FROM other."{table}" AS o {join} WHERE {where}'
         )
-        count = self.tables.get(table, Merged(0, 0)).added + max(cursor.rowcount, 0)
+        before = self.tables.get(table, Merged(0, 0))
+        self.tables[table] = before._replace(added=before.added + max(cursor.rowcount, 0))
         cursor.close()
-        self.tables[table] = Merged(count, self.tables.get(table, Merged(0, 0)).same)
 
     # Comparing
 
@@ -184,6 +187,22 @@ class Merge:
             f" WHERE NOT x.new AND {where}) WHERE what <> '' ORDER BY name"
         ):
             self.conflict(table, name, f"{str(what)[2:]} differ; {STAYS}")
+
+    def compare_counts(self, table: str, key: str, child: str, column: str, where: str = "1") -> None:
+        """List, by the expression ``key``, the rows of the map with more or fewer rows of ``child`` in one store."""
+        for name, mine, theirs in self.run(
+            f"SELECT * FROM (SELECT {key},"
+            f" (SELECT count(*) FROM main.{child} WHERE {column} = x.ours AND {where}) AS mine,"
+            f" (SELECT count(*) FROM other.{child} WHERE {column} = x.theirs AND {where}) AS theirs"
+            f" FROM temp.m_{table} AS x JOIN other.{table} AS o ON o.id = x.theirs WHERE NOT x.new)"
+            " WHERE mine <> theirs"
+        ):
+            self.conflict(table, name, f"{mine} {child} here and {theirs} there; {STAYS}")
+
+    def count_same(self, table: str) -> None:
+        """Count the rows of the map that both stores have."""
+        same = self.number(f"SELECT count(*) FROM temp.m_{table} WHERE NOT new")
+        self.tables[table] = self.tables[table]._replace(same=same)
 
     def conflict(self, table: str, key: object, what: str) -> None:
         """List something that could not become one."""

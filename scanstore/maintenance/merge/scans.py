@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from scanstore.indexing.facts import TEXT
 from scanstore.indexing.python.indexer import PythonIndexer
-from scanstore.maintenance.merge.rows import Merge, is_new, ours
+from scanstore.maintenance.merge.rows import UNLEASED, Merge, is_new, ours
 
 CHUNK = f"{ours('scan_files', '{0} >> 24')} << 24 | (o.{{0}} & 16777215)"
-# Nobody works on it here.
-FREE = {"process": "NULL", "lease_until": "NULL", "worker": "iif(o.lease_until IS NULL, o.worker, NULL)"}
 FACTS = {
     "symbol_facts": ("name_id", "qualified_name_id"),
     "reference_facts": ("name_id", "path_id"),
@@ -45,6 +43,7 @@ SELECT 'c', c.chunk_index, c.chunk_type, c.symbol_name, c.content_hash, c.start_
   FROM {db}.chunk_facts AS c WHERE c.version_id = {version}
 """
 VERSION = "SELECT line_count, error, interface, mentions FROM {db}.file_versions WHERE id = {version}"
+SCAN = "o.target || ' of ' || o.created_at"
 # What a scan has said to be fixed depends on the scans before it.
 COUNTED = dict.fromkeys(("scan_files", "draft_findings", "verified_findings", "model_calls", "tool_runs"), "1")
 COUNTED["sightings"] = "state <> 'fixed'"
@@ -52,12 +51,10 @@ COUNTED["sightings"] = "state <> 'fixed'"
 
 def merge_models(merge: Merge) -> None:
     """Configurations of models, by name; and cached answers, by their question."""
-    merge.map("model_configs")
-    merge.match("model_configs", {"name": "o.name"})
+    merge.map("model_configs", by="name")
     merge.add("model_configs")
     merge.compare("model_configs", "o.name")
-    merge.map("analyzers")
-    merge.match("analyzers", {"key": "o.key"})
+    merge.map("analyzers", by="key")
     merge.add("analyzers")
     merge.map("analysis_cache")
     analyzer = ours("analyzers", "analyzer_id")
@@ -67,8 +64,7 @@ def merge_models(merge: Merge) -> None:
 
 def merge_scans(merge: Merge) -> None:
     """Targets, scans, and everything that the scans saw."""
-    merge.map("lineages")
-    merge.match("lineages", {"target": "o.target"})
+    merge.map("lineages", by="target")
     whole = "EXISTS (SELECT 1 FROM other.scans AS s WHERE s.lineage_id = o.id AND s.revision IS NOT NULL)"
     merge.add("lineages", where=whole)
     _scans(merge)
@@ -113,15 +109,9 @@ def _scans(merge: Merge) -> None:
         "scans that were not recorded whole",
         "finish or remove them there",
     )
-    merge.compare("scans", "o.target || ' of ' || o.created_at", but=("lineage_id", "revision", "worker"))
+    merge.compare("scans", SCAN, but=("lineage_id", "revision", "worker"))
     for table, which in COUNTED.items():
-        for name, mine, theirs in merge.run(
-            f"SELECT * FROM (SELECT o.target || ' of ' || o.created_at,"
-            f" (SELECT count(*) FROM main.{table} WHERE scan_id = x.ours AND {which}) AS mine,"
-            f" (SELECT count(*) FROM other.{table} WHERE scan_id = x.theirs AND {which}) AS theirs"
-            " FROM temp.m_scans AS x JOIN other.scans AS o ON o.id = x.theirs WHERE NOT x.new) WHERE mine <> theirs"
-        ):
-            merge.conflict("scans", name, f"{mine} {table} here and {theirs} there; ours stays")
+        merge.compare_counts("scans", SCAN, table, "scan_id", which)
 
 
 def _facts(merge: Merge) -> None:
@@ -214,7 +204,7 @@ def _analysis(merge: Merge) -> None:
     scan = {"scan_id": ours("scans", "scan_id")}
 
     def waiting(status: str) -> dict[str, str]:
-        return {**FREE, "status": f"iif(o.status = '{status}', 'pending', o.status)"}
+        return {**UNLEASED, "status": f"iif(o.status = '{status}', 'pending', o.status)"}
 
     merge.copy(
         "chunk_work",

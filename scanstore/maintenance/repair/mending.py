@@ -1,8 +1,8 @@
 """Making saved rows fit together again, where some are missing.
 
 A row that points at something that is lost goes too or stops pointing, counters are counted again, and a row whose
-values cannot be read by its model goes. Change here: MENDING, whenever a table gets a promise that rows of another can
-break.
+values cannot be read by its model goes. Change here: MENDING, for promises that several tables break together. The
+promises that a row breaks by itself are in :mod:`scanstore.maintenance.invariants`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from scanstore.db.fields import IdField, JSONField, UUIDField
 from scanstore.db.values import format_time
 from scanstore.maintenance import derived
 from scanstore.maintenance.derived import Counted
+from scanstore.maintenance.invariants import BROKEN
 from scanstore.snapshots import facts
 from scanstore.snapshots.facts import FACT_TABLES
 
@@ -28,45 +29,14 @@ _ROUNDS = 20  # each is a step of rows that point at rows
 
 # Statements that make rows fit together again, where some are missing. They run until none finds anything.
 MENDING = (
-    "DELETE FROM file_versions WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE version_id = file_versions.id)"
-    " AND NOT EXISTS (SELECT 1 FROM bindings WHERE version_id = file_versions.id)",
-    "UPDATE scan_files SET status = 'failed', error = 'what was recorded of it is lost'"
-    " WHERE status = 'done' AND version_id IS NULL",
-    "DELETE FROM symbol_facts WHERE name_id NOT IN (SELECT id FROM names)"
-    " OR qualified_name_id NOT IN (SELECT id FROM names) OR NOT json_valid(coalesce(metadata, 'null'))",
-    "DELETE FROM reference_facts WHERE name_id NOT IN (SELECT id FROM names)",
-    "UPDATE reference_facts SET path_id = NULL WHERE path_id IS NOT NULL AND path_id NOT IN (SELECT id FROM names)",
-    "DELETE FROM import_facts WHERE module_id NOT IN (SELECT id FROM names) OR NOT json_valid(imported_names)",
-    "UPDATE import_facts SET path_id = NULL WHERE path_id IS NOT NULL AND path_id NOT IN (SELECT id FROM names)",
-    "UPDATE reference_facts SET symbol_ordinal = NULL, resolution = 'unresolved', confidence = 0"
-    " WHERE symbol_ordinal IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s"
-    " WHERE s.version_id = reference_facts.version_id AND s.ordinal = symbol_ordinal)",
-    "UPDATE reference_facts SET from_ordinal = NULL WHERE from_ordinal IS NOT NULL AND NOT EXISTS"
-    " (SELECT 1 FROM symbol_facts AS s WHERE s.version_id = reference_facts.version_id AND s.ordinal = from_ordinal)",
-    "UPDATE bindings SET version_id = NULL, ordinal = NULL, resolution = 'unresolved', confidence = 0"
-    " WHERE version_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM symbol_facts AS s"
-    " WHERE s.version_id = bindings.version_id AND s.ordinal = bindings.ordinal)",
-    "DELETE FROM bindings WHERE NOT EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = bindings.lineage_id"
-    " AND s.revision >= since AND (until IS NULL OR s.revision < until))",
-    "DELETE FROM bindings WHERE path_id NOT IN (SELECT id FROM names)",
-    "DELETE FROM bindings WHERE EXISTS (SELECT 1 FROM bindings AS b WHERE b.lineage_id = bindings.lineage_id"
-    " AND b.path_id = bindings.path_id AND b.since < bindings.since AND (b.until IS NULL OR b.until > bindings.since))",
-    "DELETE FROM chunk_work WHERE NOT EXISTS (SELECT 1 FROM scan_files AS f JOIN chunk_facts AS c"
-    " ON c.version_id = f.version_id AND c.chunk_index = chunk_work.id & 16777215"
-    " WHERE f.id = chunk_work.scan_file_id AND f.scan_id = chunk_work.scan_id)",
+    *(broken.repair for broken in BROKEN),
+    *(sql for each in derived.COLUMNS for sql in each.rebuild),
     "UPDATE draft_findings SET status = 'skipped', lease_until = NULL, next_retry_at = NULL WHERE status = 'verified'"
     " AND id NOT IN (SELECT draft_id FROM verified_findings)",
     "UPDATE verified_findings SET status = 'failed', error = 'its finding is lost' WHERE status = 'complete'"
     " AND NOT EXISTS (SELECT 1 FROM sightings WHERE verified_id = verified_findings.id)",
     "DELETE FROM findings WHERE id NOT IN (SELECT finding_id FROM sightings)"
     " AND id NOT IN (SELECT finding_id FROM finding_events)",
-    "UPDATE model_calls SET chunk_id = NULL, draft_id = NULL WHERE scan_id <> coalesce("
-    "(SELECT scan_id FROM chunk_work WHERE id = chunk_id), (SELECT scan_id FROM draft_findings WHERE id = draft_id))",
-    *(sql for each in derived.COLUMNS for sql in each.rebuild),
-    *(
-        f"UPDATE {table} SET run_id = NULL WHERE run_id IS NOT NULL AND run_id NOT IN (SELECT id FROM sync_runs)"
-        for table in ("scenes", "performers", "tags", "studios")
-    ),
 )
 OF_FILES = ("scans", "lineages", "scan_files", "file_versions", "names", "bindings", *FACT_TABLES)
 # Nobody can say of which file versions some facts are lost, nor of which scans some meanings: no scan to come takes

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from scanstore.db.files import quoted as quoted
 from scanstore.db.user_schema import LeftOut as LeftOut
 from scanstore.maintenance.repair.sqlite_pages import Orphan, Pages, PageTree, Row, Value
 
@@ -207,8 +208,3 @@ def take_orphans(tables: list[SalvagedTable], account: Account) -> None:
         else:
             homes = homes or [table for table in tables if all(map(table.fits, orphan.rows))]
             account.affected.update(table.name for table in homes)
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'
