@@ -20,7 +20,8 @@ from scanstore.errors import DiskFull, IllegalMove, ReadOnly
 from scanstore.maintenance.derived import SEARCHES
 
 _MERGE = 500  # pages of a full-text index that are written between two turns of other writers
-_SAMPLE = 400  # rows of an index that are looked at to estimate how many are alike
+#: Estimate how selective each index is, from some hundred of its rows.
+ESTIMATE = ("PRAGMA analysis_limit = 400", "ANALYZE main")
 _PATIENCE = 2000  # milliseconds to wait for readers of the log
 
 
@@ -59,8 +60,8 @@ def optimize(db: Database) -> Compacted:
     with _tidying(db, "optimize") as (connection, before, start):
         for index in SEARCHES:
             _merge(connection, index.table)
-        connection.execute(f"PRAGMA analysis_limit={_SAMPLE}").fetchall()
-        connection.execute("ANALYZE")
+        for sql in ESTIMATE:
+            connection.execute(sql).fetchall()
         _fold(connection)
         return Compacted(before, bytes_of(db), time.perf_counter() - start)
 

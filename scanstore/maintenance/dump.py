@@ -45,6 +45,7 @@ from scanstore.db.paths import lies_in, spelled, unescape_path
 from scanstore.db.sqlite_errors import translated
 from scanstore.db.user_schema import LeftOut, UserPart
 from scanstore.errors import IllegalMove, InvalidArgument, NewerSchema, ReadOnly, StorageError, shown
+from scanstore.maintenance.compaction import ESTIMATE
 from scanstore.maintenance.derived import NOTES, OF_FILE, SEARCHES
 from scanstore.maintenance.ownership import Run, remove_unowned
 
@@ -317,8 +318,8 @@ def _into(db: Database, reader: _Reader, accounts: bool) -> Loaded:
             run(f"DELETE FROM {name}").fetchall()
         connection = db.connection()  # type: ignore[no-untyped-call]
         told, left_out, own = _fill(connection, run, db.executemany, reader, accounts, SCHEMA_VERSION)
-        run("PRAGMA analysis_limit = 400").fetchall()
-        run("ANALYZE").fetchall()
+        for sql in ESTIMATE:
+            run(sql).fetchall()
         return Loaded(sum(told.values()), reader.bytes, told, _accounts(run), _roots(run), left_out, own)
 
 

@@ -21,6 +21,7 @@ from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import limited, seconds_for, uri
 from scanstore.db.opening import refuse
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
+from scanstore.maintenance.compaction import ESTIMATE
 from scanstore.maintenance.derived import COUNTERS, NOTES, OF_FILE, OF_PROCESSES
 from scanstore.maintenance.merge.findings import merge_findings
 from scanstore.maintenance.merge.others import merge_accounts, merge_jobs, merge_library, merge_plans
@@ -106,6 +107,6 @@ def _merge(db: Database) -> MergeResult:
     added = sum(table.added for table in work.tables.values())
     same = sum(table.same for table in work.tables.values())
     if added:
-        work.run("PRAGMA analysis_limit = 400")
-        work.run("ANALYZE main")
+        for sql in ESTIMATE:
+            work.run(sql)
     return MergeResult(added, same, dict(sorted(work.tables.items())), work.conflicts, work.skipped)

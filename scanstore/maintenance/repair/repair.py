@@ -31,6 +31,7 @@ from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import APPLICATION_ID, real_path, size_of
 from scanstore.db.sqlite_errors import translated
 from scanstore.errors import Damaged, InvalidArgument, MissingFolder, NewerSchema, NotAScanstore, NotFound, StorageError
+from scanstore.maintenance.compaction import ESTIMATE
 from scanstore.maintenance.derived import COLUMNS, COUNTERS, OF_FILE, OF_PROCESSES, TABLES, is_part
 from scanstore.maintenance.health import check
 from scanstore.maintenance.repair import mending
@@ -283,8 +284,8 @@ class _Saving:
                 if self.account.affected & set(mending.OF_FILES):
                     for sql in mending.OUTDATED:
                         connection.execute(sql)
-            connection.execute("PRAGMA analysis_limit = 400").fetchall()
-            connection.execute("ANALYZE")
+            for sql in ESTIMATE:
+                connection.execute(sql).fetchall()
             connection.execute("COMMIT")
         finally:
             connection.close()
