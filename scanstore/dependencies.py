@@ -1,10 +1,10 @@
-"""Stores for a web application to inject: one of each kind for a process, at the place that the environment names.
+"""Stores for dependency injection in web applications: one of each kind per process, at the path from the environment.
 
-``$SCANSTORE_DB`` is a path; else ``$DATABASE_URL`` is a URL such as ``sqlite:///scan.db``; else it is ``scanstore.db``.
-With ``DEBUG=true`` every statement is logged to the standard error output. A store is opened when it is first asked
-for, shared by all threads and tasks, and closed when the process ends, or by :func:`close_all`.
+The path is ``$SCANSTORE_DB``; else that of ``$DATABASE_URL``, such as ``sqlite:///scan.db``; else ``scanstore.db``.
+With ``DEBUG=true`` every statement is logged to standard error. A store is opened on first use, shared by all threads
+and tasks, and closed when the process ends, or by :func:`close_all`.
 
-Change here: what the environment says. Nothing is read from it when this module is imported.
+Change here: the environment variables. They are not read when this module is imported.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _echo: list[logging.Handler] = []
 
 
 def get_db() -> Generator[Store]:
-    """Give the process's store, current meanwhile; for ``Depends(get_db)`` of FastAPI and its like.
+    """Yield the store of the process and make it current; for ``Depends(get_db)`` of FastAPI and similar frameworks.
 
-    Where the framework runs the endpoint in another thread, ``with db.bound():`` makes it current there, which only
-    queries on the models need. Raises InvalidArgument for a URL of another database, and what Store raises.
+    If the framework runs the endpoint in another thread, use ``with db.bound():`` to make it current there; only
+    queries on the models need this. Raises InvalidArgument for a URL of another database, and the errors of Store.
     """
     store = _shared()
     with store.bound():
@@ -42,12 +42,16 @@ def get_db() -> Generator[Store]:
 
 @contextmanager
 def get_db_context() -> Generator[Store]:
-    """Give the process's store for a block, in which it is current; it stays open after that."""
+    """Return a context manager with the store of the process, which is current inside. The store stays open
+    afterwards.
+    """
     yield from get_db()
 
 
 async def get_async_session() -> AsyncGenerator[AsyncStore]:
-    """Give the process's store to be used with ``await``; for ``Depends(get_async_session)``. Raises as get_db does."""
+    """Yield the asynchronous store of the process; for ``Depends(get_async_session)``. Raises the same errors as
+    get_db.
+    """
     path = location()
     with _lock:
         store = _async_stores.get((path, os.getpid()))
@@ -57,7 +61,7 @@ async def get_async_session() -> AsyncGenerator[AsyncStore]:
 
 
 def async_session_factory() -> AsyncStore:
-    """Return a store of the caller's own at the place that the environment names: ``async with`` opens and closes it.
+    """Return a new store at the path from the environment. ``async with`` opens and closes it.
 
     Raises InvalidArgument for a URL of another database.
     """
@@ -66,15 +70,15 @@ def async_session_factory() -> AsyncStore:
 
 
 def location() -> str:
-    """Return the absolute path of the store that the environment names, or ":memory:". Raises InvalidArgument."""
+    """Return the absolute path of the store from the environment, or ":memory:". Raises InvalidArgument."""
     path = os.environ.get("SCANSTORE_DB") or _path_of_url(os.environ.get("DATABASE_URL") or "sqlite:///scanstore.db")
     return path if path == MEMORY else os.path.abspath(path)
 
 
 def close_all() -> None:
-    """Close the stores of this process; the next that is asked for is opened anew. Harmless when repeated.
+    """Close the stores of this process. The next use opens them again. Idempotent.
 
-    Waits for the calls that were made; a coroutine uses ``await asyncio.to_thread(close_all)``.
+    Waits for running calls. In a coroutine, use ``await asyncio.to_thread(close_all)``.
     """
     with _lock:
         stores, awaited = list(_stores.values()), [s for (_, pid), s in _async_stores.items() if pid == os.getpid()]
@@ -105,7 +109,7 @@ def _shared() -> Store:
 def _path_of_url(url: str) -> str:
     found = re.fullmatch(r"sqlite(?:\+\w+)?://(?:/([^?#]*))?", url)
     if found is None:
-        shown = re.sub(r"//.*@", "//…@", url)  # there may be a password in it
+        shown = re.sub(r"//.*@", "//…@", url)  # the URL may contain a password
         raise InvalidArgument(
             f"$DATABASE_URL is {shown!r:.200}, no file of SQLite; write sqlite:///scan.db, or set $SCANSTORE_DB"
         )
@@ -113,7 +117,7 @@ def _path_of_url(url: str) -> str:
 
 
 def _echo_if_debugging() -> None:
-    """Log statements when the environment says DEBUG=true, once."""
+    """Log statements if the environment has DEBUG=true. Configured once."""
     if os.environ.get("DEBUG", "").strip().lower() == "true" and not _echo:
         handler = logging.StreamHandler()
         handler.setFormatter(PlainFormatter("%(asctime)s %(message)s"))

@@ -1,37 +1,37 @@
-"""Every error that scanstore raises on purpose, in one tree.
+"""The exception classes of scanstore.
 
     ScanstoreError
-    ├── NotFound              (also peewee.DoesNotExist, LookupError) nothing by that name or id
-    ├── InvalidArgument       (also ValueError)                      refused before any SQL ran
-    │   └── Ambiguous                                                  several things are meant: `candidates`
-    ├── IllegalMove                                                  a status cannot go there from here
-    │   └── LeaseLost                                                  the work is not leased to this worker
-    ├── NoSlot                                                       all places of a model are taken
+    ├── NotFound              (also peewee.DoesNotExist, LookupError) no object with this name or id
+    ├── InvalidArgument       (also ValueError)                      rejected before any SQL ran
+    │   └── Ambiguous                                                  several objects match: `candidates`
+    ├── IllegalMove                                                  the status does not allow this
+    │   └── LeaseLost                                                  the row is not leased to this worker
+    ├── NoSlot                                                       all slots of a model are taken
     ├── BindRefused                                                  Model.bind(), bind_ctx(), Meta.database
-    ├── NoStore               (also peewee.InterfaceError)           a model was used outside any store
+    ├── NoStore               (also peewee.InterfaceError)           a model was used without a current store
     ├── WrongStore                                                   a row of one store used in another
     ├── WrongTask                                                    two tasks met inside one transaction
     ├── StoreClosed           (also peewee.InterfaceError)           the store was closed before
-    ├── OpenRefused                                                  the file was left as it is
+    ├── OpenRefused                                                  the file was not opened, not changed
     │   ├── MissingFolder
     │   ├── NotAScanstore
     │   ├── NewerSchema
     │   ├── OutdatedSchema
-    │   ├── ForeignSchema                                            views, triggers and the like of a stranger
-    │   ├── WrongKey                                                 encrypted otherwise, or not at all
+    │   ├── ForeignSchema                                            foreign views, triggers or tables
+    │   ├── WrongKey                                                 another key, or not encrypted
     │   └── SqliteTooOld
-    ├── MigrationFailed                                              everything was rolled back
+    ├── MigrationFailed                                              the migration was rolled back
     ├── Conflict              (also peewee.IntegrityError)           unique, check, foreign key
-    └── StorageError          (also peewee.OperationalError)         the file or its disk said no
-        ├── FileReplaced                                             another file lies where the store's was
-        ├── ReadTimeout                                              reading a file of others took too long
+    └── StorageError          (also peewee.OperationalError)         reading or writing the file failed
+        ├── FileReplaced                                             the file at the store's path is another one
+        ├── ReadTimeout                                              reading an untrusted file took too long
         ├── Busy                                                     the lock was held for too long
         ├── ReadOnly
         ├── DiskFull
         └── Damaged
 
-Add a class here when a caller could sensibly react to it and to nothing else. A message names the thing, its
-state and the remedy, in one line: the command line prints it as it is. What SQLite said stays as `__cause__`.
+Add a class here if callers may want to handle this error and no other. A message is one line that names the object, its
+state and the remedy; the command line prints it unchanged. SQLite's error is kept as `__cause__`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ TYPE_CHECKING = False  # typing takes long to import, and opening a store is mea
 if TYPE_CHECKING:
     pass
 
-LONGEST = 2000  #: characters of a message; what was given wrongly may be longer
+LONGEST = 2000  #: characters of a message, because a rejected value may be long
 
 
 def shown(value: object, most: int = 80) -> str:
-    """Return a value as a message shows it: its `repr`, cut, or its type where that cannot be had.
+    """Return a value for a message: its truncated `repr`, or its type if `repr` fails.
 
-    Lists that are nested too deep, integers of thousands of digits and objects whose `repr` raises have none.
+    `repr` fails for deeply nested lists, integers of thousands of digits, and objects whose `__repr__` raises.
     """
     try:
         return repr(value)[:most]
@@ -59,7 +59,7 @@ def shown(value: object, most: int = 80) -> str:
 
 
 class ScanstoreError(Exception):
-    """Base of every error that scanstore raises on purpose."""
+    """Base class of all errors that scanstore raises."""
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -71,7 +71,7 @@ class ScanstoreError(Exception):
 
 
 class NotFound(ScanstoreError, peewee.DoesNotExist, LookupError):
-    """Nothing exists by that name, id or path."""
+    """There is no object with this name, id or path."""
 
 
 class InvalidArgument(ScanstoreError, ValueError):
@@ -79,7 +79,9 @@ class InvalidArgument(ScanstoreError, ValueError):
 
 
 class Ambiguous(InvalidArgument):
-    """A name fits several things, or a question several targets; `candidates` are their rows, or the targets' names."""
+    """A name matches several objects, or a query several targets. `candidates` has the rows, or the names of the
+    targets.
+    """
 
     def __init__(self, message: str, candidates: Sequence[object]) -> None:
         super().__init__(message)
@@ -87,19 +89,19 @@ class Ambiguous(InvalidArgument):
 
 
 class IllegalMove(ScanstoreError):
-    """The thing is in a state that does not allow this; nothing was changed."""
+    """The status of the object does not allow this operation; nothing was changed."""
 
 
 class LeaseLost(IllegalMove):
-    """The work is not, or no longer, leased to this worker; nothing was changed."""
+    """The row is not, or no longer, leased to this worker; nothing was changed."""
 
 
 class NoSlot(ScanstoreError):
-    """All places of a model stayed taken for as long as the caller would wait."""
+    """All slots of a model stayed taken until the caller's timeout."""
 
 
 class BindRefused(ScanstoreError):
-    """Models follow the current store and cannot be bound to a database by hand."""
+    """Models use the current store and cannot be bound to a database explicitly."""
 
 
 class NoStore(ScanstoreError, peewee.InterfaceError):
@@ -107,7 +109,7 @@ class NoStore(ScanstoreError, peewee.InterfaceError):
 
 
 class WrongStore(ScanstoreError):
-    """A row that was read from one store was used while another one is current."""
+    """A row of one store was used while another store was current."""
 
 
 class WrongTask(ScanstoreError):
@@ -115,11 +117,11 @@ class WrongTask(ScanstoreError):
 
 
 class StoreClosed(ScanstoreError, peewee.InterfaceError):
-    """The store was closed; open it again to go on."""
+    """The store was closed. Open it again to continue."""
 
 
 class OpenRefused(ScanstoreError):
-    """The file was not opened and nothing of it was changed."""
+    """The file was not opened and not changed."""
 
 
 class MissingFolder(OpenRefused):
@@ -127,7 +129,7 @@ class MissingFolder(OpenRefused):
 
 
 class NotAScanstore(OpenRefused):
-    """The path holds something else: a folder, another program's database, any other file."""
+    """The path is not a store: it is a folder, another program's database or another file."""
 
 
 class NewerSchema(OpenRefused):
@@ -135,11 +137,11 @@ class NewerSchema(OpenRefused):
 
 
 class OutdatedSchema(OpenRefused):
-    """The file wants migrations that this way of opening does not run."""
+    """The file has an older schema, and it was opened in a mode that does not migrate."""
 
 
 class ForeignSchema(OpenRefused):
-    """The file has views, triggers or tables that scanstore did not make and that could run; `parts` names them."""
+    """The file has foreign views, triggers or tables that could run; `parts` lists them."""
 
     def __init__(self, name: str, parts: Sequence[str]) -> None:
         more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
@@ -151,19 +153,19 @@ class ForeignSchema(OpenRefused):
 
 
 class WrongKey(OpenRefused):
-    """The file cannot be read with the key that was given, or needs none."""
+    """The file cannot be read with this key, or is not encrypted."""
 
 
 class SqliteTooOld(OpenRefused):
-    """The SQLite library of this Python is older than scanstore needs."""
+    """The SQLite library of this Python is too old for scanstore."""
 
 
 class MigrationFailed(ScanstoreError):
-    """A migration did not go through; schema, version and rows are as they were before."""
+    """A migration failed; schema, version and rows are unchanged."""
 
 
 class Conflict(ScanstoreError, peewee.IntegrityError):
-    """A unique, check, foreign key rule refused the write."""
+    """A unique, check or foreign key constraint rejected the write."""
 
 
 class StorageError(ScanstoreError, peewee.OperationalError):
@@ -171,7 +173,7 @@ class StorageError(ScanstoreError, peewee.OperationalError):
 
 
 class FileReplaced(StorageError):
-    """The file of an open store was replaced, overwritten, moved or removed; the file at its path is left as it is."""
+    """The file of an open store was replaced, overwritten, moved or removed. The file at its path is left unchanged."""
 
 
 class ReadTimeout(StorageError):
@@ -179,15 +181,15 @@ class ReadTimeout(StorageError):
 
 
 class Busy(StorageError):
-    """Another process or thread kept the lock for longer than the store's timeout."""
+    """Another process or thread held the lock for longer than the store's timeout."""
 
 
 class ReadOnly(StorageError):
-    """A write to a store that was opened read-only or lies in a read-only place."""
+    """A write to a store that was opened read-only or is in a read-only place."""
 
 
 class DiskFull(StorageError):
-    """No space was left; the transaction is rolled back."""
+    """The disk is full; the transaction was rolled back."""
 
 
 class Damaged(StorageError):

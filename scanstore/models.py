@@ -1,4 +1,4 @@
-"""Every model in one place: ``from scanstore.models import Scan, Symbol``."""
+"""All models: ``from scanstore.models import Scan, Symbol``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store is composed of: its domains, and the modules behind its own methods. Loaded when first used.
+"""The domains of a store, and the modules behind its own methods, loaded on first use.
 
 A new domain is one line here and one property of :class:`scanstore.store.Store`.
 """
@@ -86,7 +86,7 @@ else:
             "snapshots.freshness": (),
         },
         into=__name__,
-        # Models with a foreign key to rows of the domain, which these rows lead to.
+        # Models with a foreign key to rows of the domain, for the backrefs of these rows.
         first={
             "Sarif": ("analysis.models",),
             "Search": ("analysis.models",),

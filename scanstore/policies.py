@@ -1,4 +1,4 @@
-"""Policies that count the votes on a draft: ``from scanstore.policies import Majority``."""
+"""The voting policies for drafts: ``from scanstore.policies import Majority``."""
 
 from __future__ import annotations
 

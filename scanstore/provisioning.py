@@ -1,8 +1,7 @@
-"""Whole stores: making one, dropping one, giving it its first rows, asking whether it can be worked with.
+"""Whole stores: create, seed, check and drop one.
 
-For scripts that set something up, so a store is given by its path. A file of first rows is TOML or JSON;
-``sample.toml``, which is used when none is given, shows every section of it. Change here: what belongs to a store's
-beginning and end.
+These functions are for setup scripts, so they take the path of a store. A seed file is TOML or JSON; ``sample.toml``,
+the default, shows all its sections. Change here: how stores are created and deleted.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from scanstore.store import Store
 Path = str | os.PathLike[str]
 
 SAMPLE = os.path.join(os.path.dirname(__file__), "sample.toml")
-PATIENCE = 1.0  # seconds that a store which is about to be dropped may still be in use
+PATIENCE = 1.0  # seconds to wait for a store that is still in use before it is dropped
 
 
 class Health(NamedTuple):
-    """Whether a store is usable, and its problems: ``problems``, each with its remedy.
+    """Whether a store is usable, and its ``problems``, each with its remedy.
 
-    without an open store, ``schema_version`` has no value; ``sqlite`` is the version of the library in use.
+    ``schema_version`` is None if the store cannot be opened; ``sqlite`` is the version of the SQLite library.
     """
 
     ok: bool
@@ -45,14 +44,14 @@ class Health(NamedTuple):
     problems: list[str]
 
 
-# Beginning and end
+# Creating and deleting
 
 
 def init_db(path: Path | None = None, *, key: str | None = None) -> str:
-    """Make an empty store, or migrate the one that is there; return its absolute path.
+    """Create an empty store, or migrate the existing one. Return its absolute path.
 
-    Idempotent, and safe in many processes at once. Path and key default as those of ``Store`` do. Raises OpenRefused
-    and StorageError, and then leaves an existing file unchanged.
+    Idempotent, and safe in many processes at once. Path and key have the defaults of ``Store``. Raises OpenRefused and
+    StorageError, and then leaves an existing file unchanged.
     """
     name = _name(path)
     if name == MEMORY:
@@ -62,11 +61,11 @@ def init_db(path: Path | None = None, *, key: str | None = None) -> str:
 
 
 def drop_db(path: Path | None = None, *, confirm: bool = False, key: str | None = None) -> str:
-    """Delete a store with its log, for good; return its absolute path. Backups beside it stay.
+    """Delete a store with its log permanently. Return its absolute path. Backups in the same folder stay.
 
-    ``confirm`` must be True. Path and key default as those of ``Store`` do. Raises NotFound, NotAScanstore for any
-    other file, WrongKey, and Busy while anybody, in this process or another, has the store open; nothing is deleted
-    then. After it returned, a power cut does not bring the store back.
+    ``confirm`` must be True. Path and key have the defaults of ``Store``. Raises NotFound, NotAScanstore for any other
+    file, WrongKey, and Busy while the store is open in this or another process. Nothing is deleted then. After the call
+    has returned, a power cut does not restore the store.
     """
     name = _name(path)
     if confirm is not True:
@@ -114,7 +113,7 @@ def _refuse_other_files(file: str, name: str, key: str | None) -> None:
 
 
 def _refuse_while_in_use(file: str, name: str, key: str | None) -> None:
-    """Raise Busy unless the log can be given up, which SQLite allows to a file's only connection."""
+    """Raise Busy unless the log can be removed, which SQLite allows only for the only connection of a file."""
     try:
         with closing(connect(file, "mode=rw", key=key, timeout=PATIENCE)) as connection:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -136,11 +135,11 @@ def _name(path: Path | None) -> str:
 
 
 def check_db_health(path: Path | None = None, *, thorough: bool = False, key: str | None = None) -> Health:
-    """Say whether a store can be opened, is of this version and lets its tables be read, without changing it.
+    """Return whether a store can be opened, has the current schema and readable tables, without changing it.
 
-    Quick whatever its size; ``thorough`` adds what ``store.check()`` looks for. Never raises for a missing, foreign,
-    damaged or outdated file: that is among the ``problems``. Leaves no file beside the store. A log that a killed
-    process has left is read and stays, with its index.
+    Fast for any size; ``thorough`` adds the checks of ``store.check()``. Never raises for a missing, foreign, damaged
+    or outdated file, which is reported in ``problems``. Creates no file beside the store. The log of a killed process
+    is read and stays, with its index.
     """
     version: int | None = None
     library = sqlite3.sqlite_version
@@ -152,8 +151,8 @@ def check_db_health(path: Path | None = None, *, thorough: bool = False, key: st
         return Health(False, path if isinstance(path, str) else shown(path), version, library, False, 0, [str(error)])
     key = key or os.environ.get("SCANSTORE_KEY") or None
     try:
-        # Whoever has a store open has a log. Where there is none, SQLite need not make one to read the file. If the
-        # file has changed meanwhile, it is somebody's after all and is looked at again.
+        # An open store has a log. Without a log, the file can be read without creating one. If the file has changed
+        # meanwhile, another process has opened it, and it is read again.
         before = _as_it_lies(file)
         try:
             version, library, problems = _look(name, key, thorough, alone=before is not None)
@@ -175,7 +174,7 @@ def check_db_health(path: Path | None = None, *, thorough: bool = False, key: st
 
 
 def _as_it_lies(file: str) -> tuple[int, ...] | None:
-    """The size and times of a file without a log; None for one that has a log, or that is not there."""
+    """Return the size and times of a file without a log, or None for a missing file or one with a log."""
     try:
         now = os.stat(file)
     except (OSError, ValueError):
@@ -184,8 +183,9 @@ def _as_it_lies(file: str) -> tuple[int, ...] | None:
 
 
 def _look(name: str, key: str | None, thorough: bool, *, alone: bool) -> tuple[int, str, list[str]]:
-    """Open a store and read from each table; ``alone`` says that it is not open elsewhere, so that no locks are
-    needed."""
+    """Open a store and read from each table. ``alone`` means that it is not open elsewhere, so that no locks are
+    needed.
+    """
     database = Database(name, read_only=True, key=key)
     if alone:
         database._options = ALONE
@@ -194,7 +194,7 @@ def _look(name: str, key: str | None, thorough: bool, *, alone: bool) -> tuple[i
         run = database.execute_sql
         (version,) = run("PRAGMA user_version").fetchone()
         (library,) = run("SELECT sqlite_version()").fetchone()
-        # A table that a module computes may take for ever; ours are read through what they keep their rows in.
+        # A virtual table may take forever, so scanstore's own ones are read through their shadow tables.
         stored = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
         with limited(database.connection(), name):  # type: ignore[no-untyped-call]
             for (table,) in run(stored).fetchall():
@@ -210,15 +210,15 @@ def _look(name: str, key: str | None, thorough: bool, *, alone: bool) -> tuple[i
         database.shut()
 
 
-# First rows
+# Seeding
 
 
 def seed_db(store: Store | Path | None = None, source: Path | Mapping[str, object] | None = None) -> dict[str, int]:
-    """Add first rows to a store, which is created if it is missing; return how many were added, by section.
+    """Add seed rows to a store, which is created if it is missing. Return the number of added rows by section.
 
-    ``source`` is a TOML or JSON file, or its content; by default a small sample. What the store has already, by name or
-    id, stays as it is, so this is idempotent. One transaction: all of it or nothing. Raises NotFound for a missing
-    file, and InvalidArgument and Conflict for errors in it.
+    ``source`` is a TOML or JSON file, or its content; by default a small sample. Existing rows with the same name or id
+    stay unchanged, so this is idempotent. Atomic. Raises NotFound for a missing file, and InvalidArgument and Conflict
+    for errors in it.
     """
     sections = _sections(SAMPLE if source is None else source)
     if not isinstance(store, Store):
@@ -232,7 +232,7 @@ def seed_db(store: Store | Path | None = None, source: Path | Mapping[str, objec
 
 
 def _sections(source: Path | Mapping[str, object]) -> dict[str, object]:
-    """The sections of a source in the order in which they can be written, each of the right shape."""
+    """Return the checked sections of a source, in the order of writing."""
     name, found = (
         ("the source", source) if isinstance(source, Mapping) else (check_path(source, "source"), _read(source))
     )
@@ -289,7 +289,7 @@ def _schedules(store: Store, entries: list[Mapping[str, object]]) -> int:
 
 
 def _call(section: str, number: int, function: Callable[..., object], entry: Mapping[str, object]) -> None:
-    """Call a function with an entry's columns; a column that it does not have is the entry's mistake."""
+    """Call a function with an entry's columns. An unknown column is reported as an error of the entry."""
     import inspect
 
     try:
@@ -326,7 +326,7 @@ def _several(entry: Mapping[str, object], column: str) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-#: what a source may hold, in the order in which it is written: scenes point at what comes before them
+#: the sections of a source, in the order of writing, because scenes refer to the sections before them
 SECTIONS: dict[str, Callable[[Store, Any], int]] = {
     "settings": _settings,
     "studios": _library("studios"),

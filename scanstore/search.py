@@ -1,11 +1,11 @@
 """Full-text search over findings and symbols, ranked by BM25.
 
-The tables are in migrations/004_search.py. Triggers note changes, ids tell which findings are new, and a search first
-indexes the part it needs: all findings, and the symbols of files that were not searched before. These are facts of a
-file version, so each is taken up once for all scans that have it.
+The tables are in migrations/004_search.py. Triggers record changes, and ids show which findings are new. A search first
+updates the part of the index that it needs: all findings, and the symbols of files that were not searched before.
+Symbols belong to a file version, so each is indexed once for all scans with that version.
 
-A query is made of words in quotes only, so no text can be wrong. Change here: what a query may say, how names are split
-into words, what a hit shows.
+Every word of a query is quoted for FTS5, so any text is valid. Change here: the query syntax, how names are split into
+words, and the fields of a hit.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ if TYPE_CHECKING:
 KINDS = ("finding", "symbol")
 WHAT = {"finding": "new findings", "symbol": "symbols of new files"}
 MARKS = ("«", "»")
-MOST_RANKED = 2000  # rows of a kind: to rank a row costs microseconds, and 'the' is in most
-MOST_WORDS = 64  # of a query; more than that nobody means
+MOST_RANKED = 2000  # rows of a kind, because ranking a row takes microseconds and common words match most rows
+MOST_WORDS = 64  # words of a query; further words are ignored
 EVERY = 2**31
-AT_ONCE = {"finding": 5000, "symbol": 200}  # findings, files: in one transaction, so that other writers get their turn
+# findings and files per transaction, so that other writers can write between them
+AT_ONCE = {"finding": 5000, "symbol": 200}
 
 _PIECE = re.compile(r'(?P<without>(?<!\S)-(?=[\w"]))?(?:"(?P<phrase>[^"]*)"|(?P<words>[^\s"]+))')
 _WORD = re.compile(r"[^\W_]+")
 _INSIDE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
-# In the order of the ids: what is new among the findings stands above all that is known, and a step back makes FTS5
-# write out all that it has gathered, which took six times as long.
+# In the order of the ids: new findings have higher ids than known ones, and a lower id makes FTS5 flush its buffer,
+# which took six times as long.
 CHANGED = {
     "symbol": "SELECT id FROM search_changes WHERE kind = 'symbol' ORDER BY id",
     "finding": """
@@ -112,10 +113,10 @@ SELECT q.text, s.start_line, snippet(symbol_search, 2, ?3, ?4, '…', 24)
 
 
 class Hit(NamedTuple):
-    """Something that was found: ``id`` of a finding or of a symbol, ``place`` as ``file:line``.
+    """A search result: ``id`` of a finding or of a symbol, ``place`` as ``file:line``.
 
-    It belongs to ``target``. ``snippet`` is one line of its text, the words that were found between marks. The larger
-    ``rank``, the better.
+    It belongs to ``target``. ``snippet`` is one line of its text, with marks around the matched words. A larger
+    ``rank`` is a better match.
     """
 
     kind: str
@@ -128,7 +129,7 @@ class Hit(NamedTuple):
 
 
 class Search(Domain):
-    """``store.search(text)``: findings and symbols by their words, the best first."""
+    """``store.search(text)``: search findings and symbols by words, the best matches first."""
 
     def __call__(
         self,
@@ -140,18 +141,18 @@ class Search(Domain):
         limit: int | None = 20,
         marks: tuple[str, str] = MARKS,
     ) -> list[Hit]:
-        """Findings and symbols, or one ``kind`` of them, that have all words of a text, the best first.
+        """Search findings and symbols, or one ``kind`` of them, for all words of a text, the best matches first.
 
-        If no entry has all words, entries with any of them match. Words are found in any case, with or without accents,
-        and in other forms of English; ``"two words"`` matches a phrase, ``inj*`` the beginning of a word, and ``-word``
-        excludes a word. Names are known as written and by their parts: ``parse http`` finds ``parseHTTPBody`` and
-        ``http_parse``. Any other character only parts words: no text is an error, one without words finds nothing. The
-        first 64 words count. Of what more than 2,000 rows of a kind have, the newest 2,000 are ranked.
+        If no entry has all words, entries with any of them match. Words match in any case, with or without accents, and
+        in other English forms. ``"two words"`` matches a phrase, ``inj*`` the beginning of a word, and ``-word``
+        excludes a word. Names match as written and by their parts: ``parse http`` finds ``parseHTTPBody`` and
+        ``http_parse``. All other characters separate words, so any text is valid; a text without words finds nothing.
+        The first 64 words count. If more than 2,000 rows of a kind match, the newest 2,000 are ranked.
 
-        Findings are searched in all targets, or in those of one target or that one scan saw; symbols in the latest scan
-        of every target, of one target, or in one scan. New entries are indexed first, which writes, and takes seconds
-        for 100,000 findings or symbols. Raises InvalidArgument, NotFound for an unknown scan or target, ReadOnly when
-        there is something new and it cannot be written.
+        Findings are searched in all targets, in one target, or in one scan; symbols in the latest scan of every target,
+        of one target, or in one scan. New entries are indexed first, which writes to the store and takes seconds for
+        100,000 findings or symbols. Raises InvalidArgument, NotFound for an unknown scan or target, ReadOnly if new
+        entries cannot be indexed.
         """
         if not isinstance(text, str):
             raise InvalidArgument(f"text is {shown(text)}; give words to look for")
@@ -213,7 +214,7 @@ class Search(Domain):
                 yield Hit("symbol", key, name, _place(path, line), " ".join(snippet.split()), -rank, target)
 
     def _take_up(self, kinds: Iterable[str], scans: list[int]) -> None:
-        """Bring the indexes up to date: with all findings, and with the symbols of these scans."""
+        """Update the indexes with all findings, and with the symbols of these scans."""
         for kind in kinds:
             for ids in self._batches(kind, [key for (key,) in self.db.execute_sql(CHANGED[kind]).fetchall()]):
                 with self.db.atomic():
@@ -251,18 +252,18 @@ def _place(path: str, line: int | None) -> str:
 
 
 def words_of(name: str) -> str:
-    """A name, followed by the words that it is written together from: ``parseHTTPBody parse HTTP Body``."""
+    """Return a name followed by its words: ``parseHTTPBody parse HTTP Body``."""
     parts = _INSIDE.sub(" ", name)
     return name if parts == name else f"{name} {parts}"
 
 
 def scope(name: str, qualified: str) -> str:
-    """What a qualified name says beyond the name itself."""
+    """Return a qualified name without the name itself."""
     return qualified.removesuffix(name)
 
 
 def spelled(text: str) -> Iterator[str]:
-    """The full-text queries for a text: for all of its words, then for any of them; none when it has no words."""
+    """Return the full-text queries for a text: for all its words, then for any of them. Empty without words."""
     wanted: dict[str, None] = {}
     unwanted: dict[str, None] = {}
     for piece in _PIECE.finditer(unicodedata.normalize("NFC", text)):
@@ -277,7 +278,7 @@ def spelled(text: str) -> Iterator[str]:
             if term != '""' and len(wanted) + len(unwanted) < MOST_WORDS:
                 place[term] = None
     if not wanted:
-        wanted, unwanted = unwanted, {}  # nothing is there to leave them out of
+        wanted, unwanted = unwanted, {}  # only excluded words, so search for them
     if not wanted:
         return
     without = f" NOT ({' OR '.join(unwanted)})" if unwanted else ""

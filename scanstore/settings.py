@@ -1,7 +1,7 @@
-"""Settings: JSON values by name, that scripts and people keep in the store.
+"""Settings: JSON values by name.
 
-``store.settings`` reads like a dictionary. What several processes may change at once is changed by comparing:
-``replace`` and ``update`` never lose a concurrent write. Change here: what a setting may hold and how it is read.
+``store.settings`` works like a dictionary. ``replace`` and ``update`` compare before they write, so they never lose a
+write of another process. Change here: the accepted values of a setting, and how they are read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scanstore.errors import InvalidArgument, NotFound, shown
 
 _T = TypeVar("_T", bool, int, float, str, list[Any], dict[str, Any])
 
-WITHOUT_LOCK = 5  # how often update() works beside other writers before it keeps them out
+WITHOUT_LOCK = 5  # the number of optimistic attempts of update() before it takes the write lock
 SET = """
 INSERT INTO settings (key, value, description) VALUES (?1, ?2, ?3)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, description = coalesce(excluded.description, description)
@@ -29,7 +29,7 @@ INSERT INTO settings (key, value, description) VALUES (?1, ?2, ?3)
 
 
 class Setting(Timestamped):
-    """One value; ``updated_at`` is when it last became another one."""
+    """One setting; ``updated_at`` is the time of the last change of its value."""
 
     key = peewee.TextField(primary_key=True)
     value: JSONField[JsonValue] = JSONField()
@@ -40,13 +40,13 @@ class Setting(Timestamped):
 
 
 class Settings(Domain):
-    """Values by name: ``store.settings["page_size"] = 50``. Each call is atomic; iterating yields the names, sorted."""
+    """Values by name: ``store.settings["page_size"] = 50``. Each call is atomic. Iterating yields the sorted names."""
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     @reads
     def __getitem__(self, key: str) -> Any:
-        """The value of that name. Raises NotFound."""
+        """Return the value with this name. Raises NotFound."""
         text = self._text(key)
         if text is None:
             raise _missing(key)
@@ -63,10 +63,10 @@ class Settings(Domain):
 
     @reads
     def get(self, key: str, default: object = None, *, type: object = None) -> Any:
-        """Return the value of that name, or ``default``.
+        """Return the value with this name, or ``default``.
 
-        With ``type`` (bool, int, float, str, list or dict) a stored value of another one raises InvalidArgument, naming
-        it. A whole number will do for float; true and false are no numbers.
+        With ``type`` (bool, int, float, str, list or dict), a stored value of another type raises InvalidArgument,
+        which names the type. A whole number is accepted as float; true and false are not numbers.
         """
         _check_type(type)
         text = self._text(key)
@@ -84,26 +84,26 @@ class Settings(Domain):
 
     @reads
     def keys(self) -> List[str]:
-        """The names, sorted; with it ``dict(store.settings)`` is all values."""
+        """Return the sorted names. ``dict(store.settings)`` uses this."""
         return List(iter(self))
 
     @reads
     def list(self) -> List[Setting]:
-        """All settings with their descriptions and times, by name."""
+        """List all settings with their descriptions and times, by name."""
         return list(Setting.select().order_by(Setting.key))
 
     @reads
     def to_dict(self) -> dict[str, Any]:
-        """All values by name, as they are at one moment."""
+        """Return all values by name, from one snapshot."""
         rows = self.db.execute_sql("SELECT key, value FROM settings ORDER BY key").fetchall()
         return {key: json.loads(value) for key, value in rows}
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def set(self, key: str, value: object, *, description: str | None = None) -> None:
-        """Keep a JSON value under a name, whatever was there; without ``description`` the old one stays.
+        """Set a JSON value under a name. Without ``description``, the old one stays.
 
-        Idempotent. Raises InvalidArgument for an empty name and for what JSON cannot say.
+        Idempotent. Raises InvalidArgument for an empty name and for a value without a JSON form.
         """
         self.db.execute_sql(SET, (_checked(key), dump_json(value), _described(key, description)))
 
@@ -111,10 +111,10 @@ class Settings(Domain):
         self.set(key, value)
 
     def define(self, key: str, default: object, *, type: object = None, description: str | None = None) -> Any:
-        """Keep a value under a name unless there is one, and return the one that is there then.
+        """Set a value under a name unless it exists, and return the stored value.
 
-        Idempotent, so that a script can begin with it. Raises InvalidArgument, also when the default or the value that
-        is there is not of ``type``.
+        Idempotent, so that scripts can call it at the start. Raises InvalidArgument, also if the default or the stored
+        value is not of ``type``.
         """
         _check_type(type)
         text = dump_json(_of_type(_checked(key), default, type))
@@ -131,9 +131,9 @@ class Settings(Domain):
         self.unset(key)
 
     def replace(self, key: str, old: object, new: object) -> bool:
-        """Set a value if it is ``old`` now; return whether it was. False, too, when it is missing.
+        """Set a value if the current value is ``old``. Return whether it was; False if the setting is missing.
 
-        What counts is what JSON says: the order of an object's keys does not matter, and 1, 1.0 and true differ.
+        Values are compared as JSON: the order of an object's keys does not matter, and 1, 1.0 and true differ.
         """
         expected, text = _canonical(dump_json(old)), dump_json(new)
         with self.db.atomic():
@@ -141,11 +141,11 @@ class Settings(Domain):
             return now is not None and _canonical(now) == expected and self._swap(key, now, text)
 
     def update(self, key: str, function: Callable[[object], object], *, default: object = ...) -> Any:
-        """Set a value to what ``function`` makes of it, and return that; nothing that others write is lost.
+        """Set a value to ``function(value)``, and return it. No write of another process is lost.
 
-        When the value has changed meanwhile, ``function`` is called again with the new value, at last with other
-        writers kept out, so it should have no side effects. It begins with ``default`` when there is no value. Raises
-        NotFound without a default, InvalidArgument for what JSON cannot say.
+        If the value has changed meanwhile, ``function`` is called again with the new value, finally under the write
+        lock, so it should have no side effects. A missing value starts with ``default``. Raises NotFound without a
+        default, InvalidArgument for a value without a JSON form.
         """
         if not callable(function):
             raise InvalidArgument(
@@ -178,7 +178,7 @@ class Settings(Domain):
 
     def _swap(self, key: str, now: str, text: str) -> bool:
         if now == text:
-            return True  # as it should be: it has not become another one
+            return True  # the value is unchanged, so it is correct
         sql = "UPDATE settings SET value = ? WHERE key = ? AND value = ?"
         return bool(self.db.execute_sql(sql, (text, key, now)).rowcount)
 

@@ -1,7 +1,7 @@
 """Store: one file, its connections, and the domains that work on it.
 
-The one class that scripts begin with. It composes; it holds no SQL and no rules. A new domain is one property
-here, imported when it is first asked for, so that opening a store stays cheap.
+`Store` is the entry point for scripts. It contains no SQL and no business rules. Each domain is one property, imported
+on first use, so that opening a store stays cheap.
 """
 
 from __future__ import annotations
@@ -64,20 +64,20 @@ _log = logging.getLogger("scanstore.store")
 
 @ending
 class Store(Shared):
-    """A scanstore file, opened: created with mode 0600 and migrated when that is needed.
+    """An open store file. It is created with mode 0600 and migrated if necessary.
 
-    Usable from any thread and, after a fork, in the child. `with store:` makes it the current store of this
+    You can use it from any thread and, after a fork, in the child. `with store:` makes it the current store of this
     thread or task; leaving the outermost such block closes it. Without `with`, call `close()`.
 
-    `path` defaults to $SCANSTORE_DB, else `scanstore.db`; ":memory:" is a private temporary store. `timeout`
-    is in seconds, and is how long a writer waits for another. `durability` "full" survives a power cut after
-    every commit, "normal" may lose the last commits then, never the file. With `read_only` the store is
-    not changed, wherever it lies; with `migrate=False` a file of an older schema is refused. With a `key`
-    (default: $SCANSTORE_KEY, if set) the file is encrypted, or is to be made so; that needs `scanstore[encryption]`.
-    Statements that take longer than `slow_ms` milliseconds (default: $SCANSTORE_SLOW_MS, else never) are logged by
-    `scanstore.slow`.
+    `path` defaults to $SCANSTORE_DB, else `scanstore.db`; ":memory:" is a private temporary store. `timeout` is the
+    number of seconds that a writer waits for another. With `durability` "full", every commit survives a power cut; with
+    "normal", the last commits may be lost, but the file stays intact. With `read_only` the store is never changed, and
+    can be in a read-only folder. With `migrate=False` a file with an older schema is refused. With a `key` (default:
+    $SCANSTORE_KEY, if set) the file is encrypted, and a new file is created encrypted; this needs
+    `scanstore[encryption]`. Statements that take longer than `slow_ms` milliseconds (default: $SCANSTORE_SLOW_MS, else
+    never) are logged by `scanstore.slow`.
 
-    Raises OpenRefused, StorageError or NotFound, and then leaves the file as it was.
+    Raises OpenRefused, StorageError or NotFound, and then leaves the file unchanged.
     """
 
     def __init__(
@@ -100,8 +100,8 @@ class Store(Shared):
         self._database = Database(
             text, timeout=timeout, durability=durability, read_only=read_only, key=key, slow_ms=slow_ms
         )
-        self._spans: list[Span] = []  # of those who are inside `with store:`
-        self.recovered: Recovered | None = None  #: what opening has freed, see recover()
+        self._spans: list[Span] = []  # the spans of active `with store:` blocks
+        self.recovered: Recovered | None = None  #: the rows that opening has freed, see recover()
         try:
             self._database.open(migrate=migrate)
             _log.debug("opened %s", self._database.name)
@@ -143,57 +143,57 @@ class Store(Shared):
 
     @cached_property
     def llm(self) -> Models:
-        """Language models: their settings, places, calls, costs and answers."""
+        """Language models: configurations, slots, calls, costs and cached answers."""
         return parts.Models(self._database)
 
     @cached_property
     def chunks(self) -> Chunks:
-        """Pieces of files that are handed out for review."""
+        """Chunks of files, the units of review."""
         return parts.Chunks(self._database)
 
     @cached_property
     def drafts(self) -> Drafts:
-        """What reviewers reported and others vote on."""
+        """Reported drafts, and the votes on them."""
         return parts.Drafts(self._database)
 
     @cached_property
     def verified(self) -> Verified:
-        """Drafts that the vote confirmed, to be enriched and published."""
+        """Drafts that the votes confirmed, before they are published."""
         return parts.Verified(self._database)
 
     @cached_property
     def findings(self) -> StoreFindings:
-        """Findings: recognised from scan to scan, and decided about."""
+        """Findings: tracked across scans, listed, compared and triaged."""
         return parts.StoreFindings(self._database)
 
     @cached_property
     def sarif(self) -> Sarif:
-        """Reports of other tools, and those for them."""
+        """SARIF: load reports of other tools, and write findings for them."""
         return parts.Sarif(self._database)
 
     @cached_property
     def search(self) -> Search:
-        """Findings and symbols by their words: ``store.search("sql injection login")``."""
+        """Search findings and symbols by words: ``store.search("sql injection login")``."""
         return parts.Search(self._database)
 
     @cached_property
     def library(self) -> Library:
-        """Scenes, performers, tags and studios of a media library, as they were synced."""
+        """Scenes, performers, tags and studios of a synced media library."""
         return parts.Library(self._database)
 
     @cached_property
     def plans(self) -> Plans:
-        """Changes that were proposed, to be reviewed, applied and taken back."""
+        """Proposed changes, which are reviewed, applied and reverted."""
         return parts.Plans(self._database)
 
     @cached_property
     def jobs(self) -> Jobs:
-        """Work in the background: queued, leased, watched, cancelled."""
+        """Background jobs: add, claim, watch and cancel them."""
         return parts.Jobs(self._database, self)
 
     @cached_property
     def schedules(self) -> Schedules:
-        """Jobs that are due again and again."""
+        """Scheduled jobs, by cron expressions."""
         return parts.Schedules(self._database)
 
     @cached_property
@@ -203,7 +203,7 @@ class Store(Shared):
 
     @cached_property
     def accounts(self) -> Accounts:
-        """Users: who may log in, and the owners of rows."""
+        """Users: accounts with logins, and the owners of rows."""
         return parts.Accounts(self._database)
 
     @cached_property
@@ -213,7 +213,7 @@ class Store(Shared):
 
     @cached_property
     def audits(self) -> Audits:
-        """Audits of documents: findings with evidence, verdicts, and a trail that only grows."""
+        """Audits of documents: findings with evidence, verdicts, and an append-only trail."""
         return parts.Audits(self._database)
 
     @reads
@@ -225,11 +225,11 @@ class Store(Shared):
         format: str = "text",
         baseline: Scan | int | None = None,
     ) -> str:
-        """Return a report of findings, as "text", "json", "csv", "markdown" or "html" (one file by itself).
+        """Return a report of findings as "text", "json", "csv", "markdown" or "html" (one self-contained file).
 
-        It is about a scan (default: the latest of ``target`` that looked for findings) and what changed since
-        ``baseline`` (default: the one before of the same target). The target may be left out when the store has one.
-        Raises NotFound, Ambiguous, InvalidArgument.
+        It covers a scan (default: the latest of ``target`` in which a tool ran) and the changes since ``baseline``
+        (default: the previous one of the same target). The target can be omitted if the store has only one. Raises
+        NotFound, Ambiguous, InvalidArgument.
         """
         return "".join(parts.gather.render(self._database, scan, format, baseline, target=target))
 
@@ -245,11 +245,11 @@ class Store(Shared):
         per_page: int = 50,
         heavy: bool = False,
     ) -> Page:
-        """A page of the rows for which all of ``where`` holds: ``store.page(Finding, Finding.severity == "high")``.
+        """Return a page of the rows that match all conditions: ``store.page(Finding, Finding.severity == "high")``.
 
-        Sorted by the key, the newest first, or by a column that is indexed: ``sort="created_at"``, or
-        ``sort="-created_at"`` for the other way. Rows that are equal there keep their order. Columns that may hold
-        much, such as texts and JSON, are None unless ``heavy``; secrets always are. Raises InvalidArgument.
+        Sorted by the key, the newest first, or by an indexed column: ``sort="created_at"``, or ``sort="-created_at"``
+        for descending order. The order of equal rows is stable. Large columns, such as texts and JSON, are None unless
+        ``heavy``; secrets always are. Raises InvalidArgument.
         """
         return parts.pagination.page_of(
             self._database, model, where, sort=sort, page=page, per_page=per_page, heavy=heavy
@@ -257,9 +257,9 @@ class Store(Shared):
 
     @reads
     def counts(self, model: type[Base], by: str, *where: peewee.Node) -> dict[object, int]:
-        """How many rows of a model there are for each value of a column: ``store.counts(Job, "status")``.
+        """Return the number of rows for each value of a column: ``store.counts(Job, "status")``.
 
-        Counted by SQLite, in the order of the values. Raises InvalidArgument.
+        Sorted by value. Raises InvalidArgument.
         """
         return parts.pagination.counts(self._database, model, by, where)
 
@@ -277,7 +277,7 @@ class Store(Shared):
         span = unbind(self._database)
         if span in self._spans:
             self._spans.remove(span)
-        elif self._spans:  # entered in another thread or task
+        elif self._spans:  # the block was entered in another thread or task
             self._spans.pop()
         if all(other.abandoned() for other in self._spans):
             self.close()
@@ -285,29 +285,29 @@ class Store(Shared):
     _abandoned = None  # the next block that ends closes the store
 
     def bound(self) -> Bound[Database]:
-        """Return a context manager that makes this store current and does not close it; for threads of a pool."""
+        """Return a context manager that makes this store current without closing it, for threads of a pool."""
         return self._database.bound()
 
     def transaction(self) -> peewee._atomic:
-        """Return a context manager: one transaction that commits on exit and is rolled back by any exception.
+        """Return a context manager for one transaction, which commits on exit and rolls back on any exception.
 
-        The outermost takes the write lock at once, waiting up to the store's timeout (Busy); nested ones are
-        savepoints. Everything inside must happen in this thread, and in this task.
+        The outermost transaction takes the write lock immediately and waits up to the store's timeout (then Busy).
+        Nested ones are savepoints. All statements inside must run in this thread and task.
         """
         return self._database.atomic()
 
     def close(self) -> None:
-        """Close the connections of all threads; harmless when repeated. Every later use raises StoreClosed."""
+        """Close the connections of all threads. Idempotent. Every later use raises StoreClosed."""
         self._database.shut()
 
     # Crashes
 
     def recover(self) -> Recovered:
-        """Free the work, places, calls and questions of processes that died, and leases that expired; return how many
-        pieces of work wait again and how many have failed because they lost too many leases.
+        """Free the rows, slots, model calls and pending questions of dead processes, and expired leases. Return the
+        number of rows that are pending again, and of rows that failed because they lost too many leases.
 
-        A scan fails when its process died while it recorded files, an hour after the last one. Opening a store does all
-        this when work, a place, a call or a question was lost.
+        A scan whose process died while it recorded files is marked as failed, one hour after its last file. Opening a
+        store calls this if anything was lost.
         """
         with self.bound(), self._database.atomic():
             works = (self.chunks, self.drafts, self.verified, self.jobs, self.sessions, self.audits)
@@ -331,24 +331,23 @@ class Store(Shared):
             return
         except Damaged as error:
             if not isinstance(error.__cause__, sqlite3.OperationalError):
-                raise  # else it is the schema that is not whole, and the store must be open to make it so: check()
+                raise  # otherwise the schema is incomplete, and the store must be open so that check() can repair it
 
     # Health
 
     @long
     def check(self, *, fix: bool = False) -> list[Problem]:
-        """Look for damage and broken promises; return one problem per kind, an empty list when all is well.
+        """Look for damage and inconsistent rows. Return one problem per kind, or an empty list.
 
-        With ``fix``, counters and search indexes are made anew, what nothing uses is removed, lost work is freed;
-        problems that went by that are listed as ``fixed``. Nothing that was recorded or decided is ever changed.
-        Raises ReadOnly.
+        With ``fix``, counters and search indexes are rebuilt, unused rows are removed, and lost rows are freed.
+        Repaired problems are listed as ``fixed``. Recorded facts and decisions are never changed. Raises ReadOnly.
         """
         with self.bound():
             return parts.health.check(self._database, fix=fix, recover=lambda: sum(self.recover()))
 
     @reads
     def stats(self) -> Stats:
-        """Count rows and bytes, per table, and what the latest scans brought."""
+        """Return the number of rows and bytes per table, and the growth by the latest scans."""
         with self.bound():
             return parts.health.stats(self._database)
 
@@ -360,16 +359,16 @@ class Store(Shared):
         dry_run: bool = True,
         what: Iterable[str] = ("scans", "jobs"),
     ) -> Pruned:
-        """Remove old rows; with ``dry_run`` say what would go, and the same call without it removes exactly that.
+        """Remove old rows. With ``dry_run``, only return the rows that the same call without it would remove.
 
-        ``what`` are any of: "scans" that are over, with the facts that no other scan uses; "jobs" that are over;
-        "calls": prompts and responses of model calls, whose costs stay; "answers" that are kept to avoid paying twice.
-        Only rows finished longer than ``older_than`` ago are removed (a timedelta, or text such as "90d"), and the
-        newest ``keep_last`` scans of each target, and jobs, stay. The latest scan of a target always stays, as do
-        findings that people decided about, whatever scan saw them.
+        ``what`` selects any of: "scans" (finished scans with the facts that no other scan uses), "jobs" (finished
+        jobs), "calls" (prompts and responses of model calls; their costs stay) and "answers" (cached answers). Only
+        rows finished longer than ``older_than`` ago are removed (a timedelta, or text such as "90d"). The newest
+        ``keep_last`` scans of each target, and jobs, stay. The latest scan of a target always stays, and so do findings
+        with decisions of people.
 
-        Each scan goes in a transaction of its own, so that others can write, and what names nothing uses any more at
-        the end. Idempotent. Raises InvalidArgument, also when nothing says how much is to stay.
+        Each scan is removed in its own transaction, so that others can write, and unused names at the end. Idempotent.
+        Raises InvalidArgument, also if neither ``older_than`` nor ``keep_last`` is given.
         """
         with self.bound():
             return parts.pruning.prune(
@@ -377,7 +376,7 @@ class Store(Shared):
             )
 
     def rekey(self, key: str | None) -> None:
-        """Encrypt the store with another key, or with none any more, and close it: open it again with that key.
+        """Encrypt the store with another key, or decrypt it, and close it. Open it again with the new key.
 
         Needs `scanstore[encryption]` and free space for a copy. Atomic. Raises Busy while the store is open elsewhere,
         IllegalMove inside a transaction, InvalidArgument, DiskFull, Damaged.
@@ -397,34 +396,35 @@ class Store(Shared):
 
     @long
     def dump(self, file: File, *, include_secrets: bool = False, tables: Iterable[str] | None = None) -> Transferred:
-        """Write all rows as JSON Lines to a path or an open binary file: the same bytes for the same content.
+        """Write all rows as JSON Lines to a path or an open binary file. The same content gives the same bytes.
 
-        The dump shows the store at one moment, while others write to it; memory stays flat. Keys of models and hashes
-        of passwords are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
+        The dump is a consistent snapshot, even while others write. Memory stays constant. API keys and password hashes
+        are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
         """
         with self.bound():
             return parts.dump.dump(self._database, file, include_secrets=include_secrets, tables=tables)
 
     @long
     def load(self, file: File, *, accounts: bool = True) -> Loaded:
-        """Fill this empty store with a dump, of this or an older schema; atomic.
+        """Fill this empty store with a dump of this or an older schema. Atomic.
 
-        The result lists the accounts with their roles, and the folders of scans that lie outside the current folder:
-        look at them before you trust the dump. With ``accounts=False``, accounts are left out together with the rows
-        that need one, which are counted.
+        The result lists the accounts with their roles, and the scanned folders outside the current folder: check them
+        before you trust the dump. With ``accounts=False``, accounts and the rows that belong to them are skipped and
+        counted.
 
-        Raises InvalidArgument that names the line, NewerSchema, NotFound, and IllegalMove when the store has rows.
+        Raises InvalidArgument, which names the line, NewerSchema, NotFound, and IllegalMove if the store has rows.
         """
         with self.bound():
             return parts.dump.load(self._database, file, accounts=accounts)
 
     @long
     def merge(self, other: Store | Database | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
-        """Take over what another store has and this one has not; atomic, and idempotent. The other stays as it is.
+        """Merge another store into this one. Atomic and idempotent. The other store stays unchanged.
 
-        Where both have the same thing and say it differently, this store's row stays and the conflict is listed. The
-        scans of a target that both have come after this store's. All of it may take ``timeout`` seconds, by default 30
-        and one for each megabyte of the other store. Raises OutdatedSchema, ReadTimeout and whatever opening raises.
+        If both stores have different values for the same row, this store keeps its value and the conflict is listed.
+        The other store's scans of a common target come after this store's. ``timeout`` limits the time in seconds, by
+        default 30 plus one per megabyte of the other store. Raises OutdatedSchema, ReadTimeout and the errors of
+        opening a store.
         """
         theirs = other._database if isinstance(other, Store) else other
         with self.bound():
@@ -442,11 +442,11 @@ class Store(Shared):
         verify: bool = True,
         progress: Progress | None = None,
     ) -> Backup:
-        """Copy the committed content, while others read and write, to `path`, or to a name with the time in it, in
-        `folder` or beside the store.
+        """Copy the committed content, while others read and write, to `path`, or to a file with a timestamp in its
+        name, in `folder` or beside the store.
 
-        The copy stands under its name whole and verified, or not at all, and its owner alone may read it. With `keep`
-        only so many copies under names with the time remain. Raises InvalidArgument, StorageError; see
+        The copy gets its name only when it is complete and verified. Only its owner may read it. With `keep`, only the
+        newest `keep` copies with timestamps remain. Raises InvalidArgument, StorageError; see
         :func:`scanstore.maintenance.backup.backup`.
         """
         return parts.backup.backup(self._database, path, folder=folder, keep=keep, verify=verify, progress=progress)
@@ -459,38 +459,41 @@ class Store(Shared):
         timeout: float = 5,
         key: str | None = None,
     ) -> Restored:
-        """Make the store at `path` (default: as for opening) what a copy is; the former file is kept beside it.
+        """Restore the store at `path` (default: as for opening) from a copy. The replaced file is kept beside it.
 
-        Verifies first. Atomic. Raises Busy while anybody has the store open; see
-        :func:`scanstore.maintenance.backup.restore`."""
+        Verifies the copy first. Atomic. Raises Busy while the store is open; see
+        :func:`scanstore.maintenance.backup.restore`.
+        """
         return parts.backup.restore(backup, _default(path), timeout=timeout, key=key)
 
     @staticmethod
     def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
-        """Save what can be read of a damaged store, or of its log alone, into a new one; see
+        """Save the readable rows of a damaged store, or of its log alone, into a new store; see
         :func:`scanstore.maintenance.repair.repair.repair`. The result is `whole` only if every page was read and
-        nothing is missing; otherwise it names the pages and tables. A store encrypted with a `key` is encrypted
-        again."""
+        nothing is missing; otherwise it lists the pages and tables. With a `key`, the new store is encrypted too.
+        """
         return parts.repair.repair(damaged, new, key=key)
 
     @long
     def vacuum(self) -> Compacted:
-        """Write the file anew without its free pages; needs free space, twice its size. Raises DiskFull, Busy."""
+        """Rewrite the file without its free pages. Needs free space of twice its size. Raises DiskFull, Busy."""
         return parts.compaction.vacuum(self._database)
 
     @long
     def optimize(self) -> Compacted:
-        """Tidy up the indexes, what SQLite knows of them, and the log; other writers get their turn. Raises Busy."""
+        """Optimize the full-text indexes, update SQLite's statistics, and empty the log. Others can write meanwhile.
+        Raises Busy.
+        """
         return parts.compaction.optimize(self._database)
 
     # Migrations
 
     def migrate_up(self, to: str | int | None = None) -> MigrationNames:
-        """Apply pending migrations, up to and including `to`; return their names; atomic."""
+        """Apply pending migrations, up to and including `to`. Return their names. Atomic."""
         return self._migrated(partial(parts.migrations.up, to=to))
 
     def migrate_down(self, to: str | int | None = None, *, steps: int = 1) -> MigrationNames:
-        """Roll back the last `steps` migrations, or all after `to`; return their names; atomic."""
+        """Roll back the last `steps` migrations, or all after `to`. Return their names. Atomic."""
         return self._migrated(partial(parts.migrations.down, to=to, steps=steps))
 
     @reads

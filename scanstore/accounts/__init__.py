@@ -1,7 +1,6 @@
 """Accounts: who may log in, with passwords as hashes and a limit on failed logins.
 
-``models`` has the row of a user and its checks, ``passwords`` the hashes. A new rule about logging in belongs into
-``accounts``.
+``accounts`` has the login rules, ``models`` the row of a user and its checks, ``passwords`` the hashing.
 """
 
 from __future__ import annotations

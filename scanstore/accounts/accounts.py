@@ -1,7 +1,8 @@
-"""Accounts: who may log in, under which address, and who has tried too often.
+"""Accounts: users with their addresses and roles, logins, and the lockout after failed logins.
 
-One table of users, for everything that has an owner. Passwords are only ever here as hashes
-(:mod:`scanstore.accounts.passwords`). Change here: what an account is, and what a login does to it."""
+All rows that have an owner refer to this table of users. Only hashes of passwords are stored
+(:mod:`scanstore.accounts.passwords`). Change here: the columns of an account, and the effects of a login.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +17,14 @@ from scanstore.db.values import utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, shown
 from scanstore.settings import Settings
 
-MAX_FAILURES = 5  # in a row, unless the setting "auth.max_failures" says otherwise
-LOCKOUT = 900  # seconds, unless the setting "auth.lockout_seconds" does
+MAX_FAILURES = 5  # consecutive; the setting "auth.max_failures" overrides it
+LOCKOUT = 900  # seconds; the setting "auth.lockout_seconds" overrides it
 
 
 class Accounts(Domain):
-    """Users, their passwords and logins. Where a user is wanted, a row, an id or an address will do."""
+    """Users, their passwords and logins. Every ``user`` argument accepts a row, an id or an address."""
 
-    # -- who there is ------------------------------------------------------------------------------------------------
+    # -- users ------------------------------------------------------------------------------------------------
 
     def add(
         self,
@@ -34,14 +35,13 @@ class Accounts(Domain):
         full_name: str | None = None,
         role: str = "user",
     ) -> User:
-        """Add a user; without a password or hash, logging in is refused. Atomic.
+        """Add a user. Without a password or hash, the user cannot log in. Atomic.
 
-        The address is kept as given, and is taken when another differs in case only. A password of 8 characters or
-        more is hashed, which needs ``scanstore[auth]``. A ready-made hash may be one of Argon2 or bcrypt, or of scrypt
-        or PBKDF2 for programs that verify those themselves.
+        The address is stored as given, but compared case-insensitively. A password needs at least 8 characters and is
+        hashed, which needs ``scanstore[auth]``. A ready-made hash may be of Argon2 or bcrypt, or of scrypt or PBKDF2
+        for programs that verify those themselves.
 
-        Raises InvalidArgument, also for a plain password where a hash belongs, and Conflict for an address that is
-        taken.
+        Raises InvalidArgument, also for a plain password in place of a hash, and Conflict if the address is taken.
         """
         row: dict[str, Any] = {
             "id": str(uuid7()),
@@ -60,7 +60,7 @@ class Accounts(Domain):
 
     @reads
     def get(self, user: User | str | uuid.UUID) -> User:
-        """The user of that id or address, as it is now. Raises NotFound."""
+        """Return the user with this id or address. Raises NotFound."""
         row = self._found(user)
         if row is None:
             raise unknown(str(user.id if isinstance(user, User) else user))
@@ -68,13 +68,13 @@ class Accounts(Domain):
 
     @reads
     def find(self, email: str) -> User | None:
-        """The user of that address in any case, or None."""
+        """Return the user with this address (case-insensitive), or None."""
         row: User | None = User.get_or_none(User.email_key == folded(email))
         return row
 
     @reads
     def list(self, *, active: bool | None = None, role: str | None = None) -> List[User]:
-        """The users, by address: all, those who may or may not log in, those of a role."""
+        """List users by address: all, only active or inactive ones, or those of a role."""
         query = User.select().order_by(User.email_key)
         if active is not None:
             query = query.where(User.is_active == bool(active))
@@ -92,7 +92,7 @@ class Accounts(Domain):
     ) -> User:
         """Change the given columns and return the row; an empty ``full_name`` removes it. Atomic.
 
-        Raises InvalidArgument, NotFound, and Conflict for an address that is taken.
+        Raises InvalidArgument, NotFound, and Conflict if the address is taken.
         """
         columns: dict[str, Any] = {}
         if email is not None:
@@ -110,7 +110,7 @@ class Accounts(Domain):
     def remove(self, user: User | str | uuid.UUID) -> None:
         """Remove a user and their prompts. Atomic.
 
-        Raises NotFound, and IllegalMove when something was done in their name: then they can be deactivated.
+        Raises NotFound, and IllegalMove if the user has sessions or audits. Deactivate such a user instead.
         """
         with self.db.atomic():
             row = self.get(user)
@@ -124,40 +124,40 @@ class Accounts(Domain):
             for sql in ("DELETE FROM configurations WHERE user_id = ?", "DELETE FROM users WHERE id = ?"):
                 self.db.execute_sql(sql, (row.id,))
 
-    # -- who may log in ----------------------------------------------------------------------------------------------
+    # -- logging in ----------------------------------------------------------------------------------------------
 
     def set_password(
         self, user: User | str | uuid.UUID, password: str | None = None, *, hashed_password: str | None = None
     ) -> User:
-        """Set a password, or a ready-made hash, as for :meth:`add`; a lock-out ends. Raises NotFound, InvalidArgument.
+        """Set a password or a ready-made hash, as in :meth:`add`, and end a lockout. Raises NotFound, InvalidArgument.
 
-        It does not bring a deactivated account back.
+        A deactivated user stays deactivated.
         """
         key = self.get(user).id
         hashed = _hash_of(password, hashed_password)
         return self._set(key, hashed_password=hashed, failed_logins=0, locked_until=None)
 
     def deactivate(self, user: User | str | uuid.UUID) -> User:
-        """Refuse further logins of this user; their data stays. Idempotent. Raises NotFound."""
+        """Refuse further logins of this user. Their data stays. Idempotent. Raises NotFound."""
         return self._set(self.get(user).id, is_active=False)
 
     def activate(self, user: User | str | uuid.UUID) -> User:
-        """Let this user log in again; a lock-out ends. Idempotent. Raises NotFound."""
+        """Allow logins of this user again, and end a lockout. Idempotent. Raises NotFound."""
         return self._set(self.get(user).id, is_active=True, failed_logins=0, locked_until=None)
 
     @long
     def authenticate(
         self, email: str, password: str, *, max_failures: int | None = None, lockout_seconds: float | None = None
     ) -> User | None:
-        """The user of that address and password, or None, which never says why.
+        """Return the user with this address and password, or None without a reason.
 
-        An unknown address takes the work of a known one. After ``max_failures`` failures in a row (default: the setting
-        "auth.max_failures", else 5; 0: never) the account is locked for ``lockout_seconds`` (default: the setting
-        "auth.lockout_seconds", else 900), against the right password too; however many try at once, no more of them
-        learn whether they were right. An outdated hash, such as bcrypt's, is replaced by a current one.
+        An unknown address takes as long as a known one. After ``max_failures`` consecutive failures (default: the
+        setting "auth.max_failures", else 5; 0: never) the account is locked for ``lockout_seconds`` (default: the
+        setting "auth.lockout_seconds", else 900), even for the correct password. The limit also holds for simultaneous
+        attempts. An outdated hash, such as bcrypt's, is replaced by a current one.
 
-        Raises InvalidArgument for a value that is not text and where ``scanstore[auth]`` is missing, and IllegalMove
-        inside a transaction: a failure must be counted even if that is rolled back.
+        Raises InvalidArgument for a value that is not text or if ``scanstore[auth]`` is not installed, and IllegalMove
+        inside a transaction, because a rollback would lose the count of failures.
         """
         from scanstore.accounts import passwords  # start-up: hashes are rarely needed
 
@@ -172,14 +172,14 @@ class Accounts(Domain):
         while True:
             row = self.find(email)
             hashed = "" if row is None else row.hashed_password
-            fits, renewed = passwords.verified(password, hashed)  # takes long, so others may write meanwhile
+            fits, renewed = passwords.verified(password, hashed)  # takes long, so it runs outside a transaction
             with self.db.atomic():
                 now = self.find(email)
                 if now is None or not now.is_active or now.locked:
                     self._pretend()
                     return None
                 if now.hashed_password != hashed:
-                    continue  # another login has renewed it, or the password is another
+                    continue  # another login has renewed the hash, or the password was changed
                 if fits:
                     columns = {"hashed_password": renewed or hashed, "last_login_at": utcnow()}
                     return self._set(now.id, failed_logins=0, locked_until=None, **columns)
@@ -189,7 +189,7 @@ class Accounts(Domain):
                 return None
 
     def _pretend(self) -> None:
-        """Write as much as a failure does, so that the time of a commit tells nothing."""
+        """Write as much as a failed login does, so that the time of the commit reveals nothing."""
         version = self.db.execute_sql("PRAGMA user_version").fetchone()[0]
         self.db.execute_sql(f"PRAGMA user_version = {int(version)}").fetchall()
 
@@ -218,7 +218,7 @@ class Accounts(Domain):
             raise Conflict(f"the address {other.email} is that of user {other.id}; give another")
 
 
-# What would be left without its user
+# The rows that refer to a user
 THEIRS = {
     "sessions": "SELECT count(*) FROM analysis_sessions WHERE user_id = ?",
     "audits": "SELECT count(*) FROM audit_tasks WHERE user_id = ?",
@@ -228,7 +228,7 @@ THEIRS = {
 }
 
 
-# What is given
+# Arguments
 
 
 def _hash_of(password: str | None, hashed_password: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The rows of accounts, and what may be given as one."""
+"""The model of a user, and the types that are accepted in its place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Hash(peewee.TextField):
-    """A hash of a password; anything else, such as the password, raises InvalidArgument."""
+    """A password hash. Any other text, such as a plain password, raises InvalidArgument."""
 
     def db_value(self, value: object) -> object:
         if value == "" or isinstance(value, peewee.Node):
@@ -30,9 +30,9 @@ class _Hash(peewee.TextField):
 
 
 class User(Identified):
-    """One account. ``email_key`` is the address folded: no two accounts have the same.
+    """One account. ``email_key`` is the case-folded address, which is unique.
 
-    Without a ``hashed_password``, logging in as this user is refused.
+    A user without a ``hashed_password`` cannot log in.
     """
 
     __secret__ = frozenset({"hashed_password"})
@@ -56,7 +56,7 @@ class User(Identified):
         table_name = "users"
 
     def save(self, force_insert: bool = False, only: object = None) -> int:
-        """Write the fields that were changed since the row was read, and with an address its folded form.
+        """Write the fields that were changed since the row was read. With an address, its folded form is written too.
 
         Raises InvalidArgument for an invalid address.
         """
@@ -67,12 +67,12 @@ class User(Identified):
 
     @property
     def locked(self) -> bool:
-        """Whether logins are refused for now, for too many have failed."""
+        """Whether the account is locked because of too many failed logins."""
         return self.locked_until is not None and bool(self.locked_until > utcnow())
 
 
 def checked_email(email: object) -> str:
-    """An address as it is kept: one @, something on both sides, no blanks. Raises InvalidArgument."""
+    """Return a valid address: one @ with text on both sides, no blanks. Raises InvalidArgument."""
     if isinstance(email, str):
         plain = unicodedata.normalize("NFKC", email.strip())
         name, _, host = plain.partition("@")
@@ -83,12 +83,12 @@ def checked_email(email: object) -> str:
 
 
 def folded(email: object) -> str:
-    """The same text for addresses that differ in case, or in how Unicode spells them, only."""
+    """Return the same text for addresses that differ only in case or in Unicode normalisation."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", check_string(email, "email").strip()).casefold())
 
 
 def user_key(user: User | str | uuid.UUID) -> str:
-    """Return the id of a user: a row, or an id. Raises InvalidArgument, WrongStore; looks nothing up."""
+    """Return the id of a user, given as a row or an id, without a query. Raises InvalidArgument, WrongStore."""
     if isinstance(user, User):
         user.check_home()
         return str(user.id)
@@ -101,7 +101,7 @@ def user_key(user: User | str | uuid.UUID) -> str:
 
 
 def known_user(db: Database, user: User | str | uuid.UUID) -> str:
-    """The id of a user that is there. Raises NotFound, InvalidArgument, WrongStore."""
+    """Return the id of an existing user. Raises NotFound, InvalidArgument, WrongStore."""
     key = user_key(user)
     if db.execute_sql("SELECT 1 FROM users WHERE id = ?", (key,)).fetchone() is None:
         raise unknown(key)

@@ -1,10 +1,10 @@
-"""Passwords: the only module that knows what hashes them, ``argon2-cffi`` and ``bcrypt``, an extra that is loaded when
-first needed.
+"""Password hashing, with ``argon2-cffi`` and ``bcrypt`` of the extra ``auth``, which only this module imports, on first
+use.
 
-New hashes are Argon2id with the parameters that the library recommends; those of bcrypt, which others have made, verify
-too. A hash says itself how much memory and time its verification takes, and comes from strangers with a dump or another
-store, so one that asks for more than the limits below is neither stored nor verified. Change here: which passwords are
-taken, how they are hashed, and the limits.
+New hashes are Argon2id with the parameters that the library recommends. Existing bcrypt hashes verify too. A hash
+contains the memory and time that its verification takes. Because a hash may come from an untrusted dump or store, a
+hash above the limits below is neither stored nor verified. Change here: which passwords are accepted, how they are
+hashed, and the limits.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from scanstore.errors import InvalidArgument
 
 SHORTEST = 8  # characters
 LONGEST = 1024  # bytes
-BCRYPT_BYTES = 72  # what bcrypt takes of a password
+BCRYPT_BYTES = 72  # bcrypt ignores the rest of a password
 ARGON2 = re.compile(r"\$argon2(?:id|i|d)\$(?:v=\d+\$)?m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+")
 BCRYPT = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
-# What verifying a hash may take. For comparison: an Argon2id of this library takes 64 MiB, three times.
+# Limits for verifying a hash. For comparison: the default Argon2id of this library takes 64 MiB and three passes.
 MOST_MEMORY = 1 << 30  # bytes
 MOST_WORK = 4 << 30  # bytes, over all passes
 MOST_LANES = 64  # threads
 MOST_ROUNDS = 10_000_000  # of PBKDF2 and SHA-crypt
-MOST_BCRYPT = 16  # the power of two of its rounds
+MOST_BCRYPT = 16  # the binary logarithm of its rounds
 LONGEST_HASH = 255  # characters
 OTHERS = re.compile(r"\$(?:scrypt|bcrypt-sha256|pbkdf2(?:-sha\d+)?|yescrypt|7|y|gy|5|6)\$[!-~]{20,}")
 MEMORY_HARD = re.compile(r"\$argon2(?:id|i|d)\$(?:v=\d+\$)?m=(\d+),t=(\d+),p=(\d+)")
@@ -39,7 +39,7 @@ WITHOUT = "pip install 'scanstore[auth]', or give hashed_password"
 
 
 def checked(password: object) -> str:
-    """Return a password that may be set; raise InvalidArgument, never with the password in it."""
+    """Return a valid password. Raises InvalidArgument, with a message that never contains the password."""
     if not isinstance(password, str):
         raise InvalidArgument(f"password is of type {type(password).__name__}; give text")
     if not password.strip() or "\0" in password or _bytes(password) is None:
@@ -52,8 +52,8 @@ def checked(password: object) -> str:
 
 
 def checked_hash(hashed: object) -> str:
-    """Return a hash that may be stored; raise InvalidArgument for what looks like none, such as a plain password, and
-    for one that asks for more than the limits.
+    """Return a valid hash. Raises InvalidArgument for a text that is not a hash, such as a plain password, and for a
+    hash above the limits.
     """
     if isinstance(hashed, str) and len(hashed) <= LONGEST_HASH:
         if any(kind.fullmatch(hashed) for kind in (ARGON2, BCRYPT, OTHERS)):
@@ -66,10 +66,10 @@ def checked_hash(hashed: object) -> str:
 
 
 def refuse_excess(hashed: object, what: str) -> None:
-    """Raise InvalidArgument for a hash whose verification takes more memory or time than the limits; any other value
-    passes.
+    """Raise InvalidArgument for a hash whose verification takes more memory or time than the limits. Accepts all other
+    values.
     """
-    if isinstance(hashed, bytes):  # which SQLite keeps, and Peewee reads as text
+    if isinstance(hashed, bytes):  # SQLite stores bytes, and Peewee reads them as text
         hashed = hashed.decode("latin-1")
     found = excess(hashed) if isinstance(hashed, str) else None
     if found is not None:
@@ -81,7 +81,7 @@ def refuse_excess(hashed: object, what: str) -> None:
 
 
 def excess(hashed: str) -> str | None:
-    """Return what a hash asks for beyond the limits, or None. Never raises, whatever the text."""
+    """Return the cost of a hash that exceeds the limits, as text, or None. Never raises."""
     if len(hashed) > LONGEST_HASH:
         return f"{len(hashed):,} characters to be read"
     memory, passes, lanes = 0, 1, 1
@@ -96,7 +96,7 @@ def excess(hashed: str) -> str | None:
         memory = block << min(power + 7, 99)
     elif found := YESCRYPT.match(hashed):
         power, block = (_number(each) + 1 for each in found.groups())
-        if max(power, block) > 48:  # the format goes on with more digits
+        if max(power, block) > 48:  # the format continues with more digits
             return "more memory than can be read from it"
         memory = block << power + 7
     elif found := BCRYPT_COST.match(hashed):
@@ -111,20 +111,20 @@ def excess(hashed: str) -> str | None:
 
 
 def _number(digits: str) -> int:
-    """A number of crypt(5), lowest digit first."""
+    """Decode a number of crypt(5), lowest digit first."""
     return sum(DIGITS.index(digit) << 6 * place for place, digit in enumerate(digits))
 
 
 def hashed(password: str) -> str:
-    """Hash a password. Raises InvalidArgument for one that may not be set, and where the library is missing."""
+    """Hash a password. Raises InvalidArgument for an invalid password, or if the library is missing."""
     return str(_hasher().hash(checked(password)))
 
 
 def verified(password: str, hashed: str) -> tuple[bool, str | None]:
-    """Whether the password is the one of this hash, and a new hash to keep when this one is outdated.
+    """Return whether the password matches the hash, and a new hash if this one is outdated.
 
-    A hash that is empty, of a kind that cannot be verified here, or beyond the limits takes the work of a current one
-    and never fits.
+    An empty hash, one of an unsupported kind, or one above the limits never matches, and takes as long as a current
+    one.
     """
     given = _bytes(password) or b""
     if excess(hashed) is None and 0 < len(given) <= LONGEST and b"\0" not in given:
@@ -154,14 +154,14 @@ def _by_bcrypt(password: str, given: bytes, hashed: str) -> tuple[bool, str | No
         raise _missing("bcrypt") from error
     try:
         fits = bcrypt.checkpw(given[:BCRYPT_BYTES], hashed.encode())
-    except ValueError:  # a cost that there is not
+    except ValueError:  # an invalid cost
         return False, None
-    # What bcrypt never looked at may be wrong, so it must not become part of the new hash.
+    # bcrypt ignores the end of a long password. It may be wrong, so it must not become part of the new hash.
     return fits, str(_hasher().hash(password)) if fits and len(given) <= BCRYPT_BYTES else None
 
 
 def _nobodys() -> str:
-    """A hash of today's parameters that no password is known for, made without the work of hashing."""
+    """Return a hash with current parameters that matches no known password, without the cost of hashing."""
     hasher = _hasher()
     cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
     return f"$argon2id$v=19${cost}${'A' * 22}${'A' * 43}"

@@ -1,6 +1,6 @@
-"""The store for asyncio: every call of :class:`scanstore.store.Store`, awaited.
+"""The store for asyncio: every method of :class:`scanstore.store.Store` as a coroutine.
 
-``lanes`` are the threads that run the calls; ``store`` decides which call runs in which of them.
+``lanes`` has the threads that run the calls; ``store`` chooses the thread of each call.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Lanes: threads that do one thing after the other, for callers of any event loop. The ground that store.py stands on.
+"""Lanes: threads that run one call after another, for callers of any event loop. ``store.py`` builds on them.
 
-A lane owns everything that is tied to a thread: a connection, a transaction. While a transaction is open, only calls of
-the task that opened it, and of tasks which that one started, are done; the others wait their turn. Which transactions a
-task is in is known by the marks in its context. Change here: whose turn it is.
+A lane owns the objects that are tied to a thread: a connection and a transaction. While a transaction is open, the lane
+runs only calls of the task that opened it, and of tasks started by that task. Other calls wait. Marks in the context of
+a task record its transactions. Change here: the order of the calls.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 
 
 class Mark:
-    """A transaction of a lane, inside another one or not; ``open`` from its beginning to its end."""
+    """A transaction of a lane, outer or nested; ``open`` is true until it ends."""
 
     __slots__ = ("lane", "open", "outer")
 
@@ -28,19 +28,19 @@ class Mark:
         self.lane, self.outer, self.open = lane, outer, False
 
 
-#: the innermost transaction that the running task was begun in, or has begun, of whatever store
+#: the innermost transaction of any store that the current task was started in or has begun
 here: ContextVar[Mark | None] = ContextVar("scanstore.aio.lanes", default=None)
 
 
 class _Job(NamedTuple):
     mark: Mark | None
-    future: Future[Any]  # of whatever its function returns
+    future: Future[Any]  # the result of its function
     function: Callable[[], object]
     last: bool
 
 
 class Lane:
-    """One thread, started when it is needed, that runs its calls in order."""
+    """One thread that runs its calls in order. It is started on the first call."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -52,18 +52,18 @@ class Lane:
 
     @property
     def running(self) -> bool:
-        """Whether the thread was started and is not to end."""
+        """Whether the thread was started and was not told to end."""
         return self._thread is not None and not self._ended
 
     def inside(self) -> bool:
-        """Whether the running task is inside a transaction of this lane."""
+        """Whether the current task is inside a transaction of this lane."""
         return self._living(here.get()) is not None
 
     def submit(self, function: Callable[[], _T], *, last: bool = False, mark: Mark | None = None) -> Future[_T]:
-        """Have a function run when it is its turn: that of a transaction, by default the one the task is in.
+        """Queue a function for a transaction, by default that of the current task.
 
-        The ``last`` call waits for no transaction, and the thread ends after it; whatever waits then, or comes later,
-        fails with StoreClosed.
+        The ``last`` call waits for no transaction, and the thread ends after it. Waiting and later calls fail with
+        StoreClosed.
         """
         future: Future[_T] = Future()
         job = _Job(mark or here.get(), future, function, last)
@@ -79,16 +79,16 @@ class Lane:
         return future
 
     def begin(self, mark: Mark) -> None:
-        """Let a transaction be the one whose turn it is; called in the thread, once it is open."""
+        """Run only calls of this transaction from now on. Called in the thread, once the transaction is open."""
         mark.open, self._holder = True, mark
 
     def end(self, mark: Mark) -> None:
-        """Let it be the turn of the transaction around that one, or of everybody; called in the thread."""
+        """Continue with the calls of the outer transaction, or with all calls. Called in the thread."""
         mark.open = False
         self._holder = self._living(mark)
 
     def _living(self, mark: Mark | None) -> Mark | None:
-        """The innermost open transaction of this lane, from that one outwards."""
+        """Return the innermost open transaction of this lane, from the given one outwards."""
         while mark is not None and not (mark.open and mark.lane is self):
             mark = mark.outer
         return mark
@@ -108,7 +108,7 @@ class Lane:
                     self._more.wait()
             last = job.last
             complete(job.future, job.function)
-            del job  # so that nothing is kept alive by waiting for more
+            del job  # so that the waiting thread keeps no references
         with self._more:
             self._ended = True
             for job in self._waiting:

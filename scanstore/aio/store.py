@@ -1,9 +1,9 @@
-"""The store for asyncio: every call of :class:`~scanstore.store.Store`, awaited.
+"""The store for asyncio: every method of :class:`~scanstore.store.Store` as a coroutine.
 
-Nothing is written twice: a call is looked up on the store and run in a thread, its result comes back as it is. Calls
-that only read run side by side in a few threads; the others run one after the other, in the order in which they were
-made, in a thread that also holds the transactions; calls that take long or call back have a thread for themselves.
-Threads, not a loop, own the connections, so that a store may be used from any event loop, and from one after the other.
+No method is implemented twice: a call is looked up on the synchronous store and run in a thread. Read-only calls run in
+parallel in a few threads. Other calls run one after another, in the order of the calls, in one thread that also holds
+the transactions. Long calls and calls with callbacks get a thread each. Threads own the connections, not an event loop,
+so you can use a store from any event loop, and from several in turn.
 
 The marks ``@reads`` and ``@long`` of :mod:`scanstore.db.domain` say which calls only read and which take long; a method
 without a mark runs in order. Change here: how calls are spread over threads.
@@ -40,12 +40,12 @@ _T = TypeVar("_T")
 _P = ParamSpec("_P")
 _Error = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
-NOT_HERE = frozenset({"bound"})  #: of a thread, which the caller has none of; there is run() instead
-BATCH = 256  #: rows that a stream fetches at a time
+NOT_HERE = frozenset({"bound"})  #: tied to a thread, which the caller does not have; use run() instead
+BATCH = 256  #: rows that a stream fetches at once
 
 
 class _Options(TypedDict, total=False):
-    """What Store takes besides a path."""
+    """The options of Store, without the path."""
 
     timeout: float
     durability: str
@@ -56,17 +56,17 @@ class _Options(TypedDict, total=False):
 
 
 class AsyncStore:
-    """A :class:`~scanstore.store.Store` to be used with ``await``; takes the same options.
+    """A :class:`~scanstore.store.Store` for asyncio, with the same options.
 
-    ``async with AsyncStore("scan.db") as store:`` opens and closes it. Then ``await store.symbols.find("x")``; what
-    streams is read by ``async for``; blocks such as ``store.transaction()`` are entered by ``async with``. Names,
-    results and errors are those of Store. A function that is called back for as long as it takes, such as the handlers
-    of ``store.jobs.run_worker``, may be a coroutine function.
+    ``async with AsyncStore("scan.db") as store:`` opens and closes it. Await the methods, as in ``await
+    store.symbols.find("x")``. Read streams with ``async for``, and enter blocks such as ``store.transaction()`` with
+    ``async with``. Names, results and errors are those of Store. Callbacks that may run long, such as the handlers of
+    ``store.jobs.run_worker``, may be coroutine functions.
 
-    Up to ``readers`` calls read at the same time. A cancelled call that had not begun never runs; one that had begun is
-    finished, whole, before the next: half of it is never written. Cancelling a worker, or another call that works piece
-    by piece, stops it after the piece, and cancels the coroutine it waits for. A cancelled transaction is rolled back.
-    Rows that come back are plain: related rows are asked of the store.
+    Up to ``readers`` calls read at the same time. A cancelled call that has not started never runs. A started call is
+    finished before the next one, so no call is half-written. Cancelling a worker, or another call that works item by
+    item, stops it after the current item and cancels the coroutine that it awaits. A cancelled transaction is rolled
+    back. Returned rows do not load related rows; query these through the store.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class AsyncStore:
     # Opening and closing
 
     async def open(self) -> Self:
-        """Open the file, in a thread; harmless when repeated. Raises what Store raises."""
+        """Open the file, in a thread. Idempotent. Raises the errors of Store."""
         if self._closing is not None or self._store is None:
             self._usable()
             await _result(self._order.submit(self._open))
@@ -94,19 +94,19 @@ class AsyncStore:
     def _open(self) -> None:
         if self._store is None:
             self._store = self._make()
-            for domain in DOMAINS:  # here, and not in the thread of the event loop when a call is made
+            for domain in DOMAINS:  # import them in this thread, not in the event loop at the first call
                 _class_of(domain)
 
     async def close(self) -> None:
-        """Wait for the calls that were made and close the store; harmless when repeated.
+        """Wait for all running calls and close the store. Idempotent.
 
-        Workers are stopped, and coroutines that are called back are cancelled. Closing goes on when this is cancelled.
+        Workers are stopped, and callback coroutines are cancelled. Cancelling this call does not stop the closing.
         """
         if self._process == os.getpid():
             await asyncio.shield(_result(self.shut()))
 
     def shut(self) -> Future[None]:
-        """Begin to close the store, from a thread without a loop; the future is done when that is over."""
+        """Start closing the store, from a thread without an event loop. The future is done when the store is closed."""
         if self._closing is None:
             self._closing = self._order.submit(self._close, last=True)
         return self._closing
@@ -140,7 +140,7 @@ class AsyncStore:
 
     @property
     def recovered(self) -> Recovered | None:
-        """What opening has freed, see ``Store.recover``."""
+        """The rows that opening has freed, see ``Store.recover``."""
         return self._opened().recovered
 
     @property
@@ -174,7 +174,7 @@ class AsyncStore:
         return sorted({*super().__dir__(), *(n for n in vars(Store) if not n.startswith("_") and n not in NOT_HERE)})
 
     async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Run a function of your own, in order with the other writing calls and with this store as the current one.
+        """Run your own function, in order with the other writing calls and with this store as the current one.
 
         For queries on the models: ``await store.run(lambda: list(Scan.select()))``.
         """
@@ -189,7 +189,7 @@ class AsyncStore:
         return await _result(self._order.submit(inside))
 
     def _submit(self, lane: str | None, function: Callable[[], object], going: _Going) -> Future[object]:
-        """Run a function where calls with that mark run; those of a transaction all run in its thread."""
+        """Run a function in the thread for calls with this mark. All calls of a transaction run in its thread."""
         if not self._order.inside():
             if lane == LONG:
                 return self._alone(function, going)
@@ -214,14 +214,15 @@ def _in_a_thread(function: Callable[..., object]) -> Callable[..., object]:
 
 
 for _name, _member in vars(Store).items():
-    if isinstance(_member, staticmethod) and not _name.startswith("_"):  # about files that are not open
+    # static methods work on files that are not open
+    if isinstance(_member, staticmethod) and not _name.startswith("_"):
         setattr(AsyncStore, _name, staticmethod(_in_a_thread(_member.__func__)))
 
 
 class AsyncDomain:
-    """A part of the store, such as ``store.symbols``: its methods, to be awaited."""
+    """A domain of the store, such as ``store.symbols``, with awaitable methods."""
 
-    __contains__ = None  # Python would ask for one item after the other, for ever
+    __contains__ = None  # otherwise Python would iterate over items forever
     __iter__ = None
 
     def __init__(self, store: AsyncStore, name: str) -> None:
@@ -258,7 +259,7 @@ class AsyncDomain:
 
 
 def _class_of(domain: str) -> type:
-    """The class of a part of the store, by the annotation of its property; its modules are loaded with it."""
+    """Return the class of a domain, from the annotation of its property. Loads its modules."""
     found: type = getattr(parts, vars(Store)[domain].func.__annotations__["return"])
     return found
 
@@ -267,7 +268,7 @@ DOMAINS = tuple(name for name, member in vars(Store).items() if isinstance(membe
 
 
 class AsyncCall:
-    """A method of the store; called, it can be awaited, iterated or entered, whichever the method is made for."""
+    """A method of the store. Its result can be awaited, iterated or entered, depending on the method."""
 
     __slots__ = ("_args", "_find", "_going", "_inside", "_kwargs", "_lane", "_name", "_store", "_used")
 
@@ -294,7 +295,7 @@ class AsyncCall:
             warnings.warn(f"{self._name}() was never awaited, so nothing was done", RuntimeWarning, stacklevel=2)
 
     def _ready(self) -> Callable[[], Any]:
-        """The call as a thread can make it; coroutine functions run in the loop that the call is made in."""
+        """Prepare the call for a thread. Coroutine functions run in the event loop of the caller."""
         if self._used:
             raise RuntimeError(f"{self!r} was not called, or was awaited already; call it again")
         self._used = True
@@ -314,7 +315,7 @@ class AsyncCall:
         return call
 
     def _plain(self, value: object) -> object:
-        """An argument as the store takes it."""
+        """Convert an argument to that of the synchronous store."""
         if isinstance(value, _Inside):
             return value._value
         if isinstance(value, dict) and any(map(_is_coroutine_function, value.values())):
@@ -350,7 +351,7 @@ class AsyncCall:
         ready = self._ready()
         own = not self._store._order.inside()
         lane = Lane("scanstore-stream") if own else self._store._order
-        count = 1 if self._lane == LONG else BATCH  # a claim is made when it is asked for, and not before
+        count = 1 if self._lane == LONG else BATCH  # rows are claimed only when they are requested
         rows: Iterator[object] = iter(())
         try:
             rows = iter(await _result(lane.submit(ready)))
@@ -381,9 +382,9 @@ class AsyncCall:
 
 
 class _Going:
-    """A long call that is going on: how it is told to stop, and the coroutines that it waits for.
+    """A running long call: its stop signal, and the coroutines that it waits for.
 
-    It is what such a call takes as ``stop``; one that the caller has ``given`` counts too.
+    It is passed to the call as ``stop``. A ``stop`` that the caller has ``given`` is checked too.
     """
 
     def __init__(self) -> None:
@@ -399,7 +400,7 @@ class _Going:
         return self.is_set()
 
     def cancel(self) -> None:
-        """Stop the call, and cancel the coroutine that it waits for."""
+        """Stop the call, and cancel the coroutine that it awaits."""
         self._cancelled.set()
         for future in list(self._called):
             future.cancel()
@@ -410,7 +411,7 @@ class _Going:
         loop: asyncio.AbstractEventLoop,
         context: Context,
     ) -> Callable[_P, object]:
-        """A plain function that runs a coroutine function in a loop and returns, or raises, what that does."""
+        """Return a plain function that runs a coroutine function in an event loop, with its result or error."""
 
         def called(*args: _P.args, **kwargs: _P.kwargs) -> object:
             if self._cancelled.is_set() or loop.is_closed():
@@ -425,7 +426,7 @@ class _Going:
                         raise asyncio.CancelledError
                 return future.result()
             except concurrent.futures.CancelledError:
-                raise asyncio.CancelledError from None  # no mere error, so that the work is given back
+                raise asyncio.CancelledError from None  # a cancellation, not an error, so that the row is released
             finally:
                 self._called.discard(future)
 
@@ -433,8 +434,9 @@ class _Going:
 
 
 class _Block:
-    """A ``with`` block of the store whose beginning and end, which may wait, run in a thread of its own; inside a
-    transaction, in that one's."""
+    """A ``with`` block of the store. Its entry and exit may block, so they run in a separate thread, or in the
+    transaction's thread inside a transaction.
+    """
 
     def __init__(self, store: AsyncStore, make: Callable[[], AbstractContextManager[object]]) -> None:
         self._store, self._make = store, make
@@ -445,7 +447,7 @@ class _Block:
         begun = self._lane.submit(self._enter)
         try:
             return _Inside(self._store, await asyncio.shield(_result(begun)))
-        except BaseException as error:  # it may be entered when nobody waits for it any more
+        except BaseException as error:  # the block may be entered after the caller has stopped waiting
             begun.cancel()
             self._lane.submit(partial(self._leave, begun, error), last=self._own)
             raise
@@ -463,7 +465,7 @@ class _Block:
 
 
 class _Inside:
-    """What a block of the store gave: its values as they are, its methods to be awaited."""
+    """The object that a ``with`` block of the store returned, with awaitable methods and unchanged values."""
 
     def __init__(self, store: AsyncStore, value: object) -> None:
         self.__dict__.update(_store=store, _value=value)
@@ -482,7 +484,7 @@ class _Inside:
 
 
 class _Transaction:
-    """A transaction of one task and those that it starts: meanwhile the calls of others wait their turn."""
+    """A transaction of one task and the tasks that it starts. Calls of other tasks wait until it ends."""
 
     def __init__(self, lane: Lane, store: Store) -> None:
         self._lane, self._store = lane, store
@@ -524,7 +526,7 @@ async def _result(future: Future[_T]) -> _T:
 
 
 def _some(rows: Iterator[object], count: int) -> tuple[list[object], Exception | None]:
-    """The next rows, and the error that ended them."""
+    """Return the next rows, and the error that ended them."""
     batch: list[object] = []
     try:
         batch.extend(islice(rows, count))

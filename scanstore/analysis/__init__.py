@@ -1,7 +1,7 @@
-"""The review of a scan by models: chunks are reviewed, drafts are voted on, verified findings are published.
+"""The review of a scan by language models: review chunks, vote on drafts, publish verified findings.
 
-The three stages share ``stage`` (claim, complete, fail, release) and ``lifecycle`` (how a scan goes on and when it is
-over). ``payloads`` checks reported findings, ``draft_merge`` merges equal ones, ``policies`` count votes,
+The three stages share ``stage`` (claim, complete, fail, release) and ``lifecycle`` (the phases and the end of an
+analysis). ``payloads`` checks reported findings, ``draft_merge`` merges equal ones, ``policies`` count votes,
 ``publishing`` makes findings. ``calls``, ``answer_cache`` and ``asking`` keep the calls of models and their answers.
 """
 

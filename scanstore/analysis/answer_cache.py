@@ -1,12 +1,11 @@
-"""Answers that were paid for: kept by subject and analyzer, for ever and across scans.
+"""The cache of model answers, by subject and analyzer, permanent and shared by all scans.
 
-An *analyzer* is a model asked in one certain way: its name, ``max_tokens``, the prompt template and the parameters, all
-in one key. The *subject* of a question is identified by its content alone, so that the same text in a later scan finds
-its answer. Two things are kept side by side: the response as it came, and the drafts that came of it. Neither touches
-the other.
+An *analyzer* is a model with one configuration: its name, ``max_tokens``, the prompt template and the parameters,
+combined into one key. The *subject* of a question is identified by its content alone, so the same text in a later scan
+finds its answer. Each answer has two independent parts: the raw response, and the drafts that were derived from it.
 
-Change here: what makes two questions the same. A wrong answer costs more than a second question, so when in doubt they
-are not.
+Change here: when two questions count as the same. A wrong answer costs more than asking again, so in doubt they are
+different.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ KINDS = {
 }
 MEASURES = ("prompt_tokens", "completion_tokens", "cost")
 
-# Who is asked
+# Analyzers
 
 
 def ensure(db: Database, model: ModelConfig, prompt: str | None, parameters: Mapping[str, object]) -> Analyzer:
-    """The one analyzer for these; made when it is new, by however many processes at once."""
+    """Return the analyzer for these values, and create it if it is new. Safe for several processes at once."""
     template = model.analysis_prompt_template if prompt is None else prompt
     if not isinstance(template, str):
         raise InvalidArgument(f"prompt is {template!r}; give the template as text")
     from hashlib import sha256
 
-    dump_json(dict(parameters))  # raises for NaN, and for what JSON cannot say
+    dump_json(dict(parameters))  # raises for NaN, and for values without a JSON form
     prompt_hash = sha256(template.encode("utf-8", "surrogatepass")).hexdigest()
     way = [model.name, model.max_tokens, prompt_hash, dict(parameters)]
     try:
@@ -62,15 +61,15 @@ def ensure(db: Database, model: ModelConfig, prompt: str | None, parameters: Map
 
 
 def identify(analyzer: Analyzer | int) -> Analyzer:
-    """The analyzer with that id, read anew. Raises NotFound."""
+    """Read the analyzer with this id. Raises NotFound."""
     return read_row(Analyzer, analyzer, "analyzer", "make one with store.llm.analyzer(model)")
 
 
-# What is asked about
+# Subjects
 
 
 class Subject(NamedTuple):
-    """What a question is about. ``id`` is the chunk's, else the draft's; ``content`` identifies it."""
+    """The subject of a question. ``id`` is that of the chunk or of the draft; ``content`` identifies the subject."""
 
     kind: str
     id: int
@@ -79,9 +78,11 @@ class Subject(NamedTuple):
 
 
 def content_key(db: Database, subject: object, kind: str | None = None) -> Subject:
-    """What a chunk, draft or verified finding, given as row or id, is known by. Raises NotFound, InvalidArgument.
+    """Return the key of the content of a chunk, draft or verified finding, given as row or id.
 
-    A bare id of 2**24 or more is taken for a chunk's, as all of those are, unless ``kind`` is given.
+    Raises NotFound, InvalidArgument.
+
+    Without ``kind``, an id of 2**24 or more is that of a chunk, as all chunk ids are.
     """
     key = subject
     if isinstance(subject, Base):
@@ -109,7 +110,7 @@ def content_key(db: Database, subject: object, kind: str | None = None) -> Subje
 
 
 def _draft_key(
-    asked: str,  # about the draft, or about the verified finding that came of it: two questions
+    asked: str,  # the draft and its verified finding are two subjects
     path: str,
     snippet: str,
     kind: str,
@@ -143,11 +144,11 @@ SELECT d.scan_id, d.file_path, d.snippet, d.vulnerability_type, d.title_key, d.l
 """
 
 
-# What was answered
+# Answers
 
 
 def answer(db: Database, analyzer_id: int, content: bytes | str) -> str | None:
-    """The response that is kept for a content, if any."""
+    """Return the cached response for a content, or None."""
     row = db.execute_sql(
         "SELECT response FROM analysis_cache WHERE analyzer_id = ? AND content_hash = ?", (analyzer_id, content)
     ).fetchone()
@@ -155,19 +156,19 @@ def answer(db: Database, analyzer_id: int, content: bytes | str) -> str | None:
 
 
 def keep_response(db: Database, analyzer_id: int, content: bytes | str, response: bytes) -> None:
-    """Keep a packed response; the drafts of an earlier one stay. In the caller's transaction."""
+    """Save a packed response, and keep the drafts of an earlier one. In the caller's transaction."""
     _keep(db, "response", analyzer_id, content, response)
 
 
 def keep_drafts(
     db: Database, analyzer_id: int, content_hash: bytes | str, drafts: Sequence[Mapping[str, object]]
 ) -> None:
-    """Keep what came of an answer; the response stays. In the caller's transaction."""
+    """Save the drafts of an answer, and keep its response. In the caller's transaction."""
     _keep(db, "drafts", analyzer_id, pack_hash(content_hash), dump_json([dict(draft) for draft in drafts]))
 
 
 def _keep(db: Database, column: str, analyzer_id: int, content: bytes | str, value: bytes | str) -> None:
-    # An analyzer that was deleted meanwhile is no reason to lose the rest of the transaction.
+    # Do not fail if the analyzer was deleted meanwhile, because that would roll back the rest of the transaction.
     db.execute_sql(
         f"INSERT INTO analysis_cache (analyzer_id, content_hash, {column}) SELECT id, ?, ? FROM analyzers WHERE id = ?"
         f" ON CONFLICT (analyzer_id, content_hash) DO UPDATE SET {column} = excluded.{column}",

@@ -1,19 +1,18 @@
 """Asking a model: one worker asks a question, and the others wait for its answer.
 
-A worker that finds no answer claims the question, a row of ``answer_claims``, and asks. Others who have the same
-question at that moment, in other threads and processes, wait and look for the answer in the store. They hold no slot of
-the model and no transaction. When the asker fails, the next one who waits claims the question and asks.
+A worker that finds no answer claims the question, a row of ``answer_claims``, and asks. Workers with the same question
+at that moment, in other threads and processes, wait and poll the store for the answer. They hold no slot of the model
+and no transaction. When the asker fails, the next waiting worker claims the question and asks.
 
-The claim goes with its asker: it is taken over once the process has ended, or once the claim's lease is over, which is
-the last resort for an asker that hangs and for one of another machine. The lease begins anew when the asker gets its
-slot. Sleeps and clock jumps do not use it up, see :mod:`scanstore.db.clocks`. An asker that was taken over may still
-finish; its answer is kept like any other.
+A claim is free again when the asker's process has ended or its lease has expired. The lease matters for an asker that
+hangs or runs on another machine. It restarts when the asker gets its slot. Sleeps and clock jumps do not use it up, see
+:mod:`scanstore.db.clocks`. An asker whose claim was taken over may still finish; its answer is stored like any other.
 
-Who waits with a leased chunk, draft or verified finding stops when that lease is about to end: the call raises
-LeaseLost, and neither asks nor pays. It does not ask by itself instead, since it could not complete the row in time and
-the answer is being paid for already. The answer is there when the row is claimed again.
+A worker that waits with a leased chunk, draft or verified finding stops when that lease is about to expire: the call
+raises LeaseLost without calling the model. Asking in parallel would pay twice, and the worker could not complete the
+row in time. When the row is claimed again, the answer is in the cache.
 
-Change here: how long who waits for whom.
+Change here: how long workers wait for each other.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ if TYPE_CHECKING:
     from scanstore.analysis.calls import Call
     from scanstore.leases.queue import Stop
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  #: seconds between two looks for the answer
-LEASE_LEFT = 0.1  #: seconds before the end of a lease at which its holder stops waiting
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  #: seconds between two checks for the answer
+LEASE_LEFT = 0.1  #: a worker stops waiting this many seconds before its lease expires
 QUEUE_OF = {"chunk": engine.CHUNKS, "draft": engine.DRAFTS, "verified": engine.VERIFIED}
 
-Answer = str | tuple[str, Mapping[str, object]]  #: what a function returns that asks a model
+Answer = str | tuple[str, Mapping[str, object]]  #: the result of a function that asks a model
 
 
 def ask(
@@ -60,12 +59,12 @@ def ask(
     lease: float,
     stop: Stop | None,
 ) -> str:
-    """See ``store.llm.ask``. While the function runs, whatever store the caller had made current is current."""
+    """See ``store.llm.ask``. While the function runs, the caller's current store is current."""
     engine.check_lease(None, lease)
     configs = Configs(db)
     with db.bound():
         row = identify(analyzer)
-        configs.slot(row.model, timeout=timeout)  # refuses a timeout that is none, before anything else
+        configs.slot(row.model, timeout=timeout)  # rejects an invalid timeout first
         about = content_key(db, subject)
         known = answer(db, row.id, about.content)
         if known is not None:
@@ -83,10 +82,10 @@ def ask(
             if known is not None:
                 return known
             with configs.slot(row.model, timeout=patience.rest(), lease=lease):
-                known = answer(db, row.id, about.content)  # somebody else may have paid meanwhile
+                known = answer(db, row.id, about.content)  # another worker may have the answer meanwhile
                 if known is not None:
                     return known
-                if not question.renew():  # it took longer than the lease, and another one asks
+                if not question.renew():  # the call took longer than the lease, and another worker asks now
                     continue
                 with db.bound():
                     call = calls.begin(
@@ -104,7 +103,7 @@ def _take(call: Call, given: Any) -> None:
     measures: Mapping[str, object] = {}
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping):
         given, measures = given
-    call.response = given  # first: what follows may be refused
+    call.response = given  # save it first, because the next steps may fail
     if not isinstance(given, str):
         raise InvalidArgument(f"the function returned {type(given).__name__} where the response as text was expected")
     for name, value in measures.items():
@@ -126,7 +125,7 @@ class Asker(NamedTuple):
 
     @property
     def dead(self) -> bool:
-        """Whether its process has ended, or its lease."""
+        """Whether its process has ended or its lease has expired."""
         now = utcnow()
         end = kept_until(self.process, self.lease_until, self.lease_clock, now)
         return gone(self.process) or over(self.process, end, now)
@@ -140,7 +139,7 @@ VALUES (?, ?, ?, ?, ?, ?)
 
 
 class Question:
-    """A question to an analyzer, which one call at a time may ask."""
+    """A question to an analyzer. One call at a time may ask it."""
 
     def __init__(self, db: Database, analyzer: Analyzer, about: Subject, lease: float) -> None:
         self._db, self._key, self._lease = db, (int(analyzer.id), about.content), lease
@@ -153,7 +152,7 @@ class Question:
         return None if row is None else Asker(*row)
 
     def claimed_or_answered(self, patience: Patience) -> str | None:
-        """Claim the question, or wait until another one that has claimed it has the answer, and return that."""
+        """Claim the question, or wait for the answer of the worker that has claimed it, and return the answer."""
         pause = SHORTEST_PAUSE
         while True:
             known = answer(self._db, *self._key)
@@ -174,26 +173,26 @@ class Question:
                 return False
             if asker is not None:
                 self._db.execute_sql("DELETE FROM answer_claims WHERE token = ?", (asker.token,))
-            self._claimed = True  # first: an interrupt must not leave a claim that nobody gives back
+            self._claimed = True  # set it first, so that a claim is released after an interrupt
             self._began = time.monotonic()
             self._db.execute_sql(CLAIM, (*self._key, self._token, me(), *self._until()))
         return True
 
     def renew(self) -> bool:
-        """Begin the lease anew, if some of it is used up; False when another one has taken the question over."""
+        """Restart the lease if a part of it is used up. Return False if another worker has taken over the question."""
         if time.monotonic() - self._began < self._lease / 10:
             return True
         sql = "UPDATE answer_claims SET lease_until = ?, lease_clock = ? WHERE token = ? AND process = ?"
         return bool(self._db.execute_sql(sql, (*self._until(), self._token, me())).rowcount)
 
     def give_back(self) -> None:
-        """End the claim, if there is one; a forked child leaves its parent's alone."""
+        """End the claim, if there is one. A forked child does not end its parent's claim."""
         if not self._claimed:
             return
         sql, values = "DELETE FROM answer_claims WHERE token = ? AND process = ?", (self._token, me())
         try:
             self._db.execute_sql(sql, values)
-        except KeyboardInterrupt:  # once more: this process lives on, and others would wait for it
+        except KeyboardInterrupt:  # try again: this process stays alive, so others would wait for its claim
             self._db.execute_sql(sql, values)
             raise
         self._claimed = False
@@ -212,7 +211,7 @@ MINE = "SELECT id, worker, attempt FROM {table} WHERE id = ? AND status = ? AND 
 
 
 class Patience:
-    """How long a call may wait: ``timeout`` seconds in all, and no longer than its row is leased to it."""
+    """The time limit of a waiting call: ``timeout`` seconds in all, and at most until the lease of its row expires."""
 
     def __init__(self, db: Database, about: Subject, subject: object, timeout: float | None, stop: Stop | None) -> None:
         self._db, self._timeout, self._stop = db, timeout, stop
@@ -221,7 +220,7 @@ class Patience:
         self._row = self._held(about, subject)
 
     def _held(self, about: Subject, subject: object) -> tuple[int, str, int] | None:
-        """The row that the caller holds a lease on: its id, worker and attempt; None when it holds none."""
+        """Return the leased row of the caller as (id, worker, attempt), or None."""
         if isinstance(subject, ScanFileChunk | DraftFinding | VerifiedFinding):
             row = subject
             return (row.id, row.worker, row.attempt) if row.status == self._queue.leased and row.worker else None
@@ -230,13 +229,13 @@ class Patience:
         return None if found is None else (found[0], found[1], found[2])
 
     def rest(self) -> float | None:
-        """The seconds that are left of the timeout; None: any number."""
+        """The remaining seconds of the timeout; None means no limit."""
         return None if self._timeout is None else max(0.0, self._began + self._timeout - time.monotonic())
 
     def left(self, process: str) -> float:
-        """The seconds for which to go on waiting for an answer that a process asks for.
+        """Return the number of seconds to continue waiting for the answer of another worker.
 
-        Raises NoSlot after the timeout or when told to stop, and LeaseLost at the end of the caller's own lease.
+        Raises NoSlot after the timeout or when ``stop`` is set, and LeaseLost at the end of the caller's own lease.
         """
         if self._stop is not None and self._stop.is_set():
             raise NoSlot(f"stopped waiting for an answer that {process} is asking for; ask again to get it")
@@ -255,7 +254,7 @@ class Patience:
         found = self._db.execute_sql(
             HELD.format(table=self._queue.table), (key, self._queue.leased, worker, attempt)
         ).fetchone()
-        if found is None:  # raises, unless the lease is merely over
+        if found is None:  # raises, unless the lease has only expired
             engine.held(self._db, self._queue, key, worker=worker, attempt=attempt)
             return 0.0
         until, before, holder = found
@@ -272,7 +271,7 @@ class Patience:
 
 
 def recover(db: Database) -> int:
-    """Delete the claims whose asker is dead; return how many. Writes only if there are any."""
+    """Delete the claims of dead askers and return their number. Writes only if there are any."""
     rows = db.execute_sql("SELECT token, process, lease_until, lease_clock FROM answer_claims").fetchall()
     dead = [(asker.token,) for asker in (Asker(*row) for row in rows) if asker.dead]
     return db.executemany("DELETE FROM answer_claims WHERE token = ?", dead).rowcount if dead else 0

@@ -1,12 +1,12 @@
-"""Calls of models: what each one cost, how long it took and what came of it.
+"""Model calls: the cost, duration and outcome of each.
 
-A call is one row, written when it begins and once more when it ends; nothing is written while the model works, and no
-transaction is open. So a crash loses nothing but the answer that was on its way. It leaves a call that :func:`recover`
-marks as ``abandoned``; a process that cannot be asked about is taken for dead an hour after its call began. An answer
-that arrived is recorded whatever else goes wrong afterwards: it was paid for. The end can be part of a larger
+A call is one row. It is written when the call begins and updated when it ends; in between no transaction is open. A
+crash therefore loses only the answer that had not arrived yet. :func:`recover` marks the calls of dead processes as
+``abandoned``; a process that cannot be checked counts as dead one hour after its call began. An answer that has arrived
+is always recorded, even if later steps fail, because it was paid for. The update at the end can be part of a larger
 transaction (:func:`finish`), such as the one that completes a chunk.
 
-Change here: the measures of a call.
+Change here: the recorded figures of a call.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from scanstore.snapshots.scans import Scans
 
 
 class Usage(NamedTuple):
-    """What the calls of one model for one purpose came to. ``seconds`` is the sum of their latencies."""
+    """The totals of one model's calls for one purpose. ``seconds`` is the sum of their latencies."""
 
     model: str
     purpose: str
@@ -75,7 +75,7 @@ class _Measures(NamedTuple):
 
 @ending
 class Call:
-    """A call that is going on, inside its ``with`` block; see ``store.llm.call``."""
+    """A running call, inside its ``with`` block; see ``store.llm.call``."""
 
     response: str | None = None
     prompt_tokens: int = 0
@@ -89,7 +89,7 @@ class Call:
         self._db = db
         self._key = str(model.api_key)
         self._entry = entry
-        self._content = content  # what a response is kept for, with an analyzer
+        self._content = content  # the subject of a cached response, with an analyzer
         self._keep = keep
         self._id: int | None = None
         self._process = self._started_at = ""
@@ -99,7 +99,7 @@ class Call:
 
     @property
     def id(self) -> int:
-        """The id of the call's row. Raises IllegalMove before the block was entered."""
+        """The id of the call's row. Raises IllegalMove before the block is entered."""
         if self._id is None:
             raise IllegalMove("this call has not begun; enter it: 'with store.llm.call(…) as call:'")
         return self._id
@@ -116,7 +116,7 @@ class Call:
         values = {**self._entry, "process": self._process, "started_at": self._started_at}
         self._began = time.monotonic()
         try:
-            with self._db.atomic():  # the id is known before the row is there for good
+            with self._db.atomic():  # the id must be known before the row is committed
                 self._id = self._db.execute_sql(BEGIN, values).lastrowid
         except BaseException:
             self._forget()
@@ -125,14 +125,14 @@ class Call:
         return self
 
     def _forget(self) -> None:
-        """Remove the row of a call that was not begun; ids that are rolled back are used again."""
+        """Remove the row of a call that did not begin, because SQLite reuses ids that were rolled back."""
         if self._id is not None:
             mine = "id = ? AND process = ? AND started_at = ? AND status = 'running'"
             self._db.execute_sql(f"DELETE FROM model_calls WHERE {mine}", (self._id, self._process, self._started_at))
             self._id = None
 
     def _abandoned(self, _: object) -> None:
-        """Record how the call ended when an interrupt has kept its block from doing it."""
+        """Record the end of the call if an interrupt prevented its block from doing so."""
         with suppress(Exception):
             if self._entered:
                 self._end(KeyboardInterrupt("the end of the block was interrupted"))
@@ -150,8 +150,8 @@ class Call:
     # -- ending ------------------------------------------------------------------------------------------------------
 
     def _end(self, error: BaseException | None) -> list[str]:
-        """Record how the call ended; return which values are unfit."""
-        if self._process != me():  # a forked child: the call is its parent's
+        """Record the end of the call and return the errors of invalid values."""
+        if self._process != me():  # in a forked child, the call belongs to the parent
             return []
         measures, unfit = self._measures()
         if self._is_written(measures):
@@ -163,8 +163,7 @@ class Call:
         return unfit
 
     def _measures(self) -> tuple[_Measures, list[str]]:
-        """Return (response, prompt tokens, completion tokens, cost) as far as they are valid, and the errors of the
-        others."""
+        """Return the valid ones of (response, prompt tokens, completion tokens, cost), and the errors of the others."""
         unfit = []
         given: object = self.response
         response = given if isinstance(given, str) else None
@@ -188,7 +187,7 @@ class Call:
         return _Measures(response, tokens[0], tokens[1], number if fit else 0.0), unfit
 
     def _is_written(self, measures: _Measures) -> bool:
-        """Whether these were written; a transaction that was rolled back since has taken them back."""
+        """Whether these values are in the database. A later rollback may have removed them."""
         if self._written != measures:
             return False
         row = self._db.execute_sql("SELECT status FROM model_calls WHERE id = ?", (self._id,)).fetchone()
@@ -216,7 +215,7 @@ class Call:
         self._written = measures
 
     def _described(self, error: BaseException) -> str:
-        """An error in words, without the model's key: clients like to quote the request."""
+        """Describe an error without the model's key, because clients may quote the request."""
         try:
             text = str(error)
         except Exception:
@@ -226,14 +225,14 @@ class Call:
         return text.replace(key, "…") if key else text
 
 
-# A chunk has a row to point at once its scan is analysed.
+# A chunk has a row of its own only after its scan's analysis was started.
 BEGIN = """
 INSERT INTO model_calls (scan_id, model_config_id, model, purpose, chunk_id, draft_id, analyzer_id, process, started_at,
                          prompt)
 VALUES (:scan, :model_config, :model, :purpose, (SELECT id FROM chunk_work WHERE id = :chunk), :draft, :analyzer,
         :process, :started_at, :prompt)
 """
-# What was answered stays so when more of it becomes known later.
+# An answered call stays ``answered`` when more values are recorded later.
 END = """
 UPDATE model_calls
    SET status = CASE status WHEN 'answered' THEN status ELSE :status END, ended_at = :ended_at,
@@ -255,7 +254,7 @@ def begin(
     prompt: str | None = None,
     keep: bool = False,
 ) -> Call:
-    """See ``store.llm.call``; nothing is written before the block is entered."""
+    """See ``store.llm.call``. The row is written when the block is entered."""
     if not isinstance(purpose, str) or not purpose.strip():
         raise InvalidArgument(f"purpose is {shown(purpose)}; give a word, such as 'analysis' or 'verification'")
     if prompt is not None and not isinstance(prompt, str):
@@ -291,10 +290,10 @@ def begin(
 
 
 def finish(call: Call, db: Database) -> None:
-    """End a call as answered, inside the caller's transaction; the call's own block then writes nothing more.
+    """End a call as answered, inside the caller's transaction. The call's own block then writes nothing.
 
-    Doing it twice is harmless. When the transaction is rolled back, the call ends with its block as if this had not
-    been. Raises InvalidArgument for unfit values.
+    Idempotent. If the transaction is rolled back, the call's block records the end. Raises InvalidArgument for invalid
+    values.
     """
     if db.file != call._db.file:
         raise WrongStore(f"{call!r} is of {call._db.name} and {db.name} is current; use it in its own")
@@ -310,7 +309,7 @@ def finish(call: Call, db: Database) -> None:
 
 
 def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: int | None) -> list[ModelCall]:
-    """Calls, newest first, without prompts and responses."""
+    """List calls, newest first, without prompts and responses."""
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < 2**63):
         raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 0")
     light = [field for field in ModelCall._meta.sorted_fields if field.name not in ("prompt", "response")]
@@ -325,12 +324,12 @@ def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: 
 
 
 def get(call: ModelCall | int) -> ModelCall:
-    """One call with everything that was kept of it. Raises NotFound."""
+    """Return one call with its prompt and response. Raises NotFound."""
     return read_row(ModelCall, call, "call", "store.llm.calls() shows the known ones")
 
 
 def usage(db: Database, scan_id: int | None) -> list[Usage]:
-    """Sum up the calls of one scan, or of all; by model and purpose."""
+    """Sum up the calls of one scan, or of all scans, by model and purpose."""
     where, values = ("", ()) if scan_id is None else (" WHERE scan_id = ?", (scan_id,))
     rows = db.execute_sql(USAGE.format(where=where), values).fetchall()
     return [Usage(row[0], row[1], *(value or 0 for value in row[2:])) for row in rows]
@@ -345,9 +344,9 @@ SELECT model, purpose, sum(calls), sum(calls) FILTER (WHERE status = 'answered')
 
 
 def recover(db: Database) -> int:
-    """End the running calls whose process has ended as ``abandoned``; return how many. Writes only if there are any.
+    """Mark the running calls of dead processes as ``abandoned`` and return their number. Writes only if there are any.
 
-    An answer that comes after all is recorded: the call is ``answered`` then.
+    If the answer still arrives, it is recorded and the call becomes ``answered``.
     """
     rows = db.execute_sql("SELECT id, process, started_at FROM model_calls WHERE status = 'running'").fetchall()
     now, ended = utcnow(), []

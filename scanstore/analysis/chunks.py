@@ -1,4 +1,4 @@
-"""Chunks as work: claimed, read, and completed with drafts: new ones, or those of an earlier answer."""
+"""The chunks of an analysis: claim, read, and complete them with drafts, new ones or those of a cached answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SELECT w.id, f.file_path, c.start_line, c.end_line, a.drafts
  ORDER BY w.rank, w.id LIMIT :limit
 """
 
-# The view, its tables in the order in which their keys lead on.
+# The view, with its tables in join order.
 ROWS = """
 SELECT i.value AS id, f.id AS scan_file_id, c.chunk_index, c.chunk_type, c.symbol_name, c.start_line, c.end_line,
        c.content_hash, coalesce(w.status, 'pending') AS status, coalesce(w.retry_count, 0) AS retry_count,
@@ -54,7 +54,7 @@ SELECT i.value AS id, f.id AS scan_file_id, c.chunk_index, c.chunk_type, c.symbo
 
 
 class Chunks(Stage[ScanFileChunk]):
-    """The chunks of scans whose analysis was begun (``store.scans.analyze``)."""
+    """The chunks of scans whose analysis was started (``store.scans.analyze``)."""
 
     queue = engine.CHUNKS
     model = ScanFileChunk
@@ -95,22 +95,22 @@ class Chunks(Stage[ScanFileChunk]):
         """Complete a claimed chunk with its drafts, in one transaction; return the drafts' ids.
 
         Each draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and more, see
-        :meth:`scanstore.analysis.drafts.Drafts.add`; one that says what another draft says is merged with it. With
-        ``analyzer`` the result is kept for every chunk of the same text. ``call`` is the model call that gave the
-        answer, if it is still open. ``source`` is who reported it (default: the analyzer's model). Doing it twice is
-        harmless.
+        :meth:`scanstore.analysis.drafts.Drafts.add`. A draft that is equivalent to an existing one is merged with it.
+        With ``analyzer`` the result is cached for all chunks with the same text. ``call`` is the model call that gave
+        the answer, if it is still open. ``source`` is the name of the reporter (default: the analyzer's model).
+        Idempotent.
 
-        Raises LeaseLost when the chunk is not, or no longer, leased to the worker, and InvalidArgument for a draft that
-        is not one; nothing is written then.
+        Raises LeaseLost if the chunk is not, or no longer, leased to the worker, and InvalidArgument for an invalid
+        draft. Nothing is written then.
         """
         engine.check_lease(worker, engine.LEASE)
         key, owner, attempt = self._owner(chunk, worker)
-        # A chunk never changes but in its status; one that was read whole need not be read again.
+        # Only the status of a chunk changes, so a completely loaded chunk is not read again.
         whole = isinstance(chunk, ScanFileChunk) and None not in (chunk.file_path, chunk.start_line, chunk.content_hash)
         row = chunk if isinstance(chunk, ScanFileChunk) and whole else self.get(chunk)
         ahead: Ahead | None = getattr(chunk, "ahead", None)
         in_loop = ahead is not None and not self.db.in_transaction()
-        # Mostly there is nothing to write but the status, and one statement does it.
+        # Usually only the status is written, by one statement.
         plain = drafts == () and analyzer is None and call is None
         settle = partial(
             engine.settle_one, self.db, self.queue, key, "done",
@@ -139,7 +139,7 @@ class Chunks(Stage[ScanFileChunk]):
         source: str | None,
         window: int,
     ) -> Callable[[], List[int]]:
-        """Check what came of a chunk, and return what writes it, inside a transaction."""
+        """Check the result of a chunk, and return a function that writes it inside a transaction."""
         known = None if analyzer is None else answer_cache.identify(analyzer)
         given = check_drafts(drafts, chunk=row)
         who = source or (known.model if known is not None else None)
@@ -155,10 +155,10 @@ class Chunks(Stage[ScanFileChunk]):
         return write
 
     def reuse(self, scan: Scan | int, analyzer: Analyzer | int) -> int:
-        """Complete every waiting chunk whose text this analyzer has judged before; return how many there were.
+        """Complete every pending chunk whose text this analyzer has reviewed before, and return their number.
 
-        Costs no claim and no model call; the drafts are those of the time before, with the lines of today. A few
-        hundred chunks a transaction, and it may be repeated.
+        Needs no claim and no model call. The cached drafts get the current line numbers. Each transaction completes a
+        few hundred chunks. Idempotent.
         """
         scan_id = self._scan(scan)
         analyzer = answer_cache.identify(analyzer)
@@ -196,7 +196,7 @@ class Chunks(Stage[ScanFileChunk]):
         file: str | None = None,
         limit: int | None = None,
     ) -> List[ScanFileChunk]:
-        """Chunks of a scan in the order of its files, of one status or file if given."""
+        """List the chunks of a scan by file, optionally of one status or file."""
         scan_id = self._scan(scan)
         query = ScanFileChunk.select().where(ScanFileChunk.scan == scan_id)
         if status is not None:
@@ -208,9 +208,9 @@ class Chunks(Stage[ScanFileChunk]):
 
     @reads
     def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:
-        """The source text of a chunk, read from the tree that was scanned, or from one at ``root``.
+        """Return the source text of a chunk, read from the scanned tree or from the tree at ``root``.
 
-        Raises NotFound when the file is not there any more, or not as it was scanned.
+        Raises NotFound if the file is missing or has changed since the scan.
         """
         from scanstore.indexing.files import chunk_text  # start-up: loads ast
 
@@ -238,6 +238,6 @@ class Chunks(Stage[ScanFileChunk]):
         return text
 
     def _rows(self, ids: Sequence[int]) -> List[ScanFileChunk]:
-        """Found by their keys from the ids on, whatever statistics say."""
+        """Look up chunks by their ids, with a fixed join order."""
         found = {row.id: row for row in ScanFileChunk.raw(ROWS, dump_json(list(ids)))}
         return [found[each] for each in ids if each in found]

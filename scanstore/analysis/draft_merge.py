@@ -1,11 +1,10 @@
-"""Drafts that are reported, merged with those that mean the same.
+"""Merging of reported drafts with equivalent ones.
 
-Two reports are one draft when they are about the same file and vulnerability type, have the same title but for case and
-punctuation, and lie within a few lines of each other. Findings of one call are told apart by their lines, so they are
-never merged with each other, and each known draft takes one of them at most. That makes reporting the same again change
-nothing.
+Two reports become one draft if they have the same file, vulnerability type and title (ignoring case and punctuation)
+and are within a few lines of each other. Reports of one call have distinct lines, so they are never merged with each
+other, and at most one of them is merged into each existing draft. Reporting the same again therefore changes nothing.
 
-Change here: what merging keeps. What may be reported is in payloads.py.
+Change here: which values merging keeps. ``payloads`` checks the reported values.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from scanstore.errors import InvalidArgument
 if TYPE_CHECKING:
     from scanstore.snapshots.models import ScanFileChunk
 
-WINDOW = 5  #: lines within which two reports of the same thing are one
+WINDOW = 5  #: two equivalent reports within this many lines are merged
 NEW = (
     "id", "scan_id", "chunk_id", "file_path", "title", "title_key", "vulnerability_type", "severity", "rank",
     "line_number", "end_line", "snippet", "reason", "cwe", "confidence", "auto_detected", "source_models", "vote_count",
@@ -48,11 +47,10 @@ def write_drafts(
     source: str | None = None,
     window: int = WINDOW,
 ) -> list[int]:
-    """Store checked drafts inside the caller's transaction, merged with known ones; return an id for each, in order.
+    """Store checked drafts inside the caller's transaction, merged with existing ones. Return an id for each, in order.
 
-    ``source`` reported those that do not name their own. A merge keeps the worse severity and the higher confidence,
-    fills texts that were empty, and counts the votes of a source that is new; it changes no status. Doing it twice
-    changes nothing.
+    ``source`` is the reporter of drafts that do not name one. A merge keeps the higher severity and confidence, fills
+    empty texts, and adds the votes of a new source. It changes no status. Idempotent.
     """
     if check_optional_integer(window, "window", 0, 2**31) is None:
         raise InvalidArgument("window is None; give a number of lines, or 0 for the same line only")
@@ -66,7 +64,8 @@ def write_drafts(
     ids = [0] * len(drafts)
     writer = Writer(db, DraftFinding, NEW, converted=True)
     for path, numbers in by_file.items():
-        said: dict[tuple[tuple[str, str], int | None], list[int]] = {}  # in the order of the reports: it is their age
+        # in the order of the reports, which is that of their ids
+        said: dict[tuple[tuple[str, str], int | None], list[int]] = {}
         lines: dict[tuple[str, str], list[int | None]] = {}
         for number in numbers:
             draft = drafts[number]
@@ -99,9 +98,9 @@ def write_drafts(
 
 
 def pair(lines: Iterable[int | None], known: Sequence[tuple[int | None, int]], window: int) -> dict[int | None, int]:
-    """Which known draft each line is about: the nearest within ``window`` lines first, and each taken once.
+    """Assign a known draft to each line: the nearest within ``window`` lines first, and each draft once.
 
-    ``known`` are (line, id). No line is near no line only.
+    ``known`` are (line, id). A missing line matches only a missing line.
     """
     matches: dict[int | None, int] = {}
     somewhere = sorted((line, each) for line, each in known if line is not None)
@@ -147,7 +146,7 @@ def _first(draft: CheckedDraft) -> dict[str, Any]:
 def _merge(
     row: dict[str, Any], draft: CheckedDraft, chunk: ScanFileChunk | None, source: str | None, votes: dict[str, int]
 ) -> None:
-    """Take into a draft's row what another report of the same thing adds to it."""
+    """Add the values of another equivalent report to a draft's row."""
     rank = SEVERITIES.index(draft["severity"])
     if rank < row["rank"]:
         row["severity"], row["rank"] = draft["severity"], rank

@@ -1,7 +1,7 @@
-"""Drafts: what models and rules reported, and the votes on it.
+"""Drafts: unverified reports of models and rules, and the votes on them.
 
-Change here: how a verdict becomes a status. How reports are merged is in draft_merge.py, what may be reported in
-payloads.py, what votes come to in policies.py.
+Change here: how a verdict becomes a status. ``draft_merge`` merges reports, ``payloads`` checks them, ``policies``
+counts votes.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ MAJORITY = Majority()
 
 
 class DraftJudgement(NamedTuple):
-    """What the votes on a draft have come to: ``verified``, ``rejected``, ``weakness``, or ``undecided``; ``missing``
-    then names the missing votes. ``votes`` were cast in this round; ``verified_id`` is the verified finding, if there
-    is one."""
+    """The result of the votes on a draft: ``verified``, ``rejected``, ``weakness``, or ``undecided``. For
+    ``undecided``, ``missing`` describes the missing votes. ``votes`` is the number of votes in this round;
+    ``verified_id`` is the verified finding, if there is one.
+    """
 
     outcome: str
     confidence: int | None
@@ -42,7 +43,7 @@ class DraftJudgement(NamedTuple):
     verified_id: int | None
 
 
-# Moves of a draft without a lease; leases/engine.py makes the others.
+# The transitions of a draft without a lease; ``leases.engine`` performs the others.
 UNLEASED = Machine(
     "draft_findings",
     "draft",
@@ -60,7 +61,7 @@ UNLEASED = Machine(
 
 
 class Drafts(Stage[DraftFinding]):
-    """Draft findings: reported, claimed, voted on, judged."""
+    """Draft findings: report, claim, vote and judge."""
 
     queue = engine.DRAFTS
     model = DraftFinding
@@ -76,13 +77,13 @@ class Drafts(Stage[DraftFinding]):
         window: int = WINDOW,
         chunk: ScanFileChunk | int | None = None,
     ) -> List[DraftFinding]:
-        """Store drafts from a rule or a person, merged with known ones; return a row for each, in order.
+        """Store drafts from a rule or a person, merged with existing ones. Return a row for each, in order.
 
-        A draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and ``file_path``, and as far as they
-        are known ``line_number``, ``end_line``, ``snippet``, ``reason``, ``cwe``, ``confidence`` (per cent),
-        ``auto_detected`` and ``source``. ``source`` is who reported those that name none. Reports of the same thing
-        within ``window`` lines become one draft. With ``chunk`` they are about a chunk of the scan, and need no
-        ``file_path``. One transaction; doing it twice changes nothing. Raises InvalidArgument, naming the draft.
+        A draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and ``file_path``, and optionally
+        ``line_number``, ``end_line``, ``snippet``, ``reason``, ``cwe``, ``confidence`` (per cent), ``auto_detected``
+        and ``source``. The argument ``source`` is the reporter of drafts that do not name one. Equivalent reports
+        within ``window`` lines become one draft. With ``chunk``, the drafts belong to a chunk of the scan, and need no
+        ``file_path``. Atomic and idempotent. Raises InvalidArgument, which names the draft.
         """
         scan_id = self._scan(scan)
         row = None if chunk is None else self._chunk(chunk, scan_id)
@@ -108,9 +109,9 @@ class Drafts(Stage[DraftFinding]):
         return row
 
     def skip(self, draft: DraftFinding | int, reason: str) -> DraftFinding:
-        """Leave a waiting draft out of the verification, for a reason; one transaction. Harmless when repeated.
+        """Exclude a pending draft from the verification, with a reason. Atomic and idempotent.
 
-        Raises IllegalMove for one that is leased or over.
+        Raises IllegalMove if the draft is leased or finished.
         """
         why = clean_text(reason, "reason", needed=True)
         with self.db.atomic():
@@ -130,19 +131,19 @@ class Drafts(Stage[DraftFinding]):
         policy: Policy = MAJORITY,
         worker: str | None = None,
     ) -> DraftJudgement:
-        """Record votes on a draft and judge it by all votes of its present round; one transaction.
+        """Record votes on a draft and judge it by all votes of the current round, in one transaction.
 
         A vote is a mapping with ``model`` (name, id or row) and ``decision`` (verified, rejected, weakness or abstain),
-        and if there are any ``confidence`` (per cent), ``severity``, ``reason``, ``attack_vector``, ``data_flow``. A
-        model has one vote in a round; its last one counts. Once ``policy`` comes to a verdict the draft moves there,
-        and a verified one gets its verified finding, of which there is never a second: judged again after
-        ``store.scans.rerun(scan, to="verify")``, it is brought up to date and enriched again. One that is not verified
-        any more goes, or fails when a finding came of it; that finding, if it is still open, is a false positive until
-        it is verified once more.
+        and optionally ``confidence`` (per cent), ``severity``, ``reason``, ``attack_vector``, ``data_flow``. A model
+        has one vote per round; its last one counts. When ``policy`` reaches a verdict, the draft gets that status. A
+        verified draft gets its only verified finding. If it is verified again after ``store.scans.rerun(scan,
+        to="verify")``, that verified finding is updated and enriched again. If it is no longer verified, the verified
+        finding is removed, or fails if it was published; its finding, if still open, becomes a false positive until the
+        draft is verified again.
 
-        Undecided votes are kept and the draft stays where it is. A draft that waits unclaimed may be judged directly.
-        Doing it twice is harmless. Raises LeaseLost when the draft was claimed and is leased to the worker no more,
-        IllegalMove for one that was judged, failed or skipped, NotFound, InvalidArgument; nothing is written then.
+        Without a verdict, the votes are stored and the draft keeps its status. A pending draft can be judged without a
+        claim. Idempotent. Raises LeaseLost if the draft was claimed and is no longer leased to the worker, IllegalMove
+        if it was judged, failed or skipped, NotFound, InvalidArgument. Nothing is written then.
         """
         engine.check_lease(worker, engine.LEASE)
         given = check_votes(votes)
@@ -181,7 +182,7 @@ class Drafts(Stage[DraftFinding]):
             return DraftJudgement(outcome, sure, "", len(cast), key, verified_id)
 
     def _resolve(self, given: List[CheckedVote]) -> List[tuple[ModelConfig, CheckedVote]]:
-        """The votes with the models that cast them."""
+        """Return the votes with the models that cast them."""
         models: dict[int, int] = {}
         found = []
         for number, vote in enumerate(given):
@@ -196,12 +197,12 @@ class Drafts(Stage[DraftFinding]):
         return found
 
     def _has(self, row: DraftFinding, given: List[tuple[ModelConfig, CheckedVote]]) -> bool:
-        """Whether these votes were all cast in the round that the draft was judged in."""
+        """Whether all these votes were cast in the round in which the draft was judged."""
         cast = {(vote.model_config_id, vote.decision) for vote in self.votes(row, round=row.round)}
         return all((model.id, vote["decision"]) in cast for model, vote in given)
 
     def _judged(self, row: DraftFinding) -> DraftJudgement:
-        """The verdict that was reached before."""
+        """Return the earlier verdict."""
         cast = self.votes(row, round=row.round)
         found = self.db.execute_sql("SELECT id, confidence FROM verified_findings WHERE draft_id = ?", (row.id,))
         verified_id, sure = next(iter(found.fetchall()), (None, None))
@@ -224,9 +225,9 @@ class Drafts(Stage[DraftFinding]):
 
     @reads
     def votes(self, draft: DraftFinding | int, *, round: int | None = None) -> List[Vote]:
-        """The votes on a draft, of one round or of all, with their models; by round and then in the order of arrival.
+        """List the votes on a draft, of one round or of all, with their models, by round and time.
 
-        Raises NotFound for a draft that is not there.
+        Raises NotFound if the draft does not exist.
         """
         query = Vote.select(Vote, ModelConfig).join(ModelConfig).where(Vote.draft == self.get(draft).id)
         if round is not None:
@@ -243,9 +244,9 @@ class Drafts(Stage[DraftFinding]):
         file: str | None = None,
         limit: int | None = None,
     ) -> List[DraftFinding]:
-        """Drafts of a scan, the most severe first and then by file and line; of one status, severity or file if given.
+        """List the drafts of a scan by severity, file and line, optionally of one status, severity or file.
 
-        Raises InvalidArgument for a status or severity that there is not.
+        Raises InvalidArgument for an unknown status or severity.
         """
         query = DraftFinding.select().where(DraftFinding.scan == self._scan(scan))
         if status is not None:

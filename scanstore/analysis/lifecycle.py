@@ -1,11 +1,12 @@
-"""The life of a scan's analysis: begun, paused, resumed, cancelled, run again, and how far it has come.
+"""The life cycle of an analysis: start, pause, resume, cancel, rerun, and progress.
 
-A recorded scan is ``completed``. Its analysis makes it ``queued``, the first claim ``running``, and when no chunk,
-draft or verified finding is left to work on it is ``completed`` again. ``phase`` is the first of scanning, verifying
-and enriching that has work left, while all three may go on at once. A scan that is paused or cancelled hands nothing
-out; work already handed out can still be completed, so that no paid answer is refused.
+A recorded scan has the status ``completed``. Starting its analysis makes it ``queued``, and the first claim
+``running``. When no chunk, draft or verified finding is left to work on, it is ``completed`` again. ``phase`` is the
+first of scanning, verifying and enriching that has work left; all three may run at the same time. A paused or cancelled
+scan leases no more rows. Rows that are already leased can still be completed, so that no paid answer is lost.
 
-Every end of a piece of work comes by here (:func:`advance`, :func:`count_error`), inside the transaction that ends it.
+:func:`advance` and :func:`count_error` are called whenever a chunk, draft or verified finding is settled, inside the
+same transaction.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ MODES = ("primary_verifiers", "primary_only")
 SCOPES = ("full", "changed")
 STEPS = {"scan": "scanning", "verify": "verifying", "enrich": "enriching"}
 CONCURRENCY = {"chunk": "scanner_concurrency", "draft": "verifier_concurrency", "verified": "enricher_concurrency"}
-RECENT = 200  #: pieces of work that the rate is taken from
+RECENT = 200  #: finished rows from which the rate is computed
 
 
 class Gate(NamedTuple):
-    """Whether a scan hands out work of one kind, and on what terms.
+    """Whether a scan leases rows of one kind, and with which limits.
 
-    ``recorded``: whole; ``begun``: its analysis was.
+    ``recorded``: the scan was recorded completely; ``begun``: its analysis was started.
     """
 
     status: str
@@ -55,8 +56,10 @@ class Gate(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far an analysis has come. ``rate`` is pieces of work of the present phase per minute, by the latest of them;
-    ``eta`` the seconds until that phase is over at this rate; ``cost`` what its model calls came to."""
+    """The progress of an analysis. ``rate`` is the number of rows of the current phase that are finished per minute,
+    measured by the latest ones. ``eta`` is the estimated number of seconds until the phase ends, and ``cost`` the total
+    of its model calls.
+    """
 
     scan: int
     status: str
@@ -74,7 +77,7 @@ class Progress(NamedTuple):
 
 
 class Rerun(NamedTuple):
-    """How much work waits again."""
+    """The number of rows that are pending again."""
 
     chunks: int
     drafts: int
@@ -87,12 +90,12 @@ SELECT s.status, s.revision IS NOT NULL, s.active_since IS NOT NULL, coalesce(c.
   FROM scans AS s LEFT JOIN scan_configs AS c ON c.scan_id = s.id WHERE s.id = ?
 """
 DEFAULTS = {"chunk": 20, "draft": 10, "verified": 5}
-# The second of the terms by itself, as an expression.
+# The second term as an SQL expression.
 MOST = {
     kind: f"coalesce((SELECT {column} FROM scan_configs WHERE scan_id = :scope), {DEFAULTS[kind]})"
     for kind, column in CONCURRENCY.items()
 }
-# Written so that a look at one or two counters is mostly all that it takes.
+# Usually this reads only one or two counters.
 STANDING = """
 SELECT s.status, s.phase, s.active_since, s.errors_in_a_row,
        CASE WHEN {chunk} THEN 'scanning'
@@ -111,11 +114,11 @@ SELECT s.status, s.phase, s.active_since, s.errors_in_a_row,
         for queue in engine.QUEUES
     }
 )
-# While this holds and chunks are ready, one that is completed changes nothing about its scan.
+# While this holds and chunks are ready, completing a chunk does not change the status of its scan.
 STEADY = "EXISTS (SELECT 1 FROM scans WHERE id = ? AND errors_in_a_row = 0 AND phase = 'scanning')"
-# While this holds, the scan hands out work.
+# While this holds, the scan leases rows.
 RUNNING = "EXISTS (SELECT 1 FROM scans WHERE id = :scope AND status = 'running' AND revision > 0)"
-# A chunk of an unchanged text, in the file of the same path, of the scan before.
+# A chunk with the same text, in the file of the same path, of the previous scan.
 FILL = """
 INSERT OR IGNORE INTO chunk_work (id, scan_file_id, scan_id, rank, status)
 SELECT f.id << 24 | c.chunk_index, f.id, f.scan_id,
@@ -134,11 +137,11 @@ SELECT b.id FROM scans AS s JOIN scans AS b ON b.lineage_id = s.lineage_id AND b
 """
 
 
-# For those who do the work
+# For workers
 
 
 def terms(db: Database, scan_id: int, kind: str) -> Gate:
-    """The terms on which a scan hands out work. Raises NotFound."""
+    """Return the conditions under which a scan leases rows. Raises NotFound."""
     sql = GATE.format(concurrency=CONCURRENCY[kind], default=DEFAULTS[kind])
     row = db.execute_sql(sql, (scan_id,)).fetchone()
     if row is None:
@@ -147,9 +150,9 @@ def terms(db: Database, scan_id: int, kind: str) -> Gate:
 
 
 def gate(db: Database, scan_id: int, kind: str) -> Gate:
-    """The same for one who is about to claim: makes a queued scan a running one. Inside a transaction.
+    """Like :func:`terms`, before a claim: changes a queued scan to running. Inside a transaction.
 
-    Raises NotFound, and IllegalMove for chunks of a scan whose analysis was not begun.
+    Raises NotFound, and IllegalMove for chunks of a scan whose analysis was not started.
     """
     found = terms(db, scan_id, kind)
     if not found.begun and not found.recorded:
@@ -165,7 +168,7 @@ def gate(db: Database, scan_id: int, kind: str) -> Gate:
 
 
 def renew(db: Database, scan_id: int) -> None:
-    """Make work of the chunks that have none yet, if an analysis was begun. Inside a transaction."""
+    """Add the chunks that are not queued yet, if an analysis was started. Inside a transaction."""
     row = db.execute_sql(
         "SELECT c.scope FROM scans AS s JOIN scan_configs AS c ON c.scan_id = s.id"
         " WHERE s.id = ? AND s.active_since IS NOT NULL",
@@ -179,10 +182,10 @@ def renew(db: Database, scan_id: int) -> None:
 
 
 def advance(db: Database, scan_id: int, *, steady: bool = False) -> None:
-    """Set the phase by the work that is left, and complete the scan when none is left. Inside a transaction.
+    """Set the phase by the remaining work, and complete the scan if none remains. Inside a transaction.
 
-    Where drafts are not waited for, what became of earlier findings is said again once the last of them is judged.
-    ``steady`` says that something went well: the errors in a row are forgotten.
+    If the analysis does not wait for drafts, the states of earlier findings are updated once the last draft is judged.
+    ``steady`` means that a row succeeded: the count of consecutive errors is reset.
     """
     row = db.execute_sql(STANDING, (scan_id,)).fetchone()
     if row is None:
@@ -201,7 +204,7 @@ def advance(db: Database, scan_id: int, *, steady: bool = False) -> None:
             (now, scan_id),
         )
         _close(db, scan_id)
-    elif status == "completed":  # work has come up since
+    elif status == "completed":  # new work was added meanwhile
         db.execute_sql("UPDATE scans SET phase = ?, status = 'queued', analyzed_at = NULL WHERE id = ?", (due, scan_id))
     else:
         db.execute_sql("UPDATE scans SET phase = ? WHERE id = ?", (due, scan_id))
@@ -212,7 +215,9 @@ def _close(db: Database, scan_id: int) -> None:
 
 
 def count_error(db: Database, scan_id: int, error: str) -> bool:
-    """Something failed: count it, and pause the scan when too many did in a row; whether it did. In a transaction."""
+    """Count an error, and pause the scan after too many consecutive ones. Return whether it paused. In a
+    transaction.
+    """
     in_a_row, pause_after = db.execute_sql(
         "UPDATE scans SET errors_in_a_row = errors_in_a_row + 1 WHERE id = ? RETURNING errors_in_a_row,"
         " (SELECT pause_after FROM scan_configs WHERE scan_id = scans.id)",
@@ -230,20 +235,19 @@ def count_error(db: Database, scan_id: int, error: str) -> bool:
 
 
 class Lifecycle(Domain):
-    """Begin, pause, resume, cancel and rerun the analysis of a scan; part of ``store.scans``."""
+    """Start, pause, resume, cancel and rerun the analysis of a scan; part of ``store.scans``."""
 
     def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: object) -> Scan:
-        """Begin the analysis of a recorded scan (default: the latest of the target): its chunks may be claimed.
+        """Start the analysis of a recorded scan (default: the latest of the target), so that its chunks can be claimed.
 
         One transaction.
 
-        ``config`` holds columns of ScanConfig: ``analysis_mode`` (``primary_verifiers``, or ``primary_only``: drafts
-        are not waited for), ``primary_analyzer`` (a model), ``scope`` (``full``, or ``changed``: chunks that the
-        target's scan before had are skipped), ``scanner_concurrency``, ``verifier_concurrency``,
+        ``config`` holds columns of ScanConfig: ``analysis_mode`` (``primary_verifiers``, or ``primary_only``: the scan
+        completes without waiting for drafts), ``primary_analyzer`` (a model), ``scope`` (``full``, or ``changed``:
+        chunks of the target's previous scan are skipped), ``scanner_concurrency``, ``verifier_concurrency``,
         ``enricher_concurrency``, ``max_retries``, ``retry_delay`` (seconds), ``max_lost`` (leases that a row may lose
-        without failing), ``pause_after`` (errors in a row; None: never). May be repeated: an analysis that was begun
-        takes the given settings and keeps the others, so every process of a pipeline may call it. Raises IllegalMove
-        for a scan that was not recorded whole.
+        without failing), ``pause_after`` (consecutive errors; None: never). Every process of a pipeline may call this:
+        a started analysis takes the given settings and keeps the others. Raises IllegalMove for an incomplete scan.
         """
         with self.db.atomic():
             row = Scans(self.db).pick(scan, target)
@@ -295,11 +299,11 @@ class Lifecycle(Domain):
         )
 
     def pause(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
-        """Hand nothing out until :meth:`resume`; work already handed out can still be completed. Raises IllegalMove."""
+        """Lease no more rows until :meth:`resume`. Leased rows can still be completed. Raises IllegalMove."""
         return self._turn(scan, "paused", error=None if reason is None else check_string(reason, "reason"))
 
     def resume(self, scan: Scan | int) -> Scan:
-        """Go on with a paused analysis, or with a cancelled or failed one that was recorded. Raises IllegalMove."""
+        """Resume a paused analysis, or a cancelled or failed one of a recorded scan. Raises IllegalMove."""
         with self.db.atomic():
             row = self._begun(scan)
             if row.status in ("cancelled", "failed"):
@@ -312,7 +316,7 @@ class Lifecycle(Domain):
         return Scans(self.db).get(row.id)
 
     def cancel(self, scan: Scan | int, *, reason: str | None = None) -> Scan:
-        """Hand nothing out any more; work already handed out can still be completed. Raises IllegalMove."""
+        """Cancel an analysis. Leased rows can still be completed. Raises IllegalMove."""
         return self._turn(scan, "cancelled", error=None if reason is None else check_string(reason, "reason"))
 
     def _turn(self, scan: Scan | int, status: str, **columns: object) -> Scan:
@@ -330,13 +334,14 @@ class Lifecycle(Domain):
         return row
 
     def rerun(self, scan: Scan | int, *, to: str = "scan", failed_only: bool = False) -> Rerun:
-        """Do a step of an analysis again, and what follows from it. One transaction; returns what waits again.
+        """Run a step of an analysis and the steps after it again. Atomic. Return the number of rows that are pending
+        again.
 
-        ``to`` is ``scan`` (all chunks), ``verify`` (all drafts that were judged, in a new round: earlier votes are
-        kept) or ``enrich`` (all verified findings but those that later votes took back). ``failed_only`` takes those
-        that failed. Nothing is deleted: drafts that come again are merged, a finding that is published again is updated
-        and keeps its status. Answers that were paid for are found again. Work that is leased stays with its worker.
-        Raises IllegalMove while the scan is running.
+        ``to`` is ``scan`` (all chunks), ``verify`` (all judged drafts, in a new round; earlier votes are kept) or
+        ``enrich`` (all verified findings except those that later votes revoked). ``failed_only`` selects only failed
+        rows. No rows are deleted: repeated drafts are merged, and a finding that is published again is updated and
+        keeps its status. Cached answers are reused. Leased rows stay with their workers. Raises IllegalMove while the
+        scan is running.
         """
         if not isinstance(to, str) or to not in STEPS:
             raise InvalidArgument(f"to is {shown(to)}; it must be one of: {', '.join(STEPS)}")
@@ -367,9 +372,9 @@ class Lifecycle(Domain):
         return Rerun(*counts.values())
 
     def set_risk(self, scan: Scan | int, risk: str, patterns: Iterable[str]) -> int:
-        """Set the risk of the files that patterns like those of ``.gitignore`` match; return how many there are.
+        """Set the risk of the files that match patterns in the syntax of ``.gitignore``. Return their number.
 
-        Chunks of ``high`` files are claimed first, those of ``low`` ones last. One transaction.
+        Chunks of ``high`` files are claimed first, those of ``low`` files last. Atomic.
         """
         if not isinstance(risk, str) or risk.lower() not in RISKS:
             raise InvalidArgument(f"risk is {shown(risk)}; it must be one of: {', '.join(RISKS)}")
@@ -387,9 +392,9 @@ class Lifecycle(Domain):
 
     @reads
     def progress(self, scan: Scan | int | None = None, *, target: str | None = None) -> Progress:
-        """How far the analysis of a scan has come (default: the latest of the target).
+        """Return the progress of the analysis of a scan (default: the latest of the target).
 
-        Costs the same however large the scan is.
+        The cost does not depend on the size of the scan.
         """
         run = self.db.execute_sql
         row = Scans(self.db).pick(scan, target)
@@ -418,7 +423,7 @@ class Lifecycle(Domain):
 
 
 def _rate(db: Database, queue: engine.Queue, scan_id: int, since: datetime) -> float | None:
-    """Pieces of work per minute, by the latest ones that were done since the analysis was begun or resumed."""
+    """Return the finished rows per minute, from the latest ones since the analysis was started or resumed."""
     done = ", ".join(f"'{status}'" for status in queue.done)
     count, first = db.execute_sql(
         f"SELECT count(*), min(updated_at) FROM (SELECT updated_at FROM {queue.table} INDEXED BY {queue.on('done')}"

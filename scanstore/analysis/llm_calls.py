@@ -1,7 +1,7 @@
-"""The models that review code: asked, counted, and their answers kept.
+"""The language models that review code: configurations, slots, calls and cached answers.
 
-``store.llm`` is the one door to them. Their configurations are in configs.py, their places in slots.py, what a call
-cost in calls.py, answers that were paid for in answer_cache.py.
+This is ``store.llm``. It combines the configurations and slots of :mod:`scanstore.llm` with ``calls`` (cost and
+outcome) and ``answer_cache``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Models(Configs):
-    """Model configurations by name; their places, calls and answers."""
+    """Model configurations by name, with their slots, calls and answers."""
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -43,11 +43,11 @@ class Models(Configs):
     ) -> AbstractContextManager[Call]:
         """Record one call of a model: ``with store.llm.call(model, purpose="analysis", chunk=chunk) as call:``.
 
-        In the block set ``call.response``, and as far as they are known ``call.prompt_tokens``,
-        ``call.completion_tokens`` and ``call.cost``. One short write is made at each end and none between. The call is
-        ``answered`` once it has a response, whatever happens afterwards, else ``failed``. With ``keep``, ``prompt`` and
-        response are kept with it, compressed. With ``analyzer``, the response to a chunk or draft is kept for
-        :meth:`answer`, by the same transaction.
+        In the block, set ``call.response`` and, if known, ``call.prompt_tokens``, ``call.completion_tokens`` and
+        ``call.cost``. The row is written at the start and at the end of the block. A call with a response is
+        ``answered``, even if a later step fails; otherwise it is ``failed``. With ``keep``, ``prompt`` and response are
+        stored with the call, compressed. With ``analyzer``, the response to a chunk or draft is cached for
+        :meth:`answer`, in the same transaction.
 
         Raises NotFound, InvalidArgument (rows of different scans; an analyzer of another model), and IllegalMove inside
         a transaction. Invalid values of the call raise when the block ends, after the valid ones were recorded.
@@ -66,17 +66,17 @@ class Models(Configs):
         status: str | None = None,
         limit: int | None = None,
     ) -> List[ModelCall]:
-        """Calls, newest first, without their prompts and responses: :meth:`get_call` reads those."""
+        """List calls, newest first, without their prompts and responses; :meth:`get_call` reads these."""
         return calls.listed(None if scan is None else Scans(self.db).get(scan).id, purpose, status, limit)
 
     @reads
     def get_call(self, call: ModelCall | int) -> ModelCall:
-        """One call, with ``prompt_text`` and ``response_text`` as far as they were kept. Raises NotFound."""
+        """Return one call, with ``prompt_text`` and ``response_text`` if they were stored. Raises NotFound."""
         return calls.get(call)
 
     @reads
     def usage(self, scan: Scan | int | None = None) -> List[Usage]:
-        """Calls, tokens, cost and seconds by model and purpose, of one scan or of all together."""
+        """Sum up calls, tokens, cost and seconds by model and purpose, of one scan or of all scans."""
         return calls.usage(self.db, None if scan is None else Scans(self.db).get(scan).id)
 
     # -- answers -----------------------------------------------------------------------------------------------------
@@ -84,17 +84,18 @@ class Models(Configs):
     def analyzer(
         self, model: str | int | ModelConfig, /, *, prompt: str | None = None, **parameters: object
     ) -> Analyzer:
-        """A model asked in one certain way; its answers are kept. The same arguments always give the same analyzer.
+        """Return the analyzer for a model with a prompt and parameters. The same arguments always give the same
+        analyzer.
 
-        ``prompt`` is the template (default: the model's ``analysis_prompt_template``), ``parameters`` whatever else
-        decides about an answer, as JSON. Another model, another ``max_tokens``, template or parameter makes another
-        analyzer. Make one for each question: verifying and enriching a draft are two.
+        ``prompt`` is the template (default: the model's ``analysis_prompt_template``). ``parameters`` are all other
+        values that influence an answer, as JSON. A different model, ``max_tokens``, template or parameter gives a
+        different analyzer. Use one analyzer per question: verifying and enriching a draft are two questions.
         """
         return answer_cache.ensure(self.db, self.get(model), prompt, parameters)
 
     @reads
     def answer(self, analyzer: Analyzer | int, subject: object) -> str | None:
-        """What the analyzer has answered about the content of a chunk or draft, in whichever scan; else None.
+        """Return the analyzer's answer about the content of a chunk or draft, from any scan, or None.
 
         ``subject`` is a row or an id (one of 2**24 or more is a chunk's); a verified finding must be
         given as a row. Raises NotFound.
@@ -116,21 +117,21 @@ class Models(Configs):
         lease: float = 600.0,
         stop: Stop | None = None,
     ) -> str:
-        """The analyzer's answer about a chunk or draft: the one that is known, else what ``function()`` returns.
+        """Return the analyzer's answer about a chunk or draft: the cached one, or the result of ``function()``.
 
-        The function is called in a slot of the model and inside a call, which keeps the answer. It returns the
-        response, or the response and a mapping with any of ``prompt_tokens``, ``completion_tokens`` and ``cost``. What
-        it raises is recorded and passed on. ``purpose`` is by default "analysis" for chunks, "verification" for drafts
-        and "enrichment" for verified findings.
+        The function is called in a slot of the model and inside a call, which caches the answer. It returns the
+        response, or a tuple of the response and a mapping with any of ``prompt_tokens``, ``completion_tokens`` and
+        ``cost``. Its exceptions are recorded and re-raised. ``purpose`` is by default "analysis" for chunks,
+        "verification" for drafts and "enrichment" for verified findings.
 
-        When several workers ask the same question at the same moment, in any number of threads and processes, one of
-        them asks and the others wait for its answer, without a slot or a transaction. When the asker fails or dies, or
-        after ``lease`` seconds without an answer, the next one asks.
+        When several threads or processes ask the same question at the same time, one calls the function and the others
+        wait for its answer, without a slot or a transaction. If that worker fails or dies, or after ``lease`` seconds
+        without an answer, the next one calls the function.
 
-        It waits at most ``timeout`` seconds for a slot or another's answer (None: for ever, 0: not at all) and then, or
-        once ``stop`` is set (a ``threading.Event``), raises NoSlot. When the subject is leased to the caller and that
-        lease is about to end, it stops waiting and raises LeaseLost; nothing was asked then. Raises NotFound, and
-        IllegalMove inside a transaction.
+        Raises NoSlot after waiting ``timeout`` seconds for a slot or another worker's answer (None: no limit, 0: do not
+        wait), or when ``stop`` (a ``threading.Event``) is set. Raises LeaseLost, without calling the function, if the
+        subject is leased to the caller and that lease is about to expire. Raises NotFound, and IllegalMove inside a
+        transaction.
         """
         return asking.ask(
             self.db, analyzer, subject, function,
@@ -138,5 +139,5 @@ class Models(Configs):
         )  # fmt: skip
 
     def forget(self, analyzer: Analyzer | int) -> int:
-        """Forget what an analyzer has answered, to ask anew; return how many answers that were."""
+        """Delete the cached answers of an analyzer, so that its questions are asked again. Return their number."""
         return int(CachedAnswer.delete().where(CachedAnswer.analyzer == answer_cache.identify(analyzer).id).execute())

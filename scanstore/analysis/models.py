@@ -1,4 +1,4 @@
-"""The rows of analyses: configurations, drafts and their votes, verified findings, model calls and their answers."""
+"""The models of an analysis: configurations, drafts, votes, verified findings, model calls and their answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scanstore.snapshots.models import Scan, ScanFileChunk
 
 
 class ScanConfig(Numbered, Timestamped):
-    """How a scan is to be analysed; one per scan. Set by ``store.scans.analyze``, which says what the columns mean."""
+    """The configuration of an analysis, one per scan. ``store.scans.analyze`` sets it and documents the columns."""
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -56,8 +56,10 @@ class Leased(Numbered, LeasedRow):
 
 
 class DraftFinding(Leased):
-    """Something that was reported and is to be verified. ``source_models`` says by whom, ``vote_count`` is how many
-    votes these have together, ``round`` counts its verifications. ``error`` says why it failed or was skipped."""
+    """A reported problem that has not been verified yet. ``source_models`` lists the models that reported it, and
+    ``vote_count`` is the sum of their configured votes. ``round`` counts its verifications. ``error`` is the reason why
+    it failed or was skipped.
+    """
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -87,7 +89,7 @@ class DraftFinding(Leased):
         indexes = ((("scan", "file_path", "vulnerability_type", "title_key", "line_number"), True),)
 
     def save(self, force_insert: bool = False, only: object = None) -> int:
-        """Write the fields that were changed; those of a new row that follow from others need not be given."""
+        """Write the changed fields. For a new row, derived fields are computed."""
         if only is None and (force_insert or self.id is None):
             given: dict[str, object] = self.__data__
             if given.get("title_key") is None and isinstance(given.get("title"), str):
@@ -122,7 +124,7 @@ class Vote(Numbered, Timestamped):
 
 
 class VerifiedFinding(Leased):
-    """A draft that was verified, with what its voters know about it; one per draft."""
+    """A verified draft, with details from its votes; one per draft."""
 
     if TYPE_CHECKING:
         draft_id = peewee.IntegerField()
@@ -142,7 +144,9 @@ class VerifiedFinding(Leased):
 
 
 class Analyzer(Numbered):
-    """A model asked in one certain way. ``key`` is the same in every store for the same way."""
+    """A model with one prompt and one set of parameters. ``key`` identifies the combination and is the same in every
+    store.
+    """
 
     key = peewee.TextField(unique=True)
     model = peewee.TextField()
@@ -171,7 +175,7 @@ class CachedAnswer(Numbered, Timestamped):
 
     @property
     def response_text(self) -> str | None:
-        """The response, if there is one."""
+        """The response, or None."""
         return None if self.response is None else unpack(self.response)
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
@@ -181,7 +185,8 @@ class CachedAnswer(Numbered, Timestamped):
 class ModelCall(Numbered):
     """One call of a model. ``cost`` is in the caller's currency, ``latency_ms`` from a monotonic clock.
 
-    ``running``; ``answered``: a response came; ``failed``: none did; ``abandoned``: its process ended before either.
+    Statuses: ``running``; ``answered``: a response arrived; ``failed``: no response; ``abandoned``: the process ended
+    first.
     """
 
     if TYPE_CHECKING:
@@ -216,12 +221,12 @@ class ModelCall(Numbered):
 
     @property
     def prompt_text(self) -> str | None:
-        """The prompt, if it was kept and read."""
+        """The prompt, if it was stored and loaded."""
         return None if self.prompt is None else unpack(self.prompt)
 
     @property
     def response_text(self) -> str | None:
-        """The response, if it was kept and read."""
+        """The response, if it was stored and loaded."""
         return None if self.response is None else unpack(self.response)
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""What a model or a rule reports: drafts and votes as plain mappings, checked before any of it is stored.
+"""Reports of models and rules: drafts and votes as plain mappings, checked before any is stored.
 
-Pure: no SQL. A value is refused with an error that names the draft or the vote, counted from 0, and the key. Text is
-the exception: models do write NULs and halves of surrogate pairs, and an answer that was paid for is worth more than
-these, so they become U+FFFD.
+No SQL. A bad value raises an error that names the index of the draft or vote, from 0, and the key. Text is the
+exception: models do write NULs and lone surrogates. These become U+FFFD, because rejecting them would lose a paid
+answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VOTE_KEYS = ("model", "decision", "confidence", "severity", "reason", "attack_ve
 
 
 class Place(Protocol):
-    """Where drafts are, such as a row of ScanFileChunk."""
+    """The location of drafts, such as a row of ScanFileChunk."""
 
     @property
     def file_path(self) -> str: ...
@@ -36,7 +36,7 @@ class Place(Protocol):
 
 
 class CheckedDraft(TypedDict):
-    """A draft in the form that is stored, with every key of ``DRAFT_KEYS``."""
+    """A draft in its stored form, with every key of ``DRAFT_KEYS``."""
 
     title: str
     vulnerability_type: str
@@ -53,9 +53,9 @@ class CheckedDraft(TypedDict):
 
 
 class CheckedVote(TypedDict):
-    """A vote in the form that is stored, with every key of ``VOTE_KEYS``."""
+    """A vote in its stored form, with every key of ``VOTE_KEYS``."""
 
-    model: Any  # a name, an id or a row; Configs.get refuses anything else
+    model: Any  # a name, an id or a row; Configs.get checks it
     decision: str
     confidence: int | None
     severity: str | None
@@ -65,32 +65,34 @@ class CheckedVote(TypedDict):
 
 
 def check_drafts(drafts: Iterable[Mapping[str, object]], *, chunk: Place | None = None) -> list[CheckedDraft]:
-    """Return the drafts with every key of ``DRAFT_KEYS``, each in the form that is stored.
+    """Return the drafts with every key of ``DRAFT_KEYS``, in their stored form.
 
-    Needed are title, vulnerability_type, severity, and file_path unless ``chunk`` (a row with a file_path) says it.
-    Raises InvalidArgument. Checked drafts may be checked again without change.
+    The keys title, vulnerability_type and severity are required, and file_path unless ``chunk`` (a row with a
+    file_path) is given. Raises InvalidArgument. Idempotent.
     """
     return [_draft(number, draft, chunk) for number, draft in _each(drafts, "draft", DRAFT_KEYS)]
 
 
 def check_votes(votes: Iterable[Mapping[str, object]]) -> list[CheckedVote]:
-    """Return the votes with every key of ``VOTE_KEYS``; needed are model and decision. Raises InvalidArgument."""
+    """Return the votes with every key of ``VOTE_KEYS``. The keys model and decision are required. Raises
+    InvalidArgument.
+    """
     return [_vote(number, vote) for number, vote in _each(votes, "vote", VOTE_KEYS)]
 
 
 def relative(drafts: Iterable[CheckedDraft], chunk: Place) -> list[dict[str, object]]:
-    """Checked drafts of a chunk as JSON values that fit any copy of its text: its first line is 0."""
+    """Convert the checked drafts of a chunk to JSON values with line numbers relative to the chunk, from 0."""
     return [_shifted(draft, -chunk.start_line) for draft in drafts]
 
 
 def absolute(drafts: Iterable[Mapping[str, object]], chunk: Place) -> list[CheckedDraft]:
-    """Checked drafts again, at the place of this chunk; undoes :func:`relative`."""
+    """Convert relative drafts to checked drafts at the location of this chunk; the inverse of :func:`relative`."""
     return check_drafts([_shifted(draft, chunk.start_line) for draft in drafts], chunk=chunk)
 
 
-@lru_cache(maxsize=4096)  # rules say the same of many places
+@lru_cache(maxsize=4096)  # a rule reports the same title for many places
 def title_key(title: str) -> str:
-    """A title with everything left out that two who mean the same may write differently."""
+    """Normalise a title: without case, punctuation and blanks, so that equivalent titles are equal."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", title).casefold())
     words = "".join(c if c.isalnum() or unicodedata.combining(c) else " " for c in folded).split()
     return " ".join(words) or title.strip().casefold()
@@ -169,9 +171,9 @@ def _shifted(draft: Mapping[str, Any], by: int) -> dict[str, object]:
     if line is not None:
         moved["line_number"] = line + by
         moved["end_line"] = None if end is None else end + by
-        if by > 0 and line + by < 1:  # it was above its chunk, and here is nothing above
+        if by > 0 and line + by < 1:  # its line was above the chunk, and this chunk is at the start of its file
             moved["line_number"] = moved["end_line"] = None
     return moved
 
 
-# Single values, for whatever is reported
+# Single values of drafts and votes

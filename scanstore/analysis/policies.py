@@ -1,10 +1,10 @@
-"""Policies: what the votes on a draft come to. Pure: votes in, verdict out; nothing here knows of a store.
+"""Voting policies: pure functions from the votes on a draft to a verdict, without access to a store.
 
-A policy is any callable that takes a list of ballots and returns a :class:`Verdict`. Those here are named tuples: they
-compare, pickle and print by value. All share one rule. An outcome needs more than its share of all expected votes, so
-no later vote can change a decision; a tie, or too few votes, decide nothing. An abstention counts as a cast vote that
-supports no outcome. Votes that call a finding real or a mere weakness speak against rejecting it: together they make it
-a weakness, once enough votes for "verified" alone cannot come any more.
+A policy is any callable that takes a list of ballots and returns a :class:`Verdict`. The policies here are named
+tuples, so they compare, pickle and print by value. They share these rules. An outcome needs more than its share of all
+expected votes, so no later vote can change a decision. A tie, or too few votes, leaves the draft undecided. An
+abstention is a cast vote that supports no outcome. Votes for "verified" and for "weakness" both speak against rejecting
+a draft: together they make it a weakness, once "verified" alone can no longer win.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Ballot(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """An outcome with its confidence in per cent; of an undecided one, ``missing`` describes the missing votes."""
+    """An outcome with its confidence in per cent. For an undecided draft, ``missing`` describes the missing votes."""
 
     outcome: str
     confidence: int | None = None
@@ -38,13 +38,15 @@ class Verdict(NamedTuple):
 
 
 class Policy(Protocol):
-    """What judges: called with all ballots of a round, within a transaction, so it should be quick."""
+    """A voting policy. It is called with all ballots of a round inside a transaction, so it should be fast."""
 
     def __call__(self, ballots: list[Ballot], /) -> Verdict: ...
 
 
 class Majority(NamedTuple):
-    """More than half of ``of`` expected votes (None: those that were given are all), one model one vote."""
+    """More than half of ``of`` expected votes decide. With None, the cast votes are all that are expected. Each model
+    has one vote.
+    """
 
     of: int | None = None
 
@@ -65,7 +67,9 @@ class Majority(NamedTuple):
 
 
 class Unanimous(NamedTuple):
-    """All of ``of`` expected votes (None: those that were given are all); verified and weakness make a weakness."""
+    """All of ``of`` expected votes must agree. With None, the cast votes are all that are expected. A mix of verified
+    and weakness gives a weakness.
+    """
 
     of: int | None = None
 
@@ -87,10 +91,9 @@ class Unanimous(NamedTuple):
 
 
 class Weighted(NamedTuple):
-    """More than ``threshold`` (0.5 up to 1) of the weight of all given votes.
+    """More than ``threshold`` (0.5 up to 1) of the weight of all cast votes decides.
 
-    ``weights`` maps names of models to numbers of at least 0; a model that is not in it weighs what its configuration
-    says (``votes``).
+    ``weights`` maps names of models to numbers of at least 0. For other models, the configured ``votes`` is the weight.
     """
 
     weights: Mapping[str, float] | None = None
@@ -119,8 +122,9 @@ class Weighted(NamedTuple):
 
 
 class MinimumConfidence(NamedTuple):
-    """``policy`` over the votes that are at least ``at_least`` per cent sure; the others do not count, nor do those
-    that do not say how sure they are."""
+    """Applies ``policy`` to the votes with a confidence of at least ``at_least`` per cent. Votes with a lower
+    confidence, or without one, are ignored.
+    """
 
     at_least: int
     policy: Policy = Majority()
@@ -140,7 +144,7 @@ class MinimumConfidence(NamedTuple):
 
 
 def judge(policy: Policy, ballots: Sequence[Ballot]) -> Verdict:
-    """What a policy makes of the ballots; raises InvalidArgument when it is no verdict."""
+    """Return the verdict of a policy on the ballots. Raises InvalidArgument if its result is not a verdict."""
     if not callable(policy):
         raise InvalidArgument(f"policy is {shown(policy)}; give one such as Majority(of=3), or a function of ballots")
     verdict: object = policy(list(ballots))
@@ -155,19 +159,19 @@ def judge(policy: Policy, ballots: Sequence[Ballot]) -> Verdict:
 
 
 def mean_confidence(outcome: str, ballots: Sequence[Ballot]) -> int | None:
-    """The mean confidence, rounded, of the votes for an outcome; None when none of them says how sure it is."""
+    """Return the rounded mean confidence of the votes for an outcome, or None if none has a confidence."""
     sure = [b.confidence for b in ballots if b.decision in AGREEING.get(outcome, ()) and b.confidence is not None]
     return int(sum(sure) / len(sure) + 0.5) if sure else None
 
 
 def share(outcome: str, ballots: Sequence[Ballot]) -> int:
-    """How many per cent of the votes are for an outcome: stands in for a missing confidence."""
+    """Return the percentage of votes for an outcome, which replaces a missing confidence."""
     agreeing = sum(b.decision in AGREEING.get(outcome, ()) for b in ballots)
     return int(100 * agreeing / len(ballots) + 0.5) if ballots else 0
 
 
 def _outcome(sums: Mapping[str, float], half: float, still: float) -> str | None:
-    """Return the decision that has more than ``half``, if the votes ``still`` to come cannot change it."""
+    """Return the decision with more than ``half``, if the ``still`` missing votes cannot change it."""
     verified, weakness = sums.get("verified", 0), sums.get("weakness", 0)
     if verified > half:
         return "verified"
@@ -185,7 +189,7 @@ def _expected(of: object, ballots: Sequence[Ballot]) -> int:
 
 
 def _sums(ballots: Sequence[Ballot], weights: Sequence[float]) -> dict[str, float]:
-    """The weight of each decision, the same in whatever order the ballots come."""
+    """Return the weight of each decision, independent of the order of the ballots."""
     groups: dict[str, list[float]] = {}
     for ballot, weight in zip(ballots, weights, strict=True):
         groups.setdefault(ballot.decision, []).append(weight)

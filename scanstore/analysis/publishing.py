@@ -1,10 +1,10 @@
-"""Publishing: what a verified finding becomes.
+"""Publishing of verified findings as findings.
 
-A draft that the vote confirmed has one verified finding, which is claimed to be enriched; publishing that makes or
-updates its one finding. A finding's status is a person's decision: publishing again brings everything else up to date,
-and takes back only what votes alone had decided.
+A confirmed draft has one verified finding, which a worker claims to enrich. Publishing it creates or updates its
+finding. People decide the status of a finding, so publishing again updates everything else and changes a status only if
+votes alone had set it.
 
-Change here: what a finding takes over from its draft.
+Change here: which values of the draft a finding gets.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scanstore.leases import engine
 
 
 class StoreFindings(findings.Findings):
-    """Publish, list and compare findings, and decide about them. What ``store.findings`` is."""
+    """Publish, list, compare and triage findings. This is ``store.findings``."""
 
     def publish(
         self,
@@ -44,17 +44,18 @@ class StoreFindings(findings.Findings):
         cvss_score: float | None = None,
         cvss_vector: str | None = None,
     ) -> Finding:
-        """Publish a verified finding as its one finding and complete it; one transaction. Returns the finding.
+        """Publish a verified finding as a finding and complete it, in one transaction. Return the finding.
 
-        File, lines, snippet, type and, unless given, title, CWE and severity are those of the draft and its votes.
-        ``references`` may be a list, kept a line each. ``cvss_score`` is 0 to 10, and by default the base score of
-        ``cvss_vector``, of which versions 2, 3 and 4 are known (needs ``scanstore[cvss]``).
+        File, lines, snippet and type come from the draft and its votes, as do title, CWE and severity unless given.
+        ``references`` may be a list, which is stored one per line. ``cvss_score`` is 0 to 10, by default the base score
+        of ``cvss_vector`` (version 2, 3 or 4; needs ``scanstore[cvss]``).
 
-        What an earlier scan of the target published is recognised and brought up to date
-        (:mod:`scanstore.findings.tracking`). Publishing again updates the finding and keeps its ``status``, except that
-        a false positive by votes alone, not by a person, is reopened. A verified finding that waits unclaimed may be
-        published directly. Raises LeaseLost when the worker's lease is lost, IllegalMove when it has failed or is
-        leased to another worker, NotFound, InvalidArgument."""
+        A finding of an earlier scan of the target is recognised and updated (:mod:`scanstore.findings.tracking`).
+        Publishing again updates the finding and keeps its ``status``, except that a false positive set by votes alone,
+        not by a person, is reopened. A pending verified finding can be published without a claim. Raises LeaseLost if
+        the worker's lease is lost, IllegalMove if the verified finding has failed or is leased to another worker,
+        NotFound, InvalidArgument.
+        """
         engine.check_lease(worker, engine.LEASE)
         texts = {
             "vulnerability_details": clean_text(vulnerability_details, "vulnerability_details"),
@@ -115,7 +116,7 @@ SELECT qualified_name FROM symbols
 """
 
 
-# What else of a kind was reported in a file and may still be published.
+# Other drafts of the same type in a file that may still be published.
 SIBLINGS = """
 SELECT d.* FROM draft_findings AS d
   LEFT JOIN verified_findings AS v ON v.draft_id = d.id LEFT JOIN sightings AS s ON s.verified_id = v.id
@@ -130,7 +131,7 @@ def _siblings(draft: DraftFinding) -> list[DraftFinding]:
 
 
 def _lines_of(db: Database, draft: DraftFinding) -> Sequence[str] | None:
-    """The lines of a draft's file, if the tree is there and the file is as it was scanned."""
+    """Return the lines of a draft's file, if the file exists and has not changed since the scan."""
     from scanstore.indexing.files import load  # start-up: loads ast
     from scanstore.indexing.python.source import decode  # start-up: loads ast
 
@@ -152,7 +153,7 @@ def _lines_of(db: Database, draft: DraftFinding) -> Sequence[str] | None:
 
 
 def _traits(db: Database, draft: DraftFinding, lines: Sequence[str] | None) -> Traits:
-    """What a draft is recognised by in later scans."""
+    """Return the traits that identify a draft in later scans."""
     where = (draft.scan_id, draft.file_path)
     line = draft.line_number
     around = db.execute_sql(AROUND, (*where, line, line)).fetchone() if line else None

@@ -1,6 +1,6 @@
 """Removing a scan: its analysis, its sightings of findings, and the facts that no other scan uses.
 
-Change here: what goes with a scan.
+Change here: which rows are removed with a scan.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scanstore.snapshots.scans import Scans
 
 
 class Removed(NamedTuple):
-    """What went with a scan: its own rows, and the facts that no other scan used."""
+    """The removed rows: those of the scan, and the facts that no other scan uses."""
 
     files: int
     versions: int
@@ -39,8 +39,9 @@ class Removal(Domain):
     def remove(self, scan: Scan | int) -> Removed:
         """Remove a scan, its analysis, and exactly the facts that no remaining scan uses, in one transaction.
 
-        Answers that were paid for stay: an analysis of the same content finds them. The names that nothing uses any
-        more go after that, for which all facts are read; ``store.prune`` does it once for many scans. Raises NotFound.
+        Cached answers stay, and an analysis of the same content reuses them. Unused interned names are removed
+        afterwards, which reads all facts; to remove many scans, use ``store.prune``, which does this only once. Raises
+        NotFound.
         """
         with self.db.atomic():
             removed = remove_scan(self.db, Scans(self.db).get(scan))
@@ -48,10 +49,10 @@ class Removal(Domain):
 
 
 def remove_scan(db: Database, scan: Scan) -> Removed:
-    """Remove a scan as ``remove`` does, but for the names that nothing uses any more. Inside a transaction."""
+    """Remove a scan like ``remove``, but keep unused interned names. Inside a transaction."""
     run, key = db.execute_sql, (scan.id,)
     versions = [version for (version,) in run(VERSIONS, key).fetchall()]
-    # From the leaves up, so that no foreign key has to look for rows below.
+    # From the leaves up, so that SQLite finds no child rows for the foreign keys.
     votes = run(DROP_VOTES, key).rowcount
     findings = forget(db, scan.id)
     calls, verified, drafts = (run(f"DELETE FROM {table} WHERE scan_id = ?", key).rowcount for table in ANALYSIS_TABLES)

@@ -1,4 +1,4 @@
-"""The scans of a store: recorded, analysed and removed. What ``store.scans`` is."""
+"""The scans of a store: record, analyse and remove them. This is ``store.scans``."""
 
 from __future__ import annotations
 

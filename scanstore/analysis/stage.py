@@ -1,11 +1,11 @@
-"""What chunks, drafts and verified findings have in common: the public face of leased work.
+"""The shared methods of the three stages (chunks, drafts, verified findings): claim, complete, fail, release, work.
 
-The mechanism is in :mod:`scanstore.leases.engine`, the scan's part in :mod:`scanstore.analysis.lifecycle`. A stage adds
-what completing one of its rows means.
+Leasing is in :mod:`scanstore.leases.engine`, the status of the scan in :mod:`scanstore.analysis.lifecycle`. Each stage
+defines how one of its rows is completed.
 
-The three stages of a scan run side by side. A stage is finished only when the stages before it are, since each chunk
-may add drafts, and each draft a verified finding. :meth:`Stage.work` waits for earlier stages as long as some worker is
-active in them.
+The three stages of a scan can run in parallel. A stage is finished only when the stages before it are, because each
+chunk may add drafts, and each draft a verified finding. :meth:`Stage.work` waits for earlier stages as long as some
+worker is active in them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from scanstore.leases.queue import Stop
 
 Row = TypeVar("Row", bound="ScanFileChunk | Leased")
-IDLE = 0.25  #: seconds between two looks for work that others hold
-PATIENCE = 5.0  #: seconds for which an earlier stage may stand still with ready rows and no worker
+IDLE = 0.25  #: seconds between two checks for rows that others hold
+PATIENCE = 5.0  #: seconds for which an earlier stage may have ready rows and no worker
 
 BEFORE = {
     queue.kind: " + ".join(
@@ -46,7 +46,7 @@ BEFORE = {
 
 
 class Ahead:
-    """What a loop over work will do next, when that was claimed already."""
+    """Rows that a loop over work has claimed in advance."""
 
     __slots__ = ("lease", "rows", "scan_id", "worker")
 
@@ -56,17 +56,16 @@ class Ahead:
 
 
 class Standstill:
-    """Whether anybody works on the stages that a loop waits for."""
+    """Detects whether any worker is active in the stages that a loop waits for."""
 
     def __init__(self) -> None:
         self._seen: object = None
         self._since = 0.0
 
     def look(self, scan_id: int, states: Sequence[tuple[Queue, State]]) -> None:
-        """Raise IllegalMove when rows have been ready in a stage for a while and no worker took one.
+        """Raise IllegalMove if rows of a stage have been ready for a while and no worker claimed one.
 
-        Between two claims a worker holds nothing, and one that was just started does not yet: so it takes more than
-        one look.
+        A worker holds no row between two claims and just after its start, so one check is not enough.
         """
         figures = [state[:6] for _, state in states]
         moving = figures != self._seen or any(state.leased for _, state in states)
@@ -85,7 +84,7 @@ class Standstill:
 
 
 class Stage(Domain, Generic[Row]):
-    """Work of one kind, scan by scan: claimed, then completed, failed or released by its worker."""
+    """The rows of one stage: a worker claims them, then completes, fails or releases them."""
 
     queue: ClassVar[Queue]
     model: type[Row]
@@ -93,18 +92,18 @@ class Stage(Domain, Generic[Row]):
     # -- claiming --------------------------------------------------------------------------------------------------
 
     def claim(self, scan: Scan | int, *, worker: str | None = None, limit: int = 1, lease: float = LEASE) -> list[Row]:
-        """Lease up to ``limit`` rows for ``lease`` seconds, the most pressing and then the oldest; one transaction.
+        """Lease up to ``limit`` rows for ``lease`` seconds, by priority and then age. Atomic.
 
-        An empty list says that there is nothing to claim now, not that all is done: see :meth:`state`. No more are
-        leased at once, by all processes together, than the scan's configuration allows. Each row is leased to one
-        worker (default: this process), and when that process ends or the time is up, to the next. A row carries its
-        ``worker`` and ``attempt``; give it back to :meth:`fail`, :meth:`release` or what completes it.
+        An empty list means that no row is ready now, not that all are done: see :meth:`state`. The scan's configuration
+        limits the number of leased rows over all processes. Each row is leased to one worker (default: this process).
+        When that process ends or the lease expires, the next worker gets it. A row carries its ``worker`` and
+        ``attempt``; pass it to :meth:`fail`, :meth:`release` or the completing method.
         """
         worker = check_lease(worker, lease, limit)
         if isinstance(scan, Scan):
             scan.check_home()
         scan_id = scan.id if isinstance(scan, Scan) else self._scan(scan) if type(scan) is not int else scan
-        if limit == 1:  # mostly: one statement
+        if limit == 1:  # the usual case: one statement
             one = engine.claim_one(
                 self.db, self.queue, scan_id,
                 worker=worker, lease=lease, most=lifecycle.MOST[self.queue.kind], guard=lifecycle.RUNNING,
@@ -113,19 +112,20 @@ class Stage(Domain, Generic[Row]):
             if one is not None:
                 return self._claimed(one, worker)
         found = self._claim(scan_id, worker, limit, lease)
-        # Read when the others may write again; one that was lost meanwhile is somebody else's.
+        # Read outside the transaction, so that others can write. A row that was lost meanwhile belongs to another
+        # worker.
         rows = self._rows(list(found)) if found else []
         return [row for row in rows if row.attempt == found[row.id]]
 
-    _more: ClassVar[str] = "NULL"  # what a single claim reads of a row besides its lease
+    _more: ClassVar[str] = "NULL"  # the columns that a single claim reads besides the lease
 
     def _claimed(self, one: tuple[Any, ...], worker: str) -> list[Row]:
-        """The row of a single claim."""
+        """Build the row of a single claim."""
         rows = self._rows([one[0]])
         return [row for row in rows if row.attempt == one[1]]
 
     def _claim(self, scan_id: int, worker: str, limit: int, lease: float) -> dict[int, int]:
-        """With all that may be to do before, and after: the last freed row may have failed."""
+        """Claim rows, after freeing expired ones and before updating the scan: the last freed row may have failed."""
         with self.db.atomic():
             gate = lifecycle.gate(self.db, scan_id, self.queue.kind)
             if not gate.open:
@@ -148,14 +148,14 @@ class Stage(Domain, Generic[Row]):
         wait: bool = True,
         stop: Stop | None = None,
     ) -> Iterator[Row]:
-        """Claim one row after the other until nothing is left to do, ``stop`` is set (a ``threading.Event``), or the
-        scan is paused or cancelled.
+        """Claim one row after another until all are finished, ``stop`` (a ``threading.Event``) is set, or the scan is
+        paused or cancelled.
 
-        Waits while others hold the last rows or a retry is not due, since those may come free, and while earlier stages
-        have leased or delayed rows, since those may add rows to this one. Raises IllegalMove, naming the stage, when an
-        earlier stage has ready rows and no worker has held a lease on it for ``PATIENCE`` seconds: it would wait for
-        ever. With ``wait=False`` it yields the available rows and ends. The loop's body completes or fails each row;
-        one that it neither completed, failed nor released when the loop is left is released.
+        Waits while other workers hold the last rows or a retry is not due, because these rows may become free. Also
+        waits while earlier stages have leased or delayed rows, because these may add rows to this stage. Raises
+        IllegalMove, which names the stage, if an earlier stage has ready rows and no worker has held a lease on it for
+        ``PATIENCE`` seconds. With ``wait=False`` it yields the ready rows and ends. The loop's body must complete or
+        fail each row. A row that is still leased when the loop is left is released.
         """
         scan_id = self._scan(scan)
         ahead = Ahead(scan_id, check_lease(worker, lease), lease)
@@ -185,8 +185,9 @@ class Stage(Domain, Generic[Row]):
             self._drop(row)
 
     def _next(self, item: Row | int, worker: str) -> tuple[object, ...] | None:
-        """Claim the next row for the loop that an item comes from, in the transaction that settles it: one commit
-        for both. Nothing outside such a loop."""
+        """Claim the next row of a ``work`` loop in the transaction that settles its current item, so that both need one
+        commit. Does nothing outside such a loop.
+        """
         ahead: Ahead | None = getattr(item, "ahead", None)
         if ahead is None or ahead.rows or ahead.worker != worker:
             return None
@@ -197,16 +198,17 @@ class Stage(Domain, Generic[Row]):
         )  # fmt: skip
 
     def _drop(self, row: Row) -> None:
-        with contextlib.suppress(ScanstoreError):  # settled already, or lost
+        with contextlib.suppress(ScanstoreError):  # already settled, or lost
             self.release(row)
 
     def _open(self, scan_id: int) -> bool:
         return lifecycle.terms(self.db, scan_id, self.queue.kind).open
 
-    # -- what an owner does ----------------------------------------------------------------------------------------
+    # -- methods for the owner of a lease
+    # ----------------------------------------------------------------------------------------
 
     def heartbeat(self, item: Row | int, *, worker: str | None = None, lease: float = LEASE) -> datetime:
-        """Extend the lease to ``lease`` seconds from now and return when it ends. Raises LeaseLost, NotFound."""
+        """Extend the lease to ``lease`` seconds from now and return its end. Raises LeaseLost, NotFound."""
         check_lease(worker, lease)
         key, owner, attempt = self._owner(item, worker)
         return engine.heartbeat(self.db, self.queue, key, worker=owner, attempt=attempt, lease=lease)
@@ -214,11 +216,11 @@ class Stage(Domain, Generic[Row]):
     def fail(
         self, item: Row | int, error: str | BaseException, *, worker: str | None = None, retry: bool = True
     ) -> str:
-        """Give a leased row back with an error; one transaction. Returns its status: ``pending`` or ``failed``.
+        """Fail a leased row with an error. Atomic. Return its status: ``pending`` or ``failed``.
 
-        It is tried again after ``retry_delay`` seconds, doubled with each retry, until ``max_retries`` (both of the
-        scan's configuration) are used up; ``retry=False`` gives up at once. Too many errors in a row pause the scan.
-        Raises LeaseLost, NotFound.
+        The row is retried after ``retry_delay`` seconds, doubled with each retry, up to ``max_retries`` times (both of
+        the scan's configuration). With ``retry=False`` it fails immediately. Too many consecutive errors pause the
+        scan. Raises LeaseLost, NotFound.
         """
         check_lease(worker, LEASE)
         text = (str(error) or type(error).__name__) if isinstance(error, BaseException) else error
@@ -238,13 +240,15 @@ class Stage(Domain, Generic[Row]):
         return status
 
     def release(self, item: Row | int, *, worker: str | None = None) -> None:
-        """Give a leased row back untouched, to be claimed by anyone. Raises LeaseLost, NotFound."""
+        """Release a leased row unchanged, so that any worker can claim it. Raises LeaseLost, NotFound."""
         check_lease(worker, LEASE)
         key, owner, attempt = self._owner(item, worker)
         engine.release(self.db, self.queue, key, worker=owner, attempt=attempt)
 
     def _settle(self, item: Row | int, to: str, *, worker: str | None, **columns: object) -> bool:
-        """Settle a leased row and tell the scan, inside the caller's transaction; False when it was so already."""
+        """Settle a leased row and update the scan, inside the caller's transaction. Return False if it was already
+        settled.
+        """
         key, owner, attempt = self._owner(item, worker)
         moved = engine.settle(self.db, self.queue, key, to, worker=owner, attempt=attempt, **columns)
         if moved:
@@ -252,22 +256,23 @@ class Stage(Domain, Generic[Row]):
             lifecycle.advance(self.db, scan_id, steady=True)
         return moved
 
-    # -- the whole -------------------------------------------------------------------------------------------------
+    # -- the queue -------------------------------------------------------------------------------------------------
 
     @reads
     def state(self, scan: Scan | int) -> State:
-        """How many rows are ready, delayed, leased, done, failed, skipped, and when the next one is due.
+        """Return the number of rows that are ready, delayed, leased, done, failed and skipped, and the next due time.
 
-        ``state(scan).finished`` says that nothing is left, here and in the stages before; an empty claim does not.
+        ``state(scan).finished`` is true if no row is left in this stage and the stages before. An empty claim does not
+        show this.
         """
         scan_id = self._scan(scan)
-        # Counted first: what an earlier stage adds meanwhile is then among the rows of this one.
+        # Counted first, so that rows which an earlier stage adds meanwhile are counted in this one.
         before = BEFORE[self.queue.kind]
         rows = self.db.execute_sql(f"SELECT {before}", {"scan": scan_id}).fetchone()[0] if before else 0
         return engine.state(self.db, self.queue, scan_id)._replace(before=rows)
 
     def _earlier(self, scan_id: int) -> list[tuple[Queue, State]]:
-        """The stages before this one and where they stand, once the leases of dead workers are freed."""
+        """Return the earlier stages with their states, after freeing the rows of dead workers."""
         earlier = QUEUES[: QUEUES.index(self.queue)]
         for queue in earlier:
             if engine.any_lost(self.db, queue, scan_id):
@@ -275,14 +280,16 @@ class Stage(Domain, Generic[Row]):
         return [(queue, engine.state(self.db, queue, scan_id)) for queue in earlier]
 
     def recover(self, scan: Scan | int | None = None) -> Recovered:
-        """Free leases that expired or whose process ended, of one scan or all. Claims do it too, when they need it.
+        """Free the rows of expired leases and dead processes, of one scan or all. Claims do this too, if necessary.
 
         A row that has lost more than ``max_lost`` leases (of the scan's configuration) fails.
         """
         return _recover(self.db, self.queue, None if scan is None else self._scan(scan))
 
     def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:
-        """Let rows that failed wait again, all of a scan or those of ``ids``, with all their tries; how many did."""
+        """Reset failed rows to pending with all their retries, all of a scan or those of ``ids``. Return their
+        number.
+        """
         scan_id = self._scan(scan)
         with self.db.atomic():
             count = engine.retry(self.db, self.queue, scan_id, ids=ids)
@@ -294,7 +301,7 @@ class Stage(Domain, Generic[Row]):
 
     @reads
     def get(self, item: Row | int) -> Row:
-        """The row with that id, read anew. Raises NotFound."""
+        """Read the row with this id. Raises NotFound."""
         key = self._key(item)[0]
         rows = self._rows([key]) if 0 < key < 2**63 else []
         if not rows:
@@ -304,14 +311,14 @@ class Stage(Domain, Generic[Row]):
         return rows[0]
 
     def _rows(self, ids: Sequence[int]) -> list[Row]:
-        """The rows with these ids, in this order."""
+        """Return the rows with these ids, in this order."""
         table = self.model._meta.table_name
         sql = f"SELECT t.* FROM json_each(?) AS i CROSS JOIN {table} AS t ON t.id = i.value"
         found = {row.id: row for row in self.model.raw(sql, dump_json(list(ids)))}
         return [found[each] for each in ids if each in found]
 
     def _key(self, item: Row | int) -> tuple[int, str | None, int | None]:
-        """Id, and of a row also the worker and the attempt that it carries."""
+        """Return the id, and for a row also its worker and attempt."""
         if isinstance(item, self.model):
             item.check_home()
             return item.id, item.worker, item.attempt
@@ -321,7 +328,7 @@ class Stage(Domain, Generic[Row]):
 
     def _owner(self, item: Row | int, worker: str | None) -> tuple[int, str, int | None]:
         key, carried, attempt = self._key(item)
-        # The attempt that a row carries counts only for the worker that it was claimed by.
+        # The attempt of a row is valid only for the worker that claimed it.
         if worker is None or worker == carried:
             return key, carried or me(), attempt if carried else None
         return key, worker, None

@@ -1,6 +1,6 @@
-"""Verified findings: what a verdict on a draft makes, inside the transaction that records it, and enriching it.
+"""Verified findings: created by the verdict on a draft in the same transaction, then enriched and published.
 
-Change here: what a verdict does to what came of earlier ones.
+Change here: how a new verdict changes the results of earlier ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scanstore.findings.triage import VOTED
 from scanstore.leases import engine
 from scanstore.snapshots.models import Scan
 
-# Moves of a verified finding without a lease; leases/engine.py makes the others.
+# The transitions of a verified finding without a lease; ``leases.engine`` performs the others.
 UNLEASED = Machine(
     "verified_findings",
     "verified finding",
@@ -45,9 +45,10 @@ RETURNING id
 
 
 def confirm(db: Database, draft: DraftFinding, votes: Sequence[Vote], confidence: int) -> int:
-    """Make the verified finding of a draft, or bring it up to date and let it wait again; return its id.
+    """Create the verified finding of a draft, or update it and reset it to pending. Return its id.
 
-    The severity is what most agreeing votes say, the worse one in a tie; the texts are those of the surest vote.
+    The severity is that of most agreeing votes, the higher one in a tie. The texts are those of the vote with the
+    highest confidence.
     """
     agreeing = [vote for vote in votes if vote.decision == "verified"]
     agreeing.sort(key=lambda vote: -1 if vote.confidence is None else vote.confidence, reverse=True)
@@ -62,7 +63,7 @@ def confirm(db: Database, draft: DraftFinding, votes: Sequence[Vote], confidence
 
 
 def withdraw(db: Database, draft: DraftFinding, outcome: str) -> int | None:
-    """Take back what an earlier round verified: delete it, or fail it when a finding came of it; return its id then."""
+    """Revoke a verified finding of an earlier round: delete it, or fail it and return its id if it was published."""
     found = db.execute_sql(
         "SELECT v.id, s.finding_id FROM verified_findings AS v LEFT JOIN sightings AS s ON s.verified_id = v.id"
         " WHERE v.draft_id = ?",
@@ -84,7 +85,7 @@ def withdraw(db: Database, draft: DraftFinding, outcome: str) -> int | None:
     return int(verified)
 
 
-# Whether votes of this scan have a say: a later one that saw it knows better, and so does a person.
+# Whether votes of this scan may change the status: not after a later sighting or a decision of a person.
 OPEN = """
 SELECT 1 FROM findings AS f WHERE f.id = ?1 AND f.status = 'open'
    AND NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = f.id AND scan_id > ?2 AND state <> 'fixed')
@@ -96,22 +97,22 @@ WITHDRAWN = f"""
 
 
 def _turn(db: Database, may: str, finding: int, scan_id: int, move: tuple[str, str], note: str) -> None:
-    """Change a status as the votes of a scan have it, where they may."""
+    """Change the status of a finding by the votes of a scan, if they may."""
     if db.execute_sql(may, (finding, scan_id)).fetchall():
         set_status(db, scan_id, [(finding, *move)], format_time(utcnow()), note)
 
 
 class Verified(Stage[VerifiedFinding]):
-    """Verified findings: claimed to be enriched, completed by :meth:`Findings.publish`."""
+    """Verified findings. A worker claims one, enriches it, and completes it with :meth:`Findings.publish`."""
 
     queue = engine.VERIFIED
     model = VerifiedFinding
 
     @reads
     def list(self, scan: Scan | int, *, status: str | None = None, limit: int | None = None) -> List[VerifiedFinding]:
-        """Verified findings of a scan, the most severe first and then the oldest; of one status if given.
+        """List the verified findings of a scan by severity and then age, optionally of one status.
 
-        Raises InvalidArgument for a status that there is not.
+        Raises InvalidArgument for an unknown status.
         """
         query = VerifiedFinding.select().where(VerifiedFinding.scan == self._scan(scan))
         if status is not None:
@@ -120,9 +121,9 @@ class Verified(Stage[VerifiedFinding]):
         return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
 
     def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:
-        """Let rows that failed wait again, all of a scan or those of ``ids``, with all their tries; how many did.
+        """Reset failed rows to pending with all their retries, all of a scan or those of ``ids``. Return their number.
 
-        Those that later votes took back stay as they are.
+        Rows that later votes revoked stay failed.
         """
         sql = f"SELECT id FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {UPHELD}"
         known = {key for (key,) in self.db.execute_sql(sql, (self._scan(scan),))}

@@ -1,6 +1,6 @@
-"""Audits: documents that are checked against rules, with findings, a verdict and a trail that only grows.
+"""Audits: documents checked against rules, with findings, a verdict and an append-only trail.
 
-``models`` has the rows and their checks, ``policies`` the verdicts, ``audits`` the work.
+``models`` has the rows and their checks, ``policies`` the verdicts, ``audits`` the methods.
 """
 
 from __future__ import annotations

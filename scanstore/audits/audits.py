@@ -1,16 +1,15 @@
-"""Audits: documents that are checked against rules, by a machine and, where it is not sure, by a person.
+"""Audits: documents checked against rules by a machine and, if it is not sure, by a person.
 
-A document waits, is leased to a worker (:mod:`scanstore.leases.engine`), and is over. What comes out of it, an analysis
-with its findings and a verdict (:mod:`scanstore.audits.policies`), is written with the end of the work in one
-transaction.
+An audit is queued, then leased to a worker (:mod:`scanstore.leases.engine`), then finished. Its result, an analysis
+with findings and a verdict (:mod:`scanstore.audits.policies`), is written in the transaction that finishes it.
 
-Every step from the beginning is an event of the audit, with its author and subject: the trail. The database refuses to
-change or remove an event; they go with their audit, and in no other way.
+Every step is recorded as an event with its author and subject. The events form the trail. The database refuses to
+change or remove an event; events are removed only together with their audit.
 
-A machine that wants a person to look says ``review``; the person's verdict then counts, and the machine's stays beside
-it. A person's verdict may be changed by a person. What the machine has approved or rejected by itself is final.
+The machine verdict ``review`` asks for a person. The person's verdict then counts, and the machine's is kept beside it.
+A person can change the verdict of a person. An audit that the machine approved or rejected is final.
 
-Change here: the steps, and the questions about them. The rows are in :mod:`scanstore.audits.models`.
+Change here: the steps, and the queries about audits. The rows are in :mod:`scanstore.audits.models`.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ LIFE = Machine(
         "cancelled": "add the document again: store.audits.add",
     },
 )
-HUMAN = ("approved", "rejected")  # what a person may say
+HUMAN = ("approved", "rejected")  # the verdicts of a person
 
 EVENT = "INSERT INTO audit_events (task_id, analysis_id, action, by, detail, created_at) VALUES (?, ?, ?, ?, ?, ?)"
 FINDING = """
@@ -84,8 +83,9 @@ UPDATE audit_analyses SET verdict = ?, reviewed_by = ?, review_reason = ?, revie
 
 
 class AuditStats(NamedTuple):
-    """Audits by status, analyses by verdict, findings by severity, with a zero where there are none; how many analyses
-    a person has decided, and their mean compliance score, None without any."""
+    """The number of audits by status, of analyses by verdict and of findings by severity, with zeros. Also the number
+    of analyses that a person decided, and the mean compliance score (None without analyses).
+    """
 
     tasks: dict[str, int]
     verdicts: dict[str, int]
@@ -95,9 +95,9 @@ class AuditStats(NamedTuple):
 
 
 class Audits(Domain):
-    """Audits of documents: queued, worked on, judged, reviewed, and their trail."""
+    """Audits of documents: queue, claim, complete and review them, and read their trail."""
 
-    # -- coming and going ------------------------------------------------------------------------------------------
+    # -- adding and removing ------------------------------------------------------------------------------------------
 
     def add(
         self,
@@ -112,11 +112,11 @@ class Audits(Domain):
         queue: str = QUEUE,
         by: str | None = None,
     ) -> Task:
-        """Queue a document of a user to be audited; ``file_size`` in bytes, ``file_path`` where it is kept.
+        """Queue a document of a user for an audit. ``file_size`` is in bytes, ``file_path`` its location.
 
-        Those of a higher ``priority`` are claimed first. After ``max_retries`` failures, or when more than ``max_lost``
-        leases are lost to workers that die or hang, it fails for good. Done by ``by``, by default the user. One
-        transaction. Raises InvalidArgument, and NotFound for a user that is not there.
+        Audits with a higher ``priority`` are claimed first. An audit fails after ``max_retries`` failures, or when more
+        than ``max_lost`` leases are lost because workers die or hang. ``by`` is the author of the event (default: the
+        user). Atomic. Raises InvalidArgument, and NotFound for an unknown user.
         """
         (key,), owner = uuid7s(1), user_key(user)
         row: dict[str, object] = {
@@ -146,7 +146,7 @@ class Audits(Domain):
     def remove(self, audit: AuditId) -> None:
         """Remove an audit with its analysis, its findings and its trail.
 
-        Raises NotFound, and IllegalMove while it is being worked on.
+        Raises NotFound, and IllegalMove while the audit is leased.
         """
         key = uuid_of(audit, "an audit", Task)
         with self.db.atomic():
@@ -156,9 +156,9 @@ class Audits(Domain):
             self.db.execute_sql("DELETE FROM audit_tasks WHERE id = ?", (key,))
 
     def cancel(self, audit: AuditId, *, by: str, reason: str | None = None) -> Task:
-        """Cancel an audit that waits or is being worked on; its worker's next word is refused with LeaseLost.
+        """Cancel a queued or leased audit. The next call of its worker raises LeaseLost.
 
-        Return it. Raises NotFound, and IllegalMove when it is over.
+        Return the audit. Raises NotFound, and IllegalMove if it is finished.
         """
         key, by, reason = uuid_of(audit, "an audit", Task), check_text(by, "by"), check_optional_text(reason, "reason")
         with self.db.atomic():
@@ -171,9 +171,9 @@ class Audits(Domain):
             return self._task(key)
 
     def retry(self, audit: AuditId, *, by: str) -> Task:
-        """Let an audit that failed for good wait again, with all its tries; return it.
+        """Queue a failed audit again with all its retries, and return it.
 
-        Raises NotFound, and IllegalMove for any other.
+        Raises NotFound, and IllegalMove if the audit has not failed.
         """
         key, by = uuid_of(audit, "an audit", Task), check_text(by, "by")
         with self.db.atomic():
@@ -191,11 +191,10 @@ class Audits(Domain):
     def claim(
         self, *, worker: str | None = None, limit: int = 1, lease: float = LEASE, queue: str = QUEUE
     ) -> List[Task]:
-        """Lease up to ``limit`` audits for ``lease`` seconds, the most pressing first, then the oldest; one
-        transaction.
+        """Lease up to ``limit`` audits for ``lease`` seconds, by priority and then age. Atomic.
 
-        An empty list says that there is nothing to claim now, not that all is done: see :meth:`state`. Each is leased
-        to one worker (default: this process), and when that process ends or the time is up, to the next.
+        An empty list means that no audit is ready now, not that all are done: see :meth:`state`. Each audit is leased
+        to one worker (default: this process). When that process ends or the lease expires, the next worker gets it.
         """
         worker, queue = check_lease(worker, lease, limit), check_text(queue, "queue")
         with self.db.atomic():
@@ -208,13 +207,13 @@ class Audits(Domain):
             return [rows[key] for key in found]
 
     def heartbeat(self, audit: AuditId, *, worker: str | None = None, lease: float = LEASE) -> datetime:
-        """Extend a lease to ``lease`` seconds from now; return when it will run out. Raises LeaseLost, NotFound."""
+        """Extend a lease to ``lease`` seconds from now and return its end. Raises LeaseLost, NotFound."""
         check_lease(worker, lease)
         key, owner, attempt = _owner(audit, worker)
         return engine.heartbeat(self.db, AUDITS, key, worker=owner, attempt=attempt, lease=lease)
 
     def release(self, audit: AuditId, *, worker: str | None = None) -> None:
-        """Give an audit back untouched, to be claimed by anyone. Raises LeaseLost, NotFound."""
+        """Release an audit unchanged, so that any worker can claim it. Raises LeaseLost, NotFound."""
         check_lease(worker, LEASE)
         key, owner, attempt = _owner(audit, worker)
         with self.db.atomic():
@@ -222,10 +221,10 @@ class Audits(Domain):
             self._tell(key, "released", owner, format_time(utcnow()))
 
     def fail(self, audit: AuditId, error: str | BaseException, *, retry: bool = True, worker: str | None = None) -> str:
-        """Give an audit back with an error; return its status, ``queued`` or ``failed``.
+        """Fail an audit with an error. Return its status, ``queued`` or ``failed``.
 
-        It is tried again after two seconds, doubled with each retry, until its ``max_retries`` are used up;
-        ``retry=False`` gives up at once. Raises LeaseLost, NotFound.
+        The audit is retried after two seconds, doubled with each retry, up to ``max_retries`` times. With
+        ``retry=False`` it fails immediately. Raises LeaseLost, NotFound.
         """
         check_lease(worker, LEASE)
         if isinstance(error, BaseException):
@@ -238,7 +237,7 @@ class Audits(Domain):
         return status
 
     def recover(self, *, queue: str | None = None) -> Recovered:
-        """Free leases that ran out or whose process ended. Claims do it too, when they need it, and opening a store."""
+        """Free audits of expired leases and dead processes. Claims and opening a store do this too, if necessary."""
         return engine.recover(self.db, AUDITS, None if queue is None else check_string(queue, "queue"))
 
     # -- judging ---------------------------------------------------------------------------------------------------
@@ -252,15 +251,15 @@ class Audits(Domain):
         policy: AuditPolicy = STANDARD,
         worker: str | None = None,
     ) -> Analysis:
-        """End an audit with what came out of it, and the verdict that ``policy`` makes of that; one transaction.
+        """Complete an audit with its analysis, its findings and the verdict of ``policy``. Atomic.
 
         ``analysis`` has ``equipment_type`` and ``test_type`` and may have ``equipment_tag``, ``confidence_score``
         (0 to 1), ``extraction_result`` and ``validation_result`` (any JSON). Each finding has ``severity`` (critical,
         major, minor, info), ``rule_id`` and ``message``, and may have ``evidence`` (any JSON) and ``remediation``.
 
-        For the worker that has it; an audit that was never claimed may be completed directly. The same again is
-        harmless and returns the same analysis. Raises InvalidArgument, NotFound, LeaseLost, and IllegalMove for another
-        analysis of an audit that has one, or when it failed or was cancelled; nothing is changed then.
+        Only the worker with the lease can complete an audit; an unclaimed audit can be completed directly. Repeating
+        the call with the same values returns the same analysis. Raises InvalidArgument, NotFound, LeaseLost, and
+        IllegalMove if the audit has a different analysis, has failed or was cancelled. Nothing is changed then.
         """
         check_lease(worker, LEASE)
         columns = analysis_columns(analysis)
@@ -315,7 +314,7 @@ class Audits(Domain):
     def _the_same(
         self, key: str, columns: dict[str, object], found: Sequence[dict[str, object]], evidence: Sequence[str | None]
     ) -> Analysis:
-        """The analysis that there is, when it is the one that is given."""
+        """Return the saved analysis if it equals the given one."""
         row: Analysis = Analysis.get(Analysis.task == key)
         given = [
             (f["severity"], f["rule_id"], f["message"], _sorted(text), f["remediation"])
@@ -335,11 +334,12 @@ class Audits(Domain):
         return row
 
     def review(self, analysis: ResultId, verdict: str, *, by: str, reason: str) -> Analysis:
-        """Decide about an analysis, as a person: ``approved`` or ``rejected``, with a reason; return it.
+        """Record a person's decision about an analysis, ``approved`` or ``rejected``, with a reason. Return the
+        analysis.
 
-        Possible where the machine has said ``review``, also again. The machine's verdict stays in ``machine_verdict``.
-        The same of the same person once more changes nothing. One transaction. Raises NotFound, InvalidArgument, and
-        IllegalMove where the machine has decided by itself.
+        This requires the machine verdict ``review``, and can be repeated to change the decision. ``machine_verdict``
+        stays. Repeating the same decision by the same person changes nothing. Atomic. Raises NotFound, InvalidArgument,
+        and IllegalMove if the machine approved or rejected the audit.
         """
         key = uuid_of(analysis, "an analysis", Analysis, Task)
         verdict, by = check_choice(verdict, "verdict", HUMAN), check_text(by, "by")
@@ -359,16 +359,16 @@ class Audits(Domain):
             self._tell(row.task_id, "reviewed", by, now, row.id, **told)
             return self._analysis(row.id)
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- queries ----------------------------------------------------------------------------------------------------
 
     @reads
     def get(self, audit: AuditId) -> Task:
-        """The audit, read anew. Raises NotFound."""
+        """Read the audit. Raises NotFound."""
         return self._task(uuid_of(audit, "an audit", Task))
 
     @reads
     def find(self, audit: AuditId) -> Task | None:
-        """The audit, read anew, or None when it is not there."""
+        """Read the audit, or return None if it does not exist."""
         return Task.get_or_none(Task.id == uuid_of(audit, "an audit", Task))
 
     @reads
@@ -381,7 +381,7 @@ class Audits(Domain):
         queue: str | None = None,
         limit: int | None = None,
     ) -> List[Task]:
-        """Audits, the newest first: of a user, of a status, with a verdict, in a queue. Raises InvalidArgument."""
+        """List audits, the newest first, optionally of a user, status, verdict or queue. Raises InvalidArgument."""
         query = Task.select()
         if user is not None:
             query = query.where(Task.user == user_key(user))
@@ -397,19 +397,19 @@ class Audits(Domain):
 
     @reads
     def analysis(self, audit: ResultId) -> Analysis:
-        """What came out of an audit, by the audit or by itself. Raises NotFound."""
+        """Return the analysis, given the audit or the analysis. Raises NotFound."""
         return self._analysis(uuid_of(audit, "an audit", Analysis, Task))
 
     @reads
     def analyses(self, audits: Iterable[AuditId]) -> dict[str, Analysis]:
-        """What came out of several audits, by the ids of those that have come to something."""
+        """Return the analyses of several audits by audit id. Audits without an analysis are left out."""
         keys = dump_json([uuid_of(audit, "an audit", Task) for audit in check_list(audits, "audits")])
         found = self._read(Analysis, "task_id IN (SELECT value FROM json_each(?))", (keys,))
         return {str(row.task_id): row for row in found}
 
     @reads
     def findings(self, audit: ResultId, *, severity: str | None = None) -> List[AnalysisFinding]:
-        """What an audit found, as it was given: all, or those of a severity. Raises NotFound."""
+        """List the findings of an audit in their original order, all or of one severity. Raises NotFound."""
         row = self._analysis(uuid_of(audit, "an audit", Analysis, Task))
         query = AnalysisFinding.select().where(AnalysisFinding.analysis == row.id)
         if severity is not None:
@@ -418,7 +418,7 @@ class Audits(Domain):
 
     @reads
     def trail(self, audit: ResultId, *, page: int = 1, per_page: int = 50) -> Page:
-        """A page of the events of an audit, the oldest first, and how many there are. Raises NotFound."""
+        """Return a page of the events of an audit, the oldest first, with their total. Raises NotFound."""
         check_page(page, per_page)
         key = uuid_of(audit, "an audit", Analysis, Task)
         with self.db.atomic("DEFERRED"):  # reads only
@@ -428,18 +428,19 @@ class Audits(Domain):
 
     @reads
     def state(self, *, queue: str | None = None) -> State:
-        """How many audits are ready, wait for another try, are leased, completed, failed, and cancelled
-        (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
+        """Return the number of audits that are ready, delayed, leased, completed, failed and cancelled (``skipped``),
+        in all queues or one, and the next due time. ``state().finished`` is true if none is left.
+        """
         return engine.state(self.db, AUDITS, None if queue is None else check_text(queue, "queue"))
 
     @reads
     def stats(self, *, user: User | str | uuid.UUID | None = None) -> AuditStats:
-        """Audits in figures, of all users or one."""
+        """Return counts of audits, of all users or one."""
         key = None if user is None else user_key(user)
         mine = "" if key is None else " WHERE t.user_id = ?"
         run, values = self.db.execute_sql, () if key is None else (key,)
         joined = "" if key is None else " JOIN audit_tasks AS t ON t.id = a.task_id"
-        with self.db.atomic("DEFERRED"):  # reads only, and all of it at one time
+        with self.db.atomic("DEFERRED"):  # reads only, from one snapshot
             tasks = dict(run(f"SELECT status, count(*) FROM audit_tasks AS t{mine} GROUP BY status", values).fetchall())
             analyses = run(
                 "SELECT verdict, count(*), count(reviewed_at), sum(compliance_score), count(compliance_score)"
@@ -492,7 +493,7 @@ class Audits(Domain):
 
 
 def _rows_of(model: type[_Row], found: Iterable[Mapping[str, object]]) -> list[_Row]:
-    """Build rows of a model from stored values; no query is built for it, this is on the way of every step."""
+    """Build rows of a model from stored values, without a query, because every step needs them."""
     fields = cast(Any, model)._meta.sorted_fields
     rows = []
     for columns in found:
@@ -503,7 +504,7 @@ def _rows_of(model: type[_Row], found: Iterable[Mapping[str, object]]) -> list[_
 
 
 def _on_the_trail(db: Database, rows: Sequence[tuple[object, str]], why: str) -> None:
-    """Record leases that expired or were lost."""
+    """Record expired or lost leases on the trail."""
     now = format_time(utcnow())
     for key, status in rows:
         (worker,) = db.execute_sql("SELECT worker FROM audit_tasks WHERE id = ?", (key,)).fetchone()
@@ -523,7 +524,7 @@ def _unknown(key: str) -> NotFound:
 
 
 def _sorted(text: str | None) -> str | None:
-    """JSON text by which equal values are equal."""
+    """Return canonical JSON text, so that equal values are equal."""
     return None if text is None else json.dumps(json.loads(text), sort_keys=True)
 
 

@@ -1,6 +1,6 @@
-"""The rows of audits, and what may be given as one or for one.
+"""The models of audits, and the types of their arguments.
 
-Change here: the columns of audits, and their accepted values. The calls are in :mod:`scanstore.audits.audits`.
+Change here: the columns of audits, and their accepted values. The methods are in :mod:`scanstore.audits.audits`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ QUEUE = "default"
 
 
 class Task(LeasedTask):
-    """One document to be audited; it is leased like all work, see :mod:`scanstore.leases.engine`."""
+    """One document to audit. It is leased to a worker, see :mod:`scanstore.leases.engine`."""
 
     if TYPE_CHECKING:
         user_id = peewee.TextField()
@@ -82,7 +82,7 @@ class Analysis(Identified):
 
 
 class AnalysisFinding(Identified):
-    """One thing that an audit found; ``ordinal`` is its place as they were given, from 1."""
+    """One finding of an audit; ``ordinal`` is its position in the given list, from 1."""
 
     if TYPE_CHECKING:
         analysis_id = peewee.TextField()
@@ -101,7 +101,7 @@ class AnalysisFinding(Identified):
 
 
 class AuditEvent(Numbered):
-    """Something that happened to an audit; ``by`` is a person, or what did it by itself. It cannot be changed."""
+    """An event of an audit. It cannot be changed. ``by`` is a person or a program."""
 
     if TYPE_CHECKING:
         task_id = peewee.TextField()
@@ -119,7 +119,7 @@ class AuditEvent(Numbered):
         indexes = ((("task", "id"), False),)
 
 
-# What is given
+# Arguments
 
 
 def _json(value: object, what: str) -> str | None:
@@ -130,7 +130,7 @@ def _json(value: object, what: str) -> str | None:
 
 
 def analysis_columns(given: object) -> dict[str, Any]:
-    """The columns of an analysis, as they are stored, of a mapping that a caller gave."""
+    """Return the columns of an analysis in their stored form, from a mapping."""
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"analysis is {shown(given)}; give a mapping with equipment_type, test_type and so on")
     if not given.keys() <= _ANALYSIS:
@@ -151,7 +151,7 @@ def analysis_columns(given: object) -> dict[str, Any]:
 
 
 def check_findings(given: object) -> tuple[list[dict[str, Any]], list[str | None]]:
-    """Findings for a policy, of the mappings that a caller gave, and their evidence as it is stored."""
+    """Return checked findings for a policy, and their evidence in its stored form, from mappings."""
     if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
         raise InvalidArgument(f"findings is {shown(given)}; give a list of mappings")
     found: list[dict[str, object]] = []
@@ -178,7 +178,9 @@ def check_findings(given: object) -> tuple[list[dict[str, Any]], list[str | None
 
 
 def _texts(evidence: list[object]) -> list[str | None]:
-    """Each as JSON text. All are written at once, which takes a third of the time, and cut apart at a random mark."""
+    """Return each value as JSON text. All are encoded at once, which takes a third of the time, and split at a random
+    mark.
+    """
     mark = uuid.uuid4().hex
     try:
         whole = dump_json([part for each in evidence for part in (each, mark)])

@@ -1,11 +1,11 @@
-"""Verdicts: what a machine makes of the findings of an audit, by a policy that can be replaced. No SQL, no rows.
+"""The machine verdict about the findings of an audit, by a replaceable policy. No SQL.
 
-The policy that is used unless told otherwise, :class:`Deductions`, begins at 100 and takes 25 for each critical
-finding, 10 for each major and 2 for each minor one, down to 0. A critical finding rejects. Less than 95, or a
-confidence below 0.7 or not known, wants a person to look. All others are approved.
+The default policy, :class:`Deductions`, starts at 100 points and deducts 25 for each critical finding, 10 for each
+major and 2 for each minor one, down to 0. A critical finding gives ``rejected``. A score below 95, or a confidence
+below 0.7 or unknown, gives ``review``. Otherwise the verdict is ``approved``.
 
-Another policy is an object with a ``name``, which is kept with every verdict, and a method ``judge``. Change here: the
-words, and what the usual policy does; a policy with other verdicts needs another name.
+Any object with a ``name`` and a method ``judge`` is a policy; the name is stored with every verdict. Change here: the
+verdicts, and the default policy. A policy that judges differently needs another name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from scanstore.errors import InvalidArgument, shown
 
 VERDICTS = ("approved", "review", "rejected")
-SEVERITIES = ("critical", "major", "minor", "info")  # of what an audit finds, the worst first
+SEVERITIES = ("critical", "major", "minor", "info")  # of findings, the most severe first
 
 
 class AuditJudgement(NamedTuple):
@@ -27,22 +27,24 @@ class AuditJudgement(NamedTuple):
 
 
 class AuditPolicy(Protocol):
-    """What decides about an audit."""
+    """The protocol of a policy."""
 
     @property
     def name(self) -> str:
-        """What tells it from other policies."""
+        """The name of the policy, which identifies it."""
 
     def judge(self, findings: Sequence[Mapping[str, object]], confidence: float | None) -> AuditJudgement:
-        """Decide by the findings (``severity`` in lower case, ``rule_id``, ``message``, ``evidence``, ``remediation``)
-        and the confidence of the extraction, 0 to 1, or None if unknown."""
+        """Return a judgement from the findings (``severity`` in lower case, ``rule_id``, ``message``, ``evidence``,
+        ``remediation``) and the confidence of the extraction, 0 to 1, or None if unknown.
+        """
 
 
 class Deductions(NamedTuple):
-    """Points off for each finding by its severity; less than ``enough`` points, or less than ``sure``, is for a person.
+    """Deducts points for each finding by its severity. A score below ``enough``, or a confidence below ``sure``, gives
+    ``review``.
 
     >>> Deductions().judge([{"severity": "minor"}], 0.9)
-    Judgement(verdict='approved', compliance_score=98.0)
+    AuditJudgement(verdict='approved', compliance_score=98.0)
     >>> Deductions(minor=10).name
     'deductions(minor=10)'
     """
@@ -56,12 +58,12 @@ class Deductions(NamedTuple):
 
     @property
     def name(self) -> str:
-        """``deductions``, and what of it is not as usual."""
+        """``deductions``, with the arguments that are not the defaults."""
         told = [f"{key}={value}" for key, value in self._asdict().items() if value != self._field_defaults[key]]
         return f"deductions({', '.join(told)})" if told else "deductions"
 
     def judge(self, findings: Sequence[Mapping[str, object]], confidence: float | None) -> AuditJudgement:
-        """The verdict and the score that follow from these findings."""
+        """Return the verdict and the score for these findings."""
         severities = [finding["severity"] for finding in findings]
         off = sum(severities.count(severity) * getattr(self, severity) for severity in SEVERITIES)
         score = max(0.0, 100.0 - off)
@@ -77,7 +79,7 @@ STANDARD = Deductions()
 def judged(
     policy: AuditPolicy, findings: Sequence[Mapping[str, object]], confidence: float | None
 ) -> tuple[AuditJudgement, str]:
-    """What a policy says, and its name. Raises InvalidArgument when that is no verdict, or there is no policy."""
+    """Return the judgement and the name of a policy. Raises InvalidArgument for an invalid policy or judgement."""
     name = getattr(policy, "name", None)
     if not isinstance(name, str) or not name.strip() or not callable(getattr(policy, "judge", None)):
         raise InvalidArgument(f"policy is {shown(policy)}; give an object with a name and a method judge")

@@ -1,8 +1,9 @@
-"""The ground: the file, its connections and transactions, fields, the schema, and questions to the operating system.
+"""The database layer: the file, its connections and transactions, fields, the schema, and the operating system.
 
-Nothing here knows of scans or findings. ``database`` opens a file, ``domain`` is the base of every class that Store
-names, ``fields`` has the base of every model, ``state_machine`` the moves of every status, ``migrations`` and
-``schema`` the tables."""
+This package does not depend on scans or findings. ``database`` opens a file, ``domain`` has the base class of all
+domains, ``fields`` the base of all models, ``state_machine`` the transitions of all statuses, ``migrations`` and
+``schema`` the tables.
+"""
 
 from __future__ import annotations
 

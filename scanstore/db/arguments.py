@@ -1,6 +1,6 @@
-"""What callers give: a row or its id, a text, a number; refused in one sentence before anything is done.
+"""Checks of arguments: a row or its id, a text, a number. A bad value raises a one-line error before anything is done.
 
-Change here: how each kind of argument is checked, and how it is refused.
+Change here: how each kind of argument is checked, and the error messages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def uuid_of(row: object, what: str, *models: type[peewee.Model]) -> str:
-    """Return the id of a row, given as the row or its id: a row, or an id. Looks nothing up."""
+    """Return the id of a row, given as the row or its id, without a query."""
     if isinstance(row, models):
         held: Any = row
         held.check_home()
@@ -51,11 +51,11 @@ def number_of(row: object, what: str, model: type[peewee.Model], remedy: str = "
 
 
 def owner_of(row: object, worker: str | None, what: str, *models: type[peewee.Model]) -> tuple[str, str, int | None]:
-    """The id of a leased row, who acts on it, and for which attempt, where the row says so."""
+    """Return the id of a leased row, the acting worker, and the attempt, if the row has one."""
     key = uuid_of(row, what, *models)
     leased: Any = row
     if isinstance(row, models) and worker in (None, leased.worker):
-        # The attempt that a row carries counts only for the worker that it was claimed by.
+        # The attempt of a row is valid only for the worker that claimed it.
         return key, leased.worker or me(), leased.attempt if leased.worker else None
     return key, worker or me(), None
 
@@ -67,7 +67,7 @@ def copy_saved(row: object, **columns: object) -> None:
 
 
 def check_text(value: object, what: str, most: int = 2**30) -> str:
-    """A text that says something, stripped, of a length that fits."""
+    """Return a non-empty text, stripped, within the maximum length."""
     kept = value.strip() if isinstance(value, str) else ""
     if not kept or "\0" in kept:
         raise InvalidArgument(f"{what} is {shown(value)}; give a text that is not empty")
@@ -95,14 +95,14 @@ def check_bool(value: object, what: str) -> bool:
 
 
 def check_string(value: object, what: str) -> str:
-    """A text to look for; it may be empty, or one that nothing can be called by."""
+    """Return a text to search for, which may be empty or contain characters that no name contains."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{what} is {shown(value)}; give a text")
     return value
 
 
 def stored_path(value: object, what: str) -> str:
-    """A path of a file in a scan, in the form in which scans have it; a name that is not Unicode may come as it is."""
+    """Return the path of a file in its stored form. A name that is not Unicode may be passed unescaped."""
     path = composed(check_string(value, what))
     if any("\ud800" <= letter <= "\udfff" for letter in path):
         return encodable(escape_path(path), what)
@@ -110,7 +110,7 @@ def stored_path(value: object, what: str) -> str:
 
 
 def check_iterable(values: Iterable[_T], what: str) -> Iterable[_T]:
-    """Any iterable but a text, bytes or a mapping, as it is."""
+    """Return an iterable unchanged. Rejects text, bytes and mappings."""
     given: object = values
     if isinstance(given, str | bytes | bytearray | Mapping) or not isinstance(given, Iterable):
         raise InvalidArgument(f"{what} is {shown(given)}; give a list")
@@ -122,7 +122,7 @@ def check_list(values: Iterable[_T], what: str) -> list[_T]:
 
 
 def check_path(value: object, what: str) -> str:
-    """The path of a file or folder, as text that the system can take."""
+    """Return the path of a file or folder as text that is valid for the system."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or not path or "\0" in path:
         raise InvalidArgument(
@@ -141,12 +141,14 @@ def check_integer(value: object, what: str, *, least: int = 0, most: int = 2**31
     return value
 
 
-UNSTORABLE = "[\0\ud800-\udfff]"  # this and the next are compiled by their first use
+UNSTORABLE = "[\0\ud800-\udfff]"  # this pattern and the next are compiled on first use
 _CWE = r"(?i)(?:cwe[- ]?)?0*([1-9][0-9]{0,5})"
 
 
 def clean_text(value: object, where: str, *, needed: bool = False) -> str:
-    """A text that can be stored, stripped when it is ``needed`` and must not be empty; None is an empty one."""
+    """Return a text that can be stored; None becomes an empty text. If ``needed``, it is stripped and must not be
+    empty.
+    """
     if value is None and not needed:
         return ""
     if not isinstance(value, str):
@@ -158,7 +160,7 @@ def clean_text(value: object, where: str, *, needed: bool = False) -> str:
 
 
 def check_choice(value: object, where: str, words: tuple[str, ...]) -> str:
-    """One of a few words, in any case."""
+    """Return one of a list of words, given in any case."""
     found = value.strip().lower() if isinstance(value, str) else ""
     if found not in words:
         raise InvalidArgument(f"{where} is {shown(value)}; it must be one of: {', '.join(words)}")
@@ -166,7 +168,7 @@ def check_choice(value: object, where: str, words: tuple[str, ...]) -> str:
 
 
 def check_optional_integer(value: object, where: str, least: int, most: int) -> int | None:
-    """A whole number within bounds, or None."""
+    """Return a whole number within bounds, or None."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most or value % 1:
@@ -175,7 +177,7 @@ def check_optional_integer(value: object, where: str, least: int, most: int) -> 
 
 
 def check_cwe(value: object, where: str) -> str | None:
-    """A CWE as ``CWE-79``; given like that or as its number."""
+    """Return a CWE as ``CWE-79``, given in this form or as its number."""
     if value is None or value == "":
         return None
     found = None

@@ -1,11 +1,11 @@
-"""Files that stand under their name whole or not at all: copies, dumps, reports, repaired stores.
+"""Atomic writing of files: backups, dumps, reports and repaired stores get their name only when they are complete.
 
-Such a file grows under a name of its own beside its place; the name tells which process makes it. When a process is
-killed, its partial file stays until the next such file is made in that folder. A file of a process that still runs is
-left alone. A file of a process that cannot be asked about, of another machine or container, is removed when nothing was
-written to it for a day; a folder of one, after 30 days.
+The file is written under a temporary name in the same folder; the name identifies the writing process. When a process
+is killed, its partial file stays until the next such file is written in that folder. Partial files of running processes
+are left alone. A partial file of a process that cannot be checked, on another machine or in a container, is removed
+after a day without a write; a temporary folder after 30 days.
 
-Change here: how such files are named, and which are removed.
+Change here: the temporary names, and which files are removed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from scanstore.db.processes import alive, gone, is_identity, me
 from scanstore.errors import InvalidArgument, MissingFolder, StorageError, shown
 
 STAMP = re.compile(r"\.backup-\d{8}T\d{9}Z")
-BESIDE = ("-wal", "-shm", "-journal")  # what SQLite puts beside a file
+BESIDE = ("-wal", "-shm", "-journal")  # the files that SQLite creates beside a database
 _PARTIAL = ".partial-"
 _LEFT = re.compile(r".*\.[0-9a-f]{8}\.partial-([^/]*?)(?:-wal|-shm|-journal)?", re.DOTALL)
 _FOLDER = re.compile(r"scanstore-([^/]+)-[^-]+")
 _DAY, _MONTH = 86_400.0, 30 * 86_400.0  # seconds
-_STEM = 24  # characters of the name that are kept: with all that follows it must fit where a name has 255 bytes
+_STEM = 24  # characters of the name to keep, so that the temporary name fits into 255 bytes
 
 
 def beside(target: str, name: str, *, mode: int = 0o600) -> Scope[str]:
-    """The path of a new file beside the target, gone at the end unless it was published."""
+    """Provide the path of a new file beside the target. The file is deleted at the end unless it was published."""
     from urllib.parse import quote
 
     folder, last = os.path.split(target)
@@ -57,10 +57,10 @@ def beside(target: str, name: str, *, mode: int = 0o600) -> Scope[str]:
 
 
 def sweep(folder: str) -> None:
-    """Remove what processes that were killed have left in a folder."""
+    """Remove the partial files of killed processes in a folder."""
     try:
         others = os.listdir(folder)
-    except OSError:  # it may be written and not read
+    except OSError:  # the folder may be writable but not readable
         return
     for other in others:
         found = _LEFT.fullmatch(other)
@@ -73,7 +73,7 @@ def sweep(folder: str) -> None:
 
 
 def _is_left(owner: str, paths: Iterable[str], age: float) -> bool:
-    """Whether the process with that quoted identity has left its files behind."""
+    """Whether the process with this quoted identity has ended, so that its files can be removed."""
     import time
     from urllib.parse import unquote
 
@@ -90,7 +90,7 @@ def _is_left(owner: str, paths: Iterable[str], age: float) -> bool:
 
 
 def _family(path: str) -> list[str]:
-    """A partial file with what SQLite put beside it, given any of them."""
+    """Return a partial file with the files that SQLite created beside it, given any of them."""
     for end in BESIDE:
         path = path.removesuffix(end)
     return [path, *(path + end for end in BESIDE)]
@@ -106,11 +106,11 @@ def _inside(folder: str) -> list[str]:
 
 @contextmanager
 def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store: str = "") -> Iterator[BinaryIO]:
-    """A stream whose content replaces the file at a path when the block ends, or one that is open already.
+    """Provide a stream whose content replaces the file at a path when the block ends. An open stream is passed through.
 
-    Until the end whatever is at the path stays as it is, and for good when the block raises. Links are followed;
-    devices and pipes are written to directly. `store` is a file that the path must not be. Whatever the system refuses
-    is raised as an error of ours; only a BrokenPipeError stays one.
+    The file at the path stays unchanged until the block ends, and also if the block raises. Links are followed; devices
+    and pipes are written to directly. `store` is a file that must not be overwritten. Errors of the system are raised
+    as scanstore's errors, except BrokenPipeError.
     """
     if not isinstance(file, str | os.PathLike):
         if not hasattr(file, "write") or hasattr(file, "encoding") or getattr(file, "mode", "w") == "rb":
@@ -142,7 +142,7 @@ def writing(file: str | os.PathLike[str] | BinaryIO, *, mode: int = 0o600, store
 
 
 def own_folder(place: str, name: str) -> str:
-    """Make a folder for this process alone, and remove those that killed processes of this user have left there."""
+    """Create a private folder for this process, and remove the folders of killed processes of this user."""
     import shutil
     import tempfile
     from urllib.parse import quote
@@ -158,7 +158,7 @@ def own_folder(place: str, name: str) -> str:
 def _is_mine(path: str) -> bool:
     try:
         return os.name != "posix" or os.lstat(path).st_uid == os.getuid()
-    except OSError:  # somebody else has removed it
+    except OSError:  # another process has removed it
         return False
 
 
@@ -173,7 +173,7 @@ def sync(file: str, name: str) -> None:
 
 
 def publish(partial: str, target: str, name: str, check: Callable[[], None] | None = None) -> None:
-    """Give the file its name, for good; `check` is called before, and may raise."""
+    """Rename the file to its final name. `check` is called before, and may raise."""
     with refusing(name, "replaced"):
         open_files.replace(partial, target, check)
     if os.name == "posix":

@@ -1,4 +1,4 @@
-"""`with` blocks that are undone even when an interrupt keeps their `__exit__` from running.
+"""`with` blocks that are cleaned up even if an interrupt prevents their `__exit__` from running.
 
 Python may raise KeyboardInterrupt after a block has ended and before the first line of its `__exit__` has run. No code
 in `__exit__`, and no `finally`, can prevent that. But a `with` statement looks up `__exit__` before it enters the
@@ -7,9 +7,9 @@ else refers to, so its life is the life of the block: a block whose callable is 
 finished, was abandoned. :class:`Block` is a weak reference to that callable: the next use finds it dead, and a callback
 may run at the moment when it dies. An `__exit__` that has done its work drops its Block.
 
-A context manager that is entered by hand, or by an ExitStack, gives no sign: such a block goes on until it is left.
+The end of a block cannot be detected if it is entered by hand or by an ExitStack: it stays open until it is left.
 
-Everything rests on reference counts, as CPython has them. Change here: how the end of a block is noticed.
+This relies on the reference counts of CPython. Change here: how the end of a block is detected.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ _local = threading.local()
 
 
 class Block(weakref.ref["Callable[..., object]"]):
-    """One `with` block that a manager was entered for: dead, as weak references are, once the block was left."""
+    """One `with` block of a manager, as a weak reference that is dead once the block was left."""
 
     __slots__ = ()
 
 
 class _Exit:
-    """`__exit__` as a descriptor: each look-up gives another callable, which the frames of the call do not hold."""
+    """`__exit__` as a descriptor: each look-up returns a new callable, which no frame of the call refers to."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         self.function = function
@@ -73,18 +73,18 @@ class _Exit:
 
 
 def ending(kind: _C) -> _C:
-    """Let a class of context managers know when a block is abandoned.
+    """Class decorator: notify context managers when a block is abandoned.
 
-    When a `with` statement has looked `__exit__` up, `_block` is its :class:`Block`; without a `with` statement it
-    stays None or dead. `_abandoned` is called with one argument whenever a block is left, also the ordinary way, unless
-    its Block is gone by then.
+    After a `with` statement has looked up `__exit__`, `_block` is its :class:`Block`; without a `with` statement it
+    stays None or dead. `_abandoned` is called with one argument whenever a block is left, also normally, unless its
+    Block was dropped.
     """
     kind.__exit__ = _Exit(kind.__exit__)  # type: ignore[attr-defined]
     return kind
 
 
 class Shared:
-    """Mixed into a manager that several threads may enter at once: `_block` is that of this thread."""
+    """Mixin for managers that several threads may enter at once: `_block` is per thread."""
 
     @property
     def _block(self) -> Block | None:
@@ -97,7 +97,7 @@ class Shared:
 
 
 def taken(manager: _Manager) -> Block | None:
-    """Return the block for which a manager is being entered, None when that is done by hand; asked for once."""
+    """Return the block for which a manager is being entered, or None if it is entered by hand. Call it once."""
     block: Block | None = manager._block
     if block is not None:
         manager._block = None
@@ -107,16 +107,16 @@ def taken(manager: _Manager) -> Block | None:
 
 
 def abandoned(block: Block | None) -> bool:
-    """Tell whether a block that was not ended yet was left."""
+    """Return whether a block was left without its `__exit__` having finished."""
     return block is not None and block() is None
 
 
 @ending
 class Scope(Generic[_T]):
-    """A block with something to undo: `begin` is called on entry, and `undo` at the end, however the block is left.
+    """A block with a cleanup: `begin` is called on entry, and `undo` at the end, however the block is left.
 
-    `undo` is registered before `begin` is called. So it may be called before, in the middle of or after `begin`, and
-    more than once; it must not mind.
+    `undo` is registered before `begin` is called. It must therefore tolerate being called before, during or after
+    `begin`, and more than once.
     """
 
     _block: Block | None = None
@@ -134,7 +134,7 @@ class Scope(Generic[_T]):
     def __exit__(self, *_: object) -> None:
         try:
             self._undo()
-        except Exception:  # the caller hears of it, once
+        except Exception:  # the error is reported to the caller, once
             self._block = None
             raise
         self._block = None
@@ -144,7 +144,7 @@ class Scope(Generic[_T]):
 
 
 def closing(thing: _Thing) -> Scope[_Thing]:
-    """Return a context manager that closes something, as :func:`contextlib.closing` does, after interrupts too."""
+    """Return a context manager that closes an object, like :func:`contextlib.closing`, but also after interrupts."""
     return Scope(lambda: thing, thing.close)
 
 
@@ -170,8 +170,9 @@ class _Steps(Generic[_T]):
 
 
 def contextmanager(function: Callable[_P, Iterator[_T]]) -> Callable[_P, _Steps[_T]]:
-    """Make a context manager of a generator function as :func:`contextlib.contextmanager` does; when the block is
-    abandoned, the generator is closed at once and not when the traceback is forgotten."""
+    """Make a context manager from a generator function, like :func:`contextlib.contextmanager`. If the block is
+    abandoned, the generator is closed immediately, not when the traceback is released.
+    """
     make = contextlib.contextmanager(function)
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""The prepared many-row writer under every bulk path.
+"""The writer for many rows, used by all bulk inserts.
 
 ``Model.insert_many`` builds SQL text for each batch and converts every value; here the statement is built once and
 rows stream through ``executemany``. Values go through a field's conversion only where the field changes them.
@@ -19,8 +19,8 @@ _PLAIN = (peewee.IntegerField, peewee.TextField, peewee.FloatField, peewee.BlobF
 class Writer:
     """Inserts rows, given as tuples in the order of ``columns``, into one model's table.
 
-    ``converted=True`` says that the values are what SQLite stores already. Atomic only inside a transaction; a row
-    of the wrong length, or one that a constraint refuses, stops it with the error of that row.
+    With ``converted=True`` the values are already in the form that SQLite stores. Atomic only inside a transaction. A
+    row of the wrong length, or one that violates a constraint, stops the insert and raises the error of that row.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Writer:
             self.converters = [(n, f.db_value) for n, f in enumerate(fields) if not _is_plain(f)]
 
     def write(self, rows: Iterable[Sequence[object]]) -> int:
-        """Insert the rows and return how many there were."""
+        """Insert the rows and return their number."""
         return self.db.executemany(self.sql, self._convert(rows) if self.converters else rows).rowcount
 
     def _convert(self, rows: Iterable[Sequence[object]]) -> Iterator[list[object]]:
@@ -56,5 +56,7 @@ class Writer:
 
 
 def _is_plain(field: peewee.Field[object]) -> bool:
-    """Whether a field stores values unchanged: its ``db_value`` is one of Peewee's own that SQLite repeats anyway."""
+    """Whether a field stores values unchanged: its ``db_value`` is Peewee's, whose conversion SQLite performs
+    anyway.
+    """
     return type(field) in _PLAIN

@@ -1,20 +1,20 @@
-"""Leases and the clock: wall clocks are set, and laptops sleep.
+"""The clock of leases, which tolerates a changed wall clock and a sleeping machine.
 
-A lease ends at a time of the wall clock, which all processes of all machines can compare. The running time of a machine
-(``time.monotonic()``) is the better judge on that machine alone: it goes on steadily, cannot be set, and stands still
-while the machine sleeps; on Windows, where Python's does not stand still, another counter does. So a lease also records
-:func:`clock`, the wall clock less the running time. It stays the same until the wall clock is set or the machine
-sleeps, and then changes by just that much.
+A lease expires at a wall-clock time, because processes of different machines can compare only that. On one machine, the
+running time (``time.monotonic()``) is more reliable: it advances steadily, cannot be set, and stops while the machine
+sleeps. (On Windows Python's counter does not stop, so another one is used.) A lease therefore also records
+:func:`clock`, the wall clock minus the running time. This value changes only when the wall clock is set or the machine
+sleeps, and by exactly that amount.
 
-When a lease has expired by the wall clock, and its process may run on this machine, the lease is extended by as much as
-:func:`clock` has changed since. Such a process keeps its rows through a sleep and a jump, in another pid namespace too;
-one that hangs still loses them after as many seconds of running time as its lease had. A process of another machine is
-judged by the wall clock alone.
+If a lease has expired by the wall clock and its process may run on this machine, the lease is extended by the change of
+:func:`clock`. Such a process keeps its rows when the machine sleeps or the clock jumps, even in another pid namespace.
+A process that hangs still loses its rows when the running time of its lease is over. For processes of other machines,
+only the wall clock counts.
 
-Some rows have no lease, only the time at which their process last wrote to them: scans, syncs and calls of models. They
-are taken for lost when their process has ended, or when it cannot be asked about and was silent for an hour.
+Scans, syncs and model calls have no lease, only the time at which their process last wrote to them. They count as lost
+when their process has ended, or when it cannot be checked and has not written for an hour.
 
-Change here: what a lease is measured by, and how long a process may be silent.
+Change here: how the time of a lease is measured, and how long a process may go without a write.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from scanstore.db import operating_system
 from scanstore.db.processes import alive, gone, shares_clock
 from scanstore.db.values import read_time
 
-SILENCE = timedelta(hours=1)  #: without a sign of life, after which a process that cannot be asked about has ended
-SIGN_OF_LIFE = SILENCE / 12  #: at least between two of them
-LONGEST_LEASE = timedelta(days=30)  #: that anybody may take; one that ends later is from before the clock was set back
-LONGEST_JUMP = 100 * 366 * 86400.0  #: seconds by which a clock is believed to have moved
+SILENCE = timedelta(hours=1)  #: without a write, after which a process that cannot be checked counts as dead
+SIGN_OF_LIFE = SILENCE / 12  #: the shortest time between two heartbeats
+LONGEST_LEASE = timedelta(days=30)  #: a lease with a later end was taken before the clock was set back
+LONGEST_JUMP = 100 * 366 * 86400.0  #: seconds; a larger change of the clock is ignored
 
 monotonic: Callable[[], float] = (
     operating_system.windows_running_time if operating_system.SYSTEM == "win32" else time.monotonic
@@ -38,14 +38,14 @@ monotonic: Callable[[], float] = (
 
 
 def clock(now: datetime) -> float:
-    """Return the wall clock less the running time of this machine, in seconds."""
+    """Return the wall clock minus the running time of this machine, in seconds."""
     return now.timestamp() - monotonic()
 
 
 def kept_until(process: str | None, until: str, before: float | None, now: datetime) -> datetime:
-    """Return until when a lease holds that a process took when :func:`clock` was ``before``.
+    """Return the end of a lease that was taken when :func:`clock` was ``before``.
 
-    That is ``until`` or, once this is over, perhaps later: see above.
+    This is ``until``, or later if the clock has changed since: see the module docstring.
     """
     end = read_time(until)
     if before is None or end > now:
@@ -55,13 +55,15 @@ def kept_until(process: str | None, until: str, before: float | None, now: datet
 
 
 def over(process: str | None, end: datetime, now: datetime) -> bool:
-    """Whether a lease that ends then is over, or is from a time that has not come yet and its owner may be dead."""
+    """Whether a lease with this end has expired, or was taken before the clock was set back and its owner may
+    be dead.
+    """
     return end <= now or (end - now > LONGEST_LEASE and not alive(process))
 
 
 def silent(process: str | None, heard: str, now: datetime) -> bool:
-    """Whether a process that wrote a row last at ``heard`` has ended, or must be taken for ended.
+    """Whether a process that last wrote a row at ``heard`` has ended, or counts as dead.
 
-    A clock that is wrong by more than an hour, either way, cannot keep a row for ever.
+    A clock that is wrong by more than an hour, in either direction, cannot block a row forever.
     """
     return gone(process) or (abs(now - read_time(heard)) > SILENCE and not alive(process))

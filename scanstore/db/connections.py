@@ -1,4 +1,4 @@
-"""Connections to a file, with its key when it is encrypted."""
+"""Opening of connections to a file, with its key if it is encrypted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import TypedDict, Unpack
 
     class Driving(TypedDict, total=False):
-        """What may be said to a driver besides."""
+        """The further options of a driver."""
 
         timeout: float
         check_same_thread: bool
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def connect(file: str, options: str, *, key: str | None = None, **more: Unpack[Driving]) -> sqlite3.Connection:
-    """Open exactly this absolute path, with a key when it is encrypted; nothing of it is read yet.
+    """Open exactly this absolute path, with a key if it is encrypted. The file is not read yet.
 
-    Raises StorageError in a forked child that may not open this file (see :mod:`scanstore.db.forks`).
+    Raises StorageError in a forked child that must not open this file (see :mod:`scanstore.db.forks`).
     """
     forks.refuse_inherited(file)
     if key is not None:

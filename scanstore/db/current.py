@@ -1,10 +1,10 @@
-"""Which store is current: for a thread, a task, a `with` block.
+"""The current store of a thread, a task or a `with` block.
 
-There is no global database. The current one is kept in a ContextVar, so threads, tasks and nested blocks each
-have their own, and a model asks for it every time it is used. Outside any store a model sees AMBIENT, which
-can write SQL and has nowhere to run it.
+There is no global database. The current database is kept in a ContextVar, so that each thread, task and nested block
+has its own. A model looks it up every time it is used. Without a current store, a model uses AMBIENT, which can build
+SQL but not run it.
 
-Change here: how a store becomes current. Nothing here touches a file.
+Change here: how a store becomes current.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from scanstore.db.transactions import Transactional
 
     _D = TypeVar("_D", bound="Transactional")
-    #: The current database, the frame before it, and for how long.
+    #: The current database, the previous frame, and its span.
     _Frame: TypeAlias = "tuple[Transactional, _Frame | None, Span]"
 else:
     from scanstore.db.blocks import Generic
@@ -43,7 +43,7 @@ def current() -> Transactional | None:
 
 
 def _going() -> _Frame | None:
-    """Return the current frame, without blocks that an interrupt has kept from ending."""
+    """Return the current frame, without abandoned blocks."""
     frame = _current.get()
     while frame is not None and frame[2].abandoned():
         frame = frame[1]
@@ -51,7 +51,9 @@ def _going() -> _Frame | None:
 
 
 class Span:
-    """For how long a database is current: to the end of a block, and in tasks that were started inside for longer."""
+    """The time in which a database is current: until the end of a block, and longer in tasks that were started inside
+    it.
+    """
 
     __slots__ = ("block",)
 
@@ -87,7 +89,7 @@ def _without(frame: _Frame | None, database: Transactional) -> _Frame | None:
 
 @ending
 class Bound(Generic[_D]):
-    """Makes a database current on entry and restores the previous one on exit, in whatever order."""
+    """Makes a database current on entry and restores the previous one on exit. Blocks may end in any order."""
 
     _block: Block | None = None
     _abandoned = None
@@ -106,7 +108,7 @@ class Bound(Generic[_D]):
 
 
 class Closing(Bound[_D]):
-    """The same for an abandoned generator, which is closed even after its store was."""
+    """Like Bound, for an abandoned generator, which can be closed after its store."""
 
     def __enter__(self) -> _D:
         bind(self.database, Span(taken(self)))
@@ -114,7 +116,9 @@ class Closing(Bound[_D]):
 
 
 class _Ambient(peewee.SqliteDatabase):
-    """What a model sees outside any store: it writes SQL, and runs it in whichever store is current then."""
+    """The database of a model without a current store. It builds SQL, which runs in the store that is current at
+    execution.
+    """
 
     def __init__(self) -> None:
         super().__init__(None)

@@ -1,6 +1,6 @@
-"""The cursors of a store and the connections that they are of: what SQLite says is raised as scanstore's errors.
+"""The connections and cursors of a store, which raise SQLite's errors as scanstore's errors.
 
-Change here: how SQLite's classes are adapted. Pragmas are set in database.py.
+Change here: how SQLite's classes are adapted. Pragmas are set in ``database``.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Named(Protocol):
-        """A connection to a store, of whichever driver."""
+        """A connection to a store, of any driver."""
 
         name: str
         cursors: Cursors
 
 
-# Python 3.12.0 to 3.12.3 warn of "?1" with a list of values, which 3.12.4 took back: "?1" has no name.
+# Python 3.12.0 to 3.12.3 warn about "?1" with a list of values; 3.12.4 removed the warning, because "?1" has no name.
 _WARNS = (3, 12, 0) <= sys.version_info < (3, 12, 4)
 _NUMBERED = re.compile(r"\?\d")
 _PLACES = re.compile(r"'[^']*'|\"[^\"]*\"|--[^\n]*|\?(\d*)")
 
 
 def numbered(sql: str, values: Any, *, many: bool = False) -> tuple[str, Any]:
-    """Return a statement with numbered places, and its values or those of each run, such that no Python warns."""
+    """Return a statement with numbered placeholders, and its values or those of each run, so that no Python version
+    warns.
+    """
     if not _WARNS or _NUMBERED.search(sql) is None or isinstance(values, Mapping):
         return sql, values
     return _named(sql), map(_by_name, values) if many else _by_name(values)
@@ -62,14 +64,14 @@ def _by_name(values: Sequence[object]) -> dict[str, object]:
 
 
 def trouble(error: sqlite3.Error | UnicodeDecodeError, connection: Named) -> Exception:
-    """Return the error to raise for what SQLite said of a cursor."""
+    """Return the error to raise for an SQLite error of a cursor."""
     if connection.cursors.closed and isinstance(error, sqlite3.ProgrammingError):
         return StoreClosed(f"{connection.name} was closed; open it again")
     return translated(error, connection.name)
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor whose fetches raise scanstore's errors: SQLite may notice trouble at any row."""
+    """A cursor whose fetches raise scanstore's errors. SQLite can detect an error at any row."""
 
     connection: Connection
 
@@ -99,10 +101,10 @@ class Cursor(sqlite3.Cursor):
 
 
 class Fetched:
-    """The rows of a statement that writes and returns some, read at once.
+    """The rows of a writing statement with ``RETURNING``, read immediately.
 
-    SQLite commits such a statement with its last row. An interrupt before that would leave it, and all later writes,
-    uncommitted for as long as its traceback lives.
+    SQLite commits such a statement when its last row is read. After an interrupt before that, it and all later writes
+    would stay uncommitted until the traceback is released.
     """
 
     def __init__(self, cursor: Cursor) -> None:
@@ -129,12 +131,12 @@ class Fetched:
 
 
 class Cursors:
-    """The cursors of a connection, whose rows may still be wanted when it is closed."""
+    """The open cursors of a connection, which are closed with it."""
 
     __slots__ = ("_most", "_references", "closed")
 
     def __init__(self) -> None:
-        self.closed = False  #: with their connection
+        self.closed = False  #: closed with their connection
         self._references: list[weakref.ref[sqlite3.Cursor]] = []
         self._most = 64
 
@@ -146,17 +148,17 @@ class Cursors:
             self._most = 64 + 2 * len(references)
 
     def close(self) -> None:
-        """Discard unread rows: SQLite keeps a file open, and locked, until its last statement is over."""
+        """Discard unread rows: SQLite keeps a file open and locked until its last statement has ended."""
         self.closed = True
         for reference in self._references:
             if (cursor := reference()) is not None:
-                with suppress(sqlite3.ProgrammingError):  # another thread executes it right now
+                with suppress(sqlite3.ProgrammingError):  # another thread executes it now
                     cursor.close()
         self._references.clear()
 
 
 class Tracked(sqlite3.Connection):
-    """A connection that is known to :mod:`scanstore.db.forks` for as long as it is open."""
+    """A connection that is registered in :mod:`scanstore.db.forks` while it is open."""
 
     def close(self) -> None:
         super().close()

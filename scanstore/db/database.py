@@ -1,18 +1,18 @@
-"""Connections, pragmas, transactions and binding. No other module knows of these.
+"""The database of a store: connections, pragmas, transactions and binding.
 
-A `Database` is Peewee's SqliteDatabase for one store: one connection per thread, opened when first used and
-closed when the thread ends or the store is closed. There is no global database: which store is current is
-decided in current.py.
+A `Database` is Peewee's SqliteDatabase for one store. Each thread has one connection, which is opened on first use and
+closed when the thread ends or the store is closed. There is no global database: ``current`` decides which store is
+current.
 
-`:memory:` is a file too: a private temporary one, in shared memory where the system has it, never synced, and
-removed on close. SQLite's own `:memory:` belongs to a single connection, and its shared cache ignores the
-busy timeout; with a file, threads and forks are the same story everywhere.
+`:memory:` is a private temporary file, in shared memory if the system has it, never synced, and removed on close.
+SQLite's own `:memory:` belongs to a single connection, and its shared cache ignores the busy timeout. With a file,
+threads and forks work as in every other store.
 
-A file becomes a scanstore by its application id, written by the same transaction as the first schema; the
-journal becomes a write-ahead log only after that.
+The application id identifies a file as a store. It is written in the same transaction as the first schema. WAL mode is
+turned on after that.
 
-Change here: pragmas. The checks before a file is opened are in opening.py, the meanings of SQLite's errors in
-sqlite_errors.py. This module is imported at every start: keep its imports few.
+Change here: pragmas. The checks before a file is opened are in ``opening``, the translation of SQLite's errors in
+``sqlite_errors``. This module is imported at every start, so keep its imports few.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TYPE_CHECKING = False  # typing takes long to import, and opening a store is mea
 if TYPE_CHECKING:
     from typing import Any
 
-RECENT = 0.005  # seconds for which the file of a store need not be looked at again inside a transaction
+RECENT = 0.005  # seconds during which the file is not checked again inside a transaction
 _queries = logging.getLogger("peewee")
 _WRITE = (  # compiled by the first statement
     r"(?i)\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|REINDEX|ANALYZE|COMMIT|END"
@@ -59,7 +59,7 @@ _WRITE = (  # compiled by the first statement
 
 @lru_cache(maxsize=1024)
 def _writes(sql: str) -> bool:
-    """Tell whether a statement may change the file."""
+    """Return whether a statement may change the file."""
     return not sql.startswith("SELECT") and re.match(_WRITE, sql) is not None
 
 
@@ -75,16 +75,16 @@ def current() -> Database | None:
 class Database(Transactional):
     """Peewee's database for one store file: `open()` it, use it from any thread, `shut()` it.
 
-    Inside a transaction the connection belongs to the task that began it; statements of another task of the
-    same thread raise WrongTask instead of joining in.
+    Inside a transaction the connection belongs to the task that began it. Statements of another task of the same thread
+    raise WrongTask.
 
     A fork closes the idle connections of the forking thread first; parent and child open new ones when they need them.
     If any other thread has a connection, idle or not, or the forking thread is inside a transaction or a query, the
     child refuses the file with StorageError.
 
-    Writes raise FileReplaced once the file is no longer the one that was opened: each transaction and each single
-    statement looks before it begins and after it was committed. Nothing is written to the file that is there instead.
-    Reads see the file that was opened.
+    Writes raise FileReplaced if the file at the path is no longer the opened one. Each transaction and each single
+    statement checks this before it begins and after its commit. Nothing is written to the new file. Reads return the
+    rows of the opened file.
     """
 
     _state: Any
@@ -120,7 +120,7 @@ class Database(Transactional):
 
             check_key(key)
         self.generation = 0
-        self.sweeps = 0  # how often interned names were removed through this object
+        self.sweeps = 0  # the number of removals of interned names through this object
         self.shut_down = False
         self._connections: dict[int, Connection] = {}
         self._options = "mode=ro" if read_only else "mode=rw"
@@ -133,8 +133,8 @@ class Database(Transactional):
             path = os.path.join(folder, "memory.db")
         self.file = real_path(path)
         super().__init__(self.file, timeout=timeout)
-        self._lock = nullcontext()  # what Peewee guards with it belongs to one thread
-        # Set when the file is open, except for a store in memory, whose file nobody else knows.
+        self._lock = nullcontext()  # Peewee's lock is not needed, because its state is per thread
+        # Set when the file is open, except for a store in memory, whose file is private.
         self._watch: file_identity.Watch | None = None
         self._files: list[file_identity.Watch] = []  # the same, for the finalizer
         self._finalizer = weakref.finalize(self, _release, self._connections, folder, os.getpid(), self._files)
@@ -146,15 +146,15 @@ class Database(Transactional):
     # Opening and closing
 
     def open(self, *, migrate: bool = True) -> None:
-        """Open the file, creating and migrating it when that is needed and allowed.
+        """Open the file. Create and migrate it if necessary and allowed.
 
-        Safe to run in many threads and processes at once: a migration happens once. Raises OpenRefused or
-        StorageError, and then nothing of the file was changed.
+        Safe in many threads and processes at once: a migration runs once. Raises OpenRefused or StorageError, and then
+        leaves the file unchanged.
         """
         opening.check_sqlite()
         try:
             if opening.exists(self.file, self.name, read_only=self.read_only):
-                if size_of(self.file) and self.key is None:  # with our key, nobody else's file can be read
+                if size_of(self.file) and self.key is None:  # with a key, files of other programs cannot be read
                     opening.refuse_foreign(self.file, self.name, self.key)
                 file_identity.refuse_foreign_log(self.file, self.name, self.key, read_only=self.read_only)
             elif self.read_only or not migrate:
@@ -199,15 +199,15 @@ class Database(Transactional):
             filesystems.warn(self.file, self.name)
 
     def verify_file(self) -> None:
-        """Raise FileReplaced unless the file that was opened still stands at its path.
+        """Raise FileReplaced unless the opened file is still at its path.
 
-        Writes of this object do it themselves; this is for those who open the path another way.
+        Writes of this object do this automatically. Call it before opening the path in another way.
         """
         if (watch := self._watch) is not None:
             watch.look()
 
     def identify(self) -> None:
-        """Take the id that the file has now for the one to watch, after a migration that may have changed it."""
+        """Watch the current id of the file, after a migration that may have changed it."""
         if (watch := self._watch) is not None:
             self.connect(reuse_if_open=True)
             watch.identify(self._state.conn)
@@ -221,7 +221,7 @@ class Database(Transactional):
             connection.close()
             if not self.read_only or self._options != "mode=ro":
                 raise
-            # A log cannot be read without writing its index, so in a read-only place there must be none.
+            # SQLite writes an index to read a log, so a file in a read-only place must not have a log.
             if size_of(self.file + "-wal"):
                 raise ReadOnly(
                     f"{self.name} lies in a read-only place and has changes waiting in its -wal file; "
@@ -280,7 +280,7 @@ class Database(Transactional):
         self._add_conn_hooks(connection)  # type: ignore[attr-defined]
 
     def connect(self, reuse_if_open: bool = False) -> bool:
-        """Open this thread's connection; not needed, the first statement does it."""
+        """Open this thread's connection. This is optional, because the first statement opens it."""
         if not self._state.closed:
             if reuse_if_open:
                 return False
@@ -291,7 +291,7 @@ class Database(Transactional):
     def _adopt(self, connection: Connection) -> None:
         try:
             self._connections[id(connection)] = connection
-            if self.shut_down:  # meanwhile, by another thread, which may have come too early to see this connection
+            if self.shut_down:  # another thread shut the store meanwhile, and may not have seen this connection
                 raise StoreClosed(f"{self.name} was closed; open it again")
             self._state.set_connection(connection)
             self._state.holder = Holder(connection, self._connections, self._watch)
@@ -302,15 +302,15 @@ class Database(Transactional):
 
     def _close(self, conn: Connection) -> None:
         if conn is self._state.conn:
-            self._state.reset()  # first: a connection that was closed is never used again
+            self._state.reset()  # do it first, so that a closed connection is never used again
         self._connections.pop(id(conn), None)
         file_identity.close(conn, self._watch)
 
     def shut(self) -> None:
-        """Close the connections of all threads, for good; doing it twice is harmless.
+        """Close the connections of all threads permanently. Idempotent.
 
-        Uncommitted changes in any of them are rolled back. Every later use raises StoreClosed. Raises FileReplaced,
-        when all is closed, if that was not noticed before.
+        Uncommitted changes are rolled back. Every later use raises StoreClosed. Raises FileReplaced, after everything
+        is closed, if a replaced file was not detected before.
         """
         self.shut_down = True
         self._state.reset()
@@ -324,10 +324,10 @@ class Database(Transactional):
     # Statements
 
     def cursor(self, named_cursor: object = None) -> Cursor:
-        """Return a cursor of this thread's connection; its own `execute` raises SQLite's errors."""
+        """Return a cursor of this thread's connection. Its `execute` raises SQLite's errors."""
         state = self._state
         for each in state.transactions:
-            if each.block is not None and each.block() is None:  # this is settle(), in the place where it counts
+            if each.block is not None and each.block() is None:  # settle(), inlined for speed
                 settle(self)
                 break
         if state.transactions and state.owner is not running_task():
@@ -340,7 +340,7 @@ class Database(Transactional):
         try:
             cursor: Cursor = state.conn.cursor() if self.slow is None else self._timed(state.conn)
             return cursor
-        except sqlite3.ProgrammingError as error:  # another thread has shut the store
+        except sqlite3.ProgrammingError as error:  # another thread shut the store
             raise translated(error, self.name) from error
 
     def _timed(self, connection: Connection) -> Cursor:
@@ -348,13 +348,13 @@ class Database(Transactional):
 
         return timed(connection, self.name, self.slow or 0.0)
 
-    # Peewee's own execute_sql is not called: some libraries replace it, for a whole process.
+    # Peewee's execute_sql is not called, because some libraries patch it for the whole process.
     def execute_sql(self, sql: str, params: object = None) -> Cursor:
-        """Execute one statement and return its cursor; raises scanstore's errors."""
+        """Execute one statement and return its cursor. Raises scanstore's errors."""
         return self._run(sql, params, many=False)
 
     def executemany(self, sql: str, rows: Iterable[object]) -> Cursor:
-        """Execute one statement for each row of values, prepared once; `rows` is streamed. Atomic."""
+        """Execute one statement for each row of values. It is prepared once, and `rows` is streamed. Atomic."""
         if self.in_sqlite_transaction():
             return self._run(sql, rows, many=True)
         with self.atomic():
@@ -390,7 +390,7 @@ class Database(Transactional):
         if not connection.in_transaction:
             watch.look()
             if watch.touch_needed:
-                with self.atomic():  # which writes the id into the log
+                with self.atomic():  # the transaction writes the id to the log
                     pass
         done = self._execute(cursor, sql, params, many)
         if not connection.in_transaction:
@@ -404,7 +404,7 @@ class Database(Transactional):
                 return cursor.executemany(sql, params)
             waiting.execute(cursor, sql, params, self._timeout)
             if "RETURNING" in sql:
-                fetched: Any = Fetched(cursor)  # has all that is used of a cursor
+                fetched: Any = Fetched(cursor)  # has all used methods of a cursor
                 return fetched  # type: ignore[no-any-return]
             return cursor
         except BaseException:
@@ -412,7 +412,7 @@ class Database(Transactional):
             raise
 
     def _watched(self, sql: str, params: object, many: bool) -> Cursor:
-        """Run a statement and log it, or measure it; secrets are never logged."""
+        """Run a statement and log or time it. Secrets are never logged."""
         secret = "api_key" in sql or "hashed_password" in sql
         shown = None if many else ("…",) if secret else params
         self._log_query(sql, "…" if many else shown)  # type: ignore[attr-defined]
@@ -433,14 +433,14 @@ class Database(Transactional):
     # Transactions
 
     def begin(self, lock_type: str | None = None) -> None:
-        """Begin a transaction, IMMEDIATE unless told otherwise, so that no lock is missing half-way."""
+        """Begin a transaction, IMMEDIATE by default, so that it gets the write lock at the start."""
         lock_type = lock_type or ("DEFERRED" if self.read_only else "IMMEDIATE")
         self.execute_sql(f"BEGIN {lock_type}")
         watch = self._watch
         if watch is None:
             return
         try:
-            watch.look()  # now that it has the lock
+            watch.look()  # check while the lock is held
         except BaseException:
             self.roll_back()
             raise
@@ -450,13 +450,13 @@ class Database(Transactional):
             self._state.touching = watch.seen
 
     def commit(self) -> None:
-        """Commit, unless the file was replaced in the meantime.
+        """Commit, unless the file was replaced meanwhile.
 
-        Raises FileReplaced; if the transaction had been committed to the old file already, that file has it.
+        Raises FileReplaced. If the transaction was already committed, the old file contains it.
         """
         watch = self._watch
         state = self._state
-        # A checkpoint may follow, so a file that was overwritten meanwhile must be noticed before, not only afterwards.
+        # A checkpoint may follow the commit, so an overwritten file must be detected before, not only afterwards.
         if watch is not None and time.monotonic() - getattr(state, "looked", 0) > RECENT:
             watch.look()
         self.execute_sql("COMMIT")
@@ -469,7 +469,7 @@ class Database(Transactional):
     # Binding
 
     def bound(self) -> Bound[Database]:
-        """Return a context manager that makes this store the current one, for this thread or task only."""
+        """Return a context manager that makes this store the current one, only for this thread or task."""
         return Bound(self)
 
     # Forks
@@ -484,8 +484,8 @@ class Database(Transactional):
             state.reset()
 
     def after_fork(self) -> None:
-        """Forget, in a child, everything that belongs to the parent."""
-        self._connections.clear()  # each refers to itself, so that none is closed here
+        """Drop, in a child, everything that belongs to the parent."""
+        self._connections.clear()  # each connection refers to itself, so this closes none
         self.generation += 1
         self._state = type(self._state)()
         if (watch := self._watch) is not None:

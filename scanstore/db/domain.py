@@ -1,4 +1,4 @@
-"""Domains: the classes that a store is composed of, whose methods run in their own store.
+"""Domains: the classes that a store is composed of. Their methods run with their own store as the current one.
 
 Change here: which methods of a domain run with its store as the current one, and the marks that say how the
 asynchronous store may run a method.
@@ -29,12 +29,12 @@ List = list
 
 
 class Domain:
-    """Base of the classes that a store is composed of: it holds the database and nothing else.
+    """Base of the classes that a store is composed of. A domain holds only the database.
 
-    Every public method of a subclass runs with the domain's own store as the current one. A generator method does so
-    in each of its steps; between them the caller's store is current again.
+    Every public method of a subclass runs with the domain's own store as the current one. For a generator method this
+    holds during each step; between steps the caller's store is current.
 
-    A domain that needs another one makes it on the spot, as in ``Scans(self.db).get(scan)``.
+    A domain that needs another domain creates it, as in ``Scans(self.db).get(scan)``.
     """
 
     def __init__(self, db: Database) -> None:
@@ -48,13 +48,13 @@ class Domain:
 
 
 def reads(method: _F) -> _F:
-    """Mark a method that neither writes nor waits for writers: the asynchronous store runs it beside others."""
+    """Mark a method that neither writes nor waits for writers. The asynchronous store runs it in parallel."""
     method.lane = READS  # type: ignore[attr-defined]
     return method
 
 
 def long(method: _F) -> _F:
-    """Mark a method that takes long, waits or calls back: the asynchronous store gives it a thread of its own.
+    """Mark a method that takes long, waits or calls back. The asynchronous store runs it in a separate thread.
 
     Such a method keeps no transaction open while it waits for its caller.
     """

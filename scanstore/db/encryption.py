@@ -1,10 +1,10 @@
-"""Encryption at rest: the only module that knows SQLCipher, an extra that is loaded when a store is opened with a key.
+"""Encryption at rest with SQLCipher, an extra that only this module imports, when a store is opened with a key.
 
-SQLCipher is SQLite with encrypted pages, its log and its journal included; Peewee's playhouse knows its driver. That
-driver has errors of its own, which become those of `sqlite3` here, so that no other module has to tell them apart. The
-key is never part of a message, a log or a representation.
+SQLCipher is SQLite with encrypted pages, including the log and the journal. Peewee's playhouse supports its driver.
+This module translates the driver's errors to those of `sqlite3`, so that other modules handle one kind. The key never
+appears in a message, a log or a representation.
 
-Change here: how a key is given to SQLCipher. How another one is set is in maintenance/rekeying.py.
+Change here: how a key is passed to SQLCipher. Changing the key is in ``maintenance.rekeying``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PLAIN = b"SQLite format 3\0"
 
 
 def check_key(key: object) -> str:
-    """Return a key that SQLCipher can take. Raises InvalidArgument, which does not show it."""
+    """Return a valid key for SQLCipher. Raises InvalidArgument, whose message does not show the key."""
     if not isinstance(key, str) or not key or "\0" in key:
         raise InvalidArgument("key is not usable; it must be text that is not empty, without NUL characters")
     try:
@@ -42,9 +42,9 @@ def check_key(key: object) -> str:
 
 
 def connect(file: str, options: str, key: str, **more: object) -> sqlite3.Connection:
-    """Open a file with a key, as ``sqlite3.connect`` would without one; raises its errors, and InvalidArgument.
+    """Open a file with a key, like ``sqlite3.connect`` without one. Raises the same errors, and InvalidArgument.
 
-    A wrong key is noticed by the first statement: SQLite does not take the file for a database then.
+    A wrong key is detected by the first statement: SQLite then reports that the file is not a database.
     """
     more.pop("factory", None)
     check_key(key)
@@ -53,7 +53,7 @@ def connect(file: str, options: str, key: str, **more: object) -> sqlite3.Connec
     except sqlcipher.Error as error:
         raise _as_sqlite(error) from None
     try:
-        # Its own complaints on stderr say nothing that the error does not, and nobody can read them.
+        # SQLCipher's messages on stderr contain nothing beyond the error, so they are turned off.
         connection.execute("PRAGMA cipher_log_level=NONE").fetchall()
         connection.execute(f"PRAGMA key={quoted_key(key)}").fetchall()
         connection.executescript(careful(sqlcipher.connect))
@@ -65,7 +65,7 @@ def connect(file: str, options: str, key: str, **more: object) -> sqlite3.Connec
 
 
 def wrong_key(file: str, name: str, otherwise: str = "") -> WrongKey:
-    """Return the error to raise when a file cannot be read with the key that was given, and what else may be done."""
+    """Return the error for a file that cannot be read with the given key, with the remedies."""
     try:
         with open(file, "rb") as handle:
             plain = handle.read(len(PLAIN)) == PLAIN
@@ -77,7 +77,7 @@ def wrong_key(file: str, name: str, otherwise: str = "") -> WrongKey:
 
 
 def connect_plain(file: str, timeout: float) -> sqlite3.Connection:
-    """Open a file that is not encrypted, with the driver that can encrypt it."""
+    """Open an unencrypted file with the driver that can encrypt it."""
     try:
         connection = sqlcipher.connect(
             uri(file, "mode=rw"), uri=True, factory=_Connection, timeout=timeout, isolation_level=None
@@ -97,11 +97,11 @@ def quoted_key(key: str) -> str:
 
 
 def _as_sqlite(error: Exception) -> sqlite3.Error:
-    """The same error of `sqlite3`, with its code."""
+    """Return the same error of `sqlite3`, with its code."""
     same: sqlite3.Error = getattr(sqlite3, type(error).__name__, sqlite3.DatabaseError)(*error.args)
     same.sqlite_errorcode = getattr(error, "sqlite_errorcode", 0)
     same.sqlite_errorname = getattr(error, "sqlite_errorname", "")
-    if same.sqlite_errorname == "SQLITE_CONSTRAINT":  # which one, it only says in words
+    if same.sqlite_errorname == "SQLITE_CONSTRAINT":  # only the message names the constraint
         rule = str(error).partition(" constraint failed")[0]
         same.sqlite_errorname += f"_{rule.replace(' ', '')}"
     return same

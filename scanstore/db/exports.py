@@ -1,7 +1,7 @@
-"""Public names of a package, loaded when they are first asked for (PEP 562).
+"""Public names of a package, loaded on first access (PEP 562).
 
-``from scanstore.findings.models import Finding`` runs ``scanstore/findings/__init__.py`` first. If that imported its
-service, opening a store would import everything, and a worker process of indexing would import Peewee.
+``from scanstore.findings.models import Finding`` runs ``scanstore/findings/__init__.py`` first. If the package imported
+its modules eagerly, opening a store would import everything, and an indexing worker would import Peewee.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ def lazy(
     into: str | None = None,
     first: Mapping[str, Iterable[str]] | None = None,
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return the ``__getattr__`` and ``__dir__`` of a package whose public names are in these modules of it.
+    """Return the ``__getattr__`` and ``__dir__`` of a package whose public names are in these modules.
 
-    ``modules`` has the names by the name of their module, relative to the package. A module without names is itself
-    public, by the last part of its name. ``into`` is the module that has the names, by default the package. ``first``
-    has the modules that are loaded before a name.
+    ``modules`` maps the names of modules, relative to the package, to their public names. A module without names is
+    itself public, under the last part of its name. ``into`` is the module that gets the names, by default the package.
+    ``first`` maps a name to the modules that are loaded before it.
     """
     homes = {name: module for module, names in modules.items() for name in names}
     own = {module.rpartition(".")[2]: module for module, names in modules.items() if not names}

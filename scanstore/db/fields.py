@@ -1,12 +1,11 @@
-"""The base model and the field types that every table is made of.
+"""The base model and the field types of all tables.
 
-A model has no database of its own: its metadata answers with the store that is current at that moment. A row
-remembers which file it was made in, and refuses to be saved, deleted or followed while another store is
-current.
+A model has no fixed database: its metadata returns the current store. A row remembers its store. Saving it, deleting it
+or following its relations while another store is current raises WrongStore.
 
-Each field decides one thing about storage for the whole schema: times are fixed-width UTC text that sorts,
-JSON is compact text, statuses are lower case, hashes are raw bytes. All of them refuse a bad value before any
-SQL runs. Add a field type here when a second table needs it.
+Each field type defines one storage format for the whole schema: times are fixed-width UTC text that sorts, JSON is
+compact text, statuses are lower case, hashes are raw bytes. All fields reject a bad value before any SQL runs. Add a
+field type here when a second table needs it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _LAST = 2**32  #: greater than the number of any field
 
 
 class StoreMetadata(peewee.Metadata):
-    """Model metadata whose database is the current store's, asked for at every use.
+    """Model metadata whose database is that of the current store, looked up at every use.
 
     Peewee sorts columns by the creation of their fields, so inherited ones come first. Set ``column_order`` in ``Meta``
     to place columns by name: those before ``...`` come first, those after it last. Subclasses inherit it.
@@ -49,7 +48,7 @@ class StoreMetadata(peewee.Metadata):
     def database(self) -> object:
         return current() or AMBIENT
 
-    # Peewee hands every new class the database of its base: whatever is current at that moment.
+    # Peewee passes the database of its base to every new class: the one that is current at that moment.
     @database.setter
     def database(self, database: object) -> None:
         if not (database is None or database is AMBIENT or isinstance(database, Database)):
@@ -57,7 +56,7 @@ class StoreMetadata(peewee.Metadata):
 
     @property
     def table(self) -> peewee.Table:
-        # Cached by Peewee for ever, so it must not remember a store.
+        # Peewee caches this permanently, so it must not refer to a store.
         if self._table is None:
             columns = [field.column_name for field in self.sorted_fields]
             self._table = peewee.Table(
@@ -85,7 +84,7 @@ class StoreMetadata(peewee.Metadata):
         super().add_field(field_name, field, set_attribute)
 
     def get_default_dict(self) -> dict[str, object]:
-        """Return the defaults of a new row; its times are one reading of the clock."""
+        """Return the defaults of a new row. All its default times are the same instant."""
         now = utcnow()
         return {
             field.name: now if default is utcnow else default() if callable(default) else default
@@ -123,12 +122,12 @@ class Base(peewee.Model):
 
     @classmethod
     def insert_many(cls, rows: object, fields: object = None) -> peewee.ModelInsert:
-        """Return a query that inserts rows; the times that they leave out are one reading of the clock."""
+        """Return a query that inserts rows. All default times are the same instant."""
         return _Insert(cls, insert=rows, columns=fields)
 
     @classmethod
     def validate_model(cls) -> None:
-        """Guard the foreign keys of a new model class and keep our repr; Peewee calls this once."""
+        """Guard the foreign keys of a new model class and keep scanstore's repr. Peewee calls this once."""
         super().validate_model()
         if getattr(cls.__dict__.get("__repr__"), "__module__", "") == "peewee":
             del cls.__repr__
@@ -136,7 +135,7 @@ class Base(peewee.Model):
             _guard(cls, field)
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
-        """Return the row as plain values that `json` can write; foreign keys are ids and nothing is queried.
+        """Return the row as plain values that `json` can write, without a query. Foreign keys are ids.
 
         Fields listed in `__secret__` are left out unless `secrets` is true.
         """
@@ -161,13 +160,13 @@ class Base(peewee.Model):
     __str__ = __repr__
 
     def check_home(self) -> None:
-        """Raise WrongStore when another store is current than the one this row was made in."""
+        """Raise WrongStore if the current store is not the store of this row."""
         database = current()
         if self._home is not None and database is not None and database.file != self._home:
             raise WrongStore(f"{self!r} is of {self._home} and {database.name} is current; use it in its own")
 
     def save(self, force_insert: bool = False, only: object = None) -> int:
-        """Write the fields that were changed since the row was read; return the number of rows written."""
+        """Write the fields that were changed since the row was read. Return the number of rows written."""
         self.check_home()
         rows = super().save(force_insert=force_insert, only=only)
         if self._home is None:
@@ -176,9 +175,9 @@ class Base(peewee.Model):
         return int(rows)
 
     def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> int:
-        """Delete this row and the rows that go with it; return the number of rows deleted.
+        """Delete this row and its dependent rows. Return the number of rows deleted.
 
-        Raises Conflict, and says which rows point at this one, when a foreign key forbids it.
+        Raises Conflict, which names the rows that refer to this one, if a foreign key forbids the deletion.
         """
         self.check_home()
         try:
@@ -196,7 +195,7 @@ class Base(peewee.Model):
 
     @classmethod
     def bind(cls, *_: object, **__: object) -> bool:
-        """Raise BindRefused: a bound model would write one store's rows into another's file."""
+        """Raise BindRefused: a bound model would write rows of one store to the file of another."""
         _refuse_binding(cls)
 
     @classmethod
@@ -212,19 +211,19 @@ def _guard(model: type[Base], field: peewee.ForeignKeyField) -> None:
 
 
 class LaterForeignKey(peewee.DeferredForeignKey):
-    """A foreign key to a model of a package above, which must import the module of this model."""
+    """A foreign key to a model of a higher package, which imports the module of this model."""
 
     def __deepcopy__(self, memo: object = None) -> LaterForeignKey:
         return type(self)(self.rel_model_name, **self.field_kwargs)
 
     def set_model(self, rel_model: object) -> None:
-        """Become the foreign key, once Peewee meets the model of that name."""
+        """Become the foreign key when Peewee finds the model with this name."""
         super().set_model(rel_model)
         _guard(self.model, self.model._meta.fields[self.name])
 
 
 class _Insert(peewee.ModelInsert):
-    """An insert whose default times are one reading of the clock."""
+    """An insert whose default times are all the same instant."""
 
     def get_default_data(self) -> dict[object, object]:
         now = utcnow()
@@ -268,7 +267,7 @@ def _unreadable(field: peewee.Field[_V], value: object, kind: str) -> Damaged:
 
 
 class UTCField(DateTime[_V]):
-    """An aware time, kept and read back in UTC, to the millisecond; ISO 8601 text with a zone will do too."""
+    """An aware time, stored and returned in UTC with milliseconds. ISO 8601 text with a time zone is accepted too."""
 
     @overload
     def __init__(self: UTCField[datetime | None], *, null: Literal[True], **options: Unpack[Options]) -> None: ...
@@ -307,10 +306,10 @@ class UTCField(DateTime[_V]):
 
 
 class JSONField(Json[_V]):
-    """Any JSON value, as compact UTF-8 text; NaN, Infinity and what JSON cannot say raise InvalidArgument.
+    """Any JSON value, as compact UTF-8 text. NaN, Infinity and values without a JSON form raise InvalidArgument.
 
-    Change one key with `Model.update(meta=Model.meta["key"].set(value))`; an in-place change of the value
-    that was read is not noticed.
+    Change one key with `Model.update(meta=Model.meta["key"].set(value))`; an in-place change of the value that was read
+    is not saved.
     """
 
     def __init__(self, *, null: bool = False, **options: Unpack[Options]) -> None:
@@ -325,7 +324,9 @@ class JSONField(Json[_V]):
 
 
 class EnumField(Text[_V]):
-    """One of a few words, kept in lower case, accepted in any; others raise InvalidArgument with the list."""
+    """One of a fixed list of words, in any case, stored in lower case. Other words raise InvalidArgument with
+    the list.
+    """
 
     @overload
     def __init__(
@@ -352,7 +353,7 @@ class EnumField(Text[_V]):
 
 
 class _UUIDText(TextUUID[_V]):
-    """A UUID, given as `uuid.UUID` or text, kept as text of 36 characters."""
+    """A UUID, passed as `uuid.UUID` or text, stored as text of 36 characters."""
 
     field_type = "TEXT"
 
@@ -370,7 +371,7 @@ class _UUIDText(TextUUID[_V]):
 
 
 class UUIDField(_UUIDText[_V]):
-    """A UUID that reads back as `uuid.UUID`."""
+    """A UUID that is returned as `uuid.UUID`."""
 
     @overload
     def __init__(self: UUIDField[uuid.UUID | None], *, null: Literal[True], **options: Unpack[Options]) -> None: ...
@@ -387,7 +388,7 @@ class UUIDField(_UUIDText[_V]):
 
 
 class IdField(_UUIDText[_V]):
-    """A UUID that reads back as text."""
+    """A UUID that is returned as text."""
 
     @overload
     def __init__(self: IdField[str | None], *, null: Literal[True], **options: Unpack[Options]) -> None: ...
@@ -401,9 +402,9 @@ class IdField(_UUIDText[_V]):
 
 
 class HashField(Field[_V]):
-    """A content hash: hexadecimal text outside, raw bytes inside; any other text is kept as it is.
+    """A content hash: hexadecimal text in Python, raw bytes in the database. Any other text is stored unchanged.
 
-    Reads back as given, except that hexadecimal digits become lower case and bytes become hexadecimal text.
+    The value is returned as passed, except that hexadecimal digits become lower case and bytes become hexadecimal text.
     """
 
     @overload

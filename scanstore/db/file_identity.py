@@ -1,19 +1,19 @@
-"""Which file a store has open, and whether that file still stands at its path.
+"""The identity of an open file: detects that the file at the path of a store was replaced.
 
 SQLite finds a write-ahead log by its name and a database by its descriptor. When the file of an open store is replaced,
-moved or overwritten, later writes go to the old file and the old log is laid over the new one. Two things tell: the
-device and inode of the path, and a random id that every file carries in the table `file_identity` (every backup gets an
-id of its own). The inode is compared around each transaction. The id is read from the file itself, without the log,
-whenever the file has changed since it was last looked at, which is once a checkpoint; and before a file that has a log
-is opened, it is compared with the id in that log. For this, the first transaction of each new log writes the page with
-the id (`Watch.touch_needed`). A log belongs to the file whose id it holds.
+moved or overwritten, later writes go to the old file, and the old log is applied to the new one. Two values detect
+this: the device and inode of the path, and a random id in the table `file_identity` of every file (every backup gets a
+new id). The inode is compared around each transaction. The id is read from the file itself, without the log, whenever
+the file has changed since the last check, which is once per checkpoint. Before a file with a log is opened, its id is
+compared with the id in that log. For this, the first transaction of each new log writes the page with the id
+(`Watch.touch_needed`). A log belongs to the file whose id it holds.
 
-When the two do not match, nothing is written any more, the log is renamed to ``NAME-wal.orphaned``, and the connections
-are closed without the checkpoint that SQLite makes at the last close.
+If the ids differ, all writes are refused, the log is renamed to ``NAME-wal.orphaned``, and the connections are closed
+without SQLite's final checkpoint.
 
-A plain copy of an older state of the same store has the same id and cannot be told from it.
+A plain copy of an older state of the same store has the same id, so it cannot be detected.
 
-Change here: what identifies a file, and what becomes of a log without its file.
+Change here: how a file is identified, and how a log without its file is handled.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ READ = "SELECT file FROM file_identity"
 TOUCH = "UPDATE file_identity SET logs = logs + 1"
 RENEW = "UPDATE file_identity SET file = 'scanstore:file:' || lower(hex(randomblob(16)))"
 _stat = os.stat
-UNSETTLED = 2.0  # seconds during which a file that was just written may be in the middle of a checkpoint
+UNSETTLED = 2.0  # seconds after a write during which a checkpoint may be running
 _ID = "scanstore:file:"  # and 32 hexadecimal digits
-_NO_STORE = _UNREADABLE = ""  # an id that no file has
+_NO_STORE = _UNREADABLE = ""  # an id that is never used
 
 
 class Watch:
-    """Watches the file of one open store. Used by all its threads."""
+    """Watches the file of one open store. All threads of the store share it."""
 
     def __init__(self, file: str, name: str, key: str | None, *, read_only: bool) -> None:
         self.file, self.name, self.read_only = file, name, read_only
@@ -60,12 +60,13 @@ class Watch:
         self._log: Place | None = None
         self._index: Place | None = None
         self._seen_on_file = False
-        self.id: str | None = None  #: None where the file has none that can be read
-        with refusing(name, "read"):  # it may be gone by now
+        self.id: str | None = None  #: None if the file has no readable id
+        with refusing(name, "read"):  # the file may be missing by now
             now = os.stat(file)
         self._device, self._inode = self.place = (now.st_dev, now.st_ino)
         self._size, self._mtime = now.st_size, now.st_mtime_ns
-        self.touched: tuple[int, int] | None = None  #: `seen` when a transaction with the page of the id was committed
+        # : the value of `seen` when a transaction with the page of the id was committed
+        self.touched: tuple[int, int] | None = None
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -74,29 +75,29 @@ class Watch:
 
     @property
     def lost(self) -> bool:
-        """Whether the file was found replaced."""
+        """Whether the file is known to be replaced."""
         return self._lost is not None
 
     def identify(self, connection: sqlite3.Connection) -> None:
-        """Take the id that a connection of the store reads for the one to watch."""
+        """Watch the id that a connection of the store reads."""
         try:
             row = connection.execute(READ).fetchone()
-        except sqlite3.Error:  # an older schema, or damage that others will meet
+        except sqlite3.Error:  # an older schema, or damage that later statements will report
             row = None
         self.id = _id_in(row)
         self._seen_on_file = False
 
     def note_log(self) -> None:
-        """Remember which log belongs to the connections that are open now."""
+        """Record which log belongs to the open connections."""
         self._log, self._index = _place(self.file + "-wal"), _place(self.file + "-shm")
 
     @property
     def touch_needed(self) -> bool:
-        """Whether the log may be a new one that does not hold the id yet: the file has changed since it was written."""
+        """Whether the log may be new and lack the id: the file has changed since the id was written."""
         return self.touched != (self._size, self._mtime) and self.id is not None
 
     def look(self) -> None:
-        """Raise FileReplaced unless the file that was opened still stands at its path, with its content."""
+        """Raise FileReplaced unless the opened file is still at its path, with its content."""
         try:
             now = _stat(self.file)
             if now.st_mtime_ns == self._mtime and now.st_ino == self._inode and now.st_size == self._size:
@@ -114,7 +115,7 @@ class Watch:
             self._compare(now)
 
     def _compare(self, now: os.stat_result) -> None:
-        """Compare the id in the file with that of the store; the file has changed since that was done."""
+        """Compare the id in the file with that of the store, because the file has changed since the last comparison."""
         deadline = time.monotonic() + UNSETTLED
         while True:
             found = self._read(now)
@@ -124,10 +125,10 @@ class Watch:
                 return
             if found:
                 break
-            # Unreadable: somebody may be writing the file right now, be it a checkpoint or a copy.
+            # Unreadable: another program may be writing the file now, as a checkpoint or a copy.
             if time.monotonic() > deadline or abs(time.time() - now.st_mtime) > UNSETTLED:
                 if found is None:
-                    return  # such as after a checkpoint that was killed; the log has what is missing
+                    return  # for example after a killed checkpoint; the log has the missing pages
                 break
             time.sleep(0.01)
             try:
@@ -137,7 +138,7 @@ class Watch:
         self._lose(now, found)
 
     def _read(self, now: os.stat_result) -> str | None:
-        """The id in the file, without its log; None when it cannot be read there."""
+        """Return the id in the file, without its log, or None if it cannot be read."""
         if not now.st_size:
             return _NO_STORE
         with self._lock:
@@ -154,7 +155,7 @@ class Watch:
         return _id_in(row)
 
     def release(self) -> None:
-        """Close the connection that reads the id; the next comparison opens it again."""
+        """Close the connection that reads the id. The next comparison reopens it."""
         with self._lock:
             reader, self._reader = self._reader, None
             if reader is not None:
@@ -162,7 +163,9 @@ class Watch:
                     reader.close()
 
     def after_fork(self) -> None:
-        """Forget, in a child, what belongs to the parent; its connection was closed before the fork, if it could be."""
+        """Drop, in a child, everything that belongs to the parent. Its connection was closed before the fork if
+        possible.
+        """
         self._lock = threading.RLock()
         self._reader = None
 
@@ -195,12 +198,12 @@ class Watch:
 
 
 def close(connection: sqlite3.Connection, watch: Watch | None) -> None:
-    """Close a connection; when its file was replaced, without carrying the log over into the file that is there."""
+    """Close a connection. If its file was replaced, do not apply the log to the new file."""
     if watch is not None and not watch.lost:
         with suppress(StorageError):
             watch.look()
     if watch is not None and watch.lost:
-        # SQLite looks at this flag during the checkpoint of the last close, and gives the checkpoint up.
+        # SQLite checks this flag during the checkpoint of the last close, and skips the checkpoint.
         setconfig = getattr(connection, "setconfig", None)
         with suppress(sqlite3.Error):
             if setconfig is not None:  # Python 3.12
@@ -210,7 +213,9 @@ def close(connection: sqlite3.Connection, watch: Watch | None) -> None:
 
 
 def refuse_missing(file: str, name: str) -> None:
-    """Raise Damaged when a file is empty or missing and its log is not: the log is all that is left of a store."""
+    """Raise Damaged if a file is empty or missing but its log is not: the log contains the remaining rows of
+    the store.
+    """
     if not size_of(file) and (waiting := size_of(file + "-wal")):
         state = "is empty" if os.path.exists(file) else "is missing"
         raise Damaged(
@@ -220,10 +225,10 @@ def refuse_missing(file: str, name: str) -> None:
 
 
 def refuse_foreign_log(file: str, name: str, key: str | None, *, read_only: bool) -> None:
-    """Raise FileReplaced when the log beside a file is that of another file, and set the log aside.
+    """Raise FileReplaced if the log beside a file belongs to another file, and set the log aside.
 
-    Without this, SQLite would lay the log over the file. A log without an id, such as one that another program wrote,
-    is taken for the file's own.
+    Otherwise SQLite would apply the log to the file. A log without an id, such as one of another program, counts as the
+    file's own.
     """
     if not size_of(file) or not size_of(file + "-wal"):
         return
@@ -264,15 +269,15 @@ def set_aside(file: str, index: Place | None) -> str | None:
 
 
 def renew(connection: sqlite3.Connection) -> None:
-    """Give the file of a connection an id of its own, if its schema has ids."""
+    """Give the file of a connection a new id, if its schema has ids."""
     if connection.execute("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'file_identity'").fetchone():
         connection.execute(RENEW)
 
 
 def renew_file(file: str, name: str, key: str | None = None) -> None:
-    """Give a file that is not open elsewhere an id of its own; the caller syncs it.
+    """Give a file that is not open elsewhere a new id. The caller syncs the file.
 
-    Raises what went wrong as an error about `name`.
+    Raises errors about `name`.
     """
     connection = connect(file, "mode=rw", key=key)
     try:
@@ -289,9 +294,9 @@ def renew_file(file: str, name: str, key: str | None = None) -> None:
 
 
 def _reader(file: str, key: str | None) -> sqlite3.Connection:
-    """A connection that sees the file alone, as it lies there, and keeps no page of it from one question to the next.
+    """Return a connection that reads the file without its log, and caches no page between queries.
 
-    SQLite opens and closes the descriptor, so no lock of this process is dropped.
+    SQLite opens and closes the descriptor, so this process loses no lock.
     """
     reader = connect(file, ALONE, key=key, check_same_thread=False)
     try:
@@ -303,14 +308,14 @@ def _reader(file: str, key: str | None) -> sqlite3.Connection:
 
 
 def _ask(connection: sqlite3.Connection, name: str) -> tuple[object, ...] | None:
-    """Read the id; the file may be anybody's, so that takes a few seconds at most."""
+    """Read the id, with a time limit of a few seconds, because the file may be untrusted."""
     with limited(connection, name, UNSETTLED):
         row: tuple[object, ...] | None = connection.execute(READ).fetchone()
         return row
 
 
 def _id_in(row: tuple[object, ...] | None) -> str | None:
-    """The id in a row that was read; None when it is missing or not an id."""
+    """Return the id in a row, or None if it is missing or invalid."""
     found = row[0] if row is not None else None
     if isinstance(found, str) and found.startswith(_ID) and len(found) == len(_ID) + 32:
         return found if not found[len(_ID) :].strip("0123456789abcdef") else None
@@ -318,7 +323,9 @@ def _id_in(row: tuple[object, ...] | None) -> str | None:
 
 
 def _foreign_id(log: str, own: str) -> str | None:
-    """The id of another file in a log that does not hold this one; None when the log may be the file's own."""
+    """Return the id of another file in a log that does not contain the given id. Return None if the log may be the
+    file's own.
+    """
     wanted, other = own.encode(), None
     try:
         with open(log, "rb") as handle:
@@ -337,7 +344,9 @@ def _foreign_id(log: str, own: str) -> str | None:
 
 
 def _foreign_id_in(file: str, key: str, own: str) -> str | None:
-    """The same for an encrypted store; an empty id where the pages in the log cannot be read with the file's key."""
+    """The same for an encrypted store. Return an empty id if the pages in the log cannot be read with the
+    file's key.
+    """
     try:
         connection = connect(file, "mode=ro", key=key)
         try:

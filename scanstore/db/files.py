@@ -1,4 +1,4 @@
-"""The file itself, before anything is asked of it: making it, naming it to SQLite, telling whose it is."""
+"""The file of a store before it is opened: create it, build its URI for SQLite, and recognise stores."""
 
 from __future__ import annotations
 
@@ -28,55 +28,56 @@ from scanstore.errors import (
 )
 
 APPLICATION_ID = 0x5343414E  # "SCAN"
-SCHEMA_VERSION = 10  #: the number of the newest file in migrations/, moves with it
+SCHEMA_VERSION = 10  #: the number of the newest file in migrations/
 MEMORY = ":memory:"
 GIVE_ANOTHER = "give the path of a scanstore file or a new one"
-#: Options to read a file as it lies there, without its log, its locks or a file beside it. Without the mode, SQLite
-#: creates a file that is missing.
+#: Options to read a file without its log, without locks and without creating files beside it. Without the mode, SQLite
+#: would create a missing file.
 ALONE = "mode=ro&immutable=1"
 FULL_SYNC = "; PRAGMA fullfsync=ON; PRAGMA checkpoint_fullfsync=ON"
-SECONDS = 30.0  #: that reading a file of others may take
-_NO_FULL_SYNC = frozenset((errno.EINVAL, errno.ENOTTY, errno.ENOTSUP, errno.EOPNOTSUPP))  # of a network disk, say
+SECONDS = 30.0  #: the time limit for reading an untrusted file
+# for example of a network disk
+_NO_FULL_SYNC = frozenset((errno.EINVAL, errno.ENOTTY, errno.ENOTSUP, errno.EOPNOTSUPP))
 _QUOTED = [
     chr(byte) if byte < 128 and (chr(byte).isalnum() or byte in b"/._-") else f"%{byte:02x}" for byte in range(256)
 ]
-STEPS = 5000  #: of SQLite's machine from one look at the clock to the next
+STEPS = 5000  #: steps of SQLite's virtual machine between two checks of the clock
 
 
 def uri(file: str, options: str, *, windows: bool | None = None) -> str:
-    """Return the URI by which SQLite opens exactly this absolute path, whatever bytes are in it."""
+    """Return the URI with which SQLite opens exactly this absolute path, whatever characters it contains."""
     path = os.fsencode(paths.uri_path(file, windows=windows))
     quoted = "".join(map(_QUOTED.__getitem__, path))
-    if path[2:3] == b":":  # SQLite wants the colon of a drive as it is
+    if path[2:3] == b":":  # SQLite requires the colon of a drive unescaped
         quoted = quoted.replace(_QUOTED[ord(":")], ":", 1)
     return "file://" + quoted + "?" + options
 
 
 def quoted(name: str) -> str:
-    """Return a name of a table, column, index or trigger as SQL takes it; one of the user's own may be any text."""
+    """Return a quoted name of a table, column, index or trigger. A user's name may be any text."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def careful(make: Callable[[str], sqlite3.Connection]) -> str:
-    """Return the pragmas of every connection of a driver: what a schema calls is not trusted, and a cell that reaches
-    out of its page is damage. On macOS a commit waits for the disk, as :func:`flush` does.
+    """Return the pragmas of every connection of a driver: functions in a schema are not trusted, and a cell outside its
+    page is reported as damage. On macOS a commit waits for the disk, as in :func:`flush`.
     """
     return _distrusting(make) + (FULL_SYNC if paths.MACOS else "")
 
 
 @lru_cache
 def _distrusting(make: Callable[[str], sqlite3.Connection]) -> str:
-    """Return the pragmas for files of strangers.
+    """Return the pragmas for untrusted files.
 
-    SQLite before 3.41 takes its own JSON functions for untrusted ones, which the CHECK constraints of our tables call.
-    There a schema stays trusted; nothing is registered with our connections that it could call.
+    SQLite before 3.41 treats its own JSON functions as untrusted, and the CHECK constraints of our tables call them.
+    With these versions the schema stays trusted; our connections register no functions that it could call.
     """
     pragmas = "PRAGMA cell_size_check=ON"
     probe = make(":memory:")
     try:
         probe.executescript("PRAGMA trusted_schema=OFF; CREATE TABLE t (x CHECK (json_valid(x)))")
         pragmas += "; PRAGMA trusted_schema=OFF"
-    except Exception as error:  # each driver has a class of its own
+    except Exception as error:  # each driver has its own class
         if "unsafe" not in str(error):
             raise
     finally:
@@ -86,7 +87,7 @@ def _distrusting(make: Callable[[str], sqlite3.Connection]) -> str:
 
 @contextmanager
 def limited(connection: sqlite3.Connection, name: str, seconds: float | None = None) -> Iterator[None]:
-    """Raise ReadTimeout when the statements of a connection are not over after so many seconds, by default 30."""
+    """Raise ReadTimeout if the statements of a connection take more than this number of seconds, by default 30."""
     limit = SECONDS if seconds is None else seconds
     deadline, late = time.monotonic() + limit, []
 
@@ -103,16 +104,16 @@ def limited(connection: sqlite3.Connection, name: str, seconds: float | None = N
             raise too_slow(name, limit) from error
         for each in (error, error.__cause__):
             if getattr(each, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
-                # A signal's handler ran inside ours, and SQLite has swallowed what it raised.
+                # A signal handler ran inside ours, and SQLite swallowed its exception.
                 raise KeyboardInterrupt from error
         raise
     finally:
-        with suppress(sqlite3.ProgrammingError):  # it was closed
+        with suppress(sqlite3.ProgrammingError):  # the connection was closed
             connection.set_progress_handler(None, 0)
 
 
 def too_slow(name: str, seconds: float) -> ReadTimeout:
-    """Return the error to raise when a file could not be read in time."""
+    """Return the error for a file that could not be read in time."""
     return ReadTimeout(
         f"{name} could not be read in {seconds:g} seconds; it may have been made to take for ever: if you trust it, "
         "give it more with timeout="
@@ -120,9 +121,9 @@ def too_slow(name: str, seconds: float) -> ReadTimeout:
 
 
 def seconds_for(file: str, timeout: float | None = None) -> float:
-    """Return how long reading all of a file may take: the timeout, or 30 seconds and one for each megabyte of it.
+    """Return the time limit for reading a whole file: the timeout, or 30 seconds plus one per megabyte.
 
-    Raises InvalidArgument for a timeout that is no number of seconds.
+    Raises InvalidArgument for a timeout that is not a number of seconds.
     """
     if timeout is None:
         return SECONDS + (size_of(file) + size_of(file + "-wal")) / 1e6
@@ -132,9 +133,9 @@ def seconds_for(file: str, timeout: float | None = None) -> float:
 
 
 def refused(error: OSError, name: str, done: str = "written") -> ScanstoreError:
-    """Return the error to raise, from this one, for a file that the system does not let be read or written.
+    """Return the error, with this one as its cause, for a file that the system does not allow to be read or written.
 
-    `done` is the participle of the message: ``read``, or what else it cannot be.
+    `done` is the participle in the message, such as ``read`` or ``written``.
     """
     kind, remedy = (_READING if done == "read" else _WRITING).get(error.errno, (StorageError, "check its disk"))
     if open_files.held(error):
@@ -148,7 +149,7 @@ def refused(error: OSError, name: str, done: str = "written") -> ScanstoreError:
 
 @contextmanager
 def refusing(name: str, done: str = "written") -> Iterator[None]:
-    """Turn whatever OSError comes out of the block into ours; a reader that has gone away stays a BrokenPipeError."""
+    """Convert an OSError of the block to scanstore's error. A BrokenPipeError is passed through."""
     try:
         yield
     except BrokenPipeError:
@@ -182,7 +183,7 @@ _READING: _Kinds = _ALWAYS | {
 
 
 def create_file(file: str, name: str, mode: int = 0o600) -> None:
-    """Create an empty file, that only its owner may read unless told otherwise, if nothing is there already."""
+    """Create an empty file if the path does not exist. By default only its owner may read it."""
     try:
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), mode))
     except FileExistsError:
@@ -192,19 +193,19 @@ def create_file(file: str, name: str, mode: int = 0o600) -> None:
 
 
 def real_path(path: str) -> str:
-    """Return the absolute path of what a path leads to."""
-    with refusing(path, "read"):  # the current folder may be gone
+    """Return the absolute path of the target of a path."""
+    with refusing(path, "read"):  # the current folder may be missing
         return os.path.realpath(path)
 
 
 def free_space(file: str, name: str) -> int:
-    """Return the bytes that are free on the disk of a file that is, or is to be, there."""
+    """Return the free bytes on the disk of an existing or future file."""
     import shutil
 
     with refusing(name):
         try:
             return shutil.disk_usage(os.path.dirname(file)).free
-        except AttributeError:  # this system does not tell
+        except AttributeError:  # not available on this system
             return sys.maxsize
 
 
@@ -217,12 +218,14 @@ def size_of(file: str) -> int:
 
 
 def sync_folder(folder: str) -> None:
-    """Wait until the names in a folder are on the disk: a file that was made, renamed or deleted there stays so."""
+    """Wait until the names in a folder are on the disk, so that creating, renaming or deleting a file survives a power
+    cut.
+    """
     if os.name != "posix":
         return
     try:
         handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # it may be written and not read
+    except PermissionError:  # the folder may be writable but not readable
         os.sync()
         return
     try:
@@ -234,7 +237,8 @@ def sync_folder(folder: str) -> None:
 def flush(handle: int) -> None:
     """Wait until all writes to an open file or folder are on the disk.
 
-    On macOS `fsync` ends when the drive has it, which may lose it in a power cut; F_FULLFSYNC waits for the disk.
+    On macOS `fsync` returns when the drive has received the data, which a power cut may lose; F_FULLFSYNC waits for the
+    disk.
     """
     if paths.MACOS:
         import fcntl
@@ -249,7 +253,7 @@ def flush(handle: int) -> None:
 
 
 def identify(connection: sqlite3.Connection, name: str) -> int:
-    """Return the schema version of a scanstore, 0 for an empty one; raise NotAScanstore for anything else."""
+    """Return the schema version of a store, or 0 for an empty file. Raises NotAScanstore for other files."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
@@ -261,14 +265,14 @@ def identify(connection: sqlite3.Connection, name: str) -> int:
 
 
 def use_log(connection: sqlite3.Connection, timeout: float) -> None:
-    """Switch the file to a write-ahead log if it has none yet, waiting for others up to the timeout."""
+    """Switch the file to WAL mode if necessary. Waits for other processes up to the timeout."""
     deadline = time.monotonic() + timeout
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            # SQLite does not wait for this lock by itself.
+            # SQLite does not wait for this lock.
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)

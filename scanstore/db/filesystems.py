@@ -1,10 +1,10 @@
-"""Where a store must not live: file systems between machines, and folders that another program synchronises.
+"""Detection of unsafe places for a store: network file systems and synchronised folders.
 
-SQLite's write-ahead log needs memory that all its users share, and locks that all of them see. Neither reaches from one
-machine to another, and a program that synchronises a folder copies the file and its log at different moments. What can
-be told from the mount table and from well-known folder names gets a warning, once a folder.
+SQLite's write-ahead log needs shared memory and locks that all its users see. Neither works across machines, and a
+program that synchronises a folder copies the file and its log at different moments. Places that the mount table or a
+well-known folder name reveals get a warning, once per folder.
 
-Change here: which file systems and folders are known.
+Change here: the list of file systems and folders.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ NETWORK = frozenset(
     ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "drvfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4",
      "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs")
 )  # fmt: skip
-#: Under FUSE, these keep their files on the same machine; any other file system is taken for a remote one.
+#: These FUSE file systems are local; all others count as remote.
 LOCAL_FUSE = frozenset(
     ("bindfs", "cryfs", "encfs", "exfat", "ext2", "fuse-overlayfs", "gocryptfs", "mergerfs", "ntfs", "ntfs-3g",
      "securefs", "zfs")
 )  # fmt: skip
-#: Names of folders, in lower case; some have a name in parentheses or after a dash behind them.
+#: Names of folders, in lower case. Some are followed by a name in parentheses or after a dash.
 SYNCHRONISED = frozenset(
     ("dropbox", "google drive", "googledrive", "icloud drive", "iclouddrive", "megasync", "my drive", "nextcloud",
      "onedrive", "owncloud", "pcloud drive", "pclouddrive", "syncthing")
 )  # fmt: skip
-APPLE = frozenset(("mobile documents", "cloudstorage"))  #: the same, in a folder Library
+APPLE = frozenset(("mobile documents", "cloudstorage"))  #: the same, inside a folder Library
 
 _looked_at: set[str] = set()
 
 
 class PlaceWarning(UserWarning):
-    """A store lies where SQLite cannot keep its promises."""
+    """A store is in a place where SQLite cannot guarantee the integrity of the file."""
 
 
 def warn(file: str, name: str) -> None:
-    """Warn, once a folder, about a store that lies on a network file system or in a synchronised folder."""
+    """Warn, once per folder, about a store on a network file system or in a synchronised folder."""
     folder = os.path.dirname(file)
     if folder in _looked_at:
         return
@@ -47,7 +47,7 @@ def warn(file: str, name: str) -> None:
 
 
 def describe(folder: str) -> str | None:
-    """Describe why a folder is a bad place for a store; None when nothing is known against it."""
+    """Return why a folder is unsafe for a store, or None."""
     if (found := _synchronised(folder.replace(os.sep, "/").split("/"))) is not None:
         return f"in a folder that {found} synchronises, which copies the file and its log at different moments"
     share = folder[:2] in ("\\\\", "//") and folder[2:4] not in ("?\\", ".\\", "?/", "./")
@@ -60,7 +60,7 @@ def describe(folder: str) -> str | None:
 
 
 def _synchronised(names: list[str]) -> str | None:
-    """Return the first of the names on a path that a program which synchronises gives its folder."""
+    """Return the first name in a path that is the folder of a synchronising program."""
     above = ""
     for name in names:
         low = name.lower()
@@ -73,7 +73,7 @@ def _synchronised(names: list[str]) -> str | None:
 
 
 def file_system(folder: str) -> str:
-    """Return the type of the file system of an absolute path, as the mount table calls it; "" where it is unknown."""
+    """Return the type of the file system of an absolute path, from the mount table, or "" if unknown."""
     try:
         with open(MOUNTS, "rb") as table:
             lines = table.read().splitlines()
@@ -85,7 +85,7 @@ def file_system(folder: str) -> str:
         fields, _, rest = line.partition(b" - ")
         try:
             point = _unescaped(fields.split(b" ")[4]).rstrip(b"/") + b"/"
-            if wanted.startswith(point) and len(point) >= len(best):  # the later of two mounts hides the earlier
+            if wanted.startswith(point) and len(point) >= len(best):  # the later of two mounts hides the earlier one
                 best, kind = point, rest.split(b" ")[0]
         except (IndexError, ValueError):
             continue
@@ -93,6 +93,6 @@ def file_system(folder: str) -> str:
 
 
 def _unescaped(point: bytes) -> bytes:
-    """Return the path in a field of the mount table, where a blank, a tab and a backslash are octal numbers."""
+    """Return the path in a field of the mount table, in which blanks, tabs and backslashes are octal escapes."""
     first, *rest = point.split(b"\\")
     return first + b"".join(bytes((int(part[:3], 8),)) + part[3:] for part in rest)

@@ -1,23 +1,22 @@
-"""Parts of a file's schema that scanstore did not make, found before anything of the file is run.
+"""Detection of foreign parts in the schema of a file, before any of it runs.
 
-A file from another person brings its schema along: a view over an endless query under the name of one of our tables
-hangs whatever reads that table, and a trigger changes rows at the next write. So the rows of ``sqlite_master`` are
-compared with the digests in :mod:`scanstore.db.fingerprints` when a file is opened or attached. SQLite parses these
-statements and runs none of them. The rules:
+An untrusted file contains its own schema, which can be malicious: a view over an endless query with the name of one of
+our tables hangs every reader of that table, and a trigger changes rows at the next write. Therefore the rows of
+``sqlite_master`` are compared with the digests in :mod:`scanstore.db.fingerprints` when a file is opened or attached.
+At this point SQLite has parsed the statements but run none of them. The rules:
 
-- The tables, views and triggers of ours are exactly those that the migrations make. A missing part is damage, which
-  ``check`` reports; another one in its place is refused.
-- A trigger on a table or view of ours is ours, or is refused.
-- An index on a table of ours has columns, and expressions that call none but a few harmless functions of SQLite's.
-  A foreign UNIQUE index is refused:
-  it would make ``INSERT OR IGNORE`` skip rows.
-- Tables, views and indexes of the user's own are accepted. So is a trigger on such a table, unless it writes to a table
-  of ours, or our deletes reach its table through foreign keys.
-- The names that SQLite looks up for its own tables and functions (``sqlite_…``, ``json_each``, ``dbstat``,
-  ``pragma_…``) are not names of the user's own tables or views.
+- Our tables, views and triggers must be exactly those of the migrations. A missing one is damage, which ``check``
+  reports; a different one in its place is refused.
+- A foreign trigger on one of our tables or views is refused.
+- A foreign index on one of our tables may contain columns, and expressions that call only a few harmless functions of
+  SQLite. A foreign UNIQUE index is refused, because it would make ``INSERT OR IGNORE`` skip rows.
+- Tables, views and indexes of the user are accepted. A trigger on such a table is accepted too, unless it writes to one
+  of our tables, or our deletes reach its table through foreign keys.
+- A table or view of the user must not have a name that SQLite uses for its own tables and functions (``sqlite_…``,
+  ``json_each``, ``dbstat``, ``pragma_…``).
 
-Names are compared without case, as SQLite does. Change here: which parts are refused. The digests are generated, see
-:mod:`scanstore.db.schema`.
+Names are compared case-insensitively, as in SQLite. Change here: which parts are refused. The digests are generated,
+see :mod:`scanstore.db.schema`.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ from scanstore.db.schema_digest import INTERNAL, digested
 
 Object = tuple[str, str, str, str | None, int]  #: type, name, table, statement and rowid, as in sqlite_master
 
-# Not `sqlite_schema`: SQLite takes that name for its own table only when the file has no table or view of that name.
+# Not `sqlite_schema`: SQLite resolves this name to its own table only if the file has no table or view with this name.
 OBJECTS = """
 SELECT ifnull(CAST(type AS TEXT), ''), ifnull(CAST(name AS TEXT), ''), ifnull(CAST(tbl_name AS TEXT), ''),
        CAST(sql AS TEXT), rowid FROM {}.sqlite_master"""
 HISTORY = "migratehistory"
-LONGEST = 100_000  #: characters of a statement that is looked into
-# These patterns are texts: most files are recognised by their digest, and compiling a pattern takes longer than that.
-FUNCTIONS = r"(json_each|json_tree|dbstat|sqlite_\w*|pragma_\w+)"  #: tables that are not in any file
-#: FTS5 makes these; another version of SQLite may write them differently.
+LONGEST = 100_000  #: longer statements are not parsed
+# These patterns are not compiled in advance, because most files are recognised by their digest, which takes less time.
+FUNCTIONS = r"(json_each|json_tree|dbstat|sqlite_\w*|pragma_\w+)"  #: tables that exist without a file
+#: FTS5 creates these; their text may differ between versions of SQLite.
 SEARCH = r"(finding|symbol)_search(?=_|$)"
 SHADOWS = r"(finding|symbol)_search_(data|idx|content|docsize|config)"
 PLAIN = r"(?i)CREATE TABLE '\w+'\((?!.*\b(AS|CHECK|DEFAULT|COLLATE|REFERENCES)\b)[\w, ()]*\)( WITHOUT ROWID)?"
 TOKENS = r"""(?s)--[^\n]*|/\*.*?(?:\*/|\Z)|'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|[\w$]+|->>?|\S"""
 CALLING = {"like", "glob", "regexp", "match"}  #: operators that are functions
-#: Functions of SQLite's own that an index of the user's may call: quick, and without effect.
+#: Built-in functions that an index of the user may call: fast and without side effects.
 HARMLESS = {
     "abs", "coalesce", "date", "datetime", "hex", "ifnull", "iif", "instr", "json_extract", "julianday", "length",
     "lower", "ltrim", "max", "min", "nullif", "round", "rtrim", "strftime", "substr", "substring", "time", "trim",
@@ -56,20 +55,22 @@ GROUPING = {"and", "or", "not", "in", "is", "between", "when", "then", "else", "
 
 
 class ForeignPart(NamedTuple):
-    """A part of a schema that is not ours, and the reason why it is refused."""
+    """A foreign part of a schema, and the reason why it is refused."""
 
     type: str
     name: str
     table: str
     why: str
-    rowid: int  #: of sqlite_master
+    rowid: int  #: its rowid in sqlite_master
 
     def __str__(self) -> str:
         return f"the {ascii(self.type)[1:-1]} {ascii(self.name)[1:-1]} {self.why}"
 
 
 def foreign(connection: sqlite3.Connection, version: int, schema: str = "main") -> list[ForeignPart]:
-    """Return the foreign parts of a schema, in its order; of an unknown version only its history is known."""
+    """Return the foreign parts of a schema, in its order. For an unknown version, the digests of all versions are
+    accepted.
+    """
     rows: list[Object] = connection.execute(OBJECTS.format(schema)).fetchall()
     looks = _Looks(rows, names(version), version)
     return [ForeignPart(*row[:3], why, row[4]) for row in rows if (why := looks.at(*row[:4])) is not None]
@@ -77,7 +78,7 @@ def foreign(connection: sqlite3.Connection, version: int, schema: str = "main") 
 
 @lru_cache
 def names(version: int) -> frozenset[str]:
-    """Return the names, in lower case, that are scanstore's in a file of this version."""
+    """Return the names of scanstore's objects in a file of this version, in lower case."""
     return frozenset(name for name in PARTS if _last(name) >= version) if version in WHOLE else frozenset((HISTORY,))
 
 
@@ -87,7 +88,7 @@ def digest(kind: str, name: str, table: str, sql: str) -> str:
 
 
 def _digests(name: str, version: int) -> set[str]:
-    """The digests that an object of ours may have in a version; of an unknown version, those of any."""
+    """Return the valid digests of one of our objects in a version; for an unknown version, those of all versions."""
     found = set()
     for part in PARTS[name].split()[1:]:
         text, _, span = part.partition(":")
@@ -98,19 +99,19 @@ def _digests(name: str, version: int) -> set[str]:
 
 
 def _last(name: str) -> int:
-    """The last version that has an object of ours."""
+    """Return the last version with this object."""
     return max(int(part.rpartition("-")[2] or max(WHOLE)) for part in PARTS[name].split()[1:])
 
 
 class _Looks:
-    """What makes a part foreign, for one schema."""
+    """The checks for foreign parts, for one schema."""
 
     def __init__(self, rows: list[Object], known: frozenset[str], version: int) -> None:
         self.rows, self.known, self.version = rows, known, version
         self.reached: set[str] | None = None
 
     def at(self, kind: str, name: str, table: str, sql: str | None) -> str | None:
-        """Return what makes this part foreign, or None."""
+        """Return the reason why this part is foreign, or None."""
         key, of = name.lower(), table.lower()
         if kind == "index" and sql is None:
             return None  # of a constraint
@@ -142,7 +143,7 @@ class _Looks:
         return "is not the one that scanstore makes"
 
     def _trigger(self, of: str, sql: str) -> str | None:
-        """A trigger on a table of the user's own."""
+        """Check a trigger on a table of the user."""
         if len(sql) > LONGEST:
             return "is too long to be looked into"
         if written := sorted(_written(_tokens(sql)) & self.known):
@@ -152,7 +153,9 @@ class _Looks:
         return "runs when rows of scanstore's tables change" if of in self.reached else None
 
     def _reachable(self) -> set[str]:
-        """The user's own tables with foreign keys that lead, through others of them, to tables of ours."""
+        """Return the user's tables whose foreign keys lead to our tables, directly or through other tables of
+        the user.
+        """
         parents: dict[str, set[str]] = {}
         for kind, name, _, sql, _ in self.rows:
             if kind == "table" and name.lower() not in self.known and sql is not None:
@@ -165,7 +168,7 @@ class _Looks:
 
 
 def _tokens(sql: str) -> list[str]:
-    """The words of a statement, without comments, quotes and case."""
+    """Return the words of a statement, in lower case, without comments and quotes."""
     found = []
     for word in re.findall(TOKENS, sql):
         if word[0] in "'\"`[":
@@ -176,7 +179,7 @@ def _tokens(sql: str) -> list[str]:
 
 
 def _written(words: list[str]) -> set[str]:
-    """The tables that the statements in a trigger write to."""
+    """Return the tables to which the statements of a trigger write."""
     found = set()
     for place, word in enumerate(words):
         following = words[place + 1 : place + 4]
@@ -190,7 +193,7 @@ def _written(words: list[str]) -> set[str]:
 
 
 def _index(sql: str) -> str | None:
-    """A foreign index on a table of ours."""
+    """Check a foreign index on one of our tables."""
     if len(sql) > LONGEST:
         return "is too long to be looked into"
     words = _tokens(sql)

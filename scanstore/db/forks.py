@@ -1,13 +1,14 @@
-"""Forks: what becomes of open connections when the process is forked.
+"""Handling of open connections when the process is forked.
 
-SQLite keeps its locks twice: in the kernel, per process, and in a table of its own, in memory. A fork copies the second
-and not the first, so a connection that a child opens on an inherited file believes in locks that the child does not
-hold. There is no way to repair that in the child. Therefore the forking thread closes its idle connections before the
-fork; they are opened again when they are needed. A connection that it cannot close, of another thread or in the middle
-of a transaction or query, makes the child refuse that file with StorageError.
+SQLite keeps its locks twice: in the kernel, per process, and in a table in memory. A fork copies only the table, so a
+connection that a child opens on an inherited file relies on locks that the child does not hold. The child cannot repair
+this. Therefore the forking thread closes its idle connections before the fork; they are reopened on the next use. If a
+connection cannot be closed, because it belongs to another thread or is inside a transaction or query, using that file
+in the child raises StorageError.
 
-An inherited connection is never closed in the child: closing may roll back into memory that the parent still uses. Each
-connection of a store refers to itself (see `pin`), so that not even the end of the interpreter closes it.
+An inherited connection is never closed in the child, because closing may roll back into memory that the parent still
+uses. Each connection of a store refers to itself (see `pin`), so that even the exit of the interpreter does not close
+it.
 
 Change here: which connections count as idle.
 """
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Forkable(Protocol):
-        """A database whose connections have to be looked after when the process is forked."""
+        """A database whose connections need handling when the process is forked."""
 
         def before_fork(self) -> None: ...
 
@@ -41,7 +42,7 @@ _refused: dict[tuple[int, int], str] = {}
 
 
 def opened(connection: sqlite3.Connection, file: str) -> None:
-    """Note that this process has a connection to a file."""
+    """Record that this process has a connection to a file."""
     _open[connection] = file
 
 
@@ -51,7 +52,7 @@ def closed(connection: sqlite3.Connection) -> None:
 
 
 def refuse_inherited(file: str) -> None:
-    """Raise StorageError for a file that was open in a way that a child cannot share when this process was forked."""
+    """Raise StorageError if the file was open during the fork in a way that a child cannot share."""
     if not _refused:
         return
     try:
@@ -66,7 +67,7 @@ def refuse_inherited(file: str) -> None:
 
 
 def pin(connection: sqlite3.Connection) -> None:
-    """Make a connection live until it is closed explicitly, even when nothing refers to it any more."""
+    """Keep a connection alive until it is closed explicitly, even without references."""
 
     def refer() -> None:
         assert connection
@@ -75,7 +76,7 @@ def pin(connection: sqlite3.Connection) -> None:
 
 
 def is_idle(connection: sqlite3.Connection) -> bool:
-    """Tell whether a pinned connection has neither a transaction nor a query under way."""
+    """Return whether a pinned connection has no open transaction or query."""
     try:
         pin(connection)  # SQLite refuses to replace a function while a statement runs
     except sqlite3.Error:

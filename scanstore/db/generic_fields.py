@@ -1,7 +1,7 @@
-"""Peewee's fields as generic classes, for fields of our own: ``class HashField(Field[_V])``.
+"""Peewee's fields as generic classes, to derive field types from: ``class HashField(Field[_V])``.
 
 Peewee's stubs declare its fields generic in the value of the column, so that type checkers know the attributes of a
-row. At run time its classes take no type in brackets; these do.
+row. At run time Peewee's classes do not support subscripts; the classes here do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeAlias, TypedDict, TypeVar, 
 import peewee
 from playhouse import sqlite_ext
 
-#: What JSON can say.
+#: The types of JSON values.
 JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class Options(TypedDict, total=False):
-    """What every field takes."""
+    """The options of every field."""
 
     index: bool
     unique: bool
@@ -51,7 +51,7 @@ class Options(TypedDict, total=False):
 
 
 class KeyOptions(Options, total=False):
-    """What a foreign key takes besides."""
+    """The further options of a foreign key."""
 
     backref: str
     on_delete: str
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     _Model = TypeVar("_Model", bound=peewee.Model)
 
     class Backref(Generic[_Model]):
-        """The rows that point at a row: declares to type checkers what Peewee adds for ``backref``."""
+        """The rows that refer to a row: declares the attribute that Peewee adds for ``backref`` to type checkers."""
 
         @overload
         def __get__(self, instance: None, owner: object) -> Self: ...

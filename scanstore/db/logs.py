@@ -1,10 +1,11 @@
-"""What a store says of itself while it works, through `logging`.
+"""The log messages of a store, through `logging`.
 
-    scanstore.store      opened, what opening freed; migrating has its own, scanstore.migrate
+    scanstore.store      opening a store, and the rows that opening freed; migrations log to scanstore.migrate
     scanstore.slow       statements that took longer than ``Store(slow_ms=…)``, or ``$SCANSTORE_SLOW_MS``
-    peewee               every statement, at DEBUG; values of those that touch a secret are left out
+    peewee               every statement, at DEBUG; values of statements that touch a secret are left out
 
-Statements are logged without their values, which are the user's. Change here: how slow statements are timed.
+Statements are logged without their values, because these are the user's data. Change here: how slow statements are
+timed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ slow = logging.getLogger("scanstore.slow")
 
 
 def threshold(given: float | None) -> float | None:
-    """Return the seconds from which a statement is slow, or None, for milliseconds; the environment's without any.
+    """Convert milliseconds, by default those of the environment, to the seconds above which a statement is slow, or
+    None.
 
     Raises InvalidArgument.
     """
@@ -51,13 +53,13 @@ def threshold(given: float | None) -> float | None:
 
 
 def one_line(sql: str) -> str:
-    """Return a statement on one line, cut where it is very long."""
+    """Return a statement on one line, truncated if it is very long."""
     text = " ".join(sql.split())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 class Timed(_Base):
-    """Mixed into a cursor class: adds up the time SQLite takes until the last row is read, and tells long ones."""
+    """Mixin for a cursor class: adds up the time SQLite takes until the last row is read, and logs slow statements."""
 
     name = ""
     limit = float("inf")
@@ -132,12 +134,12 @@ class Timed(_Base):
         self._sql = ""
 
     def __del__(self) -> None:
-        if self._sql and not sys.is_finalizing():  # its rows were not read to the end
+        if self._sql and not sys.is_finalizing():  # its rows were not all read
             self.tell()
 
 
 def timed(connection: Connection, name: str, limit: float) -> Cursor:
-    """Return a cursor that logs what takes longer than so many seconds."""
+    """Return a cursor that logs statements which take longer than this number of seconds."""
     cursor = connection.cursor(_timed_cursor())
     cursor.name, cursor.limit = name, limit
     return cast("Cursor", cursor)
@@ -149,25 +151,25 @@ def _timed_cursor() -> type[Cursor]:
 
 
 class PlainFormatter(logging.Formatter):
-    """One line for each record, with unprintable characters escaped: names come from strangers."""
+    """One line for each record, with unprintable characters escaped, because names are untrusted."""
 
     def format(self, record: logging.LogRecord) -> str:
         return plain_text(" ".join(super().format(record).split("\n")))
 
 
 class _Stderr(logging.Handler):
-    """Writes to whatever stderr is at that moment."""
+    """Writes to the current ``sys.stderr``."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             print(self.format(record), file=sys.stderr)
         except (OSError, ValueError):
-            return  # nobody reads it any more
+            return  # stderr is closed
 
 
 def to_stderr(level: int) -> None:
-    """Show what scanstore logs on stderr, from a level on; at DEBUG every statement too. Repeating it only sets the
-    level.
+    """Print scanstore's log on stderr, from a level on. With DEBUG, every statement is printed. Repeated calls only set
+    the level.
     """
     for name in ("scanstore", "peewee"):
         logger = logging.getLogger(name)

@@ -1,18 +1,17 @@
-"""Migrations: the only module that imports peewee_migrate, and it is imported only when there is one to run.
+"""Migrations, with peewee_migrate, which only this module imports. It is loaded only if a migration is pending.
 
-A run is one transaction on a connection of its own. The write lock is taken before pending migrations are looked for,
-so that of many processes that open one new file exactly one migrates it. Foreign keys are off, because a table is
-changed by building it anew, and dropping the old one would otherwise delete every row that cascades from it; SQLite
-ignores that switch inside a transaction, so it is thrown before. Instead all foreign keys are checked before the
-commit. Version and application id are set by the same transaction: a crash at any moment leaves the old schema or the
-new one, whole.
+A run is one transaction on a separate connection. The write lock is taken before pending migrations are looked up, so
+that exactly one of many processes that open a new file migrates it. Foreign keys are off, because a table is changed by
+rebuilding it, and dropping the old table would otherwise delete all rows that cascade from it. SQLite ignores this
+pragma inside a transaction, so it is set before. All foreign keys are checked before the commit. Version and
+application id are set by the same transaction: a crash at any moment leaves the old schema or the new one, whole.
 
-peewee_migrate's router keeps its history model global, and replays old migrations under a patch of Peewee
-that every thread of the process would see. `Router` below has a model of its own and replays on a database
-that swallows statements, so nothing leaves this connection.
+peewee_migrate's router keeps its history model global, and replays old migrations under a patch of Peewee that every
+thread of the process would see. `Router` below has its own history model and replays on a database that discards
+statements, so nothing leaves this connection.
 
-A migration may not commit, and cannot drop what a view still names; a rebuilt table loses its triggers, so
-make them again. A landed migration is never edited. The newest one's number is `database.SCHEMA_VERSION`.
+A migration must not commit, and cannot drop a table or column that a view still uses. A rebuilt table loses its
+triggers, so recreate them. A released migration is never edited. The newest one's number is `database.SCHEMA_VERSION`.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _FILE = re.compile(r"\d{3}_\w+\.py")
 
 
 class Step(NamedTuple):
-    """A migration, and when it was applied (aware text in UTC), if it was."""
+    """A migration, and the time at which it was applied (text in UTC with its zone), or None."""
 
     name: str
     applied: bool
@@ -59,12 +58,12 @@ class Step(NamedTuple):
 
 
 class MigrationNames(list[str]):
-    """Names of the migrations that were run, in order, and the path of the backup made before."""
+    """The names of the migrations that were run, in order, and the path of the backup that was made before."""
 
     backup: str | None = None
 
 
-# What a caller asks for
+# Public functions
 
 
 def up(
@@ -80,9 +79,9 @@ def up(
     """Apply every pending migration, up to and including `to` (a full name or its number), and return their
     names.
 
-    Atomic: all of them or none. Creates the file when it is missing. A store that has rows is copied first,
-    to `<path>.backup-<version>-<time>`, unless `backup` is false. Raises MigrationFailed, NotFound for an
-    unknown `to`, NotAScanstore for another program's file; nothing was changed then.
+    Atomic. Creates the file if it is missing. A store with rows is first copied to `<path>.backup-<version>-<time>`,
+    unless `backup` is false. Raises MigrationFailed, NotFound for an unknown `to`, NotAScanstore for another program's
+    file. Nothing is changed then.
     """
     with _run(path, folder, timeout, name, key, create=True) as run:
         pending = run.router.diff
@@ -105,8 +104,8 @@ def down(
 ) -> MigrationNames:
     """Roll back the last `steps` migrations, or every one after `to` (0 for all), and return their names.
 
-    Atomic: all of them or none. Rows of the tables that go are lost, so a store that has rows is copied
-    first, as `up` does. Raises as `up` does.
+    Atomic. Rows of dropped tables are lost, so a store with rows is first copied, as in `up`. Raises the same errors as
+    `up`.
     """
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
         raise InvalidArgument(f"steps is {steps!r:.80}; it must be 0 or more")
@@ -127,7 +126,7 @@ def status(
     name: str | None = None,
     key: str | None = None,
 ) -> list[Step]:
-    """Return every known migration in order; changes nothing, not even a file that does not exist."""
+    """Return every known migration in order. Does not change or create the file."""
     file = real_path(check_path(path, "path"))
     applied: dict[str, str] = {}
     if os.path.exists(file):
@@ -166,7 +165,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _vouched(version: int, folder: str | os.PathLike[str] | None) -> int:
-    """The version whose schema a file must have; none that is known where the migrations are others than ours."""
+    """Return the version whose schema a file must have, or an unknown version for other migrations than scanstore's."""
     ours = folder is None or os.path.realpath(folder) == os.path.realpath(default_folder())
     return version if ours else -1
 
@@ -198,11 +197,11 @@ class _Connection(peewee.SqliteDatabase):
         return connection
 
     def link(self) -> sqlite3.Connection:
-        """Return SQLite's connection, opened if it was not."""
+        """Return SQLite's connection, and open it if necessary."""
         return cast(sqlite3.Connection, self.connection())  # type: ignore[no-untyped-call]
 
     def shut(self) -> None:
-        """Close the connection, also in the middle of a transaction, which is rolled back; harmless when repeated."""
+        """Close the connection. An open transaction is rolled back. Idempotent."""
         link = self._state.conn
         self._state.reset()
         if link is not None:
@@ -217,9 +216,9 @@ class _Connection(peewee.SqliteDatabase):
 
 
 class Router(_Router):
-    """peewee_migrate's router for one file, free of state that other files or threads could see.
+    """peewee_migrate's router for one file, without state that other files or threads share.
 
-    It runs inside the transaction of its caller and begins none.
+    It runs inside the transaction of its caller.
     """
 
     database: _Connection
@@ -244,7 +243,7 @@ class Router(_Router):
         return _names(self.migrate_dir)
 
     def read(self, name: str) -> tuple[Callable[..., object], Callable[..., object] | None]:
-        """Return a migration's two functions, from the file of that name."""
+        """Return the two functions of a migration, from the file with this name."""
         path = self.migrate_dir / f"{name}.py"
         if not path.is_file():
             raise MigrationFailed(f"migration {name} was applied and is missing in {self.migrate_dir}")
@@ -263,7 +262,7 @@ class Router(_Router):
         downgrade: bool = False,
         force: bool = False,
     ) -> str:
-        """Run one migration, or replay it so that `migrator.orm` knows its models."""
+        """Run one migration, or replay it so that `migrator.orm` contains its models."""
         migrate, rollback = self.read(name)
         if fake:
             self.database.replaying = True
@@ -293,7 +292,7 @@ class _Run:
         self.router, self.file, self.shown, self.version = router, file, shown, version
         self.database = router.database
         self.result = MigrationNames()
-        self.copy: Scope[str] | None = None  # of the file as it was, under a name of its own until it is published
+        self.copy: Scope[str] | None = None  # the backup of the file, under a temporary name until it is published
         self.partial = self.published = ""
 
     def find(self, wanted: str | int) -> str:
@@ -306,7 +305,7 @@ class _Run:
         raise NotFound(f"there is no migration {wanted}; there are: {', '.join(names) or 'none'}")
 
     def go(self, names: list[str], backup: bool, *, downgrade: bool) -> MigrationNames:
-        """Run the named migrations; nothing is final before the enclosing block ends."""
+        """Run the named migrations. They are committed when the enclosing block ends."""
         if not names:
             return self.result
         if backup and self.version:
@@ -341,7 +340,7 @@ class _Run:
         return self.result
 
     def _back_up(self) -> str:
-        """Copy the file and return the name that the copy is to be published under."""
+        """Copy the file and return the final name of the copy."""
         stamp = re.sub(r"[-:.]", "", format_time(utcnow()))
         target = f"{self.file}.backup-{self.version}-{stamp}"
         while os.path.exists(target):
@@ -352,7 +351,7 @@ class _Run:
         return target
 
     def publish(self) -> None:
-        """Give the copy its name, if there is one."""
+        """Rename the copy to its final name, if there is a copy."""
         if self.result.backup is not None:
             self.published = self.result.backup
             atomic_files.publish(self.partial, self.published, self.published)
@@ -367,7 +366,7 @@ class _Run:
 
 
 def _first(error: BaseException | None) -> BaseException | None:
-    """What SQLite said first: a commit that failed may be followed by a rollback that had nothing to roll back."""
+    """Return SQLite's first error: after a failed commit, a rollback may fail because there is no transaction."""
     found = None
     while error is not None:
         found = error if isinstance(error, sqlite3.Error) else found
@@ -376,7 +375,7 @@ def _first(error: BaseException | None) -> BaseException | None:
 
 
 class _NothingToDo(Exception):
-    """Rolls back a run that has run nothing, so that not even an empty file is written to."""
+    """Rolls back a run without pending migrations, so that even an empty file is not written to."""
 
 
 @contextmanager
@@ -415,11 +414,12 @@ def _run(
                 refuse(connection, _vouched(version, folder), shown)
                 run = _Run(Router(database, steps), file, shown, version)
                 with limited(connection, shown):
-                    _ = run.router.done  # of a file that may be made to take for ever
+                    _ = run.router.done  # the file may be untrusted, so this has a time limit
                 yield run
                 if not run.result:
                     raise _NothingToDo
-                # Only now, so that who is killed before leaves no backup of a migration that did not come about.
+                # Publish it only now, so that a process that is killed before leaves no backup of a migration that was
+                # not applied.
                 run.publish()
         except _NothingToDo:
             pass
@@ -437,7 +437,8 @@ def _run(
         else:
             try:
                 use_log(connection, timeout)
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # the file itself has its id then
+                # so that the file itself contains its id
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             except sqlite3.OperationalError:
                 logger.debug("%s gets its write-ahead log when it is opened next", shown)
 
@@ -446,9 +447,9 @@ def _run(
 
 
 def _copy(file: str, partial: str, target: str, shown: str, key: str | None) -> None:
-    """Copy the committed content of a store to a new file, which will become the target, and verify the copy.
+    """Copy the committed content of a store to a new file for the target, and verify the copy.
 
-    Works while others read and write. The copy is encrypted as the store is.
+    Works while others read and write. The copy has the same encryption as the store.
     """
     source = connect(file, "mode=ro", key=key)
     copy = connect(partial, "mode=rw", key=key)

@@ -1,11 +1,12 @@
-"""Replacing, renaming and deleting files that are open somewhere.
+"""Replacing, renaming and deleting files that may be open in another program.
 
 POSIX systems let a file be replaced while it is open. Windows refuses, and an antivirus, a sync client or an indexer
-opens a new file just after it was written, mostly for less than a second. So on Windows each of these calls is tried
-again for two seconds, and then raises the PermissionError that `files.refused` explains. Our own connections and
-handles must be closed before: waiting does not help against them. No other module deletes or renames a file itself.
+opens a new file just after it was written, mostly for less than a second. So on Windows each of these calls is retried
+for two seconds, and then raises the PermissionError that `files.refused` explains. Close scanstore's own connections
+and handles before, because retrying does not help against them. Other modules delete and rename files only through this
+one.
 
-Change here: how long Windows is asked again, and for which of its errors.
+Change here: how long Windows calls are retried, and for which errors.
 """
 
 from __future__ import annotations
@@ -22,19 +23,21 @@ if TYPE_CHECKING:
 
 
 WINDOWS = os.name == "nt"
-SECONDS = 2.0  #: for which a file that is held is tried again
-DENIED = 5  #: ERROR_ACCESS_DENIED: no permission, or a file that is open and was to be replaced
+SECONDS = 2.0  #: the time for which a call on a held file is retried
+DENIED = 5  #: ERROR_ACCESS_DENIED: no permission, or the file to replace is open
 SHARED = (32, 33)  #: ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION
 _PAUSE = 0.02
 
 
 def held(error: OSError) -> bool:
-    """Tell whether Windows refused because another program may have the file open; ``open`` does not say why."""
+    """Return whether Windows refused because another program may have the file open; ``open`` does not report the
+    reason.
+    """
     return WINDOWS and isinstance(error, PermissionError) and _code(error) in (None, DENIED, *SHARED)
 
 
 def certainly_held(error: OSError) -> bool:
-    """Tell whether Windows refused for that, and not for want of permission."""
+    """Return whether Windows refused because the file is open, and not because of missing permissions."""
     return WINDOWS and _code(error) in SHARED
 
 
@@ -43,8 +46,7 @@ def _code(error: OSError) -> int | None:
 
 
 def patiently(act: Callable[[], _T]) -> _T:
-    """Call a function again while Windows says that its file is held, for up to `SECONDS`; then raise its last
-    error."""
+    """Retry a function while Windows reports that its file is held, for up to `SECONDS`. Then raise its last error."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
@@ -56,7 +58,7 @@ def patiently(act: Callable[[], _T]) -> _T:
 
 
 def replace(source: str, target: str, check: Callable[[], None] | None = None) -> None:
-    """Give a file the name of another one, which is gone then; `check` is called before each attempt."""
+    """Replace a file by another one. `check` is called before each attempt."""
 
     def act() -> None:
         if check is not None:
@@ -67,7 +69,7 @@ def replace(source: str, target: str, check: Callable[[], None] | None = None) -
 
 
 def rename(source: str, target: str) -> None:
-    """Give a file another name."""
+    """Rename a file."""
     patiently(lambda: os.rename(source, target))
 
 
@@ -77,16 +79,16 @@ def unlink(path: str) -> None:
 
 
 def descriptor(path: str, flags: int) -> int:
-    """Open a file that another program may be looking at, as ``os.open`` does."""
+    """Open a file that another program may have open, like ``os.open``."""
     return patiently(lambda: os.open(path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)))
 
 
 def is_free(path: str) -> bool:
-    """Tell whether Windows would let a file be replaced now; elsewhere any may be."""
+    """Return whether Windows would allow a file to be replaced now. Always true on other systems."""
     if not WINDOWS:
         return True
     try:
-        rename(path, path)  # refused for a file that is open, and changes nothing
+        rename(path, path)  # fails for an open file, and otherwise changes nothing
     except PermissionError as error:
         if not held(error):
             raise

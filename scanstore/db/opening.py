@@ -1,7 +1,7 @@
-"""The checks before a file is opened as a store: the SQLite library, the path, whose file it is, its schema.
+"""The checks before a file is opened as a store: the SQLite library, the path, the application id, the schema.
 
-Until the file is known to be ours it is looked at read-only and without locks, so that another program's database does
-not even get a `-wal` beside it.
+Until the file is recognised as a store, it is read without locks and in read-only mode, so that another program's
+database does not even get a `-wal` file.
 
 Change here: which files are not opened, and why.
 """
@@ -34,14 +34,14 @@ SQLITE_FLOOR = (3, 38, 0)
 
 
 def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
-    """Raise SqliteTooOld unless this version of the SQLite library will do."""
+    """Raise SqliteTooOld unless this version of the SQLite library is supported."""
     if version < SQLITE_FLOOR:
         have, need = (".".join(map(str, numbers)) for numbers in (version, SQLITE_FLOOR))
         raise SqliteTooOld(f"this Python has SQLite {have} and scanstore needs {need}; use a newer Python")
 
 
 def exists(file: str, name: str, *, read_only: bool) -> bool:
-    """Tell whether the file exists; raise when it is no file, or not ours to open."""
+    """Return whether the file exists. Raise an error if it is not a file or cannot be opened."""
     file_identity.refuse_missing(file, name)
     try:
         mode = os.stat(file).st_mode
@@ -68,7 +68,7 @@ def exists(file: str, name: str, *, read_only: bool) -> bool:
 
 
 def _refuse_closed_log(file: str, name: str, mode: int) -> None:
-    """Let a log be written that was made while the file was read-only, and so is read-only too."""
+    """Make a log writable that was created while the file was read-only."""
     for beside in (file + "-wal", file + "-shm"):
         if os.path.exists(beside) and not os.access(beside, os.W_OK):
             try:
@@ -81,23 +81,23 @@ def _refuse_closed_log(file: str, name: str, mode: int) -> None:
 
 
 def refuse_foreign(file: str, name: str, key: str | None) -> None:
-    """Raise NotAScanstore for another program's file, without a lock or a file left beside it."""
-    if size_of(file) == 1:  # which SQLite would take for an empty file
+    """Raise NotAScanstore for another program's file, without locking it or creating a file beside it."""
+    if size_of(file) == 1:  # SQLite would treat it as an empty file
         raise NotAScanstore(f"{name} is not a SQLite database; {GIVE_ANOTHER}")
     for again in (True, False):
         connection = connect(file, ALONE, key=key)
         try:
-            # A checkpoint writes the first page, with the new size in it, before the pages at the end. Where one is
-            # under way, or was killed, SQLite takes the file for damaged unless told to go by what is there.
+            # A checkpoint writes the first page, with the new size, before the pages at the end. During a checkpoint,
+            # or after a killed one, SQLite reports the file as damaged unless it is told to use the actual size.
             connection.execute("PRAGMA writable_schema=ON")
             identify(connection, name)
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             if application != APPLICATION_ID and size_of(file + "-wal"):
-                # Ours has its id before it has a log: what is in that log is not.
+                # A store gets its application id before it has a log, so the main file is sufficient.
                 raise NotAScanstore(f"{name} is another program's database; {GIVE_ANOTHER}")
             return
         except (NotAScanstore, sqlite3.Error):
-            # Without locks, a first schema that is being committed right now may be seen half-written.
+            # Without locks, a schema that is being committed may be visible in part.
             if os.path.exists(file + "-journal"):
                 return
             if not again:
@@ -108,7 +108,9 @@ def refuse_foreign(file: str, name: str, key: str | None) -> None:
 
 
 def refuse_version(version: int, known: int, name: str, *, migrate: bool) -> bool:
-    """Tell whether a file of this schema version wants migrations; raise when it cannot be opened or migrated."""
+    """Return whether a file of this schema version needs migrations. Raise an error if it cannot be opened or
+    migrated.
+    """
     if version > known:
         raise NewerSchema(
             f"{name} has schema {version}, and this scanstore knows up to {known}; install a newer scanstore"
@@ -122,7 +124,7 @@ def refuse_version(version: int, known: int, name: str, *, migrate: bool) -> boo
 
 
 def memory_folder(name: str) -> str:
-    """Make the folder of a store in memory, where the system has shared memory if it can be."""
+    """Create the folder of a store in memory, in shared memory if possible."""
     import tempfile
 
     from scanstore.db.atomic_files import own_folder  # start-up: only for a store in memory
@@ -132,16 +134,16 @@ def memory_folder(name: str) -> str:
     return own_folder(shared if usable else tempfile.gettempdir(), name)
 
 
-# What a schema may hold. Most files have exactly the one that the migrations make, and are known by its digest.
+# Checks of the schema. Most files have exactly the schema of the migrations, and are recognised by its digest.
 
-_fine: set[tuple[int, str]] = set()  #: versions and digests of schemas that were looked through
-_latest: tuple[int, str] | None = None  #: version and text of the schema that was found fine last
+_fine: set[tuple[int, str]] = set()  #: versions and digests of checked schemas
+_latest: tuple[int, str] | None = None  #: version and text of the last accepted schema
 
 
 def refuse(
     connection: sqlite3.Connection, version: int, shown: str, *, schema: str = "main", seconds: float | None = None
 ) -> None:
-    """Raise ForeignSchema unless the schema of a file is that of its version, with nothing foreign that could run."""
+    """Raise ForeignSchema unless the schema of a file is that of its version, without foreign parts that could run."""
     global _latest
     try:
         with limited(connection, shown, seconds):

@@ -1,20 +1,19 @@
-"""What the operating system says about this machine and its processes. No other module asks for it.
+"""Identity of the machine and its processes, as reported by the operating system.
 
-Everything here is read from files or from the C library; no program is run. A question that the system does not answer,
-or that this Python cannot ask because it was built without ``ctypes``, gives an empty text, and the caller leaves the
-decision to the lease.
+All values are read from files or from the C library; no program is run. A value that the system does not provide, or
+that a Python without ``ctypes`` cannot read, is an empty text, and the lease decides.
 
 psutil would answer most of this. It is not used: its import takes 24 ms, half as long as importing scanstore and
 opening a store, and its start times on Linux are times of the wall clock, which differ between two calls when the clock
 is set. Here Linux reads ``/proc``, and macOS and Windows import ``ctypes`` (2 ms) when a process is first asked for.
 
-- Machine: ``/etc/machine-id``; on macOS the host UUID; on Windows the MachineGuid of the registry. The images of
-  containers come with a machine-id, so in a container the place of its files is added: it differs from container to
-  container, and stays when the machine restarts. A time namespace is a machine of its own: start times and the running
-  time are others there.
+- Machine: ``/etc/machine-id``; on macOS the host UUID; on Windows the MachineGuid of the registry. Container images
+  contain a machine-id, so in a container the location of its files is added: it differs between containers, and stays
+  the same when the machine restarts. A time namespace counts as a separate machine, because start times and the running
+  time differ there.
 - Boot: ``boot_id`` on Linux, the boot session on macOS. The boot time is not used, because it moves when the clock is
-  set. Windows has nothing better; there and on macOS the start time of a process is absolute, so that a process of an
-  earlier boot is recognised by it.
+  set. Windows has no boot id. There and on macOS the start time of a process is absolute, so it identifies processes of
+  an earlier boot.
 - Start of a process: ``/proc/PID/stat`` on Linux, unless ``/proc`` shows another pid namespace. On macOS
   ``sysctl(KERN_PROC_PID)``: unlike ``proc_pidinfo`` it also answers about processes of other users and zombies. On
   Windows ``GetProcessTimes``.
@@ -37,7 +36,7 @@ SYSTEM: str = sys.platform
 MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 MOUNTS = "/proc/self/mountinfo"
-FIRST_NAMESPACE = "pid:[4026531836]"  # of the machine itself, on every Linux
+FIRST_NAMESPACE = "pid:[4026531836]"  # the initial namespace of every Linux machine
 FIRST_TIME = "time:[4026531834]"
 
 # macOS: <sys/sysctl.h> and <sys/proc.h>, whose layout is the same on all 64-bit systems
@@ -51,39 +50,40 @@ STILL_ACTIVE = 259
 
 
 def machine() -> str:
-    """Return an id of this machine that stays when it restarts; empty when it has none."""
+    """Return an id of this machine that survives a restart, or an empty text."""
     if SYSTEM == "win32":
         return _windows_machine()
     if SYSTEM == "darwin":
         return _mac_machine()
     for path in MACHINE_IDS:
         found = _content(path)
-        if found and found != "uninitialized":  # as systemd calls it during the first boot
+        if found and found != "uninitialized":  # the value that systemd uses during the first boot
             return found + _container() + _other_time()
     return ""
 
 
 def boot() -> str:
-    """Return an id of the time since this machine was started; empty when it has none."""
+    """Return an id of the current boot of this machine, or an empty text."""
     return _mac_boot() if SYSTEM == "darwin" else _content(BOOT_ID)
 
 
 def namespace() -> str:
-    """Return which pid namespace of the machine this is; empty where the system has no namespaces."""
+    """Return the pid namespace, or an empty text if the system has no namespaces."""
     return _link("/proc/self/ns/pid")
 
 
 def started(process: int) -> str | None:
-    """Return when a process started, in a form that every call agrees on; None when there is no such process.
+    """Return the start time of a process, in a form that never varies between calls, or None if there is no such
+    process.
 
-    A zombie has ended. Empty when there is, or may be, such a process and its start is not known.
+    A zombie counts as ended. Returns an empty text if the process exists, or may exist, but its start time is unknown.
     """
     if SYSTEM == "win32":
         return _windows_started(process)
     if SYSTEM == "darwin":
         return _mac_started(process)
     try:
-        if _link("/proc/self") != str(os.getpid()):  # of another namespace, where numbers mean other processes
+        if _link("/proc/self") != str(os.getpid()):  # the /proc of another namespace, with other process numbers
             return _exists(process)
         with open(f"/proc/{process}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
@@ -99,7 +99,7 @@ def _exists(process: int) -> str | None:
         os.kill(process, 0)
     except ProcessLookupError:
         return None
-    except (OSError, AttributeError):  # it belongs to another user, or cannot be asked about
+    except (OSError, AttributeError):  # the process belongs to another user, or cannot be read
         pass
     return ""
 
@@ -120,7 +120,7 @@ def _content(path: str) -> str:
 
 
 def _container() -> str:
-    """Return where the files of this container lie; empty outside of containers."""
+    """Return the location of this container's files, or an empty text outside containers."""
     if namespace() in ("", FIRST_NAMESPACE):
         return ""
     found = ""
@@ -128,7 +128,7 @@ def _container() -> str:
         with open(MOUNTS, encoding="utf-8", errors="replace") as file:
             for line in file:
                 fields = line.split()
-                if len(fields) > 4 and fields[4] == "/":  # the last one lies on top
+                if len(fields) > 4 and fields[4] == "/":  # the last mount is the visible one
                     upper = [option for option in fields[-1].split(",") if option.startswith("upperdir=")]
                     found = " ".join([*(() if fields[3] == "/" else (fields[3],)), *upper])
     except OSError:
@@ -137,7 +137,7 @@ def _container() -> str:
 
 
 def _other_time() -> str:
-    """Return which time namespace this is; empty in that of the machine. Others have start times of their own."""
+    """Return the time namespace, or an empty text in the initial one. Start times differ between time namespaces."""
     found = _link("/proc/self/ns/time")
     return "" if found in ("", FIRST_TIME) else found
 
@@ -186,7 +186,7 @@ def _mac_started(process: int) -> str | None:
         failed = _libc().sysctl(request, 4, found, ctypes.byref(size), None, ctypes.c_size_t(0))
     except (OSError, AttributeError, ImportError):
         return _exists(process)
-    # The number is there twice: a layout that is not the expected one is not believed.
+    # The number occurs twice, which verifies the expected layout.
     if failed or size.value < KNOWN or struct.unpack_from("=i", found, NUMBER)[0] != process:
         return _exists(process)
     if found.raw[STATE] == ZOMBIE:
@@ -202,7 +202,7 @@ def _windows_machine() -> str:
     try:
         import winreg as registry
 
-        winreg: Any = registry  # known to type checkers on Windows only
+        winreg: Any = registry  # type checkers know this module only on Windows
         with winreg.OpenKey(
             winreg.HKEY_LOCAL_MACHINE, r"SOFTWARE\Microsoft\Cryptography", 0,
             winreg.KEY_READ | winreg.KEY_WOW64_64KEY,
@@ -236,12 +236,12 @@ def _windows_started(process: int) -> str | None:
     except (OSError, AttributeError, ImportError):
         return ""
     handle = kernel.OpenProcess(QUERY_LIMITED_INFORMATION, False, process)
-    if not handle:  # there is none, or it belongs to another user
+    if not handle:  # no such process, or it belongs to another user
         return None if ctypes.get_last_error() == INVALID_PARAMETER else ""  # type: ignore[attr-defined,unused-ignore]
     try:
         code = wintypes.DWORD()
         if kernel.GetExitCodeProcess(handle, ctypes.byref(code)) and code.value != STILL_ACTIVE:
-            return None  # it has ended, and another process holds a handle of it
+            return None  # the process has ended, but another process holds a handle to it
         created, *others = (wintypes.FILETIME() for _ in range(4))
         if not kernel.GetProcessTimes(handle, *(ctypes.byref(time) for time in (created, *others))):
             return ""
@@ -251,7 +251,9 @@ def _windows_started(process: int) -> str | None:
 
 
 def windows_running_time() -> float:
-    """Return the seconds for which this machine has run; unlike ``time.monotonic()``, it stands still in its sleep."""
+    """Return the running time of this machine in seconds. Unlike ``time.monotonic()``, it stops while the machine
+    sleeps.
+    """
     try:
         import ctypes
 

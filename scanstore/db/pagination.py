@@ -1,7 +1,7 @@
-"""Pages of rows and figures by group, of any model: what a list on a screen is made of.
+"""Pages of rows, and counts by group, of any model, for lists in a user interface.
 
-A page is sorted by a key or by an indexed column only, and always the same way; texts and documents that may be long
-are not read unless they are asked for. Change here: which columns are long (``HEAVY``), and how big a page may be.
+A page can be sorted only by a key or an indexed column, and the order is deterministic. Columns with long texts are not
+read unless you ask for them. Change here: which columns are long (``HEAVY``), and how big a page may be.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ HEAVY = frozenset(
     "analysis_prompt_template attack_vector body data_flow description detail details docstring prompt prompt_content"
     " proof_of_concept reason references remediation remediation_steps response result_content snippet"
     " verification_prompt_template vulnerability_details".split()
-)  #: texts that may be long; JSON and blobs are heavy whatever their name
+)  #: long texts; all JSON and blob columns are heavy too
 MOST = 1000  #: rows of a page
 
 
 class Page(NamedTuple):
-    """Some of ``total`` rows: those of page number ``page`` of ``pages``, counted from 1."""
+    """One page of ``total`` rows: page number ``page`` of ``pages``, from 1."""
 
     items: list[Any]
     total: int
@@ -35,9 +35,9 @@ class Page(NamedTuple):
 
 
 def paged(query: peewee.ModelSelect[_M], *, page: int, per_page: int) -> Page:
-    """One page of a query that is sorted: it is counted, and the rows of the page are read, in two statements.
+    """Return one page of a sorted query, with two statements: one counts all rows, one reads the page.
 
-    Both counts must be whole numbers from 1, ``per_page`` at most 1,000. A page behind the last one is empty.
+    ``page`` and ``per_page`` are whole numbers from 1, ``per_page`` at most 1,000. A page after the last one is empty.
     """
     check_page(page, per_page)
     counted = query.clone().columns(peewee.fn.COUNT(peewee.SQL("*"))).order_by()
@@ -48,7 +48,7 @@ def paged(query: peewee.ModelSelect[_M], *, page: int, per_page: int) -> Page:
 
 
 def check_page(page: int, per_page: int) -> None:
-    """Raise InvalidArgument unless both can be numbers of a page."""
+    """Raise InvalidArgument unless both numbers are valid for a page."""
     for name, value, most in (("page", page, 2**53), ("per_page", per_page, MOST)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             limit = "at least 1" if name == "page" else f"from 1 to {MOST:,}"
@@ -88,20 +88,20 @@ def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) 
 
 
 def sorts(model: type[Base]) -> list[str]:
-    """Names of the columns by which pages of a model may be sorted: its key and what its indexes are of."""
+    """Return the names of the columns by which pages of a model can be sorted: its key and its indexed columns."""
     meta: Any = _checked(model)._meta
     indexed = [f for index in meta.fields_to_index() for f in index._expressions if isinstance(f, peewee.Field)]
     return list(dict.fromkeys(f.name for f in (*meta.get_primary_keys(), *indexed) if not is_heavy(f)))
 
 
 def light(model: type[Base], *, heavy: bool = False) -> list[peewee.Field[object]]:
-    """The columns that a page of a model reads: without secrets, and with heavy columns only on request."""
+    """Return the columns that a page of a model reads, without secrets, and with heavy columns only on request."""
     meta = model._meta
     return [f for f in meta.sorted_fields if f.name not in model.__secret__ and (heavy or not is_heavy(f))]
 
 
 def is_heavy(field: peewee.Field[object]) -> bool:
-    """Whether a column may hold much."""
+    """Whether a column may contain large values."""
     return field.name in HEAVY or isinstance(field, JSONField | peewee.BlobField)
 
 
@@ -119,10 +119,10 @@ def _conditions(where: tuple[object, ...]) -> tuple[object, ...]:
 
 
 def _order(model: type[Base], sort: str | None) -> list[object]:
-    """What a page is ordered by: the column, and the key so that rows which are equal keep their places."""
+    """Return the order of a page: the column, then the key, so that the order of equal rows is stable."""
     meta: Any = model._meta
     keys = list(meta.get_primary_keys())
-    if sort is None:  # the newest first, where keys grow
+    if sort is None:  # the newest first, if keys grow
         grows = isinstance(keys[0], peewee.AutoField | peewee.IntegerField | peewee.UUIDField)
         return [key.desc() if grows else key.asc() for key in keys]
     name = sort.removeprefix("-") if isinstance(sort, str) else None

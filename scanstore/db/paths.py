@@ -1,10 +1,10 @@
-r"""Paths: how systems spell them, and how a spelling is stored, compared and opened again.
+r"""Paths: their spellings on each system, and how they are stored, compared and opened.
 
 One folder has many spellings: `c:\Proj`, `C:\proj` and `\\?\C:\Proj` on Windows; `~/Proj` and `~/proj`, with composed
-or decomposed letters, on macOS. A stored path has one. It is text that every database takes: a name that is not
-Unicode is stored with escapes (see `escape_path`), so whatever opens a stored path goes through `stored_root` and
-`file_in`, which undo them. On macOS the letters of a stored path are composed, since one name has both forms there;
-elsewhere the two forms are two files, and are left alone.
+or decomposed letters, on macOS. A stored path has a single spelling. It is valid text: a name that is not Unicode is
+stored with escapes (see `escape_path`), so every caller opens a stored path through `stored_root` and `file_in`, which
+undo the escapes. On macOS the letters of a stored path are composed, because both forms name the same file there. On
+other systems the two forms are two files, and are left unchanged.
 
 Functions that depend on the system take it as an argument, so that each can be tested on any machine. Change here:
 what counts as the same path, and which files and folders are never opened.
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 
 WINDOWS = os.name == "nt"
 MACOS = sys.platform == "darwin"
-#: Whether a `stat` result can tell a junction or a file in the cloud, so that folders are worth one.
+#: Whether a `stat` result can reveal a junction or a cloud file, so that it is needed for folders too.
 TELLING = hasattr(os.stat_result, "st_file_attributes") or hasattr(os.stat_result, "st_flags")
 
 JUNCTION = "junction"
 IN_CLOUD = "in the cloud, not on this disk"
 
-_NAME_SURROGATE = 0x20000000  # bit of a reparse tag: what it stands at is another name, as a link is
+_NAME_SURROGATE = 0x20000000  # bit of a reparse tag that marks another name for a file, such as a link
 _RECALLED = 0x400000 | 0x40000 | 0x1000  # FILE_ATTRIBUTE_RECALL_ON_DATA_ACCESS, _RECALL_ON_OPEN, _OFFLINE
-_RECALLED_FOLDER = 0x40000  # a folder is listed without its files; only this one has no listing yet
+_RECALLED_FOLDER = 0x40000  # a folder can be listed without downloading its files, unless this flag is set
 _DATALESS = 0x40000000  # SF_DATALESS of macOS
 _LONGEST = 1024  # bytes of a path on macOS
 
-# On Windows a backslash stands between names, and only half a surrogate pair is no Unicode: it is stored as its three
-# bytes, and a backslash is escaped only where such bytes, or its own escape, would be read instead.
+# On Windows a backslash separates names, and only a lone surrogate is invalid Unicode. It is stored as its three bytes.
+# A backslash is escaped only where it would otherwise be read as such bytes or as an escape.
 _HALF = r"xed\\x[ab][0-9a-f]\\x[89ab][0-9a-f]"
-# These patterns are texts, which `re` compiles when they are first used: opening a store uses none of them.
+# These patterns are texts, which `re` compiles on first use, because opening a store does not use them.
 _TO_ESCAPE = {
     False: r"\\(?=x[0-9a-f]{2})|[\udc80-\udcff]",
     True: rf"\\(?=x5c|{_HALF})|[\udc80-\udcff]",
@@ -58,10 +58,10 @@ _EXTENDED = r"(?i)[\\/]{2}\?[\\/](?:(UNC)[\\/]|(?=[A-Z]:))"
 
 
 def escape_path(name: str, *, windows: bool | None = None) -> str:
-    r"""Make a file name that the operating system gave storable as UTF-8, reversibly.
+    r"""Convert a file name of the operating system to text that can be stored as UTF-8, reversibly.
 
-    A byte that is not UTF-8 becomes `\xff`; a name that spells such an escape itself has its
-    backslash written as `\x5c`, so no two names become one. Everything else stays as it is.
+    A byte that is not UTF-8 becomes `\xff`; in a name that contains such an escape, the backslash becomes `\x5c`, so
+    that all names stay distinct. Everything else is unchanged.
 
     >>> escape_path(b"caf\xe9.py".decode("utf-8", "surrogateescape"))
     'caf\\xe9.py'
@@ -69,17 +69,17 @@ def escape_path(name: str, *, windows: bool | None = None) -> str:
     'C:\\x86\\app'
     """
     if not name.isascii():
-        # The same file has the same path whatever the locale says of its bytes.
-        with suppress(UnicodeEncodeError):  # no file is called that
+        # The path of a file does not depend on the locale.
+        with suppress(UnicodeEncodeError):  # no file has such a name
             name = _bytes(name, windows).decode("utf-8", "surrogateescape")
     pattern = _TO_ESCAPE[WINDOWS if windows is None else windows]
     return re.sub(pattern, lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", name)
 
 
 def unescape_path(path: str, *, windows: bool | None = None) -> str:
-    """Give back the name that `escape_path` was given, for `open` and its like.
+    """Return the original name of an escaped path, for `open` and similar functions.
 
-    Nothing else is undone: no text becomes a slash, a dot or a NUL character.
+    No other escapes are undone, so no text becomes a slash, a dot or a NUL character.
     """
     if "\\x" in path:
         pattern = _ESCAPED[WINDOWS if windows is None else windows]
@@ -88,7 +88,7 @@ def unescape_path(path: str, *, windows: bool | None = None) -> str:
         return path
     try:
         content = path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # nothing is called that
+    except UnicodeEncodeError:  # no file has such a name
         return path
     return content.decode("utf-8", "surrogatepass") if windows else os.fsdecode(content)
 
@@ -102,31 +102,31 @@ def _bytes(name: str, windows: bool | None) -> bytes:
 
 
 def _normal(form: Literal["NFC", "NFD"], text: str) -> str:
-    import unicodedata  # a library of its own, which most programs do without
+    import unicodedata  # a large library, which most programs do not need
 
     return unicodedata.normalize(form, text)
 
 
 def composed(path: str, *, macos: bool | None = None) -> str:
-    """Return the form in which a name is stored and looked for: on macOS with composed letters."""
+    """Return the form in which a name is stored and searched: on macOS with composed letters."""
     if path.isascii() or not (MACOS if macos is None else macos):
         return path
     return _normal("NFC", path)
 
 
 def root_name(path: str) -> str:
-    """Return the text under which a folder that is scanned is stored, the same for each of its spellings."""
+    """Return the text under which a scanned folder is stored, the same for all its spellings."""
     return escape_path(spelled(path))
 
 
 def spelled(path: str) -> str:
-    """Return the real path, each name in it as its folder lists it."""
+    """Return the real path, with each name as its folder lists it."""
     real = os.path.realpath(path)
-    if WINDOWS:  # where that is the final name
+    if WINDOWS:  # on Windows this gives the final name
         return real
     if not MACOS:
         return _listed(real)
-    # A file is not opened: to close a database would end every lock that this process has on it.
+    # A file is not opened, because closing a database file would release all locks of this process on it.
     folder, name = (real, "") if os.path.isdir(real) else os.path.split(real)
     told = _told(folder)
     folder = _listed(folder) if told is None else told
@@ -134,7 +134,7 @@ def spelled(path: str) -> str:
 
 
 def _told(path: str) -> str | None:
-    """The name of an open folder by macOS itself; None for another name of it, and where that is refused."""
+    """Return the name of an open folder as macOS reports it, or None for another name or an error."""
     import fcntl
 
     try:
@@ -161,12 +161,12 @@ def _listed(path: str) -> str:
 
 
 def name_in(folder: str, name: str) -> str:
-    """Return the path of a name in a folder, as the folder lists it; a link stays one."""
+    """Return the path of a name in a folder, as the folder lists it. A link is not resolved."""
     return os.path.join(folder, _name_in(folder, name))
 
 
 def _name_in(folder: str, name: str) -> str:
-    """Folders that tell upper from lower case are not listed."""
+    """Case-sensitive folders are not listed."""
     full = os.path.join(folder, name)
     other = "".join(letter.swapcase() if letter.isascii() else letter for letter in name)
     try:
@@ -190,34 +190,34 @@ def _alike(name: str) -> str:
 
 
 def same_file(path: str, other: str) -> bool:
-    """Whether two paths lead to one file, however they are spelled."""
+    """Whether two paths lead to the same file, in any spelling."""
     try:
         return path == other or os.path.samefile(path, other)
-    except (OSError, ValueError):  # one of them is missing
+    except (OSError, ValueError):  # one of the files is missing
         return False
 
 
-# Where a stored path leads
+# Resolving stored paths
 
 
 def stored_root(root: str) -> str:
-    """Return the path that the root of a scan was stored for."""
+    """Return the path of the stored root of a scan."""
     path = unescape_path(root)
-    # A root that was stored without escapes is what it says.
+    # A root that was stored without escapes is used unchanged.
     return root if path != root and os.path.exists(root) and not os.path.exists(path) else path
 
 
 def file_in(top: str, path: str) -> str | None:
-    """Return where a stored path lies below a folder, as the real path to open; None when it leads out of there.
+    """Return the real path of a stored path below a folder, or None if it leads out of the folder.
 
-    A scan of a single file has that file for its `top`.
+    For a scan of a single file, `top` is that file.
     """
     top = os.path.realpath(top)
     if os.path.isfile(top):
         return top
     name = unescape_path(path)
     full = os.path.join(top, name)
-    if MACOS and not name.isascii() and not os.path.lexists(full):  # on a disk that keeps the forms apart
+    if MACOS and not name.isascii() and not os.path.lexists(full):  # on a disk that distinguishes the two forms
         other = os.path.join(top, _normal("NFD", name))
         full = other if os.path.lexists(other) else full
     full = os.path.realpath(full)
@@ -225,7 +225,7 @@ def file_in(top: str, path: str) -> str | None:
 
 
 def as_listed(top: str, path: str) -> str:
-    """Return a stored path as the folders below `top` spell it, where other spellings lead to the same file."""
+    """Return a stored path in the spelling of the folders below `top`, if other spellings lead to the same file."""
     full = file_in(top, path) if WINDOWS or MACOS else None
     inside = below(spelled(full), spelled(top)) if full is not None and os.path.exists(full) else None
     found = path if inside is None else escape_path(composed(inside))
@@ -238,7 +238,9 @@ def lies_in(path: str, folder: str, *, windows: bool | None = None) -> bool:
 
 
 def below(path: str, folder: str, *, windows: bool | None = None) -> str | None:
-    """Return an absolute path relative to a folder, with slashes; None when it lies elsewhere, as on another drive."""
+    """Return an absolute path relative to a folder, with slashes, or None if it is outside, such as on another
+    drive.
+    """
     if WINDOWS if windows is None else windows:
         path, folder = slashed(path, windows=True), slashed(folder, windows=True)
         same = ntpath.normcase
@@ -268,7 +270,7 @@ def ordinary(path: str) -> str:
 
 
 def uri_path(file: str, *, windows: bool | None = None) -> str:
-    r"""Return an absolute path as it follows `file://`.
+    r"""Return an absolute path as the part after `file://`.
 
     >>> uri_path(r"C:\Users\me\scan.db", windows=True)
     '/C:/Users/me/scan.db'
@@ -277,16 +279,16 @@ def uri_path(file: str, *, windows: bool | None = None) -> str:
     return "/" + path if (WINDOWS if windows is None else windows) and not path.startswith("/") else path
 
 
-# What is never entered or read
+# Folders and files that are never read
 
 
 def is_junction(status: os.stat_result) -> bool:
-    """Whether this is, by `lstat`, a folder of Windows that stands for another one."""
+    """Whether this `lstat` result is a Windows folder that refers to another one."""
     return stat.S_ISDIR(status.st_mode) and bool(getattr(status, "st_reparse_tag", 0) & _NAME_SURROGATE)
 
 
 def is_in_cloud(status: os.stat_result) -> bool:
-    """Whether to read this file, or to list this folder, would first download it."""
+    """Whether reading this file, or listing this folder, would download it."""
     wanted = _RECALLED_FOLDER if stat.S_ISDIR(status.st_mode) else _RECALLED
     attributes: int = getattr(status, "st_file_attributes", 0)
     flags: int = getattr(status, "st_flags", 0)
@@ -294,7 +296,7 @@ def is_in_cloud(status: os.stat_result) -> bool:
 
 
 def kept_in_cloud(full: str) -> bool:
-    """Whether to read the file at a path would first download it; False for one that is missing."""
+    """Whether reading the file at a path would download it. False for a missing file."""
     try:
         return TELLING and is_in_cloud(os.stat(full))
     except OSError:

@@ -1,10 +1,10 @@
-"""The schema that a store should have: the result of the migrations, kept once per process and compared with a file.
+"""The expected schema: the result of the migrations, computed once per process and compared with that of a file.
 
-Tables, indexes and triggers of the user's own are left alone. Change here: what counts as a difference.
+Tables, indexes and triggers of the user are ignored. Change here: which differences count.
 
-``python -m scanstore.db.schema`` writes scanstore/db/fingerprints.py anew from the migrations, after one was added. It
-migrates an empty file up to each version, and down again from the newest: a rollback may write a statement in another
-way, and such a file must open too.
+After adding a migration, run ``python -m scanstore.db.schema`` to regenerate scanstore/db/fingerprints.py. It migrates
+an empty file up to each version, and down again from the newest, because a rollback may produce a different text of a
+statement, and such a file must open too.
 """
 
 from __future__ import annotations
@@ -31,18 +31,20 @@ if TYPE_CHECKING:
 SCHEMA = """
 SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY rowid
 """
-HARMLESS = ("index", "trigger", "view")  # they hold no rows, and are made anew from what is there
+HARMLESS = ("index", "trigger", "view")  # these hold no rows, so they can be recreated
 
 
 @lru_cache(maxsize=1)
 def expected() -> dict[tuple[str, str], str]:
-    """The statement of each table, index, view and trigger, by type and name, in the order of their making."""
+    """Return the statement of each table, index, view and trigger, by type and name, in order of creation."""
     return {(kind, name): sql for kind, name, _, sql in made(SCHEMA_VERSION)[1]}
 
 
 @lru_cache(maxsize=1)
 def texts() -> dict[str, list[str]]:
-    """The quoted columns of each table that hold text of any kind; of the others a constraint lists the values."""
+    """Return the quoted columns of each table that contain arbitrary text. The values of other text columns are listed
+    in a constraint.
+    """
     found: dict[str, list[str]] = {}
     for (kind, table), sql in expected().items():
         if kind == "table" and not sql.startswith("CREATE VIRTUAL"):
@@ -71,14 +73,14 @@ OF_TIMES = re.compile(r'(_at|_until|_run|_synced)"$')
 
 
 def times() -> dict[str, list[str]]:
-    """Those of the columns of `texts` whose texts are times."""
+    """Return the columns of `texts` that contain times."""
     found = {table: [column for column in columns if OF_TIMES.search(column)] for table, columns in texts().items()}
     return {table: columns for table, columns in found.items() if columns}
 
 
 def damage(db: Transactional) -> Damaged | None:
-    """Return the error to raise when SQLite does not understand a statement because the schema is not as it should be;
-    None when it is, and so the statement is wrong.
+    """Return the error for a statement that fails because the schema is damaged. Return None if the schema is correct,
+    so that the statement is wrong.
     """
     for what, remedy in differences(db):
         return Damaged(f"{db.name} is damaged: {what}; {remedy}")
@@ -86,11 +88,9 @@ def damage(db: Transactional) -> Damaged | None:
 
 
 def complete(db: Transactional) -> None:
-    """Make anew the indexes, views and triggers that are missing or other than they should be, where that can be done;
-    one transaction.
-    """
+    """Recreate missing or different indexes, views and triggers if possible. Atomic."""
     with db.atomic():
-        for _ in range(2):  # the triggers of a view go with it
+        for _ in range(2):  # dropping a view drops its triggers too
             there = _schema(db)
             for (kind, name), sql in expected().items():
                 if kind in HARMLESS and _words(there.get((kind, name), "")) != _words(sql):
@@ -99,7 +99,7 @@ def complete(db: Transactional) -> None:
                             db.execute_sql(f'DROP {kind} IF EXISTS "{name}"')
                             db.execute_sql(sql)
                     except peewee.DatabaseError:
-                        continue  # its table is missing too, or has rows that it forbids: it is told again
+                        continue  # its table is missing, or has rows that violate it; ``differences`` reports it again
 
 
 def _schema(db: Transactional) -> dict[tuple[str, str], str]:
@@ -120,8 +120,8 @@ Made = tuple[str, list[tuple[str, str, str, str]]]
 
 @lru_cache
 def made(version: int) -> Made:
-    """Return the digest of the schema that the migrations make up to a version, and type, name, table and statement of
-    each object in the order of their making.
+    """Return the digest of the schema of a version, and the type, name, table and statement of each object in order of
+    creation.
     """
     from scanstore.db import migrations  # start-up: loads the migrator
 
@@ -133,7 +133,7 @@ def made(version: int) -> Made:
 
 
 def rolled_back() -> dict[int, Made]:
-    """Return the same of each version before the newest, by way of the newest and back step by step."""
+    """Return the same for each earlier version, after migrating to the newest and rolling back step by step."""
     from scanstore.db import migrations  # start-up: loads the migrator
 
     found: dict[int, Made] = {}
@@ -147,7 +147,7 @@ def rolled_back() -> dict[int, Made]:
 
 @contextmanager
 def _no_file_yet() -> Iterator[str]:
-    """The path of a file to migrate, which goes afterwards; in memory if it can be."""
+    """Provide the path of a temporary file to migrate, in memory if possible."""
     import shutil
 
     folder = opening.memory_folder(MEMORY)
@@ -170,7 +170,7 @@ def _made(file: str) -> Made:
 
 
 def fingerprints() -> str:
-    """Return the text of scanstore/db/fingerprints.py, as the migrations make it."""
+    """Return the text of scanstore/db/fingerprints.py for the current migrations."""
     wholes: dict[int, str] = {}
     seen: dict[str, dict[str, list[int]]] = {}
     kinds: dict[str, str] = {}
@@ -202,7 +202,7 @@ def fingerprints() -> str:
 
 
 def _span(versions: list[int]) -> str:
-    """Write consecutive versions as the first and the last."""
+    """Return a range of versions as the first and the last."""
     if versions != list(range(versions[0], versions[-1] + 1)):
         raise Damaged(f"a part of the schema is the same in the versions {versions}, which are not consecutive")
     return f"{versions[0]}-{versions[-1] if versions[-1] < SCHEMA_VERSION else ''}"

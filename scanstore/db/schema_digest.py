@@ -1,12 +1,12 @@
-"""The digest of a schema, by which opening recognises the files that the migrations have made."""
+"""The digest of a schema, which identifies its version when a file is opened."""
 
 from __future__ import annotations
 
 import sqlite3
 from hashlib import sha256
 
-# SQLite refuses a row whose type and names are not those of its statement, so the statements are all of a schema. They
-# are parted by what cannot be in one. A row without a statement says where the index of a constraint is.
+# SQLite rejects a row whose type and names differ from its statement, so the statements define the schema. They are
+# joined by a separator that no statement contains. A row without a statement is the index of a constraint.
 TEXT = "SELECT group_concat(sql, char(1)) FROM {}.sqlite_master"
 INTERNAL = {
     "sqlite_sequence": "CREATE TABLE sqlite_sequence(name,seq)",
@@ -16,7 +16,7 @@ INTERNAL = {
 
 
 def whole(connection: sqlite3.Connection, schema: str = "main") -> str:
-    """Return the digest of all that is in a schema, but for the tables that ANALYZE adds at its end."""
+    """Return the digest of a whole schema, without the tables that ANALYZE adds at the end."""
     return digested(schema_text(connection, schema))
 
 

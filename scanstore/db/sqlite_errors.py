@@ -1,6 +1,6 @@
-"""What SQLite's errors mean: each becomes one of ours, with the name of the store, its state and the remedy.
+"""Translation of SQLite's errors to scanstore's, with the name of the store, its state and the remedy.
 
-Change here: which error of ours stands for a code of SQLite's, and in what words.
+Change here: the error class and the message for each error code of SQLite.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ TYPE_CHECKING = False  # typing takes long to import, and opening a store is mea
 if TYPE_CHECKING:
     pass
 
-LONGEST_VALUE = 1_000_000_000  #: bytes; SQLite's own limit, unless it was built with another
-#: What SQLite says of damage may not be text itself.
+LONGEST_VALUE = 1_000_000_000  #: bytes; SQLite's default limit
+#: SQLite's message about damage may not be valid text.
 TROUBLE = (sqlite3.Error, UnicodeDecodeError)
 
 
 def translated(
     error: sqlite3.Error | UnicodeDecodeError, name: str, values: object = (), most: int = LONGEST_VALUE
 ) -> Exception:
-    """Return the error to raise, from this one, for something that SQLite refused about the store of that
-    name. `values` are those of the statement, and `most` is what SQLite takes of one.
+    """Return the error, with this one as its cause, for an SQLite error in the store with this name. `values` are those
+    of the statement, and `most` is SQLite's limit for the size of one.
 
-    A mistake in the SQL itself stays Peewee's error of the same kind: it is the caller's, not the file's.
+    A mistake in the SQL stays Peewee's error of the same kind, because it is the caller's mistake.
     """
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     text = str(error)
     if code == sqlite3.SQLITE_CONSTRAINT and isinstance(error, sqlite3.Error):
         return Conflict(f"{name}: {text}{_CONFLICTS.get(error.sqlite_errorname, '')}")
-    # Neither a first page of another format nor a text that is none has a code.
+    # An unknown format of the first page and invalid text have no error code.
     if isinstance(error, UnicodeDecodeError) or text.startswith(("unsupported file format", "Could not decode to")):
         code = sqlite3.SQLITE_CORRUPT
     if code == sqlite3.SQLITE_TOOBIG or isinstance(error, sqlite3.DataError):
         return InvalidArgument(f"{name} takes no value or row of more than {most:,} bytes{_size_of(values)}; split it")
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError) and text.startswith("Error binding"):
         return InvalidArgument(f"{name} cannot store a value: {text}")
-    if text == "row value misused":  # what Peewee makes of a list
+    if text == "row value misused":  # the error for a list as a value in Peewee
         return InvalidArgument(f"{name}: a list was given where a single value is expected")
     if code == sqlite3.SQLITE_LOCKED:
         return Busy(f"{name} is in use by an unfinished query of this thread; read its rows to the end first")
@@ -65,7 +65,7 @@ def translated(
 
 
 def _size_of(values: object) -> str:
-    """Say how large the largest of some values is, when they are there to be looked at."""
+    """Describe the size of the largest value, if the values are available."""
     if isinstance(values, Mapping):
         values = values.values()
     elif not isinstance(values, Sequence) or isinstance(values, str):

@@ -1,7 +1,7 @@
-"""Statuses: the words a status column may hold, the moves between them, and the one way to make a move.
+"""Statuses: the values of each status column, the allowed transitions, and the function that performs one.
 
-A move is one guarded UPDATE: it happens only from a status that allows it, so a late or repeated call can never bring
-something back to life. Add a machine here for every table that gets a life of its own.
+A transition is one guarded UPDATE. It applies only to rows in a status that allows it, so a late or repeated call can
+never reopen a finished row. Add a machine here for every table with a status.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ SCAN_STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelle
 PHASES = ("queued", "ingestion", "indexing", "chunking", "scanning", "verifying", "enriching", "completed")
 FILE_STATUSES = ("pending", "running", "done", "failed", "skipped")
 CHUNK_STATUSES = FILE_STATUSES
-RISKS = ("high", "normal", "low")  # as chunks of such files are claimed
+RISKS = ("high", "normal", "low")  # in the order in which their chunks are claimed
 DRAFT_STATUSES = ("pending", "verifying", "verified", "rejected", "weakness", "skipped", "failed")
 VERIFIED_STATUSES = ("pending", "enriching", "complete", "failed")
 FINDING_STATUSES = ("open", "confirmed", "false_positive", "ignored", "fixed")
-SEVERITIES = ("critical", "high", "medium", "low", "info")  # the worst first, as work on them is claimed
+SEVERITIES = ("critical", "high", "medium", "low", "info")  # in the order in which rows are claimed
 VOTES = ("verified", "rejected", "weakness", "abstain")
 SIGHTINGS = ("new", "unchanged", "updated", "reopened", "fixed")
-SCAN_KINDS = ("source", "results")  # a tree that was read, or reports about one
+SCAN_KINDS = ("source", "results")  # a scanned tree, or reports about one
 CALL_STATUSES = ("running", "answered", "failed", "abandoned")
 SYNC_KINDS = ("scene", "performer", "tag", "studio")
 SYNC_STATUSES = ("running", "completed", "failed")
@@ -34,15 +34,16 @@ CHANGE_ACTIONS = ("add", "remove", "update", "set")
 JOB_STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
 JOB_LIVE = ("pending", "running", "cancelling")  # not over
 SESSION_STATUSES = ("created", "processing", "completed", "failed", "cancelled")
-SESSION_OPEN = ("created", "processing")  # more may come in
+SESSION_OPEN = ("created", "processing")  # files and tasks can be added
 UPLOAD_STATUSES = ("uploaded", "processing", "completed", "error")
 RESULT_STATUSES = ("pending", "completed", "failed")
 TASK_STATUSES = ("pending", "processing", "completed", "failed", "cancelled")  # of a session
 
 
 class Machine(NamedTuple):
-    """The life of one table's rows: ``moves`` says for each status which ones lead to it, ``remedies`` what to do
-    about a row that is in one and cannot leave it as asked."""
+    """The statuses of one table: ``moves`` maps each status to the statuses that lead to it, and ``remedies`` maps a
+    status to the advice in the error when a transition from it is refused.
+    """
 
     table: str
     noun: str
@@ -54,10 +55,10 @@ SCANS = Machine(
     "scans",
     "scan",
     {
-        "queued": ("failed", "cancelled", "paused", "completed"),  # to be analysed, or once more
+        "queued": ("failed", "cancelled", "paused", "completed"),  # first or repeated analysis
         "running": ("queued", "paused"),
         "paused": ("running", "queued"),
-        "completed": ("running", "completed", "queued"),  # again, when more files were recorded
+        "completed": ("running", "completed", "queued"),  # completed again after more files were recorded
         "failed": ("queued", "running", "paused"),
         "cancelled": ("queued", "running", "paused"),
     },
@@ -86,10 +87,10 @@ FINDINGS = Machine(
 
 
 def move(db: Database, machine: Machine, key: int | str, to: str, **columns: object) -> None:
-    """Move a row to a status and set other columns with it, in one statement.
+    """Move a row to a status and set other columns, in one statement.
 
-    Raises IllegalMove, naming the row, its status and the remedy, when it is not in a status that leads there, and
-    NotFound when it does not exist; nothing is changed then.
+    Raises IllegalMove, which names the row, its status and the remedy, if its status does not allow the transition, and
+    NotFound if it does not exist. Nothing is changed then.
     """
     origins = machine.moves[to]
     assignments = ", ".join(f"{column} = ?" for column in ("status", *columns))

@@ -1,13 +1,13 @@
-"""Peewee's transactions, made to survive Ctrl-C, a full disk, a fork and a second task.
+"""Peewee's transactions, made safe against Ctrl-C, a full disk, a fork and a second task.
 
-Peewee keeps a stack of its own beside SQLite's state. The two must not part: after any exception, wherever it
-strikes, the connection is out of the transaction and the stack is empty.
+Peewee keeps a stack of transactions in addition to SQLite's state. The two must stay consistent: after any exception,
+at any point, the connection is out of the transaction and the stack is empty.
 
-Each transaction and savepoint is put on the stack before it is begun, and taken from it after it has ended. So a block
-that an interrupt has kept from ending (see :mod:`scanstore.db.blocks`) is found there. It is rolled back at once, or,
-when a second interrupt prevents that, before the next statement, BEGIN, COMMIT or close of the connection. Blocks that
-were begun inside it are rolled back with it; the blocks around it go on. Blocks that are entered by hand, sessions
-(`session_start`) and transactions that a plain `execute_sql("BEGIN")` begins belong to the caller, who must end them.
+Each transaction and savepoint is put on the stack before it begins, and removed after it has ended. So a block whose
+exit was interrupted (see :mod:`scanstore.db.blocks`) is still on the stack. It is rolled back immediately or, if a
+second interrupt prevents that, before the next statement, BEGIN, COMMIT or close of the connection. Blocks inside it
+are rolled back with it; the blocks around it continue. Blocks that are entered by hand, sessions (`session_start`) and
+transactions started with `execute_sql("BEGIN")` must be ended by the caller.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class _OnStack:
-    """An entry on the stack of a connection; Without `with`, `block` stays None."""
+    """An entry on the stack of a connection. Without a `with` block, `block` is None."""
 
     db: Transactional
     block: Block | None = None
@@ -38,14 +38,14 @@ class _OnStack:
     _generation = 0
 
     def place(self) -> int:
-        """Return the place on this thread's stack, -1 when it is not there."""
+        """Return the position on this thread's stack, or -1."""
         for place, each in enumerate(self.db._state.transactions):
             if each is self:
                 return place
         return -1
 
     def ready(self, well: bool) -> bool:
-        """End nested transactions that are still open; tell whether this is on the stack, so that it can be ended."""
+        """End nested transactions that are still open. Return whether this one is on the stack and can be ended."""
         if self._generation != self.db.generation:  # a child that was forked inside the block
             return False
         place = self.place()
@@ -59,7 +59,7 @@ class _OnStack:
         return self.place() >= 0
 
     def drop(self) -> None:
-        """Roll this back, with all nested transactions, if it is on the stack."""
+        """Roll back this transaction and all nested ones, if it is on the stack."""
         place = self.place()
         if place >= 0:
             unwind(self.db, place)
@@ -72,7 +72,7 @@ class _OnStack:
 class Transaction(_OnStack, peewee._transaction):
     """The outermost transaction: commits on exit, rolls back on any exception, Ctrl-C included.
 
-    A child that is forked inside the block leaves it without effect: the transaction is its parent's.
+    In a child that was forked inside the block, the exit has no effect, because the transaction belongs to the parent.
     """
 
     def __enter__(self) -> Transaction:
@@ -80,7 +80,7 @@ class Transaction(_OnStack, peewee._transaction):
         return self.enter(taken(self))
 
     def enter(self, block: Block | None) -> Transaction:
-        """Begin, on behalf of a block."""
+        """Begin for a block."""
         db = self.db
         state = db._state
         self._generation = db.generation
@@ -112,7 +112,7 @@ class Transaction(_OnStack, peewee._transaction):
         self._block = None
 
     def leave(self, well: bool) -> None:
-        """Commit when all went well and this is the outermost transaction; roll back otherwise."""
+        """Commit if there was no error and this is the outermost transaction; otherwise roll back."""
         db = self.db
         stack = db._state.transactions
         if not stack or stack[-1] is not self or self._generation != db.generation:
@@ -146,12 +146,13 @@ class Savepoint(_OnStack, peewee._savepoint):
         return self.enter(taken(self))
 
     def enter(self, block: Block | None) -> Savepoint:
-        """Begin, on behalf of a block."""
+        """Begin for a block."""
         db = self.db
         self._generation, self.block = db.generation, block
         if db._state.closed:
             db.connect()
-        self.quoted_sid = f'"scanstore{len(db._state.transactions)}"'  # the few names make the statements few
+        # reusing names keeps the number of different statements small
+        self.quoted_sid = f'"scanstore{len(db._state.transactions)}"'
         db.push_transaction(self)
         try:
             self._begin()  # type: ignore[attr-defined]
@@ -170,7 +171,7 @@ class Savepoint(_OnStack, peewee._savepoint):
         self._block = None
 
     def leave(self, well: bool) -> None:
-        """Release the savepoint when all went well; roll back to it otherwise."""
+        """Release the savepoint if there was no error; otherwise roll back to it."""
         stack = self.db._state.transactions
         if not stack or stack[-1] is not self or self._generation != self.db.generation:
             if not self.ready(well):
@@ -189,7 +190,7 @@ class Savepoint(_OnStack, peewee._savepoint):
         self.block = None
 
     def undo(self) -> None:
-        """Undo all changes since; if even that fails, roll the whole transaction back."""
+        """Undo all changes since the savepoint. If this fails, roll back the whole transaction."""
         if not self.db.raw_transaction():
             return
         link = self.db._state.conn
@@ -197,13 +198,13 @@ class Savepoint(_OnStack, peewee._savepoint):
             link.execute(f"ROLLBACK TO {self.quoted_sid}")
             link.execute(f"RELEASE {self.quoted_sid}")
         except sqlite3.Error as error:
-            if "no such savepoint" not in str(error):  # else it was not begun yet, or is over
+            if "no such savepoint" not in str(error):  # otherwise the savepoint has not begun or has ended
                 self.db.roll_back()
 
 
 @ending
 class Atomic(peewee._atomic):
-    """What `db.atomic()` gives: a transaction, or a savepoint inside one."""
+    """The result of `db.atomic()`: a transaction, or a savepoint inside one."""
 
     db: Transactional
     _block: Block | None = None
@@ -213,7 +214,7 @@ class Atomic(peewee._atomic):
         return self.enter(taken(self))
 
     def enter(self, block: Block | None) -> Transaction | Savepoint:
-        """Begin, on behalf of a block."""
+        """Begin for a block."""
         db = self.db
         stack = db._state.transactions
         if stack:
@@ -243,7 +244,9 @@ class Atomic(peewee._atomic):
 
 @ending
 class Manual(_OnStack, peewee._manual):
-    """A block whose transactions are begun and ended by hand; one that an exception leaves open is rolled back."""
+    """A block in which the caller begins and ends transactions. A transaction that an exception leaves open is rolled
+    back.
+    """
 
     def __enter__(self) -> None:
         db = self.db
@@ -274,11 +277,11 @@ class Manual(_OnStack, peewee._manual):
 
 @ending
 class Transactional(Shared, peewee.SqliteDatabase):
-    """What a database of Peewee's has to do with transactions, beside `begin`, `commit` and `rollback`."""
+    """The transaction methods of a Peewee database, besides `begin`, `commit` and `rollback`."""
 
     _state: Any
-    name: str  #: of the store, for messages
-    file: str  #: its absolute path
+    name: str  #: the name of the store, for messages
+    file: str  #: the absolute path of the store
     shut_down: bool
     generation: int
 
@@ -312,7 +315,7 @@ class Transactional(Shared, peewee.SqliteDatabase):
             atomic.__exit__(*error)
         except BaseException:
             if (helper := getattr(atomic, "_helper", None)) is not None:
-                helper.drop()  # or it could not be closed, which would hide the error
+                helper.drop()  # otherwise closing would fail and hide the error
             raise
         finally:
             if not self._state.ctx:
@@ -343,7 +346,7 @@ class Transactional(Shared, peewee.SqliteDatabase):
         return self._end_session(lambda session, begin: session.rollback(begin))
 
     def _end_session(self, end: Callable[[Transaction | Savepoint, bool], object]) -> bool:
-        """End before it is taken from the stack: open transactions are always found there."""
+        """End the transaction before it is removed from the stack, because settle() finds open transactions there."""
         depth = self.transaction_depth()
         if depth:
             try:
@@ -358,12 +361,12 @@ class Transactional(Shared, peewee.SqliteDatabase):
         settle(self)
 
     def in_sqlite_transaction(self) -> bool:
-        """Tell whether this thread's connection has a transaction open, including one begun in SQL."""
+        """Return whether this thread's connection has an open transaction, including one begun in SQL."""
         settle(self)
         return self.raw_transaction()
 
     def raw_transaction(self) -> bool:
-        """Tell the same of SQLite alone, also about a block that was abandoned."""
+        """Return whether SQLite has an open transaction, including that of an abandoned block."""
         state = self._state
         try:
             return not state.closed and bool(state.conn.in_transaction)
@@ -371,7 +374,9 @@ class Transactional(Shared, peewee.SqliteDatabase):
             return False
 
     def roll_back(self) -> None:
-        """Roll back what this thread's connection has open; never raises, so as not to hide the real error."""
+        """Roll back the open transaction of this thread's connection. Never raises, so that the original error stays
+        visible.
+        """
         self._state.commit_callbacks.clear()
         if self.raw_transaction():
             try:
@@ -386,7 +391,7 @@ class Transactional(Shared, peewee.SqliteDatabase):
 
 
 def settle(db: Transactional) -> None:
-    """Roll back the blocks of this thread's connection that were abandoned."""
+    """Roll back the abandoned blocks of this thread's connection."""
     for each in db._state.transactions:
         if each.block is not None and each.block() is None:
             unwind(db, each.place())
@@ -394,7 +399,7 @@ def settle(db: Transactional) -> None:
 
 
 def unwind(db: Transactional, place: int) -> None:
-    """Roll back what the blocks from that place of the stack upwards have begun, and forget these."""
+    """Roll back the transactions of all blocks from this position of the stack on, and remove them."""
     state = db._state
     if place >= len(state.transactions):
         return

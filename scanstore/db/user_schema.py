@@ -1,10 +1,10 @@
-"""The user's own part of a schema: tables, indexes, views and triggers that scanstore did not make.
+"""The user's part of a schema: tables, indexes, views and triggers that are not scanstore's.
 
-Tables and indexes are carried from file to file by their statements. A statement may be a stranger's, so only
-CREATE TABLE and CREATE INDEX are run, and nothing that selects. Views and triggers, which would run by themselves
-later, and virtual tables, whose rows belong to a module, are left out by name.
+Tables and indexes are copied between files with their SQL statements. A statement may be untrusted, so only CREATE
+TABLE and CREATE INDEX without a SELECT are run. Views and triggers, which would run later, and virtual tables, whose
+rows belong to a module, are not copied, and their names are reported.
 
-Change here: what of a user's own is carried, and what a statement of theirs may do.
+Change here: which of the user's objects are copied, and which statements are allowed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KINDS = ("table", "index", "view", "trigger")
 
 
 class UserPart(NamedTuple):
-    """A table, index, view or trigger of the user's own, its table and its statement."""
+    """A table, index, view or trigger of the user, with its table and its statement."""
 
     kind: str
     name: str
@@ -48,7 +48,7 @@ class UserPart(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Something of the file that the new one does not have: a table, column, view, trigger or index; and why."""
+    """A table, column, view, trigger or index of the old file that is not copied to the new one, and the reason."""
 
     kind: str
     name: str
@@ -56,7 +56,7 @@ class LeftOut(NamedTuple):
 
 
 def parts(query: Query, version: int, schema: str = "main") -> list[UserPart]:
-    """Return the user's own parts of a schema of this version: tables first, then indexes, views and triggers."""
+    """Return the user's parts of a schema of this version: tables first, then indexes, views and triggers."""
     known = foreign_schema.names(version)
     rows = query(
         f"SELECT type, name, tbl_name, sql FROM {schema}.sqlite_master"
@@ -70,13 +70,13 @@ def parts(query: Query, version: int, schema: str = "main") -> list[UserPart]:
 
 
 def shadowed(name: str, virtual: Iterable[str]) -> str | None:
-    """Return the virtual table that a table belongs to by its name, if it does."""
+    """Return the virtual table to which a table belongs by its name, or None."""
     match = SHADOW.search(name)
     return name[: match.start()] if match and name[: match.start()] in virtual else None
 
 
 def left_out(found: Iterable[UserPart]) -> list[LeftOut]:
-    """Return those of these parts that are never carried."""
+    """Return the parts that are never copied."""
     return [
         LeftOut(part.kind, part.name, AGAIN.get(part.kind, VIRTUAL))
         for part in found
@@ -85,7 +85,7 @@ def left_out(found: Iterable[UserPart]) -> list[LeftOut]:
 
 
 def create(connection: sqlite3.Connection, kind: str, name: str, sql: str) -> str | None:
-    """Create a table or an index; return why that could not be. Runs nothing else, whatever the statement says."""
+    """Create a table or an index, or return why this failed. Never runs any other statement."""
     if not re.match(rf"CREATE\s+(UNIQUE\s+)?{kind}\s", sql, re.IGNORECASE):
         return "its definition cannot be read"
     connection.execute("SAVEPOINT user_table")
@@ -95,7 +95,7 @@ def create(connection: sqlite3.Connection, kind: str, name: str, sql: str) -> st
         error = None
     except sqlite3.Error as found:
         if getattr(found, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
-            raise  # its time is over, and with it the transaction
+            raise  # the time limit is reached, which ends the transaction
         error = str(found)
     finally:
         connection.set_authorizer(allows)
@@ -109,10 +109,10 @@ def create(connection: sqlite3.Connection, kind: str, name: str, sql: str) -> st
 
 
 def recreate(connection: sqlite3.Connection, found: Iterable[UserPart], version: int) -> list[LeftOut]:
-    """Create the tables and indexes among these parts in a file of this version; return what could not be.
+    """Create the tables and indexes among these parts in a file of this version. Return the parts that failed.
 
-    A table or index that is there already stays as it is. What would be refused when the file is opened is dropped
-    again. Inside a transaction.
+    Existing tables and indexes stay unchanged. A part that would be refused when the file is opened is dropped again.
+    Inside a transaction.
     """
     wanted = list(found)
     missing = left_out(wanted)
@@ -138,8 +138,8 @@ def recreate(connection: sqlite3.Connection, found: Iterable[UserPart], version:
 
 
 def holding(query: Query, version: int, parent: str, column: str) -> dict[Any, str]:
-    """Return the values of a column in those rows of one of scanstore's tables that may not be deleted, as rows of the
-    user's own point at them, each with the table of the user's own.
+    """Return the values of a column for the rows of one of scanstore's tables that cannot be deleted because rows of
+    the user's tables refer to them. Each value is returned with the user's table.
     """
     held: dict[Any, str] = {}
     rows = query(f"PRAGMA main.table_xinfo({quoted(parent)})")
@@ -158,7 +158,7 @@ def holding(query: Query, version: int, parent: str, column: str) -> dict[Any, s
             if action in ("NO ACTION", "RESTRICT") or action == "SET NULL" and any(r[3].lower() in never for r in key):
                 pairs = [(row[3], row[4] or (primary + [""] * len(key))[row[1]]) for row in key]
                 if any(theirs.lower() not in columns for _, theirs in pairs):
-                    continue  # SQLite refuses every row of it
+                    continue  # SQLite rejects every row of this table
                 same = " AND ".join(f"p.{quoted(theirs)} = o.{quoted(own)}" for own, theirs in pairs)
                 sql = f"SELECT DISTINCT p.{quoted(column)} FROM {quoted(part.name)} AS o JOIN {parent} AS p ON {same}"
                 held.update((value, part.name) for (value,) in query(sql))
@@ -166,7 +166,7 @@ def holding(query: Query, version: int, parent: str, column: str) -> dict[Any, s
 
 
 def defines(action: int, *_: object) -> int:
-    """Allow only what defines a table or an index; for `set_authorizer`."""
+    """Allow only the actions that define a table or an index; for `set_authorizer`."""
     return sqlite3.SQLITE_OK if action in _DEFINING else sqlite3.SQLITE_DENY
 
 

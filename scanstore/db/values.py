@@ -1,4 +1,4 @@
-"""Values as they are stored: times as text that sorts, JSON that is one text for one value, hashes and long texts."""
+"""Storage formats of values: times as sortable text, canonical JSON, hashes and long texts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scanstore.errors import Damaged, InvalidArgument, shown
 
 
 def utcnow() -> datetime:
-    """Return the time, aware and in UTC, cut to the milliseconds that are stored."""
+    """Return the current time, aware and in UTC, truncated to milliseconds."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
@@ -29,7 +29,7 @@ def format_time(value: datetime) -> str:
 
 
 def read_time(text: str) -> datetime:
-    """Return the time that a text of the file stands for; raises Damaged."""
+    """Parse a stored time. Raises Damaged."""
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:
@@ -39,13 +39,13 @@ def read_time(text: str) -> datetime:
         raise Damaged(f"{text!r} is in the file for a time; find it with: scanstore check") from None
 
 
-_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # made but once
+_encoded = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode  # created once
 
 
 def dump_json(value: object) -> str:
-    """Return a value as compact JSON text; raise InvalidArgument when it has none, or is nested too deep.
+    """Return a value as compact JSON text. Raises InvalidArgument if it has no JSON form or is nested too deep.
 
-    A value that is nested deeper might be written, and then not be readable by a caller that is deep in its own stack.
+    A more deeply nested value could be written, but a caller with a deep stack could not read it.
     """
     try:
         text = _encoded(value)
@@ -62,12 +62,12 @@ def dump_json(value: object) -> str:
 
 
 def pack_hash(value: object) -> str | bytes:
-    """Return what a HashField stores for a value; raise InvalidArgument when it is neither text nor bytes."""
+    """Return the stored form of a HashField value. Raises InvalidArgument if it is neither text nor bytes."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if not isinstance(value, str):
         raise InvalidArgument(f"{shown(value)} is not a hash; give hexadecimal text or bytes")
-    # bytes.fromhex() alone would skip blanks, and the text would not read back as it was.
+    # bytes.fromhex() alone would skip blanks, so the text would change.
     if value and len(value) % 2 == 0 and value.isalnum():
         try:
             return bytes.fromhex(value)
@@ -77,14 +77,14 @@ def pack_hash(value: object) -> str | bytes:
 
 
 def pack(text: str) -> bytes:
-    """Any text, compressed; broken characters survive."""
+    """Return any text compressed. Lone surrogates are preserved."""
     import zlib
 
     return zlib.compress(text.encode("utf-8", "surrogatepass"))
 
 
 def unpack(data: bytes) -> str:
-    """The text again."""
+    """Return the original text."""
     import zlib
 
     return zlib.decompress(data).decode("utf-8", "surrogatepass")

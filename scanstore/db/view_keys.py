@@ -1,8 +1,8 @@
-"""Ids of rows that stand in a view: which file of which scan, and the row's place in it, in one integer.
+"""Ids of rows of a view: one integer that combines the file of a scan and the position of the row in the file.
 
-``id = scan_files.id << 24 | ordinal``. Such an id is unique over all scans and stays the same for ever, and no table
-needs to hold it. SQLite cannot look into an expression, so a comparison with one of these fields is written out as a
-comparison of the two parts, which run on indexes.
+``id = scan_files.id << 24 | ordinal``. Such an id is unique over all scans, never changes, and needs no column. SQLite
+cannot use an index for the expression, so a comparison with one of these fields is rewritten as a comparison of the two
+parts, which are indexed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_PER_FILE = MASK  #: rows of one kind that one file can have
 
 
 def split(value: int) -> tuple[int, int]:
-    """``(scan file id, ordinal)`` of an id."""
+    """Split an id into ``(scan file id, ordinal)``."""
     return value >> SHIFT, value & MASK
 
 
@@ -31,12 +31,12 @@ def join(file_id: int, ordinal: int) -> int:
     return file_id << SHIFT | ordinal
 
 
-#: A column, or an expression of one.
+#: A column, or an expression on one.
 _Column: TypeAlias = "peewee.Field[int] | peewee.Expression"
 
 
 class _Parts:
-    """Comparison by parts, for the field classes below; they name their part columns in ``parts``."""
+    """Comparison by parts, for the field classes below. They name their two columns in ``parts``."""
 
     parts: tuple[str, str]
     model: type[peewee.Model]
@@ -69,13 +69,13 @@ class _Parts:
             pairs = peewee.NodeList(
                 (peewee.EnclosedNodeList((file_column, ordinal_column)), peewee.SQL(f"IN (VALUES {rows})"))
             )
-            # Redundant, but this half is one that SQLite can look up.
+            # Redundant, but SQLite can use an index for this half.
             return peewee.Expression(file_column.in_(sorted({file_id for file_id, _ in ids})), peewee.OP.AND, pairs)
         return peewee.Field.in_(cast("peewee.Field[object]", self), other)
 
 
 class RowId(_Parts, Integer[_V]):
-    """The primary key of a model that sits on a view."""
+    """The primary key of a model on a view."""
 
     def __init__(self: RowId[int], file_column: str, ordinal_column: str, **options: Unpack[Options]) -> None:
         self.parts = (file_column, ordinal_column)
@@ -108,8 +108,9 @@ class RowKey(_Parts, ForeignKey[_V]):
 
 
 class WholeKey(_Parts, ForeignKey[_V]):
-    """A foreign key to such a model in one column of a table. Values are compared as they are; against a view's row
-    the parts are taken out of it, so that the view is looked up by its indexes."""
+    """A foreign key to such a model in one column of a table. Two values are compared directly. When it is compared
+    with a row of a view, its parts are extracted, so that the view is looked up by its indexes.
+    """
 
     @overload
     def __init__(

@@ -1,8 +1,8 @@
-"""Waiting for the lock of a store, so that everybody's turn comes.
+"""Fair waiting for the write lock of a store.
 
-SQLite waits longer and longer between its tries: writers that have waited long are overtaken by new ones, and with many
-writers some wait for seconds. Here a writer that has waited for a moment tries again at short random intervals, and so
-comes before new ones. Change here: how long that moment is, and how often.
+SQLite waits longer and longer between its attempts, so new writers overtake writers that have waited long, and some
+wait for seconds. Here a writer that has waited for a moment retries at short random intervals, and so gets the lock
+before new writers. Change here: when these retries start, and their interval.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
 
 
 def patience(timeout: float) -> int:
-    """The milliseconds to leave to SQLite, of so many seconds in all."""
+    """Return the part of a timeout in seconds that SQLite waits, in milliseconds."""
     return min(PATIENCE, round(timeout * 1000))
 
 
 def execute(cursor: _Cursor, sql: str, params: Sequence[object] | Mapping[str, object], timeout: float) -> _Cursor:
-    """Execute a statement, which does nothing while others hold the lock, until it gets it or the time is up."""
+    """Retry a statement that needs the write lock until it succeeds or the time is over."""
     deadline = 0.0
     while True:
         try:

@@ -1,8 +1,8 @@
-"""Findings: recognised from scan to scan, listed, compared and decided about.
+"""Findings: match them across scans, list, compare and triage them.
 
 ``identity`` decides whether two reports are about the same finding, ``tracking`` writes the outcome of a scan,
-``coverage`` and ``looks`` know the examined files and rules, ``triage`` holds decisions, ``removal`` forgets a scan. A
-new column of findings belongs into ``models``.
+``coverage`` and ``looks`` determine the examined files and rules, ``triage`` records decisions, ``removal`` handles
+removed scans. Add a new column of findings to ``models``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Contents: what a finding says, as it is kept in few bytes, and when two of them say the same.
+"""The packed content of a finding, and the comparison of two contents.
 
-Everything a row keeps as packed JSON goes through here. Change here: what makes a finding an updated one.
+All columns with packed JSON are written and read through this module. Change here: when a finding counts as updated.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from scanstore.findings.identity import message_key
 
 
 def pack(value: object) -> bytes:
-    """Return a value as compressed JSON, as ``detail`` is stored; equal values give equal bytes."""
+    """Return a value as compressed JSON, the format of ``detail``. Equal values give equal bytes."""
     return zlib.compress(dump_json(value).encode())
 
 
 class Detail(TypedDict, total=False):
-    """What a report says of a finding that has no column of its own."""
+    """The values of a finding in a report that have no column."""
 
     level: str
     kind: str
@@ -36,7 +36,7 @@ class Detail(TypedDict, total=False):
 
 
 class RunDetail(TypedDict, total=False):
-    """What a report says of a run that has no column of its own."""
+    """The values of a run in a report that have no column."""
 
     used: list[str]
     off: list[str]
@@ -48,42 +48,44 @@ class RunDetail(TypedDict, total=False):
 
 
 def unpack(value: bytes | None) -> object:
-    """What :func:`pack` was given; None for None."""
+    """Return the original value of :func:`pack`; None for None."""
     return None if value is None else json.loads(zlib.decompress(value))
 
 
 def finding_detail(value: bytes | None) -> Detail:
-    """The detail of a finding, empty when it has none."""
+    """Return the detail of a finding, or an empty mapping."""
     found: Any = unpack(value)
     return found or Detail()
 
 
 def run_detail(value: bytes | None) -> RunDetail:
-    """The detail of a run, empty when it has none."""
+    """Return the detail of a run, or an empty mapping."""
     found: Any = unpack(value)
     return found or RunDetail()
 
 
 def content_of(body: bytes) -> dict[str, object]:
-    """The columns of a finding that were kept, with the detail as it was before it was packed."""
+    """Return the stored columns of a finding, with the unpacked detail."""
     content: dict[str, object] = json.loads(zlib.decompress(body))
     return content
 
 
 def packed(content: Mapping[str, object]) -> bytes:
-    """The columns of a finding, to be kept."""
+    """Pack the columns of a finding."""
     detail: Any = content["detail"]
     return pack({**content, "detail": unpack(detail)})
 
 
 def unpacked(body: bytes) -> dict[str, object]:
-    """The columns of a finding that were kept."""
+    """Unpack the stored columns of a finding."""
     content = content_of(body)
     return {**content, "detail": None if content["detail"] is None else pack(content["detail"])}
 
 
 def gist(content: Mapping[str, object]) -> tuple[object, ...]:
-    """What makes a finding an updated one when it differs: not numbers in its message, nor white space."""
+    """Return the content that is compared to detect an updated finding, without white space and numbers in the
+    message.
+    """
     said: Any = content
     return (
         said["title"], message_key(said["message"]), said["vulnerability_type"], said["severity"],

@@ -1,11 +1,11 @@
-"""Coverage: whether a scan looked for a finding that it did not see, which is what makes it a fixed one.
+"""Coverage: whether a scan checked for a finding that it did not report. Only then the finding is fixed.
 
-A finding is fixed only if its file was examined and its rule ran: files that were skipped, failed or out of scope,
-rules that were switched off, pieces of an analysis that are undone or failed. Reports state their own coverage, each
-for the series of analyses that it belongs to; an analysis is asked for each file's chunks and drafts; a snapshot knows
-which files are gone.
+A finding is fixed only if its file was examined and its rule ran. It is not fixed if the file was skipped, failed or
+out of scope, if the rule was disabled, or if a part of the analysis is unfinished or failed. A report states its own
+coverage, for its series of analyses. For an analysis, the chunks and drafts of each file are checked. A snapshot shows
+which files were deleted.
 
-Change here: what counts as looked at. Where there is doubt it does not.
+Change here: when a file or rule counts as checked. In doubt it does not.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ RUNS = """
 SELECT id, category, detail, rules, complete, successful, files, failed_files, scope FROM tool_runs
  WHERE scan_id = ? AND tool = ? ORDER BY id
 """
-UNNAMED = "unnamed tool"  #: the tool of a run that names none, which may be any
+UNNAMED = "unnamed tool"  #: the tool of a run without a tool name
 DETAILS = "SELECT r.id, r.category FROM json_each(?) AS i CROSS JOIN tool_runs AS r ON r.id = i.value"
 UNKNOWN = "SELECT EXISTS (SELECT 1 FROM tool_runs WHERE scan_id = ? AND tool = ?)"
 RULES = "SELECT rules, detail FROM tool_runs WHERE id = ?"
-# Of each path: how the scan recorded it, whether all its chunks were analysed, whether anything in it is undecided.
+# For each path: its status in the scan, whether all its chunks were analysed, and whether any draft is undecided.
 FILES = """
 SELECT i.value, g.status,
        NOT EXISTS (SELECT 1 FROM chunk_work WHERE scan_file_id = g.id AND status <> 'done'),
@@ -41,7 +41,7 @@ SELECT i.value, g.status,
 
 
 def categories(db: Database, runs: Iterable[int | None]) -> dict[int | None, str]:
-    """The series of analyses that each report belongs to: its automation id up to the last slash; '' if it says none.
+    """Return the category of each report: its automation id up to the last slash, or ''.
 
     A finding without a report has no category.
     """
@@ -52,12 +52,12 @@ def categories(db: Database, runs: Iterable[int | None]) -> dict[int | None, str
 
 
 def apart(one: str, other: str) -> bool:
-    """Whether two categories say nothing of each other's findings; one that is not named speaks of all."""
+    """Whether two categories cover different findings. An empty category covers all findings."""
     return bool(one and other) and one != other
 
 
 class File(NamedTuple):
-    """A file of the scan: its status, all chunks done, something undecided."""
+    """A file of the scan: its status, whether all its chunks are done, and whether any draft is undecided."""
 
     status: str
     analysed: bool
@@ -90,14 +90,14 @@ class CoveredRun:
         self.scope = None if scope is None else _matcher("scope", json.loads(scope))
 
     def ran(self, rule: str, before: Before) -> bool:
-        """Whether the rule ran. One with a result did, and one that the run's own configuration disables did not.
+        """Whether the rule ran. A rule with a result ran; a rule that the run's own configuration disables did not.
 
-        A rule that is merely off by default may have been selected, which the report does not say. It counts as
-        selected when it was listed in the same way in the run that last reported the finding, and the tool was not
-        started with other arguments since.
+        A rule that is disabled by default may have been selected, which the report does not show. It counts as selected
+        if the run that last reported the finding listed it in the same way, and the tool was started with the same
+        arguments.
         """
         names = [rule]
-        while "/" in names[-1]:  # a/b is a case of the rule a
+        while "/" in names[-1]:  # a/b is a sub-rule of a
             names.append(names[-1].rpartition("/")[0])
         if not self.unsure.isdisjoint(names):
             return False
@@ -109,7 +109,7 @@ class CoveredRun:
         return listed is not False or before.selected(names, self.arguments)
 
     def covers(self, rule: str, path: str, before: Before) -> bool:
-        """Whether the rule ran and the file was looked at."""
+        """Whether the rule ran and the file was checked."""
         return (
             self.ran(rule, before)
             and path not in self.failed
@@ -126,7 +126,7 @@ class Before:
         self._known: tuple[dict[str, bool], object] | None = None
 
     def selected(self, names: Iterable[str], arguments: object) -> bool:
-        """Whether it listed a rule, which it reported, as off by default, and had the same arguments."""
+        """Whether this run listed a reported rule as disabled by default, and had the same arguments."""
         if self._known is None:
             rules, detail = self._db.execute_sql(RULES, (self._run,)).fetchone() or ("[]", None)
             self._known = _listed(rules), _arguments(run_detail(detail))
@@ -136,7 +136,7 @@ class Before:
 
 
 class Coverage:
-    """What one scan looked at with one tool, as far as findings in ``paths`` are concerned."""
+    """The files and rules that one tool checked in one scan, limited to ``paths``."""
 
     def __init__(self, db: Database, scan_id: int, tool: str, paths: Iterable[str]) -> None:
         kind, recorded, analysed, root, options = db.execute_sql(
@@ -172,7 +172,7 @@ class Coverage:
             self.exclude = _matcher("exclude", chosen.get("exclude") or [])
 
     def covers(self, rule: str, path: str, category: str = "", last_run: int | None = None) -> bool:
-        """Whether a finding of this rule in this file would have been seen, by a report of the same category.
+        """Whether a report of the same category would have reported a finding of this rule in this file.
 
         ``last_run`` is the run that last reported it.
         """
@@ -192,21 +192,21 @@ class Coverage:
         return file.status == "done" and (not self.analysis or (file.analysed and not file.undecided))
 
     def _gone(self, path: str) -> bool:
-        """Whether a file that the scan does not have is gone, rather than left out."""
+        """Whether a file that is missing from the scan was deleted, rather than excluded."""
         if (self.include and not self.include(path)) or (self.exclude and self.exclude(path)):
             return False
         return self.root is None or not os.path.lexists(os.path.join(self.root, unescape_path(path)))
 
 
 def _listed(rules: str) -> dict[str, bool]:
-    """The rules that a report describes, each with whether it is on by default."""
+    """Return the rules that a report describes, each with its default enablement."""
     listed: Any = json.loads(rules)
     listed = [{"id": key, **rule} for key, rule in listed.items()] if isinstance(listed, dict) else listed
     return {rule["id"]: rule.get("enabled", True) is not False for rule in listed}
 
 
 def _arguments(detail: RunDetail) -> list[object] | None:
-    """How the tool was started, as far as its report says so."""
+    """Return the arguments of the tool, if its report has them."""
     invocations = (detail.get("properties") or {}).get("invocations")
     told = [
         one.get("arguments") or one.get("commandLine")

@@ -1,6 +1,6 @@
-"""CVSS scores and vectors: the only module that knows the ``cvss`` library, an extra that is loaded when first needed.
+"""CVSS scores and vectors, with the ``cvss`` library, an extra that only this module imports, on first use.
 
-Scores need no library. A vector does: without the library a vector cannot be checked.
+A score needs no library. A vector does, because only the library can validate it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ EXAMPLE = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"
 
 
 def rated(score: object, vector: object) -> tuple[float | None, str | None]:
-    """Return the score and the vector to keep, both checked; a score that is not given is the vector's base score.
+    """Return the checked score and vector. Without a score, the base score of the vector is used.
 
-    Versions 2, 3.0, 3.1 and 4.0 are known. Raises InvalidArgument for a score outside 0 to 10, a malformed vector, a
-    score that does not belong to its vector, and a vector without the library.
+    Versions 2, 3.0, 3.1 and 4.0 are supported. Raises InvalidArgument for a score outside 0 to 10, a malformed vector,
+    a score that does not match its vector, and a vector without the library.
     """
     number = None if score is None else _number(score)
     if vector is None or vector == "":
@@ -37,7 +37,7 @@ def _number(score: object) -> float:
 
 
 def _read(vector: object) -> tuple[str, list[float]]:
-    """A vector in its usual order, and its scores, the base score first."""
+    """Return a vector in its canonical order, and its scores, the base score first."""
     if not isinstance(vector, str):
         raise InvalidArgument(f"cvss_vector is {shown(vector)}; write it like {EXAMPLE}")
     try:

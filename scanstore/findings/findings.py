@@ -1,6 +1,6 @@
-"""Findings: listed and compared, from one scan to the next.
+"""Findings: list them, and compare them between scans.
 
-Change here: which scan a question about findings is about. Listing is in ``listing``, deciding in ``triage``.
+Change here: which scan a query reads. Listing is in ``listing``, decisions are in ``triage``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scanstore.snapshots.scans import Scans
 
 
 class Findings(Triage):
-    """List and compare findings, and decide about them."""
+    """List, compare and triage findings."""
 
     @reads
     def list(
@@ -35,14 +35,14 @@ class Findings(Triage):
         limit: int | None = None,
         target: str | None = None,
     ) -> List[Finding]:
-        """Findings of a target, whichever tool saw them last, or only those that one scan saw, as it saw them.
+        """List the findings of a target, of all tools, or only those of one scan with the values of that scan.
 
-        The target may be left out when the store has one. The most severe come first, then by file and line. Each
-        says in ``state`` what became of it since the tools ran before (:meth:`baseline`), or in that scan: ``new``,
-        ``unchanged``, ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``; those that are fixed
-        are listed when ``state`` asks for them. Of one status, severity, file, state or tool if given; ``suppressed``
-        lists only those that are hidden by a suppression that counts, or only the others. Raises InvalidArgument for an
-        unknown word, Ambiguous without scan and target when the store has several targets, NotFound.
+        The target can be omitted if the store has only one. Findings are sorted by severity, file and line. The
+        ``state`` of each compares it with the previous run of its tools (:meth:`baseline`), or is its state in the
+        scan: ``new``, ``unchanged``, ``updated``, ``reopened``, ``fixed``, and, without a scan, ``not_checked``. Fixed
+        findings are listed only with ``state="fixed"``. Filter by status, severity, file, state or tool; ``suppressed``
+        selects only findings with, or without, an active suppression. Raises InvalidArgument for an unknown word,
+        Ambiguous without scan and target if the store has several targets, NotFound.
         """
         if scan is not None and state == "not_checked":
             raise InvalidArgument("a scan lists only its own sightings; leave it out to list not_checked findings")
@@ -72,16 +72,16 @@ class Findings(Triage):
 
     @reads
     def sightings(self, finding: Finding | int) -> List[Sighting]:
-        """What each scan saw of a finding, the oldest first. Raises NotFound."""
+        """List the sightings of a finding, the oldest scan first. Raises NotFound."""
         key = self.get(finding).id
         return list(Sighting.select().where(Sighting.finding == key).order_by(Sighting.scan))
 
     @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> FindingDiff:
-        """What became of the findings of a target from scan ``a`` to scan ``b`` (default: :meth:`latest` of it).
+        """Compare the findings of a target between scan ``a`` and scan ``b`` (default: :meth:`latest` of the target).
 
-        Goes by what the scans from the first to ``b`` said. ``not_checked`` ones were there in ``a`` and are not known
-        to be fixed, as ``b`` did not look for them. The most severe first. Raises InvalidArgument for scans of
+        All scans up to ``b`` are taken into account. ``not_checked`` findings existed in ``a`` and are not known to be
+        fixed, because ``b`` did not check for them. The most severe come first. Raises InvalidArgument for scans of
         different targets.
         """
         first = Scans(self.db).get(a)
@@ -94,27 +94,27 @@ class Findings(Triage):
         return listing.diff(self.db, first.lineage_id, first.id, second.id)
 
     def baseline(self, scan: Scan | int) -> Scan | None:
-        """The scan with which this one is compared: the latest before the tools of the target ran last.
+        """Return the scan to compare this one with: the latest before the last run of the target's tools.
 
-        Goes back from the scan to where a tool repeats, so that new findings do not depend on which tool ran last. None
-        when no tool has run twice. Raises NotFound.
+        Searches back from the scan to the first repeated tool, so that new findings do not depend on which tool ran
+        last. Returns None if no tool has run twice. Raises NotFound.
         """
         row = Scans(self.db).get(scan)
         found = Looks(self.db, row.lineage_id, row.id).baseline
         return None if found is None else Scans(self.db).get(found)
 
     def troubles(self, target: str | None = None, *, scan: Scan | int | None = None) -> List[str]:
-        """Return why the absence of findings proves nothing: tools that failed, results that were left out.
+        """Return the reasons why findings may be missing, such as failed tools or skipped results.
 
-        By the latest run of each tool of a target (default: the only one), or by the runs of one scan. Empty when
-        everything was looked at, as far as the tools say. Raises NotFound, Ambiguous.
+        Uses the latest run of each tool of a target (default: the only target), or the runs of one scan. Empty if the
+        tools report complete runs. Raises NotFound, Ambiguous.
         """
         row = self.pick(scan, target)
         return Looks(self.db, row.lineage_id, row.id).troubles(None if scan is None else row.id)
 
     @reads
     def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
-        """Return the scan that a question about findings is about: the given one, else :meth:`latest` of a target.
+        """Return the scan that a query about findings reads: the given one, or :meth:`latest` of a target.
 
         Without a target, the store must have only one. Raises Ambiguous (with the names of the targets as
         ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
@@ -125,10 +125,10 @@ class Findings(Triage):
 
     @reads
     def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
-        """The latest scan that looked for findings, else the latest completed one; of one target or else of all.
+        """Return the latest scan in which a tool ran, or else the latest completed scan, of one target or of all.
 
-        With ``before``, a scan, the latest of its target that is earlier and looked for findings. Raises NotFound
-        without such a scan. Lists, diffs and reports do not take the latest of all targets, see :meth:`pick`.
+        With ``before``, a scan, return the latest earlier scan of its target in which a tool ran. Raises NotFound if
+        there is no such scan. Lists, diffs and reports do not use the latest scan of all targets, see :meth:`pick`.
         """
         first = None if before is None else Scans(self.db).get(before)
         if first is not None:
@@ -143,7 +143,7 @@ class Findings(Triage):
         return Scans(self.db).latest(target)
 
 
-# That a scan saw nothing is something, once it was looked.
+# A completed scan without findings still counts as the latest result.
 LOOKS = """(s.analyzed_at IS NOT NULL OR EXISTS (SELECT 1 FROM sightings AS g WHERE g.scan_id = s.id)
         OR EXISTS (SELECT 1 FROM tool_runs AS r WHERE r.scan_id = s.id))"""
 LATEST = f"""

@@ -1,8 +1,8 @@
-"""Identity: what a finding is recognised by from one scan to the next, and the matching of two sets of findings.
+"""Identity: the traits that identify a finding across scans, and the matching of two sets of findings.
 
-A finding is recognised by traits kept apart, never by one opaque hash: so each pass of :func:`match` asks only for what
-it needs, the surest first. Within a pass the pairs that agree in more (message, neighbouring lines) come before those
-that agree in less. Pure: nothing here knows of a store.
+A finding is identified by separate traits, never by one opaque hash, so that each pass of :func:`match` compares only
+the traits that it needs. The most certain passes come first. Within a pass, pairs that agree in more traits (message,
+neighbouring lines) come before pairs that agree in fewer. These are pure functions without access to a store.
 
 Change here: the normalisation, the traits that a pass compares, and the order of the passes. Traits that were stored
 before such a change no longer agree with new ones; the order of the passes is free to change.
@@ -19,13 +19,13 @@ from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-PASSES = ("fingerprint", "line", "text", "block", "renamed", "symbol")  #: names of the passes, the surest first
-NEIGHBOURS = 3  #: lines before, and as many after, that make the context of a line
-FARTHEST = 100  #: lines within which the neighbours are looked for
-CROWD = 64  #: pairs of files with one line text in common, beyond which that text says nothing about renames
+PASSES = ("fingerprint", "line", "text", "block", "renamed", "symbol")  #: names of the passes, the most certain first
+NEIGHBOURS = 3  #: number of lines before and after a line that form its context
+FARTHEST = 100  #: maximum distance of these lines
+CROWD = 64  #: a line text that more pairs of files share is not used to detect renames
 
-# Kept: words, with the numbers that belong to them (sha256, CVE-2021-44228). Masked: every other number, hexadecimal
-# addresses and ids, positions such as 12:5.
+# Kept: words with their numbers (sha256, CVE-2021-44228). Masked: all other numbers, hexadecimal addresses and ids, and
+# positions such as 12:5.
 _NUMBERS = re.compile(
     r"\b(?:0[xX][0-9a-fA-F]+|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
     r"|(?=[a-fA-F]*[0-9])[0-9a-fA-F]{8,})\b"
@@ -35,10 +35,10 @@ _NUMBERS = re.compile(
 
 
 class Traits(NamedTuple):
-    """What one finding is recognised by; None is unknown.
+    """The traits of one finding; None means unknown.
 
     ``path`` is relative to the root of the tree, ``line`` counts from 1, ``symbol`` is the qualified name around it.
-    ``line_hash`` is of the text of its line and ``context_hash`` of the lines around it, whatever their white space.
+    ``line_hash`` is the hash of its line and ``context_hash`` of the lines around it, both without white space.
     ``message_key`` is the message without its own numbers. ``fingerprints`` are those that the tool supplied, by name.
     """
 
@@ -55,7 +55,7 @@ class Traits(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """An old and a new finding, by their indexes, that are the same, and the name of the pass that found out."""
+    """A matched pair: the indexes of an old and a new finding, and the name of the pass that matched them."""
 
     old: int
     new: int
@@ -70,7 +70,7 @@ class Matched(NamedTuple):
     come: list[int]
 
 
-Key = Callable[[Traits], object]  #: what two findings must agree in; None: takes no part
+Key = Callable[[Traits], object]  #: the value in which two findings must agree; None excludes the finding
 
 
 def traits_of(
@@ -86,9 +86,10 @@ def traits_of(
     symbol: str | None = None,
     file_hash: bytes | None = None,
 ) -> Traits:
-    """Traits of a finding in a file of these ``lines``; the snippet's first line stands in for a line not in them.
+    """Return the traits of a finding in a file with these ``lines``. The first line of the snippet replaces a missing
+    line.
 
-    A line without any text is recognised by nothing, as if it were not known.
+    A blank line counts as unknown.
     """
     if lines is not None and line is not None and 1 <= line <= len(lines):
         line_hash, context_hash = text_hash(lines[line - 1]), _context(lines, line - 1)
@@ -113,14 +114,14 @@ def traits_of(
 
 @lru_cache(maxsize=256)
 def text_hash(text: str) -> bytes | None:
-    """Eight bytes for a line's text, whatever its white space; None when there is nothing else in it."""
+    """Return an eight-byte hash of a line without its white space, or None for a blank line."""
     words = " ".join(text.split())
     return blake2b(words.encode("utf-8", "surrogatepass"), digest_size=8).digest() if words else None
 
 
 @lru_cache(maxsize=256)
 def message_key(message: str) -> str:
-    """The message on one line, its own numbers, addresses and positions masked; numbers within words are kept."""
+    """Return the message on one line, with numbers, addresses and positions masked. Numbers within words are kept."""
     return " ".join([
         word if word.isalpha() else "#" if word.isdecimal() and word.isascii() else _masked(word)
         for word in message.split()
@@ -133,12 +134,14 @@ def _masked(word: str) -> str:
 
 
 def same_content(old: Traits, new: Traits) -> bool:
-    """Whether the line of a finding still reads the same; wherever it moved to, and when its text is not known."""
+    """Whether the text of a finding's line is unchanged, independent of its position. True if the text is unknown."""
     return old.line_hash == new.line_hash or old.line_hash is None or new.line_hash is None
 
 
 def renames(old_files: Mapping[str, bytes | None], new_files: Mapping[str, bytes | None]) -> dict[str, str]:
-    """Old to new path of each file that went and came with a content (hash) that no other of those files has."""
+    """Map the old path to the new path of each file that was renamed, judged by a content hash that occurs once on each
+    side.
+    """
     gone, come = _contents(old_files, new_files), _contents(new_files, old_files)
     return {
         paths[0]: come[content][0]
@@ -148,18 +151,18 @@ def renames(old_files: Mapping[str, bytes | None], new_files: Mapping[str, bytes
 
 
 def match(old: Sequence[Traits], new: Sequence[Traits], *, renamed: Mapping[str, str] | None = None) -> Matched:
-    """Pair the findings of two scans that are the same, one to one, never across tools or rules.
+    """Match equal findings of two scans one to one, never across tools or rules.
 
-    Deterministic, and the same in whatever order the findings come, but that findings equal in all their traits are
-    paired in that order. ``renamed`` maps old paths to new ones; one that is mapped to itself is known to have stayed.
-    Other renames are guessed: from the content of the files, else from the lines that their findings have in common.
-    Where the text of a line is not known the message decides. Takes n log n time, also for findings that are all alike.
+    Deterministic and independent of the order of the findings, except that findings with equal traits are paired in
+    order. ``renamed`` maps old paths to new ones; a path mapped to itself was not renamed. Other renames are inferred
+    from the content of the files, or from common lines of their findings. If the text of a line is unknown, the message
+    decides. Takes n log n time, even if all findings are equal.
     """
     matching = _Matching(old, new)
     _match_fingerprints(matching)
     matching.sort()
-    # A line number is good evidence, but neighbours that are nowhere else are better: after lines were inserted above
-    # several equal lines, one of them often stands exactly where another one stood.
+    # A line number is good evidence, but unique neighbouring lines are better: after an insertion above several equal
+    # lines, one of them is often at the old position of another.
     matching.run("line", lambda t: (t.path, t.line, t.line_hash, t.message_key, t.context_hash))
     matching.run("block", lambda t: _placed(t) and (t.path, t.line_hash, t.message_key, t.context_hash), unique=True)
     matching.run("line", lambda t: (t.path, t.line, t.line_hash, t.message_key))
@@ -181,7 +184,7 @@ def match(old: Sequence[Traits], new: Sequence[Traits], *, renamed: Mapping[str,
 
 
 class _Matching:
-    """Both sides, and who has no partner yet; once sorted, in an order that the traits alone decide."""
+    """The two sets of findings and their unmatched members. The sort order depends only on the traits."""
 
     def __init__(self, old: Sequence[Traits], new: Sequence[Traits]) -> None:
         self.old, self.new = old, new
@@ -189,7 +192,7 @@ class _Matching:
         self.old_left, self.new_left = dict.fromkeys(range(len(old))), dict.fromkeys(range(len(new)))
 
     def sort(self) -> None:
-        """From here on the order counts."""
+        """Sort both sides. The following passes depend on the order."""
         self.old_left = dict.fromkeys(sorted(self.old_left, key=lambda i: _order(self.old[i])))
         self.new_left = dict.fromkeys(sorted(self.new_left, key=lambda i: _order(self.new[i])))
 
@@ -198,19 +201,19 @@ class _Matching:
         self.pairs.append(Pair(old, new, by))
 
     def run(self, by: str, key: Key, new_key: Key | None = None, *, unique: bool = False) -> None:
-        """Pair what agrees in a key, nearest first; ``unique``: only where one of each side has that key."""
+        """Pair findings with the same key, nearest first. ``unique``: only if the key occurs once on each side."""
         if self.old_left and self.new_left:
             self._run(
                 by, _groups(self.old, self.old_left, key), _groups(self.new, self.new_left, new_key or key), unique
             )
 
     def run_textless(self, by: str, key: Key) -> None:
-        """Pair what agrees in a key when one of the two knows the text of its line and the other does not."""
+        """Pair findings with the same key if the line text of exactly one of the two is unknown."""
         self.run(by, lambda t: t.line_hash is None and key(t), lambda t: t.line_hash is not None and key(t))
         self.run(by, lambda t: t.line_hash is not None and key(t), lambda t: t.line_hash is None and key(t))
 
     def run_moved(self, by: str, moved: Mapping[str, str], key: Key) -> None:
-        """Pair what agrees in a key once the old one is where its file was moved to."""
+        """Pair findings with the same key after applying the renames to the old ones."""
         self.run(by, lambda t: t.path in moved and key(t._replace(path=moved[t.path or ""])), key)
 
     def _run(self, by: str, olds: Mapping[object, list[int]], news: Mapping[object, list[int]], unique: bool) -> None:
@@ -246,10 +249,10 @@ def _by_line(traits: Sequence[Traits], indexes: Iterable[int]) -> dict[int, list
 
 
 def _nearest(old: dict[int, list[int]], new: dict[int, list[int]]) -> Iterator[tuple[int, int]]:
-    """Pair as many as there are on the smaller side, always the two nearest lines that are left.
+    """Pair all findings of the smaller side, repeatedly taking the two nearest remaining lines.
 
-    Those are next to each other in the sorted lines of both sides, so a heap of such neighbours is all it takes; when
-    a line has no finding left, its neighbours become neighbours.
+    The nearest lines are adjacent in the sorted lines of both sides, so a heap of adjacent pairs is sufficient. When a
+    line has no finding left, the lines beside it become adjacent.
     """
     nodes = sorted([(line, 0) for line in old] + [(line, 1) for line in new])
     waiting = [(new if side else old)[line][::-1] for line, side in nodes]
@@ -268,7 +271,7 @@ def _nearest(old: dict[int, list[int]], new: dict[int, list[int]]) -> Iterator[t
         for node in (left, right):
             if not waiting[node] and after[node] >= 0:
                 low, high = before[node], after[node]
-                after[node] = -1  # taken out
+                after[node] = -1  # removed
                 if low >= 0:
                     after[low] = high
                 if high < len(nodes):
@@ -278,11 +281,11 @@ def _nearest(old: dict[int, list[int]], new: dict[int, list[int]]) -> Iterator[t
 
 
 def _match_fingerprints(matching: _Matching) -> None:
-    """First pass: what the tool itself calls the same. Of several names the last counts first: x/v2 before x/v1."""
+    """First pass: match by the tool's own fingerprints. Of several names the last is used first: x/v2 before x/v1."""
     olds, news = _fingerprints(matching.old), _fingerprints(matching.new)
     for name in sorted(olds.keys() & news.keys(), reverse=True):
         ours, theirs = olds[name], news[name]
-        for value in ours.keys() & theirs.keys():  # each finding has but one of them, so their order is of no account
+        for value in ours.keys() & theirs.keys():  # each finding has only one of them, so their order does not matter
             old, new = ours[value], theirs[value]
             free = old in matching.old_left and new in matching.new_left
             if free and matching.old[old].rule == matching.new[new].rule:
@@ -290,10 +293,10 @@ def _match_fingerprints(matching: _Matching) -> None:
 
 
 def _fingerprints(side: Sequence[Traits]) -> dict[tuple[str, str], dict[str, int]]:
-    """The finding of each fingerprint that can be trusted, by (name, tool) and value.
+    """Return the finding of each reliable fingerprint, by (name, tool) and value.
 
-    A fingerprint shared by several findings is ignored. A name most of whose values are such (a constant, a hash of the
-    rule) is no name of fingerprints at all, and a value with blanks in it is a remark ("requires login").
+    A fingerprint shared by several findings is ignored. A name with mostly shared values (a constant, a hash of the
+    rule) is ignored completely, and so is a value with blanks, which is a remark ("requires login").
     """
     holders: dict[tuple[str, str], dict[str, list[int]]] = {}
     for index, one in enumerate(side):
@@ -308,7 +311,7 @@ def _fingerprints(side: Sequence[Traits]) -> dict[tuple[str, str], dict[str, int
 
 
 def _match_offsets(matching: _Matching) -> None:
-    """Part of the block pass: same text, as far from where it was as the nearest finding above or below it now is."""
+    """Part of the block pass: same text, moved by the same distance as the nearest matched finding above or below."""
     steps: dict[str | None, list[tuple[int, int]]] = {}
     for old, new, _ in matching.pairs:
         was, now = matching.old[old], matching.new[new]
@@ -334,7 +337,7 @@ def _match_offsets(matching: _Matching) -> None:
 
 
 def _match_symbols(matching: _Matching) -> None:
-    """Part of the symbol pass: the symbol is in another file now. It and the message must be nowhere else."""
+    """Part of the symbol pass: the symbol is in another file now. The symbol and the message must be unique."""
 
     def key(t: Traits) -> object:
         return t.symbol and (t.symbol, t.message_key)
@@ -347,8 +350,9 @@ def _match_symbols(matching: _Matching) -> None:
 
 
 def _moved(matching: _Matching, known: Mapping[str, str]) -> dict[str, str]:
-    """Old to new path of renamed files: the known ones, then those with the same content, then those whose findings'
-    lines are for the greater part the same."""
+    """Map old to new paths of renamed files: the known ones, then those with the same content, then those whose
+    findings have mostly the same lines.
+    """
     moved = {was: now for was, now in known.items() if was != now}
     if not (matching.old_left and matching.new_left):
         return moved
@@ -367,7 +371,7 @@ def _moved(matching: _Matching, known: Mapping[str, str]) -> dict[str, str]:
 
 
 def _alike(matching: _Matching, gone: set[str], come: set[str]) -> list[tuple[str, str]]:
-    """Pairs of a path that went and one that came, whose findings are mostly on the same lines; the likeliest first."""
+    """Return pairs of a removed and an added path whose findings have mostly the same lines, the most likely first."""
     olds, news = _texts(matching.old, gone), _texts(matching.new, come)
     common: Counter[tuple[str, str]] = Counter()
     for text, ours in olds.items():
@@ -383,7 +387,7 @@ def _alike(matching: _Matching, gone: set[str], come: set[str]) -> list[tuple[st
 
 
 def _namesakes(ours: Iterable[str], theirs: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Of too many paths on both sides, those whose last parts are the same, as long as they are not too many."""
+    """If there are too many paths on both sides, return those with the same file names, up to a limit."""
     groups: dict[str, tuple[list[str], list[str]]] = {}
     for side, paths in enumerate((ours, theirs)):
         for path in paths:
@@ -400,7 +404,7 @@ def _texts(side: Sequence[Traits], paths: set[str]) -> dict[tuple[str, str, byte
 
 
 def _contents(files: Mapping[str, bytes | None], others: Mapping[str, bytes | None]) -> dict[bytes, list[str]]:
-    """Paths by content, of the files that are not among the others."""
+    """Return the paths by content of the files that are not among the others."""
     contents: dict[bytes, list[str]] = {}
     for path, content in files.items():
         if content is not None and path not in others:
@@ -409,7 +413,7 @@ def _contents(files: Mapping[str, bytes | None], others: Mapping[str, bytes | No
 
 
 def _context(lines: Sequence[str], at: int) -> bytes | None:
-    """Eight bytes for the lines around one, blank ones left out; None when there are none."""
+    """Return an eight-byte hash of the non-blank lines around a line, or None if there are none."""
     above = _neighbours(lines, range(at - 1, max(at - FARTHEST, 0) - 1, -1))
     below = _neighbours(lines, range(at + 1, min(at + FARTHEST, len(lines))))
     if not above and not below:

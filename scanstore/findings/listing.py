@@ -1,7 +1,7 @@
-"""Findings as a scan saw them, and what became of them between two scans: reading only.
+"""The findings of a scan as it reported them, and their changes between two scans. Read-only.
 
-A finding's row is as its latest sighting saw it; here the place, and the content if it was another one, of a given
-scan are put in.
+The row of a finding has the values of its latest sighting. This module replaces them by the location and content of a
+given scan.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scanstore.findings.tracking import BATCH, CONTENT, PLACE
 
 
 class FindingDiff(NamedTuple):
-    """Findings by what became of them between two scans."""
+    """Findings by their change between two scans."""
 
     new: list[Finding]
     fixed: list[Finding]
@@ -49,7 +49,7 @@ SELECT s.finding_id, s.state, c.body, {", ".join(f"s.{column}" for column in PLA
   LEFT JOIN finding_contents AS c ON c.id = s.content_id
 """
 ROWS = "SELECT f.* FROM json_each(?) AS i CROSS JOIN findings AS f ON f.id = i.value"
-# How each finding stood at either scan, by the latest sighting until then, and what happened in between.
+# The state of each finding at both scans, by its latest sighting until then, and the changes in between.
 BETWEEN = """
        EXISTS (SELECT 1 FROM sightings AS u WHERE u.finding_id = f.id AND u.state = 'updated'
                   AND u.scan_id > min({a}, {b}) AND u.scan_id <= max({a}, {b})) AS updated,
@@ -70,11 +70,11 @@ SELECT f.id, f.tool, r.category, a.state, b.state, b.scan_id, {BETWEEN.format(a=
 
 
 class Change:
-    """What became of a finding from scan ``a`` to scan ``b`` of its target; 0 for no scan. The one rule for all lists.
+    """The change of a finding from scan ``a`` to scan ``b`` of its target; 0 means no scan. All lists use this rule.
 
-    It is ``not_checked`` when it was there and no run of its tool has seen it since ``a``, or the latest run until
-    ``b`` did not look for it. It is ``reopened`` when it was fixed at ``a``, or was marked as fixed before the next
-    scan that saw it.
+    A finding is ``not_checked`` if it existed and no run of its tool has reported it since ``a``, or if the latest run
+    until ``b`` did not check for it. It is ``reopened`` if it was fixed at ``a``, or was marked as fixed before the
+    next scan that reported it.
     """
 
     def __init__(self, db: Database, lineage: int, a: int, b: int) -> None:
@@ -92,8 +92,9 @@ class Change:
         updated: int,
         after: str | None,
     ) -> str | None:
-        """The change; None for a finding that is at neither end. ``after`` is the state of the first sighting after
-        ``a``."""
+        """Return the change, or None for a finding that exists at neither scan. ``after`` is the state of the first
+        sighting after ``a``.
+        """
         was, there = then not in (None, "fixed"), now not in (None, "fixed")
         if not there:
             return "fixed" if was else None
@@ -113,8 +114,8 @@ class Change:
 
 
 def listed(db: Database, scan_id: int, *, severity: str | None, limit: int | None, **only: object) -> list[Finding]:
-    """Findings that a scan saw, as it saw them, in the order of lists."""
-    # One whose content was another one then may have had another severity: sorted and cut when that is known.
+    """Return the findings of a scan with the values of that scan, in list order."""
+    # A finding with another content at that time may have had another severity, so sort and limit after loading it.
     other = severity is not None or limit is not None
     if other:
         other = bool(db.execute_sql(
@@ -128,7 +129,9 @@ def listed(db: Database, scan_id: int, *, severity: str | None, limit: int | Non
 
 
 def as_seen(db: Database, scan_id: int, keys: Sequence[int]) -> list[Finding]:
-    """The findings with these ids, in their order, as a scan saw them; without those that it has no sighting of."""
+    """Return the findings with these ids, in this order, with the values of a scan. Findings without a sighting in it
+    are omitted.
+    """
     rows: list[Finding] = []
     for start in range(0, len(keys), BATCH):
         batch = dump_json(list(keys[start : start + BATCH]))
@@ -144,7 +147,7 @@ def as_seen(db: Database, scan_id: int, keys: Sequence[int]) -> list[Finding]:
 
 
 def diff(db: Database, lineage: int, a: int, b: int) -> FindingDiff:
-    """What became of the findings of a target from scan ``a`` to scan ``b``."""
+    """Compare the findings of a target between scan ``a`` and scan ``b``."""
     parts: dict[str, list[int]] = {name: [] for name in FindingDiff._fields}
     for key, change in changes(db, lineage, a, b).items():
         parts[change].append(key)
@@ -153,7 +156,9 @@ def diff(db: Database, lineage: int, a: int, b: int) -> FindingDiff:
 
 
 def changes(db: Database, lineage: int, a: int, b: int) -> dict[int, str]:
-    """What became of each finding of a target from scan ``a`` (0: none) to scan ``b``, of those at either end."""
+    """Return the change of each finding of a target from scan ``a`` (0: none) to scan ``b`` that exists at
+    either scan.
+    """
     change = Change(db, lineage, a, b)
     rows = db.execute_sql(STOOD, {"a": a, "b": b, "lineage": lineage}).fetchall()
     return {key: became for key, *stood in rows if (became := change(*stood)) is not None}
@@ -162,7 +167,7 @@ def changes(db: Database, lineage: int, a: int, b: int) -> dict[int, str]:
 def current(
     db: Database, lineage: int, scan_id: int, baseline: int, *, state: str | None, limit: int | None, **only: object
 ) -> list[Finding]:
-    """All findings of a target that are there after its latest scan, whichever scan saw them, in the order of lists."""
+    """Return all existing findings of a target after its latest scan, in list order."""
     became = changes(db, lineage, baseline, scan_id)
     keys = [key for key, change in became.items() if (change == state if state else change != "fixed")]
     values = {"ids": dump_json(keys), "limit": -1 if limit is None else limit, **only}

@@ -1,10 +1,11 @@
-"""Looks: which tools looked for findings, in which scans of a target, and whether that can be relied on.
+"""Looks: the runs of tools on the scans of a target, and whether their results are complete.
 
-The tools of a target run one after another, each in a scan of its own or several in one. A *round* is the scans back to
-where a tool, or one of its categories, repeats. New findings are new since the round before, whichever tool ran last. A
-tool's latest run counts; when that one failed, its findings are not known, and this is reported until it runs again.
+The tools of a target run one after another, each in its own scan or several in one. A *round* ends where a tool, or one
+of its categories, repeats. A finding is new if the previous round did not report it, whichever tool ran last. The
+latest run of each tool counts. If that run failed, its findings are unknown, and this is reported until the tool runs
+again.
 
-Reading only. Change here: what counts as having looked, and as trouble.
+Read-only. Change here: when a run counts, and what counts as trouble.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scanstore.findings.coverage import UNNAMED, apart
 
 OWN = "scanstore"  #: the tool of findings that an analysis published
 
-# Each scan of a target with what looked in it: reports, and an analysis, also one that is not over but has published.
+# Each scan of a target with its reports and its analysis, including an unfinished analysis that has published.
 LOOKS = f"""
 SELECT s.id, r.tool, r.category FROM scans AS s CROSS JOIN tool_runs AS r ON r.scan_id = s.id
  WHERE s.lineage_id = :lineage AND s.id <= :scan
@@ -41,12 +42,12 @@ SELECT status, analyzed_at IS NOT NULL, active_since IS NOT NULL,
        (SELECT coalesce(sum(count), 0) FROM work_counts WHERE scan_id = s.id)
   FROM scans AS s WHERE id = ?
 """
-# Of a verified finding: later votes have not taken it back.
+# Later votes have not revoked this verified finding.
 UPHELD = """NOT EXISTS (SELECT 1 FROM draft_findings AS d
             WHERE d.id = verified_findings.draft_id AND d.status IN ('rejected', 'weakness'))"""
-# Those that later votes took back have failed too, and nothing is missing because of them.
+# Revoked ones have the status failed too, but no finding is missing because of them.
 UNPUBLISHED = f"SELECT count(*) FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {UPHELD}"
-# Files of the tree that no chunk was made of. Binary files and links are no loss.
+# Files of the tree without chunks. Binary files and links do not count.
 UNREAD = """
 SELECT count(*) FROM scan_files AS f WHERE f.scan_id = ? AND f.status IN ('failed', 'skipped')
    AND (f.error LIKE 'larger than %' OR f.status = 'failed')
@@ -55,7 +56,9 @@ SELECT count(*) FROM scan_files AS f WHERE f.scan_id = ? AND f.status IN ('faile
 
 
 class LoadedRun(NamedTuple):
-    """A run of a tool by its report: when it was loaded, how often it came again since, and why it is no all-clear."""
+    """A run of a tool from its report: when it was loaded, how often it was loaded again, and why its result is
+    incomplete.
+    """
 
     scan: int
     tool: str
@@ -73,13 +76,13 @@ class LoadedRun(NamedTuple):
         return " ".join(filter(None, (self.tool, self.version, series)))
 
     def sentences(self) -> Iterator[str]:
-        """Describe the troubles, with the tool and the scan."""
+        """Return the troubles as sentences, with the tool and the scan."""
         for trouble in self.troubles:
             yield f"{self.name}, scan {self.scan}: {trouble}"
 
 
 class Looks:
-    """What looked for findings in a target until a scan."""
+    """The runs of tools on a target, up to a scan."""
 
     def __init__(self, db: Database, lineage: int, scan: int) -> None:
         self._db = db
@@ -90,7 +93,7 @@ class Looks:
 
     @property
     def baseline(self) -> int | None:
-        """The scan before the round that ends here: the latest one with a tool that has run again since."""
+        """Return the scan before the current round: the latest one with a tool that has run again since."""
         round: list[tuple[str, str]] = []
         for key, looked in self.scans.items():
             if self.scan not in self.scans or any(_meet(one, other) for one in looked for other in round):
@@ -99,13 +102,13 @@ class Looks:
         return None
 
     def latest(self, tool: str, category: str = "") -> int:
-        """The latest scan in which this tool looked, in this category; 0 without one."""
+        """Return the latest scan in which this tool ran, in this category, or 0."""
         return next(
             (key for key, looked in self.scans.items() if any(_meet((tool, category), one) for one in looked)), 0
         )
 
     def current(self) -> dict[int, list[tuple[str, str]]]:
-        """Each tool and category by the scan of its latest run, the latest scan first."""
+        """Return each tool and category with the scan of its latest run, the latest scan first."""
         known: list[tuple[str, str]] = []
         found: dict[int, list[tuple[str, str]]] = {}
         for key, looked in self.scans.items():
@@ -116,11 +119,11 @@ class Looks:
         return found
 
     def runs(self, only: int | None = None) -> list[LoadedRun]:
-        """The latest runs of all tools, or those of one scan."""
+        """Return the latest runs of all tools, or the runs of one scan."""
         if only is not None:
             return [run for run, _ in _runs(self._db, only)]
         current = self.current()
-        # Which tool a run was that names none is not known: all others have to run again, or the next round begins.
+        # A run without a tool name may be of any tool: the round ends only when all others have run again.
         named = [key for key, looked in current.items() if any(tool != UNNAMED for tool, _ in looked)]
         over = max(self.baseline or 0, min(named, default=1) - 1)
         found: list[LoadedRun] = []
@@ -130,7 +133,7 @@ class Looks:
         return sorted(found, key=lambda run: (run.tool, run.category, run.scan))
 
     def troubles(self, only: int | None = None) -> list[str]:
-        """Return why the absence of findings proves nothing, by the latest runs or by those of one scan."""
+        """Return the reasons why findings may be missing, from the latest runs or those of one scan."""
         told = [each for run in self.runs(only) for each in run.sentences()]
         current = self.current()
         scans = [only] if only is not None else [self.scan, *(key for key in current if (OWN, "") in current[key])]
@@ -152,7 +155,7 @@ def _runs(db: Database, scan: int) -> Iterator[tuple[LoadedRun, tuple[str, str]]
 
 
 def _unfinished(db: Database, scan: int) -> Iterator[str]:
-    """What an analysis has not looked at."""
+    """Return the parts of a scan that an analysis has not covered."""
     status, over, begun, failed, verified, pieces = db.execute_sql(ANALYSIS, (scan,)).fetchone()
     if verified:
         failed += db.execute_sql(UNPUBLISHED, (scan,)).fetchone()[0]

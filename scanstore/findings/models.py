@@ -1,10 +1,10 @@
-"""The rows of findings: what each scan saw of them, and what people decided.
+"""The models of findings, their sightings in each scan, and the decisions of people.
 
-A finding is as its latest sighting saw it. When its content changes, the content before goes to ``finding_contents``,
-once, and the sightings that saw that point there.
+The row of a finding has the values of its latest sighting. When its content changes, the old content is stored once in
+``finding_contents``, and the earlier sightings refer to it.
 
-Every change of a status, every comment and suppression is an event that stays, whatever later scans say. A suppression
-is about one finding, or about a rule, in some paths or everywhere.
+Every change of status, comment and suppression is an event, which later scans never change. A suppression applies to
+one finding, or to a rule, in some paths or everywhere.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 
 class Finding(Numbered, Timestamped):
-    """A finding: one row for all scans of its target that saw it, as the last of them did.
+    """A finding: one row for all scans of its target that reported it, with the values of the last one.
 
-    ``status`` is decided by people, everything else comes from reports. ``scan`` saw it last, ``first_scan`` first;
-    ``rule_id`` is the rule of ``tool``. :mod:`scanstore.findings.identity` explains how it is recognised.
+    People decide the ``status``; all other values come from reports. ``first_scan`` and ``scan`` are the first and last
+    scan that reported it; ``rule_id`` is a rule of ``tool``. :mod:`scanstore.findings.identity` explains how it is
+    recognised.
     """
 
     if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Finding(Numbered, Timestamped):
     fingerprints: JSONField[dict[str, str]] = JSONField(default=dict)
     detail = peewee.BlobField(null=True)
 
-    state: str | None = None  #: what the scan said of it for which it was listed
+    state: str | None = None  #: the state in the scan or target for which it was listed
 
     class Meta:
         table_name = "findings"
@@ -85,8 +86,8 @@ class Finding(Numbered, Timestamped):
 class ToolRun(Numbered):
     """A report that was loaded: its tool, rules and coverage.
 
-    ``troubles`` are the reasons why a check must not pass by it; ``left_out`` counts its results that could not be used
-    (None: unknown). The same report that came again is counted in ``repeats``.
+    ``troubles`` are the reasons why a gate must not pass because of it. ``left_out`` counts the results that could not
+    be used (None: unknown). ``repeats`` counts how often the same report was loaded again.
     """
 
     if TYPE_CHECKING:
@@ -129,7 +130,9 @@ class FindingContent(Numbered):
 
 
 class Sighting(Base):
-    """A finding as one scan saw it, or, ``fixed``, saw it no more. ``content``: none, as the finding is now."""
+    """A finding as one scan reported it or, if ``fixed``, no longer reported it. Without ``content``, the content is
+    that of the finding's row.
+    """
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -163,7 +166,7 @@ ACTIONS = ("status", "comment", "suppress", "unsuppress")
 
 
 class FindingEvent(Numbered):
-    """Something that happened to a finding; ``by`` is a person, or what did it by itself."""
+    """An event of a finding; ``by`` is a person or a program."""
 
     if TYPE_CHECKING:
         finding_id = peewee.IntegerField()
@@ -183,7 +186,7 @@ class FindingEvent(Numbered):
 
 
 class Suppression(Numbered, Timestamped):
-    """A decision not to be told of a finding, or of a rule; one that has expired or was lifted hides nothing."""
+    """A decision to hide a finding or the findings of a rule. An expired or lifted suppression hides nothing."""
 
     if TYPE_CHECKING:
         lineage_id = peewee.IntegerField()
@@ -205,16 +208,16 @@ class Suppression(Numbered, Timestamped):
 
     @property
     def expired(self) -> bool:
-        """Whether its time is over. Its findings are shown again, with a note that they were hidden."""
+        """Whether its end date has passed. Its findings are shown again, with a note."""
         return self.expires_at is not None and bool(self.expires_at <= utcnow())
 
     @property
     def state(self) -> str:
-        """``active``: it hides its findings; ``expired``; or ``lifted``, by a person."""
+        """``active`` (it hides its findings), ``expired``, or ``lifted`` by a person."""
         if self.lifted_at is not None:
             return "lifted"
         return "expired" if self.expired else "active"
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
-        """The row as plain values, and its state at this moment."""
+        """Return the row as plain values, with its current state."""
         return {**super().to_dict(secrets=secrets), "state": self.state}

@@ -1,7 +1,7 @@
-"""Forgetting: what happens to findings when a scan that saw them is removed.
+"""Changes to findings when a scan that reported them is removed.
 
-What remains is as if the scan had never said anything, but for what people decided and for the history: a finding goes
-back to its previous sighting, and a finding without sightings is deleted unless a person has decided about it.
+The findings become as if the scan had never existed, except for decisions of people and the history. A finding gets the
+values of its previous sighting. A finding without sightings is deleted, unless a person has decided about it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.findings.content import gist, unpacked
 from scanstore.findings.tracking import CONTENT, PLACE, close, set_status
 
-# Each of these is about the findings of the list that is its first parameter.
+# The first parameter of each of these is the list of findings.
 OURS = "IN (SELECT value FROM json_each(?1))"
 PREVIOUS = """(SELECT p.state FROM sightings AS p WHERE p.finding_id = s.finding_id AND p.scan_id < s.scan_id
     ORDER BY p.scan_id DESC LIMIT 1)"""
-# What was never there, or fixed before, was not fixed.
+# A finding that never existed before, or was already fixed, was not fixed by this scan.
 NEVER = f"""
 DELETE FROM sightings AS s WHERE finding_id {OURS} AND state = 'fixed' AND coalesce({PREVIOUS}, 'fixed') = 'fixed'
 """
-# What is fixed is as it was seen last.
+# A fixed finding has the values of its last sighting.
 LAST = """
 UPDATE sightings AS s SET (content_id, {places}) = (
        SELECT p.content_id, {of} FROM sightings AS p WHERE p.finding_id = s.finding_id AND p.scan_id < s.scan_id
@@ -33,7 +33,7 @@ STATES = f"""
 UPDATE sightings AS s SET state = iif({PREVIOUS} IS NULL, 'new', 'reopened')
  WHERE finding_id {OURS} AND state NOT IN ('new', 'fixed') AND coalesce({PREVIOUS}, 'fixed') = 'fixed'
 """
-# The sightings on both sides of a removed one, where what was updated is to be found anew.
+# The sightings before and after a removed one, between which updates must be determined again.
 SIDES = f"""
 SELECT f.id, n.scan_id, n.state, a.body, b.body, p.content_id IS n.content_id, {", ".join(f'f."{c}"' for c in CONTENT)}
   FROM json_each(?1) AS i CROSS JOIN findings AS f ON f.id = i.value
@@ -67,7 +67,7 @@ UNUSED = f"""
 DELETE FROM finding_contents AS c WHERE finding_id {OURS}
    AND NOT EXISTS (SELECT 1 FROM sightings WHERE content_id = c.id)
 """
-# Whose status no person has changed since a scan did, where it does not go with the sightings that are left.
+# Findings whose status was last changed by a scan and does not match the remaining sightings.
 STATUSES = """
 SELECT f.id, f.status, l.state IS 'fixed', CASE e.to_status WHEN 'fixed' THEN e.from_status ELSE 'open' END
   FROM json_each(?1) AS i CROSS JOIN findings AS f ON f.id = i.value
@@ -77,7 +77,8 @@ SELECT f.id, f.status, l.state IS 'fixed', CASE e.to_status WHEN 'fixed' THEN e.
     ON l.finding_id = f.id AND l.scan_id = (SELECT max(scan_id) FROM sightings WHERE finding_id = f.id)
  WHERE iif(l.state IS 'fixed', f.status IN ('open', 'confirmed'), f.status = 'fixed')
 """
-# Scans after this one that may have looked for what it had said to be fixed: then it is fixed since those.
+# Later scans that may have checked for findings that this scan marked as fixed: then these are fixed since the later
+# scan.
 LATER = """
 SELECT DISTINCT s.id, f.tool FROM json_each(?1) AS i CROSS JOIN findings AS f ON f.id = i.value
   JOIN scans AS s ON s.lineage_id = f.lineage_id AND s.id > ?2 ORDER BY s.id
@@ -89,7 +90,9 @@ DELETE FROM findings AS f WHERE id {OURS} AND NOT EXISTS (SELECT 1 FROM sighting
 
 
 def forget(db: Database, scan_id: int) -> int:
-    """Take back all that a scan said of findings; return of how many. Inside the transaction that removes the scan."""
+    """Undo all effects of a scan on findings, and return the number of findings. Inside the transaction that removes
+    the scan.
+    """
     run, many = db.execute_sql, db.executemany
     said = run("SELECT finding_id, state FROM sightings WHERE scan_id = ?", (scan_id,)).fetchall()
     if not said:
@@ -117,7 +120,9 @@ def forget(db: Database, scan_id: int) -> int:
 
 
 def _joined(sides: Iterable[Sequence[Any]], fixed: set[int]) -> Iterator[tuple[str, int, int]]:
-    """States of sightings whose neighbour is another one now; only findings that were fixed in between are reopened."""
+    """Return the states of sightings whose previous sighting has changed. Only findings that were fixed in between are
+    reopened.
+    """
     for key, scan_id, state, before, after, same, *columns in sides:
         if state == "reopened" and key not in fixed:
             continue

@@ -1,14 +1,14 @@
-"""Tracking: recognising findings from scan to scan, and saying of each what became of it.
+"""Tracking: match the findings of a scan with known ones, and record the state of each.
 
-What a scan saw is matched against the findings of its target that it has not claimed yet; each has then one sighting
-in that scan. Its state follows from the sighting before it, in the order of the scans: none is ``new``, fixed is
-``reopened``, other content is ``updated``. A finding that was not seen is ``fixed`` only where it was looked for, else
-it has no sighting and is *not checked*. What people decided is never changed, but that something fixed is open again
-when it is seen again.
+The findings of a scan are matched with the findings of its target that are not matched yet; each then has one sighting
+in that scan. Its state depends on the previous sighting: without one it is ``new``, after a fixed one ``reopened``,
+with other content ``updated``. A known finding that was not reported is ``fixed`` only if the scan checked for it;
+otherwise it gets no sighting and is *not checked*. Decisions of people are never changed, with one exception: a finding
+that was marked as fixed is reopened when it is reported again.
 
-Everything here works inside the caller's transaction and on many rows at once. Change here: in which order candidates
-are tried. What findings are recognised by is in :mod:`scanstore.findings.identity`, when one counts as looked for in
-:mod:`scanstore.findings.coverage`, what makes it an updated one in :mod:`scanstore.findings.content`.
+All functions work inside the caller's transaction and on many rows at once. Change here: the order in which candidates
+are tried. The traits are in :mod:`scanstore.findings.identity`, the coverage in :mod:`scanstore.findings.coverage`, the
+comparison of contents in :mod:`scanstore.findings.content`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from scanstore.findings.coverage import Coverage, apart, categories
 from scanstore.findings.identity import Traits, match
 
 BY = "scanstore"  #: the author of changes that no person made
-BATCH = 500  #: findings whose content is in memory at a time
+BATCH = 500  #: findings whose content is in memory at once
 
 
 class Incoming(NamedTuple):
-    """A finding as a scan saw it. Lines and columns count from 1, ``confidence`` is per cent.
+    """A finding as a scan reports it. Lines and columns count from 1, ``confidence`` is per cent.
 
-    ``detail`` is whatever else the tool said, as JSON or packed; ``more`` holds columns of Finding that this tool sets
-    besides (those that it does not name stay as they are).
+    ``detail`` has the other values of the tool, as JSON or packed. ``more`` holds further columns of Finding that this
+    tool sets; other columns keep their values.
     """
 
     tool: str
@@ -58,7 +58,9 @@ class Incoming(NamedTuple):
 
 
 class SightingCounts(NamedTuple):
-    """How many findings a scan saw, by what that means, and how many it saw no more or did not look for."""
+    """The number of findings by state: those that a scan reported, those that are fixed, and those that were not
+    checked.
+    """
 
     new: int = 0
     unchanged: int = 0
@@ -69,7 +71,7 @@ class SightingCounts(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """How many findings were not seen: those that were looked for, and those that were not."""
+    """The number of findings that were not reported: those that were checked for, and those that were not."""
 
     fixed: int
     not_checked: int
@@ -81,7 +83,7 @@ TEXTS = (
     "vulnerability_details", "proof_of_concept", "remediation_steps", "references", "cvss_score", "cvss_vector",
 )  # fmt: skip
 NO_TEXTS = {**dict.fromkeys(TEXTS[:4], ""), "cvss_score": None, "cvss_vector": None}
-CONTENT = (*SAID, *TEXTS)  #: columns of a finding that its sightings keep when they change
+CONTENT = (*SAID, *TEXTS)  #: columns whose old values the sightings keep
 TRAITS = ("symbol", "line_hash", "context_hash", "message_key", "fingerprints")
 
 
@@ -97,7 +99,7 @@ def _insert(table: str, columns: Sequence[str]) -> str:
     return f"INSERT INTO {table} ({_names(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 
-# A finding's state before this scan, by its latest sighting: an index look-up each.
+# A finding's state before this scan, from its latest sighting, by one index look-up each.
 BEFORE = "(SELECT max(scan_id) FROM sightings WHERE finding_id = f.id AND scan_id < :scan)"
 LAST_RUN = """(SELECT run_id FROM sightings WHERE finding_id = f.id AND scan_id < :scan AND run_id IS NOT NULL
                 ORDER BY scan_id DESC LIMIT 1)"""
@@ -112,7 +114,7 @@ SELECT f.id, f.rule_id, f.file_path, f.symbol, f.line_number, f.line_hash, f.con
                     WHERE s.scan_id = :scan AND s.finding_id = f.id AND s.state <> 'fixed')
  ORDER BY f.id
 """
-# What this scan has seen in earlier reports.
+# The findings of this scan in earlier reports.
 REPEATED = f"""
 SELECT f.id, s.run_id, f.rule_id, f.line_hash, f.message_key, f.fingerprints, {_names(PLACE, "s.")}
   FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
@@ -133,8 +135,8 @@ ADDED = (
     *PLACE, *TRAITS, *SAID,
 )  # fmt: skip
 ADD = _insert("findings", ADDED)
-ADD_TEXTS = _insert("findings", (*ADDED, *TEXTS))  #: the same for those that say more
-# An unknown line text says nothing against the one that is known.
+ADD_TEXTS = _insert("findings", (*ADDED, *TEXTS))  #: the same with the texts
+# An unknown line text does not contradict a known one.
 SEEN = f"""
 UPDATE findings SET scan_id = ?, verified_id = coalesce(?, verified_id), {_sets(PLACE)}, symbol = coalesce(?, symbol),
        line_hash = coalesce(?, line_hash), context_hash = iif(? IS NULL, context_hash, ?), message_key = ?,
@@ -153,7 +155,7 @@ SIGHT = (
     + " ON CONFLICT (scan_id, finding_id) DO UPDATE SET "
     + ", ".join(f"{column} = excluded.{column}" for column in SIGHTED[2:])
 )
-# The same for those that are just as before.
+# The same for unchanged findings.
 SAME = "UPDATE findings SET scan_id = ?, updated_at = ? WHERE id IN (SELECT value FROM json_each(?))"
 SIGHT_SAME = f"""
 INSERT INTO sightings ({_names(SIGHTED)})
@@ -166,7 +168,7 @@ INSERT INTO finding_events (finding_id, scan_id, action, by, from_status, to_sta
 VALUES (?, ?, 'status', 'scanstore', ?, ?, ?)
 """
 SINCE = "UPDATE findings SET first_scan_id = ? WHERE id = ? AND (first_scan_id IS NULL OR first_scan_id > ?)"
-# Where a later scan saw a finding already, what went before it has changed.
+# If a later scan has a sighting of the finding, that sighting's predecessor has changed.
 NEXT = """
 UPDATE sightings SET state = iif(?3 = 'fixed', 'reopened', 'unchanged')
  WHERE finding_id = ?1 AND state <> 'fixed'
@@ -188,7 +190,7 @@ def record(
     run_id: int | None = None,
     renamed: Mapping[str, str] | None = None,
 ) -> SightingCounts:
-    """Write what a scan saw; see :func:`record_runs`. ``run_id`` is the report it came with, if it came with one."""
+    """Write the findings of a scan; see :func:`record_runs`. ``run_id`` is their report, if there is one."""
     return record_runs(db, scan_id, [(run_id, incoming)], renamed=renamed)
 
 
@@ -199,12 +201,12 @@ def record_runs(
     *,
     renamed: Mapping[str, str] | None = None,
 ) -> SightingCounts:
-    """Write the findings of a scan's runs, all at once, and count them by their state. Inside a transaction.
+    """Write the findings of all runs of a scan, and return their number by state. Inside a transaction.
 
-    Each is matched, one to one, against the findings of its tool and category that no sighting of this scan has
-    claimed; those that were fixed before come into question last. What an earlier report of the same scan said in just
-    the same way is the same finding. ``renamed`` maps old paths to new ones (one mapped to itself has stayed), by
-    default as far as the scan's own files tell. Without a run, results that are recorded again are further ones.
+    Each is matched, one to one, with the findings of its tool and category that have no sighting in this scan yet;
+    fixed findings are tried last. An identical result of an earlier report of the same scan is the same finding.
+    ``renamed`` maps old paths to new ones (a path mapped to itself was not renamed); by default renames are derived
+    from the scan's files. Without a run, results that are recorded again count as additional findings.
     """
     lineage = _lineage(db, scan_id)
     incoming = [one for _, found in runs for one in found]
@@ -217,7 +219,7 @@ def record_runs(
         own = {of[n] for n in news}
         series = categories(db, own.union(one.run_id for one in found))
         _repeat(db, scan_id, tool, incoming, {n: of[n] for n in news}, known)
-        # A category at a time, and what names none at the end.
+        # One category at a time; runs without a category last.
         for category in sorted({series[run_id] for run_id in own}, reverse=True):
             for back in (False, True):
                 left = [n for n in news if known[n] is None and series[of[n]] == category]
@@ -245,7 +247,9 @@ def _repeat(
     of: Mapping[int, int | None],
     known: list[int | None],
 ) -> None:
-    """Find what earlier reports of this scan said already, as many times as they said it; ``of``: run of each index."""
+    """Find the results that earlier reports of this scan already contain, as often as they contain them. ``of`` is the
+    run of each index.
+    """
     first = min((run_id for run_id in of.values() if run_id is not None), default=0)
     rows = db.execute_sql(REPEATED, (scan_id, first, tool)).fetchall()
     if not rows:
@@ -263,11 +267,11 @@ def _repeat(
 
 
 def publish(db: Database, scan_id: int, one: Incoming, *, others: Sequence[Traits] = ()) -> int:
-    """Write one finding of the pipeline and return its id; of the same ``verified_id`` it is the same again.
+    """Write one finding of an analysis and return its id. The same ``verified_id`` gives the same finding.
 
-    Comes alone, so that not all of the scan is known yet: what agrees better with one of the ``others`` that may still
-    come is left to them, and a finding in another file is taken for this one only when that file is gone or has
-    changed. Inside a transaction.
+    Findings are published one by one, so the others of the scan are not known yet. A known finding that matches one of
+    the ``others`` better, which may still be published, is left to it. A known finding in another file is matched only
+    if that file was removed or has changed. Inside a transaction.
     """
     lineage = _lineage(db, scan_id)
     own = db.execute_sql("SELECT finding_id FROM sightings WHERE verified_id = ?", (one.verified_id,)).fetchall()
@@ -296,10 +300,10 @@ def publish(db: Database, scan_id: int, one: Incoming, *, others: Sequence[Trait
 
 
 def close(db: Database, scan_id: int, *, tool: str) -> Closed:
-    """Say what became of the findings of a tool that this scan did not see: fixed, or not checked. In a transaction.
+    """Set the state of a tool's findings that this scan did not report: fixed or not checked. In a transaction.
 
-    May be repeated after more was recorded or looked at: the outcome is as if it had been called once, at the end. A
-    fixed finding's status, when it was open or confirmed, becomes ``fixed``, with an event.
+    Can be repeated after more results were recorded; the outcome is the same as of one call at the end. A fixed finding
+    with the status open or confirmed gets the status ``fixed``, with an event.
     """
     lineage = _lineage(db, scan_id)
     rows = db.execute_sql(UNSEEN, {"scan": scan_id, "lineage": lineage, "tool": tool}).fetchall()
@@ -324,7 +328,7 @@ def close(db: Database, scan_id: int, *, tool: str) -> Closed:
     return Closed(len(gone), len(rows) - len(gone))
 
 
-# Findings of a tool that are there and that this scan has not seen.
+# Existing findings of a tool that this scan has not reported.
 UNSEEN = f"""
 SELECT f.id, f.rule_id, p.file_path, f.status, own.state IS NOT NULL,
        EXISTS (SELECT 1 FROM sightings WHERE finding_id = f.id AND scan_id > :scan), p.run_id
@@ -335,7 +339,7 @@ SELECT f.id, f.rule_id, p.file_path, f.status, own.state IS NOT NULL,
    AND (own.state IS NULL OR own.state = 'fixed')
  ORDER BY f.id
 """
-# At the place, and with the content, that it had last.
+# With its last location and content.
 GONE = f"""
 INSERT INTO sightings (scan_id, finding_id, state, content_id, {_names(PLACE)})
 SELECT ?1, finding_id, 'fixed', content_id, {_names(PLACE)} FROM sightings
@@ -344,7 +348,7 @@ SELECT ?1, finding_id, 'fixed', content_id, {_names(PLACE)} FROM sightings
 
 
 class KnownFinding(NamedTuple):
-    """A finding that this scan has not seen; ``run_id`` is the report that told of it last."""
+    """A finding that this scan has not reported; ``run_id`` is the last report with it."""
 
     key: int
     traits: Traits
@@ -353,7 +357,7 @@ class KnownFinding(NamedTuple):
 
 
 def candidates(db: Database, scan_id: int, lineage: int, tool: str, rule: str | None = None) -> list[KnownFinding]:
-    """The findings of a tool (and rule) that this scan has not seen, as they were before it."""
+    """Return the findings of a tool (and rule) that this scan has not reported, with their earlier values."""
     rows = db.execute_sql(CANDIDATES, {"scan": scan_id, "lineage": lineage, "tool": tool, "rule": rule})
     return [
         KnownFinding(
@@ -378,7 +382,7 @@ def _see(
     incoming: Sequence[Incoming],
     run_id: int | None,
 ) -> list[str]:
-    """Write findings and sightings, and return their states; ``known`` is filled with the ids of the new ones."""
+    """Write findings and sightings, and return their states. Adds the ids of new findings to ``known``."""
     now = format_time(utcnow())
     fresh = [n for n, key in enumerate(known) if key is None]
     free = _next_id(db, "findings") if fresh else 0
@@ -409,7 +413,7 @@ def _see_again(
     states: list[str],
     now: str,
 ) -> None:
-    """The same for findings that are there: id and index of each."""
+    """The same for existing findings, given by id and index."""
     rows = db.execute_sql(STANDING, {"scan": scan_id, "ids": dump_json(list(batch))}).fetchall()
     kept: list[tuple[int, int, bytes]] = []
     points, changes, sightings, seen, back, late, same = [], [], [], [], [], [], []
@@ -474,7 +478,7 @@ def _see_again(
 
 
 def _follow(db: Database, scan_id: int, states: Sequence[tuple[int, str]]) -> None:
-    """Bring the sightings of later scans in line with new ones of this scan; there are hardly ever any."""
+    """Update the sightings of later scans after new ones of this scan. There are rarely any."""
     if states and db.execute_sql(LATER, (scan_id,)).fetchone()[0]:
         db.executemany(NEXT, [(key, scan_id, state) for key, state in states])
 
@@ -485,13 +489,13 @@ SELECT EXISTS (SELECT 1 FROM scans AS a JOIN scans AS b ON b.lineage_id = a.line
 
 
 def _reverted(db: Database, scan_id: int, keys: Iterable[int]) -> list[tuple[int, str, str]]:
-    """Of fixed findings those that this scan made so, with the status from before."""
+    """Return the findings that this scan marked as fixed, with their earlier status."""
     found = ((key, db.execute_sql(CHANGED_HERE, (key, scan_id)).fetchall()) for key in sorted(keys))
     return [(key, "fixed", rows[0][0]) for key, rows in found if rows and rows[0][1] == "fixed"]
 
 
 def set_status(db: Database, scan_id: int | None, moves: Sequence[tuple[int, str, str]], now: str, note: str) -> None:
-    """Change statuses, each ``(finding, from, to)``, with their events."""
+    """Change statuses, each ``(finding, from, to)``, and record the events."""
     if moves:
         db.executemany(STATUS, [(to, now, key) for key, _, to in moves])
         db.executemany(EVENT, [(key, scan_id, was, to, note) for key, was, to in moves])
@@ -518,7 +522,7 @@ def _traits(one: Incoming) -> tuple[object, ...]:
 
 
 def _is_same(columns: Sequence[object], one: Incoming) -> bool:
-    """Whether a finding's row, its CONTENT, PLACE and TRAITS, is just what a report says again."""
+    """Whether a report repeats exactly a finding's CONTENT, PLACE and TRAITS."""
     if one.more or one.verified_id is not None or not (one.detail is None or isinstance(one.detail, bytes)):
         return False
     said = (one.title, one.message, one.vulnerability_type, one.severity, one.snippet, one.cwe, one.confidence)
@@ -526,7 +530,7 @@ def _is_same(columns: Sequence[object], one: Incoming) -> bool:
 
 
 def _fingerprints(known: Mapping[str, str]) -> str:
-    # JSON text by text: to encode a small object takes three times as long.
+    # Join JSON texts: encoding a small object takes three times as long.
     return "{" + ",".join([f"{dump_json(name)}:{dump_json(value)}" for name, value in known.items()]) + "}"
 
 
@@ -537,8 +541,8 @@ def _sighting(
 
 
 def _added(key: int | None, lineage: int, scan_id: int, one: Incoming, now: str) -> tuple[object, ...]:
-    """The values of ADD, or, where there is more to say, of ADD_TEXTS."""
-    # Taken apart at once: with a name for each column this is half of the time that new findings take in Python.
+    """Return the values of ADD or, with texts, of ADD_TEXTS."""
+    # Unpacked at once: access by attribute would take half of the time that new findings take in Python.
     tool, rule, title, message, kind, severity, path, _, line, end, start_column, end_column, snippet, *rest = one
     cwe, confidence, _, detail, verified_id, more = rest
     if detail is not None and not isinstance(detail, bytes):
@@ -554,7 +558,7 @@ def _added(key: int | None, lineage: int, scan_id: int, one: Incoming, now: str)
 
 
 def _next_id(db: Database, table: str) -> int:
-    """The id that the table would give next; no other process writes during this transaction."""
+    """Return the next id of the table. No other process writes during this transaction."""
     top: int = db.execute_sql(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
     given = db.execute_sql("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
     return max(top, given[0] if given else 0) + 1
@@ -568,7 +572,7 @@ def _lineage(db: Database, scan_id: int) -> int:
 
 
 def _files(db: Database, scan_id: int, paths: Iterable[str | None]) -> dict[str, bytes | None]:
-    """Those of the paths that are files of a scan, with their hashes."""
+    """Return the paths that are files of a scan, with their hashes."""
     return dict(
         db.execute_sql(
             "SELECT g.file_path, g.file_hash FROM json_each(?) AS i"

@@ -1,7 +1,7 @@
-"""Decisions: what a person can do about findings, each with the event that records it, in one transaction.
+"""Triage: decisions of people about findings. Each decision and its event are written in one transaction.
 
-A status is changed by the moves of ``state_machine.FINDINGS`` only. Suppressing hides a finding and leaves its status
-alone; for each scope one suppression counts, and a later decision about the same scope takes the place of the former.
+A status changes only by the transitions of ``state_machine.FINDINGS``. Suppressing hides a finding without changing its
+status. Each scope has one suppression; a later decision about the same scope replaces it.
 
 Change here: the possible decisions, their required fields, and which suppression applies to a finding.
 """
@@ -33,7 +33,7 @@ OF_TARGETS = """
 SELECT s.* FROM json_each(?) AS i CROSS JOIN suppressions AS s ON s.lineage_id = i.value WHERE s.lifted_at IS NULL
 """
 
-# Whether nobody but the votes has decided last.
+# Whether the last decision was made by votes alone.
 VOTED = f"""
 SELECT 1 FROM finding_events AS e WHERE e.by = '{BY}'
    AND e.id = (SELECT max(id) FROM finding_events WHERE finding_id = ? AND action = 'status')
@@ -47,19 +47,20 @@ class Triage(Domain):
 
     @reads
     def get(self, finding: Finding | int) -> Finding:
-        """The finding with that id, read anew. Raises NotFound."""
+        """Read the finding with this id. Raises NotFound."""
         remedy = "store.findings.list() (scanstore findings list) shows the known ones"
         return read_row(Finding, finding, "finding", remedy)
 
     # -- status and comments -----------------------------------------------------------------------------------------
 
     def triage(self, finding: Finding | int, status: str, *, by: str, note: str | None = None) -> Finding:
-        """Decide about a finding and return it; status and event are one transaction.
+        """Set the status of a finding and record the event, in one transaction. Return the finding.
 
-        From ``open`` to ``confirmed``, ``false_positive``, ``ignored`` or ``fixed``, from ``confirmed`` to the last
-        three, and from any back to ``open``. The same status again changes nothing, and its note is not kept, except
-        that a false positive by votes alone becomes one by a person's word, which no later votes take back. Raises
-        IllegalMove for other moves, NotFound, and InvalidArgument for a status that there is not or without ``by``.
+        Allowed are ``open`` to ``confirmed``, ``false_positive``, ``ignored`` or ``fixed``, ``confirmed`` to the last
+        three, and any status back to ``open``. Setting the current status again changes nothing, and its note is not
+        saved. One exception: a false positive set by votes alone becomes a decision of the person, which later votes do
+        not reverse. Raises IllegalMove for other transitions, NotFound, and InvalidArgument for an unknown status or
+        without ``by``.
         """
         status, by, note = check_choice(status, "status", FINDING_STATUSES), _author(by), clean_text(note, "note")
         with self.db.atomic():
@@ -79,7 +80,7 @@ class Triage(Domain):
 
     @reads
     def history(self, finding: Finding | int) -> list[FindingEvent]:
-        """Everything that was decided and said about a finding, the oldest first. Raises NotFound."""
+        """List all decisions and comments about a finding, the oldest first. Raises NotFound."""
         key = self.get(finding).id
         return list(FindingEvent.select().where(FindingEvent.finding == key).order_by(FindingEvent.id))
 
@@ -102,13 +103,13 @@ class Triage(Domain):
         by: str,
         expires: datetime | None = None,
     ) -> Suppression:
-        """Hide one finding, or what a rule finds; in one transaction with its event.
+        """Hide one finding, or the findings of a rule, and record the event, in one transaction.
 
-        ``rule`` is meant as reported by ``tool`` (None: by any), in files that ``path`` matches as a line of
-        ``.gitignore`` would (None: everywhere), of ``target`` (may be left out when the store has only one). When
-        ``expires``, an aware time, is over, the suppression hides nothing any more and says so.
+        A suppression of a ``rule`` applies to findings of ``tool`` (None: any), in files that match ``path``, a pattern
+        in the syntax of ``.gitignore`` (None: everywhere), of ``target`` (optional if the store has only one). After
+        ``expires``, an aware time, the suppression hides nothing and is shown as expired.
 
-        One suppression counts for each scope: a new one lifts the former, and an equal one in force is returned
+        Each scope has one active suppression: a new one lifts the previous one, and an equal active one is returned
         unchanged. Raises NotFound, InvalidArgument.
         """
         justification = clean_text(justification, "justification", needed=True)
@@ -142,7 +143,7 @@ class Triage(Domain):
             return made
 
     def unsuppress(self, suppression: Suppression | int, *, by: str) -> Suppression:
-        """Lift a suppression and return it; one that was lifted stays as it is. It is kept, with who lifted it.
+        """Lift a suppression and return it. The row is kept, with the person who lifted it. Idempotent.
 
         Raises NotFound, InvalidArgument.
         """
@@ -159,10 +160,10 @@ class Triage(Domain):
 
     @reads
     def suppressions(self, target: str | None = None, *, active: bool | None = None) -> list[Suppression]:
-        """Suppressions, of one target if given, the oldest first.
+        """List suppressions, optionally of one target, the oldest first.
 
-        ``active=True``: those that hide something now; ``active=False``: those that have expired or were lifted.
-        Raises NotFound for a target that there is not.
+        ``active=True`` selects active ones, ``active=False`` expired and lifted ones. Raises NotFound for an unknown
+        target.
         """
         query = Suppression.select().order_by(Suppression.id)
         if target is not None:
@@ -171,10 +172,11 @@ class Triage(Domain):
 
     @reads
     def suppressed(self, findings: Iterable[Finding | int]) -> dict[int, Suppression]:
-        """Which of these findings a suppression is about, by finding id: hidden, unless it has ``expired``.
+        """Return the suppression of each of these findings, by finding id. The finding is hidden unless it has
+        ``expired``.
 
-        When several are, one that has not expired speaks for the finding, then the narrowest, then the latest.
-        A few statements for any number of findings.
+        If several match, an unexpired one is preferred, then the narrowest, then the latest. Uses a few statements for
+        any number of findings.
         """
         places = self._places(check_list(findings, "findings"))
         if not places:
@@ -230,7 +232,7 @@ class Triage(Domain):
 
 
 class _Matches:
-    """Whether a path pattern matches a path; each pattern is read once, each question answered once."""
+    """Whether a path pattern matches a path. Patterns and results are cached."""
 
     def __init__(self) -> None:
         self.specs: dict[str, GitIgnoreSpec] = {}
@@ -247,7 +249,7 @@ class _Matches:
         return known
 
 
-# What people say, before any SQL
+# Checks of arguments, before any SQL
 
 
 def _author(by: object) -> str:

@@ -1,8 +1,8 @@
-"""Reading source files: from a folder to the symbols, references, imports and chunks of each file. No database.
+"""Indexing: read a folder and extract the symbols, references, imports and chunks of each file. No database.
 
-``facts`` is the protocol that every indexer follows, ``python`` the built-in indexer, ``languages`` the file endings,
-``walk`` finds the files, ``pool`` and ``worker`` run indexers in processes, ``records`` checks facts that a caller
-brings, ``ctags`` reads Universal Ctags. A new language is an indexer beside ``python`` and an entry in ``languages``.
+``facts`` has the protocol of an indexer, ``python`` the built-in indexer, ``languages`` the file endings. ``walk``
+finds the files, ``pool`` and ``worker`` run indexers in processes, ``records`` checks facts that a caller passes,
+``ctags`` reads Universal Ctags. To add a language, add an indexer beside ``python`` and an entry in ``languages``.
 """
 
 from __future__ import annotations

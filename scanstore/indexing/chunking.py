@@ -1,10 +1,10 @@
-"""Cutting a file into chunks: the units that are handed to a reviewer or a model.
+"""Splitting a file into chunks, the units of review.
 
-The chunks of a file partition it: every line stands in exactly one chunk. A top-level function or class is a chunk
-of its own (``function``, ``class``), a class longer than :data:`LONG_CLASS` lines becomes one chunk per method.
-Lines between definitions (imports, constants, comments) belong to the definition that follows them, those after
-the last one to the last. A file without definitions, or of at most :data:`SHORT_FILE` lines, is one ``full_file``
-chunk. A chunk's hash covers its lines alone, so a change elsewhere in the file leaves it as it is.
+The chunks of a file partition it: every line is in exactly one chunk. A top-level function or class is a separate chunk
+(``function``, ``class``), a class longer than :data:`LONG_CLASS` lines becomes one chunk per method. Lines between
+definitions (imports, constants, comments) belong to the definition that follows them, those after the last one to the
+last. A file without definitions, or of at most :data:`SHORT_FILE` lines, is one ``full_file`` chunk. A chunk's hash
+covers only its own lines, so a change elsewhere in the file does not change it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ Span = tuple[str, str | None, int, int]
 
 
 def content_hash(data: bytes) -> bytes:
-    """The hash of a chunk: BLAKE2b (RFC 7693) of its bytes, 16 bytes long."""
+    """Return the hash of a chunk: BLAKE2b (RFC 7693) of its bytes, 16 bytes long."""
     return blake2b(data, digest_size=16).digest()
 
 
 def body_hash(lines: Sequence[str]) -> int:
-    """A signed 64-bit hash of a symbol's lines, blank ends and common indentation aside: it survives a move."""
+    """Return a signed 64-bit hash of a symbol's lines without blank ends and common indentation, so that it survives a
+    move.
+    """
     first = lines[0] if lines else ""
     cut = len(first) - len(first.lstrip())
     text = "\n".join(line[cut:] if line[:cut].isspace() else line for line in lines) if cut else "\n".join(lines)
@@ -50,7 +52,7 @@ def partition(spans: Sequence[Span], line_count: int) -> list[Span]:
 
 
 def hashed(spans: Sequence[Span], lines: Sequence[str]) -> list[tuple[str, str | None, int, int, bytes]]:
-    """The spans with the hash of their text; ``lines`` holds the file's lines without their ends."""
+    """Return the spans with the hash of their text. ``lines`` are the file's lines without line ends."""
     out = []
     for kind, name, first, last in spans:
         text = "\n".join(lines[first - 1 : last])
@@ -59,6 +61,6 @@ def hashed(spans: Sequence[Span], lines: Sequence[str]) -> list[tuple[str, str |
 
 
 def whole(content: bytes) -> tuple[int, tuple[str, None, int, int, bytes]]:
-    """``(line_count, chunk)`` for a file that is not cut."""
+    """Return ``(line_count, chunk)`` for a file with one chunk."""
     count = content.count(b"\n") + (0 if content.endswith(b"\n") or not content else 1)
     return count, ("full_file", None, 1, max(count, 1), content_hash(content))

@@ -1,17 +1,15 @@
-"""Reads what universal-ctags writes with `--output-format=json`: one JSON object a line, one tag each.
+"""Reads the output of universal-ctags with `--output-format=json`: one JSON object per line, one tag each.
 
-This module exists so that any of the languages ctags knows can be recorded without a parser of our
-own. It maps a line to a `Tag` in the store's words, or to a `Broken` with the reason: no SQL, no files,
-no grouping (ctags sorts by name, so the tags of one file are scattered; the caller groups them).
+With this module, all languages that ctags supports can be recorded without another parser. It maps a line to a
+`CtagsTag`, or to a `Broken` with the reason. The caller groups the tags by file, because ctags sorts them by name.
 Change here which kind becomes which symbol type (`_FUNCTIONS`, `_METHODS`, `_CLASSES`).
 
-Make the input with
+Create the input with
 
     ctags -R --output-format=json --fields='*' --exclude=tags.json -f tags.json .
 
-The fields that are used: name, path, line and kind (needed); end, scope, scopeKind, language,
-signature, access, inherits, typeref, roles, extras (used when there). The format is described in
-ctags-json-output(5).
+These fields are used: name, path, line and kind (required); end, scope, scopeKind, language, signature, access,
+inherits, typeref, roles, extras (optional). The format is described in ctags-json-output(5).
 """
 
 from __future__ import annotations
@@ -42,19 +40,19 @@ _CLASSES = frozenset(
 )
 _CLASS_LIKE = _CLASSES - {"talias", "type", "typealias", "typedef"}
 
-# Extra tags that say again, or say nothing of, a definition.
+# Extra tags that repeat a definition or are not one.
 _NOT_DEFINITIONS = frozenset({"inputFile", "qualified", "reference", "pseudo"})
 
 _SEPARATORS = re.compile(r"::|[./#\\]|->|\"\"")
 
 
 class CtagsTag(NamedTuple):
-    """One definition, in the store's words.
+    """One definition, in the terms of the store.
 
-    `path` is relative with slashes. `symbol_type` is function, class, method or variable; what ctags
-    called it is `metadata["kind"]`. Lines count from 1 and `end_line >= start_line`; they are equal when
-    ctags gave no end. `metadata` holds kind, and where given: language, signature, access, typeref (text),
-    inherits and extras (lists of text), scope_kind.
+    `path` is relative with slashes. `symbol_type` is function, class, method or variable; the kind of ctags is in
+    `metadata["kind"]`. Lines count from 1 and `end_line >= start_line`; they are equal when ctags gave no end.
+    `metadata` holds kind, and where given: language, signature, access, typeref (text), inherits and extras (lists of
+    text), scope_kind.
     """
 
     path: str
@@ -67,22 +65,21 @@ class CtagsTag(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A line that gave no tag: its number in the input, from 1, and why."""
+    """A line without a valid tag: its number in the input, from 1, and the reason."""
 
     line_number: int
     reason: str
 
 
 def read(lines: Iterable[str | bytes], *, root: str | os.PathLike[str] | None = None) -> Iterator[CtagsTag | Broken]:
-    """Yield what each line says, in the order of the lines, holding one line at a time.
+    """Yield the tag of each line, in order, with one line in memory at a time.
 
     `lines` is an open file, text or binary, or any iterable of lines. Lines that define nothing (blank ones,
-    pseudo-tags, references, `--extras=+q` duplicates) yield nothing. A line that cannot be used is yielded
-    as `Broken`, never raised. `root` is the folder that the paths are meant to lie in: an absolute path
-    inside it is made relative; without it every absolute path is broken, and so is one that leaves the tree.
-    Bytes that are not UTF-8 are replaced.
+    pseudo-tags, references, `--extras=+q` duplicates) yield nothing. An unusable line is yielded as `Broken`, never
+    raised. `root` is the folder of the paths: an absolute path inside it is made relative. Without `root`, every
+    absolute path is `Broken`, and so is a path that leaves the tree. Bytes that are not UTF-8 are replaced.
 
-    Raises InvalidArgument, at the first step, for a file in ctags' own format instead of JSON.
+    Raises InvalidArgument, at the first line, for a file in ctags' own format instead of JSON.
     """
     top = None if root is None else os.path.abspath(os.fsdecode(root))
     tops = [] if top is None else [*dict.fromkeys((top, os.path.realpath(top), spelled(top)))]
@@ -108,7 +105,7 @@ def read(lines: Iterable[str | bytes], *, root: str | os.PathLike[str] | None = 
 
 
 def _bounded(lines: Iterable[str | bytes]) -> Iterator[str | bytes]:
-    """The lines, but of an open file's overlong ones only the beginning: the rest never is in memory."""
+    """Yield the lines. Overlong lines of an open file are truncated, so that the rest is never in memory."""
     readline = getattr(lines, "readline", None)
     if readline is None:
         yield from lines
@@ -120,11 +117,11 @@ def _bounded(lines: Iterable[str | bytes]) -> Iterator[str | bytes]:
 
 
 class _BrokenLine(Exception):
-    """The reason a line gives no tag; never leaves this module."""
+    """The reason why a line is not a valid tag; caught inside this module."""
 
 
 def _tag(text: str, tops: list[str]) -> CtagsTag | None:
-    """The tag of one line, None when it defines nothing; raises `_BrokenLine`."""
+    """Return the tag of one line, or None if it defines nothing. Raises `_BrokenLine`."""
     try:
         record = json.loads(text)
     except RecursionError:
@@ -187,9 +184,9 @@ def _tag(text: str, tops: list[str]) -> CtagsTag | None:
 
 
 def _symbol_type(kind: str, scope_kind: str, language: str | None, signature: str | None) -> str:
-    """The store's type for a kind of ctags; any other kind counts as a variable."""
+    """Return the symbol type for a kind of ctags. Unknown kinds are variables."""
     if kind == "member":
-        # Python says member for a method, the C family for a field.
+        # For Python, member is a method; for the C family, a field.
         return "method" if language == "Python" or signature else "variable"
     if kind in _FUNCTIONS:
         return "method" if scope_kind in _CLASS_LIKE else "function"
@@ -199,7 +196,7 @@ def _symbol_type(kind: str, scope_kind: str, language: str | None, signature: st
 
 
 def _qualified(scope: str, name: str) -> str:
-    """Scope and name joined by dots, whatever the language puts between them."""
+    """Return scope and name joined by dots, for every language."""
     if not scope:
         return name
     parts = [part for part in _SEPARATORS.split(scope) if part]
@@ -207,7 +204,7 @@ def _qualified(scope: str, name: str) -> str:
 
 
 def _relative(path: str, tops: list[str]) -> str:
-    """The path relative to the tree, normalised; raises `_BrokenLine` when it lies outside."""
+    """Return the normalised path relative to the tree. Raises `_BrokenLine` if it is outside."""
     if "\0" in path:
         raise _BrokenLine("the path holds a NUL character")
     plain = slashed(path)
@@ -241,18 +238,18 @@ def _needed(record: dict[str, object], key: str) -> str:
 
 def _text(record: dict[str, object], key: str) -> str | None:
     value = record.get(key)
-    if value is None or value is False:  # false is how ctags spells a field that does not apply
+    if value is None or value is False:  # ctags writes false for a field that does not apply
         return None
     if not isinstance(value, str):
         raise _BrokenLine(f"{key} is {_shown(value)}, not text")
     if not value.isascii():
-        # JSON can spell half a character (\ud800), which no UTF-8 column takes.
+        # JSON can contain a lone surrogate (\ud800), which cannot be stored as UTF-8.
         value = value.encode("utf-8", "replace").decode("utf-8")
     return value
 
 
 def _words(record: dict[str, object], key: str) -> list[str]:
-    """A comma-separated field as a list; some versions write a real one."""
+    """Return a comma-separated field as a list. Some versions of ctags write a JSON list."""
     value = record.get(key)
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return value
@@ -260,7 +257,7 @@ def _words(record: dict[str, object], key: str) -> list[str]:
 
 
 def _bases(record: dict[str, object]) -> list[str]:
-    """The `inherits` field as a list; `Map<K,V>` and `Generic[K, V]` are one base each."""
+    """Return the `inherits` field as a list. `Map<K,V>` and `Generic[K, V]` are one base each."""
     bases: list[str] = []
     depth = 0
     current = ""
@@ -290,7 +287,7 @@ def _line(record: dict[str, object], key: str) -> int | None:
 
 
 def _shown(value: object) -> str:
-    """A value short enough for a message."""
+    """Return a value truncated for a message."""
     if isinstance(value, (list, dict)):
         return "an array" if isinstance(value, list) else "an object"
     text = json.dumps(value)

@@ -1,7 +1,7 @@
-"""Turning files into facts: the protocol that every indexer follows, and the shape of its result.
+"""The protocol of an indexer, and the format of its result.
 
-An indexer looks at one file alone and returns its contents. It never sees another file: what a name means in the rest
-of the tree is decided later, per snapshot, by :mod:`scanstore.snapshots.resolver`.
+An indexer reads one file and returns its facts. It never sees another file: :mod:`scanstore.snapshots.resolver`
+resolves names across files later, for each snapshot.
 
 Shape of :class:`FileFacts`, kept to tuples of plain values so that it crosses a process boundary cheaply:
 
@@ -36,7 +36,7 @@ from typing import NamedTuple, Protocol
 SYMBOL_TYPES = ("module", "class", "function", "method", "variable")
 REFERENCE_TYPES = ("call", "import", "inherit")
 RESOLUTIONS = ("unresolved", "external", "guessed", "inherited", "imported", "exact")
-#: Instead of an indexer's name, for a file that none can read.
+#: Used instead of an indexer's name for a file without an indexer.
 TEXT = "text/1"
 CHUNK_TYPES = ("function", "class", "full_file")
 BUILTINS = frozenset(dir(builtins))
@@ -54,7 +54,7 @@ ChunkRow = tuple[str, int | None, int, int, bytes | str]
 
 
 class FileFacts(NamedTuple):
-    """What one file contains; see the module docstring for the rows."""
+    """The facts of one file; see the module docstring for the rows."""
 
     error: str | None = None
     line_count: int = 0
@@ -68,7 +68,7 @@ class FileFacts(NamedTuple):
 
 
 class Indexer(Protocol):
-    """What a language needs to provide: a name with a version, its file endings, and one function.
+    """The protocol of an indexer: a name with a version, the file endings, and one function.
 
     ``index`` gets the whole content of one file and returns its facts. It must be a pure function of its
     arguments; it may raise, in which case the file is recorded with the error and one ``full_file`` chunk.
@@ -77,7 +77,7 @@ class Indexer(Protocol):
 
     @property
     def name(self) -> str:
-        """Goes into the key of a file version, such as ``python/2``: change it whenever the facts change."""
+        """Part of the key of a file version, such as ``python/2``. Change it whenever the facts change."""
 
     @property
     def endings(self) -> tuple[str, ...]: ...
@@ -90,7 +90,7 @@ def pack_interface(interface: dict[str, object]) -> bytes:
 
 
 def interface_text(blob: bytes) -> str:
-    """The JSON of a packed interface: ``{"names": {qualified name: entry}, "stars": [path]}``."""
+    """Return the JSON of a packed interface: ``{"names": {qualified name: entry}, "stars": [path]}``."""
     return zlib.decompress(blob).decode("ascii")
 
 
@@ -106,10 +106,10 @@ MOST_TEXT = 1 << 26
 
 
 class Strings:
-    """A growing list of distinct texts; calling it with a text gives its place in the list.
+    """A growing list of distinct texts. Calling it with a text returns its index in the list.
 
-    Raises MemoryError beyond :data:`MOST_TEXT` characters. A few megabytes of source whose names hold each other, such
-    as a class with a long name and many methods, would come to terabytes.
+    Raises MemoryError beyond :data:`MOST_TEXT` characters. Without the limit, a few megabytes of source with nested
+    names, such as a class with a long name and many methods, would grow to terabytes.
     """
 
     __slots__ = ("places", "room")

@@ -1,4 +1,4 @@
-"""Reading one file and indexing it so that nothing it contains can stop a scan."""
+"""Reading and indexing of one file, so that no content can stop a scan."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scanstore.indexing.facts import FileFacts, Indexer, Strings
 
 BLOCK = 1 << 18
 NO_TERMINAL = getattr(os, "O_NOCTTY", 0)
-#: How the error of a file begins that is the indexer's own fault.
+#: The prefix of a file's error that is caused by a bug in the indexer.
 INDEXER_ERROR = "indexer error"
 
 
 def opened(full: str) -> int:
-    """Open a regular file for reading; raises OSError for anything else.
+    """Open a regular file for reading. Raises OSError for anything else.
 
-    A pipe or a device may have taken the place of the file since it was looked at. Opening it must not wait.
+    A pipe or a device may have replaced the file since it was listed. Opening it must not block.
     """
     number = os.open(full, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | NO_TERMINAL)
     if stat.S_ISREG(os.fstat(number).st_mode):
@@ -30,14 +30,14 @@ def opened(full: str) -> int:
 
 
 def load(full: str) -> tuple[bytes, bytes]:
-    """Content and SHA-256 of a file; raises OSError."""
+    """Return the content and SHA-256 of a file. Raises OSError."""
     with os.fdopen(opened(full), "rb") as file:
         content = file.read()
     return content, hashlib.sha256(content).digest()
 
 
 def fingerprint(full: str) -> tuple[bytes, bytes]:
-    """SHA-256 of a file and its first bytes, in constant memory; raises OSError."""
+    """Return the SHA-256 of a file and its first bytes, in constant memory. Raises OSError."""
     file = opened(full)
     try:
         head = block = os.read(file, BLOCK)
@@ -51,7 +51,9 @@ def fingerprint(full: str) -> tuple[bytes, bytes]:
 
 
 def index(indexer: Indexer, content: bytes, *, path: str, module: str) -> FileFacts:
-    """The facts of a file; of one that cannot be decoded or parsed, the reason and one chunk of all of it."""
+    """Return the facts of a file. If it cannot be decoded or parsed, return the reason and one chunk of the
+    whole file.
+    """
     try:
         facts: object = indexer.index(content, path=path, module=module)
         if isinstance(facts, FileFacts):
@@ -65,7 +67,7 @@ def index(indexer: Indexer, content: bytes, *, path: str, module: str) -> FileFa
     except MemoryError:
         reason = "too large or nested too deeply to be parsed"
     except Exception as error:
-        # Whatever an indexer trips over concerns this one file.
+        # An exception of an indexer affects only this file.
         if isinstance(error, RecursionError) and not _frames(error)[-1][0].startswith("scanstore."):
             reason = "nested too deeply to be parsed"
         else:
@@ -74,12 +76,12 @@ def index(indexer: Indexer, content: bytes, *, path: str, module: str) -> FileFa
 
 
 def _frames(error: Exception) -> list[tuple[str, int]]:
-    """Module and line of each call that led to an error, the innermost last."""
+    """Return module and line of each call that led to an error, the innermost last."""
     return [(str(frame.f_globals.get("__name__")), line) for frame, line in traceback.walk_tb(error.__traceback__)]
 
 
 def _place(error: Exception, indexer: Indexer) -> str:
-    """The innermost place in the indexer's own package; the libraries that it calls are not to blame."""
+    """Return the innermost location in the indexer's own package, not in the libraries that it calls."""
     frames = _frames(error)
     package = type(indexer).__module__.partition(".")[0]
     own = [frame for frame in frames[1:] if frame[0].partition(".")[0] == package]
@@ -96,9 +98,9 @@ def unparsed(content: bytes, error: str | None = None) -> FileFacts:
 
 
 def chunk_text(full: str, first: int, last: int, chunk: object, file: object) -> str | None:
-    """Lines ``first`` to ``last`` of a file, if it is as it was recorded, or at least this chunk of it is; else None.
+    """Return lines ``first`` to ``last`` of a file, if the file or at least this chunk is unchanged, or None.
 
-    ``chunk`` and ``file`` are the recorded hashes. What cannot be decoded is replaced. Raises OSError.
+    ``chunk`` and ``file`` are the recorded hashes. Undecodable bytes are replaced. Raises OSError.
     """
     from scanstore.indexing.python.source import decode  # start-up: loads ast
 

@@ -1,7 +1,7 @@
-"""What a scan can answer, language by language: which of its files were looked at, and for what.
+"""Coverage by language: which files of a scan were indexed, and which facts were recorded.
 
-An empty answer claims that something is absent. That may only be said of files in which it was looked for: "nothing
-calls it" needs files whose indexer records references. A file's indexer decides which facts are recorded:
+An empty answer claims absence, and is only valid for files whose indexer records the needed facts: "no callers"
+requires that references were recorded. The indexer of a file decides which facts are recorded:
 
 ========================== ======================================================================================
 Python, by the built-in    symbols, references and imports
@@ -55,8 +55,8 @@ def language_of(path: str) -> str:
 class Language(NamedTuple):
     """One language of a scan.
 
-    ``indexed`` files were read by an indexer, ``failed`` and ``skipped`` ones were not looked at. ``recorded`` names
-    the facts that were recorded of the indexed ones: ``symbols``, ``references``, ``imports``.
+    ``indexed`` files were read by an indexer; ``failed`` and ``skipped`` files were not. ``recorded`` names the facts
+    that were recorded for the indexed files: ``symbols``, ``references``, ``imports``.
     """
 
     language: str
@@ -70,7 +70,7 @@ class Language(NamedTuple):
     recorded: tuple[str, ...]
 
     def lacks(self, kind: str) -> bool:
-        """Whether the language has files that could be read, and this kind was looked for in none of them."""
+        """Whether the language has readable files, but no facts of this kind are recorded for any of them."""
         return self.files > self.failed + self.skipped and kind not in self.recorded
 
 
@@ -110,10 +110,10 @@ def coverage(db: Database, scan: int) -> list[Language]:
 
 
 class Gap(NamedTuple):
-    """Why an empty answer proves nothing, or not everything.
+    """The reason why an empty answer proves nothing, or only a part.
 
-    ``missing``: languages of which nothing of the kind was recorded. ``whole``: none of the files asked about can
-    answer. ``text`` says it in a sentence; it is empty when there is no gap.
+    ``missing``: languages without recorded facts of this kind. ``whole``: no file in question has such facts. ``text``
+    is the reason as a sentence, and empty if there is no gap.
     """
 
     missing: list[str]
@@ -121,14 +121,14 @@ class Gap(NamedTuple):
     text: str
 
     def after(self, message: str) -> str:
-        """Return the message with the gap behind it."""
+        """Return the message followed by the text of the gap."""
         return f"{message}; {self.text}" if self.text else message
 
 
 def gap(languages: Sequence[Language], kind: str, *, only: str | None = None) -> Gap:
-    """Return the gap in a scan's answer about ``kind``: in all of it, or in one language."""
+    """Return the gap in a scan's answer about ``kind``, in all languages or in one."""
     asked = [row for row in languages if only in (None, row.language)]
-    # Nobody expects calls in a text file: other files only matter where they are asked about.
+    # A text file has no calls, so files of unknown languages count only if they are asked about.
     lacking = [row for row in asked if row.lacks(kind) and (only is not None or row.language != OTHER)]
     parts = []
     if lacking:
@@ -152,7 +152,7 @@ def _listed(rows: Iterable[Language]) -> str:
 
 
 def name(language: str) -> str:
-    """Return a language as it stands in a sentence."""
+    """Return the name of a language for a sentence."""
     return "files of unknown languages" if language == OTHER else language
 
 

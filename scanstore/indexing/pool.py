@@ -1,11 +1,12 @@
-"""Indexing on several cores: worker processes that are ours alone.
+"""Indexing on several cores, in isolated worker processes.
 
 Workers run :mod:`.worker` in an isolated Python (:mod:`scanstore.db.interpreter`), so that a script needs no
-``__main__`` guard, may have threads, and nothing of the scanned tree is ever imported. Beside the standard library a
-worker imports this package only, from the absolute folder that this process has it from, which comes last on its path.
-Each worker has a thread here that keeps a few files in flight. A file that kills its worker (the parser's C stack is
-finite), or that takes too long, costs that file only: it is reported with the reason and a new worker takes the rest.
-Where no worker can be started, the files are indexed in this process."""
+``__main__`` guard, may have threads, and no module of the scanned tree is imported. Besides the standard library, a
+worker imports only this package, from the absolute folder of this process, which comes last on its path. Each worker
+has a thread in this process that keeps a few files in flight. If a file kills its worker (the parser's C stack is
+finite) or takes too long, only that file fails: it is reported with the reason, and a new worker continues. If no
+worker can be started, this process indexes the files.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +27,15 @@ from scanstore.indexing.python.indexer import PythonIndexer
 from scanstore.indexing.worker import READY, read_frame, write_frame
 
 IN_FLIGHT = 4
-MOST_RESULTS = 64  #: that wait to be taken; workers wait for room
+MOST_RESULTS = 64  #: results that wait to be read; workers wait for room
 CRASHED = "the parser crashed on this file"
 SLOW = "parsing this file took too long"
-#: Below this many files a worker costs more than it saves.
+#: With fewer files, a worker costs more time than it saves.
 FILES_PER_WORKER = 12
-#: Bytes from which a file goes to a worker all the same: the parser's time may grow with their square.
+#: Files of at least this many bytes always go to a worker, because the parser's time may grow with the square of the
+#: size.
 LARGE = 1 << 15
-#: Seconds that a file may take, and more of them for each megabyte of it.
+#: The time limit of a file in seconds, and the additional seconds per megabyte.
 PATIENCE, PATIENCE_PER_MB = 30.0, 5.0
 LEAST_SHARE = 1 / 8
 LOOK_EVERY = 0.5
@@ -48,9 +50,9 @@ class IndexTask(NamedTuple):
 
 
 class _Watch:
-    """When each worker has to be done with its file; a worker that is late is killed.
+    """The deadline of each worker for its file. A worker that misses it is killed.
 
-    Each late file halves what the later ones get, so that a tree full of them does not take for ever either.
+    Each late file halves the time of the later ones, so that a tree full of them ends in bounded time.
     """
 
     def __init__(self) -> None:
@@ -73,7 +75,7 @@ class _Watch:
 
 
 class IndexResult(NamedTuple):
-    """``digest`` and ``facts`` of a file, or the ``error`` that kept it from being read or indexed."""
+    """``digest`` and ``facts`` of a file, or the ``error`` that occurred while it was read or indexed."""
 
     number: int
     digest: bytes | None
@@ -83,9 +85,9 @@ class IndexResult(NamedTuple):
 
 
 def run(tasks: Sequence[IndexTask], jobs: int) -> Iterator[IndexResult]:
-    """Index the files in ``jobs`` processes; results come as they are ready, each exactly once.
+    """Index the files in ``jobs`` processes. Yields each result once, as soon as it is ready.
 
-    Files that no worker has taken, because none can be started, are indexed in this process.
+    If no worker can be started, the files are indexed in this process.
     """
     todo = deque(range(len(tasks)))
     results: queue.Queue[IndexResult | BaseException | None] = queue.Queue(maxsize=MOST_RESULTS)
@@ -147,7 +149,7 @@ def _serve(
                     break
                 flying = _feed(worker, tasks, todo, results, stop, watch)
                 late = worker in watch.late
-            if flying:  # the worker died: the file it was at is to blame, the others were only waiting
+            if flying:  # the worker died: its current file is the cause, the others were only waiting
                 culprit = flying.popleft()
                 todo.extendleft(reversed(flying))
                 results.put(IndexResult(culprit, None, 0, None, SLOW if late else CRASHED))
@@ -158,7 +160,7 @@ def _serve(
 
 
 def _command() -> list[str] | None:
-    """The command of a worker, or None where none can be started safely."""
+    """Return the command of a worker, or None if none can be started safely."""
     if not os.path.isabs(__file__):
         return None
     # The folder, or the archive, that this package was imported from.
@@ -167,7 +169,7 @@ def _command() -> list[str] | None:
 
 @contextmanager
 def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes] | None]:
-    """A worker that has said that it is ready, or None when it cannot be started."""
+    """Return a worker that is ready, or None if it cannot be started."""
     try:
         worker = subprocess.Popen(
             command,
@@ -190,7 +192,7 @@ def _started(command: list[str]) -> Iterator[subprocess.Popen[bytes] | None]:
     finally:
         try:
             source.close()
-        except OSError:  # Python's own clean-up closes it again, without an error then
+        except OSError:  # Python's clean-up closes it again later, without an error
             pass
         with worker:
             pass
@@ -211,7 +213,7 @@ def _feed(
     stop: threading.Event,
     watch: _Watch,
 ) -> deque[int]:
-    """Feed one worker until nothing is left (returns an empty deque) or it dies (returns its unfinished tasks)."""
+    """Feed one worker until no file is left (returns an empty deque) or it dies (returns its unfinished tasks)."""
     flying: deque[int] = deque()
     source, sink = cast("IO[bytes]", worker.stdin), cast("IO[bytes]", worker.stdout)
     try:
@@ -223,7 +225,7 @@ def _feed(
                     break
                 flying.append(number)
                 full, path, module, _ = tasks[number]
-                # As bytes: the worker may write file names in another encoding than this process.
+                # Bytes, because the worker may encode file names differently.
                 write_frame(source, (number, os.fsencode(full), path, module))
             if not flying:
                 break
@@ -238,7 +240,7 @@ def _feed(
                 results.put(IndexResult(number, None, 0, None, size))
             else:
                 results.put(IndexResult(number, digest, size, FileFacts(*facts), None))
-    except (OSError, EOFError, ValueError, TypeError):  # of a worker that died; pipes of Windows raise EINVAL
+    except (OSError, EOFError, ValueError, TypeError):  # the worker died; pipes on Windows raise EINVAL
         pass
     finally:
         watch.end(worker)

@@ -1,6 +1,6 @@
-"""Facts that a scanner with a parser of its own hands over, checked and brought into shape.
+"""Validation and normalisation of facts that a caller's own parser provides.
 
-A row is a dict, or any object with these attributes; others are refused, so that a typing error does not pass.
+A row is a dict, or any object with these attributes. Other keys are refused, so that a typing error is reported.
 
 =========== ==========================================================================================
 symbol      ``name``; optional ``qualified_name`` (default: name), ``symbol_type`` (default: function),
@@ -14,8 +14,9 @@ chunk       ``start_line``, ``end_line``; optional ``chunk_type`` (full_file), `
             ``content_hash`` or ``text``
 =========== ==========================================================================================
 
-A reference's target in the same file is bound at once, any other when the scan is finished: to the one symbol with
-that qualified name (``imported``), to the first of several (``guessed``), or to none (``unresolved``).
+A reference to a symbol in the same file is resolved immediately. Other references are resolved when the scan is
+finished: to the only symbol with that qualified name (``imported``), to the first of several (``guessed``), or to none
+(``unresolved``).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _FIELDS = {
 
 
 class _Row:
-    """One given row, with checked access to its fields; errors name the row."""
+    """One passed row, with checked access to its fields. Errors name the row."""
 
     def __init__(self, what: str, number: int, given: object) -> None:
         self.label = f"{what} {number}"
@@ -114,7 +115,7 @@ def facts_of(
     *,
     line_count: int = 0,
 ) -> FileFacts:
-    """Check the rows and bring them into shape. Raises InvalidArgument naming the first bad one."""
+    """Check and normalise the rows. Raises InvalidArgument, which names the first bad row."""
     for what, rows in (("symbols", symbols), ("references", references), ("imports", imports), ("chunks", chunks)):
         if isinstance(rows, (str, bytes, dict)) or not isinstance(rows, Iterable):
             raise InvalidArgument(f"{what} are {shown(rows)}; give rows, in a list or any other iterable")

@@ -1,12 +1,11 @@
-"""Which files of a tree a scan looks at, and how they are named.
+"""The files of a tree that a scan reads, and their names.
 
-This module gives every other one the same list of the files in a tree: which files come, in which order, under which
-name, and which are left out and why. It reads folders, `stat` results and ignore files; it never opens a source file.
-Change here: the default exclusions (`EXCLUDED_NAMES`, `EXCLUDED_SUFFIXES`, `ENVIRONMENT_MARKER`) and how paths become
-text or module names.
+This module lists the files of a tree: their order, their names, and the skipped files with the reason. It reads
+folders, `stat` results and ignore files; it never opens a source file. Change here: the default exclusions
+(`EXCLUDED_NAMES`, `EXCLUDED_SUFFIXES`, `ENVIRONMENT_MARKER`) and how paths become text or module names.
 
-There are two ways not to come. Ignored and excluded files, and the store's own file, yield nothing at all; a file that
-could not be read is an `Entry` with a reason.
+Ignored and excluded files, and the store's own file, are not listed. A skipped or unreadable file is an `Entry` with a
+reason.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ EXCLUDED_NAMES = frozenset(
         ".hg",
         ".jj",
         ".svn",
-        # what tools leave behind
+        # caches and output of tools
         "__pycache__",
         ".eggs",
         ".hypothesis",
@@ -71,7 +70,7 @@ EXCLUDED_NAMES = frozenset(
         ".pytest_cache",
         ".ruff_cache",
         ".tox",
-        # other people's code
+        # third-party code
         "node_modules",
     }
 )
@@ -87,11 +86,11 @@ _STORE_SIBLINGS = ("", "-wal", "-shm", "-journal")
 
 
 class Entry(NamedTuple):
-    """One file of the tree, or one thing that had to be skipped.
+    """One file of the tree, or one skipped file or folder.
 
     `path` is relative to the root, with `/` between names, storable as UTF-8 and unique in the tree (see
-    `escape_path`); a folder, which comes only when it was skipped, ends in `/`. `full` is the absolute path to open.
-    `size` is in bytes and `mtime_ns` in nanoseconds, both 0 where nothing was measured. `skipped` has the reason in a
+    `escape_path`); a folder, which is listed only if it was skipped, ends in `/`. `full` is the absolute path to open.
+    `size` is in bytes and `mtime_ns` in nanoseconds, both 0 if they were not measured. `skipped` has the reason in a
     few words, or None for a file to read.
     """
 
@@ -114,16 +113,16 @@ def walk(
 ) -> Iterator[Entry]:
     """Yield the files below `root`, sorted by `Entry.path`.
 
-    Links and junctions are reported and never followed; devices, sockets and pipes are reported and never opened, nor
-    are files and folders that a cloud drive would download first. Ignore files count from `root` downwards, each for
-    its own folder, as Git reads them: an ignored folder is not entered. `include` and `exclude` are patterns of the
-    same kind, relative to `root`: with `include` only matching files come; `exclude` has the last word, so that
-    `!node_modules/` in it brings back what the defaults or an ignore file leave out. `max_size` is in bytes, None for
-    no limit. `omit` names files that never come, nor do their SQLite and backup siblings. When `root` is a file, that
-    file is the tree. `visit` is called with each folder before it is listed; an exception in it ends the walk.
+    Links and junctions are yielded as skipped and never followed. Devices, sockets, pipes, and files and folders that a
+    cloud drive would download are yielded as skipped and never opened. Ignore files apply from `root` downwards, each
+    to its own folder, as in Git: an ignored folder is not entered. `include` and `exclude` are patterns of the same
+    kind, relative to `root`. With `include`, only matching files are yielded. `exclude` takes precedence, so
+    `!node_modules/` in it includes a folder that the defaults or an ignore file exclude. `max_size` is in bytes, None
+    for no limit. Files in `omit`, and their SQLite and backup siblings, are never yielded. If `root` is a file, only
+    that file is yielded. `visit` is called with each folder before it is listed; an exception in it ends the walk.
 
-    Raises NotFound for a missing `root`, InvalidArgument for one that cannot be listed or for an invalid pattern; both
-    before the first entry. Trouble below the root is yielded, not raised.
+    Raises NotFound for a missing `root`, and InvalidArgument for an unreadable `root` or an invalid pattern, both
+    before the first entry. Errors below the root are yielded, not raised.
     """
     given = os.fsdecode(root)
     top = os.path.abspath(given)
@@ -181,10 +180,10 @@ class _Walker:
         self.omitted: dict[str, list[str]] = {}
 
     def omit(self, base: str, files: Iterable[str | os.PathLike[str]]) -> None:
-        """Note the omitted paths by their folder relative to `base`, so that a folder looks them up once."""
+        """Store the omitted paths by folder relative to `base`, so that each folder looks them up once."""
         for path in [files] if isinstance(files, str) else files:
             text = os.path.abspath(os.fsdecode(path))
-            # Both the name it was given by and, for a link, the file behind it.
+            # Both the given name and, for a link, the target file.
             beside = os.path.join(paths.spelled(os.path.dirname(text)), os.path.basename(text))
             for full in {beside, paths.spelled(text)}:
                 inside = paths.below(full, base)
@@ -193,7 +192,7 @@ class _Walker:
                     self.omitted.setdefault(_stored(folder + "/" if folder else ""), []).append(name)
 
     def run(self, first: list[Entry | _Folder]) -> Iterator[Entry]:
-        """Depth first, on a stack of our own: a tree deeper than Python's is only a deep tree."""
+        """Walk depth first, with an explicit stack, so that Python's recursion limit does not matter."""
         stack = [iter(first)]
         while stack:
             for item in stack[-1]:
@@ -211,7 +210,9 @@ class _Walker:
                 stack.pop()
 
     def single(self, full: str, status: os.stat_result) -> list[Entry]:
-        """The tree of a root that is a file: asked for by name, so only the caller's own patterns count."""
+        """Yield the only file of a root that is a file. Only the caller's patterns apply, because the file was named
+        explicitly.
+        """
         name = os.path.basename(full)
         path = _stored(name)
         real_name = os.path.basename(self.real)
@@ -225,7 +226,7 @@ class _Walker:
         return [self.measured(path, full, status)]
 
     def children(self, folder: str, prefix: str, rules: tuple[tuple[int, GitIgnoreSpec], ...]) -> list[Entry | _Folder]:
-        """What one folder adds, sorted; raises OSError when it cannot be listed."""
+        """Return the sorted entries of one folder. Raises OSError if it cannot be listed."""
         if self.visit is not None:
             self.visit(folder)
         with os.scandir(folder) as listing:
@@ -236,7 +237,7 @@ class _Walker:
             return []
         unheeded: set[str] = set()
         for entry in found:
-            # A link or a pipe of that name is not read: Git does not either, and a pipe would block.
+            # A link or a pipe with this name is not read, as in Git; a pipe would block.
             if entry.name in self.ignore_files and entry.is_file(follow_symlinks=False) and not _elsewhere(entry):
                 try:
                     spec = _ignore_file(entry.path, MOST_PATTERNS - sum(len(spec.patterns) for _, spec in rules))
@@ -282,11 +283,11 @@ class _Walker:
         return items
 
     def kept(self, path: str) -> bool:
-        """Whether the caller's `exclude` asks for this path with a `!` pattern."""
+        """Whether the caller's `exclude` includes this path with a `!` pattern."""
         return self.exclude is not None and self.exclude.check_file(path).include is False
 
     def is_out(self, path: str, default_out: bool, rules: tuple[tuple[int, GitIgnoreSpec], ...]) -> bool:
-        """Whether this path yields nothing: by `exclude`, else the defaults, else the nearest ignore file."""
+        """Whether this path is excluded: by `exclude`, else the defaults, else the nearest ignore file."""
         if self.exclude is not None:
             verdict = self.exclude.check_file(path).include
             if verdict is not None:
@@ -300,7 +301,7 @@ class _Walker:
         return False
 
     def closed(self, entry: os.DirEntry[str]) -> str | None:
-        """Why a folder is not entered: it stands for another one, which may be anywhere, or is not on this disk."""
+        """Return the reason why a folder is not entered: it refers to another folder, or is not on this disk."""
         try:
             status = entry.stat(follow_symlinks=False)
         except OSError as error:
@@ -310,7 +311,7 @@ class _Walker:
         return paths.IN_CLOUD if paths.is_in_cloud(status) else None
 
     def file(self, entry: os.DirEntry[str], path: str) -> Entry:
-        """The entry of anything that is not a folder."""
+        """Return the entry of a file or another object that is not a folder."""
         if entry.is_symlink():
             return Entry(path, entry.path, 0, 0, self.link(entry.path))
         try:
@@ -320,7 +321,7 @@ class _Walker:
         return self.measured(path, entry.path, status)
 
     def measured(self, path: str, full: str, status: os.stat_result) -> Entry:
-        """The entry of a thing whose `stat` result is known."""
+        """Return the entry for a known `stat` result."""
         reason = None
         if not stat.S_ISREG(status.st_mode):
             reason = "not a regular file"
@@ -331,7 +332,7 @@ class _Walker:
         return Entry(path, full, status.st_size, status.st_mtime_ns, reason)
 
     def link(self, full: str, what: str = "link") -> str:
-        """Why a link is skipped: its target is in the tree anyway, or outside, or nowhere."""
+        """Return the reason why a link is skipped: its target is in the tree, outside, or missing."""
         try:
             target = os.path.realpath(full, strict=True)
         except PermissionError:
@@ -347,13 +348,13 @@ def _stored(name: str) -> str:
 
 
 def _apart(names: Iterable[str]) -> frozenset[str]:
-    """Names of one folder that composed letters would make one, which only some disks of macOS hold."""
+    """Return the names of a folder that are equal in composed form, which only some macOS disks allow."""
     forms = Counter(paths.composed(name) for name in names if not name.isascii())
     return frozenset(name for name in names if forms[paths.composed(name)] > 1)
 
 
 def _elsewhere(entry: os.DirEntry[str]) -> bool:
-    """Whether an ignore file is in the cloud, where it stays."""
+    """Whether an ignore file is in the cloud and would have to be downloaded."""
     try:
         return paths.TELLING and paths.is_in_cloud(entry.stat(follow_symlinks=False))
     except OSError:
@@ -370,11 +371,12 @@ def _is_omitted(name: str, omitted: list[str]) -> bool:
 
 
 def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
-    """The caller's patterns, or None when there are none; raises InvalidArgument for a broken one."""
+    """Return the caller's compiled patterns, or None without any. Raises InvalidArgument for an invalid one."""
     lines = [lines] if isinstance(lines, str) else list(lines)
     if not lines:
         return None
-    lines = [paths.composed(line) if isinstance(line, str) else line for line in lines]  # as the names they meet
+    # in the form of the names they are matched with
+    lines = [paths.composed(line) if isinstance(line, str) else line for line in lines]
     from scanstore.indexing import wildcards  # start-up: loads pathspec
 
     for line in lines:
@@ -388,7 +390,7 @@ def patterns(option: str, lines: Iterable[str]) -> GitIgnoreSpec | None:
 
 
 def _ignore_file(full: str, room: int) -> GitIgnoreSpec | None:
-    """What an ignore file says; a line that cannot be read is dropped, as is a file that cannot.
+    """Return the patterns of an ignore file. Unreadable lines and files are ignored.
 
     Raises ValueError for a file of more than ``room`` lines or :data:`LARGEST_IGNORE_FILE` bytes.
     """
@@ -413,7 +415,7 @@ def _ignore_file(full: str, room: int) -> GitIgnoreSpec | None:
 
 
 def _reason(error: OSError) -> str:
-    """An operating system's error as the reason of a skipped entry."""
+    """Return an error of the operating system as the reason of a skipped entry."""
     if isinstance(error, PermissionError):
         return "permission denied"
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
@@ -422,7 +424,7 @@ def _reason(error: OSError) -> str:
 
 
 def _bytes(count: int) -> str:
-    """A size as people write it, in decimal units and without a rounding that lies."""
+    """Return a readable size in decimal units, never rounded across a limit."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= factor:
             return f"{count / factor:.10g} {unit}"
@@ -430,10 +432,10 @@ def _bytes(count: int) -> str:
 
 
 def is_binary(head: bytes) -> bool:
-    """Tell whether a file that begins with `head` is binary.
+    """Return whether a file that begins with `head` is binary.
 
-    It is when a NUL byte is among the first `BINARY_PROBE`, unless a byte order mark says UTF-16 or
-    UTF-32 and what follows decodes as such. An empty file is text.
+    A file is binary if one of its first `BINARY_PROBE` bytes is NUL, unless it has a byte order mark of UTF-16 or
+    UTF-32 and decodes as such. An empty file is text.
     """
     head = head[:BINARY_PROBE]
     if b"\0" not in head:
@@ -444,7 +446,7 @@ def is_binary(head: bytes) -> bool:
     ):
         if head.startswith(marks):
             try:
-                # Incrementally, because the probe may end in the middle of a character.
+                # Decode incrementally, because the probe may end inside a character.
                 codecs.getincrementaldecoder(encoding)().decode(head)
             except UnicodeDecodeError:
                 return True
@@ -455,12 +457,12 @@ def is_binary(head: bytes) -> bool:
 def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
     """Map every `.py` and `.pyi` among `paths` to the dotted name it is imported by.
 
-    Paths are relative with slashes, as in `Entry.path`; a folder is a package when its `__init__.py` (or `.pyi`) is
-    among them. A file below a package is named from the topmost package down. Any other is named by its path, less a
-    leading `src/` or `lib/`. Topmost packages of the same name in several places, and files that would share a name
-    otherwise, are named by their whole path: an import could mean either of them. (A stub shares the name of its
-    source.) `package` is the dotted name of the root itself (see `root_package`) and stands before every name.
-    Characters no identifier has are kept.
+    Paths are relative with slashes, as in `Entry.path`; a folder is a package if its `__init__.py` (or `.pyi`) is among
+    them. A file below a package is named from the topmost package down. Any other file is named by its path, without a
+    leading `src/` or `lib/`. If topmost packages in several places, or other files, would have the same name, they are
+    named by their whole path, because an import could mean either of them. (A stub shares the name of its source.)
+    `package` is the dotted name of the root itself (see `root_package`) and is the prefix of every name. Characters
+    that are invalid in identifiers are kept.
 
     >>> module_names(["src/pkg/__init__.py", "src/pkg/a.py", "tools/run.py"])
     {'src/pkg/__init__.py': 'pkg', 'src/pkg/a.py': 'pkg.a', 'tools/run.py': 'tools.run'}
@@ -522,7 +524,7 @@ def module_names(paths: Iterable[str], package: str = "") -> dict[str, str]:
 def root_package(root: str | os.PathLike[str]) -> str:
     """Return the dotted name of the package that `root` is, or "" for another folder.
 
-    Climbs from the real folder (a file's own folder) for as long as there is an `__init__.py` or `.pyi`.
+    Goes up from the real folder (a file's own folder) while there is an `__init__.py` or `.pyi`.
 
     A root of `/x/site-packages/rich` is `rich`; one of `/repo/src/pkg/sub` is `pkg.sub`.
     """

@@ -1,9 +1,9 @@
-"""Ignore patterns whose matching takes no longer than the path and the pattern are long.
+"""Ignore patterns that match in time linear in the lengths of the path and the pattern.
 
-pathspec writes a pattern of a `.gitignore` as a regular expression in which every wildcard may be tried at every place.
-A line such as `*a*a*a*a*a*b`, which anybody may put into a tree, then takes longer than the universe lasts. But of
-several wildcards only the last has a choice: each of the others may take as little as it can, since the next one takes
-the rest. That holds for `*` between two slashes and for `**` between whole names. So all but the last become atomic
+pathspec translates a pattern of a `.gitignore` to a regular expression that may try every wildcard at every position. A
+pattern such as `*a*a*a*a*a*b`, which any tree may contain, then takes exponential time. But only the last of several
+wildcards needs backtracking: each earlier one may match as little as possible, because the next one matches the rest.
+This holds for `*` between two slashes and for `**` between whole names. So all wildcards but the last become atomic
 groups, which are never tried again.
 
 Change here: how patterns are matched.
@@ -26,8 +26,8 @@ _TOKEN = re.compile(
 
 
 def linear(regex: str) -> str:
-    """Return an expression that matches the same paths as one that pathspec made, in linear time for each wildcard."""
-    parts: list[str] = [""]  # what stands between two of `**`
+    """Return an expression that matches the same paths as pathspec's, in linear time for each wildcard."""
+    parts: list[str] = [""]  # the parts between `**`
     segment: list[tuple[str, str]] = []
 
     def flush() -> None:
@@ -55,7 +55,7 @@ def linear(regex: str) -> str:
 
 
 def _segment(tokens: list[tuple[str, str]]) -> str:
-    """The expression of what stands between two slashes."""
+    """Return the expression of one part between two slashes."""
     found, stars = "", sum(kind == "star" for kind, _ in tokens)
     is_open = False
     for kind, text in tokens:
@@ -71,9 +71,9 @@ def _segment(tokens: list[tuple[str, str]]) -> str:
 
 
 def spec(lines: list[str]) -> GitIgnoreSpec:
-    """Return what matches the paths that these lines of a `.gitignore` match; raises as pathspec does."""
+    """Return a matcher for these lines of a `.gitignore`. Raises the same errors as pathspec."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of `re`, at a class such as [[:alpha:]]
+        warnings.simplefilter("ignore", FutureWarning)  # `re` warns about a class such as [[:alpha:]]
         made = GitIgnoreSpec.from_lines(lines)
         for pattern in made.patterns:
             if isinstance(pattern, RegexPattern) and pattern.regex is not None:

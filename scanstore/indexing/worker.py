@@ -1,9 +1,10 @@
-"""The other end of :mod:`.pool`: :func:`main` indexes the files it is told to, in a Python that imports nothing else.
+"""The worker process of :mod:`.pool`: :func:`main` indexes the files it receives, in an isolated Python.
 
-Writes ``READY`` first, so that a worker that cannot start is told from one that died at a file. Then it reads frames
-from standard input and writes one frame per file to standard output. A frame is a length (4 bytes, little endian) and
-a ``marshal`` value: both ends run the same interpreter. In: ``(number, full path as bytes, path, module)``. Out:
-``(number, content hash, size, facts as a tuple)``, or ``(number, None, reason, None)`` for a file that cannot be read.
+Writes ``READY`` first, so that the pool can distinguish a worker that cannot start from one that died at a file. Then
+it reads frames from standard input and writes one frame per file to standard output. A frame is a length (4 bytes,
+little endian) and a ``marshal`` value: both ends run the same interpreter. In: ``(number, full path as bytes, path,
+module)``. Out: ``(number, content hash, size, facts as a tuple)``, or ``(number, None, reason, None)`` for a file that
+cannot be read.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ def write_frame(stream: IO[bytes], value: Any) -> None:
 def main() -> None:
     try:
         _work()
-    except BrokenPipeError:  # the parent is gone
+    except BrokenPipeError:  # the parent has ended
         sys.stderr = None
 
 
 def _work() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes our input
-    gc.disable()  # syntax trees are freed by their reference counts; collecting them costs a third of the parsing
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and then closes this process's input
+    gc.disable()  # reference counts free the syntax trees; garbage collection would cost a third of the parsing time
     indexer = PythonIndexer()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr

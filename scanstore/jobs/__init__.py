@@ -1,7 +1,7 @@
-"""Jobs: work in the background, queued, leased to workers, watched and cancelled; and jobs that are due repeatedly.
+"""Background jobs: a queue, workers that lease jobs, progress, cancellation, and schedules.
 
-``models`` has the rows with their statuses, ``leasing`` the moves of a job, ``worker`` the loop that runs handlers,
-``schedules`` the times.
+``models`` has the rows with their statuses, ``leasing`` the methods for workers, ``worker`` the loop that runs
+handlers, ``schedules`` the recurring jobs.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Jobs: work in the background that is queued once, done by whichever worker is free, and watched while it is.
+"""Jobs: the queue of background work, with its queries.
 
-A job waits, is leased to a worker (:mod:`scanstore.jobs.leasing`), and is over.
+A job is pending, then leased to a worker (:mod:`scanstore.jobs.leasing`), then finished.
 
-A job may have parts, its children. How far the whole has come is then computed from them when it is read: the mean of
-their progress, where one that is over counts as done.
+A job may have child jobs. Its progress is then computed when it is read: the mean of the children's progress, where a
+finished child counts as 100.
 
-Change here: how jobs come in and go, and the questions about them. The loop that works them is in
+Change here: how jobs are added and removed, and the queries about them. The loop that runs jobs is in
 :mod:`scanstore.jobs.worker`.
 """
 
@@ -52,8 +52,7 @@ UPDATE jobs
 """
 LIVE = f"{TREE} SELECT count(*) FROM tree AS t CROSS JOIN jobs AS j ON j.id = t.id WHERE j.completed_at IS NULL"
 
-# Whole trees of which nothing is left to do, the newest first: their roots, when they were over, their members with
-# the deepest first.
+# Completely finished trees of jobs, the newest first: their roots, end times, and members, the deepest first.
 OVER = """
 WITH RECURSIVE tree (root, id, depth) AS (
     SELECT id, id, 0 FROM jobs WHERE completed_at IS NOT NULL AND parent_id IS NULL
@@ -70,9 +69,9 @@ List = list  # the class below has a method of that name
 
 
 class Jobs(JobLeases):
-    """Jobs of all types: queued, claimed, watched, cancelled."""
+    """Jobs of all types: add, claim, watch and cancel them."""
 
-    # -- queueing --------------------------------------------------------------------------------------------------
+    # -- adding jobs --------------------------------------------------------------------------------------------------
 
     def enqueue(
         self,
@@ -89,16 +88,16 @@ class Jobs(JobLeases):
         max_lost: int = MOST_LOST,
         queue: str = QUEUE,
     ) -> Job:
-        """Add a job of a type that some worker knows; one transaction, or part of the caller's.
+        """Add a job. Atomic, or part of the caller's transaction.
 
-        While a job with the key ``unique`` is not over, that one is returned as it is and nothing is added. ``meta`` is
-        the job's input, a JSON object. It is not claimed before ``run_at``, those of a higher ``priority`` are claimed
-        first, and of an ``exclusive_group`` one runs at a time. After ``max_retries`` failures it fails for good, and
-        also when it loses more than ``max_lost`` leases to workers that die or hang. It is part of
-        ``parent``, which must not be cancelled, and about ``scenes``.
+        If an unfinished job has the key ``unique``, that job is returned and nothing is added. ``meta`` is the job's
+        input, a JSON object. The job is not claimed before ``run_at``. Jobs with a higher ``priority`` are claimed
+        first, and only one job of an ``exclusive_group`` runs at a time. The job fails after ``max_retries`` failures,
+        or when more than ``max_lost`` leases are lost because workers die or hang. It becomes a child of ``parent``,
+        which must not be cancelled, and is linked to ``scenes``.
 
-        Raises InvalidArgument, NotFound for a parent or scenes that are not there, IllegalMove for a parent that was
-        cancelled, and Conflict when the key is that of a job of another type.
+        Raises InvalidArgument, NotFound for an unknown parent or scene, IllegalMove for a cancelled parent, and
+        Conflict if an unfinished job of another type has the key.
         """
         row: dict[str, Any] = {
             "id": str(uuid7()),
@@ -154,14 +153,16 @@ class Jobs(JobLeases):
             "INSERT INTO job_scenes (job_id, scene_id) SELECT ?, value FROM json_each(?)", (key, text)
         )  # fmt: skip
 
-    # -- deciding about jobs ---------------------------------------------------------------------------------------
+    # -- cancelling, retrying, removing
+    # ---------------------------------------------------------------------------------------
 
     def cancel(self, job: Job | str | uuid.UUID) -> Job:
-        """Cancel a job and its parts, at any state; return it. One transaction.
+        """Cancel a job and its children, in any status, and return it. Atomic.
 
-        What waits is ``cancelled`` at once. What runs is ``cancelling``: its worker's next tick is False, and whatever
-        it reports ends it as ``cancelled``, as does the end of its process or its lease. Cancelling it again meanwhile
-        changes nothing. Raises NotFound, and IllegalMove when the job and all its parts are over.
+        A pending job becomes ``cancelled`` immediately. A running job becomes ``cancelling``: its worker's next tick
+        returns False, and any report of the worker, the end of its process or of its lease makes it ``cancelled``.
+        Cancelling it again meanwhile changes nothing. Raises NotFound, and IllegalMove if the job and all its children
+        are finished.
         """
         key = key_of(job)
         with self.db.atomic():
@@ -173,9 +174,10 @@ class Jobs(JobLeases):
             return self._row(key)
 
     def retry(self, job: Job | str | uuid.UUID) -> Job:
-        """Let a job that failed or was cancelled wait again, with all its tries; return it.
+        """Reset a failed or cancelled job to pending with all its retries, and return it.
 
-        Raises NotFound, IllegalMove for any other, and Conflict while another one has its unique key.
+        Raises NotFound, IllegalMove for a job in another status, and Conflict while another unfinished job has its
+        unique key.
         """
         key = key_of(job)
         with self.db.atomic():
@@ -194,11 +196,11 @@ class Jobs(JobLeases):
             return self._row(key)
 
     def prune(self, *, older_than: timedelta | None = None, keep_last: int | None = None, dry_run: bool = True) -> int:
-        """Remove jobs that are over, each with all its parts or not at all; return how many. One transaction.
+        """Remove finished jobs, each with all its children or not at all, and return their number. Atomic.
 
-        Of those without a parent, the newest ``keep_last`` are kept; all that were over less than ``older_than`` ago
-        are, and those that rows of the user's own tables point at. With ``dry_run`` they are only counted. Raises
-        InvalidArgument when neither is given.
+        The newest ``keep_last`` jobs without a parent are kept, as are jobs that ended less than ``older_than`` ago,
+        and jobs that rows of the user's own tables refer to. With ``dry_run`` the jobs are only counted. Raises
+        InvalidArgument if neither ``keep_last`` nor ``older_than`` is given.
         """
         if older_than is None and keep_last is None:
             raise InvalidArgument("nothing says which jobs to remove; give older_than=, keep_last= or both")
@@ -214,26 +216,26 @@ class Jobs(JobLeases):
             held = holding(lambda sql: self.db.execute_sql(sql).fetchall(), SCHEMA_VERSION, "jobs", "id")
             found = [json.loads(members) for ended, members in trees if ended <= before]
             jobs = [job for tree in found if held.keys().isdisjoint(key for _, key in tree) for job in tree]
-            if not dry_run:  # the deepest first: what a delete takes along may only go so deep
+            if not dry_run:  # the deepest first, because SQLite limits the depth of cascading deletes
                 self.db.executemany("DELETE FROM jobs WHERE id = ?", [(key,) for _, key in sorted(jobs, reverse=True)])
         return len(jobs)
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- queries ----------------------------------------------------------------------------------------------------
 
     @reads
     def get(self, job: Job | str | uuid.UUID) -> Job:
-        """The job, read anew. Raises NotFound."""
+        """Read the job. Raises NotFound."""
         return self._row(key_of(job))
 
     @reads
     def find(self, job: Job | str | uuid.UUID) -> Job | None:
-        """The job, read anew, or None when it is not there."""
+        """Read the job, or return None if it does not exist."""
         rows = self._rows([key_of(job)])
         return rows[0] if rows else None
 
     @reads
     def live(self, unique: str) -> Job | None:
-        """The job with that unique key that is not over, or None."""
+        """Return the unfinished job with this unique key, or None."""
         row = self.db.execute_sql(
             "SELECT id FROM jobs INDEXED BY uq_jobs_unique_key WHERE unique_key = ?"
             " AND (status = 'pending' OR status = 'running' OR status = 'cancelling')",
@@ -252,10 +254,10 @@ class Jobs(JobLeases):
         queue: str | None = None,
         limit: int | None = None,
     ) -> List[Job]:
-        """Jobs, the newest first: of a status, a type, a parent, about a scene, in a queue. Raises InvalidArgument."""
+        """List jobs, the newest first, optionally of a status, type, parent, scene or queue. Raises InvalidArgument."""
         query = Job.select()
         if status is not None:
-            query = query.where(Job.status == Job.status.db_value(status))  # refuses a word that is none
+            query = query.where(Job.status == Job.status.db_value(status))  # rejects an unknown status
         if type is not None:
             query = query.where(Job.type == check_string(type, "type"))
         if parent is not None:
@@ -269,20 +271,21 @@ class Jobs(JobLeases):
 
     @reads
     def children(self, job: Job | str | uuid.UUID) -> List[Job]:
-        """The parts of a job, the oldest first. Raises NotFound."""
+        """List the children of a job, the oldest first. Raises NotFound."""
         key = key_of(job)
         self._status(key)
         return self._with_progress(list(Job.select().where(Job.parent == key).order_by(Job.id)))
 
     @reads
     def of_scene(self, scene: Scene | str, *, limit: int | None = None) -> List[Job]:
-        """Jobs about a scene, the newest first."""
+        """List the jobs of a scene, the newest first."""
         return self.list(scene=scene, limit=limit)
 
     @reads
     def state(self, *, queue: str | None = None) -> State:
-        """How many jobs are ready, wait for their time or another try, are leased, completed, failed, and cancelled
-        (``skipped``), in all queues or one; and when the next is due. ``state().finished`` says that none is left."""
+        """Return the number of jobs that are ready, delayed, leased, completed, failed and cancelled (``skipped``), in
+        all queues or one, and the next due time. ``state().finished`` is true if none is left.
+        """
         where, values = ("1", ()) if queue is None else ("queue = ?", (check_string(queue, "queue"),))
         counts = dict(
             self.db.execute_sql(f"SELECT status, count(*) FROM jobs WHERE {where} GROUP BY status", values).fetchall()
@@ -320,9 +323,10 @@ class Jobs(JobLeases):
         poll: float = 0.1,
         stop: Stop | None = None,
     ) -> Job:
-        """Wait until a job is over, at most ``timeout`` seconds or until ``stop`` is set, and return it as it is then.
+        """Wait until a job is finished, at most ``timeout`` seconds or until ``stop`` is set, and return its current
+        row.
 
-        Raises NotFound, and IllegalMove inside a transaction, which would never see it end.
+        Raises NotFound, and IllegalMove inside a transaction, which would never see the job finish.
         """
         if self.db.in_sqlite_transaction():
             raise IllegalMove("a transaction is open, and no worker can end a job before it is over; leave it first")
@@ -333,7 +337,8 @@ class Jobs(JobLeases):
                 break
         return row
 
-    # -- working ---------------------------------------------------------------------------------------------------
+    # -- running jobs
+    # ---------------------------------------------------------------------------------------------------
 
     @long
     def run_worker(
@@ -349,19 +354,19 @@ class Jobs(JobLeases):
         stop: Stop | None = None,
         ended: Callable[[Job], None] | None = None,
     ) -> Worked:
-        """Claim jobs one after the other and hand each to the handler of its type; return how they ended.
+        """Claim jobs one after another, call the handler of each job's type, and return the number of jobs by outcome.
 
-        A handler is called with the claimed job, outside any transaction and with this store current; its return value,
-        a JSON value, is the job's result; an exception is its error, and the job is tried again. While it runs, the
-        lease is kept. It may end the job itself (``job.mark_failed(error, retry=False)``); it should end when
-        ``job.tick()`` is False. Types without a handler are left to others.
+        A handler is called with the claimed job, outside any transaction and with this store current. Its return value,
+        a JSON value, becomes the job's result. An exception becomes its error, and the job is retried. While the
+        handler runs, the lease is extended. The handler may finish the job itself (``job.mark_failed(error,
+        retry=False)``), and should return when ``job.tick()`` is False. Jobs of other types are not claimed.
 
-        Goes on until ``stop`` is set (a ``threading.Event``) or, in the main thread, SIGINT or SIGTERM comes: the
-        handler that runs is finished first, unless the signal comes again. With ``until_empty`` it ends as soon as
-        nothing can be claimed; jobs that wait for their time or another try are left. Looks for work every ``poll``
-        seconds. ``ended`` is called with each job after its end.
+        Runs until ``stop`` (a ``threading.Event``) is set or, in the main thread, until SIGINT or SIGTERM: the running
+        handler is finished first, unless the signal is repeated. With ``until_empty`` it ends as soon as no job can be
+        claimed; delayed jobs are left. Polls for jobs every ``poll`` seconds. ``ended`` is called with each job after
+        its end.
 
-        Jobs are handed out at least once: one whose worker died is handed to another. Raises InvalidArgument.
+        Every job runs at least once: if its worker dies, another worker gets it. Raises InvalidArgument.
         """
         return run_worker(
             self, handlers, worker=worker, types=types, queue=queue, lease=lease, poll=poll, until_empty=until_empty,

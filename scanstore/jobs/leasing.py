@@ -1,11 +1,12 @@
-"""A worker's part in a job: claiming it, saying how far it is, ending it, and what becomes of it when the worker does
-not. See :mod:`scanstore.leases.engine` for the mechanism.
+"""The methods for workers: claim a job, report progress, finish it; and the recovery of jobs of dead workers.
 
-A finished job never changes again: a late report is refused by the guard of every statement here, and any other writer
-by a trigger. A job that is cancelled while it runs is ``cancelling`` until its worker has noticed, or is gone; its
-worker still owns it then, as it owns one that runs, and can only end it.
+See :mod:`scanstore.leases.engine` for the mechanism.
 
-Change here: which jobs a claim passes over, and what a worker may say.
+A finished job never changes again: the WHERE clause of every statement refuses a late report, and a trigger refuses all
+other writers. A running job that is cancelled is ``cancelling`` until its worker notices or dies. The worker still owns
+it, and can only finish it.
+
+Change here: which jobs a claim skips, and the reports of a worker.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ LIFE = Machine(
     },
 )
 
-# What a claim passes over: other types, and groups of which one runs. Nothing is taken before what is being cancelled
-# and has no worker any more is out of the way.
+# A claim skips other types, and exclusive groups with a running job. Jobs that are being cancelled and have lost their
+# worker are ended first.
 GUARD = """(:types IS NULL OR type IN (SELECT value FROM json_each(:types))) AND (:only IS NULL OR id = :only)
  AND (exclusive_group IS NULL OR NOT EXISTS (
       SELECT 1 FROM jobs AS g INDEXED BY ix_jobs_exclusive_group
@@ -61,7 +62,7 @@ GUARD = """(:types IS NULL OR type IN (SELECT value FROM json_each(:types))) AND
  AND NOT EXISTS (SELECT 1 FROM jobs INDEXED BY ix_jobs_cancelling WHERE status = 'cancelling' AND lease_until <= :now)
 """
 
-# From the whole down: each part weighs its share of what its parent weighs, and what has no parts counts.
+# From the root down: each child gets an equal share of its parent's weight, and only jobs without children count.
 PROGRESS = """
 WITH RECURSIVE tree (root, id, weight, parts) AS (
     SELECT i.value, i.value, 1.0, (SELECT count(*) FROM jobs AS c WHERE c.parent_id = i.value) FROM json_each(?) AS i
@@ -76,11 +77,11 @@ SELECT t.root, sum(t.weight * CASE WHEN j.completed_at IS NOT NULL THEN 100 ELSE
 
 
 class JobLeases(Domain):
-    """What workers do with jobs."""
+    """The methods for workers; part of ``store.jobs``."""
 
     def __init__(self, db: Database, store: object = None) -> None:
         super().__init__(db)
-        self.store = store  # handed to the handlers, as ``job.store``
+        self.store = store  # available to handlers as ``job.store``
 
     # -- claiming --------------------------------------------------------------------------------------------------
 
@@ -93,11 +94,11 @@ class JobLeases(Domain):
         lease: float = LEASE,
         queue: str = QUEUE,
     ) -> list[Job]:
-        """Lease up to ``limit`` jobs of these types (default: any) for ``lease`` seconds; one transaction.
+        """Lease up to ``limit`` jobs of these types (default: any) for ``lease`` seconds. Atomic.
 
-        The most pressing comes first, then the oldest. An empty list says that there is nothing to claim now, not that
-        all is done: see :meth:`state`. Each job is leased to one worker (default: this process), and when that process
-        ends or the time is up, to the next.
+        Jobs are claimed by priority and then age. An empty list means that no job is ready now, not that all are done:
+        see :meth:`state`. Each job is leased to one worker (default: this process). When that process ends or the lease
+        expires, the next worker gets it.
         """
         worker = check_lease(worker, lease, limit)
         wanted = None if types is None else check_types(types)
@@ -105,7 +106,7 @@ class JobLeases(Domain):
         return self._claimed(found, lease)
 
     def start(self, job: Job | str | uuid.UUID, *, worker: str | None = None, lease: float = LEASE) -> Job:
-        """Lease this one job, out of turn. Raises NotFound, and IllegalMove when it cannot be claimed now."""
+        """Lease this job, independent of its priority. Raises NotFound, and IllegalMove if it cannot be claimed now."""
         worker = check_lease(worker, lease)
         with self.db.atomic():
             before = self._row(key_of(job))
@@ -127,7 +128,7 @@ class JobLeases(Domain):
             return {} if row is None else {row[0]: row[1]}
 
         found = one() if limit == 1 else {}
-        if found:  # mostly: one statement
+        if found:  # the usual case: one statement
             return found
         with self.db.atomic():
             engine.free_expired(self.db, JOBS, queue)
@@ -140,13 +141,15 @@ class JobLeases(Domain):
         return found
 
     def _claimed(self, found: dict[str, int], lease: float) -> list[Job]:
-        # Read when the others may write again; one that was lost meanwhile is somebody else's.
+        # Read outside the transaction, so that others can write. A job that was lost meanwhile belongs to another
+        # worker.
         rows = [row for row in self._rows(list(found)) if row.attempt == found[row.id]]
         for row in rows:
             row.lease, row.store = lease, self.store
         return rows
 
-    # -- what an owner does ----------------------------------------------------------------------------------------
+    # -- methods for the owner of a lease
+    # ----------------------------------------------------------------------------------------
 
     def tick(
         self,
@@ -159,12 +162,12 @@ class JobLeases(Domain):
         worker: str | None = None,
         lease: float | None = None,
     ) -> bool:
-        """Say that a job goes on, and how far it is: its lease is extended to ``lease`` seconds from now.
+        """Report progress of a job, and extend its lease to ``lease`` seconds from now.
 
-        False when it was cancelled and its worker should end; its progress is kept all the same. ``progress`` is in per
-        cent and, without it, follows from ``processed`` of ``total`` items; it never goes back, until the job is
-        claimed anew. Raises InvalidArgument, LeaseLost when it is not leased to the worker any more, NotFound; a job
-        that is over is never changed.
+        Returns False if the job was cancelled and its worker should stop; the progress is saved in any case.
+        ``progress`` is in per cent; by default it is computed from ``processed`` of ``total`` items. It never decreases
+        until the job is claimed again. Raises InvalidArgument, LeaseLost if the job is no longer leased to the worker,
+        NotFound. A finished job is never changed.
         """
         return tick(
             self.db, job, progress=progress, processed=processed, total=total, message=message, worker=worker,
@@ -174,10 +177,10 @@ class JobLeases(Domain):
     heartbeat = tick
 
     def complete(self, job: Job | str | uuid.UUID, *, result: object = None, worker: str | None = None) -> str:
-        """End a job that went well and keep its result, any JSON value; return its status, ``completed``.
+        """Complete a job and save its result, any JSON value. Return its status, ``completed``.
 
-        One that is being cancelled ends as ``cancelled``, with its result. Doing it twice is harmless. Raises
-        InvalidArgument for a result that is not JSON, LeaseLost, NotFound; nothing is changed then.
+        A job that is being cancelled becomes ``cancelled``, with its result. Idempotent. Raises InvalidArgument for a
+        result that is not JSON, LeaseLost, NotFound. Nothing is changed then.
         """
         return complete(self.db, job, result=result, worker=worker)
 
@@ -189,16 +192,18 @@ class JobLeases(Domain):
         retry: bool = True,
         worker: str | None = None,
     ) -> str:
-        """Give a job back with an error; return its status: ``pending`` or ``failed``, or ``cancelled`` if it was.
+        """Fail a job with an error. Return its status: ``pending``, ``failed``, or ``cancelled`` if it was being
+        cancelled.
 
-        It is tried again after two seconds, doubled with each retry, until its ``max_retries`` are used up;
-        ``retry=False`` gives up at once. Raises LeaseLost, NotFound.
+        The job is retried after two seconds, doubled with each retry, up to ``max_retries`` times. With ``retry=False``
+        it fails immediately. Raises LeaseLost, NotFound.
         """
         return fail(self.db, job, error, retry=retry, worker=worker)
 
     def release(self, job: Job | str | uuid.UUID, *, worker: str | None = None) -> str:
-        """Give a job back untouched, to be claimed by anyone; return its status: ``pending``, or ``cancelled`` if it
-        was. Raises LeaseLost, NotFound."""
+        """Release a job unchanged, so that any worker can claim it. Return its status: ``pending``, or ``cancelled`` if
+        it was being cancelled. Raises LeaseLost, NotFound.
+        """
         check_lease(worker, LEASE)
         key, owner, attempt = owner_of(job, worker)
         with self.db.atomic():
@@ -212,8 +217,9 @@ class JobLeases(Domain):
         return status
 
     def recover(self, *, queue: str | None = None) -> Recovered:
-        """Free leases that ran out or whose process ended; jobs that were being cancelled are cancelled. Claims do it
-        too, when they need it, and opening a store."""
+        """Free jobs of expired leases and dead processes. Jobs that were being cancelled become cancelled. Claims and
+        opening a store do this too, if necessary.
+        """
         with self.db.atomic():
             end_cancelled(self.db)
             return engine.recover(self.db, JOBS, queue)
@@ -230,7 +236,7 @@ class JobLeases(Domain):
         return rows[0]
 
     def _rows(self, keys: Sequence[str]) -> list[Job]:
-        """The rows with these ids, in this order."""
+        """Return the rows with these ids, in this order."""
         fields = Job._meta.sorted_fields
         names = ", ".join(f"j.{field.column_name}" for field in fields)
         rows = []

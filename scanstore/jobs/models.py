@@ -1,7 +1,8 @@
-"""The rows of jobs, and what may be given as one or for one.
+"""The models of jobs and schedules, and the types of their arguments.
 
-Change here: a job's columns, and their accepted values. The calls are in :mod:`scanstore.jobs.jobs`, those of a worker
-in :mod:`scanstore.jobs.leasing`."""
+Change here: a job's columns, and their accepted values. The methods are in :mod:`scanstore.jobs.jobs`, those for
+workers in :mod:`scanstore.jobs.leasing`.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +27,17 @@ from scanstore.leases.models import LeasedTask
 from scanstore.library.models import Scene
 
 QUEUE = "default"
-STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows, on their way out
+STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows while they are being cancelled
 
 
 class Job(LeasedTask):
-    """One job. Its methods act on the current store, as those of ``store.jobs`` do, and bring the row up to date."""
+    """One job. Its methods call those of ``store.jobs`` in the current store, and update this row."""
 
     if TYPE_CHECKING:
         parent_id = peewee.TextField(null=True)
 
-    lease: float = LEASE  # seconds that its ticks extend its lease by
-    store: Any  # of one that was claimed: the store whose ``jobs`` did
+    lease: float = LEASE  # seconds by which its ticks extend the lease
+    store: Any  # the store through which the job was claimed
 
     type = peewee.TextField()
     queue = peewee.TextField(default=QUEUE)
@@ -64,12 +65,12 @@ class Job(LeasedTask):
 
     @property
     def over(self) -> bool:
-        """Whether it was completed, failed for good or was cancelled, when this row was read."""
+        """Whether the job was completed, failed or cancelled when this row was read."""
         return self.status not in JOB_LIVE
 
     @property
     def scenes(self) -> list[Scene]:
-        """The scenes that it is about."""
+        """The scenes that this job is linked to."""
         self.check_home()
         links = JobScene.select(JobScene.scene).where(JobScene.job == self.id)
         return list(Scene.select().where(Scene.id.in_(links)).order_by(Scene.id))
@@ -83,8 +84,9 @@ class Job(LeasedTask):
         message: str | None = None,
         lease: float | None = None,
     ) -> bool:
-        """Say that it goes on, see :meth:`scanstore.jobs.jobs.Jobs.tick`: False when it was cancelled and should
-        end."""
+        """Report progress, see :meth:`scanstore.jobs.jobs.Jobs.tick`. Returns False if the job was cancelled and should
+        stop.
+        """
         return tick(
             _here(), self, progress=progress, processed=processed, total=total, message=message, lease=lease
         )  # fmt: skip
@@ -92,11 +94,11 @@ class Job(LeasedTask):
     update_progress = tick
 
     def mark_completed(self, result: object = None) -> str:
-        """Complete it, see :meth:`scanstore.jobs.jobs.Jobs.complete`."""
+        """Complete the job, see :meth:`scanstore.jobs.jobs.Jobs.complete`."""
         return complete(_here(), self, result=result)
 
     def mark_failed(self, error: str | BaseException, *, retry: bool = True) -> str:
-        """Give it back with an error, see :meth:`scanstore.jobs.jobs.Jobs.fail`."""
+        """Fail the job with an error, see :meth:`scanstore.jobs.jobs.Jobs.fail`."""
         return fail(_here(), self, error, retry=retry)
 
 
@@ -137,14 +139,14 @@ class ScheduledTask(Numbered, Timestamped):
 
 
 def _here() -> Database:
-    """The current store's database, for the methods of a row."""
+    """Return the current store's database, for the methods of a row."""
     database = current()
     if database is None:
         raise NoStore("no store is open here; use 'with Store(path):', or store.bound() in a thread")
     return database
 
 
-# What is given as a job
+# Arguments for a job
 
 
 def owner_of(job: Job | str | uuid.UUID, worker: str | None) -> tuple[str, str, int | None]:
@@ -159,7 +161,7 @@ def unknown(key: str) -> NotFound:
     return NotFound(f"no job {key}; store.jobs.list() (scanstore jobs list) shows those that there are")
 
 
-# What is given
+# Arguments
 
 
 def check_types(types: str | Iterable[str]) -> list[str]:
@@ -197,7 +199,7 @@ def scene_keys(scenes: Iterable[Scene | str]) -> list[str]:
 
 
 def progress_columns(progress: object, processed: object, total: object, message: object) -> dict[str, Any]:
-    """The columns that a tick sets."""
+    """Return the columns that a tick sets."""
     columns: dict[str, object] = {}
     if progress is not None:
         if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
@@ -218,7 +220,7 @@ def share_of(processed: int, total: int | None) -> int | None:
     return min(100, processed * 100 // total) if total else None
 
 
-# What its worker says of a job
+# Reports of the worker of a job
 
 
 def tick(
@@ -247,7 +249,7 @@ def tick(
         status, before, done, items = row
         if status == "cancelled":
             return False
-        status = "running" if status == "pending" else status  # its lease was lost, and nobody has claimed it since
+        status = "running" if status == "pending" else status  # its lease was lost, and no worker has claimed it since
         share = share_of(told.get("processed_items", done), told.get("total_items", items))
         if "progress" in told or share is not None and ("processed_items" in told or "total_items" in told):
             told["progress"] = max(before, told.get("progress", share or 0))
@@ -295,14 +297,14 @@ def fail(
 
 
 def way_out(db: Database, key: str, to: str) -> tuple[engine.Queue, str]:
-    """A job that was told to stop ends as cancelled, whatever its owner says of it."""
+    """Any report of the owner of a cancelling job ends it as cancelled."""
     if status_of(db, key) in ("cancelling", "cancelled"):
         return STOPPING, "cancelled"
     return JOBS, to
 
 
 def status_of(db: Database, key: str) -> str:
-    """The status of a job. Raises NotFound."""
+    """Return the status of a job. Raises NotFound."""
     row = db.execute_sql("SELECT status FROM jobs WHERE id = ?", (key,)).fetchone()
     if row is None:
         raise unknown(key)

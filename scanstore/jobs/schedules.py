@@ -1,15 +1,15 @@
-"""Schedules: jobs that are due again and again, by cron expressions in a time zone of their own.
+"""Schedules: recurring jobs, by cron expressions, each in its time zone.
 
-Nothing here waits. A loop or the system's own cron calls ``run_due`` now and then; any number of processes may. The
-process that moves ``next_run`` on from the value it has read owns the run; no other process does. The next time is
-counted from now and not from the last one, so however many runs were missed, one makes up for them.
+No function here waits. Any number of processes call ``run_due`` regularly, from a loop or from the system's cron. The
+process that advances ``next_run`` from the value it has read owns the run. The next time is computed from now, not from
+the last run, so one job makes up for all missed runs.
 
-Expressions follow the rules of Debian's cron, as the library cronsim does, also when the clocks change. A task at a
-fixed time that falls into a skipped hour runs when that hour would have been, at once after the change; one whose hour
-comes twice runs the first time. Tasks for every minute or every hour follow the clock on the wall. A clock that is set
-back by more than three hours was wrong before: next runs are recalculated.
+Expressions follow the rules of Debian's cron, as implemented by the library cronsim, also for daylight saving time. A
+run at a fixed time in the skipped hour starts right after the change. A fixed time in the repeated hour runs only the
+first time. Tasks for every minute or every hour follow the wall clock. If the clock is set back by more than three
+hours, next runs are recalculated.
 
-Change here: what a schedule may say and what becomes of a task that is due.
+Change here: the accepted schedules, and the handling of a due task.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 DUE = "SELECT id FROM scheduled_tasks WHERE enabled = 1 AND next_run <= ? ORDER BY next_run, id"
 SET_BACK = "SELECT id FROM scheduled_tasks WHERE enabled = 1 AND next_run > ?1 AND updated_at > ?1"
-MISTAKE = timedelta(hours=3)  #: by how much a clock is set back that was wrong, and not only a little fast
+MISTAKE = timedelta(hours=3)  #: if the clock is set back by more than this, next runs are recalculated
 ADVANCE = """
 UPDATE scheduled_tasks SET next_run = ?1, last_run = iif(?4, ?2, last_run)
  WHERE id = ?5 AND enabled = 1 AND next_run = ?3
@@ -40,7 +40,7 @@ UPDATE scheduled_tasks SET next_run = ?1, last_run = iif(?4, ?2, last_run)
 
 
 class ScheduledRun(NamedTuple):
-    """A task that was due, and its job; ``started`` is false when that job was still going from the time before."""
+    """A due task and its job. ``started`` is false if the previous job was still running."""
 
     task: ScheduledTask
     job: Job
@@ -48,7 +48,7 @@ class ScheduledRun(NamedTuple):
 
 
 class Schedules(Domain):
-    """Tasks by name, and their due runs."""
+    """Scheduled tasks by name, and their due runs."""
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
@@ -62,10 +62,10 @@ class Schedules(Domain):
         config: Mapping[str, object] | None = None,
         enabled: bool = True,
     ) -> ScheduledTask:
-        """Add a task: a job of ``task_type`` with ``config`` as its input, whenever ``schedule`` says so.
+        """Add a task that creates a job of ``task_type`` with the input ``config`` at the times of ``schedule``.
 
-        ``schedule`` is a cron expression of five fields, read in ``timezone``, a name like Europe/Berlin. Raises
-        InvalidArgument for an invalid schedule or one that never comes, and Conflict for a known name.
+        ``schedule`` is a cron expression of five fields, evaluated in ``timezone``, a name like Europe/Berlin. Raises
+        InvalidArgument for an invalid schedule or one that never matches, and Conflict for an existing name.
         """
         columns = _checked(
             name=name, task_type=task_type, schedule=schedule, timezone=timezone, config=config or {}, enabled=enabled
@@ -78,7 +78,7 @@ class Schedules(Domain):
 
     @reads
     def get(self, task: str | int | ScheduledTask) -> ScheduledTask:
-        """The task of that name or id, read anew. Raises NotFound."""
+        """Read the task with this name or id. Raises NotFound."""
         found = self.find(task)
         if found is None:
             raise NotFound(f"no schedule {shown(task)}; store.schedules.list() (scanstore schedules list) shows them")
@@ -86,7 +86,7 @@ class Schedules(Domain):
 
     @reads
     def find(self, task: str | int | ScheduledTask) -> ScheduledTask | None:
-        """The task of that name or id, or None."""
+        """Return the task with this name or id, or None."""
         key: object = task
         if isinstance(task, ScheduledTask):
             task.check_home()
@@ -99,7 +99,7 @@ class Schedules(Domain):
 
     @reads
     def list(self, *, enabled: bool | None = None) -> List[ScheduledTask]:
-        """All tasks by name, or only those that are enabled, or not."""
+        """List all tasks by name, or only enabled or disabled ones."""
         query = ScheduledTask.select().order_by(ScheduledTask.name)
         return list(query if enabled is None else query.where(ScheduledTask.enabled == check_bool(enabled, "enabled")))
 
@@ -114,9 +114,9 @@ class Schedules(Domain):
         config: Mapping[str, object] | None = None,
         enabled: bool | None = None,
     ) -> ScheduledTask:
-        """Change the given settings and return the task; with another time its next run is counted from now.
+        """Change the given settings and return the task. With a new schedule, the next run is computed from now.
 
-        Raises NotFound, InvalidArgument, and Conflict for the name of another one.
+        Raises NotFound, InvalidArgument, and Conflict if another task has the name.
         """
         given = {
             "name": name, "task_type": task_type, "schedule": schedule, "timezone": timezone, "config": config,
@@ -138,35 +138,37 @@ class Schedules(Domain):
             return self.get(row.id)
 
     def enable(self, task: str | int | ScheduledTask) -> ScheduledTask:
-        """Let a task run from its next time on; missed runs are not made up for. Idempotent. Raises NotFound."""
+        """Enable a task from its next time on, without the missed runs. Idempotent. Raises NotFound."""
         return self.update(task, enabled=True)
 
     def disable(self, task: str | int | ScheduledTask) -> ScheduledTask:
-        """Let a task rest until it is enabled again. Idempotent. Raises NotFound."""
+        """Disable a task until it is enabled again. Idempotent. Raises NotFound."""
         return self.update(task, enabled=False)
 
     def remove(self, task: str | int | ScheduledTask) -> None:
         """Remove a task; its jobs stay. Raises NotFound."""
         self.get(task).delete_instance()
 
-    # -- what is due -------------------------------------------------------------------------------------------------
+    # -- due tasks -------------------------------------------------------------------------------------------------
 
     def due(self, now: datetime | None = None) -> List[ScheduledTask]:
-        """Take the tasks that are due, for the caller to run, and move each on to its next time; the longest due first.
+        """Return the due tasks for the caller to run, and advance each to its next time. The longest due come first.
 
-        Every run is handed out once, whatever processes ask; runs that were missed count as one. What a caller has
-        taken when it dies is missed too: ``run_due`` leaves a job in the store instead.
+        Each run is returned to only one process. Several missed runs count as one. If the caller dies, its returned
+        runs are lost; ``run_due`` stores a job instead.
 
-        A task whose time zone this machine does not know is passed over; when there is nothing else, InvalidArgument.
+        Tasks with a time zone that this machine does not know are skipped. Raises InvalidArgument if no other task is
+        due.
         """
         return self._each(now, self._hand_out)
 
     def run_due(self, now: datetime | None = None) -> List[ScheduledRun]:
-        """Enqueue a job for each task that is due and move it on to its next time; the longest due first.
+        """Enqueue a job for each due task and advance the task to its next time. The longest due come first.
 
-        Each task is one transaction, and every run becomes one job, whatever processes ask; runs that were missed count
-        as one. The task's name is the job's ``unique`` key: while a job of that name is not over, the run is left out.
-        Then ``started`` is false, ``last_job`` is that job, and ``last_run`` stays. Raises as ``due`` does.
+        Each task is one transaction, and each run becomes one job, even with several processes. Several missed runs
+        count as one. The task's name is the job's ``unique`` key: while an unfinished job has this key, the run is
+        skipped. Then ``started`` is false, ``last_job`` is that job, and ``last_run`` stays. Raises the same errors as
+        ``due``.
         """
         return self._each(now, self._enqueue)
 
@@ -182,7 +184,7 @@ class Schedules(Domain):
                 with self.db.atomic():
                     task = self.find(key)
                     found = None if task is None else take(task, now)
-            except (Busy, InvalidArgument) as error:  # what was taken is the caller's, whatever else happens
+            except (Busy, InvalidArgument) as error:  # the tasks taken so far must reach the caller
                 trouble = trouble or error
             else:
                 taken += [] if found is None else [found]
@@ -191,7 +193,7 @@ class Schedules(Domain):
         return taken
 
     def _follow_the_clock(self) -> None:
-        """Recalculate the next runs of tasks that were moved on before the clock was set back."""
+        """Recalculate the next runs of tasks that were advanced before the clock was set back."""
 
         def mistaken() -> List[tuple[int]]:
             return self.db.execute_sql(SET_BACK, (format_time(utcnow() + MISTAKE),)).fetchall()
@@ -216,7 +218,7 @@ class Schedules(Domain):
         return ScheduledRun(self.get(task), job, live is None)
 
     def _advance(self, task: ScheduledTask, now: datetime, *, started: bool) -> bool:
-        """Move a task on, unless another process has done so or it is not due any more."""
+        """Advance a task, unless another process has done so or it is no longer due."""
         if task.next_run is None or task.next_run > now:
             return False
         following = next_run(task.schedule, timezone=task.timezone, after=now)
@@ -225,7 +227,7 @@ class Schedules(Domain):
 
 
 def next_run(schedule: str, *, timezone: str = "UTC", after: datetime | None = None) -> datetime:
-    """The first time after ``after`` (default: now) that a cron expression means, aware and in UTC.
+    """Return the first time after ``after`` (default: now) that matches a cron expression, aware and in UTC.
 
     Raises InvalidArgument for an invalid expression, one without a run in the next 50 years, and an unknown zone.
     """
@@ -237,7 +239,7 @@ def next_run(schedule: str, *, timezone: str = "UTC", after: datetime | None = N
         raise InvalidArgument(f"schedule is {shown(schedule)}; {FIELDS}")
     try:
         moments = CronSim(schedule, after.astimezone(_zone(timezone)))
-        # In an hour that comes twice the library may answer with the first, when that is over.
+        # In a repeated hour the library may return the first occurrence, which may be in the past.
         return next(moment for moment in (each.astimezone(UTC) for each in moments) if moment > after)
     except CronSimError as error:
         raise InvalidArgument(f"schedule is {schedule!r}: {str(error).lower()}; {FIELDS}") from None
@@ -264,7 +266,7 @@ def _zone(name: Any) -> ZoneInfo:
 
 
 def _checked(**columns: object) -> dict[str, object]:
-    """The columns of a task, each of the right kind."""
+    """Return the checked columns of a task."""
     for column in ("name", "task_type"):
         value = columns.get(column, "-")
         if not isinstance(value, str) or not value.strip() or "\0" in value:

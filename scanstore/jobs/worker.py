@@ -1,8 +1,8 @@
-"""The loop that works jobs: claim one, hand it to the handler of its type, record how it ended, until told to stop.
+"""The worker loop: claim a job, call the handler of its type, record the result, until it is told to stop.
 
-One thread beside it keeps the lease of whatever runs, so that a handler may take as long as it likes. A signal never
-interrupts a handler: it is noted, and the same signal once more has its usual effect. Nothing here writes but by the
-public methods of ``store.jobs``, so a worker that was thought dead can do no harm when it comes back.
+A second thread extends the lease of the running job, so that a handler may take any time. A signal never interrupts a
+handler: the first one stops the loop after the job, and the second one has its usual effect. The loop writes only
+through the public methods of ``store.jobs``, so a worker that was considered dead can do no harm when it comes back.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 Handler = Callable[["Job"], Any]
 NAP = 0.1  #: seconds, at most, until a signal is noticed
 BEATS = 3  #: how often a lease is extended before it would expire
-AWAKE = 1.0  #: seconds, at most, until a sleep of the machine is noticed
+AWAKE = 1.0  #: seconds, at most, until a sleep of the machine is detected
 _log = logging.getLogger("scanstore.jobs")
 
 
 class Worked(NamedTuple):
-    """How many jobs ended how; ``waiting`` are to be tried again, ``lost`` went to another worker meanwhile."""
+    """The number of jobs by outcome. ``waiting`` jobs will be retried; another worker took over the ``lost`` ones."""
 
     completed: int
     waiting: int
@@ -109,7 +109,7 @@ def _checked(handlers: object, types: Iterable[str] | None) -> list[str]:
 
 
 def _work(jobs: JobLeases, job: Job, handler: Handler, pulse: _Pulse) -> str:
-    """Do one job; return which count it goes to."""
+    """Run one job, and return its outcome."""
     try:
         with pulse.of(job):
             result = error = None
@@ -128,8 +128,10 @@ def _work(jobs: JobLeases, job: Job, handler: Handler, pulse: _Pulse) -> str:
 
 
 def _record(jobs: JobLeases, job: Job, result: object, error: Exception | None) -> str:
-    """Record how a job ended. A store that is busy does not undo the work: it is tried for as long as the lease is."""
-    if job.status not in ("running", "cancelling"):  # the handler has said so itself
+    """Record the end of a job. If the store is busy, this is retried until the lease ends, so that the work is not
+    lost.
+    """
+    if job.status not in ("running", "cancelling"):  # the handler has finished the job itself
         if error is not None:
             _log.warning("job %s is %s, and then its handler failed: %r", job.id, job.status, error)
         return _count(job.status)
@@ -139,7 +141,7 @@ def _record(jobs: JobLeases, job: Job, result: object, error: Exception | None) 
             dump_json(result)
         except InvalidArgument as refused:
             error = InvalidArgument(f"its handler returned {type(result).__name__}: {refused}")
-            retry = False  # it would come to the same
+            retry = False  # a retry would fail in the same way
     while True:
         try:
             if error is None:
@@ -156,8 +158,9 @@ def _count(status: str) -> str:
 
 @ending
 class _Pulse(threading.Thread):
-    """Extends the lease of the job that is worked on, a few times before it would expire, and first of all after a
-    sleep of the machine: by the wall clock, which goes on meanwhile."""
+    """Extends the lease of the running job, a few times before it would expire, and immediately after a sleep of the
+    machine, because the wall clock advances during the sleep.
+    """
 
     def __init__(self, jobs: JobLeases, lease: float) -> None:
         super().__init__(name="scanstore-jobs", daemon=True)
@@ -180,8 +183,9 @@ class _Pulse(threading.Thread):
         self._over.set()
 
     def of(self, job: Job) -> Scope[None]:
-        """Keep the lease of this job inside the block."""
-        own = type(job)(__no_default__=True)  # a row of its own: the handler's is brought up to date by its own ticks
+        """Extend the lease of this job inside the block."""
+        # a separate row, because the ticks of the handler update the handler's row
+        own = type(job)(__no_default__=True)
         own.__data__ = {"id": job.id, "worker": job.worker, "attempt": job.attempt}
         return Scope(lambda: setattr(self, "_job", own), lambda: setattr(self, "_job", None))
 
@@ -193,14 +197,14 @@ class _Pulse(threading.Thread):
             if job is None or 0 <= (now - beaten).total_seconds() < pause:
                 continue
             beaten = now
-            # Busy: the next beat will do. Lost: the handler's own report is refused.
+            # Busy: the next heartbeat is sufficient. Lost: the handler's own report is refused.
             with suppress(ScanstoreError):
                 self._jobs.tick(job, lease=self._lease)
 
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM instead of obeying them, the first time; only the main thread can."""
+    """Record the first SIGINT or SIGTERM instead of the usual effect. Works only in the main thread."""
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted
@@ -218,7 +222,7 @@ def _signals() -> Iterator[list[int]]:
     def begin() -> None:
         for number in filter(None, (signal.SIGINT, getattr(signal, "SIGTERM", None))):
             handler = signal.getsignal(number)
-            if handler not in (None, signal.SIG_IGN):  # not set by Python, which cannot put it back; or not wanted
+            if handler not in (None, signal.SIG_IGN):  # not set by Python, so it could not be restored; or ignored
                 before[number] = handler
                 signal.signal(number, note)
 

@@ -1,4 +1,4 @@
-"""Leases: work that is handed out once, taken back when its worker dies, and refused to a worker that is late.
+"""Leases: each row is claimed by one worker, freed when the worker dies, and protected from late workers.
 
 ``engine`` has the statements, ``queue`` describes each queue that uses them.
 """

@@ -1,31 +1,28 @@
-"""Leases: one mechanism for every table that is worked through, by any number of processes that may die at any point.
+"""Leases: one mechanism for all work queues, for any number of processes that may die at any point.
 
-A row waits, is leased to a worker until a certain time, or is over. Only three things free a leased row:
-its owner (:func:`settle`, :func:`fail`, :func:`release`), the end of its lease, and the end of its owner's process.
-The next claim then takes it, or :func:`recover` frees it without claiming.
+A row is pending, leased to a worker until a certain time, or finished. A leased row becomes free in three cases: its
+owner ends the lease (:func:`settle`, :func:`fail`, :func:`release`), the lease expires, or the owner's process ends.
+The next claim then takes it, or :func:`recover` frees it without a claim.
 
-The attempt fences. ``attempt`` grows with every claim of a row and identifies the claim. The end of a lease only frees
-the row for others: until one of them claims it, its owner may still heartbeat, complete, fail or release it. A worker
-whose row was claimed again, settled or cancelled by another one gets LeaseLost and changes nothing. This holds even
-when the worker claimed the row again itself.
+The attempt number is a fencing token: ``attempt`` grows with every claim of a row and identifies the claim. An expired
+lease only frees the row for other workers. Until one of them claims it, its owner may still heartbeat, complete, fail
+or release it. A worker whose row was claimed again, settled or cancelled by another one gets LeaseLost and changes
+nothing. This holds even if the worker claimed the row again itself.
 
-Failures and lost leases are counted apart. ``retry_count`` grows when an owner fails a row, and ``max_retries`` limits
-it. ``lost_count`` grows when a lease ends without its owner, and ``max_lost`` limits it: a row that kills its workers
-fails in the end, and a row that never failed by itself survives ``MOST_LOST`` crashes.
+Failures and lost leases are counted separately. ``retry_count`` grows when an owner fails a row, and ``max_retries``
+limits it. ``lost_count`` grows when a lease is lost, and ``max_lost`` limits it: a row that kills its workers
+eventually fails, and a row that never failed survives ``MOST_LOST`` crashes.
 
-The owner's process keeps its rows through a sleep of the machine and a jump of the wall clock, see
-:mod:`scanstore.db.clocks`.
+A process keeps its rows when the machine sleeps or the wall clock jumps, see :mod:`scanstore.db.clocks`.
 
-A claim costs the same however many rows are over or wait for another try: it reads partial indexes that hold only the
-rows that are ready, and only those that are leased. Rows that wait for a retry are moved among the ready ones when
-their time has come.
+The cost of a claim does not depend on the number of finished or delayed rows: it reads partial indexes of only the
+ready rows and only the leased rows. Delayed rows become ready when their retry is due.
 
-The clock may be set back. After the clock was set back, rows with times in the future have them moved by the
-difference.
+After the clock was set back, times in the future are moved by the difference.
 
-A table that wants this has the columns of ``LEASE`` in ``migrations/002_analysis.py`` and a :class:`Queue`. Its keys
-and scopes are numbers or text. Everything here runs in the caller's transaction or in one of its own, which takes the
-write lock first.
+To use leases, a table needs the columns of ``LEASE`` in ``migrations/002_analysis.py`` and a :class:`Queue`. Its keys
+and scopes are numbers or text. All functions run in the caller's transaction, or in a new one that takes the write lock
+first.
 """
 
 from __future__ import annotations
@@ -54,12 +51,12 @@ from scanstore.leases.queue import Recovered as Recovered
 from scanstore.leases.queue import Scope as Scope
 from scanstore.leases.queue import State as State
 
-LEASE = 600.0  #: seconds that a claim holds unless told otherwise
+LEASE = 600.0  #: default duration of a lease in seconds
 MOST_RETRIES = 3
-MOST_LOST = 10  #: leases that a row may lose without failing, unless told otherwise
+MOST_LOST = 10  #: default number of leases that a row may lose without failing
 RETRY_DELAY = 2.0  #: seconds before the first retry; doubles with each
 LONGEST_DELAY = 3600.0
-LAST_ERROR = 4000  #: characters of an error that are kept
+LAST_ERROR = 4000  #: characters of an error that are stored
 
 
 # Claiming
@@ -79,9 +76,9 @@ def claim_one(
 ) -> tuple[Any, ...] | None:
     """Lease the first row in one statement; return its id, attempt, retries, end of lease, and ``more``.
 
-    Only while ``guard`` holds, fewer than ``most`` are leased (expressions over ``:scope`` and what ``values`` names;
-    ``guard`` is also one over the row), and there is nothing to tend first; otherwise nothing is done, and
-    :func:`claim` knows why. ``more`` is an expression over the row.
+    This works only while ``guard`` holds, fewer than ``most`` rows are leased, and no leases must be freed first.
+    Otherwise nothing is changed; call :func:`claim` instead. ``guard`` and ``most`` are expressions over ``:scope`` and
+    the names in ``values``; ``guard`` and ``more`` may use the row.
     """
     taking = {**_taking(scope, utcnow(), worker, lease), **(values or {})}
     rows = db.execute_sql(_claim_one(queue, most, guard, more), taking).fetchall()
@@ -138,9 +135,9 @@ def claim(
     most: int | None = None,
     max_lost: int = MOST_LOST,
 ) -> dict[Any, int]:
-    """Lease up to ``limit`` rows for ``lease`` seconds, the first in order; return ids, in order, and their attempts.
+    """Lease the first ``limit`` rows for ``lease`` seconds. Return their ids, in order, and their attempts.
 
-    No more than ``most`` rows of the scope are leased at once. Runs inside the caller's immediate transaction.
+    At most ``most`` rows of the scope are leased at once. Runs inside the caller's immediate transaction.
     """
     now = utcnow()
     free_expired(db, queue, scope, max_lost=max_lost, now=now)
@@ -166,7 +163,7 @@ def _take(
 
 
 def _room(queue: Queue, most: int | None) -> str:
-    """How many rows may be leased more, as an expression."""
+    """Return the number of rows that can still be leased, as an SQL expression."""
     if most is None:
         return ":limit"
     leased = (
@@ -177,8 +174,9 @@ def _room(queue: Queue, most: int | None) -> str:
 
 
 class Standing(NamedTuple):
-    """The lease of a row: when the first runs out, and when the latest was touched; of what waits for its retry: when
-    the first is due, and when the latest was touched."""
+    """The times of a queue: for leased rows, the first expiry and the latest heartbeat; for delayed rows, the first due
+    time and the latest update.
+    """
 
     until: str | None
     leased_at: str | None
@@ -196,13 +194,13 @@ def _standing(db: Database, queue: Queue, scope: Scope) -> Standing:
         f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {leased}",
         {"scope": scope},
     ).fetchone()
-    return Standing(*(None if time is None else str(time) for time in row))  # bytes are later than any time
+    return Standing(*(None if time is None else str(time) for time in row))  # SQLite sorts bytes after any time
 
 
 def free_expired(
     db: Database, queue: Queue, scope: Scope, *, max_lost: int = MOST_LOST, now: datetime | None = None
 ) -> None:
-    """Free expired leases and wake due rows, inside the caller's transaction, before a claim."""
+    """Free expired leases and make due rows ready, inside the caller's transaction, before a claim."""
     now = now if now is not None else utcnow()
     text = format_time(now)
     standing = _standing(db, queue, scope)
@@ -221,7 +219,7 @@ def free_expired(
 
 
 def _follow_the_clock(db: Database, queue: Queue, scope: Scope, index: str, column: str, now: datetime) -> None:
-    """The clock was set back: earlier times count from now."""
+    """Adjust times in the future after the clock was set back."""
     status = queue.leased if index == "leased" else queue.waiting
     floor = queue.not_before if index == "delayed" and queue.not_before else "NULL"
     rows = db.execute_sql(
@@ -244,7 +242,7 @@ def _follow_the_clock(db: Database, queue: Queue, scope: Scope, index: str, colu
 def _outlived(
     db: Database, queue: Queue, scope: Scope | None, now: datetime, index: str = "leased"
 ) -> list[tuple[datetime, Any]]:
-    """Leases that have expired by the wall clock and still hold: until when, and of which row."""
+    """Return the leases that have expired by the wall clock but are still valid, with their real end and row."""
     where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
     rows = db.execute_sql(
         f"SELECT id, process, lease_until, lease_clock FROM {queue.table} INDEXED BY {queue.on(index)}"
@@ -256,7 +254,7 @@ def _outlived(
 
 
 def keep(db: Database, queue: Queue, scope: Scope | None, now: datetime, index: str = "leased") -> None:
-    """Extend the leases of live processes of this machine by as much as the wall clock jumped since they took them."""
+    """Extend the leases of live processes of this machine by the jump of the wall clock since they were taken."""
     db.executemany(
         f"UPDATE {queue.table} SET lease_until = ?, lease_clock = ?, updated_at = ? WHERE id = ?",
         [
@@ -267,17 +265,17 @@ def keep(db: Database, queue: Queue, scope: Scope | None, now: datetime, index: 
 
 
 def _expire(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_lost: int) -> Recovered:
-    """Free the leases that have expired, but for those that live processes of this machine keep."""
+    """Free the expired leases, except those that live processes of this machine keep."""
     keep(db, queue, scope, now)
     where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
     text = format_time(now)
-    # A lease that was touched in what is now the future was not outlived: the clock was set back.
+    # A lease that was updated in the future has not expired: the clock was set back.
     where += " AND lease_until <= ? AND updated_at <= ?"
     return _free(db, queue, where, (*values, text, text), "its lease ran out", now, max_lost)
 
 
 def _fail_exhausted(db: Database, queue: Queue, scope: Scope | None, now: datetime, max_lost: int) -> Recovered:
-    """Free the rows of processes of this machine that have ended."""
+    """Free the rows of dead processes of this machine."""
     where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
     holders = db.execute_sql(
         f"SELECT DISTINCT process FROM {queue.table} INDEXED BY {queue.on('leased')}"
@@ -295,8 +293,9 @@ def _fail_exhausted(db: Database, queue: Queue, scope: Scope | None, now: dateti
 def _free(
     db: Database, queue: Queue, where: str, values: Sequence[object], why: str, now: datetime, max_lost: int
 ) -> Recovered:
-    """End leases without their owners, who may come back until the row is claimed again. A row that has lost too many
-    leases has failed."""
+    """Free leased rows whose owner is lost. Until the next claim, the owner may still complete the row. A row that has
+    lost too many leases fails.
+    """
     failed = f"CASE WHEN lost_count >= {queue.most_lost or str(int(max_lost))} THEN"
     ended, time = (f" {queue.ended} = {failed} ? END,", [format_time(now)]) if queue.ended else ("", [])
     rows = db.execute_sql(
@@ -314,16 +313,16 @@ def _free(
     return Recovered(len(rows) - over, over)
 
 
-# What an owner does
+# Functions for the owner of a lease
 
 
 def settle(
     db: Database, queue: Queue, key: Key, to: str, *, worker: str, attempt: int | None = None, **columns: object
 ) -> bool:
-    """Move a leased row to a status that ends its work, with other columns, inside the caller's transaction.
+    """Move a leased row to a final status and set other columns, inside the caller's transaction.
 
-    False when the same worker has settled it like that already: doing it twice is harmless. Raises LeaseLost when the
-    row is not this worker's, and NotFound.
+    Returns False if the same worker has already settled it in this way, so repeating the call is harmless. Raises
+    LeaseLost if the row is not leased to this worker, and NotFound.
     """
     now = format_time(utcnow())
     assignments = "".join(f", {column} = ?" for column in columns)
@@ -343,9 +342,9 @@ def settle(
 def settle_one(
     db: Database, queue: Queue, key: Key, to: str, *, scope: Scope, worker: str, attempt: int | None, guard: str
 ) -> bool:
-    """Settle a row in one statement, while others of its scope are ready and ``guard`` holds, a condition on ``?``.
+    """Settle a row in one statement, if other rows of its scope are ready and ``guard``, a condition on ``?``, holds.
 
-    False, and nothing is changed, when that is not so: :func:`settle` says why.
+    Otherwise returns False and changes nothing; call :func:`settle` instead.
     """
     now = format_time(utcnow())
     values = (to, now, key, *_owner(worker, attempt), scope, scope)
@@ -374,10 +373,10 @@ def fail(
     delay: float = RETRY_DELAY,
     retry: bool = True,
 ) -> str:
-    """Give a leased row back with an error; return its status: it waits, with a next try, or has ``failed``.
+    """Fail a leased row with an error. Return its status: pending with a retry time, or ``failed``.
 
-    The next try is due after ``delay`` seconds, doubled with each retry, at most an hour; after ``max_retries``, or
-    with ``retry=False``, it fails. A queue whose rows have a number of their own goes by that. Raises LeaseLost and
+    The retry is due after ``delay`` seconds, doubled with each retry, at most an hour. After ``max_retries``, or with
+    ``retry=False``, the row fails. If the rows of a queue have their own limit, that one counts. Raises LeaseLost and
     NotFound.
     """
     now = utcnow()
@@ -410,7 +409,7 @@ def fail(
 
 
 def release(db: Database, queue: Queue, key: Key, *, worker: str, attempt: int | None = None) -> None:
-    """Give a leased row back untouched: it is ready at once and no retry is counted. Raises LeaseLost, NotFound."""
+    """Release a leased row unchanged: it is ready immediately and no retry is counted. Raises LeaseLost, NotFound."""
     now = format_time(utcnow())
     done = db.execute_sql(
         f"UPDATE {queue.table} SET status = '{queue.waiting}', lease_until = NULL, lease_clock = NULL, updated_at = ?"
@@ -431,9 +430,9 @@ def heartbeat(
     lease: float = LEASE,
     **columns: object,
 ) -> datetime:
-    """Extend a lease to ``lease`` seconds from now, set other columns, and return when it will expire.
+    """Extend a lease to ``lease`` seconds from now, set other columns, and return the new end.
 
-    A row that lost its lease and was not claimed since is leased to its owner once more, beyond any limit of
+    A row that lost its lease and was not claimed since is leased to its owner again, even beyond the limit of
     concurrency. Raises LeaseLost, NotFound.
     """
     now = utcnow()
@@ -453,14 +452,14 @@ def heartbeat(
 
 
 def held(db: Database, queue: Queue, key: Key, *, worker: str, attempt: int | None = None) -> None:
-    """Raise LeaseLost unless the row is this worker's, and NotFound; changes nothing."""
+    """Raise LeaseLost unless the row is leased to this worker. Raises NotFound. Changes nothing."""
     sql = f"SELECT 1 FROM {queue.table} WHERE id = ? AND {_owned(queue, attempt)}"
     if not db.execute_sql(sql, (key, *_owner(worker, attempt))).fetchall():
         raise _lost(queue, key, _look(db, queue, key), worker)
 
 
 def _owned(queue: Queue, attempt: int | None) -> str:
-    # The end of a lease takes nothing from its owner: only the next claim does, or the owner's own word.
+    # An expired lease still belongs to its owner, until the next claim or the owner's own report.
     mine = f"worker = ? AND (status = '{queue.leased}' OR status = '{queue.waiting}' AND lease_clock IS NOT NULL)"
     return mine if attempt is None else mine + " AND attempt = ?"
 
@@ -480,7 +479,7 @@ def _look(db: Database, queue: Queue, key: Key) -> dict[str, Any]:
 
 
 def _lost(queue: Queue, key: Key, row: dict[str, object], worker: str) -> LeaseLost:
-    """The error for a worker whose row it is not, with the remedy that is true of the row's status."""
+    """Return the error for a worker that does not own the row, with the remedy for the row's status."""
     status = state = row["status"]
     remedy = f"claim it with {queue.methods}.claim, and for longer work with a longer lease or a heartbeat"
     if status == queue.waiting:
@@ -496,7 +495,7 @@ def _lost(queue: Queue, key: Key, row: dict[str, object], worker: str) -> LeaseL
     return LeaseLost(f"{queue.noun} {key} is {state}, so {worker} cannot settle it; {remedy}")
 
 
-# Looking after the whole
+# Functions for a whole queue
 
 
 def any_lost(db: Database, queue: Queue, scope: Scope) -> bool:
@@ -511,7 +510,7 @@ def any_lost(db: Database, queue: Queue, scope: Scope) -> bool:
 
 
 def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_lost: int = MOST_LOST) -> Recovered:
-    """Free the leases that expired and those whose process has ended, of one scope or of all. One transaction."""
+    """Free the expired leases and those of dead processes, of one scope or of all. Atomic."""
     now = utcnow()
     with db.atomic():
         late = _expire(db, queue, scope, now, max_lost)
@@ -520,9 +519,9 @@ def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_lost:
 
 
 def state(db: Database, queue: Queue, scope: Scope | None) -> State:
-    """Where the queue stands, one scope or, where rows are counted one by one, all of them (None).
+    """Return the state of the queue, of one scope or, if rows are counted one by one, of all scopes (None).
 
-    Otherwise it reads counters, and of the rows only those that are leased, delayed or have lost leases.
+    Otherwise it reads counters, and only the rows that are leased, delayed or have lost leases.
     """
     moment = utcnow()
     now = format_time(moment)
@@ -562,12 +561,12 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
 
 
 def row_ids(ids: Iterable[object]) -> list[int]:
-    """Ids of rows that are given as a list of whole numbers."""
+    """Return the checked ids of rows, given as a list of whole numbers."""
     return [check_integer(each, "an id", most=2**63 - 1) for each in check_list(ids, "ids")]
 
 
 def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None = None) -> int:
-    """Let rows that failed for good wait again, with all their tries; return how many."""
+    """Reset failed rows to pending with all their retries, and return their number."""
     where = "" if ids is None else " AND id IN (SELECT value FROM json_each(?))"
     values = () if ids is None else (dump_json(row_ids(ids)),)
     return db.execute_sql(
@@ -578,7 +577,7 @@ def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None =
 
 
 def check_lease(worker: str | None, lease: float, limit: int = 1) -> str:
-    """Return the name of the worker, by default this process; raise InvalidArgument for what makes no lease."""
+    """Return the name of the worker, by default this process. Raises InvalidArgument for an invalid lease."""
     if worker is not None and (not isinstance(worker, str) or not worker.strip()):
         raise InvalidArgument(f"worker is {shown(worker)}; give a name, or leave it out for the name of this process")
     if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= 30 * 86400:
@@ -589,7 +588,7 @@ def check_lease(worker: str | None, lease: float, limit: int = 1) -> str:
 
 
 def _later(now: datetime, span: timedelta) -> datetime:
-    """So much later, or as late as a time can be: times that are in the file may be of any year."""
+    """Return a later time, limited to the latest possible one, because times in the file may be of any year."""
     try:
         return now + span
     except OverflowError:

@@ -1,6 +1,6 @@
-"""Queues: the tables that are worked through, and how each of them calls what all have in common.
+"""Queues: a description of each work queue, with the names of its columns and statuses.
 
-Change here: which tables there are. The statements are in :mod:`scanstore.leases.engine`.
+Change here: the list of queues. The statements are in :mod:`scanstore.leases.engine`.
 """
 
 from __future__ import annotations
@@ -11,34 +11,35 @@ from typing import Any, NamedTuple, Protocol
 
 from scanstore.db.database import Database
 
-Key = int | str  #: of a row
-Scope = int | str  #: what a table is divided by
-Freed = Callable[[Database, Sequence[tuple[Any, str]], str], None]  #: takes ids and statuses of rows, and the reason
+Key = int | str  #: the id of a row
+Scope = int | str  #: the part of a table that is claimed from, such as a scan
+# : called with ids and statuses of rows, and the reason
+Freed = Callable[[Database, Sequence[tuple[Any, str]], str], None]
 
 
 class Queue(NamedTuple):
-    """A table that is worked through: its rows are claimed within one ``scope``, by ``rank`` and then by age."""
+    """A work queue: its rows are claimed within one ``scope``, by ``rank`` and then by age."""
 
     table: str
-    kind: str  #: as work_counts calls it; empty where rows are counted one by one
+    kind: str  #: its name in work_counts; empty if rows are counted one by one
     noun: str
-    methods: str  #: where the methods are, for remedies
+    methods: str  #: the location of the methods, for remedies
     leased: str
     done: tuple[str, ...]
     scope: str = "scan_id"
-    taken: str = ""  #: what else a claim sets; ``:now`` is the time
-    ended: str | None = None  #: the column that holds when a row was over
-    most_retries: str | None = None  #: the column that holds how many a row has; without one the caller says
-    most_lost: str | None = None  #: the column that holds how many leases a row may lose; without one the caller says
-    not_before: str | None = None  #: the column that holds before when a row is never ready
+    taken: str = ""  #: further columns that a claim sets; ``:now`` is the time
+    ended: str | None = None  #: the column with the end time of a row
+    most_retries: str | None = None  #: the column with the limit of retries; without one the caller passes the limit
+    most_lost: str | None = None  #: the column with the limit of lost leases; without one the caller passes the limit
+    not_before: str | None = None  #: the column with the earliest time at which a row is ready
     waiting: str = "pending"
-    error: str = "error"  #: the column that holds why a row failed last
-    freed: Freed | None = None  #: is called, in the transaction, when leases were ended without their owner
-    again: str = ""  #: the condition on a row that lost its lease under which its owner may have it leased once more
-    retry: str = ""  #: how a row that failed or was cancelled is tried again
+    error: str = "error"  #: the column with the last error of a row
+    freed: Freed | None = None  #: called in the transaction when rows of lost owners were freed
+    again: str = ""  #: the condition under which the owner of a row with a lost lease may lease it again
+    retry: str = ""  #: how to retry a failed or cancelled row
 
     def on(self, what: str) -> str:
-        """The name of one of the partial indexes that the mechanism lives on."""
+        """Return the name of one of the partial indexes of the queue."""
         return f"ix_{self.table}_{what}"
 
 
@@ -53,7 +54,7 @@ VERIFIED = Queue(
     "verified_findings", "verified", "verified finding", "store.verified", "enriching", ("complete",),
     retry="store.verified.retry(scan)",
 )  # fmt: skip
-QUEUES = (CHUNKS, DRAFTS, VERIFIED)  #: the work of scans
+QUEUES = (CHUNKS, DRAFTS, VERIFIED)  #: the queues of an analysis
 JOBS = Queue(
     "jobs", "job", "job", "store.jobs", "running", ("completed",), scope="queue",
     taken="started_at = coalesce(started_at, :now), progress = 0, processed_items = 0, message = ''",
@@ -75,21 +76,23 @@ SESSION_TASKS = Queue(
 
 
 class Recovered(NamedTuple):
-    """Leases that were lost: rows that wait again, and rows that failed because they lost too many."""
+    """Lost leases: rows that are pending again, and rows that failed because they lost too many."""
 
     waiting: int
     failed: int
 
     @property
     def lost(self) -> int:
-        """How many leases were lost."""
+        """The number of lost leases."""
         return self.waiting + self.failed
 
 
 class State(NamedTuple):
-    """Where a queue stands. ``ready`` may be claimed now (expired leases among them), ``delayed`` wait for their
-    next try, the first of which is due at ``next_at``, as is the first lease to expire. ``lost`` is how many leases
-    its rows have lost so far. ``before`` are the rows of earlier stages that are not over: each may add rows here."""
+    """The state of a queue. ``ready`` rows can be claimed now (including those with expired leases); ``delayed`` rows
+    wait for a retry. ``next_at`` is the next time at which a retry is due or a lease expires. ``lost`` is the number of
+    leases that its rows have lost. ``before`` counts the unfinished rows of earlier stages, each of which may add rows
+    here.
+    """
 
     ready: int
     delayed: int
@@ -103,12 +106,12 @@ class State(NamedTuple):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to do: no row is ready, delayed or leased, here or in an earlier stage."""
+        """Whether no row is ready, delayed or leased, in this stage or an earlier one."""
         return not (self.ready or self.delayed or self.leased or self.before)
 
 
 class Stop(Protocol):
-    """What tells a worker to stop: a ``threading.Event``, or anything with its two methods."""
+    """A stop signal for workers: a ``threading.Event``, or any object with these two methods."""
 
     def is_set(self) -> bool: ...
     def wait(self, timeout: float | None = None) -> bool: ...

@@ -1,15 +1,15 @@
-"""Work under way in a store, and whether some of it was lost. Every opening asks.
+"""Whether a store has leased rows, and whether any lease was lost. Every opening checks this.
 
-This stands apart from :mod:`scanstore.leases.queue` because it is all that an opening needs of them.
+This module is separate from :mod:`scanstore.leases.queue` so that opening a store imports as little as possible.
 
-Change here: what an opening looks for.
+Change here: the checks of an opening.
 """
 
 from __future__ import annotations
 
 from scanstore.db.database import Database
 
-#: Tables whose rows are leased, the partial index that holds those rows, and their status.
+#: Tables with leased rows, the partial index of these rows, and their status.
 LEASED = (
     ("chunk_work", "ix_chunk_work_leased", "running"),
     ("draft_findings", "ix_draft_findings_leased", "verifying"),
@@ -19,7 +19,7 @@ LEASED = (
     ("analysis_tasks", "ix_analysis_tasks_leased", "processing"),
     ("jobs", "ix_jobs_cancelling", "cancelling"),
 )
-#: Rows that end with their process, and since when it is silent where that is looked at.
+#: Rows that end with their process, and the time of its last write where it is checked.
 HELD = (
     ("model_calls WHERE status = 'running'", "min(started_at)"),
     ("model_slots WHERE true", "NULL"),
@@ -33,12 +33,12 @@ _ROWS = [
     *((rows, f"{ALWAYS}, {heard}") for rows, heard in HELD),
 ]
 ANY = "SELECT " + " OR ".join(f"EXISTS (SELECT 1 FROM {rows})" for rows, _ in _ROWS)
-#: Who holds rows, when the first of their leases ends, and since when a process without a lease is silent.
+#: The processes that hold rows, the first expiry of their leases, and the last write of processes without a lease.
 HOLDERS = " UNION ALL ".join(f"SELECT process, {until} FROM {rows} GROUP BY process" for rows, until in _ROWS)
 
 
 def lost(db: Database) -> bool:
-    """Whether there is anything to recover, calls and places among it. Reads only leased rows."""
+    """Whether any row must be recovered, including model calls and slots. Reads only leased rows."""
     (found,) = db.execute_sql(ANY).fetchone()
     if not found:
         return False

@@ -1,6 +1,7 @@
-"""A media library: scenes with performers, tags and studios, as another system has them.
+"""A media library: scenes with performers, tags and studios, synced from another system.
 
-``models`` has the rows, ``upserts`` writes many of them at once, ``sync`` finds what a full listing no longer has.
+``models`` has the rows, ``upserts`` writes many of them at once, ``sync`` finds rows that a full listing no longer
+contains.
 """
 
 from __future__ import annotations

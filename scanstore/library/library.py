@@ -1,10 +1,10 @@
-"""A library: scenes with their performers, tags and studios, as a foreign system has them.
+"""The library: scenes with their performers, tags and studios, synced from a remote system.
 
-All ids are that system's own, as text. Rows come in by :mod:`scanstore.library.upserts`, as often as one likes, and
-what a listing of the whole no longer has is found by :mod:`scanstore.library.sync`. ``updated_at`` is when a row's
-content changed here, ``last_synced`` when the other system was last seen to have it.
+All ids are those of the remote system, as text. :mod:`scanstore.library.upserts` writes rows and can be repeated.
+:mod:`scanstore.library.sync` finds rows that a full listing no longer contains. ``updated_at`` is the time of the last
+change of a row here, ``last_synced`` the last time at which the remote system reported it.
 
-Change here: the columns of the library and the questions about it.
+Change here: the columns of the library, and the queries about it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from scanstore.library.upserts import Upsert
 
 
 class Named(NamedTuple):
-    """A performer, a tag or a studio, and in how many scenes it is."""
+    """A performer, a tag or a studio, with the number of its scenes."""
 
     id: str
     name: str
@@ -55,7 +55,7 @@ class LibraryStats(NamedTuple):
     synced: dict[str, SyncRun]
 
 
-AT_ONCE = 1_000  # rows read at a time
+AT_ONCE = 1_000  # rows read at once
 FIGURES = "SELECT (SELECT count(*) FROM scenes), (SELECT count(*) FROM scenes WHERE organized = 1), " + ", ".join(
     f"(SELECT count(*) FROM {table})" for table in LibraryStats._fields[2:-1]
 )
@@ -80,61 +80,64 @@ MISSING = "SELECT i.value FROM json_each(?) AS i WHERE NOT EXISTS (SELECT 1 FROM
 
 
 class Library(Domain):
-    """The library: brought up to date from records, asked, and given back as records."""
+    """The library: sync it from records, query it, and export it as records."""
 
-    # -- coming in ---------------------------------------------------------------------------------------------------
+    # -- upserts and syncs
+    # ---------------------------------------------------------------------------------------------------
 
     def upsert_scenes(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
-        """Write scenes from records, with the performers, tags and studios that they name; counts scenes and links.
+        """Write scenes from records, with their performers, tags and studios. Return the counts of scenes and links.
 
         A record is ``{"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio",
-        "performers", "tags"}``, of which only the id is needed. Absent fields stay unchanged; None or ``[]`` clears it
-        (a ``created_date`` stays). Studio, performers and tags are ``{"id", "name"}``, added or renamed as needed, or
-        the id alone of one that is known. Times are aware datetimes, ISO text, or plain dates.
+        "performers", "tags"}``, of which only the id is required. Absent fields stay unchanged; None or ``[]`` clears a
+        field (except ``created_date``). Studio, performers and tags are ``{"id", "name"}``, which are added or renamed,
+        or the id of a known row. Times are aware datetimes, ISO text, or plain dates.
 
-        Records are read as they come, and every 2,000 are checked and then written in one transaction: when a record is
-        bad, earlier batches stay written, and its own batch is not written. Writing the same again changes nothing but
-        ``last_synced``. Raises InvalidArgument and NotFound, with the number and the id of the record, Conflict for a
-        tag's name that another tag has, IllegalMove for a run that is over or of another kind.
+        Records are streamed, and each batch of 2,000 is checked and then written in one transaction. If a record is
+        invalid, its batch is not written, but earlier batches stay. Writing the same records again changes only
+        ``last_synced``. Raises InvalidArgument and NotFound, with the index and the id of the record, Conflict if
+        another tag has the same name, IllegalMove for a run that has ended or is of another kind.
         """
         return self._upsert("scene", records, run)
 
     def upsert_performers(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
-        """Write performers, ``{"id", "name"}``, in batches of 10,000; promises and errors as of `upsert_scenes`."""
+        """Write performers, ``{"id", "name"}``, in batches of 10,000, with the guarantees and errors of
+        `upsert_scenes`.
+        """
         return self._upsert("performer", records, run)
 
     def upsert_tags(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
-        """The same for tags. Within a batch they may swap their names."""
+        """Write tags, like `upsert_performers`. Tags of one batch may swap their names."""
         return self._upsert("tag", records, run)
 
     def upsert_studios(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
-        """The same for studios."""
+        """Write studios, like `upsert_performers`."""
         return self._upsert("studio", records, run)
 
     def _upsert(self, kind: str, records: Iterable[object], run: Sync | SyncRun | int | None) -> SyncCounts:
         return Upsert(self, kind, run).write(records)
 
     def sync(self, kind: str, *, take_over: bool = False) -> Sync:
-        """A context for a sync of scenes, performers, tags or studios; ``run.since`` is where it may start from.
+        """Return a context manager for a sync of scenes, performers, tags or studios. ``run.since`` is the watermark.
 
-        That is when the last run that succeeded was started, None before there was one. Entering it raises IllegalMove
-        while another run of the kind goes on; one whose process has ended has failed, and so has one of another machine
-        or container after an hour without a write or ``run.heartbeat()``, or at once with ``take_over``. Raises
+        The watermark is the start of the last successful run, or None. Entering raises IllegalMove while another run of
+        the kind is active. A run whose process has ended counts as failed, and so does a run of another machine or
+        container after an hour without a write or ``run.heartbeat()``, or immediately with ``take_over``. Raises
         InvalidArgument.
         """
         return Sync(self.db, check_choice(kind, "kind", SYNC_KINDS), take_over=take_over)
 
     @reads
     def runs(self, kind: str | None = None, *, limit: int | None = None) -> List[SyncRun]:
-        """Runs of syncs, the newest first; of one kind if given. Raises InvalidArgument."""
+        """List sync runs, the newest first, optionally of one kind. Raises InvalidArgument."""
         query = SyncRun.select().order_by(SyncRun.id.desc()).limit(check_optional_integer(limit, "limit", 0, 2**31))
         return list(query if kind is None else query.where(SyncRun.kind == SyncRun.kind.db_value(kind)))
 
-    # -- asking ------------------------------------------------------------------------------------------------------
+    # -- queries ------------------------------------------------------------------------------------------------------
 
     @reads
     def get(self, kind: str, key: object) -> Any:
-        """The scene, performer, tag or studio of that id, read anew. Raises NotFound, InvalidArgument."""
+        """Read the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         wanted = _id(key, model)
         found = model.get_or_none(model.id == wanted)
@@ -144,12 +147,12 @@ class Library(Domain):
 
     @reads
     def get_scene(self, scene: Scene | str) -> Scene:
-        """The scene of that id, read anew. Raises NotFound, InvalidArgument."""
+        """Read the scene with this id. Raises NotFound, InvalidArgument."""
         return self.get("scene", scene)  # type: ignore[no-any-return]
 
     @reads
     def find(self, kind: str, what: str) -> List[Any]:
-        """Rows of a kind that have this id, or exactly this name or title; an empty list when there are none."""
+        """Return the rows of a kind with this id, or with exactly this name or title."""
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         name = model._meta.fields["title" if model is Scene else "name"]
         return list(model.select().where((model.id == what) | (name == what)).order_by(model.id))
@@ -164,7 +167,7 @@ class Library(Domain):
         organized: bool | None = None,
         limit: int | None = None,
     ) -> List[Scene]:
-        """Scenes by id: those with this performer, tag, studio, and those that are, or are not, organized.
+        """List scenes by id, optionally with a performer, tag or studio, and organized or not.
 
         Raises InvalidArgument.
         """
@@ -182,16 +185,16 @@ class Library(Domain):
 
     @reads
     def names(self, kind: str, *, limit: int | None = None) -> List[Named]:
-        """Performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
+        """List performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
         sql = NAMES[check_choice(kind, "kind", tuple(NAMES))]
         most = check_optional_integer(limit, "limit", 0, 2**31)
         return [Named(*row) for row in self.db.execute_sql(sql, (-1 if most is None else most,)).fetchall()]
 
     @reads
     def records(self, scenes: Iterable[Scene | str] | None = None) -> Iterator[dict[str, Any]]:
-        """Scenes, all by id or these, as the nested records that `upsert_scenes` takes; ids that are gone are left out.
+        """Yield scenes, all by id or the given ones, as nested records for `upsert_scenes`. Missing ids are skipped.
 
-        They are read 1,000 at a time, each time as the library is then.
+        They are read in batches of 1,000, each in the current state of the library.
         """
         if scenes is None:
             last = ""
@@ -221,7 +224,7 @@ class Library(Domain):
 
     @reads
     def stats(self) -> LibraryStats:
-        """The library in figures."""
+        """Return the counts of the library."""
         synced: dict[str, SyncRun] = {}
         for kind in SYNC_KINDS:
             for run in self.runs(kind, limit=1):
@@ -229,13 +232,14 @@ class Library(Domain):
         counts = self.db.execute_sql(FIGURES).fetchone()
         return LibraryStats(**dict(zip(LibraryStats._fields, (*counts, synced), strict=True)))
 
-    # -- going -------------------------------------------------------------------------------------------------------
+    # -- removing
+    # -------------------------------------------------------------------------------------------------------
 
     def remove(self, kind: str, ids: object) -> int:
-        """Remove rows of a kind, one or several, with their links, in one transaction; how many there were.
+        """Remove one or several rows of a kind with their links, in one transaction. Return their number.
 
-        Scenes of a studio stay without it; changes that were proposed for a scene outlive it. Raises NotFound for an id
-        that there is not, and InvalidArgument; nothing is removed then.
+        The scenes of a removed studio stay, without a studio. Changes that were proposed for a removed scene stay.
+        Raises NotFound for an unknown id, and InvalidArgument. Nothing is removed then.
         """
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         given = [ids] if isinstance(ids, str | Base) or not isinstance(ids, Iterable) else ids
@@ -251,7 +255,7 @@ class Library(Domain):
 
 
 def _id(key: object, model: type[Base]) -> str:
-    """The id of a row of that model, or the id as it is."""
+    """Return the id of a row of this model, or the id unchanged."""
     if isinstance(key, model):
         key.check_home()
         key = key.id

@@ -1,4 +1,4 @@
-"""The rows of the library: scenes, performers, tags, studios, and the runs of syncs."""
+"""The models of the library: scenes, performers, tags, studios, and sync runs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class Tag(NamedRow):
 
 
 class Scene(SyncedRow):
-    """One scene. ``created_date`` is when the foreign system made it, ``scene_date`` the scene's own date."""
+    """One scene. ``created_date`` is the time at which the remote system created it, ``scene_date`` the date of the
+    scene.
+    """
 
     if TYPE_CHECKING:
         studio_id = peewee.TextField(null=True)
@@ -116,7 +118,7 @@ class SceneTag(Base):
 
 
 class _Many(peewee.ManyToManyFieldAccessor):
-    """Follows links, in the row's own store only."""
+    """Follows the links of a row, in the row's own store only."""
 
     def get_query(self, instance: Any) -> Any:
         instance.check_home()
@@ -128,7 +130,7 @@ class _Links(peewee.ManyToManyField):
 
 
 def _link(model: type[Base], name: str, other: type[Base], back: str, through: type[Base]) -> None:
-    """Let rows know the rows at the other end, both ways: to select from, to `add`, `remove` and `clear`."""
+    """Add attributes for the linked rows in both directions, with `add`, `remove` and `clear`."""
     model._meta.add_field(name, _Links(other, backref="+", through_model=through))
     other._meta.add_field(back, _Links(model, backref="+", through_model=through))
 

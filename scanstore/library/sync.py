@@ -1,9 +1,8 @@
 """Runs of a sync: the watermark, the rows that the run saw, and those it no longer saw.
 
-A run that succeeds moves the watermark of its kind to the time it was started; one that raised, or whose process died,
-leaves it where it was. One run of a kind goes on at a time. A run whose process cannot be asked about, since it runs on
-another machine or in another container, is taken for dead after an hour without a sign of life; each write of the run
-is one.
+A successful run advances the watermark of its kind to the time of its start. A run that raised, or whose process died,
+does not change the watermark. Only one run of a kind can be active. A run whose process cannot be checked, because it
+is on another machine or in another container, counts as dead after an hour without a write or heartbeat.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ UPDATE sync_runs SET created = created + ?, updated = updated + ?, unchanged = u
        links_added = links_added + ?, links_removed = links_removed + ?, updated_at = ?
  WHERE id = ? AND status = 'running'
 """
-# What somebody else saw since the run began is there, whatever the run's own listing said before.
+# A row that another writer has seen since the run began exists, even if the run's listing does not contain it.
 UNSEEN = "SELECT id FROM {}s WHERE run_id IS NOT ? AND last_synced < ? ORDER BY id"
 
 
 @ending
 class Sync(Domain):
-    """A run as a context: begun on entry, completed on exit, failed by an exception, which goes on its way."""
+    """A run as a context manager: starts on entry, completes on exit, and fails on an exception, which is re-raised."""
 
     _block: Block | None = None
 
@@ -57,7 +56,7 @@ class Sync(Domain):
         self.kind = kind
         self.take_over = take_over
         self.id = 0
-        self.since: datetime | None = None  #: when the last run that succeeded was started
+        self.since: datetime | None = None  #: the start of the last successful run
         self.started_at = utcnow()
 
     def __repr__(self) -> str:
@@ -75,7 +74,7 @@ class Sync(Domain):
         return self
 
     def _end_another(self, key: int, process: str, started: str, heard: str) -> None:
-        """End a run that stands in the way. Raises IllegalMove when it goes on."""
+        """End another unfinished run of the kind. Raises IllegalMove if it is active."""
         if self.take_over:
             why = "taken over"
         elif gone(process):
@@ -93,13 +92,13 @@ class Sync(Domain):
         if error is None:
             move(self.db, SYNCS, self.id, "completed", ended_at=format_time(utcnow()))
         else:
-            # It may be taken over, or the file out of reach; the caller is told what came first.
+            # The run may have been taken over, or the file may be unreachable; the first error is raised.
             with suppress(ScanstoreError):
                 self._fail(self.id, f"{type(error).__name__}: {error}".removesuffix(": "))
         self._block = None
 
     def _abandoned(self, _: object) -> None:
-        """Fail the run when an interrupt has kept its block from ending: its process lives on."""
+        """Fail the run if an interrupt prevented its block from ending, because its process is alive."""
         with suppress(Exception), Bound(self.db):
             self._fail(self.id, "KeyboardInterrupt: the end of the block was interrupted")
 
@@ -107,18 +106,20 @@ class Sync(Domain):
         move(self.db, SYNCS, key, "failed", ended_at=format_time(utcnow()), error=error)
 
     def heartbeat(self) -> None:
-        """Show that the run goes on. Each write with ``run=`` does so too; this is for hours without one.
+        """Show that the run is active. Each write with ``run=`` does this too, so call it only if there is none for an
+        hour.
 
-        Raises IllegalMove when the run is over, such as when another process took it for dead.
+        Raises IllegalMove if the run has ended, for example because another process took it over.
         """
         _hear(self.db, self.id, "UPDATE sync_runs SET updated_at = ? WHERE id = ? AND status = 'running'")
 
     def prune_unseen(self, *, dry_run: bool = True) -> list[str]:
-        """Ids of what this run did not see, in order; removed with their links unless ``dry_run``; one transaction.
+        """Remove the rows that this run did not see, with their links, unless ``dry_run``. Return their ids, in order.
+        Atomic.
 
-        Only right after a full listing: a listing of changes since the watermark has not seen the rest. Rows written by
-        others since the run began count as seen. Changes that were proposed for a scene outlive it. Raises IllegalMove
-        when the run saw nothing at all, or is over.
+        Call this only after a full listing, because a listing of changes does not contain the unchanged rows. Rows that
+        others wrote since the run began count as seen. Changes that were proposed for a removed scene stay. Raises
+        IllegalMove if the run saw no row, or has ended.
         """
         with self.db.atomic():
             sql = "SELECT status, created + updated + unchanged FROM sync_runs WHERE id = ?"
@@ -137,7 +138,7 @@ class Sync(Domain):
 
 
 def count(domain: Domain, run: int, counts: SyncCounts) -> None:
-    """Add to the figures of a run, inside the transaction that wrote. Raises IllegalMove when the run is over."""
+    """Add to the counts of a run, inside the writing transaction. Raises IllegalMove if the run has ended."""
     _hear(domain.db, run, COUNTED, *counts)
 
 
@@ -151,7 +152,9 @@ def _hear(db: Database, run: int, statement: str, *values: int) -> None:
 
 
 def identified(domain: Domain, run: Sync | SyncRun | int, kind: str) -> int:
-    """The id of a run of that kind. Raises NotFound, IllegalMove for another kind, WrongStore, InvalidArgument."""
+    """Return the id of a run of this kind. Raises NotFound, IllegalMove for another kind, WrongStore,
+    InvalidArgument.
+    """
     if isinstance(run, SyncRun):
         run.check_home()
     elif isinstance(run, Sync) and run.db.file != domain.db.file:

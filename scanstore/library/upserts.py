@@ -1,9 +1,9 @@
-"""Records of the foreign system on their way into the library: checked, compared with existing rows, written.
+"""Upserts: records of the remote system are checked, compared with existing rows, and written.
 
-Records stream by in batches. Each batch is checked whole before any SQL, and is one transaction: what differs is
-written, what does not is only marked as seen. Links are compared as sets of pairs, for a batch at once.
+Records are processed in batches. Each batch is checked completely before any SQL, and is one transaction: changed rows
+are written, unchanged rows are only marked as seen. Links are compared as sets of pairs, for a whole batch at once.
 
-Change here: what a record may say.
+Change here: the accepted keys and values of a record.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scanstore.library import sync
 from scanstore.library.models import SyncCounts, SyncRun
 
 SCENES_AT_ONCE = 2_000
-NAMED_AT_ONCE = 10_000  # names that are swapped must be in the same batch
+NAMED_AT_ONCE = 10_000  # large, because swapped names must be in the same batch
 
 # Reading
 
@@ -42,7 +42,7 @@ def _paths(value: object) -> str:
         return "[]"
     try:
         if isinstance(value, list | tuple):
-            written = f"[{','.join(map(encode_basestring, value))}]"  # as dump_json writes it, in half the time
+            written = f"[{','.join(map(encode_basestring, value))}]"  # the same text as dump_json, in half the time
             return written if written.isascii() else dump_json(value)
     except TypeError:
         pass
@@ -75,7 +75,7 @@ def _created(value: object) -> object:
     return KEEP if value is None else _time(value)
 
 
-KEEP = object()  # said nothing of
+KEEP = object()  # marks an absent field
 COLUMNS: dict[str, Callable[[Any], Any]] = {
     "title": _title,
     "paths": _paths,
@@ -92,9 +92,9 @@ NAMED_KEYS = frozenset(("id", "name"))
 
 
 class KnownNames:
-    """What the records of one call have said of performers, tags and studios so far, by kind and id: their ``names``,
-    the last word counts; as whom they were ``known``, to be quick about it; ``bare`` ids, by the record that wants it.
-    ``plain``: none has an id that JSON would have to escape.
+    """The performers, tags and studios in the records of one call so far, by kind and id. ``names`` has their latest
+    names, and ``known`` caches the processed ones. ``bare`` maps ids without a name to the record that uses them.
+    ``plain``: no id contains a character that JSON would escape.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class KnownNames:
         self.plain = True
 
     def add(self, kind: str, record: Any, place: int) -> str:
-        """Take up one that is given as a record or by its id; return the id."""
+        """Add a row, given as a record or an id, and return its id."""
         key = _key(record) if isinstance(record, str) else _checked(record, NAMED_KEYS)
         self.plain = self.plain and '"' not in key and "\\" not in key
         if isinstance(record, str) or "name" not in record:
@@ -117,8 +117,9 @@ class KnownNames:
 
 
 class Batch:
-    """Records that were checked: the rows they ``named`` by kind, ``scenes`` as column values, and their ``links``: ids
-    by kind and scene."""
+    """Checked records: the ``named`` rows by kind, ``scenes`` as column values, and their ``links``, ids by kind and
+    scene.
+    """
 
     def __init__(self, names: KnownNames) -> None:
         self.names, self.size = names, 0
@@ -127,13 +128,13 @@ class Batch:
         self.links: dict[str, dict[str, list[str]]] = {kind: {} for kind in LINKS.values()}
 
     def add_named(self, kind: str, record: object, place: int) -> str:
-        """Take up one that is named, given as a record or by its id; return the id."""
+        """Add a named row, given as a record or an id, and return its id."""
         key = self.names.add(kind, record, place)
         self.named[kind].add(key)
         return key
 
     def add_scene(self, key: str, record: Mapping[str, object], place: int) -> None:
-        """Add a scene, and the rows that it names."""
+        """Add a scene, and its performers, tags and studio."""
         values = [read(record[name]) if name in record else KEEP for name, read in COLUMNS.items()]
         studio = record.get("studio", KEEP)
         values.append(studio if studio is None or studio is KEEP else self._linked("studio", [studio], place)[0])
@@ -147,7 +148,7 @@ class Batch:
             return []
         if not isinstance(items, list | tuple | set | frozenset):
             raise InvalidArgument(f"{kind}s is {shown(items)}; it must be a list")
-        try:  # most were named like that by a record before
+        try:  # fast path: earlier records have used most of these names
             ids = list(map(ID, items))
             if list(map(self.names.known[kind].get, ids)) == items:
                 return ids
@@ -162,12 +163,12 @@ class Batch:
             raise InvalidArgument(f"{kind} {shown(item)}: {error}") from error
 
     def mentioned(self, kind: str) -> set[str]:
-        """Ids of a kind that the records have named."""
+        """Return the ids of a kind in the records."""
         return self.named[kind].union(*self.links.get(kind, {}).values())
 
 
 def _checked(record: object, keys: frozenset[str]) -> str:
-    """The id of a record that has no other keys."""
+    """Return the id of a record after checking its keys."""
     if type(record) is not dict and not isinstance(record, Mapping):
         raise InvalidArgument(f"{shown(record)} is not a record; it must be a mapping of {', '.join(sorted(keys))}")
     if not keys.issuperset(record):
@@ -210,7 +211,7 @@ UPDATE scenes SET {", ".join(f"{column} = ?" for column in STORED)},
 
 
 class Upsert:
-    """Writes the records of one call, all of one kind, for a run or for none."""
+    """Writes the records of one call, all of one kind, with or without a run."""
 
     def __init__(self, domain: Domain, kind: str, run: sync.Sync | SyncRun | int | None) -> None:
         self.domain, self.db, self.kind = domain, domain.db, kind
@@ -229,7 +230,7 @@ class Upsert:
             try:
                 if self.kind == "scene":
                     key = _checked(record, SCENE_KEYS)
-                    if key in batch.scenes:  # said twice: one after the other
+                    if key in batch.scenes:  # the record is repeated: write the first one before
                         batch = self._write(batch)
                     batch.add_scene(key, record, number)
                 else:
@@ -262,7 +263,7 @@ class Upsert:
 
     def _write_named(self, kind: str, mentioned: set[str], now: str) -> SyncCounts:
         names = {key: name for key in sorted(mentioned) if (name := self.names.names[kind].get(key)) is not None}
-        run = self.run if kind == self.kind else None  # a run is about one kind; others are seen in passing
+        run = self.run if kind == self.kind else None  # a run is of one kind; other kinds are not marked as seen
         sql = ROWS.format("t.id, t.name", kind)
         stored = dict(self.db.execute_sql(sql, (dump_json(list(mentioned)),)).fetchall())
         for key in sorted(mentioned - names.keys()):
@@ -287,7 +288,9 @@ class Upsert:
         return SyncCounts(len(new), len(changed), len(stored) - len(changed))
 
     def _free_names(self, new: Mapping[str, str], changed: Mapping[str, str]) -> None:
-        """Let tags take their new names in any order. Raises Conflict for a name that another one keeps."""
+        """Free the names of tags that are renamed, so that the order does not matter. Raises Conflict if another tag
+        keeps a name.
+        """
         wanted: dict[str, str] = {}
         for key, name in (*new.items(), *changed.items()):
             if wanted.setdefault(name, key) != key:
@@ -304,7 +307,7 @@ class Upsert:
         keys = dump_json(list(batch.scenes))
         rows = self.db.execute_sql(ROWS.format(", ".join(("t.id", *STORED)), "scene"), (keys,)).fetchall()
         stored = {row[0]: row[1:] for row in rows}
-        fresh = ("", "[]", False, None, now, None, None)  # what a new scene has where its record says nothing
+        fresh = ("", "[]", False, None, now, None, None)  # the defaults of a new scene
         new, changed = [], {}
         for key, values in batch.scenes.items():
             have = stored.get(key)
@@ -327,14 +330,14 @@ class Upsert:
         return SyncCounts(len(new), len(changed), len(stored) - len(changed), added, removed)
 
     def _write_links(self, kind: str, batch: Batch) -> tuple[Pairs, Pairs]:
-        """Bring links up to date; return those that were added and those that were removed."""
+        """Update links. Return the added and the removed ones."""
         plus: Pairs = []
         minus: Pairs = []
         wanted = batch.links[kind]
         keys = dump_json(sorted(wanted))
         for key, have in self.db.execute_sql(LINKED.format(kind), (keys,)).fetchall():
             ids = sorted(wanted[key])
-            # Most are the same, as the text that SQLite makes of them shows, and need not be taken apart.
+            # Most are unchanged: comparing them as JSON text from SQLite avoids decoding them.
             if not self.names.plain or have != f'["{SEPARATOR.join(ids)}"]':
                 old, new = set(loads(have)), set(ids)
                 plus += [(key, each) for each in sorted(new - old)]

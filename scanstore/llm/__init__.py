@@ -1,6 +1,6 @@
 """Language models: their configurations, and how many calls of each may run at once.
 
-Calls and answers are in :mod:`scanstore.analysis`.
+Model calls and their answers are in :mod:`scanstore.analysis`.
 """
 
 from __future__ import annotations

@@ -21,12 +21,14 @@ TEXTS = frozenset(("name", "base_url", "api_key", "analysis_prompt_template", "v
 
 
 class Configs(Domain):
-    """Model configurations by name, and the places of their models."""
+    """Model configurations by name, and the slots of the models."""
 
     # -- configurations ----------------------------------------------------------------------------------------------
 
     def add(self, name: str, **columns: object) -> ModelConfig:
-        """Add a model. Raises InvalidArgument for an unknown column or an unfit value, Conflict for a known name."""
+        """Add a model. Raises InvalidArgument for an unknown column or an invalid value, Conflict for an
+        existing name.
+        """
         values = _checked(name, {**columns, "name": name})
         try:
             return ModelConfig.create(**values)
@@ -34,14 +36,14 @@ class Configs(Domain):
             raise self._known(values["name"]) from error
 
     def ensure(self, name: str, **columns: object) -> ModelConfig:
-        """Return the model of that name unchanged, or add it with these columns. Raises InvalidArgument."""
+        """Return the model with this name unchanged, or add it with these columns. Raises InvalidArgument."""
         values = _checked(name, {**columns, "name": name})
         ModelConfig.insert(**values).on_conflict_ignore().execute()
         return self.get(values["name"])
 
     @reads
     def get(self, model: str | int | ModelConfig) -> ModelConfig:
-        """The model of that name or id, read anew. Raises NotFound."""
+        """Read the model with this name or id. Raises NotFound."""
         key: object = model
         if isinstance(model, ModelConfig):
             model.check_home()
@@ -59,13 +61,14 @@ class Configs(Domain):
 
     @reads
     def list(self) -> List[ModelConfig]:
-        """All models, by name."""
+        """List all models by name."""
         return list(ModelConfig.select().order_by(ModelConfig.name))
 
     def update(self, model: str | int | ModelConfig, **columns: object) -> ModelConfig:
-        """Change columns of a model and return it; waiting workers see a new ``max_concurrent`` at once.
+        """Change columns of a model and return it. A new ``max_concurrent`` applies to waiting workers immediately.
 
-        Raises NotFound, InvalidArgument for an unknown column or an unfit value, Conflict for the name of another one.
+        Raises NotFound, InvalidArgument for an unknown column or an invalid value, Conflict if another model has the
+        name.
         """
         row = self.get(model)
         values = _checked(row.name, columns)
@@ -77,7 +80,7 @@ class Configs(Domain):
         return self.get(row.id)
 
     def remove(self, model: str | int | ModelConfig) -> None:
-        """Remove a model; its calls stay, under its name. Raises NotFound, and Conflict when it has voted."""
+        """Remove a model. Its calls stay, under its name. Raises NotFound, and Conflict if it has voted."""
         with self.db.atomic():
             row = self.get(model)
             votes = self.db.execute_sql("SELECT count(*) FROM votes WHERE model_config_id = ?", (row.id,)).fetchone()[0]
@@ -93,23 +96,23 @@ class Configs(Domain):
     def _known(name: str) -> Conflict:
         return Conflict(f"there is already a model {name!r}; change it with store.llm.update (scanstore models update)")
 
-    # -- places ------------------------------------------------------------------------------------------------------
+    # -- slots ------------------------------------------------------------------------------------------------------
 
     def slot(
         self, model: str | int | ModelConfig, *, timeout: float | None = None, lease: float = 600.0
     ) -> AbstractContextManager[Slot]:
-        """Hold one of the ``max_concurrent`` places of a model: ``with store.llm.slot(model):``.
+        """Hold one of the ``max_concurrent`` slots of a model: ``with store.llm.slot(model):``.
 
-        At most that many blocks are inside at once, over all threads and processes that use the store; the others wait
-        in the order in which they came, up to ``timeout`` seconds (None: for ever, 0: not at all). A process that ends
-        leaves its places at once; one of another machine does so ``lease`` seconds after it took them or called
-        ``slot.heartbeat()``. Raises NoSlot after the timeout, NotFound, and IllegalMove inside a transaction.
+        At most ``max_concurrent`` blocks run at once, over all threads and processes of the store. Others wait in order
+        of arrival, up to ``timeout`` seconds (None: no limit, 0: do not wait). The slots of a dead process become free
+        immediately; on another machine, ``lease`` seconds after they were taken or ``slot.heartbeat()`` was called.
+        Raises NoSlot after the timeout, NotFound, and IllegalMove inside a transaction.
         """
         return Slot(self.db, self.get(model), timeout=timeout, lease=lease)
 
 
 def _checked(name: object, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns, if a model can have them; a key is never shown, not even one that is refused."""
+    """Return the checked columns. A key is never shown, not even in an error."""
     unknown = set(columns) - COUNTS - SWITCHES - TEXTS
     if unknown:
         raise InvalidArgument(f"a model has no column {', '.join(sorted(unknown))} to set")

@@ -1,4 +1,4 @@
-"""The rows of language models: their configurations and places."""
+"""The models for language models: their configurations and slots."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class ModelConfig(Numbered, Timestamped):
         table_name = "model_configs"
 
     def resolved_api_key(self) -> str:
-        """The key itself; of ``env:NAME``, what the environment holds now. Raises NotFound if it holds nothing."""
+        """Return the key, or for ``env:NAME`` the current value of the environment variable. Raises NotFound if it is
+        not set.
+        """
         if not self.api_key.startswith("env:"):
             return str(self.api_key)
         variable = self.api_key[4:]
@@ -43,7 +45,7 @@ class ModelConfig(Numbered, Timestamped):
 
 
 class ModelSlot(Numbered):
-    """A ticket for one of the places of a model."""
+    """A ticket for one of the slots of a model."""
 
     if TYPE_CHECKING:
         model_config_id = peewee.IntegerField()

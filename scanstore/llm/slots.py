@@ -1,13 +1,13 @@
-"""The places of a model: at most ``max_concurrent`` calls at once, over all processes, first come first served.
+"""The slots of a model: at most ``max_concurrent`` calls at once, over all processes, in order of arrival.
 
-A worker that wants a place draws a ticket, a row of ``model_slots``; ids only grow, so they are the order of arrival.
-The ``max_concurrent`` lowest tickets hold the places. A ticket can only move up, when one before it goes, so having a
-place is decided by a plain read, and waiting writes nothing but a sign of life.
+To get a slot, a worker inserts a ticket, a row of ``model_slots``. Ids only grow, so they give the order of arrival.
+The ``max_concurrent`` lowest tickets hold the slots. A ticket only moves up, when an earlier one is deleted. So a plain
+read shows whether a ticket has a slot, and a waiting worker writes only heartbeats.
 
-A ticket lapses when its holder is gone: its process has ended, or its time has run out and its process is not known to
-be alive. It counts until a waiting worker has deleted it, so a holder that was thought dead cannot come back. On one
-machine the clock decides nothing: a slow call keeps its place, a dead process loses it at once. Only processes of other
-machines, and of systems that do not tell when a process began, are judged by the clock.
+A ticket expires when its process has ended, or when its time is over and its process is not known to be alive. It
+counts until a waiting worker has deleted it, so a holder that was considered dead cannot come back. On one machine the
+clock is not used: a slow call keeps its slot, and a dead process loses it immediately. The clock is used only for
+processes of other machines, and on systems that do not report the start time of a process.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from scanstore.db.values import format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NoSlot, NotFound, shown
 from scanstore.llm.models import ModelConfig
 
-WAITING_LEASE = 10.0  #: seconds that a waiting ticket lasts without a sign of life
-SIGN_OF_LIFE = 3.0  #: seconds between two of those
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  #: seconds between two looks
+WAITING_LEASE = 10.0  #: seconds after which a waiting ticket without a heartbeat expires
+SIGN_OF_LIFE = 3.0  #: seconds between two heartbeats
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.1  #: seconds between two polls
 
 
 @ending
 class Slot:
-    """A place of a model, held while inside its ``with`` block; see ``store.llm.slot``."""
+    """A slot of a model, held inside its ``with`` block; see ``store.llm.slot``."""
 
     _block: Block | None = None
 
@@ -44,7 +44,8 @@ class Slot:
         self._db = db
         self._timeout = timeout
         self._lease = _checked(lease)
-        self._ticket: tuple[int, str, str] | None = None  # id, process, created_at: rolled back ids are used again
+        # id, process, created_at: SQLite reuses ids that were rolled back
+        self._ticket: tuple[int, str, str] | None = None
         self.model = str(model.name)
         self._model_id = int(model.id)
 
@@ -73,12 +74,12 @@ class Slot:
         self._block = None
 
     def _abandoned(self, _: object) -> None:
-        """Give the place back when an interrupt has kept the block from doing it: this process lives on."""
+        """Release the slot if an interrupt prevented the block from doing so, because this process is alive."""
         with suppress(Exception):
             self._give_back()
 
     def heartbeat(self, *, lease: float = 600.0) -> None:
-        """Hold the place for ``lease`` seconds from now on. Raises LeaseLost when it was given to another worker."""
+        """Hold the slot for ``lease`` seconds from now on. Raises LeaseLost if another worker has got it."""
         if not self._renew(_checked(lease)):
             raise LeaseLost(
                 f"the place at model {self.model!r} was lost, its lease had run out; take a longer lease, or call "
@@ -100,7 +101,7 @@ class Slot:
                 holders = []
             now = time.monotonic()
             if not holders or (now - signed > SIGN_OF_LIFE and not self._renew(WAITING_LEASE)):
-                # Deleted while this process was stopped for long, or with the model: back to the end of the queue.
+                # The ticket was deleted while this process was stopped, or with the model: go to the end of the queue.
                 if self._draw():
                     return
                 signed = now
@@ -117,7 +118,7 @@ class Slot:
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
     def _draw(self) -> bool:
-        """Draw a ticket and tell whether it has a place already; without time to wait, draw none that has not."""
+        """Insert a ticket and return whether it has a slot. Without time to wait, insert it only if it gets a slot."""
         now = utcnow()
         with self._db.atomic():
             limit = self._db.execute_sql(
@@ -160,7 +161,7 @@ class Slot:
         )
 
     def _give_back(self) -> None:
-        if self._ticket is not None and self._ticket[1] == me():  # a forked child leaves its parent's place alone
+        if self._ticket is not None and self._ticket[1] == me():  # a forked child does not release its parent's slot
             statement = "DELETE FROM model_slots WHERE id = ? AND process = ? AND created_at = ?"
             self._db.execute_sql(statement, self._ticket)
         self._ticket = None
@@ -179,7 +180,7 @@ def _tickets(db: Database, model_id: int) -> list[tuple[int, str, str]]:
 
 
 def lapsed(tickets: Sequence[tuple[int, str, str]]) -> list[int]:
-    """Return the ids of those (id, process, lease until) whose holders are gone."""
+    """Return the ids of the tickets (id, process, lease until) whose holders are dead."""
     now = utcnow()
     first, last = format_time(now), format_time(now + LONGEST_LEASE)
     ended: dict[str, bool] = {}
@@ -201,7 +202,7 @@ def _sweep(db: Database, tickets: Sequence[tuple[int, str, str]]) -> int:
 
 
 def recover(db: Database) -> int:
-    """Delete the tickets whose holders are gone; return how many. Reads only when there are none."""
+    """Delete the tickets of dead holders and return their number. Writes only if there are any."""
     tickets = db.execute_sql("SELECT id, process, lease_until FROM model_slots").fetchall()
     if not lapsed(tickets):
         return 0
@@ -211,7 +212,7 @@ def recover(db: Database) -> int:
 
 
 def taken(db: Database, model_id: int) -> tuple[int, int]:
-    """How many places of a model are held, and how many wait for one; lapsed tickets are not counted."""
+    """Return the number of held slots of a model, and of waiting workers. Expired tickets are not counted."""
     row = db.execute_sql("SELECT max_concurrent FROM model_configs WHERE id = ?", (model_id,)).fetchone()
     tickets = _tickets(db, model_id)
     live = len(tickets) - len(lapsed(tickets))

@@ -1,6 +1,6 @@
-"""Plans: proposed changes of scenes and findings, to be reviewed, applied and reverted.
+"""Plans: proposed changes to scenes and findings, which are reviewed, applied and reverted.
 
-``changes`` says which fields may be changed, ``proposals`` checks proposals, ``preview`` shows them, ``applying``
+``changes`` defines which fields may be changed, ``proposals`` checks proposals, ``preview`` shows them, ``applying``
 applies and reverts.
 """
 

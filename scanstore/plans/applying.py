@@ -1,14 +1,14 @@
-"""Applying a plan and taking it back: one change after the other, in short transactions.
+"""Applying and reverting a plan: one change after another, in short transactions.
 
-The process that applies holds a lease of the plan; another one takes over when that process has ended, or is of another
-machine and silent for too long. Every transaction makes sure that the lease is still held, reads the change and the
-value anew, and ends with the plan in the status that follows, so a crash at any moment leaves nothing half-done.
+The applying process holds a lease of the plan. Another process takes over when that process has ended, or when it is on
+another machine and its lease has expired. Every transaction checks that the lease is still held, reads the change and
+the current value, and sets the status of the plan. A crash at any moment therefore leaves the plan consistent.
 
-Without a handler a few changes share a transaction, which spares as many waits for the disk. With one, each change has
-two of its own and the call is between them: in the first a try is counted, in the second its outcome recorded. The
-second ignores later decisions about the change: it has happened.
+Without a handler, several changes share a transaction, to save waits for the disk. With a handler, each change has two
+transactions, and the handler is called between them: the first counts the attempt, the second records the outcome. The
+second ignores decisions that were made during the call, because the change has already happened.
 
-Change here: what becomes of a change when it is applied or reverted.
+Change here: how a change is applied or reverted.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 Handler = Callable[[PlanChange], object]
 Progress = Callable[[int, int], object]
-SHORT = 0.05  #: seconds that a transaction over several changes goes on
-_running: set[tuple[str, int]] = set()  # plans that this process applies or reverts: (file, plan)
+SHORT = 0.05  #: maximum seconds of a transaction over several changes
+_running: set[tuple[str, int]] = set()  # the plans that this process applies or reverts: (file, plan)
 
 
 class PlanLookup(Protocol):
-    """What applying needs of :class:`scanstore.plans.plans.Plans`."""
+    """The methods of :class:`scanstore.plans.plans.Plans` that applying uses."""
 
     db: Database
 
@@ -49,7 +49,7 @@ class PlanLookup(Protocol):
 
 
 class Applied(NamedTuple):
-    """How many changes were applied, skipped as their value is in conflict, and failed."""
+    """The number of changes that were applied, skipped because their value is in conflict, and failed."""
 
     applied: int = 0
     skipped: int = 0
@@ -57,7 +57,7 @@ class Applied(NamedTuple):
 
 
 class Reverted(NamedTuple):
-    """How many changes were reverted, kept because the value has changed since, and failed."""
+    """The number of changes that were reverted, kept because the value has changed since, and failed."""
 
     reverted: int = 0
     kept: int = 0
@@ -84,7 +84,7 @@ ROW = """
 SELECT id, status, target, target_key, finding_id, field, action, current_value, proposed_value, found_value, reviewer
   FROM plan_changes WHERE id = ? AND plan_id = ?
 """
-# Of changes of the same value the later one is applied later, whatever the clock says: the way back is by this time.
+# Times of changes to the same value always increase, even if the clock is set back, because reverting sorts by them.
 APPLIED = """
 UPDATE plan_changes SET status = 'applied', found_value = :found, conflict = :conflict, error = NULL,
        scene_id = CASE target WHEN 'scene' THEN target_key END, tries = tries + :tries, updated_at = :now,
@@ -163,7 +163,7 @@ def _held(process: str | None, until: datetime) -> bool:
 
 
 class _Run:
-    """One application of a plan, or the way back."""
+    """One run of applying or reverting a plan."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class _Run:
     # -- the lease ---------------------------------------------------------------------------------------------------
 
     def _begin(self, plan: AnalysisPlan | int, statuses: tuple[str, ...], what: str) -> None:
-        """Take the lease, inside a transaction."""
+        """Take the lease of a plan, inside a transaction."""
         row = self.plans._open(plan, statuses, what)
         check_idle(self.db, row)
         self.plan = row
@@ -209,7 +209,7 @@ class _Run:
         self.until, self.renew_at = new, now.timestamp() + self.lease / 2
 
     def _hold(self) -> None:
-        """Make sure of the lease, inside each transaction."""
+        """Check the lease, inside each transaction."""
         now = utcnow().timestamp()
         if now >= self.renew_at or now < self.renew_at - self.lease:
             self._extend(me(), self.until)
@@ -226,7 +226,7 @@ class _Run:
                 "UPDATE analysis_plans SET process = NULL, lease_until = NULL WHERE id = ? AND process = ?",
                 (self.plan.id, me()),
             )
-        except StorageError:  # it ends with the process
+        except StorageError:  # the lease ends with the process
             pass
         finally:
             _running.discard((self.db.file, self.plan.id))
@@ -236,7 +236,7 @@ class _Run:
     def all(
         self, plan: AnalysisPlan | int, statuses: tuple[str, ...], what: str, chosen: Callable[[int], list[int]]
     ) -> dict[str | None, int]:
-        """Do the changes that are chosen under the lease; how many came out how."""
+        """Process all selected changes under the lease. Return their number by outcome."""
         count: dict[str | None, int] = {}
         with Scope(lambda: None, self._end):
             with self.db.atomic():
@@ -251,7 +251,7 @@ class _Run:
         return count
 
     def _some(self, keys: Iterator[int]) -> list[str | None]:
-        """Do as many changes as fit into one short transaction."""
+        """Process as many changes as fit into one short transaction."""
         done: list[str | None] = []
         with self.db.atomic():
             self._hold()
@@ -267,7 +267,7 @@ class _Run:
         return done
 
     def _one(self, keys: Iterator[int], handler: Handler) -> list[str | None]:
-        """Do the next change, with its handler between two transactions."""
+        """Process the next change, with its handler between two transactions."""
         key = next(keys, None)
         if key is None:
             return []
@@ -296,12 +296,12 @@ class _Run:
             return [outcome]
 
     def _late(self, row: _Row) -> bool:
-        """Whether a change was decided otherwise meanwhile."""
+        """Whether the decision about a change has changed meanwhile."""
         return row.status != ("applied" if self.undo else "approved")
 
     @staticmethod
     def _call(handler: Handler, change: PlanChange) -> str | None:
-        """Call the handler; return what went wrong."""
+        """Call the handler. Return its error, or None."""
         try:
             answer = handler(change)
         except Exception as error:
@@ -317,7 +317,7 @@ class _Run:
         return _Row(*found[0]) if found else None
 
     def _look(self, row: _Row) -> tuple[object, Effect] | str:
-        """Return the present value and the effect on it, or why the change is impossible."""
+        """Return the current value and the effect of the change, or the reason why the change is impossible."""
         key = row.target_key if row.target == "scene" else row.finding_id
         values = read(self.db, row.target, [key], [row.field]) if row.field in FIELDS else {}
         if key not in values:
@@ -329,11 +329,11 @@ class _Run:
         return now, forward(field, row.action, now, _loaded(row.current), proposed)
 
     def _record(self, row: _Row, looked: tuple[object, Effect] | str, *, called: bool) -> str:
-        """Write the value, unless that cannot be, and the outcome; return it."""
+        """Write the value, if possible, and the outcome. Return the outcome."""
         if isinstance(looked, str):
             return self._refuse(row, "failed", None, looked, called)
         now, effect = looked
-        # What the handler did elsewhere is done, whatever happened here meanwhile.
+        # The handler has already changed the other system, so the outcome is recorded in any case.
         if effect.conflict and not self.force and not called:
             found = dump_json(now)
             why = f"{row.field} is now {found:.200}, which is neither the expected nor the proposed value"

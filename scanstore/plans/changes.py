@@ -1,11 +1,11 @@
-"""What a plan may change: the fields of scenes and findings, the actions on each, and how their values are kept.
+"""The fields of scenes and findings that a plan may change, the actions on each, and the format of their values.
 
-A value is kept as JSON in one form only, so that equal ones are equal text: ids of performers and tags as a sorted
-list, a studio as its id, a date as UTC text. A field belongs to scenes or to findings, never to both, and so says what
-a change is about.
+A value is stored as canonical JSON, so that equal values are equal text: ids of performers and tags as a sorted list, a
+studio as its id, a date as UTC text. A field belongs either to scenes or to findings, so it determines the kind of the
+target.
 
-What a change does to a value, and what taking it back does, are two pure functions, :func:`forward` and
-:func:`backward`; a preview and an application ask the same ones.
+The pure functions :func:`forward` and :func:`backward` compute the value after applying and after reverting a change.
+Previewing and applying use the same functions.
 
 Change here: the fields, their accepted values, and when a value counts as changed by another person.
 """
@@ -31,12 +31,12 @@ from scanstore.library.models import Performer, Scene, Studio, Tag
 if TYPE_CHECKING:
     from scanstore.db.database import Database
 
-AT_ONCE = 500  #: targets that are read in one statement
-REPLACING = ("set", "update")  # two words for one thing
-_UNSET: Any = ...  # a current value that was not given
+AT_ONCE = 500  #: targets read in one statement
+REPLACING = ("set", "update")  # synonyms
+_UNSET: Any = ...  # marks an absent current value
 
 
-# What values are accepted, each in the form that is kept
+# Accepted values, converted to their stored form
 
 
 def _ids(model: type[Base]) -> Callable[[str, object], list[str]]:
@@ -75,7 +75,7 @@ def _details(where: str, value: object) -> str | None:
 
 
 def _date(where: str, value: object) -> str | None:
-    """An aware time, or a day, which begins at midnight in UTC."""
+    """Return a time, given as an aware time or as a date (midnight in UTC)."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -100,15 +100,15 @@ def _flag(where: str, value: object) -> bool:
 
 
 class Field(NamedTuple):
-    """A field that a change may be about: ``source`` is its value as SQL, over the target's row ``t``."""
+    """A field that a change can modify. ``source`` is the SQL expression of its value, for the target's row ``t``."""
 
     name: str
     target: str
     source: str
     check: Callable[[str, Any], Any]
-    column: str = ""  #: of the target's table; empty for links
-    link: str = ""  #: ``tag``: rows of ``scene_tags`` with a ``tag_id`` that is of ``tags``
-    refers: str = ""  #: the table that ids in its values are of
+    column: str = ""  #: the column of the target's table; empty for links
+    link: str = ""  #: for example ``tag``: rows of ``scene_tags`` with a ``tag_id`` that refers to ``tags``
+    refers: str = ""  #: the table that the ids in its values refer to
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -152,18 +152,18 @@ OTHER_NAMES = {
 
 
 class Checked(NamedTuple):
-    """A change in the form that is kept; ``key`` is text for scenes and a number for findings."""
+    """A change in its stored form; ``key`` is text for scenes and a number for findings."""
 
     field: Field
     key: Any
     action: str
     proposed: Any
-    current: Any  #: ``...`` when it is to be looked up
+    current: Any  #: ``...`` if it must be looked up
     confidence: float | None
 
 
 def field_named(where: str, name: object) -> Field:
-    """The field of that name. Raises InvalidArgument with those that there are."""
+    """Return the field with this name. Raises InvalidArgument, which lists the fields."""
     known = name.strip().lower() if isinstance(name, str) else ""
     found = FIELDS.get(OTHER_NAMES.get(known, known))
     if found is None:
@@ -181,7 +181,7 @@ def check(
     current: object = _UNSET,
     confidence: object = None,
 ) -> Checked:
-    """Return a change in the form that is kept; ``where`` begins the message of InvalidArgument."""
+    """Return a change in its stored form. The message of InvalidArgument begins with ``where``."""
     field = field_named(where + "field", name)
     key = target_key(f"{where}target", target, field.target)
     act = check_choice(action, where + "action", CHANGE_ACTIONS)
@@ -198,7 +198,7 @@ def check(
 
 
 def target_key(where: str, target: object, kind: str) -> Any:
-    """The key of a scene or finding, given as it or its row; raises InvalidArgument for one of the other kind."""
+    """Return the key of a scene or finding, given as the key or the row. Raises InvalidArgument for the wrong kind."""
     model: type[Base] = Scene if kind == "scene" else Finding
     if isinstance(target, model):
         target.check_home()
@@ -212,7 +212,7 @@ def target_key(where: str, target: object, kind: str) -> Any:
 
 
 def checked_confidence(where: str, value: object) -> float | None:
-    """A confidence from 0 to 1, or None."""
+    """Return a checked confidence from 0 to 1, or None."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -221,22 +221,22 @@ def checked_confidence(where: str, value: object) -> float | None:
 
 
 def digest(value: object) -> bytes:
-    """What tells kept values apart, in 32 bytes."""
+    """Return a digest of 32 bytes that identifies a stored value."""
     return hashlib.sha256(dump_json(value).encode()).digest()
 
 
-# What a change does
+# Effects of changes
 
 
 class Effect(NamedTuple):
-    """``value`` is what the field becomes; ``conflict``: the present value is neither that nor the expected one."""
+    """The new ``value`` of the field; ``conflict``: the current value is neither the new nor the expected one."""
 
     value: Any
     conflict: bool
 
 
 def forward(field: Field, action: str, now: Any, current: Any, proposed: Any) -> Effect:
-    """What applying a change does. Of lists that are added to or removed from, only the named items count."""
+    """Return the effect of applying a change. For additions to and removals from lists, only the named items count."""
     if action in REPLACING:
         return Effect(proposed, now != proposed and now != current)
     adding = action == "add"
@@ -246,7 +246,9 @@ def forward(field: Field, action: str, now: Any, current: Any, proposed: Any) ->
 
 
 def backward(field: Field, action: str, now: Any, found: Any, proposed: Any) -> Effect:
-    """What taking a change back does, that was applied to the value ``found``: exactly its own effect is undone."""
+    """Return the effect of reverting a change that was applied to the value ``found``. Only its own effect is
+    undone.
+    """
     if action in REPLACING:
         return Effect(found, now != proposed and now != found)
     if action == "add":
@@ -266,7 +268,7 @@ def _without(some: Iterable[str], others: Collection[str]) -> list[str]:
 
 
 def read(db: Database, target: str, keys: Iterable[object], fields: Iterable[str]) -> dict[Any, dict[str, Any]]:
-    """The values of fields now, by the targets' keys; those that do not exist are left out. One statement."""
+    """Return the current values of fields, by the targets' keys, in one statement. Missing targets are left out."""
     names = tuple(sorted(set(fields)))
     rows = db.execute_sql(_reading(target, names), (dump_json(list(keys)),)).fetchall()
     return {row[0]: {name: _value(name, raw) for name, raw in zip(names, row[1:], strict=True)} for row in rows}
@@ -285,20 +287,20 @@ def _value(name: str, raw: Any) -> Any:
 
 
 def missing(db: Database, table: str, ids: Iterable[str]) -> list[str]:
-    """Which of these ids are of no row of a table of the library."""
+    """Return the ids without a row in a table of the library."""
     sql = f"SELECT i.value FROM json_each(?) AS i WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE id = i.value)"
     return [key for (key,) in db.execute_sql(sql, (dump_json(list(ids)),)).fetchall()]
 
 
 def referred(field: Field, value: Any) -> list[str]:
-    """The ids in a value that have to be of rows."""
+    """Return the ids in a value that must refer to rows."""
     if not field.refers or value is None:
         return []
     return list(value) if field.link else [value]
 
 
 def names(db: Database, table: str, ids: Iterable[str]) -> dict[str, str]:
-    """The names of rows of the library, by id, as far as they are there."""
+    """Return the names of existing rows of the library, by id."""
     sql = f"SELECT t.id, t.name FROM json_each(?) AS i CROSS JOIN {table} AS t ON t.id = i.value"
     return dict(db.execute_sql(sql, (dump_json(sorted(set(ids))),)).fetchall())
 
@@ -306,11 +308,11 @@ def names(db: Database, table: str, ids: Iterable[str]) -> dict[str, str]:
 def write(
     db: Database, field: Field, key: Any, now: Any, value: Any, *, by: str, note: str, undo: bool = False
 ) -> None:
-    """Write a value, inside the caller's transaction; nothing is written when it is that already.
+    """Write a value, inside the caller's transaction. An unchanged value is not written.
 
-    The status of a finding is a decision: it is recorded as one of ``by``, and to ``undo`` it may take two. Raises
-    NotFound when the value names something that is gone, and IllegalMove for a finding that cannot become that;
-    nothing is changed then.
+    The status of a finding is recorded as a decision of ``by``; to ``undo`` one, two decisions may be needed. Raises
+    NotFound if the value refers to a missing row, and IllegalMove if the finding cannot get this status. Nothing is
+    changed then.
     """
     if value == now:
         return
@@ -319,7 +321,7 @@ def write(
         raise NotFound(f"{field.refers[:-1]} {gone[0]!r} is gone")
     if field.name == "status":
         with db.atomic():
-            if undo and "open" not in (now, value):  # from one decision to another the way is over open
+            if undo and "open" not in (now, value):  # a transition from one decision to another goes through open
                 Findings(db).triage(key, "open", by=by, note=note)
             Findings(db).triage(key, value, by=by, note=note)
     elif field.link:

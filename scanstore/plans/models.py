@@ -1,4 +1,4 @@
-"""Changes of plans as rows: their columns, their moves, and how a plan stands by its changes."""
+"""The models of plans and changes, and the counts of changes by status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ChangeCounts(NamedTuple):
-    """How many changes of a plan are in which status."""
+    """The number of changes of a plan by status."""
 
     pending: int = 0
     approved: int = 0
@@ -36,7 +36,7 @@ class ChangeCounts(NamedTuple):
 
 
 class AnalysisPlan(Numbered, Timestamped):
-    """Changes that belong together. ``metadata`` is what its maker wants to remember: settings used, figures."""
+    """A plan, a set of changes. ``metadata`` holds arbitrary data of its creator, such as the settings used."""
 
     if TYPE_CHECKING:
         changes = Backref["PlanChange"]()
@@ -52,20 +52,21 @@ class AnalysisPlan(Numbered, Timestamped):
     applied_at = UTCField(null=True)
     reverted_at = UTCField(null=True)
 
-    tally: str = "{}"  # counts as they are read
-    counts: ChangeCounts | None = None  #: of its changes, when it was read by ``store.plans``
+    tally: str = "{}"  # the counts as JSON
+    counts: ChangeCounts | None = None  #: the counts of its changes, if it was read by ``store.plans``
 
     class Meta:
         table_name = "analysis_plans"
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
-        """The row as plain values, with its counts if they were read."""
+        """Return the row as plain values, with its counts if they were read."""
         more = {} if self.counts is None else {"counts": self.counts._asdict()}
         return {**super().to_dict(secrets=secrets), **more}
 
 
 class PlanChange(Numbered, Timestamped):
-    """One change of one field of a scene or a finding; ``target_key`` is its id, also when it is gone.
+    """One change to one field of a scene or a finding. ``target_key`` is the target's id, even after the target was
+    removed.
 
     ``current_value`` is the value at the time of the proposal, ``found_value`` the value when it was applied or
     refused, ``conflict`` whether they differ. ``applied`` is computed by the database.
@@ -97,8 +98,8 @@ class PlanChange(Numbered, Timestamped):
     tries = peewee.IntegerField(default=0)
     error = peewee.TextField(null=True)
 
-    value: JsonValue = None  #: for a handler: what the field is to become
-    undoing: bool = False  #: for a handler: whether the change is being taken back
+    value: JsonValue = None  #: for a handler: the new value of the field
+    undoing: bool = False  #: for a handler: whether the change is being reverted
 
     class Meta:
         table_name = "plan_changes"
@@ -109,7 +110,7 @@ class PlanChange(Numbered, Timestamped):
 
     @property
     def key(self) -> str:
-        """What names this application of it, the same at each try: for a system that is to do nothing twice."""
+        """An idempotency key, the same at each attempt, so that another system can ignore a repeated call."""
         return f"{self.plan.key}:{self.id}{':revert' if self.undoing else ''}"
 
 
@@ -119,7 +120,7 @@ PLANS = Machine(
     "plan",
     {
         "draft": ("pending",),
-        "reviewing": ("draft", "applied"),  # again, when what had failed is to be retried
+        "reviewing": ("draft", "applied"),  # in review again, when failed changes are retried
         "applied": ("reviewing",),
         "cancelled": ("pending", "draft", "reviewing"),
         "reverted": ("reviewing", "applied"),
@@ -159,7 +160,7 @@ SELECT p.status, c.status, c.count FROM analysis_plans AS p LEFT JOIN plan_count
 
 
 def settle(db: Database, plan_id: int) -> str:
-    """Set the status of a plan that was submitted to what its changes say; return it. Inside a transaction."""
+    """Set the status of a submitted plan by its changes, and return it. Inside a transaction."""
     rows = db.execute_sql(STANDING, (plan_id,)).fetchall()
     status: str = rows[0][0]
     count = {each: number for _, each, number in rows if number}

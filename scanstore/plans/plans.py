@@ -1,10 +1,9 @@
-"""Plans: changes of scenes and findings that something proposed, for a person to review, apply and take back.
+"""Plans: proposed changes to scenes and findings, which a person reviews, applies and reverts.
 
-A plan is built (``pending``), submitted (``draft``) and reviewed (``reviewing``). From then on its status follows from
-how many of its changes are in which status, and is set in one place, :func:`settle`, by every transaction that moves a
-change: ``applied`` when nothing is left to decide or to apply and something was applied, ``reverted`` when nothing of
-that is left. What applying does is in :mod:`scanstore.plans.applying`, what may be changed in
-:mod:`scanstore.plans.changes`.
+A plan is built (``pending``), submitted (``draft``) and reviewed (``reviewing``). From then on its status depends on
+the number of changes in each status. :func:`settle` sets it in every transaction that changes the status of a change:
+``applied`` if no change is left to decide or apply and some were applied, ``reverted`` if all applied changes were
+reverted. Applying is in :mod:`scanstore.plans.applying`, the fields are in :mod:`scanstore.plans.changes`.
 
 Change here: the columns of plans and changes, and which decisions are allowed when.
 """
@@ -34,7 +33,7 @@ from scanstore.plans.proposals import Proposal, Proposed, checked, insert
 
 
 class Reviewed(NamedTuple):
-    """How many changes a review decided otherwise than before, and how the plan stands now."""
+    """The number of changes whose decision a review changed, and the counts of the plan."""
 
     changed: int
     counts: ChangeCounts
@@ -55,7 +54,9 @@ class Plans(Domain):
     def create(
         self, name: str, *, description: str | None = None, metadata: Mapping[str, object] | None = None
     ) -> AnalysisPlan:
-        """Begin a plan, which :meth:`propose` fills and :meth:`submit` hands over for review. Names may repeat."""
+        """Create a plan. Fill it with :meth:`propose`, and start the review with :meth:`submit`. Names need not be
+        unique.
+        """
         name = clean_text(name, "name", needed=True)
         if metadata is not None and not isinstance(metadata, Mapping):
             raise InvalidArgument(f"metadata is {shown(metadata)}; it must be a mapping")
@@ -77,17 +78,17 @@ class Plans(Domain):
         current: object = ...,
         confidence: float | None = None,
     ) -> PlanChange:
-        """Propose a change of a scene (by its id, text) or a finding (by its id, a number); return it.
+        """Propose a change to a scene (by its id, a text) or a finding (by its id, a number), and return it.
 
-        Of scenes: ``performers`` and ``tags`` (``add``, ``remove`` or ``set``, with ids of known ones), ``studio`` (an
-        id or None), ``title``, ``details``, ``date``, ``organized`` (``set`` or ``update``, which are the same). Of
-        findings: ``severity``, ``status``, ``remediation``.
+        Fields of scenes: ``performers`` and ``tags`` (``add``, ``remove`` or ``set``, with ids of known rows),
+        ``studio`` (an id or None), ``title``, ``details``, ``date``, ``organized`` (``set`` or ``update``, which are
+        the same). Fields of findings: ``severity``, ``status``, ``remediation``.
 
-        ``current`` is what the proposal was made for; by default it is the present value. ``confidence`` is 0 to 1.
-        Proposed again (target, field, action and value), the change that is there is returned as it is.
+        ``current`` is the value that the proposal is based on (default: the current value). ``confidence`` is 0 to 1. A
+        repeated proposal (same target, field, action and value) returns the existing change.
 
-        Raises InvalidArgument for what does not fit, NotFound for a target, performer, tag or studio that there is
-        not, and IllegalMove for a plan that is applied, cancelled or reverted.
+        Raises InvalidArgument, NotFound for an unknown target, performer, tag or studio, and IllegalMove for a plan
+        that is applied, cancelled or reverted.
         """
         one = check("", target, field, action, proposed, current, confidence)
         with self.db.atomic():
@@ -104,11 +105,11 @@ class Plans(Domain):
             return found
 
     def propose_many(self, plan: AnalysisPlan | int, proposals: Iterable[Proposal | Mapping[str, object]]) -> Proposed:
-        """Propose many changes, all or none, as :meth:`propose` does for one: in one transaction.
+        """Propose many changes in one transaction, like :meth:`propose`.
 
-        Each is a :class:`Proposal`, or a mapping with ``scene`` or ``finding``, ``field``, ``action``, ``proposed``
-        and perhaps ``current`` and ``confidence``. All are read and checked before any SQL; an error names the
-        proposal, counted from 0.
+        Each is a :class:`Proposal`, or a mapping with ``scene`` or ``finding``, ``field``, ``action``, ``proposed`` and
+        optionally ``current`` and ``confidence``. All are checked before any SQL. An error names the index of the
+        proposal, from 0.
         """
         given = checked(proposals)
         with self.db.atomic():
@@ -116,13 +117,13 @@ class Plans(Domain):
         return Proposed(created, len(given) - created)
 
     def submit(self, plan: AnalysisPlan | int) -> AnalysisPlan:
-        """Hand a plan over for review. Raises IllegalMove when it was submitted already."""
+        """Submit a plan for review. Raises IllegalMove if it is already submitted."""
         key = self._key(plan)
         move(self.db, PLANS, key, "draft", submitted_at=format_time(utcnow()))
         return self.get(key)
 
     def cancel(self, plan: AnalysisPlan | int) -> AnalysisPlan:
-        """Give a plan up. Raises IllegalMove when something of it was applied, or it is over."""
+        """Cancel a plan. Raises IllegalMove if a change was applied, or the plan is finished."""
         with self.db.atomic():
             row = self._idle(plan)
             if row.status in BUILDING and row.counts is not None and row.counts.applied:
@@ -134,18 +135,18 @@ class Plans(Domain):
             return self.get(row.id)
 
     def remove(self, plan: AnalysisPlan | int) -> None:
-        """Delete a plan and its changes. Applied changes stay and can no longer be reverted.
+        """Delete a plan and its changes. Applied values stay and can no longer be reverted.
 
-        Raises NotFound, and IllegalMove while it is being applied or reverted.
+        Raises NotFound, and IllegalMove while the plan is being applied or reverted.
         """
         with self.db.atomic():
             self.db.execute_sql("DELETE FROM analysis_plans WHERE id = ?", (self._idle(plan).id,))
 
-    # -- looking -----------------------------------------------------------------------------------------------------
+    # -- queries -----------------------------------------------------------------------------------------------------
 
     @reads
     def get(self, plan: AnalysisPlan | int) -> AnalysisPlan:
-        """The plan with that id, read anew, with its counts. Raises NotFound."""
+        """Read the plan with this id, with its counts. Raises NotFound."""
         key = self._key(plan)
         for found in _rows(AnalysisPlan.id == key):
             return found
@@ -153,12 +154,12 @@ class Plans(Domain):
 
     @reads
     def find(self, name: str) -> AnalysisPlan | None:
-        """The latest plan of that name, if there is one."""
+        """Return the latest plan with this name, or None."""
         return next(iter(_rows(AnalysisPlan.name == check_string(name, "name"), limit=1)), None)
 
     @reads
     def list(self, *, status: str | None = None, limit: int | None = None) -> List[AnalysisPlan]:
-        """Plans with their counts, the latest first, of one status if given. One statement."""
+        """List plans with their counts, the latest first, optionally of one status, in one statement."""
         only = () if status is None else (AnalysisPlan.status == check_choice(status, "status", PLAN_STATUSES),)
         return _rows(*only, limit=check_optional_integer(limit, "limit", 0, 2**31))
 
@@ -172,7 +173,7 @@ class Plans(Domain):
         scene: Scene | str | None = None,
         limit: int | None = None,
     ) -> List[PlanChange]:
-        """The changes of a plan in the order in which they are applied; of one status, field or scene if given."""
+        """List the changes of a plan in the order of applying, optionally of one status, field or scene."""
         most = check_optional_integer(limit, "limit", 0, 2**31)
         only = [] if status is None else [PlanChange.status == check_choice(status, "status", CHANGE_STATUSES)]
         if field is not None:
@@ -186,9 +187,9 @@ class Plans(Domain):
     def preview(
         self, plan: AnalysisPlan | int, *, status: str | None = None, scene: Scene | str | None = None
     ) -> List[Preview]:
-        """What each scene and finding is now and would be after applying, in the order of the changes.
+        """Return the values of each scene and finding before and after applying, in the order of the changes.
 
-        Of the changes that are pending or approved, or of one ``status`` only. Nothing is changed.
+        Includes pending and approved changes, or only those of one ``status``. Changes nothing.
         """
         only = ("pending", "approved") if status is None else (check_choice(status, "status", CHANGE_STATUSES),)
         key = None if scene is None else target_key("scene", scene, "scene")
@@ -207,13 +208,14 @@ class Plans(Domain):
         min_confidence: float | None = None,
         by: str | None = None,
     ) -> Reviewed:
-        """``approve``, ``reject`` or ``reset`` changes of a plan: those of all the filters given, without any, all.
+        """``approve``, ``reject`` or ``reset`` the changes of a plan that match all filters; without filters, all
+        changes.
 
-        The last decision counts. Changes that are applied, failed, skipped or reverted cannot be decided again: left
-        alone, and an error when it is among the ``ids``. ``ids=[]`` decides nothing. A change without a confidence is
-        in no ``min_confidence``. ``by`` is kept as the reviewer. One transaction.
+        The last decision counts. Applied, failed, skipped and reverted changes cannot be reviewed again: they are
+        ignored, or raise an error if they are among the ``ids``. ``ids=[]`` selects nothing. A change without a
+        confidence never matches ``min_confidence``. ``by`` is saved as the reviewer. Atomic.
 
-        Raises IllegalMove for a plan that is not in review, NotFound for a change that is not the plan's.
+        Raises IllegalMove for a plan that is not in review, NotFound for a change of another plan.
         """
         to = DECISIONS[check_choice(decision, "decision", tuple(DECISIONS))]
         where: List[str] = ["plan_id = ?"]
@@ -247,9 +249,9 @@ class Plans(Domain):
             return Reviewed(changed, self._counts(row.id))
 
     def retry(self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None) -> int:
-        """Let changes that failed or were skipped be approved again, all of a plan or those of ``ids``; how many were.
+        """Reset failed and skipped changes to approved, all of a plan or those of ``ids``. Return their number.
 
-        An applied plan is in review again then. Raises IllegalMove for other plans and changes, NotFound.
+        An applied plan goes back to review. Raises IllegalMove for other plans and changes, NotFound.
         """
         keys = change_ids(ids)
         with self.db.atomic():
@@ -278,20 +280,21 @@ class Plans(Domain):
     ) -> Applied:
         """Apply the approved changes of a plan, or those of ``ids``, in order, in short transactions.
 
-        May be killed at any moment and called again: each change is there or not, and it goes on where it was. A change
-        is ``skipped`` with a conflict when the present value is neither the expected nor the proposed one, unless with
-        ``force``; it ``failed`` when its target is gone. The others go on. ``ids=[]`` applies nothing.
+        You can kill this call at any moment and repeat it: each change is applied completely or not at all, and the
+        next call continues. Without ``force``, a change is ``skipped`` with a conflict if the current value is neither
+        the expected nor the proposed one. It is ``failed`` if its target is missing. The other changes are still
+        applied. ``ids=[]`` applies nothing.
 
-        A ``handler`` is called with each change, outside any transaction, before it is recorded: to do the same
-        elsewhere. It gets a PlanChange whose ``value`` is what the field is to become; an exception in it makes the
-        change ``failed``. A change whose handler was running when the process was killed has it called again, so
-        elsewhere ``change.key`` should be used to do nothing twice; ``change.tries`` counts. Ctrl-C leaves the change
-        approved.
+        A ``handler`` is called with each change, outside any transaction, before the change is recorded, for example to
+        change a remote system. It gets a PlanChange whose ``value`` is the new value of the field. An exception makes
+        the change ``failed``. If the process is killed while a handler runs, the next call runs it again, so the remote
+        system should use ``change.key`` to ignore repetitions; ``change.tries`` counts the attempts. After Ctrl-C the
+        change stays approved.
 
-        No two processes or threads apply a plan at once: IllegalMove names who does. ``lease`` is the seconds that
-        others wait for one on another machine that gives no sign. ``progress`` is called between transactions with
-        how many changes are done and how many there are. Raises IllegalMove, too, for a plan that is not in review or
-        was applied already, and for ``ids`` that are not approved; NotFound.
+        Only one process or thread can apply a plan at a time; IllegalMove names the other one. After ``lease`` seconds
+        without a write, a process on another machine loses the plan. ``progress`` is called between transactions with
+        the number of processed changes and the total. Also raises IllegalMove for a plan that is not in review or is
+        already applied, and for ``ids`` that are not approved; NotFound.
         """
         return applying.apply(self, plan, change_ids(ids), handler, force=force, lease=lease, progress=progress)
 
@@ -305,10 +308,10 @@ class Plans(Domain):
         lease: float = 600.0,
         progress: Callable[[int, int], object] | None = None,
     ) -> Reverted:
-        """Revert the applied changes of a plan, the last first; each change exactly its own effect.
+        """Revert the applied changes of a plan in reverse order, each with exactly its own effect.
 
-        Values that have changed since are kept, and counted, unless with ``force``; such changes stay ``applied``.
-        Otherwise as :meth:`apply`; a ``handler`` gets changes whose ``undoing`` is true.
+        Values that have changed since are kept and counted, unless with ``force``; such changes stay ``applied``.
+        Otherwise like :meth:`apply`; a ``handler`` gets changes whose ``undoing`` is true.
         """
         return applying.revert(self, plan, handler, force=force, lease=lease, progress=progress)
 
@@ -324,7 +327,7 @@ class Plans(Domain):
         return key
 
     def _open(self, plan: AnalysisPlan | int, statuses: tuple[str, ...], what: str) -> AnalysisPlan:
-        """The plan, if it is in one of these statuses."""
+        """Return the plan if it has one of these statuses."""
         row = self.get(plan)
         if row.status not in statuses:
             raise IllegalMove(f"plan {row.id} is {row.status} and cannot {what}; {PLANS.remedies[row.status]}")
@@ -337,7 +340,7 @@ class Plans(Domain):
         return row
 
     def _check_ids(self, plan_id: int, keys: List[int], statuses: tuple[str, ...], to: str) -> None:
-        """Raise for the first of these changes that is not the plan's or not in one of these statuses."""
+        """Raise an error for the first of these changes that belongs to another plan or has another status."""
         found = dict(
             self.db.execute_sql(
                 "SELECT c.id, c.status FROM json_each(?) AS i CROSS JOIN plan_changes AS c ON c.id = i.value"
@@ -366,7 +369,7 @@ def _rows(*only: object, limit: int | None = None) -> List[AnalysisPlan]:
 
 
 def change_ids(ids: object) -> List[int] | None:
-    """The ids of changes given as rows or ids, each once, in order."""
+    """Return the ids of changes, given as rows or ids, each once, in order."""
     if ids is None:
         return None
     if isinstance(ids, str | bytes | Mapping | PlanChange) or not isinstance(ids, Iterable):

@@ -1,6 +1,6 @@
-"""What a plan would do, without doing it: each value before and after, by the same functions that apply it.
+"""A preview of a plan: each value before and after, computed by the functions that apply it.
 
-Change here: what a reviewer sees of a scene or finding before deciding.
+Change here: the values that a reviewer sees.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from scanstore.plans.changes import AT_ONCE, FIELDS, forward, names, read, refer
 
 
 class FieldPreview(NamedTuple):
-    """A value before and after; ``changes`` are the ids of those that concern it, ``conflicts`` those among them that
-    would be skipped, ``names`` those of the ids in the values."""
+    """A value before and after. ``changes`` are the ids of its changes, ``conflicts`` the ids of those that would be
+    skipped, ``names`` the names for the ids in the values.
+    """
 
     field: str
     before: Any
@@ -26,7 +27,9 @@ class FieldPreview(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """A scene or finding with its fields that a plan is about; none when it is ``gone``, and applying would fail."""
+    """A scene or finding with the fields that a plan changes. A removed target is ``gone`` and has no fields; applying
+    would fail.
+    """
 
     target: str
     key: str
@@ -43,7 +46,7 @@ SELECT id, target, target_key, coalesce(finding_id, target_key), field, action, 
 
 
 def preview(db: Database, plan_id: int, statuses: tuple[str, ...], scene: str | None) -> list[Preview]:
-    """See :meth:`scanstore.plans.plans.Plans.preview`; reads all of it in one transaction."""
+    """See :meth:`scanstore.plans.plans.Plans.preview`. Reads everything in one transaction."""
     with db.atomic("DEFERRED"):
         rows = db.execute_sql(CHANGES, (plan_id, dump_json(statuses), scene, scene)).fetchall()
         about: dict[tuple[str, str, object], list[object]] = {}
@@ -68,7 +71,7 @@ def preview(db: Database, plan_id: int, statuses: tuple[str, ...], scene: str | 
 
 
 def _fields(now: dict[str, Any], rows: list[Any]) -> list[FieldPreview]:
-    """What changes of one target make of its values, one after the other."""
+    """Return the values of one target after its changes, one after another."""
     found: dict[str, FieldPreview] = {}
     for number, _, _, _, name, action, current, proposed in rows:
         at = found.get(name) or FieldPreview(name, now[name], now[name], [], [], {})
@@ -81,7 +84,7 @@ def _fields(now: dict[str, Any], rows: list[Any]) -> list[FieldPreview]:
 
 
 def _named(db: Database, previews: list[Preview]) -> list[Preview]:
-    """Say the names of what the values refer to."""
+    """Add the names of the rows that the values refer to."""
     wanted: dict[str, set[str]] = {}
     for each in (field for one in previews for field in one.fields):
         ids = referred(FIELDS[each.field], each.before) + referred(FIELDS[each.field], each.after)

@@ -1,4 +1,4 @@
-"""Proposals on their way into a plan: checked one by one, completed with present values, written at once.
+"""Proposals for a plan: each is checked and completed with the current value, then all are written at once.
 
 Change here: the fields of a proposal, and its possible targets.
 """
@@ -24,7 +24,7 @@ KEYS = ("scene", "finding", "field", "action", "proposed", "current", "confidenc
 
 
 class Proposal(NamedTuple):
-    """A change to be proposed, see :meth:`scanstore.plans.plans.Plans.propose`."""
+    """A proposed change, see :meth:`scanstore.plans.plans.Plans.propose`."""
 
     target: Any
     field: str
@@ -35,14 +35,14 @@ class Proposal(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """How many proposals were new, and how many the plan had already."""
+    """The number of new proposals, and of those that the plan already contains."""
 
     created: int
     known: int
 
 
 def checked(proposals: object) -> list[Checked]:
-    """Return proposals in the form that is kept; InvalidArgument names the one that does not fit, counted from 0."""
+    """Return proposals in their stored form. InvalidArgument names the index of the invalid one, from 0."""
     if isinstance(proposals, str | bytes | Mapping | Proposal) or not isinstance(proposals, Iterable):
         raise InvalidArgument(f"proposals is {shown(proposals)}; give a list of Proposals")
     return [_checked(number, each) for number, each in enumerate(proposals)]
@@ -72,8 +72,9 @@ def _checked(number: int, proposal: object) -> Checked:
 
 
 def insert(db: Database, plan_id: int, proposals: list[Checked]) -> int:
-    """Write the changes that the plan does not have yet, with the present value where none was given; return how
-    many."""
+    """Write the changes that the plan does not contain yet, with the current value if none was given. Return their
+    number.
+    """
     now = _captured(db, proposals)
     rows = []
     for field, key, action, proposed, current, confidence in proposals:
@@ -88,7 +89,7 @@ def insert(db: Database, plan_id: int, proposals: list[Checked]) -> int:
 
 
 def _captured(db: Database, proposals: list[Checked]) -> dict[str, dict[Any, dict[str, Any]]]:
-    """Return the present values, by target and key. Raises NotFound for missing targets and missing references."""
+    """Return the current values, by target and key. Raises NotFound for missing targets and references."""
     found: dict[str, dict[Any, dict[str, Any]]] = {}
     for target in CHANGE_TARGETS:
         concerned = [each for each in proposals if each.field.target == target]

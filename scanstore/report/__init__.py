@@ -1,6 +1,6 @@
 """Reports of a scan's findings: ``gather`` asks the store, ``document`` is the result, the other modules write it.
 
-A new format is a function from a ``Report`` to text, named in ``gather``.
+To add a format, write a function from a ``Report`` to text and register it in ``gather``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The trend as an inline SVG: a bar for each scan, stacked by severity, the most severe at the bottom.
+"""The trend chart as inline SVG: one bar per scan, stacked by severity, the most severe at the bottom.
 
-Colours come from the classes that the page's style sheet gives the severities.
+The style sheet of the page defines the colours, by a class for each severity.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from scanstore.db.state_machine import SEVERITIES
 from scanstore.report.document import Point, described
 
-MOST = 40  #: scans that are drawn, the latest ones
+MOST = 40  #: the number of latest scans that are drawn
 WIDTH, HEIGHT = 640, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 12, 24
-WIDEST = 40  #: of a bar
+WIDEST = 40  #: the maximum width of a bar
 
 
 def trend(points: Sequence[Point], marked: Sequence[int] = ()) -> Iterator[str]:
-    """Yield the lines of the picture; scans that are ``marked`` have their number in bold."""
+    """Yield the lines of the SVG. The numbers of ``marked`` scans are bold."""
     points = points[-MOST:]
     top, step = _scale(max((sum(point.counts) for point in points), default=0))
     high, slot = HEIGHT - TOP - BOTTOM, (WIDTH - LEFT - RIGHT) / max(len(points), 1)
@@ -50,7 +50,7 @@ def trend(points: Sequence[Point], marked: Sequence[int] = ()) -> Iterator[str]:
 
 
 def _scale(most: int) -> tuple[int, int]:
-    """Where the axis ends, and from tick to tick: three to six round steps."""
+    """Return the end of the axis and the distance of its ticks, for three to six round steps."""
     size = 1
     while True:
         for step in (size, size * 2, size * 5):

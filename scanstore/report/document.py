@@ -1,7 +1,7 @@
-"""What a report says, before it is written in any format.
+"""The content of a report, independent of its format.
 
-The writers next door read these tuples and nothing else. Change here what belongs to a report and which of its findings
-count as open.
+The writers of all formats read only these tuples. Change here: the content of a report, and which findings count as
+open.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNDECIDED = ("open", "confirmed")
 
 
 class FlowStep(NamedTuple):
-    """A stop on the way of the data."""
+    """One step of a code flow."""
 
     file_path: str
     line_number: int | None
@@ -40,7 +40,7 @@ class Event(NamedTuple):
 
 
 class Silenced(NamedTuple):
-    """The suppression that fits a finding; one that has ``expired`` is told of and hides nothing."""
+    """The suppression that matches a finding. An ``expired`` one is shown but hides nothing."""
 
     id: int
     scope: str
@@ -51,7 +51,7 @@ class Silenced(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A finding as the scan saw it, with what people decided until now."""
+    """A finding as the scan reported it, with all decisions of people until now."""
 
     id: int
     change: str
@@ -83,45 +83,46 @@ class Item(NamedTuple):
     last_scan: int | None
     events: list[Event]
     suppression: Silenced | None
-    severity_before: str | None = None  # at the baseline, if it was there
-    counted_before: bool = False  # whether it was to be fixed then
-    closing_scan: int | None = None  # the scan that says that it is fixed
+    severity_before: str | None = None  # its severity at the baseline, if it existed
+    counted_before: bool = False  # whether it counted as open at the baseline
+    closing_scan: int | None = None  # the scan in which it was fixed
 
     @property
     def suppressed(self) -> bool:
-        """Whether a suppression hides it."""
+        """Whether an active suppression hides the finding."""
         return self.suppression is not None and not self.suppression.expired
 
     @property
     def counts(self) -> bool:
-        """Whether it is still to be fixed: not seen as fixed, not judged away, not suppressed."""
+        """Whether the finding is open: not fixed, not set aside by triage, not suppressed."""
         return self.change != "fixed" and self.status in UNDECIDED and not self.suppressed
 
     @property
     def worse(self) -> bool:
-        """Whether it has become more severe since the baseline."""
+        """Whether the finding has become more severe since the baseline."""
         before = self.severity_before
         return before is not None and SEVERITIES.index(self.severity) < SEVERITIES.index(before)
 
     @property
     def came(self) -> bool:
-        """Whether it was not to be fixed at the baseline, or not as urgently: it is new or reopened, a decision about
-        it was taken back, its suppression is over, or it has become more severe."""
+        """Whether the finding came up since the baseline: it is new or reopened, a decision about it was reversed, its
+        suppression ended, or it has become more severe.
+        """
         return self.counts and (self.change in ("new", "reopened") or self.worse or not self.counted_before)
 
     @property
     def place(self) -> str:
-        """``file:line``, as far as that is known."""
+        """``file:line``, as far as known."""
         return ":".join(str(part) for part in (self.file_path or "no file", self.line_number) if part is not None)
 
     @property
     def kind(self) -> str:
-        """Its rule, with its tool unless it is one of our own."""
+        """The rule, with the tool unless it is scanstore's own."""
         return self.rule_id if self.tool == "scanstore" else f"{self.tool} {self.rule_id}"
 
 
 class ScanInfo(NamedTuple):
-    """A scan by which something is known; ``at`` is when it was complete, or else began."""
+    """A scan that a value refers to; ``at`` is the time of its completion or, if incomplete, of its start."""
 
     id: int
     name: str
@@ -131,8 +132,9 @@ class ScanInfo(NamedTuple):
 
 
 class RunInfo(NamedTuple):
-    """A run of a tool by its report. The same report came ``repeats`` times more, the last time ``repeated_at``;
-    ``troubles`` are the reasons why the absence of a finding proves nothing."""
+    """A run of a tool. Its report was loaded again ``repeats`` times, last at ``repeated_at``. ``troubles`` are the
+    reasons why a missing finding does not prove its absence.
+    """
 
     scan: int
     tool: str
@@ -145,7 +147,7 @@ class RunInfo(NamedTuple):
 
 
 class Point(NamedTuple):
-    """How many findings were open once a scan was done, by severity in the order of ``SEVERITIES``."""
+    """The number of open findings after a scan, by severity in the order of ``SEVERITIES``."""
 
     scan: int
     at: str
@@ -153,11 +155,11 @@ class Point(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All that a report says. ``items`` are sorted: the most severe first, then by file and line.
+    """The content of a report. ``items`` are sorted by severity, the most severe first, then by file and line.
 
-    ``trend`` has a point for each scan of the target that looked for findings, the last one being this scan. ``runs``
-    are the latest of each tool. ``troubles`` say why findings may be missing: no check may pass then. ``beside`` counts
-    findings that other scans saw and that this report leaves out.
+    ``trend`` has a point for each scan of the target in which a tool ran, up to this scan. ``runs`` has the latest run
+    of each tool. ``troubles`` are the reasons why findings may be missing; with any, no gate passes. ``beside`` counts
+    the findings of other scans that this report leaves out.
     """
 
     target: str
@@ -173,31 +175,33 @@ class Report(NamedTuple):
 
     @property
     def open(self) -> dict[str, int]:
-        """How many findings are to be fixed, by severity; every severity is there."""
+        """Return the number of open findings by severity, with zeros."""
         found = Counter(item.severity for item in self.items if item.counts)
         return {severity: found[severity] for severity in SEVERITIES}
 
     @property
     def changes(self) -> dict[str, int]:
-        """How many findings changed in which way: open ones among those present, and fixed ones."""
+        """Return the number of findings by change: open ones among the present findings, and fixed ones."""
         gone = (item.change == "fixed" and item.status not in ("false_positive", "ignored") for item in self.items)
         found = Counter(item.change for item, fixed in zip(self.items, gone, strict=True) if item.counts or fixed)
         return {change: found[change] for change in CHANGES}
 
     @property
     def set_aside(self) -> dict[str, int]:
-        """Count the findings that are still present and were set aside, by their status."""
+        """Count the present findings that were set aside, by status."""
         there = [item for item in self.items if item.change != "fixed" and not item.counts]
         found = Counter("suppressed" if item.suppressed else item.status for item in there)
         return {decision: found[decision] for decision in ("suppressed", "false_positive", "ignored", "fixed")}
 
     @property
     def expired(self) -> int:
-        """How many findings count again because their suppression has expired."""
+        """Return the number of findings that are open again because their suppression has expired."""
         return sum(item.counts and item.suppression is not None for item in self.items)
 
     def files(self, *, counting: bool = False) -> list[tuple[str, list[Item]]]:
-        """The findings of each file, those files first that hold the most severe that count; only these if asked."""
+        """Return the findings of each file, the files with the most severe open findings first; optionally only open
+        findings.
+        """
         found: dict[str, list[Item]] = {item.file_path: [] for item in self.items if item.counts}
         for item in self.items:
             if item.counts or not counting:
@@ -205,47 +209,49 @@ class Report(NamedTuple):
         return list(found.items())
 
     def failing(self, rule: str) -> list[Item]:
-        """The findings because of which a check fails, by a rule like ``new-high`` or ``any-medium``: those that
-        count and are at least that severe; by ``new`` only those that are new, came back or became more severe since
-        the baseline (``Item.came``). Whether findings may be missing is in ``troubles``."""
+        """Return the findings that fail a gate such as ``new-high`` or ``any-medium``: open findings that are at least
+        that severe; with ``new``, only those that are new, came back or became more severe since the baseline
+        (``Item.came``). ``troubles`` shows whether findings may be missing.
+        """
         which, _, least = rule.partition("-")
         worst = SEVERITIES[: SEVERITIES.index(least) + 1]
         return [item for item in self.items if item.counts and item.severity in worst and (which == "any" or item.came)]
 
 
-# Text from strangers
+# Untrusted text
 
 _KEPT = "\n\t" + BLANKS
 
 
 def clean(text: str) -> str:
-    """The text, in which nothing acts on a terminal or turns the direction of what follows: such characters become
-    escapes. Line breaks stay."""
+    """Return the text with escapes for characters that control a terminal or change the direction of text. Line breaks
+    stay.
+    """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return plain_text(text, keep=_KEPT)
 
 
 def one_line(text: str) -> str:
-    """The same, on one line."""
+    """Return the same text on one line."""
     return " ".join(clean(text).split())
 
 
 def described(counts: Iterable[tuple[str, int]]) -> Iterator[str]:
-    """``2 critical``, ``1 not checked``: those that are not zero."""
+    """Return texts such as ``2 critical``, ``1 not checked`` for the counts that are not zero."""
     for name, number in counts:
         if number:
             yield f"{number:,} {name.replace('_', ' ')}"
 
 
 def links(references: str) -> Iterator[tuple[str, bool]]:
-    """The references, line by line, with whether one is an address that a browser may be sent to."""
+    """Return the references, one per line, each with whether it is a safe link for a browser."""
     for line in clean(references).splitlines():
         if line.strip():
             yield line.strip(), re.fullmatch(r"https?://[^\s/?#]\S*", line.strip()) is not None
 
 
 def as_dict(item: Item) -> dict[str, object]:
-    """The finding as values that JSON can say."""
+    """Return the finding as JSON values."""
     return {
         **item._asdict(),
         "flows": [[step._asdict() for step in flow] for flow in item.flows],
@@ -256,7 +262,7 @@ def as_dict(item: Item) -> dict[str, object]:
 
 
 def ran(run: RunInfo) -> str:
-    """The tool of a run, and when the same report came again."""
+    """Describe the tool of a run, and when the same report was loaded again."""
     name = " ".join(filter(None, (run.tool, run.version, f"({run.category})" if run.category else "")))
     if not run.repeats:
         return name
@@ -266,14 +272,14 @@ def ran(run: RunInfo) -> str:
 
 
 def tools_of(report: Report) -> list[str]:
-    """The tools whose findings are told, each with its version, and when its report came again."""
+    """Describe the tools of the report, each with its version, and when its report was loaded again."""
     told = list(dict.fromkeys(map(ran, report.runs)))
     known = {name for run in report.runs for name in (run.tool, f"{run.tool} {run.version}")}
     return sorted([*told, *(tool for tool in report.tools if tool not in known)])
 
 
 def aside(report: Report) -> str:
-    """Describe set-aside findings, and those that came back; empty without any."""
+    """Describe set-aside findings, and those that came back. Empty without any."""
     told = ", ".join(described(report.set_aside.items()))
     count = f"{report.expired:,} counts again, its" if report.expired == 1 else f"{report.expired:,} count again, their"
     return "; ".join(filter(None, (told, f"{count} suppression has expired" if report.expired else "")))

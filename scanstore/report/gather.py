@@ -1,9 +1,8 @@
-"""Reports: what a scan saw, what changed since an earlier one, and what people decided, in a format of choice.
+"""Reports: the findings of a scan, the changes since an earlier one and the decisions of people, in a chosen format.
 
-The state that is reported is that of the whole target once the scan was done: findings that it did not look for keep
-the state of the last scan that did. Each finding is told as that sighting saw it, and what people decided as it is now.
-Here the contents are gathered, in a handful of statements whatever the number of findings; how they look is decided
-next door, in the other modules of this package.
+A report shows the state of the whole target after the scan: a finding that the scan did not check for keeps the state
+of the last scan that did. Each finding has the values of that sighting, and the current decisions. This module collects
+the content with a constant number of statements; the other modules of this package format it.
 """
 
 from __future__ import annotations
@@ -38,17 +37,17 @@ def render(
     *,
     target: str | None = None,
 ) -> Iterator[str]:
-    """Write a report piece by piece; it is the same that :func:`gather` returns, whose arguments these are.
+    """Write a report piece by piece. Takes the arguments of :func:`gather`.
 
-    ``format`` is one of ``FORMATS``. HTML is one page that needs nothing else. Everything is read before the first
-    piece is returned, so the store may be changed or closed meanwhile. Raises InvalidArgument and NotFound at once.
+    ``format`` is one of ``FORMATS``. HTML is one self-contained page. Everything is read before the first piece is
+    returned, so the store may be changed or closed meanwhile. Raises InvalidArgument and NotFound immediately.
     """
     write = writer(format)
     return write(gather(db, scan, baseline, target=target))
 
 
 def writer(format: str) -> Callable[[Report], Iterator[str]]:
-    """The function that writes a report in a format. Raises InvalidArgument for one that there is not."""
+    """Return the function that writes a report in a format. Raises InvalidArgument for an unknown format."""
     name = format.strip().lower() if isinstance(format, str) else format
     if name not in FORMATS:
         raise InvalidArgument(f"format is {shown(format)}; it must be one of: {', '.join(FORMATS)}")
@@ -73,12 +72,12 @@ def gather(
     target: str | None = None,
     only: bool = False,
 ) -> Report:
-    """Read what a report on a target says once a scan was done, as of one moment.
+    """Read the content of a report on a target after a scan, from one snapshot of the store.
 
-    ``scan`` is by default the latest of ``target`` that looked for findings, else its latest; the target may be left
-    out when the store has one. ``baseline`` is an earlier scan of the same target, by default the latest before its
-    tools ran last, if there is one. With ``only``, what other scans saw is left out. Raises NotFound when there is no
-    such scan, Ambiguous, InvalidArgument for a baseline that is later or of another target.
+    ``scan`` is by default the latest scan of ``target`` in which a tool ran, or else the latest. The target can be
+    omitted if the store has only one. ``baseline`` is an earlier scan of the same target, by default the latest before
+    the last run of its tools. With ``only``, findings of other scans are left out. Raises NotFound if there is no such
+    scan, Ambiguous, InvalidArgument for a baseline that is later or of another target.
     """
     with db.bound(), db.atomic("DEFERRED"):
         row = Findings(db).pick(scan, target)
@@ -163,7 +162,9 @@ def _items(db: Database, scan: Scan, baseline: Scan | None) -> list[Item]:
 
 
 def _history(row: dict[str, object], scan: int, events: list[tuple[int, Event]]) -> list[Event]:
-    """The events but those of later scans, whose changes of the status are undone unless a person spoke after them."""
+    """Return the events without those of later scans. Their changes of the status are undone, unless a person decided
+    after them.
+    """
     for by_scan, event in reversed(events):
         if by_scan <= scan:
             break
@@ -174,7 +175,7 @@ def _history(row: dict[str, object], scan: int, events: list[tuple[int, Event]])
 def _counted(
     row: dict[str, Any], since: tuple[int, str], events: list[tuple[int, Event]], hidden: Suppression | None
 ) -> bool:
-    """Whether a finding was to be fixed at the baseline, by what people had decided by then."""
+    """Whether a finding counted as open at the baseline, by the decisions until then."""
     scan, at = since
     later = [event for by_scan, event in events if (by_scan > scan if by_scan else event.at >= at)]
     status = next((event.from_status for event in later if event.action == "status"), None)
@@ -223,7 +224,7 @@ def _silenced(hidden: Suppression) -> Silenced:
 
 
 def _flows(detail: object, path: str, line: int | None) -> list[list[FlowStep]]:
-    """The ways of the data in a report's code flows; whatever is not as it should be is left out.
+    """Return the code flows of a finding. Malformed parts are left out.
 
     Steps in the finding's own file are stored relative to its line.
     """
@@ -285,8 +286,8 @@ UNION SELECT 'scanstore', '' WHERE EXISTS (
      WHERE g.scan_id = :scan AND f.tool = 'scanstore')
  ORDER BY 1, 2
 """
-# A finding as its latest sighting until this scan, and what the latest until the baseline was. What was fixed before is
-# history.
+# A finding with its latest sighting until this scan and the latest until the baseline. Findings that were fixed before
+# are omitted.
 ITEMS = f"""
 SELECT f.id, f.severity, f.status, f.title, f.message, f.tool, f.rule_id, f.vulnerability_type,
        n.file_path, n.line_number, n.end_line, n.start_column, f.symbol, f.snippet, f.cwe, f.confidence,
@@ -316,7 +317,7 @@ EVENTS = """
 SELECT e.finding_id, e.scan_id, e.created_at, e.by, e.action, e.from_status, e.to_status, e.note
   FROM findings AS f JOIN finding_events AS e ON e.finding_id = f.id WHERE f.lineage_id = ? ORDER BY e.id
 """
-# How many more there were after each scan, by severity; a scan that was removed is as if it had never looked.
+# The change in the number of findings after each scan, by severity. Removed scans are ignored.
 MOVES = """
 SELECT scan_id, severity, sum(there - before) FROM (
     SELECT g.scan_id, f.severity, g.state <> 'fixed' AS there,

@@ -1,7 +1,7 @@
-"""A report as one HTML page: no network, no server, light and dark, and of use without its script too.
+"""The report as one HTML page: offline, light and dark, and usable without JavaScript.
 
-Whatever was reported stands between tags or in a quoted attribute, escaped; none of it is ever inside the script or the
-style sheet, whose hashes the page's content security policy names, so nothing else could run.
+All reported text is escaped and appears only between tags or in a quoted attribute, never inside the script or the
+style sheet. The content security policy of the page lists the hashes of these two, so no other script can run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ORDERS = (
 
 
 def html(report: Report) -> Iterator[str]:
-    """The page, piece by piece."""
+    """Yield the page, piece by piece."""
     yield from (f"{line}\n" for line in _page(report))
 
 

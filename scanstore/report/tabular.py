@@ -1,4 +1,4 @@
-"""A report for programs and spreadsheets: one JSON document, or a row of CSV for each finding."""
+"""The report for programs and spreadsheets: one JSON document, or CSV with one row per finding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def as_json(report: Report) -> Iterator[str]:
-    """One JSON document in ASCII, with a line for each finding."""
+    """Yield one JSON document in ASCII, with one line per finding."""
     head = {
         "target": report.target,
         "scan": report.scan._asdict(),
@@ -46,7 +46,9 @@ def as_json(report: Report) -> Iterator[str]:
 
 
 def as_csv(report: Report) -> Iterator[str]:
-    """A table with a head, ``COLUMNS``; a text that a spreadsheet would take for a formula begins with ``'``."""
+    """Yield a CSV table with the header ``COLUMNS``. A text that a spreadsheet would treat as a formula is prefixed
+    with ``'``.
+    """
     yield _row(COLUMNS)
     for item in report.items:
         yield _row(_cells(item))

@@ -1,6 +1,6 @@
-"""A report to be read as it stands: plain text for a terminal, Markdown for a comment or a wiki.
+"""The report as plain text for a terminal, or as Markdown for a comment or a wiki.
 
-Both list open findings, one line each, followed by fixed and set-aside ones.
+Both list the open findings, one per line, followed by fixed and suppressed ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "@": "&#64;"}
 
 
 def text(report: Report) -> Iterator[str]:
-    """Plain text; no character of it acts on a terminal."""
+    """Yield plain text without characters that control a terminal."""
     yield from (f"{line}\n" for line in _text(report))
 
 
@@ -46,7 +46,7 @@ def _aligned(items: list[Item], cells: Callable[[Item], list[str]]) -> Iterator[
 
 
 def markdown(report: Report) -> Iterator[str]:
-    """Markdown as code hosts read it; nothing that was reported formats, links or mentions anything."""
+    """Yield Markdown for code hosts. Reported text is escaped, so it cannot format, link or mention."""
     yield from (f"{line}\n" for line in _markdown(report))
 
 
@@ -88,7 +88,7 @@ def _plain(text: str) -> str:
     return _MARKS.sub(lambda found: _ENTITIES.get(found[0], f"\\{found[0]}"), one_line(text))
 
 
-# What both say
+# Shared parts
 
 
 def _when(report: Report) -> str:
@@ -113,7 +113,7 @@ def _summary(report: Report) -> list[tuple[str, str]]:
 
 
 def _none(report: Report) -> str:
-    """Return the line for a report without findings: that nothing was found only where all was looked at."""
+    """Return the line for a report without findings. It says "nothing found" only if the coverage is complete."""
     return "no findings in the examined files" if report.troubles else "nothing found"
 
 

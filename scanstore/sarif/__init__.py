@@ -1,7 +1,8 @@
-"""SARIF: reports of other tools are loaded, and findings are written for them.
+"""SARIF: load reports of other tools, and write findings for them.
 
-``format`` reads and writes the files and knows no database. ``sarif`` loads results into a store, ``exporting`` writes
-a scan, ``mapping`` is what both have in common, ``sources`` compares with the files, ``repeats`` recognises a report.
+``format`` reads and writes the files, without a database. ``sarif`` loads results into a store, ``exporting`` writes a
+scan, ``mapping`` has the code that both share, ``sources`` reads the source files, ``repeats`` recognises repeated
+reports.
 """
 
 from __future__ import annotations

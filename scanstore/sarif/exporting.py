@@ -1,9 +1,9 @@
-"""The way out: what a scan saw, as runs and results of SARIF.
+"""Export: the findings of a scan as runs and results of SARIF.
 
-Rows stream from the store into the writer, so that the size of a report is no matter of memory. A result is told as
-its scan saw it, also when later scans saw it otherwise; decisions are told as they are now.
+Rows are streamed from the store to the writer, so memory does not grow with the report. A result has the values of its
+scan, even if later scans changed them; decisions are the current ones.
 
-Change here: what of a finding goes into which part of a result.
+Change here: the mapping from a finding to a result.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ STATES = {
     "new": "new", "reopened": "new", "unchanged": "unchanged", "updated": "updated", "fixed": "absent",
     "not_checked": "unchanged",
 }  # fmt: skip
-TOLD = ("reopened", "not_checked")  #: states that SARIF has no word for; they are told by a property too
-SCORES = {"critical": 9.5, "high": 8.0, "medium": 5.5, "low": 2.0, "info": None}  # as code hosts read them
+TOLD = ("reopened", "not_checked")  #: states without a SARIF value, which a property contains
+SCORES = {"critical": 9.5, "high": 8.0, "medium": 5.5, "low": 2.0, "info": None}  # the scores that code hosts expect
 DECIDED = {"false_positive": "false positive", "ignored": "ignored"}
 PLACES: tuple[Literal["code_flows", "related", "locations"], ...] = ("code_flows", "related", "locations")
 BATCH = 500  # rows
@@ -49,7 +49,7 @@ RUNS = """
 SELECT id, tool, tool_version, rules, failed_files, detail, category, troubles FROM tool_runs
  WHERE scan_id = ? ORDER BY tool, id
 """
-# Those that no report brought: our own ones, and what is missing from the reports.
+# Findings without a report: scanstore's own ones, and those that are missing from the reports.
 LOOSE = """
 SELECT DISTINCT f.tool FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
  WHERE s.scan_id = ? AND s.run_id IS NULL ORDER BY 1
@@ -74,7 +74,7 @@ SELECT {COLUMNS_OF}
    AND s.state IN (SELECT value FROM json_each(:states))
  ORDER BY {ORDER}
 """
-# Findings as their latest sightings saw them.
+# Findings with the values of their latest sightings.
 REST = f"""
 SELECT {COLUMNS_OF}
   FROM json_each(:ids) AS i CROSS JOIN findings AS f ON f.id = i.value
@@ -83,7 +83,7 @@ SELECT {COLUMNS_OF}
   LEFT JOIN finding_contents AS c ON c.id = s.content_id
  ORDER BY {ORDER}
 """
-# Of findings, their tool and the scan and category of their latest sighting.
+# The tool of findings, and the scan and category of their latest sighting.
 SEEN_BY = """
 SELECT f.id, f.tool, s.scan_id, coalesce(r.category, '')
   FROM json_each(:ids) AS i CROSS JOIN findings AS f ON f.id = i.value
@@ -124,7 +124,7 @@ def dump(
     *,
     whole: bool = False,
 ) -> Dumped:
-    """Write a scan, or the ``whole`` target as it is after that scan; see ``Sarif.dump``."""
+    """Write a scan, or the ``whole`` target after that scan; see ``Sarif.dump``."""
     if github:
         states = [state for state in states if state != "fixed"]
     dumping = (_DumpingTarget if whole else _Dumping)(db, scan, states)
@@ -141,7 +141,7 @@ def _root(scan: Scan) -> str | None:
 
 
 class _Dumping:
-    """One scan on its way out."""
+    """The export of one scan."""
 
     def __init__(self, db: Database, scan: Scan, states: Sequence[str]) -> None:
         self._db = db
@@ -155,7 +155,7 @@ class _Dumping:
         self.written = self.results = 0
 
     def _decisions(self) -> dict[int, tuple[str, Mapping[str, object]]]:
-        """Who suppressed which finding, and how SARIF says it."""
+        """Return the suppressions of findings, in the form of SARIF."""
         run = self._db.execute_sql
         if not run(
             "SELECT EXISTS (SELECT 1 FROM suppressions WHERE lineage_id = ?)", (self._scan.lineage_id,)
@@ -167,16 +167,16 @@ class _Dumping:
             told: dict[str, object] = {"kind": "external", "status": "accepted", "justification": one.justification}
             if one.expires_at is not None:
                 told["properties"] = {"expires": one.to_dict()["expires_at"]}
-            # An expired one is told, and hides nothing.
+            # An expired suppression is written, but hides nothing.
             said[key] = (one.by, {**told, "status": "rejected"} if one.expired else told)
         return said
 
     def runs(self) -> Iterator[OutRun]:
-        """The runs, each to be gone through before the next."""
+        """Yield the runs. Consume each before the next."""
         yield from self._runs(self._scan)
 
     def _runs(self, scan: Scan, only: Collection[tuple[str, str]] | None = None) -> Iterator[OutRun]:
-        """The runs of one scan; only those of some tools and categories if given."""
+        """Yield the runs of one scan, optionally only those of some tools and categories."""
         loose = {tool for (tool,) in self._db.execute_sql(LOOSE, (scan.id,)).fetchall()}
         if scan.active_since is not None:
             loose.add(OWN)
@@ -221,7 +221,7 @@ class _Dumping:
             )
 
     def _rules(self, scan: Scan, tool: str) -> Iterator[Rule]:
-        """Rules without a description: of each its gravest severity, and its weakness if it has only one."""
+        """Return the rules without a description, each with its highest severity, and its CWE if there is only one."""
         found: dict[str, tuple[set[str], set[str | None]]] = {}
         for rule_id, severity, cwe, _ in self._db.execute_sql(RULES, (scan.id, tool)).fetchall():
             severities, weaknesses = found.setdefault(rule_id, (set(), set()))
@@ -253,7 +253,7 @@ class _Dumping:
                     yield self._result(row, rules, state, own=own)
 
     def _state(self, key: int, seen: str) -> str | None:
-        """The state of a finding that is told, by what a sighting says."""
+        """Return the state of a finding to write, from a sighting."""
         return seen
 
     def _result(self, row: Sequence[Any], rules: Mapping[str, Rule], state: str, *, own: bool) -> Result:
@@ -299,7 +299,7 @@ class _Dumping:
             return None
         if path not in self._hashes:
             if len(self._hashes) > 16:
-                self._hashes.clear()  # results come file by file
+                self._hashes.clear()  # results are sorted by file
             self._hashes[path] = line_hashes(source.text)
         known = self._hashes[path]
         return known[line - 1] if line <= len(known) else None
@@ -311,7 +311,7 @@ class _Dumping:
         if told and justification(told) is not None:
             if by == BY:
                 return told
-            told = []  # somebody has lifted it
+            told = []  # a person has lifted the suppression
         if decision is not None:
             return [decision]
         if status in DECIDED:
@@ -332,7 +332,7 @@ def _rule(columns: Mapping[str, Any]) -> Rule:
 
 
 class _DumpingTarget(_Dumping):
-    """A whole target: the latest run of each tool, and with it what that run did not look for."""
+    """The export of a whole target: the latest run of each tool, with the findings that this run did not check for."""
 
     def __init__(self, db: Database, scan: Scan, states: Sequence[str]) -> None:
         super().__init__(db, scan, (*SIGHTINGS,))
@@ -342,7 +342,8 @@ class _DumpingTarget(_Dumping):
         before = Findings(db).baseline(scan)
         self._changes = changes(self._db, scan.lineage_id, 0 if before is None else before.id, scan.id)
         self._latest = {one: key for key, looked in self._current.items() for one in looked}
-        # What the latest run of its tool and category did not see, by tool and category; '' where it is alone.
+        # Findings that the latest run of their tool and category did not report, by tool and category, or '' for a
+        # single category.
         self._rest: dict[str, list[int]] = {}
         values = {"ids": dump_json(sorted(self._changes)), "scan": scan.id}
         for key, tool, seen_by, category in self._db.execute_sql(SEEN_BY, values).fetchall():
@@ -351,10 +352,10 @@ class _DumpingTarget(_Dumping):
                 self._rest.setdefault(tool, []).append(key)
 
     def runs(self) -> Iterator[OutRun]:
-        """The latest runs of all tools."""
+        """Yield the latest runs of all tools."""
         for key, looked in self._current.items():
             yield from self._runs(self._scans.get(key), looked)
-        for tool in sorted(self._rest):  # no run is left that could tell of these
+        for tool in sorted(self._rest):  # no run is left for these findings
             self.written += 1
             yield OutRun(tool=tool, results=self._left(tool, ()), baselined=True)
 
@@ -365,7 +366,9 @@ class _DumpingTarget(_Dumping):
         yield from self._left(tool, described)
 
     def _left(self, tool: str, described: Sequence[Rule]) -> Iterator[Result]:
-        """What the latest runs of a tool did not see: told once, by the first of them."""
+        """Return the findings that the latest runs of a tool did not report. They are written once, in the first of
+        these runs.
+        """
         values = {"ids": dump_json(self._rest.pop(tool, [])), "scan": self._scan.id}
         return self._told(REST, values, described, own=tool == OWN)
 
@@ -377,7 +380,7 @@ TEXTS = (*COLUMNS[5:12],)
 
 
 def _with_state(properties: Mapping[str, object], state: str) -> Mapping[str, object]:
-    """The properties of a result, and in its bag a state that SARIF has no word for."""
+    """Return the properties of a result, with a state that SARIF does not define in its property bag."""
     if state not in TOLD:
         return properties
     bag: Any = properties.get("properties") or {}
@@ -387,7 +390,9 @@ def _with_state(properties: Mapping[str, object], state: str) -> Mapping[str, ob
 def _with_troubles(
     properties: dict[str, object], successful: bool | None, troubles: Sequence[str]
 ) -> dict[str, object]:
-    """The properties of a run; when it is no all-clear for a reason that the tool itself did not give, that reason."""
+    """Return the properties of a run, with the reasons for an incomplete result that the tool itself does not
+    report.
+    """
     if not troubles or successful is False:
         return properties
     known = properties.get("invocations")
@@ -397,7 +402,9 @@ def _with_troubles(
 
 
 def _with_texts(properties: Mapping[str, object], said: Mapping[str, object]) -> Mapping[str, object]:
-    """The properties of a result, and in its bag what our own findings say beyond SARIF."""
+    """Return the properties of a result, with values of scanstore's own findings that SARIF does not define in its
+    property bag.
+    """
     texts = {name: value for name in TEXTS if (value := said[name]) is not None and value != ""}
     if not texts:
         return properties

@@ -1,4 +1,4 @@
-"""What reports in SARIF and rows of findings have in common, for both ways."""
+"""The mapping between SARIF reports and rows of findings, in both directions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from scanstore.sarif.format.uris import address
 from scanstore.sarif.format.vocabulary import BASE, Rule
 
-BY = "sarif"  #: whose suppressions are those that reports brought
+BY = "sarif"  #: the author of suppressions that come from reports
 
 
 def usual_level(rule: Rule | None, kind: str) -> str:
-    """The level of a result that says none."""
+    """Return the default level of a result."""
     return "none" if kind != "fail" else (rule and rule.level) or "warning"
 
 
 def shifted(value: object, path: str | None, by: int, *, away: bool) -> object:
-    """Places as SARIF has them: those in a file relative to a line of it (``away``), or absolute again.
+    """Return SARIF locations with the lines of a file relative to one of its lines (``away``), or absolute again.
 
-    Places in the same file then stay equal when only lines above have come or gone.
+    Relative lines stay equal when lines above are added or removed.
     """
     if isinstance(value, list | tuple):
         return [shifted(one, path, by, away=away) for one in value]
@@ -40,10 +40,10 @@ def shifted(value: object, path: str | None, by: int, *, away: bool) -> object:
 
 
 def justification(suppressions: Sequence[Mapping[str, object]]) -> str | None:
-    """Why a result is suppressed by what a report says; None when it is not."""
+    """Return the justification if a report suppresses a result, or None."""
     statuses = (one.get("status") for one in suppressions)
     if any(not isinstance(each, str | None) or (each or "accepted").lower() != "accepted" for each in statuses):
-        return None  # one that does not hold, or whose status is unknown, is enough
+        return None  # one rejected suppression, or one with an unknown status, cancels all
     for one in suppressions:
         where = "in the source" if one.get("kind") == "inSource" else "by the report"
         reason = one.get("justification")

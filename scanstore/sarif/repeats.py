@@ -1,8 +1,8 @@
-"""Repeats: a report that comes again, byte for byte, though nothing has changed.
+"""Repeats: recognises a report that is loaded again, byte for byte.
 
-It is a repetition of the latest report of its target only: when another report of one of its tools and categories was
-loaded since, or one of its findings was marked as fixed, it is a new scan. So is one with another scope. That a tool
-ran once more is recorded all the same, with the time. Change here: what counts as a repetition.
+Only the latest report of its target can be repeated. The report is a new scan if another report of one of its tools and
+categories was loaded since, if one of its findings was marked as fixed, or if the scope differs. A repetition records
+only the time of the tool's run. Change here: when a report counts as a repetition.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SELECT r.tool, r.category FROM scans AS s CROSS JOIN tool_runs AS r ON r.scan_id
    AND (s.id > :scan OR r.id > (SELECT max(id) FROM tool_runs
                                  WHERE scan_id = :scan AND digest >= :digest || ':' AND digest < :digest || ';'))
 """
-# What the report names and somebody marked as fixed.
+# Findings of the report that a person marked as fixed.
 MARKED = """
 SELECT EXISTS (SELECT 1 FROM tool_runs AS r CROSS JOIN sightings AS g ON g.run_id = r.id
                  CROSS JOIN findings AS f ON f.id = g.finding_id
@@ -46,15 +46,14 @@ UPDATE tool_runs SET repeats = repeats + 1, repeated_at = :now
 
 
 class Repeated(NamedTuple):
-    """A report that was loaded before: by which scan, and why it is no all-clear."""
+    """A report that was loaded before: its scan, and the reasons why its result is incomplete."""
 
     scan: int
     troubles: list[str]
 
 
 def find(db: Database, target: str, digest: str, scan: int | None, scope: list[str] | None) -> Repeated | None:
-    """The scan of which this report is a repetition; within a given ``scan``, a report that it has loaded already
-    counts."""
+    """Return the scan that this report repeats. With ``scan``, any report already loaded into it counts."""
     values = {"digest": digest, "target": target, "scan": scan}
     (known,) = db.execute_sql(KNOWN, values).fetchone()
     if known is None:
@@ -74,5 +73,5 @@ def find(db: Database, target: str, digest: str, scan: int | None, scope: list[s
 
 
 def count(db: Database, found: Repeated, digest: str) -> None:
-    """Record that the tool ran once more, and when. Inside a transaction."""
+    """Record another run of the tool, with the time. Inside a transaction."""
     db.execute_sql(COUNT, {"now": format_time(utcnow()), "scan": found.scan, "digest": digest})

@@ -1,9 +1,10 @@
-"""SARIF: reports of other tools into the store, and what a scan saw out of it again.
+"""SARIF: load reports of other tools, and export the findings of a scan.
 
-The public face, and the way in; the way out is in :mod:`scanstore.sarif.exporting`, the format itself in
-:mod:`scanstore.sarif.format`. A report is read before anything is written, and then written in one transaction.
+This module has the public methods, and loads reports; :mod:`scanstore.sarif.exporting` exports, and
+:mod:`scanstore.sarif.format` reads and writes the format. A report is read completely before it is written to the store
+in one transaction.
 
-Change here: what of a result goes into which column of a finding, and what a report may decide by itself.
+Change here: the mapping from a result to the columns of a finding, and the effects of a report.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from scanstore.snapshots.facts import Lineage
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
 
-SILENT = ("pass", "notApplicable")  #: kinds of results that say that there is nothing to be fixed
+SILENT = ("pass", "notApplicable")  #: kinds of results that report no problem
 MOST_TITLE = 200  # characters
 
 ADD_RUN = """
@@ -49,14 +50,14 @@ INSERT INTO tool_runs (
     troubles, left_out
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id
 """
-# Scans of reports count down from -1: what references mean belongs to the revisions of trees, from 1 on.
+# Revisions of reports count down from -1, because resolved references belong to the revisions of trees, from 1 up.
 NEXT_REVISION = "SELECT min(0, coalesce(min(revision), 0)) - 1 FROM scans WHERE lineage_id = ?"
 FILES_OF = "SELECT DISTINCT file_path FROM findings WHERE lineage_id = ? AND tool = ?"
 ADD_FILE = """
 INSERT INTO scan_files (scan_id, file_path, file_hash, status) VALUES (?, ?, ?, 'pending')
     ON CONFLICT (scan_id, file_path) DO NOTHING
 """
-# What the results of a report say, with what the store knows of suppressions that reports brought.
+# The suppressions in a report's results, with the stored suppressions from reports.
 TOLD = """
 SELECT s.finding_id, f.detail, c.body FROM sightings AS s JOIN findings AS f ON f.id = s.finding_id
   LEFT JOIN finding_contents AS c ON c.id = s.content_id WHERE s.run_id = ?
@@ -71,12 +72,12 @@ EVENT = "INSERT INTO finding_events (finding_id, scan_id, action, by, note) VALU
 
 
 class ImportResult(NamedTuple):
-    """What came of a report. ``again``: it repeats the latest report, that of ``scan``; only the time of the tool's
-    last run was recorded. ``troubles`` are the reasons why the absence of a result proves nothing: its tool failed, or
-    something could not be used. A check must not pass then.
+    """The result of loading a report. ``again``: the report repeats the latest one, that of ``scan``, and only the time
+    of the tool's last run was recorded. ``troubles`` are the reasons why a missing result does not prove its absence:
+    the tool failed, or a part could not be used. A gate must not pass then.
 
-    ``results`` were recorded, and are new, unchanged, updated or reopened. ``fixed`` and ``not_checked`` count findings
-    of the same tools that are not in it. ``passed`` results say that something is fine or not there any more;
+    ``results`` counts the recorded ones, which are new, unchanged, updated or reopened. ``fixed`` and ``not_checked``
+    count findings of the same tools that are not in the report. ``passed`` counts results that report no problem;
     ``skipped`` ones could not be used, see ``problems``.
     """
 
@@ -97,7 +98,7 @@ class ImportResult(NamedTuple):
 
 
 class _Report:
-    """One run of a report, read whole; one that could not be used at all is empty and has its reason as a doubt."""
+    """One completely read run of a report. An unusable run is empty and has the reason as a doubt."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -118,14 +119,14 @@ class _Report:
 
     @property
     def whole(self) -> bool:
-        """Whether results missing from it are fixed, within its coverage."""
+        """Whether missing results count as fixed, within the coverage of the run."""
         return self.run.successful is not False and self.run.results is not None and not self.skipped and not (
             self.run.doubts
         )  # fmt: skip
 
     @property
     def troubles(self) -> list[str]:
-        """Why it is no all-clear."""
+        """The reasons why the result of the run is incomplete."""
         told = list(self.run.doubts)
         if self.skipped:
             told.append(f"{self.skipped:,} of {self.run.results:,} results could not be used and were left out")
@@ -139,7 +140,7 @@ class _Report:
 
 
 class Sarif(Domain):
-    """Reports in SARIF 2.1.0: loaded into a target, and written for a scan."""
+    """SARIF 2.1.0: load reports into a target, and write the findings of a scan."""
 
     @long
     def load(
@@ -152,23 +153,22 @@ class Sarif(Domain):
         scope: Iterable[str] | None = None,
         strict: bool = False,
     ) -> ImportResult:
-        """Record the results of a report, each as a finding of ``target`` that is known or new; one transaction.
+        """Record the results of a report as known or new findings of ``target``. Atomic.
 
-        It counts as a new scan of that target, or as part of ``scan``. ``root`` is the folder that was looked at: lines
-        and symbols of its files help to recognise a finding that has moved, and nothing outside of it is read.
-        ``scope`` are patterns like those of ``.gitignore`` for the files that were looked at, when it was not all of
-        them: findings elsewhere are not checked. Findings that the report should name and does not are fixed; not when
-        the tool failed or some of its results could not be used, nor those of another category: what the automation id
-        of a run names before its last slash. Decisions of people stay as they are.
+        The report becomes a new scan of the target, or a part of ``scan``. ``root`` is the folder that the tool
+        scanned: the lines and symbols of its files help to recognise moved findings. Files outside it are never read.
+        If the tool scanned only some files, ``scope`` has patterns for them, in the syntax of ``.gitignore``; findings
+        in other files are not checked. Findings that are missing from the report are fixed, unless the tool failed,
+        some of its results could not be used, or they belong to another category (the automation id of a run up to its
+        last slash). Decisions of people stay unchanged.
 
-        The same file again, with the same ``scope``, only records that the tool ran once more, if it is still the
-        latest report of its tools and categories and nothing that it names was marked as fixed since; otherwise it is a
-        new scan. What another report of the same ``scan`` said already, of the same tool and category, at the same
-        place and in the same way, is recorded once. A path or an open binary file; a result that cannot be used is left
-        out with a problem. A report of a tool that failed, or that cannot be used, is recorded as such a run, with its
-        ``troubles``; ``strict`` refuses it, and everything with a problem. Raises InvalidArgument, with nothing
-        written, for a file that is not complete SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for one that
-        failed.
+        Loading the same file again with the same ``scope`` only records another run of the tool, if it is still the
+        latest report of its tools and categories and none of its findings was marked as fixed since; otherwise it
+        becomes a new scan. An identical result of another report of the same ``scan``, tool and category is recorded
+        once. ``file`` is a path or an open binary file. An unusable result is skipped and reported as a problem. The
+        report of a failed tool, or an unusable run, is recorded with its ``troubles``. With ``strict``, reports with
+        troubles or problems are refused. Raises InvalidArgument, with nothing written, for a file that is not complete
+        SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a failed one.
         """
         given = None if scan is None else Scans(self.db).get(scan)
         target = _target(target, given)
@@ -218,14 +218,14 @@ class Sarif(Domain):
         only: Iterable[str] | None = None,
         github: bool = False,
     ) -> Dumped:
-        """Write what a scan saw as SARIF 2.1.0: a run for each report of it, and one for the store's own findings.
+        """Write the findings of a scan as SARIF 2.1.0: one run for each of its reports, and one for the store's own
+        findings.
 
-        Each result is as it was in that scan, with its state against the scan before; fixed findings are ``absent``.
-        Without a scan, the report is about a target (by default the only one of the store) and has all of its findings,
-        whichever tool ran last, as ``store.findings.list()`` does. ``only`` names the states that are wanted: new,
-        unchanged, updated, reopened, fixed, and, without a scan, not_checked. With ``github`` it keeps within the
-        limits of that host, leaves out fixed findings, and returns the omissions. The same findings give the same
-        bytes. A file at a path is replaced at the end.
+        Each result has the values of that scan, with its state relative to the previous scan; fixed findings are
+        ``absent``. Without a scan, the file contains all findings of a target (by default the only one of the store),
+        like ``store.findings.list()``. ``only`` selects states: new, unchanged, updated, reopened, fixed, and, without
+        a scan, not_checked. With ``github`` the file keeps within the limits of that host, without fixed findings, and
+        the omissions are returned. The same findings give the same bytes. A file at a path is replaced at the end.
 
         Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
@@ -239,7 +239,7 @@ class Sarif(Domain):
     def _repeated(
         self, target: str, digest: str, given: Scan | None, scope: list[str] | None, strict: bool
     ) -> ImportResult | None:
-        """Record that a report came once more, if it did; see :mod:`scanstore.sarif.repeats`."""
+        """Record a repeated report; see :mod:`scanstore.sarif.repeats`."""
         found = repeats.find(self.db, target, digest, None if given is None else given.id, scope)
         if found is None:
             return None
@@ -275,7 +275,7 @@ class Sarif(Domain):
         }
         if scan.kind == "results":
             for path in {path for paths in known.values() for path in paths}:
-                sources.get(path)  # a file that has lost its findings is still there, so it was not renamed
+                sources.get(path)  # a file without findings may still exist, so it was not renamed
             files = ((scan.id, path, found) for path, found in sorted(sources.digests.items()))
             self.db.executemany(ADD_FILE, files)
         runs: list[tuple[int | None, list[Incoming]]] = []
@@ -339,7 +339,9 @@ def _refused(reasons: Sequence[str]) -> InvalidArgument:
 
 @contextmanager
 def opened(file: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
-    """A file that can be read more than once, from where it stands; raises InvalidArgument for anything but a file."""
+    """Provide a file that can be read more than once, from its current position. Raises InvalidArgument for anything
+    but a file.
+    """
     import tempfile
 
     if isinstance(file, str | os.PathLike):
@@ -458,7 +460,7 @@ def _title(text: str) -> str:
 
 
 def _detail(result: Result, usual: str) -> bytes | None:
-    """What a result says that has no column, packed: texts may be long. Undone by ``sarif_dump``."""
+    """Return the values of a result without a column, packed because texts may be long."""
     detail: dict[str, object] = {}
     if result.level != usual:
         detail["level"] = result.level
@@ -487,7 +489,7 @@ def _detail(result: Result, usual: str) -> bytes | None:
 
 
 def _suppress(db: Database, scan: Scan, run_id: int | None) -> None:
-    """Bring the suppressions that reports brought in line with this one's; those that people lifted stay lifted."""
+    """Update the suppressions from reports by this report. Suppressions that people lifted stay lifted."""
     standing: dict[int, tuple[int, str, object, object]] = {}
     for finding, *row in db.execute_sql(SUPPRESSED, (scan.lineage_id, BY)).fetchall():
         standing[finding] = (row[0], row[1], row[2], row[3])

@@ -1,7 +1,7 @@
-"""Sources: the text of files that a report names, read from a folder and never from outside of it.
+"""Sources: the text of the files in a report, read only from inside a folder.
 
-Reports are written by others: a path in one may lead anywhere, and what lies there may be a pipe or a disk full of
-zeros. Whatever cannot be read as a file of the tree is simply not known. Change here what counts as readable.
+Reports are untrusted: a path may point anywhere, and the file may be a pipe or huge. A file that cannot be read as a
+regular file of the tree counts as unknown. Change here: which files are readable.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import NamedTuple
 from scanstore.db import paths
 from scanstore.db.database import Database
 
-MAX_SIZE = 16 << 20  # bytes of a file that is read
-ROOM = 32 << 20  # characters that are kept in memory
+MAX_SIZE = 16 << 20  # maximum size of a file in bytes
+ROOM = 32 << 20  # maximum number of cached characters
 
 RECORDED = "SELECT id, file_hash, version_id FROM scan_files WHERE scan_id = ? AND file_path = ?"
 SYMBOLS = """
@@ -34,7 +34,7 @@ SELECT max(id) FROM scans WHERE lineage_id = ? AND kind = 'source' AND revision 
 
 
 class SourceText(NamedTuple):
-    """A file as it is now: its text, its lines and the SHA-256 of its bytes."""
+    """The current state of a file: its text, its lines and the SHA-256 of its bytes."""
 
     text: str
     lines: list[str]
@@ -42,9 +42,9 @@ class SourceText(NamedTuple):
 
 
 class Sources:
-    """Files below a folder; without one, none is known. Text is kept for as long as there is room for it.
+    """The files below a folder. Without a folder, all files are unknown. Texts are cached up to a limit.
 
-    With ``recorded`` hashes a file is known only as it was when it was recorded.
+    With ``recorded`` hashes, a file that has changed since it was recorded is unknown.
     """
 
     def __init__(self, root: str | None, recorded: Mapping[str, bytes | None] | None = None) -> None:
@@ -52,10 +52,10 @@ class Sources:
         self._recorded = recorded
         self._kept: OrderedDict[str, SourceText | None] = OrderedDict()
         self._size = 0
-        self.digests: dict[str, bytes] = {}  #: SHA-256 of each file that was read
+        self.digests: dict[str, bytes] = {}  #: the SHA-256 of each read file
 
     def get(self, path: str) -> SourceText | None:
-        """The file at a relative path, or None when it is not there, not inside, no file or too large."""
+        """Return the file at a relative path, or None if it is missing, outside the folder, not a file or too large."""
         if self._top is None:
             return None
         if path in self._kept:
@@ -76,7 +76,7 @@ class Sources:
         return source
 
     def missing(self, path: str) -> bool:
-        """Whether there is a folder and nothing at that path in it."""
+        """Whether there is a folder, but no file at this path."""
         if self._top is None or not path:
             return False
         if os.path.isfile(self._top):
@@ -95,7 +95,7 @@ class Sources:
             full = paths.file_in(self._top, path)
             if full is None or paths.kept_in_cloud(full):
                 return None
-            # Not to wait for the other end of a pipe.
+            # Do not wait for the other end of a pipe.
             number = os.open(full, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
             with os.fdopen(number, "rb") as file:
                 known = os.fstat(number)
@@ -107,12 +107,12 @@ class Sources:
 
 
 def recorded(db: Database, scan_id: int) -> dict[str, bytes | None]:
-    """The hash of each file that a scan has recorded."""
+    """Return the hash of each file of a scan."""
     return dict(db.execute_sql("SELECT file_path, file_hash FROM scan_files WHERE scan_id = ?", (scan_id,)).fetchall())
 
 
 class Enclosing:
-    """Which symbol a line is in, by the latest snapshot of a target, for files that are as that one saw them."""
+    """The enclosing symbol of a line, from the latest snapshot of a target, for files that have not changed since."""
 
     def __init__(self, db: Database, lineage_id: int) -> None:
         self._db = db
@@ -120,7 +120,7 @@ class Enclosing:
         self._files: dict[tuple[str, bytes], list[tuple[int, int, int, str]]] = {}
 
     def name(self, path: str, digest: bytes, line: int) -> str | None:
-        """The qualified name of the innermost symbol around a line."""
+        """Return the qualified name of the innermost symbol around a line."""
         if self._scan is None:
             return None
         symbols = self._files.get((path, digest))
@@ -135,7 +135,7 @@ class Enclosing:
         return None
 
     def _read(self, path: str, digest: bytes) -> list[tuple[int, int, int, str]]:
-        """First and last line of each symbol, the last line of it and all before it, and its name."""
+        """Return the first and last line of each symbol, the maximum last line so far, and its name."""
         rows = self._db.execute_sql(RECORDED, (self._scan, path)).fetchall()
         if not rows or rows[0][1] != digest or rows[0][2] is None:
             return []

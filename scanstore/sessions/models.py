@@ -1,10 +1,11 @@
-"""The rows of analysis sessions, and what may be given as one or for one.
+"""The models of analysis sessions, and the types of their arguments.
 
-How many files a session has, and how many of them are done, is counted by the database: an upload that would replace
-another is refused for every writer, as SQLite would replace it silently.
+Triggers in the database count the files of a session, and the processed ones. They also refuse an upload that would
+replace another one, because with REPLACE SQLite would do so silently.
 
-Change here: the columns, and their accepted values. The calls are in :mod:`scanstore.sessions.sessions`, those for
-uploads in :mod:`scanstore.sessions.uploads`, and those for tasks in :mod:`scanstore.sessions.tasks`."""
+Change here: the columns, and their accepted values. The methods are in :mod:`scanstore.sessions.sessions`, those for
+uploads in :mod:`scanstore.sessions.uploads`, and those for tasks in :mod:`scanstore.sessions.tasks`.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ CENT = Decimal("0.01")
 
 
 class Configuration(Identified):
-    """One version of a prompt; ``is_default`` is all of it that changes."""
+    """One version of a prompt. Only ``is_default`` can change."""
 
     if TYPE_CHECKING:
         user_id = peewee.TextField()
@@ -54,7 +55,7 @@ class Configuration(Identified):
 
 
 class AnalysisSession(Identified):
-    """A user's round of analysis: its files, tasks and results."""
+    """An analysis session of a user, with its files, tasks and results."""
 
     if TYPE_CHECKING:
         user_id = peewee.TextField()
@@ -75,12 +76,12 @@ class AnalysisSession(Identified):
 
     @property
     def over(self) -> bool:
-        """Whether it was completed, failed or was cancelled, when this row was read."""
+        """Whether the row was completed, failed or cancelled when it was read."""
         return self.status not in SESSION_OPEN
 
     @classmethod
     def update(cls, *given: Any, **columns: Any) -> Any:
-        """Peewee's, for all but the counted columns: these raise InvalidArgument."""
+        """Like Peewee's method, but raises InvalidArgument for the counted columns."""
         names = {getattr(key, "name", key) for key in (*(given[0] or () if given else ()), *columns)}
         if names & COUNTED:
             raise InvalidArgument(f"{', '.join(sorted(names & COUNTED))}: counted from the files; add or mark those")
@@ -117,7 +118,7 @@ class AnalysisTask(LeasedTask):
         analysis_session_id = peewee.TextField()
         results = Backref["AnalysisResult"]()
 
-    lease: float = LEASE  # seconds that its ticks extend its lease by
+    lease: float = LEASE  # seconds by which its ticks extend the lease
 
     session = peewee.ForeignKeyField(
         AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="tasks",
@@ -141,7 +142,7 @@ class AnalysisTask(LeasedTask):
 
 
 class ScoreField(Number[Decimal]):
-    """From 0 to 100 with at most two decimals, exact: a number or text outside, ``Decimal`` when it is read."""
+    """An exact score from 0 to 100 with at most two decimals. Accepts a number or text, and returns a ``Decimal``."""
 
     field_type = "NUMERIC"
 
@@ -151,7 +152,7 @@ class ScoreField(Number[Decimal]):
     def db_value(self, value: object) -> Any:
         if value is None or isinstance(value, peewee.Node):
             return value
-        return float(check_score(value))  # the nearest one; with so few digits it reads back as it was
+        return float(check_score(value))  # the nearest float; with two decimals it converts back exactly
 
     def python_value(self, value: object) -> Any:
         return None if value is None else Decimal(str(value)).quantize(CENT)
@@ -185,13 +186,13 @@ class AnalysisResult(Identified):
         indexes = ((("session", "created_at"), False),)
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
-        """The row as plain values; the score is a number that is written with the same digits."""
+        """Return the row as plain values. The score is a number with the same digits."""
         data = super().to_dict(secrets=secrets)
         return data | {"score": None if self.score is None else float(self.score)}
 
 
 def read(db: Database, model: type[_Row], where: str, values: Sequence[object]) -> list[_Row]:
-    """Rows, by a condition in SQL: building it anew from the model takes longer than the query."""
+    """Return rows by a condition in SQL, because building the query from the model takes longer than running it."""
     fields = model._meta.sorted_fields
     names = ", ".join(field.column_name for field in fields)
     rows = []
@@ -202,7 +203,7 @@ def read(db: Database, model: type[_Row], where: str, values: Sequence[object]) 
     return rows
 
 
-# What is given as a row
+# Arguments for rows
 
 Session = AnalysisSession | str | uuid.UUID
 Task = AnalysisTask | str | uuid.UUID
@@ -230,7 +231,7 @@ def no_task(key: str) -> NotFound:
     return NotFound(f"no task {key}; store.sessions.tasks(session) shows those of a session")
 
 
-# What is given for a row
+# Values of columns
 
 
 def check_score(value: object) -> Decimal:
@@ -249,7 +250,7 @@ RESULT = ("analysis_type", "result_content", "file_name", "score", "configuratio
 
 
 def result_columns(given: Mapping[str, object]) -> dict[str, object]:
-    """The columns of a result as they are stored; a result with its own type needs no ``analysis_type`` here."""
+    """Return the columns of a result in their stored form. ``analysis_type`` is not needed if the result has one."""
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"result is {shown(given)}; give a mapping with a result_content")
     unknown = [str(name) for name in given if name not in RESULT]

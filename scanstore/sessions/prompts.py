@@ -1,8 +1,8 @@
-"""Prompts: every version that was ever saved stays as it was, and one of each user and type is the default.
+"""Prompts: saved versions never change, and each user has one default version per type.
 
-A result says which version it was made with, so a version is never changed: a correction is a new one, and to go back
-is one more with the old words. Change here: what a prompt is and which one is meant when none is named.
-:class:`scanstore.sessions.sessions.Sessions` has these methods.
+A result refers to the version that produced it, so a version never changes. To correct a prompt, save a new version; to
+go back, save the old text as another version. Change here: the columns of a prompt, and the choice of the default
+version. :class:`scanstore.sessions.sessions.Sessions` has these methods.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from scanstore.sessions.models import Configuration
 
 
 class Prompts(Domain):
-    """The prompts of users: versions from 1 up for each type, such as "summary"."""
+    """The prompts of users. Versions count from 1 for each type, such as "summary"."""
 
     def save_prompt(
         self, user: User | str | uuid.UUID, config_type: str, content: str, *, default: bool = False
     ) -> Configuration:
-        """Save a prompt as the next version of its type, and return that; atomic.
+        """Save a prompt as the next version of its type, and return it. Atomic.
 
-        The first of a type becomes its default, a later one with ``default``. When the latest version has the same
-        content it is returned and no other is added, so doing it twice is harmless. Raises NotFound for the user,
-        InvalidArgument for a type or content that is empty.
+        The first version of a type becomes its default; a later one does with ``default``. If the latest version has
+        the same content, it is returned and none is added. Idempotent. Raises NotFound for an unknown user,
+        InvalidArgument for an empty type or content.
         """
         kind, text = _kind(config_type), _content(content)
         with self.db.atomic():
@@ -35,7 +35,7 @@ class Prompts(Domain):
     def restore_prompt(
         self, user: User | str | uuid.UUID, config_type: str, version: int, *, default: bool = False
     ) -> Configuration:
-        """Save the content of an old version again, as :meth:`save_prompt` does, and return the version that has it.
+        """Save the content of an old version as a new one, like :meth:`save_prompt`, and return the new version.
 
         Raises NotFound, InvalidArgument.
         """
@@ -45,7 +45,7 @@ class Prompts(Domain):
             return self._save(row.user_id, row.config_type, row.prompt_content, default)
 
     def default_prompt(self, user: User | str | uuid.UUID, config_type: str, version: int) -> Configuration:
-        """Make a version the default of its type, in place of the one before; atomic, idempotent.
+        """Make a version the default of its type. Atomic and idempotent.
 
         Raises NotFound, InvalidArgument.
         """
@@ -55,9 +55,10 @@ class Prompts(Domain):
 
     @reads
     def prompt(self, user: User | str | uuid.UUID, config_type: str, version: int | None = None) -> Configuration:
-        """The default version of a user's prompt, or the one of that number. Raises NotFound, InvalidArgument.
+        """Return the default version of a user's prompt, or the version with this number. Raises NotFound,
+        InvalidArgument.
 
-        When none is the default, which only those who write rows themselves bring about, the latest is meant.
+        Without a default, which occurs only if rows are written directly, returns the latest.
         """
         kind, wanted = _kind(config_type), None if version is None else _version(version)
         key = known_user(self.db, user)
@@ -77,7 +78,7 @@ class Prompts(Domain):
 
     @reads
     def prompts(self, user: User | str | uuid.UUID, config_type: str | None = None) -> list[Configuration]:
-        """All versions of a user's prompts, or those of one type: by type, the newest first. Raises NotFound."""
+        """List all versions of a user's prompts, or those of one type, by type, the newest first. Raises NotFound."""
         query = Configuration.select().where(Configuration.user == known_user(self.db, user))
         if config_type is not None:
             query = query.where(Configuration.config_type == _kind(config_type))

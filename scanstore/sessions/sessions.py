@@ -1,11 +1,11 @@
-"""Analysis sessions: a user's files, the work on them, the prompts it is done with, and what came out.
+"""Analysis sessions: a user's files, tasks, prompts and results.
 
-A session is ``created``, goes on (``processing``) with its first claimed task or when it is told to, and is over:
-``completed``, ``failed`` or ``cancelled``. One that failed or was cancelled can be opened again. While tasks are
-pending or leased it cannot be completed; when it ends otherwise, they are cancelled with it.
+A session is ``created``, then ``processing`` from its first claimed task or an explicit start, then ``completed``,
+``failed`` or ``cancelled``. A failed or cancelled session can be reopened. A session with pending or leased tasks
+cannot be completed. If it fails or is cancelled, these tasks are cancelled too.
 
-Change here: the life of a session, and the questions about them. Its parts are in :mod:`scanstore.sessions.uploads`,
-:mod:`scanstore.sessions.tasks` and :mod:`scanstore.sessions.prompts`.
+Change here: the statuses of a session, and the queries about sessions. The other methods are in
+:mod:`scanstore.sessions.uploads`, :mod:`scanstore.sessions.tasks` and :mod:`scanstore.sessions.prompts`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ List = list  # the class below has a method of that name
 
 
 class SessionStats(NamedTuple):
-    """Sessions and tasks by status; files, those processed, and their bytes; results, and the mean of their scores."""
+    """The number of sessions and tasks by status, of files, processed files and bytes, of results, and their mean
+    score.
+    """
 
     sessions: dict[str, int]
     files: int
@@ -64,7 +66,7 @@ class SessionStats(NamedTuple):
 
 
 class Sessions(SessionTasks, Prompts):
-    """Sessions of all users, with what belongs to them, and their prompts."""
+    """Sessions of all users, with their files, tasks and results, and the prompts of users."""
 
     def create(self, user: User | str | uuid.UUID, name: str) -> AnalysisSession:
         """Add a session. Raises InvalidArgument, NotFound, and IllegalMove for a user who is not active."""
@@ -75,17 +77,16 @@ class Sessions(SessionTasks, Prompts):
                 raise IllegalMove(f"user {key} is not active; store.accounts.activate(user) first")
             return AnalysisSession.create(user=key, session_name=text)
 
-    # -- its life --------------------------------------------------------------------------------------------------
+    # -- statuses --------------------------------------------------------------------------------------------------
 
     def start(self, session: Session) -> AnalysisSession:
-        """Set a session going that was created; the first claim of its tasks does it too. Raises NotFound,
-        IllegalMove."""
+        """Start a created session. The first claim of its tasks does this too. Raises NotFound, IllegalMove."""
         return self._move(session, "processing")
 
     def complete(self, session: Session) -> AnalysisSession:
-        """End a session whose tasks are all over, failed ones too; return it. For good.
+        """Complete a session whose tasks are all finished, including failed ones, and return it. It cannot be reopened.
 
-        Raises NotFound, and IllegalMove while tasks are pending or leased, or when it is not open.
+        Raises NotFound, and IllegalMove while tasks are pending or leased, or if the session is not open.
         """
         key = session_key(session)
         with self.db.atomic():
@@ -104,21 +105,20 @@ class Sessions(SessionTasks, Prompts):
             return self._move(key, "completed")
 
     def fail(self, session: Session) -> AnalysisSession:
-        """End a session that cannot go on; return it. Its tasks that are not over are cancelled; one transaction.
+        """Fail a session, cancel its unfinished tasks, and return it. Atomic.
 
         Raises NotFound, IllegalMove.
         """
         return self._move(session, "failed")
 
     def cancel(self, session: Session) -> AnalysisSession:
-        """End a session that is not wanted any more; return it. Its tasks that are not over are cancelled; one
-        transaction. Raises NotFound, IllegalMove."""
+        """Cancel a session and its unfinished tasks, and return it. Atomic. Raises NotFound, IllegalMove."""
         return self._move(session, "cancelled")
 
     def reopen(self, session: Session) -> AnalysisSession:
-        """Begin again with a session that failed or was cancelled; return it. Its tasks that failed or were cancelled
-        wait again, with all their tries; completed tasks stay completed. One transaction. Raises NotFound,
-        IllegalMove."""
+        """Reopen a failed or cancelled session, and return it. Its failed and cancelled tasks become pending with all
+        their retries; completed tasks stay completed. Atomic. Raises NotFound, IllegalMove.
+        """
         return self._move(session, "created")
 
     def _move(self, session: Session, to: str) -> AnalysisSession:
@@ -145,22 +145,23 @@ class Sessions(SessionTasks, Prompts):
             return self._session(key)
 
     def remove(self, session: Session) -> None:
-        """Delete a session with its files, results and tasks; a worker that has one is told NotFound. Raises
-        NotFound."""
+        """Delete a session with its files, results and tasks. Later calls of their workers raise NotFound. Raises
+        NotFound.
+        """
         key = session_key(session)
         if not self.db.execute_sql("DELETE FROM analysis_sessions WHERE id = ?", (key,)).rowcount:
             raise no_session(key)
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- queries ----------------------------------------------------------------------------------------------------
 
     @reads
     def get(self, session: Session) -> AnalysisSession:
-        """The session, read anew. Raises NotFound."""
+        """Read the session. Raises NotFound."""
         return self._session(session_key(session))
 
     @reads
     def find(self, session: Session) -> AnalysisSession | None:
-        """The session, read anew, or None when it is not there."""
+        """Read the session, or return None if it does not exist."""
         rows = read(self.db, AnalysisSession, "id = ?", (session_key(session),))
         return rows[0] if rows else None
 
@@ -168,12 +169,12 @@ class Sessions(SessionTasks, Prompts):
     def list(
         self, *, user: User | str | uuid.UUID | None = None, status: str | None = None, limit: int | None = None
     ) -> List[AnalysisSession]:
-        """Sessions, the newest first: of a user, of a status. Raises NotFound, InvalidArgument."""
+        """List sessions, the newest first, optionally of a user or status. Raises NotFound, InvalidArgument."""
         query = AnalysisSession.select().order_by(AnalysisSession.created_at.desc(), AnalysisSession.id.desc())
         if status is not None:
             query = query.where(
                 AnalysisSession.status == AnalysisSession.status.db_value(status)
-            )  # refuses a word that is none
+            )  # rejects an unknown status
         if limit is not None:
             query = query.limit(check_integer(limit, "limit"))
         if user is not None:
@@ -182,7 +183,7 @@ class Sessions(SessionTasks, Prompts):
 
     @reads
     def stats(self, *, user: User | str | uuid.UUID | None = None) -> SessionStats:
-        """Sessions in figures, of all users or one; counted in SQL. Raises NotFound."""
+        """Return counts of sessions, of all users or one. Raises NotFound."""
         key = None if user is None else known_user(self.db, user)
         whose = (
             "1" if key is None else "analysis_session_id IN (SELECT id FROM analysis_sessions WHERE user_id = :user)"

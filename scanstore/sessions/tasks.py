@@ -1,9 +1,10 @@
-"""A session's work: tasks that are claimed by whichever worker is free, and what comes out of them.
+"""The tasks of a session, which workers claim, and their results.
 
-See :mod:`scanstore.leases.engine` for the mechanism. A result is written with the end of its task or not at all, and a
-task has one at most. Only an open session has pending or leased tasks; the first claim sets a session going.
+See :mod:`scanstore.leases.engine` for the mechanism. A result is written in the transaction that completes its task,
+and a task has at most one. Only an open session has pending or leased tasks. The first claim sets the session to
+``processing``.
 
-Change here: which tasks a claim passes over, and what a worker may say.
+Change here: which tasks a claim skips, and the reports of a worker.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ SELECT s.id FROM analysis_sessions AS s
  ORDER BY s.created_at, s.id
 """
 
-COLUMNS = ("configuration_id", "analysis_type", "file_name", "result_content", "score")  # what a result says
+COLUMNS = ("configuration_id", "analysis_type", "file_name", "result_content", "score")  # the values of a result
 
 List = list
 
@@ -78,12 +79,12 @@ class SessionTasks(SessionUploads):
         max_retries: int = MOST_RETRIES,
         max_lost: int = MOST_LOST,
     ) -> AnalysisTask:
-        """Add a task to a session that is open; one transaction.
+        """Add a task to an open session. Atomic.
 
-        ``task_id`` is what its runner calls it (default: its own id). When the session has a task of that type with it
-        already, that one is returned as it is. Those of a higher ``priority`` are claimed first. After ``max_retries``
-        failures, or when more than ``max_lost`` leases are lost to workers that die or hang, it fails for good. Raises
-        InvalidArgument, NotFound, IllegalMove for a session that is over, and Conflict when another task has the id.
+        ``task_id`` is the caller's id of the task (default: its own id). If the session already has a task of this type
+        with it, that task is returned. Tasks with a higher ``priority`` are claimed first. A task fails after
+        ``max_retries`` failures, or when more than ``max_lost`` leases are lost because workers die or hang. Raises
+        InvalidArgument, NotFound, IllegalMove for a finished session, and Conflict if another task has the id.
         """
         key, own = session_key(session), str(uuid7())
         kind = check_text(task_type, "task_type", 50)
@@ -104,7 +105,7 @@ class SessionTasks(SessionUploads):
                 id=own, session=key, task_id=name, task_type=kind, rank=rank, max_retries=most, max_lost=lost
             )  # fmt: skip
 
-    # -- what workers do -------------------------------------------------------------------------------------------
+    # -- methods for workers -------------------------------------------------------------------------------------------
 
     def claim(
         self,
@@ -115,12 +116,12 @@ class SessionTasks(SessionUploads):
         limit: int = 1,
         lease: float = LEASE,
     ) -> List[AnalysisTask]:
-        """Lease up to ``limit`` tasks of these types (default: any) for ``lease`` seconds; one transaction.
+        """Lease up to ``limit`` tasks of these types (default: any) for ``lease`` seconds. Atomic.
 
-        Of one session, the most pressing first and then the oldest; without one, of the oldest session that has some.
-        A session that was ``created`` is ``processing`` from then on. An empty list says that there is nothing to claim
-        now, not that all is done: see :meth:`state`. Each task is leased to one worker (default: this process), and
-        when that process ends or the time is up, to the next. Raises InvalidArgument, NotFound.
+        All tasks are of one session, by priority and then age; by default of the oldest session with ready tasks. A
+        ``created`` session becomes ``processing``. An empty list means that no task is ready now, not that all are
+        done: see :meth:`state`. Each task is leased to one worker (default: this process). When that process ends or
+        the lease expires, the next worker gets it. Raises InvalidArgument, NotFound.
         """
         worker = check_lease(worker, lease, limit)
         kinds = [types] if isinstance(types, str) else types
@@ -172,11 +173,11 @@ class SessionTasks(SessionUploads):
     def tick(
         self, task: Task, *, progress: float | None = None, worker: str | None = None, lease: float | None = None
     ) -> bool:
-        """Say that a task goes on, and how far it is: its lease is extended to ``lease`` seconds from now.
+        """Report progress of a task, and extend its lease to ``lease`` seconds from now.
 
-        False, and nothing is changed, when it was cancelled and its worker should end. ``progress`` is in per cent and
-        never goes back until the task is claimed anew. Raises InvalidArgument, NotFound, and LeaseLost when it is not
-        leased to the worker any more.
+        Returns False and changes nothing if the task was cancelled and its worker should stop. ``progress`` is in per
+        cent and never decreases until the task is claimed again. Raises InvalidArgument, NotFound, and LeaseLost if the
+        task is no longer leased to the worker.
         """
         carried = task.lease if isinstance(task, AnalysisTask) else LEASE
         lease = carried if lease is None else lease
@@ -205,14 +206,14 @@ class SessionTasks(SessionUploads):
     def complete_task(
         self, task: Task, *, result: Mapping[str, object] | None = None, worker: str | None = None
     ) -> AnalysisResult | None:
-        """End a task that went well, with its result if it has one; return that. One transaction.
+        """Complete a task, optionally with a result, and return the result. Atomic.
 
-        A result is a mapping with ``result_content`` and perhaps ``analysis_type`` (default: the type of the task),
+        A result is a mapping with ``result_content`` and optionally ``analysis_type`` (default: the type of the task),
         ``file_name``, ``score`` (0 to 100, at most two decimals) and ``configuration``, the version of the prompt that
-        it was made with. The same call once more is harmless.
+        produced it. Idempotent.
 
-        Raises InvalidArgument, NotFound, LeaseLost when the task is not leased to the worker any more, and IllegalMove
-        when it was completed with another result; nothing is changed then.
+        Raises InvalidArgument, NotFound, LeaseLost if the task is no longer leased to the worker, and IllegalMove if it
+        was completed with another result. Nothing is changed then.
         """
         check_lease(worker, LEASE)
         columns = None if result is None else result_columns(result)
@@ -239,7 +240,7 @@ class SessionTasks(SessionUploads):
         return made
 
     def _result_of(self, key: str, columns: dict[str, object] | None) -> AnalysisResult | None:
-        """Return the result of a completed task, if the same is reported again."""
+        """Return the result of a completed task if the same result is reported again."""
         made = read(self.db, AnalysisResult, "analysis_task_id = ?", (key,))
         there = self.db.execute_sql(
             f"SELECT {', '.join(COLUMNS)} FROM analysis_results WHERE analysis_task_id = ?", (key,)
@@ -251,10 +252,10 @@ class SessionTasks(SessionUploads):
     def fail_task(
         self, task: Task, error: str | BaseException, *, retry: bool = True, worker: str | None = None
     ) -> str:
-        """Give a task back with an error; return its status: ``pending`` or ``failed``.
+        """Fail a task with an error. Return its status: ``pending`` or ``failed``.
 
-        It is tried again after two seconds, doubled with each retry, until its ``max_retries`` are used up;
-        ``retry=False`` gives up at once. Raises InvalidArgument, LeaseLost, NotFound.
+        The task is retried after two seconds, doubled with each retry, up to ``max_retries`` times. With
+        ``retry=False`` it fails immediately. Raises InvalidArgument, LeaseLost, NotFound.
         """
         check_lease(worker, LEASE)
         if isinstance(error, BaseException):
@@ -267,17 +268,18 @@ class SessionTasks(SessionUploads):
         return status
 
     def release_task(self, task: Task, *, worker: str | None = None) -> None:
-        """Give a task back untouched, to be claimed by anyone. Raises LeaseLost, NotFound."""
+        """Release a task unchanged, so that any worker can claim it. Raises LeaseLost, NotFound."""
         check_lease(worker, LEASE)
         key, owner, attempt = owner_of(task, worker)
         engine.release(self.db, SESSION_TASKS, key, worker=owner, attempt=attempt)
         copy_saved(task, status="pending", lease_until=None)
 
-    # -- deciding about tasks --------------------------------------------------------------------------------------
+    # -- cancelling and retrying --------------------------------------------------------------------------------------
 
     def cancel_task(self, task: Task) -> AnalysisTask:
-        """Cancel a task that is not over; return it. The worker's next tick returns False, and its report is refused.
-        Raises NotFound, IllegalMove."""
+        """Cancel an unfinished task, and return it. The worker's next tick returns False, and its report is refused.
+        Raises NotFound, IllegalMove.
+        """
         key = task_key(task)
         with self.db.atomic():
             self._task(key)
@@ -289,9 +291,9 @@ class SessionTasks(SessionUploads):
             return self._task(key)
 
     def retry_task(self, task: Task) -> AnalysisTask:
-        """Let a task that failed or was cancelled wait again, with all its tries; return it.
+        """Reset a failed or cancelled task to pending with all its retries, and return it.
 
-        Raises NotFound, and IllegalMove for any other, and while its session is over.
+        Raises NotFound, and IllegalMove for a task in another status, or if its session is finished.
         """
         key = task_key(task)
         with self.db.atomic():
@@ -303,12 +305,12 @@ class SessionTasks(SessionUploads):
 
     @reads
     def get_task(self, task: Task) -> AnalysisTask:
-        """The task, read anew. Raises NotFound."""
+        """Read the task. Raises NotFound."""
         return self._task(task_key(task))
 
     @reads
     def find_task(self, task_id: str) -> AnalysisTask | None:
-        """The task that its runner calls so, or None."""
+        """Return the task with this ``task_id``, or None."""
         rows = read(self.db, AnalysisTask, "task_id = ?", (check_text(task_id, "task_id"),))
         return rows[0] if rows else None
 
@@ -316,7 +318,9 @@ class SessionTasks(SessionUploads):
     def tasks(
         self, session: Session, *, status: str | None = None, type: str | None = None, limit: int | None = None
     ) -> List[AnalysisTask]:
-        """The tasks of a session, the oldest first: of a status, of a type. Raises NotFound, InvalidArgument."""
+        """List the tasks of a session, the oldest first, optionally of a status or type. Raises NotFound,
+        InvalidArgument.
+        """
         key = session_key(session)
         query = AnalysisTask.select().where(AnalysisTask.session == key).order_by(AnalysisTask.id)
         if status is not None:
@@ -330,10 +334,10 @@ class SessionTasks(SessionUploads):
 
     @reads
     def state(self, session: Session | None = None) -> State:
-        """How many tasks are ready, wait for another try, are leased, completed, failed, and cancelled (``skipped``),
-        of a session or of all; and when the next is due. ``state().finished`` says that none is left.
+        """Return the number of tasks that are ready, delayed, leased, completed, failed and cancelled (``skipped``), of
+        a session or of all, and the next due time. ``state().finished`` is true if none is left.
 
-        A task whose lease ran out counts as ready. Raises NotFound.
+        A task with an expired lease counts as ready. Raises NotFound.
         """
         key = None if session is None else session_key(session)
         if key is not None:
@@ -341,15 +345,15 @@ class SessionTasks(SessionUploads):
         return engine.state(self.db, SESSION_TASKS, key)
 
     def recover(self) -> Recovered:
-        """Free leases that ran out or whose process ended. Claims do it too, when they need it, and opening a store."""
+        """Free tasks of expired leases and dead processes. Claims and opening a store do this too, if necessary."""
         return engine.recover(self.db, SESSION_TASKS)
 
     # -- results ---------------------------------------------------------------------------------------------------
 
     def add_result(self, session: Session, *, status: str = "completed", **result: object) -> AnalysisResult:
-        """Add a result that no task of the store has made: the words of :meth:`complete_task`, with ``analysis_type``.
+        """Add a result without a task. Takes the values of :meth:`complete_task`; ``analysis_type`` is required.
 
-        Raises InvalidArgument, NotFound, and IllegalMove for a session that is over.
+        Raises InvalidArgument, NotFound, and IllegalMove for a finished session.
         """
         key = session_key(session)
         columns = result_columns(result)
@@ -365,7 +369,7 @@ class SessionTasks(SessionUploads):
     def results(
         self, session: Session, *, analysis_type: str | None = None, limit: int | None = None
     ) -> List[AnalysisResult]:
-        """The results of a session, the oldest first, or those of a type. Raises NotFound, InvalidArgument."""
+        """List the results of a session, the oldest first, optionally of a type. Raises NotFound, InvalidArgument."""
         key = session_key(session)
         query = AnalysisResult.select().where(AnalysisResult.session == key)
         query = query.order_by(AnalysisResult.created_at, AnalysisResult.id)

@@ -1,7 +1,7 @@
-"""The files of a session: which they are, by relative path and content, and how far each of them is.
+"""The files of a session, identified by relative path and content, with the status of each.
 
-A path is unique in its session. Giving the same content for it once more changes nothing, other content is refused.
-Nothing is read from a disk but by :meth:`SessionUploads.add_files`, and never while the store is locked.
+A path is unique in its session. Adding the same content for it again changes nothing; different content is refused.
+Only :meth:`SessionUploads.add_files` reads from the disk, and never while the store is locked.
 
 Change here: the accepted paths, and the recorded properties of a file.
 """
@@ -32,7 +32,7 @@ UNKNOWN_TYPE = "application/octet-stream"
 READ_AT_ONCE = 1 << 20
 LONGEST_PATH, LONGEST_NAME, LONGEST_TYPE = 500, 255, 100  # characters
 
-# from which statuses an upload comes to one
+# the statuses from which each status can be reached
 MOVES = {
     "processing": ("uploaded", "error"),
     "completed": ("processing",),
@@ -46,7 +46,7 @@ ACCEPTED = ("file_path", "file_size", "file_type", "file_name", "sha256")
 
 
 class Added(NamedTuple):
-    """Files that are new in a session, and files that it had already, with the same content."""
+    """The added files, and the files that the session already had with the same content."""
 
     added: int
     unchanged: int
@@ -61,18 +61,18 @@ class _File(NamedTuple):
 
 
 class SessionUploads(Domain):
-    """What a session is about."""
+    """The files of a session; part of ``store.sessions``."""
 
     def add_uploads(self, session: Session, files: Iterable[Mapping[str, object]]) -> Added:
-        """Add files to a session: all of them or none; one transaction.
+        """Add files to a session. Atomic.
 
-        A file is a mapping with ``file_path`` (relative, with slashes) and ``file_size`` (bytes), and perhaps
+        A file is a mapping with ``file_path`` (relative, with slashes) and ``file_size`` (bytes), and optionally
         ``sha256`` (hexadecimal text or bytes), ``file_type`` (default: by the name's ending) and ``file_name``
-        (default: the end of the path). One that the session has already is left as it is, which is to be seen from its
-        sha256 or, without one, its size: doing it twice is harmless.
+        (default: the end of the path). A file that the session already has, with the same sha256 or, without one, the
+        same size, stays unchanged. Idempotent.
 
-        Raises InvalidArgument, for a path that leads out of its folder too, Conflict for a path with another content,
-        NotFound, and IllegalMove for a session that is over.
+        Raises InvalidArgument, also for a path that leads out of its folder, Conflict for an existing path with other
+        content, NotFound, and IllegalMove for a finished session.
         """
         key = session_key(session)
         given = [_file(each) for each in files]
@@ -109,11 +109,11 @@ class SessionUploads(Domain):
         root: str | os.PathLike[str],
         paths: Iterable[str | os.PathLike[str]] | None = None,
     ) -> Added:
-        """Add files that are in a folder ``root``, by paths relative to it (default: all, links left out).
+        """Add files of a folder ``root``, given by paths relative to it (default: all, except links).
 
-        Their size, sha256 and type are found out first; then as :meth:`add_uploads`. Raises InvalidArgument for a path
-        that is not a regular file or leads out of ``root``, also by a link, and NotFound for one that is missing or
-        cannot be read.
+        Reads their size, sha256 and type first, then works like :meth:`add_uploads`. Raises InvalidArgument for a path
+        that is not a regular file or leads out of ``root``, also through a link, and NotFound for a missing or
+        unreadable file.
         """
         base = check_path(root, "root")
         if not os.path.isdir(base):
@@ -126,11 +126,11 @@ class SessionUploads(Domain):
         return self.add_uploads(session, [_measured(base, path) for path in relative])
 
     def mark_upload(self, upload: Upload, status: str, *, error: str | None = None) -> FileUpload:
-        """Say that a file is ``processing``, ``completed`` or in ``error``, with why; return it.
+        """Set the status of a file to ``processing``, ``completed`` or ``error``, with the error, and return it.
 
-        One in error may be processed again. Setting the same status again changes nothing. Its session counts those
-        that are completed or in error as processed. Raises InvalidArgument, NotFound, and IllegalMove for a status that
-        it cannot come to from its own.
+        A file with the status ``error`` can be processed again. Setting the same status again changes nothing.
+        Completed files and files with errors count as processed. Raises InvalidArgument, NotFound, and IllegalMove for
+        a status that cannot follow the current one.
         """
         key = _upload_key(upload)
         to = status.lower() if isinstance(status, str) else status
@@ -153,7 +153,7 @@ class SessionUploads(Domain):
 
     @reads
     def uploads(self, session: Session, *, status: str | None = None, limit: int | None = None) -> list[FileUpload]:
-        """The files of a session, by path: all, or those of a status. Raises NotFound, InvalidArgument."""
+        """List the files of a session by path, optionally of a status. Raises NotFound, InvalidArgument."""
         key = session_key(session)
         query = FileUpload.select().where(FileUpload.session == key).order_by(FileUpload.file_path)
         if status is not None:
@@ -165,11 +165,11 @@ class SessionUploads(Domain):
 
     @reads
     def get_upload(self, upload: Upload) -> FileUpload:
-        """The upload, read anew. Raises NotFound."""
+        """Read the upload. Raises NotFound."""
         return self._upload(_upload_key(upload))
 
     def remove_upload(self, upload: Upload) -> None:
-        """Take a file out of its session. Raises NotFound."""
+        """Remove a file from its session. Raises NotFound."""
         key = _upload_key(upload)
         if not self.db.execute_sql("DELETE FROM file_uploads WHERE id = ?", (key,)).rowcount:
             raise _no_upload(key)
@@ -180,7 +180,7 @@ class SessionUploads(Domain):
             raise _no_upload(key)
         return rows[0]
 
-    # -- sessions, for whatever is in them -------------------------------------------------------------------------
+    # -- sessions of uploads -------------------------------------------------------------------------
 
     def _session(self, key: str) -> AnalysisSession:
         rows = read(self.db, AnalysisSession, "id = ?", (key,))
@@ -220,7 +220,7 @@ def _same(one: tuple[bytes | None, int], other: tuple[bytes | None, int]) -> boo
     return one[1] == other[1] and (None in (one[0], other[0]) or one[0] == other[0])
 
 
-# What is given as a file
+# Arguments for a file
 
 
 def _file(given: object) -> _File:
@@ -257,7 +257,7 @@ def _type_of(path: str) -> str:
 
 
 def _relative(path: object) -> str:
-    """A path below whatever folder it is put into, spelled in one way."""
+    """Return a normalised relative path that stays below its folder."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise InvalidArgument(f"file_path is {path!r}; give a relative path, such as 'docs/report.pdf'")
@@ -276,7 +276,7 @@ def _relative(path: object) -> str:
     return whole
 
 
-# What is on a disk
+# Files on disk
 
 
 def _below(base: str) -> Iterator[str]:
@@ -292,7 +292,7 @@ def _below(base: str) -> Iterator[str]:
 
 
 def _measured(base: str, path: str) -> dict[str, object]:
-    """What there is to know of a file in a folder."""
+    """Return the properties of a file in a folder."""
     full, top = os.path.realpath(os.path.join(base, path)), os.path.realpath(base)
     if not lies_in(full, top):
         raise InvalidArgument(f"file_path {path!r} is a link that leads out of {base!r}; copy the file there")
@@ -300,7 +300,7 @@ def _measured(base: str, path: str) -> dict[str, object]:
         raise InvalidArgument(f"{path!r} in {base!r} is {IN_CLOUD}; download it and add it again")
     digest, size = hashlib.sha256(), 0
     try:
-        if not stat.S_ISREG(os.stat(full).st_mode):  # nobody may ever write to a pipe
+        if not stat.S_ISREG(os.stat(full).st_mode):  # reading a pipe could block forever
             raise InvalidArgument(f"{path!r} in {base!r} is no regular file")
         with open(full, "rb") as file:
             while block := file.read(READ_AT_ONCE):

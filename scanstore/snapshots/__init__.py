@@ -1,8 +1,9 @@
-"""Snapshots of a source tree: the files of a scan, their contents, and the meanings of their names together.
+"""Snapshots of a source tree: the files of a scan, their facts, and name resolution across files.
 
-Facts of a file (``facts``) are stored once per content and written by ``recorder``. ``bindings`` keep what names mean
-in a scan, computed by ``resolution`` and ``resolver``. ``scans`` is what scripts call, ``tree_scan`` records a folder,
-``ctags_import`` a tags file."""
+Facts of a file (``facts``) are stored once per content and written by ``recorder``. ``bindings`` stores the resolved
+names of a scan, which ``resolution`` and ``resolver`` compute. ``scans`` has the public methods, ``tree_scan`` records
+a folder, ``ctags_import`` a tags file.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Completing a scan: what every path in it means, written as the difference to the scan before.
+"""Completing a scan: resolve all its paths, and store the differences to the previous scan.
 
-The bindings of a lineage are kept as intervals of revisions (see ``migrations/001_snapshot.py``). The meanings of a
-completed scan are compared with those of the latest completed revision: equal rows stay as they are, others end or
-begin. What a scan shows never depends on the scans before it.
+The bindings of a lineage are kept as intervals of revisions (see ``migrations/001_snapshot.py``). The resolved paths of
+a completed scan are compared with those of the latest completed revision: equal rows stay, others end or begin. The
+result for a scan never depends on the scans before it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LATEST = """
 SELECT id, revision, coalesce(options ->> '$.unfinished', 0) FROM scans
  WHERE lineage_id = ? AND revision IS NOT NULL AND id <> ? ORDER BY revision DESC LIMIT 1
 """
-# A completed scan into which files were recorded since: what it means is not what its files say.
+# A completed scan to which files were added since, so that its bindings are outdated.
 UNFINISHED = """
 UPDATE scans SET options = json_set(options, '$.unfinished', json('true'))
  WHERE id = ? AND revision IS NOT NULL AND options ->> '$.unfinished' IS NULL
@@ -63,7 +63,7 @@ SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE 
 
 
 class Swept(NamedTuple):
-    """File versions that have gone, and their facts."""
+    """The number of removed file versions and of their facts."""
 
     versions: int
     symbols: int
@@ -73,7 +73,7 @@ class Swept(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """The latest completed scan of a lineage (0, 0: none), its revision, and whether it has to be finished again."""
+    """The latest completed scan of a lineage (0, 0: none), its revision, and whether it must be finished again."""
 
     scan_id: int
     revision: int
@@ -86,7 +86,7 @@ def baseline(db: Database, lineage_id: int, scan_id: int) -> Baseline:
 
 
 class ScanMeanings(NamedTuple):
-    """What a scan means, against a baseline: the ``changes`` since it, or, if they are unknown, the ``whole``."""
+    """The resolved paths of a scan, relative to a baseline: the ``changes`` since it or, if unknown, the ``whole``."""
 
     base: Baseline
     changes: dict[int, BoundTarget | None] | None
@@ -99,11 +99,11 @@ ATTEMPTS = 3
 def complete(
     db: Database, scan_id: int, lineage_id: int, now: str, then: Callable[[int], None] = lambda scan_id: None
 ) -> None:
-    """Resolve a scan and mark it completed, in one short transaction after the work.
+    """Resolve a scan, then mark it completed in one short transaction.
 
-    If another scan of the same target completes meanwhile, the work is done again, at last with the write lock held.
-    ``then`` is called with the id of the scan inside the transaction. Raises IllegalMove when the scan is over; nothing
-    is written then.
+    If another scan of the same target completes meanwhile, the scan is resolved again, finally with the write lock
+    held. ``then`` is called with the id of the scan inside the transaction. Raises IllegalMove for a failed or
+    cancelled scan. Nothing is written then.
     """
     for _ in range(ATTEMPTS):
         meanings = _resolve(db, scan_id, lineage_id)
@@ -129,11 +129,13 @@ def _resolve(db: Database, scan_id: int, lineage_id: int) -> ScanMeanings:
 
 
 def _settle(db: Database, scan_id: int, lineage_id: int, meanings: ScanMeanings, now: str) -> None:
-    """Write the meanings of a scan as the next revision of its lineage. Inside a transaction, on their baseline."""
+    """Write the resolved paths of a scan as the next revision of its lineage. Inside a transaction, based on their
+    baseline.
+    """
     row = db.execute_sql("SELECT revision FROM scans WHERE id = ?", (scan_id,)).fetchone()
     if row is None:
         raise NotFound(f"scan {scan_id} was removed while it was being recorded; record it again")
-    if row[0] is not None:  # completed before, and files were added since: its own bindings are replaced
+    if row[0] is not None:  # completed before, but files were added since, so its own bindings are replaced
         _forget(db, lineage_id, row[0])
     revision = db.execute_sql(NEXT_REVISION, (lineage_id,)).fetchone()[0]
     if meanings.whole is None:
@@ -141,7 +143,7 @@ def _settle(db: Database, scan_id: int, lineage_id: int, meanings: ScanMeanings,
     else:
         _replace(db, lineage_id, meanings.base.revision, revision, meanings.whole)
     if meanings.changes != {}:
-        # The planner's idea of the tables, from samples: a few milliseconds, and the views need it.
+        # Update the planner's statistics from samples: this takes a few milliseconds, and the views need it.
         db.execute_sql("PRAGMA analysis_limit = 400")
         db.execute_sql("ANALYZE")
     done = {"phase": "completed", "revision": revision, "completed_at": now, "error": None, "worker": None}
@@ -149,18 +151,18 @@ def _settle(db: Database, scan_id: int, lineage_id: int, meanings: ScanMeanings,
     db.execute_sql(FINISHED, (scan_id,)).fetchall()
 
 
-Row = tuple[int, int, int | None, int | None, int | None, str, int]  # path, since, until, and the target
+Row = tuple[int, int, int | None, int | None, int | None, str, int]  # path, since, until and target
 
 
 def _replace(db: Database, lineage_id: int, base: int, revision: int, targets: dict[int, BoundTarget]) -> None:
-    """Make ``targets`` all that the lineage means from a revision on."""
+    """Replace all bindings of the lineage by ``targets``, from a revision on."""
     rows = db.execute_sql(CURRENT, (lineage_id, base, base)).fetchall()
     _write(db, lineage_id, revision, rows, dict(targets))
 
 
 def _change(db: Database, lineage_id: int, base: int, revision: int, changes: dict[int, BoundTarget | None]) -> None:
-    """Carry the meanings of a revision on, but for the changes."""
-    # They may have been ended by a revision that was removed since.
+    """Continue the bindings of a revision, except for the changes."""
+    # A revision that was removed since may have ended them.
     db.execute_sql(
         "UPDATE bindings SET until = NULL WHERE lineage_id = ?1 AND since <= ?2 AND until > ?2", (lineage_id, base)
     )
@@ -169,7 +171,7 @@ def _change(db: Database, lineage_id: int, base: int, revision: int, changes: di
 
 
 def _write(db: Database, lineage_id: int, revision: int, rows: list[Row], wanted: dict[int, BoundTarget]) -> None:
-    """End the rows that are not wanted any more, carry on those that are, and begin missing ones."""
+    """End obsolete rows, continue valid ones, and begin missing ones."""
     ended, extended = [], []
     for path, begun, until, version, ordinal, resolution, confidence in rows:
         if wanted.get(path) == (version, ordinal, resolution, confidence):
@@ -189,14 +191,17 @@ def _write(db: Database, lineage_id: int, revision: int, rows: list[Row], wanted
 
 
 def _forget(db: Database, lineage_id: int, revision: int) -> None:
-    """Take one revision out of the lineage; intervals in which no completed scan is left go, and what only they use."""
+    """Remove one revision from the lineage, with the intervals without a remaining completed scan, and the file
+    versions that only they use.
+    """
     db.execute_sql("UPDATE scans SET revision = NULL WHERE lineage_id = ? AND revision = ?", (lineage_id, revision))
     sweep(db, lineage_id)
 
 
 def sweep(db: Database, lineage_id: int, versions: Iterable[int] = ()) -> Swept:
-    """Remove the bindings that no completed scan of the lineage sees, and those file versions that nothing uses any
-    more: of the given ones, and of those that were bound. Inside the transaction that took away their use."""
+    """Remove the bindings that no completed scan of the lineage uses, and the unused file versions among the given and
+    the bound ones. Inside the transaction that made them unused.
+    """
     run, many = db.execute_sql, db.executemany
     bound = run(UNSEEN, (lineage_id,)).fetchall()
     candidates = {*versions, *(version for (version,) in bound if version is not None)}

@@ -7,11 +7,11 @@ Class = tuple[str, str]  #: a module, and the qualified name of a class in it
 
 
 def merged(sequences: list[list[Class]], most: int) -> list[Class]:
-    """The first `most` of a C3 merge; where there is no consistent order, depth first, as they come."""
+    """Return the first `most` classes of a C3 merge. Without a consistent order, return them depth first."""
     result: list[Class] = []
     rest = [iter(sequence) for sequence in sequences]
     heads = [next(each, None) for each in rest]
-    later: dict[Class, int] = {}  # how many have it behind their head
+    later: dict[Class, int] = {}  # the number of lists with the class after their head
     for sequence in sequences:
         for item in sequence[1:]:
             later[item] = later.get(item, 0) + 1

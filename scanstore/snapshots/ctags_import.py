@@ -1,11 +1,12 @@
-"""Symbols that universal-ctags found, on their way into a scan.
+"""Import of the symbols that universal-ctags found into a scan.
 
-The whole file is read and checked before anything is written. Tags go to files that the scan has, did not skip, and
-found no symbols in by an indexer; a file keeps its content hash, its chunk and, if it could not be parsed, its error.
+The whole file is read and checked before the first write. Tags are added to files that the scan recorded, did not skip,
+and that have no symbols of an indexer. A file keeps its content hash, its chunk and, if it could not be parsed, its
+error.
 
-A symbol's text is hashed, so that a diff shows when it changes. It is taken from the file if that still has the content
-that the scan recorded. Where ctags gives no end, as for Rust and TypeScript, a function or class is taken to end before
-the next symbol that is not part of it.
+A symbol's text is hashed, so that a diff shows when it changes. The text is read from the file if the file has not
+changed since the scan. If ctags gives no end line, as for Rust and TypeScript, a function or class is assumed to end
+before the next symbol that is not part of it.
 """
 
 from __future__ import annotations
@@ -42,13 +43,14 @@ SELECT chunk_type, symbol_name, start_line, end_line, content_hash FROM chunk_fa
 """
 
 
-#: How often each line of a file may be part of a symbol's text.
+#: How often each line of a file can be part of a symbol's text.
 LINES_PER_LINE = 50
 
 
 class LoadedTags(NamedTuple):
-    """What came of a tags file: files and symbols added, files it names that the scan does not have or skipped, and
-    the lines that could not be used as ``(line number, reason)``."""
+    """The result of importing a tags file: the added files and symbols, the files that the scan does not have or
+    skipped, and the unusable lines as ``(line number, reason)``.
+    """
 
     files: int
     symbols: int
@@ -57,9 +59,9 @@ class LoadedTags(NamedTuple):
 
 
 class Tags:
-    """The tags of one file, by the source file they are in; an open file, such as a pipe, is read to its end.
+    """The tags of one tags file, grouped by source file. An open file, such as a pipe, is read to its end.
 
-    Raises NotFound, or InvalidArgument for another format and for a pipe that brings nothing.
+    Raises NotFound, or InvalidArgument for another format or an empty pipe.
     """
 
     def __init__(self, file: str | os.PathLike[str] | BinaryIO, root: str | None) -> None:
@@ -89,8 +91,9 @@ class Tags:
             )
 
     def record_into(self, db: Database, recorder: Recorder, *, root: str | None) -> LoadedTags:
-        """Write the tags. Files that the scan does not have are added, unless it walked a tree at ``root`` to find its
-        own: then they are outside, as are files that it skipped or could not read."""
+        """Write the tags. Files that the scan does not have are added, unless the scan walked a tree at ``root``: then
+        they are reported as outside, like skipped and unreadable files.
+        """
         files = symbols = 0
         outside = []
         for path in sorted(self.groups):
@@ -126,7 +129,7 @@ class Tags:
 
 
 class _Piped:
-    """An open file that remembers whether anything came."""
+    """An open file that records whether any data was read."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -139,7 +142,7 @@ class _Piped:
 
 
 def _lines(root: str, path: str, digest: bytes | None) -> list[str] | None:
-    """The lines of a file of the tree, None when it does not have the recorded content any more."""
+    """Return the lines of a file of the tree, or None if its content has changed."""
     try:
         full = file_in(stored_root(root), path)
         if full is None or kept_in_cloud(full):
@@ -147,13 +150,14 @@ def _lines(root: str, path: str, digest: bytes | None) -> list[str] | None:
         content, found = load(full)
     except (OSError, ValueError):
         return None
-    # Only compared with another version of the file, so any encoding will do that keeps all bytes.
+    # The text is only compared with another version of the file, so any encoding that preserves all bytes is
+    # sufficient.
     return content.decode("latin-1").split("\n") if found == digest else None
 
 
 def _add_texts(tags: list[dict[str, Any]], lines: list[str]) -> None:
-    """Give each tag, in the order of its lines, the text of its symbol."""
-    budget = LINES_PER_LINE * len(lines)  # against tags that each claim the whole of a long file
+    """Add the text of its symbol to each tag, in line order."""
+    budget = LINES_PER_LINE * len(lines)  # limits tags that each span a whole long file
     ends = any(tag["end_line"] > tag["start_line"] for tag in tags)
     for place, tag in enumerate(tags):
         first, last = tag["start_line"], tag["end_line"]

@@ -1,9 +1,9 @@
-"""The narrow tables underneath the views: what files contain, once per file version.
+"""The tables below the views: the facts of files, stored once per file version.
 
-Not part of the public face: read through ``Symbol``, ``SymbolReference``, ``ImportRelation`` and ``ScanFileChunk``.
-The layout is explained in ``migrations/001_snapshot.py``; a test keeps these models equal to the migrated schema.
-Texts are interned in ``names``; rows point at them without a foreign key (checking it would cost more than the
-rows), and :mod:`scanstore.snapshots.names` removes the ones that nothing uses.
+These models are not public: read through ``Symbol``, ``SymbolReference``, ``ImportRelation`` and ``ScanFileChunk``. The
+layout is explained in ``migrations/001_snapshot.py``; a test keeps these models equal to the migrated schema. Texts are
+interned in ``names``. Rows refer to them without a foreign key, because checking it would cost more than the rows.
+:mod:`scanstore.snapshots.names` removes unused names.
 """
 
 from __future__ import annotations

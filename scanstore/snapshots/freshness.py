@@ -1,9 +1,9 @@
-"""How many files of a tree have changed since a scan, found out quickly.
+"""A quick count of the files of a tree that have changed since a scan.
 
-A scan keeps the size of each file and the time at which it began. A file has changed when its size is another one, when
-it was written to after the scan began, when it is missing, or when a new scan would find it and this one did not. No
-file is opened, so a file that was only touched counts, and one of the same size with an old time does not. The look
-ends after a number of files or a fraction of a second; the count is then a lower bound.
+A scan records the size of each file and its own start time. A file counts as changed if its size differs, if its
+modification time is after the start of the scan, if it is missing, or if it is new. No file is opened. So a file that
+was only touched counts, and a changed file with the same size and an old time does not. The check stops after a number
+of files or a fraction of a second; the count is then a lower bound.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from scanstore.db.database import Database
     from scanstore.snapshots.models import Scan
 
-MOST = 100  #: changed files that are counted
-COMPARED = 10_000  #: files that are compared
-SECONDS = 0.5  #: the time that a look may take
+MOST = 100  #: maximum number of counted changes
+COMPARED = 10_000  #: maximum number of compared files
+SECONDS = 0.5  #: the time limit of a check
 
 FILES = """
 SELECT f.file_path, f.status, v.size FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
@@ -35,15 +35,16 @@ SELECT f.file_path, f.status, v.size FROM scan_files AS f INDEXED BY uq_scan_fil
 
 
 class Changes(NamedTuple):
-    """How many files have changed since a scan. ``complete`` tells whether all were compared; otherwise, ``files`` is
-    the least number."""
+    """The number of files that have changed since a scan. If ``complete`` is false, not all files were compared, and
+    ``files`` is a lower bound.
+    """
 
     files: int
     complete: bool
 
 
 class _File(NamedTuple):
-    """A file as a scan saw it; an unknown size: None or 0."""
+    """A file as a scan recorded it. An unknown size is None or 0."""
 
     path: str
     status: str
@@ -54,19 +55,19 @@ class _File(NamedTuple):
 
 
 class _Enough(Exception):
-    """The time is over."""
+    """Raised when the time limit is reached."""
 
 
 def place_of(root: str | None) -> str | None:
-    """Return the folder or file at which a scan was recorded, None if it is not on this machine or not known."""
-    if root is None or not os.path.isabs(root):  # a relative one was relative to some other folder
+    """Return the folder or file of a scan, or None if it is unknown or not on this machine."""
+    if root is None or not os.path.isabs(root):  # a relative path was relative to an unknown folder
         return None
     place = stored_root(root)
     return place if os.path.exists(place) else None
 
 
 def changes_since(db: Database, scan: Scan) -> Changes | None:
-    """Count the files of a scan's tree that have changed since. None when the tree is not there."""
+    """Count the files of a scan's tree that have changed since the scan. Return None if the tree is missing."""
     place = place_of(scan.root)
     began: datetime | None = scan.started_at or scan.created_at
     if place is None or began is None:
@@ -87,7 +88,7 @@ def changes_since(db: Database, scan: Scan) -> Changes | None:
                 look_up(place)
     except _Enough:
         return Changes(files, False)
-    except (ScanstoreError, OSError):  # the tree, or a part of it, went while it was looked at
+    except (ScanstoreError, OSError):  # the tree, or a part of it, was removed during the check
         return Changes(files, False)
     return Changes(files, True)
 
@@ -96,7 +97,7 @@ def _compared(db: Database, scan: Scan, place: str, since: int, look_up: Callabl
     """Whether each file has changed."""
     known = (_File(*row) for row in db.execute_sql(FILES, (scan.id, COMPARED + 1)).fetchall())
     options: dict[str, Any] = scan.options or {}
-    if scan.kind != "source" or "max_size" not in options:  # nobody knows which other files belong to it
+    if scan.kind != "source" or "max_size" not in options:  # the options that selected its files are unknown
         folder = place if os.path.isdir(place) else os.path.dirname(place)
         return (_changed(file, folder, since) for file in known)
     entries = walk(
@@ -116,7 +117,7 @@ def _changed(file: _File, folder: str, since: int) -> bool:
 
 
 def _merged(known: Iterator[_File], entries: Iterator[Entry], since: int) -> Iterator[bool]:
-    """Compare two lists of files, both in the order of their paths."""
+    """Compare two lists of files, both sorted by path."""
     file = next(known, None)
     for entry in entries:
         while file is not None and file.path < entry.path:

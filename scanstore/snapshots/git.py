@@ -1,7 +1,7 @@
-"""Checkout: which revision of which repository a folder holds, read from git's own files.
+"""The repository and revision of a folder, read from git's own files.
 
-Nothing is run: a repository may be anybody's, and its settings can name programs. Change here how a branch or an
-address is read.
+git itself is not run, because the repository may be untrusted and its settings can name programs. Change here: how a
+branch or an address is read.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 from scanstore.indexing.files import opened
 
-MOST = 1 << 20  # bytes of a file of git's
+MOST = 1 << 20  # maximum size of one of git's files in bytes
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_SHORT = re.compile(r"(?:[^@/:\s]+@)?([^/:@\s]{2,}):(?!//)(\S+)")  # host:path, as ssh takes it
+_SHORT = re.compile(r"(?:[^@/:\s]+@)?([^/:@\s]{2,}):(?!//)(\S+)")  # host:path, the short form of ssh
 
 
 class Vcs(NamedTuple):
-    """Where the scanned tree comes from; ``repository`` is a URI."""
+    """The origin of a scanned tree; ``repository`` is a URI."""
 
     repository: str
     revision: str | None = None
@@ -26,11 +26,11 @@ class Vcs(NamedTuple):
 
 
 def provenance(root: str | None) -> Vcs | None:
-    """Repository, revision and branch of a folder that is the top of a checkout with a remote; else None."""
+    """Return repository, revision and branch of a folder that is the top of a checkout with a remote, or None."""
     if root is None:
         return None
     folder = os.path.join(root, ".git")
-    if os.path.isfile(folder):  # a work tree of its own, or a submodule
+    if os.path.isfile(folder):  # a linked work tree, or a submodule
         link = _text(folder)
         if not link.startswith("gitdir:"):
             return None
@@ -54,7 +54,7 @@ def provenance(root: str | None) -> Vcs | None:
 
 
 def _remote(config: str) -> str | None:
-    """The address of the remote `origin`, or of the first one, as a URI and without a password."""
+    """Return the address of the remote `origin`, or of the first remote, as a URI without a password."""
     remotes: dict[str, str] = {}
     section = None
     for line in config.splitlines():
@@ -79,5 +79,5 @@ def _text(path: str, most: int = MOST) -> str:
     try:
         with os.fdopen(opened(path), "rb") as file:
             return file.read(most).decode("utf-8", "replace")
-    except (OSError, ValueError):  # also a path with a NUL, which a `.git` file may name
+    except (OSError, ValueError):  # also for a path with a NUL, which a `.git` file may contain
         return ""

@@ -1,4 +1,4 @@
-"""The interface of one file, which is all that resolution reads of it, and the kinds of answers found in interfaces."""
+"""The interface of one file, the only part that resolution reads, and the kinds of its entries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Module:
 
     @property
     def text(self) -> str:
-        """The interface as JSON."""
+        """Return the interface as JSON."""
         if self._text is None:
             self._text = interface_text(self.packed)
         return self._text
@@ -50,7 +50,7 @@ class Module:
 
 
 class BoundTarget(NamedTuple):
-    """``version`` and ``ordinal`` of the symbol that is meant (None: known, but not in the tree)."""
+    """The ``version`` and ``ordinal`` of the target symbol (None: known, but outside the tree)."""
 
     version: int | None
     ordinal: int | None
@@ -62,7 +62,7 @@ UNRESOLVED = BoundTarget(None, None, "unresolved", 0)
 UNKNOWN: Found = (None, False, False)
 NO_BASES: Bases = ([], True)
 
-# Methods of the built-in containers, strings and files: a tree that happens to define one of them once is no evidence.
+# Methods of the built-in containers, strings and files: a single definition in the tree is no evidence for these names.
 COMMON = frozenset(n for t in (str, bytes, list, dict, set, int, float, tuple) for n in dir(t)) | frozenset(
     "read write close open flush seek readline readlines writelines send recv connect execute fetchone fetchall"
     " commit rollback run start stop wait group groups match search sub findall acquire release put info debug warning"
@@ -71,21 +71,21 @@ COMMON = frozenset(n for t in (str, bytes, list, dict, set, int, float, tuple) f
 
 
 class Methods:
-    """The methods of all classes by their names, for calls on unknown objects."""
+    """The methods of all classes by name, for calls on objects of unknown type."""
 
     def __init__(self, modules: dict[str, Module]) -> None:
         self.modules = modules
         self._by_name: dict[str, list[tuple[int, int]]] | None = None
 
     def gather(self) -> None:
-        """Look at every module once, which pays when many names will be asked for."""
+        """Read all modules once, which is faster if many names are looked up."""
         self._by_name = {}
         for module in self.modules.values():
             for name, place in _methods(module):
                 self._by_name.setdefault(name, []).append(place)
 
     def only(self, name: str) -> BoundTarget:
-        """The one method of that name in the tree: a guess, and only if there is no second."""
+        """Return the only method with this name in the tree, as a guess, or None if there are several."""
         if name in COMMON:
             return UNRESOLVED
         if self._by_name is not None:
@@ -105,7 +105,7 @@ class Methods:
 
 
 def _methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The methods of a module's classes, each with its place."""
+    """Return the methods of a module's classes, with their locations."""
     for qual, line in module.names.items():
         if line[0] == "f" and "." in qual:
             owner, _, method = qual.rpartition(".")
@@ -114,7 +114,7 @@ def _methods(module: Module) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def certainty(value: Value) -> int:
-    """How much is known of a value, or of what a container holds."""
+    """Return how much is known about a value, or about the items of a container."""
     while value is not None and value[0] in "*%wk":
         value = value[1]
     if value is None:

@@ -1,4 +1,4 @@
-"""The rows of scans: the scans themselves, the files they saw and the chunks these are cut into."""
+"""The models of scans, their files and the chunks of the files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class Scan(Numbered, Timestamped):
-    """One snapshot of a target, and its analysis. ``revision`` counts the target's snapshots that were recorded whole;
-    ``active_since`` is set once the analysis was begun, ``analyzed_at`` when it has nothing left to do."""
+    """One snapshot of a target, and its analysis. ``revision`` counts the completed snapshots of the target.
+    ``active_since`` is the start of the analysis, ``analyzed_at`` its end.
+    """
 
     if TYPE_CHECKING:
         lineage_id = peewee.IntegerField()
@@ -49,7 +50,7 @@ class Scan(Numbered, Timestamped):
 
 
 class ScanFile(Numbered, Timestamped):
-    """A file as one scan saw it. ``done``: recorded; ``failed``, ``skipped``: ``error`` says why."""
+    """A file of one scan. Statuses: ``done``: recorded; ``failed`` and ``skipped``: ``error`` has the reason."""
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -69,9 +70,9 @@ class ScanFile(Numbered, Timestamped):
 
 
 class ScanFileChunk(Base):
-    """A piece of a file, the unit of review. The chunks of a file partition it; only its status may be changed.
+    """A chunk of a file, the unit of review. The chunks of a file partition it. Only the status of a chunk can change.
 
-    ``worker``, ``attempt`` and the times are those of its lease, see :mod:`scanstore.leases.engine`.
+    ``worker``, ``attempt`` and the times belong to its lease, see :mod:`scanstore.leases.engine`.
     """
 
     if TYPE_CHECKING:

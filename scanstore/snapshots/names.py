@@ -1,8 +1,8 @@
-"""Sweeping: interned names that nothing uses any more go.
+"""Removal of unused interned names.
 
-Rows point at names from seven columns, and not all of these have an index, which would cost more space than the names:
-who wants to know which names are used reads all facts. That is done without keeping others from writing. Change here
-where names are used: USES, whenever a table gets a column of them.
+Seven columns refer to names. Not all of them have an index, because the indexes would be larger than the names. Finding
+the used names therefore reads all facts; other processes can write meanwhile. When you add a column of names to a
+table, add it to USES.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ VERSION = "PRAGMA data_version"
 
 
 def sweep_names(db: Database) -> int:
-    """Remove the interned names that nothing uses; return how many. Until then they take space and do no harm."""
+    """Remove unused interned names and return their number. Unused names only take space."""
     run = db.execute_sql
     seen = run(VERSION).fetchone()
     unused = dump_json([name for (name,) in run(UNUSED).fetchall()])
     if unused == "[]":
         return 0
     with db.atomic():
-        # Whoever has written since may use some of them again.
+        # Other processes may have used some of them again since.
         same = run(VERSION).fetchone() == seen
         names = run(DROP if same else f"{DROP} AND id NOT IN ({USED})", (unused,)).rowcount
         db.sweeps += 1

@@ -1,7 +1,7 @@
-"""Writing what a scan saw: file versions with their facts, once each, and which version the scan's files have.
+"""Writing the files of a scan: each file version with its facts once, and the version of each file in the scan.
 
-Everything about one file is written in one transaction, so a crash leaves a file recorded or not, never half. What
-was recorded stays when its scan does not complete, and the next scan that meets the same content points at it.
+All rows of one file are written in one transaction, so a crash never leaves a file half-recorded. Recorded versions
+stay if their scan does not complete, and the next scan with the same content reuses them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MOST_REMEMBERED = 1_000_000
 
 
 class Content(NamedTuple):
-    """Which content of which file, read by whom: the key of a file version."""
+    """The key of a file version: path, content hash and indexer."""
 
     path: str
     digest: bytes | str
@@ -59,11 +59,11 @@ class InternedNames:
     def __init__(self, db: Database) -> None:
         self.db = db
         self.known: dict[str, int] = {}
-        self.complete = False  # whether ``known`` holds all that the table holds
+        self.complete = False  # whether ``known`` contains the whole table
         self.seen = (-1, -1)
 
     def ids(self, texts: Iterable[str]) -> dict[str, int]:
-        # Another process may have swept names that nothing used any more, or this one.
+        # This or another process may have removed unused names.
         seen = (self.db.execute_sql("PRAGMA data_version").fetchone()[0], self.db.sweeps)
         if seen != self.seen or len(self.known) > MOST_REMEMBERED:
             self.known.clear()
@@ -86,7 +86,7 @@ class InternedNames:
         return known
 
     def forget(self) -> None:
-        """Start afresh: ids that were given out in a transaction are void when it is rolled back."""
+        """Clear the cache, because ids of a rolled-back transaction are invalid."""
         self.seen = (-1, -1)
 
 
@@ -99,7 +99,7 @@ class Recorder:
         self.names = InternedNames(db)
 
     def attach(self, files: Iterable[tuple[Content, str]]) -> list[bool]:
-        """Point the scan at file versions that are known already; says for each whether it was. One transaction."""
+        """Link the scan to known file versions. Return for each whether it was known. Atomic."""
         found: list[bool] = []
         rows = []
         with self.db.atomic():
@@ -114,20 +114,20 @@ class Recorder:
         return found
 
     def leave_out(self, files: Iterable[tuple[str, str, str, bytes | None, str]]) -> None:
-        """Note files of which nothing is recorded: ``(path, status, reason, content hash, time)``. One transaction."""
+        """Record files without facts: ``(path, status, reason, content hash, time)``. Atomic."""
         rows = [(self.scan_id, None, path, digest, status, error, t, t) for path, status, error, digest, t in files]
         if rows:
             with self.db.atomic():
                 self._point(rows)
 
     def record(self, files: Sequence[tuple[Content, int, FileFacts]], now: str) -> None:
-        """Write file versions with all their facts and point the scan at them. One transaction."""
+        """Write file versions with all their facts and link the scan to them. Atomic."""
         try:
             self._record(files, now)
         except BaseException:
             self.names.forget()
             raise
-        if self.db.in_transaction():  # the caller's, who may still roll back
+        if self.db.in_transaction():  # the caller's transaction, which may still be rolled back
             self.names.forget()
 
     def _record(self, files: Sequence[tuple[Content, int, FileFacts]], now: str) -> None:
@@ -157,8 +157,7 @@ class Recorder:
             self._point(links)
 
     def _point(self, rows: Sequence[tuple[object, ...]]) -> None:
-        """Point the scan's files at versions; their earlier facts in this scan are removed, if nothing else uses
-        them."""
+        """Link the scan's files to versions. Their earlier versions in this scan are removed if unused."""
         paths = dump_json([row[2] for row in rows])
         before = self.db.execute_sql(REPLACED, (paths, self.scan_id)).fetchall()
         self.db.executemany(ATTACH, rows)

@@ -1,13 +1,13 @@
-"""Which paths of a scan need a new meaning, and finding it.
+"""Finding the paths of a scan that must be resolved again, and resolving them.
 
-:func:`whole` evaluates every path of a snapshot. :func:`since` evaluates only those that a few changed files can have
-touched, and gives up (None) where it cannot be sure; all other paths keep their meaning.
+:func:`whole` evaluates every path of a snapshot. :func:`since` evaluates only the paths that a few changed files can
+affect; all other paths keep their targets. It returns None if it cannot be sure.
 
-A path's meaning is found by looking names up in interfaces, and each step either takes a name from the path itself or
-from the text of an interface entry met on the way. So a change can matter to a path only if the path contains the
-simple name of a changed entry, or of an entry whose text contains such a name, and so on. That closure, with the paths
-of the changed files and the paths that lead into them, is evaluated again. The tests compare the result with a clean
-scan after every one of many random edits.
+A path is resolved by looking up names in interfaces. Each name comes from the path itself or from the text of an
+interface entry on the way. So a change can affect a path only if the path contains the simple name of a changed entry,
+or of an entry whose text contains such a name, and so on. That closure, with the paths of the changed files and the
+paths that lead into them, is evaluated again. The tests compare the result with a clean scan after every one of many
+random edits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from scanstore.db.database import Database
 from scanstore.snapshots.resolver import IMPLICIT, BoundTarget, Module, Resolver
 
-#: More changed files, or more names than this in the closure: everything is evaluated.
+#: With more changed files, or more names in the closure, everything is evaluated.
 MOST_FILES = 50
 MOST_NAMES = 60
 
@@ -68,7 +68,7 @@ BY_NAME = "SELECT 1 FROM names WHERE text >= '#' AND text < '$' LIMIT 1"
 
 
 def whole(db: Database, scan_id: int) -> dict[int, BoundTarget]:
-    """What each path in a scan's files means, by path id; missing paths lie outside the tree."""
+    """Return the target of each path in a scan's files, by path id. Paths without an entry lead outside the tree."""
     paths = dict(db.execute_sql(PATHS, {"scan": scan_id}).fetchall())
     found = Resolver(_modules(db, scan_id)).resolve(text for text in paths if not text.startswith("#"))
     found.update(_by_name(db, scan_id, [text for text in paths if text.startswith("#")]))
@@ -78,8 +78,9 @@ def whole(db: Database, scan_id: int) -> dict[int, BoundTarget]:
 def since(
     db: Database, scan_id: int, base_id: int, lineage_id: int, revision: int
 ) -> dict[int, BoundTarget | None] | None:
-    """What changed from the completed scan ``base_id``: path ids with their meaning now (None: outside, or not used
-    any more). None when only the whole can tell."""
+    """Return the changes since the completed scan ``base_id``: path ids with their new targets (None: outside, or
+    unused). Return None if a complete resolution is needed.
+    """
     new = [version for (version,) in db.execute_sql(CHANGED, (scan_id, base_id))]
     old = [version for (version,) in db.execute_sql(CHANGED, (base_id, scan_id))]
     if len(new) > MOST_FILES or len(old) > MOST_FILES or db.execute_sql(BY_NAME).fetchone():
@@ -89,7 +90,7 @@ def since(
     if names is None:
         return None
     ids = {path for (path,) in db.execute_sql(PATHS_OF_VERSIONS, (str(old + new),))}
-    # Also a file that is still there, but no longer the one that its module name means.
+    # Also a file that still exists, but is no longer the module of its name.
     left = {*old, *(then.version for module, then in before.items() if then.version != after[module].version)}
     ids.update(path for (path,) in db.execute_sql(PATHS_TO_VERSIONS, (str(list(left)), lineage_id, revision)))
     if names:
@@ -102,7 +103,7 @@ def since(
 
 
 def lookup(db: Database, scan_id: int, name: str) -> BoundTarget | None:
-    """What a dotted name means to code that imports it, None if nothing in the tree."""
+    """Return the target of an imported dotted name, or None if it is not in the tree."""
     parts = name.split(".")
     resolver = Resolver(_modules(db, scan_id))
     for n in range(len(parts) - 1, 0, -1):
@@ -113,8 +114,9 @@ def lookup(db: Database, scan_id: int, name: str) -> BoundTarget | None:
 
 
 def _modules(db: Database, scan_id: int) -> dict[str, Module]:
-    """The importable files of a scan. One name, two files: Python takes the package before the module, and a stub
-    gives way to its source."""
+    """Return the importable files of a scan. If two files have one name, a package takes precedence over a module, and
+    a source over its stub.
+    """
     modules: dict[str, Module] = {}
     rank: dict[str, tuple[bool, bool, str]] = {}
     for version, path, module, blob in db.execute_sql(MODULES, (scan_id,)).fetchall():
@@ -126,7 +128,7 @@ def _modules(db: Database, scan_id: int) -> dict[str, Module]:
 
 
 def _touched(before: dict[str, Module], after: dict[str, Module]) -> set[str] | None:
-    """The simple names that the changed interfaces can matter to; None when there is no telling."""
+    """Return the simple names that the changed interfaces can affect, or None if unknown."""
     if before.keys() != after.keys():
         return None
     names: set[str] = set()
@@ -164,7 +166,7 @@ def _entry_matches(value: str | list[str] | None, pattern: re.Pattern[str]) -> b
 
 
 def simple(qual: str) -> str:
-    """The last name of an interface entry: ``foo`` of ``C.foo`` and of ``C().foo``."""
+    """Return the last name of an interface entry: ``foo`` for ``C.foo`` and ``C().foo``."""
     return qual.rpartition(".")[2]
 
 
@@ -173,7 +175,7 @@ def _any_of(names: set[str]) -> re.Pattern[str]:
 
 
 def _mentioning(db: Database, names: set[str]) -> Iterator[int]:
-    """Ids of the interned texts that contain one of the names as a word."""
+    """Return the ids of the interned texts that contain one of the names as a word."""
     pattern = _any_of(names)
     condition = " OR ".join("instr(text, ?)" for _ in names)
     for path, text in db.execute_sql(f"SELECT id, text FROM names WHERE {condition}", sorted(names)).fetchall():
@@ -182,7 +184,7 @@ def _mentioning(db: Database, names: set[str]) -> Iterator[int]:
 
 
 def _by_name(db: Database, scan_id: int, paths: list[str]) -> dict[str, BoundTarget]:
-    """``#name``: the symbol with that qualified name; a guess where several have it."""
+    """Resolve ``#name``: the symbol with this qualified name, or a guess if there are several."""
     if not paths:
         return {}
     wanted = {path[1:]: path for path in paths}

@@ -1,21 +1,21 @@
-"""What a path means in a snapshot: the cross-file half of resolution, as a pure function.
+"""Resolution of paths across the files of a snapshot, as a pure function.
 
-:mod:`scanstore.indexing.python.indexer` spells what a file alone knows of a name as a *path* (the notation is in its
-docstring). :class:`Resolver` evaluates paths against the interfaces of all files of one snapshot: it follows imports
-and re-exports, star imports, base classes in Python's method resolution order (C3, Barrett et al. 1996), constructor
-calls and annotated returns.
+:mod:`scanstore.indexing.python.indexer` writes each reference of a file as a *path* (the notation is in its docstring).
+:class:`Resolver` evaluates paths against the interfaces of all files of one snapshot: it follows imports and
+re-exports, star imports, base classes in Python's method resolution order (C3, Barrett et al. 1996), constructor calls
+and annotated returns.
 
-The answer depends on the interfaces and the path only, never on earlier questions. So resolving a snapshot after a
-change gives what resolving it from scratch gives.
+The result depends only on the interfaces and the path, never on earlier calls. So incremental resolution gives the same
+result as resolution from scratch.
 
-Trees may contain cycles: modules that star-import from each other, classes that inherit from each other. A path that is
-met inside its own evaluation is unknown there, and what follows from that is remembered for the present round of the
-present question only. If the question has no answer in the tree then, and a path that was cut turned out to have a
-value, a next round takes that value where the path was cut. There are at most ``MOST_ROUNDS``, and a round evaluates
-each path once, so no tree can make a question take more than polynomial time. Without cycles there is one round.
+Trees may contain cycles: modules that star-import from each other, classes that inherit from each other. A path that
+occurs inside its own evaluation is cut there: it counts as unknown, and results that depend on this are cached only for
+the current round of the current call. If the round finds no target in the tree, and a cut path did get a value, the
+next round uses that value. There are at most ``MOST_ROUNDS``, and a round evaluates each path once, so the time is
+polynomial for every tree. Without cycles there is one round.
 
-A chain of imports or classes may be longer than Python's stack is deep. A path that lies deeper than ``DEEPEST`` steps
-is evaluated first, from an empty stack; then the question is asked again.
+A chain of imports or classes may be longer than Python's recursion limit. A path deeper than ``DEEPEST`` steps is
+evaluated first, from an empty stack; then the original call is repeated.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from scanstore.snapshots.interfaces import (
 
 __all__ = ["DEEPEST", "IMPLICIT", "UNRESOLVED", "Module", "Resolver", "BoundTarget"]
 
-#: Names that a step looks up without spelling them.
+#: Names that a step looks up although the path does not contain them.
 IMPLICIT = frozenset(("__call__", "__getitem__", "__iter__"))
-#: Of a class with more ancestors the farthest are taken to lie outside the tree.
+#: If a class has more ancestors, the farthest count as outside the tree.
 LONGEST_ORDER = 250
-#: Steps inside each other; a step takes up to seven frames of Python's stack.
+#: The limit of nested steps; a step takes up to seven frames of Python's stack.
 DEEPEST = 30
-#: Rounds of one question.
+#: The limit of rounds of one call.
 MOST_ROUNDS = 10
-#: For so many paths a table of all methods pays.
+#: From this number of paths on, a table of all methods is faster.
 MANY = 500
 _OBJECT = frozenset(dir(object))
 _ITEM_METHODS = frozenset(("pop", "popleft", "__next__"))
@@ -58,7 +58,7 @@ _VALUE_METHODS = frozenset(("get", "pop", "setdefault"))
 
 
 class _Deeper(Exception):
-    """A path, or the order of a class, is needed here and lies too deep in the stack."""
+    """Raised when a path, or the order of a class, is needed too deep in the stack."""
 
     def __init__(self, key: str | Class) -> None:
         super().__init__(key)
@@ -84,22 +84,22 @@ class Resolver:
         self.definitions: dict[tuple[str, str], Found] = {}
         self.orders: dict[Class, Order] = {}
         self.bases: dict[Class, Bases] = {}
-        # Of the present question: what is being evaluated, outermost first; the bases of a class as ``module:class``.
+        # For the current call: the paths being evaluated, outermost first; the bases of a class as ``module:class``.
         self.active: dict[str | Class, None] = {}
-        self.most = DEEPEST  # of them, before the stack is too deep
-        self.cyclic = False  # whether the present evaluation has met a cycle
-        # Of the present round: what depends on a cycle, and where cycles were cut.
+        self.most = DEEPEST  # the limit of nested paths before the stack is too deep
+        self.cyclic = False  # whether the current evaluation has met a cycle
+        # For the current round: the results that depend on a cycle, and the paths where cycles were cut.
         self.paths_now: dict[str, Found] = {}
         self.orders_now: dict[Class, Order] = {}
         self.bases_now: dict[str, Bases] = {}
         self.cut: set[str] = set()
-        # Of the rounds before: what was cut and has a value.
+        # For the previous rounds: cut paths with a value.
         self.paths_before: dict[str, Found] = {}
         self.bases_before: dict[str, Bases] = {}
         self.methods = Methods(modules)
 
     def resolve(self, paths: Iterable[str]) -> dict[str, BoundTarget]:
-        """The target of each path that has one; paths missing from the result lie outside the tree."""
+        """Return the target of each path. Paths without an entry lead outside the tree."""
         paths = list(paths)
         if len(paths) > MANY:
             self.methods.gather()
@@ -120,7 +120,7 @@ class Resolver:
         return self.next_rounds(path, target) if self.cyclic else target
 
     def go_deeper(self, path: str, first: _Deeper) -> BoundTarget | None:
-        """Answer a question in the course of which something lies too deep in the stack."""
+        """Run a call whose evaluation is too deep for the stack."""
         waiting: list[tuple[str | Class | None, int]] = [(None, 0), (first.key, len(self.active))]
         while True:
             key, outside = waiting[-1]
@@ -128,7 +128,7 @@ class Resolver:
                 self.active.popitem()
             self.most, self.cyclic = outside + DEEPEST, False
             try:
-                if key is None:  # the question itself, and all that lay deeper is known
+                if key is None:  # the original call; all deeper paths are known now
                     return self.found(path)
                 if isinstance(key, str):
                     self.evaluate(key)
@@ -139,12 +139,11 @@ class Resolver:
                 waiting.append((met.key, len(self.active)))
 
     def next_rounds(self, path: str, target: BoundTarget | None) -> BoundTarget | None:
-        """Ask a question again while it has no answer in the tree and a question cut in the round before has a
-        value."""
+        """Repeat a call while it has no target in the tree and a path cut in the previous round has a value."""
         rounds = 1
         more = self.learn()
         if not more and not self.orders_now and all(found == UNKNOWN for found in self.paths_now.values()):
-            self.memo.update(self.paths_now)  # nothing in these cycles means anything, whichever is asked first
+            self.memo.update(self.paths_now)  # no path in these cycles has a target, in any order of evaluation
         while more and rounds < MOST_ROUNDS and (target is None or target.version is None):
             self.forget_round()
             rounds += 1
@@ -161,7 +160,7 @@ class Resolver:
         self.paths_now, self.orders_now, self.bases_now, self.cut, self.cyclic = {}, {}, {}, set(), False
 
     def learn(self) -> bool:
-        """Keep the values of cut questions for the next round; tell whether there are new ones."""
+        """Keep the values of cut paths for the next round. Return whether there are new ones."""
         more = False
         for key in self.cut:
             if key in self.paths_now:
@@ -273,8 +272,9 @@ class Resolver:
         return found, inherited, guessed or also
 
     def beside(self, name: str) -> Found:
-        """A module that is not importable from a root of the tree. A script's folder is on Python's path when it runs,
-        so the one module of that name in a folder that is no package may be meant: a guess."""
+        """Resolve a module that is not importable from a root of the tree. A running script has its folder on Python's
+        path, so the only module with this name in a folder without a package may be meant: a guess.
+        """
         top = name.partition(".")[0]
         if top in self.packages:
             return None, False, False
@@ -332,7 +332,7 @@ class Resolver:
         return (EXTERNAL if outside or name in BUILTINS else None), False, False
 
     def own(self, module: str, name: str, known: Module | None, follow: bool) -> Found | None:
-        """The attribute of a module that its own interface names; None where only its star imports can bring it."""
+        """Return the attribute of a module from its own interface, or None if only its star imports can define it."""
         dotted = f"{module}.{name}"
         line = known.names.get(name) if known is not None else None
         if line is None:
@@ -342,7 +342,7 @@ class Resolver:
         return self.entry(module, name, None, follow)
 
     def not_followed(self, module: str, name: str) -> Found:
-        """Like :meth:`module_attribute`, but a variable stays itself."""
+        """Like :meth:`module_attribute`, but a variable is not followed to its value."""
         outside, seen, rest = False, set(), [module]
         while rest:
             place = rest.pop()
@@ -366,7 +366,7 @@ class Resolver:
         return (EXTERNAL if external else None), False, False
 
     def entry(self, module: str, qual: str, receiver: Value, follow: bool = True) -> Found:
-        """The value of one line of a module's interface."""
+        """Return the value of one entry of a module's interface."""
         known = self.modules.get(module)
         line = known.names.get(qual) if known is not None else None
         if line is None:
@@ -393,7 +393,7 @@ class Resolver:
         return self.typed(line[2], module, qual, receiver), False, guessed
 
     def definition(self, path: str) -> Found:
-        """Like :meth:`evaluate`, but a variable stays itself: the imported name, not its value."""
+        """Like :meth:`evaluate`, but return a variable itself, not its value, for imported names."""
         head, _, name = path.rpartition(".")
         value, _, guessed = self.evaluate(head) if head else UNKNOWN
         found = self.defined(value[1], name) if value is not None and value[0] == "m" else None
@@ -402,8 +402,8 @@ class Resolver:
         return found[0], found[1], guessed or found[2]
 
     def defined(self, module: str, name: str) -> Found | None:
-        """What a module's attribute is in the end, along imports from module to module; None where they go round."""
-        trail: dict[tuple[str, str], bool] = {}  # whether the step from there is a guess
+        """Follow a module's attribute along imports to its definition. Return None for circular imports."""
+        trail: dict[tuple[str, str], bool] = {}  # whether the step from this attribute is a guess
         found: Found | None = None
         while (module, name) not in trail:
             found = self.definitions.get((module, name))
@@ -435,7 +435,7 @@ class Resolver:
         return found
 
     def member(self, module: str, owner: str, name: str, receiver: Value, *, skip: int = 0) -> Found:
-        """An attribute of a class or of its instances, looked up along the method resolution order."""
+        """Look up an attribute of a class or of its instances along the method resolution order."""
         order, outside, _ = self.order(module, owner)
         instance = receiver is not None and receiver[0] == "i"
         for place, (where, qual) in enumerate(order[skip:]):
@@ -453,8 +453,9 @@ class Resolver:
         return (EXTERNAL if outside or name in _OBJECT else None), False, False
 
     def order(self, module: str, owner: str) -> Order:
-        """The method resolution order of a class. Python refuses classes that are their own ancestors; for these and
-        their subclasses it is the ancestors depth first, each once."""
+        """Return the method resolution order of a class. Python rejects classes that are their own ancestors; for these
+        and their subclasses, return the ancestors depth first, each once.
+        """
         key = (module, owner)
         known = self.orders.get(key)
         if known is not None:
@@ -492,7 +493,7 @@ class Resolver:
         return result
 
     def ancestors(self, key: Class) -> list[Class]:
-        """A class and its ancestors, depth first."""
+        """Yield a class and its ancestors, depth first."""
         found: dict[Class, None] = {}
         rest = [key]
         while rest and len(found) < LONGEST_ORDER:
@@ -503,7 +504,7 @@ class Resolver:
         return list(found)
 
     def bases_of(self, key: Class) -> Bases:
-        """The bases of a class. One that seems to be the class itself is another one, of which no more is known."""
+        """Return the bases of a class. A base that resolves to the class itself is actually another, unknown class."""
         known = self.bases.get(key)
         if known is not None:
             return known
@@ -571,7 +572,9 @@ class Resolver:
         return EXTERNAL if value is EXTERNAL else None
 
     def typed(self, path: str | None, module: str, qual: str, receiver: Value) -> Value:
-        """The value of a type path; ``@`` in it is the receiver, or an instance of the class that ``qual`` is in."""
+        """Return the value of a type path. ``@`` in it is the receiver, or an instance of the class that contains
+        ``qual``.
+        """
         if path is None:
             return None
         if path[0] != "@":

@@ -1,8 +1,8 @@
-"""Scans: snapshots of a source tree, the files they saw and the chunks these are cut into.
+"""Scans: snapshots of a source tree, with their files and chunks.
 
-A scan belongs to a *target*: a tree, repository or report series. A question is about the scan given as ``scan=``, or
-about the latest completed one of ``target=``. Both may be left out while the store has one target; with several, the
-question raises Ambiguous and lists them.
+A scan belongs to a *target*: a tree, repository or report series. A query reads the scan given as ``scan=``, or the
+latest completed scan of ``target=``. Both can be omitted if the store has one target; with several, the query raises
+Ambiguous and lists them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 class Target(NamedTuple):
     """A tree, repository or report series that is scanned repeatedly. ``root`` is the folder or file of its latest scan
-    that has one; ``has_tree`` tells whether a tree was recorded whole, ``completed`` whether that or a report was."""
+    with one. ``has_tree`` tells whether a tree was recorded completely, ``completed`` whether a tree or a report was.
+    """
 
     target: str
     root: str | None
@@ -43,15 +44,16 @@ class Target(NamedTuple):
 
 
 class FileNote(NamedTuple):
-    """A file that was not recorded whole, with the reason."""
+    """A file that was not recorded completely, with the reason."""
 
     path: str
     reason: str
 
 
 class Summary(NamedTuple):
-    """A scan in figures. ``indexed`` files were read by it, ``reused`` ones were known from an earlier scan.
-    ``languages`` says of which files symbols, references and imports are recorded."""
+    """The counts of a scan. ``indexed`` files were read by it; ``reused`` ones were known from an earlier scan.
+    ``languages`` has the recorded facts by language.
+    """
 
     scan: int
     target: str
@@ -81,8 +83,8 @@ class FileDiff(NamedTuple):
     moved: list[tuple[str, str]]
 
 
-MOST_NOTES = 1000  # of a ctags file, kept with the scan
-Progress = Callable[[int, int, str], None]  #: (files done, files in all, path of the last one)
+MOST_NOTES = 1000  # entries of a ctags file that are stored with the scan
+Progress = Callable[[int, int, str], None]  #: (finished files, total files, path of the last file)
 
 
 class Scans(Domain):
@@ -107,16 +109,16 @@ class Scans(Domain):
     ) -> Scan:
         """Record a snapshot of the tree (or the one file) at ``path`` and return its completed scan.
 
-        Files are found as :func:`scanstore.indexing.walk.walk` describes; ``include`` and ``exclude`` are patterns like
-        those of ``.gitignore``, ``max_size`` is in bytes (None: any). Content that the store knows is not read again.
-        ``target`` is the name of the scanned tree (default: the absolute path), ``jobs`` is the number of processes
-        (default: one per core, fewer for little work). ``indexers`` are asked before the built-in one for Python.
-        ``ctags`` is a universal-ctags JSON file, or an open one, with symbols of other languages. The file itself is
-        not recorded; what came of it is kept in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
+        :func:`scanstore.indexing.walk.walk` finds the files; ``include`` and ``exclude`` are patterns in the syntax of
+        ``.gitignore``, ``max_size`` is in bytes (None: no limit). Known content is not indexed again. ``target`` is the
+        name of the scanned tree (default: the absolute path), ``jobs`` is the number of processes (default: one per
+        core, fewer for small trees). ``indexers`` take precedence over the built-in one for Python. ``ctags`` is a
+        universal-ctags JSON file, or an open file, with symbols of other languages. The file itself is not recorded;
+        the result of the import is in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
 
-        Files are committed a few at a time: after a crash the next call carries on. A file that cannot be read or
-        parsed is recorded with its error. Raises NotFound for a missing path; the scan is then not started. When
-        interrupted, the scan is left ``cancelled`` or ``failed``.
+        Files are committed in small batches, so that the next call continues after a crash. A file that cannot be read
+        or parsed is recorded with its error. Raises NotFound for a missing path, before the scan starts. An interrupted
+        scan becomes ``cancelled`` or ``failed``.
         """
         from scanstore.snapshots.tree_scan import Tree  # start-up: loads pathspec and worker processes
 
@@ -137,7 +139,7 @@ class Scans(Domain):
             tags = Tags(ctags, tree.root)
         options: dict[str, object] = {"include": tree.include, "exclude": tree.exclude, "max_size": max_size}
         if isinstance(ctags, (str, os.PathLike)):
-            options["omit"] = [root_name(os.fspath(ctags))]  # or it would look like a new file
+            options["omit"] = [root_name(os.fspath(ctags))]  # otherwise it would count as a new file
         target = None if target is None else encodable(check_string(target, "target"), "target")
         name = None if name is None else encodable(check_string(name, "name"), "name")
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
@@ -155,7 +157,7 @@ class Scans(Domain):
             raise
 
     def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
-        """Begin a scan whose files come from a parser of your own: ``store.symbols.record_file``, then ``finish``."""
+        """Start a scan with your own parser: call ``store.symbols.record_file`` for each file, then ``finish``."""
         target = encodable(check_string(target, "target"), "target")
         if not target.strip():
             raise InvalidArgument("a scan needs a target, such as a path or a repository's name")
@@ -164,17 +166,18 @@ class Scans(Domain):
         return self._begin(target, name or os.path.basename(target) or target, base, {})
 
     def finish(self, scan: Scan | int) -> Scan:
-        """Complete a scan: resolve its references and make it the latest of its target. Atomic; may be repeated
-        after more files were recorded. Raises IllegalMove for a failed or cancelled scan."""
+        """Complete a scan: resolve its references and make it the latest of its target. Atomic. Can be repeated after
+        more files were recorded. Raises IllegalMove for a failed or cancelled scan.
+        """
         row = self.get(scan)
         bindings.complete(self.db, row.id, row.lineage_id, format_time(utcnow()), self._completed)
         return self.get(row.id)
 
     def _completed(self, scan_id: int) -> None:
-        """Called inside the transaction that completes a scan; ``store.scans`` lets its analysis take up new chunks."""
+        """Called inside the transaction that completes a scan. ``store.scans`` adds new chunks to its analysis."""
 
     def recorder(self, scan: Scan | int) -> Recorder:
-        """The writer of one scan's files."""
+        """Return the writer of one scan's files."""
         row = self.get(scan)
         if row.status in ("failed", "cancelled"):
             raise IllegalMove(f"scan {row.id} is {row.status}; start a new one to record files")
@@ -200,19 +203,19 @@ class Scans(Domain):
     def _end(self, scan: Scan, status: str, error: str) -> None:
         import contextlib
 
-        with contextlib.suppress(ScanstoreError):  # the reason for ending is what the caller needs to see
+        with contextlib.suppress(ScanstoreError):  # the original error is more important for the caller
             move(self.db, SCANS, scan.id, status, error=error[:1000], worker=None)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     @reads
     def get(self, scan: Scan | int) -> Scan:
-        """The scan with that id, read anew. Raises NotFound."""
+        """Read the scan with this id. Raises NotFound."""
         return read_row(Scan, scan, "scan", "store.scans.list() (scanstore scans list) shows the known ones")
 
     @reads
     def list(self, *, target: str | None = None, status: str | None = None, limit: int | None = None) -> List[Scan]:
-        """Scans, newest first."""
+        """List scans, newest first."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:
             about = Lineage.target == check_string(target, "target")
@@ -223,9 +226,9 @@ class Scans(Domain):
 
     @reads
     def latest(self, target: str | None = None) -> Scan:
-        """The latest completed scan of a tree, of one target or else of all; without one, the latest of reports.
+        """Return the latest completed scan of a tree, of one target or of all; without one, the latest of reports.
 
-        Raises NotFound when there is neither. Questions do not take the latest of all targets, see :meth:`pick`.
+        Raises NotFound if there is neither. Queries do not use the latest scan of all targets, see :meth:`pick`.
         """
         query = Scan.select().where(Scan.revision.is_null(False))
         if target is not None:
@@ -240,16 +243,16 @@ class Scans(Domain):
 
     @reads
     def targets(self) -> List[Target]:
-        """The targets of this store, sorted by name; those whose scans have not completed too."""
+        """List the targets of this store by name, including those without a completed scan."""
         rows = self.db.execute_sql(TARGETS).fetchall()
         return [Target(name, root, bool(tree), bool(completed)) for name, root, tree, completed in rows]
 
     @reads
     def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
-        """Return the scan that a question is about: the given one, else the latest completed one of a target.
+        """Return the scan that a query reads: the given one, or the latest completed one of a target.
 
-        Without a target, the store must have only one with a tree. Raises Ambiguous (with the names of the targets as
-        ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
+        Without a target, the store must have only one target with a tree. Raises Ambiguous (with the names of the
+        targets as ``candidates``) if it has several, NotFound, and InvalidArgument if both are given.
         """
         if scan is not None:
             if target is not None:
@@ -259,9 +262,9 @@ class Scans(Domain):
 
     @reads
     def sole_target(self, *, trees: bool = False) -> str | None:
-        """Return the only target with a completed scan, or with ``trees`` the only one with a tree; None without any.
+        """Return the only target with a completed scan, or with ``trees`` the only one with a tree, or None.
 
-        Raises Ambiguous, with their names as ``candidates``, when there are several.
+        Raises Ambiguous, with their names as ``candidates``, if there are several.
         """
         names = [each.target for each in answering(self.targets(), trees=trees)]
         if len(names) > 1:
@@ -271,7 +274,7 @@ class Scans(Domain):
 
     @reads
     def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
-        """Count what a scan saw (default: the latest of the target), and list its unreadable files."""
+        """Return the counts of a scan (default: the latest of the target), with its unreadable files."""
         row = self.pick(scan, target)
         run = self.db.execute_sql
         one = {"scan": row.id}
@@ -326,7 +329,7 @@ class Scans(Domain):
 
 
 def answering(targets: Iterable[Target], *, trees: bool) -> list[Target]:
-    """Return the targets that have something to answer; with ``trees``, those with a tree unless none has one."""
+    """Return the targets with a completed scan; with ``trees``, only those with a tree, unless none has one."""
     completed = [target for target in targets if target.completed]
     return [target for target in completed if target.has_tree or not trees] or completed
 
@@ -336,10 +339,11 @@ def _decoded(path: object) -> object:
 
 
 def recover(db: Database, lineage_id: int | None = None) -> int:
-    """Fail the scans whose process died while it recorded files; return how many. In the caller's transaction.
+    """Fail the scans whose process died while it recorded files, and return their number. In the caller's transaction.
 
-    A process that cannot be asked about, of another machine or container, is taken for dead after an hour without a
-    file. Among the scans of all targets, so is one that has ended: another process may carry on with the scan.
+    A process that cannot be checked, on another machine or in a container, counts as dead after an hour without a
+    recorded file. For scans of all targets this also applies to ended processes, because another process may continue
+    the scan.
     """
     running = "SELECT id, worker, updated_at FROM scans WHERE status = 'running' AND worker IS NOT NULL"
     where, values = ("", ()) if lineage_id is None else (" AND lineage_id = ?", (lineage_id,))
@@ -364,7 +368,7 @@ SELECT l.target,
        EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL)
   FROM lineages AS l WHERE EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id) ORDER BY l.target
 """
-# INDEXED BY: statistics from a time of few scans would have the files of all of them read.
+# INDEXED BY: with statistics from a time of few scans, the planner would read the files of all scans.
 COUNT = """
 SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
   CROSS JOIN chunk_facts AS t ON t.version_id = f.version_id
@@ -377,7 +381,7 @@ SELECT count(*), coalesce(sum(v.line_count), 0),
   FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
   CROSS JOIN file_versions AS v ON v.id = f.version_id WHERE f.scan_id = :scan
 """
-# What the view symbol_references says, counted; written out because grouping the view would build all of it first.
+# Counts of the view symbol_references, written out because grouping the view would build all its rows first.
 RESOLUTION_COUNTS = """
 SELECT CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL OR c.revision IS NULL THEN r.resolution
             WHEN b.path_id IS NULL THEN 'external'

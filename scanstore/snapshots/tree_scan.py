@@ -1,4 +1,4 @@
-"""A source tree on its way into a scan: walk, hash, look up known contents, index the rest."""
+"""Scanning a source tree: walk, hash, look up known contents, index the rest."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from scanstore.snapshots.recorder import Content
 if TYPE_CHECKING:
     from scanstore.snapshots.recorder import Recorder
 
-#: One transaction holds at most so many known files, or so many facts of new ones.
+#: The maximum number of known files, or of facts of new files, per transaction.
 FILES_PER_COMMIT = 2000
 FACTS_PER_COMMIT = 20_000
 
 
 class FileCandidate(NamedTuple):
-    """A file to be recorded: where it is, which content it had when it was hashed, and who can read it."""
+    """A file to record: its path, its content hash, and its indexer."""
 
     entry: Entry
     content: Content
@@ -33,7 +33,7 @@ class FileCandidate(NamedTuple):
 
 
 class Tree:
-    """The files below a path. Everything about the path is checked here, before any scan begins."""
+    """The files below a path. The path is checked here, before a scan begins."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Tree:
             recorder.record(held, format_time(utcnow()))
 
     def _look(self, entries: Sequence[Entry]) -> tuple[list[FileCandidate], list[tuple[str, str, str, bytes | None]]]:
-        """Hash the files; those that nothing can be recorded of come back as ``(path, status, reason, hash)``."""
+        """Hash the files. Files without facts are returned as ``(path, status, reason, hash)``."""
         candidates: list[FileCandidate] = []
         left_out: list[tuple[str, str, str, bytes | None]] = []
         for entry in entries:
@@ -127,7 +127,9 @@ class Tree:
     def _index(
         self, candidates: Sequence[FileCandidate], jobs: int | None
     ) -> Iterator[tuple[FileCandidate, int, FileFacts | str]]:
-        """Facts of each file with its size, or why it could not be read; the hash is that of the indexed content."""
+        """Yield the facts of each file with its size, or the reason why it could not be read. The hash is that of the
+        indexed content.
+        """
         from scanstore.indexing.pool import FILES_PER_WORKER, LARGE  # start-up: loads worker processes
 
         built_in = [c for c in candidates if c.built_in]
@@ -167,7 +169,8 @@ class Tree:
                 except OSError:
                     yield candidate, 0, error
                     continue
-                # Under a name of its own: perhaps it was the machine, and the next scan should try again.
+                # Stored under a separate indexer name, so that the next scan tries again: the machine may have been the
+                # cause.
                 key = candidate.content._replace(digest=digest, indexer=candidate.content.indexer + " crashed")
                 yield candidate._replace(content=key), len(content), unparsed(content, error)
             else:
@@ -175,7 +178,7 @@ class Tree:
 
 
 def _unreadable(reason: str) -> tuple[str, str]:
-    """Status and reason for a file that could not be read: one that is gone was never there to be scanned."""
+    """Return status and reason for an unreadable file. A file that was deleted meanwhile is ignored."""
     if reason == "no such file or directory":
         return "skipped", "vanished"
     return "failed", reason

@@ -1,6 +1,6 @@
-"""Questions about symbols: find, callers, callees, impact, imports, unused symbols, differences, and graphs.
+"""Queries about symbols: find, callers, callees, impact, imports, unused symbols, differences, and graphs.
 
-``symbols`` is what scripts call, ``graph`` follows references, ``export`` and ``graph_formats`` draw.
+``symbols`` has the public methods, ``graph`` follows references, ``export`` and ``graph_formats`` draw graphs.
 """
 
 from __future__ import annotations

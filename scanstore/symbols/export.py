@@ -1,8 +1,9 @@
-"""Which part of a scan's graph is drawn: everything, or what lies around a symbol or a file.
+"""Selecting the part of a graph to draw: the whole graph, or the surroundings of a symbol or a file.
 
-Reachable symbols are asked of :class:`scanstore.symbols.symbols.Symbols`; new here is one statement for the calls among
-the symbols, each pair once. Nodes are numbered by path and place in the file, so that the same tree gives the same text
-in every store. Writing is up to :mod:`scanstore.symbols.graph_formats`."""
+:class:`scanstore.symbols.symbols.Symbols` finds the reachable symbols; one more statement here finds the calls between
+them, each pair once. Nodes are numbered by path and position in the file, so that the same tree gives the same text in
+every store. :mod:`scanstore.symbols.graph_formats` writes the graph.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 DIRECTIONS = ("callers", "callees", "both")
 
-# Who calls whom: inside one file, then through bindings. Ids of symbols are packed like everywhere. Which index the
-# callers are found by is said, for the planner would read all scans' files here, and all references of a file there.
+# Calls inside one file, then calls through bindings. The index for the callers is given explicitly, because the planner
+# would read the files of all scans, or all references of a file.
 CALLS = """
 SELECT source, target, max(confidence), min(resolution = 'guessed') FROM (
   SELECT f.id << 24 | r.from_ordinal AS source, f.id << 24 | r.symbol_ordinal AS target, r.confidence, r.resolution
@@ -60,7 +61,7 @@ AT_ONCE = 1000
 
 
 class SymbolLookup(Protocol):
-    """The questions of :class:`scanstore.symbols.symbols.Symbols` that a drawing is made of."""
+    """The methods of :class:`scanstore.symbols.symbols.Symbols` that the export uses."""
 
     db: Database
 
@@ -81,8 +82,7 @@ def export(
     imports: bool,
     scan: Scan | int | None,
 ) -> Iterator[str]:
-    """The lines of :meth:`scanstore.symbols.symbols.Symbols.export`; everything that can be refused is refused at
-    once."""
+    """Return the lines of :meth:`scanstore.symbols.symbols.Symbols.export`. Errors are raised immediately."""
     for what, given, known in (("format", form, FORMATS), ("direction", direction, DIRECTIONS)):
         if given not in known:
             raise InvalidArgument(f"{what} is {shown(given)}; it must be one of: {', '.join(known)}")
@@ -136,7 +136,7 @@ def _calls(
 
 
 def _details(db: Database, ids: list[int], scan: int) -> Iterator[Node]:
-    """Numbered nodes in the order of the ids, looked up as they are wanted."""
+    """Yield numbered nodes in the order of the ids, looked up on demand."""
     for start in range(0, len(ids), AT_ONCE):
         batch = ids[start : start + AT_ONCE]
         rows = {row[0]: row[1:] for row in db.execute_sql(NODES, (_packed(batch),)).fetchall()}
@@ -161,7 +161,7 @@ def _imports(
     if path is not None and not isinstance(path, str):
         raise InvalidArgument(f"{root!r} is not a file to draw imports around; give its path relative to the tree")
     if path is not None:
-        symbols.importers(path, scan=owner)  # raises NotFound for a file that is not there
+        symbols.importers(path, scan=owner)  # raises NotFound for an unknown file
     pairs = Graph.of(symbols.db, owner).imports()
     if path is None:
         files = {end for pair in pairs for end in pair}

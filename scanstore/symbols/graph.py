@@ -1,9 +1,9 @@
-"""The questions that follow references, as SQL over the narrow tables.
+"""Queries that follow references, as SQL over the tables of facts.
 
 A node is ``(version id, ordinal)`` inside one scan; statements take nodes as a JSON array of such pairs, each packed
-into one integer like an id. A step asks for the neighbours of a whole frontier at once. Every statement runs on
-indexes from the frontier outwards, in the order it is written (that is what CROSS JOIN means to SQLite), whatever the
-planner would guess of the tables' sizes. The tests look at the query plans.
+into one integer like an id. One step finds the neighbours of a whole frontier at once. CROSS JOIN makes SQLite join in
+the written order, so every statement uses indexes from the frontier outwards, independent of the planner's estimates.
+The tests check the query plans.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TRUSTED = ("exact", "imported", "inherited")
 
 VALID = "b.lineage_id = {lineage} AND b.since <= {revision} AND (b.until IS NULL OR b.until > {revision})"
 
-# Who refers to the wanted nodes: inside their own file, then through bindings.
+# References to the given nodes: inside their own file, then through bindings.
 INCOMING = """
 SELECT w.value >> 24, w.value & 16777215, r.version_id, r.from_ordinal, r.ordinal, r.resolution
   FROM json_each(?1) AS w
@@ -39,7 +39,7 @@ SELECT w.value >> 24, w.value & 16777215, r.version_id, r.from_ordinal, r.ordina
  WHERE r.symbol_ordinal IS NULL AND r.reference_type IN ({kinds})
 """
 
-# What the wanted nodes refer to.
+# References from the given nodes.
 OUTGOING = """
 SELECT w.value >> 24, w.value & 16777215, r.version_id, r.symbol_ordinal, r.ordinal, r.resolution
   FROM json_each(?1) AS w
@@ -95,7 +95,7 @@ SELECT f.file_path, r.line, o.text, r.reference_type, n.text,
 """
 
 
-# A file imports another where a statement names its module, or takes the module itself from a package.
+# A file imports another if a statement names its module, or imports the module from a package.
 IMPORTS = """
 SELECT DISTINCT f.file_path, t.file_path
   FROM scan_files AS f
@@ -126,7 +126,7 @@ SELECT f.file_path FROM bindings AS b
 """
 
 
-# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 how many at most.
+# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 the limit.
 _BY_NAME = """
 SELECT f.id << 24 | s.ordinal AS id, s.symbol_type, f.file_path, s.start_line
   FROM names AS n
@@ -199,7 +199,9 @@ class Edge(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """A symbol found by following references; ``distance`` counts them, ``exact``: none of them is a guess."""
+    """A symbol found by following references; ``distance`` is their number, and ``exact`` means that none is a
+    guess.
+    """
 
     id: int
     name: str
@@ -243,7 +245,7 @@ class Graph:
         guesses: bool,
         impact: bool = False,
     ) -> list[Reached]:
-        """Breadth first from a node; nearest first. ``impact`` also passes from a constructor to its class."""
+        """Search breadth first from a node, nearest first. ``impact`` also goes from a constructor to its class."""
         seen: dict[Node, tuple[int, bool]] = {start: (0, True)}
         frontier: list[Node] = [start]
         distance = 0
@@ -258,7 +260,7 @@ class Graph:
             found: dict[Node, bool] = {}
             for v, n, version, ordinal, _, resolution in self.steps(sql, sources, kinds):
                 sure = resolution in TRUSTED
-                if ordinal is None or not (sure or guesses):  # None: code outside any symbol of its file
+                if ordinal is None or not (sure or guesses):  # None: code outside all symbols of its file
                     continue
                 node = (version, ordinal)
                 if node not in seen:
@@ -282,15 +284,15 @@ class Graph:
         return rows
 
     def references(self) -> str:
-        """The statement that gives the references of one symbol, with the columns of ``SymbolReference``."""
+        """Return the statement for the references of one symbol, with the columns of ``SymbolReference``."""
         return REFERENCES.format(scan=self.scan, valid=self.valid)
 
     def imports(self) -> list[tuple[str, str]]:
-        """Pairs of files, the first of which imports the second."""
+        """Return pairs of files, the first of which imports the second."""
         return self.db.execute_sql(IMPORTS.format(scan=self.scan, valid=self.valid)).fetchall()
 
     def importers(self, version: int | None) -> list[str]:
-        """Paths of the files that import a file version."""
+        """Return the paths of the files that import a file version."""
         if version is None:
             return []
         sql = IMPORTERS.format(scan=self.scan, valid=self.valid, version=int(version))
@@ -308,13 +310,16 @@ def check_depth(depth: object) -> None:
 
 
 def packed(nodes: Sequence[Node]) -> str:
-    """Nodes as a JSON array of integers: SQLite takes such a list to be short, and so never builds a filter for it."""
+    """Return nodes as a JSON array of integers. SQLite assumes that such a list is short, and so builds no Bloom
+    filter.
+    """
     return f"[{','.join(str(join(v, n)) for v, n in nodes)}]"
 
 
 def cycles(edges: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Strongly connected components of more than one node (or a node that points at itself), by Tarjan's algorithm
-    (SIAM J. Comput. 1(2), 1972), without recursion. Each sorted, longest first."""
+    """Return the strongly connected components of more than one node (or a node with an edge to itself), by Tarjan's
+    algorithm (SIAM J. Comput. 1(2), 1972), without recursion. Each is sorted, the longest first.
+    """
     targets: dict[str, list[str]] = {}
     for a, b in edges:
         targets.setdefault(a, []).append(b)

@@ -1,8 +1,8 @@
-"""Graphs as text that other tools draw: DOT (Graphviz), GraphML (yEd, Gephi, networkx) and Mermaid (Markdown).
+"""Graphs as text for other tools: DOT (Graphviz), GraphML (yEd, Gephi, networkx) and Mermaid (Markdown).
 
-Names and paths come from strangers: each format has one function that makes any text safe in it, and nothing else puts
-text of theirs into a line. Invisible characters are escaped; in GraphML, which is read by programs, only those that XML
-does not have. To add a format, write its function and name it in ``WRITERS``.
+Names and paths are untrusted. Each format has one function that escapes text, and all names and paths go through it.
+Invisible characters are escaped; in GraphML, which programs read, only characters that XML does not allow. To add a
+format, write its function and register it in ``WRITERS``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scanstore.db.plain_text import plain_text
 
 
 class Node(NamedTuple):
-    """Something to draw: ``id`` is a number, each once; ``kind`` is a type of symbol, or ``file``."""
+    """A node of a graph: ``id`` is a unique number; ``kind`` is a type of symbol, or ``file``."""
 
     id: int
     label: str
@@ -38,13 +38,13 @@ class Link(NamedTuple):
 def write(form: str, nodes: Iterable[Node], links: Iterable[Link]) -> Iterator[str]:
     """Stream a graph in one of ``FORMATS``, line by line, without line ends.
 
-    Everything is written in the order it comes. Nodes stand together by file: each run of them becomes a cluster.
+    Nodes and links are written in the given order. Consecutive nodes of one file become a cluster.
     """
     return WRITERS[form](nodes, links)
 
 
 def _clusters(nodes: Iterable[Node]) -> Iterator[tuple[str | None, Iterator[Node]]]:
-    """The nodes by file; those that are files themselves are in none."""
+    """Group the nodes by file. Nodes that are files are in no group."""
     return groupby(nodes, lambda node: None if node.kind == "file" else node.file)
 
 
@@ -54,7 +54,7 @@ _ENTITY = re.compile(r"&(?=#?\w+;)")
 
 
 def _dot_text(text: str) -> str:
-    """A quoted string. Besides quotes, Graphviz reads escapes that begin with a backslash, and HTML entities."""
+    """Return a quoted string. Besides quotes, Graphviz interprets backslash escapes and HTML entities."""
     inner = plain_text(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{_ENTITY.sub("&amp;", inner)}"'
 
@@ -93,7 +93,7 @@ _KEYS = (
 
 
 def _xml_text(text: str) -> str:
-    """Element text in ASCII, which every encoding carries; line breaks and tabs are kept."""
+    """Return element text in ASCII, which is valid in every encoding. Line breaks and tabs are kept."""
     allowed = _NOT_IN_XML.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
     escaped = allowed.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _NOT_PLAIN.sub(lambda match: f"&#{ord(match[0])};", escaped)
@@ -125,9 +125,10 @@ def _graphml(nodes: Iterable[Node], links: Iterable[Link]) -> Iterator[str]:
 
 
 def _mermaid_text(text: str) -> str:
-    """A quoted string in which only letters, digits and what paths are made of stand for themselves.
+    """Return a quoted string in which only letters, digits and path characters are unescaped.
 
-    Everything else is a character code: Mermaid looks for directives, styles, Markdown and HTML inside quotes too.
+    All other characters are written as codes, because Mermaid interprets directives, styles, Markdown and HTML inside
+    quotes too.
     """
     safe = "".join(c if c.isalnum() or c in " ._-/" else f"#{ord(c)};" for c in plain_text(text))
     return f'"{safe or " "}"'  # an empty string is a syntax error

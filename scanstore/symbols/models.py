@@ -1,4 +1,4 @@
-"""The rows of symbols, references and imports: views over the facts of files."""
+"""The models of symbols, references and imports, which are views over the facts of files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scanstore.snapshots.models import Scan, ScanFile
 
 
 class HasId(Protocol):
-    """A row of a symbol: a :class:`Symbol`, or an answer to a question about symbols."""
+    """A row with the id of a symbol: a :class:`Symbol`, or a result of a query about symbols."""
 
     @property
     def id(self) -> int: ...
@@ -25,7 +25,7 @@ SymbolLike: TypeAlias = HasId | int | str  #: a row, its id, or a qualified or p
 
 
 class Symbol(Base):
-    """Something with a name in a file: ``metadata`` has params, return_type, decorators, docstring where known."""
+    """A named definition in a file. ``metadata`` has params, return_type, decorators and docstring if known."""
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -47,7 +47,7 @@ class Symbol(Base):
         table_name = "symbols"
 
     def save(self, force_insert: bool = False, only: object = None) -> int:
-        """Add this symbol to its scan. Recorded rows never change: symbols are facts about a file's content."""
+        """Add this symbol to its scan. Recorded symbols never change, because they are facts about a file's content."""
         if self.__data__.get("id") is not None and not force_insert:
             raise InvalidArgument(f"{self!r} is recorded and cannot be changed; record its file again with record_file")
         start, end = self.start_line, self.end_line
@@ -73,7 +73,7 @@ class Symbol(Base):
 
 
 class SymbolReference(Base):
-    """A place that refers to a symbol: ``name`` as written, ``symbol`` as resolved (or None), and how that is known."""
+    """A reference to a symbol: ``name`` as written, the resolved ``symbol`` (or None), and the ``resolution``."""
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -103,7 +103,7 @@ class SymbolReference(Base):
 
 
 class ImportRelation(Base):
-    """An import statement: ``imported_names`` as written, ``resolved_file`` where the module lies in the tree."""
+    """An import statement: ``imported_names`` as written, ``resolved_file`` if the module is in the tree."""
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()

@@ -1,9 +1,9 @@
-"""Symbols and the references between them: recorded by hand or by an indexer, asked about by name and by edge.
+"""Symbols and the references between them: record them by hand, and query them by name or by reference.
 
-Every question takes ``scan=`` or ``target=`` (its latest completed scan) and answers with detached rows. A store with
-several targets needs one of them, else the question raises Ambiguous. A symbol is given as a :class:`Symbol`, anything
-with its ``id``, the id, or its qualified name; a row or an id has its scan. An empty answer proves something only where
-it was looked for: ``coverage`` says for which languages references and imports are recorded.
+Every query takes ``scan=`` or ``target=`` (its latest completed scan) and returns detached rows. In a store with
+several targets, a query without either raises Ambiguous. Pass a symbol as a :class:`Symbol`, an object with its ``id``,
+the id, or its qualified name; a row or an id determines the scan. An empty result proves absence only for languages
+whose facts are recorded: ``coverage`` lists these.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from scanstore.symbols.unused import unreferenced
 if TYPE_CHECKING:
     from scanstore.snapshots.ctags_import import LoadedTags
 
-# A row of ONLY_HERE: qualified name, kind, file, line, hash of the text, name, number among its namesakes
+# A row of ONLY_HERE: qualified name, kind, file, line, hash of the text, name, index among symbols with the same name
 _Row = tuple[str, str, str, int, bytes | None, str, int]
 
 
@@ -96,11 +96,12 @@ class Symbols(Domain):
         indexer: str = "custom/1",
         line_count: int = 0,
     ) -> ScanFile:
-        """Record what your own parser found in one file; see :mod:`scanstore.indexing.records` for the fields.
+        """Record the facts that your own parser found in one file; see :mod:`scanstore.indexing.records` for the
+        fields.
 
-        Rows are dicts or objects with those attributes, in any iterable. Atomic and idempotent: the same path,
-        content hash and ``indexer`` were recorded before, their facts are used and the rows given now are not read.
-        Raises InvalidArgument for a bad row, naming it, and writes nothing then.
+        Rows are dicts or objects with these attributes, in any iterable. Atomic and idempotent: if the same path,
+        content hash and ``indexer`` were recorded before, the stored facts are used and the given rows are not read.
+        Raises InvalidArgument, which names the invalid row, and then writes nothing.
         """
         if not isinstance(path, str) or not path or path.startswith("/") or ".." in path.split("/"):
             raise InvalidArgument(
@@ -122,9 +123,9 @@ class Symbols(Domain):
     def load_ctags(self, scan: Scan | int, file: str | os.PathLike[str] | BinaryIO) -> LoadedTags:
         """Add the symbols of a universal-ctags JSON file (``ctags --output-format=json --fields='*' -R``) to a scan.
 
-        Files with symbols keep those; files that the scan skipped stay skipped. Broken lines are reported, never fatal.
-        Finish the scan afterwards; in one go with it: ``store.scans.record(path, ctags=file)``. Raises NotFound for a
-        missing file, InvalidArgument for one in another format; nothing is written then.
+        Files with symbols keep them; skipped files stay skipped. Invalid lines are reported and do not stop the import.
+        Finish the scan afterwards, or do both with ``store.scans.record(path, ctags=file)``. Raises NotFound for a
+        missing file, InvalidArgument for another format. Nothing is written then.
         """
         from scanstore.snapshots.ctags_import import Tags  # start-up: only with a tags file
 
@@ -145,11 +146,11 @@ class Symbols(Domain):
         file: str | None = None,
         limit: int | None = None,
     ) -> List[Symbol]:
-        """Symbols by name; an empty list when there are none.
+        """Find symbols by name.
 
-        ``match``: ``exact`` (name, qualified name, or the name that code imports it by: ``json.JSONEncoder``
-        is found as ``json.encoder.JSONEncoder``), ``prefix`` (of either), or ``contains`` (anywhere in the
-        qualified name, upper and lower case alike). Classes and functions come before variables and modules.
+        ``match`` is ``exact`` (name, qualified name, or the name by which code imports it: ``json.JSONEncoder`` finds
+        ``json.encoder.JSONEncoder``), ``prefix`` (of name or qualified name), or ``contains`` (anywhere in the
+        qualified name, case-insensitive). Classes and functions come before variables and modules.
         """
         if match not in ("exact", "prefix", "contains"):
             raise InvalidArgument(f"match is {shown(match)}; it must be one of: exact, prefix, contains")
@@ -166,7 +167,7 @@ class Symbols(Domain):
         return self._rows(ids)
 
     def _imported_as(self, name: str, scan: int) -> List[int]:
-        """Where a dotted name leads through the imports of the scan's files."""
+        """Return the target of a dotted name through the imports of the scan's files."""
         target = lookup(self.db, scan, name)
         if target is None or target.ordinal is None:
             return []
@@ -174,14 +175,14 @@ class Symbols(Domain):
         return [f << 24 | target.ordinal for (f,) in self.db.execute_sql(file_id, (scan, target.version)).fetchall()]
 
     def _rows(self, ids: List[int]) -> List[Symbol]:
-        """Symbols by id, in the order of the ids."""
+        """Return symbols by id, in the order of the ids."""
         return list(Symbol.raw(SYMBOLS, str(ids)))
 
     @reads
     def get(self, symbol: SymbolLike, *, scan: Scan | int | None = None, target: str | None = None) -> Symbol:
-        """The symbol that is meant by an id, a qualified or plain name, or a row with an ``id``.
+        """Return the symbol for an id, a qualified or plain name, or a row with an ``id``.
 
-        Raises NotFound, and Ambiguous (with ``candidates``) when a name fits several symbols.
+        Raises NotFound, and Ambiguous (with ``candidates``) if a name matches several symbols.
         """
         scan = self._given(scan, target)
         if isinstance(symbol, Symbol) and (scan is None or symbol.scan_id == Scans(self.db).get(scan).id):
@@ -211,7 +212,7 @@ class Symbols(Domain):
         return row
 
     def _given(self, scan: Scan | int | None, target: str | None) -> Scan | None:
-        """The scan that was asked for; None when neither a scan nor a target was given."""
+        """Return the requested scan, or None without a scan and a target."""
         return None if scan is None and target is None else Scans(self.db).pick(scan, target)
 
     @reads
@@ -223,7 +224,7 @@ class Symbols(Domain):
         file: str | None = None,
         symbol_type: str | None = None,
     ) -> List[Symbol]:
-        """All symbols of a scan, or of one file of it, in the order of the files' lines."""
+        """List all symbols of a scan, or of one of its files, by file and line."""
         query = Symbol.select().where(Symbol.scan == Scans(self.db).pick(scan, target))
         if file is not None:
             query = query.where(Symbol.file_path == stored_path(file, "file"))
@@ -238,7 +239,7 @@ class Symbols(Domain):
         return Graph.of(self.db, Scans(self.db).pick(scan, target))
 
     def _at(self, symbol: SymbolLike, scan: Scan | int | None, target: str | None) -> tuple[Symbol, int, Graph]:
-        """A symbol, its file version, and the graph of its scan."""
+        """Return a symbol, its file version, and the graph of its scan."""
         row = self.get(symbol, scan=scan, target=target)
         place = self.db.execute_sql(PLACE, (split(row.id)[0],)).fetchone()
         if place is None:
@@ -270,7 +271,7 @@ class Symbols(Domain):
         reference_type: str | None = None,
         guesses: bool = True,
     ) -> List[SymbolReference]:
-        """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out guesses."""
+        """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
         kind = SymbolReference.reference_type.db_value(reference_type)
         row, version, graph = self._at(symbol, scan, target)
         found = [
@@ -290,7 +291,9 @@ class Symbols(Domain):
         depth: int | None = 1,
         guesses: bool = False,
     ) -> List[Reached]:
-        """Functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest first."""
+        """List the functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest
+        first.
+        """
         return self._follow(symbol, (scan, target), INCOMING, kinds=("call",), depth=depth, guesses=guesses)
 
     @reads
@@ -316,9 +319,9 @@ class Symbols(Domain):
         depth: int | None = None,
         guesses: bool = True,
     ) -> List[Reached]:
-        """Everything that depends on a symbol by calls and base classes, directly or not, with its distance.
+        """List all symbols that depend on a symbol by calls and base classes, directly or not, with their distance.
 
-        A class stands for its constructor. ``exact`` is false where the shortest way contains a guess.
+        A class includes its constructor. ``exact`` is false if the shortest path contains a guess.
         """
         return self._follow(
             symbol, (scan, target), INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses, impact=True
@@ -334,7 +337,7 @@ class Symbols(Domain):
         depth: int | None = None,
         guesses: bool = False,
     ) -> List[Reached]:
-        """Classes that inherit from a class, directly or not."""
+        """List the classes that inherit from a class, directly or not."""
         return self._follow(symbol, (scan, target), INCOMING, kinds=("inherit",), depth=depth, guesses=guesses)
 
     @reads
@@ -347,7 +350,7 @@ class Symbols(Domain):
         depth: int | None = None,
         guesses: bool = False,
     ) -> List[Reached]:
-        """Classes of the tree that a class inherits from, directly or not."""
+        """List the classes of the tree that a class inherits from, directly or not."""
         return self._follow(symbol, (scan, target), OUTGOING, kinds=("inherit",), depth=depth, guesses=guesses)
 
     @reads
@@ -374,9 +377,10 @@ class Symbols(Domain):
     ) -> Iterator[str]:
         """Stream the call graph as lines of ``dot``, ``graphml`` or ``mermaid``: symbols that call or are called.
 
-        ``root`` keeps symbols up to ``depth`` calls away from one (None: any), ``direction`` being ``callers``,
-        ``callees`` or ``both``, with every call among those. ``imports`` draws which file imports which instead, and
-        ``root`` is a file's path then. The same tree gives the same lines. Raises InvalidArgument and NotFound at once.
+        ``root`` limits the graph to symbols up to ``depth`` calls away from it (None: any), in the ``direction``
+        ``callers``, ``callees`` or ``both``, with all calls between them. With ``imports``, the graph shows which file
+        imports which, and ``root`` is the path of a file. The same tree gives the same lines. Raises InvalidArgument
+        and NotFound immediately.
         """
         scan = self._given(scan, target)
         return export(
@@ -387,25 +391,25 @@ class Symbols(Domain):
 
     @reads
     def imports(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
-        """The import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
+        """List the import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
         row = self._file(file, scan, target)
         return list(ImportRelation.select().where(ImportRelation.file == row).order_by(ImportRelation.ordinal))
 
     @reads
     def importers(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[str]:
-        """The files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
+        """List the files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
         row = self._file(file, scan, target)
         found = self._graph(row.scan_id, None).importers(row.version_id)
         return [path for path in found if path != row.file_path]
 
     @reads
     def import_cycles(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[List[str]]:
-        """Groups of files that import each other, largest first."""
+        """List groups of files that import each other, largest first."""
         return cycles(self._graph(scan, target).imports())
 
     @reads
     def unresolved_imports(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
-        """Imports that name a module of this tree which is not there; modules from outside are not meant."""
+        """List imports of missing modules of this tree. Imports of modules outside the tree are not included."""
         row = Scans(self.db).pick(scan, target)
         return list(
             ImportRelation.select()
@@ -423,10 +427,10 @@ class Symbols(Domain):
     # -- over a whole scan -----------------------------------------------------------------------------------------
 
     def coverage(self, *, scan: Scan | int | None = None) -> List[Language]:
-        """Say per language of which files symbols, references and imports are recorded, most files first.
+        """Return the recorded facts (symbols, references, imports) by language, the most files first.
 
-        An empty answer to a question about symbols proves something only for languages whose ``recorded`` covers the
-        question. Files that ``failed`` or were ``skipped`` were not looked at.
+        An empty result of a query about symbols proves absence only for languages whose ``recorded`` includes the facts
+        of the query. Files that ``failed`` or were ``skipped`` have no facts.
         """
         return coverage(self.db, Scans(self.db).pick(scan).id)
 
@@ -438,11 +442,11 @@ class Symbols(Domain):
         target: str | None = None,
         symbol_types: Iterable[str] = ("class", "function", "method"),
     ) -> List[Symbol]:
-        """Symbols that nothing in the tree seems to use: no reference is bound to them and no file mentions their name.
+        """List symbols that seem unused: no reference resolves to them and no file mentions their name.
 
-        A hint, not a proof: names made at run time are not seen. Special methods, overrides of base classes outside
-        the tree, tests, and what a decorator may register are left out, and so are the symbols of files whose
-        references are not recorded: ``coverage`` names their languages.
+        This is a hint, not a proof, because names created at run time are not found. Special methods, overrides of base
+        classes outside the tree, tests, and decorated functions that may be registered are left out. So are symbols of
+        files whose references are not recorded; ``coverage`` lists their languages.
         """
         kinds = {Symbol.symbol_type.db_value(kind) for kind in check_list(symbol_types, "symbol_types")}
         ids = unreferenced(self.db, self._graph(scan, target), kinds)
@@ -484,7 +488,8 @@ class Symbols(Domain):
         return rows
 
 
-# Symbols in those files of a scan that the other has not in the same version; the last field counts namesakes.
+# Symbols in the files of a scan whose version the other scan does not have. The last field counts symbols with the same
+# name.
 ONLY_HERE = """
 SELECT q.text, s.symbol_type, f.file_path, s.start_line, s.body_hash, n.text,
        row_number() OVER (PARTITION BY s.qualified_name_id, s.symbol_type, f.id ORDER BY s.ordinal)

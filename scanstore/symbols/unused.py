@@ -1,4 +1,4 @@
-"""Which symbols nothing seems to use: no edge ends at them, and no file so much as mentions their name."""
+"""Symbols that seem unused: no reference resolves to them, and no file mentions their name."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scanstore.indexing.facts import unpack_words
 from scanstore.indexing.languages import CTAGS, REFERENCES, coverage, language_of
 from scanstore.symbols.graph import Graph
 
-# Decorators that do not hand the function to anybody else.
+# Decorators that do not register the function elsewhere.
 _KEEPING = frozenset(
     "property staticmethod classmethod abstractmethod cached_property overload override final cache lru_cache"
     " contextmanager asynccontextmanager wraps dataclass total_ordering".split()
 )
 
-# Inner classes that a framework looks for by name.
+# Inner classes that a framework looks up by name.
 _READ_BY_FRAMEWORKS = frozenset(("Meta", "Config"))
 
 CANDIDATES = """
@@ -34,7 +34,7 @@ MENTIONS = """
 SELECT v.mentions FROM scan_files AS f JOIN file_versions AS v ON v.id = f.version_id
  WHERE f.scan_id = {scan} AND v.mentions IS NOT NULL
 """
-# Calls of something unknown: whatever their last name is, it may be meant.
+# Calls of unknown objects: every symbol with their last name may be the target.
 OPEN_CALLS = """
 SELECT DISTINCT n.text FROM scan_files AS f
   CROSS JOIN reference_facts AS r ON r.version_id = f.version_id AND r.symbol_ordinal IS NULL
@@ -51,14 +51,14 @@ SELECT DISTINCT q.text FROM scan_files AS f
 
 
 def unreferenced(db: Database, graph: Graph, kinds: set[str]) -> list[int]:
-    """Ids of the symbols of these types that seem unused."""
+    """Return the ids of the symbols of these types that seem unused."""
     options = {
         "scan": graph.scan,
         "valid": graph.valid,
         "kinds": ", ".join(f"'{kind}'" for kind in sorted(kinds)),
         "ctags": CTAGS,
     }
-    # Absence can only be claimed where it was looked for.
+    # Only files with recorded references can prove that a symbol is unused.
     able = {row.language for row in coverage(db, graph.scan) if REFERENCES in row.recorded}
     used: set[str] = set()
     for (blob,) in db.execute_sql(MENTIONS.format(**options)):
@@ -75,7 +75,7 @@ def unreferenced(db: Database, graph: Graph, kinds: set[str]) -> list[int]:
         if name in used or name.startswith("__") and name.endswith("__"):
             continue
         if kind == "method" and qualified.rpartition(".")[0] in derived:
-            continue  # it may override, and be called through, a method of a base class
+            continue  # it may override a method of a base class and be called through it
         file = path.rpartition("/")[2]
         if name.lower().startswith("test") or file.startswith(("test_", "conftest.")) or file.endswith("_test.py"):
             continue

@@ -12,12 +12,12 @@ _CONTAINERS = frozenset(
 _MAPPINGS = frozenset("dict Dict Mapping MutableMapping defaultdict DefaultDict OrderedDict ChainMap".split())
 _TRANSPARENT = frozenset("Optional Annotated Final ClassVar Required NotRequired ReadOnly Awaitable Coroutine".split())
 _CLASSES = frozenset(("type", "Type"))
-DEEPEST = 6  # containers in containers; more is generated code
+DEEPEST = 6  # nested containers; deeper nesting occurs only in generated code
 _SELF = frozenset(("Self",))
 
 
 def annotation_path(node: object, spell: Callable[[object], str | None], most: int = DEEPEST) -> str | None:
-    """The path of a value annotated with ``node``; ``Self`` is ``@``, which the resolver fills in."""
+    """Return the path of a value annotated with ``node``. ``Self`` is ``@``, which the resolver replaces."""
     if not most:
         return None
     for _ in range(8):  # a string in a string in an Optional …
@@ -71,7 +71,7 @@ def annotation_path(node: object, spell: Callable[[object], str | None], most: i
                     return None
                 path = annotation_path(inner.elts[1], spell, most - 1)
                 return path and path + "%"
-            path = spell(head)  # a generic class of one's own: Box[int] is a Box
+            path = spell(head)  # a user-defined generic class: Box[int] is a Box
             return path and path + "()"
         return None
     return None

@@ -1,9 +1,8 @@
 """Python by the standard library's ``ast``: symbols, references, imports, chunks and the interface of one file.
 
-One pass over the tree collects what every scope binds and which calls it makes; then, all bindings known, each call,
-import and base class is spelled as a *path*: what the file alone knows of its meaning. A path is a module's absolute
-name, a colon, and steps, in the little language that :mod:`scanstore.snapshots.resolver` evaluates against the whole
-snapshot:
+One pass over the tree collects the bindings and calls of every scope. Then each call, import and base class is written
+as a *path*: its target, as far as the file alone determines it. A path is a module's absolute name, a colon, and steps.
+:mod:`scanstore.snapshots.resolver` evaluates it against the whole snapshot:
 
 ======== ==================================================================
 ``m:``    the module ``m``
@@ -59,7 +58,7 @@ IDENTIFIERS = re.compile(r"[^\W\d]\w*")
 # Looked up for every node of every tree.
 Attribute, Call, Constant, Name, Store = ast.Attribute, ast.Call, ast.Constant, ast.Name, ast.Store
 
-_Push = Callable[[ast.AST], object]  # puts a node on the stack of those to walk
+_Push = Callable[[ast.AST], object]  # pushes a node on the stack of the walk
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
@@ -74,7 +73,7 @@ class PythonIndexer:
             warnings.simplefilter("ignore")
             try:
                 tree = ast.parse(text)
-            except ValueError as error:  # such as a NUL character, or half a character
+            except ValueError as error:  # such as a NUL character or a lone surrogate
                 raise SyntaxError(str(error)) from None
         return _Reader(text, tree, module, path.endswith(("__init__.py", "__init__.pyi"))).facts()
 
@@ -86,7 +85,7 @@ class _Reader:
         self.meanings = Meanings(module + ":.")
         self.module = module
         self.package = module if package else module.rpartition(".")[0]
-        self.prefix = module + "." if module else ""  # of qualified names
+        self.prefix = module + "." if module else ""  # the prefix of qualified names
         self.strings = Strings()
         self.symbols: list[SymbolRow] = []
         self.calls: list[tuple[NameScope, ast.expr, int]] = []
@@ -101,7 +100,7 @@ class _Reader:
         self.pending: list[tuple[list[ast.AST], NameScope]] = []  # lambdas and comprehensions, with their scopes
         self.top = NameScope("module", "", None, 0)
         self.settled: set[tuple[NameScope, str]] = set()  # names that have a symbol
-        self.bodies: dict[tuple[int, int], int] = {}  # hashes of lines; many symbols may share one long line
+        self.bodies: dict[tuple[int, int], int] = {}  # hashes of lines, because many symbols may share one long line
 
     # -- collecting ------------------------------------------------------------------------------------------------
 
@@ -138,7 +137,7 @@ class _Reader:
     def symbol(self, name: str, qualified: str, kind: str, start: int, end: int, metadata: object) -> int:
         packed = _dump(metadata) if metadata else None
         if packed is not None and not packed.isascii():
-            packed = packed.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # no half characters
+            packed = packed.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # without lone surrogates
         body = None
         if kind != "module":
             body = self.bodies.get((start, end))
@@ -148,8 +147,8 @@ class _Reader:
         return len(self.symbols) - 1
 
     def body(self, nodes: Sequence[ast.AST], scope: NameScope) -> None:
-        """Walk statements and expressions of one scope; definitions inside open scopes of their own."""
-        stack: list[Any] = [*reversed(nodes)]  # the type of a node is asked for once, for speed
+        """Walk the statements and expressions of one scope. Nested definitions open new scopes."""
+        stack: list[Any] = [*reversed(nodes)]  # the type of a node is computed once, for speed
         push, pop = stack.append, stack.pop
         mention = self.mentions.add
         children, handlers = CHILDREN, _HANDLERS
@@ -217,7 +216,7 @@ class _Reader:
             push(target)
 
     def variable(self, target: ast.Name, scope: NameScope, annotation: ast.expr | None) -> None:
-        """A module or class variable becomes a symbol where it is first bound."""
+        """Record a module or class variable as a symbol at its first binding."""
         if (scope, target.id) in self.settled:
             return
         self.settled.add((scope, target.id))
@@ -242,7 +241,7 @@ class _Reader:
         self.bind_target(node.target, scope, "annotated", node.annotation, push)
 
     def use(self, annotation: ast.expr | None, push: _Push) -> None:
-        """Names in an annotation are used by it, in quotes or not."""
+        """Record the names in an annotation, quoted or not, as used."""
         if type(annotation) is Constant:
             if isinstance(annotation.value, str):
                 self.mentions.update(IDENTIFIERS.findall(annotation.value))
@@ -370,7 +369,7 @@ class _Reader:
             self.references.append((node.lineno, scope.ordinal, "import", shown, place, None, UNRESOLVED, 0))
 
     def absolute(self, level: int, module: str | None) -> str | None:
-        """The absolute name of what a ``from`` statement names, None when it leaves the top package."""
+        """Return the absolute module name of a ``from`` statement, or None if it leaves the top package."""
         if level == 0:
             return module
         parts = self.package.split(".") if self.package else []
@@ -469,7 +468,7 @@ class _Reader:
         self.body(node.body, inner)
 
     def decorated(self, decorators: list[ast.expr], scope: NameScope, push: _Push) -> None:
-        """``@name`` calls ``name``: it is recorded as the call it is."""
+        """Record a decorator ``@name`` as a call of ``name``."""
         for decorator in decorators:
             if type(decorator) is ast.Call:
                 push(decorator)
@@ -523,7 +522,7 @@ class _Reader:
             self.interface[inner.qual] = ["c", inner.ordinal, paths, int("dataclass" in decorated)]
 
     def describe(self) -> None:
-        """Fill the interface: what each name of the module and of its classes is, for the resolver."""
+        """Fill the interface: an entry for each name of the module and of its classes, for the resolver."""
         for inner, scope, node in self.functions:
             if inner.class_scope is scope:
                 for arg in [*node.args.posonlyargs, *node.args.args][:1]:
@@ -545,7 +544,7 @@ class _Reader:
                 returns = "@"
             known = self.interface.get(inner.qual)
             if known is not None and known[0] == "f" and "p" in str(known[3]) and "p" in flags:
-                continue  # the getter speaks for the property, its setter comes later
+                continue  # the getter defines the property; its setter comes later
             self.interface[inner.qual] = ["f", inner.ordinal, returns, flags]
         for scope in [self.top, *(inner for inner, _, _ in self.bases)]:
             for name, binds in scope.binds.items():

@@ -1,8 +1,8 @@
-"""What a name means inside one file: scopes, their bindings, and the path (see :mod:`.indexer`) of an expression.
+"""Name resolution inside one file: scopes, their bindings, and the path (see :mod:`.indexer`) of an expression.
 
 Names are looked up as Python does: function scopes outwards, class scopes only from their own body, then the module,
-its star imports, and builtins. The type of a local variable, parameter or ``self`` attribute is followed where the
-code says it: a constructor call, an annotation, or another name that is known.
+its star imports, and builtins. The type of a local variable, parameter or ``self`` attribute is known if the code
+states it: by a constructor call, an annotation, or another known name.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from scanstore.indexing.facts import BUILTINS, EXACT, GUESSED
 from scanstore.indexing.python.annotations import annotation_path
 from scanstore.indexing.python.source import LONGEST_CHAIN, LONGEST_TEXT, is_none
 
-DEEPEST = 40  # names that refer to names; a chain longer than that is generated code
-NESTED = 30  # expressions in expressions, likewise
+DEEPEST = 40  # names that refer to other names; longer chains occur only in generated code
+NESTED = 30  # nested expressions, likewise
 
 _LITERALS: dict[type, str] = {
     ast.JoinedStr: "str",
@@ -29,11 +29,11 @@ _LITERALS: dict[type, str] = {
 }
 
 
-Binding = tuple[str, object, "NameScope"]  # what binds a name: the kind, a node or path, and where it stands
+Binding = tuple[str, object, "NameScope"]  # a binding of a name: the kind, a node or path, and the scope
 
 
 class NameScope:
-    """A module, class or function: what its names are bound to, each a list of ``(kind, node-or-path, scope)``."""
+    """A module, class or function, with the bindings of its names, each a list of ``(kind, node-or-path, scope)``."""
 
     __slots__ = (
         "binds",
@@ -57,20 +57,20 @@ class NameScope:
         self.binds: dict[str, list[Binding]] = {}
         self.foreign: dict[str, NameScope | None] = {}  # names declared global or nonlocal
         self.cache: dict[str, str | None] = {}
-        self.class_scope: NameScope | None = None  # of a method: its class
+        self.class_scope: NameScope | None = None  # for a method: its class
         self.self_name: str | None = None
         self.static = ""
-        self.transparent = False  # a comprehension: := in it binds outside
+        self.transparent = False  # a comprehension: := inside binds in the outer scope
 
     def closure(self) -> NameScope:
-        """The scope of a lambda or comprehension in this one; its code counts as this one's."""
+        """Return the scope of a lambda or comprehension in this scope. Its code belongs to this scope."""
         inner = NameScope("function", self.qual, self, self.ordinal)
         if self.kind == "function":
             inner.class_scope, inner.self_name = self.class_scope, self.self_name
         return inner
 
     def home(self, name: str) -> NameScope:
-        """The scope that a name belongs to here: another one where it is declared global or nonlocal."""
+        """Return the scope of a name used here: another one if it is declared global or nonlocal."""
         return self.foreign.get(name) or self if self.foreign else self
 
     def bind(self, name: str, kind: str, value: object, scope: NameScope) -> None:
@@ -83,14 +83,14 @@ class NameScope:
 
 
 def qualified(scope: NameScope, name: str) -> str:
-    """The name of something defined in a scope, as Python's ``__qualname__`` has it."""
+    """Return the qualified name of a definition in a scope, like Python's ``__qualname__``."""
     if scope.kind == "function":
         return f"{scope.qual}.<locals>.{name}"
     return f"{scope.qual}.{name}" if scope.qual else name
 
 
 def has_rivals(binds: list[Binding]) -> bool:
-    """Whether a name that a definition binds is bound by anything else too, other than to None."""
+    """Whether a defined name has other bindings too, except to None."""
     return any(
         kind not in ("def", "class", "symbol", "annotated") and not (kind == "assign" and is_none(value))
         for kind, value, _ in binds
@@ -109,8 +109,8 @@ class Meanings:
         self.nested = 0
 
     def spell(self, node: object, scope: NameScope) -> str | None:
-        """The path of an expression's value, None where the code does not say."""
-        if self.nested >= NESTED + self.depth:  # each name that is followed spells one expression of its own
+        """Return the path of an expression's value, or None if the code does not determine it."""
+        if self.nested >= NESTED + self.depth:  # each followed name adds one expression
             return None
         self.nested += 1
         path = self._spell(node, scope)
@@ -163,7 +163,7 @@ class Meanings:
         return f"{self.here}{owner.qual}" if owner is not None else None
 
     def lookup(self, name: str, scope: NameScope) -> str | None:
-        """The path a bare name stands for, seen from a scope."""
+        """Return the path of a bare name in a scope."""
         current: NameScope | None = scope
         while current is not None:
             if current.foreign and name in current.foreign:
@@ -172,14 +172,14 @@ class Meanings:
                 return self.meaning(name, current)
             current = current.parent
         if self.stars:
-            return f"{self.here}{name}"  # a star import may bring it; the resolver falls back on builtins
+            return f"{self.here}{name}"  # a star import may define it; the resolver falls back to builtins
         return "builtins." + name if name in BUILTINS else None
 
     def meaning(self, name: str, scope: NameScope) -> str | None:
         cache = scope.cache
         if name in cache:
             return cache[name]
-        cache[name] = None  # what refers to itself has no known meaning
+        cache[name] = None  # a name that refers to itself is unknown
         if self.depth < DEEPEST:
             self.depth += 1
             cache[name] = self.settle(name, scope)
@@ -206,7 +206,7 @@ class Meanings:
         return self.typed(binds)
 
     def typed(self, binds: list[Binding]) -> str | None:
-        """The one type that a variable's bindings agree on."""
+        """Return the type in which all bindings of a variable agree, or None."""
         for kind, value, scope in binds:
             if kind == "annotated":
                 return self.annotation(value, scope)
@@ -247,7 +247,7 @@ class Meanings:
         return annotation_path(node, lambda expr: self.spell(expr, scope))
 
     def local(self, name: str, scope: NameScope) -> tuple[int, bool] | None:
-        """The function or class of this file that a bare name means, and whether nothing else binds the name."""
+        """Return the function or class of this file that a bare name refers to, and whether it is the only binding."""
         current: NameScope | None = scope
         while current is not None:
             if current.foreign and name in current.foreign:
@@ -264,5 +264,5 @@ class Meanings:
 
 
 def how_sure(sure: bool) -> tuple[int, int]:
-    """Resolution and confidence of a name that is defined in its own file, by whether nothing else binds it."""
+    """Return the resolution and confidence of a name of the same file, by whether it has one binding."""
     return (EXACT, 100) if sure else (GUESSED, 50)

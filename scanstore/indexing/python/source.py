@@ -1,4 +1,4 @@
-"""Python source as text: decoding it, and the words of it that are kept with a symbol or a reference."""
+"""Python source as text: decoding, and the excerpts that are stored with a symbol or a reference."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import ast
 import codecs
 import re
 
-LONGEST_CHAIN = 40  # steps of one expression that are followed; more is generated code
+LONGEST_CHAIN = 40  # steps of one expression; longer ones occur only in generated code
 LONGEST_TEXT = 240
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
-#: Codecs for single words, whose time grows with the square of the text. No source file is written in them.
+#: Codecs for single words, whose time is quadratic in the length of the text. Source files do not use them.
 _FOR_WORDS = frozenset(("punycode", "idna"))
 _CODING = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 
 
 def decode(content: bytes) -> str:
-    """The source text, by its coding line, its lines ended by ``\\n``; raises SyntaxError or UnicodeDecodeError."""
+    """Return the decoded source text, with ``\\n`` line ends. Raises SyntaxError or UnicodeDecodeError."""
     encoding = "utf-8-sig"
     for line in content.split(b"\n", 2)[:2]:
         match = _CODING.match(line)
@@ -32,7 +32,7 @@ def decode(content: bytes) -> str:
         raise SyntaxError(f"unknown encoding: {encoding}") from None
     except UnicodeDecodeError:
         raise
-    except ValueError as error:  # of a codec that says no more
+    except ValueError as error:  # a codec without a more specific error
         raise SyntaxError(f"not {encoding}: {error}") from None
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -40,17 +40,17 @@ def decode(content: bytes) -> str:
 
 
 class Source:
-    """The lines of one file, to cut the text of syntax nodes from (their columns count UTF-8 bytes)."""
+    """The lines of one file, from which the text of syntax nodes is cut (their columns count UTF-8 bytes)."""
 
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
         if self.lines and not self.lines[-1]:
             self.lines.pop()
         self.ascii = text.isascii()
-        self.encoded: tuple[int, bytes] = (-1, b"")  # the line that was cut from last
+        self.encoded: tuple[int, bytes] = (-1, b"")  # the last used line, encoded
 
     def cut(self, node: ast.AST | None) -> str:
-        """The text of a node, on one line and not longer than :data:`LONGEST_TEXT`."""
+        """Return the text of a node, on one line and at most :data:`LONGEST_TEXT` characters."""
         if node is None:
             return ""
         if type(node) is ast.Name:
@@ -101,7 +101,7 @@ class Source:
 
 
 def as_written(node: ast.expr) -> str:
-    """``a.b().c`` as written, for any expression that is called or decorated with."""
+    """Return the text of a called expression or decorator as written, such as ``a.b().c``."""
     parts: list[str] = []
     current = node
     while len(parts) < LONGEST_CHAIN:
@@ -139,7 +139,7 @@ def docstring(node: Definition) -> str | None:
 
 
 def span(node: Definition) -> tuple[int, int]:
-    """First line (of the first decorator) and last line of a definition."""
+    """Return the first line (including decorators) and the last line of a definition."""
     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
     return first, node.end_lineno or node.lineno
 
@@ -150,12 +150,12 @@ def returns_self(node: ast.FunctionDef | ast.AsyncFunctionDef, self_name: str) -
     return type(last) is ast.Return and type(last.value) is ast.Name and last.value.id == self_name
 
 
-# Which fields of a node may hold calls, last first, for each node type that is not handled by name below.
+# The fields of a node that may contain calls, last first, for each node type without its own handler below.
 CHILDREN: dict[type, tuple[str, ...]] = {}
 
 
 def children_of(kind: type[ast.AST]) -> tuple[str, ...]:
-    """Find the fields of a type of node that may hold calls, and keep them in ``CHILDREN``."""
+    """Find the fields of a node type that may contain calls, and cache them in ``CHILDREN``."""
     plain = "ctx op ops kind name attr id arg rest kwd_attrs conversion str is_async type_params".split()
     fields = () if kind is ast.MatchSingleton else tuple(f for f in reversed(kind._fields) if f not in plain)
     CHILDREN[kind] = fields

@@ -1,7 +1,7 @@
-"""What a run says of its own execution: its success, its failures, its disabled rules.
+"""The execution of a run as its report states it: success, failures, disabled rules.
 
-Whether a finding is fixed, and whether a check passes, depends on this. Anything that cannot be read is therefore a
-doubt about the run, never a success. Change here which words of a tool mean that it did not look.
+Whether a finding is fixed, and whether a gate passes, depends on this. A value that cannot be read is therefore a doubt
+about the run, never a success. Change here: which statements of a tool mean that it failed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ FindRule = Callable[[Mapping[str, object]], str | None]
 
 
 class Execution:
-    """The invocations of a run. ``successful`` is what the tool says of itself, None when it says nothing.
+    """The invocations of a run. ``successful`` is the tool's own statement, None if it has none.
 
-    ``doubts`` are reasons why the run as a whole is not to be relied on; ``failed`` are the addresses of files, and
-    ``failed_rules`` the ids of rules, that the tool failed on. ``on``, ``off`` and ``levels`` come from rule
+    ``doubts`` are reasons why the run as a whole is unreliable. ``failed`` has the addresses of files, and
+    ``failed_rules`` the ids of rules, on which the tool failed. ``on``, ``off`` and ``levels`` come from rule
     configuration overrides; ``unsure`` are rules that did not run everywhere.
     """
 
@@ -37,7 +37,7 @@ class Execution:
             for key in NOTIFICATIONS:
                 self._notifications(invocation, key, rule)
             self._overrides(invocation, rule)
-        # One invocation may enable what another one disables: then the rule ran in a part of the tree only.
+        # If one invocation enables a rule and another one disables it, the rule ran only in a part of the tree.
         self.unsure = self.failed_rules | (self.off & self.on)
 
     def _invocations(self, members: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
@@ -56,8 +56,9 @@ class Execution:
             self.doubts.append(f"the invocation of its converter is {shown(converter)}, which cannot be read")
 
     def _outcome(self, invocation: Mapping[str, object]) -> None:
-        """Whether an invocation succeeded. An exit code counts only when nothing else is said: tools that found
-        something end with one."""
+        """Record whether an invocation succeeded. The exit code counts only without an explicit statement, because many
+        tools exit with a non-zero code when they find something.
+        """
         told, code = invocation.get("executionSuccessful"), invocation.get("exitCode")
         reason = next(
             (
@@ -91,7 +92,9 @@ class Execution:
                 self._error(one, rule)
 
     def _error(self, notification: Mapping[str, object], rule: FindRule) -> None:
-        """An error that names files or a rule is about these; any other one is about the whole run."""
+        """Record an error. An error that names files or a rule applies to these; any other error applies to the whole
+        run.
+        """
         files = []
         for location in map(as_dict, as_list(notification.get("locations"))):
             artifact = as_dict(as_dict(location.get("physicalLocation")).get("artifactLocation"))

@@ -1,9 +1,9 @@
-"""Reads JSON too large to be held: the caller walks the outer objects and arrays, values within are decoded one by one.
+"""A streaming JSON reader: the caller walks the outer objects and arrays, and inner values are decoded one by one.
 
-This module exists because the standard decoder wants the whole text and is fast, and incremental parsers are neither in
-the standard library nor of its speed everywhere. A window slides over the text; the standard decoder runs inside. An
-error of a single value (`flaw`) is told apart from one that ends the reading (InvalidArgument), so that one value can
-be left out. Limits are set here (`MAX_DEPTH`, `MAX_VALUE`).
+The standard decoder is fast but needs the whole text, and incremental parsers are not in the standard library and often
+slower. This reader runs the standard decoder on a window that slides over the text. An error in a single value (`flaw`)
+is distinct from one that ends the reading (InvalidArgument), so that the caller can skip one value. Limits are set here
+(`MAX_DEPTH`, `MAX_VALUE`).
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ MAX_VALUE = 2**26
 _BLOCK = 2**18
 _SPACE = re.compile(r"[ \t\n\r]*")
 _MARK = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[\]{}"]', re.DOTALL)
-# Half of a character, or what may be one: a first half without its second, or behind one more backslash, which may
-# make it mere text; a second half without its first. What this does not find is surely whole.
+# A lone surrogate, or a possible one: a high surrogate without a low one, or after one more backslash, which may make
+# it plain text; a low surrogate without a high one. A text without a match contains no lone surrogate.
 _HALF = re.compile(
     r"\\u[dD](?:[89abAB](?:(?!..\\u[dD][c-fC-F])|(?<=\\\\u[dD].))|[c-fC-F](?<!\\u[dD][89abAB]..\\u[dD].))", re.DOTALL
 )
 _AFTER = re.compile(r"[ \t\n\r]*+([,\]])[ \t\n\r]*+")
 _NESTS = (dict, list)
-_NEAR = 16  # characters: no token but a string or a number is longer
+_NEAR = 16  # characters: only strings and numbers are longer
 
 
 class Reader:
-    """A position in a JSON text. ``flaw`` says why the last value cannot be used; None if it can.
+    """A position in a JSON text. ``flaw`` is the reason why the last value cannot be used, or None.
 
-    UTF-8 with or without its mark, or UTF-16 with its mark. Of a name that is there twice within a decoded value, the
-    last one counts. ``name`` is how errors call the text.
+    The text is UTF-8 with or without a byte order mark, or UTF-16 with one. If a name is repeated in an object, its
+    last value counts. ``name`` is the name of the text in errors.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
@@ -59,12 +59,12 @@ class Reader:
         self._dropped = 0  # characters before the window
         self._ended = False
         self._odd: str | None = None
-        self._plain = False  # no character in the window can be half of one
+        self._plain = False  # the window contains no lone surrogate
         self._scan = json.JSONDecoder(parse_constant=self._constant, parse_float=self._float).raw_decode
         self._feed(head)
 
     def peek(self) -> str:
-        """The character that the next value or mark begins with; empty at the end."""
+        """Return the first character of the next value or mark, or an empty text at the end."""
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
@@ -74,7 +74,7 @@ class Reader:
                 return ""
 
     def members(self) -> Iterator[str]:
-        """The names in the object that begins here; each value has to be read before the next name is asked for."""
+        """Yield the names in the object that begins here. Read each value before the next name."""
         self._expect("{")
         if self.peek() == "}":
             self._at += 1
@@ -89,7 +89,7 @@ class Reader:
                 return
 
     def elements(self) -> Iterator[int]:
-        """The indexes of the array that begins here; each value has to be read before the next is asked for."""
+        """Yield the indexes of the array that begins here. Read each value before the next index."""
         self._expect("[")
         if self.peek() == "]":
             self._at += 1
@@ -102,7 +102,7 @@ class Reader:
             index += 1
 
     def values(self) -> Iterator[tuple[list[object], str | None]]:
-        """Decode the array that begins here, some elements at a time; one that has a flaw comes alone, with it."""
+        """Decode the array that begins here, some elements at a time. An element with a flaw is yielded alone."""
         self._expect("[")
         if self.peek() == "]":
             self._at += 1
@@ -117,7 +117,7 @@ class Reader:
                 return
 
     def value(self) -> object:
-        """Decode the value that begins here; None with a ``flaw`` when it is nested too deeply to be decoded."""
+        """Decode the value that begins here. Return None and set ``flaw`` if it is nested too deeply."""
         while True:
             self.peek()
             self.flaw = self._odd = None
@@ -135,26 +135,26 @@ class Reader:
                 self._left_out("holds a number of too many digits")
                 return None
             if end == len(self._text) and self._text[end - 1] not in '"}]' and self._more():
-                continue  # a number may go on
+                continue  # a number may continue
             self.flaw = self._flaw(value, self._text[self._at : end])
             self._at = end
             return value
 
     def finish(self) -> None:
-        """Raise InvalidArgument when anything but space follows."""
+        """Raise InvalidArgument if anything but white space follows."""
         if self.peek():
             raise self.broken("something follows the end")
 
     def broken(self, reason: str, at: int | None = None) -> InvalidArgument:
-        """The error that ends the reading, with its position."""
+        """Return the error that ends the reading, with its position."""
         position = self._dropped + (self._at if at is None else at)
         cut = "; it ends too early" if self._ended and position >= self._dropped + len(self._text) - 1 else ""
         return InvalidArgument(f"{self.name} is not JSON: {reason} at character {position:,}{cut}")
 
     def _some(self) -> list[object]:
-        """Decode the elements from here on that lie in the window whole and have no flaw; the others are for `value`.
+        """Decode the next elements that are completely in the window and have no flaw. `value` decodes the others.
 
-        This is where large arrays are read, so it does no more than it must for each element.
+        Large arrays are read here, so the work per element is minimal.
         """
         values: list[object] = []
         self.peek()
@@ -175,7 +175,7 @@ class Reader:
                 if mark[1] == "]":
                     break
                 at = mark.end()
-        except (ValueError, RecursionError):  # `value` tells what is wrong, or reads on
+        except (ValueError, RecursionError):  # `value` reports the flaw, or reads on
             pass
         return values
 
@@ -187,7 +187,7 @@ class Reader:
         return found
 
     def _more(self) -> bool:
-        """Slide the window on, at least doubling its rest; False at the end of the text."""
+        """Advance the window, at least doubling its rest. Return False at the end of the text."""
         if self._ended:
             return False
         self._dropped += self._at
@@ -209,7 +209,7 @@ class Reader:
         self._plain = _encodes(self._text) and _HALF.search(self._text) is None
 
     def _left_out(self, reason: str) -> None:
-        """Go past the value that begins here without decoding it."""
+        """Skip the value that begins here without decoding it."""
         self.flaw = reason
         depth = 0
         if self._text[self._at] not in "[{":
@@ -217,7 +217,7 @@ class Reader:
         while True:
             for match in _MARK.finditer(self._text, self._at):
                 mark = match[0]
-                if mark == '"':  # its end is not here yet
+                if mark == '"':  # the end of the string is not in the window yet
                     break
                 self._at = match.end()
                 depth += (mark in "[{") - (mark in "]}")

@@ -1,8 +1,8 @@
-"""The published hash of a source line by which code hosts recognise a finding whose line has moved.
+"""The hash of a source line that code hosts use to recognise a finding whose line has moved.
 
-A line is hashed together with what follows it, 100 UTF-16 code units in all, blanks not counted; so an edit changes
-the hashes of the lines within reach before it and no others. Values are compared with those that other programs
-computed: nothing here may be changed.
+A line is hashed together with the text after it, 100 UTF-16 code units in all, without blanks. An edit therefore
+changes the hashes of the edited line and of the lines shortly before it. Other programs compute the same values, so do
+not change this algorithm.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _NATIVE = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"
 def line_hashes(text: str) -> list[str]:
     """Return the hash of each line, as ``hash:occurrence``; lines end at LF, CRLF or CR.
 
-    A text that ends with a line end has one more, empty, line behind it; the empty text has one line.
+    A text that ends with a line end has one more, empty line after it. An empty text has one line.
     """
     kept = text.replace("\r\n", "\n").replace("\r", "\n").translate(_BLANKS)
     encoded = kept.encode(_NATIVE, "surrogatepass")
     starts = [0]
     if len(encoded) == 2 * len(kept):
         starts += accumulate(len(line) + 1 for line in kept.split("\n")[:-1])
-    else:  # some characters are two units
+    else:  # some characters have two code units
         starts += accumulate(len(line.encode(_NATIVE, "surrogatepass")) // 2 + 1 for line in kept.split("\n")[:-1])
 
-    # The hash of a block is what its end adds to the hash of everything before it.
+    # The hash of a block is computed from the prefix hashes at its start and end.
     units = chain(memoryview(encoded).cast("H"), (_END,), repeat(0, _BLOCK))
     running = accumulate(units, lambda so_far, unit: (so_far * 37 + unit) & _MASK, initial=0)
     before: dict[int, int] = {}

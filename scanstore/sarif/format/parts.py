@@ -1,7 +1,7 @@
-"""The small parts of a SARIF document: rules, messages, regions, and how to look at values that may be anything.
+"""The small parts of a SARIF document (rules, messages, regions), and safe access to values of any type.
 
-Everything here takes decoded JSON that other people wrote. What only adds to a result falls away when it has the wrong
-shape; what a result cannot do without raises `Bad`.
+All functions take untrusted decoded JSON. An optional part with the wrong shape is dropped; a required part with the
+wrong shape raises `Bad`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ RuleKey = tuple[str | None, int | None, int | None]
 
 
 class Bad(Exception):
-    """Why a thing cannot be used: the path below it, and the reason; never leaves this module."""
+    """A value that cannot be used: the path below it, and the reason. Raised and caught inside this package."""
 
 
 def rule_key(raw: dict[str, object]) -> RuleKey:
-    """Which rule a result names; raises Bad."""
+    """Return the key of the rule that a result names. Raises Bad."""
     name, index, component = raw.get("ruleId"), raw.get("ruleIndex"), None
     if raw.get("rule") is not None:
         ref = member(raw, "rule", "")
@@ -96,7 +96,7 @@ def read_vcs(value: object) -> Vcs | None:
 
 
 def taxon(target: dict[str, object], taxonomies: list[object]) -> list[str]:
-    """Words that name the weakness a reference points to."""
+    """Return the texts that name the weakness of a reference."""
     component = as_dict(target.get("toolComponent"))
     number = component.get("index")
     taxonomy = as_dict(taxonomies[number]) if type(number) is int and 0 <= number < len(taxonomies) else NOTHING
@@ -109,15 +109,15 @@ def taxon(target: dict[str, object], taxonomies: list[object]) -> list[str]:
 
 
 def cwe_words(value: object) -> list[str]:
-    """What tools write into a property called cwe: a number, text, or some of them."""
+    """Return the values of a property called cwe: a number, a text, or a list of them."""
     words = value if isinstance(value, list) else [value]
     return [f"CWE-{word}" if str(word).isdecimal() else str(word) for word in words if isinstance(word, str | int)]
 
 
 class Copies:
-    """How much more text the references of a run may add to it.
+    """The remaining amount of text that the references of a run may add.
 
-    A report of a few megabytes can name one long text a million times over, or make one that names itself.
+    A report of a few megabytes can refer to one long text a million times, or contain a text that refers to itself.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -133,7 +133,7 @@ class Copies:
 
     @contextmanager
     def of(self, known: dict[str, object]) -> Iterator[None]:
-        """Take the room of an object that a reference names, whose own references are followed inside."""
+        """Reserve the text size of a referenced object, whose own references are followed inside the block."""
         size = self.sizes.get(id(known))
         if size is None:
             size = self.sizes[id(known)] = len(json.dumps(known))
@@ -162,7 +162,7 @@ def filled(text: str, arguments: list[object], copies: Copies) -> str:
 
 
 def member(value: Mapping[str, object], key: str, path: str) -> dict[str, object]:
-    """Return an inner object, empty if it is missing; raises Bad for anything else."""
+    """Return an inner object, or an empty one if it is missing. Raises Bad for another type."""
     found = value.get(key)
     if type(found) is dict:
         return found
@@ -172,7 +172,7 @@ def member(value: Mapping[str, object], key: str, path: str) -> dict[str, object
 
 
 def extent(region: Mapping[str, object]) -> _Extent:
-    """The lines and columns of the region of a first location: start, start column, end, end column."""
+    """Return the lines and columns of the region of a first location: start, start column, end, end column."""
     get: Callable[[str], Any] = region.get
     found: _Extent = get("startLine"), get("startColumn"), get("endLine"), get("endColumn")
     for value in found:
@@ -183,7 +183,7 @@ def extent(region: Mapping[str, object]) -> _Extent:
 
 
 def _place(region: Mapping[str, object], key: str) -> int | None:
-    """A line or column; 0 and -1 are what tools write when they do not know it."""
+    """Return a line or column. Tools write 0 and -1 for an unknown one."""
     value = region.get(key)
     if value is None:
         return None
@@ -193,7 +193,7 @@ def _place(region: Mapping[str, object], key: str) -> int | None:
 
 
 def texts(raw: dict[str, object], key: str) -> dict[str, str]:
-    """Fingerprints by their names."""
+    """Return fingerprints by name."""
     found: dict[str, Any] = member(raw, key, "")
     for name, value in found.items():
         if type(value) is not str:

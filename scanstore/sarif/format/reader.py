@@ -1,9 +1,9 @@
 """Reads SARIF 2.1.0: one pass that checks the document and reads its runs, one that yields the results.
 
-Two passes, because a run may name its tool, rules and files behind its results and because a document that breaks off
-must yield nothing. A small document is decoded once and held in between; a large one is decoded twice, a few results at
-a time. An error in a single result is a `Problem`, and the result is left out. Change here how a document is walked;
-what a run and its results say is read in `run_reader.py`.
+Two passes are needed, because a run may list its tool, rules and files after its results, and because a truncated
+document must yield nothing. A small document is decoded once and kept in memory; a large one is decoded twice, a few
+results at a time. An error in a single result is a `SarifProblem`, and the result is skipped. Change here: how a
+document is walked. Runs and results are read in `run_reader`.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ def read(
     root: str | os.PathLike[str] | None = None,
     lost: list[Lost] | None = None,
 ) -> Iterator[Run | Result]:
-    """Yield each run and then its results, in the order of the document; memory does not grow with a large document.
+    """Yield each run and then its results, in the order of the document. Memory does not grow with the document.
 
-    ``file`` is a path or an open binary file, read from where it stands. ``root`` is the folder that the paths are
-    meant to lie in; it is not read, it only makes absolute addresses inside it relative. What cannot be used is left
-    out and appended to ``problems`` as it is met: a run whole, a result, or a path (then without ``uri``). A yielded
-    run may have lost results to problems, so a missing result is not proof of a fix. Runs that are left out whole are
-    appended to ``lost`` before anything is yielded.
+    ``file`` is a path or an open binary file, read from its current position. ``root`` is the folder of the paths; it
+    is not read, and only makes absolute addresses inside it relative. Unusable parts are skipped and appended to
+    ``problems``: a whole run, a result, or a path (then the result has no ``uri``). A yielded run may have skipped
+    results, so a missing result does not prove a fix. Completely unusable runs are appended to ``lost`` before anything
+    is yielded.
 
-    Raises InvalidArgument, before anything is yielded, for a file that is not JSON to its end, or not SARIF 2.1.0.
+    Raises InvalidArgument, before anything is yielded, for a file that is not complete JSON, or not SARIF 2.1.0.
     """
     name = str(file) if isinstance(file, str | os.PathLike) else str(getattr(file, "name", "the file"))
     opened = _opener(file, name)
@@ -132,7 +132,7 @@ def _fits(stream: BinaryIO) -> bool:
 
 
 def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], AbstractContextManager[BinaryIO]]:
-    """What opens the file at its beginning, as often as wanted."""
+    """Return a function that opens the file at its beginning, as often as needed."""
     if isinstance(file, str | os.PathLike):
         path = file
 
@@ -163,7 +163,7 @@ def _opener(file: str | os.PathLike[str] | BinaryIO, name: str) -> Callable[[], 
 
 def _walk(text: Reader) -> Iterator[_Event]:
     if text.peek() != "{":
-        text.value()  # to tell what is no JSON at all
+        text.value()  # to detect a file that is not JSON
         raise InvalidArgument(f"{text.name} is JSON but no SARIF: it holds no object")
     seen = set()
     for name in text.members():

@@ -1,7 +1,7 @@
-"""Reads the results of one run, and what the run says of itself: the mapping from SARIF to our tuples.
+"""Reads one run and its results: the mapping from SARIF to scanstore's tuples.
 
-A result points to rules, files, messages and flow steps by their numbers in the run; all of that is looked up here, so
-that a result stands for itself when it leaves. Change here: which members are read.
+A result refers to rules, files, messages and flow steps by their index in the run. This module resolves these
+references, so that the returned result is self-contained. Change here: which members are read.
 """
 
 from __future__ import annotations
@@ -84,25 +84,26 @@ _BEGINS = {"startLine", "charOffset", "byteOffset"}
 
 
 class Head(NamedTuple):
-    """What a run says besides its results, and which rules its results name.
+    """The members of a run except its results, and the rules that its results name.
 
-    Of its results ``members`` holds the number, None where the run says so, and False when it is no list.
+    In ``members``, the results are replaced by their number, by None if they are null, or by False if they are not a
+    list.
     """
 
     members: dict[str, object]
-    artifacts: list[tuple[str | None, str | None, Artifact] | None]  # uri, base, what else; None: not usable
+    artifacts: list[tuple[str | None, str | None, Artifact] | None]  # uri, base, the rest; None: not usable
     used: set[RuleKey]
     unread: list[str]  # members that could not be read
 
 
 class _Named(NamedTuple):
-    """What the results that name their rule in one way have in common."""
+    """The shared values of all results that name their rule in the same way."""
 
     rule_id: str | None
-    rule: Rule | None  # if the tool describes it
-    component: int  # of the tool: the one that describes it
+    rule: Rule | None  # the tool's description of the rule
+    component: int  # the index of the tool component that describes it
     level: str
-    severity: str | None  # of the rule's score, if it has one
+    severity: str | None  # from the rule's score, if it has one
     cwe: Sequence[str]
 
 
@@ -119,7 +120,7 @@ def lost_run(index: int, head: Head, reason: str) -> Lost:
 
 
 def _unread(head: Head, tool: Mapping[str, object], external: bool) -> Iterator[str]:
-    """What of a run was not read, so that it may say something else than it seems to."""
+    """Return the unread parts of a run, because of which its content may be misleading."""
     for name in head.unread:
         yield f"its {name:.80} cannot be read"
     if head.members.get("results", 0) is None:
@@ -136,7 +137,7 @@ def _unread(head: Head, tool: Mapping[str, object], external: bool) -> Iterator[
 
 
 class RunReader:
-    """A run, and what its results are to be read with. Raises Bad when the run cannot be used at all."""
+    """A run, with the context to read its results. Raises Bad if the run cannot be used at all."""
 
     def __init__(
         self,
@@ -207,10 +208,10 @@ class RunReader:
         )
 
     def result(self, number: int, raw: object) -> Result:
-        """What a decoded result says; raises Bad.
+        """Convert a decoded result. Raises Bad.
 
-        This runs for each result of a report: values shared by a rule or a file are looked up once, and rare members
-        are looked for only when there are more than the plain ones.
+        This runs for each result of a report. So values of a rule or a file are looked up once, and rare members only
+        if there are more than the common ones.
         """
         if type(raw) is not dict:
             raise Bad("", f"is {shown(raw)}; it must be an object")
@@ -239,7 +240,7 @@ class RunReader:
         given = get("locations")
         self._lost_place = False
         uri, start, start_column, end, end_column, snippet, locations = self._place(given, path) if given else _NOWHERE
-        if self._lost_place:  # the finding that has this place may look as if it were gone
+        if self._lost_place:  # the finding at this location may wrongly appear to be missing
             self.run.unsure.add(told.rule_id or "")
         severity = told.severity or LEVELS[level]
         cwe, state, suppressions = told.cwe, None, None
@@ -287,7 +288,7 @@ class RunReader:
             snippet,
             fingerprints,
             texts(raw, "partialFingerprints"),
-            None,  # the line's hash, which is one of the fingerprints
+            None,  # the line hash, which is one of the fingerprints
             as_text(get("guid")),
             cwe,
             flows,
@@ -302,7 +303,7 @@ class RunReader:
         )
 
     def _place(self, given: Any, path: str) -> _Place:
-        """Where the first of the locations is, and all of them where they say more than that."""
+        """Return the first location, and all locations if they contain more."""
         for one in given if type(given) is list else [None]:
             if type(one) is not dict:
                 raise Bad(".locations", "is no array of objects")
@@ -329,7 +330,7 @@ class RunReader:
             locations = self._settled(given, "", path, quiet=len(given) == 1)
         return uri, *extent(region), as_text(snippet.get("text")), locations
 
-    # -- what belongs to the run
+    # -- members of the run
 
     def _component(self, component: dict[str, object], path: str) -> list[Rule | None]:
         rules: list[Rule | None] = []
@@ -346,7 +347,7 @@ class RunReader:
         return rules
 
     def _placed(self, found: tuple[str | None, str | None, Artifact] | None) -> Artifact | None:
-        """A file that the run lists; those outside of the tree (its libraries, say) are no files of ours."""
+        """Return a file that the run lists. Files outside the tree, such as libraries, are ignored."""
         if found is None or found[0] is None:
             return None
         try:
@@ -355,7 +356,7 @@ class RunReader:
             return None
 
     def _failed(self, execution: Execution) -> list[str]:
-        """The files that the tool failed on; one that cannot be told from the others is a doubt about all of them."""
+        """Return the files on which the tool failed. If one cannot be identified, the whole run is in doubt."""
         paths: set[str] = set()
         for artifact in execution.failed:
             path = reason = None
@@ -363,14 +364,14 @@ class RunReader:
                 path, reason = self._located(artifact, "")
             if path is not None:
                 paths.add(path)
-            elif reason is not None:  # of the tree after all, where the report does not say what the tree is
+            elif reason is not None:  # it may be in the tree, because the report does not state the root
                 execution.doubts.append(f"the tool failed on {reason}; if it is of the tree, give its root (--root)")
             else:
                 execution.doubts.append("the tool failed on a file whose address cannot be read")
         return sorted(paths)
 
     def _configured(self, descriptor: Mapping[str, object]) -> str | None:
-        """The id of the rule that a reference to a descriptor names, if the tool has one."""
+        """Return the id of the rule that a reference to a descriptor names, or None."""
         name, index, guid = descriptor.get("id"), descriptor.get("index"), descriptor.get("guid")
         component = as_dict(descriptor.get("toolComponent")).get("index")
         at = 0 if component in (None, -1) else component + 1 if type(component) is int else -1
@@ -384,7 +385,7 @@ class RunReader:
         return None if found is None else found.id
 
     def _rest(self, tool: dict[str, object]) -> dict[str, object]:
-        """Return the members of the run that are kept for export."""
+        """Return the members of the run that are stored for export."""
         rest: dict[str, object] = {}
         unknown: dict[str, object] = {}
         for key, value in self._members.items():
@@ -406,10 +407,10 @@ class RunReader:
     def _problem(self, path: str, reason: str) -> None:
         self._problems.append(SarifProblem(self._at + path, reason))
 
-    # -- what belongs to a result
+    # -- members of a result
 
     def _looked_up(self, key: RuleKey) -> _Named:
-        """What a result's way to name its rule stands for; raises Bad."""
+        """Resolve the reference of a result to its rule. Raises Bad."""
         name, index, component = key
         at = 0 if component is None or component == -1 else component + 1
         if not 0 <= at < len(self._rules):
@@ -421,7 +422,7 @@ class RunReader:
             rule = self._rules[at][index]
             name = name or (rule and rule.id)
         stem = name
-        while rule is None and stem:  # the rule a/b is described as a, or as itself
+        while rule is None and stem:  # the description of the rule a/b may be that of a
             rule, at = self._by_id.get(stem, (None, at))
             stem = stem.rpartition("/")[0]
         if rule is None:
@@ -431,7 +432,7 @@ class RunReader:
         return _Named(name, rule, at, level, severity_of("none", score) if score else None, rule.cwe)
 
     def _message(self, message: object, rule: Rule | None, component: int) -> str | None:
-        """The text of a message, arguments filled in; None when it has none."""
+        """Return the text of a message with its arguments, or None."""
         if not isinstance(message, dict):
             return None
         text = message.get("text")
@@ -459,7 +460,7 @@ class RunReader:
         return filled(text, as_list(arguments), self._copies)
 
     def _located(self, artifact: dict[str, object], path: str) -> tuple[str | None, str | None]:
-        """The path of an `artifactLocation`, or None and, where it names something, the reason."""
+        """Return the path of an `artifactLocation`, or None with the reason if it names a file."""
         uri, base, index = artifact.get("uri"), artifact.get("uriBaseId"), artifact.get("index")
         try:
             known = self._locations.get((uri, base, index))
@@ -494,7 +495,7 @@ class RunReader:
         return kept
 
     def _settled(self, value: object, key: str, path: str, quiet: bool = False) -> Any:
-        """A value as SARIF has it, with everything that points into arrays of the run put in its place."""
+        """Return a SARIF value with all references to arrays of the run resolved."""
         if type(value) is list:
             return [self._settled(one, key, path, quiet) if type(one) in _NESTS else one for one in value]
         if type(value) is not dict or key == "properties":
@@ -537,7 +538,7 @@ class RunReader:
         return kept
 
     def _more(self, raw: dict[str, object], path: str) -> tuple[dict[str, object], dict[str, object]]:
-        """What a result says beyond the fields of ours, and its property bag."""
+        """Return the members of a result without a field, and its property bag."""
         bag = member(raw, "properties", "")
         rest: dict[str, object] = {}
         unknown: dict[str, object] = {}

@@ -1,11 +1,10 @@
-"""Turns the addresses of files in a report into paths inside the scanned tree, or says why they are none.
+"""Converts the file addresses of a report to paths inside the scanned tree, or returns why this is impossible.
 
-This is the gate for paths that other people wrote: whatever leaves it is relative, has slashes and no `..`, and is
-spelled as scans spell it. Nothing here looks at the disk but to tell how the root and, where upper and lower case are
-one, the files in it are spelled; links inside the tree are the reader's business.
+All untrusted paths go through this module. A returned path is relative, has slashes and no `..`, and is spelled as in
+scans. The disk is read only for the spelling of the root and, on case-insensitive systems, of the files in it. Links
+inside the tree are checked by the code that reads the file.
 
-A root on Windows is a drive or a share of another machine, and is compared without regard to case, on whichever
-system the report is read.
+A root on Windows is a drive or a network share. It is compared case-insensitively, on every system.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ _ROOT_NAMES = frozenset(
 
 
 class Outside(Exception):
-    """The reason why an address is no path inside the tree."""
+    """The reason why an address is not a path inside the tree."""
 
 
 class _Address(NamedTuple):
-    """The path of an address; an absolute one has a leading slash, two with the name of another machine."""
+    """The path of an address. An absolute path has a leading slash, or two with a host name."""
 
     path: str
     host: str = ""
 
 
 class Places:
-    """The roots of one run: ``bases`` are its `originalUriBaseIds`, ``root`` is the folder of the tree, if known.
+    """The roots of one run: ``bases`` are its `originalUriBaseIds`, ``root`` is the folder of the tree, or None.
 
-    Absolute addresses below the root, or below the base that stands for it, become relative. ``windows`` says that the
+    Absolute addresses below the root, or below the base that represents it, become relative. ``windows`` says that the
     report is read on Windows.
     """
 
@@ -65,7 +64,7 @@ class Places:
         self._roots = [] if self._source is None else [absolute[self._source]]
         if root is not None:
             given = os.fsdecode(root)
-            if self._windows and os.name != "nt":  # of another system than this, which knows nothing of it
+            if self._windows and os.name != "nt":  # a path of another system, which cannot be looked up here
                 self._roots.append(_rooted(slashed(given, windows=True)))
             else:
                 folder = os.path.abspath(given)
@@ -73,7 +72,7 @@ class Places:
                 self._roots += [_rooted(slashed(each, windows=self._windows)) for each in folders]
 
     def path(self, uri: str, base: str | None = None) -> str:
-        """The path inside the tree; raises Outside."""
+        """Return the path inside the tree. Raises Outside."""
         key = uri, base
         found = self._known.get(key)
         if found is None:
@@ -91,7 +90,7 @@ class Places:
         return found
 
     def _resolved(self, uri: str, base: str | None, seen: tuple[str, ...]) -> str:
-        """The path below the root, its dots not yet resolved."""
+        """Return the path below the root, before its dots are resolved."""
         found = _decoded(uri, self._windows)
         if found.path.startswith("/"):
             return self._below(found)
@@ -110,7 +109,7 @@ class Places:
 
     def _below(self, address: _Address) -> str:
         clean = _cleaned(address.path)
-        # Of four slashes after `file:` the last two may begin the name of a machine, or be too many.
+        # With four slashes after `file:`, the last two may begin a host name, or be superfluous.
         for path in (clean,) if address.host or not clean.startswith("//") else (clean, clean[1:]):
             for root in self._roots:
                 same = str.casefold if _ON_WINDOWS.match(root) else str
@@ -134,14 +133,14 @@ class Places:
 
 @lru_cache(maxsize=4096)
 def address(path: str) -> str:
-    """The relative URI of a path with slashes, as a scan has it."""
+    """Return the relative URI of a stored path."""
     from urllib.parse import quote
 
     return quote(os.fsencode(unescape_path(path)), safe="/")
 
 
 def _cleaned(path: str) -> str:
-    """An absolute path without dots; two slashes at its beginning stay, as they begin the name of a machine."""
+    """Return an absolute path without dots. Two leading slashes stay, because they begin a host name."""
     return posixpath.normpath(("//" if path.startswith("//") else "/") + path.lstrip("/"))
 
 
@@ -151,7 +150,7 @@ def _rooted(folder: str) -> str:
 
 
 def _decoded(uri: str, windows: bool) -> _Address:
-    """The path of a URI; raises Outside for any address but that of a file on this machine or on a share."""
+    """Return the path of a URI. Raises Outside unless it is a file on this machine or on a share."""
     rest = ordinary(uri).replace("\\", "/")
     host = ""
     scheme = _SCHEME.match(rest)
@@ -162,7 +161,7 @@ def _decoded(uri: str, windows: bool) -> _Address:
         if rest.startswith("//"):
             host, slash, rest = rest[2:].partition("/")
             rest = slash + rest
-            if re.fullmatch("[A-Za-z]:", host):  # file://C:/a.py, as some write it
+            if re.fullmatch("[A-Za-z]:", host):  # some tools write file://C:/a.py
                 host, rest = "", f"/{host}{rest}"
     elif scheme:
         raise Outside(f"is no file but an address of {scheme[1].lower()!r:.80}")
@@ -191,7 +190,7 @@ def _decoded(uri: str, windows: bool) -> _Address:
 
 
 def _unquoted(text: str) -> str:
-    """The text of percent-encoded bytes, as the system has it in names of files."""
+    """Decode percent-encoded bytes to a file name of the system."""
     if "%" not in text:
         return text
     return os.fsdecode(unquote_to_bytes(text.encode("utf-8", "surrogatepass")))

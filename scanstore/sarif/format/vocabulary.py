@@ -1,7 +1,7 @@
-"""The words of SARIF 2.1.0 that reader and writer share: plain tuples, and how grave a result is.
+"""The types of SARIF 2.1.0 that reader and writer share, and the severity of a result.
 
-A tuple holds what the store has columns for; whatever else a report says is kept in ``properties``, named and shaped
-as in SARIF, so that it can be written again. Change here which level or score becomes which severity.
+A tuple has a field for each column of the store. All other members are kept in ``properties``, as in SARIF, so that
+they can be written again. Change here: the mapping from levels and scores to severities.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _CWE = re.compile(r"(?<![a-z])cwe[-_: /]?0*([1-9][0-9]{0,5})(?![0-9])", re.IGNOR
 
 
 class SarifProblem(NamedTuple):
-    """Something that could not be used: where in the document, and why."""
+    """A part of a document that could not be used: its location and the reason."""
 
     path: str
     reason: str
 
 
 class Artifact(NamedTuple):
-    """A file that the tool speaks of; ``digest`` is ``algorithm:hex``."""
+    """A file in a report; ``digest`` is ``algorithm:hex``."""
 
     path: str
     roles: Sequence[str] = ()
@@ -58,7 +58,7 @@ class Artifact(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What a tool looks for; ``properties`` is the rest of the rule as SARIF has it."""
+    """A rule of a tool; ``properties`` has the other members as in SARIF."""
 
     id: str
     name: str | None = None
@@ -75,17 +75,17 @@ class Rule(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One run of one tool, as it is read, without its results.
+    """One run of one tool, without its results.
 
-    ``results`` is how many the run holds, the broken ones too, and None when it has no list of them: then the tool
-    reports neither findings nor fixes. ``complete`` means that ``rules`` names rules without a result: then they are
-    those that ran. ``successful`` is what the tool says of itself, None when it does not; ``failed_files`` are the
-    files it says it failed on. ``properties`` is the rest of the run as SARIF has it, for `OutRun.properties`.
+    ``results`` is the number of results, including broken ones. It is None if the run has no list of results; then it
+    neither reports nor fixes findings. ``complete`` means that ``rules`` includes rules without a result, so the list
+    is complete. ``successful`` is the tool's own statement, or None; ``failed_files`` are the files on which it failed
+    by its own statement. ``properties`` has the other members as in SARIF, for `OutRun.properties`.
 
-    ``doubts`` are the reasons why the run as a whole did not look, or cannot be relied on. ``used`` are the rules with
-    a result, or enabled by the run's own configuration; ``off`` are those that it disables; ``failed_rules`` are those
-    that the tool failed on. ``unsure`` are all rules about whose findings the run says nothing, with those of a result
-    whose place could not be used: it grows while the results are read.
+    ``doubts`` are the reasons why the run as a whole failed or is unreliable. ``used`` are the rules with a result or
+    enabled by the run's own configuration; ``off`` are the rules that it disables; ``failed_rules`` are those on which
+    the tool failed. ``unsure`` are the rules whose findings the run does not cover, including the rules of results with
+    an unusable location. It grows while the results are read.
     """
 
     run_index: int
@@ -109,7 +109,7 @@ class Run(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A run that cannot be used at all: its index, why, and how many results it held (None: unknown)."""
+    """A run that cannot be used at all: its index, the reason, and its number of results (None: unknown)."""
 
     run_index: int
     tool: str | None
@@ -120,12 +120,12 @@ class Lost(NamedTuple):
 class Result(NamedTuple):
     """One finding of a run, read or to be written.
 
-    ``uri`` is a relative path with slashes that stays inside the tree. Lines and columns count from 1, the end column
-    is behind the last character; values missing from the report are None. ``locations`` holds all of them as SARIF has
-    them where they say more than these fields do, else nothing. ``code_flows`` and ``related`` are as in SARIF, with
-    what pointed elsewhere in the run put in its place; ``suppressions`` too, None when the tool does not know of any
-    way to suppress. ``properties`` is the rest of the result as SARIF has it, the property bag under "properties".
-    ``path`` is where it was read. A ``level`` of None is written as that of the severity.
+    ``uri`` is a relative path with slashes inside the tree. Lines and columns count from 1, and the end column is after
+    the last character; missing values are None. ``locations`` has all locations as in SARIF if they contain more than
+    these fields, and is empty otherwise. ``code_flows``, ``related`` and ``suppressions`` are as in SARIF, with
+    references resolved; ``suppressions`` is None if the tool does not support suppressing. ``properties`` has the other
+    members as in SARIF, and the property bag under "properties". ``path`` is the location in the report. A ``level`` of
+    None is written as the level of the severity.
     """
 
     rule_id: str | None
@@ -156,7 +156,7 @@ class Result(NamedTuple):
 
 
 def severity_of(level: str, *scores: float | None) -> str:
-    """The severity of a result: by the first score there is, else by its level."""
+    """Return the severity of a result: by the first available score, or else by its level."""
     for score in scores:
         if score is not None and score > 0:
             return "critical" if score >= 9 else "high" if score >= 7 else "medium" if score >= 4 else "low"
@@ -164,8 +164,9 @@ def severity_of(level: str, *scores: float | None) -> str:
 
 
 def score_of(bag: Mapping[str, object]) -> float | None:
-    """The ``security-severity`` in a property bag: a number or its text, at most 10, or a word such as ``high``. None
-    for anything else."""
+    """Return the ``security-severity`` of a property bag: a number or its text, at most 10, or a word such as ``high``.
+    None for other values.
+    """
     value = bag.get(SCORE)
     if value is None or isinstance(value, bool):
         return None
@@ -186,5 +187,5 @@ def unscored(bag: Mapping[str, object]) -> bool:
 
 
 def cwe_in(words: Iterable[object]) -> list[str]:
-    """The weaknesses that tags or the like name, as ``CWE-79``, each once, in order."""
+    """Return the weaknesses in tags and similar values, as ``CWE-79``, each once, in order."""
     return list(dict.fromkeys(f"CWE-{found[1]}" for word in words if (found := _CWE.search(str(word)))))

@@ -1,6 +1,6 @@
-"""Writes SARIF 2.1.0, result by result and always the same bytes for the same findings.
+"""Writes SARIF 2.1.0, result by result. The same findings always give the same bytes.
 
-Names are sorted within every object and each result has its line, so that two reports can be compared as text. Change
+The names in every object are sorted and each result is on one line, so that two reports can be compared as text. Change
 here: the members written for a field, and the limits of hosts (`MAX_…`).
 """
 
@@ -49,19 +49,18 @@ MAX_ZIPPED = 10_000_000
 """Limits of code hosts: characters and tags of a rule; runs, results of a run, those that are shown, locations and flow
 steps of a result; bytes of the document, zipped."""
 
-_SPARE = 2**18  # bytes kept free for what has to follow, and for what the compressor has not let go yet
+_SPARE = 2**18  # bytes reserved for the rest of the document and for the compressor's buffer
 _FLUSH = 2**16
 _GUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[1-5][0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
 _RANK = {severity: rank for rank, severity in enumerate(SEVERITIES)}
 
 
 class OutRun(NamedTuple):
-    """A run to be written; ``results`` is gone through once, None leaves the list out.
+    """A run to be written. ``results`` is iterated once; with None the list is omitted.
 
-    ``baselined`` says that each result has its ``baseline_state``; without it none is written. ``base_uri`` is where
-    the root of the tree is, ending with a slash; without it paths are relative to a root that the reader has to know.
-    ``properties`` is the rest of the run as SARIF has it; ``successful`` and ``failed_files`` are written unless it
-    holds invocations.
+    With ``baselined`` each result is written with its ``baseline_state``. ``base_uri`` is the URI of the root, with a
+    final slash; without it the reader of the file must know the root of the relative paths. ``properties`` has the
+    other members as in SARIF; ``successful`` and ``failed_files`` are written unless it contains invocations.
     """
 
     tool: str
@@ -79,9 +78,10 @@ class OutRun(NamedTuple):
 
 
 class Left(NamedTuple):
-    """What a host's limits left out: ``results``, ``locations`` and ``flow_locations`` of the results that are in, and
-    ``runs`` (their results count too). ``hidden`` results are in and will not be shown. ``bytes_over`` the limit is
-    what the zipped document still is."""
+    """The omissions because of a host's limits: ``results``, ``locations`` and ``flow_locations`` of written results,
+    and ``runs`` (their results count too). ``hidden`` results are written, but the host will not show them.
+    ``bytes_over`` is the number of bytes by which the zipped document exceeds the limit.
+    """
 
     results: int = 0
     locations: int = 0
@@ -94,11 +94,11 @@ class Left(NamedTuple):
 def write(file: str | os.PathLike[str] | BinaryIO, runs: Iterable[OutRun], *, github: bool = False) -> Left:
     """Write a document to a path or an open binary file, and return the omissions.
 
-    Results keep their order. With ``github`` they are written the most severe first, equal ones in their order, as many
-    as fit the host's limits; a run's 25,000 at most are then held at a time. A file at a path is replaced when all is
-    written, and stays as it was when an error comes between.
+    Results keep their order. With ``github`` they are sorted by severity, and only as many are written as the host's
+    limits allow; up to 25,000 results of a run are then held in memory. A file at a path is replaced when everything is
+    written, and stays unchanged after an error.
 
-    Raises InvalidArgument for a run without a tool name and, in a baselined run, a result without a baseline state.
+    Raises InvalidArgument for a run without a tool name, and for a result without a baseline state in a baselined run.
     """
     with atomic_files.writing(file, mode=0o666) as stream:
         return _Writer(stream, github).write(runs)
@@ -156,7 +156,7 @@ class _Writer:
         self._put("}")
 
     def _chosen(self, results: Iterable[Result]) -> Iterable[Result]:
-        """All of them, or the most severe ones that the host takes."""
+        """Return all results, or the most severe ones that the host accepts."""
         if not self._github:
             return results
         total = 0
@@ -198,7 +198,7 @@ def _json(value: object) -> str:
 
 
 def _over(rest: Mapping[str, object], ours: Mapping[str, object]) -> dict[str, object]:
-    """Overlay kept members with our own; None, and an object of nothing else, is nothing we know."""
+    """Merge stored members with scanstore's own. None, and an object with only None, do not replace stored members."""
     both = dict(rest)
     for key, value in ours.items():
         if type(value) is dict:
@@ -242,7 +242,7 @@ def _invocation(successful: bool | None, failed_files: Sequence[str]) -> dict[st
         }
         for path in sorted(set(failed_files))
     ]
-    # A tool that says nothing has nothing to say against its success.
+    # A tool without a statement counts as successful.
     told: dict[str, object] = {"executionSuccessful": successful is not False}
     return {**told, "toolExecutionNotifications": failures} if failures else told
 
@@ -282,7 +282,7 @@ def _rule(rule: Rule) -> dict[str, object]:
 
 
 def _tags(rule: Rule) -> list[str]:
-    """The tags, weaknesses among them, which stay where there are too many."""
+    """Return the tags. If there are too many, the weaknesses among them are kept."""
     known = cwe_in(rule.tags)
     added = [f"external/cwe/{cwe.lower()}" for cwe in rule.cwe if cwe not in known]
     tags = list(dict.fromkeys([*rule.tags, *added]))
@@ -336,7 +336,7 @@ def _suppression(given: Mapping[str, object]) -> dict[str, object]:
 
 
 def _rule_of(rule_id: str | None, rules: Mapping[str, tuple[int, Rule]]) -> tuple[int | None, Rule | None]:
-    """The rule that describes a result's: the same one, or one that it is a case of."""
+    """Return the rule that describes a result's rule: the same one, or its parent."""
     stem = rule_id or ""
     while stem:
         if stem in rules:
@@ -366,7 +366,7 @@ def _locations(result: Result) -> list[object]:
 
 
 def _flows(flows: list[Any]) -> tuple[list[object], int]:
-    """Flows with as many steps as a host takes, and how many steps were left out."""
+    """Return the flows with as many steps as a host accepts, and the number of omitted steps."""
     room = MAX_STEPS
     over = 0
     kept: list[object] = []
