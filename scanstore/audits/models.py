@@ -54,7 +54,9 @@ class Task(LeasedTask):
 
 
 class Analysis(Identified):
-    """The result of an audit. ``verdict`` is that of a person, else of the machine; ``machine_verdict`` stays."""
+    """The result of an audit. ``verdict`` is the person's, or the machine's if no person has decided;
+    ``machine_verdict`` stays.
+    """
 
     if TYPE_CHECKING:
         task_id = peewee.TextField()

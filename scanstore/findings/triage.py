@@ -200,7 +200,7 @@ class Triage(Domain):
         return answer
 
     def _places(self, findings: Iterable[Finding | int]) -> list[_Place]:
-        """The columns of findings that suppressions match; ids that are missing are left out."""
+        """Return the columns of findings that suppressions match. Missing ids are left out."""
         places: list[_Place] = []
         ids: list[int] = []
         for each in findings:

@@ -119,7 +119,7 @@ class JobScene(Base):
 
 
 class ScheduledTask(Numbered, Timestamped):
-    """A task with its schedule. While it is disabled, ``next_run`` has no value; ``last_run`` is when it last began."""
+    """A task with its schedule. ``next_run`` is None while it is disabled; ``last_run`` is its last start."""
 
     if TYPE_CHECKING:
         last_job_id = peewee.TextField(null=True)

@@ -39,5 +39,5 @@ class LeasedTask(Identified, LeasedRow):
 
     @property
     def priority(self) -> int:
-        """The priority of the row: the highest is claimed first."""
+        """The priority: rows with the highest are claimed first."""
         return -int(self.rank)

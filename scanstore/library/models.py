@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SyncedRow(Timestamped):
-    """Base of models whose rows come from a foreign system. They keep its ids."""
+    """Base of models whose rows come from the remote system. They keep its ids."""
 
     id = peewee.TextField(primary_key=True)
     last_synced = UTCField(default=utcnow)
@@ -26,7 +26,7 @@ class SyncedRow(Timestamped):
 
 
 class NamedRow(SyncedRow):
-    """Base of models whose rows have a name and little else."""
+    """Base of models whose rows have a name."""
 
     name = peewee.TextField(index=True)
 
@@ -142,7 +142,7 @@ MODELS: dict[str, type[Base]] = {"scene": Scene, "performer": Performer, "tag": 
 
 
 class SyncRun(Numbered, Timestamped):
-    """One run of a sync and its figures. ``process`` runs it, ``since`` was the watermark when it began."""
+    """One run of a sync, with its counts and its ``process``. ``since`` is the watermark at its start."""
 
     kind = EnumField(SYNC_KINDS)
     status = EnumField(SYNC_STATUSES, default="running")

@@ -93,7 +93,7 @@ NAMED_KEYS = frozenset(("id", "name"))
 
 class KnownNames:
     """The performers, tags and studios in the records of one call so far, by kind and id. ``names`` has their latest
-    names, and ``known`` caches the processed ones. ``bare`` maps ids without a name to the record that uses them.
+    names, and ``known`` has their latest records. ``bare`` maps ids without a name to the record that uses them.
     ``plain``: no id contains a character that JSON would escape.
     """
 

@@ -112,7 +112,7 @@ class FileUpload(Identified):
 
 
 class AnalysisTask(LeasedTask):
-    """A piece of a session's work, leased to a worker. ``task_id`` is the worker's name for it."""
+    """A task of a session, leased to a worker. ``task_id`` is the caller's own id of the task."""
 
     if TYPE_CHECKING:
         analysis_session_id = peewee.TextField()

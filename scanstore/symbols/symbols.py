@@ -235,7 +235,7 @@ class Symbols(Domain):
     # -- by reference ----------------------------------------------------------------------------------------------
 
     def _graph(self, scan: Scan | int | None, target: str | None) -> Graph:
-        """The graph of the scan that a question is about."""
+        """Return the graph of the scan that a query reads."""
         return Graph.of(self.db, Scans(self.db).pick(scan, target))
 
     def _at(self, symbol: SymbolLike, scan: Scan | int | None, target: str | None) -> tuple[Symbol, int, Graph]:
@@ -306,7 +306,7 @@ class Symbols(Domain):
         depth: int | None = 1,
         guesses: bool = False,
     ) -> List[Reached]:
-        """Symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
+        """List the symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
         return self._follow(symbol, (scan, target), OUTGOING, kinds=("call",), depth=depth, guesses=guesses)
 
     @reads
