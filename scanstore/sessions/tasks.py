@@ -324,7 +324,7 @@ class SessionTasks(SessionUploads):
         key = session_key(session)
         query = AnalysisTask.select().where(AnalysisTask.session == key).order_by(AnalysisTask.id)
         if status is not None:
-            query = query.where(AnalysisTask.status == status)  # refuses a word that is none
+            query = query.where(AnalysisTask.status == status)  # rejects an unknown status
         if type is not None:
             query = query.where(AnalysisTask.task_type == type)
         if limit is not None:

@@ -157,7 +157,7 @@ class SessionUploads(Domain):
         key = session_key(session)
         query = FileUpload.select().where(FileUpload.session == key).order_by(FileUpload.file_path)
         if status is not None:
-            query = query.where(FileUpload.upload_status == status)  # refuses a word that is none
+            query = query.where(FileUpload.upload_status == status)  # rejects an unknown status
         if limit is not None:
             query = query.limit(check_integer(limit, "limit"))
         self._session_status(key)
