@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from scanstore.db.database import Database
 
 Key = int | str  #: of a row
 Scope = int | str  #: what a table is divided by
-Freed = Callable[[Database, Sequence[tuple[Any, str]], str], None]  #: takes ids and statuses of rows, and the reason
+Freed = Callable[[Database, Sequence[tuple[Key, str]], str], None]  #: takes ids and statuses of rows, and the reason
 
 
 class Queue(NamedTuple):

@@ -11,12 +11,16 @@ from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
     from scanstore.library.library import Library, LibraryStats
-    from scanstore.library.models import SyncCounts
+    from scanstore.library.models import NamedRecord, SceneRecord, SyncCounts
     from scanstore.library.sync import Sync
 else:
     __getattr__, __dir__ = lazy(
         __name__,
-        {"library": ("Library", "LibraryStats"), "models": ("SyncCounts",), "sync": ("Sync",)},
+        {
+            "library": ("Library", "LibraryStats"),
+            "models": ("NamedRecord", "SceneRecord", "SyncCounts"),
+            "sync": ("Sync",),
+        },
     )
 
-__all__ = ["SyncCounts", "Library", "LibraryStats", "Sync"]
+__all__ = ["NamedRecord", "SceneRecord", "SyncCounts", "Library", "LibraryStats", "Sync"]

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, overload
 
 from scanstore.db.arguments import check_bool, check_choice, check_iterable, check_optional_integer
 from scanstore.db.domain import Domain, List, reads
 from scanstore.db.fields import Base
 from scanstore.db.state_machine import SYNC_KINDS
-from scanstore.db.values import dump_json
+from scanstore.db.values import dump_json, format_time
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.library.models import (
     MODELS,
+    NamedRecord,
     Performer,
+    Row,
     Scene,
     ScenePerformer,
+    SceneRecord,
     SceneTag,
     Studio,
     SyncCounts,
@@ -132,12 +135,27 @@ class Library(Domain):
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
+    @overload
+    def get(self, kind: Literal["scene"], key: Scene | str) -> Scene: ...
+
+    @overload
+    def get(self, kind: Literal["performer"], key: Performer | str) -> Performer: ...
+
+    @overload
+    def get(self, kind: Literal["tag"], key: Tag | str) -> Tag: ...
+
+    @overload
+    def get(self, kind: Literal["studio"], key: Studio | str) -> Studio: ...
+
+    @overload
+    def get(self, kind: str, key: Row | str) -> Row: ...
+
     @reads
-    def get(self, kind: str, key: object) -> Any:
+    def get(self, kind: str, key: Row | str) -> Row:
         """The scene, performer, tag or studio of that id, read anew. Raises NotFound, InvalidArgument."""
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         wanted = _id(key, model)
-        found = model.get_or_none(model.id == wanted)
+        found: Row | None = model.get_or_none(model.id == wanted)
         if found is None:
             raise NotFound(f"no {kind} {wanted!r}; store.library.upsert_{kind}s(...) adds what the foreign system has")
         return found
@@ -145,10 +163,25 @@ class Library(Domain):
     @reads
     def get_scene(self, scene: Scene | str) -> Scene:
         """The scene of that id, read anew. Raises NotFound, InvalidArgument."""
-        return self.get("scene", scene)  # type: ignore[no-any-return]
+        return self.get("scene", scene)
+
+    @overload
+    def find(self, kind: Literal["scene"], what: str) -> List[Scene]: ...
+
+    @overload
+    def find(self, kind: Literal["performer"], what: str) -> List[Performer]: ...
+
+    @overload
+    def find(self, kind: Literal["tag"], what: str) -> List[Tag]: ...
+
+    @overload
+    def find(self, kind: Literal["studio"], what: str) -> List[Studio]: ...
+
+    @overload
+    def find(self, kind: str, what: str) -> Sequence[Row]: ...
 
     @reads
-    def find(self, kind: str, what: str) -> List[Any]:
+    def find(self, kind: str, what: str) -> Sequence[Row]:
         """Rows of a kind that have this id, or exactly this name or title; an empty list when there are none."""
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         name = model._meta.fields["title" if model is Scene else "name"]
@@ -188,7 +221,7 @@ class Library(Domain):
         return [Named(*row) for row in self.db.execute_sql(sql, (-1 if most is None else most,)).fetchall()]
 
     @reads
-    def records(self, scenes: Iterable[Scene | str] | None = None) -> Iterator[dict[str, Any]]:
+    def records(self, scenes: Iterable[Scene | str] | None = None) -> Iterator[SceneRecord]:
         """Scenes, all by id or these, as the nested records that `upsert_scenes` takes; ids that are gone are left out.
 
         They are read 1,000 at a time, each time as the library is then.
@@ -204,20 +237,28 @@ class Library(Domain):
             found = {row.id: row for row in Scene.select().where(Scene.id.in_(batch))}
             yield from self._records([found[key] for key in batch if key in found])
 
-    def _records(self, rows: Sequence[Scene]) -> Iterator[dict[str, object]]:
+    def _records(self, rows: Sequence[Scene]) -> Iterator[SceneRecord]:
         studios = {row.id: row.name for row in Studio.select().where(Studio.id.in_({row.studio_id for row in rows}))}
-        linked: dict[str, dict[str, List[dict[str, str]]]] = {}
+        linked: dict[str, dict[str, List[NamedRecord | str]]] = {}
         keys = dump_json([row.id for row in rows])
         for kind in ("performer", "tag"):
             linked[kind] = {row.id: [] for row in rows}
             for scene, key, name in self.db.execute_sql(LINKED.format(kind), (keys,)).fetchall():
                 linked[kind][scene].append({"id": key, "name": name})
         for row in rows:
-            values = row.to_dict()
-            names = ("id", "title", "paths", "organized", "details", "created_date", "scene_date")
-            studio = {"id": row.studio_id, "name": studios[row.studio_id]} if row.studio_id in studios else None
-            links = {f"{kind}s": found[row.id] for kind, found in linked.items()}
-            yield {**{name: values[name] for name in names}, "studio": studio, **links}
+            studio = row.studio_id
+            yield {
+                "id": row.id,
+                "title": row.title,
+                "paths": row.paths,
+                "organized": row.organized,
+                "details": row.details,
+                "created_date": format_time(row.created_date),
+                "scene_date": None if row.scene_date is None else format_time(row.scene_date),
+                "studio": None if studio is None or studio not in studios else {"id": studio, "name": studios[studio]},
+                "performers": linked["performer"][row.id],
+                "tags": linked["tag"][row.id],
+            }
 
     @reads
     def stats(self) -> LibraryStats:

@@ -12,6 +12,8 @@ from scanstore.db.database import Database
 from scanstore.db.state_machine import CHANGE_TARGETS
 from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument, NotFound, shown
+from scanstore.findings.models import Finding
+from scanstore.library.models import Scene
 from scanstore.plans.changes import AT_ONCE, Checked, check, digest, field_named, missing, read, referred
 
 INSERT = """
@@ -26,11 +28,11 @@ KEYS = ("scene", "finding", "field", "action", "proposed", "current", "confidenc
 class Proposal(NamedTuple):
     """A change to be proposed, see :meth:`scanstore.plans.plans.Plans.propose`."""
 
-    target: Any
+    target: Scene | Finding | str | int
     field: str
     action: str
-    proposed: Any
-    current: Any = ...
+    proposed: object
+    current: object = ...
     confidence: float | None = None
 
 

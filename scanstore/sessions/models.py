@@ -79,7 +79,9 @@ class AnalysisSession(Identified):
         return self.status not in SESSION_OPEN
 
     @classmethod
-    def update(cls, *given: Any, **columns: Any) -> Any:
+    def update(
+        cls, *given: Mapping[str, object] | Mapping[peewee.Node, object] | None, **columns: object
+    ) -> peewee.ModelUpdate:
         """Peewee's, for all but the counted columns: these raise InvalidArgument."""
         names = {getattr(key, "name", key) for key in (*(given[0] or () if given else ()), *columns)}
         if names & COUNTED:
