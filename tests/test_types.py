@@ -36,7 +36,7 @@ GOOD = """
 from scanstore import Store
 from scanstore.db.generic_fields import JsonValue
 from scanstore.library import SceneRecord
-from scanstore.plans import Proposal
+from scanstore.plans import Proposal, ProposalRecord
 
 with Store(":memory:") as store:
     value: JsonValue = store.settings["page_size"]
@@ -52,7 +52,11 @@ with Store(":memory:") as store:
     record: SceneRecord = {"id": "1", "title": "A", "performers": ["2", {"id": "3", "name": "B"}]}
     store.library.upsert_scenes([record, {"id": "2"}])
     store.library.upsert_scenes(store.library.records())
-    store.plans.propose_many(1, [Proposal("1", "tags", "add", ["t1"]), {"finding": 1, "field": "severity"}])
+    change: ProposalRecord = {"finding": 1, "field": "severity", "action": "set", "proposed": "low"}
+    store.plans.propose_many(1, [Proposal("1", "tags", "add", ["t1"]), change])
+    store.llm.add("llama", max_tokens=4096, is_verifier=True)
+    store.scans.analyze(scope="changed", primary_analyzer="llama", pause_after=None, retry_delay=1)
+    store.sessions.add_uploads("1", [{"file_path": "a", "file_size": 1, "sha256": b""}])
 """
 REVEALED = ["int", "int | None", "int", "int", "str", "list[Tag]"]
 
@@ -72,3 +76,29 @@ def test_calls_have_the_types_of_their_values(tmp_path: Path) -> None:
     assert not [line for line in told if ": error: " in line], told
     found = re.findall('type is "(.*)"', re.sub(r"\b[a-z_]+\.(?=\w)", "", "\n".join(told)))
     assert found == REVEALED
+
+
+WRONG = {
+    'store.llm.add("m", max_token=1)': 'Unexpected keyword argument "max_token"',
+    'store.llm.add("m", votes="two")': 'incompatible type "str"; expected "int"',
+    'store.llm.update("m", created_at=None)': 'Unexpected keyword argument "created_at"',
+    "store.scans.analyze(retries=3)": 'Unexpected keyword argument "retries"',
+    'store.scans.analyze(max_retries="3")': 'incompatible type "str"; expected "int"',
+    'store.accounts.update("a@example.org", rol="admin")': 'Unexpected keyword argument "rol"',
+    'store.library.upsert_scenes([{"id": "1", "titel": "A"}])': 'Extra key "titel"',
+    'store.library.upsert_scenes([{"title": "A"}])': 'Missing key "id"',
+    'store.library.upsert_tags([{"id": 1}])': 'expression has type "int"',
+    'store.plans.propose_many(1, [{"scene": "1", "field": "title", "action": "set"}])': "incompatible type",
+    'store.sessions.add_uploads("1", [{"file_path": "a", "file_size": "1"}])': 'expression has type "str"',
+    'store.settings.get("n", 1, type=int) + "1"': "Unsupported operand types",
+}
+
+
+def test_wrong_names_and_types_are_refused(tmp_path: Path) -> None:
+    lines = mypy("from scanstore import Store\nstore = Store()\n" + "\n".join(WRONG), tmp_path)
+    told: dict[int, str] = {}
+    for line in lines:
+        number, _, said = line.partition(":")
+        told[int(number)] = told.get(int(number), "") + said
+    for number, (call, said) in enumerate(WRONG.items(), 3):
+        assert said in told.get(number, ""), f"{call}: {told.get(number, 'accepted')}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 from scanstore.analysis.models import ScanConfig
 from scanstore.db.arguments import check_string
@@ -27,6 +27,9 @@ from scanstore.leases import engine
 from scanstore.llm.configs import Configs
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
+
+if TYPE_CHECKING:
+    from scanstore.llm.models import ModelConfig
 
 MODES = ("primary_verifiers", "primary_only")
 SCOPES = ("full", "changed")
@@ -229,10 +232,27 @@ def count_error(db: Database, scan_id: int, error: str) -> bool:
     )
 
 
+class AnalysisConfig(TypedDict, total=False):
+    """How a scan is analysed, see :meth:`Lifecycle.analyze`."""
+
+    analysis_mode: str
+    primary_analyzer: ModelConfig | str | int | None
+    scope: str
+    scanner_concurrency: int
+    verifier_concurrency: int
+    enricher_concurrency: int
+    max_retries: int
+    max_lost: int
+    retry_delay: float
+    pause_after: int | None
+
+
 class Lifecycle(Domain):
     """Begin, pause, resume, cancel and rerun the analysis of a scan; part of ``store.scans``."""
 
-    def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: object) -> Scan:
+    def analyze(
+        self, scan: Scan | int | None = None, *, target: str | None = None, **config: Unpack[AnalysisConfig]
+    ) -> Scan:
         """Begin the analysis of a recorded scan (default: the latest of the target): its chunks may be claimed.
 
         One transaction.

@@ -36,6 +36,8 @@ from scanstore.library.models import (
 from scanstore.library.sync import Sync
 from scanstore.library.upserts import Upsert
 
+Run = Sync | SyncRun | int
+
 
 class Named(NamedTuple):
     """A performer, a tag or a studio, and in how many scenes it is."""
@@ -87,7 +89,7 @@ class Library(Domain):
 
     # -- coming in ---------------------------------------------------------------------------------------------------
 
-    def upsert_scenes(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
+    def upsert_scenes(self, records: Iterable[SceneRecord], *, run: Run | None = None) -> SyncCounts:
         """Write scenes from records, with the performers, tags and studios that they name; counts scenes and links.
 
         A record is ``{"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio",
@@ -102,19 +104,19 @@ class Library(Domain):
         """
         return self._upsert("scene", records, run)
 
-    def upsert_performers(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
+    def upsert_performers(self, records: Iterable[NamedRecord], *, run: Run | None = None) -> SyncCounts:
         """Write performers, ``{"id", "name"}``, in batches of 10,000; promises and errors as of `upsert_scenes`."""
         return self._upsert("performer", records, run)
 
-    def upsert_tags(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
+    def upsert_tags(self, records: Iterable[NamedRecord], *, run: Run | None = None) -> SyncCounts:
         """The same for tags. Within a batch they may swap their names."""
         return self._upsert("tag", records, run)
 
-    def upsert_studios(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
+    def upsert_studios(self, records: Iterable[NamedRecord], *, run: Run | None = None) -> SyncCounts:
         """The same for studios."""
         return self._upsert("studio", records, run)
 
-    def _upsert(self, kind: str, records: Iterable[object], run: Sync | SyncRun | int | None) -> SyncCounts:
+    def _upsert(self, kind: str, records: Iterable[object], run: Run | None) -> SyncCounts:
         return Upsert(self, kind, run).write(records)
 
     def sync(self, kind: str, *, take_over: bool = False) -> Sync:

@@ -30,7 +30,7 @@ from scanstore.plans.applying import Applied, Reverted
 from scanstore.plans.changes import check, checked_confidence, digest, field_named, target_key
 from scanstore.plans.models import CHANGES, PLANS, AnalysisPlan, ChangeCounts, PlanChange, settle
 from scanstore.plans.preview import Preview
-from scanstore.plans.proposals import Proposal, Proposed, checked, insert
+from scanstore.plans.proposals import Proposal, ProposalRecord, Proposed, checked, insert
 
 
 class Reviewed(NamedTuple):
@@ -103,7 +103,7 @@ class Plans(Domain):
             )
             return found
 
-    def propose_many(self, plan: AnalysisPlan | int, proposals: Iterable[Proposal | Mapping[str, object]]) -> Proposed:
+    def propose_many(self, plan: AnalysisPlan | int, proposals: Iterable[Proposal | ProposalRecord]) -> Proposed:
         """Propose many changes, all or none, as :meth:`propose` does for one: in one transaction.
 
         Each is a :class:`Proposal`, or a mapping with ``scene`` or ``finding``, ``field``, ``action``, ``proposed``

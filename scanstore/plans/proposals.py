@@ -6,7 +6,7 @@ Change here: the fields of a proposal, and its possible targets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Required, TypedDict
 
 from scanstore.db.database import Database
 from scanstore.db.state_machine import CHANGE_TARGETS
@@ -34,6 +34,18 @@ class Proposal(NamedTuple):
     proposed: object
     current: object = ...
     confidence: float | None = None
+
+
+class ProposalRecord(TypedDict, total=False):
+    """A change to be proposed, of a ``scene`` or a ``finding``; ``current`` and ``confidence`` may be left out."""
+
+    scene: Scene | str
+    finding: Finding | int
+    field: Required[str]
+    action: Required[str]
+    proposed: Required[object]
+    current: object
+    confidence: float | None
 
 
 class Proposed(NamedTuple):

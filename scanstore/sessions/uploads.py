@@ -14,7 +14,7 @@ import re
 import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Required, TypedDict
 
 from scanstore.db.arguments import check_integer, check_list, check_path, check_text, uuid_of
 from scanstore.db.bulk import Writer
@@ -52,6 +52,16 @@ class Added(NamedTuple):
     unchanged: int
 
 
+class UploadRecord(TypedDict, total=False):
+    """A file to be added; ``file_path`` is relative, with slashes, and ``file_size`` in bytes."""
+
+    file_path: Required[str]
+    file_size: Required[int]
+    sha256: str | bytes | None
+    file_type: str | None
+    file_name: str | None
+
+
 class _File(NamedTuple):
     name: str
     path: str
@@ -63,7 +73,7 @@ class _File(NamedTuple):
 class SessionUploads(Domain):
     """What a session is about."""
 
-    def add_uploads(self, session: Session, files: Iterable[Mapping[str, object]]) -> Added:
+    def add_uploads(self, session: Session, files: Iterable[UploadRecord]) -> Added:
         """Add files to a session: all of them or none; one transaction.
 
         A file is a mapping with ``file_path`` (relative, with slashes) and ``file_size`` (bytes), and perhaps
@@ -291,7 +301,7 @@ def _below(base: str) -> Iterator[str]:
                 yield _relative(below(full, base) or full)
 
 
-def _measured(base: str, path: str) -> dict[str, object]:
+def _measured(base: str, path: str) -> UploadRecord:
     """What there is to know of a file in a folder."""
     full, top = os.path.realpath(os.path.join(base, path)), os.path.realpath(base)
     if not lies_in(full, top):
