@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from scanstore.db.fields import Base
     from scanstore.db.migrations import MigrationNames, Step
     from scanstore.db.pagination import Page
+    from scanstore.db.words import Durability, PruneKind, ReportFormat
     from scanstore.jobs.jobs import Jobs
     from scanstore.jobs.schedules import Schedules
     from scanstore.leases.engine import Recovered
@@ -85,7 +86,7 @@ class Store(Shared):
         path: str | os.PathLike[str] | None = None,
         *,
         timeout: float = 30,
-        durability: str = "full",
+        durability: Durability = "full",
         read_only: bool = False,
         migrate: bool = True,
         key: str | None = None,
@@ -222,7 +223,7 @@ class Store(Shared):
         scan: Scan | int | None = None,
         *,
         target: str | None = None,
-        format: str = "text",
+        format: ReportFormat = "text",
         baseline: Scan | int | None = None,
     ) -> str:
         """Return a report of findings, as "text", "json", "csv", "markdown" or "html" (one file by itself).
@@ -358,7 +359,7 @@ class Store(Shared):
         older_than: timedelta | str | None = None,
         keep_last: int | None = None,
         dry_run: bool = True,
-        what: Iterable[str] = ("scans", "jobs"),
+        what: PruneKind | Iterable[PruneKind] = ("scans", "jobs"),
     ) -> Pruned:
         """Remove old rows; with ``dry_run`` say what would go, and the same call without it removes exactly that.
 

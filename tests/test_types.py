@@ -7,10 +7,25 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import get_args
 
 import public_signatures
 
 import scanstore
+from scanstore.analysis import lifecycle, policies
+from scanstore.audits import audits
+from scanstore.audits import policies as audit_policies
+from scanstore.audits.models import STATUSES as AUDIT_STATUSES
+from scanstore.db import state_machine, words
+from scanstore.indexing import facts
+from scanstore.library import library
+from scanstore.library.models import MODELS as LIBRARY_MODELS
+from scanstore.maintenance.pruning import KINDS as PRUNE_KINDS
+from scanstore.plans import changes, plans
+from scanstore.report import document, gather
+from scanstore.search import KINDS as SEARCH_KINDS
+from scanstore.sessions import uploads
+from scanstore.symbols import export, graph_formats, symbols
 
 ROOT = Path(scanstore.__file__).parent.parent
 #: Where no other type would be true.
@@ -54,6 +69,10 @@ with Store(":memory:") as store:
     store.library.upsert_scenes(store.library.records())
     change: ProposalRecord = {"finding": 1, "field": "severity", "action": "set", "proposed": "low"}
     store.plans.propose_many(1, [Proposal("1", "tags", "add", ["t1"]), change])
+    finding = store.findings.list(severity="high")[0]
+    store.findings.list(severity=finding.severity, status=finding.status)
+    store.findings.triage(finding, "confirmed", by="me")
+    store.prune(keep_last=3, what=["scans", "calls"])
     store.llm.add("llama", max_tokens=4096, is_verifier=True)
     store.scans.analyze(scope="changed", primary_analyzer="llama", pause_after=None, retry_delay=1)
     store.sessions.add_uploads("1", [{"file_path": "a", "file_size": 1, "sha256": b""}])
@@ -91,6 +110,24 @@ WRONG = {
     'store.plans.propose_many(1, [{"scene": "1", "field": "title", "action": "set"}])': "incompatible type",
     'store.sessions.add_uploads("1", [{"file_path": "a", "file_size": "1"}])': 'expression has type "str"',
     'store.settings.get("n", 1, type=int) + "1"': "Unsupported operand types",
+    'store.findings.list(severity="hihg")': "incompatible type",
+    'store.findings.triage(1, "fals_positive", by="me")': "incompatible type",
+    'store.report(format="pdf")': "incompatible type",
+    'Store(durability="fast")': "incompatible type",
+    'store.scans.rerun(1, to="scanning")': "incompatible type",
+    'store.scans.set_risk(1, "urgent", ["*.py"])': "incompatible type",
+    'store.scans.analyze(scope="all")': "incompatible type",
+    'store.library.get("scenes", "1")': "No overload variant",
+    'store.library.names("scene")': "incompatible type",
+    'store.plans.review(1, "approved")': "incompatible type",
+    'store.plans.propose(1, "1", "titel", "set", proposed="A")': "incompatible type",
+    'store.symbols.export("svg")': "incompatible type",
+    'store.search("sql", kind="findings")': "incompatible type",
+    'store.prune(what="scan", keep_last=1)': "incompatible type",
+    'store.sarif.dump(None, "a.sarif", only=["absent"])': "incompatible type",
+    'store.sessions.mark_upload("1", "done")': "incompatible type",
+    'store.drafts.list(1, status="open")': "incompatible type",
+    'assert store.findings.get(1).status == "fals_positive"': "Non-overlapping equality check",
 }
 
 
@@ -102,3 +139,56 @@ def test_wrong_names_and_types_are_refused(tmp_path: Path) -> None:
         told[int(number)] = told.get(int(number), "") + said
     for number, (call, said) in enumerate(WRONG.items(), 3):
         assert said in told.get(number, ""), f"{call}: {told.get(number, 'accepted')}"
+
+
+TUPLES = {
+    "Durability": ("full", "normal"),
+    "PruneKind": PRUNE_KINDS,
+    "ScanStatus": state_machine.SCAN_STATUSES,
+    "SymbolType": facts.SYMBOL_TYPES,
+    "ReferenceType": facts.REFERENCE_TYPES,
+    "NameMatch": tuple(symbols.FIND),
+    "GraphFormat": graph_formats.FORMATS,
+    "GraphDirection": export.DIRECTIONS,
+    "Risk": state_machine.RISKS,
+    "ChunkStatus": state_machine.CHUNK_STATUSES,
+    "DraftStatus": state_machine.DRAFT_STATUSES,
+    "VerifiedStatus": state_machine.VERIFIED_STATUSES,
+    "VoteDecision": state_machine.VOTES,
+    "Outcome": policies.OUTCOMES,
+    "AnalysisMode": lifecycle.MODES,
+    "AnalysisScope": lifecycle.SCOPES,
+    "AnalysisStep": tuple(lifecycle.STEPS),
+    "CallStatus": state_machine.CALL_STATUSES,
+    "Severity": state_machine.SEVERITIES,
+    "FindingStatus": state_machine.FINDING_STATUSES,
+    "SightingState": state_machine.SIGHTINGS,
+    "FindingState": state_machine.FINDING_STATES,
+    "ReportFormat": gather.FORMATS,
+    "SearchKind": SEARCH_KINDS,
+    "LibraryKind": tuple(LIBRARY_MODELS),
+    "NamedKind": tuple(library.NAMES),
+    "PlanStatus": state_machine.PLAN_STATUSES,
+    "PlanDecision": tuple(plans.DECISIONS),
+    "ChangeStatus": state_machine.CHANGE_STATUSES,
+    "ChangeAction": state_machine.CHANGE_ACTIONS,
+    "ChangeField": tuple(changes.FIELDS),
+    "JobStatus": state_machine.JOB_STATUSES,
+    "SessionStatus": state_machine.SESSION_STATUSES,
+    "SessionTaskStatus": state_machine.TASK_STATUSES,
+    "UploadStatus": state_machine.UPLOAD_STATUSES,
+    "UploadMark": tuple(uploads.MOVES),
+    "ResultStatus": state_machine.RESULT_STATUSES,
+    "AuditStatus": AUDIT_STATUSES,
+    "AuditVerdict": audit_policies.VERDICTS,
+    "ReviewVerdict": audits.HUMAN,
+    "AuditSeverity": audit_policies.SEVERITIES,
+}
+
+
+def test_every_type_of_words_has_the_words_of_its_tuple() -> None:
+    assert set(TUPLES) == {name for name in vars(words) if name[0].isupper()} - {"Literal", "TypeAlias"}
+    for name, known in TUPLES.items():
+        assert get_args(getattr(words, name)) == known, name
+    assert state_machine.SYNC_KINDS == tuple(LIBRARY_MODELS)
+    assert set(document.CHANGES) == set(get_args(words.FindingState))

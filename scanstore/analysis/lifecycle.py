@@ -29,11 +29,12 @@ from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
+    from scanstore.db.words import AnalysisMode, AnalysisScope, AnalysisStep, Risk
     from scanstore.llm.models import ModelConfig
 
-MODES = ("primary_verifiers", "primary_only")
-SCOPES = ("full", "changed")
-STEPS = {"scan": "scanning", "verify": "verifying", "enrich": "enriching"}
+MODES: tuple[AnalysisMode, ...] = ("primary_verifiers", "primary_only")
+SCOPES: tuple[AnalysisScope, ...] = ("full", "changed")
+STEPS: dict[AnalysisStep, str] = {"scan": "scanning", "verify": "verifying", "enrich": "enriching"}
 CONCURRENCY = {"chunk": "scanner_concurrency", "draft": "verifier_concurrency", "verified": "enricher_concurrency"}
 RECENT = 200  #: pieces of work that the rate is taken from
 
@@ -235,9 +236,9 @@ def count_error(db: Database, scan_id: int, error: str) -> bool:
 class AnalysisConfig(TypedDict, total=False):
     """How a scan is analysed, see :meth:`Lifecycle.analyze`."""
 
-    analysis_mode: str
+    analysis_mode: AnalysisMode
     primary_analyzer: ModelConfig | str | int | None
-    scope: str
+    scope: AnalysisScope
     scanner_concurrency: int
     verifier_concurrency: int
     enricher_concurrency: int
@@ -349,7 +350,7 @@ class Lifecycle(Domain):
             raise IllegalMove(f"scan {row.id} is {row.status} and has no analysis; {remedy}")
         return row
 
-    def rerun(self, scan: Scan | int, *, to: str = "scan", failed_only: bool = False) -> Rerun:
+    def rerun(self, scan: Scan | int, *, to: AnalysisStep = "scan", failed_only: bool = False) -> Rerun:
         """Do a step of an analysis again, and what follows from it. One transaction; returns what waits again.
 
         ``to`` is ``scan`` (all chunks), ``verify`` (all drafts that were judged, in a new round: earlier votes are
@@ -386,7 +387,7 @@ class Lifecycle(Domain):
         counts = dict.fromkeys(STEPS, 0) | {to: waiting}
         return Rerun(*counts.values())
 
-    def set_risk(self, scan: Scan | int, risk: str, patterns: Iterable[str]) -> int:
+    def set_risk(self, scan: Scan | int, risk: Risk, patterns: Iterable[str]) -> int:
         """Set the risk of the files that patterns like those of ``.gitignore`` match; return how many there are.
 
         Chunks of ``high`` files are claimed first, those of ``low`` ones last. One transaction.

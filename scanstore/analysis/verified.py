@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
 from scanstore.analysis.stage import Stage
@@ -20,6 +21,9 @@ from scanstore.findings.tracking import set_status
 from scanstore.findings.triage import VOTED
 from scanstore.leases import engine
 from scanstore.snapshots.models import Scan
+
+if TYPE_CHECKING:
+    from scanstore.db.words import VerifiedStatus
 
 # Moves of a verified finding without a lease; leases/engine.py makes the others.
 UNLEASED = Machine(
@@ -108,7 +112,9 @@ class Verified(Stage[VerifiedFinding]):
     model = VerifiedFinding
 
     @reads
-    def list(self, scan: Scan | int, *, status: str | None = None, limit: int | None = None) -> List[VerifiedFinding]:
+    def list(
+        self, scan: Scan | int, *, status: VerifiedStatus | None = None, limit: int | None = None
+    ) -> List[VerifiedFinding]:
         """Verified findings of a scan, the most severe first and then the oldest; of one status if given.
 
         Raises InvalidArgument for a status that there is not.

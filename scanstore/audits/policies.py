@@ -11,18 +11,22 @@ words, and what the usual policy does; a policy with other verdicts needs anothe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from scanstore.errors import InvalidArgument, shown
 
-VERDICTS = ("approved", "review", "rejected")
-SEVERITIES = ("critical", "major", "minor", "info")  # of what an audit finds, the worst first
+if TYPE_CHECKING:
+    from scanstore.db.words import AuditSeverity, AuditVerdict
+
+VERDICTS: tuple[AuditVerdict, ...] = ("approved", "review", "rejected")
+# Of the findings of an audit, the worst first.
+SEVERITIES: tuple[AuditSeverity, ...] = ("critical", "major", "minor", "info")
 
 
 class AuditJudgement(NamedTuple):
     """A verdict, and how well the document complies: 0 to 100."""
 
-    verdict: str
+    verdict: AuditVerdict
     compliance_score: float
 
 

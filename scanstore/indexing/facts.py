@@ -31,10 +31,13 @@ import builtins
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-SYMBOL_TYPES = ("module", "class", "function", "method", "variable")
-REFERENCE_TYPES = ("call", "import", "inherit")
+if TYPE_CHECKING:
+    from scanstore.db.words import ReferenceType, SymbolType
+
+SYMBOL_TYPES: tuple[SymbolType, ...] = ("module", "class", "function", "method", "variable")
+REFERENCE_TYPES: tuple[ReferenceType, ...] = ("call", "import", "inherit")
 RESOLUTIONS = ("unresolved", "external", "guessed", "inherited", "imported", "exact")
 #: Instead of an indexer's name, for a file that none can read.
 TEXT = "text/1"

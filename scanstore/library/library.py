@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from scanstore.db.arguments import check_bool, check_choice, check_iterable, check_optional_integer
 from scanstore.db.domain import Domain, List, reads
@@ -35,6 +35,9 @@ from scanstore.library.models import (
 )
 from scanstore.library.sync import Sync
 from scanstore.library.upserts import Upsert
+
+if TYPE_CHECKING:
+    from scanstore.db.words import LibraryKind, NamedKind
 
 Run = Sync | SyncRun | int
 
@@ -116,10 +119,10 @@ class Library(Domain):
         """The same for studios."""
         return self._upsert("studio", records, run)
 
-    def _upsert(self, kind: str, records: Iterable[object], run: Run | None) -> SyncCounts:
+    def _upsert(self, kind: LibraryKind, records: Iterable[object], run: Run | None) -> SyncCounts:
         return Upsert(self, kind, run).write(records)
 
-    def sync(self, kind: str, *, take_over: bool = False) -> Sync:
+    def sync(self, kind: LibraryKind, *, take_over: bool = False) -> Sync:
         """A context for a sync of scenes, performers, tags or studios; ``run.since`` is where it may start from.
 
         That is when the last run that succeeded was started, None before there was one. Entering it raises IllegalMove
@@ -130,7 +133,7 @@ class Library(Domain):
         return Sync(self.db, check_choice(kind, "kind", SYNC_KINDS), take_over=take_over)
 
     @reads
-    def runs(self, kind: str | None = None, *, limit: int | None = None) -> List[SyncRun]:
+    def runs(self, kind: LibraryKind | None = None, *, limit: int | None = None) -> List[SyncRun]:
         """Runs of syncs, the newest first; of one kind if given. Raises InvalidArgument."""
         query = SyncRun.select().order_by(SyncRun.id.desc()).limit(check_optional_integer(limit, "limit", 0, 2**31))
         return list(query if kind is None else query.where(SyncRun.kind == SyncRun.kind.db_value(kind)))
@@ -150,10 +153,10 @@ class Library(Domain):
     def get(self, kind: Literal["studio"], key: Studio | str) -> Studio: ...
 
     @overload
-    def get(self, kind: str, key: Row | str) -> Row: ...
+    def get(self, kind: LibraryKind, key: Row | str) -> Row: ...
 
     @reads
-    def get(self, kind: str, key: Row | str) -> Row:
+    def get(self, kind: LibraryKind, key: Row | str) -> Row:
         """The scene, performer, tag or studio of that id, read anew. Raises NotFound, InvalidArgument."""
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         wanted = _id(key, model)
@@ -180,10 +183,10 @@ class Library(Domain):
     def find(self, kind: Literal["studio"], what: str) -> List[Studio]: ...
 
     @overload
-    def find(self, kind: str, what: str) -> Sequence[Row]: ...
+    def find(self, kind: LibraryKind, what: str) -> Sequence[Row]: ...
 
     @reads
-    def find(self, kind: str, what: str) -> Sequence[Row]:
+    def find(self, kind: LibraryKind, what: str) -> Sequence[Row]:
         """Rows of a kind that have this id, or exactly this name or title; an empty list when there are none."""
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         name = model._meta.fields["title" if model is Scene else "name"]
@@ -216,7 +219,7 @@ class Library(Domain):
         return list(query)
 
     @reads
-    def names(self, kind: str, *, limit: int | None = None) -> List[Named]:
+    def names(self, kind: NamedKind, *, limit: int | None = None) -> List[Named]:
         """Performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
         sql = NAMES[check_choice(kind, "kind", tuple(NAMES))]
         most = check_optional_integer(limit, "limit", 0, 2**31)
@@ -274,7 +277,7 @@ class Library(Domain):
 
     # -- going -------------------------------------------------------------------------------------------------------
 
-    def remove(self, kind: str, ids: object) -> int:
+    def remove(self, kind: LibraryKind, ids: object) -> int:
         """Remove rows of a kind, one or several, with their links, in one transaction; how many there were.
 
         Scenes of a studio stay without it; changes that were proposed for a scene outlive it. Raises NotFound for an id

@@ -13,6 +13,7 @@ from scanstore.db.values import utcnow
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref as ManyToMany
+    from scanstore.db.words import LibraryKind
 
 
 class SyncedRow(Timestamped):
@@ -138,7 +139,7 @@ _link(Scene, "performers", Performer, "scenes", ScenePerformer)
 _link(Scene, "tags", Tag, "scenes", SceneTag)
 
 Row: TypeAlias = Scene | Performer | Tag | Studio
-MODELS: dict[str, type[Row]] = {"scene": Scene, "performer": Performer, "tag": Tag, "studio": Studio}
+MODELS: dict[LibraryKind, type[Row]] = {"scene": Scene, "performer": Performer, "tag": Tag, "studio": Studio}
 
 
 class SyncRun(Numbered, Timestamped):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import peewee
 
@@ -32,6 +32,9 @@ from scanstore.plans.models import CHANGES, PLANS, AnalysisPlan, ChangeCounts, P
 from scanstore.plans.preview import Preview
 from scanstore.plans.proposals import Proposal, ProposalRecord, Proposed, checked, insert
 
+if TYPE_CHECKING:
+    from scanstore.db.words import ChangeAction, ChangeField, ChangeStatus, PlanDecision, PlanStatus
+
 
 class Reviewed(NamedTuple):
     """How many changes a review decided otherwise than before, and how the plan stands now."""
@@ -40,7 +43,7 @@ class Reviewed(NamedTuple):
     counts: ChangeCounts
 
 
-DECISIONS = {"approve": "approved", "reject": "rejected", "reset": "pending"}
+DECISIONS: dict[PlanDecision, ChangeStatus] = {"approve": "approved", "reject": "rejected", "reset": "pending"}
 UNDONE = ("failed", "skipped")
 BUILDING = ("pending", "draft", "reviewing")
 
@@ -70,8 +73,8 @@ class Plans(Domain):
         self,
         plan: AnalysisPlan | int,
         target: Scene | Finding | str | int,
-        field: str,
-        action: str,
+        field: ChangeField,
+        action: ChangeAction,
         *,
         proposed: object,
         current: object = ...,
@@ -157,7 +160,7 @@ class Plans(Domain):
         return next(iter(_rows(AnalysisPlan.name == check_string(name, "name"), limit=1)), None)
 
     @reads
-    def list(self, *, status: str | None = None, limit: int | None = None) -> List[AnalysisPlan]:
+    def list(self, *, status: PlanStatus | None = None, limit: int | None = None) -> List[AnalysisPlan]:
         """Plans with their counts, the latest first, of one status if given. One statement."""
         only = () if status is None else (AnalysisPlan.status == check_choice(status, "status", PLAN_STATUSES),)
         return _rows(*only, limit=check_optional_integer(limit, "limit", 0, 2**31))
@@ -167,8 +170,8 @@ class Plans(Domain):
         self,
         plan: AnalysisPlan | int,
         *,
-        status: str | None = None,
-        field: str | None = None,
+        status: ChangeStatus | None = None,
+        field: ChangeField | None = None,
         scene: Scene | str | None = None,
         limit: int | None = None,
     ) -> List[PlanChange]:
@@ -184,7 +187,7 @@ class Plans(Domain):
 
     @reads
     def preview(
-        self, plan: AnalysisPlan | int, *, status: str | None = None, scene: Scene | str | None = None
+        self, plan: AnalysisPlan | int, *, status: ChangeStatus | None = None, scene: Scene | str | None = None
     ) -> List[Preview]:
         """What each scene and finding is now and would be after applying, in the order of the changes.
 
@@ -199,10 +202,10 @@ class Plans(Domain):
     def review(
         self,
         plan: AnalysisPlan | int,
-        decision: str,
+        decision: PlanDecision,
         *,
         ids: Iterable[PlanChange | int] | None = None,
-        field: str | None = None,
+        field: ChangeField | None = None,
         scene: Scene | str | None = None,
         min_confidence: float | None = None,
         by: str | None = None,

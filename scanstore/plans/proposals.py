@@ -6,7 +6,7 @@ Change here: the fields of a proposal, and its possible targets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Required, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
 from scanstore.db.database import Database
 from scanstore.db.state_machine import CHANGE_TARGETS
@@ -15,6 +15,9 @@ from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.findings.models import Finding
 from scanstore.library.models import Scene
 from scanstore.plans.changes import AT_ONCE, Checked, check, digest, field_named, missing, read, referred
+
+if TYPE_CHECKING:
+    from scanstore.db.words import ChangeAction, ChangeField
 
 INSERT = """
 INSERT INTO plan_changes (plan_id, target, target_key, scene_id, finding_id, field, action, current_value,
@@ -29,8 +32,8 @@ class Proposal(NamedTuple):
     """A change to be proposed, see :meth:`scanstore.plans.plans.Plans.propose`."""
 
     target: Scene | Finding | str | int
-    field: str
-    action: str
+    field: ChangeField
+    action: ChangeAction
     proposed: object
     current: object = ...
     confidence: float | None = None
@@ -41,8 +44,8 @@ class ProposalRecord(TypedDict, total=False):
 
     scene: Scene | str
     finding: Finding | int
-    field: Required[str]
-    action: Required[str]
+    field: Required[ChangeField]
+    action: Required[ChangeAction]
     proposed: Required[object]
     current: object
     confidence: float | None

@@ -14,7 +14,7 @@ import re
 import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Required, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
 from scanstore.db.arguments import check_integer, check_list, check_path, check_text, uuid_of
 from scanstore.db.bulk import Writer
@@ -28,12 +28,15 @@ from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
 from scanstore.leases.engine import LAST_ERROR
 from scanstore.sessions.models import AnalysisSession, FileUpload, Session, Upload, no_session, read, session_key
 
+if TYPE_CHECKING:
+    from scanstore.db.words import UploadMark, UploadStatus
+
 UNKNOWN_TYPE = "application/octet-stream"
 READ_AT_ONCE = 1 << 20
 LONGEST_PATH, LONGEST_NAME, LONGEST_TYPE = 500, 255, 100  # characters
 
 # from which statuses an upload comes to one
-MOVES = {
+MOVES: dict[UploadMark, tuple[UploadStatus, ...]] = {
     "processing": ("uploaded", "error"),
     "completed": ("processing",),
     "error": ("processing",),
@@ -135,7 +138,7 @@ class SessionUploads(Domain):
         relative = _below(base) if paths is None else (_relative(each) for each in paths)
         return self.add_uploads(session, [_measured(base, path) for path in relative])
 
-    def mark_upload(self, upload: Upload, status: str, *, error: str | None = None) -> FileUpload:
+    def mark_upload(self, upload: Upload, status: UploadMark, *, error: str | None = None) -> FileUpload:
         """Say that a file is ``processing``, ``completed`` or in ``error``, with why; return it.
 
         One in error may be processed again. Setting the same status again changes nothing. Its session counts those
@@ -162,7 +165,9 @@ class SessionUploads(Domain):
             return self._upload(key)
 
     @reads
-    def uploads(self, session: Session, *, status: str | None = None, limit: int | None = None) -> list[FileUpload]:
+    def uploads(
+        self, session: Session, *, status: UploadStatus | None = None, limit: int | None = None
+    ) -> list[FileUpload]:
         """The files of a session, by path: all, or those of a status. Raises NotFound, InvalidArgument."""
         key = session_key(session)
         query = FileUpload.select().where(FileUpload.session == key).order_by(FileUpload.file_path)

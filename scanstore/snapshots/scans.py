@@ -28,6 +28,7 @@ from scanstore.snapshots.recorder import Recorder
 
 if TYPE_CHECKING:
     from scanstore.db.database import Database
+    from scanstore.db.words import ScanStatus
     from scanstore.indexing.facts import Indexer
     from scanstore.snapshots.recorder import Recorder
 
@@ -211,7 +212,9 @@ class Scans(Domain):
         return read_row(Scan, scan, "scan", "store.scans.list() (scanstore scans list) shows the known ones")
 
     @reads
-    def list(self, *, target: str | None = None, status: str | None = None, limit: int | None = None) -> List[Scan]:
+    def list(
+        self, *, target: str | None = None, status: ScanStatus | None = None, limit: int | None = None
+    ) -> List[Scan]:
         """Scans, newest first."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:

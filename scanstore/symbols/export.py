@@ -16,10 +16,11 @@ from scanstore.symbols.graph import TRUSTED, Graph, Reached, check_depth
 from scanstore.symbols.graph_formats import FORMATS, Link, Node, write
 
 if TYPE_CHECKING:
+    from scanstore.db.words import GraphDirection, GraphFormat
     from scanstore.snapshots.models import Scan
     from scanstore.symbols.models import Symbol, SymbolLike
 
-DIRECTIONS = ("callers", "callees", "both")
+DIRECTIONS: tuple[GraphDirection, ...] = ("callers", "callees", "both")
 
 # Who calls whom: inside one file, then through bindings. Ids of symbols are packed like everywhere. Which index the
 # callers are found by is said, for the planner would read all scans' files here, and all references of a file there.
@@ -72,11 +73,11 @@ class SymbolLookup(Protocol):
 
 def export(
     symbols: SymbolLookup,
-    form: str,
+    form: GraphFormat,
     *,
     root: SymbolLike | None,
     depth: int | None,
-    direction: str,
+    direction: GraphDirection,
     guesses: bool,
     imports: bool,
     scan: Scan | int | None,
@@ -99,7 +100,7 @@ def _calls(
     symbols: SymbolLookup,
     root: SymbolLike | None,
     depth: int | None,
-    direction: str,
+    direction: GraphDirection,
     guesses: bool,
     scan: Scan | int | None,
 ) -> tuple[Iterator[Node], Iterator[Link]]:

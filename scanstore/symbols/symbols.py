@@ -42,6 +42,7 @@ from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolR
 from scanstore.symbols.unused import unreferenced
 
 if TYPE_CHECKING:
+    from scanstore.db.words import GraphDirection, GraphFormat, NameMatch, ReferenceType, SymbolType
     from scanstore.snapshots.ctags_import import LoadedTags
 
 # A row of ONLY_HERE: qualified name, kind, file, line, hash of the text, name, number among its namesakes
@@ -140,8 +141,8 @@ class Symbols(Domain):
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
-        match: str = "exact",
-        symbol_type: str | None = None,
+        match: NameMatch = "exact",
+        symbol_type: SymbolType | None = None,
         file: str | None = None,
         limit: int | None = None,
     ) -> List[Symbol]:
@@ -221,7 +222,7 @@ class Symbols(Domain):
         scan: Scan | int | None = None,
         target: str | None = None,
         file: str | None = None,
-        symbol_type: str | None = None,
+        symbol_type: SymbolType | None = None,
     ) -> List[Symbol]:
         """All symbols of a scan, or of one file of it, in the order of the files' lines."""
         query = Symbol.select().where(Symbol.scan == Scans(self.db).pick(scan, target))
@@ -267,7 +268,7 @@ class Symbols(Domain):
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
-        reference_type: str | None = None,
+        reference_type: ReferenceType | None = None,
         guesses: bool = True,
     ) -> List[SymbolReference]:
         """Every place that refers to a symbol, by file and line; ``guesses=False`` leaves out guesses."""
@@ -352,7 +353,7 @@ class Symbols(Domain):
 
     @reads
     def edges(
-        self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: str | None = None
+        self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: ReferenceType | None = None
     ) -> Iterator[Edge]:
         """Stream every reference of a scan, by file and line, with its target and resolution."""
         graph = self._graph(scan, target)
@@ -362,11 +363,11 @@ class Symbols(Domain):
     @reads
     def export(
         self,
-        format: str,
+        format: GraphFormat,
         *,
         root: SymbolLike | None = None,
         depth: int | None = 2,
-        direction: str = "callees",
+        direction: GraphDirection = "callees",
         guesses: bool = False,
         imports: bool = False,
         scan: Scan | int | None = None,
@@ -436,7 +437,7 @@ class Symbols(Domain):
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
-        symbol_types: Iterable[str] = ("class", "function", "method"),
+        symbol_types: Iterable[SymbolType] = ("class", "function", "method"),
     ) -> List[Symbol]:
         """Symbols that nothing in the tree seems to use: no reference is bound to them and no file mentions their name.
 
