@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -80,18 +80,20 @@ with Store(":memory:") as store:
 REVEALED = ["int", "int | None", "int", "int", "str", "list[Tag]"]
 
 
-@cache
-def mypy(text: str, folder: Path) -> list[str]:
-    """What mypy says of a script, line by line."""
-    script = folder / "use.py"
-    script.write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), str(script)]
-    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
-    return [line.partition("use.py:")[2] for line in told.splitlines()[:-1]]
+def mypy(folder: Path, *texts: str, options: Iterable[str] = ("--strict",)) -> list[str]:
+    """What mypy says of scripts, line by line, each with the number of its script."""
+    scripts = []
+    for number, text in enumerate(texts):
+        scripts.append(folder / f"script{number}.py")
+        scripts[-1].write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", *options, "--cache-dir", str(ROOT / ".mypy_cache"), *map(str, scripts)]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert told.returncode in (0, 1) and not told.stderr, told.stderr
+    return [line.rpartition(f"{folder.name}/")[2] for line in told.stdout.splitlines()[:-1]]
 
 
 def test_calls_have_the_types_of_their_values(tmp_path: Path) -> None:
-    told = mypy(GOOD, tmp_path)
+    told = mypy(tmp_path, GOOD)
     assert not [line for line in told if ": error: " in line], told
     found = re.findall('type is "(.*)"', re.sub(r"\b[a-z_]+\.(?=\w)", "", "\n".join(told)))
     assert found == REVEALED
@@ -132,10 +134,10 @@ WRONG = {
 
 
 def test_wrong_names_and_types_are_refused(tmp_path: Path) -> None:
-    lines = mypy("from scanstore import Store\nstore = Store()\n" + "\n".join(WRONG), tmp_path)
+    lines = mypy(tmp_path, "from scanstore import Store\nstore = Store()\n" + "\n".join(WRONG))
     told: dict[int, str] = {}
     for line in lines:
-        number, _, said = line.partition(":")
+        _, number, said = line.split(":", 2)
         told[int(number)] = told.get(int(number), "") + said
     for number, (call, said) in enumerate(WRONG.items(), 3):
         assert said in told.get(number, ""), f"{call}: {told.get(number, 'accepted')}"
@@ -192,3 +194,14 @@ def test_every_type_of_words_has_the_words_of_its_tuple() -> None:
         assert get_args(getattr(words, name)) == known, name
     assert state_machine.SYNC_KINDS == tuple(LIBRARY_MODELS)
     assert set(document.CHANGES) == set(get_args(words.FindingState))
+
+
+def test_scripts_of_the_documentation_have_the_right_types(tmp_path: Path) -> None:
+    """Also inside functions that they do not annotate."""
+    scripts = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        found = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        scripts += [f"# {page.name}\n{script}" for script in found]
+    options = ("--check-untyped-defs", "--allow-untyped-defs", "--allow-untyped-calls", "--allow-incomplete-defs")
+    told = [line for line in mypy(tmp_path, *scripts, options=options) if ": error: " in line]
+    assert len(scripts) > 10 and not told, "\n".join(told)
