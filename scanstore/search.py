@@ -119,7 +119,7 @@ class Hit(NamedTuple):
     ``rank``, the better.
     """
 
-    kind: str
+    kind: SearchKind
     id: int
     title: str
     place: str

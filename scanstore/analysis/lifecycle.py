@@ -29,7 +29,7 @@ from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
-    from scanstore.db.words import AnalysisMode, AnalysisScope, AnalysisStep, Risk
+    from scanstore.db.words import AnalysisMode, AnalysisScope, AnalysisStep, Phase, Risk, ScanStatus
     from scanstore.llm.models import ModelConfig
 
 MODES: tuple[AnalysisMode, ...] = ("primary_verifiers", "primary_only")
@@ -63,8 +63,8 @@ class Progress(NamedTuple):
     ``eta`` the seconds until that phase is over at this rate; ``cost`` what its model calls came to."""
 
     scan: int
-    status: str
-    phase: str
+    status: ScanStatus
+    phase: Phase
     chunks: dict[str, int]
     drafts: dict[str, int]
     verified: dict[str, int]

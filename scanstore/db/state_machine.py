@@ -16,19 +16,15 @@ if TYPE_CHECKING:
     from scanstore.db import words
 
 SCAN_STATUSES: tuple[words.ScanStatus, ...] = ("queued", "running", "paused", "completed", "failed", "cancelled")
-PHASES = ("queued", "ingestion", "indexing", "chunking", "scanning", "verifying", "enriching", "completed")
+PHASES: tuple[words.Phase, ...] = (
+    "queued", "ingestion", "indexing", "chunking", "scanning", "verifying", "enriching", "completed",
+)  # fmt: skip
 FILE_STATUSES: tuple[words.ChunkStatus, ...] = ("pending", "running", "done", "failed", "skipped")
 CHUNK_STATUSES = FILE_STATUSES
 RISKS: tuple[words.Risk, ...] = ("high", "normal", "low")  # as chunks of such files are claimed
 DRAFT_STATUSES: tuple[words.DraftStatus, ...] = (
-    "pending",
-    "verifying",
-    "verified",
-    "rejected",
-    "weakness",
-    "skipped",
-    "failed",
-)
+    "pending", "verifying", "verified", "rejected", "weakness", "skipped", "failed",
+)  # fmt: skip
 VERIFIED_STATUSES: tuple[words.VerifiedStatus, ...] = ("pending", "enriching", "complete", "failed")
 FINDING_STATUSES: tuple[words.FindingStatus, ...] = ("open", "confirmed", "false_positive", "ignored", "fixed")
 # The worst first, as work on them is claimed.
@@ -36,20 +32,14 @@ SEVERITIES: tuple[words.Severity, ...] = ("critical", "high", "medium", "low", "
 VOTES: tuple[words.VoteDecision, ...] = ("verified", "rejected", "weakness", "abstain")
 SIGHTINGS: tuple[words.SightingState, ...] = ("new", "unchanged", "updated", "reopened", "fixed")
 FINDING_STATES: tuple[words.FindingState, ...] = (*SIGHTINGS, "not_checked")  # of a target
-SCAN_KINDS = ("source", "results")  # a tree that was read, or reports about one
+SCAN_KINDS: tuple[words.ScanKind, ...] = ("source", "results")  # a tree that was read, or reports about one
 CALL_STATUSES: tuple[words.CallStatus, ...] = ("running", "answered", "failed", "abandoned")
 SYNC_KINDS: tuple[words.LibraryKind, ...] = ("scene", "performer", "tag", "studio")
 SYNC_STATUSES = ("running", "completed", "failed")
 PLAN_STATUSES: tuple[words.PlanStatus, ...] = ("pending", "draft", "reviewing", "applied", "cancelled", "reverted")
 CHANGE_STATUSES: tuple[words.ChangeStatus, ...] = (
-    "pending",
-    "approved",
-    "rejected",
-    "applied",
-    "failed",
-    "skipped",
-    "reverted",
-)
+    "pending", "approved", "rejected", "applied", "failed", "skipped", "reverted",
+)  # fmt: skip
 CHANGE_TARGETS = ("scene", "finding")
 CHANGE_ACTIONS: tuple[words.ChangeAction, ...] = ("add", "remove", "update", "set")
 JOB_STATUSES: tuple[words.JobStatus, ...] = ("pending", "running", "cancelling", "completed", "failed", "cancelled")

@@ -14,8 +14,13 @@ PruneKind: TypeAlias = Literal["scans", "jobs", "calls", "answers"]
 
 # Scans and their symbols
 ScanStatus: TypeAlias = Literal["queued", "running", "paused", "completed", "failed", "cancelled"]
+ScanKind: TypeAlias = Literal["source", "results"]
+Phase: TypeAlias = Literal[
+    "queued", "ingestion", "indexing", "chunking", "scanning", "verifying", "enriching", "completed"
+]
 SymbolType: TypeAlias = Literal["module", "class", "function", "method", "variable"]
 ReferenceType: TypeAlias = Literal["call", "import", "inherit"]
+Resolution: TypeAlias = Literal["unresolved", "external", "guessed", "inherited", "imported", "exact"]
 NameMatch: TypeAlias = Literal["exact", "prefix", "contains"]
 GraphFormat: TypeAlias = Literal["dot", "graphml", "mermaid"]
 GraphDirection: TypeAlias = Literal["callers", "callees", "both"]

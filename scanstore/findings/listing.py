@@ -7,7 +7,7 @@ scan are put in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.db.database import Database
 from scanstore.db.state_machine import SEVERITIES
@@ -16,6 +16,9 @@ from scanstore.findings.content import unpacked
 from scanstore.findings.looks import Looks
 from scanstore.findings.models import Finding
 from scanstore.findings.tracking import BATCH, CONTENT, PLACE
+
+if TYPE_CHECKING:
+    from scanstore.db.words import FindingState
 
 
 class FindingDiff(NamedTuple):
@@ -91,7 +94,7 @@ class Change:
         at: int,
         updated: int,
         after: str | None,
-    ) -> str | None:
+    ) -> FindingState | None:
         """The change; None for a finding that is at neither end. ``after`` is the state of the first sighting after
         ``a``."""
         was, there = then not in (None, "fixed"), now not in (None, "fixed")
@@ -152,7 +155,7 @@ def diff(db: Database, lineage: int, a: int, b: int) -> FindingDiff:
     return FindingDiff(*(sorted((rows[key] for key in keys), key=_order) for keys in parts.values()))
 
 
-def changes(db: Database, lineage: int, a: int, b: int) -> dict[int, str]:
+def changes(db: Database, lineage: int, a: int, b: int) -> dict[int, FindingState]:
     """What became of each finding of a target from scan ``a`` (0: none) to scan ``b``, of those at either end."""
     change = Change(db, lineage, a, b)
     rows = db.execute_sql(STOOD, {"a": a, "b": b, "lineage": lineage}).fetchall()

@@ -34,11 +34,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from scanstore.db.words import ReferenceType, SymbolType
+    from scanstore.db.words import ReferenceType, Resolution, SymbolType
 
 SYMBOL_TYPES: tuple[SymbolType, ...] = ("module", "class", "function", "method", "variable")
 REFERENCE_TYPES: tuple[ReferenceType, ...] = ("call", "import", "inherit")
-RESOLUTIONS = ("unresolved", "external", "guessed", "inherited", "imported", "exact")
+RESOLUTIONS: tuple[Resolution, ...] = ("unresolved", "external", "guessed", "inherited", "imported", "exact")
 #: Instead of an indexer's name, for a file that none can read.
 TEXT = "text/1"
 CHUNK_TYPES = ("function", "class", "full_file")

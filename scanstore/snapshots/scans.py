@@ -56,7 +56,7 @@ class Summary(NamedTuple):
 
     scan: int
     target: str
-    status: str
+    status: ScanStatus
     files: int
     indexed: int
     reused: int

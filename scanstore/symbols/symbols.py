@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from scanstore.db.arguments import check_integer, check_list, check_string, check_text, stored_path
 from scanstore.db.domain import Domain, List, long, reads
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
     from scanstore.snapshots.ctags_import import LoadedTags
 
 # A row of ONLY_HERE: qualified name, kind, file, line, hash of the text, name, number among its namesakes
-_Row = tuple[str, str, str, int, bytes | None, str, int]
+_Row: TypeAlias = "tuple[str, SymbolType, str, int, bytes | None, str, int]"
 
 
 class SymbolChange(NamedTuple):
     """One symbol on both sides of a diff."""
 
     qualified_name: str
-    symbol_type: str
+    symbol_type: SymbolType
     old_file: str
     old_line: int
     new_file: str
@@ -64,7 +64,7 @@ class SymbolPlace(NamedTuple):
     """A symbol on one side of a diff."""
 
     qualified_name: str
-    symbol_type: str
+    symbol_type: SymbolType
     file_path: str
     line: int
 
