@@ -64,6 +64,8 @@ with Store(":memory:") as store:
     value = store.settings.update("folders", lambda value: ["a", value])
     reveal_type(store.library.get("scene", "1").title)
     reveal_type(store.library.find("tag", "comedy"))
+    stored = next(store.library.records())
+    studio = "" if stored["studio"] is None else stored["studio"]["name"]
     record: SceneRecord = {"id": "1", "title": "A", "performers": ["2", {"id": "3", "name": "B"}]}
     store.library.upsert_scenes([record, {"id": "2"}])
     store.library.upsert_scenes(store.library.records())
@@ -106,8 +108,8 @@ WRONG = {
     "store.scans.analyze(retries=3)": 'Unexpected keyword argument "retries"',
     'store.scans.analyze(max_retries="3")': 'incompatible type "str"; expected "int"',
     'store.accounts.update("a@example.org", rol="admin")': 'Unexpected keyword argument "rol"',
-    'store.library.upsert_scenes([{"id": "1", "titel": "A"}])': 'Extra key "titel"',
-    'store.library.upsert_scenes([{"title": "A"}])': 'Missing key "id"',
+    'store.library.upsert_scenes([{"id": "1", "titel": "A"}])': 'expected "SceneRecord',
+    'store.library.upsert_scenes([{"title": "A"}])': 'expected "SceneRecord',
     'store.library.upsert_tags([{"id": 1}])': 'expression has type "int"',
     'store.plans.propose_many(1, [{"scene": "1", "field": "title", "action": "set"}])': "incompatible type",
     'store.sessions.add_uploads("1", [{"file_path": "a", "file_size": "1"}])': 'expression has type "str"',

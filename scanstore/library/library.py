@@ -28,6 +28,8 @@ from scanstore.library.models import (
     ScenePerformer,
     SceneRecord,
     SceneTag,
+    StoredName,
+    StoredScene,
     Studio,
     SyncCounts,
     SyncRun,
@@ -92,7 +94,7 @@ class Library(Domain):
 
     # -- coming in ---------------------------------------------------------------------------------------------------
 
-    def upsert_scenes(self, records: Iterable[SceneRecord], *, run: Run | None = None) -> SyncCounts:
+    def upsert_scenes(self, records: Iterable[SceneRecord | StoredScene], *, run: Run | None = None) -> SyncCounts:
         """Write scenes from records, with the performers, tags and studios that they name; counts scenes and links.
 
         A record is ``{"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio",
@@ -226,7 +228,7 @@ class Library(Domain):
         return [Named(*row) for row in self.db.execute_sql(sql, (-1 if most is None else most,)).fetchall()]
 
     @reads
-    def records(self, scenes: Iterable[Scene | str] | None = None) -> Iterator[SceneRecord]:
+    def records(self, scenes: Iterable[Scene | str] | None = None) -> Iterator[StoredScene]:
         """Scenes, all by id or these, as the nested records that `upsert_scenes` takes; ids that are gone are left out.
 
         They are read 1,000 at a time, each time as the library is then.
@@ -242,9 +244,9 @@ class Library(Domain):
             found = {row.id: row for row in Scene.select().where(Scene.id.in_(batch))}
             yield from self._records([found[key] for key in batch if key in found])
 
-    def _records(self, rows: Sequence[Scene]) -> Iterator[SceneRecord]:
+    def _records(self, rows: Sequence[Scene]) -> Iterator[StoredScene]:
         studios = {row.id: row.name for row in Studio.select().where(Studio.id.in_({row.studio_id for row in rows}))}
-        linked: dict[str, dict[str, List[NamedRecord | str]]] = {}
+        linked: dict[str, dict[str, List[StoredName]]] = {}
         keys = dump_json([row.id for row in rows])
         for kind in ("performer", "tag"):
             linked[kind] = {row.id: [] for row in rows}

@@ -186,6 +186,28 @@ class SceneRecord(TypedDict, total=False):
     tags: list[NamedRecord | str] | None
 
 
+class StoredName(TypedDict):
+    """A performer, tag or studio as the store has it."""
+
+    id: str
+    name: str
+
+
+class StoredScene(TypedDict):
+    """A scene as the store has it, with times as UTC text; it may be given as a `SceneRecord`."""
+
+    id: str
+    title: str
+    paths: list[str]
+    organized: bool
+    details: str | None
+    created_date: str
+    scene_date: str | None
+    studio: StoredName | None
+    performers: list[StoredName]
+    tags: list[StoredName]
+
+
 class SyncCounts(NamedTuple):
     """Counts of rows, and of links between scenes and performers or tags."""
 
