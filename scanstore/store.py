@@ -25,7 +25,7 @@ TYPE_CHECKING = False  # typing takes long to import, and opening a store is mea
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import timedelta
-    from typing import Self
+    from typing import Self, TypeVar
 
     import peewee
 
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from scanstore.settings import Settings
     from scanstore.snapshots.models import Scan
     from scanstore.symbols.symbols import Symbols
+
+    _Row = TypeVar("_Row", bound=Base)
 
 _log = logging.getLogger("scanstore.store")
 
@@ -239,13 +241,13 @@ class Store(Shared):
     @reads
     def page(
         self,
-        model: type[Base],
+        model: type[_Row],
         *where: peewee.Node,
         sort: str | None = None,
         page: int = 1,
         per_page: int = 50,
         heavy: bool = False,
-    ) -> Page:
+    ) -> Page[_Row]:
         """A page of the rows for which all of ``where`` holds: ``store.page(Finding, Finding.severity == "high")``.
 
         Sorted by the key, the newest first, or by a column that is indexed: ``sort="created_at"``, or

@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Required, TypedDict, TypeVar
 
 import peewee
 
@@ -248,6 +248,16 @@ def check_score(value: object) -> Decimal:
 
 
 RESULT = ("analysis_type", "result_content", "file_name", "score", "configuration")
+
+
+class ResultRecord(TypedDict, total=False):
+    """What a result says; its ``score`` is from 0 to 100, with at most two decimals."""
+
+    result_content: Required[str]
+    analysis_type: str | None
+    file_name: str | None
+    score: Decimal | float | str | None
+    configuration: Configuration | str | uuid.UUID | None
 
 
 def result_columns(given: Mapping[str, object]) -> dict[str, object]:

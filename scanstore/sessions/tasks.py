@@ -9,7 +9,7 @@ Change here: which tasks a claim passes over, and what a worker may say.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from scanstore.db.arguments import check_integer, check_list, check_text, copy_saved
 from scanstore.db.domain import reads
@@ -22,6 +22,7 @@ from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES, SESSION_TASK
 from scanstore.sessions.models import (
     AnalysisResult,
     AnalysisTask,
+    ResultRecord,
     Session,
     Task,
     no_task,
@@ -32,6 +33,9 @@ from scanstore.sessions.models import (
     task_key,
 )
 from scanstore.sessions.uploads import SessionUploads
+
+if TYPE_CHECKING:
+    from scanstore.db.words import ResultStatus, SessionTaskStatus
 
 LIFE = Machine(
     "analysis_tasks",
@@ -314,7 +318,12 @@ class SessionTasks(SessionUploads):
 
     @reads
     def tasks(
-        self, session: Session, *, status: str | None = None, type: str | None = None, limit: int | None = None
+        self,
+        session: Session,
+        *,
+        status: SessionTaskStatus | None = None,
+        type: str | None = None,
+        limit: int | None = None,
     ) -> List[AnalysisTask]:
         """The tasks of a session, the oldest first: of a status, of a type. Raises NotFound, InvalidArgument."""
         key = session_key(session)
@@ -346,7 +355,9 @@ class SessionTasks(SessionUploads):
 
     # -- results ---------------------------------------------------------------------------------------------------
 
-    def add_result(self, session: Session, *, status: str = "completed", **result: object) -> AnalysisResult:
+    def add_result(
+        self, session: Session, *, status: ResultStatus = "completed", **result: Unpack[ResultRecord]
+    ) -> AnalysisResult:
         """Add a result that no task of the store has made: the words of :meth:`complete_task`, with ``analysis_type``.
 
         Raises InvalidArgument, NotFound, and IllegalMove for a session that is over.
