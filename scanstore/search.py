@@ -22,9 +22,10 @@ from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
+    from scanstore.db.words import SearchKind
     from scanstore.snapshots.models import Scan
 
-KINDS = ("finding", "symbol")
+KINDS: tuple[SearchKind, ...] = ("finding", "symbol")
 WHAT = {"finding": "new findings", "symbol": "symbols of new files"}
 MARKS = ("«", "»")
 MOST_RANKED = 2000  # rows of a kind, because ranking a row takes microseconds and common words match most rows
@@ -119,7 +120,7 @@ class Hit(NamedTuple):
     ``rank`` is a better match.
     """
 
-    kind: str
+    kind: SearchKind
     id: int
     title: str
     place: str
@@ -135,7 +136,7 @@ class Search(Domain):
         self,
         text: str,
         *,
-        kind: str | None = None,
+        kind: SearchKind | None = None,
         scan: Scan | int | None = None,
         target: str | None = None,
         limit: int | None = 20,

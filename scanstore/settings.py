@@ -18,7 +18,8 @@ from scanstore.db.generic_fields import JsonValue
 from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument, NotFound, shown
 
-_T = TypeVar("_T", bool, int, float, str, list[Any], dict[str, Any])
+_T = TypeVar("_T", bool, int, float, str, list[JsonValue], dict[str, JsonValue])
+_D = TypeVar("_D")
 
 WITHOUT_LOCK = 5  # the number of optimistic attempts of update() before it takes the write lock
 SET = """
@@ -45,15 +46,18 @@ class Settings(Domain):
     # -- reading -----------------------------------------------------------------------------------------------------
 
     @reads
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> JsonValue:
         """Return the value with this name. Raises NotFound."""
         text = self._text(key)
         if text is None:
             raise _missing(key)
-        return json.loads(text)
+        return _read(text)
 
     @overload
-    def get(self, key: str, default: object = None) -> Any: ...
+    def get(self, key: str, default: None = None) -> JsonValue: ...
+
+    @overload
+    def get(self, key: str, default: _D) -> JsonValue | _D: ...
 
     @overload
     def get(self, key: str, default: _T, *, type: type[_T]) -> _T: ...
@@ -62,7 +66,7 @@ class Settings(Domain):
     def get(self, key: str, default: None = None, *, type: type[_T]) -> _T | None: ...
 
     @reads
-    def get(self, key: str, default: object = None, *, type: object = None) -> Any:
+    def get(self, key: str, default: object = None, *, type: object = None) -> object:
         """Return the value with this name, or ``default``.
 
         With ``type`` (bool, int, float, str, list or dict), a stored value of another type raises InvalidArgument,
@@ -70,7 +74,7 @@ class Settings(Domain):
         """
         _check_type(type)
         text = self._text(key)
-        return default if text is None else _of_type(key, json.loads(text), type)
+        return default if text is None else _of_type(key, _read(text), type)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(key.strip()) and self._text(key) is not None
@@ -93,7 +97,7 @@ class Settings(Domain):
         return list(Setting.select().order_by(Setting.key))
 
     @reads
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, JsonValue]:
         """Return all values by name, from one snapshot."""
         rows = self.db.execute_sql("SELECT key, value FROM settings ORDER BY key").fetchall()
         return {key: json.loads(value) for key, value in rows}
@@ -110,7 +114,13 @@ class Settings(Domain):
     def __setitem__(self, key: str, value: object) -> None:
         self.set(key, value)
 
-    def define(self, key: str, default: object, *, type: object = None, description: str | None = None) -> Any:
+    @overload
+    def define(self, key: str, default: _T, *, type: type[_T], description: str | None = None) -> _T: ...
+
+    @overload
+    def define(self, key: str, default: object, *, description: str | None = None) -> JsonValue: ...
+
+    def define(self, key: str, default: object, *, type: object = None, description: str | None = None) -> object:
         """Set a value under a name unless it exists, and return the stored value.
 
         Idempotent, so that scripts can call it at the start. Raises InvalidArgument, also if the default or the stored
@@ -120,7 +130,7 @@ class Settings(Domain):
         text = dump_json(_of_type(_checked(key), default, type))
         with self.db.atomic():
             self._add(key, text, _described(key, description))
-            return _of_type(key, json.loads(self._text(key) or text), type)
+            return _of_type(key, _read(self._text(key) or text), type)
 
     def unset(self, key: str) -> None:
         """Remove a setting. Raises NotFound."""
@@ -140,31 +150,40 @@ class Settings(Domain):
             now = self._text(key)
             return now is not None and _canonical(now) == expected and self._swap(key, now, text)
 
-    def update(self, key: str, function: Callable[[object], object], *, default: object = ...) -> Any:
+    @overload
+    def update(self, key: str, function: Callable[[_T], _T], *, default: _T = ..., type: type[_T]) -> _T: ...
+
+    @overload
+    def update(self, key: str, function: Callable[[JsonValue], object], *, default: object = ...) -> JsonValue: ...
+
+    def update(
+        self, key: str, function: Callable[[Any], object], *, default: object = ..., type: object = None
+    ) -> object:
         """Set a value to ``function(value)``, and return it. No write of another process is lost.
 
         If the value has changed meanwhile, ``function`` is called again with the new value, finally under the write
         lock, so it should have no side effects. A missing value starts with ``default``. Raises NotFound without a
         default, InvalidArgument for a value without a JSON form.
         """
+        _check_type(type)
         if not callable(function):
             raise InvalidArgument(
                 f"function is {shown(function)}; give one that takes the value and returns the new one"
             )
         for _ in range(WITHOUT_LOCK):
-            done, value = self._try(key, function, default)
+            done, value = self._try(key, function, default, type)
             if done:
                 return value
         with self.db.atomic():
-            return self._try(key, function, default)[1]
+            return self._try(key, function, default, type)[1]
 
-    def _try(self, key: str, function: Callable[[object], object], default: object) -> tuple[bool, object]:
+    def _try(self, key: str, function: Callable[[Any], object], default: object, type_: object) -> tuple[bool, object]:
         now = self._text(key)
         if now is None and default is ...:
             raise _missing(key)
-        value = function(default if now is None else json.loads(now))
+        value = _of_type(key, function(_of_type(key, default if now is None else _read(now), type_)), type_)
         text = dump_json(value)
-        return (self._add(key, text, None) if now is None else self._swap(key, now, text)), json.loads(text)
+        return (self._add(key, text, None) if now is None else self._swap(key, now, text)), _read(text)
 
     # -- statements --------------------------------------------------------------------------------------------------
 
@@ -197,6 +216,11 @@ def _described(key: str, description: object) -> str | None:
     if description is not None and not isinstance(description, str):
         raise InvalidArgument(f"the description of setting {shown(key)} is {shown(description)}; give text")
     return description
+
+
+def _read(text: str) -> JsonValue:
+    value: JsonValue = json.loads(text)
+    return value
 
 
 def _canonical(text: str) -> str:

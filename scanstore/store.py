@@ -25,7 +25,7 @@ TYPE_CHECKING = False  # typing takes long to import, and opening a store is mea
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import timedelta
-    from typing import Self
+    from typing import Self, TypeVar
 
     import peewee
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from scanstore.db.fields import Base
     from scanstore.db.migrations import MigrationNames, Step
     from scanstore.db.pagination import Page
+    from scanstore.db.words import Durability, PruneKind, ReportFormat
     from scanstore.jobs.jobs import Jobs
     from scanstore.jobs.schedules import Schedules
     from scanstore.leases.engine import Recovered
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from scanstore.settings import Settings
     from scanstore.snapshots.models import Scan
     from scanstore.symbols.symbols import Symbols
+
+    _Row = TypeVar("_Row", bound=Base)
 
 _log = logging.getLogger("scanstore.store")
 
@@ -85,7 +88,7 @@ class Store(Shared):
         path: str | os.PathLike[str] | None = None,
         *,
         timeout: float = 30,
-        durability: str = "full",
+        durability: Durability = "full",
         read_only: bool = False,
         migrate: bool = True,
         key: str | None = None,
@@ -222,7 +225,7 @@ class Store(Shared):
         scan: Scan | int | None = None,
         *,
         target: str | None = None,
-        format: str = "text",
+        format: ReportFormat = "text",
         baseline: Scan | int | None = None,
     ) -> str:
         """Return a report of findings as "text", "json", "csv", "markdown" or "html" (one self-contained file).
@@ -238,13 +241,13 @@ class Store(Shared):
     @reads
     def page(
         self,
-        model: type[Base],
+        model: type[_Row],
         *where: peewee.Node,
         sort: str | None = None,
         page: int = 1,
         per_page: int = 50,
         heavy: bool = False,
-    ) -> Page:
+    ) -> Page[_Row]:
         """Return a page of the rows that match all conditions: ``store.page(Finding, Finding.severity == "high")``.
 
         Sorted by the key, the newest first, or by an indexed column: ``sort="created_at"``, or ``sort="-created_at"``
@@ -357,7 +360,7 @@ class Store(Shared):
         older_than: timedelta | str | None = None,
         keep_last: int | None = None,
         dry_run: bool = True,
-        what: Iterable[str] = ("scans", "jobs"),
+        what: PruneKind | Iterable[PruneKind] = ("scans", "jobs"),
     ) -> Pruned:
         """Remove old rows. With ``dry_run``, only return the rows that the same call without it would remove.
 

@@ -276,7 +276,7 @@ with Store(":memory:") as store:
     reveal_type(scan.completed_at)
     reveal_type(scan.files)
     finding = store.findings.list()[0]
-    reveal_type(finding.severity)
+    reveal_type(finding.title)
     reveal_type(finding.scan_id)
     reveal_type(Finding.severity == "high")
     reveal_type(Scan.id)

@@ -146,6 +146,18 @@ def test_update_runs_again_when_somebody_else_was_faster(store: Store, db_path: 
     assert seen == [0, 10, 20]
 
 
+def test_update_with_a_type_refuses_values_of_another_one(store: Store) -> None:
+    assert store.settings.update("n", lambda n: n + 1, default=1, type=int) == 2
+    store.settings["text"] = "2"
+    for key, function in (("text", lambda n: n), ("n", str)):
+        before = store.settings[key]
+        with pytest.raises(InvalidArgument, match="not of type int"):
+            store.settings.update(key, function, type=int)
+        assert store.settings[key] == before
+    with pytest.raises(InvalidArgument, match="type is"):
+        store.settings.update("n", lambda n: n, type=bytes)  # type: ignore[type-var]
+
+
 def test_update_of_what_is_not_there(store: Store) -> None:
     with pytest.raises(NotFound):
         store.settings.update("n", lambda n: n + 1)

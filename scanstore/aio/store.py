@@ -33,6 +33,7 @@ from scanstore.errors import InvalidArgument, StoreClosed, shown
 from scanstore.store import Store
 
 if TYPE_CHECKING:
+    from scanstore.db.words import Durability
     from scanstore.leases.engine import Recovered
     from scanstore.leases.queue import Stop
 
@@ -48,7 +49,7 @@ class _Options(TypedDict, total=False):
     """The options of Store, without the path."""
 
     timeout: float
-    durability: str
+    durability: Durability
     read_only: bool
     migrate: bool
     key: str | None

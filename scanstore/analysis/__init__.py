@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scanstore.analysis.calls import Call, Usage
     from scanstore.analysis.chunks import Chunks
     from scanstore.analysis.drafts import DraftJudgement, Drafts
-    from scanstore.analysis.lifecycle import Lifecycle, Progress, Rerun
+    from scanstore.analysis.lifecycle import AnalysisConfig, Lifecycle, Progress, Rerun
     from scanstore.analysis.llm_calls import Models
     from scanstore.analysis.policies import Ballot, Majority, MinimumConfidence, Policy, Unanimous, Verdict, Weighted
     from scanstore.analysis.publishing import StoreFindings
@@ -30,7 +30,7 @@ else:
             "calls": ("Call", "Usage"),
             "chunks": ("Chunks",),
             "drafts": ("Drafts", "DraftJudgement"),
-            "lifecycle": ("Lifecycle", "Progress", "Rerun"),
+            "lifecycle": ("AnalysisConfig", "Lifecycle", "Progress", "Rerun"),
             "llm_calls": ("Models",),
             "policies": ("Ballot", "Majority", "MinimumConfidence", "Policy", "Unanimous", "Verdict", "Weighted"),
             "publishing": ("StoreFindings",),
@@ -42,6 +42,7 @@ else:
     )
 
 __all__ = [
+    "AnalysisConfig",
     "Ballot",
     "Call",
     "Chunks",

@@ -27,6 +27,7 @@ from scanstore.snapshots.scans import Scans
 if TYPE_CHECKING:
     from scanstore.analysis.calls import Call
     from scanstore.analysis.models import Analyzer
+    from scanstore.db.words import ChunkStatus
 
 AT_ONCE = 500  #: chunks that one transaction completes from the cache
 
@@ -192,7 +193,7 @@ class Chunks(Stage[ScanFileChunk]):
         self,
         scan: Scan | int,
         *,
-        status: str | None = None,
+        status: ChunkStatus | None = None,
         file: str | None = None,
         limit: int | None = None,
     ) -> List[ScanFileChunk]:

@@ -7,7 +7,7 @@ counts votes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from scanstore.analysis import lifecycle
 from scanstore.analysis.chunks import Chunks
@@ -26,6 +26,9 @@ from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
 from scanstore.snapshots.models import Scan, ScanFileChunk
 
+if TYPE_CHECKING:
+    from scanstore.db.words import DraftStatus, Outcome, Severity
+
 MAJORITY = Majority()
 
 
@@ -35,7 +38,7 @@ class DraftJudgement(NamedTuple):
     ``verified_id`` is the verified finding, if there is one.
     """
 
-    outcome: str
+    outcome: Outcome
     confidence: int | None
     missing: str
     votes: int
@@ -203,14 +206,14 @@ class Drafts(Stage[DraftFinding]):
 
     def _judged(self, row: DraftFinding) -> DraftJudgement:
         """Return the earlier verdict."""
-        cast = self.votes(row, round=row.round)
+        votes, outcome = self.votes(row, round=row.round), cast("Outcome", row.status)
         found = self.db.execute_sql("SELECT id, confidence FROM verified_findings WHERE draft_id = ?", (row.id,))
         verified_id, sure = next(iter(found.fetchall()), (None, None))
-        if row.status != "verified" or sure is None:
-            ballots = [Ballot(vote.decision, vote.confidence) for vote in cast]
-            sure = mean_confidence(row.status, ballots)
-            sure = share(row.status, ballots) if sure is None else sure
-        return DraftJudgement(row.status, sure, "", len(cast), row.id, verified_id)
+        if outcome != "verified" or sure is None:
+            ballots = [Ballot(vote.decision, vote.confidence) for vote in votes]
+            sure = mean_confidence(outcome, ballots)
+            sure = share(outcome, ballots) if sure is None else sure
+        return DraftJudgement(outcome, sure, "", len(votes), row.id, verified_id)
 
     def _write(self, row: DraftFinding, given: List[tuple[ModelConfig, CheckedVote]]) -> None:
         columns = ("decision", "confidence", "severity", "reason", "attack_vector", "data_flow")
@@ -239,8 +242,8 @@ class Drafts(Stage[DraftFinding]):
         self,
         scan: Scan | int,
         *,
-        status: str | None = None,
-        severity: str | None = None,
+        status: DraftStatus | None = None,
+        severity: Severity | None = None,
         file: str | None = None,
         limit: int | None = None,
     ) -> List[DraftFinding]:

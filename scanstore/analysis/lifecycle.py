@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 from scanstore.analysis.models import ScanConfig
 from scanstore.db.arguments import check_string
@@ -29,9 +29,13 @@ from scanstore.llm.configs import Configs
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
 
-MODES = ("primary_verifiers", "primary_only")
-SCOPES = ("full", "changed")
-STEPS = {"scan": "scanning", "verify": "verifying", "enrich": "enriching"}
+if TYPE_CHECKING:
+    from scanstore.db.words import AnalysisMode, AnalysisScope, AnalysisStep, Phase, Risk, ScanStatus
+    from scanstore.llm.models import ModelConfig
+
+MODES: tuple[AnalysisMode, ...] = ("primary_verifiers", "primary_only")
+SCOPES: tuple[AnalysisScope, ...] = ("full", "changed")
+STEPS: dict[AnalysisStep, str] = {"scan": "scanning", "verify": "verifying", "enrich": "enriching"}
 CONCURRENCY = {"chunk": "scanner_concurrency", "draft": "verifier_concurrency", "verified": "enricher_concurrency"}
 RECENT = 200  #: finished rows from which the rate is computed
 
@@ -62,8 +66,8 @@ class Progress(NamedTuple):
     """
 
     scan: int
-    status: str
-    phase: str
+    status: ScanStatus
+    phase: Phase
     chunks: dict[str, int]
     drafts: dict[str, int]
     verified: dict[str, int]
@@ -234,10 +238,27 @@ def count_error(db: Database, scan_id: int, error: str) -> bool:
     )
 
 
+class AnalysisConfig(TypedDict, total=False):
+    """How a scan is analysed, see :meth:`Lifecycle.analyze`."""
+
+    analysis_mode: AnalysisMode
+    primary_analyzer: ModelConfig | str | int | None
+    scope: AnalysisScope
+    scanner_concurrency: int
+    verifier_concurrency: int
+    enricher_concurrency: int
+    max_retries: int
+    max_lost: int
+    retry_delay: float
+    pause_after: int | None
+
+
 class Lifecycle(Domain):
     """Start, pause, resume, cancel and rerun the analysis of a scan; part of ``store.scans``."""
 
-    def analyze(self, scan: Scan | int | None = None, *, target: str | None = None, **config: object) -> Scan:
+    def analyze(
+        self, scan: Scan | int | None = None, *, target: str | None = None, **config: Unpack[AnalysisConfig]
+    ) -> Scan:
         """Start the analysis of a recorded scan (default: the latest of the target), so that its chunks can be claimed.
 
         One transaction.
@@ -333,7 +354,7 @@ class Lifecycle(Domain):
             raise IllegalMove(f"scan {row.id} is {row.status} and has no analysis; {remedy}")
         return row
 
-    def rerun(self, scan: Scan | int, *, to: str = "scan", failed_only: bool = False) -> Rerun:
+    def rerun(self, scan: Scan | int, *, to: AnalysisStep = "scan", failed_only: bool = False) -> Rerun:
         """Run a step of an analysis and the steps after it again. Atomic. Return the number of rows that are pending
         again.
 
@@ -371,7 +392,7 @@ class Lifecycle(Domain):
         counts = dict.fromkeys(STEPS, 0) | {to: waiting}
         return Rerun(*counts.values())
 
-    def set_risk(self, scan: Scan | int, risk: str, patterns: Iterable[str]) -> int:
+    def set_risk(self, scan: Scan | int, risk: Risk, patterns: Iterable[str]) -> int:
         """Set the risk of the files that match patterns in the syntax of ``.gitignore``. Return their number.
 
         Chunks of ``high`` files are claimed first, those of ``low`` files last. Atomic.

@@ -20,6 +20,7 @@ from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
     from scanstore.analysis.models import DraftFinding, VerifiedFinding
+    from scanstore.db.words import CallStatus
     from scanstore.leases.queue import Stop
     from scanstore.snapshots.models import Scan, ScanFileChunk
 
@@ -63,7 +64,7 @@ class Models(Configs):
         scan: Scan | int | None = None,
         *,
         purpose: str | None = None,
-        status: str | None = None,
+        status: CallStatus | None = None,
         limit: int | None = None,
     ) -> List[ModelCall]:
         """List calls, newest first, without their prompts and responses; :meth:`get_call` reads these."""

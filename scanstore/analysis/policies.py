@@ -11,19 +11,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from scanstore.errors import InvalidArgument, shown
 
-OUTCOMES = ("verified", "rejected", "weakness", "undecided")
-AGREEING = {"verified": ("verified",), "rejected": ("rejected",), "weakness": ("verified", "weakness")}
+if TYPE_CHECKING:
+    from scanstore.db.words import Outcome, VoteDecision
+
+OUTCOMES: tuple[Outcome, ...] = ("verified", "rejected", "weakness", "undecided")
+AGREEING: dict[Outcome, tuple[VoteDecision, ...]] = {
+    "verified": ("verified",),
+    "rejected": ("rejected",),
+    "weakness": ("verified", "weakness"),
+}
 
 
 class Ballot(NamedTuple):
     """One vote: ``decision`` is verified, rejected, weakness or abstain, ``confidence`` per cent, ``weight`` how many
     votes the model was configured to have."""
 
-    decision: str
+    decision: VoteDecision
     confidence: int | None = None
     weight: float = 1
     model: str = ""
@@ -32,7 +39,7 @@ class Ballot(NamedTuple):
 class Verdict(NamedTuple):
     """An outcome with its confidence in per cent. For an undecided draft, ``missing`` describes the missing votes."""
 
-    outcome: str
+    outcome: Outcome
     confidence: int | None = None
     missing: str = ""
 
@@ -158,19 +165,19 @@ def judge(policy: Policy, ballots: Sequence[Ballot]) -> Verdict:
     )
 
 
-def mean_confidence(outcome: str, ballots: Sequence[Ballot]) -> int | None:
+def mean_confidence(outcome: Outcome, ballots: Sequence[Ballot]) -> int | None:
     """Return the rounded mean confidence of the votes for an outcome, or None if none has a confidence."""
     sure = [b.confidence for b in ballots if b.decision in AGREEING.get(outcome, ()) and b.confidence is not None]
     return int(sum(sure) / len(sure) + 0.5) if sure else None
 
 
-def share(outcome: str, ballots: Sequence[Ballot]) -> int:
+def share(outcome: Outcome, ballots: Sequence[Ballot]) -> int:
     """Return the percentage of votes for an outcome, which replaces a missing confidence."""
     agreeing = sum(b.decision in AGREEING.get(outcome, ()) for b in ballots)
     return int(100 * agreeing / len(ballots) + 0.5) if ballots else 0
 
 
-def _outcome(sums: Mapping[str, float], half: float, still: float) -> str | None:
+def _outcome(sums: Mapping[str, float], half: float, still: float) -> Outcome | None:
     """Return the decision with more than ``half``, if the ``still`` missing votes cannot change it."""
     verified, weakness = sums.get("verified", 0), sums.get("weakness", 0)
     if verified > half:

@@ -10,6 +10,7 @@ Change here: which values of the draft a finding gets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from scanstore.analysis import lifecycle
 from scanstore.analysis.models import DraftFinding, VerifiedFinding
@@ -25,6 +26,9 @@ from scanstore.findings.identity import Traits, traits_of
 from scanstore.findings.models import Finding
 from scanstore.leases import engine
 
+if TYPE_CHECKING:
+    from scanstore.db.words import Severity
+
 
 class StoreFindings(findings.Findings):
     """Publish, list, compare and triage findings. This is ``store.findings``."""
@@ -35,7 +39,7 @@ class StoreFindings(findings.Findings):
         *,
         worker: str | None = None,
         title: str | None = None,
-        severity: str | None = None,
+        severity: Severity | None = None,
         cwe: str | int | None = None,
         vulnerability_details: str = "",
         proof_of_concept: str = "",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
 from scanstore.analysis.stage import Stage
@@ -20,6 +21,9 @@ from scanstore.findings.tracking import set_status
 from scanstore.findings.triage import VOTED
 from scanstore.leases import engine
 from scanstore.snapshots.models import Scan
+
+if TYPE_CHECKING:
+    from scanstore.db.words import VerifiedStatus
 
 # The transitions of a verified finding without a lease; ``leases.engine`` performs the others.
 UNLEASED = Machine(
@@ -109,7 +113,9 @@ class Verified(Stage[VerifiedFinding]):
     model = VerifiedFinding
 
     @reads
-    def list(self, scan: Scan | int, *, status: str | None = None, limit: int | None = None) -> List[VerifiedFinding]:
+    def list(
+        self, scan: Scan | int, *, status: VerifiedStatus | None = None, limit: int | None = None
+    ) -> List[VerifiedFinding]:
         """List the verified findings of a scan by severity and then age, optionally of one status.
 
         Raises InvalidArgument for an unknown status.

@@ -51,6 +51,7 @@ from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES, Recovered, S
 
 if TYPE_CHECKING:
     from scanstore.db.pagination import Page
+    from scanstore.db.words import AuditSeverity, AuditStatus, AuditVerdict, ReviewVerdict
 
 _Row = TypeVar("_Row", bound=Base)
 List = list  # the class below has a method of that name
@@ -69,7 +70,7 @@ LIFE = Machine(
         "cancelled": "add the document again: store.audits.add",
     },
 )
-HUMAN = ("approved", "rejected")  # the verdicts of a person
+HUMAN: tuple[ReviewVerdict, ...] = ("approved", "rejected")  # the verdicts of a person
 
 EVENT = "INSERT INTO audit_events (task_id, analysis_id, action, by, detail, created_at) VALUES (?, ?, ?, ?, ?, ?)"
 FINDING = """
@@ -333,7 +334,7 @@ class Audits(Domain):
             )
         return row
 
-    def review(self, analysis: ResultId, verdict: str, *, by: str, reason: str) -> Analysis:
+    def review(self, analysis: ResultId, verdict: ReviewVerdict, *, by: str, reason: str) -> Analysis:
         """Record a person's decision about an analysis, ``approved`` or ``rejected``, with a reason. Return the
         analysis.
 
@@ -376,8 +377,8 @@ class Audits(Domain):
         self,
         *,
         user: User | str | uuid.UUID | None = None,
-        status: str | None = None,
-        verdict: str | None = None,
+        status: AuditStatus | None = None,
+        verdict: AuditVerdict | None = None,
         queue: str | None = None,
         limit: int | None = None,
     ) -> List[Task]:
@@ -408,7 +409,7 @@ class Audits(Domain):
         return {str(row.task_id): row for row in found}
 
     @reads
-    def findings(self, audit: ResultId, *, severity: str | None = None) -> List[AnalysisFinding]:
+    def findings(self, audit: ResultId, *, severity: AuditSeverity | None = None) -> List[AnalysisFinding]:
         """List the findings of an audit in their original order, all or of one severity. Raises NotFound."""
         row = self._analysis(uuid_of(audit, "an audit", Analysis, Task))
         query = AnalysisFinding.select().where(AnalysisFinding.analysis == row.id)
@@ -417,7 +418,7 @@ class Audits(Domain):
         return list(query.order_by(AnalysisFinding.ordinal))
 
     @reads
-    def trail(self, audit: ResultId, *, page: int = 1, per_page: int = 50) -> Page:
+    def trail(self, audit: ResultId, *, page: int = 1, per_page: int = 50) -> Page[AuditEvent]:
         """Return a page of the events of an audit, the oldest first, with their total. Raises NotFound."""
         check_page(page, per_page)
         key = uuid_of(audit, "an audit", Analysis, Task)

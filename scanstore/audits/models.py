@@ -22,8 +22,9 @@ from scanstore.leases.models import LeasedTask
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref
+    from scanstore.db.words import AuditStatus
 
-STATUSES = ("queued", "processing", "completed", "failed", "cancelled")
+STATUSES: tuple[AuditStatus, ...] = ("queued", "processing", "completed", "failed", "cancelled")
 QUEUE = "default"
 
 

@@ -11,18 +11,22 @@ verdicts, and the default policy. A policy that judges differently needs another
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from scanstore.errors import InvalidArgument, shown
 
-VERDICTS = ("approved", "review", "rejected")
-SEVERITIES = ("critical", "major", "minor", "info")  # of findings, the most severe first
+if TYPE_CHECKING:
+    from scanstore.db.words import AuditSeverity, AuditVerdict
+
+VERDICTS: tuple[AuditVerdict, ...] = ("approved", "review", "rejected")
+# Of the findings of an audit, the most severe first.
+SEVERITIES: tuple[AuditSeverity, ...] = ("critical", "major", "minor", "info")
 
 
 class AuditJudgement(NamedTuple):
     """A verdict, and how well the document complies: 0 to 100."""
 
-    verdict: str
+    verdict: AuditVerdict
     compliance_score: float
 
 

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -20,7 +20,8 @@ from scanstore.cli.output import Fact, aside, count, fact_lines, json_lines, pla
 from scanstore.cli.streams import flush, is_terminal
 
 if TYPE_CHECKING:
-    from scanstore.analysis.lifecycle import Progress
+    from scanstore.analysis.lifecycle import AnalysisConfig, Progress
+    from scanstore.db.words import AnalysisStep, Risk
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
@@ -69,7 +70,7 @@ def analyze(scan: str | None, **given: Any) -> None:
     """
     config = {name: None if value == "none" else value for name, value in given.items() if value is not None}
     with open_store(write=True) as store:
-        row = store.scans.analyze(find_scan(store, scan), **config)
+        row = store.scans.analyze(find_scan(store, scan), **cast("AnalysisConfig", config))
         chunks = _counts(store.scans.progress(row).chunks) or "none"
         tell(row, f"Analysis of scan {row.id} of {row.target}: {row.status}, chunks: {chunks}")
         if row.status != "completed":
@@ -260,7 +261,7 @@ cancel = _turn(
 @click.option("--to", type=click.Choice(STEPS), required=True, help="The step to go back to.")
 @click.option("--failed-only", is_flag=True, help="Only what failed in it.")
 @basic_options
-def rerun(scan: str, to: str, failed_only: bool) -> None:
+def rerun(scan: str, to: AnalysisStep, failed_only: bool) -> None:
     """Run a step of an analysis again.
 
     What follows from it is done again too. Nothing is deleted, and answers that are known need not be paid again.
@@ -284,7 +285,7 @@ def rerun(scan: str, to: str, failed_only: bool) -> None:
 @click.argument("risk", type=click.Choice(RISKS))
 @click.argument("pattern", nargs=-1, required=True)
 @basic_options
-def risk(scan: str, risk: str, pattern: tuple[str, ...]) -> None:
+def risk(scan: str, risk: Risk, pattern: tuple[str, ...]) -> None:
     """Set the risk of files. It decides the order in which they are analysed.
 
     Those like PATTERN, as in .gitignore: chunks of high ones are handed out first, low ones last. Ends with 1 when

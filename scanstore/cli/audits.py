@@ -31,6 +31,7 @@ from scanstore.cli.triage import by_option
 if TYPE_CHECKING:
     from scanstore.audits.audits import Analysis, AnalysisFinding, Task
     from scanstore.audits.models import AuditEvent
+    from scanstore.db.words import AuditStatus, AuditVerdict, ReviewVerdict
 
 STATUSES = ("queued", "processing", "completed", "failed", "cancelled")
 VERDICTS = ("approved", "review", "rejected")
@@ -49,7 +50,7 @@ def audits() -> None:
 @click.option("--user", metavar="USER", help="Only those of this user: an address, or an id.")
 @limit_option(50)
 @basic_options
-def list_(status: str | None, verdict: str | None, user: str | None, limit: int) -> None:
+def list_(status: AuditStatus | None, verdict: AuditVerdict | None, user: str | None, limit: int) -> None:
     """List audits: id, status, verdict, score, document.
 
     The latest first. With --json each has its analysis, or null.
@@ -156,7 +157,7 @@ def _finding_lines(found: list[AnalysisFinding]) -> Iterator[str]:
 @click.option("--reason", "-r", metavar="TEXT", required=True, help="Why.")
 @by_option
 @basic_options
-def review(audit: str, verdict: str, reason: str, by: str) -> None:
+def review(audit: str, verdict: ReviewVerdict, reason: str, by: str) -> None:
     """Approve or reject an audit, with a reason.
 
     What the machine has said stays beside it. It may be decided again; the trail has both.

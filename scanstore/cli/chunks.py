@@ -14,6 +14,7 @@ from scanstore.cli.output import Column, Columns, aligned, count, listing, place
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scanstore.db.words import ChunkStatus
     from scanstore.leases.queue import State
     from scanstore.snapshots.models import Scan, ScanFileChunk
 
@@ -70,7 +71,7 @@ def _state_lines(scan: Scan, found: State, due: str | None) -> Iterator[str]:
 @click.option("--file", metavar="FILE", help="Only those of this file of the scan.")
 @limit_option()
 @common
-def list_(status: str | None, file: str | None, limit: int | None, scan: str | None) -> None:
+def list_(status: ChunkStatus | None, file: str | None, limit: int | None, scan: str | None) -> None:
     """List the chunks of a scan: place, type, status, id.
 
     \b

@@ -14,6 +14,7 @@ from scanstore.cli.output import Column, Columns, Fact, Section, card, count, li
 
 if TYPE_CHECKING:
     from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
+    from scanstore.db.words import DraftStatus, Severity
     from scanstore.findings.models import Finding
     from scanstore.snapshots.models import Scan
 
@@ -32,7 +33,9 @@ def drafts() -> None:
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
 @limit_option()
 @common
-def list_(status: str | None, severity: str | None, file: str | None, limit: int | None, scan: str | None) -> None:
+def list_(
+    status: DraftStatus | None, severity: Severity | None, file: str | None, limit: int | None, scan: str | None
+) -> None:
     """List the drafts of a scan: place, severity, status, type, title, id.
 
     \b

@@ -13,6 +13,7 @@ from scanstore.cli.output import Column, Columns, listing, place_column, say
 from scanstore.cli.symbols import pick_symbol
 
 if TYPE_CHECKING:
+    from scanstore.db.words import GraphDirection, GraphFormat
     from scanstore.symbols.graph import Reached
     from scanstore.symbols.models import Symbol
 
@@ -85,10 +86,10 @@ def _question(verb: str, text: str, nothing: str, *, depth: str, guesses: bool) 
 @click.pass_context
 def draw(
     context: click.Context,
-    form: str,
+    form: GraphFormat,
     root: str | None,
     depth: int | None,
-    direction: str,
+    direction: GraphDirection,
     guesses: bool,
     imports: bool,
     scan: str | None,

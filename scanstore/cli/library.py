@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
@@ -14,7 +14,9 @@ from scanstore.cli.output import Column, Columns, aligned, aside, count, listing
 from scanstore.cli.streams import binary_input
 
 if TYPE_CHECKING:
+    from scanstore.db.words import LibraryKind, NamedKind
     from scanstore.library.library import LibraryStats
+    from scanstore.library.models import StoredScene
     from scanstore.store import Store
 
 KINDS = ("scene", "performer", "tag", "studio")
@@ -34,7 +36,7 @@ def library() -> None:
 @click.option("--prune", is_flag=True, help="FILE lists all there is: remove the others.")
 @click.option("--take-over", is_flag=True, help="Begin although another sync seems to run; that one has failed then.")
 @basic_options
-def sync(file: str, kind: str, prune: bool, take_over: bool) -> None:
+def sync(file: str, kind: LibraryKind, prune: bool, take_over: bool) -> None:
     """Write the records of FILE, a JSON object a line, and count what changed. FILE may be - for the standard input.
 
     A scene is {"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio", "performers",
@@ -77,7 +79,7 @@ def sync(file: str, kind: str, prune: bool, take_over: bool) -> None:
 @click.option("--organized/--not-organized", default=None, help="Only scenes that are, or are not.")
 @limit_option()
 @basic_options
-def list_(kind: str, organized: bool | None, limit: int | None, **only: str | None) -> None:
+def list_(kind: LibraryKind, organized: bool | None, limit: int | None, **only: str | None) -> None:
     """List scenes: id, date, title, studio. Or performers, tags, studios: id, name, number of scenes.
 
     With --json scenes are the records that sync takes.
@@ -92,7 +94,7 @@ def list_(kind: str, organized: bool | None, limit: int | None, **only: str | No
         raise click.UsageError(f"--{next(iter(given), 'organized')} is about scenes; leave out --kind {kind}")
     with open_store() as store:
         if kind == "scene":
-            wanted: Any = {name: _one(store, name, value) for name, value in given.items()}
+            wanted: Any = {name: _one(store, cast("NamedKind", name), value) for name, value in given.items()}
             scenes = store.library.list(organized=organized, limit=limit, **wanted)
             hint = f"no scenes {'like that' if narrowed() else 'yet; write some with: scanstore library sync FILE'}"
             listing(store.library.records(scenes), SCENES, hint)
@@ -146,7 +148,7 @@ def _records(lines: Iterable[bytes], file: str) -> Iterator[object]:
                 raise Failure(f"line {number} of {file} is not JSON: {error}; write one object a line") from None
 
 
-def _one(store: Store, kind: str, what: str) -> object:
+def _one(store: Store, kind: NamedKind, what: str) -> object:
     """Return the performer, tag or studio with that id, else with that name."""
     found = store.library.find(kind, what)
     row = next((row for row in found if row.id == what), found[0] if len(found) == 1 else None)
@@ -161,7 +163,7 @@ def _of(kind: str) -> str:
     return f" --kind {kind}"
 
 
-SCENES: Columns[dict[str, Any]] = (
+SCENES: Columns[StoredScene] = (
     "id",
     Column("date", lambda record: (record["scene_date"] or "")[:10]),
     "title",

@@ -6,7 +6,7 @@ every user of the machine, and is kept in the shell's history.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -17,6 +17,7 @@ from scanstore.cli.output import Column, Columns, Fact, card, count, listing, te
 from scanstore.cli.streams import is_terminal, text_input
 
 if TYPE_CHECKING:
+    from scanstore.llm.configs import ModelChanges, ModelColumns
     from scanstore.llm.models import ModelConfig
 
 PROMPTS = {"analysis_prompt": "analysis_prompt_template", "verification_prompt": "verification_prompt_template"}
@@ -124,7 +125,7 @@ def add(name: str, **given: object) -> None:
     """
     columns_given = _columns(given)
     with open_store(create=True) as store:
-        model = store.llm.add(name, **columns_given)
+        model = store.llm.add(name, **cast("ModelColumns", columns_given))
         tell(_dict(model), f"Added model {model.name}: {_roles(model)}, {_limits(model)}")
 
 
@@ -200,7 +201,7 @@ def update(name: str, **given: object) -> None:
     if not columns_given:
         raise Misuse("nothing to change; scanstore models update --help lists what can be given")
     with open_store(write=True) as store:
-        model = store.llm.update(name, **columns_given)
+        model = store.llm.update(name, **cast("ModelChanges", columns_given))
         tell(_dict(model), f"Model {model.name}: {_roles(model)}, {_limits(model)}")
 
 

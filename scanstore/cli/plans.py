@@ -6,7 +6,7 @@ A decision has a name to it, as those about findings have: that of --by, of $SCA
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import click
 
@@ -30,9 +30,11 @@ from scanstore.cli.output import (
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
+    from scanstore.db.words import ChangeField, ChangeStatus, PlanDecision, PlanStatus
     from scanstore.plans.applying import Applied, Reverted
     from scanstore.plans.models import AnalysisPlan, ChangeCounts, PlanChange
     from scanstore.plans.preview import FieldPreview, Preview
+    from scanstore.plans.proposals import ProposalRecord
 
 ID = click.IntRange(min=1)
 PLAN = click.argument("plan", metavar="PLAN", type=ID)
@@ -89,7 +91,7 @@ def create(name: str, file: IO[str], description: str | None) -> None:
       echo '{"scene": "12", "field": "title", "action": "set", "proposed": "A"}' > new.jsonl
       scanstore plans create "tidy titles" new.jsonl
     """
-    given = list(_proposals(file, file.name))
+    given = cast("list[ProposalRecord]", list(_proposals(file, file.name)))  # checked where they are proposed
     with open_store(write=True) as store:
         with store.transaction():
             plan = store.plans.create(name, description=description)
@@ -102,7 +104,7 @@ def create(name: str, file: IO[str], description: str | None) -> None:
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
 @limit_option()
 @basic_options
-def list_(status: str | None, limit: int | None) -> None:
+def list_(status: PlanStatus | None, limit: int | None) -> None:
     """List plans: id, status, name, changes by status.
 
     The latest first.
@@ -125,7 +127,7 @@ def list_(status: str | None, limit: int | None) -> None:
 @click.option("--scene", metavar="ID", help="Only changes of this scene.")
 @limit_option(50)
 @basic_options
-def show(plan: int, status: str | None, field: str | None, scene: str | None, limit: int) -> None:
+def show(plan: int, status: ChangeStatus | None, field: ChangeField | None, scene: str | None, limit: int) -> None:
     """Show a plan and its changes.
 
     Of each change: id, status, target, field, action, confidence, reviewer, error.
@@ -183,7 +185,7 @@ CHANGES: Columns[PlanChange] = (
 @click.option("--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False), help="Of changes that are this.")
 @click.option("--scene", metavar="ID", help="Of this scene only.")
 @basic_options
-def preview(plan: int, status: str | None, scene: str | None) -> None:
+def preview(plan: int, status: ChangeStatus | None, scene: str | None) -> None:
     """Show each scene and finding before and after the plan. Without --status: through its pending and approved
     changes.
 
@@ -205,9 +207,10 @@ def _before_and_after(each: Preview) -> Iterator[str]:
 
 
 def _step(field: FieldPreview) -> str:
-    if isinstance(field.before, list):
-        more = [f"+ {field.names.get(key, key)}" for key in field.after if key not in field.before]
-        more += [f"- {field.names.get(key, key)}" for key in field.before if key not in field.after]
+    before, after = field.before, field.after
+    if isinstance(before, list) and isinstance(after, list):
+        more = [f"+ {field.names.get(str(key), str(key))}" for key in after if key not in before]
+        more += [f"- {field.names.get(str(key), str(key))}" for key in before if key not in after]
         step = ", ".join(more) or "as it is"
     elif field.before == field.after:
         step = "as it is"
@@ -232,9 +235,9 @@ def _step(field: FieldPreview) -> str:
 @basic_options
 def review(
     plan: int,
-    decision: str,
+    decision: PlanDecision,
     ids: tuple[int, ...],
-    field: str | None,
+    field: ChangeField | None,
     scene: str | None,
     min_confidence: float | None,
     by: str,

@@ -17,6 +17,7 @@ from scanstore.db.paths import root_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scanstore.db.words import FindingState
     from scanstore.sarif.exporting import Dumped
     from scanstore.sarif.sarif import ImportResult
 
@@ -75,7 +76,7 @@ def load(
 )
 @click.option("--github", is_flag=True, help="Keep within that host's limits, and report omissions.")
 @basic_options
-def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bool) -> None:
+def dump(scan: str | None, output: str | None, only: tuple[FindingState, ...], github: bool) -> None:
     """Write the findings of a scan as SARIF 2.1.0. SCAN is the id of one, or a target for all its findings, whichever
     tool ran last; without SCAN, those of the target that the current folder is in.
 
@@ -92,7 +93,7 @@ def dump(scan: str | None, output: str | None, only: tuple[str, ...], github: bo
     with open_store() as store:
         where = find_scan(store, scan, findings=True)
         flush()
-        wanted = [state.lower() for state in only] or None
+        wanted = only or None
         stream = json_stream() if file is None else file
         if is_one_scan(scan):
             told = store.sarif.dump(where, stream, only=wanted, github=github)

@@ -25,6 +25,7 @@ from scanstore.cli.scan import diff_json, diff_line, summary_lines
 
 if TYPE_CHECKING:
     from scanstore.analysis.removal import Removed
+    from scanstore.db.words import ScanStatus
     from scanstore.snapshots.models import Scan
     from scanstore.snapshots.scans import FileDiff
 
@@ -48,7 +49,7 @@ def scans() -> None:
 @click.option("--status", help="Only those in this state, such as completed or failed.")
 @limit_option()
 @basic_options
-def list_(target: str | None, status: str | None, limit: int | None) -> None:
+def list_(target: str | None, status: ScanStatus | None, limit: int | None) -> None:
     """List scans, newest first.
 
     \b

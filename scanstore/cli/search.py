@@ -22,6 +22,7 @@ from scanstore.cli.base import (
 from scanstore.cli.output import Columns, note, plain_text, table, tell, wants_json
 
 if TYPE_CHECKING:
+    from scanstore.db.words import SearchKind
     from scanstore.search import Hit
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
@@ -43,7 +44,7 @@ def _asking(command: Decorated) -> Decorated:
 @click.command()
 @click.option("--kind", type=click.Choice(("finding", "symbol"), case_sensitive=False), help="Only these.")
 @_asking
-def search(text: tuple[str, ...], kind: str | None, everywhere: bool, limit: int, scan: str | None) -> None:
+def search(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, limit: int, scan: str | None) -> None:
     """Find findings and symbols by their words.
 
     The best come first: where, what, id. All words have to be there; if nothing has them all, any of them. 'inj*'
@@ -73,7 +74,7 @@ def search_findings(text: tuple[str, ...], everywhere: bool, limit: int, scan: s
     _show(text, "finding", everywhere, limit, scan)
 
 
-def _show(text: tuple[str, ...], kind: str | None, everywhere: bool, limit: int, scan: str | None) -> None:
+def _show(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, limit: int, scan: str | None) -> None:
     if everywhere and (scan is not None or chosen_target() is not None):
         raise Misuse("--all searches all targets: leave out --scan and --target")
     with open_store() as store:
@@ -88,7 +89,7 @@ def _show(text: tuple[str, ...], kind: str | None, everywhere: bool, limit: int,
             note("; ".join([f"nothing has the words {' '.join(text)!r:.100}", *_unseen(store, kind, where, target)]))
 
 
-def _unseen(store: Store, kind: str | None, scan: Scan | None, target: str | None) -> Iterator[str]:
+def _unseen(store: Store, kind: SearchKind | None, scan: Scan | None, target: str | None) -> Iterator[str]:
     """Return the gaps of the scans whose symbols were searched."""
     if kind != "symbol":
         asked = [target] if target is not None else sorted({each.target for each in store.scans.targets()})

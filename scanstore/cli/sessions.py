@@ -11,6 +11,7 @@ from scanstore.cli.base import basic_options, group, limit_option, open_store
 from scanstore.cli.output import Column, Columns, card, count, listing, size, table, tell
 
 if TYPE_CHECKING:
+    from scanstore.db.words import SessionStatus
     from scanstore.sessions.sessions import AnalysisResult, AnalysisSession, AnalysisTask, FileUpload
 
 STATUSES = ("created", "processing", "completed", "failed", "cancelled")
@@ -26,7 +27,7 @@ def sessions() -> None:
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
 @limit_option()
 @basic_options
-def list_(user: str | None, status: str | None, limit: int | None) -> None:
+def list_(user: str | None, status: SessionStatus | None, limit: int | None) -> None:
     """List sessions, the newest first: status, files done, user, id, name.
 
     \b

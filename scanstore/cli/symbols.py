@@ -47,6 +47,7 @@ from scanstore.cli.output import (
 from scanstore.cli.scans import marked
 
 if TYPE_CHECKING:
+    from scanstore.db.words import NameMatch, ReferenceType, Resolution, SymbolType
     from scanstore.indexing.languages import Gap
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
@@ -97,7 +98,12 @@ def symbol_columns(scan: Scan) -> Columns[Symbol]:
 @limit_option()
 @common
 def find(
-    name: str, match: str | None, symbol_type: str | None, file: str | None, limit: int | None, scan: str | None
+    name: str,
+    match: NameMatch | None,
+    symbol_type: SymbolType | None,
+    file: str | None,
+    limit: int | None,
+    scan: str | None,
 ) -> None:
     """Find symbols by name or qualified name.
 
@@ -151,7 +157,9 @@ def show(symbol: str, scan: str | None) -> None:
         )
 
 
-def _facts(row: Symbol, scan: Scan, kinds: Counter[str], known: Counter[str], unseen: Gap | None) -> Iterator[Fact]:
+def _facts(
+    row: Symbol, scan: Scan, kinds: Counter[ReferenceType], known: Counter[Resolution], unseen: Gap | None
+) -> Iterator[Fact]:
     yield "where", f"{places(scan)(row.file_path, row.start_line)}-{row.end_line}"
     yield from (("type", row.symbol_type), ("id", f"{row.id} in scan {row.scan_id}"))
     shown = {"params", "return_type", "decorators", "docstring", "bases", "async", "annotation", "signature"}
@@ -208,7 +216,7 @@ def _params(params: list[dict[str, Any]]) -> Iterator[str]:
 @click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
 @click.option("--guesses/--no-guesses", default=True, show_default=True, help="Guessed ones too.")
 @common
-def refs(symbol: str, reference_type: str | None, guesses: bool, scan: str | None) -> None:
+def refs(symbol: str, reference_type: ReferenceType | None, guesses: bool, scan: str | None) -> None:
     """List every place that refers to a symbol, with how that is known.
 
     \b
@@ -248,7 +256,7 @@ def trust(reference: SymbolReference | Edge) -> str:
     show_default=True, help="Symbols of this type; repeatable.",
 )  # fmt: skip
 @common
-def unused(types: tuple[str, ...], scan: str | None) -> None:
+def unused(types: tuple[SymbolType, ...], scan: str | None) -> None:
     """List symbols that nothing in the tree seems to use: a hint, not a proof.
 
     Symbols of languages whose references are not recorded are left out.
@@ -270,7 +278,7 @@ def unused(types: tuple[str, ...], scan: str | None) -> None:
 @json_lines_option
 @scan_option
 @store_option
-def edges(reference_type: str | None, scan: str | None) -> None:
+def edges(reference_type: ReferenceType | None, scan: str | None) -> None:
     """Stream every reference: place, kind, text, target, resolution.
 
     \b

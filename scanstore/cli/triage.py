@@ -19,6 +19,7 @@ from scanstore.cli.output import Column, Columns, aside, count, listing, shown, 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from scanstore.db.words import FindingStatus
     from scanstore.findings.models import Finding, FindingEvent, Suppression
     from scanstore.store import Store
 
@@ -75,7 +76,7 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 @click.option("--note", "remark", metavar="TEXT", help="Why.")
 @by_option
 @basic_options
-def triage(findings: tuple[int, ...], status: str, remark: str | None, by: str) -> None:
+def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None, by: str) -> None:
     """Set the status of findings. If one cannot change that way, none is changed.
 
     STATUS is open, confirmed, false_positive, ignored or fixed. Later scans leave it alone.

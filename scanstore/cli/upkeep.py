@@ -15,6 +15,7 @@ from scanstore.cli.streams import secret
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scanstore.db.words import PruneKind
     from scanstore.maintenance.health import Problem, Stats
     from scanstore.maintenance.pruning import Pruned
 
@@ -129,7 +130,9 @@ def _stats_lines(found: Stats) -> Iterator[str]:
 @click.option("--dry-run", is_flag=True, help="Say what would go, as without --yes.")
 @click.option("--yes", is_flag=True, help="Remove it.")
 @basic_options
-def prune(older_than: str | None, keep_last: int | None, kinds: tuple[str, ...], dry_run: bool, yes: bool) -> None:
+def prune(
+    older_than: str | None, keep_last: int | None, kinds: tuple[PruneKind, ...], dry_run: bool, yes: bool
+) -> None:
     """Remove old scans and jobs.
 
     Texts of model calls and kept answers go when they are named; of calls only the prompts and responses go.

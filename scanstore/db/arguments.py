@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     _T = TypeVar("_T")
+    _W = TypeVar("_W", bound=str)
 
 
 def uuid_of(row: object, what: str, *models: type[peewee.Model]) -> str:
@@ -159,12 +160,13 @@ def clean_text(value: object, where: str, *, needed: bool = False) -> str:
     return kept
 
 
-def check_choice(value: object, where: str, words: tuple[str, ...]) -> str:
+def check_choice(value: object, where: str, words: tuple[_W, ...]) -> _W:
     """Return one of a list of words, given in any case."""
     found = value.strip().lower() if isinstance(value, str) else ""
-    if found not in words:
-        raise InvalidArgument(f"{where} is {shown(value)}; it must be one of: {', '.join(words)}")
-    return found
+    for word in words:
+        if word == found:
+            return word
+    raise InvalidArgument(f"{where} is {shown(value)}; it must be one of: {', '.join(words)}")
 
 
 def check_optional_integer(value: object, where: str, least: int, most: int) -> int | None:

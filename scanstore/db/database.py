@@ -49,6 +49,8 @@ TYPE_CHECKING = False  # typing takes long to import, and opening a store is mea
 if TYPE_CHECKING:
     from typing import Any
 
+    from scanstore.db.words import Durability
+
 RECENT = 0.005  # seconds during which the file is not checked again inside a transaction
 _queries = logging.getLogger("peewee")
 _WRITE = (  # compiled by the first statement
@@ -96,7 +98,7 @@ class Database(Transactional):
         path: str,
         *,
         timeout: float = 30.0,
-        durability: str = "full",
+        durability: Durability = "full",
         read_only: bool = False,
         key: str | None = None,
         slow_ms: float | None = None,

@@ -6,7 +6,7 @@ read unless you ask for them. Change here: which columns are long (``HEAVY``), a
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import peewee
 
@@ -16,6 +16,7 @@ from scanstore.db.fields import Base, JSONField
 from scanstore.errors import InvalidArgument, shown
 
 _M = TypeVar("_M", bound=peewee.Model)
+_B = TypeVar("_B", bound=Base)
 
 HEAVY = frozenset(
     "analysis_prompt_template attack_vector body data_flow description detail details docstring prompt prompt_content"
@@ -25,16 +26,16 @@ HEAVY = frozenset(
 MOST = 1000  #: rows of a page
 
 
-class Page(NamedTuple):
+class Page(NamedTuple, Generic[_M]):
     """One page of ``total`` rows: page number ``page`` of ``pages``, from 1."""
 
-    items: list[Any]
+    items: list[_M]
     total: int
     page: int
     pages: int
 
 
-def paged(query: peewee.ModelSelect[_M], *, page: int, per_page: int) -> Page:
+def paged(query: peewee.ModelSelect[_M], *, page: int, per_page: int) -> Page[_M]:
     """Return one page of a sorted query, with two statements: one counts all rows, one reads the page.
 
     ``page`` and ``per_page`` are whole numbers from 1, ``per_page`` at most 1,000. A page after the last one is empty.
@@ -57,14 +58,14 @@ def check_page(page: int, per_page: int) -> None:
 
 def page_of(
     db: Database,
-    model: type[Base],
+    model: type[_B],
     where: tuple[object, ...],
     *,
     sort: str | None,
     page: int,
     per_page: int,
     heavy: bool,
-) -> Page:
+) -> Page[_B]:
     """See :meth:`scanstore.store.Store.page`."""
     order = _order(_checked(model), sort)
     conditions = _conditions(where)

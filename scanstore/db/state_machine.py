@@ -7,37 +7,49 @@ never reopen a finished row. Add a machine here for every table with a status.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.db.database import Database
 from scanstore.errors import IllegalMove, NotFound
 
-SCAN_STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelled")
-PHASES = ("queued", "ingestion", "indexing", "chunking", "scanning", "verifying", "enriching", "completed")
-FILE_STATUSES = ("pending", "running", "done", "failed", "skipped")
+if TYPE_CHECKING:
+    from scanstore.db import words
+
+SCAN_STATUSES: tuple[words.ScanStatus, ...] = ("queued", "running", "paused", "completed", "failed", "cancelled")
+PHASES: tuple[words.Phase, ...] = (
+    "queued", "ingestion", "indexing", "chunking", "scanning", "verifying", "enriching", "completed",
+)  # fmt: skip
+FILE_STATUSES: tuple[words.ChunkStatus, ...] = ("pending", "running", "done", "failed", "skipped")
 CHUNK_STATUSES = FILE_STATUSES
-RISKS = ("high", "normal", "low")  # in the order in which their chunks are claimed
-DRAFT_STATUSES = ("pending", "verifying", "verified", "rejected", "weakness", "skipped", "failed")
-VERIFIED_STATUSES = ("pending", "enriching", "complete", "failed")
-FINDING_STATUSES = ("open", "confirmed", "false_positive", "ignored", "fixed")
-SEVERITIES = ("critical", "high", "medium", "low", "info")  # in the order in which rows are claimed
-VOTES = ("verified", "rejected", "weakness", "abstain")
-SIGHTINGS = ("new", "unchanged", "updated", "reopened", "fixed")
-SCAN_KINDS = ("source", "results")  # a scanned tree, or reports about one
-CALL_STATUSES = ("running", "answered", "failed", "abandoned")
-SYNC_KINDS = ("scene", "performer", "tag", "studio")
+RISKS: tuple[words.Risk, ...] = ("high", "normal", "low")  # in the order in which their chunks are claimed
+DRAFT_STATUSES: tuple[words.DraftStatus, ...] = (
+    "pending", "verifying", "verified", "rejected", "weakness", "skipped", "failed",
+)  # fmt: skip
+VERIFIED_STATUSES: tuple[words.VerifiedStatus, ...] = ("pending", "enriching", "complete", "failed")
+FINDING_STATUSES: tuple[words.FindingStatus, ...] = ("open", "confirmed", "false_positive", "ignored", "fixed")
+# In the order in which rows are claimed.
+SEVERITIES: tuple[words.Severity, ...] = ("critical", "high", "medium", "low", "info")
+VOTES: tuple[words.VoteDecision, ...] = ("verified", "rejected", "weakness", "abstain")
+SIGHTINGS: tuple[words.SightingState, ...] = ("new", "unchanged", "updated", "reopened", "fixed")
+FINDING_STATES: tuple[words.FindingState, ...] = (*SIGHTINGS, "not_checked")  # of a target
+SCAN_KINDS: tuple[words.ScanKind, ...] = ("source", "results")  # a scanned tree, or reports about one
+CALL_STATUSES: tuple[words.CallStatus, ...] = ("running", "answered", "failed", "abandoned")
+SYNC_KINDS: tuple[words.LibraryKind, ...] = ("scene", "performer", "tag", "studio")
 SYNC_STATUSES = ("running", "completed", "failed")
-PLAN_STATUSES = ("pending", "draft", "reviewing", "applied", "cancelled", "reverted")
-CHANGE_STATUSES = ("pending", "approved", "rejected", "applied", "failed", "skipped", "reverted")
+PLAN_STATUSES: tuple[words.PlanStatus, ...] = ("pending", "draft", "reviewing", "applied", "cancelled", "reverted")
+CHANGE_STATUSES: tuple[words.ChangeStatus, ...] = (
+    "pending", "approved", "rejected", "applied", "failed", "skipped", "reverted",
+)  # fmt: skip
 CHANGE_TARGETS = ("scene", "finding")
-CHANGE_ACTIONS = ("add", "remove", "update", "set")
-JOB_STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
+CHANGE_ACTIONS: tuple[words.ChangeAction, ...] = ("add", "remove", "update", "set")
+JOB_STATUSES: tuple[words.JobStatus, ...] = ("pending", "running", "cancelling", "completed", "failed", "cancelled")
 JOB_LIVE = ("pending", "running", "cancelling")  # not over
-SESSION_STATUSES = ("created", "processing", "completed", "failed", "cancelled")
+SESSION_STATUSES: tuple[words.SessionStatus, ...] = ("created", "processing", "completed", "failed", "cancelled")
 SESSION_OPEN = ("created", "processing")  # files and tasks can be added
-UPLOAD_STATUSES = ("uploaded", "processing", "completed", "error")
-RESULT_STATUSES = ("pending", "completed", "failed")
-TASK_STATUSES = ("pending", "processing", "completed", "failed", "cancelled")  # of a session
+UPLOAD_STATUSES: tuple[words.UploadStatus, ...] = ("uploaded", "processing", "completed", "error")
+RESULT_STATUSES: tuple[words.ResultStatus, ...] = ("pending", "completed", "failed")
+# Of a session.
+TASK_STATUSES: tuple[words.SessionTaskStatus, ...] = ("pending", "processing", "completed", "failed", "cancelled")
 
 
 class Machine(NamedTuple):

@@ -5,9 +5,11 @@ Change here: which scan a query reads. Listing is in ``listing``, decisions are 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from scanstore.db.arguments import check_choice, check_optional_integer, check_string, stored_path
 from scanstore.db.domain import List, reads
-from scanstore.db.state_machine import FINDING_STATUSES, SEVERITIES, SIGHTINGS
+from scanstore.db.state_machine import FINDING_STATES, FINDING_STATUSES, SEVERITIES
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.findings import listing
 from scanstore.findings.listing import FindingDiff
@@ -16,6 +18,9 @@ from scanstore.findings.models import Finding, Sighting
 from scanstore.findings.triage import Triage
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
+
+if TYPE_CHECKING:
+    from scanstore.db.words import FindingState, FindingStatus, Severity
 
 
 class Findings(Triage):
@@ -26,10 +31,10 @@ class Findings(Triage):
         self,
         scan: Scan | int | None = None,
         *,
-        status: str | None = None,
-        severity: str | None = None,
+        status: FindingStatus | None = None,
+        severity: Severity | None = None,
         file: str | None = None,
-        state: str | None = None,
+        state: FindingState | None = None,
         tool: str | None = None,
         suppressed: bool | None = None,
         limit: int | None = None,
@@ -48,7 +53,7 @@ class Findings(Triage):
             raise InvalidArgument("a scan lists only its own sightings; leave it out to list not_checked findings")
         severity = None if severity is None else check_choice(severity, "severity", SEVERITIES)
         status = None if status is None else check_choice(status, "status", FINDING_STATUSES)
-        state = None if state is None else check_choice(state, "state", (*SIGHTINGS, "not_checked"))
+        state = None if state is None else check_choice(state, "state", FINDING_STATES)
         file = None if file is None else stored_path(file, "file")
         tool = None if tool is None else check_string(tool, "tool")
         most = check_optional_integer(limit, "limit", 0, 2**31)

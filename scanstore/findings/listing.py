@@ -7,7 +7,7 @@ given scan.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.db.database import Database
 from scanstore.db.state_machine import SEVERITIES
@@ -16,6 +16,9 @@ from scanstore.findings.content import unpacked
 from scanstore.findings.looks import Looks
 from scanstore.findings.models import Finding
 from scanstore.findings.tracking import BATCH, CONTENT, PLACE
+
+if TYPE_CHECKING:
+    from scanstore.db.words import FindingState
 
 
 class FindingDiff(NamedTuple):
@@ -91,7 +94,7 @@ class Change:
         at: int,
         updated: int,
         after: str | None,
-    ) -> str | None:
+    ) -> FindingState | None:
         """Return the change, or None for a finding that exists at neither scan. ``after`` is the state of the first
         sighting after ``a``.
         """
@@ -155,7 +158,7 @@ def diff(db: Database, lineage: int, a: int, b: int) -> FindingDiff:
     return FindingDiff(*(sorted((rows[key] for key in keys), key=_order) for keys in parts.values()))
 
 
-def changes(db: Database, lineage: int, a: int, b: int) -> dict[int, str]:
+def changes(db: Database, lineage: int, a: int, b: int) -> dict[int, FindingState]:
     """Return the change of each finding of a target from scan ``a`` (0: none) to scan ``b`` that exists at
     either scan.
     """

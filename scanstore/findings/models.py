@@ -21,6 +21,7 @@ from scanstore.snapshots.models import Scan
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref, Field
+    from scanstore.db.words import FindingState
 
 
 class Finding(Numbered, Timestamped):
@@ -75,7 +76,7 @@ class Finding(Numbered, Timestamped):
     fingerprints: JSONField[dict[str, str]] = JSONField(default=dict)
     detail = peewee.BlobField(null=True)
 
-    state: str | None = None  #: the state in the scan or target for which it was listed
+    state: FindingState | None = None  #: the state in the scan or target for which it was listed
 
     class Meta:
         table_name = "findings"

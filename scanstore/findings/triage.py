@@ -25,6 +25,8 @@ from scanstore.snapshots.facts import Lineage
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
+    from scanstore.db.words import FindingStatus
+
 PLACES = """
 SELECT f.id, f.lineage_id, f.tool, f.rule_id, f.file_path
   FROM json_each(?) AS i CROSS JOIN findings AS f ON f.id = i.value
@@ -53,7 +55,7 @@ class Triage(Domain):
 
     # -- status and comments -----------------------------------------------------------------------------------------
 
-    def triage(self, finding: Finding | int, status: str, *, by: str, note: str | None = None) -> Finding:
+    def triage(self, finding: Finding | int, status: FindingStatus, *, by: str, note: str | None = None) -> Finding:
         """Set the status of a finding and record the event, in one transaction. Return the finding.
 
         Allowed are ``open`` to ``confirmed``, ``false_positive``, ``ignored`` or ``fixed``, ``confirmed`` to the last

@@ -31,11 +31,14 @@ import builtins
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-SYMBOL_TYPES = ("module", "class", "function", "method", "variable")
-REFERENCE_TYPES = ("call", "import", "inherit")
-RESOLUTIONS = ("unresolved", "external", "guessed", "inherited", "imported", "exact")
+if TYPE_CHECKING:
+    from scanstore.db.words import ReferenceType, Resolution, SymbolType
+
+SYMBOL_TYPES: tuple[SymbolType, ...] = ("module", "class", "function", "method", "variable")
+REFERENCE_TYPES: tuple[ReferenceType, ...] = ("call", "import", "inherit")
+RESOLUTIONS: tuple[Resolution, ...] = ("unresolved", "external", "guessed", "inherited", "imported", "exact")
 #: Used instead of an indexer's name for a file without an indexer.
 TEXT = "text/1"
 CHUNK_TYPES = ("function", "class", "full_file")

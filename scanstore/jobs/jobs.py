@@ -35,6 +35,7 @@ from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES, State
 from scanstore.library.models import Scene
 
 if TYPE_CHECKING:
+    from scanstore.db.words import JobStatus
     from scanstore.leases.queue import Stop
 
 TREE = """
@@ -247,7 +248,7 @@ class Jobs(JobLeases):
     def list(
         self,
         *,
-        status: str | None = None,
+        status: JobStatus | None = None,
         type: str | None = None,
         parent: Job | str | uuid.UUID | None = None,
         scene: Scene | str | None = None,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scanstore.jobs.leasing import JobLeases
     from scanstore.jobs.models import Job
 
-Handler = Callable[["Job"], Any]
+Handler = Callable[["Job"], object]
 NAP = 0.1  #: seconds, at most, until a signal is noticed
 BEATS = 3  #: how often a lease is extended before it would expire
 AWAKE = 1.0  #: seconds, at most, until a sleep of the machine is detected

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from scanstore.db.database import Database
 
 Key = int | str  #: the id of a row
 Scope = int | str  #: the part of a table that is claimed from, such as a scan
-# : called with ids and statuses of rows, and the reason
-Freed = Callable[[Database, Sequence[tuple[Any, str]], str], None]
+Freed = Callable[[Database, Sequence[tuple[Key, str]], str], None]  #: takes the rows and the reason
 
 
 class Queue(NamedTuple):

@@ -11,20 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from scanstore.db.arguments import check_bool, check_choice, check_iterable, check_optional_integer
 from scanstore.db.domain import Domain, List, reads
 from scanstore.db.fields import Base
 from scanstore.db.state_machine import SYNC_KINDS
-from scanstore.db.values import dump_json
+from scanstore.db.values import dump_json, format_time
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.library.models import (
     MODELS,
+    NamedRecord,
     Performer,
+    Row,
     Scene,
     ScenePerformer,
+    SceneRecord,
     SceneTag,
+    StoredName,
+    StoredScene,
     Studio,
     SyncCounts,
     SyncRun,
@@ -32,6 +37,11 @@ from scanstore.library.models import (
 )
 from scanstore.library.sync import Sync
 from scanstore.library.upserts import Upsert
+
+if TYPE_CHECKING:
+    from scanstore.db.words import LibraryKind, NamedKind
+
+Run = Sync | SyncRun | int
 
 
 class Named(NamedTuple):
@@ -85,7 +95,7 @@ class Library(Domain):
     # -- upserts and syncs
     # ---------------------------------------------------------------------------------------------------
 
-    def upsert_scenes(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
+    def upsert_scenes(self, records: Iterable[SceneRecord | StoredScene], *, run: Run | None = None) -> SyncCounts:
         """Write scenes from records, with their performers, tags and studios. Return the counts of scenes and links.
 
         A record is ``{"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio",
@@ -100,24 +110,22 @@ class Library(Domain):
         """
         return self._upsert("scene", records, run)
 
-    def upsert_performers(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
-        """Write performers, ``{"id", "name"}``, in batches of 10,000, with the guarantees and errors of
-        `upsert_scenes`.
-        """
+    def upsert_performers(self, records: Iterable[NamedRecord], *, run: Run | None = None) -> SyncCounts:
+        """Write performers, ``{"id", "name"}``, in batches of 10,000, with the guarantees of `upsert_scenes`."""
         return self._upsert("performer", records, run)
 
-    def upsert_tags(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
+    def upsert_tags(self, records: Iterable[NamedRecord], *, run: Run | None = None) -> SyncCounts:
         """Write tags, like `upsert_performers`. Tags of one batch may swap their names."""
         return self._upsert("tag", records, run)
 
-    def upsert_studios(self, records: Iterable[object], *, run: Sync | SyncRun | int | None = None) -> SyncCounts:
+    def upsert_studios(self, records: Iterable[NamedRecord], *, run: Run | None = None) -> SyncCounts:
         """Write studios, like `upsert_performers`."""
         return self._upsert("studio", records, run)
 
-    def _upsert(self, kind: str, records: Iterable[object], run: Sync | SyncRun | int | None) -> SyncCounts:
+    def _upsert(self, kind: LibraryKind, records: Iterable[object], run: Run | None) -> SyncCounts:
         return Upsert(self, kind, run).write(records)
 
-    def sync(self, kind: str, *, take_over: bool = False) -> Sync:
+    def sync(self, kind: LibraryKind, *, take_over: bool = False) -> Sync:
         """Return a context manager for a sync of scenes, performers, tags or studios. ``run.since`` is the watermark.
 
         The watermark is the start of the last successful run, or None. Entering raises IllegalMove while another run of
@@ -128,19 +136,34 @@ class Library(Domain):
         return Sync(self.db, check_choice(kind, "kind", SYNC_KINDS), take_over=take_over)
 
     @reads
-    def runs(self, kind: str | None = None, *, limit: int | None = None) -> List[SyncRun]:
+    def runs(self, kind: LibraryKind | None = None, *, limit: int | None = None) -> List[SyncRun]:
         """List sync runs, the newest first, optionally of one kind. Raises InvalidArgument."""
         query = SyncRun.select().order_by(SyncRun.id.desc()).limit(check_optional_integer(limit, "limit", 0, 2**31))
         return list(query if kind is None else query.where(SyncRun.kind == SyncRun.kind.db_value(kind)))
 
     # -- queries ------------------------------------------------------------------------------------------------------
 
+    @overload
+    def get(self, kind: Literal["scene"], key: Scene | str) -> Scene: ...
+
+    @overload
+    def get(self, kind: Literal["performer"], key: Performer | str) -> Performer: ...
+
+    @overload
+    def get(self, kind: Literal["tag"], key: Tag | str) -> Tag: ...
+
+    @overload
+    def get(self, kind: Literal["studio"], key: Studio | str) -> Studio: ...
+
+    @overload
+    def get(self, kind: LibraryKind, key: Row | str) -> Row: ...
+
     @reads
-    def get(self, kind: str, key: object) -> Any:
+    def get(self, kind: LibraryKind, key: Row | str) -> Row:
         """Read the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         wanted = _id(key, model)
-        found = model.get_or_none(model.id == wanted)
+        found: Row | None = model.get_or_none(model.id == wanted)
         if found is None:
             raise NotFound(f"no {kind} {wanted!r}; store.library.upsert_{kind}s(...) adds what the foreign system has")
         return found
@@ -148,10 +171,25 @@ class Library(Domain):
     @reads
     def get_scene(self, scene: Scene | str) -> Scene:
         """Read the scene with this id. Raises NotFound, InvalidArgument."""
-        return self.get("scene", scene)  # type: ignore[no-any-return]
+        return self.get("scene", scene)
+
+    @overload
+    def find(self, kind: Literal["scene"], what: str) -> List[Scene]: ...
+
+    @overload
+    def find(self, kind: Literal["performer"], what: str) -> List[Performer]: ...
+
+    @overload
+    def find(self, kind: Literal["tag"], what: str) -> List[Tag]: ...
+
+    @overload
+    def find(self, kind: Literal["studio"], what: str) -> List[Studio]: ...
+
+    @overload
+    def find(self, kind: LibraryKind, what: str) -> Sequence[Row]: ...
 
     @reads
-    def find(self, kind: str, what: str) -> List[Any]:
+    def find(self, kind: LibraryKind, what: str) -> Sequence[Row]:
         """Return the rows of a kind with this id, or with exactly this name or title."""
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         name = model._meta.fields["title" if model is Scene else "name"]
@@ -184,14 +222,14 @@ class Library(Domain):
         return list(query)
 
     @reads
-    def names(self, kind: str, *, limit: int | None = None) -> List[Named]:
+    def names(self, kind: NamedKind, *, limit: int | None = None) -> List[Named]:
         """List performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
         sql = NAMES[check_choice(kind, "kind", tuple(NAMES))]
         most = check_optional_integer(limit, "limit", 0, 2**31)
         return [Named(*row) for row in self.db.execute_sql(sql, (-1 if most is None else most,)).fetchall()]
 
     @reads
-    def records(self, scenes: Iterable[Scene | str] | None = None) -> Iterator[dict[str, Any]]:
+    def records(self, scenes: Iterable[Scene | str] | None = None) -> Iterator[StoredScene]:
         """Yield scenes, all by id or the given ones, as nested records for `upsert_scenes`. Missing ids are skipped.
 
         They are read in batches of 1,000, each in the current state of the library.
@@ -207,20 +245,28 @@ class Library(Domain):
             found = {row.id: row for row in Scene.select().where(Scene.id.in_(batch))}
             yield from self._records([found[key] for key in batch if key in found])
 
-    def _records(self, rows: Sequence[Scene]) -> Iterator[dict[str, object]]:
+    def _records(self, rows: Sequence[Scene]) -> Iterator[StoredScene]:
         studios = {row.id: row.name for row in Studio.select().where(Studio.id.in_({row.studio_id for row in rows}))}
-        linked: dict[str, dict[str, List[dict[str, str]]]] = {}
+        linked: dict[str, dict[str, List[StoredName]]] = {}
         keys = dump_json([row.id for row in rows])
         for kind in ("performer", "tag"):
             linked[kind] = {row.id: [] for row in rows}
             for scene, key, name in self.db.execute_sql(LINKED.format(kind), (keys,)).fetchall():
                 linked[kind][scene].append({"id": key, "name": name})
         for row in rows:
-            values = row.to_dict()
-            names = ("id", "title", "paths", "organized", "details", "created_date", "scene_date")
-            studio = {"id": row.studio_id, "name": studios[row.studio_id]} if row.studio_id in studios else None
-            links = {f"{kind}s": found[row.id] for kind, found in linked.items()}
-            yield {**{name: values[name] for name in names}, "studio": studio, **links}
+            studio = row.studio_id
+            yield {
+                "id": row.id,
+                "title": row.title,
+                "paths": row.paths,
+                "organized": row.organized,
+                "details": row.details,
+                "created_date": format_time(row.created_date),
+                "scene_date": None if row.scene_date is None else format_time(row.scene_date),
+                "studio": None if studio is None or studio not in studios else {"id": studio, "name": studios[studio]},
+                "performers": linked["performer"][row.id],
+                "tags": linked["tag"][row.id],
+            }
 
     @reads
     def stats(self) -> LibraryStats:
@@ -235,7 +281,7 @@ class Library(Domain):
     # -- removing
     # -------------------------------------------------------------------------------------------------------
 
-    def remove(self, kind: str, ids: object) -> int:
+    def remove(self, kind: LibraryKind, ids: object) -> int:
         """Remove one or several rows of a kind with their links, in one transaction. Return their number.
 
         The scenes of a removed studio stay, without a studio. Changes that were proposed for a removed scene stay.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import date
+from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypeAlias, TypedDict
 
 import peewee
 
@@ -12,6 +13,7 @@ from scanstore.db.values import utcnow
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref as ManyToMany
+    from scanstore.db.words import LibraryKind
 
 
 class SyncedRow(Timestamped):
@@ -138,7 +140,8 @@ def _link(model: type[Base], name: str, other: type[Base], back: str, through: t
 _link(Scene, "performers", Performer, "scenes", ScenePerformer)
 _link(Scene, "tags", Tag, "scenes", SceneTag)
 
-MODELS: dict[str, type[Base]] = {"scene": Scene, "performer": Performer, "tag": Tag, "studio": Studio}
+Row: TypeAlias = Scene | Performer | Tag | Studio
+MODELS: dict[LibraryKind, type[Row]] = {"scene": Scene, "performer": Performer, "tag": Tag, "studio": Studio}
 
 
 class SyncRun(Numbered, Timestamped):
@@ -161,6 +164,50 @@ class SyncRun(Numbered, Timestamped):
     class Meta:
         table_name = "sync_runs"
         indexes = ((("kind", "status", "started_at"), False),)
+
+
+class NamedRecord(TypedDict, total=False):
+    """A performer, tag or studio as the foreign system has it; without a name it must be known."""
+
+    id: Required[str]
+    name: str
+
+
+class SceneRecord(TypedDict, total=False):
+    """A scene as the foreign system has it; absent fields stay unchanged. Times are aware, ISO text, or days."""
+
+    id: Required[str]
+    title: str
+    paths: list[str] | None
+    organized: bool | None
+    details: str | None
+    created_date: str | date | None
+    scene_date: str | date | None
+    studio: NamedRecord | str | None
+    performers: list[NamedRecord | str] | None
+    tags: list[NamedRecord | str] | None
+
+
+class StoredName(TypedDict):
+    """A performer, tag or studio as the store has it."""
+
+    id: str
+    name: str
+
+
+class StoredScene(TypedDict):
+    """A scene as the store has it, with times as UTC text; it may be given as a `SceneRecord`."""
+
+    id: str
+    title: str
+    paths: list[str]
+    organized: bool
+    details: str | None
+    created_date: str
+    scene_date: str | None
+    studio: StoredName | None
+    performers: list[StoredName]
+    tags: list[StoredName]
 
 
 class SyncCounts(NamedTuple):

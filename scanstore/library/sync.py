@@ -23,6 +23,7 @@ from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreEr
 from scanstore.library.models import SyncRun
 
 if TYPE_CHECKING:
+    from scanstore.db.words import LibraryKind
     from scanstore.library.models import SyncCounts
 
 
@@ -51,7 +52,7 @@ class Sync(Domain):
 
     _block: Block | None = None
 
-    def __init__(self, db: Database, kind: str, *, take_over: bool = False) -> None:
+    def __init__(self, db: Database, kind: LibraryKind, *, take_over: bool = False) -> None:
         super().__init__(db)
         self.kind = kind
         self.take_over = take_over

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
-    from scanstore.llm.configs import Configs
+    from scanstore.llm.configs import Configs, ModelChanges, ModelColumns
     from scanstore.llm.slots import Slot
 else:
     __getattr__, __dir__ = lazy(
         __name__,
-        {"configs": ("Configs",), "slots": ("Slot",)},
+        {"configs": ("Configs", "ModelChanges", "ModelColumns"), "slots": ("Slot",)},
     )
 
-__all__ = ["Configs", "Slot"]
+__all__ = ["Configs", "ModelChanges", "ModelColumns", "Slot"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from scanstore.db.domain import Domain, List, reads
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
@@ -20,12 +20,32 @@ SWITCHES = frozenset(("is_analyzer", "is_verifier"))
 TEXTS = frozenset(("name", "base_url", "api_key", "analysis_prompt_template", "verification_prompt_template"))
 
 
+class ModelColumns(TypedDict, total=False):
+    """What may be set of a model. An ``api_key`` of ``env:NAME`` is read from the environment when it is used."""
+
+    base_url: str
+    api_key: str
+    max_tokens: int
+    max_concurrent: int
+    votes: int
+    is_analyzer: bool
+    is_verifier: bool
+    analysis_prompt_template: str
+    verification_prompt_template: str
+
+
+class ModelChanges(ModelColumns, total=False):
+    """What may be changed of a model: its columns and its name."""
+
+    name: str
+
+
 class Configs(Domain):
     """Model configurations by name, and the slots of the models."""
 
     # -- configurations ----------------------------------------------------------------------------------------------
 
-    def add(self, name: str, **columns: object) -> ModelConfig:
+    def add(self, name: str, **columns: Unpack[ModelColumns]) -> ModelConfig:
         """Add a model. Raises InvalidArgument for an unknown column or an invalid value, Conflict for an
         existing name.
         """
@@ -35,7 +55,7 @@ class Configs(Domain):
         except Conflict as error:
             raise self._known(values["name"]) from error
 
-    def ensure(self, name: str, **columns: object) -> ModelConfig:
+    def ensure(self, name: str, **columns: Unpack[ModelColumns]) -> ModelConfig:
         """Return the model with this name unchanged, or add it with these columns. Raises InvalidArgument."""
         values = _checked(name, {**columns, "name": name})
         ModelConfig.insert(**values).on_conflict_ignore().execute()
@@ -64,7 +84,7 @@ class Configs(Domain):
         """List all models by name."""
         return list(ModelConfig.select().order_by(ModelConfig.name))
 
-    def update(self, model: str | int | ModelConfig, **columns: object) -> ModelConfig:
+    def update(self, model: str | int | ModelConfig, **columns: Unpack[ModelChanges]) -> ModelConfig:
         """Change columns of a model and return it. A new ``max_concurrent`` applies to waiting workers immediately.
 
         Raises NotFound, InvalidArgument for an unknown column or an invalid value, Conflict if another model has the

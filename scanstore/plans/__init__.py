@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scanstore.plans.applying import Applied, Reverted
     from scanstore.plans.plans import Plans, Reviewed
     from scanstore.plans.preview import FieldPreview, Preview
-    from scanstore.plans.proposals import Proposal, Proposed
+    from scanstore.plans.proposals import Proposal, ProposalRecord, Proposed
 else:
     __getattr__, __dir__ = lazy(
         __name__,
@@ -22,8 +22,10 @@ else:
             "applying": ("Applied", "Reverted"),
             "plans": ("Plans", "Reviewed"),
             "preview": ("FieldPreview", "Preview"),
-            "proposals": ("Proposal", "Proposed"),
+            "proposals": ("Proposal", "ProposalRecord", "Proposed"),
         },
     )
 
-__all__ = ["Applied", "FieldPreview", "Plans", "Preview", "Proposal", "Proposed", "Reverted", "Reviewed"]
+__all__ = [
+    "Applied", "FieldPreview", "Plans", "Preview", "Proposal", "ProposalRecord", "Proposed", "Reverted", "Reviewed",
+]  # fmt: skip

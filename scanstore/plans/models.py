@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import peewee
 
@@ -58,7 +58,7 @@ class AnalysisPlan(Numbered, Timestamped):
     class Meta:
         table_name = "analysis_plans"
 
-    def to_dict(self, *, secrets: bool = False) -> dict[str, Any]:
+    def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         """Return the row as plain values, with its counts if they were read."""
         more = {} if self.counts is None else {"counts": self.counts._asdict()}
         return {**super().to_dict(secrets=secrets), **more}

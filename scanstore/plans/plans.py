@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import peewee
 
@@ -29,7 +29,10 @@ from scanstore.plans.applying import Applied, Reverted
 from scanstore.plans.changes import check, checked_confidence, digest, field_named, target_key
 from scanstore.plans.models import CHANGES, PLANS, AnalysisPlan, ChangeCounts, PlanChange, settle
 from scanstore.plans.preview import Preview
-from scanstore.plans.proposals import Proposal, Proposed, checked, insert
+from scanstore.plans.proposals import Proposal, ProposalRecord, Proposed, checked, insert
+
+if TYPE_CHECKING:
+    from scanstore.db.words import ChangeAction, ChangeField, ChangeStatus, PlanDecision, PlanStatus
 
 
 class Reviewed(NamedTuple):
@@ -39,7 +42,7 @@ class Reviewed(NamedTuple):
     counts: ChangeCounts
 
 
-DECISIONS = {"approve": "approved", "reject": "rejected", "reset": "pending"}
+DECISIONS: dict[PlanDecision, ChangeStatus] = {"approve": "approved", "reject": "rejected", "reset": "pending"}
 UNDONE = ("failed", "skipped")
 BUILDING = ("pending", "draft", "reviewing")
 
@@ -71,8 +74,8 @@ class Plans(Domain):
         self,
         plan: AnalysisPlan | int,
         target: Scene | Finding | str | int,
-        field: str,
-        action: str,
+        field: ChangeField,
+        action: ChangeAction,
         *,
         proposed: object,
         current: object = ...,
@@ -104,7 +107,7 @@ class Plans(Domain):
             )
             return found
 
-    def propose_many(self, plan: AnalysisPlan | int, proposals: Iterable[Proposal | Mapping[str, object]]) -> Proposed:
+    def propose_many(self, plan: AnalysisPlan | int, proposals: Iterable[Proposal | ProposalRecord]) -> Proposed:
         """Propose many changes in one transaction, like :meth:`propose`.
 
         Each is a :class:`Proposal`, or a mapping with ``scene`` or ``finding``, ``field``, ``action``, ``proposed`` and
@@ -158,7 +161,7 @@ class Plans(Domain):
         return next(iter(_rows(AnalysisPlan.name == check_string(name, "name"), limit=1)), None)
 
     @reads
-    def list(self, *, status: str | None = None, limit: int | None = None) -> List[AnalysisPlan]:
+    def list(self, *, status: PlanStatus | None = None, limit: int | None = None) -> List[AnalysisPlan]:
         """List plans with their counts, the latest first, optionally of one status, in one statement."""
         only = () if status is None else (AnalysisPlan.status == check_choice(status, "status", PLAN_STATUSES),)
         return _rows(*only, limit=check_optional_integer(limit, "limit", 0, 2**31))
@@ -168,8 +171,8 @@ class Plans(Domain):
         self,
         plan: AnalysisPlan | int,
         *,
-        status: str | None = None,
-        field: str | None = None,
+        status: ChangeStatus | None = None,
+        field: ChangeField | None = None,
         scene: Scene | str | None = None,
         limit: int | None = None,
     ) -> List[PlanChange]:
@@ -185,7 +188,7 @@ class Plans(Domain):
 
     @reads
     def preview(
-        self, plan: AnalysisPlan | int, *, status: str | None = None, scene: Scene | str | None = None
+        self, plan: AnalysisPlan | int, *, status: ChangeStatus | None = None, scene: Scene | str | None = None
     ) -> List[Preview]:
         """Return the values of each scene and finding before and after applying, in the order of the changes.
 
@@ -200,10 +203,10 @@ class Plans(Domain):
     def review(
         self,
         plan: AnalysisPlan | int,
-        decision: str,
+        decision: PlanDecision,
         *,
         ids: Iterable[PlanChange | int] | None = None,
-        field: str | None = None,
+        field: ChangeField | None = None,
         scene: Scene | str | None = None,
         min_confidence: float | None = None,
         by: str | None = None,

@@ -9,6 +9,7 @@ import json
 from typing import Any, NamedTuple
 
 from scanstore.db.database import Database
+from scanstore.db.generic_fields import JsonValue
 from scanstore.db.values import dump_json
 from scanstore.plans.changes import AT_ONCE, FIELDS, forward, names, read, referred
 
@@ -19,8 +20,8 @@ class FieldPreview(NamedTuple):
     """
 
     field: str
-    before: Any
-    after: Any
+    before: JsonValue
+    after: JsonValue
     changes: list[int]
     conflicts: list[int]
     names: dict[str, str]

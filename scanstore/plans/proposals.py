@@ -6,13 +6,18 @@ Change here: the fields of a proposal, and its possible targets.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
 from scanstore.db.database import Database
 from scanstore.db.state_machine import CHANGE_TARGETS
 from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument, NotFound, shown
+from scanstore.findings.models import Finding
+from scanstore.library.models import Scene
 from scanstore.plans.changes import AT_ONCE, Checked, check, digest, field_named, missing, read, referred
+
+if TYPE_CHECKING:
+    from scanstore.db.words import ChangeAction, ChangeField
 
 INSERT = """
 INSERT INTO plan_changes (plan_id, target, target_key, scene_id, finding_id, field, action, current_value,
@@ -26,12 +31,24 @@ KEYS = ("scene", "finding", "field", "action", "proposed", "current", "confidenc
 class Proposal(NamedTuple):
     """A proposed change, see :meth:`scanstore.plans.plans.Plans.propose`."""
 
-    target: Any
-    field: str
-    action: str
-    proposed: Any
-    current: Any = ...
+    target: Scene | Finding | str | int
+    field: ChangeField
+    action: ChangeAction
+    proposed: object
+    current: object = ...
     confidence: float | None = None
+
+
+class ProposalRecord(TypedDict, total=False):
+    """A change to be proposed, of a ``scene`` or a ``finding``; ``current`` and ``confidence`` may be left out."""
+
+    scene: Scene | str
+    finding: Finding | int
+    field: Required[ChangeField]
+    action: Required[ChangeAction]
+    proposed: Required[object]
+    current: object
+    confidence: float | None
 
 
 class Proposed(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from scanstore.db.database import Database
@@ -26,7 +26,10 @@ from scanstore.sarif.mapping import shifted
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
 
-FORMATS = ("text", "json", "csv", "markdown", "html")
+if TYPE_CHECKING:
+    from scanstore.db.words import ReportFormat
+
+FORMATS: tuple[ReportFormat, ...] = ("text", "json", "csv", "markdown", "html")
 
 
 def render(

@@ -33,6 +33,7 @@ from scanstore.version import __version__
 
 if TYPE_CHECKING:
     from scanstore.db.database import Database
+    from scanstore.db.words import Severity
     from scanstore.sarif.format.writer import OutRun
 
 STATES = {
@@ -222,7 +223,7 @@ class _Dumping:
 
     def _rules(self, scan: Scan, tool: str) -> Iterator[Rule]:
         """Return the rules without a description, each with its highest severity, and its CWE if there is only one."""
-        found: dict[str, tuple[set[str], set[str | None]]] = {}
+        found: dict[str, tuple[set[Severity], set[str | None]]] = {}
         for rule_id, severity, cwe, _ in self._db.execute_sql(RULES, (scan.id, tool)).fetchall():
             severities, weaknesses = found.setdefault(rule_id, (set(), set()))
             severities.add(severity)

@@ -15,14 +15,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from scanstore.db.arguments import check_list, check_path
 from scanstore.db.database import Database
 from scanstore.db.domain import Domain, long
 from scanstore.db.files import refused, refusing
 from scanstore.db.paths import root_name, stored_root
-from scanstore.db.state_machine import SIGHTINGS
+from scanstore.db.state_machine import FINDING_STATES, SIGHTINGS
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.findings import tracking
@@ -40,6 +40,9 @@ from scanstore.sarif.sources import Enclosing, Sources, SourceText, recorded
 from scanstore.snapshots.facts import Lineage
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
+
+if TYPE_CHECKING:
+    from scanstore.db.words import FindingState
 
 SILENT = ("pass", "notApplicable")  #: kinds of results that report no problem
 MOST_TITLE = 200  # characters
@@ -215,7 +218,7 @@ class Sarif(Domain):
         file: str | os.PathLike[str] | BinaryIO,
         *,
         target: str | None = None,
-        only: Iterable[str] | None = None,
+        only: Iterable[FindingState] | None = None,
         github: bool = False,
     ) -> Dumped:
         """Write the findings of a scan as SARIF 2.1.0: one run for each of its reports, and one for the store's own
@@ -229,7 +232,7 @@ class Sarif(Domain):
 
         Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
-        known = SIGHTINGS if scan is not None else (*SIGHTINGS, "not_checked")
+        known = SIGHTINGS if scan is not None else FINDING_STATES
         states = known if only is None else tuple(check_list(only, "only"))
         if not states or not all(state in known for state in states):
             raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")

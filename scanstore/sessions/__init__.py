@@ -10,13 +10,19 @@ from typing import TYPE_CHECKING
 from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
+    from scanstore.sessions.models import ResultRecord
     from scanstore.sessions.prompts import Prompts
     from scanstore.sessions.sessions import Sessions, SessionStats
-    from scanstore.sessions.uploads import Added
+    from scanstore.sessions.uploads import Added, UploadRecord
 else:
     __getattr__, __dir__ = lazy(
         __name__,
-        {"prompts": ("Prompts",), "sessions": ("SessionStats", "Sessions"), "uploads": ("Added",)},
+        {
+            "models": ("ResultRecord",),
+            "prompts": ("Prompts",),
+            "sessions": ("SessionStats", "Sessions"),
+            "uploads": ("Added", "UploadRecord"),
+        },
     )
 
-__all__ = ["Added", "Prompts", "SessionStats", "Sessions"]
+__all__ = ["Added", "Prompts", "ResultRecord", "SessionStats", "Sessions", "UploadRecord"]

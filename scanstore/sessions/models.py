@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Required, TypedDict, TypeVar
 
 import peewee
 
@@ -80,7 +80,9 @@ class AnalysisSession(Identified):
         return self.status not in SESSION_OPEN
 
     @classmethod
-    def update(cls, *given: Any, **columns: Any) -> Any:
+    def update(
+        cls, *given: Mapping[str, object] | Mapping[peewee.Node, object] | None, **columns: object
+    ) -> peewee.ModelUpdate:
         """Like Peewee's method, but raises InvalidArgument for the counted columns."""
         names = {getattr(key, "name", key) for key in (*(given[0] or () if given else ()), *columns)}
         if names & COUNTED:
@@ -247,6 +249,16 @@ def check_score(value: object) -> Decimal:
 
 
 RESULT = ("analysis_type", "result_content", "file_name", "score", "configuration")
+
+
+class ResultRecord(TypedDict, total=False):
+    """What a result says; its ``score`` is from 0 to 100, with at most two decimals."""
+
+    result_content: Required[str]
+    analysis_type: str | None
+    file_name: str | None
+    score: Decimal | float | str | None
+    configuration: Configuration | str | uuid.UUID | None
 
 
 def result_columns(given: Mapping[str, object]) -> dict[str, object]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import uuid
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.accounts.models import User, known_user
 from scanstore.db.arguments import check_integer, check_text
@@ -28,6 +28,9 @@ from scanstore.sessions.models import FileUpload as FileUpload
 from scanstore.sessions.prompts import Prompts
 from scanstore.sessions.tasks import ANEW, SessionTasks
 from scanstore.sessions.uploads import Added as Added
+
+if TYPE_CHECKING:
+    from scanstore.db.words import SessionStatus
 
 LIFE = Machine(
     "analysis_sessions",
@@ -167,7 +170,11 @@ class Sessions(SessionTasks, Prompts):
 
     @reads
     def list(
-        self, *, user: User | str | uuid.UUID | None = None, status: str | None = None, limit: int | None = None
+        self,
+        *,
+        user: User | str | uuid.UUID | None = None,
+        status: SessionStatus | None = None,
+        limit: int | None = None,
     ) -> List[AnalysisSession]:
         """List sessions, the newest first, optionally of a user or status. Raises NotFound, InvalidArgument."""
         query = AnalysisSession.select().order_by(AnalysisSession.created_at.desc(), AnalysisSession.id.desc())

@@ -10,7 +10,7 @@ Change here: which tasks a claim skips, and the reports of a worker.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from scanstore.db.arguments import check_integer, check_list, check_text, copy_saved
 from scanstore.db.domain import reads
@@ -23,6 +23,7 @@ from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES, SESSION_TASK
 from scanstore.sessions.models import (
     AnalysisResult,
     AnalysisTask,
+    ResultRecord,
     Session,
     Task,
     no_task,
@@ -33,6 +34,9 @@ from scanstore.sessions.models import (
     task_key,
 )
 from scanstore.sessions.uploads import SessionUploads
+
+if TYPE_CHECKING:
+    from scanstore.db.words import ResultStatus, SessionTaskStatus
 
 LIFE = Machine(
     "analysis_tasks",
@@ -316,7 +320,12 @@ class SessionTasks(SessionUploads):
 
     @reads
     def tasks(
-        self, session: Session, *, status: str | None = None, type: str | None = None, limit: int | None = None
+        self,
+        session: Session,
+        *,
+        status: SessionTaskStatus | None = None,
+        type: str | None = None,
+        limit: int | None = None,
     ) -> List[AnalysisTask]:
         """List the tasks of a session, the oldest first, optionally of a status or type. Raises NotFound,
         InvalidArgument.
@@ -350,7 +359,9 @@ class SessionTasks(SessionUploads):
 
     # -- results ---------------------------------------------------------------------------------------------------
 
-    def add_result(self, session: Session, *, status: str = "completed", **result: object) -> AnalysisResult:
+    def add_result(
+        self, session: Session, *, status: ResultStatus = "completed", **result: Unpack[ResultRecord]
+    ) -> AnalysisResult:
         """Add a result without a task. Takes the values of :meth:`complete_task`; ``analysis_type`` is required.
 
         Raises InvalidArgument, NotFound, and IllegalMove for a finished session.

@@ -14,7 +14,7 @@ import re
 import stat
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
 from scanstore.db.arguments import check_integer, check_list, check_path, check_text, uuid_of
 from scanstore.db.bulk import Writer
@@ -28,12 +28,15 @@ from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
 from scanstore.leases.engine import LAST_ERROR
 from scanstore.sessions.models import AnalysisSession, FileUpload, Session, Upload, no_session, read, session_key
 
+if TYPE_CHECKING:
+    from scanstore.db.words import UploadMark, UploadStatus
+
 UNKNOWN_TYPE = "application/octet-stream"
 READ_AT_ONCE = 1 << 20
 LONGEST_PATH, LONGEST_NAME, LONGEST_TYPE = 500, 255, 100  # characters
 
 # the statuses from which each status can be reached
-MOVES = {
+MOVES: dict[UploadMark, tuple[UploadStatus, ...]] = {
     "processing": ("uploaded", "error"),
     "completed": ("processing",),
     "error": ("processing",),
@@ -52,6 +55,16 @@ class Added(NamedTuple):
     unchanged: int
 
 
+class UploadRecord(TypedDict, total=False):
+    """A file to be added; ``file_path`` is relative, with slashes, and ``file_size`` in bytes."""
+
+    file_path: Required[str]
+    file_size: Required[int]
+    sha256: str | bytes | None
+    file_type: str | None
+    file_name: str | None
+
+
 class _File(NamedTuple):
     name: str
     path: str
@@ -63,7 +76,7 @@ class _File(NamedTuple):
 class SessionUploads(Domain):
     """The files of a session; part of ``store.sessions``."""
 
-    def add_uploads(self, session: Session, files: Iterable[Mapping[str, object]]) -> Added:
+    def add_uploads(self, session: Session, files: Iterable[UploadRecord]) -> Added:
         """Add files to a session. Atomic.
 
         A file is a mapping with ``file_path`` (relative, with slashes) and ``file_size`` (bytes), and optionally
@@ -125,7 +138,7 @@ class SessionUploads(Domain):
         relative = _below(base) if paths is None else (_relative(each) for each in paths)
         return self.add_uploads(session, [_measured(base, path) for path in relative])
 
-    def mark_upload(self, upload: Upload, status: str, *, error: str | None = None) -> FileUpload:
+    def mark_upload(self, upload: Upload, status: UploadMark, *, error: str | None = None) -> FileUpload:
         """Set the status of a file to ``processing``, ``completed`` or ``error``, with the error, and return it.
 
         A file with the status ``error`` can be processed again. Setting the same status again changes nothing.
@@ -152,7 +165,9 @@ class SessionUploads(Domain):
             return self._upload(key)
 
     @reads
-    def uploads(self, session: Session, *, status: str | None = None, limit: int | None = None) -> list[FileUpload]:
+    def uploads(
+        self, session: Session, *, status: UploadStatus | None = None, limit: int | None = None
+    ) -> list[FileUpload]:
         """List the files of a session by path, optionally of a status. Raises NotFound, InvalidArgument."""
         key = session_key(session)
         query = FileUpload.select().where(FileUpload.session == key).order_by(FileUpload.file_path)
@@ -291,7 +306,7 @@ def _below(base: str) -> Iterator[str]:
                 yield _relative(below(full, base) or full)
 
 
-def _measured(base: str, path: str) -> dict[str, object]:
+def _measured(base: str, path: str) -> UploadRecord:
     """Return the properties of a file in a folder."""
     full, top = os.path.realpath(os.path.join(base, path)), os.path.realpath(base)
     if not lies_in(full, top):

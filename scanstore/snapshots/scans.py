@@ -28,6 +28,7 @@ from scanstore.snapshots.recorder import Recorder
 
 if TYPE_CHECKING:
     from scanstore.db.database import Database
+    from scanstore.db.words import ScanStatus
     from scanstore.indexing.facts import Indexer
     from scanstore.snapshots.recorder import Recorder
 
@@ -57,7 +58,7 @@ class Summary(NamedTuple):
 
     scan: int
     target: str
-    status: str
+    status: ScanStatus
     files: int
     indexed: int
     reused: int
@@ -214,7 +215,9 @@ class Scans(Domain):
         return read_row(Scan, scan, "scan", "store.scans.list() (scanstore scans list) shows the known ones")
 
     @reads
-    def list(self, *, target: str | None = None, status: str | None = None, limit: int | None = None) -> List[Scan]:
+    def list(
+        self, *, target: str | None = None, status: ScanStatus | None = None, limit: int | None = None
+    ) -> List[Scan]:
         """List scans, newest first."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:

@@ -17,10 +17,11 @@ from scanstore.symbols.graph import TRUSTED, Graph, Reached, check_depth
 from scanstore.symbols.graph_formats import FORMATS, Link, Node, write
 
 if TYPE_CHECKING:
+    from scanstore.db.words import GraphDirection, GraphFormat
     from scanstore.snapshots.models import Scan
     from scanstore.symbols.models import Symbol, SymbolLike
 
-DIRECTIONS = ("callers", "callees", "both")
+DIRECTIONS: tuple[GraphDirection, ...] = ("callers", "callees", "both")
 
 # Calls inside one file, then calls through bindings. The index for the callers is given explicitly, because the planner
 # would read the files of all scans, or all references of a file.
@@ -73,11 +74,11 @@ class SymbolLookup(Protocol):
 
 def export(
     symbols: SymbolLookup,
-    form: str,
+    form: GraphFormat,
     *,
     root: SymbolLike | None,
     depth: int | None,
-    direction: str,
+    direction: GraphDirection,
     guesses: bool,
     imports: bool,
     scan: Scan | int | None,
@@ -99,7 +100,7 @@ def _calls(
     symbols: SymbolLookup,
     root: SymbolLike | None,
     depth: int | None,
-    direction: str,
+    direction: GraphDirection,
     guesses: bool,
     scan: Scan | int | None,
 ) -> tuple[Iterator[Node], Iterator[Link]]:

@@ -16,6 +16,7 @@ from scanstore.db.view_keys import join
 from scanstore.errors import InvalidArgument, shown
 
 if TYPE_CHECKING:
+    from scanstore.db.words import ReferenceType, Resolution, SymbolType
     from scanstore.snapshots.models import Scan
 
 Node = tuple[int, int]
@@ -189,9 +190,9 @@ class Edge(NamedTuple):
     from_file: str
     from_line: int
     from_symbol: str | None
-    reference_type: str
+    reference_type: ReferenceType
     name: str
-    resolution: str
+    resolution: Resolution
     confidence: float
     target: str | None
     target_file: str | None
@@ -206,7 +207,7 @@ class Reached(NamedTuple):
     id: int
     name: str
     qualified_name: str
-    symbol_type: str
+    symbol_type: SymbolType
     file_path: str
     start_line: int
     end_line: int

@@ -8,11 +8,14 @@ format, write its function and register it in ``WRITERS``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.db.plain_text import plain_text
+
+if TYPE_CHECKING:
+    from scanstore.db.words import GraphFormat
 
 
 class Node(NamedTuple):
@@ -35,7 +38,7 @@ class Link(NamedTuple):
     guessed: bool = False
 
 
-def write(form: str, nodes: Iterable[Node], links: Iterable[Link]) -> Iterator[str]:
+def write(form: GraphFormat, nodes: Iterable[Node], links: Iterable[Link]) -> Iterator[str]:
     """Stream a graph in one of ``FORMATS``, line by line, without line ends.
 
     Nodes and links are written in the given order. Consecutive nodes of one file become a cluster.
@@ -148,5 +151,10 @@ def _mermaid(nodes: Iterable[Node], links: Iterable[Link]) -> Iterator[str]:
         yield f"  n{link.source} {arrow} n{link.target}"
 
 
-WRITERS = {"dot": _dot, "graphml": _graphml, "mermaid": _mermaid}
+_Writer = Callable[[Iterable[Node], Iterable[Link]], Iterator[str]]
+WRITERS: dict[GraphFormat, _Writer] = {
+    "dot": _dot,
+    "graphml": _graphml,
+    "mermaid": _mermaid,
+}
 FORMATS = tuple(WRITERS)

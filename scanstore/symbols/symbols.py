@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from scanstore.db.arguments import check_integer, check_list, check_string, check_text, stored_path
 from scanstore.db.domain import Domain, List, long, reads
@@ -42,17 +42,18 @@ from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolR
 from scanstore.symbols.unused import unreferenced
 
 if TYPE_CHECKING:
+    from scanstore.db.words import GraphDirection, GraphFormat, NameMatch, ReferenceType, SymbolType
     from scanstore.snapshots.ctags_import import LoadedTags
 
 # A row of ONLY_HERE: qualified name, kind, file, line, hash of the text, name, index among symbols with the same name
-_Row = tuple[str, str, str, int, bytes | None, str, int]
+_Row: TypeAlias = "tuple[str, SymbolType, str, int, bytes | None, str, int]"
 
 
 class SymbolChange(NamedTuple):
     """One symbol on both sides of a diff."""
 
     qualified_name: str
-    symbol_type: str
+    symbol_type: SymbolType
     old_file: str
     old_line: int
     new_file: str
@@ -63,7 +64,7 @@ class SymbolPlace(NamedTuple):
     """A symbol on one side of a diff."""
 
     qualified_name: str
-    symbol_type: str
+    symbol_type: SymbolType
     file_path: str
     line: int
 
@@ -141,8 +142,8 @@ class Symbols(Domain):
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
-        match: str = "exact",
-        symbol_type: str | None = None,
+        match: NameMatch = "exact",
+        symbol_type: SymbolType | None = None,
         file: str | None = None,
         limit: int | None = None,
     ) -> List[Symbol]:
@@ -222,7 +223,7 @@ class Symbols(Domain):
         scan: Scan | int | None = None,
         target: str | None = None,
         file: str | None = None,
-        symbol_type: str | None = None,
+        symbol_type: SymbolType | None = None,
     ) -> List[Symbol]:
         """List all symbols of a scan, or of one of its files, by file and line."""
         query = Symbol.select().where(Symbol.scan == Scans(self.db).pick(scan, target))
@@ -268,7 +269,7 @@ class Symbols(Domain):
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
-        reference_type: str | None = None,
+        reference_type: ReferenceType | None = None,
         guesses: bool = True,
     ) -> List[SymbolReference]:
         """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
@@ -355,7 +356,7 @@ class Symbols(Domain):
 
     @reads
     def edges(
-        self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: str | None = None
+        self, scan: Scan | int | None = None, *, target: str | None = None, reference_type: ReferenceType | None = None
     ) -> Iterator[Edge]:
         """Stream every reference of a scan, by file and line, with its target and resolution."""
         graph = self._graph(scan, target)
@@ -365,11 +366,11 @@ class Symbols(Domain):
     @reads
     def export(
         self,
-        format: str,
+        format: GraphFormat,
         *,
         root: SymbolLike | None = None,
         depth: int | None = 2,
-        direction: str = "callees",
+        direction: GraphDirection = "callees",
         guesses: bool = False,
         imports: bool = False,
         scan: Scan | int | None = None,
@@ -440,7 +441,7 @@ class Symbols(Domain):
         *,
         scan: Scan | int | None = None,
         target: str | None = None,
-        symbol_types: Iterable[str] = ("class", "function", "method"),
+        symbol_types: Iterable[SymbolType] = ("class", "function", "method"),
     ) -> List[Symbol]:
         """List symbols that seem unused: no reference resolves to them and no file mentions their name.
 
