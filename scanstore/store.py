@@ -313,7 +313,7 @@ class Store(Shared):
         store calls this if anything was lost.
         """
         with self.bound(), self._database.atomic():
-            works = (self.chunks, self.drafts, self.verified, self.jobs, self.sessions, self.audits)
+            works = (self.chunks, self.drafts, self.verified, self.jobs, self.sessions.tasks, self.audits)
             found = [work.recover() for work in works]
             parts.slots.recover(self._database)
             parts.calls.recover(self._database)

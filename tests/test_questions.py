@@ -616,6 +616,6 @@ def test_what_only_one_of_several_imports_brings_is_a_guess(store: Store, tmp_pa
 
 
 def test_find_scan_by_an_impossible_id(store: Store) -> None:
-    for key in (0, -1, 10**20):
-        with pytest.raises(NotFound, match=f"no scan {key}"):
+    for key in (0, -1, 2**63, 10**20):
+        with pytest.raises(InvalidArgument, match=f"{key} is not a scan"):
             store.scans.get(key)

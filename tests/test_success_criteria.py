@@ -51,13 +51,13 @@ def user(store: Store) -> User:
 @pytest.fixture
 def session(store: Store, user: User) -> AnalysisSession:
     """A session with one of everything."""
-    session = store.sessions.create(user, "first")
+    session = store.sessions.add(user, "first")
     store.sessions.start(session)
-    store.sessions.add_uploads(session, [{"file_path": "src/a.py", "file_size": 10, "file_type": "text/x-python"}])
-    prompt = store.sessions.save_prompt(user, "review", "Look.")
-    store.sessions.add_task(session, "review", task_id="outer-1")
-    (task,) = store.sessions.claim(session)
-    store.sessions.complete_task(
+    store.sessions.uploads.add(session, [{"file_path": "src/a.py", "file_size": 10, "file_type": "text/x-python"}])
+    prompt = store.sessions.prompts.add(user, "review", "Look.")
+    store.sessions.tasks.add(session, "review", task_id="outer-1")
+    (task,) = store.sessions.tasks.claim(session)
+    store.sessions.tasks.complete(
         task, result={"analysis_type": "review", "result_content": "fine", "score": "87.25", "configuration": prompt}
     )
     return store.sessions.get(session)
@@ -188,10 +188,10 @@ def test_task_ids_are_unique(store: Store, session: AnalysisSession) -> None:
 
 def test_scores_are_exact(store: Store, session: AnalysisSession) -> None:
     """sessions 7.1 AnalysisResult: score is Numeric(5, 2)."""
-    (result,) = store.sessions.results(session)
+    (result,) = store.sessions.results.list(session)
     assert result.score == Decimal("87.25")
     with pytest.raises(InvalidArgument):
-        store.sessions.add_result(session, analysis_type="x", result_content="y", score=101)
+        store.sessions.results.add(session, analysis_type="x", result_content="y", score=101)
 
 
 def test_json_columns_keep_any_shape(store: Store, audit: Task) -> None:
@@ -265,7 +265,7 @@ def test_a_session_takes_its_files_results_and_tasks_along(store: Store, session
     """sessions 7.1: cascade "all, delete-orphan" on files, results and tasks; the prompt stays."""
     store.sessions.remove(session)
     assert [model.select().count() for model in (AnalysisSession, FileUpload, AnalysisResult, AnalysisTask)] == [0] * 4
-    assert store.sessions.prompt(user, "review").prompt_content == "Look."
+    assert store.sessions.prompts.get(user, "review").prompt_content == "Look."
     assert store.check() == []
 
 
@@ -424,11 +424,12 @@ def test_an_audit_through_await(db_path: Path) -> None:
             task = await store.audits.add(user, "report.pdf", 1000)
             (claimed,) = await store.audits.claim()
             assert claimed == task
-            analysis = await store.audits.complete(
+            completed = await store.audits.complete(
                 claimed,
                 analysis={"equipment_type": "ground", "test_type": "resistance", "confidence_score": 0.5},
                 findings=[{"severity": "major", "rule_id": "GND-01", "message": "too high"}],
             )
+            analysis = await store.audits.analysis(completed)
             assert (analysis.verdict, analysis.compliance_score) == ("review", 90)
             reviewed = await store.audits.review(analysis, "approved", by="Ada", reason="measured again")
             assert (reviewed.verdict, reviewed.machine_verdict) == ("approved", "review")

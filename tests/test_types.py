@@ -77,10 +77,10 @@ with Store(":memory:") as store:
     store.prune(keep_last=3, what=["scans", "calls"])
     reveal_type(store.page(Finding, sort="-created_at").items[0].title)
     reveal_type(store.audits.trail("1").items)
-    store.sessions.add_result("1", analysis_type="review", result_content="{}", score=99.5)
+    store.sessions.results.add("1", analysis_type="review", result_content="{}", score=99.5)
     store.llm.add("llama", max_tokens=4096, is_verifier=True)
     store.scans.analyze(scope="changed", primary_analyzer="llama", pause_after=None, retry_delay=1)
-    store.sessions.add_uploads("1", [{"file_path": "a", "file_size": 1, "sha256": b""}])
+    store.sessions.uploads.add("1", [{"file_path": "a", "file_size": 1, "sha256": b""}])
 """
 REVEALED = ["int", "int | None", "int", "int", "str", "list[Tag]", "str", "list[AuditEvent]"]
 
@@ -115,7 +115,7 @@ WRONG = {
     'store.library.upsert_scenes([{"title": "A"}])': 'expected "SceneRecord',
     'store.library.upsert_tags([{"id": 1}])': 'expression has type "int"',
     'store.plans.propose_many(1, [{"scene": "1", "field": "title", "action": "set"}])': "incompatible type",
-    'store.sessions.add_uploads("1", [{"file_path": "a", "file_size": "1"}])': 'expression has type "str"',
+    'store.sessions.uploads.add("1", [{"file_path": "a", "file_size": "1"}])': 'expression has type "str"',
     'store.settings.get("n", 1, type=int) + "1"': "Unsupported operand types",
     'store.findings.list(severity="hihg")': "incompatible type",
     'store.findings.triage(1, "fals_positive", by="me")': "incompatible type",
@@ -132,11 +132,11 @@ WRONG = {
     'store.search("sql", kind="findings")': "incompatible type",
     'store.prune(what="scan", keep_last=1)': "incompatible type",
     'store.sarif.dump(None, "a.sarif", only=["absent"])': "incompatible type",
-    'store.sessions.add_result("1", analysis_type="review", content="{}")': 'Unexpected keyword argument "content"',
+    'store.sessions.results.add("1", analysis_type="review", content="{}")': 'Unexpected keyword argument "content"',
     'store.jobs.list(status="done")': "incompatible type",
     'store.audits.review("1", "aproved", by="me", reason="seen")': "incompatible type",
-    'store.sessions.tasks("1", status="done")': "incompatible type",
-    'store.sessions.mark_upload("1", "done")': "incompatible type",
+    'store.sessions.tasks.list("1", status="done")': "incompatible type",
+    'store.sessions.uploads.mark("1", "done")': "incompatible type",
     'store.drafts.list(1, status="open")': "incompatible type",
     'assert store.findings.get(1).status == "fals_positive"': "Non-overlapping equality check",
 }

@@ -23,6 +23,7 @@ from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
 from functools import cached_property, partial, wraps
 from itertools import islice
+from operator import attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeGuard, TypeVar, Unpack
 
@@ -95,8 +96,9 @@ class AsyncStore:
     def _open(self) -> None:
         if self._store is None:
             self._store = self._make()
-            for domain in DOMAINS:  # import them in this thread, not in the event loop at the first call
-                _class_of(domain)
+            for part in vars(Store).values():
+                if isinstance(part, cached_property):
+                    _class_of(part)  # loaded here, and not in the thread of the event loop when a call is made
 
     async def close(self) -> None:
         """Wait for all running calls and close the store. Idempotent.
@@ -166,7 +168,7 @@ class AsyncStore:
     def __getattr__(self, name: str) -> Any:
         known = None if name.startswith("_") or name in NOT_HERE else Store.__dict__.get(name)
         if isinstance(known, cached_property):
-            return AsyncDomain(self, name)
+            return AsyncDomain(self, name, _class_of(known))
         if inspect.isfunction(known):
             return AsyncCall(self, name, lambda store: getattr(store, name), getattr(known, "lane", None))
         raise AttributeError(f"a store has no {name!r} to be awaited")
@@ -226,25 +228,29 @@ class AsyncDomain:
     __contains__ = None  # otherwise Python would iterate over items forever
     __iter__ = None
 
-    def __init__(self, store: AsyncStore, name: str) -> None:
-        self._store, self._name, self._class = store, name, _class_of(name)
+    def __init__(self, store: AsyncStore, name: str, class_: type) -> None:
+        self._store, self._name, self._class = store, name, class_
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        part = getattr(self._class, name, None)
+        if isinstance(part, cached_property):
+            return AsyncDomain(self._store, f"{self._name}.{name}", _class_of(part))
         return self._bound(name)
 
     def __dir__(self) -> list[str]:
-        methods = inspect.getmembers(self._class, inspect.isfunction)
-        return sorted({*super().__dir__(), *(name for name, _ in methods if not name.startswith("_"))})
+        calls = inspect.getmembers(
+            self._class, lambda each: inspect.isfunction(each) or isinstance(each, cached_property)
+        )
+        return sorted({*super().__dir__(), *(name for name, _ in calls if not name.startswith("_"))})
 
     def _bound(self, name: str) -> AsyncCall:
         method = getattr(self._class, name, None)
         if not inspect.isfunction(method):
             raise AttributeError(f"{self._name} has no method {name!r}; dir(store.{self._name}) lists them")
-        return AsyncCall(
-            self._store, name, lambda store: getattr(getattr(store, self._name), name), getattr(method, "lane", None)
-        )
+        find = attrgetter(f"{self._name}.{name}")
+        return AsyncCall(self._store, name, find, getattr(method, "lane", None))
 
     def __call__(self, *args: object, **kwargs: object) -> AsyncCall:
         return self._bound("__call__")(*args, **kwargs)
@@ -259,13 +265,11 @@ class AsyncDomain:
         return f"<{self._name} of {self._store!r}>"
 
 
-def _class_of(domain: str) -> type:
-    """Return the class of a domain, from the annotation of its property. Loads its modules."""
-    found: type = getattr(parts, vars(Store)[domain].func.__annotations__["return"])
+def _class_of(part: cached_property[object]) -> type:
+    """The class of a part of the store, by the annotation of its property; its modules are loaded with it."""
+    name = part.func.__annotations__["return"]
+    found: type = part.func.__globals__.get(name) or getattr(parts, name)
     return found
-
-
-DOMAINS = tuple(name for name, member in vars(Store).items() if isinstance(member, cached_property))
 
 
 class AsyncCall:

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 from scanstore.analysis import answer_cache, calls, lifecycle
 from scanstore.analysis.draft_merge import WINDOW, write_drafts
 from scanstore.analysis.payloads import absolute, check_drafts, relative
-from scanstore.analysis.stage import Ahead, Stage
+from scanstore.analysis.stage import Stage
 from scanstore.db import paths
 from scanstore.db.arguments import check_choice, check_optional_integer, check_path, stored_path
 from scanstore.db.domain import List, reads
-from scanstore.db.state_machine import CHUNK_STATUSES
+from scanstore.db.state_machine import CHUNK_STATUSES, Machine
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.leases import engine
+from scanstore.leases.work import Loop
 from scanstore.snapshots.models import Scan, ScanFileChunk
 from scanstore.snapshots.scans import Scans
 
@@ -53,12 +54,20 @@ SELECT i.value AS id, f.id AS scan_file_id, c.chunk_index, c.chunk_type, c.symbo
   LEFT JOIN chunk_work AS w ON w.id = i.value
 """
 
+LIFE = Machine(
+    "chunk_work",
+    "chunk",
+    {"pending": ("failed",)},
+    {"pending": "it waits to be claimed as it is", "done": "to have it read again: store.scans.rerun(scan, to='scan')"},
+)
+
 
 class Chunks(Stage[ScanFileChunk]):
     """The chunks of scans whose analysis was started (``store.scans.analyze``)."""
 
     queue = engine.CHUNKS
     model = ScanFileChunk
+    life = LIFE
     _more = """(
         SELECT json_array(c.chunk_type, c.symbol_name, c.start_line, c.end_line,
                           CASE typeof(c.content_hash) WHEN 'blob' THEN lower(hex(c.content_hash))
@@ -68,7 +77,7 @@ class Chunks(Stage[ScanFileChunk]):
             ON c.version_id = f.version_id AND c.chunk_index = chunk_work.id & 16777215
          WHERE f.id = chunk_work.scan_file_id)"""
 
-    def _claimed(self, one: tuple[Any, ...], worker: str) -> List[ScanFileChunk]:
+    def _claimed_one(self, one: tuple[Any, ...], worker: str, lease: float) -> List[ScanFileChunk]:
         key, attempt, retries, until, more = one
         kind, symbol, start, end, digest, scan, path, risk, lost = json.loads(more)
         file, index = split(key)
@@ -80,6 +89,7 @@ class Chunks(Stage[ScanFileChunk]):
             "scan": scan, "file_path": path, "risk_level": risk, "attempt": attempt, "worker": worker,
             "lease_until": datetime.fromisoformat(until), "next_retry_at": None, "error": None,
         }  # fmt: skip
+        row.lease, row.claimed = lease, True
         return [row]
 
     def complete(
@@ -92,8 +102,8 @@ class Chunks(Stage[ScanFileChunk]):
         call: Call | None = None,
         source: str | None = None,
         window: int = WINDOW,
-    ) -> List[int]:
-        """Complete a claimed chunk with its drafts, in one transaction; return the drafts' ids.
+    ) -> ScanFileChunk:
+        """Complete a claimed chunk with its drafts, in one transaction; return the chunk.
 
         Each draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and more, see
         :meth:`scanstore.analysis.drafts.Drafts.add`. A draft that is equivalent to an existing one is merged with it.
@@ -104,32 +114,40 @@ class Chunks(Stage[ScanFileChunk]):
         Raises LeaseLost if the chunk is not, or no longer, leased to the worker, and InvalidArgument for an invalid
         draft. Nothing is written then.
         """
-        engine.check_lease(worker, engine.LEASE)
         key, owner, attempt = self._owner(chunk, worker)
         # Only the status of a chunk changes, so a completely loaded chunk is not read again.
         whole = isinstance(chunk, ScanFileChunk) and None not in (chunk.file_path, chunk.start_line, chunk.content_hash)
         row = chunk if isinstance(chunk, ScanFileChunk) and whole else self.get(chunk)
-        ahead: Ahead | None = getattr(chunk, "ahead", None)
-        in_loop = ahead is not None and not self.db.in_transaction()
-        # Usually only the status is written, by one statement.
+        loop = chunk.ahead if isinstance(chunk, ScanFileChunk) and isinstance(chunk.ahead, Loop) else None
+        in_loop = loop is not None and not self.db.in_transaction()
+        # Mostly there is nothing to write but the status, and one statement does it.
         plain = drafts == () and analyzer is None and call is None
         settle = partial(
             engine.settle_one, self.db, self.queue, key, "done",
             scope=row.scan_id, worker=owner, attempt=attempt, guard=lifecycle.STEADY,
         )  # fmt: skip
         if plain and not in_loop and settle():
-            return []
+            return self._done(chunk, row)
         write = None if plain else self._writer(row, drafts, analyzer, call, source, window)
-        ids: List[int] = []
+        following = None
         with self.db.atomic():
             if not (plain and settle()):
                 engine.settle(self.db, self.queue, key, "done", worker=owner, attempt=attempt)
-                ids = write() if write is not None else []
+                if write is not None:
+                    write()
                 lifecycle.advance(self.db, row.scan_id, steady=True)
-            following = self._next(chunk, owner) if in_loop else None
-        if ahead is not None and following is not None:
-            ahead.rows += self._claimed(following, owner)
-        return ids
+            if in_loop and loop is not None and not loop.rows and loop.worker == owner and loop.scope is not None:
+                # The next chunk of the loop is claimed with it: one commit for both.
+                following = self._claim_one(loop.scope, owner, loop.lease)
+        if loop is not None and following is not None:
+            loop.rows += self._claimed_one(following, owner, loop.lease)
+        return self._done(chunk, row)
+
+    def _done(self, chunk: ScanFileChunk | int, row: ScanFileChunk) -> ScanFileChunk:
+        if not isinstance(chunk, ScanFileChunk):
+            return self._row(row.id)
+        chunk.__data__ |= {"status": "done", "lease_until": None, "next_retry_at": None, "error": None}
+        return chunk
 
     def _writer(
         self,
@@ -139,19 +157,18 @@ class Chunks(Stage[ScanFileChunk]):
         call: Call | None,
         source: str | None,
         window: int,
-    ) -> Callable[[], List[int]]:
-        """Check the result of a chunk, and return a function that writes it inside a transaction."""
+    ) -> Callable[[], None]:
+        """Check the drafts of a chunk, and return the function that writes them, inside a transaction."""
         known = None if analyzer is None else answer_cache.identify(analyzer)
         given = check_drafts(drafts, chunk=row)
         who = source or (known.model if known is not None else None)
 
-        def write() -> List[int]:
-            ids = write_drafts(self.db, row.scan_id, given, chunk=row, source=who, window=window)
+        def write() -> None:
+            write_drafts(self.db, row.scan_id, given, chunk=row, source=who, window=window)
             if known is not None:
                 answer_cache.keep_drafts(self.db, known.id, pack_hash(row.content_hash), relative(given, row))
             if call is not None:
                 calls.finish(call, self.db)
-            return ids
 
         return write
 
@@ -238,7 +255,7 @@ class Chunks(Stage[ScanFileChunk]):
             raise NotFound(f"{name} has changed since scan {scan.id}; scan it again")
         return text
 
-    def _rows(self, ids: Sequence[int]) -> List[ScanFileChunk]:
-        """Look up chunks by their ids, with a fixed join order."""
-        found = {row.id: row for row in ScanFileChunk.raw(ROWS, dump_json(list(ids)))}
-        return [found[each] for each in ids if each in found]
+    def _rows(self, keys: Sequence[int | str]) -> List[ScanFileChunk]:
+        """Found by their keys from the ids on, whatever statistics say."""
+        found = {row.id: row for row in ScanFileChunk.raw(ROWS, dump_json(list(keys)))}
+        return [found[each] for each in map(int, keys) if each in found]

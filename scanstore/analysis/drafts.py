@@ -50,10 +50,11 @@ class DraftJudgement(NamedTuple):
 UNLEASED = Machine(
     "draft_findings",
     "draft",
-    dict.fromkeys(("verified", "rejected", "weakness", "skipped"), ("pending",)),
+    {"pending": ("failed",), **dict.fromkeys(("verified", "rejected", "weakness", "skipped"), ("pending",))},
     {
         "verifying": "its worker has to complete or release it first",
-        "failed": "let it wait again first: store.drafts.retry(scan) (scanstore scans rerun --to verify --failed-only)",
+        "failed": "let it wait again first: store.drafts.retry(draft)",
+        "pending": "it waits to be claimed as it is",
         "skipped": "to take that back: set its status to pending and save it",
         **dict.fromkeys(engine.DRAFTS.done, "to judge it again: store.scans.rerun(scan, to='verify')"),
     },
@@ -68,6 +69,7 @@ class Drafts(Stage[DraftFinding]):
 
     queue = engine.DRAFTS
     model = DraftFinding
+    life = UNLEASED
 
     # -- reporting -------------------------------------------------------------------------------------------------
 
@@ -148,10 +150,10 @@ class Drafts(Stage[DraftFinding]):
         claim. Idempotent. Raises LeaseLost if the draft was claimed and is no longer leased to the worker, IllegalMove
         if it was judged, failed or skipped, NotFound, InvalidArgument. Nothing is written then.
         """
-        engine.check_lease(worker, engine.LEASE)
         given = check_votes(votes)
-        key, owner, attempt = self._owner(draft, worker)
-        claimed = worker is not None or (isinstance(draft, DraftFinding) and draft.status == self.queue.leased)
+        key = self._id(draft)
+        _, owner, attempt = self._owner(draft, worker)
+        claimed = self._acts_as_owner(draft, worker)
         cast_by = self._resolve(given)
         with self.db.atomic():
             row = self.get(key)
@@ -245,9 +247,10 @@ class Drafts(Stage[DraftFinding]):
         status: DraftStatus | None = None,
         severity: Severity | None = None,
         file: str | None = None,
+        chunk: ScanFileChunk | int | None = None,
         limit: int | None = None,
     ) -> List[DraftFinding]:
-        """List the drafts of a scan by severity, file and line, optionally of one status, severity or file.
+        """Drafts of a scan, the most severe first and then by file and line; of one status, severity, file or chunk.
 
         Raises InvalidArgument for an unknown status or severity.
         """
@@ -258,5 +261,7 @@ class Drafts(Stage[DraftFinding]):
             query = query.where(DraftFinding.severity == DraftFinding.severity.db_value(severity))
         if file is not None:
             query = query.where(DraftFinding.file_path == stored_path(file, "file"))
+        if chunk is not None:
+            query = query.where(DraftFinding.chunk == Chunks(self.db)._id(chunk))
         query = query.order_by(DraftFinding.rank, DraftFinding.file_path, DraftFinding.line_number, DraftFinding.id)
         return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))

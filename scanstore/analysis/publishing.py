@@ -74,9 +74,9 @@ class StoreFindings(findings.Findings):
         }
         score, vector = rated(cvss_score, cvss_vector)
         stage = Verified(self.db)
-        key = stage._key(verified)[0]
+        key = stage._id(verified)
         leased = stage.queue.leased
-        claimed = worker is not None or (isinstance(verified, VerifiedFinding) and verified.status == leased)
+        claimed = stage._acts_as_owner(verified, worker)
         draft: DraftFinding = stage.get(key).draft
         lines = _lines_of(self.db, draft)
         with self.db.atomic():

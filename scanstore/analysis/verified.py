@@ -16,10 +16,12 @@ from scanstore.db.database import Database
 from scanstore.db.domain import List, reads
 from scanstore.db.state_machine import SEVERITIES, Machine
 from scanstore.db.values import format_time, utcnow
+from scanstore.errors import IllegalMove
 from scanstore.findings.looks import UPHELD
 from scanstore.findings.tracking import set_status
 from scanstore.findings.triage import VOTED
 from scanstore.leases import engine
+from scanstore.leases.queue import Key
 from scanstore.snapshots.models import Scan
 
 if TYPE_CHECKING:
@@ -29,10 +31,12 @@ if TYPE_CHECKING:
 UNLEASED = Machine(
     "verified_findings",
     "verified finding",
-    {"complete": ("pending", "complete")},
+    {"pending": ("failed",), "complete": ("pending", "complete")},
     {
         "enriching": "its worker has to complete or release it first",
-        "failed": "let it wait again first: store.verified.retry(scan)",
+        "failed": "let it wait again first: store.verified.retry(row)",
+        "pending": "it waits to be claimed as it is",
+        "complete": "its finding is there; to judge it again: store.scans.rerun(scan, to='verify')",
     },
 )
 CONFIRM = """
@@ -111,6 +115,7 @@ class Verified(Stage[VerifiedFinding]):
 
     queue = engine.VERIFIED
     model = VerifiedFinding
+    life = UNLEASED
 
     @reads
     def list(
@@ -126,11 +131,8 @@ class Verified(Stage[VerifiedFinding]):
         query = query.order_by(VerifiedFinding.rank, VerifiedFinding.id)
         return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
 
-    def retry(self, scan: Scan | int, *, ids: Sequence[int] | None = None) -> int:
-        """Reset failed rows to pending with all their retries, all of a scan or those of ``ids``. Return their number.
-
-        Rows that later votes revoked stay failed.
-        """
-        sql = f"SELECT id FROM verified_findings WHERE scan_id = ? AND status = 'failed' AND {UPHELD}"
-        known = {key for (key,) in self.db.execute_sql(sql, (self._scan(scan),))}
-        return super().retry(scan, ids=sorted(known if ids is None else known.intersection(engine.row_ids(ids))))
+    def _retry(self, key: Key) -> None:
+        taken_back = self.db.execute_sql(f"SELECT 1 FROM verified_findings WHERE id = ? AND NOT ({UPHELD})", (key,))
+        if taken_back.fetchall():
+            raise IllegalMove(f"verified finding {key} was taken back by later votes; nothing is left to do about it")
+        super()._retry(key)

@@ -17,8 +17,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.accounts.models import User, known_user, user_key
 from scanstore.audits.models import QUEUE, STATUSES, analysis_columns, check_findings
@@ -32,29 +31,28 @@ from scanstore.db.arguments import (
     check_integer,
     check_list,
     check_optional_text,
-    check_string,
     check_text,
-    owner_of,
     uuid_of,
 )
 from scanstore.db.database import Database
-from scanstore.db.domain import Domain, reads
-from scanstore.db.fields import Base
+from scanstore.db.domain import List, reads
 from scanstore.db.pagination import check_page, paged
 from scanstore.db.processes import me
+from scanstore.db.rows import read
 from scanstore.db.state_machine import Machine, move
 from scanstore.db.uuids import uuid7s
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, NotFound
 from scanstore.leases import engine
-from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES, Recovered, State, check_lease
+from scanstore.leases.engine import MOST_LOST, MOST_RETRIES, Values
+from scanstore.leases.queue import Key, Scope
+from scanstore.leases.work import LeasedWork
 
 if TYPE_CHECKING:
     from scanstore.db.pagination import Page
     from scanstore.db.words import AuditSeverity, AuditStatus, AuditVerdict, ReviewVerdict
 
-_Row = TypeVar("_Row", bound=Base)
-List = list  # the class below has a method of that name
+
 AuditId = Task | str | uuid.UUID
 ResultId = Analysis | Task | str | uuid.UUID
 
@@ -70,6 +68,22 @@ LIFE = Machine(
         "cancelled": "add the document again: store.audits.add",
     },
 )
+# Queues that have audits to claim.
+QUEUES = """
+WITH RECURSIVE ready (queue) AS (  -- from one name to the next, however many audits each queue has
+    SELECT min(queue) FROM audit_tasks INDEXED BY ix_audit_tasks_ready WHERE status = 'queued' AND next_retry_at IS NULL
+     UNION ALL
+    SELECT (SELECT min(queue) FROM audit_tasks INDEXED BY ix_audit_tasks_ready
+             WHERE status = 'queued' AND next_retry_at IS NULL AND queue > ready.queue)
+      FROM ready WHERE queue IS NOT NULL
+)
+SELECT queue FROM ready WHERE queue IS NOT NULL
+ UNION
+SELECT queue FROM audit_tasks INDEXED BY ix_audit_tasks_delayed WHERE status = 'queued' AND next_retry_at IS NOT NULL
+ UNION
+SELECT queue FROM audit_tasks INDEXED BY ix_audit_tasks_leased WHERE status = 'processing'
+ ORDER BY queue
+"""
 HUMAN: tuple[ReviewVerdict, ...] = ("approved", "rejected")  # the verdicts of a person
 
 EVENT = "INSERT INTO audit_events (task_id, analysis_id, action, by, detail, created_at) VALUES (?, ?, ?, ?, ?, ?)"
@@ -95,8 +109,25 @@ class AuditStats(NamedTuple):
     compliance_score: float | None
 
 
-class Audits(Domain):
-    """Audits of documents: queue, claim, complete and review them, and read their trail."""
+def _on_the_trail(db: Database, rows: Sequence[tuple[object, str]], why: str) -> None:
+    """Record leases that expired or were lost."""
+    now = format_time(utcnow())
+    for key, status in rows:
+        (worker,) = db.execute_sql("SELECT worker FROM audit_tasks WHERE id = ?", (key,)).fetchone()
+        detail = dump_json({"error": why, "worker": worker, "status": status})
+        db.execute_sql(EVENT, (key, None, "failed" if status == "failed" else "lost", me(), detail, now))
+
+
+AUDITS = engine.AUDIT_TASKS._replace(freed=_on_the_trail)
+
+
+class Audits(LeasedWork[Task, str | uuid.UUID, str]):
+    """Audits of documents: queued, worked on, judged, reviewed, and their trail. A scope is the name of a queue."""
+
+    queue = AUDITS
+    model = Task
+    life = LIFE
+    anew = {"completed_at": None}
 
     # -- adding and removing ------------------------------------------------------------------------------------------
 
@@ -142,7 +173,7 @@ class Audits(Domain):
                 f"INSERT INTO audit_tasks ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", tuple(row.values())
             )
             self._tell(key, "created", by, now, original_filename=row["original_filename"], file_size=row["file_size"])
-            return self._task(key)
+            return self._row(key)
 
     def remove(self, audit: AuditId) -> None:
         """Remove an audit with its analysis, its findings and its trail.
@@ -151,7 +182,7 @@ class Audits(Domain):
         """
         key = uuid_of(audit, "an audit", Task)
         with self.db.atomic():
-            row = self._task(key)
+            row = self._row(key)
             if row.status == "processing":
                 raise IllegalMove(f"audit {key} is processing and cannot be removed; {LIFE.remedies['processing']}")
             self.db.execute_sql("DELETE FROM audit_tasks WHERE id = ?", (key,))
@@ -169,77 +200,39 @@ class Audits(Domain):
                 lease_until=None, next_retry_at=None, completed_at=now, updated_at=now,
             )  # fmt: skip
             self._tell(key, "cancelled", by, now, **({} if reason is None else {"reason": reason}))
-            return self._task(key)
-
-    def retry(self, audit: AuditId, *, by: str) -> Task:
-        """Queue a failed audit again with all its retries, and return it.
-
-        Raises NotFound, and IllegalMove if the audit has not failed.
-        """
-        key, by = uuid_of(audit, "an audit", Task), check_text(by, "by")
-        with self.db.atomic():
-            error, now = self._task(key).error_message, format_time(utcnow())
-            move(
-                self.db, LIFE, key, "queued",
-                retry_count=0, lost_count=0, next_retry_at=None, lease_clock=None, completed_at=None,
-                error_message=None, updated_at=now,
-            )  # fmt: skip
-            self._tell(key, "retried", by, now, error=error)
-            return self._task(key)
+            return self._row(key)
 
     # -- working ---------------------------------------------------------------------------------------------------
 
-    def claim(
-        self, *, worker: str | None = None, limit: int = 1, lease: float = LEASE, queue: str = QUEUE
-    ) -> List[Task]:
-        """Lease up to ``limit`` audits for ``lease`` seconds, by priority and then age. Atomic.
+    def _take(self, scope: Scope, worker: str, limit: int, lease: float, values: Values) -> dict[Any, int]:
+        found = super()._take(scope, worker, limit, lease, values)
+        now = format_time(utcnow())
+        for key, attempt in found.items():
+            self._tell(key, "claimed", worker, now, attempt=attempt)
+        return found
 
-        An empty list means that no audit is ready now, not that all are done: see :meth:`state`. Each audit is leased
-        to one worker (default: this process). When that process ends or the lease expires, the next worker gets it.
-        """
-        worker, queue = check_lease(worker, lease, limit), check_text(queue, "queue")
-        with self.db.atomic():
-            found = engine.claim(self.db, AUDITS, queue, worker=worker, limit=limit, lease=lease)
-            now = format_time(utcnow())
-            for key, attempt in found.items():
-                self._tell(key, "claimed", worker, now, attempt=attempt)
-            wanted = "id IN (SELECT value FROM json_each(?))"
-            rows = {row.id: row for row in self._read(Task, wanted, (dump_json(list(found)),))}
-            return [rows[key] for key in found]
+    def _release(self, key: Key, owner: str, attempt: int | None) -> None:
+        super()._release(key, owner, attempt)
+        self._tell(key, "released", owner, format_time(utcnow()))
 
-    def heartbeat(self, audit: AuditId, *, worker: str | None = None, lease: float = LEASE) -> datetime:
-        """Extend a lease to ``lease`` seconds from now and return its end. Raises LeaseLost, NotFound."""
-        check_lease(worker, lease)
-        key, owner, attempt = _owner(audit, worker)
-        return engine.heartbeat(self.db, AUDITS, key, worker=owner, attempt=attempt, lease=lease)
-
-    def release(self, audit: AuditId, *, worker: str | None = None) -> None:
-        """Release an audit unchanged, so that any worker can claim it. Raises LeaseLost, NotFound."""
-        check_lease(worker, LEASE)
-        key, owner, attempt = _owner(audit, worker)
-        with self.db.atomic():
-            engine.release(self.db, AUDITS, key, worker=owner, attempt=attempt)
-            self._tell(key, "released", owner, format_time(utcnow()))
-
-    def fail(self, audit: AuditId, error: str | BaseException, *, retry: bool = True, worker: str | None = None) -> str:
-        """Fail an audit with an error. Return its status, ``queued`` or ``failed``.
-
-        The audit is retried after two seconds, doubled with each retry, up to ``max_retries`` times. With
-        ``retry=False`` it fails immediately. Raises LeaseLost, NotFound.
-        """
-        check_lease(worker, LEASE)
-        if isinstance(error, BaseException):
-            error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        error = check_text(error, "error")
-        key, owner, attempt = _owner(audit, worker)
-        with self.db.atomic():
-            status = engine.fail(self.db, AUDITS, key, error, worker=owner, attempt=attempt, retry=retry)
-            self._tell(key, "failed", owner, format_time(utcnow()), error=error[: engine.LAST_ERROR], status=status)
+    def _fail(self, key: Key, error: str, owner: str, attempt: int | None, retry: bool) -> str:
+        status = super()._fail(key, error, owner, attempt, retry)
+        now = format_time(utcnow())
+        self._tell(key, "failed", owner, now, error=error[: engine.LAST_ERROR], status=status)
         return status
 
-    def recover(self, *, queue: str | None = None) -> Recovered:
-        """Free audits of expired leases and dead processes. Claims and opening a store do this too, if necessary."""
-        return engine.recover(self.db, AUDITS, None if queue is None else check_string(queue, "queue"))
+    def retry(self, *items: AuditId, by: str | None = None) -> List[Task]:
+        """Let audits that failed for good wait again, with all their tries; return them. Done by ``by``.
+
+        One transaction. Raises NotFound, and IllegalMove for an audit that did not fail; nothing is changed then.
+        """
+        by = check_optional_text(by, "by")
+        with self.db.atomic():
+            errors = {self._id(item): self.get(item).error_message for item in items}
+            rows = super().retry(*items)
+            for key, error in errors.items():
+                self._tell(key, "retried", by or me(), format_time(utcnow()), error=error)
+        return rows
 
     # -- judging ---------------------------------------------------------------------------------------------------
 
@@ -251,27 +244,29 @@ class Audits(Domain):
         findings: Iterable[Mapping[str, object]] = (),
         policy: AuditPolicy = STANDARD,
         worker: str | None = None,
-    ) -> Analysis:
+    ) -> Task:
         """Complete an audit with its analysis, its findings and the verdict of ``policy``. Atomic.
+
+        Returns the audit; the result is ``audit.analysis``.
 
         ``analysis`` has ``equipment_type`` and ``test_type`` and may have ``equipment_tag``, ``confidence_score``
         (0 to 1), ``extraction_result`` and ``validation_result`` (any JSON). Each finding has ``severity`` (critical,
         major, minor, info), ``rule_id`` and ``message``, and may have ``evidence`` (any JSON) and ``remediation``.
 
         Only the worker with the lease can complete an audit; an unclaimed audit can be completed directly. Repeating
-        the call with the same values returns the same analysis. Raises InvalidArgument, NotFound, LeaseLost, and
-        IllegalMove if the audit has a different analysis, has failed or was cancelled. Nothing is changed then.
+        the call with the same values is harmless. Raises InvalidArgument, NotFound, LeaseLost, and IllegalMove if the
+        audit has a different analysis, has failed or was cancelled. Nothing is changed then.
         """
-        check_lease(worker, LEASE)
         columns = analysis_columns(analysis)
         found, evidence = check_findings(findings)
         judgement, name = judged(policy, found, columns["confidence_score"])
-        key, owner, attempt = _owner(audit, worker)
+        key, owner, attempt = self._owner(audit, worker)
         new, *ids = uuid7s(len(found) + 1)
         with self.db.atomic():
             before = self._task_state(key)
             if before[0] == "completed":
-                return self._the_same(key, columns, found, evidence)
+                self._check_analysis(key, columns, found, evidence)
+                return self._reread(audit, key)
             now = format_time(utcnow())
             self._end(key, before, owner, attempt, now, unclaimed=attempt is None and worker is None)
             row = {
@@ -295,10 +290,10 @@ class Audits(Domain):
                 verdict=judgement.verdict, compliance_score=judgement.compliance_score, policy=name,
                 findings=len(found),
             )  # fmt: skip
-            return _rows_of(Analysis, [row])[0]
+            return self._reread(audit, key)
 
     def _end(
-        self, key: str, before: tuple[object, ...], owner: str, attempt: int | None, now: str, *, unclaimed: bool
+        self, key: Key, before: tuple[object, ...], owner: str, attempt: int | None, now: str, *, unclaimed: bool
     ) -> None:
         status, claims = before
         if status in ("failed", "cancelled"):
@@ -312,10 +307,10 @@ class Audits(Domain):
         else:
             engine.settle(self.db, AUDITS, key, "completed", worker=owner, attempt=attempt, completed_at=now)
 
-    def _the_same(
-        self, key: str, columns: dict[str, object], found: Sequence[dict[str, object]], evidence: Sequence[str | None]
-    ) -> Analysis:
-        """Return the saved analysis if it equals the given one."""
+    def _check_analysis(
+        self, key: Key, columns: dict[str, object], found: Sequence[dict[str, object]], evidence: Sequence[str | None]
+    ) -> None:
+        """Raise IllegalMove unless a completed audit is reported with the same analysis again."""
         row: Analysis = Analysis.get(Analysis.task == key)
         given = [
             (f["severity"], f["rule_id"], f["message"], _sorted(text), f["remediation"])
@@ -332,7 +327,6 @@ class Audits(Domain):
             raise IllegalMove(
                 f"audit {key} has an analysis already, {row.id}, and that is another one; {LIFE.remedies['completed']}"
             )
-        return row
 
     def review(self, analysis: ResultId, verdict: ReviewVerdict, *, by: str, reason: str) -> Analysis:
         """Record a person's decision about an analysis, ``approved`` or ``rejected``, with a reason. Return the
@@ -361,16 +355,6 @@ class Audits(Domain):
             return self._analysis(row.id)
 
     # -- queries ----------------------------------------------------------------------------------------------------
-
-    @reads
-    def get(self, audit: AuditId) -> Task:
-        """Read the audit. Raises NotFound."""
-        return self._task(uuid_of(audit, "an audit", Task))
-
-    @reads
-    def find(self, audit: AuditId) -> Task | None:
-        """Read the audit, or return None if it does not exist."""
-        return Task.get_or_none(Task.id == uuid_of(audit, "an audit", Task))
 
     @reads
     def list(
@@ -405,7 +389,7 @@ class Audits(Domain):
     def analyses(self, audits: Iterable[AuditId]) -> dict[str, Analysis]:
         """Return the analyses of several audits by audit id. Audits without an analysis are left out."""
         keys = dump_json([uuid_of(audit, "an audit", Task) for audit in check_list(audits, "audits")])
-        found = self._read(Analysis, "task_id IN (SELECT value FROM json_each(?))", (keys,))
+        found = read(self.db, Analysis, "task_id IN (SELECT value FROM json_each(?))", (keys,))
         return {str(row.task_id): row for row in found}
 
     @reads
@@ -424,15 +408,8 @@ class Audits(Domain):
         key = uuid_of(audit, "an audit", Analysis, Task)
         with self.db.atomic("DEFERRED"):  # reads only
             row = Analysis.get_or_none(Analysis.id == key)
-            events = AuditEvent.select().where(AuditEvent.task == (self._task(key).id if row is None else row.task_id))
+            events = AuditEvent.select().where(AuditEvent.task == (self._row(key).id if row is None else row.task_id))
             return paged(events.order_by(AuditEvent.id), page=page, per_page=per_page)
-
-    @reads
-    def state(self, *, queue: str | None = None) -> State:
-        """Return the number of audits that are ready, delayed, leased, completed, failed and cancelled (``skipped``),
-        in all queues or one, and the next due time. ``state().finished`` is true if none is left.
-        """
-        return engine.state(self.db, AUDITS, None if queue is None else check_text(queue, "queue"))
 
     @reads
     def stats(self, *, user: User | str | uuid.UUID | None = None) -> AuditStats:
@@ -464,63 +441,33 @@ class Audits(Domain):
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
-    def _task(self, key: str) -> Task:
-        rows = self._read(Task, "id = ?", (key,))
-        if not rows:
-            raise _unknown(key)
-        return rows[0]
+    def _scope(self, scope: str | None) -> str | None:
+        return None if scope is None else check_text(scope, "queue")
 
-    def _task_state(self, key: str) -> tuple[str, int]:
+    def _scopes(self) -> List[Scope]:
+        return [key for (key,) in self.db.execute_sql(QUEUES).fetchall()]
+
+    def _unknown(self, key: Key) -> NotFound:
+        return _unknown(key)
+
+    def _task_state(self, key: Key) -> tuple[str, int]:
         row = self.db.execute_sql("SELECT status, attempt FROM audit_tasks WHERE id = ?", (key,)).fetchone()
         if row is None:
             raise _unknown(key)
         return row[0], row[1]
 
     def _analysis(self, key: str) -> Analysis:
-        rows = self._read(Analysis, "id = ?1 OR task_id = ?1", (key,))
+        rows = read(self.db, Analysis, "id = ?1 OR task_id = ?1", (key,))
         if not rows:
-            task = self._task(key)
+            task = self._row(key)
             raise NotFound(f"audit {key} is {task.status} and has no analysis; complete it with store.audits.complete")
         return rows[0]
 
-    def _read(self, model: type[_Row], where: str, values: tuple[object, ...]) -> List[_Row]:
-        meta: Any = model._meta
-        names = [field.column_name for field in meta.sorted_fields]
-        sql = f"SELECT {', '.join(names)} FROM {meta.table_name} WHERE {where}"
-        return _rows_of(model, [dict(zip(names, row, strict=True)) for row in self.db.execute_sql(sql, values)])
-
-    def _tell(self, key: str, action: str, by: str, now: str, analysis: str | None = None, **detail: object) -> None:
+    def _tell(self, key: Key, action: str, by: str, now: str, analysis: str | None = None, **detail: object) -> None:
         self.db.execute_sql(EVENT, (key, analysis, action, by, dump_json(detail), now))
 
 
-def _rows_of(model: type[_Row], found: Iterable[Mapping[str, object]]) -> list[_Row]:
-    """Build rows of a model from stored values, without a query, because every step needs them."""
-    fields = cast(Any, model)._meta.sorted_fields
-    rows = []
-    for columns in found:
-        row = model(__no_default__=True)
-        row.__data__ = {field.name: field.python_value(columns.get(field.column_name)) for field in fields}
-        rows.append(row)
-    return rows
-
-
-def _on_the_trail(db: Database, rows: Sequence[tuple[object, str]], why: str) -> None:
-    """Record expired or lost leases on the trail."""
-    now = format_time(utcnow())
-    for key, status in rows:
-        (worker,) = db.execute_sql("SELECT worker FROM audit_tasks WHERE id = ?", (key,)).fetchone()
-        detail = dump_json({"error": why, "worker": worker, "status": status})
-        db.execute_sql(EVENT, (key, None, "failed" if status == "failed" else "lost", me(), detail, now))
-
-
-AUDITS = engine.AUDIT_TASKS._replace(freed=_on_the_trail)
-
-
-def _owner(audit: AuditId, worker: str | None) -> tuple[str, str, int | None]:
-    return owner_of(audit, worker, "an audit", Task)
-
-
-def _unknown(key: str) -> NotFound:
+def _unknown(key: object) -> NotFound:
     return NotFound(f"no audit {key}; store.audits.list() (scanstore audits list) shows those that there are")
 
 

@@ -8,7 +8,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import known_file, narrowed
-from scanstore.cli.base import Failure, chosen_target, common, find_scan, group, limit_option, open_store, recorded_path
+from scanstore.cli.base import Failure, common, find_scan, group, limit_option, open_store, recorded_path
 from scanstore.cli.output import Column, Columns, aligned, count, listing, place_column, tell
 
 if TYPE_CHECKING:
@@ -115,12 +115,13 @@ def retry(chunk: tuple[int, ...], scan: str | None) -> None:
       scanstore chunks retry --scan 3
     """
     with open_store(write=True) as store:
-        if chunk and scan is None and chosen_target() is None:
-            scans = {store.chunks.get(number).scan_id for number in chunk}
-        else:
-            scans = {find_scan(store, scan).id}
-        with store.transaction():
-            waiting = sum(store.chunks.retry(number, ids=chunk or None) for number in scans)
+        empty, rows = "", [*chunk]
+        if not chunk:
+            where = find_scan(store, scan)
+            empty, rows = (
+                f"no chunk of scan {where.id} has failed",
+                [row.id for row in store.chunks.list(where, status="failed")],
+            )
+        waiting = len(store.chunks.retry(*rows))
         again = [f"{count(waiting, 'chunk')} {'waits' if waiting == 1 else 'wait'} again"] if waiting else []
-        failed = "none of these has failed" if chunk else f"no chunk of scan {scans.pop()} has failed"
-        tell({"waiting": waiting}, again, failed)
+        tell({"waiting": waiting}, again, empty)

@@ -234,9 +234,7 @@ def retry(ids: tuple[str, ...]) -> None:
       scanstore jobs retry 01a20256-f7e1-744b-91c3-26422c0cc9f7
     """
     with open_store(write=True) as store:
-        with store.transaction():
-            found = [store.jobs.retry(each) for each in ids]
-        listing(found, ("id", "type", "status"))
+        listing(store.jobs.retry(*ids), ("id", "type", "status"))
 
 
 @jobs.command()
@@ -257,7 +255,7 @@ def work(
 ) -> None:
     """Work on jobs until interrupted. The running job is finished first.
 
-    A handler gets the job: job.meta is its input, job.tick(50)
+    A handler gets the job: job.meta is its input, job.update_progress(50)
     says how far it is and is False when it was cancelled, job.store is the store. Interrupt it twice to give up the
     job that runs. It ends with 1 when a job failed for good.
 

@@ -45,7 +45,7 @@ def list_(user: str | None, status: SessionStatus | None, limit: int | None) -> 
             "id",
             Column("name", "session_name"),
         )
-        listing(found, columns, none("sessions", "a script makes one with: store.sessions.create(user, name)"))
+        listing(found, columns, none("sessions", "a script makes one with: store.sessions.add(user, name)"))
 
 
 def _done(row: AnalysisSession) -> str:
@@ -64,7 +64,11 @@ def show(session: str) -> None:
     """
     with open_store() as store:
         row = store.sessions.get(session)
-        files, tasks, results = store.sessions.uploads(row), store.sessions.tasks(row), store.sessions.results(row)
+        files, tasks, results = (
+            store.sessions.uploads.list(row),
+            store.sessions.tasks.list(row),
+            store.sessions.results.list(row),
+        )
         card(
             {**row.to_dict(), "files": files, "tasks": tasks, "results": results},
             f"{row.session_name}, {row.status}, {_done(row)}",

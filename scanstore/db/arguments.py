@@ -14,7 +14,6 @@ from contextlib import suppress
 import peewee
 
 from scanstore.db.paths import composed, escape_path
-from scanstore.db.processes import me
 from scanstore.errors import InvalidArgument, shown
 
 TYPE_CHECKING = False  # typing takes long to import, and opening a store is measured
@@ -40,31 +39,15 @@ def uuid_of(row: object, what: str, *models: type[peewee.Model]) -> str:
 
 
 def number_of(row: object, what: str, model: type[peewee.Model], remedy: str = "") -> int:
-    """Return the id of a row, given as the row or its id; 0 for a row without one. Looks nothing up."""
+    """Return the id of a row, given as the row or its id, a whole number of at least 1. Looks nothing up."""
     key = row
     if isinstance(row, model):
         held: Any = row
         held.check_home()
-        key = held.id or 0
-    if isinstance(key, bool) or not isinstance(key, int):
+        key = held.id
+    if isinstance(key, bool) or not isinstance(key, int) or not 0 < key < 2**63:
         raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id{remedy and f'; {remedy}'}")
     return key
-
-
-def owner_of(row: object, worker: str | None, what: str, *models: type[peewee.Model]) -> tuple[str, str, int | None]:
-    """Return the id of a leased row, the acting worker, and the attempt, if the row has one."""
-    key = uuid_of(row, what, *models)
-    leased: Any = row
-    if isinstance(row, models) and worker in (None, leased.worker):
-        # The attempt of a row is valid only for the worker that claimed it.
-        return key, leased.worker or me(), leased.attempt if leased.worker else None
-    return key, worker or me(), None
-
-
-def copy_saved(row: object, **columns: object) -> None:
-    """Copy the saved columns back into the caller's model instance."""
-    if isinstance(row, peewee.Model):
-        row.__data__.update(columns)
 
 
 def check_text(value: object, what: str, most: int = 2**30) -> str:
@@ -87,6 +70,11 @@ def encodable(text: str, what: str) -> str:
     except UnicodeEncodeError:
         raise InvalidArgument(f"{what} is {shown(text)}, which is no valid Unicode") from None
     return text
+
+
+def check_by(by: object) -> str | None:
+    """Return the name of the person who acts: the given one, else that of $SCANSTORE_USER, else None."""
+    return check_optional_text(os.environ.get("SCANSTORE_USER") or None if by is None else by, "by", 255)
 
 
 def check_bool(value: object, what: str) -> bool:
@@ -120,6 +108,13 @@ def check_iterable(values: Iterable[_T], what: str) -> Iterable[_T]:
 
 def check_list(values: Iterable[_T], what: str) -> list[_T]:
     return list(check_iterable(values, what))
+
+
+def check_progress(value: object) -> int:
+    """Per cent from 0 to 100, as a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+        raise InvalidArgument(f"progress is {shown(value)}; give per cent, from 0 to 100")
+    return int(value)
 
 
 def check_path(value: object, what: str) -> str:

@@ -437,7 +437,7 @@ class Numbered(Base):
 def read_row(model: type[_N], row: _N | int, noun: str, remedy: str) -> _N:
     """Read a row anew, given as the row or its id. Raises NotFound with the remedy, InvalidArgument, WrongStore."""
     key = number_of(row, f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}", model, remedy)
-    found = model.get_or_none(model.id == key) if 0 < key < 2**63 else None
+    found = model.get_or_none(model.id == key)
     if found is None:
         raise NotFound(f"no {noun} {shown(key)}; {remedy}")
     return found

@@ -10,6 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import peewee
 
+from scanstore.db.arguments import check_integer
 from scanstore.db.current import Bound
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, JSONField
@@ -54,6 +55,28 @@ def check_page(page: int, per_page: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             limit = "at least 1" if name == "page" else f"from 1 to {MOST:,}"
             raise InvalidArgument(f"{name} is {shown(value)}; give a whole number, {limit}")
+
+
+def listed(
+    query: peewee.ModelSelect[_B], *, limit: int | None = None, offset: int = 0, sort: str | None = None
+) -> list[_B]:
+    """Return the rows of a query, which every ``list`` of a domain does with its options.
+
+    ``sort`` replaces the order of the query: a column as for :meth:`scanstore.store.Store.page`.
+    """
+    check_window(limit, offset)
+    if sort is not None:
+        query = query.order_by(*_order(query.model, sort))
+    if limit is not None or offset:
+        query = query.limit(-1 if limit is None else limit).offset(offset)
+    return list(query)
+
+
+def check_window(limit: int | None, offset: int) -> None:
+    """Raise InvalidArgument unless ``limit`` is None or a whole number from 0, and ``offset`` such a number."""
+    for name, value in (("limit", limit), ("offset", offset)):
+        if value is not None or name == "offset":
+            check_integer(value, name, most=2**63 - 1)
 
 
 def page_of(

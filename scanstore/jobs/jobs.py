@@ -19,19 +19,33 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from scanstore.db.arguments import check_integer, check_string, check_text
-from scanstore.db.database import SCHEMA_VERSION
-from scanstore.db.domain import long, reads
-from scanstore.db.state_machine import move
+from scanstore.db.database import SCHEMA_VERSION, Database
+from scanstore.db.domain import List, long, reads
+from scanstore.db.state_machine import Machine
 from scanstore.db.user_schema import holding
 from scanstore.db.uuids import uuid7
-from scanstore.db.values import dump_json, format_time, read_time, utcnow
+from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.jobs.leasing import LIFE, JobLeases, end_cancelled
-from scanstore.jobs.models import QUEUE, format_run_at, key_of, scene_key, scene_keys
+from scanstore.jobs import leasing
+from scanstore.jobs.leasing import end_cancelled, status_of, unknown
+from scanstore.jobs.models import QUEUE, check_types, format_run_at, key_of, scene_key, scene_keys
 from scanstore.jobs.models import Job as Job
 from scanstore.jobs.models import JobScene as JobScene
 from scanstore.jobs.worker import Handler, Worked, run_worker
-from scanstore.leases.engine import LEASE, MOST_LOST, MOST_RETRIES, State
+from scanstore.leases import engine
+from scanstore.leases.engine import (
+    JOBS,
+    LEASE,
+    MOST_LOST,
+    MOST_RETRIES,
+    NO_VALUES,
+    Recovered,
+    State,
+    Values,
+    check_lease,
+)
+from scanstore.leases.queue import Key, Queue, Scope, add_states
+from scanstore.leases.work import LeasedWork
 from scanstore.library.models import Scene
 
 if TYPE_CHECKING:
@@ -66,11 +80,45 @@ SELECT max(j.completed_at), json_group_array(json_array(t.depth, t.id))
  GROUP BY t.root HAVING count(*) = count(j.completed_at) ORDER BY t.root DESC
 """
 
-List = list  # the class below has a method of that name
+LIFE = Machine(
+    "jobs",
+    "job",
+    {"pending": ("failed", "cancelled")},
+    {
+        "pending": "it waits to be claimed as it is",
+        "running": "wait until it is over, or cancel it: store.jobs.cancel(job) (scanstore jobs cancel ID)",
+        "cancelling": "wait until its worker has let it go",
+        "completed": "enqueue another one for another run",
+    },
+)
+
+# From the whole down: each part weighs its share of what its parent weighs, and what has no parts counts.
+PROGRESS = """
+WITH RECURSIVE tree (root, id, weight, parts) AS (
+    SELECT i.value, i.value, 1.0, (SELECT count(*) FROM jobs AS c WHERE c.parent_id = i.value) FROM json_each(?) AS i
+     UNION ALL
+    SELECT t.root, j.id, t.weight / t.parts, (SELECT count(*) FROM jobs AS c WHERE c.parent_id = j.id)
+      FROM tree AS t CROSS JOIN jobs AS j INDEXED BY ix_jobs_parent_id ON j.parent_id = t.id
+)
+SELECT t.root, sum(t.weight * CASE WHEN j.completed_at IS NOT NULL THEN 100 ELSE j.progress END)
+  FROM tree AS t CROSS JOIN jobs AS j ON j.id = t.id
+ WHERE t.parts = 0 AND t.id <> t.root GROUP BY t.root
+"""
 
 
-class Jobs(JobLeases):
-    """Jobs of all types: add, claim, watch and cancel them."""
+class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
+    """Jobs of all types: queued, claimed, watched, cancelled. A scope is a type of jobs, or several."""
+
+    queue = JOBS
+    model = Job
+    life = LIFE
+    anew = {
+        "completed_at": None, "started_at": None, "result": None, "progress": 0, "processed_items": 0, "message": "",
+    }  # fmt: skip
+
+    def __init__(self, db: Database, store: object = None) -> None:
+        super().__init__(db)
+        self.store = store  # handed to the handlers, as ``job.store``
 
     # -- adding jobs --------------------------------------------------------------------------------------------------
 
@@ -174,27 +222,15 @@ class Jobs(JobLeases):
             end_cancelled(self.db)
             return self._row(key)
 
-    def retry(self, job: Job | str | uuid.UUID) -> Job:
-        """Reset a failed or cancelled job to pending with all its retries, and return it.
-
-        Raises NotFound, IllegalMove for a job in another status, and Conflict while another unfinished job has its
-        unique key.
-        """
-        key = key_of(job)
-        with self.db.atomic():
-            row = self._row(key)
-            other = None if row.unique_key is None or not row.over else self.live(row.unique_key)
-            if other is not None:
-                raise Conflict(
-                    f"job {key} cannot be tried again while job {other.id} has its unique key {row.unique_key!r};"
-                    " wait for that one, or cancel it"
-                )
-            move(
-                self.db, LIFE, key, "pending",
-                retry_count=0, lost_count=0, completed_at=None, started_at=None, next_retry_at=None, lease_clock=None,
-                error=None, result=None, progress=0, processed_items=0, message="", updated_at=format_time(utcnow()),
-            )  # fmt: skip
-            return self._row(key)
+    def _retry(self, key: Key) -> None:
+        row = self._row(key)
+        other = None if row.unique_key is None or not row.over else self.live(row.unique_key)
+        if other is not None:
+            raise Conflict(
+                f"job {key} cannot be tried again while job {other.id} has its unique key {row.unique_key!r};"
+                " wait for that one, or cancel it"
+            )
+        super()._retry(key)
 
     def prune(self, *, older_than: timedelta | None = None, keep_last: int | None = None, dry_run: bool = True) -> int:
         """Remove finished jobs, each with all its children or not at all, and return their number. Atomic.
@@ -222,17 +258,6 @@ class Jobs(JobLeases):
         return len(jobs)
 
     # -- queries ----------------------------------------------------------------------------------------------------
-
-    @reads
-    def get(self, job: Job | str | uuid.UUID) -> Job:
-        """Read the job. Raises NotFound."""
-        return self._row(key_of(job))
-
-    @reads
-    def find(self, job: Job | str | uuid.UUID) -> Job | None:
-        """Read the job, or return None if it does not exist."""
-        rows = self._rows([key_of(job)])
-        return rows[0] if rows else None
 
     @reads
     def live(self, unique: str) -> Job | None:
@@ -283,37 +308,22 @@ class Jobs(JobLeases):
         return self.list(scene=scene, limit=limit)
 
     @reads
-    def state(self, *, queue: str | None = None) -> State:
-        """Return the number of jobs that are ready, delayed, leased, completed, failed and cancelled (``skipped``), in
-        all queues or one, and the next due time. ``state().finished`` is true if none is left.
+    def state(self, scope: str | Iterable[str] | None = None, *, queue: str | None = None) -> State:
+        """How many jobs are ready, wait for their time or another try, are leased, completed, failed, and cancelled
+        (``skipped``), and when the next is due: of all jobs, of some types or of a queue.
+
+        ``state().finished`` says that none is left. Raises InvalidArgument when both types and a queue are given.
         """
-        where, values = ("1", ()) if queue is None else ("queue = ?", (check_string(queue, "queue"),))
-        counts = dict(
-            self.db.execute_sql(f"SELECT status, count(*) FROM jobs WHERE {where} GROUP BY status", values).fetchall()
-        )
-        now = format_time(utcnow())
-        due, delayed = self.db.execute_sql(
-            "SELECT min(next_retry_at), count(*) FROM jobs INDEXED BY ix_jobs_delayed"
-            f" WHERE status = 'pending' AND next_retry_at IS NOT NULL AND next_retry_at > ? AND {where}",
-            (now, *values),
-        ).fetchone()
-        ends, lost = self.db.execute_sql(
-            "SELECT min(lease_until), (SELECT coalesce(sum(lost_count), 0) FROM jobs INDEXED BY ix_jobs_lost"
-            f" WHERE lost_count > 0 AND {where}) FROM jobs INDEXED BY ix_jobs_leased"
-            f" WHERE status = 'running' AND lease_until > ? AND {where}",
-            (*values, now, *values),
-        ).fetchone()
-        following = [each for each in (due, ends) if each is not None]
-        return State(
-            ready=counts.get("pending", 0) - delayed,
-            delayed=delayed,
-            leased=counts.get("running", 0) + counts.get("cancelling", 0),
-            done=counts.get("completed", 0),
-            failed=counts.get("failed", 0),
-            skipped=counts.get("cancelled", 0),
-            next_at=read_time(min(following)) if following else None,
-            lost=lost,
-        )
+        states = []
+        for part, key in self._divisions(scope, queue):
+            found = engine.state(self.db, part, key)
+            (stopping,) = self.db.execute_sql(
+                "SELECT count(*) FROM jobs INDEXED BY ix_jobs_cancelling"
+                f" WHERE status = 'cancelling' AND (?1 IS NULL OR {part.scope} = ?1)",
+                (key,),
+            ).fetchone()
+            states.append(found._replace(leased=found.leased + stopping))
+        return add_states(states)
 
     @long
     def wait(
@@ -340,6 +350,109 @@ class Jobs(JobLeases):
 
     # -- running jobs
     # ---------------------------------------------------------------------------------------------------
+
+    def claim(
+        self,
+        scope: str | Iterable[str] | None = None,
+        *,
+        worker: str | None = None,
+        limit: int = 1,
+        lease: float = LEASE,
+        queue: str = QUEUE,
+    ) -> List[Job]:
+        """Lease up to ``limit`` jobs of these types (default: any) in a queue, see :meth:`LeasedWork.claim`.
+
+        Jobs of an ``exclusive_group`` of which one runs are passed over.
+        """
+        worker = check_lease(worker, lease, limit)
+        return self._lease(check_text(queue, "queue"), worker, limit, lease, types=self._scope(scope))
+
+    def start(self, job: Job | str | uuid.UUID, *, worker: str | None = None, lease: float = LEASE) -> Job:
+        """Lease this one job, out of turn. Raises NotFound, and IllegalMove when it cannot be claimed now."""
+        worker = check_lease(worker, lease)
+        with self.db.atomic():
+            before = self._row(key_of(job))
+            found = self._lease(before.queue, worker, 1, lease, only=before.id)
+            if not found:
+                raise _not_now(self._row(before.id))
+        return found[0]
+
+    def _claim(
+        self, scope: Scope | None, worker: str, limit: int, lease: float, values: Values = NO_VALUES
+    ) -> List[Job]:
+        return self._lease(QUEUE, worker, limit, lease, types=scope)
+
+    def _lease(
+        self, queue: str, worker: str, limit: int, lease: float, types: object = None, only: str | None = None
+    ) -> List[Job]:
+        values = {"types": types, "only": only}
+        if limit == 1:  # mostly: one statement
+            one = engine.claim_one(self.db, JOBS, queue, worker=worker, lease=lease, values=values)
+            if one is not None:
+                return self._claimed({one[0]: one[1]}, lease)
+        with self.db.atomic():
+            end_cancelled(self.db)
+            found = engine.claim(self.db, JOBS, queue, worker=worker, limit=limit, lease=lease, values=values)
+        return self._claimed(found, lease)
+
+    def _claimed(self, found: dict[Any, int], lease: float) -> List[Job]:
+        rows = super()._claimed(found, lease)
+        for row in rows:
+            row.store = self.store
+        return rows
+
+    def heartbeat(
+        self,
+        item: Job | str | uuid.UUID,
+        *,
+        progress: float | None = None,
+        processed: int | None = None,
+        total: int | None = None,
+        message: str | None = None,
+        worker: str | None = None,
+        lease: float | None = None,
+    ) -> Job:
+        """Extend the lease to ``lease`` seconds from now (default: as claimed) and say how far the job is; return it.
+
+        Its status is ``running``, or ``cancelling`` or ``cancelled`` when its worker should end; its progress is kept
+        all the same. ``progress`` is in per cent and, without it, follows from ``processed`` of ``total`` items; it
+        never goes back, until the job is claimed again. Raises InvalidArgument, LeaseLost when the job is not leased to
+        the worker any more, NotFound; a finished job is never changed.
+        """
+        key, owner, attempt = self._owner(item, worker)
+        lease = (item.lease if isinstance(item, Job) else LEASE) if lease is None else lease
+        check_lease(worker, lease)
+        with self.db.atomic():
+            leasing.heartbeat(
+                self.db, str(key), (owner, attempt), lease,
+                progress=progress, processed=processed, total=total, message=message,
+            )  # fmt: skip
+            return self._reread(item, key)
+
+    def complete(self, job: Job | str | uuid.UUID, *, result: object = None, worker: str | None = None) -> Job:
+        """End a job that went well and keep its result, any JSON value; return it.
+
+        One that is being cancelled ends as ``cancelled``, with its result. Doing it twice is harmless. Raises
+        InvalidArgument for a result that is not JSON, LeaseLost, NotFound; nothing is changed then.
+        """
+        key, owner, attempt = self._owner(job, worker)
+        with self.db.atomic():
+            leasing.complete(self.db, str(key), (owner, attempt), result)
+            return self._reread(job, key)
+
+    def _fail(self, key: Key, error: str, owner: str, attempt: int | None, retry: bool) -> str:
+        return leasing.fail(self.db, str(key), (owner, attempt), error, retry)
+
+    def _release(self, key: Key, owner: str, attempt: int | None) -> None:
+        leasing.release(self.db, str(key), (owner, attempt))
+
+    def recover(self, scope: str | Iterable[str] | None = None, *, queue: str | None = None) -> Recovered:
+        """Free leases that expired or whose process ended: of all jobs, of some types or of a queue. Jobs that were
+        being cancelled are cancelled. Claims do it too when they need it, as does opening a store."""
+        with self.db.atomic():
+            end_cancelled(self.db)
+            found = [engine.recover(self.db, part, key) for part, key in self._divisions(scope, queue)]
+        return Recovered(sum(each.waiting for each in found), sum(each.failed for each in found))
 
     @long
     def run_worker(
@@ -373,3 +486,47 @@ class Jobs(JobLeases):
             self, handlers, worker=worker, types=types, queue=queue, lease=lease, poll=poll, until_empty=until_empty,
             stop=stop, ended=ended,
         )  # fmt: skip
+
+    # -- rows ------------------------------------------------------------------------------------------------------
+
+    def _scope(self, scope: str | Iterable[str] | None) -> str | None:
+        return None if scope is None else dump_json(check_types(scope))
+
+    def _divisions(self, scope: str | Iterable[str] | None, queue: str | None) -> List[tuple[Queue, str | None]]:
+        """The jobs of some types or of a queue, each as a queue and its scope."""
+        if scope is None:
+            return [(JOBS, None if queue is None else check_string(queue, "queue"))]
+        if queue is not None:
+            raise InvalidArgument(f"types are {shown(scope)} and queue is {shown(queue)}; give one of them")
+        return [(JOBS._replace(scope="type"), each) for each in check_types(scope)]
+
+    def _state(self, scope: Scope | None) -> State:
+        return self.state(None if scope is None else json.loads(str(scope)))
+
+    def _unknown(self, key: Key) -> NotFound:
+        return unknown(key)
+
+    def _status(self, key: str) -> str:
+        return status_of(self.db, key)
+
+    def _rows(self, keys: Sequence[Key]) -> List[Job]:
+        return self._with_progress(super()._rows(keys))
+
+    def _with_progress(self, rows: List[Job]) -> List[Job]:
+        if rows:
+            derived = dict(self.db.execute_sql(PROGRESS, (dump_json([row.id for row in rows]),)).fetchall())
+            for row in rows:
+                if row.id in derived:
+                    row.__data__["progress"] = int(round(derived[row.id], 6))
+        return rows
+
+
+def _not_now(row: Job) -> IllegalMove:
+    if row.status != "pending":
+        why = LIFE.remedies.get(row.status, "let it wait again first: store.jobs.retry(job) (scanstore jobs retry ID)")
+        return IllegalMove(f"job {row.id} is {row.status} and cannot be started; {why}")
+    if row.next_retry_at is not None:
+        return IllegalMove(f"job {row.id} waits until {format_time(row.next_retry_at)}; start it then")
+    return IllegalMove(
+        f"job {row.id} waits for another of group {row.exclusive_group!r}; start it when that one is over"
+    )

@@ -7,27 +7,27 @@ workers in :mod:`scanstore.jobs.leasing`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import peewee
 
-from scanstore.db import arguments
-from scanstore.db.arguments import check_integer, check_list, check_text, copy_saved, uuid_of
+from scanstore.db.arguments import check_bool, check_list, check_text, uuid_of
 from scanstore.db.database import Database, current
 from scanstore.db.fields import Base, EnumField, JSONField, Numbered, Timestamped, UTCField
 from scanstore.db.generic_fields import JsonValue
+from scanstore.db.processes import me
+from scanstore.db.rows import read_keys
 from scanstore.db.state_machine import JOB_LIVE, JOB_STATUSES
-from scanstore.db.values import dump_json, format_time, utcnow
-from scanstore.errors import InvalidArgument, NoStore, NotFound, shown
-from scanstore.leases import engine
-from scanstore.leases.engine import JOBS, LEASE, check_lease
+from scanstore.db.values import format_time
+from scanstore.errors import InvalidArgument, NoStore, shown
+from scanstore.jobs import leasing
+from scanstore.leases.engine import check_lease, describe_error
 from scanstore.leases.models import LeasedTask
 from scanstore.library.models import Scene
 
 QUEUE = "default"
-STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows while they are being cancelled
 
 
 class Job(LeasedTask):
@@ -36,8 +36,7 @@ class Job(LeasedTask):
     if TYPE_CHECKING:
         parent_id = peewee.TextField(null=True)
 
-    lease: float = LEASE  # seconds by which its ticks extend the lease
-    store: Any  # the store through which the job was claimed
+    store: Any  # of one that was claimed: the store whose ``jobs`` did
 
     type = peewee.TextField()
     queue = peewee.TextField(default=QUEUE)
@@ -75,7 +74,7 @@ class Job(LeasedTask):
         links = JobScene.select(JobScene.scene).where(JobScene.job == self.id)
         return list(Scene.select().where(Scene.id.in_(links)).order_by(Scene.id))
 
-    def tick(
+    def update_progress(
         self,
         progress: float | None = None,
         *,
@@ -84,22 +83,33 @@ class Job(LeasedTask):
         message: str | None = None,
         lease: float | None = None,
     ) -> bool:
-        """Report progress, see :meth:`scanstore.jobs.jobs.Jobs.tick`. Returns False if the job was cancelled and should
-        stop.
+        """Say that it goes on and how far it is; False when it was cancelled and its handler should end.
+
+        See :meth:`scanstore.jobs.jobs.Jobs.heartbeat`.
         """
-        return tick(
-            _here(), self, progress=progress, processed=processed, total=total, message=message, lease=lease
+        lease = self.lease if lease is None else lease
+        check_lease(None, lease)
+        self._acting(
+            leasing.heartbeat, lease, progress=progress, processed=processed, total=total, message=message
         )  # fmt: skip
+        return bool(self.status == "running")
 
-    update_progress = tick
+    def mark_completed(self, result: object = None) -> Self:
+        """Complete it, see :meth:`scanstore.jobs.jobs.Jobs.complete`; return it."""
+        return self._acting(leasing.complete, result)
 
-    def mark_completed(self, result: object = None) -> str:
-        """Complete the job, see :meth:`scanstore.jobs.jobs.Jobs.complete`."""
-        return complete(_here(), self, result=result)
+    def mark_failed(self, error: str | BaseException, *, retry: bool = True) -> Self:
+        """Give it back with an error, see :meth:`scanstore.jobs.jobs.Jobs.fail`; return it."""
+        return self._acting(leasing.fail, describe_error(error), check_bool(retry, "retry"))
 
-    def mark_failed(self, error: str | BaseException, *, retry: bool = True) -> str:
-        """Fail the job with an error, see :meth:`scanstore.jobs.jobs.Jobs.fail`."""
-        return fail(_here(), self, error, retry=retry)
+    def _acting(self, act: Callable[..., object], *args: object, **given: object) -> Self:
+        """Act as the owner of this job, and bring the row up to date in the same transaction."""
+        self.check_home()
+        db = _here()
+        with db.atomic():
+            act(db, self.id, (self.worker or me(), self.attempt if self.worker else None), *args, **given)
+            self.__data__ = read_keys(db, Job, [self.id])[0].__data__
+        return self
 
 
 class JobScene(Base):
@@ -149,19 +159,11 @@ def _here() -> Database:
 # Arguments for a job
 
 
-def owner_of(job: Job | str | uuid.UUID, worker: str | None) -> tuple[str, str, int | None]:
-    return arguments.owner_of(job, worker, "a job", Job)
-
-
 def key_of(job: Job | str | uuid.UUID) -> str:
     return uuid_of(job, "a job", Job)
 
 
-def unknown(key: str) -> NotFound:
-    return NotFound(f"no job {key}; store.jobs.list() (scanstore jobs list) shows those that there are")
-
-
-# Arguments
+# What is given
 
 
 def check_types(types: str | Iterable[str]) -> list[str]:
@@ -172,15 +174,6 @@ def format_run_at(value: object) -> str | None:
     if value is not None and not isinstance(value, datetime):
         raise InvalidArgument(f"run_at is {shown(value)}; give an aware datetime")
     return None if value is None else format_time(value)
-
-
-def describe_error(error: object) -> str:
-    if isinstance(error, BaseException):
-        name = type(error).__name__
-        return f"{name}: {error}" if str(error) else name
-    if not isinstance(error, str):
-        raise InvalidArgument(f"error is {shown(error)}; give a text or an exception")
-    return error
 
 
 def scene_key(scene: object) -> str:
@@ -196,116 +189,3 @@ def scene_keys(scenes: Iterable[Scene | str]) -> list[str]:
     if isinstance(scenes, str | Scene):
         raise InvalidArgument(f"scenes is {scenes!r}; give a list of scenes")
     return list(dict.fromkeys(scene_key(each) for each in check_list(scenes, "scenes")))
-
-
-def progress_columns(progress: object, processed: object, total: object, message: object) -> dict[str, Any]:
-    """Return the columns that a tick sets."""
-    columns: dict[str, object] = {}
-    if progress is not None:
-        if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
-            raise InvalidArgument(f"progress is {shown(progress)}; give per cent, from 0 to 100")
-        columns["progress"] = int(progress)
-    if processed is not None:
-        columns["processed_items"] = check_integer(processed, "processed")
-    if total is not None:
-        columns["total_items"] = check_integer(total, "total")
-    if message is not None:
-        if not isinstance(message, str):
-            raise InvalidArgument(f"message is {shown(message)}; give a text")
-        columns["message"] = message
-    return columns
-
-
-def share_of(processed: int, total: int | None) -> int | None:
-    return min(100, processed * 100 // total) if total else None
-
-
-# Reports of the worker of a job
-
-
-def tick(
-    db: Database,
-    job: Job | str | uuid.UUID,
-    *,
-    progress: float | None = None,
-    processed: int | None = None,
-    total: int | None = None,
-    message: str | None = None,
-    worker: str | None = None,
-    lease: float | None = None,
-) -> bool:
-    """See :meth:`scanstore.jobs.jobs.Jobs.tick`."""
-    carried = job.lease if isinstance(job, Job) else LEASE
-    lease = carried if lease is None else lease
-    check_lease(worker, lease)
-    told = progress_columns(progress, processed, total, message)
-    key, owner, attempt = owner_of(job, worker)
-    with db.atomic():
-        row = db.execute_sql(
-            "SELECT status, progress, processed_items, total_items FROM jobs WHERE id = ?", (key,)
-        ).fetchone()
-        if row is None:
-            raise unknown(key)
-        status, before, done, items = row
-        if status == "cancelled":
-            return False
-        status = "running" if status == "pending" else status  # its lease was lost, and no worker has claimed it since
-        share = share_of(told.get("processed_items", done), told.get("total_items", items))
-        if "progress" in told or share is not None and ("processed_items" in told or "total_items" in told):
-            told["progress"] = max(before, told.get("progress", share or 0))
-        queue = STOPPING if status == "cancelling" else JOBS
-        until = engine.heartbeat(db, queue, key, worker=owner, attempt=attempt, lease=lease, **told)
-    copy_saved(job, status=status, lease_until=until, **told)
-    return bool(status == "running")
-
-
-def complete(db: Database, job: Job | str | uuid.UUID, *, result: object = None, worker: str | None = None) -> str:
-    """See :meth:`scanstore.jobs.jobs.Jobs.complete`."""
-    check_lease(worker, LEASE)
-    text = None if result is None else dump_json(result)
-    key, owner, attempt = owner_of(job, worker)
-    now = utcnow()
-    with db.atomic():
-        queue, to = way_out(db, key, "completed")
-        columns = {"result": text, "completed_at": format_time(now)} | ({"progress": 100} if queue is JOBS else {})
-        engine.settle(db, queue, key, to, worker=owner, attempt=attempt, **columns)
-    copy_saved(job, **columns | {"status": to, "result": result, "completed_at": now, "lease_until": None})
-    return to
-
-
-def fail(
-    db: Database,
-    job: Job | str | uuid.UUID,
-    error: str | BaseException,
-    *,
-    retry: bool = True,
-    worker: str | None = None,
-) -> str:
-    """See :meth:`scanstore.jobs.jobs.Jobs.fail`."""
-    check_lease(worker, LEASE)
-    text = describe_error(error)
-    key, owner, attempt = owner_of(job, worker)
-    with db.atomic():
-        queue, status = way_out(db, key, "failed")
-        if queue is STOPPING:
-            told = {"error": text[: engine.LAST_ERROR], "completed_at": format_time(utcnow())}
-            engine.settle(db, queue, key, status, worker=owner, attempt=attempt, **told)
-        else:
-            status = engine.fail(db, queue, key, text, worker=owner, attempt=attempt, retry=retry)
-    copy_saved(job, status=status, error=text[: engine.LAST_ERROR], lease_until=None)
-    return status
-
-
-def way_out(db: Database, key: str, to: str) -> tuple[engine.Queue, str]:
-    """Any report of the owner of a cancelling job ends it as cancelled."""
-    if status_of(db, key) in ("cancelling", "cancelled"):
-        return STOPPING, "cancelled"
-    return JOBS, to
-
-
-def status_of(db: Database, key: str) -> str:
-    """Return the status of a job. Raises NotFound."""
-    row = db.execute_sql("SELECT status FROM jobs WHERE id = ?", (key,)).fetchone()
-    if row is None:
-        raise unknown(key)
-    return str(row[0])

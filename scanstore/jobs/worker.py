@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from scanstore.db.blocks import Block, Scope, contextmanager, ending
 from scanstore.db.current import Bound
@@ -25,7 +25,7 @@ from scanstore.leases.queue import Stop
 if TYPE_CHECKING:
     from types import FrameType
 
-    from scanstore.jobs.leasing import JobLeases
+    from scanstore.db.database import Database
     from scanstore.jobs.models import Job
 
 Handler = Callable[["Job"], object]
@@ -33,6 +33,18 @@ NAP = 0.1  #: seconds, at most, until a signal is noticed
 BEATS = 3  #: how often a lease is extended before it would expire
 AWAKE = 1.0  #: seconds, at most, until a sleep of the machine is detected
 _log = logging.getLogger("scanstore.jobs")
+
+
+class JobCalls(Protocol):
+    """The calls of :class:`scanstore.jobs.jobs.Jobs` that the loop makes."""
+
+    db: Database
+
+    def claim(self, scope: Iterable[str], *, worker: str, lease: float, queue: str) -> list[Job]: ...
+    def heartbeat(self, item: Job, *, lease: float) -> Job: ...
+    def complete(self, job: Job, *, result: object) -> Job: ...
+    def fail(self, item: Job, error: Exception, *, retry: bool) -> Job: ...
+    def release(self, item: Job) -> Job: ...
 
 
 class Worked(NamedTuple):
@@ -46,7 +58,7 @@ class Worked(NamedTuple):
 
 
 def run_worker(
-    jobs: JobLeases,
+    jobs: JobCalls,
     handlers: Mapping[str, Handler],
     *,
     worker: str | None,
@@ -108,8 +120,8 @@ def _checked(handlers: object, types: Iterable[str] | None) -> list[str]:
     return wanted
 
 
-def _work(jobs: JobLeases, job: Job, handler: Handler, pulse: _Pulse) -> str:
-    """Run one job, and return its outcome."""
+def _work(jobs: JobCalls, job: Job, handler: Handler, pulse: _Pulse) -> str:
+    """Do one job; return which count it goes to."""
     try:
         with pulse.of(job):
             result = error = None
@@ -127,11 +139,9 @@ def _work(jobs: JobLeases, job: Job, handler: Handler, pulse: _Pulse) -> str:
         raise
 
 
-def _record(jobs: JobLeases, job: Job, result: object, error: Exception | None) -> str:
-    """Record the end of a job. If the store is busy, this is retried until the lease ends, so that the work is not
-    lost.
-    """
-    if job.status not in ("running", "cancelling"):  # the handler has finished the job itself
+def _record(jobs: JobCalls, job: Job, result: object, error: Exception | None) -> str:
+    """Record how a job ended. A store that is busy does not undo the work: it is tried for as long as the lease is."""
+    if job.status not in ("running", "cancelling"):  # the handler has said so itself
         if error is not None:
             _log.warning("job %s is %s, and then its handler failed: %r", job.id, job.status, error)
         return _count(job.status)
@@ -145,8 +155,8 @@ def _record(jobs: JobLeases, job: Job, result: object, error: Exception | None) 
     while True:
         try:
             if error is None:
-                return _count(jobs.complete(job, result=result))
-            return _count(jobs.fail(job, error, retry=retry))
+                return _count(jobs.complete(job, result=result).status)
+            return _count(jobs.fail(job, error, retry=retry).status)
         except Busy as busy:
             _log.warning("%s", busy)
             time.sleep(NAP)
@@ -162,7 +172,7 @@ class _Pulse(threading.Thread):
     machine, because the wall clock advances during the sleep.
     """
 
-    def __init__(self, jobs: JobLeases, lease: float) -> None:
+    def __init__(self, jobs: JobCalls, lease: float) -> None:
         super().__init__(name="scanstore-jobs", daemon=True)
         self._jobs, self._lease = jobs, lease
         self._job: Job | None = None
@@ -199,7 +209,7 @@ class _Pulse(threading.Thread):
             beaten = now
             # Busy: the next heartbeat is sufficient. Lost: the handler's own report is refused.
             with suppress(ScanstoreError):
-                self._jobs.tick(job, lease=self._lease)
+                self._jobs.heartbeat(job, lease=self._lease)
 
 
 @contextmanager

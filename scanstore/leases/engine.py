@@ -27,12 +27,12 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from scanstore.db.arguments import check_integer, check_list
+from scanstore.db.arguments import check_text
 from scanstore.db.clocks import clock, kept_until
 from scanstore.db.database import Database
 from scanstore.db.processes import gone, me
@@ -42,6 +42,9 @@ from scanstore.leases.queue import AUDIT_TASKS as AUDIT_TASKS
 from scanstore.leases.queue import CHUNKS as CHUNKS
 from scanstore.leases.queue import DRAFTS as DRAFTS
 from scanstore.leases.queue import JOBS as JOBS
+from scanstore.leases.queue import LEASE as LEASE
+from scanstore.leases.queue import MOST_LOST as MOST_LOST
+from scanstore.leases.queue import MOST_RETRIES as MOST_RETRIES
 from scanstore.leases.queue import QUEUES as QUEUES
 from scanstore.leases.queue import SESSION_TASKS as SESSION_TASKS
 from scanstore.leases.queue import VERIFIED as VERIFIED
@@ -51,12 +54,12 @@ from scanstore.leases.queue import Recovered as Recovered
 from scanstore.leases.queue import Scope as Scope
 from scanstore.leases.queue import State as State
 
-LEASE = 600.0  #: default duration of a lease in seconds
-MOST_RETRIES = 3
-MOST_LOST = 10  #: default number of leases that a row may lose without failing
 RETRY_DELAY = 2.0  #: seconds before the first retry; doubles with each
 LONGEST_DELAY = 3600.0
-LAST_ERROR = 4000  #: characters of an error that are stored
+LAST_ERROR = 4000  #: characters of an error that are kept
+UNLIMITED = "9e18"  #: more rows than are ever leased at once
+Values = Mapping[str, object]
+NO_VALUES: Values = {}
 
 
 # Claiming
@@ -69,18 +72,18 @@ def claim_one(
     *,
     worker: str,
     lease: float,
-    most: str,
-    guard: str,
-    more: str,
-    values: Mapping[str, object] | None = None,
+    most: str = UNLIMITED,
+    guard: str = "1",
+    more: str = "NULL",
+    values: Values = NO_VALUES,
 ) -> tuple[Any, ...] | None:
     """Lease the first row in one statement; return its id, attempt, retries, end of lease, and ``more``.
 
-    This works only while ``guard`` holds, fewer than ``most`` rows are leased, and no leases must be freed first.
-    Otherwise nothing is changed; call :func:`claim` instead. ``guard`` and ``most`` are expressions over ``:scope`` and
-    the names in ``values``; ``guard`` and ``more`` may use the row.
+    None, and nothing is changed, unless ``guard`` and the queue's own guard hold, fewer than ``most`` rows are leased
+    (expressions over ``:scope`` and the ``values``), and no lease has expired and no retry is due: :func:`claim` looks
+    after those first. ``more`` is an expression over the row.
     """
-    taking = {**_taking(scope, utcnow(), worker, lease), **(values or {})}
+    taking = {**_taking(scope, utcnow(), worker, lease), **values}
     rows = db.execute_sql(_claim_one(queue, most, guard, more), taking).fetchall()
     return rows[0] if rows else None
 
@@ -92,7 +95,7 @@ def _claim_one(queue: Queue, most: str, guard: str, more: str) -> str:
         f"UPDATE {queue.table} SET {_taken(queue)}"
         f" WHERE id = (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
         f" WHERE {queue.scope} = :scope AND status = '{queue.waiting}' AND next_retry_at IS NULL AND {guard}"
-        f" AND (SELECT count(*) < {most} AND min(lease_until) > :now IS NOT FALSE"
+        f" AND {queue.guard} AND (SELECT count(*) < {most} AND min(lease_until) > :now IS NOT FALSE"
         f" AND max(updated_at) <= :now IS NOT FALSE FROM {queue.table} INDEXED BY {queue.on('leased')}"
         f" WHERE {queue.scope} = :scope AND status = '{queue.leased}')"
         f" AND NOT EXISTS (SELECT 1 FROM {queue.table} INDEXED BY {queue.on('delayed')}"
@@ -134,30 +137,50 @@ def claim(
     lease: float,
     most: int | None = None,
     max_lost: int = MOST_LOST,
+    values: Values = NO_VALUES,
 ) -> dict[Any, int]:
     """Lease the first ``limit`` rows for ``lease`` seconds. Return their ids, in order, and their attempts.
 
     At most ``most`` rows of the scope are leased at once. Runs inside the caller's immediate transaction.
     """
     now = utcnow()
+
+    def take(limit: int) -> dict[Any, int]:
+        if not queue.one_by_one:
+            return _take(db, queue, scope, now, worker, limit, lease, most, values)
+        taken: dict[Any, int] = {}
+        while len(taken) < limit and (
+            row := claim_one(db, queue, scope, worker=worker, lease=lease, values=values)
+        ):  # fmt: skip
+            taken[row[0]] = row[1]
+        return taken
+
     free_expired(db, queue, scope, max_lost=max_lost, now=now)
-    found = _take(db, queue, scope, now, worker, limit, lease, most)
+    found = take(limit)
     if len(found) < limit and any(_fail_exhausted(db, queue, scope, now, max_lost)):
-        found |= _take(db, queue, scope, now, worker, limit - len(found), lease, most)
+        found |= take(limit - len(found))
         ranks = f"SELECT id FROM {queue.table} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rank, id"
         found = {key: found[key] for (key,) in db.execute_sql(ranks, (dump_json(list(found)),)).fetchall()}
     return found
 
 
 def _take(
-    db: Database, queue: Queue, scope: Scope, now: datetime, worker: str, limit: int, lease: float, most: int | None
+    db: Database,
+    queue: Queue,
+    scope: Scope,
+    now: datetime,
+    worker: str,
+    limit: int,
+    lease: float,
+    most: int | None,
+    values: Values,
 ) -> dict[Any, int]:
     rows = db.execute_sql(
         f"UPDATE {queue.table} SET {_taken(queue)}"
         f" WHERE id IN (SELECT id FROM {queue.table} INDEXED BY {queue.on('ready')}"
         f" WHERE {queue.scope} = :scope AND status = '{queue.waiting}' AND next_retry_at IS NULL"
-        f" ORDER BY rank, id LIMIT {_room(queue, most)}) RETURNING rank, id, attempt",
-        {**_taking(scope, now, worker, lease), "limit": min(limit, 2**31), "most": most},
+        f" AND {queue.guard} ORDER BY rank, id LIMIT {_room(queue, most)}) RETURNING rank, id, attempt",
+        {**_taking(scope, now, worker, lease), **values, "limit": min(limit, 2**31), "most": most},
     ).fetchall()
     return {key: attempt for _, key, attempt in sorted(rows)}
 
@@ -498,13 +521,14 @@ def _lost(queue: Queue, key: Key, row: dict[str, object], worker: str) -> LeaseL
 # Functions for a whole queue
 
 
-def any_lost(db: Database, queue: Queue, scope: Scope) -> bool:
-    """Whether :func:`recover` may have something to free in a scope; only reads."""
+def any_lost(db: Database, queue: Queue, scope: Scope | None) -> bool:
+    """Whether :func:`recover` may have something to free, in a scope or in all; only reads."""
     now = format_time(utcnow())
+    where, values = ("1", ()) if scope is None else (f"{queue.scope} = ?", (scope,))
     holders = db.execute_sql(
         f"SELECT process, min(lease_until) FROM {queue.table} INDEXED BY {queue.on('leased')}"
-        f" WHERE {queue.scope} = ? AND status = '{queue.leased}' GROUP BY process",
-        (scope,),
+        f" WHERE {where} AND status = '{queue.leased}' GROUP BY process",
+        values,
     ).fetchall()
     return any(str(until) <= now or gone(process) for process, until in holders)
 
@@ -519,19 +543,16 @@ def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_lost:
 
 
 def state(db: Database, queue: Queue, scope: Scope | None) -> State:
-    """Return the state of the queue, of one scope or, if rows are counted one by one, of all scopes (None).
+    """Where the queue stands, in one scope or in all (None).
 
-    Otherwise it reads counters, and only the rows that are leased, delayed or have lost leases.
+    Where counters are kept it reads those, and of the rows only the ones that are leased, delayed or have lost leases.
     """
     moment = utcnow()
     now = format_time(moment)
     where, values = ("?2 IS NULL", (now, None)) if scope is None else (f"{queue.scope} = ?2", (now, scope))
-    sql = (
-        "SELECT status, count FROM work_counts WHERE scan_id = ? AND kind = ?"
-        if queue.kind
-        else f"SELECT status, count(*) FROM {queue.table} WHERE {where} GROUP BY status"
-    )
-    counts = dict(db.execute_sql(sql, (scope, queue.kind) if queue.kind else values).fetchall())
+    counted = f"work_counts WHERE kind = '{queue.kind}' AND" if queue.kind else f"{queue.table} WHERE"
+    number = "sum(count)" if queue.kind else "count(*)"
+    counts = dict(db.execute_sql(f"SELECT status, {number} FROM {counted} {where} GROUP BY status", values).fetchall())
     first, out, lost = db.execute_sql(
         "SELECT min(lease_until) FILTER (WHERE lease_until > ?1), coalesce(sum(lease_until <= ?1), 0),"
         f" (SELECT coalesce(sum(lost_count), 0) FROM {queue.table} INDEXED BY {queue.on('lost')}"
@@ -560,20 +581,12 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
     )
 
 
-def row_ids(ids: Iterable[object]) -> list[int]:
-    """Return the checked ids of rows, given as a list of whole numbers."""
-    return [check_integer(each, "an id", most=2**63 - 1) for each in check_list(ids, "ids")]
-
-
-def retry(db: Database, queue: Queue, scope: int, *, ids: Sequence[int] | None = None) -> int:
-    """Reset failed rows to pending with all their retries, and return their number."""
-    where = "" if ids is None else " AND id IN (SELECT value FROM json_each(?))"
-    values = () if ids is None else (dump_json(row_ids(ids)),)
-    return db.execute_sql(
-        f"UPDATE {queue.table} SET status = '{queue.waiting}', retry_count = 0, lost_count = 0, next_retry_at = NULL,"
-        f" lease_clock = NULL, updated_at = ? WHERE {queue.scope} = ? AND status = 'failed'{where}",
-        (format_time(utcnow()), scope, *values),
-    ).rowcount
+def describe_error(error: str | BaseException) -> str:
+    """The text that is kept of an error: ``ValueError: no such file``."""
+    if isinstance(error, BaseException):
+        name = type(error).__name__
+        return f"{name}: {error}" if str(error) else name
+    return check_text(error, "error")
 
 
 def check_lease(worker: str | None, lease: float, limit: int = 1) -> str:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import peewee
 
-from scanstore.db.fields import Identified, Timestamped, UTCField
-from scanstore.leases.engine import MOST_LOST, MOST_RETRIES
+from scanstore.db.fields import Base, Identified, Timestamped, UTCField
+from scanstore.leases.queue import LEASE, MOST_LOST, MOST_RETRIES
 
 
-class LeasedRow(Timestamped):
+class Claimable(Base):
+    """Base of models whose rows are claimed; a claimed row carries the terms of its claim."""
+
+    lease: float = LEASE  #: seconds that it was claimed for, and that a heartbeat extends its lease by
+    claimed: bool = False  #: whether a claim returned this instance
+    ahead: object = None  #: of a row that a loop handed out: the loop
+
+
+class LeasedRow(Claimable, Timestamped):
     """Base of models whose rows are leased."""
 
     rank = peewee.IntegerField(default=0)

@@ -10,27 +10,23 @@ uploads in :mod:`scanstore.sessions.uploads`, and those for tasks in :mod:`scans
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, Required, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Required, TypedDict
 
 import peewee
 
 from scanstore.accounts.models import User
-from scanstore.db import arguments
 from scanstore.db.arguments import check_text, encodable, uuid_of
 from scanstore.db.database import Database
-from scanstore.db.fields import Base, EnumField, HashField, Identified, UTCField
+from scanstore.db.fields import EnumField, HashField, Identified, UTCField
 from scanstore.db.generic_fields import Number
 from scanstore.db.state_machine import RESULT_STATUSES, SESSION_OPEN, SESSION_STATUSES, TASK_STATUSES, UPLOAD_STATUSES
-from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.leases.engine import LEASE
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.leases.models import LeasedTask
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref
-
-_Row = TypeVar("_Row", bound=Base)
 
 COUNTED = frozenset({"total_files", "processed_files"})
 CENT = Decimal("0.01")
@@ -120,8 +116,6 @@ class AnalysisTask(LeasedTask):
         analysis_session_id = peewee.TextField()
         results = Backref["AnalysisResult"]()
 
-    lease: float = LEASE  # seconds by which its ticks extend the lease
-
     session = peewee.ForeignKeyField(
         AnalysisSession, column_name="analysis_session_id", object_id_name="analysis_session_id", backref="tasks",
         on_delete="CASCADE", index=False,
@@ -193,19 +187,7 @@ class AnalysisResult(Identified):
         return data | {"score": None if self.score is None else float(self.score)}
 
 
-def read(db: Database, model: type[_Row], where: str, values: Sequence[object]) -> list[_Row]:
-    """Return rows by a condition in SQL, because building the query from the model takes longer than running it."""
-    fields = model._meta.sorted_fields
-    names = ", ".join(field.column_name for field in fields)
-    rows = []
-    for found in db.execute_sql(f"SELECT {names} FROM {model._meta.table_name} WHERE {where}", values).fetchall():
-        row = model(__no_default__=True)
-        row.__data__ = {field.name: field.python_value(value) for field, value in zip(fields, found, strict=True)}
-        rows.append(row)
-    return rows
-
-
-# Arguments for rows
+# What is given as a row
 
 Session = AnalysisSession | str | uuid.UUID
 Task = AnalysisTask | str | uuid.UUID
@@ -221,16 +203,24 @@ def task_key(task: Task) -> str:
     return uuid_of(task, "a task", AnalysisTask)
 
 
-def owner_of(task: Task, worker: str | None) -> tuple[str, str, int | None]:
-    return arguments.owner_of(task, worker, "a task", AnalysisTask)
-
-
 def no_session(key: str) -> NotFound:
     return NotFound(f"no session {key}; store.sessions.list() (scanstore sessions list) shows those that there are")
 
 
-def no_task(key: str) -> NotFound:
-    return NotFound(f"no task {key}; store.sessions.tasks(session) shows those of a session")
+def session_status(db: Database, key: str) -> str:
+    """The status of a session. Raises NotFound."""
+    row = db.execute_sql("SELECT status FROM analysis_sessions WHERE id = ?", (key,)).fetchone()
+    if row is None:
+        raise no_session(key)
+    return str(row[0])
+
+
+def check_open(db: Database, key: str) -> None:
+    """Raise IllegalMove when a session is over, NotFound when it is missing."""
+    status = session_status(db, key)
+    if status not in SESSION_OPEN:
+        remedy = "create another one" if status == "completed" else "open it again first: store.sessions.reopen"
+        raise IllegalMove(f"session {key} is {status} and takes nothing more; {remedy}")
 
 
 # Values of columns

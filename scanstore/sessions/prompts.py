@@ -1,8 +1,8 @@
 """Prompts: saved versions never change, and each user has one default version per type.
 
-A result refers to the version that produced it, so a version never changes. To correct a prompt, save a new version; to
-go back, save the old text as another version. Change here: the columns of a prompt, and the choice of the default
-version. :class:`scanstore.sessions.sessions.Sessions` has these methods.
+A result refers to the version that produced it, so a version never changes. To correct a prompt, add a new version; to
+go back, add the old text as another version. Change here: the columns of a prompt, and the choice of the default
+version. The calls are ``store.sessions.prompts``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import uuid
 from typing import Any
 
 from scanstore.accounts.models import User, known_user
-from scanstore.db.domain import Domain, reads
+from scanstore.db.domain import Domain, List, reads
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.sessions.models import Configuration
 
@@ -19,7 +19,7 @@ from scanstore.sessions.models import Configuration
 class Prompts(Domain):
     """The prompts of users. Versions count from 1 for each type, such as "summary"."""
 
-    def save_prompt(
+    def add(
         self, user: User | str | uuid.UUID, config_type: str, content: str, *, default: bool = False
     ) -> Configuration:
         """Save a prompt as the next version of its type, and return it. Atomic.
@@ -32,7 +32,7 @@ class Prompts(Domain):
         with self.db.atomic():
             return self._save(known_user(self.db, user), kind, text, default)
 
-    def restore_prompt(
+    def restore(
         self, user: User | str | uuid.UUID, config_type: str, version: int, *, default: bool = False
     ) -> Configuration:
         """Save the content of an old version as a new one, like :meth:`save_prompt`, and return the new version.
@@ -41,20 +41,20 @@ class Prompts(Domain):
         """
         wanted = _version(version)
         with self.db.atomic():
-            row = self.prompt(user, config_type, wanted)
+            row = self.get(user, config_type, wanted)
             return self._save(row.user_id, row.config_type, row.prompt_content, default)
 
-    def default_prompt(self, user: User | str | uuid.UUID, config_type: str, version: int) -> Configuration:
+    def set_default(self, user: User | str | uuid.UUID, config_type: str, version: int) -> Configuration:
         """Make a version the default of its type. Atomic and idempotent.
 
         Raises NotFound, InvalidArgument.
         """
         wanted = _version(version)
         with self.db.atomic():
-            return self._make_default(self.prompt(user, config_type, wanted))
+            return self._make_default(self.get(user, config_type, wanted))
 
     @reads
-    def prompt(self, user: User | str | uuid.UUID, config_type: str, version: int | None = None) -> Configuration:
+    def get(self, user: User | str | uuid.UUID, config_type: str, version: int | None = None) -> Configuration:
         """Return the default version of a user's prompt, or the version with this number. Raises NotFound,
         InvalidArgument.
 
@@ -71,13 +71,13 @@ class Prompts(Domain):
         if row is None:
             number = "" if wanted is None else f"version {wanted} of "
             raise NotFound(
-                f"no {number}prompt {kind!r} of user {key}; see what there is with store.sessions.prompts (scanstore"
-                " prompts list), or save one with store.sessions.save_prompt"
+                f"no {number}prompt {kind!r} of user {key}; store.sessions.prompts.list(user) (scanstore prompts"
+                " list) shows those of a user, store.sessions.prompts.add adds one"
             )
         return row
 
     @reads
-    def prompts(self, user: User | str | uuid.UUID, config_type: str | None = None) -> list[Configuration]:
+    def list(self, user: User | str | uuid.UUID, config_type: str | None = None) -> List[Configuration]:
         """List all versions of a user's prompts, or those of one type, by type, the newest first. Raises NotFound."""
         query = Configuration.select().where(Configuration.user == known_user(self.db, user))
         if config_type is not None:

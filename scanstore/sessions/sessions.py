@@ -12,22 +12,26 @@ from __future__ import annotations
 
 import uuid
 from decimal import Decimal
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from scanstore.accounts.models import User, known_user
 from scanstore.db.arguments import check_integer, check_text
-from scanstore.db.domain import reads
+from scanstore.db.domain import Domain, List, reads
+from scanstore.db.rows import read
 from scanstore.db.state_machine import Machine, move
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import IllegalMove
-from scanstore.sessions.models import CENT, Session, no_session, read, session_key
+from scanstore.sessions.models import CENT, Session, no_session, session_key, session_status
 from scanstore.sessions.models import AnalysisResult as AnalysisResult
 from scanstore.sessions.models import AnalysisSession as AnalysisSession
 from scanstore.sessions.models import AnalysisTask as AnalysisTask
 from scanstore.sessions.models import FileUpload as FileUpload
 from scanstore.sessions.prompts import Prompts
-from scanstore.sessions.tasks import ANEW, SessionTasks
+from scanstore.sessions.results import SessionResults
+from scanstore.sessions.tasks import SessionTasks
 from scanstore.sessions.uploads import Added as Added
+from scanstore.sessions.uploads import SessionUploads
 
 if TYPE_CHECKING:
     from scanstore.db.words import SessionStatus
@@ -51,8 +55,6 @@ LIFE = Machine(
     },
 )
 
-List = list  # the class below has a method of that name
-
 
 class SessionStats(NamedTuple):
     """The number of sessions and tasks by status, of files, processed files and bytes, of results, and their mean
@@ -68,10 +70,30 @@ class SessionStats(NamedTuple):
     mean_score: Decimal | None
 
 
-class Sessions(SessionTasks, Prompts):
+class Sessions(Domain):
     """Sessions of all users, with their files, tasks and results, and the prompts of users."""
 
-    def create(self, user: User | str | uuid.UUID, name: str) -> AnalysisSession:
+    @cached_property
+    def uploads(self) -> SessionUploads:
+        """The files of sessions."""
+        return SessionUploads(self.db)
+
+    @cached_property
+    def tasks(self) -> SessionTasks:
+        """The work on sessions."""
+        return SessionTasks(self.db)
+
+    @cached_property
+    def results(self) -> SessionResults:
+        """The results of that work."""
+        return SessionResults(self.db)
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The prompts of users, in versions."""
+        return Prompts(self.db)
+
+    def add(self, user: User | str | uuid.UUID, name: str) -> AnalysisSession:
         """Add a session. Raises InvalidArgument, NotFound, and IllegalMove for a user who is not active."""
         text = check_text(name, "name", 255)
         with self.db.atomic():
@@ -93,7 +115,7 @@ class Sessions(SessionTasks, Prompts):
         """
         key = session_key(session)
         with self.db.atomic():
-            self._session_status(key)
+            session_status(self.db, key)
             (left,) = self.db.execute_sql(
                 "SELECT count(*) FROM analysis_tasks"
                 " WHERE analysis_session_id = ? AND (status = 'pending' OR status = 'processing')",
@@ -103,7 +125,7 @@ class Sessions(SessionTasks, Prompts):
                 tasks = "a task that is" if left == 1 else f"{left:,} tasks that are"
                 raise IllegalMove(
                     f"session {key} has {tasks} not finished; wait for them, or cancel them:"
-                    " store.sessions.cancel_task(task)"
+                    " store.sessions.tasks.cancel(task)"
                 )
             return self._move(key, "completed")
 
@@ -127,7 +149,7 @@ class Sessions(SessionTasks, Prompts):
     def _move(self, session: Session, to: str) -> AnalysisSession:
         key, now = session_key(session), format_time(utcnow())
         with self.db.atomic():
-            self._session_status(key)
+            session_status(self.db, key)
             move(
                 self.db, LIFE, key, to, completed_at=now if to == "completed" else None, updated_at=now
             )  # fmt: skip
@@ -139,13 +161,20 @@ class Sessions(SessionTasks, Prompts):
                     (now, key),
                 )
             elif to == "created":
-                anew = ", ".join(f"{column} = ?" for column in ANEW)
+                anew = self.tasks._fresh()
+                columns = ", ".join(f"{column} = ?" for column in anew)
                 self.db.execute_sql(
-                    f"UPDATE analysis_tasks SET status = 'pending', updated_at = ?, {anew}"
+                    f"UPDATE analysis_tasks SET status = 'pending', updated_at = ?, {columns}"
                     " WHERE analysis_session_id = ? AND (status = 'failed' OR status = 'cancelled')",
-                    (now, *ANEW.values(), key),
+                    (now, *anew.values(), key),
                 )
             return self._session(key)
+
+    def _session(self, key: str) -> AnalysisSession:
+        rows = read(self.db, AnalysisSession, "id = ?", (key,))
+        if not rows:
+            raise no_session(key)
+        return rows[0]
 
     def remove(self, session: Session) -> None:
         """Delete a session with its files, results and tasks. Later calls of their workers raise NotFound. Raises

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
 from scanstore.db.arguments import check_integer, check_list, check_path, check_text, uuid_of
 from scanstore.db.bulk import Writer
-from scanstore.db.domain import Domain, reads
+from scanstore.db.domain import Domain, List, reads
 from scanstore.db.files import refused, refusing
 from scanstore.db.paths import IN_CLOUD, below, is_junction, kept_in_cloud, lies_in
-from scanstore.db.state_machine import SESSION_OPEN
+from scanstore.db.rows import read
 from scanstore.db.uuids import uuid7s
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
 from scanstore.leases.engine import LAST_ERROR
-from scanstore.sessions.models import AnalysisSession, FileUpload, Session, Upload, no_session, read, session_key
+from scanstore.sessions.models import FileUpload, Session, Upload, check_open, session_key, session_status
 
 if TYPE_CHECKING:
     from scanstore.db.words import UploadMark, UploadStatus
@@ -74,9 +74,9 @@ class _File(NamedTuple):
 
 
 class SessionUploads(Domain):
-    """The files of a session; part of ``store.sessions``."""
+    """The files of sessions, ``store.sessions.uploads``."""
 
-    def add_uploads(self, session: Session, files: Iterable[UploadRecord]) -> Added:
+    def add(self, session: Session, files: Iterable[UploadRecord]) -> Added:
         """Add files to a session. Atomic.
 
         A file is a mapping with ``file_path`` (relative, with slashes) and ``file_size`` (bytes), and optionally
@@ -90,7 +90,7 @@ class SessionUploads(Domain):
         key = session_key(session)
         given = [_file(each) for each in files]
         with self.db.atomic():
-            self._check_open(key)
+            check_open(self.db, key)
             known: dict[str, tuple[bytes | None, int]] = {
                 path: (sha256, size)
                 for path, sha256, size in self.db.execute_sql(
@@ -124,9 +124,8 @@ class SessionUploads(Domain):
     ) -> Added:
         """Add files of a folder ``root``, given by paths relative to it (default: all, except links).
 
-        Reads their size, sha256 and type first, then works like :meth:`add_uploads`. Raises InvalidArgument for a path
-        that is not a regular file or leads out of ``root``, also through a link, and NotFound for a missing or
-        unreadable file.
+        Reads their size, sha256 and type first, then works like :meth:`add`. Raises InvalidArgument for a path that is
+        not a regular file or leads out of ``root``, also through a link, and NotFound for a missing or unreadable file.
         """
         base = check_path(root, "root")
         if not os.path.isdir(base):
@@ -134,11 +133,11 @@ class SessionUploads(Domain):
         if isinstance(paths, str | os.PathLike):
             raise InvalidArgument(f"paths is {paths!r}; give a list of paths")
         paths = None if paths is None else check_list(paths, "paths")
-        self._session_status(session_key(session))
+        session_status(self.db, session_key(session))
         relative = _below(base) if paths is None else (_relative(each) for each in paths)
-        return self.add_uploads(session, [_measured(base, path) for path in relative])
+        return self.add(session, [_measured(base, path) for path in relative])
 
-    def mark_upload(self, upload: Upload, status: UploadMark, *, error: str | None = None) -> FileUpload:
+    def mark(self, upload: Upload, status: UploadMark, *, error: str | None = None) -> FileUpload:
         """Set the status of a file to ``processing``, ``completed`` or ``error``, with the error, and return it.
 
         A file with the status ``error`` can be processed again. Setting the same status again changes nothing.
@@ -165,9 +164,9 @@ class SessionUploads(Domain):
             return self._upload(key)
 
     @reads
-    def uploads(
+    def list(
         self, session: Session, *, status: UploadStatus | None = None, limit: int | None = None
-    ) -> list[FileUpload]:
+    ) -> List[FileUpload]:
         """List the files of a session by path, optionally of a status. Raises NotFound, InvalidArgument."""
         key = session_key(session)
         query = FileUpload.select().where(FileUpload.session == key).order_by(FileUpload.file_path)
@@ -175,15 +174,15 @@ class SessionUploads(Domain):
             query = query.where(FileUpload.upload_status == status)  # rejects an unknown status
         if limit is not None:
             query = query.limit(check_integer(limit, "limit"))
-        self._session_status(key)
+        session_status(self.db, key)
         return list(query)
 
     @reads
-    def get_upload(self, upload: Upload) -> FileUpload:
+    def get(self, upload: Upload) -> FileUpload:
         """Read the upload. Raises NotFound."""
         return self._upload(_upload_key(upload))
 
-    def remove_upload(self, upload: Upload) -> None:
+    def remove(self, upload: Upload) -> None:
         """Remove a file from its session. Raises NotFound."""
         key = _upload_key(upload)
         if not self.db.execute_sql("DELETE FROM file_uploads WHERE id = ?", (key,)).rowcount:
@@ -195,33 +194,13 @@ class SessionUploads(Domain):
             raise _no_upload(key)
         return rows[0]
 
-    # -- sessions of uploads -------------------------------------------------------------------------
-
-    def _session(self, key: str) -> AnalysisSession:
-        rows = read(self.db, AnalysisSession, "id = ?", (key,))
-        if not rows:
-            raise no_session(key)
-        return rows[0]
-
-    def _session_status(self, key: str) -> str:
-        row = self.db.execute_sql("SELECT status FROM analysis_sessions WHERE id = ?", (key,)).fetchone()
-        if row is None:
-            raise no_session(key)
-        return str(row[0])
-
-    def _check_open(self, key: str) -> None:
-        status = self._session_status(key)
-        if status not in SESSION_OPEN:
-            remedy = "create another one" if status == "completed" else "open it again first: store.sessions.reopen"
-            raise IllegalMove(f"session {key} is {status} and takes nothing more; {remedy}")
-
 
 def _upload_key(upload: FileUpload | str | uuid.UUID) -> str:
     return uuid_of(upload, "an upload", FileUpload)
 
 
 def _no_upload(key: str) -> NotFound:
-    return NotFound(f"no upload {key}; store.sessions.uploads(session) shows those of a session")
+    return NotFound(f"no upload {key}; store.sessions.uploads.list(session) shows those of a session")
 
 
 def _remedy(row: FileUpload, to: str) -> str:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import peewee
 
-from scanstore.db.fields import Base, EnumField, HashField, JSONField, Numbered, Timestamped, UTCField
+from scanstore.db.fields import EnumField, HashField, JSONField, Numbered, Timestamped, UTCField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.state_machine import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES
 from scanstore.db.view_keys import RowId
+from scanstore.leases.models import Claimable
 from scanstore.snapshots.facts import FileVersion, Lineage
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class ScanFile(Numbered, Timestamped):
         indexes = ((("scan", "file_path"), True), (("version", "scan"), False))
 
 
-class ScanFileChunk(Base):
+class ScanFileChunk(Claimable):
     """A chunk of a file, the unit of review. The chunks of a file partition it. Only the status of a chunk can change.
 
     ``worker``, ``attempt`` and the times belong to its lease, see :mod:`scanstore.leases.engine`.

@@ -179,9 +179,9 @@ def test_lists(store: Store, ada: User) -> None:
 
 
 def test_a_user_with_work_cannot_be_removed_and_can_be_deactivated(store: Store, ada: User) -> None:
-    session = store.sessions.create(ada, "first")
+    session = store.sessions.add(ada, "first")
     task = store.audits.add(ada, "report.pdf", 10)
-    prompt = store.sessions.save_prompt(ada, "summary", "Summarise.")
+    prompt = store.sessions.prompts.add(ada, "summary", "Summarise.")
     with pytest.raises(IllegalMove, match="has sessions .1.; deactivate the account instead"):
         store.accounts.remove(ada)
     store.accounts.deactivate(ada)
@@ -203,9 +203,9 @@ def test_a_user_with_work_cannot_be_removed_and_can_be_deactivated(store: Store,
 
 
 def test_a_user_whose_prompt_others_have_used_stays(store: Store, ada: User) -> None:
-    prompt = store.sessions.save_prompt(ada, "summary", "Summarise.")
-    session = store.sessions.create(store.accounts.add("bob@x.org"), "first")
-    store.sessions.add_result(session, analysis_type="summary", result_content="x", configuration=prompt)
+    prompt = store.sessions.prompts.add(ada, "summary", "Summarise.")
+    session = store.sessions.add(store.accounts.add("bob@x.org"), "first")
+    store.sessions.results.add(session, analysis_type="summary", result_content="x", configuration=prompt)
     with pytest.raises(IllegalMove, match="has prompts with results .1.; deactivate"):
         store.accounts.remove(ada)
     store.sessions.remove(session)
@@ -744,7 +744,7 @@ def test_users_come_and_go(run: Run) -> None:
     assert "locked until" in run("list").stdout
     assert run("remove", "bob@x.org").stdout == "Removed user bob@x.org\n"
     assert json.loads(run("remove", ADA, "--json").stdout) == {"removed": ADA}
-    assert run("list").stderr == "no such users here; add one with: scanstore users add EMAIL\n"
+    assert run("list").stderr == "no users here; add one with: scanstore users add EMAIL\n"
 
 
 def test_passwords_are_asked_for_and_not_shown(run: Run) -> None:

@@ -674,7 +674,7 @@ def test_handlers_may_be_coroutine_functions(path: Path) -> None:
 
         async def double(job: Job) -> dict[str, Any]:
             assert asyncio.get_running_loop() is loop
-            await store.jobs.tick(job, message=request.get())
+            await store.jobs.heartbeat(job, message=request.get())
             return {"n": job.meta["n"] * 2}
 
         async def broken(job: Job) -> None:

@@ -122,7 +122,8 @@ class Worker:
         text = self.store.chunks.text(chunk)
         says = json.dumps(defects(int(text.split()[2])))
         drafts = json.loads(self.ask("analyst", chunk, chunk.file_path, says))
-        ids = self.store.chunks.complete(chunk, drafts=drafts, analyzer=self.ways["analyst"])
+        self.store.chunks.complete(chunk, drafts=drafts, analyzer=self.ways["analyst"])
+        ids = [draft.id for draft in self.store.drafts.list(chunk.scan_id, chunk=chunk)]
         self.journal.write("completed", chunk.id, ids)
 
     def verify(self, draft: DraftFinding) -> None:

@@ -152,7 +152,7 @@ def test_a_user_with_audits_cannot_be_deleted(store: Store, user: User, task: Ta
 
 
 def test_rows_lead_to_each_other_in_both_directions(store: Store, user: User, task: Task) -> None:
-    analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding()])
+    analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding()]).analysis
     task = store.audits.get(task)
     assert list(user.tasks) == [task] and task.user == user
     assert task.analysis == analysis and analysis.task == task
@@ -174,8 +174,8 @@ def test_claims_take_the_most_pressing_then_the_oldest(store: Store, user: User)
     row = claimed(store)
     assert (row.id, row.status, row.worker, row.attempt) == (second.id, "processing", "w", 1)
     assert row.started_at is not None and row.lease_until > utcnow() + timedelta(minutes=9)
-    assert store.audits.claim() == []
-    assert claimed(store, queue="other").id == other.id
+    assert store.audits.claim("default") == []
+    assert claimed(store, scope="other").id == other.id
     assert actions(store, second) == ["created", "claimed"]
     assert store.check() == []
 
@@ -187,7 +187,7 @@ def test_the_state_of_the_queue(store: Store, user: User) -> None:
     a, b, c = store.audits.claim(limit=3, worker="w")
     store.audits.complete(a, analysis=ANALYSIS)
     store.audits.fail(b, "later")
-    state = store.audits.state(queue="default")
+    state = store.audits.state("default")
     assert (state.ready, state.delayed, state.leased, state.done, state.failed) == (1, 1, 1, 1, 0)
     assert state.next_at is not None and not state.finished
     over_lease(store, c)
@@ -198,13 +198,13 @@ def test_the_state_of_the_queue(store: Store, user: User) -> None:
 
 def test_an_owner_keeps_gives_back_or_fails(store: Store, task: Task) -> None:
     row = claimed(store)
-    assert store.audits.heartbeat(row, lease=3600) > utcnow() + timedelta(minutes=59)
+    assert store.audits.heartbeat(row, lease=3600).lease_until > utcnow() + timedelta(minutes=59)
     store.audits.release(row)
     again = claimed(store)
     assert (again.id, again.retry_count, again.attempt) == (row.id, 0, 2)
     with pytest.raises(LeaseLost):  # the claim before
         store.audits.fail(row, "late")
-    assert store.audits.fail(again, ValueError("bad page")) == "queued"
+    assert store.audits.fail(again, ValueError("bad page")).status == "queued"
     waiting = store.audits.get(row)
     assert (waiting.status, waiting.retry_count, waiting.error_message) == ("queued", 1, "ValueError: bad page")
     assert waiting.next_retry_at > utcnow() and store.audits.claim() == []
@@ -215,12 +215,12 @@ def test_an_owner_keeps_gives_back_or_fails(store: Store, task: Task) -> None:
 
 def test_it_fails_for_good_and_is_tried_again(store: Store, user: User) -> None:
     task = store.audits.add(user, "a.pdf", 1, max_retries=0)
-    assert store.audits.fail(claimed(store), "no text in it") == "failed"
+    assert store.audits.fail(claimed(store), "no text in it").status == "failed"
     row = store.audits.get(task)
     assert (row.status, row.error_message) == ("failed", "no text in it") and row.completed_at is not None
     with pytest.raises(IllegalMove, match="is failed and cannot be completed; let it wait again first"):
         store.audits.complete(task, analysis=ANALYSIS)
-    row = store.audits.retry(task, by="bob")
+    (row,) = store.audits.retry(task, by="bob")
     assert (row.status, row.retry_count, row.completed_at, row.error_message) == ("queued", 0, None, None)
     with pytest.raises(IllegalMove, match="is queued and cannot become queued; it waits"):
         store.audits.retry(task, by="bob")
@@ -272,7 +272,7 @@ def test_a_killed_worker_is_on_the_trail(store: Store, user: User, db_path: Path
             "its process ended",
         )
     assert store.audits.get(task).status == "failed"
-    assert store.audits.retry(task, by="ann").status == "queued"
+    assert store.audits.retry(task, by="ann")[0].status == "queued"
     over_lease(store, claimed(store))
     assert claimed(store, worker="other").worker == "other"  # by the claim itself
     assert actions(store, task)[-3:] == ["claimed", "lost", "claimed"]
@@ -309,7 +309,7 @@ def test_complete_writes_everything(store: Store, task: Task) -> None:
     evidence: list[Any] = [{"page": 3, "box": [0.1, 2]}, None, "text", 0, False, [], {}, {"deep": {"é": "\ud83d"}}]
     found = [finding("Minor", evidence=each, remediation=None if n else "clean it") for n, each in enumerate(evidence)]
     row = claimed(store)
-    analysis = store.audits.complete(row, analysis=ANALYSIS, findings=found)
+    analysis = store.audits.complete(row, analysis=ANALYSIS, findings=found).analysis
     for read in (analysis, Analysis.get_by_id(analysis.id), store.audits.analysis(task)):
         assert read.to_dict() == analysis.to_dict()
         assert {name: getattr(read, name) for name in ANALYSIS} == ANALYSIS
@@ -339,7 +339,7 @@ def test_complete_writes_everything(store: Store, task: Task) -> None:
 
 def test_completing_twice_is_harmless_and_a_second_analysis_is_refused(store: Store, task: Task) -> None:
     found = [finding(evidence={"a": 1, "b": 2}), finding("major")]
-    analysis = store.audits.complete(claimed(store), analysis=ANALYSIS, findings=found)
+    analysis = store.audits.complete(claimed(store), analysis=ANALYSIS, findings=found).analysis
     before = rows(store)
     same = [finding(evidence={"b": 2, "a": 1}), finding("Major", remediation=None)]
     for again in (
@@ -347,7 +347,7 @@ def test_completing_twice_is_harmless_and_a_second_analysis_is_refused(store: St
         lambda: store.audits.complete(task.id, analysis=dict(reversed(ANALYSIS.items())), findings=iter(found)),
         lambda: store.audits.complete(task, analysis=ANALYSIS, findings=found, worker="another"),
     ):
-        assert again().to_dict() == analysis.to_dict()
+        assert again().analysis.to_dict() == analysis.to_dict()
     for other in (
         {"analysis": ANALYSIS, "findings": []},
         {"analysis": ANALYSIS, "findings": found[::-1]},
@@ -366,7 +366,7 @@ def test_who_may_complete(store: Store, user: User) -> None:
     nobodys, mine = (store.audits.add(user, name, 1) for name in "ab")
     with pytest.raises(LeaseLost, match="is waiting, so w cannot"):  # says that it has it, and has not
         store.audits.complete(nobodys, analysis=ANALYSIS, worker="w")
-    over = store.audits.complete(nobodys, analysis=ANALYSIS).task
+    over = store.audits.complete(nobodys, analysis=ANALYSIS)
     assert over.status == "completed" and over.started_at == over.completed_at is not None
     row = claimed(store)
     assert row.id == mine.id
@@ -454,7 +454,7 @@ def test_a_process_that_is_killed_while_it_completes_leaves_nothing(store: Store
     worker = process(db_path, code)
     assert worker.wait(timeout=30) == -signal.SIGKILL
     assert rows(store) == {"audit_tasks": 1, "audit_analyses": 0, "audit_findings": 0, "audit_events": 2}
-    assert store.audits.complete(claimed(store), analysis=ANALYSIS).verdict == "approved"
+    assert store.audits.complete(claimed(store), analysis=ANALYSIS).analysis.verdict == "approved"
     assert actions(store, task) == ["created", "claimed", "lost", "claimed", "completed"]
     assert store.check() == []
 
@@ -503,7 +503,7 @@ def test_the_verdict_is_stored(
     store: Store, task: Task, found: list[str], confidence: float | None, verdict: str, score: float
 ) -> None:
     columns = {**ANALYSIS, "confidence_score": confidence}
-    analysis = store.audits.complete(task, analysis=columns, findings=[finding(each) for each in found])
+    analysis = store.audits.complete(task, analysis=columns, findings=[finding(each) for each in found]).analysis
     read = store.audits.analysis(analysis)
     assert (read.verdict, read.machine_verdict, read.compliance_score) == (verdict, verdict, score)
 
@@ -527,7 +527,7 @@ def test_another_policy(store: Store, user: User) -> None:
     made = []
     for policy in (Lenient(), Deductions(critical=1, minor=7.5)):
         task = store.audits.add(user, "a", 1)
-        row = store.audits.complete(task, analysis=ANALYSIS, findings=[finding("MINOR")], policy=policy)
+        row = store.audits.complete(task, analysis=ANALYSIS, findings=[finding("MINOR")], policy=policy).analysis
         made.append((row.verdict, row.compliance_score, row.policy))
     assert made == [("approved", 7.0, "lenient"), ("review", 92.5, "deductions(critical=1, minor=7.5)")]
     protocol: AuditPolicy = Lenient()
@@ -554,7 +554,7 @@ def test_a_policy_that_is_none(store: Store, task: Task, policy: Any, message: s
 
 
 def test_the_database_knows_the_ranges(store: Store, task: Task) -> None:
-    analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding()])
+    analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding()]).analysis
     for column, value in (
         ("compliance_score", 100.5), ("confidence_score", 1.2), ("verdict", "'rejected'"), ("verdict", "'fine'"),
         ("reviewed_by", "'ann'"), ("extraction_result", "'{'"), ("equipment_type", "''"),
@@ -572,7 +572,7 @@ def test_the_database_knows_the_ranges(store: Store, task: Task) -> None:
 
 
 def test_a_person_decides_beside_the_machine(store: Store, task: Task) -> None:
-    analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding("major")])
+    analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding("major")]).analysis
     row = store.audits.review(analysis, "Approved", by="ann", reason="measured again")
     assert (row.verdict, row.machine_verdict, row.reviewed_by, row.review_reason) == (
         "approved",
@@ -590,7 +590,7 @@ def test_a_person_decides_beside_the_machine(store: Store, task: Task) -> None:
         ("ann", {"from": "review", "to": "approved", **machine, "reason": "measured again"}),
         ("bob", {"from": "approved", "to": "rejected", **machine, "reason": "the wrong device"}),
     ]
-    assert store.audits.complete(task, analysis=ANALYSIS, findings=[finding("major")]).verdict == "rejected"
+    assert store.audits.complete(task, analysis=ANALYSIS, findings=[finding("major")]).analysis.verdict == "rejected"
     assert store.check() == []
 
 
@@ -606,7 +606,7 @@ def test_a_person_decides_beside_the_machine(store: Store, task: Task) -> None:
     ],
 )
 def test_a_review_that_is_refused(store: Store, task: Task, options: dict[str, Any], message: str) -> None:
-    analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding("major")])
+    analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding("major")]).analysis
     with pytest.raises(InvalidArgument, match=message):
         store.audits.review(analysis, **{"verdict": "approved", "by": "ann", "reason": "x", **options})
     with pytest.raises(TypeError):
@@ -617,7 +617,7 @@ def test_a_review_that_is_refused(store: Store, task: Task, options: dict[str, A
 
 @pytest.mark.parametrize(("severity", "machine"), [("critical", "rejected"), ("info", "approved")])
 def test_what_the_machine_decided_by_itself_is_final(store: Store, task: Task, severity: str, machine: str) -> None:
-    analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding(severity)])
+    analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding(severity)]).analysis
     with pytest.raises(IllegalMove, match=f"was {machine} by policy deductions and needs no person"):
         store.audits.review(analysis, "approved", by="ann", reason="x")
     assert store.audits.analysis(task).reviewed_by is None
@@ -797,7 +797,7 @@ def test_an_old_clock_does_not_free_leases(store: Store, task: Task) -> None:
     )
     assert store.audits.claim() == []
     assert store.audits.get(task).lease_until - utcnow() < timedelta(seconds=31)
-    assert store.audits.heartbeat(row) > utcnow()
+    assert store.audits.heartbeat(row).lease_until > utcnow()
 
 
 def test_work_that_waits_is_woken_when_it_is_due(store: Store, task: Task) -> None:

@@ -186,7 +186,7 @@ def test_wrong_usage_ends_with_2(scanned: Run, args: tuple[str, ...]) -> None:
         (("scans", "progress", "nowhere"), "no completed scan of 'nowhere'"),
         (("chunks", "retry", "5"), "no chunk 5"),
         (("drafts", "show", "7"), "no draft 7"),
-        (("drafts", "show", "9" * 30), "no draft 999"),
+        (("drafts", "show", "9" * 30), "is not a draft"),
         (("findings", "show", "7"), "no finding 7"),
         (("models", "show", "m\x1b"), r"no model 'm\x1b'"),
         (("models", "update", "m", "--votes", "2"), "no model 'm'"),
@@ -241,7 +241,7 @@ def test_chunks_list_and_retry(begun: Run) -> None:
             store.chunks.fail(chunk, "no\nluck", retry=False)
     assert begun("chunks", "list", "--status", "FAILED").stdout.splitlines()[1].endswith(r"high risk, no\nluck")
     assert begun("chunks", "retry", first).stdout == "1 chunk waits again\n"
-    assert "none of these has failed" in one_line(begun("chunks", "retry", first))
+    assert "cannot become pending" in one_line(begun("chunks", "retry", first, code=1))
     assert data(begun("chunks", "retry", "--scan", "src", "--json")) == {"waiting": 1}
 
 

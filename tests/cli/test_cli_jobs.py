@@ -26,7 +26,7 @@ TASKS = """
 import pathlib, time
 
 def sync(job):
-    job.tick(processed=1, total=2, message="reading")
+    job.update_progress(processed=1, total=2, message="reading")
     return {"scenes": len(job.store.library.list()) if job.meta.get("count") else 0}
 
 def fail(job):
@@ -150,7 +150,7 @@ def test_cancel_and_retry_are_all_or_nothing(run: Run) -> None:
 
 def test_list_shows_every_state_and_obeys_nothing(run: Run) -> None:
     with Store() as store:
-        store.jobs.start(store.jobs.enqueue("a")).tick(40, message=EVIL)
+        store.jobs.start(store.jobs.enqueue("a")).update_progress(40, message=EVIL)
         store.jobs.start(store.jobs.enqueue("b")).mark_failed(EVIL, retry=False)
         store.jobs.start(store.jobs.enqueue("c" + EVIL, meta={"x": EVIL})).mark_failed("first\nsecond")
         ids = [row.id for row in store.jobs.list()]

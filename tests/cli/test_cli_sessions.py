@@ -41,19 +41,19 @@ def ids() -> Callable[[], list[str]]:
     def make() -> list[str]:
         with Store() as store:
             ada, bob = (store.accounts.add(f"{name}@example.org") for name in ("ada", "bob"))
-            one, two = store.sessions.create(ada, "one\x1b[31m"), store.sessions.create(bob, "two")
-            store.sessions.add_uploads(
+            one, two = store.sessions.add(ada, "one\x1b[31m"), store.sessions.add(bob, "two")
+            store.sessions.uploads.add(
                 one,
                 [{"file_path": "a.pdf", "file_size": 1500}, {"file_path": "b\nc", "file_size": 7}],
             )
-            upload = store.sessions.uploads(one)[0]
-            store.sessions.mark_upload(upload, "processing")
-            store.sessions.mark_upload(upload, "error", error="no text")
+            upload = store.sessions.uploads.list(one)[0]
+            store.sessions.uploads.mark(upload, "processing")
+            store.sessions.uploads.mark(upload, "error", error="no text")
             for name in ("t1", "t2"):
-                store.sessions.add_task(one, "read", task_id=name)
-            first, second = store.sessions.claim(one, limit=2)
-            store.sessions.complete_task(first, result={"result_content": "Fine.\n", "score": "87.5"})
-            store.sessions.fail_task(second, "it broke\nin line 2", retry=False)
+                store.sessions.tasks.add(one, "read", task_id=name)
+            first, second = store.sessions.tasks.claim(one, limit=2)
+            store.sessions.tasks.complete(first, result={"result_content": "Fine.\n", "score": "87.5"})
+            store.sessions.tasks.fail(second, "it broke\nin line 2", retry=False)
             return [one.id, two.id]
 
     return make
@@ -96,7 +96,7 @@ def test_remove(run: Run, ids: Callable[[], list[str]]) -> None:
     one, two = ids()
     assert run("remove", one).stdout == "Removed session 'one\\x1b[31m'\n"
     assert json.loads(run("remove", two, "--json").stdout) == {"removed": two}
-    assert run("list").stderr == "no sessions here; a script makes one with: store.sessions.create(user, name)\n"
+    assert run("list").stderr == "no sessions here; a script makes one with: store.sessions.add(user, name)\n"
     for command in ("show", "remove"):
         said = run(command, one, code=1).stderr
         assert said.startswith(f"Error: no session {one}; ") and len(said.splitlines()) == 1

@@ -496,7 +496,7 @@ def test_inherited_columns_stand_where_column_order_says() -> None:
 
 def test_a_row_that_others_point_at_says_which(store: Store) -> None:
     user = store.accounts.add("ann@x.org")
-    store.sessions.create(user, "first")
+    store.sessions.add(user, "first")
     store.audits.add(user, "report.pdf", 10)
     with pytest.raises(Conflict, match="1 rows of analysis_sessions and 1 rows of audit_tasks point at it"):
         user.delete_instance()

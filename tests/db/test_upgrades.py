@@ -140,12 +140,12 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
         store.jobs.enqueue("sync", scenes=["sc-1"])
         user = store.accounts.add("ada@example.org")
-        session = store.sessions.create(user, "first")
-        store.sessions.add_uploads(session, [{"file_path": "a.py", "file_size": 1, "file_type": "text/x-python"}])
-        prompt = store.sessions.save_prompt(user, "summary", "Summarise.")
-        store.sessions.add_task(session, "summary")
-        (task,) = store.sessions.claim(session)
-        store.sessions.complete_task(task, result={"result_content": "Fine.", "score": 99.5, "configuration": prompt})
+        session = store.sessions.add(user, "first")
+        store.sessions.uploads.add(session, [{"file_path": "a.py", "file_size": 1, "file_type": "text/x-python"}])
+        prompt = store.sessions.prompts.add(user, "summary", "Summarise.")
+        store.sessions.tasks.add(session, "summary")
+        (task,) = store.sessions.tasks.claim(session)
+        store.sessions.tasks.complete(task, result={"result_content": "Fine.", "score": 99.5, "configuration": prompt})
         audit = store.audits.add(user, "report.pdf", 10)
         finding = {"severity": "minor", "rule_id": "GND-01", "message": "too high", "evidence": {"ohm": 12}}
         store.audits.complete(audit, analysis={"equipment_type": "panel", "test_type": "x"}, findings=[finding])
@@ -241,6 +241,6 @@ def test_leases_and_their_counts_come_through_the_ninth_migration(path: Path) ->
         assert (config.max_retries, config.max_lost) == (2, 10)
         store.database.execute_sql("UPDATE jobs SET lease_until = '2020-01-01T00:00:00.000Z'")
         assert store.jobs.recover() == (1, 0) and store.jobs.get(job).lost_count == 1
-        assert store.jobs.complete(job, worker="ann") == "completed"
+        assert store.jobs.complete(job, worker="ann").status == "completed"
         store.chunks.complete(chunk.id, worker="ann")
         assert store.check() == []

@@ -208,10 +208,9 @@ def test_what_is_not_there(store: Store, scan: Scan) -> None:
         lambda key: store.findings.unsuppress(key, by="ann"),
     ]
     for call in calls:
-        for key in (0, -1, 7, 2**63):
-            with pytest.raises(NotFound, match=f"no (finding|suppression) {key}; "):
-                call(key)
-        for wrong in (True, "1", 1.0):
+        with pytest.raises(NotFound, match="no (finding|suppression) 7; "):
+            call(7)
+        for wrong in (True, "1", 1.0, 0, -1, 2**63):
             with pytest.raises(InvalidArgument, match="is not a (finding|suppression)"):
                 call(wrong)
     with pytest.raises(NotFound, match="there is no target 'x'"):
@@ -220,7 +219,9 @@ def test_what_is_not_there(store: Store, scan: Scan) -> None:
         store.findings.suppressions("x")
     with pytest.raises(InvalidArgument, match="'1' is not a finding"):
         store.findings.suppressed(["1"])  # type: ignore[list-item]
-    assert store.findings.suppressed([7, -1, 2**70]) == {} == store.findings.suppressed([])
+    with pytest.raises(InvalidArgument, match="-1 is not a finding"):
+        store.findings.suppressed([7, -1])
+    assert store.findings.suppressed([7]) == {} == store.findings.suppressed([])
     assert counts() == (0, 0)
 
 

@@ -170,7 +170,7 @@ def test_unique_while_it_is_not_over(store: Store) -> None:
     with pytest.raises(Conflict, match=f"while job {again.id} has its unique key 'nightly'"):
         store.jobs.retry(job)
     store.jobs.start(again).mark_completed()
-    assert store.jobs.retry(job).status == "pending"
+    assert store.jobs.retry(job)[0].status == "pending"
     assert store.check() == []
 
 
@@ -215,7 +215,7 @@ def test_only_types_and_queues_that_were_asked_for(store: Store) -> None:
     assert store.jobs.claim("b") == []
     assert [job.type for job in store.jobs.claim(limit=9)] == ["a", "c"]
     assert [job.queue for job in store.jobs.claim("b", queue="slow")] == ["slow"]
-    for bad in ({"types": [""]}, {"limit": 0}, {"lease": 0}, {"worker": " "}, {"queue": ""}):
+    for bad in ({"scope": [""]}, {"limit": 0}, {"lease": 0}, {"worker": " "}, {"queue": ""}):
         with pytest.raises(InvalidArgument):
             store.jobs.claim(**bad)
 
@@ -266,9 +266,7 @@ def test_one_of_an_exclusive_group_runs_at_a_time(store: Store) -> None:
 
 
 def test_a_claim_reads_no_job_that_it_passes_over(store: Store) -> None:
-    from scanstore.jobs.leasing import GUARD, UNLIMITED
-
-    sql = engine._claim_one(engine.JOBS, UNLIMITED, GUARD, "NULL")
+    sql = engine._claim_one(engine.JOBS, engine.UNLIMITED, "1", "NULL")
     values = dict.fromkeys(("worker", "process", "until", "clock", "now", "scope", "types", "only"))
     plan = [row[3] for row in store.database.execute_sql(f"EXPLAIN QUERY PLAN {sql}", values)]
     assert "SEARCH jobs USING COVERING INDEX ix_jobs_ready (queue=?)" in plan
@@ -284,16 +282,16 @@ def test_a_claim_reads_no_job_that_it_passes_over(store: Store) -> None:
 def test_tick(store: Store) -> None:
     job = one(store)
     before = job.lease_until
-    assert job.tick(30, message="reading", lease=3600) is True
+    assert job.update_progress(30, message="reading", lease=3600) is True
     row = store.jobs.get(job)
     assert (row.progress, row.message) == (job.progress, job.message) == (30, "reading")
     assert row.lease_until == job.lease_until > before + timedelta(minutes=30)
     job.update_progress(20.9)
     assert (job.progress, store.jobs.get(job).progress) == (30, 30)  # it never goes back
-    job.tick(processed=3, total=4)
+    job.update_progress(processed=3, total=4)
     row = store.jobs.get(job)
     assert (row.progress, row.processed_items, row.total_items) == (75, 3, 4)
-    assert store.jobs.tick(job.id, processed=9) and store.jobs.get(job).progress == 100
+    assert store.jobs.heartbeat(job.id, processed=9) and store.jobs.get(job).progress == 100
     job.mark_failed("x")
     with mock.patch("scanstore.leases.engine.utcnow", lambda: utcnow() + timedelta(minutes=1)):
         (again,) = store.jobs.claim()
@@ -311,25 +309,25 @@ def test_tick(store: Store) -> None:
 def test_ticks_that_are_refused(store: Store, options: dict[str, Any]) -> None:
     job = one(store)
     with pytest.raises(InvalidArgument):
-        store.jobs.tick(job, **options)
+        store.jobs.heartbeat(job, **options)
     assert store.jobs.get(job).to_dict() == job.to_dict()
 
 
 def test_the_methods_of_a_row(store: Store, tmp_path: Path) -> None:
     job = one(store)
-    assert job.mark_completed({"rows": 3}) == "completed"
+    assert job.mark_completed({"rows": 3}).status == "completed"
     row = store.jobs.get(job)
     assert (row.status, row.progress, row.result, row.over) == ("completed", 100, {"rows": 3}, True)
     assert (job.status, job.progress, job.result, job.over) == ("completed", 100, {"rows": 3}, True)
     assert row.completed_at >= row.started_at and row.lease_until is None
-    assert job.mark_completed({"rows": 4}) == "completed"  # twice is harmless
+    assert job.mark_completed({"rows": 4}).status == "completed"  # twice is harmless
     assert store.jobs.get(job).result == {"rows": 3}
     with Store(tmp_path / "other.db"), pytest.raises(WrongStore):
-        job.tick()
+        job.update_progress()
     failed = one(store)
     with pytest.raises(InvalidArgument, match="cannot be stored as JSON"):
         failed.mark_completed({1, 2})
-    assert failed.mark_failed(KeyError("x"), retry=False) == "failed"
+    assert failed.mark_failed(KeyError("x"), retry=False).status == "failed"
     assert store.jobs.get(failed).error == "KeyError: 'x'"
 
 
@@ -337,7 +335,7 @@ def test_the_methods_of_a_row_outside_any_store(db_path: Path) -> None:
     with Store(db_path) as store:
         job = one(store)
     with pytest.raises(NoStore):
-        job.tick()
+        job.update_progress()
     with pytest.raises(NoStore):
         job.mark_completed()
 
@@ -349,14 +347,14 @@ def test_a_failure_is_tried_again_and_then_is_final(store: Store) -> None:
     for status in ("pending", "pending", "failed"):
         with mock.patch("scanstore.leases.engine.utcnow", return_value=now):
             (row,) = store.jobs.claim()
-            assert store.jobs.fail(row, "no luck") == status == row.status
+            assert store.jobs.fail(row, "no luck").status == status == row.status
         row = store.jobs.get(job)
         waits.append(None if row.next_retry_at is None else round((row.next_retry_at - now).total_seconds()))
         now += timedelta(seconds=60)
     assert waits == [2, 4, None]
     assert (row.status, row.retry_count, row.attempt, row.error) == ("failed", 2, 3, "no luck")
     assert row.completed_at is not None
-    again = store.jobs.retry(job)
+    (again,) = store.jobs.retry(job)
     assert (again.status, again.retry_count, again.error, again.completed_at) == ("pending", 0, None, None)
     assert store.check() == []
 
@@ -368,13 +366,13 @@ def test_a_late_owner_changes_nothing(store: Store, worker: str | None) -> None:
     (later,) = store.jobs.claim(worker=worker)  # by another, or by the same once more
     before = store.jobs.get(job).to_dict()
     for late in (
-        lambda: job.tick(50), lambda: job.mark_completed(1), lambda: job.mark_failed("x"),
+        lambda: job.update_progress(50), lambda: job.mark_completed(1), lambda: job.mark_failed("x"),
         lambda: store.jobs.release(job), lambda: store.jobs.complete(job.id, worker="eve"),
     ):  # fmt: skip
         with pytest.raises(LeaseLost):
             late()
     assert store.jobs.get(job).to_dict() == before
-    assert later.mark_completed() == "completed"
+    assert later.mark_completed().status == "completed"
     with pytest.raises(LeaseLost):
         job.mark_completed()
     assert store.check() == []
@@ -390,7 +388,7 @@ def test_a_job_that_is_given_up_too_often_has_failed(store: Store) -> None:
     assert (row.status, row.completed_at is not None, row.retry_count, row.lost_count) == ("failed", True, 0, 2)
     assert row.error == "given up after 2 lost leases; the last worker was bob: its lease ran out"
     assert store.jobs.state().lost == 2
-    assert store.jobs.retry(job).lost_count == 0
+    assert store.jobs.retry(job)[0].lost_count == 0
     assert store.check() == []
 
 
@@ -417,7 +415,7 @@ MOVES: dict[str, Callable[[Store, Job], Any]] = {
     "complete": lambda store, job: store.jobs.complete(job),
     "fail": lambda store, job: store.jobs.fail(job, "x", retry=False),
     "release": lambda store, job: store.jobs.release(job),
-    "tick": lambda store, job: store.jobs.tick(job, progress=1),
+    "tick": lambda store, job: store.jobs.heartbeat(job, progress=1),
     "cancel": lambda store, job: store.jobs.cancel(job),
     "retry": lambda store, job: store.jobs.retry(job),
 }
@@ -481,15 +479,15 @@ def test_the_database_itself_keeps_what_is_over(store: Store) -> None:
 def test_cancelling_what_runs(store: Store) -> None:
     job = one(store)
     assert store.jobs.cancel(job).status == "cancelling"
-    assert job.tick(40, message="stopping") is False
+    assert job.update_progress(40, message="stopping") is False
     assert store.jobs.get(job).progress == 40
-    assert job.mark_completed([1]) == "cancelled"
+    assert job.mark_completed([1]).status == "cancelled"
     row = store.jobs.get(job)
     assert (row.status, row.result, row.progress, row.completed_at is not None) == ("cancelled", [1], 40, True)
-    assert job.tick(50) is False
+    assert job.update_progress(50) is False
     other = one(store)
     store.jobs.cancel(other)
-    assert other.mark_failed("late") == "cancelled" and store.jobs.get(other).error == "late"
+    assert other.mark_failed("late").status == "cancelled" and store.jobs.get(other).error == "late"
     assert store.check() == []
 
 
@@ -534,7 +532,7 @@ def test_what_is_cancelled_ends_with_its_worker(store: Store, db_path: Path) -> 
 def test_cancelling_races_with_completing(db_path: Path) -> None:
     code = """
         def work(job):
-            job.tick(50)
+            job.update_progress(50)
             return 1
         print(*store.jobs.run_worker({"work": work}, until_empty=True))
     """
@@ -566,10 +564,10 @@ def test_progress_of_a_parent(store: Store) -> None:
     top = store.jobs.enqueue("top")
     assert store.jobs.get(top).progress == 0
     parts = [store.jobs.enqueue("part", parent=top) for _ in range(4)]
-    store.jobs.start(parts[0]).tick(50)
+    store.jobs.start(parts[0]).update_progress(50)
     store.jobs.start(parts[1]).mark_failed("x", retry=False)
     assert store.jobs.get(top).progress == 37
-    store.jobs.start(top).tick(90)  # its own word does not count
+    store.jobs.start(top).update_progress(90)  # its own word does not count
     assert [row.progress for row in store.jobs.list()] == [0, 0, 0, 50, 37]
     store.jobs.cancel(top)
     for row in (parts[0], top):
@@ -592,7 +590,7 @@ def test_progress_of_any_tree(data: st.DataObject) -> None:
             for job in jobs:
                 row = store.jobs.start(job)
                 own[job.id] = data.draw(st.integers(0, 100))
-                row.tick(own[job.id])
+                row.update_progress(own[job.id])
                 if data.draw(st.booleans()):
                     row.mark_failed("x", retry=False)
         over = {row.id: row.over for row in store.jobs.list()}
@@ -700,7 +698,7 @@ def test_how_jobs_of_a_worker_end(store: Store) -> None:
 
     def cancelled(job: Job) -> str:
         store.jobs.cancel(job)
-        return "result" if job.tick() is False else "went on"
+        return "result" if job.update_progress() is False else "went on"
 
     def lost(job: Job) -> None:
         over_lease(store, job)

@@ -31,7 +31,7 @@ def work(store: Store, name: str) -> Kind:
 def expire(store: Store, work: Kind, night: Night) -> None:
     """All leases run out, and their workers are of a machine that cannot be asked."""
     night.sleep(timedelta(seconds=2 * LEASE))
-    store.database.execute_sql(f"UPDATE {work.process} SET process = 'elsewhere:7@1' WHERE lease_until IS NOT NULL")
+    store.database.execute_sql(f"UPDATE {work.table} SET process = 'elsewhere:7@1' WHERE lease_until IS NOT NULL")
 
 
 def test_a_row_is_leased_to_one_worker(work: Kind) -> None:

@@ -36,7 +36,7 @@ START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CLOCKS = (
     "leases.engine",
     "analysis.lifecycle",
-    "analysis.stage",
+    "leases.work",
     "analysis.chunks",
 )
 
@@ -301,7 +301,7 @@ class LeaseMachine(RuleBasedStateMachine):
         claimed, worker = self.hand(data, worker)
         work, told = self.work[claimed.key], []
         done = self.attempted(
-            claimed, worker, by_row, lambda i: told.append(self.chunks.fail(i, "no", worker=worker, retry=retry))
+            claimed, worker, by_row, lambda i: told.append(self.chunks.fail(i, "no", worker=worker, retry=retry).status)
         )
         assert done is not None, "only completing twice is harmless"
         if done:
@@ -329,7 +329,10 @@ class LeaseMachine(RuleBasedStateMachine):
         claimed, worker = self.hand(data, worker)
         told: list[datetime] = []
         done = self.attempted(
-            claimed, worker, by_row, lambda i: told.append(self.chunks.heartbeat(i, worker=worker, lease=lease))
+            claimed,
+            worker,
+            by_row,
+            lambda i: told.append(self.chunks.heartbeat(i, worker=worker, lease=lease).lease_until),
         )
         assert done is not None
         if done:
@@ -368,9 +371,12 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(one=st.none() | st.integers(0, 7))
     def retry(self, one: int | None) -> None:
         keys = list(self.work) if one is None else [sorted(self.work)[one]]
-        failed = [self.work[key] for key in keys if self.work[key].status == "failed"]
-        assert self.chunks.retry(SCAN, ids=None if one is None else keys) == len(failed)
-        for work in failed:
+        failed = [key for key in keys if self.work[key].status == "failed"]
+        if len(failed) < len(keys):
+            with pytest.raises(IllegalMove):
+                self.chunks.retry(*keys)
+        assert [row.id for row in self.chunks.retry(*failed)] == failed
+        for work in map(self.work.__getitem__, failed):
             work.status, work.retries, work.lost = "pending", 0, 0
 
     @rule(
@@ -455,7 +461,7 @@ def test_late_completion_is_refused_and_changes_nothing(eight: Store, clock: Clo
         with pytest.raises(LeaseLost):
             refused(late)
     assert eight.drafts.list(SCAN) == []
-    assert len(eight.chunks.complete(now, drafts=[draft])) == 1
+    assert eight.chunks.complete(now, drafts=[draft]).status == "done"
     with pytest.raises(LeaseLost, match=f"chunk {late.id} is done.*nothing is left to do"):
         eight.chunks.complete(late, drafts=[{**draft, "title": "too late"}])
     assert [row.title for row in eight.drafts.list(SCAN)] == ["late"]
@@ -470,10 +476,11 @@ def test_the_end_of_a_lease_takes_nothing_from_its_owner(eight: Store, clock: Cl
         assert eight.chunks.recover(SCAN) == (4, 0)
         assert {row.status for row in eight.chunks.list(SCAN)} == {"pending"}
     draft = {"title": "late", "vulnerability_type": "sqli", "severity": "high"}
-    assert len(eight.chunks.complete(first, drafts=[draft])) == 1
-    assert eight.chunks.fail(second, "no") == "pending"
+    eight.chunks.complete(first, drafts=[draft])
+    assert len(eight.drafts.list(SCAN, chunk=first)) == 1
+    assert eight.chunks.fail(second, "no").status == "pending"
     eight.chunks.release(third)
-    assert eight.chunks.heartbeat(fourth, lease=10) == clock() + timedelta(seconds=10)
+    assert eight.chunks.heartbeat(fourth, lease=10).lease_until == clock() + timedelta(seconds=10)
     kept = eight.chunks.get(fourth)
     assert (kept.status, kept.attempt, kept.lost_count) == ("running", 1, 0)
     with pytest.raises(LeaseLost, match="is waiting"):  # its owner has given it back
@@ -531,7 +538,7 @@ def test_the_remedy_of_a_lost_lease_is_true_of_the_row(eight: Store) -> None:
     eight.chunks.release(waiting)
     for row, words in (
         (done, r"is done, so bob cannot settle it; nothing is left to do about it$"),
-        (failed, r"is failed, so bob cannot settle it; .*store.chunks.retry\(scan\)$"),
+        (failed, r"is failed, so bob cannot settle it; .*store.chunks.retry\(chunk\)$"),
         (waiting, r"is waiting, so bob cannot settle it; claim it with store.chunks.claim"),
     ):
         with pytest.raises(LeaseLost, match=words):
@@ -553,10 +560,10 @@ def test_a_worker_is_late_against_itself(eight: Store, clock: Clock) -> None:
 def test_completing_twice_is_harmless_for_the_same_worker_only(eight: Store) -> None:
     (chunk,) = eight.chunks.claim(SCAN, worker="ann")
     draft = {"title": "t", "vulnerability_type": "xss", "severity": "low", "line_number": 1}
-    ids = eight.chunks.complete(chunk, drafts=[draft])
+    eight.chunks.complete(chunk, drafts=[draft])
     before = [row.to_dict() for row in eight.drafts.list(SCAN)]
-    assert eight.chunks.complete(chunk, drafts=[draft]) == ids
-    assert eight.chunks.complete(chunk.id, worker="ann", drafts=[draft]) == ids
+    assert eight.chunks.complete(chunk, drafts=[draft]) is chunk
+    assert eight.chunks.complete(chunk.id, worker="ann", drafts=[draft]) == chunk
     for other in ("bob", None):
         with pytest.raises(LeaseLost, match="is done"):
             eight.chunks.complete(chunk.id, worker=other, drafts=[draft])
@@ -588,7 +595,7 @@ def test_clock_set_back(eight: Store, clock: Clock) -> None:
     eight.chunks.fail(ann[3], "later")  # due in two seconds
     clock.jump(-50_000)
     eight.chunks.complete(ann[0])
-    assert eight.chunks.heartbeat(ann[1], lease=60) == clock() + timedelta(seconds=60)
+    assert eight.chunks.heartbeat(ann[1], lease=60).lease_until == clock() + timedelta(seconds=60)
     bob = eight.chunks.claim(SCAN, worker="bob", limit=8)
     assert not {row.id for row in ann} & {row.id for row in bob} and len(bob) == 4
     clock.wall += 2
@@ -668,7 +675,7 @@ def test_heartbeat_keeps_a_lease(eight: Store, clock: Clock) -> None:
     (chunk,) = eight.chunks.claim(SCAN, worker="ann", lease=10)
     for _ in range(5):
         clock.wall += 9
-        assert eight.chunks.heartbeat(chunk, lease=10) == clock() + timedelta(seconds=10)
+        assert eight.chunks.heartbeat(chunk, lease=10).lease_until == clock() + timedelta(seconds=10)
     assert len(eight.chunks.claim(SCAN, worker="bob", limit=8)) == 7
     eight.chunks.complete(chunk)
 
@@ -677,7 +684,7 @@ def test_backoff_doubles_and_ends(eight: Store, clock: Clock) -> None:
     key = eight.chunks.claim(SCAN, worker="ann")[0].id
     eight.chunks.claim(SCAN, worker="other", limit=7, lease=10**6)
     waits = []
-    while eight.chunks.fail(key, f"error {len(waits)}", worker="ann") == "pending":
+    while eight.chunks.fail(key, f"error {len(waits)}", worker="ann").status == "pending":
         row, began = eight.chunks.get(key), clock.wall
         assert row.error == f"error {len(waits)}" and row.retry_count == len(waits) + 1
         assert eight.chunks.state(SCAN).next_at == row.next_retry_at
@@ -686,11 +693,11 @@ def test_backoff_doubles_and_ends(eight: Store, clock: Clock) -> None:
         waits.append(clock.wall - began)
     assert waits == [2, 4, 8]
     assert (eight.chunks.get(key).status, eight.chunks.get(key).error) == ("failed", "error 3")
-    assert eight.chunks.retry(SCAN) == 1
+    assert [row.status for row in eight.chunks.retry(key)] == ["pending"]
     assert eight.chunks.claim(SCAN, worker="ann")[0].retry_count == 0
     eight.scans.analyze(SCAN, max_retries=0)
-    assert eight.chunks.fail(key, ValueError("for good"), worker="ann") == "failed"
-    assert eight.chunks.get(key).error == "for good"
+    assert eight.chunks.fail(key, ValueError("for good"), worker="ann").status == "failed"
+    assert eight.chunks.get(key).error == "ValueError: for good"
 
 
 def test_a_row_of_another_store_is_refused(eight: Store, template: Path, tmp_path: Path) -> None:
@@ -747,21 +754,21 @@ def test_asking_for_what_cannot_be(eight: Store) -> None:
         eight.chunks.complete(unclaimed.id)
     with pytest.raises(LeaseLost, match=f"chunk {unclaimed.id} is waiting"):
         eight.chunks.complete(unclaimed)
-    for unknown in (0, -1, 5, 2**63, 2**80):
-        for call in (eight.chunks.complete, eight.chunks.release, eight.chunks.heartbeat, eight.chunks.get):
-            with pytest.raises(NotFound if unknown < 2**63 else (NotFound, InvalidArgument)):
-                call(unknown)
-        with pytest.raises(NotFound if unknown < 2**63 else (NotFound, InvalidArgument)):
-            eight.chunks.fail(unknown, "no")
-    for wrong in (True, "7", None, 1.0, object()):
+    for call in (eight.chunks.complete, eight.chunks.release, eight.chunks.heartbeat, eight.chunks.get):
+        with pytest.raises(NotFound):
+            call(5)
+    with pytest.raises(NotFound):
+        eight.chunks.fail(5, "no")
+    for wrong in (0, -1, 2**63, 2**80, True, "7", None, 1.0, object()):
         for call in (eight.chunks.complete, eight.chunks.release, eight.chunks.heartbeat, eight.chunks.get):
             with pytest.raises(InvalidArgument):
                 call(wrong)  # type: ignore[arg-type]
     for lease in (0, -1, float("nan"), float("inf"), True, "600", None, 10**9):
         with pytest.raises(InvalidArgument, match="lease is"):
             eight.chunks.claim(SCAN, lease=lease)  # type: ignore[arg-type]
-        with pytest.raises(InvalidArgument, match="lease is"):
-            eight.chunks.heartbeat(chunk, lease=lease)  # type: ignore[arg-type]
+        if lease is not None:
+            with pytest.raises(InvalidArgument, match="lease is"):
+                eight.chunks.heartbeat(chunk, lease=lease)  # type: ignore[arg-type]
     for limit in (0, -1, True, 1.5, None):
         with pytest.raises(InvalidArgument, match="limit is"):
             eight.chunks.claim(SCAN, limit=limit)  # type: ignore[arg-type]
@@ -979,7 +986,7 @@ def test_nothing_is_claimed_ahead_in_a_transaction_that_may_be_rolled_back(eight
         raise RuntimeError
     assert (leased(eight), eight.chunks.state(SCAN).done) == (1, 0)
     eight.chunks.complete(chunk)
-    assert [row.id for row in loop if eight.chunks.complete(row) == []] and eight.chunks.state(SCAN).done == 8
+    assert [row.id for row in loop if eight.chunks.complete(row) is row] and eight.chunks.state(SCAN).done == 8
     assert eight.chunks.state(SCAN).finished and eight.check() == []
 
 

@@ -66,7 +66,7 @@ def test_an_owner_may_say_anything_after_the_end_of_its_lease(
     work = kind(store, name, count=4)
     rows = work.claim(worker="ann", lease=LEASE, limit=4)
     assert len(rows) == 4
-    store.database.execute_sql(f"UPDATE {work.process} SET process = 'elsewhere:7@1' WHERE lease_until IS NOT NULL")
+    store.database.execute_sql(f"UPDATE {work.table} SET process = 'elsewhere:7@1' WHERE lease_until IS NOT NULL")
     night.sleep()
     if freed:
         assert work.recover().waiting == 4
@@ -115,7 +115,7 @@ def test_lost_leases_do_not_use_up_the_retries(store: Store, night: Night, name:
     def lose(attempt: int) -> None:
         rows = work.claim(worker="doomed", lease=LEASE, limit=1000)
         assert {row.attempt for row in rows} == {attempt}
-        store.database.execute_sql(f"UPDATE {work.process} SET process = 'elsewhere:7@1' WHERE lease_until IS NOT NULL")
+        store.database.execute_sql(f"UPDATE {work.table} SET process = 'elsewhere:7@1' WHERE lease_until IS NOT NULL")
         night.sleep()
         work.recover()
 
@@ -125,9 +125,9 @@ def test_lost_leases_do_not_use_up_the_retries(store: Store, night: Night, name:
     assert (row.retry_count, row.lost_count, row.to_dict()["lost_count"]) == (0, 10, 10)
     work.fail(row)
     assert (work.get(row).status, work.get(row).retry_count) in (("pending", 1), ("queued", 1))
-    store.database.execute_sql(f"UPDATE {work.process} SET next_retry_at = NULL")
+    store.database.execute_sql(f"UPDATE {work.table} SET next_retry_at = NULL")
     (row, *_) = work.claim(worker="ann", limit=1000)
-    store.database.execute_sql(f"UPDATE {work.process} SET process = 'elsewhere:7@1' WHERE lease_until IS NOT NULL")
+    store.database.execute_sql(f"UPDATE {work.table} SET process = 'elsewhere:7@1' WHERE lease_until IS NOT NULL")
     night.sleep()
     assert work.recover().failed >= 1
     failed = work.get(row)
@@ -167,14 +167,14 @@ def test_the_pulse_extends_first_after_a_sleep(store: Store, night: Night, monke
     monkeypatch.setattr(job_worker, "AWAKE", 0.01)
     store.jobs.enqueue("one")
     ticks = threading.Semaphore(0)
-    real = type(store.jobs).tick
+    real = type(store.jobs).heartbeat
 
-    def tick(self: Any, job: Any, **given: Any) -> bool:
-        told = real(self, job, **given)
+    def heartbeat(self: Any, job: Any, **given: Any) -> Any:
+        row = real(self, job, **given)
         ticks.release()
-        return told
+        return row
 
-    monkeypatch.setattr(type(store.jobs), "tick", tick)
+    monkeypatch.setattr(type(store.jobs), "heartbeat", heartbeat)
 
     def handler(job: Job) -> None:
         store.database.execute_sql("UPDATE jobs SET process = 'elsewhere:7@1'")  # nobody can tell that it lives
@@ -194,10 +194,10 @@ def test_a_job_that_lost_its_lease_does_not_run_beside_another_of_its_group(stor
     assert store.jobs.recover() == (1, 0)
     other = store.jobs.start(second, worker="bob")
     with pytest.raises(LeaseLost, match="is waiting"):
-        store.jobs.tick(late)
-    assert store.jobs.complete(other) == "completed"
-    assert store.jobs.tick(late) and store.jobs.get(late).status == "running"
-    assert store.jobs.complete(late) == "completed"
+        store.jobs.heartbeat(late)
+    assert store.jobs.complete(other).status == "completed"
+    assert store.jobs.heartbeat(late) and store.jobs.get(late).status == "running"
+    assert store.jobs.complete(late).status == "completed"
 
 
 def test_a_cancelled_job_keeps_the_result_of_its_sleeping_worker(store: Store, night: Night) -> None:
@@ -207,7 +207,7 @@ def test_a_cancelled_job_keeps_the_result_of_its_sleeping_worker(store: Store, n
     night.sleep()
     store.jobs.recover()
     assert store.jobs.get(job).status == "cancelling"
-    assert store.jobs.complete(job, result="so far") == "cancelled"
+    assert store.jobs.complete(job, result="so far").status == "cancelled"
     assert store.jobs.get(job).result == "so far"
 
 

@@ -359,12 +359,12 @@ def populate(store: Store) -> None:
     fill(store)
     store.accounts.add("root@example.org", role="admin", hashed_password="$2b$12$" + "a" * 53)
     ada = store.accounts.add("ada@example.org")
-    prompt = store.sessions.save_prompt(ada, "general", "List what is wrong.")
-    session = store.sessions.create(ada, "contracts")
-    store.sessions.add_task(session, "review", task_id="t1")
-    (task,) = store.sessions.claim(session)
+    prompt = store.sessions.prompts.add(ada, "general", "List what is wrong.")
+    session = store.sessions.add(ada, "contracts")
+    store.sessions.tasks.add(session, "review", task_id="t1")
+    (task,) = store.sessions.tasks.claim(session)
     result = {"result_content": "Nothing.", "score": "98.50", "configuration": prompt}
-    store.sessions.complete_task(task, result=result)
+    store.sessions.tasks.complete(task, result=result)
     store.audits.add(ada, "waiting.pdf", 1)
     store.audits.add(ada, "done.pdf", 1)
     (audit, _) = store.audits.claim(worker="w", limit=2)
@@ -452,7 +452,7 @@ def test_without_accounts_nothing_that_needs_one_is_loaded(
     assert store.check() == []
     assert b"a@b" not in Path(store.path).read_bytes() + Path(f"{store.path}-wal").read_bytes()
     ada = store.accounts.add("ada@example.org")  # the store is as good as any other
-    assert store.sessions.create(ada, "contracts") and store.audits.add(ada, "x.pdf", 1)
+    assert store.sessions.add(ada, "contracts") and store.audits.add(ada, "x.pdf", 1)
     assert store.check() == []
 
 

@@ -63,11 +63,11 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store.schedules.add("nightly", "sync", "0 3 * * *")
         user = store.accounts.add("Ada@x.org")
         for name in ("one", "two"):
-            session = store.sessions.create(user, name)
-            store.sessions.add_uploads(session, [{"file_path": "a.py", "file_size": 1, "file_type": "text/x-python"}])
-            store.sessions.add_task(session, "summary")
-            task = store.sessions.claim(session)[0]
-            store.sessions.complete_task(task, result={"result_content": "fine"})
+            session = store.sessions.add(user, name)
+            store.sessions.uploads.add(session, [{"file_path": "a.py", "file_size": 1, "file_type": "text/x-python"}])
+            store.sessions.tasks.add(session, "summary")
+            task = store.sessions.tasks.claim(session)[0]
+            store.sessions.tasks.complete(task, result={"result_content": "fine"})
             store.sessions.complete(session)
             audit = store.audits.add(user, f"{name}.pdf", 10)
             store.audits.complete(audit, analysis={"equipment_type": "panel", "test_type": "grounding"})

@@ -26,7 +26,7 @@ def ada(store: Store) -> User:
 
 
 def versions(store: Store, user: User, kind: str = "summary") -> list[tuple[int, str, bool]]:
-    return [(row.version, row.prompt_content, row.is_default) for row in store.sessions.prompts(user, kind)]
+    return [(row.version, row.prompt_content, row.is_default) for row in store.sessions.prompts.list(user, kind)]
 
 
 def test_a_configuration_has_the_fields_and_defaults_of_the_document(store: Store, ada: User) -> None:
@@ -35,41 +35,43 @@ def test_a_configuration_has_the_fields_and_defaults_of_the_document(store: Stor
     assert row.created_at.tzinfo is not None and uuid.UUID(row.id)
     raw = "INSERT INTO configurations (id, user_id, config_type, prompt_content) VALUES ('i', ?, 'u', 'x')"
     store.database.execute_sql(raw, (ada.id,))
-    assert store.sessions.prompt(ada, "u", 1).is_default is False
-    assert list(ada.configurations.order_by(Configuration.config_type)) == store.sessions.prompts(ada)
+    assert store.sessions.prompts.get(ada, "u", 1).is_default is False
+    assert list(ada.configurations.order_by(Configuration.config_type)) == store.sessions.prompts.list(ada)
 
 
 def test_the_first_is_the_default_until_another_is(store: Store, ada: User) -> None:
-    first = store.sessions.save_prompt(ada, "summary", "one")
+    first = store.sessions.prompts.add(ada, "summary", "one")
     assert (first.version, first.is_default) == (1, True)
-    second = store.sessions.save_prompt(ada.id, " summary ", "two")
+    second = store.sessions.prompts.add(ada.id, " summary ", "two")
     assert (second.version, second.is_default, second.config_type) == (2, False, "summary")
-    assert store.sessions.prompt(ada, "summary") == first and store.sessions.prompt(ada, "summary", 2) == second
-    third = store.sessions.save_prompt(uuid.UUID(ada.id), "summary", "three", default=True)
-    assert third.is_default and store.sessions.prompt(ada, "summary") == third
-    assert store.sessions.default_prompt(ada, "summary", 2).is_default
-    assert store.sessions.default_prompt(ada, "summary", 2).is_default
+    assert (
+        store.sessions.prompts.get(ada, "summary") == first and store.sessions.prompts.get(ada, "summary", 2) == second
+    )
+    third = store.sessions.prompts.add(uuid.UUID(ada.id), "summary", "three", default=True)
+    assert third.is_default and store.sessions.prompts.get(ada, "summary") == third
+    assert store.sessions.prompts.set_default(ada, "summary", 2).is_default
+    assert store.sessions.prompts.set_default(ada, "summary", 2).is_default
     assert versions(store, ada) == [(3, "three", False), (2, "two", True), (1, "one", False)]
     assert store.check() == []
 
 
 def test_the_same_content_again_adds_nothing(store: Store, ada: User) -> None:
-    first = store.sessions.save_prompt(ada, "summary", "one")
-    assert store.sessions.save_prompt(ada, "summary", "one") == first
-    store.sessions.save_prompt(ada, "summary", "two")
-    assert store.sessions.save_prompt(ada, "summary", "two", default=True).version == 2
-    assert store.sessions.prompt(ada, "summary").version == 2
-    assert store.sessions.save_prompt(ada, "summary", "one").version == 3  # the latest says something else
-    assert store.sessions.save_prompt(ada, "summary", "one ").version == 4  # blanks count
+    first = store.sessions.prompts.add(ada, "summary", "one")
+    assert store.sessions.prompts.add(ada, "summary", "one") == first
+    store.sessions.prompts.add(ada, "summary", "two")
+    assert store.sessions.prompts.add(ada, "summary", "two", default=True).version == 2
+    assert store.sessions.prompts.get(ada, "summary").version == 2
+    assert store.sessions.prompts.add(ada, "summary", "one").version == 3  # the latest says something else
+    assert store.sessions.prompts.add(ada, "summary", "one ").version == 4  # blanks count
 
 
 def test_restoring_is_one_more_version(store: Store, ada: User) -> None:
     for text in ("one", "two", "three"):
-        store.sessions.save_prompt(ada, "summary", text)
-    row = store.sessions.restore_prompt(ada, "summary", 2)
+        store.sessions.prompts.add(ada, "summary", text)
+    row = store.sessions.prompts.restore(ada, "summary", 2)
     assert (row.version, row.prompt_content, row.is_default) == (4, "two", False)
-    assert store.sessions.restore_prompt(ada, "summary", 2).version == 4  # done already
-    row = store.sessions.restore_prompt(ada, "summary", 4, default=True)
+    assert store.sessions.prompts.restore(ada, "summary", 2).version == 4  # done already
+    row = store.sessions.prompts.restore(ada, "summary", 4, default=True)
     assert row.version == 4 and row.is_default
     assert [content for _, content, _ in versions(store, ada)] == ["two", "three", "two", "one"]
 
@@ -79,10 +81,10 @@ def test_users_and_types_do_not_mix(store: Store, ada: User) -> None:
     for user in (ada, bob):
         for kind in ("summary", "review"):
             for n in range(3):
-                store.sessions.save_prompt(user, kind, f"{user.email} {kind} {n}", default=n == 1)
+                store.sessions.prompts.add(user, kind, f"{user.email} {kind} {n}", default=n == 1)
     for user in (ada, bob):
-        assert store.sessions.prompt(user, "review").prompt_content == f"{user.email} review 1"
-        rows = store.sessions.prompts(user)
+        assert store.sessions.prompts.get(user, "review").prompt_content == f"{user.email} review 1"
+        rows = store.sessions.prompts.list(user)
         assert [(row.config_type, row.version) for row in rows] == [
             (kind, n) for kind in ("review", "summary") for n in (3, 2, 1)
         ]
@@ -90,7 +92,7 @@ def test_users_and_types_do_not_mix(store: Store, ada: User) -> None:
 
 
 def test_a_version_cannot_be_changed_by_anybody(store: Store, ada: User) -> None:
-    row = store.sessions.save_prompt(ada, "summary", "one")
+    row = store.sessions.prompts.add(ada, "summary", "one")
     other = store.accounts.add("bob@x.org")
     for change in (
         {"prompt_content": "x"},
@@ -108,7 +110,7 @@ def test_a_version_cannot_be_changed_by_anybody(store: Store, ada: User) -> None
 
 
 def test_the_database_keeps_one_default_and_one_of_each_version(store: Store, ada: User) -> None:
-    store.sessions.save_prompt(ada, "summary", "one")
+    store.sessions.prompts.add(ada, "summary", "one")
     with pytest.raises(Conflict):
         Configuration.create(user=ada, config_type="summary", prompt_content="x", version=2, is_default=True)
     with pytest.raises(Conflict):
@@ -121,46 +123,47 @@ def test_the_database_keeps_one_default_and_one_of_each_version(store: Store, ad
 @pytest.mark.parametrize("kind", ["", "  ", "x" * 51, None, 5, "a\0b", "\ud800"], ids=ascii)
 def test_bad_types_are_refused(store: Store, ada: User, kind: Any) -> None:
     for use in (
-        lambda: store.sessions.save_prompt(ada, kind, "x"), lambda: store.sessions.prompt(ada, kind),
-        lambda: store.sessions.restore_prompt(ada, kind, 1), lambda: store.sessions.default_prompt(ada, kind, 1),
+        lambda: store.sessions.prompts.add(ada, kind, "x"), lambda: store.sessions.prompts.get(ada, kind),
+        lambda: store.sessions.prompts.restore(ada, kind, 1), lambda: store.sessions.prompts.set_default(ada, kind, 1),
     ):  # fmt: skip
         with pytest.raises(InvalidArgument, match="config_type is .*at most 50"):
             use()
-    assert store.sessions.prompts(ada) == []
+    assert store.sessions.prompts.list(ada) == []
 
 
 @pytest.mark.parametrize("content", ["", " \n", None, 5, b"x", "a\0b", "\ud800"], ids=ascii)
 def test_bad_contents_are_refused(store: Store, ada: User, content: Any) -> None:
     with pytest.raises(InvalidArgument, match="content of a prompt"):
-        store.sessions.save_prompt(ada, "summary", content)
-    assert store.sessions.prompts(ada) == []
+        store.sessions.prompts.add(ada, "summary", content)
+    assert store.sessions.prompts.list(ada) == []
 
 
 @pytest.mark.parametrize("version", [0, -1, 1.0, "1", True, 2**40])
 def test_bad_versions_are_refused(store: Store, ada: User, version: Any) -> None:
-    store.sessions.save_prompt(ada, "summary", "one")
-    for use in (store.sessions.prompt, store.sessions.restore_prompt, store.sessions.default_prompt):
+    store.sessions.prompts.add(ada, "summary", "one")
+    for use in (store.sessions.prompts.get, store.sessions.prompts.restore, store.sessions.prompts.set_default):
         with pytest.raises(InvalidArgument, match="version is .* from 1 up"):
             use(ada, "summary", version)
-        if use != store.sessions.prompt:
+        if use != store.sessions.prompts.get:
             with pytest.raises(InvalidArgument, match="version is None"):
                 use(ada, "summary", None)
     assert versions(store, ada) == [(1, "one", True)]
 
 
 def test_what_is_not_there_is_said(store: Store, ada: User) -> None:
-    store.sessions.save_prompt(ada, "summary", "one")
-    for use in (store.sessions.prompt, store.sessions.restore_prompt, store.sessions.default_prompt):
-        with pytest.raises(NotFound, match=f"no version 7 of prompt 'summary' of user {ada.id}; see what there is"):
+    store.sessions.prompts.add(ada, "summary", "one")
+    for use in (store.sessions.prompts.get, store.sessions.prompts.restore, store.sessions.prompts.set_default):
+        with pytest.raises(NotFound, match=f"no version 7 of prompt 'summary' of user {ada.id}; store.sessions"):
             use(ada, "summary", 7)
         with pytest.raises(NotFound, match="no version 1 of prompt 'review'"):
             use(ada, "review", 1)
-    with pytest.raises(NotFound, match="no prompt 'review' .*save one with"):
-        store.sessions.prompt(ada, "review")
+    with pytest.raises(NotFound, match="no prompt 'review' .*store.sessions.prompts.add"):
+        store.sessions.prompts.get(ada, "review")
     nobody = uuid.uuid4()
     for ask in (
-        lambda: store.sessions.save_prompt(nobody, "summary", "x"), lambda: store.sessions.prompts(nobody),
-        lambda: store.sessions.prompt(nobody, "summary"), lambda: store.sessions.restore_prompt(nobody, "summary", 1),
+        lambda: store.sessions.prompts.add(nobody, "summary", "x"), lambda: store.sessions.prompts.list(nobody),
+        lambda: store.sessions.prompts.get(nobody, "summary"),
+        lambda: store.sessions.prompts.restore(nobody, "summary", 1),
     ):  # fmt: skip
         with pytest.raises(NotFound, match=f"no user {nobody}"):
             ask()
@@ -170,11 +173,11 @@ def test_what_is_not_there_is_said(store: Store, ada: User) -> None:
 def test_without_a_default_the_latest_is_meant(store: Store, ada: User) -> None:
     for n in (1, 2, 3):
         Configuration.create(user=ada, config_type="summary", prompt_content=f"by hand {n}", version=n)
-    assert store.sessions.prompt(ada, "summary").version == 3
-    assert not store.sessions.save_prompt(ada, "summary", "by the way").is_default
-    assert store.sessions.prompt(ada, "summary").version == 4
-    store.sessions.default_prompt(ada, "summary", 1)
-    assert store.sessions.prompt(ada, "summary").version == 1
+    assert store.sessions.prompts.get(ada, "summary").version == 3
+    assert not store.sessions.prompts.add(ada, "summary", "by the way").is_default
+    assert store.sessions.prompts.get(ada, "summary").version == 4
+    store.sessions.prompts.set_default(ada, "summary", 1)
+    assert store.sessions.prompts.get(ada, "summary").version == 1
     assert store.check() == []
 
 
@@ -182,7 +185,7 @@ def _save_often(path: str, user: str, name: str, barrier: Any) -> None:
     with Store(path) as store:
         barrier.wait()
         for n in range(25):
-            store.sessions.save_prompt(user, "summary", f"{name} {n}", default=n % 3 == 0)
+            store.sessions.prompts.add(user, "summary", f"{name} {n}", default=n % 3 == 0)
 
 
 def test_two_processes_save_versions(store: Store, ada: User) -> None:
@@ -216,12 +219,12 @@ class Versions(RuleBasedStateMachine):
 
     @rule(which=which, text=texts, default=st.booleans())
     def save(self, which: tuple[int, str], text: str, default: bool) -> None:
-        row = self.store.sessions.save_prompt(self.users[which[0]], which[1], text, default=default)
+        row = self.store.sessions.prompts.add(self.users[which[0]], which[1], text, default=default)
         self.came(which, text, default, row)
 
     @rule(which=which, version=st.integers(1, 6), default=st.booleans())
     def restore(self, which: tuple[int, str], version: int, default: bool) -> None:
-        call = lambda: self.store.sessions.restore_prompt(self.users[which[0]], which[1], version, default=default)  # noqa: E731
+        call = lambda: self.store.sessions.prompts.restore(self.users[which[0]], which[1], version, default=default)  # noqa: E731
         if version > len(self.known[which]):
             with pytest.raises(NotFound):
                 call()
@@ -230,7 +233,7 @@ class Versions(RuleBasedStateMachine):
 
     @rule(which=which, version=st.integers(1, 6))
     def make_default(self, which: tuple[int, str], version: int) -> None:
-        call = lambda: self.store.sessions.default_prompt(self.users[which[0]], which[1], version)  # noqa: E731
+        call = lambda: self.store.sessions.prompts.set_default(self.users[which[0]], which[1], version)  # noqa: E731
         if version > len(self.known[which]):
             with pytest.raises(NotFound):
                 call()
@@ -250,11 +253,11 @@ class Versions(RuleBasedStateMachine):
     @invariant()
     def all_is_known(self) -> None:
         for (n, kind), known in self.known.items():
-            rows = self.store.sessions.prompts(self.users[n], kind)
+            rows = self.store.sessions.prompts.list(self.users[n], kind)
             assert [(row.version, row.prompt_content) for row in rows][::-1] == list(enumerate(known, 1))
             assert [row.version for row in rows if row.is_default] == ([self.default[n, kind]] if known else [])
             if known:
-                assert self.store.sessions.prompt(self.users[n], kind).version == self.default[n, kind]
+                assert self.store.sessions.prompts.get(self.users[n], kind).version == self.default[n, kind]
 
     def teardown(self) -> None:
         assert self.store.check() == []

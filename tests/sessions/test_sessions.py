@@ -41,7 +41,7 @@ def user(store: Store) -> Iterator[User]:
 
 @pytest.fixture
 def session(store: Store, user: User) -> AnalysisSession:
-    return store.sessions.create(user, "first")
+    return store.sessions.add(user, "first")
 
 
 def a_file(path: str = "docs/a.pdf", sha256: str | None = HASH, size: int = 3) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def over_lease(store: Store, task: AnalysisTask) -> None:
 
 def test_create_get_list_find_remove(store: Store, user: User) -> None:
     bob = store.accounts.add("bob@example.org")
-    one, two = store.sessions.create(user.id, " one "), store.sessions.create(uuid.UUID(bob.id), "two")
+    one, two = store.sessions.add(user.id, " one "), store.sessions.add(uuid.UUID(bob.id), "two")
     assert (one.session_name, one.status, one.total_files, one.processed_files, one.completed_at, one.over) == (
         "one", "created", 0, 0, None, False,
     )  # fmt: skip
@@ -90,7 +90,7 @@ def test_create_get_list_find_remove(store: Store, user: User) -> None:
 
 
 def test_bad_sessions(store: Store, user: User) -> None:
-    create = store.sessions.create
+    create = store.sessions.add
     for name in ("", "  ", "x" * 256, None, 5, "a\0b", "\ud800"):
         refused(store, InvalidArgument, "name", lambda name=name: create(user, name))  # type: ignore[misc]
     refused(store, NotFound, "no user", lambda: create(NOBODY, "x"))
@@ -109,7 +109,7 @@ def test_the_sessions_of_a_user_who_left_stay_and_hold_the_account(store: Store,
     assert store.sessions.list(user=session.user_id) == [session]
     refused(store, IllegalMove, "deactivate", lambda: store.accounts.remove(session.user_id))
     store.sessions.remove(session)
-    refused(store, NotFound, "no session", lambda: store.sessions.uploads(session))
+    refused(store, NotFound, "no session", lambda: store.sessions.uploads.list(session))
 
 
 LEGAL = {
@@ -146,36 +146,36 @@ def test_moves_of_nothing(store: Store, user: User) -> None:
 
 
 def test_a_session_ends_with_its_tasks(store: Store, session: AnalysisSession) -> None:
-    tasks = [store.sessions.add_task(session, "read") for _ in range(4)]
-    first, second = store.sessions.claim(session, limit=2, worker="ann")
+    tasks = [store.sessions.tasks.add(session, "read") for _ in range(4)]
+    first, second = store.sessions.tasks.claim(session, limit=2, worker="ann")
     refused(store, IllegalMove, "has 4 tasks that are not finished", lambda: store.sessions.complete(session))
-    store.sessions.complete_task(first, result={"result_content": "fine"})
+    store.sessions.tasks.complete(first, result={"result_content": "fine"})
     assert store.sessions.cancel(session).status == "cancelled"
-    assert [task.status for task in store.sessions.tasks(session)] == ["completed"] + ["cancelled"] * 3
-    assert store.sessions.tick(second) is False and second.status == "cancelled"
-    refused(store, LeaseLost, "is cancelled", lambda: store.sessions.complete_task(second))
-    refused(store, IllegalMove, "takes nothing more; open it", lambda: store.sessions.add_task(session, "read"))
-    refused(store, IllegalMove, "takes nothing more", lambda: store.sessions.add_uploads(session, [a_file()]))
-    refused(store, IllegalMove, "takes nothing more", lambda: store.sessions.retry_task(tasks[3]))
-    assert store.sessions.claim(session) == [] == store.sessions.claim()
+    assert [task.status for task in store.sessions.tasks.list(session)] == ["completed"] + ["cancelled"] * 3
+    assert store.sessions.tasks.heartbeat(second).status == "cancelled"
+    refused(store, LeaseLost, "is cancelled", lambda: store.sessions.tasks.complete(second))
+    refused(store, IllegalMove, "takes nothing more; open it", lambda: store.sessions.tasks.add(session, "read"))
+    refused(store, IllegalMove, "takes nothing more", lambda: store.sessions.uploads.add(session, [a_file()]))
+    refused(store, IllegalMove, "takes nothing more", lambda: store.sessions.tasks.retry(tasks[3]))
+    assert store.sessions.tasks.claim(session) == [] == store.sessions.tasks.claim()
     assert store.sessions.reopen(session).status == "created"
-    assert [task.status for task in store.sessions.tasks(session)] == ["completed"] + ["pending"] * 3
-    assert store.sessions.get_task(second).progress == 0 and store.sessions.get_task(second).completed_at is None
-    for task in store.sessions.claim(session, limit=9):
-        store.sessions.fail_task(task, "no", retry=False)
+    assert [task.status for task in store.sessions.tasks.list(session)] == ["completed"] + ["pending"] * 3
+    assert store.sessions.tasks.get(second).progress == 0 and store.sessions.tasks.get(second).completed_at is None
+    for task in store.sessions.tasks.claim(session, limit=9):
+        store.sessions.tasks.fail(task, "no", retry=False)
     assert store.sessions.complete(session).completed_at is not None  # tasks that failed do not hold it
     refused(store, IllegalMove, "create another one", lambda: store.sessions.reopen(session))
 
 
 def test_removing_a_session_takes_all_of_it_and_nothing_else(store: Store, user: User) -> None:
-    prompt = store.sessions.save_prompt(user, "general", "Look for bugs.")
+    prompt = store.sessions.prompts.add(user, "general", "Look for bugs.")
     for name in ("one", "two"):
-        session = store.sessions.create(user, name)
-        store.sessions.add_uploads(session, [a_file("a"), a_file("b")])
-        store.sessions.add_task(session, "read")
-        [task] = store.sessions.claim(session)
-        store.sessions.complete_task(task, result={"result_content": "x", "configuration": prompt})
-        store.sessions.add_task(session, "write")
+        session = store.sessions.add(user, name)
+        store.sessions.uploads.add(session, [a_file("a"), a_file("b")])
+        store.sessions.tasks.add(session, "read")
+        [task] = store.sessions.tasks.claim(session)
+        store.sessions.tasks.complete(task, result={"result_content": "x", "configuration": prompt})
+        store.sessions.tasks.add(session, "write")
     before = rows(store)
     store.sessions.remove(store.sessions.list(limit=1)[0])
     after = rows(store)
@@ -185,21 +185,21 @@ def test_removing_a_session_takes_all_of_it_and_nothing_else(store: Store, user:
 
 
 def test_a_worker_is_told_that_its_session_is_gone(store: Store, session: AnalysisSession) -> None:
-    store.sessions.add_task(session, "read")
-    [task] = store.sessions.claim()
+    store.sessions.tasks.add(session, "read")
+    [task] = store.sessions.tasks.claim()
     store.sessions.remove(session)
-    for call in (store.sessions.tick, store.sessions.complete_task, store.sessions.release_task):
+    for call in (store.sessions.tasks.heartbeat, store.sessions.tasks.complete, store.sessions.tasks.release):
         refused(store, NotFound, "task", lambda call=call: call(task))  # type: ignore[misc]
 
 
 def test_relationships_lead_both_ways(store: Store, session: AnalysisSession) -> None:
-    prompt = store.sessions.save_prompt(session.user_id, "general", "Look for bugs.")
-    store.sessions.add_uploads(session, [a_file()])
-    task = store.sessions.add_task(session, "read")
-    assert store.sessions.get_task(task).result is None
-    result = store.sessions.complete_task(
-        store.sessions.claim(session)[0], result={"result_content": "x", "configuration": prompt.id}
-    )
+    prompt = store.sessions.prompts.add(session.user_id, "general", "Look for bugs.")
+    store.sessions.uploads.add(session, [a_file()])
+    task = store.sessions.tasks.add(session, "read")
+    assert store.sessions.tasks.get(task).result is None
+    result = store.sessions.tasks.complete(
+        store.sessions.tasks.claim(session)[0], result={"result_content": "x", "configuration": prompt.id}
+    ).result
     assert isinstance(result, AnalysisResult)
     row = store.sessions.get(session)
     assert list(row.user.sessions) == [row] and row.user.email == "ada@example.org"
@@ -212,20 +212,20 @@ def test_relationships_lead_both_ways(store: Store, session: AnalysisSession) ->
 
 def test_a_row_of_another_store_is_refused(store: Store, session: AnalysisSession, tmp_path: Path) -> None:
     with Store(tmp_path / "other.db") as other:
-        for call in (other.sessions.get, other.sessions.start, other.sessions.uploads):
+        for call in (other.sessions.get, other.sessions.start, other.sessions.uploads.list):
             with pytest.raises(WrongStore):
                 call(session)
 
 
 def test_stats(store: Store, user: User, session: AnalysisSession) -> None:
     assert store.sessions.stats() == ({"created": 1}, 0, 0, 0, {}, 0, None)
-    store.sessions.add_uploads(session, [a_file("a", size=5), a_file("b", size=6)])
-    upload = store.sessions.uploads(session)[0]
-    store.sessions.mark_upload(store.sessions.mark_upload(upload, "processing"), "completed")
-    store.sessions.add_task(session, "read")
+    store.sessions.uploads.add(session, [a_file("a", size=5), a_file("b", size=6)])
+    upload = store.sessions.uploads.list(session)[0]
+    store.sessions.uploads.mark(store.sessions.uploads.mark(upload, "processing"), "completed")
+    store.sessions.tasks.add(session, "read")
     for score in ("10.01", "20.02", None):
-        store.sessions.add_result(session, analysis_type="general", result_content="x", score=score)
-    empty = store.sessions.create(store.accounts.add("bob@example.org"), "empty")
+        store.sessions.results.add(session, analysis_type="general", result_content="x", score=score)
+    empty = store.sessions.add(store.accounts.add("bob@example.org"), "empty")
     mine = ({"created": 1}, 2, 1, 11, {"pending": 1}, 3, Decimal("15.02"))
     assert store.sessions.stats(user=user)[:-1] == mine[:-1]
     assert store.sessions.stats(user=user).mean_score in (Decimal("15.01"), Decimal("15.02"))
@@ -242,22 +242,22 @@ def counters(store: Store, session: AnalysisSession) -> tuple[int, int]:
 
 
 def test_files_are_added_once(store: Store, session: AnalysisSession) -> None:
-    add = store.sessions.add_uploads
+    add = store.sessions.uploads.add
     assert add(session, [a_file("docs/./a.pdf"), {"file_path": Path("b"), "file_size": 0}]) == Added(2, 0)
     assert add(session, [a_file(), a_file("docs//a.pdf"), a_file("c")]) == Added(1, 2)
     assert add(session, []) == Added(0, 0)
     assert add(session, [a_file(sha256=None)]) == Added(0, 1)  # of that size too
-    first, second, _ = sorted(store.sessions.uploads(session), key=lambda row: len(row.file_path), reverse=True)
+    first, second, _ = sorted(store.sessions.uploads.list(session), key=lambda row: len(row.file_path), reverse=True)
     assert (first.file_path, first.file_name, first.file_type, first.file_size, first.sha256, first.upload_status) == (
         "docs/a.pdf", "a.pdf", "application/pdf", 3, HASH, "uploaded",
     )  # fmt: skip
-    assert {row.file_type for row in store.sessions.uploads(session)[:2]} == {"application/octet-stream"}
+    assert {row.file_type for row in store.sessions.uploads.list(session)[:2]} == {"application/octet-stream"}
     json.dumps(second.to_dict())
     for other in (a_file(sha256=OTHER), a_file(sha256=None, size=4), a_file(sha256=HASH, size=4)):
         refused(store, Conflict, "another content", lambda other=other: add(session, [a_file("new"), other]))  # type: ignore[misc]
     refused(store, Conflict, "another content", lambda: add(session, [a_file("n"), a_file("n", sha256=OTHER)]))
     assert counters(store, session) == (3, 0)
-    another = store.sessions.create(session.user_id, "another")
+    another = store.sessions.add(session.user_id, "another")
     assert add(another, [a_file(sha256=OTHER)]) == Added(1, 0)  # unique in its session only
 
 
@@ -275,7 +275,7 @@ def test_files_are_added_once(store: Store, session: AnalysisSession) -> None:
 )  # fmt: skip
 def test_paths_that_escape_or_are_none(store: Store, session: AnalysisSession, path: Any, words: str) -> None:
     files = [a_file("good"), a_file() | {"file_path": path}]
-    refused(store, InvalidArgument, words, lambda: store.sessions.add_uploads(session, files))
+    refused(store, InvalidArgument, words, lambda: store.sessions.uploads.add(session, files))
 
 
 @pytest.mark.parametrize(
@@ -292,13 +292,13 @@ def test_paths_that_escape_or_are_none(store: Store, session: AnalysisSession, p
 def test_files_that_are_none(store: Store, session: AnalysisSession, change: dict[str, Any], words: str) -> None:
     refused(
         store, InvalidArgument, words,
-        lambda: store.sessions.add_uploads(session, [a_file("good"), a_file() | change]),
+        lambda: store.sessions.uploads.add(session, [a_file("good"), a_file() | change]),
     )  # fmt: skip
 
 
 def test_what_holds_no_files(store: Store, session: AnalysisSession) -> None:
-    refused(store, InvalidArgument, "is no file", lambda: store.sessions.add_uploads(session, ["a"]))  # type: ignore
-    refused(store, NotFound, "no session", lambda: store.sessions.add_uploads(NOBODY, [a_file()]))
+    refused(store, InvalidArgument, "is no file", lambda: store.sessions.uploads.add(session, ["a"]))  # type: ignore
+    refused(store, NotFound, "no session", lambda: store.sessions.uploads.add(NOBODY, [a_file()]))
 
 
 def test_files_of_a_folder(store: Store, session: AnalysisSession, tmp_path: Path) -> None:
@@ -310,10 +310,10 @@ def test_files_of_a_folder(store: Store, session: AnalysisSession, tmp_path: Pat
     (root / "link").symlink_to(tmp_path / "secret")
     (root / "inner").symlink_to(root / "b.txt")
     os.mkfifo(root / "pipe")
-    add = store.sessions.add_files
+    add = store.sessions.uploads.add_files
     assert add(session, root, ["docs/a.pdf"]) == Added(1, 0)
     assert add(session, str(root)) == Added(1, 1)  # links and pipes are left out
-    assert [(row.file_path, row.file_size, row.sha256) for row in store.sessions.uploads(session)] == [
+    assert [(row.file_path, row.file_size, row.sha256) for row in store.sessions.uploads.list(session)] == [
         ("b.txt", 3, OTHER), ("docs/a.pdf", 3, HASH),
     ]  # fmt: skip
     assert add(session, root, [Path("inner")]) == Added(1, 0)
@@ -338,7 +338,7 @@ def test_files_are_read_while_others_write(store: Store, session: AnalysisSessio
     def write() -> None:
         with store.bound(), store.transaction():
             measured.set()
-            store.sessions.create(session.user_id, "meanwhile")
+            store.sessions.add(session.user_id, "meanwhile")
             seen.append(store.database.in_sqlite_transaction())
 
     thread = threading.Thread(target=write)
@@ -352,14 +352,14 @@ def test_files_are_read_while_others_write(store: Store, session: AnalysisSessio
     from unittest import mock
 
     with mock.patch("scanstore.sessions.uploads.hashlib.sha256", sha256):
-        store.sessions.add_files(session, tmp_path, ["a"])
+        store.sessions.uploads.add_files(session, tmp_path, ["a"])
     assert seen == [True]
 
 
 def test_the_life_of_a_file(store: Store, session: AnalysisSession) -> None:
-    store.sessions.add_uploads(session, [a_file(), a_file("b")])
-    row = store.sessions.uploads(session, limit=1)[0]
-    mark = store.sessions.mark_upload
+    store.sessions.uploads.add(session, [a_file(), a_file("b")])
+    row = store.sessions.uploads.list(session, limit=1)[0]
+    mark = store.sessions.uploads.mark
     refused(store, IllegalMove, "is uploaded and cannot become completed", lambda: mark(row, "completed"))
     assert mark(row, "PROCESSING").upload_status == "processing"
     assert counters(store, session) == (2, 0)
@@ -374,16 +374,16 @@ def test_the_life_of_a_file(store: Store, session: AnalysisSession) -> None:
     refused(store, InvalidArgument, "status is 'uploaded'", lambda: mark(row, "uploaded"))
     refused(store, InvalidArgument, "has no error", lambda: mark(row, "processing", error="x"))
     refused(store, NotFound, "no upload", lambda: mark(NOBODY, "processing"))
-    assert store.sessions.uploads(session, status="completed") == [store.sessions.get_upload(row)]
-    refused(store, InvalidArgument, "upload_status is", lambda: store.sessions.uploads(session, status="done"))
-    store.sessions.remove_upload(row)
-    refused(store, NotFound, "no upload", lambda: store.sessions.remove_upload(row))
-    refused(store, NotFound, "no upload", lambda: store.sessions.get_upload(row))
+    assert store.sessions.uploads.list(session, status="completed") == [store.sessions.uploads.get(row)]
+    refused(store, InvalidArgument, "upload_status is", lambda: store.sessions.uploads.list(session, status="done"))
+    store.sessions.uploads.remove(row)
+    refused(store, NotFound, "no upload", lambda: store.sessions.uploads.remove(row))
+    refused(store, NotFound, "no upload", lambda: store.sessions.uploads.get(row))
     assert counters(store, session) == (1, 0)
 
 
 def test_nobody_writes_the_counters(store: Store, session: AnalysisSession) -> None:
-    store.sessions.add_uploads(session, [a_file("a"), a_file("b")])
+    store.sessions.uploads.add(session, [a_file("a"), a_file("b")])
     session.total_files = 9
     refused(store, InvalidArgument, "total_files: counted from the files", lambda: session.save())
     refused(store, InvalidArgument, "processed_files", lambda: AnalysisSession.update(processed_files=1).execute())
@@ -411,10 +411,10 @@ def test_nobody_writes_the_counters(store: Store, session: AnalysisSession) -> N
     ],
 )
 def test_no_file_takes_the_place_of_another(store: Store, session: AnalysisSession, sql: str) -> None:
-    two = store.sessions.create(session.user_id, "two")
-    store.sessions.add_uploads(session, [a_file("a"), a_file("b")])
-    store.sessions.add_uploads(two, [a_file("a", OTHER)])
-    a, b = store.sessions.uploads(session)
+    two = store.sessions.add(session.user_id, "two")
+    store.sessions.uploads.add(session, [a_file("a"), a_file("b")])
+    store.sessions.uploads.add(two, [a_file("a", OTHER)])
+    a, b = store.sessions.uploads.list(session)
     values = {"one": session.id, "two": two.id, "a": a.id, "b": b.id}
     text = sql.format(insert=INSERT.partition("(?")[0])
     refused(
@@ -444,7 +444,7 @@ def test_counters_are_what_the_rows_say(steps: list[Any], tmp_path_factory: pyte
     """Whatever is done to uploads, by the API, by models or in SQL, refused or not."""
     with _shared(tmp_path_factory) as store:
         user = store.accounts.add(f"{uuid.uuid4()}@example.org")
-        keys = [store.sessions.create(user, str(n)).id for n in range(3)]
+        keys = [store.sessions.add(user, str(n)).id for n in range(3)]
         run = store.database.execute_sql
         for what, n, s, status in steps:
             path = f"p{n}"
@@ -452,7 +452,7 @@ def test_counters_are_what_the_rows_say(steps: list[Any], tmp_path_factory: pyte
             own = found[n % len(found)][0] if found else NOBODY
             try:
                 if what == "add":
-                    store.sessions.add_uploads(keys[s], [a_file(path), a_file(f"p{n + 1}")])
+                    store.sessions.uploads.add(keys[s], [a_file(path), a_file(f"p{n + 1}")])
                 elif what == "insert":
                     FileUpload.create(
                         session=keys[s], file_name="n", file_path=path, file_size=1, file_type="t", upload_status=status
@@ -460,7 +460,7 @@ def test_counters_are_what_the_rows_say(steps: list[Any], tmp_path_factory: pyte
                 elif what in ("replace", "ignore"):
                     run(f"INSERT OR {what} {INSERT}", (own if s else str(uuid.uuid4()), keys[s], path, status))
                 elif what == "mark":
-                    store.sessions.mark_upload(own, status)
+                    store.sessions.uploads.mark(own, status)
                 elif what == "set":
                     run("UPDATE OR REPLACE file_uploads SET upload_status = ? WHERE id = ?", (status, own))
                 elif what == "move":
@@ -492,14 +492,14 @@ def _shared(factory: pytest.TempPathFactory) -> Store:
 
 
 def test_tasks_are_added_once(store: Store, session: AnalysisSession) -> None:
-    plain = store.sessions.add_task(session, "read")
+    plain = store.sessions.tasks.add(session, "read")
     assert (plain.task_id, plain.status, plain.progress, plain.priority) == (plain.id, "pending", 0, 0)
-    named = store.sessions.add_task(session, "read", task_id="queue-7", priority=5)
-    assert store.sessions.add_task(session, "read", task_id="queue-7") == named == store.sessions.find_task("queue-7")
-    assert store.sessions.find_task("queue-8") is None and named.priority == 5
-    add = store.sessions.add_task
+    named = store.sessions.tasks.add(session, "read", task_id="queue-7", priority=5)
+    assert store.sessions.tasks.add(session, "read", task_id="queue-7") == named == store.sessions.tasks.find("queue-7")
+    assert store.sessions.tasks.find("queue-8") is None and named.priority == 5
+    add = store.sessions.tasks.add
     refused(store, Conflict, "'queue-7' is that of a task", lambda: add(session, "write", task_id="queue-7"))
-    another = store.sessions.create(session.user_id, "another")
+    another = store.sessions.add(session.user_id, "another")
     refused(store, Conflict, "'queue-7' is that of a task", lambda: add(another, "read", task_id="queue-7"))
     for kind in ("", None, "x" * 51):
         refused(store, InvalidArgument, "task_type", lambda kind=kind: add(session, kind))  # type: ignore[misc]
@@ -507,79 +507,80 @@ def test_tasks_are_added_once(store: Store, session: AnalysisSession) -> None:
     refused(store, InvalidArgument, "max_retries", lambda: add(session, "read", max_retries=-1))
     refused(store, InvalidArgument, "priority", lambda: add(session, "read", priority="high"))  # type: ignore[arg-type]
     refused(store, NotFound, "no session", lambda: add(NOBODY, "read"))
-    assert store.sessions.tasks(session, status="pending", type="read", limit=1) == [plain]
+    assert store.sessions.tasks.list(session, status="pending", type="read", limit=1) == [plain]
     json.dumps(named.to_dict())
 
 
 def test_claims(store: Store, session: AnalysisSession) -> None:
-    later = store.sessions.create(session.user_id, "later")
+    later = store.sessions.add(session.user_id, "later")
     for kind, priority in (("a", 0), ("b", 0), ("c", 1)):
-        store.sessions.add_task(session, kind, priority=priority)
-    store.sessions.add_task(later, "d")
-    assert [task.task_type for task in store.sessions.claim(types=["a", "d"], limit=9)] == ["a", "d"]
+        store.sessions.tasks.add(session, kind, priority=priority)
+    store.sessions.tasks.add(later, "d")
+    assert [task.task_type for task in store.sessions.tasks.claim(types=["a", "d"], limit=9)] == ["a", "d"]
     assert store.sessions.get(session).status == "processing" == store.sessions.get(later).status
-    [task] = store.sessions.claim(session, worker="ann", lease=60)
+    [task] = store.sessions.tasks.claim(session, worker="ann", lease=60)
     assert (task.task_type, task.status, task.worker, task.attempt) == ("c", "processing", "ann", 1)
     assert 50 < (task.lease_until - utcnow()).total_seconds() <= 60 and task.started_at is not None
-    assert store.sessions.claim(session, "nothing") == []
-    assert [task.task_type for task in store.sessions.claim(limit=9)] == ["b"]
-    assert store.sessions.claim() == []
-    state = store.sessions.state(session)
+    assert store.sessions.tasks.claim(session, types="nothing") == []
+    assert [task.task_type for task in store.sessions.tasks.claim(limit=9)] == ["b"]
+    assert store.sessions.tasks.claim() == []
+    state = store.sessions.tasks.state(session)
     assert (state.ready, state.leased, state.finished, state.next_at) == (0, 3, False, task.lease_until)
-    refused(store, NotFound, "no session", lambda: store.sessions.claim(NOBODY))
-    refused(store, NotFound, "no session", lambda: store.sessions.state(NOBODY))
+    refused(store, NotFound, "no session", lambda: store.sessions.tasks.claim(NOBODY))
+    refused(store, NotFound, "no session", lambda: store.sessions.tasks.state(NOBODY))
     for options in ({"limit": 0}, {"lease": 0}, {"worker": " "}, {"types": [5]}):
-        refused(store, InvalidArgument, " is ", lambda options=options: store.sessions.claim(**options))  # type: ignore
+        refused(store, InvalidArgument, " is ", lambda options=options: store.sessions.tasks.claim(**options))  # type: ignore
 
 
 def test_ticks(store: Store, session: AnalysisSession) -> None:
-    store.sessions.add_task(session, "read")
-    [task] = store.sessions.claim(lease=5)
+    store.sessions.tasks.add(session, "read")
+    [task] = store.sessions.tasks.claim(lease=5)
     before = task.lease_until
-    assert store.sessions.tick(task, progress=40.9) and task.progress == 40
-    assert store.sessions.heartbeat(task, progress=10, lease=60) and store.sessions.get_task(task).progress == 40
-    assert store.sessions.get_task(task).lease_until > before
+    assert store.sessions.tasks.heartbeat(task, progress=40.9) and task.progress == 40
+    assert store.sessions.tasks.heartbeat(task, progress=10, lease=60) and store.sessions.tasks.get(task).progress == 40
+    assert store.sessions.tasks.get(task).lease_until > before
     for progress in (-1, 101, True, "50"):
         refused(
             store, InvalidArgument, "progress",
-            lambda progress=progress: store.sessions.tick(task, progress=progress),  # type: ignore[misc]
+            lambda progress=progress: store.sessions.tasks.heartbeat(task, progress=progress),  # type: ignore[misc]
         )  # fmt: skip
-    refused(store, LeaseLost, "leased to", lambda: store.sessions.tick(task.id, worker="bob"))
-    refused(store, NotFound, "no task", lambda: store.sessions.tick(NOBODY))
+    refused(store, LeaseLost, "leased to", lambda: store.sessions.tasks.heartbeat(task.id, worker="bob"))
+    refused(store, NotFound, "no task", lambda: store.sessions.tasks.heartbeat(NOBODY))
     over_lease(store, task)
-    [again] = store.sessions.claim()
+    [again] = store.sessions.tasks.claim()
     assert (again.id, again.progress, again.attempt) == (task.id, 0, 2)
-    refused(store, LeaseLost, "later claim of yours", lambda: store.sessions.complete_task(task))
+    refused(store, LeaseLost, "later claim of yours", lambda: store.sessions.tasks.complete(task))
 
 
 def test_failures_are_tried_again(store: Store, session: AnalysisSession) -> None:
-    store.sessions.add_task(session, "read", max_retries=1)
-    [task] = store.sessions.claim()
-    refused(store, InvalidArgument, "error is", lambda: store.sessions.fail_task(task, 5))  # type: ignore[arg-type]
-    assert store.sessions.fail_task(task, ValueError("no luck")) == "pending" == task.status
-    row = store.sessions.get_task(task)
+    store.sessions.tasks.add(session, "read", max_retries=1)
+    [task] = store.sessions.tasks.claim()
+    refused(store, InvalidArgument, "error is", lambda: store.sessions.tasks.fail(task, 5))  # type: ignore[arg-type]
+    assert store.sessions.tasks.fail(task, ValueError("no luck")).status == "pending" == task.status
+    row = store.sessions.tasks.get(task)
     assert row.error_message == "ValueError: no luck" and row.next_retry_at > utcnow()
-    state = store.sessions.state()
+    state = store.sessions.tasks.state()
     assert (state.ready, state.delayed, state.next_at) == (0, 1, row.next_retry_at)
-    assert store.sessions.claim() == []
+    assert store.sessions.tasks.claim() == []
     store.database.execute_sql("UPDATE analysis_tasks SET next_retry_at = '2020-01-01T00:00:00.000Z'")
-    [task] = store.sessions.claim()
-    assert store.sessions.fail_task(task, "again") == "failed"
-    assert store.sessions.get_task(task).completed_at is not None and store.sessions.state().failed == 1
-    assert store.sessions.state().finished
-    refused(store, IllegalMove, "is failed and cannot become cancelled", lambda: store.sessions.cancel_task(task))
-    again = store.sessions.retry_task(task)
+    [task] = store.sessions.tasks.claim()
+    assert store.sessions.tasks.fail(task, "again").status == "failed"
+    assert store.sessions.tasks.get(task).completed_at is not None and store.sessions.tasks.state().failed == 1
+    assert store.sessions.tasks.state().finished
+    refused(store, IllegalMove, "is failed and cannot become cancelled", lambda: store.sessions.tasks.cancel(task))
+    (again,) = store.sessions.tasks.retry(task)
     assert (again.status, again.retry_count, again.error_message, again.completed_at) == ("pending", 0, None, None)
-    refused(store, IllegalMove, "waits to be claimed", lambda: store.sessions.retry_task(task))
-    [task] = store.sessions.claim()
-    store.sessions.release_task(task)
-    assert store.sessions.get_task(task).retry_count == 0 and store.sessions.claim() == [task]
-    cancelled = store.sessions.cancel_task(task)
-    assert (cancelled.status, store.sessions.tick(task), store.sessions.state().skipped) == ("cancelled", False, 1)
-    refused(store, LeaseLost, "is cancelled", lambda: store.sessions.fail_task(task, "late"))
-    refused(store, NotFound, "no task", lambda: store.sessions.cancel_task(NOBODY))
-    refused(store, NotFound, "no task", lambda: store.sessions.retry_task(NOBODY))
-    refused(store, InvalidArgument, "not a task", lambda: store.sessions.get_task("queue-7"))
+    refused(store, IllegalMove, "waits to be claimed", lambda: store.sessions.tasks.retry(task))
+    [task] = store.sessions.tasks.claim()
+    store.sessions.tasks.release(task)
+    assert store.sessions.tasks.get(task).retry_count == 0 and store.sessions.tasks.claim() == [task]
+    cancelled = store.sessions.tasks.cancel(task)
+    assert cancelled.status == store.sessions.tasks.heartbeat(task).status == "cancelled"
+    assert store.sessions.tasks.state().skipped == 1
+    refused(store, LeaseLost, "is cancelled", lambda: store.sessions.tasks.fail(task, "late"))
+    refused(store, NotFound, "no task", lambda: store.sessions.tasks.cancel(NOBODY))
+    refused(store, NotFound, "no task", lambda: store.sessions.tasks.retry(NOBODY))
+    refused(store, InvalidArgument, "not a task", lambda: store.sessions.tasks.get("queue-7"))
 
 
 # Results --------------------------------------------------------------------------------------------------------------
@@ -588,43 +589,43 @@ RESULT = {"result_content": "All is well.", "file_name": "a.pdf", "score": "87.5
 
 
 def claimed(store: Store, session: AnalysisSession) -> AnalysisTask:
-    store.sessions.add_task(session, "read")
-    return store.sessions.claim(session, worker="ann")[0]
+    store.sessions.tasks.add(session, "read")
+    return store.sessions.tasks.claim(session, worker="ann")[0]
 
 
 def test_a_task_and_its_result(store: Store, session: AnalysisSession) -> None:
-    prompt = store.sessions.save_prompt(session.user_id, "general", "Look for bugs.")
-    store.sessions.save_prompt(session.user_id, "general", "Look for all bugs.", default=True)
+    prompt = store.sessions.prompts.add(session.user_id, "general", "Look for bugs.")
+    store.sessions.prompts.add(session.user_id, "general", "Look for all bugs.", default=True)
     task = claimed(store, session)
     told = RESULT | {"configuration": prompt}
-    result = store.sessions.complete_task(task, result=told)
+    result = store.sessions.tasks.complete(task, result=told).result
     assert result is not None and result.score == Decimal("87.50") and str(result.score) == "87.50"
     assert (result.status, result.analysis_type, result.file_name) == ("completed", "general", "a.pdf")
     assert result.configuration.version == 1 and result.configuration.prompt_content == "Look for bugs."
-    done = store.sessions.get_task(task)
+    done = store.sessions.tasks.get(task)
     assert (done.status, done.progress, done.lease_until, task.status) == ("completed", 100, None, "completed")
     before = rows(store)
-    assert store.sessions.complete_task(task, result=told) == result  # once more
-    assert store.sessions.complete_task(task.id, result=told | {"score": 87.5}, worker="ann") == result
+    assert store.sessions.tasks.complete(task, result=told).result == result  # once more
+    assert store.sessions.tasks.complete(task.id, result=told | {"score": 87.5}, worker="ann").result == result
     assert rows(store) == before
     for other in (RESULT | {"score": 87}, told | {"result_content": "No."}, None):
         refused(
             store, IllegalMove, "completed with another result",
-            lambda other=other: store.sessions.complete_task(task, result=other),  # type: ignore[misc]
+            lambda other=other: store.sessions.tasks.complete(task, result=other),  # type: ignore[misc]
         )  # fmt: skip
-    refused(store, LeaseLost, "is completed", lambda: store.sessions.complete_task(task, result=told, worker="bob"))
+    refused(store, LeaseLost, "is completed", lambda: store.sessions.tasks.complete(task, result=told, worker="bob"))
     assert json.loads(json.dumps(result.to_dict()))["score"] == 87.5
-    assert store.sessions.results(session, analysis_type="general", limit=5) == [result]
+    assert store.sessions.results.list(session, analysis_type="general", limit=5) == [result]
     plain = claimed(store, session)
-    assert store.sessions.complete_task(plain) is None is store.sessions.complete_task(plain)
+    assert store.sessions.tasks.complete(plain).result is None is store.sessions.tasks.complete(plain).result
     bare = claimed(store, session)
-    assert store.sessions.complete_task(bare, result={"result_content": ""}).analysis_type == "read"  # type: ignore
+    assert store.sessions.tasks.complete(bare, result={"result_content": ""}).result.analysis_type == "read"  # type: ignore
 
 
 @pytest.mark.parametrize("score", [101, -1, "1.234", 1.234, float("nan"), "x", True, "Infinity", [1], 100.01, b"1"])
 def test_scores_that_are_none(store: Store, session: AnalysisSession, score: Any) -> None:
     task = claimed(store, session)
-    complete = store.sessions.complete_task
+    complete = store.sessions.tasks.complete
     refused(store, InvalidArgument, "score is", lambda: complete(task, result=RESULT | {"score": score}))
     refused(
         store, InvalidArgument, "score is",
@@ -639,11 +640,11 @@ def test_every_score_reads_back_as_it_was(store: Store, session: AnalysisSession
         AnalysisResult.insert_many(
             {"session": session, "analysis_type": "x", "result_content": str(score), "score": score} for score in scores
         ).execute()
-    found = store.sessions.results(session)
+    found = store.sessions.results.list(session)
     assert [str(row.score) for row in found] == [f"{Decimal(row.result_content):.2f}" for row in found]
     assert AnalysisResult.select().where(AnalysisResult.score >= Decimal("99.99")).count() == 2
     assert {str(AnalysisResult(score=value).score) for value in (0, "0.00", -0.0)} == {"0", "0.00", "-0.0"}
-    zero = store.sessions.add_result(session, analysis_type="x", result_content="zero", score="-0")
+    zero = store.sessions.results.add(session, analysis_type="x", result_content="zero", score="-0")
     assert str(zero.score) == "0.00"
     with pytest.raises(Conflict):  # nor does the database take more decimals
         store.database.execute_sql("UPDATE analysis_results SET score = 1.234 WHERE id = ?", (zero.id,))
@@ -667,28 +668,28 @@ def test_results_that_are_none(
     store: Store, session: AnalysisSession, result: Any, error: type[Exception], words: str
 ) -> None:
     task = claimed(store, session)
-    refused(store, error, words, lambda: store.sessions.complete_task(task, result=result))
-    assert store.sessions.complete_task(task, result=RESULT) is not None  # it was not lost
+    refused(store, error, words, lambda: store.sessions.tasks.complete(task, result=result))
+    assert store.sessions.tasks.complete(task, result=RESULT) is not None  # it was not lost
 
 
 def test_a_result_that_cannot_be_written_leaves_its_task(store: Store, session: AnalysisSession) -> None:
     task = claimed(store, session)
     run = store.database.execute_sql
     run("CREATE TRIGGER broken BEFORE INSERT ON analysis_results BEGIN SELECT RAISE(ABORT, 'broken'); END")
-    refused(store, Conflict, "broken", lambda: store.sessions.complete_task(task, result=RESULT))
+    refused(store, Conflict, "broken", lambda: store.sessions.tasks.complete(task, result=RESULT))
     assert task.status == "processing"
     run("DROP TRIGGER broken")
-    assert store.sessions.complete_task(task, result=RESULT) is not None
+    assert store.sessions.tasks.complete(task, result=RESULT) is not None
 
 
 def test_results_without_a_task(store: Store, session: AnalysisSession) -> None:
-    add = store.sessions.add_result
+    add = store.sessions.results.add
     row = add(session, status="PENDING", **RESULT)
     assert (row.status, row.task, row.configuration) == ("pending", None, None)
     refused(store, InvalidArgument, "analysis_type", lambda: add(session, result_content="x"))
     refused(store, InvalidArgument, "status is", lambda: add(session, status="done", **RESULT))
     refused(store, NotFound, "no session", lambda: add(NOBODY, **RESULT))
-    refused(store, NotFound, "no session", lambda: store.sessions.results(NOBODY))
+    refused(store, NotFound, "no session", lambda: store.sessions.results.list(NOBODY))
     store.sessions.cancel(session)
     refused(store, IllegalMove, "takes nothing more", lambda: add(session, **RESULT))
 
@@ -702,13 +703,13 @@ def process(db: Path, code: str) -> subprocess.Popen[str]:
 
 
 def test_a_killed_worker_loses_nothing(store: Store, session: AnalysisSession, db_path: Path) -> None:
-    store.sessions.add_task(session, "read")
+    store.sessions.tasks.add(session, "read")
     child = process(
         db_path,
         """
-        [task] = store.sessions.claim()
+        [task] = store.sessions.tasks.claim()
         with store.transaction():
-            store.sessions.complete_task(task, result={"result_content": "half"})
+            store.sessions.tasks.complete(task, result={"result_content": "half"})
             print(task.id, flush=True)
             time.sleep(60)
         """,
@@ -717,40 +718,42 @@ def test_a_killed_worker_loses_nothing(store: Store, session: AnalysisSession, d
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     child.stdout.close()
-    assert store.sessions.results(session) == []
-    [task] = store.sessions.claim()  # its process has ended
+    assert store.sessions.results.list(session) == []
+    [task] = store.sessions.tasks.claim()  # its process has ended
     assert (task.attempt, task.retry_count, task.lost_count) == (2, 0, 1)
-    store.sessions.complete_task(task, result=RESULT)
-    assert len(store.sessions.results(session)) == 1
+    store.sessions.tasks.complete(task, result=RESULT)
+    assert len(store.sessions.results.list(session)) == 1
 
 
 def test_opening_a_store_frees_what_dead_workers_had(store: Store, session: AnalysisSession, db_path: Path) -> None:
-    store.sessions.add_task(session, "read")
-    child = process(db_path, "store.sessions.claim(); os._exit(0)")
+    store.sessions.tasks.add(session, "read")
+    child = process(db_path, "store.sessions.tasks.claim(); os._exit(0)")
     child.wait()
     assert child.stdout is not None
     child.stdout.close()
-    assert store.sessions.state().leased == 1
+    assert store.sessions.tasks.state().leased == 1
     with Store(db_path) as other:
-        assert other.recovered == (1, 0) and other.sessions.state().ready == 1
-    assert store.recover() == (0, 0) == store.sessions.recover()
+        assert other.recovered == (1, 0) and other.sessions.tasks.state().ready == 1
+    assert store.recover() == (0, 0) == store.sessions.tasks.recover()
 
 
 def test_several_processes_do_each_task_once(store: Store, session: AnalysisSession, db_path: Path) -> None:
     for n in range(60):
-        store.sessions.add_task(session, "read", task_id=f"t{n}")
+        store.sessions.tasks.add(session, "read", task_id=f"t{n}")
     code = """
-        while tasks := store.sessions.claim(limit=3):
+        while tasks := store.sessions.tasks.claim(limit=3):
             for task in tasks:
-                store.sessions.tick(task, progress=50)
-                store.sessions.complete_task(task, result={"result_content": task.task_id})
+                store.sessions.tasks.heartbeat(task, progress=50)
+                store.sessions.tasks.complete(task, result={"result_content": task.task_id})
     """
     for child in [process(db_path, code) for _ in range(3)]:
         assert child.wait(60) == 0
         assert child.stdout is not None
         child.stdout.close()
-    assert sorted(row.result_content for row in store.sessions.results(session)) == sorted(f"t{n}" for n in range(60))
-    assert {row.attempt for row in store.sessions.tasks(session)} == {1}
+    assert sorted(row.result_content for row in store.sessions.results.list(session)) == sorted(
+        f"t{n}" for n in range(60)
+    )
+    assert {row.attempt for row in store.sessions.tasks.list(session)} == {1}
     assert store.sessions.complete(session).status == "completed"
 
 
@@ -765,22 +768,27 @@ def test_questions_run_on_indexes(store: Store, session: AnalysisSession, monkey
         asked.append((sql, params))
         return real(database, sql, params)
 
-    store.sessions.add_uploads(session, [a_file()])
+    store.sessions.uploads.add(session, [a_file()])
     task = claimed(store, session)
     monkeypatch.setattr(type(store.database), "execute_sql", execute_sql)
     sessions: Sessions = store.sessions
     sessions.list(user=session.user_id), sessions.list(status="created"), sessions.get(session)
-    sessions.uploads(session), sessions.tasks(session), sessions.results(session), sessions.state(session)
-    sessions.add_uploads(session, [a_file(), a_file("b")])
+    (
+        sessions.uploads.list(session),
+        sessions.tasks.list(session),
+        sessions.results.list(session),
+        sessions.tasks.state(session),
+    )
+    sessions.uploads.add(session, [a_file(), a_file("b")])
     sessions.stats(user=session.user_id)
-    sessions.claim(session), sessions.claim()
-    sessions.complete_task(task, result=RESULT)
+    sessions.tasks.claim(session), sessions.tasks.claim()
+    sessions.tasks.complete(task, result=RESULT)
     monkeypatch.undo()
     found = []
     for sql, params in asked:
         if sql.lstrip().startswith(("SELECT", "UPDATE", "DELETE")):
             plan = real(store.database, "EXPLAIN QUERY PLAN " + sql, params).fetchall()
-            found += [(step[3], sql) for step in plan if step[3].startswith("SCAN") and "json_each" not in step[3]]
+            found += [(step[3], sql) for step in plan if step[3].startswith("SCAN") and "json_each" not in sql]
     found = [(step, sql) for step, sql in found if "CONSTANT" not in step]
     assert not found and len(asked) > 20
     raw = sqlite3.connect(store.path)

@@ -91,10 +91,10 @@ def lines(store: Store) -> dict[str, Line]:
     scan = store.scans.analyze(scan, max_retries=1000, max_lost=1000, pause_after=None)
     store.llm.add("m")
     user = store.accounts.add("ann@x.org")
-    session = store.sessions.create(user, "s")
+    session = store.sessions.add(user, "s")
     for n in range(10):
         store.jobs.enqueue("one", max_retries=1000, max_lost=1000)
-        store.sessions.add_task(session, "summary", max_retries=1000, max_lost=1000)
+        store.sessions.tasks.add(session, "summary", max_retries=1000, max_lost=1000)
         store.audits.add(user, f"{n}.pdf", 10, max_retries=1000, max_lost=1000)
     draft = {"title": "t", "vulnerability_type": "x", "severity": "low", "line_number": 1}
     found = {"analysis": {"equipment_type": "p", "test_type": "x"}}
@@ -118,8 +118,8 @@ def lines(store: Store) -> dict[str, Line]:
             lambda row: store.jobs.fail(row, "bad"), lambda: store.jobs.state().finished,
         ),
         "tasks": Line(
-            lambda **given: store.sessions.claim(session, **given), store.sessions.complete_task,
-            lambda row: store.sessions.fail_task(row, "bad"), lambda: store.sessions.state(session).finished,
+            lambda **given: store.sessions.tasks.claim(session, **given), store.sessions.tasks.complete,
+            lambda row: store.sessions.tasks.fail(row, "bad"), lambda: store.sessions.tasks.state(session).finished,
         ),
         "audits": Line(
             store.audits.claim, lambda row: store.audits.complete(row, **found),

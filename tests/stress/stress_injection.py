@@ -163,7 +163,7 @@ def test_paths_that_lead_out_of_the_tree_are_refused(store: Store, tmp_path: Pat
     (tmp_path / "tree/link.py").symlink_to(tmp_path / "secret.txt")
     (tmp_path / "tree/a.py").write_text("x = 1\n")
     user = store.accounts.add("ann@x.org")
-    session = store.sessions.create(user, "s")
+    session = store.sessions.add(user, "s")
     for path in (*AWAY, str(tmp_path / "secret.txt")):
         scan = store.scans.start("t", root=tmp_path / "tree")
         with contextlib.suppress(ScanstoreError):
@@ -176,7 +176,7 @@ def test_paths_that_lead_out_of_the_tree_are_refused(store: Store, tmp_path: Pat
             with contextlib.suppress(ScanstoreError):
                 assert "secret" not in store.chunks.text(chunk) and "root:" not in store.chunks.text(chunk), path
         with contextlib.suppress(ScanstoreError):
-            store.sessions.add_files(session, tmp_path / "tree", [path])
+            store.sessions.uploads.add_files(session, tmp_path / "tree", [path])
         tagged = {**TAG, "path": path}
         (tmp_path / "tags").write_bytes(as_json(tagged))
         scan = store.scans.start("t", root=tmp_path / "tree")
@@ -185,7 +185,7 @@ def test_paths_that_lead_out_of_the_tree_are_refused(store: Store, tmp_path: Pat
         store.scans.finish(scan)
         assert Symbol.select().where(Symbol.scan == scan).count() == 0, path
         store.sarif.load(io.BytesIO(as_json(seen_at(path))), target="reports")
-    for upload in store.sessions.uploads(session):
+    for upload in store.sessions.uploads.list(session):
         assert "secret" not in upload.file_path and not os.path.isabs(upload.file_path)
     for finding in store.findings.list(store.scans.latest("reports")):
         assert finding.file_path is None or not (

@@ -258,11 +258,11 @@ def accounts_add(store: Store, root: Path) -> Ready:
 
 @case
 def sessions_complete_task(store: Store, root: Path) -> Ready:
-    session = store.sessions.create(someone(store), "second")
-    store.sessions.add_task(session, "summary")
-    (task,) = store.sessions.claim(session, lease=DAY)
+    session = store.sessions.add(someone(store), "second")
+    store.sessions.tasks.add(session, "summary")
+    (task,) = store.sessions.tasks.claim(session, lease=DAY)
     result = {"result_content": "fine"}
-    return lambda store: partial(store.sessions.complete_task, store.sessions.get_task(task.id), result=result)
+    return lambda store: partial(store.sessions.tasks.complete, store.sessions.tasks.get(task.id), result=result)
 
 
 @case

@@ -100,18 +100,18 @@ def works(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterator
         job = store.jobs.enqueue("sync", meta={"n": 1}, priority=some.randrange(3))
         yield tell(["job", str(job.id)])
         for claimed in store.jobs.claim("sync", limit=some.randrange(1, 3)):
-            store.jobs.tick(claimed, progress=50)
+            store.jobs.heartbeat(claimed, progress=50)
             store.jobs.complete(claimed, result={"n": 2})
             yield tell(["completed", str(claimed.id)])
 
 
 def answers(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterator[object]:
     user = store.accounts.find("ann@x.org") or store.accounts.add("ann@x.org")
-    session = store.sessions.create(user, f"session {some.random()}")
+    session = store.sessions.add(user, f"session {some.random()}")
     while True:
-        store.sessions.add_task(session, "summary")
-        for task in store.sessions.claim(session):
-            store.sessions.complete_task(task, result={"result_content": "fine"})
+        store.sessions.tasks.add(session, "summary")
+        for task in store.sessions.tasks.claim(session):
+            store.sessions.tasks.complete(task, result={"result_content": "fine"})
             yield tell(["task", str(task.id)])
 
 

@@ -28,17 +28,29 @@ class Night:
 
 
 class Kind(NamedTuple):
-    """A kind of leased work: how it is claimed, and what its owner says."""
+    """A kind of leased work: its calls, a scope that has rows, and how a row is completed."""
 
-    claim: Callable[..., list[Any]]
-    heartbeat: Callable[..., Any]
+    calls: Any
+    scope: Any
     complete: Callable[[Any], Any]
-    fail: Callable[[Any], Any]
-    release: Callable[[Any], Any]
-    recover: Callable[[], Any]
-    get: Callable[[Any], Any]
-    state: Callable[[], Any]
-    process: str  #: the table
+
+    @property
+    def table(self) -> str:
+        name: str = self.calls.queue.table
+        return name
+
+    def claim(self, **given: Any) -> list[Any]:
+        rows: list[Any] = self.calls.claim(self.scope, **given)
+        return rows
+
+    def state(self) -> Any:
+        return self.calls.state(self.scope)
+
+    def fail(self, row: Any) -> Any:
+        return self.calls.fail(row, "no")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.calls, name)  # get, heartbeat, release, recover, retry
 
 
 FOUND = {"analysis": {"equipment_type": "p", "test_type": "x"}}
@@ -66,33 +78,17 @@ def kind(store: Store, name: str, count: int = 3) -> Kind:
             "drafts": lambda row: store.drafts.record_votes(row, votes),
             "verified": store.findings.publish,
         }[name]
-        return Kind(
-            lambda **given: stage.claim(scan, **given), stage.heartbeat, complete, lambda row: stage.fail(row, "no"),
-            stage.release, stage.recover, stage.get, lambda: stage.state(scan), stage.queue.table,
-        )  # fmt: skip
+        return Kind(stage, scan, complete)
     if name == "jobs":
         for _ in range(count):
             store.jobs.enqueue("one")
-        jobs = store.jobs
-        return Kind(
-            jobs.claim, jobs.tick, jobs.complete, lambda row: jobs.fail(row, "no"), jobs.release, jobs.recover,
-            jobs.get, jobs.state, "jobs",
-        )  # fmt: skip
+        return Kind(store.jobs, None, store.jobs.complete)
     user = store.accounts.add("ann@x.org")
     if name == "tasks":
-        session = store.sessions.create(user, "s")
+        session = store.sessions.add(user, "s")
         for _ in range(count):
-            store.sessions.add_task(session, "summary")
-        tasks = store.sessions
-        return Kind(
-            lambda **given: tasks.claim(session, **given), tasks.tick, tasks.complete_task,
-            lambda row: tasks.fail_task(row, "no"), tasks.release_task, tasks.recover, tasks.get_task,
-            lambda: tasks.state(session), "analysis_tasks",
-        )  # fmt: skip
+            store.sessions.tasks.add(session, "summary")
+        return Kind(store.sessions.tasks, session, store.sessions.tasks.complete)
     for n in range(count):
         store.audits.add(user, f"{n}.pdf", 10)
-    audits = store.audits
-    return Kind(
-        audits.claim, audits.heartbeat, lambda row: audits.complete(row, **FOUND), lambda row: audits.fail(row, "no"),
-        audits.release, audits.recover, audits.get, audits.state, "audit_tasks",
-    )  # fmt: skip
+    return Kind(store.audits, None, lambda row: store.audits.complete(row, **FOUND))

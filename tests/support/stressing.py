@@ -295,12 +295,12 @@ def _fill(path: Path) -> None:
         user = store.accounts.add(
             "ada@example.org", hashed_password="$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$aGFzaGhhc2g"
         )
-        session = store.sessions.create(user, "first")
-        store.sessions.add_uploads(session, [{"file_path": "a.py", "file_size": 1, "file_type": "text/x-python"}])
-        prompt = store.sessions.save_prompt(user, "summary", "Summarise.")
-        store.sessions.add_task(session, "summary")
-        (task,) = store.sessions.claim(session)
-        store.sessions.complete_task(task, result={"result_content": "Fine.", "score": 99.5, "configuration": prompt})
+        session = store.sessions.add(user, "first")
+        store.sessions.uploads.add(session, [{"file_path": "a.py", "file_size": 1, "file_type": "text/x-python"}])
+        prompt = store.sessions.prompts.add(user, "summary", "Summarise.")
+        store.sessions.tasks.add(session, "summary")
+        (task,) = store.sessions.tasks.claim(session)
+        store.sessions.tasks.complete(task, result={"result_content": "Fine.", "score": 99.5, "configuration": prompt})
         audit = store.audits.add(user, "report.pdf", 10)
         evidence = {"severity": "minor", "rule_id": "GND-01", "message": "too high", "evidence": {"ohm": 12}}
         store.audits.complete(audit, analysis={"equipment_type": "panel", "test_type": "x"}, findings=[evidence])
