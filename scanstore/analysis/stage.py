@@ -188,6 +188,9 @@ class Stage(LeasedWork[Row, int, "Scan | int"]):
     def _scope(self, scope: Scan | int | None) -> int | None:
         return None if scope is None else self._scan(scope)
 
+    def _claim_scope(self, scope: Scan | int | None) -> int | None:
+        return None if scope is None else number_of(scope, "a scan", Scan)
+
     def _scopes(self) -> list[Scope]:
         words = (self.queue.kind, self.queue.waiting, self.queue.leased)
         return [key for (key,) in self.db.execute_sql(WITH_WORK, words).fetchall()]

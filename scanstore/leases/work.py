@@ -68,7 +68,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
         process ends or the time is up, to the next. Raises InvalidArgument, and NotFound for an unknown scope.
         """
         worker = check_lease(worker, lease, limit)
-        return self._claim(self._scope(scope), worker, limit, lease)
+        return self._claim(self._claim_scope(scope), worker, limit, lease)
 
     @long
     def work(
@@ -193,6 +193,10 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
     def _scope(self, scope: ScopeT | None) -> Scope | None:
         """The key of a scope; raises for one that cannot be."""
         raise NotImplementedError
+
+    def _claim_scope(self, scope: ScopeT | None) -> Scope | None:
+        """Return the key of a scope for a claim, which may find out by itself that the scope is missing."""
+        return self._scope(scope)
 
     def _scopes(self) -> list[Scope]:
         """The scopes that may have rows to claim, in the order in which a claim looks at them."""
