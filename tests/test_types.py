@@ -58,8 +58,8 @@ with Store(":memory:") as store:
     reveal_type(store.settings.get("page_size", 50, type=int) + 1)
     reveal_type(store.settings.get("page_size", type=int))
     known: bool = store.settings.get("page_size", b"") != b""
-    reveal_type(store.settings.define("retries", 3, type=int, description="Tries"))
-    value = store.settings.define("folders", ["a"])
+    reveal_type(store.settings.ensure("retries", 3, type=int, description="Tries"))
+    value = store.settings.ensure("folders", ["a"])
     reveal_type(store.settings.update("retries", lambda count: count + 1, default=0, type=int))
     value = store.settings.update("folders", lambda value: ["a", value])
     reveal_type(store.library.get("scene", "1").title)

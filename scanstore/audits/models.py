@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STATUSES: tuple[AuditStatus, ...] = ("queued", "processing", "completed", "failed", "cancelled")
 QUEUE = "default"
+UNKNOWN = "unknown"  #: the author of an event if no name was given; the table requires one
 
 
 class Task(LeasedTask):
@@ -104,7 +105,7 @@ class AnalysisFinding(Identified):
 
 
 class AuditEvent(Numbered):
-    """An event of an audit. It cannot be changed. ``by`` is a person or a program."""
+    """An event of an audit. It cannot be changed. ``by`` is a person or a program, or "unknown"."""
 
     if TYPE_CHECKING:
         task_id = peewee.TextField()

@@ -60,8 +60,7 @@ def list_(status: AuditStatus | None, verdict: AuditVerdict | None, user: str | 
       scanstore audits list --verdict review
     """
     with open_store() as store:
-        whose = None if user is None else store.accounts.get(user)
-        found = store.audits.list(user=whose, status=status, verdict=verdict, limit=limit)
+        found = store.audits.list(user=user, status=status, verdict=verdict, limit=limit)
         analyses = store.audits.analyses(found)
         columns: Columns[Task] = (
             "id",

@@ -44,7 +44,7 @@ def list_(user: str, config_type: str | None) -> None:
       scanstore prompts list ada@example.org --type summary
     """
     with open_store() as store:
-        found = store.sessions.prompts.list(store.accounts.get(user), config_type)
+        found = store.sessions.prompts.list(user, type=config_type)
         columns: Columns[Configuration] = (
             Column("type", "config_type"),
             Column("version", right=True),
@@ -69,7 +69,7 @@ def show(user: str, config_type: str, version: int | None) -> None:
       scanstore prompts show ada@example.org summary --version 2
     """
     with open_store() as store:
-        row = store.sessions.prompts.get(store.accounts.get(user), config_type, version)
+        row = store.sessions.prompts.get(user, config_type, version=version)
         aside(f"{row.config_type}, version {row.version}{', the default' * bool(row.is_default)}")
         tell(row, paragraph(row.prompt_content, indent=""))
 
@@ -95,7 +95,7 @@ def save(user: str, config_type: str, file: IO[str], default: bool) -> None:
     except UnicodeDecodeError:
         raise Failure(f"{file.name} is not text in UTF-8") from None
     with open_store(write=True) as store:
-        _told(store.sessions.prompts.add(store.accounts.get(user), config_type, content, default=default))
+        _told(store.sessions.prompts.add(user, config_type, content, default=default))
 
 
 @prompts.command()
@@ -112,8 +112,7 @@ def restore(user: str, config_type: str, version: int, default: bool) -> None:
       scanstore prompts restore ada@example.org summary 2 --default
     """
     with open_store(write=True) as store:
-        row = store.accounts.get(user)
-        _told(store.sessions.prompts.restore(row, config_type, version, default=default))
+        _told(store.sessions.prompts.restore(user, config_type, version, default=default))
 
 
 @prompts.command()
@@ -129,4 +128,4 @@ def default(user: str, config_type: str, version: int) -> None:
       scanstore prompts default ada@example.org summary 2
     """
     with open_store(write=True) as store:
-        _told(store.sessions.prompts.set_default(store.accounts.get(user), config_type, version))
+        _told(store.sessions.prompts.set_default(user, config_type, version))

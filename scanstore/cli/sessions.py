@@ -35,8 +35,7 @@ def list_(user: str | None, status: SessionStatus | None, limit: int | None) -> 
       scanstore sessions list --user ada@example.org --status processing
     """
     with open_store() as store:
-        whose = None if user is None else store.accounts.get(user)
-        found = store.sessions.list(user=whose, status=status, limit=limit)
+        found = store.sessions.list(user=user, status=status, limit=limit)
         names = {each.id: each.email for each in store.accounts.list()}
         columns: Columns[AnalysisSession] = (
             "status",

@@ -96,5 +96,5 @@ def unset(key: str) -> None:
       scanstore settings unset page_size
     """
     with open_store(write=True) as store:
-        store.settings.unset(key)
+        store.settings.remove(key)
         tell({"unset": key}, f"Unset {key}")

@@ -193,6 +193,7 @@ Session = AnalysisSession | str | uuid.UUID
 Task = AnalysisTask | str | uuid.UUID
 Upload = FileUpload | str | uuid.UUID
 Prompt = Configuration | str | uuid.UUID
+Result = AnalysisResult | str | uuid.UUID
 
 
 def session_key(session: Session) -> str:
@@ -201,6 +202,10 @@ def session_key(session: Session) -> str:
 
 def task_key(task: Task) -> str:
     return uuid_of(task, "a task", AnalysisTask)
+
+
+def result_key(result: Result) -> str:
+    return uuid_of(result, "a result", AnalysisResult)
 
 
 def no_session(key: str) -> NotFound:

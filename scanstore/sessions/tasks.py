@@ -12,10 +12,11 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from scanstore.db.arguments import check_integer, check_list, check_progress, check_string, check_text
+from scanstore.db.arguments import check_choice, check_integer, check_list, check_progress, check_string, check_text
 from scanstore.db.domain import List, reads
+from scanstore.db.pagination import listed
 from scanstore.db.rows import read
-from scanstore.db.state_machine import Machine, move
+from scanstore.db.state_machine import TASK_STATUSES, Machine, move
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import Conflict, IllegalMove, NotFound
@@ -247,19 +248,21 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
         status: SessionTaskStatus | None = None,
         type: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[AnalysisTask]:
         """List the tasks of a session, the oldest first, optionally of a status or a type. Raises NotFound,
         InvalidArgument."""
         key = session_key(session)
         query = AnalysisTask.select().where(AnalysisTask.session == key).order_by(AnalysisTask.id)
         if status is not None:
-            query = query.where(AnalysisTask.status == status)  # refuses an unknown word
+            query = query.where(AnalysisTask.status == check_choice(status, "status", TASK_STATUSES))
         if type is not None:
             query = query.where(AnalysisTask.task_type == check_string(type, "type"))
-        if limit is not None:
-            query = query.limit(check_integer(limit, "limit"))
-        session_status(self.db, key)
-        return list(query)
+        rows = listed(query, limit=limit, offset=offset, sort=sort)
+        if not rows:
+            session_status(self.db, key)  # raises NotFound
+        return rows
 
     # -- rows ------------------------------------------------------------------------------------------------------
 

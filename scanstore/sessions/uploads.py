@@ -16,12 +16,14 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
-from scanstore.db.arguments import check_integer, check_list, check_path, check_text, uuid_of
+from scanstore.db.arguments import check_choice, check_integer, check_list, check_path, check_text, uuid_of
 from scanstore.db.bulk import Writer
 from scanstore.db.domain import Domain, List, reads
 from scanstore.db.files import refused, refusing
+from scanstore.db.pagination import listed
 from scanstore.db.paths import IN_CLOUD, below, is_junction, kept_in_cloud, lies_in
-from scanstore.db.rows import read
+from scanstore.db.rows import Removed, read, remove
+from scanstore.db.state_machine import UPLOAD_STATUSES
 from scanstore.db.uuids import uuid7s
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
@@ -120,6 +122,7 @@ class SessionUploads(Domain):
         self,
         session: Session,
         root: str | os.PathLike[str],
+        *,
         paths: Iterable[str | os.PathLike[str]] | None = None,
     ) -> Added:
         """Add files of a folder ``root``, given by paths relative to it (default: all, except links).
@@ -145,9 +148,7 @@ class SessionUploads(Domain):
         a status that cannot follow the current one.
         """
         key = _upload_key(upload)
-        to = status.lower() if isinstance(status, str) else status
-        if to not in MOVES:
-            raise InvalidArgument(f"status is {status!r}; it must be one of: {', '.join(MOVES)}")
+        to = check_choice(status, "status", tuple(MOVES))
         if error is not None and to != "error":
             raise InvalidArgument(f"an upload that is {to} has no error; leave it out, or give status 'error'")
         text = None if error is None else check_text(error, "error")[:LAST_ERROR]
@@ -165,28 +166,43 @@ class SessionUploads(Domain):
 
     @reads
     def list(
-        self, session: Session, *, status: UploadStatus | None = None, limit: int | None = None
+        self,
+        session: Session,
+        *,
+        status: UploadStatus | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[FileUpload]:
         """List the files of a session by path, optionally of a status. Raises NotFound, InvalidArgument."""
         key = session_key(session)
         query = FileUpload.select().where(FileUpload.session == key).order_by(FileUpload.file_path)
         if status is not None:
-            query = query.where(FileUpload.upload_status == status)  # rejects an unknown status
-        if limit is not None:
-            query = query.limit(check_integer(limit, "limit"))
-        session_status(self.db, key)
-        return list(query)
+            query = query.where(FileUpload.upload_status == check_choice(status, "status", UPLOAD_STATUSES))
+        rows = listed(query, limit=limit, offset=offset, sort=sort)
+        if not rows:
+            session_status(self.db, key)  # raises NotFound
+        return rows
 
     @reads
     def get(self, upload: Upload) -> FileUpload:
-        """Read the upload. Raises NotFound."""
+        """Return an upload. Raises NotFound, InvalidArgument."""
         return self._upload(_upload_key(upload))
 
-    def remove(self, upload: Upload) -> None:
-        """Remove a file from its session. Raises NotFound."""
+    @reads
+    def find(self, upload: Upload) -> FileUpload | None:
+        """Return an upload, or None if there is no such upload. Raises InvalidArgument."""
+        rows = read(self.db, FileUpload, "id = ?", (_upload_key(upload),))
+        return rows[0] if rows else None
+
+    def remove(self, upload: Upload) -> Removed:
+        """Remove a file from its session, and return the number of removed rows by table. Atomic. Raises NotFound."""
         key = _upload_key(upload)
-        if not self.db.execute_sql("DELETE FROM file_uploads WHERE id = ?", (key,)).rowcount:
-            raise _no_upload(key)
+        with self.db.atomic():
+            removed = remove(self.db, "file_uploads", "id = ?", (key,))
+            if not removed:
+                raise _no_upload(key)
+            return removed
 
     def _upload(self, key: str) -> FileUpload:
         rows = read(self.db, FileUpload, "id = ?", (key,))

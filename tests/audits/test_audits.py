@@ -710,7 +710,9 @@ def test_the_trail_goes_with_its_audit_only(store: Store, user: User, task: Task
     row = claimed(store)
     with pytest.raises(IllegalMove, match="is processing and cannot be removed"):
         store.audits.remove(row)
-    store.audits.remove(task)
+    assert store.audits.remove(task) == {
+        "audit_tasks": 1, "audit_analyses": 1, "audit_findings": 1, "audit_events": 2,
+    }  # fmt: skip
     assert rows(store) == {"audit_tasks": 1, "audit_analyses": 0, "audit_findings": 0, "audit_events": 2}
     store.audits.release(row)
     other.delete_instance()
@@ -735,9 +737,62 @@ def test_lists(store: Store, user: User) -> None:
     assert found(user=user) == [2, 0] and found(user=bob.id, limit=1) == [3]
     assert found(status="Completed") == [3, 0] and found(status="queued", user=bob) == [1]
     assert found(verdict="rejected") == [3] and found(queue="default", limit=2) == [3, 2]
-    for options in ({"status": "done"}, {"verdict": "fine"}, {"limit": -1}, {"user": "x"}):
+    assert found(offset=1, limit=2) == [2, 1] and found(sort="id", limit=1) == [0]
+    assert found(user="BOB@example.org", offset=1) == [1]
+    for options in (
+        {"status": "done"}, {"verdict": "fine"}, {"limit": -1}, {"user": "x"}, {"offset": True}, {"sort": "file_path"},
+    ):  # fmt: skip
         with pytest.raises(InvalidArgument):
             store.audits.list(**options)  # type: ignore[arg-type]
+    with pytest.raises(NotFound, match="no user eve@x.org"):
+        store.audits.list(user="eve@x.org")
+
+
+def test_findings_have_a_window_and_an_order(store: Store, task: Task) -> None:
+    given = [finding(severity) for severity in ("minor", "critical", "minor", "info")]
+    result = store.audits.complete(task, analysis=ANALYSIS, findings=given).analysis
+
+    def found(**options: Any) -> list[int]:
+        return [row.ordinal for row in store.audits.findings(task, **options)]
+
+    assert found() == [1, 2, 3, 4] == [row.ordinal for row in store.audits.findings(result)]
+    assert (found(limit=2), found(offset=3), found(severity="Minor", offset=1)) == ([1, 2], [4], [3])
+    assert (found(sort="-id"), found(severity="major"), found(limit=0)) == ([4, 3, 2, 1], [], [])
+    for options in ({"limit": "1"}, {"offset": -1}, {"sort": "message"}, {"severity": "high"}):
+        with pytest.raises(InvalidArgument):
+            found(**options)
+
+
+def test_the_author_is_given_or_that_of_the_environment_or_unknown(
+    store: Store, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def authors(**options: Any) -> list[str]:
+        task, other = store.audits.add(user, "a.pdf", 1, max_retries=0, **options), store.audits.add(user, "b.pdf", 1)
+        store.audits.fail(claimed(store), "x")
+        store.audits.retry(task, **options)
+        store.audits.complete(claimed(store), analysis=ANALYSIS, findings=[finding("major")])
+        row = store.audits.review(task, "approved", reason="x", **options)
+        assert store.audits.review(task, "approved", reason="x", **options).to_dict() == row.to_dict()
+        store.audits.cancel(other, **options)
+        events = [*store.audits.trail(task).items, *store.audits.trail(other).items[1:]]
+        acted = [event.by for event in events if event.action in ("created", "retried", "reviewed", "cancelled")]
+        return [*acted, row.reviewed_by]
+
+    monkeypatch.delenv("SCANSTORE_USER", raising=False)
+    assert authors() == [user.email, *["unknown"] * 4]
+    monkeypatch.setenv("SCANSTORE_USER", "cid")
+    assert authors() == ["cid"] * 5
+    assert authors(by="dan") == ["dan"] * 5
+    task = store.audits.add(user, "a.pdf", 1)
+    for wrong in ("", " ", 5, True, "x" * 256):
+        for call in (
+            lambda by: store.audits.cancel(task, by=by), lambda by: store.audits.retry(task, by=by),
+            lambda by: store.audits.review(task, "approved", reason="x", by=by),
+            lambda by: store.audits.add(user, "b.pdf", 1, by=by),
+        ):  # fmt: skip
+            with pytest.raises(InvalidArgument, match="by (is|has)"):
+                call(wrong)
+    assert store.check() == []
 
 
 def test_stats(store: Store, user: User) -> None:
