@@ -239,7 +239,7 @@ def check_score(value: object) -> Decimal:
         if not (score.is_finite() and 0 <= score <= 100 and score == round(score, 2)):
             raise ValueError
     except (ValueError, InvalidOperation):
-        raise InvalidArgument(f"score is {value!r}; give a number from 0 to 100 with at most two decimals") from None
+        raise InvalidArgument(f"score is {shown(value)}; give a number from 0 to 100 with at most two decimals") from None
     return round(score, 2) + 0  # no negative zero
 
 
@@ -265,7 +265,7 @@ def result_columns(given: Mapping[str, object]) -> dict[str, object]:
         raise InvalidArgument(f"a result has no {', '.join(unknown)}; it may have {', '.join(RESULT)}")
     content = given.get("result_content")
     if not isinstance(content, str):
-        raise InvalidArgument(f"result_content is {content!r}; give a text")
+        raise InvalidArgument(f"result_content is {shown(content)}; give a text")
     kind, name, score, prompt = (given.get(each) for each in ("analysis_type", "file_name", "score", "configuration"))
     return {
         "configuration_id": None if prompt is None else uuid_of(prompt, "a prompt", Configuration),

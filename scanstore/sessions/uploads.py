@@ -26,7 +26,7 @@ from scanstore.db.rows import Removed, read, remove
 from scanstore.db.state_machine import UPLOAD_STATUSES
 from scanstore.db.uuids import uuid7s
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
-from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.leases.engine import LAST_ERROR
 from scanstore.sessions.models import FileUpload, Session, Upload, check_open, session_key, session_status
 
@@ -90,7 +90,7 @@ class SessionUploads(Domain):
         content, NotFound, and IllegalMove for a finished session.
         """
         key = session_key(session)
-        given = [_file(each) for each in files]
+        given = [_file(each) for each in check_list(files, "files")]
         with self.db.atomic():
             check_open(self.db, key)
             known: dict[str, tuple[bytes | None, int]] = {
@@ -134,7 +134,7 @@ class SessionUploads(Domain):
         if not os.path.isdir(base):
             raise NotFound(f"{base!r} is no folder; give the one that holds the files")
         if isinstance(paths, str | os.PathLike):
-            raise InvalidArgument(f"paths is {paths!r}; give a list of paths")
+            raise InvalidArgument(f"paths is {shown(paths)}; give a list of paths")
         paths = None if paths is None else check_list(paths, "paths")
         session_status(self.db, session_key(session))
         relative = _below(base) if paths is None else (_relative(each) for each in paths)
@@ -235,7 +235,7 @@ def _same(one: tuple[bytes | None, int], other: tuple[bytes | None, int]) -> boo
 
 def _file(given: object) -> _File:
     if not isinstance(given, Mapping):
-        raise InvalidArgument(f"{given!r} is no file; give a mapping with file_path and file_size")
+        raise InvalidArgument(f"{shown(given)} is no file; give a mapping with file_path and file_size")
     unknown = [str(name) for name in given if name not in ACCEPTED]
     if unknown:
         raise InvalidArgument(f"a file has no {', '.join(unknown)}; it may have {', '.join(ACCEPTED)}")
@@ -256,7 +256,7 @@ def _sha256(value: Any) -> bytes | None:
         return None
     packed = pack_hash(value)
     if not isinstance(packed, bytes) or len(packed) != 32:
-        raise InvalidArgument(f"sha256 is {value!r}; give 64 hexadecimal digits, or 32 bytes")
+        raise InvalidArgument(f"sha256 is {shown(value)}; give 64 hexadecimal digits, or 32 bytes")
     return packed
 
 
@@ -270,7 +270,7 @@ def _relative(path: object) -> str:
     """Return a normalised relative path that stays below its folder."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise InvalidArgument(f"file_path is {path!r}; give a relative path, such as 'docs/report.pdf'")
+        raise InvalidArgument(f"file_path is {shown(path)}; give a relative path, such as 'docs/report.pdf'")
     if os.sep == "\\" and isinstance(path, os.PathLike):
         text = text.replace("\\", "/")
     if text.startswith("/") or "\\" in text or re.match("[A-Za-z]:", text):
