@@ -239,7 +239,9 @@ def check_score(value: object) -> Decimal:
         if not (score.is_finite() and 0 <= score <= 100 and score == round(score, 2)):
             raise ValueError
     except (ValueError, InvalidOperation):
-        raise InvalidArgument(f"score is {shown(value)}; give a number from 0 to 100 with at most two decimals") from None
+        raise InvalidArgument(
+            f"score is {shown(value)}; give a number from 0 to 100 with at most two decimals"
+        ) from None
     return round(score, 2) + 0  # no negative zero
 
 
