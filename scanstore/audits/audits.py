@@ -62,10 +62,10 @@ LIFE = Machine(
     "audit",
     {"queued": ("failed",), "cancelled": ("queued", "processing")},
     {
-        "queued": "it waits to be claimed as it is",
-        "processing": "wait until it is over, or cancel it: store.audits.cancel(audit)",
+        "queued": "it waits to be claimed",
+        "processing": "wait until it is finished, or cancel it: store.audits.cancel(audit)",
         "completed": "add the document again for another audit: store.audits.add",
-        "failed": "let it wait again first: store.audits.retry(audit)",
+        "failed": "retry it first: store.audits.retry(audit)",
         "cancelled": "add the document again: store.audits.add",
     },
 )
@@ -328,9 +328,7 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
             [(s, r, m, _sorted(text), how) for s, r, m, text, how in there] != given
             or list(map(_sorted_json, columns, values)) != list(map(_sorted_json, columns, columns.values()))
         ):  # fmt: skip
-            raise IllegalMove(
-                f"audit {key} has an analysis already, {row.id}, and that is another one; {LIFE.remedies['completed']}"
-            )
+            raise IllegalMove(f"audit {key} has a different analysis already, {row.id}; {LIFE.remedies['completed']}")
 
     def review(self, analysis: ResultId, verdict: ReviewVerdict, *, reason: str, by: str | None = None) -> Analysis:
         """Record a person's decision about an analysis, ``approved`` or ``rejected``, with a reason. Return the
@@ -348,8 +346,8 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
             row = self._analysis(key)
             if row.machine_verdict not in ("review", None):
                 raise IllegalMove(
-                    f"analysis {row.id} was {row.machine_verdict} by policy {row.policy} and needs no person; to judge"
-                    " it otherwise, add the document again and complete that with another policy"
+                    f"analysis {row.id} was {row.machine_verdict} by policy {row.policy} and cannot be"
+                    " reviewed; to get another verdict, add the document again and complete it with another policy"
                 )
             if (row.verdict, row.reviewed_by, row.review_reason) == (verdict, by, reason):
                 return row
@@ -496,7 +494,7 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
 
 
 def _unknown(key: object) -> NotFound:
-    return NotFound(f"no audit {key}; store.audits.list() (scanstore audits list) shows those that there are")
+    return NotFound(f"no audit {key}; store.audits.list() (scanstore audits list) lists all audits")
 
 
 def _sorted(text: str | None) -> str | None:

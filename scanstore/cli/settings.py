@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @group
 def settings() -> None:
-    """Keep values by name."""
+    """Manage settings: JSON values by name."""
 
 
 def _shown(value: object) -> str:

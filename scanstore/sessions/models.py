@@ -187,7 +187,7 @@ class AnalysisResult(Identified):
         return data | {"score": None if self.score is None else float(self.score)}
 
 
-# What is given as a row
+# Arguments: a row or its id
 
 Session = AnalysisSession | str | uuid.UUID
 Task = AnalysisTask | str | uuid.UUID
@@ -209,7 +209,7 @@ def result_key(result: Result) -> str:
 
 
 def no_session(key: str) -> NotFound:
-    return NotFound(f"no session {key}; store.sessions.list() (scanstore sessions list) shows those that there are")
+    return NotFound(f"no session {key}; store.sessions.list() (scanstore sessions list) lists all sessions")
 
 
 def session_status(db: Database, key: str) -> str:
@@ -221,11 +221,11 @@ def session_status(db: Database, key: str) -> str:
 
 
 def check_open(db: Database, key: str) -> None:
-    """Raise IllegalMove when a session is over, NotFound when it is missing."""
+    """Raise IllegalMove for a finished session, NotFound for a missing one."""
     status = session_status(db, key)
     if status not in SESSION_OPEN:
-        remedy = "create another one" if status == "completed" else "open it again first: store.sessions.reopen"
-        raise IllegalMove(f"session {key} is {status} and takes nothing more; {remedy}")
+        remedy = "add another session" if status == "completed" else "reopen it first: store.sessions.reopen(session)"
+        raise IllegalMove(f"session {key} is {status}, so it cannot be changed; {remedy}")
 
 
 # Values of columns
@@ -249,7 +249,7 @@ RESULT = ("analysis_type", "result_content", "file_name", "score", "configuratio
 
 
 class ResultRecord(TypedDict, total=False):
-    """What a result says; its ``score`` is from 0 to 100, with at most two decimals."""
+    """The values of a result; its ``score`` is from 0 to 100, with at most two decimals."""
 
     result_content: Required[str]
     analysis_type: str | None

@@ -64,7 +64,7 @@ class Prompts(Domain):
             number = "" if version is None else f"version {version} of "
             raise NotFound(
                 f"no {number}prompt {_kind(config_type)!r} of user {user_key(self.db, user)};"
-                " store.sessions.prompts.list(user) (scanstore prompts list) lists those of a user,"
+                " store.sessions.prompts.list(user) (scanstore prompts list) lists the prompts of a user,"
                 " store.sessions.prompts.add adds one"
             )
         return row

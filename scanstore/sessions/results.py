@@ -1,6 +1,6 @@
-"""The results of a session: one by each task at most, and those that were made elsewhere.
+"""The results of sessions: at most one for each task, and results without a task.
 
-Change here: what a result may say, and the questions about results.
+Change here: the values of a result, and the queries about results.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 
 class SessionResults(Domain):
-    """The results of sessions, ``store.sessions.results``; those of tasks come with ``tasks.complete``."""
+    """The results of sessions, ``store.sessions.results``. ``tasks.complete`` adds the result of a task."""
 
     def add(
         self, session: Session, *, status: ResultStatus = "completed", **result: Unpack[ResultRecord]
     ) -> AnalysisResult:
         """Add a result without a task. Takes the values of ``tasks.complete``; ``analysis_type`` is required.
 
-        Raises InvalidArgument, NotFound, and IllegalMove for a session that is over.
+        Raises InvalidArgument, NotFound, and IllegalMove for a finished session.
         """
         key = session_key(session)
         columns = result_columns(result)
@@ -58,7 +58,7 @@ class SessionResults(Domain):
         row = self.find(result)
         if row is None:
             raise NotFound(
-                f"no result {result_key(result)}; store.sessions.results.list(session) lists those of a session"
+                f"no result {result_key(result)}; store.sessions.results.list(session) lists the results of a session"
             )
         return row
 
@@ -103,10 +103,10 @@ def add_result(
     task: str | None = None,
     status: str = "completed",
 ) -> AnalysisResult:
-    """Add a result of a task, or of none, inside the caller's transaction."""
+    """Add a result, with or without a task, inside the caller's transaction."""
     prompt = columns["configuration_id"]
     if prompt is not None and not db.execute_sql("SELECT 1 FROM configurations WHERE id = ?", (prompt,)).fetchone():
-        raise NotFound(f"no prompt {prompt}; store.sessions.prompts.list(user) shows all versions of a user's prompts")
+        raise NotFound(f"no prompt {prompt}; store.sessions.prompts.list(user) lists the prompts of a user")
     row = {**columns, "id": str(uuid7()), "analysis_session_id": session, "analysis_task_id": task, "status": status}
     row["created_at"] = row["updated_at"] = format_time(utcnow())
     db.execute_sql(

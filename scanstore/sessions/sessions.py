@@ -48,10 +48,10 @@ LIFE = Machine(
     },
     {
         "created": "start it first: store.sessions.start(session)",
-        "processing": "it goes on; complete, fail or cancel it",
-        "completed": "create another one for another round",
-        "failed": "open it again first: store.sessions.reopen(session)",
-        "cancelled": "open it again first: store.sessions.reopen(session)",
+        "processing": "it was started already; complete, fail or cancel it",
+        "completed": "add another session",
+        "failed": "reopen it first: store.sessions.reopen(session)",
+        "cancelled": "reopen it first: store.sessions.reopen(session)",
     },
 )
 
@@ -80,12 +80,12 @@ class Sessions(Domain):
 
     @cached_property
     def tasks(self) -> SessionTasks:
-        """The work on sessions."""
+        """The tasks of sessions."""
         return SessionTasks(self.db)
 
     @cached_property
     def results(self) -> SessionResults:
-        """The results of that work."""
+        """The results of sessions."""
         return SessionResults(self.db)
 
     @cached_property

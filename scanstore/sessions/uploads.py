@@ -216,13 +216,13 @@ def _upload_key(upload: FileUpload | str | uuid.UUID) -> str:
 
 
 def _no_upload(key: str) -> NotFound:
-    return NotFound(f"no upload {key}; store.sessions.uploads.list(session) shows those of a session")
+    return NotFound(f"no upload {key}; store.sessions.uploads.list(session) lists the uploads of a session")
 
 
 def _remedy(row: FileUpload, to: str) -> str:
     if row.upload_status == "completed" and to == "processing":
-        return "it is done; remove it and add it again for another round"
-    return "it has to be processing first" if to != "processing" else "look at it first"
+        return "remove it and add it again to process it again"
+    return "mark it as processing first"
 
 
 def _same(one: tuple[bytes | None, int], other: tuple[bytes | None, int]) -> bool:

@@ -218,7 +218,7 @@ def test_it_fails_for_good_and_is_tried_again(store: Store, user: User) -> None:
     assert store.audits.fail(claimed(store), "no text in it").status == "failed"
     row = store.audits.get(task)
     assert (row.status, row.error_message) == ("failed", "no text in it") and row.completed_at is not None
-    with pytest.raises(IllegalMove, match="is failed and cannot be completed; let it wait again first"):
+    with pytest.raises(IllegalMove, match="is failed and cannot be completed; retry it first"):
         store.audits.complete(task, analysis=ANALYSIS)
     (row,) = store.audits.retry(task, by="bob")
     assert (row.status, row.retry_count, row.completed_at, row.error_message) == ("queued", 0, None, None)
@@ -357,7 +357,7 @@ def test_completing_twice_is_harmless_and_a_second_analysis_is_refused(store: St
         {"analysis": {**ANALYSIS, "extraction_result": None}, "findings": found},
         {"analysis": {**ANALYSIS, "equipment_tag": None}, "findings": found},
     ):
-        with pytest.raises(IllegalMove, match=f"has an analysis already, {analysis.id}, and that is another one"):
+        with pytest.raises(IllegalMove, match=f"has a different analysis already, {analysis.id}; add the document"):
             store.audits.complete(task, **other)
     assert rows(store) == before and store.check() == []
 
@@ -618,7 +618,7 @@ def test_a_review_that_is_refused(store: Store, task: Task, options: dict[str, A
 @pytest.mark.parametrize(("severity", "machine"), [("critical", "rejected"), ("info", "approved")])
 def test_what_the_machine_decided_by_itself_is_final(store: Store, task: Task, severity: str, machine: str) -> None:
     analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding(severity)]).analysis
-    with pytest.raises(IllegalMove, match=f"was {machine} by policy deductions and needs no person"):
+    with pytest.raises(IllegalMove, match=f"was {machine} by policy deductions and cannot be reviewed"):
         store.audits.review(analysis, "approved", by="ann", reason="x")
     assert store.audits.analysis(task).reviewed_by is None
 

@@ -90,7 +90,7 @@ def test_show(run: Run, made: list[str]) -> None:
 
 def test_review(run: Run, made: list[str]) -> None:
     line = run("review", made[0], "approved", "--reason", "measured again").stdout
-    assert line == f"Audit {made[0]}: approved by ann; the machine said review\n"
+    assert line == f"Audit {made[0]}: approved by ann; the machine verdict is review\n"
     row = data(run("review", made[0], "REJECTED", "-r", "wrong device", "--by", "eve", "--json"))
     assert (row["verdict"], row["machine_verdict"], row["reviewed_by"]) == ("rejected", "review", "eve")
     shown = run("show", made[0]).stdout

@@ -155,9 +155,9 @@ def test_a_session_ends_with_its_tasks(store: Store, session: AnalysisSession) -
     assert [task.status for task in store.sessions.tasks.list(session)] == ["completed"] + ["cancelled"] * 3
     assert store.sessions.tasks.heartbeat(second).status == "cancelled"
     refused(store, LeaseLost, "is cancelled", lambda: store.sessions.tasks.complete(second))
-    refused(store, IllegalMove, "takes nothing more; open it", lambda: store.sessions.tasks.add(session, "read"))
-    refused(store, IllegalMove, "takes nothing more", lambda: store.sessions.uploads.add(session, [a_file()]))
-    refused(store, IllegalMove, "takes nothing more", lambda: store.sessions.tasks.retry(tasks[3]))
+    refused(store, IllegalMove, "cannot be changed; reopen it", lambda: store.sessions.tasks.add(session, "read"))
+    refused(store, IllegalMove, "cannot be changed", lambda: store.sessions.uploads.add(session, [a_file()]))
+    refused(store, IllegalMove, "cannot be changed", lambda: store.sessions.tasks.retry(tasks[3]))
     assert store.sessions.tasks.claim(session) == [] == store.sessions.tasks.claim()
     assert store.sessions.reopen(session).status == "created"
     assert [task.status for task in store.sessions.tasks.list(session)] == ["completed"] + ["pending"] * 3
@@ -165,7 +165,7 @@ def test_a_session_ends_with_its_tasks(store: Store, session: AnalysisSession) -
     for task in store.sessions.tasks.claim(session, limit=9):
         store.sessions.tasks.fail(task, "no", retry=False)
     assert store.sessions.complete(session).completed_at is not None  # tasks that failed do not hold it
-    refused(store, IllegalMove, "create another one", lambda: store.sessions.reopen(session))
+    refused(store, IllegalMove, "add another session", lambda: store.sessions.reopen(session))
 
 
 def test_removing_a_session_takes_all_of_it_and_nothing_else(store: Store, user: User) -> None:
@@ -499,9 +499,9 @@ def test_tasks_are_added_once(store: Store, session: AnalysisSession) -> None:
     assert store.sessions.tasks.add(session, "read", task_id="queue-7") == named == store.sessions.tasks.find("queue-7")
     assert store.sessions.tasks.find("queue-8") is None and named.priority == 5
     add = store.sessions.tasks.add
-    refused(store, Conflict, "'queue-7' is that of a task", lambda: add(session, "write", task_id="queue-7"))
+    refused(store, Conflict, "'queue-7' belongs to a task", lambda: add(session, "write", task_id="queue-7"))
     another = store.sessions.add(session.user_id, "another")
-    refused(store, Conflict, "'queue-7' is that of a task", lambda: add(another, "read", task_id="queue-7"))
+    refused(store, Conflict, "'queue-7' belongs to a task", lambda: add(another, "read", task_id="queue-7"))
     for kind in ("", None, "x" * 51):
         refused(store, InvalidArgument, "task_type", lambda kind=kind: add(session, kind))  # type: ignore[misc]
     refused(store, InvalidArgument, "task_id", lambda: add(session, "read", task_id="x" * 256))
@@ -692,7 +692,7 @@ def test_results_without_a_task(store: Store, session: AnalysisSession) -> None:
     refused(store, NotFound, "no session", lambda: add(NOBODY, **RESULT))
     refused(store, NotFound, "no session", lambda: store.sessions.results.list(NOBODY))
     store.sessions.cancel(session)
-    refused(store, IllegalMove, "takes nothing more", lambda: add(session, **RESULT))
+    refused(store, IllegalMove, "cannot be changed", lambda: add(session, **RESULT))
 
 
 def lists(store: Store, session: AnalysisSession) -> list[Callable[..., list[Any]]]:
