@@ -204,5 +204,5 @@ _DECIDED = ("verdict", "machine_verdict", "compliance_score")
 def _refuse_others(given: Mapping[object, object], known: frozenset[str], what: str) -> NoReturn:
     name = sorted(map(str, given.keys() - known))[0]
     if name in _DECIDED:
-        raise InvalidArgument(f"{name} is what the policy says; leave it out, or give another one: policy=")
+        raise InvalidArgument(f"{name} is set by the policy; leave it out, or give another policy: policy=")
     raise InvalidArgument(f"{what} has a key {shown(name)}; it may have {', '.join(sorted(known))}")

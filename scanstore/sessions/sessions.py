@@ -94,7 +94,7 @@ class Sessions(Domain):
         return Prompts(self.db)
 
     def add(self, user: UserKey, name: str) -> AnalysisSession:
-        """Add a session. Raises InvalidArgument, NotFound, and IllegalMove for a user who is not active."""
+        """Add a session. Raises InvalidArgument, NotFound, and IllegalMove for a deactivated user."""
         text = check_text(name, "name", 255)
         with self.db.atomic():
             key = user_key(self.db, user)

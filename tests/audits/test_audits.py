@@ -400,8 +400,8 @@ def test_who_may_complete(store: Store, user: User) -> None:
         ({"confidence_score": "0.5"}, "confidence_score is '0.5'"),
         ({"extraction_result": {"x": float("inf")}}, "extraction_result: a value cannot be stored as JSON"),
         ({"validation_result": object()}, "validation_result: a value cannot be stored as JSON"),
-        ({"compliance_score": 101}, "compliance_score is what the policy says"),
-        ({"verdict": "approved"}, "verdict is what the policy says; leave it out, or give another one: policy="),
+        ({"compliance_score": 101}, "compliance_score is set by the policy"),
+        ({"verdict": "approved"}, "verdict is set by the policy; leave it out, or give another policy: policy="),
         ({"colour": "red"}, "analysis has a key 'colour'; it may have confidence_score, "),
     ],
 )
