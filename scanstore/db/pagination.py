@@ -14,6 +14,7 @@ from scanstore.db.arguments import check_integer
 from scanstore.db.current import Bound
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, JSONField
+from scanstore.db.views import Reading
 from scanstore.errors import InvalidArgument, shown
 
 _M = TypeVar("_M", bound=peewee.Model)
@@ -91,11 +92,18 @@ def page_of(
 ) -> Page[_B]:
     """See :meth:`scanstore.store.Store.page`."""
     order = _order(_checked(model), sort)
-    conditions = _conditions(where)
+    _check_conditions(where)
     check_page(page, per_page)
+    columns = light(model, heavy=heavy)
     with Bound(db):
-        query = model.select(*light(model, heavy=heavy)).where(*conditions).order_by(*order)
-        return paged(query, page=page, per_page=per_page)
+        rows = None if model.__view__ is None else Reading(db, model, model.__view__, where)
+        if rows is None or not rows.able:
+            query = _where(model.select(*columns), where).order_by(*order)
+            return paged(query, page=page, per_page=per_page)
+        total = sum(rows.counts().values())
+        skipped = (page - 1) * per_page
+        items = rows.page(order, columns, per_page, skipped) if skipped < total else []
+        return Page(items, total, page, -(-total // per_page))
 
 
 def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) -> dict[object, int]:
@@ -105,10 +113,13 @@ def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) 
     if field is None or is_heavy(field) or field.name in model.__secret__:
         known = ", ".join(f.name for f in light(model))
         raise InvalidArgument(f"{model.__name__} cannot be counted by {by!r}; it can by: {known}")
-    conditions = _conditions(where)
+    _check_conditions(where)
     with Bound(db):
-        rows: Any = model.select(field, peewee.fn.COUNT(peewee.SQL("*"))).where(*conditions).group_by(field)
-        return dict(rows.order_by(field).tuples())
+        rows = None if model.__view__ is None else Reading(db, model, model.__view__, where)
+        if rows is not None and rows.able and field.column_name not in rows.view.searched:
+            return rows.counts(field)
+        found: Any = _where(model.select(field, peewee.fn.COUNT(peewee.SQL("*"))), where).group_by(field)
+        return dict(found.order_by(field).tuples())
 
 
 def sorts(model: type[Base]) -> list[str]:
@@ -135,11 +146,15 @@ def _checked(model: object) -> type[Base]:
     return model
 
 
-def _conditions(where: tuple[object, ...]) -> tuple[object, ...]:
+def _where(query: peewee.ModelSelect[_B], where: tuple[object, ...]) -> peewee.ModelSelect[_B]:
+    """Add conditions. Without any, SQLite counts the rows of a table without reading them."""
+    return query.where(*where) if where else query
+
+
+def _check_conditions(where: tuple[object, ...]) -> None:
     for each in where:
         if not isinstance(each, peewee.Node):
             raise InvalidArgument(f"{shown(each)} is no condition; write one on the model: Finding.severity == 'high'")
-    return where or (peewee.SQL("1"),)
 
 
 def _order(model: type[Base], sort: str | None) -> list[object]:

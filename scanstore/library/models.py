@@ -85,6 +85,7 @@ class Scene(SyncedRow):
 
     class Meta:
         table_name = "scenes"
+        indexes = ((("title", "id"), False), (("scene_date", "id"), False))
 
 
 class ScenePerformer(Base):

@@ -21,12 +21,15 @@ from scanstore.indexing.facts import REFERENCE_TYPES
 from scanstore.indexing.languages import SYMBOLS as OF_SYMBOLS
 from scanstore.indexing.languages import Language, coverage, gap
 from scanstore.indexing.records import facts_of
+from scanstore.snapshots.figures import groups
 from scanstore.snapshots.models import Scan, ScanFile
+from scanstore.snapshots.names import trigrams
 from scanstore.snapshots.recorder import Content
 from scanstore.snapshots.resolution import lookup
 from scanstore.snapshots.scans import Scans
 from scanstore.symbols.export import export
 from scanstore.symbols.graph import (
+    CONTAINS,
     FIND,
     INCOMING,
     OUTGOING,
@@ -161,7 +164,10 @@ class Symbols(Domain):
         kind = Symbol.symbol_type.db_value(symbol_type)
         most = -1 if limit is None else check_integer(limit, "limit")
         file = None if file is None else stored_path(file, "file")
-        found = self.db.execute_sql(FIND[match], (name, row.id, kind, file, most)).fetchall()
+        values = (name, row.id, kind, file, most)
+        parts = trigrams(name) if match == "contains" else None
+        sql, values = (FIND[match], values) if parts is None else (CONTAINS, (*values, parts))
+        found = self.db.execute_sql(sql, values).fetchall()
         ids = [key for (key,) in found]
         if not ids and match == "exact" and "." in name:
             ids = self._imported_as(name, row.id)
@@ -199,7 +205,7 @@ class Symbols(Domain):
             if not precise:
                 where = Scans(self.db).pick(scan)
                 hint = f"try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
-                unseen = gap(coverage(self.db, where.id), OF_SYMBOLS)
+                unseen = gap(coverage(groups(self.db, where.id)), OF_SYMBOLS)
                 raise NotFound(unseen.after(f"no symbol {symbol!r} in scan {where.id}; {hint}"))
             return [s for s in precise if s.symbol_type == precise[0].symbol_type][-1]  # the last definition counts
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
@@ -433,7 +439,7 @@ class Symbols(Domain):
         An empty result of a query about symbols proves absence only for languages whose ``recorded`` includes the facts
         of the query. Files that ``failed`` or were ``skipped`` have no facts.
         """
-        return coverage(self.db, Scans(self.db).pick(scan).id)
+        return coverage(groups(self.db, Scans(self.db).pick(scan).id))
 
     @reads
     def unreferenced(
