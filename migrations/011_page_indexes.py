@@ -29,6 +29,7 @@ INDEXES = {
     "ix_scan_configs_primary_analyzer_id": "scan_configs (primary_analyzer_id) WHERE primary_analyzer_id IS NOT NULL",
     "ix_scans_running": "scans (lineage_id) WHERE status = 'running'",
 }
+FIGURES = ("scan_figures", "scan_counts", "scan_groups")
 TABLES = [
     """
     CREATE TABLE scan_figures (
@@ -44,7 +45,7 @@ TABLES = [
         value TEXT NOT NULL,
         count INTEGER NOT NULL,
         CONSTRAINT pk_scan_counts PRIMARY KEY (scan_id, kind, value),
-        CONSTRAINT fk_scan_counts_scan_id FOREIGN KEY (scan_id) REFERENCES scan_figures (scan_id) ON DELETE CASCADE
+        CONSTRAINT fk_scan_counts_scan_id FOREIGN KEY (scan_id) REFERENCES scans (id) ON DELETE CASCADE
     ) WITHOUT ROWID
     """,
     """
@@ -61,7 +62,7 @@ TABLES = [
         imports INTEGER NOT NULL,
         chunks INTEGER NOT NULL,
         CONSTRAINT pk_scan_groups PRIMARY KEY (scan_id, ending, indexer, status, broken),
-        CONSTRAINT fk_scan_groups_scan_id FOREIGN KEY (scan_id) REFERENCES scan_figures (scan_id) ON DELETE CASCADE
+        CONSTRAINT fk_scan_groups_scan_id FOREIGN KEY (scan_id) REFERENCES scans (id) ON DELETE CASCADE
     ) WITHOUT ROWID
     """,
     """
@@ -94,14 +95,15 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
         migrator.sql(table.strip())
     migrator.sql(FORGET.strip())
     for name, (event, scan) in TRIGGERS.items():
-        migrator.sql(f"CREATE TRIGGER {name} {event} BEGIN DELETE FROM scan_figures WHERE scan_id = {scan}; END")
+        removal = " ".join(f"DELETE FROM {table} WHERE scan_id = {scan};" for table in FIGURES)
+        migrator.sql(f"CREATE TRIGGER {name} {event} BEGIN {removal} END")
 
 
 def rollback(migrator: Migrator, database: pw.Database, *, fake: bool = False) -> None:
     for name in TRIGGERS:
         migrator.sql(f"DROP TRIGGER {name}")
     migrator.sql("DROP TRIGGER tr_names_search")
-    for table in ("name_search", "scan_groups", "scan_counts", "scan_figures"):
+    for table in ("name_search", *FIGURES):
         migrator.sql(f"DROP TABLE {table}")
     for name in INDEXES:
         migrator.sql(f"DROP INDEX {name}")

@@ -11,16 +11,12 @@ The tests compare each description with its view.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 import peewee
 
-from scanstore.db.view_keys import MASK, SHIFT, join
-
-if TYPE_CHECKING:
-    from scanstore.db.database import Database
-    from scanstore.db.fields import Base
+from scanstore.db.view_keys import MASK, SHIFT
 
 _KEYS = f"""json_each(?) AS i CROSS JOIN scan_files AS f ON f.id = (i.value >> {SHIFT})
  CROSS JOIN {{facts}} AS x ON x.version_id = f.version_id AND x.{{ordinal}} = (i.value & {MASK})"""
@@ -64,7 +60,8 @@ class View(NamedTuple):
         value = "".join(f", k.value AS {column}" for column in by)
         live = f"{self._select({'scan_id', *by}, self._joined(by), _FILES.format(cross='CROSS ', facts=self.facts))}"
         return (
-            f"SELECT k.scan_id{value}, k.count AS number FROM scan_counts AS k WHERE k.kind = '{kind}' UNION ALL"
+            f"SELECT k.scan_id{value}, k.count AS number FROM scan_counts AS k WHERE k.kind = '{kind}'"
+            " AND k.scan_id IN (SELECT scan_id FROM scan_figures) UNION ALL"
             f" SELECT scan_id{''.join(f', {column}' for column in by)}, 1 FROM ({live}) WHERE scan_id NOT IN"
             " (SELECT scan_id FROM scan_figures)"
         )
@@ -73,7 +70,7 @@ class View(NamedTuple):
         """Return the joined tables that the columns need."""
         texts = " ".join(self.columns[column] for column in columns)
         found: list[str] = []
-        for name, text in reversed(self.joins.items()):
+        for name, text in reversed(list(self.joins.items())):
             if re.search(rf"\b{name}\.", texts):
                 found.insert(0, name)
                 texts += f" {text}"
@@ -82,58 +79,6 @@ class View(NamedTuple):
     def _select(self, columns: Collection[str], joined: Iterable[str], source: str) -> str:
         values = ", ".join(f"{text} AS {name}" for name, text in self.columns.items() if name in columns)
         return f"SELECT {values} FROM {source} {' '.join(self.joins[name] for name in joined)}"
-
-
-class Reading:
-    """The rows of a view's model that match conditions."""
-
-    def __init__(self, db: Database, model: type[Base], view: View, where: tuple[object, ...]) -> None:
-        self.db = db
-        self.model = model
-        self.view = view
-        self.where = where
-        self.columns = used(*where)
-
-    @property
-    def able(self) -> bool:
-        """Whether the tables are a better source than the view."""
-        return self.columns is not None and not self.columns & {*self.view.searched}
-
-    def counts(self, by: peewee.Field[object] | None = None) -> dict[object, int]:
-        """Return the number of rows by the values of a column, in their order, or of all rows."""
-        columns = {*(self.columns or ()), *([] if by is None else [by.column_name])}
-        group = [] if by is None else [by]
-        source = self.view.counts(columns)
-        number = peewee.fn.COUNT(peewee.SQL("*")) if source is None else peewee.fn.SUM(peewee.SQL("number"))
-        query = self._select(*group, number).group_by(*group).order_by(*group)
-        rows = self._read(query, source or self.view.rows(columns))
-        if by is None:
-            return {None: rows[0][0] or 0}
-        return {by.python_value(value): count for value, count in rows}
-
-    def page(
-        self, order: Sequence[object], columns: Iterable[peewee.Field[object]], limit: int, offset: int
-    ) -> list[Base]:
-        """Return rows in an order: first the keys of all that is skipped or read, then the read rows by their keys."""
-        fields = self.model._meta.combined
-        file, place = (fields[part] for part in self.view.key)
-        by: list[object] = []
-        for each in order:
-            assert isinstance(each, peewee.Ordering)
-            parts = (file, place) if each.node is self.model._meta.primary_key else (each.node,)
-            by += [peewee.Ordering(part, each.direction) for part in parts]
-        query = self._select(file, place).order_by(*by).limit(limit).offset(offset)
-        keys = [join(*key) for key in self._read(query, self.view.rows({*(self.columns or ()), *(used(*by) or ())}))]
-        return list(self.model.raw(self.view.of_keys(column.column_name for column in columns), str(keys)))
-
-    def _select(self, *columns: object) -> peewee.ModelSelect[Base]:
-        query = self.model.select(*columns)
-        return query.where(*self.where) if self.where else query
-
-    def _read(self, query: peewee.ModelSelect[Base], source: str) -> list[tuple[Any, ...]]:
-        """Run a query of the view with another source of its rows."""
-        sql, values = query.sql()
-        return self.db.execute_sql(f'WITH "{self.model._meta.table_name}" AS ({source}) {sql}', values).fetchall()
 
 
 def used(*nodes: object) -> set[str] | None:

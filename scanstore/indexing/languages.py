@@ -71,7 +71,7 @@ class Language(NamedTuple):
         return self.files > self.failed + self.skipped and kind not in self.recorded
 
 
-class Group(NamedTuple):
+class FileGroup(NamedTuple):
     """Files of a scan with the same ending, indexer (empty: none) and status; ``broken`` if they have an error."""
 
     ending: str
@@ -86,7 +86,7 @@ class Group(NamedTuple):
     chunks: int
 
 
-def coverage(groups: Iterable[Group]) -> list[Language]:
+def coverage(groups: Iterable[FileGroup]) -> list[Language]:
     """Count the files of a scan by language, most files first; files of unknown languages are ``other``, last."""
     found: dict[str, list[int]] = {}
     recorded: dict[str, set[str]] = {}
@@ -94,11 +94,11 @@ def coverage(groups: Iterable[Group]) -> list[Language]:
         language = language_of(f".{group.ending}")
         sums = found.setdefault(language, [0] * 7)
         kinds = recorded.setdefault(language, set())
-        indexed = bool(group.indexer) and group.indexer != TEXT and not group.broken
+        read = bool(group.indexer) and group.indexer != TEXT and not group.broken
         counts = (group.symbols, group.references, group.imports)
-        states = (group.files * each for each in (1, indexed, group.status == "failed", group.status == "skipped"))
-        for n, add in enumerate((*states, *counts)):
-            sums[n] += add
+        states: tuple[object, ...] = (True, read, group.status == "failed", group.status == "skipped")
+        for n, more in enumerate((*(group.files if state else 0 for state in states), *counts)):
+            sums[n] += more
         if not group.broken and group.indexer.startswith(BUILT_IN):
             kinds.update(KINDS)
         elif group.indexer.startswith(CTAGS):

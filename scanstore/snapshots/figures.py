@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.indexing.facts import REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
-from scanstore.indexing.languages import Group
+from scanstore.indexing.languages import FileGroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +81,7 @@ SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path 
 """
 ONE = "(SELECT id, lineage_id, revision FROM scans WHERE id = ?1) AS c"
 KEPT = "scan_figures AS k CROSS JOIN scans AS c ON c.id = k.scan_id"
+TABLES = ("scan_figures", "scan_counts", "scan_groups")
 GROUP_COLUMNS = ("ending", "indexer", "status", "broken", *NUMBERS)
 _COUNTED = f"{SYMBOLS} UNION ALL {REFERENCES}".replace("{scans}", ONE)
 _GROUPED = GROUPS.replace("{scans}", ONE)
@@ -90,7 +91,7 @@ class Figures(NamedTuple):
     """The counts of one scan; ``reused`` files were known from an earlier scan when it was completed."""
 
     reused: int
-    groups: list[Group]
+    groups: list[FileGroup]
     resolutions: dict[str, int]
 
 
@@ -98,7 +99,8 @@ def keep(db: Database, scan_id: int) -> None:
     """Count a completed scan and keep the figures. Atomic."""
     run = db.execute_sql
     with db.atomic():
-        run("DELETE FROM scan_figures WHERE scan_id = ?", (scan_id,))
+        for table in TABLES:
+            run(f"DELETE FROM {table} WHERE scan_id = ?", (scan_id,))
         run(f"INSERT INTO scan_figures (scan_id, reused) SELECT ?1, ({REUSED.format(scan='?1')})", (scan_id,))
         run(f"INSERT INTO scan_counts (scan_id, kind, value, count) {_COUNTED}", (scan_id,))
         run(f"INSERT INTO scan_groups (scan_id, {', '.join(GROUP_COLUMNS)}) {_GROUPED}", (scan_id,))
@@ -110,7 +112,7 @@ def restored() -> tuple[str, ...]:
     return (f"INSERT INTO scan_figures (scan_id, reused) SELECT id, ({reused}) FROM scans AS s WHERE revision > 0",)
 
 
-def groups(db: Database, scan_id: int) -> list[Group]:
+def groups(db: Database, scan_id: int) -> list[FileGroup]:
     """Return the files of a scan, grouped by all that decides about their language and facts."""
     return _groups(db, scan_id, kept=_reused(db, scan_id) is not None)
 
@@ -133,6 +135,6 @@ def _reused(db: Database, scan_id: int) -> int | None:
     return None if row is None else row[0]
 
 
-def _groups(db: Database, scan_id: int, *, kept: bool) -> list[Group]:
+def _groups(db: Database, scan_id: int, *, kept: bool) -> list[FileGroup]:
     source = "scan_groups WHERE scan_id = ?1" if kept else f"({_GROUPED})"
-    return [Group(*row) for row in db.execute_sql(f"SELECT {', '.join(GROUP_COLUMNS)} FROM {source}", (scan_id,))]
+    return [FileGroup(*row) for row in db.execute_sql(f"SELECT {', '.join(GROUP_COLUMNS)} FROM {source}", (scan_id,))]

@@ -164,10 +164,9 @@ class Symbols(Domain):
         kind = Symbol.symbol_type.db_value(symbol_type)
         most = -1 if limit is None else check_integer(limit, "limit")
         file = None if file is None else stored_path(file, "file")
-        values = (name, row.id, kind, file, most)
         parts = trigrams(name) if match == "contains" else None
-        sql, values = (FIND[match], values) if parts is None else (CONTAINS, (*values, parts))
-        found = self.db.execute_sql(sql, values).fetchall()
+        sql, more = (FIND[match], ()) if parts is None else (CONTAINS, (parts,))
+        found = self.db.execute_sql(sql, (name, row.id, kind, file, most, *more)).fetchall()
         ids = [key for (key,) in found]
         if not ids and match == "exact" and "." in name:
             ids = self._imported_as(name, row.id)

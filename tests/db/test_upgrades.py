@@ -244,3 +244,26 @@ def test_leases_and_their_counts_come_through_the_ninth_migration(path: Path) ->
         assert store.jobs.complete(job, worker="ann").status == "completed"
         store.chunks.complete(chunk.id, worker="ann")
         assert store.check() == []
+
+
+def test_rows_come_through_the_indexes_of_pages_and_lose_only_figures(full: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(full, tmp_path / "full.db"))
+    with Store(path) as store:
+        scan = store.scans.latest()
+        summary, found = store.scans.summary(scan), store.symbols.find("ORDER", match="contains")
+    figures = {"scan_figures", "scan_counts", "scan_groups"}
+    parts = {"name_search", *(f"name_search_{part}" for part in ("config", "data", "docsize", "idx"))}
+    before = rows(path)
+    assert all(before[table] for table in figures) and found
+    migrations.down(path, to=10, backup=False)
+    assert rows(path) == {table: before[table] for table in before.keys() - figures - parts}
+    with Store(path) as store:
+        assert store.scans.summary(scan) == summary
+        assert store.symbols.find("ORDER", match="contains") == found
+        assert store.check() == []
+        store.scans.finish(scan)
+        assert store.scans.summary(scan) == summary
+        assert store.symbols.find("ORDER", match="contains") == found
+        assert store.check() == []
+    after = rows(path)
+    assert {table: after[table] for table in figures} == {table: before[table] for table in figures}

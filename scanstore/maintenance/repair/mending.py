@@ -94,7 +94,7 @@ def count(connection: sqlite3.Connection) -> None:
     """Recalculate all counters, and count the completed scans."""
     for sql in figures.restored():
         connection.execute(sql)
-    for each in (*derived.COUNTERS, *derived.FIGURES):
+    for each in (*derived.COUNTERS, *derived.FIGURES, derived.NAMES):
         for sql in each.rebuild:
             connection.execute(sql)
 
