@@ -296,6 +296,10 @@ def is_part(name: str, table: str) -> bool:
 
 def filling(table: str) -> Iterator[str]:
     """Yield the statements that fill a derived table that was just created."""
+    if table == FIGURES_OF:
+        yield from figures.restored()
+        for counted in FIGURES:
+            yield from counted.rebuild
     for each in DERIVED:
         if isinstance(each, SearchIndex):
             if table == each.table:
