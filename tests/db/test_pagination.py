@@ -299,3 +299,23 @@ def test_what_a_page_shows_is_sorted_by_an_index(store: Store, model: Any, sort:
     sql, values = (query.where(*where) if where else query).sql()
     plan = _plan(store, sql, values)
     assert index in plan and "TEMP B-TREE" not in plan
+
+
+def test_recovery_reads_only_running_scans(store: Store) -> None:
+    sql = "SELECT id, worker, updated_at FROM scans WHERE status = 'running' AND worker IS NOT NULL"
+    assert "ix_scans_running" in _plan(store, sql, ())
+    assert "ix_scans_running" in _plan(store, f"{sql} AND lineage_id = ?", (1,))
+
+
+@pytest.mark.parametrize("text", ["ORDER", "hist", "xy", "ö", "%", "_", "s.mod", 'a"b', "models.History.Entry.show"])
+def test_parts_of_names_are_found_with_and_without_their_index(scanned: Store, text: str) -> None:
+    def find() -> list[int]:
+        return [row.id for row in scanned.symbols.find(text, scan=2, match="contains")]
+
+    found = find()
+    with scanned:
+        assert set(found) == {
+            row.id for row in Symbol.select().where(Symbol.scan == 2) if text.lower() in row.qualified_name.lower()
+        }
+    scanned.database.execute_sql("INSERT INTO name_search (name_search) VALUES ('delete-all')")
+    assert find() == found
