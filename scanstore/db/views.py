@@ -3,7 +3,7 @@
 Such a view joins the files of all scans with facts, names and bindings. SQLite builds all of it before it counts or
 sorts. From its description, a query gets a smaller source of the same rows: only with the columns that it uses, in the
 order of the key, or for given keys. A view may also have figures, the kept counts of its rows for each scan by one
-column; see ``migrations/011_page_indexes.py``.
+column; see ``migrations/012_page_indexes.py``.
 
 The tests compare each description with its view.
 """

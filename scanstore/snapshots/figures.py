@@ -1,7 +1,7 @@
 """The figures of a completed scan: counts of its files by language, and of its symbols and references by column.
 
 ``scans.finish`` keeps them in three tables; triggers remove them when the files of the scan change, see
-``migrations/011_page_indexes.py``. A scan without kept figures is counted by the same queries.
+``migrations/012_page_indexes.py``. A scan without kept figures is counted by the same queries.
 
 Change here: the counts that are kept.
 """

@@ -1,6 +1,6 @@
 """The search for parts of interned names, and the removal of unused ones.
 
-``name_search`` has the trigrams of all names up to a highest id; see ``migrations/011_page_indexes.py``.
+``name_search`` has the trigrams of all names up to a highest id; see ``migrations/012_page_indexes.py``.
 
 Seven columns refer to names. Not all of them have an index, because the indexes would be larger than the names. Finding
 the used names therefore reads all facts; other processes can write meanwhile. When you add a column of names to a
