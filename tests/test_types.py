@@ -185,6 +185,7 @@ TUPLES = {
     "SearchKind": SEARCH_KINDS,
     "LibraryKind": tuple(LIBRARY_MODELS),
     "NamedKind": tuple(library.NAMES),
+    "DatePrecision": state_machine.DATE_PRECISIONS,
     "PlanStatus": state_machine.PLAN_STATUSES,
     "PlanDecision": tuple(plans.DECISIONS),
     "ChangeStatus": state_machine.CHANGE_STATUSES,

@@ -190,7 +190,7 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "drafts.votes": (1,), "findings.diff": ("S",), "findings.get": (1,), "findings.history": (1,),
     "findings.sightings": (1,), "findings.suppressed": ([],), "jobs.children": ("J",), "jobs.find": ("J",),
     "jobs.get": ("J",), "jobs.live": ("x",), "jobs.of_scene": ("1",), "library.find": ("scene", "x"),
-    "library.get": ("scene", "1"), "library.get_scene": ("1",), "library.names": ("tag",), "plans.changes": (1,),
+    "library.get": ("scene", "1"), "library.names": ("tag",), "plans.changes": (1,),
     "plans.find": ("x",), "plans.get": (1,), "plans.preview": (1,), "scans.diff": ("S",), "scans.get": ("S",),
     "scans.pick": (None,), "schedules.find": ("x",), "schedules.get": ("x",), "settings.__getitem__": ("x",),
     "settings.get": ("x",), "symbols.bases": ("price",), "symbols.callees": ("price",), "symbols.callers": ("price",),

@@ -282,8 +282,8 @@ def test_a_time_that_no_calendar_has_is_refused_by_its_value(store: Store, momen
         lambda: store.jobs.enqueue("x", run_at=moment),
         lambda: store.schedules.due(moment),
         lambda: store.schedules.run_due(moment),
-        lambda: store.library.upsert_scenes([{"id": "a", "scene_date": moment}]),
-        lambda: store.library.upsert_scenes([{"id": "a", "scene_date": text}]),
+        lambda: store.library.upsert_scenes([{"id": "a", "scene_date": moment}], strict=True),
+        lambda: store.library.upsert_scenes([{"id": "a", "scene_date": text}], strict=True),
         lambda: (
             store.findings.suppress(target="t", rule_id="r", reason="x", expires=moment)
             if "reason" in inspect.signature(store.findings.suppress).parameters

@@ -31,6 +31,9 @@ Rows = dict[str, set[str]]
 NOTED = re.compile(r',?"unfinished":true| \(repaired\)')  # that a scan to come has to read files anew
 
 
+DATES = ("2014", "2006-08", "2014-03-02", None)
+
+
 def build(path: Path, tree: Path) -> None:
     """A store with rows of most kinds, on some hundred pages."""
     for n in range(40):
@@ -56,7 +59,11 @@ def build(path: Path, tree: Path) -> None:
             store.findings.triage(finding, "confirmed", by="ann", note="seen")
         with store.library.sync("scene") as run:
             store.library.upsert_scenes(
-                [{"id": str(n), "title": f"Scene {n}", "details": "d" * 900} for n in range(200)], run=run
+                [
+                    {"id": str(n), "title": f"Scene {n}", "details": "d" * 900, "scene_date": DATES[n % 4]}
+                    for n in range(200)
+                ],
+                run=run,
             )
         plan = store.plans.create("tidy")
         for n in range(100):

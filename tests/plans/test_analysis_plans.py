@@ -92,6 +92,8 @@ def in_status(store: Store, status: str) -> AnalysisPlan:
         ("details", "details", "set", None, None, "d"),
         ("date", "date", "set", date(2021, 2, 3), "2021-02-03T00:00:00.000Z", "2020-01-02T00:00:00.000Z"),
         ("scene_date", "date", "set", "2021-02-03", "2021-02-03T00:00:00.000Z", "2020-01-02T00:00:00.000Z"),
+        ("date", "date", "set", "2021", "2021", "2020-01-02T00:00:00.000Z"),
+        ("date", "date", "set", "2021-02", "2021-02", "2020-01-02T00:00:00.000Z"),
         ("date", "date", "update", "2021-02-03T01:00:00+01:00", "2021-02-03T00:00:00.000Z", "2020-01-02T00:00:00.000Z"),
         ("date", "date", "set", datetime(2021, 2, 3, 2, tzinfo=timezone(timedelta(hours=2))),
          "2021-02-03T00:00:00.000Z", "2020-01-02T00:00:00.000Z"),

@@ -107,6 +107,8 @@ def change(store: Store, plan: AnalysisPlan, number: int = 0) -> PlanChange:
         ("title", "update", "", lambda: scene().title, ""),
         ("details", "set", None, lambda: scene().details, None),
         ("date", "set", "2021-02-03", lambda: scene().scene_date, datetime(2021, 2, 3, tzinfo=UTC)),
+        ("date", "set", "2006-08", lambda: scene().to_dict()["scene_date"], "2006-08"),
+        ("date", "update", "2014", lambda: (scene().scene_date.year, scene().scene_date_precision), (2014, "year")),
         ("date", "set", None, lambda: scene().scene_date, None),
         ("organized", "set", True, lambda: scene().organized, True),
         ("studio", "set", "sz", lambda: scene().studio_id, "sz"),
@@ -136,6 +138,23 @@ def test_each_field_there_and_back(
     assert contents(library) == before and get() == value
     assert (change(library, plan).status, change(library, plan).applied) == ("reverted", False)
     assert library.plans.get(plan).status == "reverted" and library.plans.get(plan).reverted_at
+
+
+def test_a_partial_date_comes_back_and_is_told_apart_from_its_first_day(library: Store) -> None:
+    library.library.upsert_scenes([{"id": "1", "scene_date": "2014"}])
+    plan = approved(library, Proposal("1", "date", "set", "2014-01-01"))
+    assert change(library, plan).current_value == "2014"
+    (row,) = library.plans.preview(plan)[0].fields
+    assert (row.before, row.after) == ("2014", "2014-01-01T00:00:00.000Z")
+    told: list[object] = []
+    assert library.plans.apply(plan, handler=lambda change: told.append(change.value)).applied == 1
+    assert scene().scene_date_precision == "day"
+    assert library.plans.revert(plan, handler=lambda change: told.append(change.value)).reverted == 1
+    assert scene().to_dict()["scene_date"] == "2014" and told == ["2014-01-01T00:00:00.000Z", "2014"]
+    late = approved(library, Proposal("1", "date", "set", "2014-05", current="2014"))
+    library.library.upsert_scenes([{"id": "1", "scene_date": "2014-01"}])
+    assert library.plans.apply(late).skipped == 1  # January is not the year
+    assert scene().to_dict()["scene_date"] == "2014-01"
 
 
 def test_findings_there_and_back(library: Store, finding: Finding) -> None:
