@@ -249,7 +249,7 @@ class Refusal(NamedTuple):
     error: ScanstoreError
 
 
-Problems = dict[tuple[str, str], Refusal]  # by kind and id
+Refusals = dict[tuple[str, str], Refusal]  # by kind and id
 
 
 class Upsert:
@@ -310,10 +310,10 @@ class Upsert:
         """Write a batch, and return an empty one."""
         now = format_time(utcnow())
         with self.db.atomic():
-            named, problems = self._compare(batch)
-            while problems:
-                batch = self._without(batch, problems)
-                named, problems = self._compare(batch)
+            named, refusals = self._compare(batch)
+            while refusals:
+                batch = self._without(batch, refusals)
+                named, refusals = self._compare(batch)
             counts = SyncCounts()
             for rows in named:
                 counts = self._write_named(rows, now)
@@ -336,10 +336,10 @@ class Upsert:
 
     # -- comparing ----------------------------------------------------------------------------------------------------
 
-    def _compare(self, batch: Batch) -> tuple[list[NamedRows], Problems]:
-        """Compare the named rows of a batch with the store. Raises the first problem if the call is strict."""
+    def _compare(self, batch: Batch) -> tuple[list[NamedRows], Refusals]:
+        """Compare the named rows of a batch with the store. Raises the first refusal if the call is strict."""
         found: list[NamedRows] = []
-        problems: Problems = {}
+        refusals: Refusals = {}
         for kind in NAMED:
             mentioned = batch.mentioned(kind)
             if not mentioned:
@@ -349,7 +349,7 @@ class Upsert:
             sql = ROWS.format("t.id, t.name", kind)
             stored = dict(self.db.execute_sql(sql, (dump_json(list(mentioned)),)).fetchall())
             for key in sorted(mentioned - names.keys() - stored.keys()):
-                problems[kind, key] = Refusal(None, NotFound(
+                refusals[kind, key] = Refusal(None, NotFound(
                     f"there is no {kind} {key!r}; give its name too: {{'id': {key!r}, 'name': ...}}"
                 ))  # fmt: skip
             new = {key: name for key, name in names.items() if key not in stored}
@@ -357,14 +357,14 @@ class Upsert:
             freed: dict[str, str] = {}
             if kind == "tag" and (new or changed):
                 refused, freed = self._compare_names(new, changed, stored)
-                problems |= {(kind, key): Refusal(names[key], error) for key, error in refused.items()}
-            if self.strict and problems:
-                (_, key), problem = next(iter(problems.items()))
-                if problem.name is None:
-                    raise NotFound(f"record {self.names.bare[kind][key]}: {problem.error}")
-                raise problem.error
+                refusals |= {(kind, key): Refusal(names[key], error) for key, error in refused.items()}
+            if self.strict and refusals:
+                (_, key), refusal = next(iter(refusals.items()))
+                if refusal.name is None:
+                    raise NotFound(f"record {self.names.bare[kind][key]}: {refusal.error}")
+                raise refusal.error
             found.append(NamedRows(kind, new, changed, set(stored), freed))
-        return found, problems
+        return found, refusals
 
     def _compare_names(
         self, new: dict[str, str], changed: dict[str, str], stored: dict[str, str]
@@ -406,20 +406,20 @@ class Upsert:
             if name not in wanted and not self.db.execute_sql("SELECT 1 FROM tags WHERE name = ?", (name,)).fetchall():
                 return name
 
-    def _without(self, batch: Batch, problems: Problems) -> Batch:
-        """Return the batch without the records that have one of the problems, which are set aside."""
-        for exact in (True, False):  # names of earlier records may be the problem of a record without a name
+    def _without(self, batch: Batch, refusals: Refusals) -> Batch:
+        """Return the batch without the records that have one of the refusals, which are set aside."""
+        for exact in (True, False):  # else any mention of the row: its name may come from an earlier batch
             bad: dict[int, ScanstoreError] = {}
             for number, record in batch.records:
                 for kind, key, name in _mentions(self.kind, record):
-                    problem = problems.get((kind, key))
-                    if problem is not None and (problem.name == name or not exact):
-                        bad[number] = problem.error
+                    refusal = refusals.get((kind, key))
+                    if refusal is not None and (refusal.name == name or not exact):
+                        bad[number] = refusal.error
                         break
             if bad:
                 break
         else:
-            raise next(iter(problems.values())).error
+            raise next(iter(refusals.values())).error
         self.names.rewind()
         fresh = Batch(self.names)
         fresh.size, fresh.rejected = batch.size, batch.rejected
