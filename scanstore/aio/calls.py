@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import warnings
-import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -17,7 +16,7 @@ from contextvars import copy_context
 from functools import partial, wraps
 from itertools import islice
 from types import TracebackType
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, Self
 
 from scanstore.aio.lanes import Lane, Mark, here
 from scanstore.aio.running import Going, Running, is_coroutine_function, result
@@ -26,6 +25,7 @@ from scanstore.errors import InvalidArgument, shown
 from scanstore.store import Store
 
 _P = ParamSpec("_P")
+_Raised = type[BaseException] | BaseException
 _Error = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 BATCH = 256  #: rows that a stream fetches at once
@@ -39,7 +39,7 @@ class AsyncCall(Coroutine[Any, Any, Any]):
 
     _inside: _Transaction | _Block
     _coroutine: Coroutine[Any, Any, Any] | None = None  # when it runs as a task
-    _stream: Callable[[], AsyncGenerator[Any, None] | None] | None = None
+    _stream: AsyncGenerator[Any, None] | None = None
 
     def __init__(
         self,
@@ -63,13 +63,13 @@ class AsyncCall(Coroutine[Any, Any, Any]):
 
     # As a coroutine, for tasks
 
-    def send(self, value: Any, /) -> Any:
+    def send(self, value: object, /) -> object:
         return self._started().send(value)
 
-    def throw(self, *error: Any) -> Any:
+    def throw(self, kind: _Raised, value: object = None, trace: TracebackType | None = None, /) -> object:
         started = self._started()
-        self._used = True  # a task that is cancelled before its first step
-        return started.throw(*error)
+        self._used = True  # a task may be cancelled before its first step
+        return started.throw(_error(kind, value, trace))
 
     def close(self) -> None:
         self._used = True
@@ -83,33 +83,30 @@ class AsyncCall(Coroutine[Any, Any, Any]):
 
     # As an asynchronous generator
 
-    def __aiter__(self) -> AsyncGenerator[Any, None]:
-        rows = self._rows()
-        self._stream = weakref.ref(rows)  # the loop owns it: leaving the loop closes it at once
-        return rows
+    def __aiter__(self) -> Self:
+        return self
 
-    async def __anext__(self) -> Any:
-        return await anext(self._streamed())
+    def __anext__(self) -> Coroutine[Any, Any, Any]:
+        return self._streamed().__anext__()
 
-    async def asend(self, value: None) -> Any:
-        return await self._streamed().asend(value)
+    def asend(self, value: None) -> Coroutine[object, None, object]:
+        return self._streamed().asend(value)
 
-    async def athrow(self, *error: Any) -> Any:
-        return await self._streamed().athrow(*error)
+    def athrow(
+        self, kind: _Raised, value: object = None, trace: TracebackType | None = None, /
+    ) -> Coroutine[object, None, object]:
+        return self._streamed().athrow(_error(kind, value, trace))
 
     async def aclose(self) -> None:
-        """Close the stream, so that it gives back a row that is not settled. Idempotent."""
+        """Close the stream, and wait until a row that is not settled was released. Idempotent."""
         self._used = True
-        rows = None if self._stream is None else self._stream()
-        if rows is not None:
-            await rows.aclose()
+        if self._stream is not None:
+            await self._stream.aclose()
 
     def _streamed(self) -> AsyncGenerator[Any, None]:
-        rows = None if self._stream is None else self._stream()
-        if rows is None:
-            rows = kept = self._rows()
-            self._stream = lambda: kept
-        return rows
+        if self._stream is None:
+            self._stream = _rows(self._store, self._lane, self._ready(), self._going)
+        return self._stream
 
     # Running it
 
@@ -165,28 +162,6 @@ class AsyncCall(Coroutine[Any, Any, Any]):
         if inspect.isgenerator(made):
             raise TypeError(f"{self._name}() gives its rows one by one; read them with: async for")
         return made
-
-    async def _rows(self) -> AsyncGenerator[Any, None]:
-        ready = self._ready()
-        own = not self._store._order.inside()
-        lane = Lane("scanstore-stream") if own else self._store._order
-        count = 1 if self._lane == LONG else BATCH  # rows are claimed only when they are requested
-        rows: Iterator[object] = iter(())
-        try:
-            rows = iter(await result(lane.submit(ready)))
-            error = None
-            while error is None:
-                batch, error = await result(lane.submit(lambda: _some(rows, count)))
-                for row in batch:
-                    yield row
-                if not batch and error is None:
-                    return
-            raise error
-        except asyncio.CancelledError:
-            self._going.cancel()
-            raise
-        finally:
-            await asyncio.shield(result(lane.submit(getattr(rows, "close", lambda: None), last=own)))
 
     async def __aenter__(self) -> Any:
         if self._name == "transaction":
@@ -294,6 +269,39 @@ class _Transaction:
         if here.get() is self._mark:
             here.set(self._mark.outer)
         await asyncio.shield(result(self._lane.submit(lambda: self._exit(*error), mark=self._mark)))
+
+
+async def _rows(
+    store: Running, marked: str | None, ready: Callable[[], Any], going: Going
+) -> AsyncGenerator[Any, None]:
+    """Stream the rows of a call. It keeps no reference to the call, so that the end of a loop closes it."""
+    own = not store._order.inside()
+    lane = Lane("scanstore-stream") if own else store._order
+    count = 1 if marked == LONG else BATCH  # rows are claimed only when they are requested
+    rows: Iterator[object] = iter(())
+    try:
+        rows = iter(await result(lane.submit(ready)))
+        error = None
+        while error is None:
+            batch, error = await result(lane.submit(lambda: _some(rows, count)))
+            for row in batch:
+                yield row
+            if not batch and error is None:
+                return
+        raise error
+    except asyncio.CancelledError:
+        going.cancel()
+        raise
+    finally:
+        await asyncio.shield(result(lane.submit(getattr(rows, "close", lambda: None), last=own)))
+
+
+def _error(kind: _Raised, value: object, trace: TracebackType | None) -> BaseException:
+    """Return the error that the arguments of ``throw`` describe; callers of old versions of Python give three."""
+    error = value if isinstance(value, BaseException) else kind
+    if isinstance(error, type):
+        error = error() if value is None else error(value)
+    return error if trace is None else error.with_traceback(trace)
 
 
 def _some(rows: Iterator[object], count: int) -> tuple[list[object], Exception | None]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from functools import cache, cached_property, wraps
 from operator import attrgetter
 from types import FunctionType
-from typing import Any
 
 from scanstore.aio.calls import AsyncCall, awaitable
 from scanstore.aio.running import Running, class_of
@@ -56,8 +55,8 @@ def _of_store(name: str, method: FunctionType) -> Callable[..., AsyncCall]:
     return awaitable(call)
 
 
-def _iterated(call: Callable[..., AsyncCall]) -> Callable[[AsyncDomain], AsyncGenerator[Any, None]]:
-    return lambda self: call(self).__aiter__()
+def _iterated(call: Callable[..., AsyncCall]) -> Callable[[AsyncDomain], AsyncCall]:
+    return lambda self: call(self)
 
 
 @cache
