@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import async_stub
@@ -29,12 +30,12 @@ SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py"))
 PYRIGHT = pytest.mark.skipif(
     importlib.util.find_spec("pyright") is None, reason="needs pyright, which the extra `test` installs"
 )
-RULES = {"reportUnnecessaryTypeIgnoreComment": "error", "reportUnusedCoroutine": "error"}
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pyright"]
 
 
 def pyright(folder: Path, **options: object) -> list[str]:
     """Return the errors of Pyright in the scripts of a folder, one a line."""
-    settings = {"extraPaths": [str(ROOT)], "pythonVersion": "3.11", **RULES, **options}
+    settings = {**SETTINGS, "include": ["."], "extraPaths": [str(ROOT)], **options}
     (folder / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
     told = subprocess.run(command, capture_output=True, text=True, cwd=folder)
