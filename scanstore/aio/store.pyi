@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal, Unpack, overload
 
 import peewee
 
-from scanstore.accounts.models import User
+from scanstore.accounts.models import User, UserKey
 from scanstore.aio.calls import AsyncCall as AsyncCall
 from scanstore.aio.domains import AsyncDomain as AsyncDomain
 from scanstore.aio.running import Running
@@ -30,6 +30,7 @@ from scanstore.db.fields import Base
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.migrations import MigrationNames, Step
 from scanstore.db.pagination import Page
+from scanstore.db.rows import Removed as Removed_rows
 from scanstore.db.words import (
     AnalysisStep,
     AuditSeverity,
@@ -112,6 +113,7 @@ from scanstore.sessions.models import (
     AnalysisTask,
     Configuration,
     FileUpload,
+    Result,
     ResultRecord,
     Session,
     Upload,
@@ -1799,8 +1801,16 @@ class AsyncSettings(AsyncDomain):
     async def keys(self) -> builtins.list[str]:
         """Return the sorted names. ``dict(store.settings)`` uses this."""
 
-    async def list(self) -> builtins.list[Setting]:
-        """List all settings with their descriptions and times, by name."""
+    async def values(self) -> builtins.list[JsonValue]:
+        """Return all values, sorted by name."""
+
+    async def items(self) -> builtins.list[tuple[str, JsonValue]]:
+        """Return all names with their values, sorted by name, from one snapshot."""
+
+    async def list(
+        self, *, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> builtins.list[Setting]:
+        """List settings with their descriptions and times, by name. Raises InvalidArgument."""
 
     async def to_dict(self) -> dict[str, JsonValue]:
         """Return all values by name, from one snapshot."""
@@ -1812,7 +1822,7 @@ class AsyncSettings(AsyncDomain):
         """
 
     @overload
-    async def define(self, key: str, default: _T, *, type: type[_T], description: str | None = None) -> _T:
+    async def ensure(self, key: str, default: _T, *, type: type[_T], description: str | None = None) -> _T:
         """Set a value under a name unless it exists, and return the stored value.
 
         Idempotent, so that scripts can call it at the start. Raises InvalidArgument, also if the default or the stored
@@ -1820,15 +1830,23 @@ class AsyncSettings(AsyncDomain):
         """
 
     @overload
-    async def define(self, key: str, default: object, *, description: str | None = None) -> JsonValue:
+    async def ensure(self, key: str, default: object, *, description: str | None = None) -> JsonValue:
         """Set a value under a name unless it exists, and return the stored value.
 
         Idempotent, so that scripts can call it at the start. Raises InvalidArgument, also if the default or the stored
         value is not of ``type``.
         """
 
-    async def unset(self, key: str) -> None:
-        """Remove a setting. Raises NotFound."""
+    async def remove(self, key: str) -> Removed_rows:
+        """Remove a setting, and return the number of removed rows by table. Raises NotFound, InvalidArgument."""
+
+    @overload
+    async def pop(self, key: str) -> JsonValue:
+        """Remove a setting and return its value. If it is missing, return ``default``; without one, raise NotFound."""
+
+    @overload
+    async def pop(self, key: str, default: _D) -> JsonValue | _D:
+        """Remove a setting and return its value. If it is missing, return ``default``; without one, raise NotFound."""
 
     async def replace(self, key: str, old: object, new: object) -> bool:
         """Set a value if the current value is ``old``. Return whether it was; False if the setting is missing.
@@ -1875,46 +1893,49 @@ class AsyncAccounts(AsyncDomain):
         Raises InvalidArgument, also for a plain password in place of a hash, and Conflict if the address is taken.
         """
 
-    async def get(self, user: User | str | uuid.UUID) -> User:
-        """Return the user with this id or address. Raises NotFound."""
+    async def get(self, user: UserKey) -> User:
+        """Return a user. Addresses are compared case-insensitively. Raises NotFound, InvalidArgument."""
 
-    async def find(self, email: str) -> User | None:
-        """Return the user with this address (case-insensitive), or None."""
+    async def find(self, user: UserKey) -> User | None:
+        """Return a user, or None if there is no such user. Raises InvalidArgument."""
 
-    async def list(self, *, active: bool | None = None, role: str | None = None) -> builtins.list[User]:
-        """List users by address: all, only active or inactive ones, or those of a role."""
+    async def list(
+        self,
+        *,
+        active: bool | None = None,
+        role: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
+    ) -> builtins.list[User]:
+        """List users by address: all, only active or inactive ones, or those of a role. Raises InvalidArgument."""
 
     async def update(
-        self,
-        user: User | str | uuid.UUID,
-        *,
-        email: str | None = None,
-        full_name: str | None = None,
-        role: str | None = None,
+        self, user: UserKey, *, email: str | None = None, full_name: str | None = None, role: str | None = None
     ) -> User:
         """Change the given columns and return the row; an empty ``full_name`` removes it. Atomic.
 
         Raises InvalidArgument, NotFound, and Conflict if the address is taken.
         """
 
-    async def remove(self, user: User | str | uuid.UUID) -> None:
-        """Remove a user and their prompts. Atomic.
+    async def remove(self, user: UserKey) -> Removed_rows:
+        """Remove a user and their prompts, and return the number of removed rows by table. Atomic.
 
         Raises NotFound, and IllegalMove if the user has sessions or audits. Deactivate such a user instead.
         """
 
     async def set_password(
-        self, user: User | str | uuid.UUID, password: str | None = None, *, hashed_password: str | None = None
+        self, user: UserKey, password: str | None = None, *, hashed_password: str | None = None
     ) -> User:
         """Set a password or a ready-made hash, as in :meth:`add`, and end a lockout. Raises NotFound, InvalidArgument.
 
         A deactivated user stays deactivated.
         """
 
-    async def deactivate(self, user: User | str | uuid.UUID) -> User:
+    async def deactivate(self, user: UserKey) -> User:
         """Refuse further logins of this user. Their data stays. Idempotent. Raises NotFound."""
 
-    async def activate(self, user: User | str | uuid.UUID) -> User:
+    async def activate(self, user: UserKey) -> User:
         """Allow logins of this user again, and end a lockout. Idempotent. Raises NotFound."""
 
     async def authenticate(
@@ -1947,7 +1968,7 @@ class AsyncSessionUploads(AsyncDomain):
         """
 
     async def add_files(
-        self, session: Session, root: str | os.PathLike[str], paths: Iterable[str | os.PathLike[str]] | None = None
+        self, session: Session, root: str | os.PathLike[str], *, paths: Iterable[str | os.PathLike[str]] | None = None
     ) -> Added:
         """Add files of a folder ``root``, given by paths relative to it (default: all, except links).
 
@@ -1964,21 +1985,30 @@ class AsyncSessionUploads(AsyncDomain):
         """
 
     async def list(
-        self, session: Session, *, status: UploadStatus | None = None, limit: int | None = None
+        self,
+        session: Session,
+        *,
+        status: UploadStatus | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[FileUpload]:
         """List the files of a session by path, optionally of a status. Raises NotFound, InvalidArgument."""
 
     async def get(self, upload: Upload) -> FileUpload:
-        """Read the upload. Raises NotFound."""
+        """Return an upload. Raises NotFound, InvalidArgument."""
 
-    async def remove(self, upload: Upload) -> None:
-        """Remove a file from its session. Raises NotFound."""
+    async def find(self, upload: Upload) -> FileUpload | None:
+        """Return an upload, or None if there is no such upload. Raises InvalidArgument."""
+
+    async def remove(self, upload: Upload) -> Removed_rows:
+        """Remove a file from its session, and return the number of removed rows by table. Atomic. Raises NotFound."""
 
 class AsyncSessionTasks(AsyncDomain):
     """The tasks of sessions, ``store.sessions.tasks``: added, claimed, completed with a result. A scope is a session.
 
-    A claim without a session looks at the oldest session first. A session that was ``created`` is ``processing`` from
-    its first claim on.
+    A claim without a session starts with the oldest session. The first claim changes a session from ``created`` to
+    ``processing``.
     """
 
     async def add(
@@ -1991,12 +2021,15 @@ class AsyncSessionTasks(AsyncDomain):
         max_retries: int = 3,
         max_lost: int = 10,
     ) -> AnalysisTask:
-        """Add a task to a session that is open; one transaction.
+        """Add a task to an open session. Atomic.
 
-        ``task_id`` is what its runner calls it (default: its own id). When the session has a task of that type with it
-        already, that one is returned as it is. Those of a higher ``priority`` are claimed first. After ``max_retries``
-        failures, or when more than ``max_lost`` leases are lost to workers that die or hang, it fails for good. Raises
-        InvalidArgument, NotFound, IllegalMove for a session that is over, and Conflict when another task has the id.
+        ``task_id`` is the caller's own id of the task (default: the id of the row). If the session has a task of this
+        type with this ``task_id``, that task is returned unchanged. Tasks with a higher ``priority`` are claimed first.
+        A task fails for good after ``max_retries`` failures, or when more than ``max_lost`` leases are lost because
+        workers die or hang.
+
+        Raises InvalidArgument, NotFound, IllegalMove for a finished session, and Conflict if another task has this
+        ``task_id``.
         """
 
     async def claim(
@@ -2008,38 +2041,41 @@ class AsyncSessionTasks(AsyncDomain):
         lease: float = 600.0,
         types: str | Iterable[str] | None = None,
     ) -> builtins.list[AnalysisTask]:
-        """Lease up to ``limit`` tasks of a session, or of all, and of these ``types``; see :meth:`LeasedWork.claim`."""
+        """Lease up to ``limit`` tasks, of one session or of all, optionally of certain ``types``.
+
+        See :meth:`LeasedWork.claim`.
+        """
 
     async def heartbeat(
         self, item: Task_models, *, progress: float | None = None, worker: str | None = None, lease: float | None = None
     ) -> AnalysisTask:
-        """Extend the lease to ``lease`` seconds from now (default: as claimed), say how far the task is; return it.
+        """Extend the lease to ``lease`` seconds from now (default: as claimed), and return the task.
 
-        A task that was cancelled is returned unchanged, and its worker should end. ``progress`` is in per cent and
-        never goes back until the task is claimed again. Raises InvalidArgument, NotFound, and LeaseLost when the task
-        is not leased to the worker any more.
+        A cancelled task is returned unchanged, and its worker should stop. ``progress`` is in per cent and never
+        decreases until the task is claimed again. Raises InvalidArgument, NotFound, and LeaseLost if the task is no
+        longer leased to the worker.
         """
 
     async def complete(
         self, task: Task_models, *, result: Mapping[str, object] | None = None, worker: str | None = None
     ) -> AnalysisTask:
-        """End a task that went well, with its result if it has one; return the task. One transaction.
+        """Complete a task, optionally with a result, and return the task. Atomic.
 
-        A result is a mapping with ``result_content`` and perhaps ``analysis_type`` (default: the type of the task),
-        ``file_name``, ``score`` (0 to 100, at most two decimals) and ``configuration``, the version of the prompt that
-        it was made with. It is ``task.result`` then. The same call once more is harmless.
+        A result is a mapping with ``result_content`` and optionally ``analysis_type`` (default: the type of the task),
+        ``file_name``, ``score`` (0 to 100, at most two decimals) and ``configuration``, the prompt version that
+        produced it. Afterwards, it is ``task.result``. Repeating the call with the same result is harmless.
 
-        Raises InvalidArgument, NotFound, LeaseLost when the task is not leased to the worker any more, and IllegalMove
-        when it was completed with another result; nothing is changed then.
+        Raises InvalidArgument, NotFound, LeaseLost if the task is no longer leased to the worker, and IllegalMove if
+        it was completed with another result. Nothing is changed then.
         """
 
     async def cancel(self, task: Task_models) -> AnalysisTask:
-        """Cancel a task that is not over; return it. Its worker's next heartbeat returns it as ``cancelled``, and its
-        report is refused. Raises NotFound, IllegalMove.
+        """Cancel an unfinished task, and return it. Its worker's next heartbeat returns it with the status
+        ``cancelled``, and later reports of that worker are refused. Raises NotFound, IllegalMove.
         """
 
     async def find(self, item: Task_models) -> AnalysisTask | None:
-        """The task with that id, or the one that its runner calls so (``task_id``), or None."""
+        """Return the task with this id or ``task_id``, or None if there is no such task. Raises InvalidArgument."""
 
     async def list(
         self,
@@ -2048,6 +2084,8 @@ class AsyncSessionTasks(AsyncDomain):
         status: SessionTaskStatus | None = None,
         type: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[AnalysisTask]:
         """List the tasks of a session, the oldest first, optionally of a status or a type. Raises NotFound,
         InvalidArgument.
@@ -2109,27 +2147,40 @@ class AsyncSessionTasks(AsyncDomain):
         """The row, as it is now. Raises InvalidArgument for a value that is not an id, NotFound."""
 
 class AsyncSessionResults(AsyncDomain):
-    """The results of sessions, ``store.sessions.results``; those of tasks come with ``tasks.complete``."""
+    """The results of sessions, ``store.sessions.results``. ``tasks.complete`` adds the result of a task."""
 
     async def add(
         self, session: Session, *, status: ResultStatus = "completed", **result: Unpack[ResultRecord]
     ) -> AnalysisResult:
         """Add a result without a task. Takes the values of ``tasks.complete``; ``analysis_type`` is required.
 
-        Raises InvalidArgument, NotFound, and IllegalMove for a session that is over.
+        Raises InvalidArgument, NotFound, and IllegalMove for a finished session.
         """
 
+    async def get(self, result: Result) -> AnalysisResult:
+        """Return a result. Raises NotFound, InvalidArgument."""
+
+    async def find(self, result: Result) -> AnalysisResult | None:
+        """Return a result, or None if there is no such result. Raises InvalidArgument."""
+
     async def list(
-        self, session: Session, *, analysis_type: str | None = None, limit: int | None = None
+        self,
+        session: Session,
+        *,
+        type: str | None = None,
+        status: ResultStatus | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[AnalysisResult]:
-        """List the results of a session, the oldest first, or those of a type. Raises NotFound, InvalidArgument."""
+        """List the results of a session, the oldest first, optionally of a type or status. Raises NotFound,
+        InvalidArgument.
+        """
 
 class AsyncPrompts(AsyncDomain):
     """The prompts of users. Versions count from 1 for each type, such as "summary"."""
 
-    async def add(
-        self, user: User | str | uuid.UUID, config_type: str, content: str, *, default: bool = False
-    ) -> Configuration:
+    async def add(self, user: UserKey, config_type: str, content: str, *, default: bool = False) -> Configuration:
         """Save a prompt as the next version of its type, and return it. Atomic.
 
         The first version of a type becomes its default; a later one does with ``default``. If the latest version has
@@ -2137,29 +2188,44 @@ class AsyncPrompts(AsyncDomain):
         InvalidArgument for an empty type or content.
         """
 
-    async def restore(
-        self, user: User | str | uuid.UUID, config_type: str, version: int, *, default: bool = False
-    ) -> Configuration:
-        """Save the content of an old version as a new one, like :meth:`save_prompt`, and return the new version.
+    async def restore(self, user: UserKey, config_type: str, version: int, *, default: bool = False) -> Configuration:
+        """Save the content of an old version as a new one, like :meth:`add`, and return the new version.
 
         Raises NotFound, InvalidArgument.
         """
 
-    async def set_default(self, user: User | str | uuid.UUID, config_type: str, version: int) -> Configuration:
+    async def set_default(self, user: UserKey, config_type: str, version: int) -> Configuration:
         """Make a version the default of its type. Atomic and idempotent.
 
         Raises NotFound, InvalidArgument.
         """
 
-    async def get(self, user: User | str | uuid.UUID, config_type: str, version: int | None = None) -> Configuration:
-        """Return the default version of a user's prompt, or the version with this number. Raises NotFound,
-        InvalidArgument.
+    async def get(self, user: UserKey, config_type: str, *, version: int | None = None) -> Configuration:
+        """Return the default version of a user's prompt, or the version with this number.
 
-        Without a default, which occurs only if rows are written directly, returns the latest.
+        Without a default, which occurs only if rows are written directly, returns the latest version. Raises NotFound,
+        InvalidArgument.
         """
 
-    async def list(self, user: User | str | uuid.UUID, config_type: str | None = None) -> builtins.list[Configuration]:
-        """List all versions of a user's prompts, or those of one type, by type, the newest first. Raises NotFound."""
+    async def find(self, user: UserKey, config_type: str, *, version: int | None = None) -> Configuration | None:
+        """Return the same as :meth:`get`, or None if the user has no such prompt.
+
+        Raises NotFound for an unknown user, InvalidArgument.
+        """
+
+    async def list(
+        self,
+        user: UserKey,
+        *,
+        type: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
+    ) -> builtins.list[Configuration]:
+        """List the prompts of a user, all or of one type: by type, the newest version first.
+
+        Raises NotFound, InvalidArgument.
+        """
 
 class AsyncSessions(AsyncDomain):
     """Sessions of all users, with their files, tasks and results, and the prompts of users."""
@@ -2170,18 +2236,18 @@ class AsyncSessions(AsyncDomain):
 
     @property
     def tasks(self) -> AsyncSessionTasks:
-        """The work on sessions."""
+        """The tasks of sessions."""
 
     @property
     def results(self) -> AsyncSessionResults:
-        """The results of that work."""
+        """The results of sessions."""
 
     @property
     def prompts(self) -> AsyncPrompts:
         """The prompts of users, in versions."""
 
-    async def add(self, user: User | str | uuid.UUID, name: str) -> AnalysisSession:
-        """Add a session. Raises InvalidArgument, NotFound, and IllegalMove for a user who is not active."""
+    async def add(self, user: UserKey, name: str) -> AnalysisSession:
+        """Add a session. Raises InvalidArgument, NotFound, and IllegalMove for a deactivated user."""
 
     async def start(self, session: Session) -> AnalysisSession:
         """Start a created session. The first claim of its tasks does this too. Raises NotFound, IllegalMove."""
@@ -2206,27 +2272,30 @@ class AsyncSessions(AsyncDomain):
         their retries; completed tasks stay completed. Atomic. Raises NotFound, IllegalMove.
         """
 
-    async def remove(self, session: Session) -> None:
-        """Delete a session with its files, results and tasks. Later calls of their workers raise NotFound. Raises
-        NotFound.
+    async def remove(self, session: Session) -> Removed_rows:
+        """Remove a session with its files, results and tasks, and return the number of removed rows by table. Atomic.
+
+        Later calls of the workers of its tasks raise NotFound. Raises NotFound.
         """
 
     async def get(self, session: Session) -> AnalysisSession:
-        """Read the session. Raises NotFound."""
+        """Return a session. Raises NotFound, InvalidArgument."""
 
     async def find(self, session: Session) -> AnalysisSession | None:
-        """Read the session, or return None if it does not exist."""
+        """Return a session, or None if there is no such session. Raises InvalidArgument."""
 
     async def list(
         self,
         *,
-        user: User | str | uuid.UUID | None = None,
+        user: UserKey | None = None,
         status: SessionStatus | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[AnalysisSession]:
         """List sessions, the newest first, optionally of a user or status. Raises NotFound, InvalidArgument."""
 
-    async def stats(self, *, user: User | str | uuid.UUID | None = None) -> SessionStats:
+    async def stats(self, *, user: UserKey | None = None) -> SessionStats:
         """Return counts of sessions, of all users or one. Raises NotFound."""
 
 class AsyncAudits(AsyncDomain):
@@ -2234,7 +2303,7 @@ class AsyncAudits(AsyncDomain):
 
     async def add(
         self,
-        user: User | str | uuid.UUID,
+        user: UserKey,
         original_filename: str,
         file_size: int,
         *,
@@ -2248,26 +2317,28 @@ class AsyncAudits(AsyncDomain):
         """Queue a document of a user for an audit. ``file_size`` is in bytes, ``file_path`` its location.
 
         Audits with a higher ``priority`` are claimed first. An audit fails after ``max_retries`` failures, or when more
-        than ``max_lost`` leases are lost because workers die or hang. ``by`` is the author of the event (default: the
-        user). Atomic. Raises InvalidArgument, and NotFound for an unknown user.
+        than ``max_lost`` leases are lost because workers die or hang. ``by`` is the author of the event (default:
+        $SCANSTORE_USER, else the address of the user). Atomic. Raises InvalidArgument, NotFound.
         """
 
-    async def remove(self, audit: AuditId) -> None:
-        """Remove an audit with its analysis, its findings and its trail.
+    async def remove(self, audit: AuditId) -> Removed_rows:
+        """Remove an audit with its analysis, its findings and its trail. Atomic.
 
-        Raises NotFound, and IllegalMove while the audit is leased.
+        Returns the number of removed rows by table. Raises NotFound, and IllegalMove while the audit is leased.
         """
 
-    async def cancel(self, audit: AuditId, *, by: str, reason: str | None = None) -> Task:
-        """Cancel a queued or leased audit. The next call of its worker raises LeaseLost.
+    async def cancel(self, audit: AuditId, *, by: str | None = None, reason: str | None = None) -> Task:
+        """Cancel a queued or leased audit, and return it. The next call of its worker raises LeaseLost.
 
-        Return the audit. Raises NotFound, and IllegalMove if it is finished.
+        ``by`` is the author of the event (default: $SCANSTORE_USER, else "unknown"). Raises NotFound, and IllegalMove
+        if the audit is finished.
         """
 
     async def retry(self, *items: AuditId, by: str | None = None) -> builtins.list[Task]:
-        """Let audits that failed for good wait again, with all their tries; return them. Done by ``by``.
+        """Let audits that failed for good wait again, with all their tries; return them. One transaction.
 
-        One transaction. Raises NotFound, and IllegalMove for an audit that did not fail; nothing is changed then.
+        ``by`` is the author of the event (default: $SCANSTORE_USER, else "unknown"). Raises NotFound, and IllegalMove
+        for an audit that did not fail; nothing is changed then.
         """
 
     async def complete(
@@ -2292,25 +2363,33 @@ class AsyncAudits(AsyncDomain):
         audit has a different analysis, has failed or was cancelled. Nothing is changed then.
         """
 
-    async def review(self, analysis: ResultId, verdict: ReviewVerdict, *, by: str, reason: str) -> Analysis:
+    async def review(
+        self, analysis: ResultId, verdict: ReviewVerdict, *, reason: str, by: str | None = None
+    ) -> Analysis:
         """Record a person's decision about an analysis, ``approved`` or ``rejected``, with a reason. Return the
         analysis.
 
-        This requires the machine verdict ``review``, and can be repeated to change the decision. ``machine_verdict``
-        stays. Repeating the same decision by the same person changes nothing. Atomic. Raises NotFound, InvalidArgument,
+        ``by`` is the person (default: $SCANSTORE_USER, else "unknown"). This requires the machine verdict ``review``,
+        and can be repeated to change the decision. ``machine_verdict`` stays. Repeating the same decision by the same
+        person changes nothing. Atomic. Raises NotFound, InvalidArgument,
         and IllegalMove if the machine approved or rejected the audit.
         """
 
     async def list(
         self,
         *,
-        user: User | str | uuid.UUID | None = None,
+        user: UserKey | None = None,
         status: AuditStatus | None = None,
         verdict: AuditVerdict | None = None,
         queue: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[Task]:
-        """List audits, the newest first, optionally of a user, status, verdict or queue. Raises InvalidArgument."""
+        """List audits, the newest first, optionally of a user, status, verdict or queue.
+
+        Raises NotFound for an unknown user, InvalidArgument.
+        """
 
     async def analysis(self, audit: ResultId) -> Analysis:
         """Return the analysis, given the audit or the analysis. Raises NotFound."""
@@ -2319,15 +2398,24 @@ class AsyncAudits(AsyncDomain):
         """Return the analyses of several audits by audit id. Audits without an analysis are left out."""
 
     async def findings(
-        self, audit: ResultId, *, severity: AuditSeverity | None = None
+        self,
+        audit: ResultId,
+        *,
+        severity: AuditSeverity | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[AnalysisFinding]:
-        """List the findings of an audit in their original order, all or of one severity. Raises NotFound."""
+        """List the findings of an audit in their original order, all or of one severity.
+
+        Raises NotFound, InvalidArgument.
+        """
 
     async def trail(self, audit: ResultId, *, page: int = 1, per_page: int = 50) -> Page[AuditEvent]:
         """Return a page of the events of an audit, the oldest first, with their total. Raises NotFound."""
 
-    async def stats(self, *, user: User | str | uuid.UUID | None = None) -> AuditStats:
-        """Return counts of audits, of all users or one."""
+    async def stats(self, *, user: UserKey | None = None) -> AuditStats:
+        """Return counts of audits, of all users or one. Raises NotFound."""
 
     async def claim(
         self, scope: str | None = None, *, worker: str | None = None, limit: int = 1, lease: float = 600.0
