@@ -25,8 +25,8 @@ import pytest
 
 import scanstore
 from scanstore import AsyncStore, Store
-from scanstore.aio import store as aio_store
-from scanstore.aio.store import NOT_HERE
+from scanstore.aio import running
+from scanstore.aio.domains import NOT_HERE
 from scanstore.db.domain import LONG, READS
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, StoreClosed
 from scanstore.models import Job, Scan, Setting
@@ -171,13 +171,13 @@ def test_every_call_of_the_store_can_be_made(path: Path) -> None:
                     continue
                 assert callable(getattr(getattr(store, domain) if domain else store, name))
         assert set(dir(store)) >= (set(METHODS) | set(METHODS[""])) - NOT_HERE - {""}
-        with pytest.raises(AttributeError, match="no 'bound'"):
+        with pytest.raises(AttributeError, match="no attribute 'bound'"):
             store.bound  # noqa: B018
-        with pytest.raises(AttributeError, match="no 'nothing'"):
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
             store.nothing  # noqa: B018
         with pytest.raises(AttributeError, match="nothing"):
             await store.symbols.nothing()
-        with pytest.raises(AttributeError, match="chunks has no method 'queue'"):
+        with pytest.raises(AttributeError, match="'AsyncChunks' object has no attribute 'queue'"):
             await store.chunks.queue()
 
     run(path, main)
@@ -1054,6 +1054,6 @@ def test_rows_are_plain(shop: Path) -> None:
 def test_the_asynchronous_store_takes_the_options_of_the_other() -> None:
     options = inspect.signature(Store.__init__).parameters
     theirs = {name: each.annotation for name, each in options.items() if each.kind == each.KEYWORD_ONLY}
-    assert aio_store._Options.__annotations__.keys() == theirs.keys()
-    for name, given in aio_store._Options.__annotations__.items():
+    assert running._Options.__annotations__.keys() == theirs.keys()
+    for name, given in running._Options.__annotations__.items():
         assert getattr(given, "__forward_arg__", given) == theirs[name], name
