@@ -160,8 +160,8 @@ class _AsyncSync:
         Atomic.
 
         Call this only after a full listing, because a listing of changes does not contain the unchanged rows. Rows that
-        others wrote since the run began count as seen. Changes that were proposed for a removed scene stay. Raises
-        IllegalMove if the run saw no row, or has ended.
+        others wrote since the run began count as seen, and so do the rows of rejected records that have an id. Changes
+        that were proposed for a removed scene stay. Raises IllegalMove if the run saw no row, or has ended.
         """
 
 class AsyncStoreScans(AsyncDomain):
@@ -1214,90 +1214,123 @@ class AsyncLibrary(AsyncDomain):
     """The library: sync it from records, query it, and export it as records."""
 
     async def upsert_scenes(
-        self, records: Iterable[SceneRecord | StoredScene], *, run: Sync | _AsyncSync | SyncRun | int | None = None
+        self,
+        records: Iterable[SceneRecord | StoredScene],
+        *,
+        run: Sync | _AsyncSync | SyncRun | int | None = None,
+        strict: bool = False,
     ) -> SyncCounts:
         """Write scenes from records, with their performers, tags and studios. Return the counts of scenes and links.
 
         A record is ``{"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio",
         "performers", "tags"}``, of which only the id is required. Absent fields stay unchanged; None or ``[]`` clears a
         field (except ``created_date``). Studio, performers and tags are ``{"id", "name"}``, which are added or renamed,
-        or the id of a known row. Times are aware datetimes, ISO text, or plain dates.
+        or the id of a known row. Times are aware datetimes, ISO text, or plain dates. ``scene_date`` may also be a
+        month or a year, such as ``2006-08`` and ``2014``.
 
-        Records are streamed, and each batch of 2,000 is checked and then written in one transaction. If a record is
-        invalid, its batch is not written, but earlier batches stay. Writing the same records again changes only
-        ``last_synced``. Raises InvalidArgument and NotFound, with the index and the id of the record, Conflict if
-        another tag has the same name, IllegalMove for a run that has ended or is of another kind.
+        Records are streamed, and each batch of 2,000 is checked and then written in one transaction. Writing the same
+        records again changes only ``last_synced``. A record is rejected if a value is invalid, if it names an unknown
+        id without a name, or if another tag has the name of its tag. The other records of its batch are written, and
+        the counts have ``rejected``, the number of such records, and ``rejections``, the first 100 of them as ``(id,
+        reason)``.
+
+        If ``strict``, the first rejected record raises instead. Its batch is not written, but earlier batches stay.
+        Raises InvalidArgument and NotFound, with the index and the id of the record, or Conflict. IllegalMove is
+        raised for a run that has ended or is of another kind.
         """
 
     async def upsert_performers(
-        self, records: Iterable[NamedRecord], *, run: Sync | _AsyncSync | SyncRun | int | None = None
+        self,
+        records: Iterable[NamedRecord],
+        *,
+        run: Sync | _AsyncSync | SyncRun | int | None = None,
+        strict: bool = False,
     ) -> SyncCounts:
         """Write performers, ``{"id", "name"}``, in batches of 10,000, with the guarantees of `upsert_scenes`."""
 
     async def upsert_tags(
-        self, records: Iterable[NamedRecord], *, run: Sync | _AsyncSync | SyncRun | int | None = None
+        self,
+        records: Iterable[NamedRecord],
+        *,
+        run: Sync | _AsyncSync | SyncRun | int | None = None,
+        strict: bool = False,
     ) -> SyncCounts:
-        """Write tags, like `upsert_performers`. Tags of one batch may swap their names."""
+        """Write tags, like `upsert_performers`. Tags of one batch may swap their names.
+
+        With ``run`` they may swap names in any order: a tag that the run has not seen yet gives up a name that another
+        tag gets. Until its own record comes, or ``run.prune_unseen`` removes it, it is named ``name (id)``.
+        """
 
     async def upsert_studios(
-        self, records: Iterable[NamedRecord], *, run: Sync | _AsyncSync | SyncRun | int | None = None
+        self,
+        records: Iterable[NamedRecord],
+        *,
+        run: Sync | _AsyncSync | SyncRun | int | None = None,
+        strict: bool = False,
     ) -> SyncCounts:
         """Write studios, like `upsert_performers`."""
 
     def sync(self, kind: LibraryKind, *, take_over: bool = False) -> AbstractAsyncContextManager[_AsyncSync]:
         """Return a context manager for a sync of scenes, performers, tags or studios. ``run.since`` is the watermark.
 
-        The watermark is the start of the last successful run, or None. Entering raises IllegalMove while another run of
-        the kind is active. A run whose process has ended counts as failed, and so does a run of another machine or
-        container after an hour without a write or ``run.heartbeat()``, or immediately with ``take_over``. Raises
-        InvalidArgument.
+        The watermark is the start of the last run that completed and rejected no record, or None. Entering raises
+        IllegalMove while another run of the kind is active. A run whose process has ended counts as failed, and so does
+        a run of another machine or container after an hour without a write or ``run.heartbeat()``, or immediately with
+        ``take_over``. Raises InvalidArgument.
         """
 
-    async def runs(self, kind: LibraryKind | None = None, *, limit: int | None = None) -> builtins.list[SyncRun]:
-        """List sync runs, the newest first, optionally of one kind. Raises InvalidArgument."""
+    async def runs(
+        self, kind: LibraryKind | None = None, *, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> builtins.list[SyncRun]:
+        """List sync runs, the newest first, optionally of one kind. ``sort`` as in `list`. Raises InvalidArgument."""
 
     @overload
     async def get(self, kind: Literal["scene"], key: Scene | str) -> Scene:
-        """Read the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
+        """Return the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
 
     @overload
     async def get(self, kind: Literal["performer"], key: Performer | str) -> Performer:
-        """Read the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
+        """Return the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
 
     @overload
     async def get(self, kind: Literal["tag"], key: Tag | str) -> Tag:
-        """Read the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
+        """Return the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
 
     @overload
     async def get(self, kind: Literal["studio"], key: Studio | str) -> Studio:
-        """Read the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
+        """Return the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
 
     @overload
     async def get(self, kind: LibraryKind, key: Row | str) -> Row:
-        """Read the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
-
-    async def get_scene(self, scene: Scene | str) -> Scene:
-        """Read the scene with this id. Raises NotFound, InvalidArgument."""
+        """Return the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
 
     @overload
-    async def find(self, kind: Literal["scene"], what: str) -> builtins.list[Scene]:
-        """Return the rows of a kind with this id, or with exactly this name or title."""
+    async def find(
+        self, kind: Literal["scene"], what: str, *, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[Scene]:
+        """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
-    async def find(self, kind: Literal["performer"], what: str) -> builtins.list[Performer]:
-        """Return the rows of a kind with this id, or with exactly this name or title."""
+    async def find(
+        self, kind: Literal["performer"], what: str, *, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[Performer]:
+        """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
-    async def find(self, kind: Literal["tag"], what: str) -> builtins.list[Tag]:
-        """Return the rows of a kind with this id, or with exactly this name or title."""
+    async def find(
+        self, kind: Literal["tag"], what: str, *, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[Tag]:
+        """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
-    async def find(self, kind: Literal["studio"], what: str) -> builtins.list[Studio]:
-        """Return the rows of a kind with this id, or with exactly this name or title."""
+    async def find(
+        self, kind: Literal["studio"], what: str, *, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[Studio]:
+        """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
-    async def find(self, kind: LibraryKind, what: str) -> Sequence[Row]:
-        """Return the rows of a kind with this id, or with exactly this name or title."""
+    async def find(self, kind: LibraryKind, what: str, *, limit: int | None = None, offset: int = 0) -> Sequence[Row]:
+        """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     async def list(
         self,
@@ -1307,13 +1340,16 @@ class AsyncLibrary(AsyncDomain):
         studio: Studio | str | None = None,
         organized: bool | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[Scene]:
         """List scenes by id, optionally with a performer, tag or studio, and organized or not.
 
-        Raises InvalidArgument.
+        ``sort`` is ``id``, ``scene_date`` or ``studio``, with ``-`` before it for the reverse order. Scenes without a
+        date come first. Raises InvalidArgument.
         """
 
-    async def names(self, kind: NamedKind, *, limit: int | None = None) -> builtins.list[Named]:
+    async def names(self, kind: NamedKind, *, limit: int | None = None, offset: int = 0) -> builtins.list[Named]:
         """List performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
 
     def records(self, scenes: Iterable[Scene | str] | None = None) -> AsyncGenerator[StoredScene]:
@@ -1325,8 +1361,9 @@ class AsyncLibrary(AsyncDomain):
     async def stats(self) -> LibraryStats:
         """Return the counts of the library."""
 
-    async def remove(self, kind: LibraryKind, ids: object) -> int:
-        """Remove one or several rows of a kind with their links, in one transaction. Return their number.
+    async def remove(self, kind: LibraryKind, *keys: Row | str) -> Removed_rows:
+        """Remove rows of a kind, given as rows or ids, with their links. Return the number of removed rows by table.
+        Atomic.
 
         The scenes of a removed studio stay, without a studio. Changes that were proposed for a removed scene stay.
         Raises NotFound for an unknown id, and InvalidArgument. Nothing is removed then.
