@@ -306,7 +306,7 @@ def test_the_sample_shows_every_section(store: Store) -> None:
     scene = Scene.get_by_id("sc-1")
     assert scene.scene_date == datetime(2024, 5, 17, tzinfo=UTC) and scene.organized and scene.studio.name
     assert sorted(p.id for p in scene.performers) == ["pf-1", "pf-2"]
-    assert store.schedules.run_due(datetime(2099, 1, 1, tzinfo=UTC)) == []
+    assert store.schedules.run_due(now=datetime(2099, 1, 1, tzinfo=UTC)) == []
     assert store.check() == []
 
 

@@ -108,7 +108,7 @@ def test_going_down_takes_the_library_and_what_drives_it(path: Path) -> None:
         store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
         store.jobs.enqueue("sync", scenes=["sc-1"], parent=store.jobs.enqueue("all"))
         store.schedules.enable("nightly")
-        assert len(store.schedules.run_due(datetime(2099, 1, 1, tzinfo=UTC))) == 1
+        assert len(store.schedules.run_due(now=datetime(2099, 1, 1, tzinfo=UTC))) == 1
         assert store.check() == []
     migrations.down(path, to=4)
     after = rows(path)
