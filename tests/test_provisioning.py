@@ -362,7 +362,7 @@ def test_files_and_paths(tmp_path: Path, name: str) -> None:
         ({"models": [{"base_url": "x"}]}, "entry 1 of models: missing a required argument: 'name'"),
         ({"settings": {"": 1}}, "is no name of a setting"),
         ({"tags": [{"id": ["t"], "name": "x"}]}, "id"),
-        ({"schedules": [{"name": {}, "task_type": "a", "schedule": "0 3 * * *"}]}, "name of a schedule is"),
+        ({"schedules": [{"name": {}, "task_type": "a", "schedule": "0 3 * * *"}]}, "name is {}"),
         ({"models": [{5: 1}]}, "entry 1 of models"),
     ],
 )

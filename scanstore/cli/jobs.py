@@ -64,8 +64,8 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 def _span(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
     if value is None:
         return None
-    from scanstore.db.spans import span
-    from scanstore.errors import InvalidArgument
+    from scanstore.db.spans import span  # start-up of the command line
+    from scanstore.errors import InvalidArgument  # start-up of the command line
 
     try:
         return span(value)
