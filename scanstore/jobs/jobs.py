@@ -48,7 +48,7 @@ from scanstore.leases.engine import (
     Values,
     check_lease,
 )
-from scanstore.leases.queue import Key, Queue, Scope, add_states
+from scanstore.leases.queue import Key, Queue, Scope, add_states, check_stop
 from scanstore.leases.work import LeasedWork
 from scanstore.library.models import Scene
 
@@ -365,6 +365,7 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         """
         check_seconds(poll, "poll")
         check_seconds(timeout, "timeout", zero=True)
+        check_stop(stop)
         if self.db.in_sqlite_transaction():
             raise IllegalMove("a transaction is open, and no worker can end a job before it is over; leave it first")
         end = None if timeout is None else time.monotonic() + timeout

@@ -21,7 +21,7 @@ from scanstore.db.current import Bound
 from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError, shown
 from scanstore.leases.engine import check_lease
-from scanstore.leases.queue import Stop
+from scanstore.leases.queue import Stop, check_stop
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -76,6 +76,7 @@ def run_worker(
     wanted = _checked(handlers, types)
     check_seconds(poll, "poll")
     check_bool(until_empty, "until_empty")
+    check_stop(stop)
     if jobs.db.in_sqlite_transaction():
         raise IllegalMove("a transaction is open, which would keep all other workers out; leave it first")
     counts = dict.fromkeys(Worked._fields, 0)

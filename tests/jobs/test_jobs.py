@@ -1069,7 +1069,7 @@ def test_a_transaction_longer_than_the_lease_is_logged_once(store: Store, caplog
 
 def test_bad_times_to_wait(store: Store) -> None:
     job = store.jobs.enqueue("work")
-    for bad in ({"timeout": -1}, {"timeout": "1"}, {"timeout": float("nan")}, {"poll": 0}, {"poll": True}):
+    for bad in ({"timeout": -1}, {"timeout": "1"}, {"timeout": float("nan")}, {"poll": 0}, {"poll": True}, {"stop": 1}):
         with pytest.raises(InvalidArgument):
             store.jobs.wait(job, **bad)  # type: ignore[arg-type]
     assert store.jobs.wait(job, timeout=0).id == job.id
