@@ -104,11 +104,11 @@ def test_going_down_takes_the_library_and_what_drives_it(path: Path) -> None:
     before = rows(path)
     with Store(path) as store:
         seed_db(store)
-        plan = store.plans.create("tidy")
+        plan = store.plans.add("tidy")
         store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
         store.jobs.enqueue("sync", scenes=["sc-1"], parent=store.jobs.enqueue("all"))
         store.schedules.enable("nightly")
-        assert len(store.schedules.run_due(datetime(2099, 1, 1, tzinfo=UTC))) == 1
+        assert len(store.schedules.run_due(now=datetime(2099, 1, 1, tzinfo=UTC))) == 1
         assert store.check() == []
     migrations.down(path, to=4)
     after = rows(path)
@@ -136,7 +136,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for verified in store.verified.claim(scan, limit=1):
             store.findings.publish(verified)
         store.scans.pause(scan)
-        plan = store.plans.create("tidy")
+        plan = store.plans.add("tidy")
         store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
         store.jobs.enqueue("sync", scenes=["sc-1"])
         user = store.accounts.add("ada@example.org")

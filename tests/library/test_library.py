@@ -532,7 +532,7 @@ def test_prune_what_a_full_listing_lacks(store: Store) -> None:
     library = store.library
     library.upsert_scenes([{**FULL, "id": str(n)} for n in range(6)])
     Scene.update(last_synced="2026-01-01T00:00:00Z").execute()
-    plan = store.plans.create("p")
+    plan = store.plans.add("p")
     store.plans.propose(plan, "3", "title", "set", proposed="x")
     with library.sync("scene") as run:
         with pytest.raises(IllegalMove, match="sync run 1 has seen no scenes, so all would go"):

@@ -60,7 +60,7 @@ def fill(store: Store) -> None:
     (finding, *_) = store.findings.list()
     store.findings.comment(finding, "look", by="ann")
     seed_db(store)
-    plan = store.plans.create("tidy")
+    plan = store.plans.add("tidy")
     store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
     store.jobs.enqueue("sync", scenes=["sc-1"], parent=store.jobs.enqueue("all"))
     gone = store.scans.start("gone")

@@ -290,7 +290,7 @@ def test_plans_bring_their_changes_and_point_at_our_findings(two: tuple[Store, S
     seed_db(theirs)
     analyse(theirs, write(tmp_path / "tree", a="def f():\n  g()\n"), DRAFT)
     (finding,) = theirs.findings.list()
-    plan = theirs.plans.create("tidy")
+    plan = theirs.plans.add("tidy")
     theirs.plans.propose(plan, "sc-1", "title", "set", proposed="Better")
     theirs.plans.propose(plan, finding, "severity", "set", proposed="low")
     merged(mine, theirs)

@@ -65,7 +65,7 @@ def build(path: Path, tree: Path) -> None:
                 ],
                 run=run,
             )
-        plan = store.plans.create("tidy")
+        plan = store.plans.add("tidy")
         for n in range(100):
             store.plans.propose(plan, str(n), "title", "set", proposed=f"Better {n}")
         store.plans.submit(plan)
@@ -321,11 +321,11 @@ def test_deleted_rows_do_not_come_back(damaged: Path, tmp_path: Path) -> None:
 
 def test_ids_that_were_given_are_not_given_again(damaged: Path, tmp_path: Path) -> None:
     with Store(damaged) as store:
-        last = store.plans.create("gone")
+        last = store.plans.add("gone")
         store.plans.remove(last)
     repair(damaged, tmp_path / "new.db")
     with Store(tmp_path / "new.db") as store:
-        assert store.plans.create("new").id > last.id
+        assert store.plans.add("new").id > last.id
 
 
 def test_refusals_leave_nothing(damaged: Path, tmp_path: Path) -> None:

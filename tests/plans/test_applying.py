@@ -67,7 +67,7 @@ def finding(store: Store) -> Finding:
 
 def approved(store: Store, *proposals: Proposal, by: str | None = None) -> AnalysisPlan:
     """A plan whose changes are all approved."""
-    plan = store.plans.create("p")
+    plan = store.plans.add("p")
     store.plans.propose_many(plan, proposals)
     store.plans.submit(plan)
     store.plans.review(plan, "approve", by=by)
@@ -211,7 +211,7 @@ def test_a_value_that_somebody_has_changed_is_skipped(library: Store) -> None:
     assert 'title is now "Theirs"' in row.error and row.applied_at is None
     assert (scene().title, scene().studio_id) == ("Theirs", "sz")
     assert library.plans.get(plan).status == "applied"
-    assert library.plans.retry(plan) == 1
+    assert [row.id for row in library.plans.retry(plan)] == [row.id]
     assert library.plans.get(plan).status == "reviewing"
     assert library.plans.apply(plan, force=True) == (1, 0, 0)
     row = change(library, plan)
@@ -291,7 +291,7 @@ def test_a_scene_that_is_gone_fails_and_one_that_is_back_is_applied(library: Sto
     row = change(library, plan)
     assert (row.status, row.error, row.scene_id, row.applied_at) == ("failed", "scene 1 is gone", None, None)
     Scene.create(id="1", title="One")
-    assert library.plans.retry(plan, ids=[row]) == 1
+    assert [row.status for row in library.plans.retry(plan, ids=[row])] == ["approved"]
     assert library.plans.apply(plan) == (1, 0, 0)
     row = change(library, plan)
     assert (row.status, row.scene_id, row.error, row.tries, scene().title) == ("applied", "1", None, 2, "x")
@@ -388,7 +388,14 @@ def test_inside_a_transaction_of_the_caller(library: Store) -> None:
     assert library.plans.apply(plan) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("options", [{"handler": "push"}, {"lease": 0}, {"lease": True}, {"lease": 1e9}, {"ids": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"handler": "push"}, {"lease": 0}, {"lease": True}, {"lease": 1e9}, {"lease": float("nan")}, {"ids": 1},
+        {"ids": {1: 2}}, {"ids": [2**63]}, {"force": 1}, {"progress": 5},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_bad_options(library: Store, options: dict[str, Any]) -> None:
     plan = approved(library, Proposal("1", "title", "set", "x"))
     with pytest.raises(InvalidArgument):
@@ -689,7 +696,7 @@ def test_apply_then_revert_restores_the_library_exactly(some: list[Proposal], to
     with Store(":memory:") as store:
         fill()
         before = contents(store)
-        plan = store.plans.create("p")
+        plan = store.plans.add("p")
         store.plans.propose_many(plan, some)
         store.plans.submit(plan)
         first = PlanChange.select(PlanChange.id).order_by(PlanChange.id).first().id
