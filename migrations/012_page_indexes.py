@@ -19,7 +19,6 @@ from peewee_migrate import Migrator
 
 INDEXES = {
     "ix_scenes_title": "scenes (title, id)",
-    "ix_scenes_scene_date": "scenes (scene_date, id)",
     "ix_analysis_results_score": "analysis_results (score, id)",
     "ix_audit_analyses_compliance_score": "audit_analyses (compliance_score, id)",
     "ix_plan_changes_field": "plan_changes (field)",

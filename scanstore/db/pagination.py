@@ -166,7 +166,7 @@ def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) 
     field = meta.combined.get(by)
     if field is None or is_heavy(field) or field.name in model.__secret__:
         known = ", ".join(f.name for f in light(model))
-        raise InvalidArgument(f"{model.__name__} cannot be counted by {by!r}; it can by: {known}")
+        raise InvalidArgument(f"{model.__name__} cannot be counted by {shown(by)}; it can by: {known}")
     _check_conditions(where)
     with Bound(db):
         rows = None if model.__view__ is None else _Reading(db, model, model.__view__, where)
