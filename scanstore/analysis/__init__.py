@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from scanstore.analysis.llm_calls import Models
     from scanstore.analysis.policies import Ballot, Majority, MinimumConfidence, Policy, Unanimous, Verdict, Weighted
     from scanstore.analysis.publishing import StoreFindings
-    from scanstore.analysis.removal import Removed
     from scanstore.analysis.scans import StoreScans
     from scanstore.analysis.stage import Stage
     from scanstore.analysis.verified import Verified
@@ -34,7 +33,6 @@ else:
             "llm_calls": ("Models",),
             "policies": ("Ballot", "Majority", "MinimumConfidence", "Policy", "Unanimous", "Verdict", "Weighted"),
             "publishing": ("StoreFindings",),
-            "removal": ("Removed",),
             "scans": ("StoreScans",),
             "stage": ("Stage",),
             "verified": ("Verified",),
@@ -55,7 +53,6 @@ __all__ = [
     "Policy",
     "Progress",
     "StoreFindings",
-    "Removed",
     "Rerun",
     "StoreScans",
     "Stage",

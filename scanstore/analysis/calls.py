@@ -18,6 +18,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, TypedDict
 
+import peewee
+
 from scanstore.analysis.answer_cache import content_key, identify, keep_response
 from scanstore.analysis.models import Analyzer, ModelCall
 from scanstore.db.arguments import check_string
@@ -308,19 +310,17 @@ def finish(call: Call, db: Database) -> None:
 # All calls
 
 
-def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: int | None) -> list[ModelCall]:
-    """List calls, newest first, without prompts and responses."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < 2**63):
-        raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 0")
+def query(scan_id: int | None, purpose: str | None, status: str | None) -> peewee.ModelSelect[ModelCall]:
+    """Return the query for calls, newest first, without prompts and responses."""
     light = [field for field in ModelCall._meta.sorted_fields if field.name not in ("prompt", "response")]
-    query = ModelCall.select(*light).order_by(ModelCall.id.desc())
+    found = ModelCall.select(*light).order_by(ModelCall.id.desc())
     if scan_id is not None:
-        query = query.where(ModelCall.scan == scan_id)
+        found = found.where(ModelCall.scan == scan_id)
     if purpose is not None:
-        query = query.where(ModelCall.purpose == check_string(purpose, "purpose"))
+        found = found.where(ModelCall.purpose == check_string(purpose, "purpose"))
     if status is not None:
-        query = query.where(ModelCall.status == ModelCall.status.db_value(status))
-    return list(query if limit is None else query.limit(limit))
+        found = found.where(ModelCall.status == ModelCall.status.db_value(status))
+    return found
 
 
 def get(call: ModelCall | int) -> ModelCall:

@@ -14,8 +14,9 @@ from scanstore.analysis.draft_merge import WINDOW, write_drafts
 from scanstore.analysis.payloads import absolute, check_drafts, relative
 from scanstore.analysis.stage import Stage
 from scanstore.db import paths
-from scanstore.db.arguments import check_choice, check_optional_integer, check_path, stored_path
+from scanstore.db.arguments import check_choice, check_path, stored_path
 from scanstore.db.domain import List, reads
+from scanstore.db.pagination import check_window, listed
 from scanstore.db.state_machine import CHUNK_STATUSES, Machine
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
@@ -213,8 +214,11 @@ class Chunks(Stage[ScanFileChunk]):
         status: ChunkStatus | None = None,
         file: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[ScanFileChunk]:
         """List the chunks of a scan by file, optionally of one status or file."""
+        check_window(limit, offset)
         scan_id = self._scan(scan)
         query = ScanFileChunk.select().where(ScanFileChunk.scan == scan_id)
         if status is not None:
@@ -222,7 +226,7 @@ class Chunks(Stage[ScanFileChunk]):
         if file is not None:
             query = query.where(ScanFileChunk.file_path == stored_path(file, "file"))
         query = query.order_by(ScanFileChunk.file_path, ScanFileChunk.chunk_index)
-        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
     def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:

@@ -17,8 +17,9 @@ from scanstore.analysis.payloads import CheckedVote, check_drafts, check_votes
 from scanstore.analysis.policies import Ballot, Majority, Policy, judge, mean_confidence, share
 from scanstore.analysis.stage import Stage
 from scanstore.analysis.verified import confirm, withdraw
-from scanstore.db.arguments import check_optional_integer, clean_text, stored_path
+from scanstore.db.arguments import check_integer, clean_text, stored_path
 from scanstore.db.domain import List, reads
+from scanstore.db.pagination import check_window, listed
 from scanstore.db.state_machine import Machine, move
 from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.leases import engine
@@ -229,15 +230,18 @@ class Drafts(Stage[DraftFinding]):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     @reads
-    def votes(self, draft: DraftFinding | int, *, round: int | None = None) -> List[Vote]:
+    def votes(
+        self, draft: DraftFinding | int, *, round: int | None = None, limit: int | None = None, offset: int = 0
+    ) -> List[Vote]:
         """List the votes on a draft, of one round or of all, with their models, by round and time.
 
         Raises NotFound if the draft does not exist.
         """
+        check_window(limit, offset)
         query = Vote.select(Vote, ModelConfig).join(ModelConfig).where(Vote.draft == self.get(draft).id)
         if round is not None:
-            query = query.where(Vote.round == check_optional_integer(round, "round", 1, 2**31))
-        return list(query.order_by(Vote.round, Vote.id))
+            query = query.where(Vote.round == check_integer(round, "round", least=1))
+        return listed(query.order_by(Vote.round, Vote.id), limit=limit, offset=offset)
 
     @reads
     def list(
@@ -249,11 +253,14 @@ class Drafts(Stage[DraftFinding]):
         file: str | None = None,
         chunk: ScanFileChunk | int | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[DraftFinding]:
         """Drafts of a scan, the most severe first and then by file and line; of one status, severity, file or chunk.
 
         Raises InvalidArgument for an unknown status or severity.
         """
+        check_window(limit, offset)
         query = DraftFinding.select().where(DraftFinding.scan == self._scan(scan))
         if status is not None:
             query = query.where(DraftFinding.status == DraftFinding.status.db_value(status))
@@ -264,4 +271,4 @@ class Drafts(Stage[DraftFinding]):
         if chunk is not None:
             query = query.where(DraftFinding.chunk == Chunks(self.db)._id(chunk))
         query = query.order_by(DraftFinding.rank, DraftFinding.file_path, DraftFinding.line_number, DraftFinding.id)
-        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
+        return listed(query, limit=limit, offset=offset, sort=sort)
