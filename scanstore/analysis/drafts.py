@@ -6,18 +6,20 @@ counts votes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from scanstore.analysis import lifecycle
 from scanstore.analysis.chunks import Chunks
 from scanstore.analysis.draft_merge import WINDOW, write_drafts
+from scanstore.analysis.model_drafts import sort_drafts, summary
 from scanstore.analysis.models import DraftFinding, Vote
 from scanstore.analysis.payloads import CheckedVote, check_drafts, check_votes
 from scanstore.analysis.policies import Ballot, Majority, Policy, judge, mean_confidence, share
 from scanstore.analysis.stage import Stage
 from scanstore.analysis.verified import confirm, withdraw
-from scanstore.db.arguments import check_integer, clean_text, stored_path
+from scanstore.db.arguments import check_bool, check_integer, clean_text, stored_path
 from scanstore.db.domain import List, reads
 from scanstore.db.pagination import check_window, listed
 from scanstore.db.state_machine import Machine, move
@@ -25,11 +27,12 @@ from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.leases import engine
 from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
-from scanstore.snapshots.models import Scan, ScanFileChunk
+from scanstore.snapshots.models import Scan, ScanFileChunk, SetAside
 
 if TYPE_CHECKING:
     from scanstore.db.words import DraftStatus, Outcome, Severity
 
+log = logging.getLogger("scanstore.analysis")
 MAJORITY = Majority()
 
 
@@ -62,7 +65,10 @@ UNLEASED = Machine(
 )
 
 
-# Merging
+class Added(list[DraftFinding]):
+    """The rows of added drafts, in order. ``set_aside`` has the drafts that could not be stored, with the reasons."""
+
+    set_aside: tuple[SetAside, ...] = ()
 
 
 class Drafts(Stage[DraftFinding]):
@@ -82,25 +88,35 @@ class Drafts(Stage[DraftFinding]):
         source: str | ModelConfig | None = None,
         window: int = WINDOW,
         chunk: ScanFileChunk | int | None = None,
-    ) -> List[DraftFinding]:
-        """Store drafts from a rule or a person, merged with existing ones. Return a row for each, in order.
+        strict: bool = True,
+    ) -> Added:
+        """Add drafts from a rule or a person, merged with existing ones. Return a row for each, in order.
 
         A draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and ``file_path``, and optionally
         ``line_number``, ``end_line``, ``snippet``, ``reason``, ``cwe``, ``confidence`` (per cent), ``auto_detected``
         and ``source``. The argument ``source`` is the reporter of drafts that do not name one. Equivalent reports
         within ``window`` lines become one draft. With ``chunk``, the drafts belong to a chunk of the scan, and need no
-        ``file_path``. Atomic and idempotent. Raises InvalidArgument, which names the draft.
+        ``file_path``. Atomic and idempotent.
+
+        Raises InvalidArgument, which names the draft. With ``strict=False``, for the answer of a model, values are
+        converted where possible, and a draft that cannot be stored is set aside: the ``set_aside`` of the returned list
+        has these with the reasons, and they are logged; see :meth:`Chunks.complete`.
         """
+        check_bool(strict, "strict")
         scan_id = self._scan(scan)
         row = None if chunk is None else self._chunk(chunk, scan_id)
-        given = check_drafts(drafts, chunk=row)
+        given, aside = (check_drafts(drafts, chunk=row), []) if strict else sort_drafts(drafts, chunk=row)
+        if aside:
+            log.warning("scan %d: %s", scan_id, summary(aside, len(given) + len(aside)))
         name = source.name if isinstance(source, ModelConfig) else source
         if name is not None:
             name = clean_text(name, "source", needed=True)
         with self.db.atomic():
             ids = write_drafts(self.db, scan_id, given, chunk=row, source=name, window=window)
             lifecycle.advance(self.db, scan_id)
-        return [draft for n in range(0, len(ids), 5000) for draft in self._rows(ids[n : n + 5000])]
+        added = Added(draft for n in range(0, len(ids), 5000) for draft in self._rows(ids[n : n + 5000]))
+        added.set_aside = tuple(aside)
+        return added
 
     def _chunk(self, chunk: ScanFileChunk | int, scan_id: int) -> ScanFileChunk:
         row = Chunks(self.db).get(chunk)
