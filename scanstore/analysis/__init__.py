@@ -14,7 +14,7 @@ from scanstore.db.exports import lazy
 if TYPE_CHECKING:
     from scanstore.analysis.calls import Call, Usage
     from scanstore.analysis.chunks import Chunks
-    from scanstore.analysis.drafts import DraftJudgement, Drafts
+    from scanstore.analysis.drafts import AddedDrafts, DraftJudgement, Drafts
     from scanstore.analysis.lifecycle import AnalysisConfig, Lifecycle, Progress, Rerun
     from scanstore.analysis.llm_calls import Models
     from scanstore.analysis.policies import Ballot, Majority, MinimumConfidence, Policy, Unanimous, Verdict, Weighted
@@ -28,7 +28,7 @@ else:
         {
             "calls": ("Call", "Usage"),
             "chunks": ("Chunks",),
-            "drafts": ("Drafts", "DraftJudgement"),
+            "drafts": ("AddedDrafts", "Drafts", "DraftJudgement"),
             "lifecycle": ("AnalysisConfig", "Lifecycle", "Progress", "Rerun"),
             "llm_calls": ("Models",),
             "policies": ("Ballot", "Majority", "MinimumConfidence", "Policy", "Unanimous", "Verdict", "Weighted"),
@@ -40,6 +40,7 @@ else:
     )
 
 __all__ = [
+    "AddedDrafts",
     "AnalysisConfig",
     "Ballot",
     "Call",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from scanstore.analysis import lifecycle
 from scanstore.analysis.chunks import Chunks
 from scanstore.analysis.draft_merge import WINDOW, write_drafts
-from scanstore.analysis.model_drafts import sort_drafts, summary
+from scanstore.analysis.model_drafts import convert_votes, sort_drafts, summary
 from scanstore.analysis.models import DraftFinding, Vote
 from scanstore.analysis.payloads import CheckedVote, check_drafts, check_votes
 from scanstore.analysis.policies import Ballot, Majority, Policy, judge, mean_confidence, share
@@ -65,7 +65,7 @@ UNLEASED = Machine(
 )
 
 
-class Added(list[DraftFinding]):
+class AddedDrafts(list[DraftFinding]):
     """The rows of added drafts, in order. ``set_aside`` has the drafts that could not be stored, with the reasons."""
 
     set_aside: tuple[SetAside, ...] = ()
@@ -89,7 +89,7 @@ class Drafts(Stage[DraftFinding]):
         window: int = WINDOW,
         chunk: ScanFileChunk | int | None = None,
         strict: bool = True,
-    ) -> Added:
+    ) -> AddedDrafts:
         """Add drafts from a rule or a person, merged with existing ones. Return a row for each, in order.
 
         A draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and ``file_path``, and optionally
@@ -114,7 +114,7 @@ class Drafts(Stage[DraftFinding]):
         with self.db.atomic():
             ids = write_drafts(self.db, scan_id, given, chunk=row, source=name, window=window)
             lifecycle.advance(self.db, scan_id)
-        added = Added(draft for n in range(0, len(ids), 5000) for draft in self._rows(ids[n : n + 5000]))
+        added = AddedDrafts(draft for n in range(0, len(ids), 5000) for draft in self._rows(ids[n : n + 5000]))
         added.set_aside = tuple(aside)
         return added
 
@@ -152,6 +152,7 @@ class Drafts(Stage[DraftFinding]):
         *,
         policy: Policy = MAJORITY,
         worker: str | None = None,
+        strict: bool = True,
     ) -> DraftJudgement:
         """Record votes on a draft and judge it by all votes of the current round, in one transaction.
 
@@ -164,9 +165,13 @@ class Drafts(Stage[DraftFinding]):
         draft is verified again.
 
         Without a verdict, the votes are stored and the draft keeps its status. A pending draft can be judged without a
-        claim. Idempotent. Raises LeaseLost if the draft was claimed and is no longer leased to the worker, IllegalMove
-        if it was judged, failed or skipped, NotFound, InvalidArgument. Nothing is written then.
+        claim. With ``strict=False``, for answers of models, values such as ``"**Verified**"`` or ``"90%"`` are
+        converted, unknown keys are ignored, and a confidence or severity that cannot be read is left out; a decision is
+        never guessed. Idempotent. Raises LeaseLost if the draft was claimed and is no longer leased to the worker,
+        IllegalMove if it was judged, failed or skipped, NotFound, InvalidArgument. Nothing is written then.
         """
+        if not check_bool(strict, "strict"):
+            votes = convert_votes(votes)
         given = check_votes(votes)
         key = self._id(draft)
         _, owner, attempt = self._owner(draft, worker)

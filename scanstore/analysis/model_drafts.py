@@ -1,4 +1,4 @@
-"""Drafts as models write them: each is put into the stored form, or set aside with the reason.
+"""Drafts and votes as models write them: put into the stored form, or, for drafts, set aside with the reason.
 
 Models answer ``"**High**"``, line 0, a confidence of "90%", or keys that were not asked for. One such draft must not
 lose the rest of an answer that was paid for. A value that can be read is converted, and an optional one that cannot be
@@ -51,6 +51,27 @@ def sort_drafts(
     return kept, aside
 
 
+def convert_votes(votes: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """Return votes with the values that can be read, for :func:`scanstore.analysis.payloads.check_votes`.
+
+    A decision is never guessed: only the marks around it are removed. Raises InvalidArgument if ``votes`` is not a
+    list.
+    """
+    return [_vote(each) if isinstance(each, Mapping) else each for each in check_iterable(votes, "votes")]
+
+
+def _vote(vote: Mapping[str, object]) -> dict[str, object]:
+    given = _named(vote)
+    decision, severity = given.get("decision"), _severity(given.get("severity"))
+    return {
+        "model": given.get("model"),
+        "decision": _plain(decision.rstrip(" .!")) if isinstance(decision, str) else decision,
+        "confidence": _confidence(given.get("confidence")),
+        "severity": severity if severity in SEVERITIES else None,
+        **{key: _text(given.get(key)) for key in ("reason", "attack_vector", "data_flow")},
+    }
+
+
 def summary(aside: list[SetAside], total: int) -> str:
     """Return one line that says how many drafts were set aside, and why."""
     reasons = "; ".join(f"draft {each.number}: {each.reason}" for each in aside[:TOLD])
@@ -58,9 +79,8 @@ def summary(aside: list[SetAside], total: int) -> str:
     return f"{len(aside)} of {total} draft{'' if total == 1 else 's'} set aside: {reasons}{more}"
 
 
-def _normalised(draft: Mapping[object, object], chunk: Place | None) -> dict[str, object]:
-    named = {key: value for key, value in draft.items() if isinstance(key, str)}
-    given = {re.sub(r"[\s-]+", "_", key.strip().lower()): value for key, value in named.items()} | named
+def _normalised(draft: Mapping[str, object], chunk: Place | None) -> dict[str, object]:
+    given = _named(draft)
     line, end = _line(given.get("line_number")), _line(given.get("end_line"))
     span = given.get("line_number")
     if end is None and isinstance(span, str) and (found := re.search(r"\d+\s*(?:-|–|to)\s*(\d+)", span)):
@@ -85,6 +105,12 @@ def _normalised(draft: Mapping[object, object], chunk: Place | None) -> dict[str
     }
     assert tuple(values) == DRAFT_KEYS
     return values
+
+
+def _named(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values with plain keys: ``Line Number`` is ``line_number``."""
+    named = {key: value for key, value in values.items() if isinstance(key, str)}
+    return {re.sub(r"[\s-]+", "_", key.strip().lower()): value for key, value in named.items()} | named
 
 
 def _plain(value: object) -> object:
@@ -113,7 +139,7 @@ def _severity(value: object) -> object:
     """Return the one severity that a text names, such as ``**High** (8.1)``; other values unchanged."""
     words = re.findall("[a-z]+", value.lower()) if isinstance(value, str) else []
     found = {SAME.get(word, word) for word in words}.intersection(SEVERITIES)
-    return found.pop() if len(found) == 1 else value
+    return found.pop() if len(found) == 1 and not {"no", "not"}.intersection(words) else value
 
 
 def _line(value: object) -> int | None:

@@ -63,6 +63,22 @@ def test_a_value_that_can_be_read_is_converted(key: str, said: Any, kept: Any) -
     assert taken(**{key: said})[key] == kept
 
 
+def test_votes_of_models_are_converted_but_no_decision_is_guessed(store: Store, scan: Scan) -> None:
+    (draft,) = store.drafts.add(scan, [{**GOOD, "file_path": "a.py"}])
+    said = {"model": "m", "Decision": "**Verified**.", "confidence": "90%", "severity": "unsure", "why": "extra"}
+    with pytest.raises(InvalidArgument, match="vote 0 has no key"):
+        store.drafts.record_votes(draft, [said])
+    for unclear in ("not verified", "verified or rejected", None, "", 1):
+        with pytest.raises(InvalidArgument, match="vote 0: decision is"):
+            store.drafts.record_votes(draft, [{**said, "Decision": unclear}], strict=False)
+    for wrong in ("text", 5):
+        with pytest.raises(InvalidArgument, match="votes? "):
+            store.drafts.record_votes(draft, [wrong], strict=False)  # type: ignore[list-item]
+    store.drafts.record_votes(draft, [said], strict=False)
+    (vote,) = store.drafts.votes(draft)
+    assert (vote.decision, vote.confidence, vote.severity) == ("verified", 90, None) and store.check() == []
+
+
 def test_lines_keys_and_long_titles() -> None:
     assert taken(line_number="42-45")["end_line"] == 45 and taken(line_number=4, end_line="6")["end_line"] == 6
     assert taken(line_number=9, end_line=3)["end_line"] is None and taken(line_number=0, end_line=3)["end_line"] is None
@@ -80,7 +96,8 @@ def test_lines_keys_and_long_titles() -> None:
         ({**GOOD, "title": None}, "title is None"), ({**GOOD, "title": " "}, "title is empty"),
         ({"severity": "high"}, "title is None"), ("a text", "it is 'a text'; it must be a map"), (None, "it is None"),
         ({**GOOD, "severity": "unknown"}, "severity is 'unknown'; it must be one of"),
-        ({**GOOD, "severity": "medium to high"}, "severity is 'medium to high'"), ({**GOOD, "severity": None}, "None"),
+        ({**GOOD, "severity": "medium to high"}, "severity is 'medium to high'"),
+        ({**GOOD, "severity": "not high"}, "severity is 'not high'"), ({**GOOD, "severity": None}, "severity is None"),
         ({**GOOD, "file_path": "other.py"}, "its chunk is of 'src/a.py'"), ({**GOOD, "reason": {1: {2}}}, ""),
     ],
 )  # fmt: skip
