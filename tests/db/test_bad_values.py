@@ -284,11 +284,7 @@ def test_a_time_that_no_calendar_has_is_refused_by_its_value(store: Store, momen
         lambda: store.schedules.run_due(moment),
         lambda: store.library.upsert_scenes([{"id": "a", "scene_date": moment}], strict=True),
         lambda: store.library.upsert_scenes([{"id": "a", "scene_date": text}], strict=True),
-        lambda: (
-            store.findings.suppress(target="t", rule_id="r", reason="x", expires=moment)
-            if "reason" in inspect.signature(store.findings.suppress).parameters
-            else store.findings.suppress(target="t", rule="r", reason="x", by="a", expires=moment)
-        ),
+        lambda: store.findings.suppress(target="t", rule="r", reason="x", by="a", expires=moment),
         lambda: Scan.update(completed_at=moment).where(Scan.id == scan.id).execute(),
         lambda: Scan.update(completed_at=text).where(Scan.id == scan.id).execute(),
     ):
