@@ -89,7 +89,7 @@ def build(db: str, scale: float) -> dict[str, Any]:
                     for n in range(int(SCENES * scale))
                 ),
             )  # fmt: skip
-        plan = store.plans.create("synthetic")
+        plan = store.plans.add("synthetic")
         with store.database.atomic():
             many(
                 "INSERT INTO plan_changes (plan_id, target_key, scene_id, field, action, proposed_value, proposed_hash,"

@@ -83,7 +83,7 @@ class Scene(SyncedRow):
     organized = peewee.BooleanField(default=False)
     details = peewee.TextField(null=True)
     created_date = UTCField(default=utcnow)
-    scene_date = UTCField(null=True, index=True)
+    scene_date = UTCField(null=True)
     scene_date_precision = EnumField(DATE_PRECISIONS, null=True)
     studio = peewee.ForeignKeyField(Studio, on_delete="SET NULL", null=True, backref="scenes")
 

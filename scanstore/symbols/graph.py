@@ -128,7 +128,11 @@ SELECT f.file_path FROM bindings AS b
 """
 
 
+<<<<<<< HEAD
 # Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 the limit, ?6 trigrams.
+=======
+# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 the limit, ?6 the offset.
+>>>>>>> main
 _BY_NAME = """
 SELECT f.id << 24 | s.ordinal AS id, s.symbol_type, f.file_path, s.start_line
   FROM {names}
@@ -138,7 +142,7 @@ SELECT f.id << 24 | s.ordinal AS id, s.symbol_type, f.file_path, s.start_line
 """
 _FOUND = """
 SELECT id FROM ({found})
- ORDER BY instr('class,function,method,variable,module', symbol_type), file_path, start_line, id LIMIT ?5
+ ORDER BY instr('class,function,method,variable,module', symbol_type), file_path, start_line, id LIMIT ?5 OFFSET ?6
 """
 
 

@@ -220,7 +220,7 @@ def test_dates_of_scenes_come_through_the_eleventh_migration(tmp_path: Path) -> 
             records = [{"id": key, "scene_date": day, "tags": [{"id": "t", "name": "T"}]} for key, day in days.items()]
             store.library.upsert_scenes(records, run=run)
         store.library.upsert_scenes([{"id": "1", "scene_date": "2014"}, {"id": "2", "scene_date": "2006-08"}])
-        plan = store.plans.create("dates")
+        plan = store.plans.add("dates")
         store.plans.propose(plan, "1", "date", "set", proposed="2014-05")
         store.plans.propose(plan, "2", "date", "set", proposed="2006")
         store.plans.propose(plan, "2", "date", "set", proposed="2006-01-01")
@@ -293,7 +293,7 @@ def test_rows_come_through_the_indexes_of_pages_and_lose_only_figures(full: Path
     parts = {"name_search", *(f"name_search_{part}" for part in ("config", "data", "docsize", "idx"))}
     before = rows(path)
     assert all(before[table] for table in kept) and found
-    migrations.down(path, to=10, backup=False)
+    migrations.down(path, to=11, backup=False)
     assert rows(path) == {table: before[table] for table in before.keys() - kept - parts}
     with Store(path) as store:
         assert store.scans.summary(scan) == summary
