@@ -1511,7 +1511,7 @@ class AsyncPlans(AsyncDomain):
     async def cancel(self, plan: AnalysisPlan | int) -> AnalysisPlan:
         """Cancel a plan. Raises IllegalMove if a change was applied, or the plan is finished."""
 
-    async def remove(self, plan: AnalysisPlan | int) -> Removed_rows:
+    async def remove(self, plan: AnalysisPlan | int) -> Removed:
         """Remove a plan with its changes, and return the number of removed rows by table.
 
         Applied values stay and can no longer be reverted. Raises NotFound, and IllegalMove while the plan is being
@@ -1914,7 +1914,7 @@ class AsyncSchedules(AsyncDomain):
     async def disable(self, task: str | int | ScheduledTask) -> ScheduledTask:
         """Disable a task until it is enabled again. Idempotent. Raises NotFound."""
 
-    async def remove(self, task: str | int | ScheduledTask) -> Removed_rows:
+    async def remove(self, task: str | int | ScheduledTask) -> Removed:
         """Remove a task, and return the number of removed rows by table. Its jobs stay. Raises NotFound."""
 
     async def due(self, *, now: datetime | None = None) -> builtins.list[ScheduledTask]:

@@ -7,11 +7,7 @@ read unless you ask for them. Change here: which columns are long (``HEAVY``), a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-<<<<<<< HEAD
 from typing import Any, Generic, NamedTuple, TypeVar, cast
-=======
-from typing import Any, Generic, NamedTuple, TypeVar
->>>>>>> main
 
 import peewee
 

@@ -33,9 +33,9 @@ INSERT INTO name_search (rowid, text) SELECT id, text FROM names WHERE id > {KNO
 """
 AT_ONCE = 20_000  # names per transaction, so that other writers can write between them
 MOST_TRIGRAMS = 20
-#: Ids of names that may contain a text: ?6 is the result of `trigrams`. Names that are not taken up yet all may.
+#: Ids of names that may contain a text: ?7 is the result of `trigrams`. Names that are not taken up yet all may.
 CANDIDATES = f"""
-SELECT rowid AS id FROM name_search WHERE name_search MATCH ?6 UNION ALL SELECT id FROM names WHERE id > {KNOWN}
+SELECT rowid AS id FROM name_search WHERE name_search MATCH ?7 UNION ALL SELECT id FROM names WHERE id > {KNOWN}
 """
 
 

@@ -276,18 +276,11 @@ class Scans(Domain):
     @reads
     def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
         """Return the counts of a scan (default: the latest of the target), with its unreadable files."""
-<<<<<<< HEAD
-        row = self.pick(scan, target)
+        row = pick(self.db, scan, target)
         found = kept.figures(self.db, row.id)
         status: Counter[str] = Counter()
         for group in found.groups:
             status[group.status] += group.files
-=======
-        row = pick(self.db, scan, target)
-        run = self.db.execute_sql
-        one = {"scan": row.id}
-        status = dict(run("SELECT status, count(*) FROM scan_files WHERE scan_id = :scan GROUP BY status", one))
->>>>>>> main
         notes: dict[str, List[FileNote]] = {"skipped": [], "failed": []}
         if status["skipped"] or status["failed"]:
             for path, kind, error in self.db.execute_sql(NOTES, (row.id,)).fetchall():

@@ -128,11 +128,7 @@ SELECT f.file_path FROM bindings AS b
 """
 
 
-<<<<<<< HEAD
-# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 the limit, ?6 trigrams.
-=======
-# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 the limit, ?6 the offset.
->>>>>>> main
+# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 the limit, ?6 the offset, ?7 trigrams.
 _BY_NAME = """
 SELECT f.id << 24 | s.ordinal AS id, s.symbol_type, f.file_path, s.start_line
   FROM {names}

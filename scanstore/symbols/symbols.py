@@ -165,25 +165,18 @@ class Symbols(Domain):
         check_window(limit, offset)
         kind = Symbol.symbol_type.db_value(symbol_type)
         file = None if file is None else stored_path(file, "file")
-<<<<<<< HEAD
-        parts = trigrams(name) if match == "contains" else None
-        sql, more = (FIND[match], ()) if parts is None else (CONTAINS, (parts,))
-        found = self.db.execute_sql(sql, (name, row.id, kind, file, most, *more)).fetchall()
-        ids = [key for (key,) in found]
-        if not ids and match == "exact" and "." in name:
-            ids = self._imported_as(name, row.id)
-=======
         try:
             row = pick(self.db, scan, target)
         except NotFound:
             if scan is None and target is None:
                 return []
             raise
+        parts = trigrams(name) if match == "contains" else None
         values = (name, row.id, kind, file, -1 if limit is None else limit, offset)
-        ids = [key for (key,) in self.db.execute_sql(FIND[match], values).fetchall()]
+        sql, more = (FIND[match], ()) if parts is None else (CONTAINS, (parts,))
+        ids = [key for (key,) in self.db.execute_sql(sql, (*values, *more)).fetchall()]
         if not ids and not offset and limit != 0 and match == "exact" and "." in name:
             ids = windowed(self._imported_as(name, row.id), limit, offset)
->>>>>>> main
         return self._rows(ids)
 
     def _imported_as(self, name: str, scan: int) -> List[int]:
@@ -533,11 +526,7 @@ class Symbols(Domain):
         An empty result of a query about symbols proves absence only for languages whose ``recorded`` includes the facts
         of the query. Files that ``failed`` or were ``skipped`` have no facts.
         """
-<<<<<<< HEAD
-        return coverage(groups(self.db, Scans(self.db).pick(scan).id))
-=======
-        return coverage(self.db, pick(self.db, scan).id)
->>>>>>> main
+        return coverage(groups(self.db, pick(self.db, scan).id))
 
     @reads
     def unreferenced(
