@@ -1,5 +1,7 @@
 """The exception classes of scanstore.
 
+The tree, with the other classes that some of them also derive from::
+
     ScanstoreError
     ├── NotFound              (also peewee.DoesNotExist, LookupError) no object with this name or id
     ├── InvalidArgument       (also ValueError)                      rejected before any SQL ran

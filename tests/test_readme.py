@@ -163,7 +163,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_the_readme_leads_to_every_page() -> None:
     linked = {path for _, path, _ in links(PAGES[0])}
-    assert {page.resolve() for page in PAGES[1:]} <= linked
+    frame = {"index.md", "changelog.md", "contributing.md", "security.md"}  # pages of the built documentation only
+    assert {page.resolve() for page in PAGES[1:] if page.name not in frame} <= linked
     assert len(README.splitlines()) <= 150, "move what is not for the first minutes to a page of docs/"
 
 
