@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from scanstore.db.arguments import check_list, check_path, check_string, encodable
+from scanstore.db.arguments import check_list, check_optional_text, check_path, check_string, encodable
 from scanstore.db.clocks import SILENCE, silent
 from scanstore.db.domain import Domain, List, long, reads
 from scanstore.db.fields import find_row, read_row
@@ -147,7 +147,7 @@ class Scans(Domain):
         if isinstance(ctags, (str, os.PathLike)):
             options["omit"] = [root_name(os.fspath(ctags))]  # otherwise it would count as a new file
         target = None if target is None else encodable(check_string(target, "target"), "target")
-        name = None if name is None else encodable(check_string(name, "name"), "name")
+        name = check_optional_text(name, "name")
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
         try:
             recorder = self.recorder(scan)
@@ -170,7 +170,7 @@ class Scans(Domain):
         target = encodable(check_string(target, "target"), "target")
         if not target.strip():
             raise InvalidArgument("a scan needs a target, such as a path or a repository's name")
-        name = None if name is None else encodable(check_string(name, "name"), "name")
+        name = check_optional_text(name, "name")
         base = None if root is None else escape_path(check_path(root, "root"))
         return self._begin(target, name or os.path.basename(target) or target, base, {})
 
