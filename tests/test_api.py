@@ -28,7 +28,8 @@ SUBJECTS = {
     "files", "finding", "findings", "format", "function", "handlers", "item", "items", "job", "jobs", "key", "keys",
     "kind", "model", "name", "new", "old", "original_filename", "password", "path", "paths", "patterns", "plan",
     "proposals", "query", "reason", "records", "risk", "root", "scan", "scenes", "schedule", "scope", "session",
-    "status", "subject", "suppression", "symbol", "target", "result", "task", "task_type", "text", "type", "upload", "user",
+    "status", "subject", "suppression", "symbol", "target", "result", "task", "task_type", "text", "type", "upload",
+    "user",
     "value", "verdict", "verified", "version", "votes", "what", "content_hash", "row", "scene", "words", "key_or_name",
 }  # fmt: skip
 
@@ -222,7 +223,8 @@ def rows(store: Store, folder: Path) -> dict[str, Any]:
 #: Right values of parameters that take no row.
 VALUES: dict[str, Any] = {
     "kind": "tag", "name": "x", "config_type": "general", "file": "shop.py", "key": "size", "type": "one",
-    "status": "open", "text": "x", "schedule": "*/5 * * * *", "task_type": "read", "email": "bob@x.org", "target": "src",
+    "status": "open", "text": "x", "schedule": "*/5 * * * *", "task_type": "read", "email": "bob@x.org",
+    "target": "src",
     "reason": "r", "version": 1, "content": "x", "patterns": ["*.py"], "risk": "low", "drafts": [],
     "decision": "approved", "verdict": "approved", "votes": [], "default": 5, "value": 5, "files": [], "error": "no",
     "original_filename": "b.pdf", "file_size": 1, "format": "json", "old": 1, "new": 2, "field": "title",
@@ -241,8 +243,10 @@ ITEMS = {
 #: Parameters whose name has another meaning in one call: the value that they take.
 SPECIAL = {
     "llm.ask(subject)": "chunk", "llm.answer(subject)": "chunk", "plans.review(decision)": "approve",
-    "audits.complete(analysis)": "analysis_values", "symbols.record_file(path)": "a.py", "findings.triage(status)": "open",
-    "sessions.uploads.mark(status)": "processing", "settings.update(default)": "value", "plans.propose(target)": "finding",
+    "audits.complete(analysis)": "analysis_values", "symbols.record_file(path)": "a.py",
+    "findings.triage(status)": "open",
+    "sessions.uploads.mark(status)": "processing", "settings.update(default)": "value",
+    "plans.propose(target)": "finding",
     "plans.propose(field)": "severity", "plans.propose(proposed)": "low",
 }  # fmt: skip
 
@@ -308,7 +312,8 @@ def test_a_wrong_argument_is_refused_alike(full: tuple[Store, dict[str, Any]], c
 
 def row_calls() -> list[tuple[Call, str]]:
     names = {
-        "scan", "a", "model", "chunk", "draft", "verified", "finding", "suppression", "user", "session", "plan", "audit",
+        "scan", "a", "model", "chunk", "draft", "verified", "finding", "suppression", "user", "session", "plan",
+        "audit",
         "job", "analyzer", "task", "upload", "item",
     }  # fmt: skip
     return [
