@@ -269,7 +269,7 @@ def _read(source: Path) -> object:
 def _settings(store: Store, content: Mapping[str, object]) -> int:
     before = len(store.settings)
     for key, value in content.items():
-        store.settings.define(key, value)
+        store.settings.ensure(key, value)
     return len(store.settings) - before
 
 

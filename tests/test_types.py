@@ -58,8 +58,11 @@ with Store(":memory:") as store:
     reveal_type(store.settings.get("page_size", 50, type=int) + 1)
     reveal_type(store.settings.get("page_size", type=int))
     known: bool = store.settings.get("page_size", b"") != b""
-    reveal_type(store.settings.define("retries", 3, type=int, description="Tries"))
-    value = store.settings.define("folders", ["a"])
+    reveal_type(store.settings.ensure("retries", 3, type=int, description="Tries"))
+    value = store.settings.ensure("folders", ["a"])
+    value = store.settings.pop("none", None)
+    reveal_type(store.settings.remove("retries").total)
+    store.sessions.prompts.list("a@example.org", type="summary", limit=10)
     reveal_type(store.settings.update("retries", lambda count: count + 1, default=0, type=int))
     value = store.settings.update("folders", lambda value: ["a", value])
     reveal_type(store.library.get("scene", "1").title)
@@ -82,7 +85,7 @@ with Store(":memory:") as store:
     store.scans.analyze(scope="changed", primary_analyzer="llama", pause_after=None, retry_delay=1)
     store.sessions.uploads.add("1", [{"file_path": "a", "file_size": 1, "sha256": b""}])
 """
-REVEALED = ["int", "int | None", "int", "int", "str", "list[Tag]", "str", "list[AuditEvent]"]
+REVEALED = ["int", "int | None", "int", "int", "int", "str", "list[Tag]", "str", "list[AuditEvent]"]
 
 
 def mypy(folder: Path, *texts: str, options: Iterable[str] = ("--strict",)) -> list[str]:

@@ -153,7 +153,8 @@ def _order(model: type[Base], sort: str | None) -> list[object]:
     known = sorts(model)
     if name not in known:
         raise InvalidArgument(
-            f"{model.__name__} cannot be sorted by {sort!r}; it can by: {', '.join(known)}, each also with - before it"
+            f"{model.__name__} cannot be sorted by {shown(sort)}; it can by: {', '.join(known)},"
+            " each also with - before it"
         )
     fields = [meta.fields[name], *(key for key in keys if key.name != name)]
     return [each.desc() if sort.startswith("-") else each.asc() for each in fields]

@@ -24,7 +24,7 @@ from scanstore.errors import NotFound, ScanstoreError
 from scanstore.leases import engine
 from scanstore.leases.engine import LEASE, NO_VALUES, Queue, Recovered, State, Values, check_lease, describe_error
 from scanstore.leases.models import Claimable
-from scanstore.leases.queue import Key, Scope, Stop
+from scanstore.leases.queue import Key, Scope, Stop, check_stop
 
 Row = TypeVar("Row", bound=Claimable)
 Id = TypeVar("Id", int, str | uuid.UUID)
@@ -87,6 +87,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
         is released when the loop is left.
         """
         check_bool(wait, "wait")
+        check_stop(stop)
         loop: Loop = Loop(self._scope(scope), check_lease(worker, lease), lease)
         while stop is None or not stop.is_set():
             rows: list[Row] = [loop.rows.pop()] if loop.rows else self._claim(loop.scope, loop.worker, 1, loop.lease)

@@ -251,7 +251,7 @@ def test_a_value_that_sqlite_does_not_take_is_refused_with_the_limit_and_its_siz
         lambda: store.settings.set("large", "x" * 60_000),
         lambda: store.settings.set("large", "\u00e9" * 30_000),
         lambda: store.settings.update("small", lambda value: value * 6),
-        lambda: store.settings.define("large", 1, description="x" * 60_000),
+        lambda: store.settings.ensure("large", 1, description="x" * 60_000),
         lambda: store.jobs.enqueue("x", meta={"a": "x" * 60_000}),
         lambda: store.plans.create("x", description="x" * 60_000),
         lambda: store.library.upsert_scenes([{"id": "a"}, {"id": "b", "title": "x" * 60_000}]),

@@ -45,7 +45,7 @@ def loose(store: Store, tmp_path: Path) -> Store:
     for n in range(300):
         store.settings.set(f"k{n}", "x" * 3000)
     for n in range(300):
-        store.settings.unset(f"k{n}")
+        store.settings.remove(f"k{n}")
     assert store.symbols.find("f1", scan=scan)
     return store
 

@@ -302,7 +302,7 @@ def test_an_older_schema_is_saved_into_the_newest(damaged: Path, tmp_path: Path)
 def test_deleted_rows_do_not_come_back(damaged: Path, tmp_path: Path) -> None:
     with Store(damaged) as store:
         for n in range(60):
-            store.settings.unset(f"key{n}")
+            store.settings.remove(f"key{n}")
         store.settings.set("only", "x" * 20_000)
     pages = [page for page, name in pages_of(damaged).items() if name == "scenes"]
     overwrite(damaged, pages[-1])

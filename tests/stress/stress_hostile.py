@@ -243,7 +243,7 @@ def test_schemas(full: Path, tmp_path: Path) -> None:
             with Store(path, durability="normal") as store:
                 store.check()
                 store.stats()
-                store.settings.define("new", 1)
+                store.settings.ensure("new", 1)
 
         outcomes[refused_or_fine(use)] += 1
         refused_or_fine(lambda path=path: drop_foreign(path))

@@ -176,7 +176,7 @@ def test_paths_that_lead_out_of_the_tree_are_refused(store: Store, tmp_path: Pat
             with contextlib.suppress(ScanstoreError):
                 assert "secret" not in store.chunks.text(chunk) and "root:" not in store.chunks.text(chunk), path
         with contextlib.suppress(ScanstoreError):
-            store.sessions.uploads.add_files(session, tmp_path / "tree", [path])
+            store.sessions.uploads.add_files(session, tmp_path / "tree", paths=[path])
         tagged = {**TAG, "path": path}
         (tmp_path / "tags").write_bytes(as_json(tagged))
         scan = store.scans.start("t", root=tmp_path / "tree")

@@ -44,7 +44,7 @@ def doors(store: Store, folder: Path) -> dict[str, tuple[bytes, Callable[[bytes]
     stream = io.BytesIO()
     store.settings["page"] = 5
     store.dump(stream)
-    store.settings.unset("page")
+    store.settings.remove("page")
 
     def kept(data: bytes, name: str) -> Path:
         (folder / name).write_bytes(data)
