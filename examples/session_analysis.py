@@ -41,7 +41,7 @@ def analyse(prompt: str, text: str) -> tuple[str, float]:
 def prepare(store: Store, folder: Path) -> AnalysisSession:
     """Return the session with its user, prompts, files and tasks. Everything that exists already is kept."""
     ann = store.accounts.find("ann@example.org") or store.accounts.add("ann@example.org", full_name="Ann")
-    versions = len(store.sessions.prompts.list(ann, "contracts"))
+    versions = len(store.sessions.prompts.list(ann, type="contracts"))
     for prompt in PROMPTS[versions:]:  # a correction is a new version; the latest is the default
         store.sessions.prompts.add(ann, "contracts", prompt, default=True)
     named = [each for each in store.sessions.list(user=ann) if each.session_name == "contracts"]
