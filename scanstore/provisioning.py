@@ -312,7 +312,7 @@ def _library(kind: str) -> Callable[[Store, list[Mapping[str, object]]], int]:
         sql = f"SELECT id FROM {kind} WHERE id IN (SELECT value FROM json_each(?))"
         there = {key for (key,) in store.database.execute_sql(sql, (ids,)).fetchall()}
         new = [entry for entry in entries if not _is_in(there, entry.get("id"))]
-        return int(getattr(store.library, f"upsert_{kind}")(new).created) if new else 0
+        return int(getattr(store.library, f"upsert_{kind}")(new, strict=True).created) if new else 0
 
     return add
 

@@ -289,7 +289,7 @@ REVEALED = [
 ]
 
 
-@pytest.mark.parametrize("checker", ["mypy", "basedpyright"])
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
 def test_type_checkers_know_the_columns_of_rows(checker: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(checker) is None:
         pytest.skip(f"needs {checker}")

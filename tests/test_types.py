@@ -30,7 +30,7 @@ from scanstore.symbols import export, graph_formats, symbols
 ROOT = Path(scanstore.__file__).parent.parent
 #: Where no other type would be true.
 UNTYPED = (
-    *("AsyncStore.__getattr__", "AsyncDomain.__", "AsyncCall.__"),  # they return what the method of the store does
+    "AsyncCall.__",  # it returns what the method of the store does
     *("Cursor.", "Connection."),  # sqlite3 itself says nothing of the values in rows
     r"\w+Field\.(db_value|python_value|adapt) ",  # Peewee calls these, and declares some of them
     "Base.id ",  # each model has its own
@@ -185,6 +185,7 @@ TUPLES = {
     "SearchKind": SEARCH_KINDS,
     "LibraryKind": tuple(LIBRARY_MODELS),
     "NamedKind": tuple(library.NAMES),
+    "DatePrecision": state_machine.DATE_PRECISIONS,
     "PlanStatus": state_machine.PLAN_STATUSES,
     "PlanDecision": tuple(plans.DECISIONS),
     "ChangeStatus": state_machine.CHANGE_STATUSES,

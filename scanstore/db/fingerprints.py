@@ -18,6 +18,7 @@ WHOLE = {
     8: "d1c0df846f1be7a58c60969ba23784a9",
     9: "7b5ee9ad6941629cce875eb526016d55",
     10: "06a0579369b38da631858908b814932f",
+    11: "cc55d6b0dc9e2a4588f2a85afd4bb2bc",
 }
 # The type of each object, and its digests with the versions that have it, the last one open.
 PARTS = {
@@ -132,6 +133,7 @@ PARTS = {
     "ix_scan_files_version_id_scan_id": "index 98aa936211880065835755a2ec687614:1-",
     "ix_scene_performers_performer_id": "index 6365b27616afc5e15840fb869f3ea081:5-",
     "ix_scene_tags_tag_id": "index f6dc3336053a25b663ec2c7f884cb487:5-",
+    "ix_scenes_scene_date": "index 79db0227e243c20a391ac73b1742a660:11-",
     "ix_scenes_studio_id": "index 43e6c8d7c73c19b1116f654b958da866:5-",
     "ix_scheduled_tasks_last_job_id": "index acd29d43cd3b82219014fe4902a34efe:5-",
     "ix_scheduled_tasks_next_run": "index b85d34ed003f037d42aed68e022f8bdb:5-",
@@ -172,7 +174,7 @@ PARTS = {
     "scans": "table bb5450753ef0e544ae60cac671d3ddb8:1-1 563813c5bf49cd3c67dc2a77e448ca7a:2-2 7ec660e33e7de85e8c7f6bc840221bac:3-",
     "scene_performers": "table c637f30ee02420a66529112c8b1a67f3:5-",
     "scene_tags": "table f1529472513e029748cd37c802a4a6fc:5-",
-    "scenes": "table a8962d77d75042e7b9b1b0de5dda95a3:5-",
+    "scenes": "table a8962d77d75042e7b9b1b0de5dda95a3:5-10 0749c6a30a572f79a6ba98f2b64abe1c:11-",
     "scheduled_tasks": "table 53c9920a15efdf1f978fddc0ec05a680:5-",
     "search_changes": "table f365967ddd520b2dadb7fff1efff66ce:4-",
     "settings": "table f09d5afcce74b39ef26ee0df19a2802f:5-",
@@ -188,7 +190,7 @@ PARTS = {
     "symbol_search_docsize": "table 5e64de93ca26290d5a55b81d95488732:4-",
     "symbol_search_idx": "table 50c7fd3ff34b28cefd1df4c34bbf0811:4-",
     "symbols": "view bebcdd2ccf40af80686c3744ac79664d:1-",
-    "sync_runs": "table 452e78c2e6142744ee0f8f486ff0cd5a:5-",
+    "sync_runs": "table 452e78c2e6142744ee0f8f486ff0cd5a:5-10 864afa5ea200ba77331be762a953f950:11-",
     "tags": "table 488971097f3ced8fd3a0fa57a8ec1b1f:5-",
     "tool_runs": "table 9fc6b1902f418acd67ff645ca19dbc76:3-9 44fa9c3f69870c092cd0579cc2cde20a:10-",
     "tr_analysis_cache_updated_at": "trigger ab105c6fd2d0a8babba32a59e5a8a4d6:2-",
@@ -247,7 +249,7 @@ PARTS = {
     "tr_scan_files_updated_at": "trigger 8c5815a50fc8f41926faa36c6edbebab:1-",
     "tr_scan_files_version_id": "trigger 85958bcae7409383f872a027b4c9195b:2-",
     "tr_scans_updated_at": "trigger 87ae1ba14a6b4bf2e74e9eacdcfce7ad:1-",
-    "tr_scenes_updated_at": "trigger cb948c0c70b918f866aaf35d55ae07da:5-",
+    "tr_scenes_updated_at": "trigger cb948c0c70b918f866aaf35d55ae07da:5-10 c8fee8faa2fa2562127af3f7911b0e15:11-",
     "tr_scheduled_tasks_updated_at": "trigger e47b00e5e87935c0ea3693cd1be98738:5-",
     "tr_settings_updated_at": "trigger 952b4b82d396e8e5d30a49b86e499985:5-",
     "tr_studios_updated_at": "trigger ae8b8fb6dca36483fa7461ef2d22c81f:5-",

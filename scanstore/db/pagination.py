@@ -104,7 +104,7 @@ def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) 
     field = meta.combined.get(by)
     if field is None or is_heavy(field) or field.name in model.__secret__:
         known = ", ".join(f.name for f in light(model))
-        raise InvalidArgument(f"{model.__name__} cannot be counted by {by!r}; it can by: {known}")
+        raise InvalidArgument(f"{model.__name__} cannot be counted by {shown(by)}; it can by: {known}")
     conditions = _conditions(where)
     with Bound(db):
         rows: Any = model.select(field, peewee.fn.COUNT(peewee.SQL("*"))).where(*conditions).group_by(field)

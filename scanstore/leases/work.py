@@ -86,9 +86,14 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
         yields the available rows and ends. The loop's body completes or fails each row; a row that it has not settled
         is released when the loop is left.
         """
+        yield from self._work(self._scope(scope), worker=worker, lease=lease, wait=wait, stop=stop)
+
+    def _work(
+        self, scope: Scope | None, *, worker: str | None, lease: float, wait: bool, stop: Stop | None
+    ) -> Iterator[Row]:
         check_bool(wait, "wait")
         check_stop(stop)
-        loop: Loop = Loop(self._scope(scope), check_lease(worker, lease), lease)
+        loop: Loop = Loop(scope, check_lease(worker, lease), lease)
         while stop is None or not stop.is_set():
             rows: list[Row] = [loop.rows.pop()] if loop.rows else self._claim(loop.scope, loop.worker, 1, loop.lease)
             if rows:

@@ -114,7 +114,7 @@ class PlanChange(Numbered, Timestamped):
         return f"{self.plan.key}:{self.id}{':revert' if self.undoing else ''}"
 
 
-_ANEW = "make a new plan: store.plans.create(name)"
+_ANEW = "make a new plan: store.plans.add(name)"
 PLANS = Machine(
     "analysis_plans",
     "plan",
@@ -148,8 +148,8 @@ CHANGES = Machine(
     },
     {
         "applied": "revert the plan first: store.plans.revert(plan)",
-        "failed": "let it be tried again first: store.plans.retry(plan)",
-        "skipped": "let it be tried again first: store.plans.retry(plan)",
+        "failed": "retry it first: store.plans.retry(plan)",
+        "skipped": "retry it first: store.plans.retry(plan)",
         "reverted": "propose it in a new plan",
     },
 )

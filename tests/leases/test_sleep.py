@@ -281,7 +281,7 @@ def test_an_asker_keeps_its_question_through_the_night(store: Store, night: Nigh
 
 def test_a_plan_is_applied_through_the_night(store: Store, night: Night) -> None:
     store.library.upsert_scenes([{"id": "1", "title": "a"}])
-    plan = store.plans.create("p")
+    plan = store.plans.add("p")
     store.plans.propose(plan, "1", "title", "set", proposed="b")
     store.plans.submit(plan)
     store.plans.review(plan, "approve")
@@ -331,7 +331,7 @@ def test_rows_of_earlier_versions_wait_for_their_lease(
     recording = store.scans.start("a parser's", name="x")
     run = store.library.sync("scene").__enter__()
     store.library.upsert_scenes([{"id": "1", "title": "a"}], run=run)
-    plan = store.plans.create("p")
+    plan = store.plans.add("p")
     store.plans.propose(plan, "1", "title", "set", proposed="b")
     store.plans.submit(plan)
     store.plans.review(plan, "approve")
@@ -413,7 +413,7 @@ def test_a_clock_that_was_years_ahead_keeps_nothing_for_years(store: Store, nigh
     store.llm.add("m", max_concurrent=1)
     model, chunk = store.llm.add("n"), store.chunks.list(scan)[0]
     store.library.upsert_scenes([{"id": "1", "title": "a"}])
-    plan = store.plans.create("p")
+    plan = store.plans.add("p")
     store.plans.propose(plan, "1", "title", "set", proposed="b")
     store.plans.submit(plan)
     store.plans.review(plan, "approve")

@@ -60,7 +60,7 @@ def fill(store: Store) -> None:
     (finding, *_) = store.findings.list()
     store.findings.comment(finding, "look", by="ann")
     seed_db(store)
-    plan = store.plans.create("tidy")
+    plan = store.plans.add("tidy")
     store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
     store.jobs.enqueue("sync", scenes=["sc-1"], parent=store.jobs.enqueue("all"))
     gone = store.scans.start("gone")
@@ -287,7 +287,16 @@ def test_a_newer_dump_is_refused(full: bytes, store: Store) -> None:
             store.load(io.BytesIO(edited(full, lambda f, head=head: f.__setitem__(0, head))))
 
 
-@pytest.mark.parametrize("schema", [1, 3, 5])
+def test_partial_dates_are_dumped_and_loaded(store: Store, tmp_path: Path) -> None:
+    dates = {"1": "2014", "2": "2006-08", "3": "2014-03-02T00:00:00.000Z", "4": None}
+    with Store(tmp_path / "other.db") as other:
+        other.library.upsert_scenes([{"id": key, "scene_date": value} for key, value in dates.items()])
+        other.dump(tmp_path / "other.jsonl")
+    store.load(tmp_path / "other.jsonl")
+    assert {row["id"]: row["scene_date"] for row in store.library.records()} == dates
+
+
+@pytest.mark.parametrize("schema", [1, 3, 5, 10])
 def test_a_dump_of_an_older_schema_is_migrated(tmp_path: Path, store: Store, schema: int) -> None:
     path = tmp_path / "old.db"
     with Store(path) as old:

@@ -52,7 +52,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert store.search("t")
         with store.library.sync("scene") as run:
             store.library.upsert_scenes([{"id": "1", "title": "One"}, {"id": "2", "title": "Two"}], run=run)
-        plan = store.plans.create("tidy")
+        plan = store.plans.add("tidy")
         for scene in ("1", "2"):
             store.plans.propose(plan, scene, "title", "set", proposed="Better")
         store.plans.submit(plan)

@@ -263,6 +263,16 @@ def test_what_both_changed_stays_and_is_listed(two: tuple[Store, Store]) -> None
     assert any("sync runs" in what for what in result.skipped)
 
 
+def test_partial_dates_come_with_their_scenes(two: tuple[Store, Store]) -> None:
+    mine, theirs = two
+    dates = {"1": "2014", "2": "2006-08", "3": "2014-03-02T00:00:00.000Z", "4": None}
+    theirs.library.upsert_scenes([{"id": key, "scene_date": value} for key, value in dates.items()])
+    mine.library.upsert_scenes([{"id": "1", "scene_date": "2014-01"}])
+    result = merged(mine, theirs)
+    assert ("scenes", "1") in {c[:2] for c in result.conflicts}
+    assert {row["id"]: row["scene_date"] for row in mine.library.records()} == {**dates, "1": "2014-01"}
+
+
 def test_a_tag_whose_name_is_taken_is_left_out(two: tuple[Store, Store]) -> None:
     mine, theirs = two
     for store, key in zip(two, "ab", strict=True):
@@ -280,7 +290,7 @@ def test_plans_bring_their_changes_and_point_at_our_findings(two: tuple[Store, S
     seed_db(theirs)
     analyse(theirs, write(tmp_path / "tree", a="def f():\n  g()\n"), DRAFT)
     (finding,) = theirs.findings.list()
-    plan = theirs.plans.create("tidy")
+    plan = theirs.plans.add("tidy")
     theirs.plans.propose(plan, "sc-1", "title", "set", proposed="Better")
     theirs.plans.propose(plan, finding, "severity", "set", proposed="low")
     merged(mine, theirs)

@@ -18,7 +18,8 @@ from stressing import Program
 from scanstore import InvalidArgument, Store
 from scanstore.analysis.removal import remove_scan
 from scanstore.cli import main
-from scanstore.maintenance.pruning import OldScan, Pruned, span
+from scanstore.db.spans import span
+from scanstore.maintenance.pruning import OldScan, Pruned
 from scanstore.snapshots.names import sweep_names
 
 YEAR = timedelta(days=365)

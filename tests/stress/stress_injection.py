@@ -131,11 +131,11 @@ def test_hostile_texts_come_back_as_they_were(store: Store, number: int) -> None
     store.settings[text] = text
     store.library.upsert_scenes([{"id": text, "title": text, "tags": [{"id": text, "name": text}]}])
     job = store.jobs.enqueue(text, meta={text: text}, unique=text)
-    plan = store.plans.create(text, description=text)
+    plan = store.plans.add(text, description=text)
     assert store.settings[text] == text and store.settings.to_dict() == {text: text}
-    assert store.library.get_scene(text).title == text == store.library.get("tag", text).name
+    assert store.library.get("scene", text).title == text == store.library.get("tag", text).name
     assert [scene.id for scene in store.library.list(tag=text)] == [text]
-    assert store.jobs.get(job).type == text and store.jobs.live(text).id == job.id
+    assert store.jobs.get(job).type == text and store.jobs.find(unique=text).id == job.id
     assert [claimed.id for claimed in store.jobs.claim(text)] == [job.id]
     assert store.plans.get(plan).name == text and store.plans.find(text).description == text
     assert store.check() == []

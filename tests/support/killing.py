@@ -83,7 +83,7 @@ def applies(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterat
         scenes = [{"id": f"{scene}-{n}", "title": "untitled"} for n in range(8)]
         store.library.upsert_scenes(scenes)
         tell(["scenes", [each["id"] for each in scenes]])
-        plan = store.plans.create(name)
+        plan = store.plans.add(name)
         for each in scenes:
             store.plans.propose(plan, each["id"], "title", "set", proposed=name)
         store.plans.submit(plan)

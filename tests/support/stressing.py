@@ -289,7 +289,7 @@ def _fill(path: Path) -> None:
             store.library.upsert_scenes(
                 [{"id": "sc-9", "title": "Nine", "tags": [{"id": "t9", "name": "new"}]}], run=run
             )
-        plan = store.plans.create("tidy")
+        plan = store.plans.add("tidy")
         store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
         store.jobs.enqueue("sync", scenes=["sc-1"], parent=store.jobs.enqueue("all"))
         user = store.accounts.add(
