@@ -78,7 +78,7 @@ def tags(store: Store) -> Iterator[Proposal]:
 
 def carry_out(store: Store, name: str, proposals: Iterator[Proposal]) -> AnalysisPlan:
     """Propose, review and apply a plan. An earlier run may have stopped at any of these steps."""
-    plan = store.plans.find(name) or store.plans.create(name, metadata={"model": "none"})
+    plan = store.plans.find(name) or store.plans.add(name, metadata={"model": "none"})
     if plan.status == "pending":
         store.plans.propose_many(plan, proposals)  # nothing is proposed twice
         plan = store.plans.submit(plan)
