@@ -17,11 +17,10 @@ from scanstore.aio.calls import AsyncCall as AsyncCall
 from scanstore.aio.domains import AsyncDomain as AsyncDomain
 from scanstore.aio.running import Running
 from scanstore.analysis.calls import Call, Usage
-from scanstore.analysis.drafts import DraftJudgement
+from scanstore.analysis.drafts import AddedDrafts, DraftJudgement
 from scanstore.analysis.lifecycle import AnalysisConfig, Progress, Rerun
 from scanstore.analysis.models import Analyzer, DraftFinding, ModelCall, VerifiedFinding, Vote
 from scanstore.analysis.policies import Policy
-from scanstore.analysis.removal import Removed
 from scanstore.audits.audits import AuditId, AuditStats, ResultId
 from scanstore.audits.models import Analysis, AnalysisFinding, AuditEvent, Task
 from scanstore.audits.policies import AuditPolicy
@@ -30,7 +29,7 @@ from scanstore.db.fields import Base
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.migrations import MigrationNames, Step
 from scanstore.db.pagination import Page
-from scanstore.db.rows import Removed as Removed_rows
+from scanstore.db.rows import Removed
 from scanstore.db.words import (
     AnalysisStep,
     AuditSeverity,
@@ -195,8 +194,11 @@ class AsyncStoreScans(AsyncDomain):
         scan becomes ``cancelled`` or ``failed``.
         """
 
-    async def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
-        """Start a scan with your own parser: call ``store.symbols.record_file`` for each file, then ``finish``."""
+    async def add(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
+        """Add a scan for your own parser: call ``store.symbols.record_file`` for each file, then ``finish``.
+
+        Raises InvalidArgument.
+        """
 
     async def finish(self, scan: Scan | int) -> Scan:
         """Complete a scan: resolve its references and make it the latest of its target. Atomic. Can be repeated after
@@ -207,34 +209,31 @@ class AsyncStoreScans(AsyncDomain):
         """Return the writer of one scan's files."""
 
     async def get(self, scan: Scan | int) -> Scan:
-        """Read the scan with this id. Raises NotFound."""
+        """Read the scan with this id. Raises NotFound, InvalidArgument."""
+
+    async def find(self, scan: Scan | int) -> Scan | None:
+        """Read the scan with this id, or return None. Raises InvalidArgument."""
 
     async def list(
-        self, *, target: str | None = None, status: ScanStatus | None = None, limit: int | None = None
+        self,
+        *,
+        target: str | None = None,
+        status: ScanStatus | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[Scan]:
-        """List scans, newest first."""
+        """List scans, newest first, optionally of one target or status. Raises InvalidArgument."""
 
     async def latest(self, target: str | None = None) -> Scan:
         """Return the latest completed scan of a tree, of one target or of all; without one, the latest of reports.
 
-        Raises NotFound if there is neither. Queries do not use the latest scan of all targets, see :meth:`pick`.
+        Raises NotFound if there is neither. Queries without a target do not use the latest scan of all targets: they
+        raise Ambiguous if the store has several.
         """
 
-    async def targets(self) -> builtins.list[Target]:
+    async def targets(self, *, limit: int | None = None, offset: int = 0) -> builtins.list[Target]:
         """List the targets of this store by name, including those without a completed scan."""
-
-    async def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
-        """Return the scan that a query reads: the given one, or the latest completed one of a target.
-
-        Without a target, the store must have only one target with a tree. Raises Ambiguous (with the names of the
-        targets as ``candidates``) if it has several, NotFound, and InvalidArgument if both are given.
-        """
-
-    async def sole_target(self, *, trees: bool = False) -> str | None:
-        """Return the only target with a completed scan, or with ``trees`` the only one with a tree, or None.
-
-        Raises Ambiguous, with their names as ``candidates``, if there are several.
-        """
 
     async def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
         """Return the counts of a scan (default: the latest of the target), with its unreadable files."""
@@ -292,9 +291,9 @@ class AsyncStoreScans(AsyncDomain):
     async def remove(self, scan: Scan | int) -> Removed:
         """Remove a scan, its analysis, and exactly the facts that no remaining scan uses, in one transaction.
 
-        Cached answers stay, and an analysis of the same content reuses them. Unused interned names are removed
-        afterwards, which reads all facts; to remove many scans, use ``store.prune``, which does this only once. Raises
-        NotFound.
+        Return the number of removed rows by table. Cached answers stay, and an analysis of the same content reuses
+        them. Unused interned names are removed afterwards, which reads all facts; to remove many scans, use
+        ``store.prune``, which does this only once. Raises NotFound, InvalidArgument.
         """
 
 class AsyncSymbols(AsyncDomain):
@@ -339,8 +338,9 @@ class AsyncSymbols(AsyncDomain):
         symbol_type: SymbolType | None = None,
         file: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
     ) -> builtins.list[Symbol]:
-        """Find symbols by name.
+        """Find symbols by name. The list is empty if none matches, or if the store has no scan.
 
         ``match`` is ``exact`` (name, qualified name, or the name by which code imports it: ``json.JSONEncoder`` finds
         ``json.encoder.JSONEncoder``), ``prefix`` (of name or qualified name), or ``contains`` (anywhere in the
@@ -360,6 +360,9 @@ class AsyncSymbols(AsyncDomain):
         target: str | None = None,
         file: str | None = None,
         symbol_type: SymbolType | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[Symbol]:
         """List all symbols of a scan, or of one of its files, by file and line."""
 
@@ -371,6 +374,8 @@ class AsyncSymbols(AsyncDomain):
         target: str | None = None,
         reference_type: ReferenceType | None = None,
         guesses: bool = True,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> builtins.list[SymbolReference]:
         """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
 
@@ -382,6 +387,8 @@ class AsyncSymbols(AsyncDomain):
         target: str | None = None,
         depth: int | None = 1,
         guesses: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> builtins.list[Reached]:
         """List the functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest
         first.
@@ -395,6 +402,8 @@ class AsyncSymbols(AsyncDomain):
         target: str | None = None,
         depth: int | None = 1,
         guesses: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> builtins.list[Reached]:
         """List the symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
 
@@ -406,6 +415,8 @@ class AsyncSymbols(AsyncDomain):
         target: str | None = None,
         depth: int | None = None,
         guesses: bool = True,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> builtins.list[Reached]:
         """List all symbols that depend on a symbol by calls and base classes, directly or not, with their distance.
 
@@ -420,6 +431,8 @@ class AsyncSymbols(AsyncDomain):
         target: str | None = None,
         depth: int | None = None,
         guesses: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> builtins.list[Reached]:
         """List the classes that inherit from a class, directly or not."""
 
@@ -431,6 +444,8 @@ class AsyncSymbols(AsyncDomain):
         target: str | None = None,
         depth: int | None = None,
         guesses: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> builtins.list[Reached]:
         """List the classes of the tree that a class inherits from, directly or not."""
 
@@ -460,22 +475,41 @@ class AsyncSymbols(AsyncDomain):
         """
 
     async def imports(
-        self, file: str, *, scan: Scan | int | None = None, target: str | None = None
+        self,
+        file: str,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[ImportRelation]:
         """List the import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
 
     async def importers(
-        self, file: str, *, scan: Scan | int | None = None, target: str | None = None
+        self,
+        file: str,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> builtins.list[str]:
         """List the files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
 
     async def import_cycles(
-        self, *, scan: Scan | int | None = None, target: str | None = None
+        self, *, scan: Scan | int | None = None, target: str | None = None, limit: int | None = None, offset: int = 0
     ) -> builtins.list[builtins.list[str]]:
         """List groups of files that import each other, largest first."""
 
     async def unresolved_imports(
-        self, *, scan: Scan | int | None = None, target: str | None = None
+        self,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[ImportRelation]:
         """List imports of missing modules of this tree. Imports of modules outside the tree are not included."""
 
@@ -492,6 +526,8 @@ class AsyncSymbols(AsyncDomain):
         scan: Scan | int | None = None,
         target: str | None = None,
         symbol_types: Iterable[SymbolType] = ("class", "function", "method"),
+        limit: int | None = None,
+        offset: int = 0,
     ) -> builtins.list[Symbol]:
         """List symbols that seem unused: no reference resolves to them and no file mentions their name.
 
@@ -537,11 +573,16 @@ class AsyncModels(AsyncDomain):
         purpose: str | None = None,
         status: CallStatus | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[ModelCall]:
         """List calls, newest first, without their prompts and responses; :meth:`get_call` reads these."""
 
     async def get_call(self, call: ModelCall | int) -> ModelCall:
-        """Return one call, with ``prompt_text`` and ``response_text`` if they were stored. Raises NotFound."""
+        """Return one call, with ``prompt_text`` and ``response_text`` if they were stored.
+
+        Raises NotFound, InvalidArgument.
+        """
 
     async def usage(self, scan: Scan | int | None = None) -> builtins.list[Usage]:
         """Sum up calls, tokens, cost and seconds by model and purpose, of one scan or of all scans."""
@@ -595,8 +636,11 @@ class AsyncModels(AsyncDomain):
         transaction.
         """
 
-    async def forget(self, analyzer: Analyzer | int) -> int:
-        """Delete the cached answers of an analyzer, so that its questions are asked again. Return their number."""
+    async def remove_answers(self, analyzer: Analyzer | int) -> Removed:
+        """Remove the cached answers of an analyzer, so that its questions are asked again.
+
+        Return the number of removed rows by table. Raises NotFound, InvalidArgument.
+        """
 
     async def add(self, name: str, **columns: Unpack[ModelColumns]) -> ModelConfig:
         """Add a model. Raises InvalidArgument for an unknown column or an invalid value, Conflict for an
@@ -607,9 +651,14 @@ class AsyncModels(AsyncDomain):
         """Return the model with this name unchanged, or add it with these columns. Raises InvalidArgument."""
 
     async def get(self, model: str | int | ModelConfig) -> ModelConfig:
-        """Read the model with this name or id. Raises NotFound."""
+        """Read the model with this name or id. Raises NotFound, InvalidArgument."""
 
-    async def list(self) -> builtins.list[ModelConfig]:
+    async def find(self, model: str | int | ModelConfig) -> ModelConfig | None:
+        """Read the model with this name or id, or return None. Raises InvalidArgument."""
+
+    async def list(
+        self, *, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> builtins.list[ModelConfig]:
         """List all models by name."""
 
     async def update(self, model: str | int | ModelConfig, **columns: Unpack[ModelChanges]) -> ModelConfig:
@@ -619,8 +668,11 @@ class AsyncModels(AsyncDomain):
         name.
         """
 
-    async def remove(self, model: str | int | ModelConfig) -> None:
-        """Remove a model. Its calls stay, under its name. Raises NotFound, and Conflict if it has voted."""
+    async def remove(self, model: str | int | ModelConfig) -> Removed:
+        """Remove a model and return the number of removed rows by table. Its calls stay, under its name.
+
+        Raises NotFound, and Conflict if it has voted.
+        """
 
     def slot(
         self, model: str | int | ModelConfig, *, timeout: float | None = None, lease: float = 600.0
@@ -646,6 +698,7 @@ class AsyncChunks(AsyncDomain):
         call: Call | None = None,
         source: str | None = None,
         window: int = 5,
+        strict: bool | None = None,
     ) -> ScanFileChunk:
         """Complete a claimed chunk with its drafts, in one transaction; return the chunk.
 
@@ -655,8 +708,14 @@ class AsyncChunks(AsyncDomain):
         the answer, if it is still open. ``source`` is the name of the reporter (default: the analyzer's model).
         Idempotent.
 
+        With ``analyzer`` or ``call`` the drafts are the answer of a model, and one bad draft does not lose the others:
+        values such as ``"**High**"`` or ``"90%"`` are converted (:mod:`scanstore.analysis.model_drafts`), and a draft
+        that cannot be stored is set aside. The chunk's ``set_aside`` lists these with the reasons; they are also logged
+        and noted as the ``error`` of the call, which then keeps its response. ``strict=True`` refuses an invalid draft
+        instead, which is the default without an analyzer and a call.
+
         Raises LeaseLost if the chunk is not, or no longer, leased to the worker, and InvalidArgument for an invalid
-        draft. Nothing is written then.
+        draft if ``strict``. Nothing is written then.
         """
 
     async def reuse(self, scan: Scan | int, analyzer: Analyzer | int) -> int:
@@ -667,7 +726,14 @@ class AsyncChunks(AsyncDomain):
         """
 
     async def list(
-        self, scan: Scan | int, *, status: ChunkStatus | None = None, file: str | None = None, limit: int | None = None
+        self,
+        scan: Scan | int,
+        *,
+        status: ChunkStatus | None = None,
+        file: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[ScanFileChunk]:
         """List the chunks of a scan by file, optionally of one status or file."""
 
@@ -759,14 +825,19 @@ class AsyncDrafts(AsyncDomain):
         source: str | ModelConfig | None = None,
         window: int = 5,
         chunk: ScanFileChunk | int | None = None,
-    ) -> builtins.list[DraftFinding]:
-        """Store drafts from a rule or a person, merged with existing ones. Return a row for each, in order.
+        strict: bool = True,
+    ) -> AddedDrafts:
+        """Add drafts from a rule or a person, merged with existing ones. Return a row for each, in order.
 
         A draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and ``file_path``, and optionally
         ``line_number``, ``end_line``, ``snippet``, ``reason``, ``cwe``, ``confidence`` (per cent), ``auto_detected``
         and ``source``. The argument ``source`` is the reporter of drafts that do not name one. Equivalent reports
         within ``window`` lines become one draft. With ``chunk``, the drafts belong to a chunk of the scan, and need no
-        ``file_path``. Atomic and idempotent. Raises InvalidArgument, which names the draft.
+        ``file_path``. Atomic and idempotent.
+
+        Raises InvalidArgument, which names the draft. With ``strict=False``, for the answer of a model, values are
+        converted where possible, and a draft that cannot be stored is set aside: the ``set_aside`` of the returned list
+        has these with the reasons, and they are logged; see :meth:`Chunks.complete`.
         """
 
     async def skip(self, draft: DraftFinding | int, reason: str) -> DraftFinding:
@@ -782,6 +853,7 @@ class AsyncDrafts(AsyncDomain):
         *,
         policy: Policy = ...,
         worker: str | None = None,
+        strict: bool = True,
     ) -> DraftJudgement:
         """Record votes on a draft and judge it by all votes of the current round, in one transaction.
 
@@ -794,11 +866,15 @@ class AsyncDrafts(AsyncDomain):
         draft is verified again.
 
         Without a verdict, the votes are stored and the draft keeps its status. A pending draft can be judged without a
-        claim. Idempotent. Raises LeaseLost if the draft was claimed and is no longer leased to the worker, IllegalMove
-        if it was judged, failed or skipped, NotFound, InvalidArgument. Nothing is written then.
+        claim. With ``strict=False``, for answers of models, values such as ``"**Verified**"`` or ``"90%"`` are
+        converted, unknown keys are ignored, and a confidence or severity that cannot be read is left out; a decision is
+        never guessed. Idempotent. Raises LeaseLost if the draft was claimed and is no longer leased to the worker,
+        IllegalMove if it was judged, failed or skipped, NotFound, InvalidArgument. Nothing is written then.
         """
 
-    async def votes(self, draft: DraftFinding | int, *, round: int | None = None) -> builtins.list[Vote]:
+    async def votes(
+        self, draft: DraftFinding | int, *, round: int | None = None, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[Vote]:
         """List the votes on a draft, of one round or of all, with their models, by round and time.
 
         Raises NotFound if the draft does not exist.
@@ -813,6 +889,8 @@ class AsyncDrafts(AsyncDomain):
         file: str | None = None,
         chunk: ScanFileChunk | int | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[DraftFinding]:
         """Drafts of a scan, the most severe first and then by file and line; of one status, severity, file or chunk.
 
@@ -894,7 +972,13 @@ class AsyncVerified(AsyncDomain):
     """Verified findings. A worker claims one, enriches it, and completes it with :meth:`Findings.publish`."""
 
     async def list(
-        self, scan: Scan | int, *, status: VerifiedStatus | None = None, limit: int | None = None
+        self,
+        scan: Scan | int,
+        *,
+        status: VerifiedStatus | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[VerifiedFinding]:
         """List the verified findings of a scan by severity and then age, optionally of one status.
 
@@ -1013,8 +1097,10 @@ class AsyncStoreFindings(AsyncDomain):
         state: FindingState | None = None,
         tool: str | None = None,
         suppressed: bool | None = None,
-        limit: int | None = None,
         target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[Finding]:
         """List the findings of a target, of all tools, or only those of one scan with the values of that scan.
 
@@ -1026,7 +1112,9 @@ class AsyncStoreFindings(AsyncDomain):
         Ambiguous without scan and target if the store has several targets, NotFound.
         """
 
-    async def sightings(self, finding: Finding | int) -> builtins.list[Sighting]:
+    async def sightings(
+        self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> builtins.list[Sighting]:
         """List the sightings of a finding, the oldest scan first. Raises NotFound."""
 
     async def diff(self, a: Scan | int, b: Scan | int | None = None) -> FindingDiff:
@@ -1051,39 +1139,38 @@ class AsyncStoreFindings(AsyncDomain):
         tools report complete runs. Raises NotFound, Ambiguous.
         """
 
-    async def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
-        """Return the scan that a query about findings reads: the given one, or :meth:`latest` of a target.
-
-        Without a target, the store must have only one. Raises Ambiguous (with the names of the targets as
-        ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
-        """
-
     async def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
         """Return the latest scan in which a tool ran, or else the latest completed scan, of one target or of all.
 
         With ``before``, a scan, return the latest earlier scan of its target in which a tool ran. Raises NotFound if
-        there is no such scan. Lists, diffs and reports do not use the latest scan of all targets, see :meth:`pick`.
+        there is no such scan. Lists, diffs and reports without a target do not use the latest scan of all
+        targets: they raise Ambiguous if the store has several.
         """
 
     async def get(self, finding: Finding | int) -> Finding:
-        """Read the finding with this id. Raises NotFound."""
+        """Read the finding with this id. Raises NotFound, InvalidArgument."""
+
+    async def find(self, finding: Finding | int) -> Finding | None:
+        """Read the finding with this id, or return None. Raises InvalidArgument."""
 
     async def triage(
-        self, finding: Finding | int, status: FindingStatus, *, by: str, note: str | None = None
+        self, finding: Finding | int, status: FindingStatus, *, by: str | None = None, reason: str | None = None
     ) -> Finding:
         """Set the status of a finding and record the event, in one transaction. Return the finding.
 
         Allowed are ``open`` to ``confirmed``, ``false_positive``, ``ignored`` or ``fixed``, ``confirmed`` to the last
-        three, and any status back to ``open``. Setting the current status again changes nothing, and its note is not
+        three, and any status back to ``open``. Setting the current status again changes nothing, and its reason is not
         saved. One exception: a false positive set by votes alone becomes a decision of the person, which later votes do
-        not reverse. Raises IllegalMove for other transitions, NotFound, and InvalidArgument for an unknown status or
-        without ``by``.
+        not reverse. ``by`` is the name of the person (default: $SCANSTORE_USER). Raises IllegalMove for other
+        transitions, NotFound, and InvalidArgument for an unknown status.
         """
 
-    async def comment(self, finding: Finding | int, text: str, *, by: str) -> FindingEvent:
+    async def comment(self, finding: Finding | int, text: str, *, by: str | None = None) -> FindingEvent:
         """Add a comment to the history of a finding. Raises NotFound, and InvalidArgument for an empty one."""
 
-    async def history(self, finding: Finding | int) -> builtins.list[FindingEvent]:
+    async def history(
+        self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> builtins.list[FindingEvent]:
         """List all decisions and comments about a finding, the oldest first. Raises NotFound."""
 
     async def suppress(
@@ -1094,8 +1181,8 @@ class AsyncStoreFindings(AsyncDomain):
         tool: str | None = None,
         path: str | None = None,
         target: str | None = None,
-        justification: str,
-        by: str,
+        reason: str,
+        by: str | None = None,
         expires: datetime | None = None,
     ) -> Suppression:
         """Hide one finding, or the findings of a rule, and record the event, in one transaction.
@@ -1108,14 +1195,20 @@ class AsyncStoreFindings(AsyncDomain):
         unchanged. Raises NotFound, InvalidArgument.
         """
 
-    async def unsuppress(self, suppression: Suppression | int, *, by: str) -> Suppression:
+    async def unsuppress(self, suppression: Suppression | int, *, by: str | None = None) -> Suppression:
         """Lift a suppression and return it. The row is kept, with the person who lifted it. Idempotent.
 
         Raises NotFound, InvalidArgument.
         """
 
     async def suppressions(
-        self, target: str | None = None, *, active: bool | None = None
+        self,
+        target: str | None = None,
+        *,
+        active: bool | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[Suppression]:
         """List suppressions, optionally of one target, the oldest first.
 
@@ -1361,7 +1454,7 @@ class AsyncLibrary(AsyncDomain):
     async def stats(self) -> LibraryStats:
         """Return the counts of the library."""
 
-    async def remove(self, kind: LibraryKind, *keys: Row | str) -> Removed_rows:
+    async def remove(self, kind: LibraryKind, *keys: Row | str) -> Removed:
         """Remove rows of a kind, given as rows or ids, with their links. Return the number of removed rows by table.
         Atomic.
 
@@ -1874,7 +1967,7 @@ class AsyncSettings(AsyncDomain):
         value is not of ``type``.
         """
 
-    async def remove(self, key: str) -> Removed_rows:
+    async def remove(self, key: str) -> Removed:
         """Remove a setting, and return the number of removed rows by table. Raises NotFound, InvalidArgument."""
 
     @overload
@@ -1955,7 +2048,7 @@ class AsyncAccounts(AsyncDomain):
         Raises InvalidArgument, NotFound, and Conflict if the address is taken.
         """
 
-    async def remove(self, user: UserKey) -> Removed_rows:
+    async def remove(self, user: UserKey) -> Removed:
         """Remove a user and their prompts, and return the number of removed rows by table. Atomic.
 
         Raises NotFound, and IllegalMove if the user has sessions or audits. Deactivate such a user instead.
@@ -2038,7 +2131,7 @@ class AsyncSessionUploads(AsyncDomain):
     async def find(self, upload: Upload) -> FileUpload | None:
         """Return an upload, or None if there is no such upload. Raises InvalidArgument."""
 
-    async def remove(self, upload: Upload) -> Removed_rows:
+    async def remove(self, upload: Upload) -> Removed:
         """Remove a file from its session, and return the number of removed rows by table. Atomic. Raises NotFound."""
 
 class AsyncSessionTasks(AsyncDomain):
@@ -2309,7 +2402,7 @@ class AsyncSessions(AsyncDomain):
         their retries; completed tasks stay completed. Atomic. Raises NotFound, IllegalMove.
         """
 
-    async def remove(self, session: Session) -> Removed_rows:
+    async def remove(self, session: Session) -> Removed:
         """Remove a session with its files, results and tasks, and return the number of removed rows by table. Atomic.
 
         Later calls of the workers of its tasks raise NotFound. Raises NotFound.
@@ -2358,7 +2451,7 @@ class AsyncAudits(AsyncDomain):
         $SCANSTORE_USER, else the address of the user). Atomic. Raises InvalidArgument, NotFound.
         """
 
-    async def remove(self, audit: AuditId) -> Removed_rows:
+    async def remove(self, audit: AuditId) -> Removed:
         """Remove an audit with its analysis, its findings and its trail. Atomic.
 
         Returns the number of removed rows by table. Raises NotFound, and IllegalMove while the audit is leased.

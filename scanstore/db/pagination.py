@@ -6,6 +6,7 @@ read unless you ask for them. Change here: which columns are long (``HEAVY``), a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import peewee
@@ -16,6 +17,7 @@ from scanstore.db.database import Database
 from scanstore.db.fields import Base, JSONField
 from scanstore.errors import InvalidArgument, shown
 
+_T = TypeVar("_T")
 _M = TypeVar("_M", bound=peewee.Model)
 _B = TypeVar("_B", bound=Base)
 
@@ -70,6 +72,27 @@ def listed(
     if limit is not None or offset:
         query = query.limit(-1 if limit is None else limit).offset(offset)
     return list(query)
+
+
+def arranged(
+    model: type[_B], rows: Iterable[_B], *, limit: int | None = None, offset: int = 0, sort: str | None = None
+) -> list[_B]:
+    """Return rows that were computed, not queried, with the options of :func:`listed`."""
+    found = list(rows)
+    if sort is not None:
+        names = [field.name for field in _sorted_by(model, sort)]
+        found.sort(key=lambda row: [_comparable(row.__data__[name]) for name in names], reverse=sort.startswith("-"))
+    return windowed(found, limit, offset)
+
+
+def windowed(rows: Sequence[_T], limit: int | None, offset: int) -> list[_T]:
+    """Return the rows that ``limit`` and ``offset`` select. Raises InvalidArgument as :func:`check_window` does."""
+    check_window(limit, offset)
+    return list(rows[offset : None if limit is None else offset + limit])
+
+
+def _comparable(value: Any) -> tuple[bool, Any]:
+    return value is not None, value  # a missing value comes first, as in SQLite
 
 
 def check_window(limit: int | None, offset: int) -> None:
@@ -149,6 +172,12 @@ def _order(model: type[Base], sort: str | None) -> list[object]:
     if sort is None:  # the newest first, if keys grow
         grows = isinstance(keys[0], peewee.AutoField | peewee.IntegerField | peewee.UUIDField)
         return [key.desc() if grows else key.asc() for key in keys]
+    return [each.desc() if sort.startswith("-") else each.asc() for each in _sorted_by(model, sort)]
+
+
+def _sorted_by(model: type[Base], sort: object) -> list[peewee.Field[object]]:
+    """Return the column that ``sort`` names and the key. Raises InvalidArgument for a column that is not indexed."""
+    meta: Any = model._meta
     name = sort.removeprefix("-") if isinstance(sort, str) else None
     known = sorts(model)
     if name not in known:
@@ -156,5 +185,4 @@ def _order(model: type[Base], sort: str | None) -> list[object]:
             f"{model.__name__} cannot be sorted by {shown(sort)}; it can by: {', '.join(known)},"
             " each also with - before it"
         )
-    fields = [meta.fields[name], *(key for key in keys if key.name != name)]
-    return [each.desc() if sort.startswith("-") else each.asc() for each in fields]
+    return [meta.fields[name], *(key for key in meta.get_primary_keys() if key.name != name)]

@@ -84,7 +84,7 @@ SCANS = Machine(
     },
 )
 
-_REOPEN = "open it again first: store.findings.triage(finding, 'open', by=...) (scanstore findings triage ID open)"
+_REOPEN = "open it again first: store.findings.triage(finding, 'open') (scanstore findings triage ID open)"
 FINDINGS = Machine(
     "findings",
     "finding",

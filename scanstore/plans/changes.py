@@ -327,8 +327,8 @@ def write(
     if field.name == "status":
         with db.atomic():
             if undo and "open" not in (now, value):  # a transition from one decision to another goes through open
-                Findings(db).triage(key, "open", by=by, note=note)
-            Findings(db).triage(key, value, by=by, note=note)
+                Findings(db).triage(key, "open", by=by, reason=note)
+            Findings(db).triage(key, value, by=by, reason=note)
     elif field.link:
         for verb, ids in (
             (f"DELETE FROM scene_{field.link}s WHERE scene_id = ? AND {field.link}_id = ?", _without(now, value)),

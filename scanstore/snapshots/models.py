@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import peewee
 
@@ -70,11 +70,22 @@ class ScanFile(Numbered, Timestamped):
         indexes = ((("scan", "file_path"), True), (("version", "scan"), False))
 
 
+class SetAside(NamedTuple):
+    """A draft of an answer that could not be stored: its number in the answer, from 0, the draft, and the reason."""
+
+    number: int
+    draft: object
+    reason: str
+
+
 class ScanFileChunk(Claimable):
     """A chunk of a file, the unit of review. The chunks of a file partition it. Only the status of a chunk can change.
 
-    ``worker``, ``attempt`` and the times belong to its lease, see :mod:`scanstore.leases.engine`.
+    ``worker``, ``attempt`` and the times belong to its lease, see :mod:`scanstore.leases.engine`. After
+    ``store.chunks.complete``, ``set_aside`` has the drafts that could not be stored.
     """
+
+    set_aside: tuple[SetAside, ...] = ()
 
     if TYPE_CHECKING:
         scan_file_id = peewee.IntegerField()

@@ -11,10 +11,11 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from scanstore.db.arguments import check_list, check_optional_integer, check_path, check_string, encodable
+from scanstore.db.arguments import check_list, check_path, check_string, encodable
 from scanstore.db.clocks import SILENCE, silent
 from scanstore.db.domain import Domain, List, long, reads
-from scanstore.db.fields import read_row
+from scanstore.db.fields import find_row, read_row
+from scanstore.db.pagination import check_window, listed
 from scanstore.db.paths import escape_path, root_name
 from scanstore.db.processes import gone, me
 from scanstore.db.state_machine import SCANS, move
@@ -84,6 +85,7 @@ class FileDiff(NamedTuple):
     moved: list[tuple[str, str]]
 
 
+KNOWN = "store.scans.list() (scanstore scans list) shows the known ones"
 MOST_NOTES = 1000  # entries of a ctags file that are stored with the scan
 Progress = Callable[[int, int, str], None]  #: (finished files, total files, path of the last file)
 
@@ -157,8 +159,11 @@ class Scans(Domain):
             self._end(scan, "cancelled" if stopped else "failed", "interrupted" if stopped else str(error))
             raise
 
-    def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
-        """Start a scan with your own parser: call ``store.symbols.record_file`` for each file, then ``finish``."""
+    def add(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
+        """Add a scan for your own parser: call ``store.symbols.record_file`` for each file, then ``finish``.
+
+        Raises InvalidArgument.
+        """
         target = encodable(check_string(target, "target"), "target")
         if not target.strip():
             raise InvalidArgument("a scan needs a target, such as a path or a repository's name")
@@ -211,27 +216,39 @@ class Scans(Domain):
 
     @reads
     def get(self, scan: Scan | int) -> Scan:
-        """Read the scan with this id. Raises NotFound."""
-        return read_row(Scan, scan, "scan", "store.scans.list() (scanstore scans list) shows the known ones")
+        """Read the scan with this id. Raises NotFound, InvalidArgument."""
+        return read_row(Scan, scan, "scan", KNOWN)
+
+    @reads
+    def find(self, scan: Scan | int) -> Scan | None:
+        """Read the scan with this id, or return None. Raises InvalidArgument."""
+        return find_row(Scan, scan, "scan", KNOWN)
 
     @reads
     def list(
-        self, *, target: str | None = None, status: ScanStatus | None = None, limit: int | None = None
+        self,
+        *,
+        target: str | None = None,
+        status: ScanStatus | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[Scan]:
-        """List scans, newest first."""
+        """List scans, newest first, optionally of one target or status. Raises InvalidArgument."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:
             about = Lineage.target == check_string(target, "target")
             query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(about))
         if status is not None:
             query = query.where(Scan.status == Scan.status.db_value(status))
-        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
     def latest(self, target: str | None = None) -> Scan:
         """Return the latest completed scan of a tree, of one target or of all; without one, the latest of reports.
 
-        Raises NotFound if there is neither. Queries do not use the latest scan of all targets, see :meth:`pick`.
+        Raises NotFound if there is neither. Queries without a target do not use the latest scan of all targets: they
+        raise Ambiguous if the store has several.
         """
         query = Scan.select().where(Scan.revision.is_null(False))
         if target is not None:
@@ -245,40 +262,16 @@ class Scans(Domain):
         return found
 
     @reads
-    def targets(self) -> List[Target]:
+    def targets(self, *, limit: int | None = None, offset: int = 0) -> List[Target]:
         """List the targets of this store by name, including those without a completed scan."""
-        rows = self.db.execute_sql(TARGETS).fetchall()
+        check_window(limit, offset)
+        rows = self.db.execute_sql(TARGETS, (-1 if limit is None else limit, offset)).fetchall()
         return [Target(name, root, bool(tree), bool(completed)) for name, root, tree, completed in rows]
-
-    @reads
-    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
-        """Return the scan that a query reads: the given one, or the latest completed one of a target.
-
-        Without a target, the store must have only one target with a tree. Raises Ambiguous (with the names of the
-        targets as ``candidates``) if it has several, NotFound, and InvalidArgument if both are given.
-        """
-        if scan is not None:
-            if target is not None:
-                raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
-            return self.get(scan)
-        return self.latest(self.sole_target(trees=True) if target is None else target)
-
-    @reads
-    def sole_target(self, *, trees: bool = False) -> str | None:
-        """Return the only target with a completed scan, or with ``trees`` the only one with a tree, or None.
-
-        Raises Ambiguous, with their names as ``candidates``, if there are several.
-        """
-        names = [each.target for each in answering(self.targets(), trees=trees)]
-        if len(names) > 1:
-            listed = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
-            raise Ambiguous(f"this store has {len(names):,} targets: {listed}; give target=, or a scan as scan=", names)
-        return names[0] if names else None
 
     @reads
     def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
         """Return the counts of a scan (default: the latest of the target), with its unreadable files."""
-        row = self.pick(scan, target)
+        row = pick(self.db, scan, target)
         run = self.db.execute_sql
         one = {"scan": row.id}
         status = dict(run("SELECT status, count(*) FROM scan_files WHERE scan_id = :scan GROUP BY status", one))
@@ -331,6 +324,31 @@ class Scans(Domain):
         )
 
 
+def pick(db: Database, scan: Scan | int | None, target: str | None = None) -> Scan:
+    """Return the scan that a query reads: the given one, or the latest completed one of a target.
+
+    Without a target, the store must have only one target with a tree. Raises Ambiguous (with the names of the targets
+    as ``candidates``) if it has several, NotFound, and InvalidArgument if both are given.
+    """
+    if scan is not None:
+        if target is not None:
+            raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
+        return Scans(db).get(scan)
+    return Scans(db).latest(sole_target(db, trees=True) if target is None else target)
+
+
+def sole_target(db: Database, *, trees: bool = False) -> str | None:
+    """Return the only target with a completed scan, or with ``trees`` the only one with a tree, or None.
+
+    Raises Ambiguous, with their names as ``candidates``, if there are several.
+    """
+    names = [each.target for each in answering(Scans(db).targets(), trees=trees)]
+    if len(names) > 1:
+        some = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+        raise Ambiguous(f"this store has {len(names):,} targets: {some}; give target=, or a scan as scan=", names)
+    return names[0] if names else None
+
+
 def answering(targets: Iterable[Target], *, trees: bool) -> list[Target]:
     """Return the targets with a completed scan; with ``trees``, only those with a tree, unless none has one."""
     completed = [target for target in targets if target.completed]
@@ -370,6 +388,7 @@ SELECT l.target,
        EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL AND s.kind = 'source'),
        EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL)
   FROM lineages AS l WHERE EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id) ORDER BY l.target
+ LIMIT ? OFFSET ?
 """
 # INDEXED BY: with statistics from a time of few scans, the planner would read the files of all scans.
 COUNT = """

@@ -127,7 +127,7 @@ SELECT f.file_path FROM bindings AS b
 """
 
 
-# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 the limit.
+# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 the limit, ?6 the offset.
 _BY_NAME = """
 SELECT f.id << 24 | s.ordinal AS id, s.symbol_type, f.file_path, s.start_line
   FROM names AS n
@@ -137,7 +137,7 @@ SELECT f.id << 24 | s.ordinal AS id, s.symbol_type, f.file_path, s.start_line
 """
 _FOUND = """
 SELECT id FROM ({found})
- ORDER BY instr('class,function,method,variable,module', symbol_type), file_path, start_line, id LIMIT ?5
+ ORDER BY instr('class,function,method,variable,module', symbol_type), file_path, start_line, id LIMIT ?5 OFFSET ?6
 """
 
 

@@ -277,18 +277,14 @@ LAST = datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))
 @pytest.mark.parametrize("moment", [FIRST, LAST])
 def test_a_time_that_no_calendar_has_is_refused_by_its_value(store: Store, moment: datetime) -> None:
     text = moment.isoformat()
-    scan = store.scans.finish(store.scans.start("t"))
+    scan = store.scans.finish(store.scans.add("t"))
     for call in (
         lambda: store.jobs.enqueue("x", run_at=moment),
         lambda: store.schedules.due(now=moment),
         lambda: store.schedules.run_due(now=moment),
         lambda: store.library.upsert_scenes([{"id": "a", "scene_date": moment}], strict=True),
         lambda: store.library.upsert_scenes([{"id": "a", "scene_date": text}], strict=True),
-        lambda: (
-            store.findings.suppress(target="t", rule_id="r", reason="x", expires=moment)
-            if "reason" in inspect.signature(store.findings.suppress).parameters
-            else store.findings.suppress(target="t", rule="r", justification="x", by="a", expires=moment)
-        ),
+        lambda: store.findings.suppress(target="t", rule="r", reason="x", by="a", expires=moment),
         lambda: Scan.update(completed_at=moment).where(Scan.id == scan.id).execute(),
         lambda: Scan.update(completed_at=text).where(Scan.id == scan.id).execute(),
     ):

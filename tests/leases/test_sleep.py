@@ -328,7 +328,7 @@ def test_rows_of_earlier_versions_wait_for_their_lease(
     rows = [*(work.claim(worker="ann", lease=LEASE) for work in works), store.audits.claim(worker="ann", lease=LEASE)]
     (chunk, *_) = store.chunks.claim(again, worker="ann", lease=LEASE)
     assert all(len(found) == 1 for found in rows)
-    recording = store.scans.start("a parser's", name="x")
+    recording = store.scans.add("a parser's", name="x")
     run = store.library.sync("scene").__enter__()
     store.library.upsert_scenes([{"id": "1", "title": "a"}], run=run)
     plan = store.plans.add("p")
@@ -455,7 +455,7 @@ def test_a_clock_that_was_years_ahead_keeps_nothing_for_years(store: Store, nigh
 
 def test_a_scan_shows_that_it_goes_on(store: Store, night: Night) -> None:
     """Each file that a parser records is a sign of life, some minutes after the last one."""
-    scan = store.scans.start("a parser's", name="x")
+    scan = store.scans.add("a parser's", name="x")
     store.database.execute_sql("UPDATE scans SET worker = ?", (OF_BEFORE,))
     for number in range(4):
         night.sleep(timedelta(minutes=40))

@@ -152,7 +152,7 @@ def test_revisions_that_were_removed_do_not_come_to_life(two: tuple[Store, Store
 
 def test_facts_of_one_hash_that_differ_are_kept_apart(two: tuple[Store, Store]) -> None:
     for store, name in zip(two, ("mine", "theirs"), strict=True):
-        scan = store.scans.start("t")
+        scan = store.scans.add("t")
         symbols = [{"name": name}] + [{"name": "more"}] * (name == "theirs")
         store.symbols.record_file(scan, "a.x", "ab" * 32, symbols=symbols, references=[{"name": name, "line": 1}])
         store.symbols.record_file(scan, "b.x", "cd" * 32, symbols=[{"name": "both"}])
@@ -175,8 +175,8 @@ def test_analysis_comes_with_its_scan(two: tuple[Store, Store], tmp_path: Path) 
     mine.llm.add("other")
     scan = analyse(theirs, write(tmp_path / "tree", a="def f():\n  g()\n", b="def g(): f()\n"), DRAFT)
     (finding,) = theirs.findings.list()
-    theirs.findings.triage(finding, "confirmed", by="ann", note="seen it")
-    theirs.findings.suppress(finding=finding, justification="not now", by="ann")
+    theirs.findings.triage(finding, "confirmed", by="ann", reason="seen it")
+    theirs.findings.suppress(finding=finding, reason="not now", by="ann")
     merged(mine, theirs)
     (ours,) = mine.findings.list(target=theirs.scans.get(scan).target)
     assert (ours.title, ours.status) == ("Bad call", "confirmed")
@@ -383,7 +383,7 @@ def test_every_table_is_merged_or_named(two: tuple[Store, Store]) -> None:
 
 def test_scans_that_are_not_whole_are_left_out_and_named(two: tuple[Store, Store]) -> None:
     mine, theirs = two
-    theirs.scans.start("t")
+    theirs.scans.add("t")
     assert merged(mine, theirs).skipped == {"1 scans that were not recorded whole": "finish or remove them there"}
     assert mine.scans.list() == []
 

@@ -56,7 +56,7 @@ def build(path: Path, tree: Path) -> None:
         for verified in store.verified.work(scan):
             store.findings.publish(verified)
         for finding in store.findings.list(scan=scan)[:10]:
-            store.findings.triage(finding, "confirmed", by="ann", note="seen")
+            store.findings.triage(finding, "confirmed", by="ann", reason="seen")
         with store.library.sync("scene") as run:
             store.library.upsert_scenes(
                 [

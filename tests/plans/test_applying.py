@@ -56,7 +56,7 @@ def library(store: Store) -> Iterator[Store]:
 
 @pytest.fixture
 def finding(store: Store) -> Finding:
-    scan = store.scans.finish(store.scans.start("t"))
+    scan = store.scans.finish(store.scans.add("t"))
     made = Finding.create(
         lineage=scan.lineage_id, scan=scan, first_scan=scan, rule_id="r", title="T", vulnerability_type="v",
         severity="high", file_path="a.py",

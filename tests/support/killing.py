@@ -69,7 +69,7 @@ def reports(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterat
         tell(["scan", scan, "reports"])
         for finding in store.findings.list(scan):
             note, status = f"note {some.random()}", "confirmed" if finding.status == "open" else "open"
-            store.findings.triage(finding, status, by="ann", note=note)
+            store.findings.triage(finding, status, by="ann", reason=note)
             # Another process may have decided the same before: then nothing was to be written.
             if any(event.note == note for event in store.findings.history(finding)):
                 tell(["decision", note])
