@@ -38,7 +38,7 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
     """)
     migrator.sql("DROP TABLE temp.dates")
     migrator.sql(TRIGGER.format(content=f"{CONTENT}, scene_date_precision").strip())
-    migrator.sql("CREATE INDEX ix_scenes_scene_date ON scenes (scene_date)")
+    migrator.sql("CREATE INDEX ix_scenes_scene_date ON scenes (scene_date, id)")
     migrator.sql("ALTER TABLE sync_runs ADD COLUMN rejected INTEGER NOT NULL DEFAULT 0")
 
 

@@ -1463,13 +1463,14 @@ class AsyncLibrary(AsyncDomain):
         """
 
 class AsyncPlans(AsyncDomain):
-    """Plans: ``create``, ``propose``, ``submit``, ``review``, ``apply``, ``revert``."""
+    """Plans: ``add``, ``propose``, ``submit``, ``review``, ``apply``, ``revert``."""
 
-    async def create(
+    async def add(
         self, name: str, *, description: str | None = None, metadata: Mapping[str, object] | None = None
     ) -> AnalysisPlan:
-        """Create a plan. Fill it with :meth:`propose`, and start the review with :meth:`submit`. Names need not be
-        unique.
+        """Add a plan and return it. Fill it with :meth:`propose`, and start the review with :meth:`submit`.
+
+        Names need not be unique. Raises InvalidArgument.
         """
 
     async def propose(
@@ -1510,20 +1511,29 @@ class AsyncPlans(AsyncDomain):
     async def cancel(self, plan: AnalysisPlan | int) -> AnalysisPlan:
         """Cancel a plan. Raises IllegalMove if a change was applied, or the plan is finished."""
 
-    async def remove(self, plan: AnalysisPlan | int) -> None:
-        """Delete a plan and its changes. Applied values stay and can no longer be reverted.
+    async def remove(self, plan: AnalysisPlan | int) -> Removed:
+        """Remove a plan with its changes, and return the number of removed rows by table.
 
-        Raises NotFound, and IllegalMove while the plan is being applied or reverted.
+        Applied values stay and can no longer be reverted. Raises NotFound, and IllegalMove while the plan is being
+        applied or reverted.
         """
 
     async def get(self, plan: AnalysisPlan | int) -> AnalysisPlan:
-        """Read the plan with this id, with its counts. Raises NotFound."""
+        """Return a plan as it is now, with its counts. Raises NotFound, and InvalidArgument for a wrong id."""
 
-    async def find(self, name: str) -> AnalysisPlan | None:
-        """Return the latest plan with this name, or None."""
+    async def find(self, plan: AnalysisPlan | int | str) -> AnalysisPlan | None:
+        """Return the plan with this id, or the latest one with this name, with its counts; None if there is none.
 
-    async def list(self, *, status: PlanStatus | None = None, limit: int | None = None) -> builtins.list[AnalysisPlan]:
-        """List plans with their counts, the latest first, optionally of one status, in one statement."""
+        Raises InvalidArgument for a value that is neither.
+        """
+
+    async def list(
+        self, *, status: PlanStatus | None = None, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> builtins.list[AnalysisPlan]:
+        """List plans with their counts, the latest first, optionally of one status, in one statement.
+
+        ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
+        """
 
     async def changes(
         self,
@@ -1533,15 +1543,27 @@ class AsyncPlans(AsyncDomain):
         field: ChangeField | None = None,
         scene: Scene | str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[PlanChange]:
-        """List the changes of a plan in the order of applying, optionally of one status, field or scene."""
+        """List the changes of a plan in the order of applying, optionally of one status, field or scene.
+
+        ``sort`` names another column, as for ``store.page``. Raises NotFound and InvalidArgument.
+        """
 
     async def preview(
-        self, plan: AnalysisPlan | int, *, status: ChangeStatus | None = None, scene: Scene | str | None = None
+        self,
+        plan: AnalysisPlan | int,
+        *,
+        status: ChangeStatus | None = None,
+        scene: Scene | str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> builtins.list[Preview]:
         """Return the values of each scene and finding before and after applying, in the order of the changes.
 
-        Includes pending and approved changes, or only those of one ``status``. Changes nothing.
+        Includes pending and approved changes, or only those of one ``status``. ``limit`` and ``offset`` count scenes
+        and findings. Changes nothing. Raises NotFound and InvalidArgument.
         """
 
     async def review(
@@ -1560,13 +1582,16 @@ class AsyncPlans(AsyncDomain):
 
         The last decision counts. Applied, failed, skipped and reverted changes cannot be reviewed again: they are
         ignored, or raise an error if they are among the ``ids``. ``ids=[]`` selects nothing. A change without a
-        confidence never matches ``min_confidence``. ``by`` is saved as the reviewer. Atomic.
+        confidence never matches ``min_confidence``. ``by`` is saved as the reviewer (default: ``$SCANSTORE_USER``).
+        Atomic.
 
-        Raises IllegalMove for a plan that is not in review, NotFound for a change of another plan.
+        Raises InvalidArgument, IllegalMove for a plan that is not in review, NotFound for a change of another plan.
         """
 
-    async def retry(self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None) -> int:
-        """Reset failed and skipped changes to approved, all of a plan or those of ``ids``. Return their number.
+    async def retry(
+        self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None
+    ) -> builtins.list[PlanChange]:
+        """Approve failed and skipped changes again, all of a plan or those of ``ids``, and return them. Atomic.
 
         An applied plan goes back to review. Raises IllegalMove for other plans and changes, NotFound.
         """
@@ -1648,24 +1673,41 @@ class AsyncJobs(AsyncDomain):
     async def cancel(self, job: Job | str | uuid.UUID) -> Job:
         """Cancel a job and its children, in any status, and return it. Atomic.
 
-        A pending job becomes ``cancelled`` immediately. A running job becomes ``cancelling``: its worker's next tick
-        returns False, and any report of the worker, the end of its process or of its lease makes it ``cancelled``.
-        Cancelling it again meanwhile changes nothing. Raises NotFound, and IllegalMove if the job and all its children
-        are finished.
+        A pending job becomes ``cancelled`` immediately. A running job becomes ``cancelling``: its worker's next
+        heartbeat says so, and any report of the worker, the end of its process or of its lease makes it ``cancelled``.
+        Cancelling it again meanwhile changes nothing. The ``error`` of a child names the job that it was cancelled
+        with.
+
+        Raises InvalidArgument, NotFound, and IllegalMove if the job and all its children are finished.
+        """
+
+    async def retry(self, *items: Job | str | uuid.UUID) -> builtins.list[Job]:
+        """Let failed or cancelled jobs wait again, with all their retries, and return them. Atomic.
+
+        The children that were cancelled together with a job are retried with it. Children that failed, or were
+        cancelled on their own, stay as they are.
+
+        Raises InvalidArgument, NotFound, IllegalMove for a job that did not fail and was not cancelled and for one with
+        a child that is still being cancelled, and Conflict if another unfinished job has the unique key. Nothing is
+        changed then.
         """
 
     async def prune(
-        self, *, older_than: timedelta | None = None, keep_last: int | None = None, dry_run: bool = True
+        self, *, older_than: timedelta | str | None = None, keep_last: int | None = None, dry_run: bool = True
     ) -> int:
         """Remove finished jobs, each with all its children or not at all, and return their number. Atomic.
 
-        The newest ``keep_last`` jobs without a parent are kept, as are jobs that ended less than ``older_than`` ago,
-        and jobs that rows of the user's own tables refer to. With ``dry_run`` the jobs are only counted. Raises
-        InvalidArgument if neither ``keep_last`` nor ``older_than`` is given.
+        The newest ``keep_last`` jobs without a parent are kept, as are jobs that ended less than ``older_than`` ago (a
+        timedelta, or text such as ``30d``), and jobs that rows of the user's own tables refer to. With ``dry_run`` the
+        jobs are only counted, as in ``store.prune``. Raises InvalidArgument if neither ``keep_last`` nor
+        ``older_than`` is given.
         """
 
-    async def live(self, unique: str) -> Job | None:
-        """Return the unfinished job with this unique key, or None."""
+    async def find(self, item: Job | str | uuid.UUID | None = None, *, unique: str | None = None) -> Job | None:
+        """Return the job with this id, or the unfinished job with the key ``unique``; None if there is none.
+
+        Give one of the two. Raises InvalidArgument.
+        """
 
     async def list(
         self,
@@ -1676,20 +1718,28 @@ class AsyncJobs(AsyncDomain):
         scene: Scene | str | None = None,
         queue: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> builtins.list[Job]:
-        """List jobs, the newest first, optionally of a status, type, parent, scene or queue. Raises InvalidArgument."""
+        """List jobs, the newest first, optionally of a status, type, parent, scene or queue.
 
-    async def children(self, job: Job | str | uuid.UUID) -> builtins.list[Job]:
-        """List the children of a job, the oldest first. Raises NotFound."""
+        Results are left out, because they may be large: ``job.result`` reads one when it is used, in the current store,
+        and :meth:`get` reads all columns. ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
+        """
 
-    async def of_scene(self, scene: Scene | str, *, limit: int | None = None) -> builtins.list[Job]:
-        """List the jobs of a scene, the newest first."""
+    async def children(
+        self, job: Job | str | uuid.UUID, *, limit: int | None = None, offset: int = 0
+    ) -> builtins.list[Job]:
+        """List the children of a job, the oldest first, without their results, as :meth:`list` does.
+
+        Raises NotFound and InvalidArgument.
+        """
 
     async def state(self, scope: str | Iterable[str] | None = None, *, queue: str | None = None) -> State:
-        """How many jobs are ready, wait for their time or another try, are leased, completed, failed, and cancelled
-        (``skipped``), and when the next is due: of all jobs, of some types or of a queue.
+        """Return the number of jobs that are ready, delayed, leased, completed, failed and cancelled (``skipped``), and
+        when the next is due: of all jobs, of some types, of a queue, or of some types in a queue.
 
-        ``state().finished`` says that none is left. Raises InvalidArgument when both types and a queue are given.
+        ``state().finished`` says that no job is left to do. Raises InvalidArgument.
         """
 
     async def wait(
@@ -1713,6 +1763,20 @@ class AsyncJobs(AsyncDomain):
         """Lease up to ``limit`` jobs of these types (default: any) in a queue, see :meth:`LeasedWork.claim`.
 
         Jobs of an ``exclusive_group`` of which one runs are passed over.
+        """
+
+    def work(
+        self,
+        scope: str | Iterable[str] | None = None,
+        *,
+        worker: str | None = None,
+        lease: float = 600.0,
+        wait: bool = True,
+        stop: Stop | None = None,
+        queue: str = "default",
+    ) -> AsyncGenerator[Job]:
+        """Claim jobs of these types (default: any) in a queue, one after the other, until nothing is left to do or
+        ``stop`` is set, see :meth:`LeasedWork.work`.
         """
 
     async def start(self, job: Job | str | uuid.UUID, *, worker: str | None = None, lease: float = 600.0) -> Job:
@@ -1745,8 +1809,11 @@ class AsyncJobs(AsyncDomain):
         """
 
     async def recover(self, scope: str | Iterable[str] | None = None, *, queue: str | None = None) -> Recovered:
-        """Free leases that expired or whose process ended: of all jobs, of some types or of a queue. Jobs that were
-        being cancelled are cancelled. Claims do it too when they need it, as does opening a store.
+        """Free leases that expired or whose process ended: of all jobs, of some types, of a queue, or of some types in
+        a queue. Return their number.
+
+        Jobs that were being cancelled are cancelled. Claims and opening a store do the same when needed. Raises
+        InvalidArgument.
         """
 
     async def run_worker(
@@ -1777,22 +1844,6 @@ class AsyncJobs(AsyncDomain):
         Every job runs at least once: if its worker dies, another worker gets it. Raises InvalidArgument.
         """
 
-    def work(
-        self,
-        scope: str | Iterable[str] | None = None,
-        *,
-        worker: str | None = None,
-        lease: float = 600.0,
-        wait: bool = True,
-        stop: Stop | None = None,
-    ) -> AsyncGenerator[Job]:
-        """Claim one row after the other until nothing is left to do or ``stop`` is set (a ``threading.Event``).
-
-        Waits while others hold the last rows or a retry is not due, since those may become free; with ``wait=False`` it
-        yields the available rows and ends. The loop's body completes or fails each row; a row that it has not settled
-        is released when the loop is left.
-        """
-
     async def fail(
         self, item: Job | str | uuid.UUID, error: str | BaseException, *, retry: bool = True, worker: str | None = None
     ) -> Job:
@@ -1805,17 +1856,8 @@ class AsyncJobs(AsyncDomain):
     async def release(self, item: Job | str | uuid.UUID, *, worker: str | None = None) -> Job:
         """Give a leased row back unchanged, to be claimed by anyone; return it. Raises LeaseLost, NotFound."""
 
-    async def retry(self, *items: Job | str | uuid.UUID) -> builtins.list[Job]:
-        """Let rows that failed for good wait again, with all their tries; return them. One transaction.
-
-        Raises NotFound, and IllegalMove for a row that did not fail; nothing is changed then.
-        """
-
     async def get(self, item: Job | str | uuid.UUID) -> Job:
         """The row, as it is now. Raises InvalidArgument for a value that is not an id, NotFound."""
-
-    async def find(self, item: Job | str | uuid.UUID) -> Job | None:
-        """The row, as it is now, or None when it is missing."""
 
 class AsyncSchedules(AsyncDomain):
     """Scheduled tasks by name, and their due runs."""
@@ -1837,13 +1879,18 @@ class AsyncSchedules(AsyncDomain):
         """
 
     async def get(self, task: str | int | ScheduledTask) -> ScheduledTask:
-        """Read the task with this name or id. Raises NotFound."""
+        """Return the task with this name or id. Raises NotFound, and InvalidArgument for a value that is neither."""
 
     async def find(self, task: str | int | ScheduledTask) -> ScheduledTask | None:
-        """Return the task with this name or id, or None."""
+        """Return the task with this name or id, or None. Raises InvalidArgument for a value that is neither."""
 
-    async def list(self, *, enabled: bool | None = None) -> builtins.list[ScheduledTask]:
-        """List all tasks by name, or only enabled or disabled ones."""
+    async def list(
+        self, *, enabled: bool | None = None, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> builtins.list[ScheduledTask]:
+        """List all tasks by name, or only enabled or disabled ones.
+
+        ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
+        """
 
     async def update(
         self,
@@ -1867,26 +1914,30 @@ class AsyncSchedules(AsyncDomain):
     async def disable(self, task: str | int | ScheduledTask) -> ScheduledTask:
         """Disable a task until it is enabled again. Idempotent. Raises NotFound."""
 
-    async def remove(self, task: str | int | ScheduledTask) -> None:
-        """Remove a task; its jobs stay. Raises NotFound."""
+    async def remove(self, task: str | int | ScheduledTask) -> Removed:
+        """Remove a task, and return the number of removed rows by table. Its jobs stay. Raises NotFound."""
 
-    async def due(self, now: datetime | None = None) -> builtins.list[ScheduledTask]:
+    async def due(self, *, now: datetime | None = None) -> builtins.list[ScheduledTask]:
         """Return the due tasks for the caller to run, and advance each to its next time. The longest due come first.
 
         Each run is returned to only one process. Several missed runs count as one. If the caller dies, its returned
         runs are lost; ``run_due`` stores a job instead.
 
-        Tasks with a time zone that this machine does not know are skipped. Raises InvalidArgument if no other task is
-        due.
+        Tasks with a time zone that this machine does not know are skipped with a warning in the log. Raises
+        InvalidArgument if no other task is due.
         """
 
-    async def run_due(self, now: datetime | None = None) -> builtins.list[ScheduledRun]:
+    async def run_due(self, *, now: datetime | None = None) -> builtins.list[ScheduledRun]:
         """Enqueue a job for each due task and advance the task to its next time. The longest due come first.
 
         Each task is one transaction, and each run becomes one job, even with several processes. Several missed runs
-        count as one. The task's name is the job's ``unique`` key: while an unfinished job has this key, the run is
-        skipped. Then ``started`` is false, ``last_job`` is that job, and ``last_run`` stays. Raises the same errors as
-        ``due``.
+        count as one. The task's name is the job's ``unique`` key: while the task's previous job is unfinished, the run
+        is skipped. Then ``started`` is false, ``last_job`` is that job, and ``last_run`` stays.
+
+        If an unrelated unfinished job has the task's name as its key, the run has an ``error`` that names both, and the
+        task stays due. A job is unrelated if the task did not enqueue it and its type or input differs from the task's.
+
+        Raises the same errors as ``due``.
         """
 
 class AsyncSettings(AsyncDomain):

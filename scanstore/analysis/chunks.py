@@ -22,7 +22,7 @@ from scanstore.db.pagination import check_window, listed
 from scanstore.db.state_machine import CHUNK_STATUSES, Machine
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.leases import engine
 from scanstore.leases.work import Loop
 from scanstore.snapshots.models import Scan, ScanFileChunk, SetAside
@@ -125,6 +125,8 @@ class Chunks(Stage[ScanFileChunk]):
         Raises LeaseLost if the chunk is not, or no longer, leased to the worker, and InvalidArgument for an invalid
         draft if ``strict``. Nothing is written then.
         """
+        if call is not None and not isinstance(call, calls.Call):
+            raise InvalidArgument(f"call is {shown(call)}; give the call of: with store.llm.call(...) as call")
         strict = analyzer is None and call is None if strict is None else check_bool(strict, "strict")
         key, owner, attempt = self._owner(chunk, worker)
         # Only the status of a chunk changes, so a completely loaded chunk is not read again.
@@ -257,7 +259,8 @@ class Chunks(Stage[ScanFileChunk]):
         """
         from scanstore.indexing.files import chunk_text  # start-up: loads ast
 
-        row = chunk if isinstance(chunk, ScanFileChunk) else self.get(chunk)
+        row = self.get(self._id(chunk)) if not isinstance(chunk, ScanFileChunk) else chunk
+        row.check_home()
         scan = Scans(self.db).get(row.scan_id)
         if root is not None:
             base = check_path(root, "root")

@@ -82,7 +82,7 @@ class Analysis(Identified):
 
     class Meta:
         table_name = "audit_analyses"
-        indexes = ((("verdict", "created_at"), False),)
+        indexes = ((("verdict", "created_at"), False), (("compliance_score", "id"), False))
 
 
 class AnalysisFinding(Identified):

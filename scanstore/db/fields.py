@@ -26,6 +26,9 @@ from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, NotFound, WrongStore, shown
 
+if TYPE_CHECKING:
+    from scanstore.db.views import View
+
 _V = TypeVar("_V")  #: the value of a column in a row
 _W = TypeVar("_W", bound=str)
 _N = TypeVar("_N", bound="Numbered")
@@ -101,6 +104,7 @@ class Base(peewee.Model):
     """Base of every model: `to_dict()`, a short `repr`, `save()` of changed fields, no binding by hand."""
 
     __secret__: ClassVar[frozenset[str]] = frozenset()
+    __view__: ClassVar[View | None] = None  #: how a model of a view is made of tables
 
     if TYPE_CHECKING:
         id: Any

@@ -83,12 +83,13 @@ class Scene(SyncedRow):
     organized = peewee.BooleanField(default=False)
     details = peewee.TextField(null=True)
     created_date = UTCField(default=utcnow)
-    scene_date = UTCField(null=True, index=True)
+    scene_date = UTCField(null=True)
     scene_date_precision = EnumField(DATE_PRECISIONS, null=True)
     studio = peewee.ForeignKeyField(Studio, on_delete="SET NULL", null=True, backref="scenes")
 
     class Meta:
         table_name = "scenes"
+        indexes = ((("title", "id"), False), (("scene_date", "id"), False))
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         """Return the row as plain values. A date of which only the month or year is known is text like 2006-08 or

@@ -82,12 +82,12 @@ class PlanChange(Numbered, Timestamped):
     target_key = peewee.TextField()
     scene = peewee.ForeignKeyField(Scene, on_delete="SET NULL", null=True, backref="plan_changes")
     finding = peewee.ForeignKeyField(Finding, on_delete="SET NULL", null=True, backref="plan_changes")
-    field = peewee.TextField()
+    field = peewee.TextField(index=True)
     action = EnumField(CHANGE_ACTIONS)
     current_value: JSONField[JsonValue] = JSONField(null=True)
     proposed_value: JSONField[JsonValue] = JSONField(null=True)
     proposed_hash = HashField()
-    confidence = peewee.FloatField(null=True)
+    confidence = peewee.FloatField(null=True, index=True)
     status = EnumField(CHANGE_STATUSES, default="pending")
     applied = peewee.BooleanField(null=True)
     applied_at = UTCField(null=True)
@@ -106,6 +106,8 @@ class PlanChange(Numbered, Timestamped):
         indexes = (
             (("plan", "target", "target_key", "field", "action", "proposed_hash"), True),
             (("plan", "status"), False),
+            (("plan", "field"), False),
+            (("plan", "confidence"), False),
         )
 
     @property

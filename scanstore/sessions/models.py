@@ -179,7 +179,7 @@ class AnalysisResult(Identified):
 
     class Meta:
         table_name = "analysis_results"
-        indexes = ((("session", "created_at"), False),)
+        indexes = ((("session", "created_at"), False), (("score", "id"), False))
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         """Return the row as plain values. The score is a number with the same digits."""

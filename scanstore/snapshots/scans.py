@@ -8,10 +8,11 @@ Ambiguous and lists them.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from scanstore.db.arguments import check_list, check_path, check_string, encodable
+from scanstore.db.arguments import check_list, check_optional_text, check_path, check_string, encodable
 from scanstore.db.clocks import SILENCE, silent
 from scanstore.db.domain import Domain, List, long, reads
 from scanstore.db.fields import find_row, read_row
@@ -23,8 +24,10 @@ from scanstore.db.values import format_time, read_time, utcnow
 from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
 from scanstore.indexing.languages import Language, coverage
 from scanstore.snapshots import bindings
+from scanstore.snapshots import figures as kept
 from scanstore.snapshots.facts import Lineage
 from scanstore.snapshots.models import Scan
+from scanstore.snapshots.names import take_up
 from scanstore.snapshots.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -144,7 +147,7 @@ class Scans(Domain):
         if isinstance(ctags, (str, os.PathLike)):
             options["omit"] = [root_name(os.fspath(ctags))]  # otherwise it would count as a new file
         target = None if target is None else encodable(check_string(target, "target"), "target")
-        name = None if name is None else encodable(check_string(name, "name"), "name")
+        name = check_optional_text(name, "name")
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
         try:
             recorder = self.recorder(scan)
@@ -167,7 +170,7 @@ class Scans(Domain):
         target = encodable(check_string(target, "target"), "target")
         if not target.strip():
             raise InvalidArgument("a scan needs a target, such as a path or a repository's name")
-        name = None if name is None else encodable(check_string(name, "name"), "name")
+        name = check_optional_text(name, "name")
         base = None if root is None else escape_path(check_path(root, "root"))
         return self._begin(target, name or os.path.basename(target) or target, base, {})
 
@@ -177,6 +180,8 @@ class Scans(Domain):
         """
         row = self.get(scan)
         bindings.complete(self.db, row.id, row.lineage_id, format_time(utcnow()), self._completed)
+        kept.keep(self.db, row.id)
+        take_up(self.db)
         return self.get(row.id)
 
     def _completed(self, scan_id: int) -> None:
@@ -272,28 +277,25 @@ class Scans(Domain):
     def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
         """Return the counts of a scan (default: the latest of the target), with its unreadable files."""
         row = pick(self.db, scan, target)
-        run = self.db.execute_sql
-        one = {"scan": row.id}
-        status = dict(run("SELECT status, count(*) FROM scan_files WHERE scan_id = :scan GROUP BY status", one))
+        found = kept.figures(self.db, row.id)
+        status: Counter[str] = Counter()
+        for group in found.groups:
+            status[group.status] += group.files
         notes: dict[str, List[FileNote]] = {"skipped": [], "failed": []}
-        for path, kind, error in run(
-            "SELECT file_path, status, error FROM scan_files WHERE scan_id = :scan AND status IN ('skipped', 'failed')"
-            " ORDER BY file_path",
-            one,
-        ):
-            notes[kind].append(FileNote(path, error or ""))
-        languages = coverage(self.db, row.id)
-        chunks = run(COUNT, one).fetchone()[0]
-        versions, lines, reused = run(SEEN, one).fetchone()
-        resolutions = run(RESOLUTION_COUNTS, one).fetchall()
+        if status["skipped"] or status["failed"]:
+            for path, kind, error in self.db.execute_sql(NOTES, (row.id,)).fetchall():
+                notes[kind].append(FileNote(path, error or ""))
+        languages = coverage(found.groups)
+        versions = sum(group.files for group in found.groups if group.indexer)
         return Summary(
-            scan=row.id, target=row.target, status=row.status, files=sum(status.values()), indexed=versions - reused,
-            reused=reused, skipped=status.get("skipped", 0), failed=status.get("failed", 0), lines=lines,
-            chunks=chunks, symbols=sum(row.symbols for row in languages),
-            references=sum(row.references for row in languages), imports=sum(row.imports for row in languages),
-            resolutions=dict(sorted(resolutions, key=lambda r: -r[1])),
-            skipped_files=notes["skipped"], failed_files=notes["failed"],
-            languages=languages,
+            scan=row.id, target=row.target, status=row.status, files=status.total(), indexed=versions - found.reused,
+            reused=found.reused, skipped=status["skipped"], failed=status["failed"],
+            lines=sum(group.lines for group in found.groups), chunks=sum(group.chunks for group in found.groups),
+            symbols=sum(group.symbols for group in found.groups),
+            references=sum(group.references for group in found.groups),
+            imports=sum(group.imports for group in found.groups),
+            resolutions=dict(sorted(found.resolutions.items(), key=lambda r: -r[1])),
+            skipped_files=notes["skipped"], failed_files=notes["failed"], languages=languages,
         )  # fmt: skip
 
     @reads
@@ -390,29 +392,7 @@ SELECT l.target,
   FROM lineages AS l WHERE EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id) ORDER BY l.target
  LIMIT ? OFFSET ?
 """
-# INDEXED BY: with statistics from a time of few scans, the planner would read the files of all scans.
-COUNT = """
-SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
-  CROSS JOIN chunk_facts AS t ON t.version_id = f.version_id
- WHERE f.scan_id = :scan
-"""
-SEEN = """
-SELECT count(*), coalesce(sum(v.line_count), 0),
-       coalesce(sum(EXISTS (SELECT 1 FROM scan_files AS e
-                             WHERE e.version_id = f.version_id AND e.scan_id < f.scan_id)), 0)
-  FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
-  CROSS JOIN file_versions AS v ON v.id = f.version_id WHERE f.scan_id = :scan
-"""
-# Counts of the view symbol_references, written out because grouping the view would build all its rows first.
-RESOLUTION_COUNTS = """
-SELECT CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL OR c.revision IS NULL THEN r.resolution
-            WHEN b.path_id IS NULL THEN 'external'
-            WHEN b.resolution = 'imported' AND b.version_id = r.version_id THEN 'exact' ELSE b.resolution END, count(*)
-  FROM scans AS c
-  CROSS JOIN scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path ON f.scan_id = c.id
-  CROSS JOIN reference_facts AS r ON r.version_id = f.version_id
-  LEFT JOIN bindings AS b ON r.symbol_ordinal IS NULL AND b.lineage_id = c.lineage_id AND b.path_id = r.path_id
-        AND b.since <= c.revision AND (b.until IS NULL OR b.until > c.revision)
- WHERE c.id = :scan GROUP BY 1
+NOTES = """
+SELECT file_path, status, error FROM scan_files WHERE scan_id = ? AND status IN ('skipped', 'failed') ORDER BY file_path
 """
 CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND status <> 'skipped' ORDER BY file_path"

@@ -22,12 +22,15 @@ from scanstore.indexing.facts import REFERENCE_TYPES
 from scanstore.indexing.languages import SYMBOLS as OF_SYMBOLS
 from scanstore.indexing.languages import Language, coverage, gap
 from scanstore.indexing.records import facts_of
+from scanstore.snapshots.figures import groups
 from scanstore.snapshots.models import Scan, ScanFile
+from scanstore.snapshots.names import trigrams
 from scanstore.snapshots.recorder import Content
 from scanstore.snapshots.resolution import lookup
 from scanstore.snapshots.scans import Scans, pick
 from scanstore.symbols.export import export
 from scanstore.symbols.graph import (
+    CONTAINS,
     FIND,
     INCOMING,
     OUTGOING,
@@ -168,8 +171,10 @@ class Symbols(Domain):
             if scan is None and target is None:
                 return []
             raise
+        parts = trigrams(name) if match == "contains" else None
         values = (name, row.id, kind, file, -1 if limit is None else limit, offset)
-        ids = [key for (key,) in self.db.execute_sql(FIND[match], values).fetchall()]
+        sql, more = (FIND[match], ()) if parts is None else (CONTAINS, (parts,))
+        ids = [key for (key,) in self.db.execute_sql(sql, (*values, *more)).fetchall()]
         if not ids and not offset and limit != 0 and match == "exact" and "." in name:
             ids = windowed(self._imported_as(name, row.id), limit, offset)
         return self._rows(ids)
@@ -206,7 +211,7 @@ class Symbols(Domain):
             if not precise:
                 where = pick(self.db, scan)
                 hint = f"try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
-                unseen = gap(coverage(self.db, where.id), OF_SYMBOLS)
+                unseen = gap(coverage(groups(self.db, where.id)), OF_SYMBOLS)
                 raise NotFound(unseen.after(f"no symbol {symbol!r} in scan {where.id}; {hint}"))
             return [s for s in precise if s.symbol_type == precise[0].symbol_type][-1]  # the last definition counts
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
@@ -521,7 +526,7 @@ class Symbols(Domain):
         An empty result of a query about symbols proves absence only for languages whose ``recorded`` includes the facts
         of the query. Files that ``failed`` or were ``skipped`` have no facts.
         """
-        return coverage(self.db, pick(self.db, scan).id)
+        return coverage(groups(self.db, pick(self.db, scan).id))
 
     @reads
     def unreferenced(

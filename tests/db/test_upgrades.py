@@ -18,6 +18,7 @@ from scanstore import Store, seed_db
 from scanstore.db import migrations
 from scanstore.db.database import SCHEMA_VERSION
 from scanstore.models import ScanConfig, ScanFile, ScanFileChunk
+from scanstore.snapshots import figures, names
 
 ROOT = Path(__file__).parents[1]
 
@@ -219,7 +220,7 @@ def test_dates_of_scenes_come_through_the_eleventh_migration(tmp_path: Path) -> 
             records = [{"id": key, "scene_date": day, "tags": [{"id": "t", "name": "T"}]} for key, day in days.items()]
             store.library.upsert_scenes(records, run=run)
         store.library.upsert_scenes([{"id": "1", "scene_date": "2014"}, {"id": "2", "scene_date": "2006-08"}])
-        plan = store.plans.create("dates")
+        plan = store.plans.add("dates")
         store.plans.propose(plan, "1", "date", "set", proposed="2014-05")
         store.plans.propose(plan, "2", "date", "set", proposed="2006")
         store.plans.propose(plan, "2", "date", "set", proposed="2006-01-01")
@@ -281,3 +282,27 @@ def test_leases_and_their_counts_come_through_the_ninth_migration(path: Path) ->
         assert store.jobs.complete(job, worker="ann").status == "completed"
         store.chunks.complete(chunk.id, worker="ann")
         assert store.check() == []
+
+
+def test_rows_come_through_the_indexes_of_pages_and_lose_only_figures(full: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(full, tmp_path / "full.db"))
+    with Store(path) as store:
+        scan = store.scans.latest()
+        summary, found = store.scans.summary(scan), store.symbols.find("ORDER", match="contains")
+    kept = {"scan_figures", "scan_counts", "scan_groups"}
+    parts = {"name_search", *(f"name_search_{part}" for part in ("config", "data", "docsize", "idx"))}
+    before = rows(path)
+    assert all(before[table] for table in kept) and found
+    migrations.down(path, to=11, backup=False)
+    assert rows(path) == {table: before[table] for table in before.keys() - kept - parts}
+    with Store(path) as store:
+        assert store.scans.summary(scan) == summary
+        assert store.symbols.find("ORDER", match="contains") == found
+        assert store.check() == []
+        figures.keep(store.database, scan.id)  # as completing a scan does
+        names.take_up(store.database)
+        assert store.scans.summary(scan) == summary
+        assert store.symbols.find("ORDER", match="contains") == found
+        assert store.check() == []
+    after = rows(path)
+    assert {table: after[table] for table in kept} == {table: before[table] for table in kept}

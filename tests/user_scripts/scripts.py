@@ -29,7 +29,7 @@ def main() -> None:
         paths: list[str] = [file.file_path for file in scan.files.where(ScanFile.status == "done")]
         print(paths, scan.files.count())
         store.library.upsert_scenes([{"id": "1", "title": "A"}])
-        plan = store.plans.create("titles")
+        plan = store.plans.add("titles")
         store.plans.propose_many(plan, [Proposal("1", "title", "set", "B")])
         for change in store.plans.changes(plan):
             print(change.field, change.action, change.proposed_value)
