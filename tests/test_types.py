@@ -223,6 +223,12 @@ def test_scripts_of_the_documentation_have_the_right_types(tmp_path: Path) -> No
     assert len(scripts) > 10 and not told, "\n".join(told)
 
 
+def test_examples_have_types(tmp_path: Path) -> None:
+    scripts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").glob("*.py"))]
+    told = [line for line in mypy(tmp_path, *scripts) if ": error: " in line]
+    assert len(scripts) >= 5 and not told, "\n".join(told)
+
+
 def test_no_argument_is_any_text_where_only_some_words_will_do() -> None:
     names = "action decision direction durability format kind match reference_type risk severity state status"
     found = [
