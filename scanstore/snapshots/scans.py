@@ -181,7 +181,7 @@ class Scans(Domain):
         """
         row = self.get(scan)
         bindings.complete(self.db, row.id, row.lineage_id, format_time(utcnow()), self._completed)
-        kept.keep(self.db, row.id)
+        kept.keep_if_cheap(self.db, row.id)
         take_up(self.db)
         return self.get(row.id)
 
