@@ -37,6 +37,7 @@ from scanstore.jobs.models import Job as Job
 from scanstore.jobs.models import JobScene as JobScene
 from scanstore.jobs.worker import Handler, Worked, check_seconds, run_worker
 from scanstore.leases import engine
+from scanstore.leases.checks import check_stop
 from scanstore.leases.engine import (
     JOBS,
     LEASE,
@@ -48,7 +49,7 @@ from scanstore.leases.engine import (
     Values,
     check_lease,
 )
-from scanstore.leases.queue import Key, Queue, Scope, add_states, check_stop
+from scanstore.leases.queue import Key, Queue, Scope, add_states
 from scanstore.leases.work import LeasedWork
 from scanstore.library.models import Scene
 
