@@ -47,7 +47,7 @@ def build(db: str, scale: float) -> dict[str, Any]:
 
     began = time.process_time()
     with Store(db, durability="normal") as store:
-        scan = store.scans.start("synthetic", root="/synthetic")
+        scan = store.scans.add("synthetic", root="/synthetic")
         run, many = store.database.execute_sql, store.database.executemany
         files = max(int(REFERENCES * scale) // PER_FILE, 4)
         symbols = int(SYMBOLS * scale) // files
