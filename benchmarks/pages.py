@@ -82,7 +82,8 @@ def build(db: str, scale: float) -> dict[str, Any]:
                 bound_rows(scan.lineage_id, files, symbols, names),
             )
             many(
-                "INSERT INTO scenes (id, title, paths, details, scene_date) VALUES (?, ?, '[]', ?, ?)",
+                "INSERT INTO scenes (id, title, paths, details, scene_date, scene_date_precision)"
+                " VALUES (?, ?, '[]', ?, ?, 'day')",
                 (
                     (str(n), f"{NOUNS[n % 13].title()} {n * 7919 % 100_003}", "A sentence or two of text. " * 6,
                      f"20{n % 26:02}-{n % 12 + 1:02}-{n % 28 + 1:02}T00:00:00.000Z")
