@@ -179,13 +179,16 @@ class Database(Transactional):
             watch = file_identity.Watch(self.file, self.name, self.key, read_only=self.read_only)
         connection, version = self._identified()
         try:
-            if opening.refuse_version(version, SCHEMA_VERSION, self.name, migrate=migrate and not self.read_only):
+            migrate = migrate and not self.read_only
+            if not opening.refuse_version(version, SCHEMA_VERSION, self.name, migrate=migrate):
+                version = refuse(connection, version, self.name)
+            if opening.refuse_version(version, SCHEMA_VERSION, self.name, migrate=migrate):
                 connection.close()
                 from scanstore.db import migrations  # start-up: loads the migrator
 
                 migrations.up(self.file, timeout=self._timeout, name=self.name, key=self.key)
                 connection, version = self._identified()
-            refuse(connection, version, self.name)
+                refuse(connection, version, self.name)
             self._configure(connection)
             if watch is not None:
                 watch.identify(connection)
@@ -218,7 +221,7 @@ class Database(Transactional):
         """Return a new connection and the schema version that it sees, 0 for an empty file."""
         connection = self._plain()
         try:
-            return connection, identify(connection, self.name)
+            return connection, identify(connection, self.name, take_over=True)
         except sqlite3.OperationalError as error:
             connection.close()
             if not self.read_only or self._options != "mode=ro":

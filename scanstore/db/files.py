@@ -252,16 +252,26 @@ def flush(handle: int) -> None:
     os.fsync(handle)
 
 
-def identify(connection: sqlite3.Connection, name: str) -> int:
-    """Return the schema version of a store, or 0 for an empty file. Raises NotAScanstore for other files."""
+def identify(connection: sqlite3.Connection, name: str, *, take_over: bool = False) -> int:
+    """Return the schema version of a store, or 0 for an empty file. Raises NotAScanstore for other files.
+
+    With `take_over`, a file that peewee_migrate created with scanstore's migrations has version 0 too.
+    """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         with limited(connection, name):
             (there,) = connection.execute("SELECT EXISTS (SELECT 1 FROM main.sqlite_master)").fetchone()
-        if application or version or there:
+        if application or version or there and not (take_over and _routed(connection, name)):
             raise NotAScanstore(f"{name} is another program's database; {GIVE_ANOTHER}")
     return int(version)
+
+
+def _routed(connection: sqlite3.Connection, name: str) -> bool:
+    from scanstore.db import routed  # start-up: only for a file without the application id
+
+    with limited(connection, name):
+        return routed.created(connection) is not None
 
 
 def use_log(connection: sqlite3.Connection, timeout: float) -> None:

@@ -87,7 +87,7 @@ def digest(kind: str, name: str, table: str, sql: str) -> str:
     return digested("\0".join((kind, name, table, sql)))
 
 
-def _digests(name: str, version: int) -> set[str]:
+def digests(name: str, version: int) -> set[str]:
     """Return the valid digests of one of our objects in a version; for an unknown version, those of all versions."""
     found = set()
     for part in PARTS[name].split()[1:]:
@@ -128,7 +128,7 @@ class _Looks:
         return None
 
     def _digests(self, key: str) -> set[str]:
-        return _digests(key, self.version) if key in PARTS else set()
+        return digests(key, self.version) if key in PARTS else set()
 
     def _ours(self, kind: str, name: str, table: str, sql: str) -> str | None:
         if digest(kind, name, table, sql) in self._digests(name.lower()):

@@ -31,7 +31,7 @@ from peewee_migrate import Migrator
 from peewee_migrate.models import MigrateHistory
 from peewee_migrate.router import Router as _Router
 
-from scanstore.db import atomic_files, open_files
+from scanstore.db import atomic_files, open_files, routed
 from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Scope, contextmanager
 from scanstore.db.connections import connect
@@ -39,14 +39,13 @@ from scanstore.db.file_identity import refuse_foreign_log, refuse_missing, renew
 from scanstore.db.files import APPLICATION_ID, MEMORY, create_file, identify, limited, real_path, refusing, use_log
 from scanstore.db.foreign_schema import HISTORY
 from scanstore.db.opening import refuse
+from scanstore.db.routed import default_folder as default_folder
 from scanstore.db.sqlite_errors import translated
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
 
 logger = logging.getLogger("scanstore.migrate")
 logger.addHandler(logging.NullHandler())
-
-_FILE = re.compile(r"\d{3}_\w+\.py")
 
 
 class Step(NamedTuple):
@@ -136,7 +135,9 @@ def status(
         except sqlite3.Error as error:
             raise NotAScanstore(f"{shown} cannot be opened; give the path of a scanstore file") from error
         try:
-            refuse(connection, _vouched(identify(connection, shown), folder), shown)
+            version = identify(connection, shown, take_over=True)
+            if version or not _routed(connection, shown):
+                refuse(connection, _vouched(version, folder), shown)
             with limited(connection, shown):
                 if connection.execute("SELECT 1 FROM main.sqlite_master WHERE name = ?", (HISTORY,)).fetchone():
                     applied = dict(connection.execute(f"SELECT name, migrated_at FROM {HISTORY} ORDER BY id"))
@@ -148,26 +149,39 @@ def status(
     return [Step(step, step in applied, applied.get(step)) for step in names]
 
 
-def default_folder() -> Path:
-    """Return the folder of the shipped migrations: in the installed package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parents[1]
-    for folder in (here / "migrations", here.parent / "migrations"):
-        if folder.is_dir():
-            return folder
-    raise MigrationFailed(f"scanstore's migrations are missing beside {here}; install scanstore again")
-
-
 def _names(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise MigrationFailed(f"{folder} is not a folder; migrations are files in a folder")
     with refusing(str(folder), "read"):
-        return sorted(file.stem for file in folder.iterdir() if _FILE.fullmatch(file.name))
+        return sorted(file.stem for file in folder.iterdir() if routed.FILE.fullmatch(file.name))
 
 
 def _vouched(version: int, folder: str | os.PathLike[str] | None) -> int:
     """Return the version whose schema a file must have, or an unknown version for other migrations than scanstore's."""
     ours = folder is None or os.path.realpath(folder) == os.path.realpath(default_folder())
     return version if ours else -1
+
+
+def _routed(connection: sqlite3.Connection, shown: str) -> bool:
+    """Return whether peewee_migrate created this file, which has no application id yet."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    with limited(connection, shown):
+        return application != APPLICATION_ID and routed.created(connection) is not None
+
+
+def _take_over(connection: sqlite3.Connection, shown: str) -> int:
+    """Make a file of peewee_migrate a store, and return its version."""
+    with limited(connection, shown):
+        version = routed.created(connection) or 0
+        routed.take_over(connection)
+    _mark(connection, version)
+    return version
+
+
+def _mark(connection: sqlite3.Connection, version: int) -> None:
+    """Set the application id and the schema version of a file."""
+    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version={version}")
 
 
 # One run
@@ -335,8 +349,7 @@ class _Run:
                 f"({len(broken)} such rows); nothing was changed"
             )
         newest = max((int(name[:3]) for name in self.router.done), default=0)
-        self.database.execute_sql(f"PRAGMA application_id={APPLICATION_ID}")
-        self.database.execute_sql(f"PRAGMA user_version={newest}")
+        _mark(self.database.link(), newest)
         return self.result
 
     def _back_up(self) -> str:
@@ -410,13 +423,20 @@ def _run(
         try:
             connection = database.link()
             with database.atomic("IMMEDIATE"):
-                version = identify(connection, shown)
-                refuse(connection, _vouched(version, folder), shown)
+                version = identify(connection, shown, take_over=True)
+                taken = _routed(connection, shown)
+                if taken:
+                    if _vouched(0, folder) < 0:
+                        raise NotAScanstore(f"{shown} has scanstore's migrations; open it with Store first")
+                    version = _take_over(connection, shown)
+                elif (found := refuse(connection, _vouched(version, folder), shown)) != version and found >= 0:
+                    _mark(connection, found)
+                    version, taken = found, True
                 run = _Run(Router(database, steps), file, shown, version)
                 with limited(connection, shown):
                     _ = run.router.done  # the file may be untrusted, so this has a time limit
                 yield run
-                if not run.result:
+                if not run.result and not taken:
                     raise _NothingToDo
                 # Publish it only now, so that a process that is killed before leaves no backup of a migration that was
                 # not applied.
@@ -455,6 +475,10 @@ def _copy(file: str, partial: str, target: str, shown: str, key: str | None) -> 
     copy = connect(partial, "mode=rw", key=key)
     try:
         source.backup(copy)
+        if _routed(copy, shown):
+            with copy:
+                copy.execute("BEGIN")
+                _take_over(copy, shown)
         renew(copy)
         (verdict,) = copy.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:

@@ -90,11 +90,11 @@ def refuse_foreign(file: str, name: str, key: str | None) -> None:
             # A checkpoint writes the first page, with the new size, before the pages at the end. During a checkpoint,
             # or after a killed one, SQLite reports the file as damaged unless it is told to use the actual size.
             connection.execute("PRAGMA writable_schema=ON")
-            identify(connection, name)
+            identify(connection, name, take_over=True)
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             if application != APPLICATION_ID and size_of(file + "-wal"):
                 # A store gets its application id before it has a log, so the main file is sufficient.
-                raise NotAScanstore(f"{name} is another program's database; {GIVE_ANOTHER}")
+                _refuse_log(file, name, key)
             return
         except (NotAScanstore, sqlite3.Error):
             # Without locks, a schema that is being committed may be visible in part.
@@ -105,6 +105,19 @@ def refuse_foreign(file: str, name: str, key: str | None) -> None:
             time.sleep(0.02)
         finally:
             connection.close()
+
+
+def _refuse_log(file: str, name: str, key: str | None) -> None:
+    """Raise NotAScanstore for a file with a log, unless it is in use and peewee_migrate has created it."""
+    if size_of(file + "-shm"):
+        connection = connect(file, "mode=ro", key=key)
+        try:
+            (there,) = connection.execute("SELECT EXISTS (SELECT 1 FROM main.sqlite_master)").fetchone()
+            if there and identify(connection, name, take_over=True) == 0:
+                return
+        finally:
+            connection.close()
+    raise NotAScanstore(f"{name} is another program's database; {GIVE_ANOTHER}")
 
 
 def refuse_version(version: int, known: int, name: str, *, migrate: bool) -> bool:
@@ -137,20 +150,25 @@ def memory_folder(name: str) -> str:
 # Checks of the schema. Most files have exactly the schema of the migrations, and are recognised by its digest.
 
 _fine: set[tuple[int, str]] = set()  #: versions and digests of checked schemas
-_latest: tuple[int, str] | None = None  #: version and text of the last accepted schema
+_latest: tuple[int, str] | None = None  #: version and text of the last recognised schema
 
 
 def refuse(
     connection: sqlite3.Connection, version: int, shown: str, *, schema: str = "main", seconds: float | None = None
-) -> None:
-    """Raise ForeignSchema unless the schema of a file is that of its version, without foreign parts that could run."""
+) -> int:
+    """Raise ForeignSchema unless the schema of a file is that of its version, without foreign parts that could run.
+
+    Returns the version. It is another one if peewee_migrate migrated or rolled back the file.
+    """
     global _latest
     try:
         with limited(connection, shown, seconds):
             text = schema_text(connection, schema)
             if (version, text) == _latest:
-                return
+                return version
             fingerprint = digested(text)
+            if fingerprint != WHOLE.get(version) and version in WHOLE and schema == "main":
+                version = _changed(connection, version)
             known = fingerprint == WHOLE.get(version) or (version, fingerprint) in _fine
             found = [] if known else _foreign(connection, version, schema)
     except sqlite3.DataError as error:
@@ -160,7 +178,16 @@ def refuse(
     if found:
         raise ForeignSchema(shown, [str(part) for part in found])
     _fine.add((version, fingerprint))
-    _latest = version, text
+    if fingerprint == WHOLE.get(version):
+        _latest = version, text
+    return version
+
+
+def _changed(connection: sqlite3.Connection, version: int) -> int:
+    from scanstore.db.routed import changed  # start-up: most schemas are recognised
+
+    found = changed(connection, version)
+    return version if found is None else found
 
 
 def _foreign(connection: sqlite3.Connection, version: int, schema: str) -> list[object]:

@@ -16,8 +16,9 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from contextlib import suppress
 
-from scanstore.db import schema
+from scanstore.db import routed, schema
 from scanstore.db.arguments import check_path
 from scanstore.db.connections import connect
 from scanstore.db.files import identify, limited, quoted, real_path, seconds_for
@@ -71,6 +72,8 @@ def drop_foreign(path: str | os.PathLike[str], *, key: str | None = None, timeou
 
 def _version(connection: sqlite3.Connection, shown: str) -> int:
     version = identify(connection, shown)
+    with suppress(sqlite3.Error):  # its schema may be malformed
+        version = routed.changed(connection, version) or version
     if version not in WHOLE:
         raise NewerSchema(f"{shown} has schema {version}, and this scanstore knows up to {max(WHOLE)}")
     return version
