@@ -72,10 +72,11 @@ def drop_foreign(path: str | os.PathLike[str], *, key: str | None = None, timeou
 
 def _version(connection: sqlite3.Connection, shown: str) -> int:
     version = identify(connection, shown)
-    with suppress(sqlite3.Error):  # its schema may be malformed
-        version = routed.changed(connection, version) or version
     if version not in WHOLE:
         raise NewerSchema(f"{shown} has schema {version}, and this scanstore knows up to {max(WHOLE)}")
+    with suppress(sqlite3.Error):  # the schema may be malformed
+        found = routed.changed(connection, version)
+        return version if found is None else found
     return version
 
 
