@@ -54,7 +54,7 @@ LEASE = 600.0
 
 def record(store: Store, chunks: int) -> int:
     """Record a scan of so many chunks and return its id; no text is the same as another."""
-    scan = store.scans.start("bench")
+    scan = store.scans.add("bench")
     with store.transaction():
         for number in range(-(-chunks // PER_FILE)):
             path = f"package_{number % 40}/module_{number}.py"

@@ -101,7 +101,7 @@ def apply(db: str, changes: int) -> dict[str, Any]:
     from scanstore.plans.plans import Proposal
 
     with Store(db, durability="normal") as store:
-        plan = store.plans.create(f"{changes} titles")
+        plan = store.plans.add(f"{changes} titles")
         scenes = store.library.list(limit=changes)
         store.plans.propose_many(
             plan, [Proposal(row.id, "title", "set", proposed=f"{row.title} of {plan.id}") for row in scenes]

@@ -63,7 +63,7 @@ def fill(db: str, rows: int) -> dict[str, Any]:
         return " ".join(chosen.choices(words, k=chosen.randint(least, most)))
 
     with Store(db, durability="normal") as store:
-        scan = store.scans.start("bench")
+        scan = store.scans.add("bench")
         with store.transaction():
             for number in range(rows // 2 // PER_FILE):
                 symbols = [

@@ -38,7 +38,7 @@ def fill(db: str, files: int, first: int) -> None:
     from scanstore import Store
 
     with Store(db, durability="normal") as store:
-        scan = store.scans.start("bench")
+        scan = store.scans.add("bench")
         with store.transaction():
             for number in range(first, first + files):
                 names = [f"name_{number}_{n}" for n in range(25)]

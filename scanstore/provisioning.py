@@ -269,7 +269,7 @@ def _read(source: Path) -> object:
 def _settings(store: Store, content: Mapping[str, object]) -> int:
     before = len(store.settings)
     for key, value in content.items():
-        store.settings.define(key, value)
+        store.settings.ensure(key, value)
     return len(store.settings) - before
 
 
@@ -312,7 +312,7 @@ def _library(kind: str) -> Callable[[Store, list[Mapping[str, object]]], int]:
         sql = f"SELECT id FROM {kind} WHERE id IN (SELECT value FROM json_each(?))"
         there = {key for (key,) in store.database.execute_sql(sql, (ids,)).fetchall()}
         new = [entry for entry in entries if not _is_in(there, entry.get("id"))]
-        return int(getattr(store.library, f"upsert_{kind}")(new).created) if new else 0
+        return int(getattr(store.library, f"upsert_{kind}")(new, strict=True).created) if new else 0
 
     return add
 

@@ -1,7 +1,9 @@
 """Settings: JSON values by name.
 
-``store.settings`` works like a dictionary. ``replace`` and ``update`` compare before they write, so they never lose a
-write of another process. Change here: the accepted values of a setting, and how they are read.
+``store.settings`` works like a dictionary, except that ``update`` changes one value with a function. ``replace`` and
+``update`` compare before they write, so they never lose a write of another process.
+
+Change here: the accepted values of a setting, and how they are read.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import peewee
 from scanstore.db.domain import Domain, List, reads
 from scanstore.db.fields import JSONField, Timestamped
 from scanstore.db.generic_fields import JsonValue
+from scanstore.db.pagination import listed
+from scanstore.db.rows import Removed
 from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument, NotFound, shown
 
@@ -92,9 +96,19 @@ class Settings(Domain):
         return List(iter(self))
 
     @reads
-    def list(self) -> List[Setting]:
-        """List all settings with their descriptions and times, by name."""
-        return list(Setting.select().order_by(Setting.key))
+    def values(self) -> List[JsonValue]:
+        """Return all values, sorted by name."""
+        return [value for _, value in self.items()]
+
+    @reads
+    def items(self) -> List[tuple[str, JsonValue]]:
+        """Return all names with their values, sorted by name, from one snapshot."""
+        return List(self.to_dict().items())
+
+    @reads
+    def list(self, *, limit: int | None = None, offset: int = 0, sort: str | None = None) -> List[Setting]:
+        """List settings with their descriptions and times, by name. Raises InvalidArgument."""
+        return listed(Setting.select().order_by(Setting.key), limit=limit, offset=offset, sort=sort)
 
     @reads
     def to_dict(self) -> dict[str, JsonValue]:
@@ -115,12 +129,12 @@ class Settings(Domain):
         self.set(key, value)
 
     @overload
-    def define(self, key: str, default: _T, *, type: type[_T], description: str | None = None) -> _T: ...
+    def ensure(self, key: str, default: _T, *, type: type[_T], description: str | None = None) -> _T: ...
 
     @overload
-    def define(self, key: str, default: object, *, description: str | None = None) -> JsonValue: ...
+    def ensure(self, key: str, default: object, *, description: str | None = None) -> JsonValue: ...
 
-    def define(self, key: str, default: object, *, type: object = None, description: str | None = None) -> object:
+    def ensure(self, key: str, default: object, *, type: object = None, description: str | None = None) -> object:
         """Set a value under a name unless it exists, and return the stored value.
 
         Idempotent, so that scripts can call it at the start. Raises InvalidArgument, also if the default or the stored
@@ -132,13 +146,29 @@ class Settings(Domain):
             self._add(key, text, _described(key, description))
             return _of_type(key, _read(self._text(key) or text), type)
 
-    def unset(self, key: str) -> None:
-        """Remove a setting. Raises NotFound."""
-        if not self.db.execute_sql("DELETE FROM settings WHERE key = ?", (_checked(key),)).rowcount:
+    def remove(self, key: str) -> Removed:
+        """Remove a setting, and return the number of removed rows by table. Raises NotFound, InvalidArgument."""
+        if self._remove(key) is None:
             raise _missing(key)
+        return Removed(settings=1)
 
     def __delitem__(self, key: str) -> None:
-        self.unset(key)
+        self.remove(key)
+
+    @overload
+    def pop(self, key: str) -> JsonValue: ...
+
+    @overload
+    def pop(self, key: str, default: _D) -> JsonValue | _D: ...
+
+    def pop(self, key: str, default: object = ...) -> object:
+        """Remove a setting and return its value. If it is missing, return ``default``; without one, raise NotFound."""
+        text = self._remove(key)
+        if text is not None:
+            return _read(text)
+        if default is ...:
+            raise _missing(key)
+        return default
 
     def replace(self, key: str, old: object, new: object) -> bool:
         """Set a value if the current value is ``old``. Return whether it was; False if the setting is missing.
@@ -190,6 +220,13 @@ class Settings(Domain):
     def _text(self, key: str) -> str | None:
         row = self.db.execute_sql("SELECT value FROM settings WHERE key = ?", (_checked(key),)).fetchone()
         return None if row is None else str(row[0])
+
+    def _remove(self, key: str) -> str | None:
+        """Remove a setting, and return the text of its value, or None if it is missing."""
+        sql = "DELETE FROM settings WHERE key = ? RETURNING value"
+        with self.db.atomic():
+            rows = self.db.execute_sql(sql, (_checked(key),)).fetchall()
+        return str(rows[0][0]) if rows else None
 
     def _add(self, key: str, text: str, description: str | None) -> bool:
         sql = "INSERT INTO settings (key, value, description) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"

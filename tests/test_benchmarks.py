@@ -174,6 +174,7 @@ def test_a_search_among_too_few_rows_is_a_usage_error() -> None:
         ("async_face", ["--quick"]),
         ("transfer", ["--rows", "400"]),
         ("maintenance", ["--quick"]),
+        ("pages", ["--scale", "0.01"]),
     ],
 )
 def test_the_others_print_every_measure_once(script: str, arguments: list[str]) -> None:

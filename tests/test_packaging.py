@@ -75,7 +75,7 @@ def test_the_wheel_of_the_source_distribution_has_the_package_alone(
     package = {name for name in files if name.startswith("scanstore/")}
     migrations = {f"scanstore/{name}" for name in files if name.startswith("migrations/")}
     assert there == package | migrations
-    assert {"scanstore/py.typed", "scanstore/sample.toml", "scanstore/report/page.css"} <= there
+    assert {"scanstore/py.typed", "scanstore/aio/store.pyi", "scanstore/report/page.css"} <= there
     assert len(migrations) > 10 and "scanstore/migrations/__init__.py" in migrations
     assert "scanstore = scanstore.cli:main" in info["entry_points.txt"] and "LICENSE" in info
     assert re.search(r"^# scanstore$", info["METADATA"], re.MULTILINE)  # the README

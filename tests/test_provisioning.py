@@ -306,7 +306,7 @@ def test_the_sample_shows_every_section(store: Store) -> None:
     scene = Scene.get_by_id("sc-1")
     assert scene.scene_date == datetime(2024, 5, 17, tzinfo=UTC) and scene.organized and scene.studio.name
     assert sorted(p.id for p in scene.performers) == ["pf-1", "pf-2"]
-    assert store.schedules.run_due(datetime(2099, 1, 1, tzinfo=UTC)) == []
+    assert store.schedules.run_due(now=datetime(2099, 1, 1, tzinfo=UTC)) == []
     assert store.check() == []
 
 
@@ -362,7 +362,7 @@ def test_files_and_paths(tmp_path: Path, name: str) -> None:
         ({"models": [{"base_url": "x"}]}, "entry 1 of models: missing a required argument: 'name'"),
         ({"settings": {"": 1}}, "is no name of a setting"),
         ({"tags": [{"id": ["t"], "name": "x"}]}, "id"),
-        ({"schedules": [{"name": {}, "task_type": "a", "schedule": "0 3 * * *"}]}, "name of a schedule is"),
+        ({"schedules": [{"name": {}, "task_type": "a", "schedule": "0 3 * * *"}]}, "name is {}"),
         ({"models": [{5: 1}]}, "entry 1 of models"),
     ],
 )

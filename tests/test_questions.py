@@ -394,7 +394,7 @@ def test_unreferenced_names_what_nothing_mentions(store: Store, scan: Scan) -> N
 def test_questions_are_about_the_latest_completed_scan_unless_told(store: Store, scan: Scan, root: Path) -> None:
     (root / "shop/util.py").write_text("def helper(): pass\n")
     second = store.scans.record(root)
-    store.scans.start("unfinished")
+    store.scans.add("unfinished")
     assert store.symbols.find("deep") == []
     assert (
         names(store.symbols.find("deep", scan=scan))
@@ -416,7 +416,7 @@ def test_questions_are_about_the_latest_completed_scan_unless_told(store: Store,
 
 def test_a_store_without_a_scan_says_what_to_do(store: Store) -> None:
     for question in (
-        lambda: store.symbols.find("x"),
+        lambda: store.symbols.list(),
         lambda: list(store.symbols.edges()),
         lambda: store.scans.summary(),
         lambda: store.scans.latest(),
@@ -531,8 +531,11 @@ def test_remove_counts_what_went_and_the_rest_answers_as_before(store: Store, sc
     (root / "extra.py").write_text("from shop import work\n\ndef very_special():\n    work()\n")
     second = store.scans.record(root)
     gone = store.scans.remove(second)
-    assert (gone.files, gone.versions, gone.symbols, gone.imports, gone.chunks) == (len(SHOP) + 1, 1, 2, 1, 1)
-    assert gone.references == 2 and gone.names > 0
+    assert gone.pop("names") > 0
+    assert gone == {
+        "scans": 1, "scan_files": len(SHOP) + 1, "file_versions": 1, "symbol_facts": 2, "reference_facts": 2,
+        "import_facts": 1, "chunk_facts": 1,
+    }  # fmt: skip
     assert list(store.symbols.edges(scan)) == before
     assert store.scans.latest().id == scan.id
     with pytest.raises(NotFound, match=str(second.id)):
@@ -552,9 +555,9 @@ def test_ids_of_removed_scans_never_come_back(store: Store, scan: Scan, root: Pa
 
 
 def test_a_running_scan_can_be_removed(store: Store, scan: Scan) -> None:
-    running = store.scans.start("other")
+    running = store.scans.add("other")
     store.symbols.record_file(running, "a.c", "1", symbols=[{"name": "f"}])
-    assert store.scans.remove(running).versions == 1
+    assert store.scans.remove(running)["file_versions"] == 1
     with pytest.raises(NotFound):
         store.scans.finish(running)
     assert store.check() == []

@@ -295,7 +295,7 @@ def test_findings_are_those_that_a_scan_saw_or_of_a_target(store: Store, tree: P
 
 
 def test_a_symbol_added_by_hand_is_found(store: Store) -> None:
-    scan = store.scans.start("hand")
+    scan = store.scans.add("hand")
     Symbol.create(scan=scan, name="firstThing", symbol_type="function", file_path="x.py")
     store.scans.finish(scan)
     assert names(store, "thing") == ["firstThing"]

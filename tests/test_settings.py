@@ -35,11 +35,40 @@ def test_it_reads_like_a_dictionary(store: Store) -> None:
     assert settings.to_dict() == {"a": [2], "b": 1}
     assert settings.get("c") is None and settings.get("c", 7) == 7
     del settings["a"]
-    settings.unset("b")
+    settings.remove("b")
     assert settings.to_dict() == {}
-    for missing in (lambda: settings["a"], lambda: settings.unset("a"), lambda: settings.__delitem__("a")):
+    for missing in (lambda: settings["a"], lambda: settings.remove("a"), lambda: settings.__delitem__("a")):
         with pytest.raises(NotFound, match="no setting 'a'; set it first"):
             missing()
+
+
+def test_all_is_given_as_lists_in_the_order_of_names(store: Store) -> None:
+    settings = store.settings
+    settings["b"], settings["a"], settings["c"] = None, [2], {"d": 1}
+    assert settings.keys() == ["a", "b", "c"]
+    assert settings.values() == [[2], None, {"d": 1}]
+    assert settings.items() == [("a", [2]), ("b", None), ("c", {"d": 1})]
+    assert dict(settings) == dict(settings.items()) == settings.to_dict()  # type: ignore[call-overload]
+    assert [row.key for row in settings.list(limit=1, offset=1)] == ["b"]
+    assert [row.key for row in settings.list(sort="-key")] == ["c", "b", "a"]
+    for options in ({"limit": -1}, {"offset": "1"}, {"sort": "value"}):
+        with pytest.raises(InvalidArgument):
+            settings.list(**options)  # type: ignore[arg-type]
+
+
+def test_removing_returns_counts_and_pop_the_value(store: Store) -> None:
+    settings = store.settings
+    settings["a"], settings["b"], settings["none"] = 1, [2], None
+    assert settings.remove("a") == {"settings": 1}
+    assert settings.pop("b") == [2] and "b" not in settings
+    assert settings.pop("none", 7) is None and settings.pop("none", 7) == 7 and settings.pop("none", None) is None
+    with pytest.raises(NotFound, match="no setting 'b'"):
+        settings.pop("b")
+    with pytest.raises(RuntimeError), store.transaction():
+        settings["a"] = 1
+        settings.pop("a")
+        raise RuntimeError
+    assert len(settings) == 0 and store.check() == []
 
 
 def test_types_are_asked_for(store: Store) -> None:
@@ -67,8 +96,9 @@ def test_types_are_asked_for(store: Store) -> None:
 def test_bad_names_are_refused(store: Store, key: Any) -> None:
     settings = store.settings
     for use in (
-        lambda: settings.set(key, 1), lambda: settings.get(key), lambda: settings[key], lambda: settings.unset(key),
-        lambda: settings.define(key, 1), lambda: settings.replace(key, 1, 2), lambda: settings.update(key, str),
+        lambda: settings.set(key, 1), lambda: settings.get(key), lambda: settings[key], lambda: settings.remove(key),
+        lambda: settings.pop(key), lambda: settings.pop(key, 1),
+        lambda: settings.ensure(key, 1), lambda: settings.replace(key, 1, 2), lambda: settings.update(key, str),
     ):  # fmt: skip
         with pytest.raises(InvalidArgument, match="is no name of a setting"):
             use()
@@ -79,7 +109,7 @@ def test_bad_names_are_refused(store: Store, key: Any) -> None:
 def test_what_json_cannot_say_is_refused(store: Store, value: Any) -> None:
     store.settings["x"] = 1
     for use in (
-        lambda: store.settings.set("x", value), lambda: store.settings.define("y", value),
+        lambda: store.settings.set("x", value), lambda: store.settings.ensure("y", value),
         lambda: store.settings.replace("x", 1, value), lambda: store.settings.update("x", lambda _: value),
     ):  # fmt: skip
         with pytest.raises(InvalidArgument, match="cannot be stored as JSON"):
@@ -108,15 +138,15 @@ def test_updated_at_is_when_it_became_another_one(store: Store) -> None:
     assert Setting.get_by_id("x").updated_at.year > 2020
 
 
-def test_define_leaves_what_is_there(store: Store) -> None:
-    assert store.settings.define("page_size", 50, type=int, description="rows of a page") == 50
+def test_ensure_leaves_what_is_there(store: Store) -> None:
+    assert store.settings.ensure("page_size", 50, type=int, description="rows of a page") == 50
     store.settings["page_size"] = 20
-    assert store.settings.define("page_size", 50, type=int) == 20
+    assert store.settings.ensure("page_size", 50, type=int) == 20
     assert Setting.get_by_id("page_size").description == "rows of a page"
     with pytest.raises(InvalidArgument, match="'page_size' is 20, which is not of type str"):
-        store.settings.define("page_size", "x", type=str)
+        store.settings.ensure("page_size", "x", type=str)
     with pytest.raises(InvalidArgument, match="'other' is \"x\", which is not of type int"):
-        store.settings.define("other", "x", type=int)
+        store.settings.ensure("other", "x", type=int)
     assert "other" not in store.settings
 
 

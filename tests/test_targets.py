@@ -16,7 +16,8 @@ from stressing import LONG
 from scanstore import AsyncStore, Store
 from scanstore.cli import main
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound
-from scanstore.snapshots import freshness
+from scanstore.findings import findings
+from scanstore.snapshots import freshness, scans
 
 Run = Callable[..., Result]
 OLD = 1_600_000_000
@@ -96,10 +97,10 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
     "scans.summary": lambda s, **o: s.scans.summary(**o),
     "scans.progress": lambda s, **o: s.scans.progress(**o),
     "scans.analyze": lambda s, **o: s.scans.analyze(**o),
-    "scans.pick": lambda s, scan=None, target=None: s.scans.pick(scan, target),
+    "scans.pick": lambda s, scan=None, target=None: scans.pick(s.database, scan, target),
     "findings.list": lambda s, **o: s.findings.list(**o),
     "findings.troubles": lambda s, **o: s.findings.troubles(**o),
-    "findings.pick": lambda s, scan=None, target=None: s.findings.pick(scan, target),
+    "findings.pick": lambda s, scan=None, target=None: findings.pick(s.database, scan, target),
     "report": lambda s, **o: s.report(**o),
     "sarif.dump": lambda s, scan=None, **o: s.sarif.dump(scan, io.BytesIO(), **o),
 }
@@ -138,18 +139,20 @@ def test_a_target_decides_which_tree_answers(two: Store, tmp_path: Path) -> None
 
 
 def test_a_single_target_is_taken(store: Store, tmp_path: Path) -> None:
+    assert store.symbols.find("f") == []
     with pytest.raises(NotFound, match="scanstore scan PATH"):
-        store.symbols.find("f")
+        store.symbols.get("f")
     scan = store.scans.record(tree(tmp_path / "a", "f"))
-    assert store.symbols.find("f")[0].scan_id == scan.id == store.findings.pick(None).id
+    assert store.symbols.find("f")[0].scan_id == scan.id == findings.pick(store.database, None).id
     assert store.scans.targets() == [(str(tmp_path / "a"), str(tmp_path / "a"), True, True)]
 
 
 def test_a_target_without_a_completed_scan_answers_nothing(store: Store, tmp_path: Path) -> None:
-    store.scans.start("a")
-    store.scans.start("c")
+    store.scans.add("a")
+    store.scans.add("c")
+    assert store.symbols.find("f") == []
     with pytest.raises(NotFound, match="scanstore scan PATH"):
-        store.symbols.find("f")
+        store.symbols.list()
     store.scans.record(tree(tmp_path / "b", "f"))
     assert store.symbols.find("f")
     assert [(each.target, each.completed) for each in store.scans.targets()][-2:] == [("a", False), ("c", False)]
@@ -305,13 +308,13 @@ def test_a_moved_tree_is_asked_for(run: Run, two: Store, tmp_path: Path) -> None
 
 
 def test_a_relative_root_contains_no_folder(run: Run, two: Store, tmp_path: Path) -> None:
-    two.scans.finish(two.scans.start("custom", root="."))
+    two.scans.finish(two.scans.add("custom", root="."))
     assert "--target" in run(tmp_path, "symbols", "find", "x", code=2).stderr
 
 
 def test_a_tree_without_a_completed_scan_is_not_answered_from_another_one(run: Run, two: Store, tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
-    two.scans.start(str(tmp_path / "c"), root=tmp_path / "c")
+    two.scans.add(str(tmp_path / "c"), root=tmp_path / "c")
     assert "no completed scan of" in run(tmp_path / "c", "symbols", "find", "only_in_b", code=1).stderr
 
 
@@ -404,7 +407,7 @@ def test_counting_ends_somewhere(run: Run, two: Store, tmp_path: Path, monkeypat
 def test_the_files_of_a_parser_and_of_reports_are_compared_alone(run: Run, two: Store, tmp_path: Path) -> None:
     folder = tree(tmp_path / "c", "f")
     (folder / "other.py").write_text("")
-    scan = two.scans.start("custom", root=folder)
+    scan = two.scans.add("custom", root=folder)
     two.symbols.record_file(scan, "mod.py", "ab" * 16)
     two.scans.finish(scan)
     assert said_of(run, folder) == "no file has changed since"

@@ -30,7 +30,7 @@ from scanstore.symbols import export, graph_formats, symbols
 ROOT = Path(scanstore.__file__).parent.parent
 #: Where no other type would be true.
 UNTYPED = (
-    *("AsyncStore.__getattr__", "AsyncDomain.__", "AsyncCall.__"),  # they return what the method of the store does
+    "AsyncCall.__",  # it returns what the method of the store does
     *("Cursor.", "Connection."),  # sqlite3 itself says nothing of the values in rows
     r"\w+Field\.(db_value|python_value|adapt) ",  # Peewee calls these, and declares some of them
     "Base.id ",  # each model has its own
@@ -58,8 +58,11 @@ with Store(":memory:") as store:
     reveal_type(store.settings.get("page_size", 50, type=int) + 1)
     reveal_type(store.settings.get("page_size", type=int))
     known: bool = store.settings.get("page_size", b"") != b""
-    reveal_type(store.settings.define("retries", 3, type=int, description="Tries"))
-    value = store.settings.define("folders", ["a"])
+    reveal_type(store.settings.ensure("retries", 3, type=int, description="Tries"))
+    value = store.settings.ensure("folders", ["a"])
+    value = store.settings.pop("none", None)
+    reveal_type(store.settings.remove("retries").total)
+    store.sessions.prompts.list("a@example.org", type="summary", limit=10)
     reveal_type(store.settings.update("retries", lambda count: count + 1, default=0, type=int))
     value = store.settings.update("folders", lambda value: ["a", value])
     reveal_type(store.library.get("scene", "1").title)
@@ -82,7 +85,7 @@ with Store(":memory:") as store:
     store.scans.analyze(scope="changed", primary_analyzer="llama", pause_after=None, retry_delay=1)
     store.sessions.uploads.add("1", [{"file_path": "a", "file_size": 1, "sha256": b""}])
 """
-REVEALED = ["int", "int | None", "int", "int", "str", "list[Tag]", "str", "list[AuditEvent]"]
+REVEALED = ["int", "int | None", "int", "int", "int", "str", "list[Tag]", "str", "list[AuditEvent]"]
 
 
 def mypy(folder: Path, *texts: str, options: Iterable[str] = ("--strict",)) -> list[str]:
@@ -182,6 +185,7 @@ TUPLES = {
     "SearchKind": SEARCH_KINDS,
     "LibraryKind": tuple(LIBRARY_MODELS),
     "NamedKind": tuple(library.NAMES),
+    "DatePrecision": state_machine.DATE_PRECISIONS,
     "PlanStatus": state_machine.PLAN_STATUSES,
     "PlanDecision": tuple(plans.DECISIONS),
     "ChangeStatus": state_machine.CHANGE_STATUSES,
@@ -217,6 +221,12 @@ def test_scripts_of_the_documentation_have_the_right_types(tmp_path: Path) -> No
     options = ("--check-untyped-defs", "--allow-untyped-defs", "--allow-untyped-calls", "--allow-incomplete-defs")
     told = [line for line in mypy(tmp_path, *scripts, options=options) if ": error: " in line]
     assert len(scripts) > 10 and not told, "\n".join(told)
+
+
+def test_examples_have_types(tmp_path: Path) -> None:
+    scripts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "examples").glob("*.py"))]
+    told = [line for line in mypy(tmp_path, *scripts) if ": error: " in line]
+    assert len(scripts) >= 5 and not told, "\n".join(told)
 
 
 def test_no_argument_is_any_text_where_only_some_words_will_do() -> None:

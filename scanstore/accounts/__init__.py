@@ -1,4 +1,4 @@
-"""Accounts: who may log in, with passwords as hashes and a limit on failed logins.
+"""Accounts: users, logins with hashed passwords, and a limit on failed logins.
 
 ``accounts`` has the login rules, ``models`` the row of a user and its checks, ``passwords`` the hashing.
 """

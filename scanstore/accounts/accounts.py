@@ -6,12 +6,14 @@ All rows that have an owner refer to this table of users. Only hashes of passwor
 
 from __future__ import annotations
 
-import uuid
 from datetime import timedelta
 from typing import Any
 
-from scanstore.accounts.models import User, checked_email, folded, unknown, user_key
+from scanstore.accounts.models import User, UserKey, checked_email, folded, given_user, unknown, user_key
+from scanstore.db.arguments import check_bool
 from scanstore.db.domain import Domain, List, long, reads
+from scanstore.db.pagination import listed
+from scanstore.db.rows import Removed, remove
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, shown
@@ -59,32 +61,41 @@ class Accounts(Domain):
             return self.get(row["id"])
 
     @reads
-    def get(self, user: User | str | uuid.UUID) -> User:
-        """Return the user with this id or address. Raises NotFound."""
-        row = self._found(user)
+    def get(self, user: UserKey) -> User:
+        """Return a user. Addresses are compared case-insensitively. Raises NotFound, InvalidArgument."""
+        row = self.find(user)
         if row is None:
-            raise unknown(str(user.id if isinstance(user, User) else user))
+            raise unknown(user)
         return row
 
     @reads
-    def find(self, email: str) -> User | None:
-        """Return the user with this address (case-insensitive), or None."""
-        row: User | None = User.get_or_none(User.email_key == folded(email))
+    def find(self, user: UserKey) -> User | None:
+        """Return a user, or None if there is no such user. Raises InvalidArgument."""
+        column, value = given_user(user)
+        row: User | None = User.get_or_none(User._meta.fields[column] == value)
         return row
 
     @reads
-    def list(self, *, active: bool | None = None, role: str | None = None) -> List[User]:
-        """List users by address: all, only active or inactive ones, or those of a role."""
+    def list(
+        self,
+        *,
+        active: bool | None = None,
+        role: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
+    ) -> List[User]:
+        """List users by address: all, only active or inactive ones, or those of a role. Raises InvalidArgument."""
         query = User.select().order_by(User.email_key)
         if active is not None:
-            query = query.where(User.is_active == bool(active))
+            query = query.where(User.is_active == check_bool(active, "active"))
         if role is not None:
             query = query.where(User.role == _role(role))
-        return list(query)
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     def update(
         self,
-        user: User | str | uuid.UUID,
+        user: UserKey,
         *,
         email: str | None = None,
         full_name: str | None = None,
@@ -107,8 +118,8 @@ class Accounts(Domain):
                 self._check_free(columns["email_key"], but=row.id)
             return self._set(row.id, **columns)
 
-    def remove(self, user: User | str | uuid.UUID) -> None:
-        """Remove a user and their prompts. Atomic.
+    def remove(self, user: UserKey) -> Removed:
+        """Remove a user and their prompts, and return the number of removed rows by table. Atomic.
 
         Raises NotFound, and IllegalMove if the user has sessions or audits. Deactivate such a user instead.
         """
@@ -121,29 +132,26 @@ class Accounts(Domain):
                         f"user {row.email} has {what} ({count}); deactivate the account instead, or remove those first:"
                         " store.accounts.deactivate (scanstore users deactivate)"
                     )
-            for sql in ("DELETE FROM configurations WHERE user_id = ?", "DELETE FROM users WHERE id = ?"):
-                self.db.execute_sql(sql, (row.id,))
+            prompts = remove(self.db, "configurations", "user_id = ?", (row.id,))
+            return Removed(prompts | remove(self.db, "users", "id = ?", (row.id,)))
 
     # -- logging in ----------------------------------------------------------------------------------------------
 
-    def set_password(
-        self, user: User | str | uuid.UUID, password: str | None = None, *, hashed_password: str | None = None
-    ) -> User:
+    def set_password(self, user: UserKey, password: str | None = None, *, hashed_password: str | None = None) -> User:
         """Set a password or a ready-made hash, as in :meth:`add`, and end a lockout. Raises NotFound, InvalidArgument.
 
         A deactivated user stays deactivated.
         """
-        key = self.get(user).id
         hashed = _hash_of(password, hashed_password)
-        return self._set(key, hashed_password=hashed, failed_logins=0, locked_until=None)
+        return self._set(user_key(self.db, user), hashed_password=hashed, failed_logins=0, locked_until=None)
 
-    def deactivate(self, user: User | str | uuid.UUID) -> User:
+    def deactivate(self, user: UserKey) -> User:
         """Refuse further logins of this user. Their data stays. Idempotent. Raises NotFound."""
-        return self._set(self.get(user).id, is_active=False)
+        return self._set(user_key(self.db, user), is_active=False)
 
-    def activate(self, user: User | str | uuid.UUID) -> User:
+    def activate(self, user: UserKey) -> User:
         """Allow logins of this user again, and end a lockout. Idempotent. Raises NotFound."""
-        return self._set(self.get(user).id, is_active=True, failed_logins=0, locked_until=None)
+        return self._set(user_key(self.db, user), is_active=True, failed_logins=0, locked_until=None)
 
     @long
     def authenticate(
@@ -170,11 +178,11 @@ class Accounts(Domain):
                 "a transaction is open, and a failed login counts even if it is rolled back; leave it first"
             )
         while True:
-            row = self.find(email)
+            row = self._of_address(email)
             hashed = "" if row is None else row.hashed_password
             fits, renewed = passwords.verified(password, hashed)  # takes long, so it runs outside a transaction
             with self.db.atomic():
-                now = self.find(email)
+                now = self._of_address(email)
                 if now is None or not now.is_active or now.locked:
                     self._pretend()
                     return None
@@ -201,10 +209,8 @@ class Accounts(Domain):
 
     # -- statements --------------------------------------------------------------------------------------------------
 
-    def _found(self, user: Any) -> User | None:
-        if isinstance(user, str) and "@" in user:
-            return self.find(user)
-        row: User | None = User.get_or_none(User.id == user_key(user))
+    def _of_address(self, email: str) -> User | None:
+        row: User | None = User.get_or_none(User.email_key == folded(email))
         return row
 
     def _set(self, key: str, **columns: Any) -> User:

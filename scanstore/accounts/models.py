@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import peewee
 
-from scanstore.db.arguments import check_string
+from scanstore.db.arguments import check_string, check_text, uuid_of
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, Identified, UTCField
 from scanstore.db.values import utcnow
@@ -71,6 +71,9 @@ class User(Identified):
         return self.locked_until is not None and bool(self.locked_until > utcnow())
 
 
+UserKey = User | str | uuid.UUID  #: a row, an id or an address
+
+
 def checked_email(email: object) -> str:
     """Return a valid address: one @ with text on both sides, no blanks. Raises InvalidArgument."""
     if isinstance(email, str):
@@ -87,26 +90,37 @@ def folded(email: object) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", check_string(email, "email").strip()).casefold())
 
 
-def user_key(user: User | str | uuid.UUID) -> str:
-    """Return the id of a user, given as a row or an id, without a query. Raises InvalidArgument, WrongStore."""
-    if isinstance(user, User):
-        user.check_home()
-        return str(user.id)
-    try:
-        return str(user if isinstance(user, uuid.UUID) else uuid.UUID(user))
-    except (ValueError, AttributeError, TypeError):
-        raise InvalidArgument(
-            f"{shown(user)} is not a user; give a row, an id (a UUID) or, to accounts, an address"
-        ) from None
+def given_user(user: object) -> tuple[str, str]:
+    """Return the column that identifies a user, ``id`` or ``email_key``, and its value, without a query.
+
+    A user is given as a row, an id or an address. Raises InvalidArgument, WrongStore.
+    """
+    if isinstance(user, str) and "@" in user:
+        return "email_key", folded(check_text(user, "email"))
+    return "id", uuid_of(user, "a user", User, remedy=", or an address")
 
 
-def known_user(db: Database, user: User | str | uuid.UUID) -> str:
-    """Return the id of an existing user. Raises NotFound, InvalidArgument, WrongStore."""
-    key = user_key(user)
-    if db.execute_sql("SELECT 1 FROM users WHERE id = ?", (key,)).fetchone() is None:
-        raise unknown(key)
-    return key
+def user_key(db: Database, user: UserKey) -> str:
+    """Return the id of an existing user, given as a row, an id or an address.
+
+    Every call that expects a user uses this. Raises NotFound, InvalidArgument, WrongStore.
+    """
+    column, value = given_user(user)
+    row = db.execute_sql(f"SELECT id FROM users WHERE {column} = ?", (value,)).fetchone()
+    if row is None:
+        raise unknown(user)
+    return str(row[0])
 
 
-def unknown(key: str) -> NotFound:
-    return NotFound(f"no user {key}; store.accounts.list() (scanstore users list) shows those that there are")
+def of_user(field: peewee.ForeignKeyField, user: UserKey) -> object:
+    """Return the condition that a row belongs to a user, without a query. It holds for no row if the user is unknown.
+
+    Raises InvalidArgument, WrongStore.
+    """
+    column, value = given_user(user)
+    return field == (value if column == "id" else User.select(User.id).where(User.email_key == value))
+
+
+def unknown(user: object) -> NotFound:
+    name = user.id if isinstance(user, User) else user
+    return NotFound(f"no user {name}; store.accounts.list() (scanstore users list) lists all users")

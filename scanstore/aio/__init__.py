@@ -1,6 +1,8 @@
 """The store for asyncio: every method of :class:`scanstore.store.Store` as a coroutine.
 
-``lanes`` has the threads that run the calls; ``store`` chooses the thread of each call.
+``lanes`` has the threads that run the calls; ``running`` opens the store and chooses the thread of each call. ``calls``
+has the calls, and ``domains`` makes them from the methods of the synchronous store. ``store`` has the public classes,
+and ``store.pyi`` their signatures.
 """
 
 from __future__ import annotations

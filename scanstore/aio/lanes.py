@@ -1,4 +1,4 @@
-"""Lanes: threads that run one call after another, for callers of any event loop. ``store.py`` builds on them.
+"""Lanes: threads that run one call after another, for callers of any event loop. ``running.py`` builds on them.
 
 A lane owns the objects that are tied to a thread: a connection and a transaction. While a transaction is open, the lane
 runs only calls of the task that opened it, and of tasks started by that task. Other calls wait. Marks in the context of

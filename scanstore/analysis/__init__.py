@@ -14,12 +14,11 @@ from scanstore.db.exports import lazy
 if TYPE_CHECKING:
     from scanstore.analysis.calls import Call, Usage
     from scanstore.analysis.chunks import Chunks
-    from scanstore.analysis.drafts import DraftJudgement, Drafts
+    from scanstore.analysis.drafts import AddedDrafts, DraftJudgement, Drafts
     from scanstore.analysis.lifecycle import AnalysisConfig, Lifecycle, Progress, Rerun
     from scanstore.analysis.llm_calls import Models
     from scanstore.analysis.policies import Ballot, Majority, MinimumConfidence, Policy, Unanimous, Verdict, Weighted
     from scanstore.analysis.publishing import StoreFindings
-    from scanstore.analysis.removal import Removed
     from scanstore.analysis.scans import StoreScans
     from scanstore.analysis.stage import Stage
     from scanstore.analysis.verified import Verified
@@ -29,12 +28,11 @@ else:
         {
             "calls": ("Call", "Usage"),
             "chunks": ("Chunks",),
-            "drafts": ("Drafts", "DraftJudgement"),
+            "drafts": ("AddedDrafts", "Drafts", "DraftJudgement"),
             "lifecycle": ("AnalysisConfig", "Lifecycle", "Progress", "Rerun"),
             "llm_calls": ("Models",),
             "policies": ("Ballot", "Majority", "MinimumConfidence", "Policy", "Unanimous", "Verdict", "Weighted"),
             "publishing": ("StoreFindings",),
-            "removal": ("Removed",),
             "scans": ("StoreScans",),
             "stage": ("Stage",),
             "verified": ("Verified",),
@@ -42,6 +40,7 @@ else:
     )
 
 __all__ = [
+    "AddedDrafts",
     "AnalysisConfig",
     "Ballot",
     "Call",
@@ -55,7 +54,6 @@ __all__ = [
     "Policy",
     "Progress",
     "StoreFindings",
-    "Removed",
     "Rerun",
     "StoreScans",
     "Stage",

@@ -92,10 +92,8 @@ def content_key(db: Database, subject: object, kind: str | None = None) -> Subje
         subject.check_home()
         kind = found
         key = subject.__data__.get("draft" if kind == "verified" else "id") or 0
-    if isinstance(key, bool) or not isinstance(key, int):
+    if isinstance(key, bool) or not isinstance(key, int) or not 0 < key < 2**63:
         raise InvalidArgument(f"{shown(key)} is not a {kind or 'chunk or draft'}; give its row or its id")
-    if not 0 <= key < 2**63:
-        raise NotFound(f"no {kind or 'chunk or draft'} {shown(key)}")
     kind = kind or ("chunk" if key >> SHIFT else "draft")
     if kind == "chunk":
         row = db.execute_sql(CHUNK, split(key)).fetchone()

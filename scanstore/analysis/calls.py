@@ -18,6 +18,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, TypedDict
 
+import peewee
+
 from scanstore.analysis.answer_cache import content_key, identify, keep_response
 from scanstore.analysis.models import Analyzer, ModelCall
 from scanstore.db.arguments import check_string
@@ -31,7 +33,7 @@ from scanstore.errors import IllegalMove, InvalidArgument, WrongStore, shown
 from scanstore.leases.engine import LAST_ERROR
 from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
-from scanstore.snapshots.models import Scan
+from scanstore.snapshots.models import Scan, ScanFileChunk
 from scanstore.snapshots.scans import Scans
 
 
@@ -289,11 +291,12 @@ def begin(
     return Call(db, row, entry, content=content, keep=bool(keep))
 
 
-def finish(call: Call, db: Database) -> None:
+def finish(call: Call, db: Database, *, note: str | None = None) -> None:
     """End a call as answered, inside the caller's transaction. The call's own block then writes nothing.
 
-    Idempotent. If the transaction is rolled back, the call's block records the end. Raises InvalidArgument for invalid
-    values.
+    A ``note`` says which part of the answer could not be used: it becomes the ``error`` of the call, and the response
+    is stored with the call. Idempotent. If the transaction is rolled back, the call's block records the end. Raises
+    InvalidArgument for invalid values.
     """
     if db.file != call._db.file:
         raise WrongStore(f"{call!r} is of {call._db.name} and {db.name} is current; use it in its own")
@@ -301,26 +304,37 @@ def finish(call: Call, db: Database) -> None:
     measures, unfit = call._measures()
     if unfit:
         raise InvalidArgument(f"{'; '.join(unfit)} (call {key})")
-    if not call._is_written(measures):
-        call._write(measures, None, answered=True)
+    call._keep = call._keep or note is not None
+    if note is not None or not call._is_written(measures):
+        call._write(measures, note, answered=True)
+
+
+def note_answer(db: Database, chunk: ScanFileChunk, analyzer_id: int, note: str) -> None:
+    """Set the ``error`` of the latest answered call of an analyzer about a chunk, if there is one."""
+    db.execute_sql(NOTE, (note[:LAST_ERROR], chunk.scan_id, chunk.id, analyzer_id))
+
+
+NOTE = """
+UPDATE model_calls SET error = ? WHERE id = (
+       SELECT max(id) FROM model_calls
+        WHERE scan_id = ? AND chunk_id = ? AND analyzer_id = ? AND status = 'answered')
+"""
 
 
 # All calls
 
 
-def listed(scan_id: int | None, purpose: str | None, status: str | None, limit: int | None) -> list[ModelCall]:
-    """List calls, newest first, without prompts and responses."""
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit < 2**63):
-        raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 0")
+def query(scan_id: int | None, purpose: str | None, status: str | None) -> peewee.ModelSelect[ModelCall]:
+    """Return the query for calls, newest first, without prompts and responses."""
     light = [field for field in ModelCall._meta.sorted_fields if field.name not in ("prompt", "response")]
-    query = ModelCall.select(*light).order_by(ModelCall.id.desc())
+    found = ModelCall.select(*light).order_by(ModelCall.id.desc())
     if scan_id is not None:
-        query = query.where(ModelCall.scan == scan_id)
+        found = found.where(ModelCall.scan == scan_id)
     if purpose is not None:
-        query = query.where(ModelCall.purpose == check_string(purpose, "purpose"))
+        found = found.where(ModelCall.purpose == check_string(purpose, "purpose"))
     if status is not None:
-        query = query.where(ModelCall.status == ModelCall.status.db_value(status))
-    return list(query if limit is None else query.limit(limit))
+        found = found.where(ModelCall.status == ModelCall.status.db_value(status))
+    return found
 
 
 def get(call: ModelCall | int) -> ModelCall:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -11,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from scanstore.analysis import answer_cache, calls, lifecycle
 from scanstore.analysis.draft_merge import WINDOW, write_drafts
+from scanstore.analysis.model_drafts import sort_drafts, summary
 from scanstore.analysis.payloads import absolute, check_drafts, relative
 from scanstore.analysis.stage import Stage
 from scanstore.db import paths
-from scanstore.db.arguments import check_choice, check_optional_integer, check_path, stored_path
+from scanstore.db.arguments import check_bool, check_choice, check_path, stored_path
 from scanstore.db.domain import List, reads
+from scanstore.db.pagination import check_window, listed
 from scanstore.db.state_machine import CHUNK_STATUSES, Machine
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
-from scanstore.errors import InvalidArgument, NotFound
+from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.leases import engine
 from scanstore.leases.work import Loop
-from scanstore.snapshots.models import Scan, ScanFileChunk
+from scanstore.snapshots.models import Scan, ScanFileChunk, SetAside
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from scanstore.analysis.models import Analyzer
     from scanstore.db.words import ChunkStatus
 
+log = logging.getLogger("scanstore.analysis")
 AT_ONCE = 500  #: chunks that one transaction completes from the cache
 
 KNOWN = """
@@ -102,6 +106,7 @@ class Chunks(Stage[ScanFileChunk]):
         call: Call | None = None,
         source: str | None = None,
         window: int = WINDOW,
+        strict: bool | None = None,
     ) -> ScanFileChunk:
         """Complete a claimed chunk with its drafts, in one transaction; return the chunk.
 
@@ -111,9 +116,18 @@ class Chunks(Stage[ScanFileChunk]):
         the answer, if it is still open. ``source`` is the name of the reporter (default: the analyzer's model).
         Idempotent.
 
+        With ``analyzer`` or ``call`` the drafts are the answer of a model, and one bad draft does not lose the others:
+        values such as ``"**High**"`` or ``"90%"`` are converted (:mod:`scanstore.analysis.model_drafts`), and a draft
+        that cannot be stored is set aside. The chunk's ``set_aside`` lists these with the reasons; they are also logged
+        and noted as the ``error`` of the call, which then keeps its response. ``strict=True`` refuses an invalid draft
+        instead, which is the default without an analyzer and a call.
+
         Raises LeaseLost if the chunk is not, or no longer, leased to the worker, and InvalidArgument for an invalid
-        draft. Nothing is written then.
+        draft if ``strict``. Nothing is written then.
         """
+        if call is not None and not isinstance(call, calls.Call):
+            raise InvalidArgument(f"call is {shown(call)}; give the call of: with store.llm.call(...) as call")
+        strict = analyzer is None and call is None if strict is None else check_bool(strict, "strict")
         key, owner, attempt = self._owner(chunk, worker)
         # Only the status of a chunk changes, so a completely loaded chunk is not read again.
         whole = isinstance(chunk, ScanFileChunk) and None not in (chunk.file_path, chunk.start_line, chunk.content_hash)
@@ -128,7 +142,7 @@ class Chunks(Stage[ScanFileChunk]):
         )  # fmt: skip
         if plain and not in_loop and settle():
             return self._done(chunk, row)
-        write = None if plain else self._writer(row, drafts, analyzer, call, source, window)
+        write, aside = (None, ()) if plain else self._writer(row, drafts, analyzer, call, source, window, strict)
         following = None
         with self.db.atomic():
             if not (plain and settle()):
@@ -141,7 +155,9 @@ class Chunks(Stage[ScanFileChunk]):
                 following = self._claim_one(loop.scope, owner, loop.lease)
         if loop is not None and following is not None:
             loop.rows += self._claimed_one(following, owner, loop.lease)
-        return self._done(chunk, row)
+        done = self._done(chunk, row)
+        done.set_aside = aside
+        return done
 
     def _done(self, chunk: ScanFileChunk | int, row: ScanFileChunk) -> ScanFileChunk:
         if not isinstance(chunk, ScanFileChunk):
@@ -157,10 +173,16 @@ class Chunks(Stage[ScanFileChunk]):
         call: Call | None,
         source: str | None,
         window: int,
-    ) -> Callable[[], None]:
-        """Check the drafts of a chunk, and return the function that writes them, inside a transaction."""
+        strict: bool,
+    ) -> tuple[Callable[[], None], tuple[SetAside, ...]]:
+        """Check the drafts of a chunk. Return the function that writes them, inside a transaction, and those that were
+        set aside.
+        """
         known = None if analyzer is None else answer_cache.identify(analyzer)
-        given = check_drafts(drafts, chunk=row)
+        given, aside = (check_drafts(drafts, chunk=row), []) if strict else sort_drafts(drafts, chunk=row)
+        note = summary(aside, len(given) + len(aside)) if aside else None
+        if note is not None:
+            log.warning("chunk %d (%s): %s", row.id, row.file_path, note)
         who = source or (known.model if known is not None else None)
 
         def write() -> None:
@@ -168,9 +190,11 @@ class Chunks(Stage[ScanFileChunk]):
             if known is not None:
                 answer_cache.keep_drafts(self.db, known.id, pack_hash(row.content_hash), relative(given, row))
             if call is not None:
-                calls.finish(call, self.db)
+                calls.finish(call, self.db, note=note)
+            elif known is not None and note is not None:
+                calls.note_answer(self.db, row, known.id, note)
 
-        return write
+        return write, tuple(aside)
 
     def reuse(self, scan: Scan | int, analyzer: Analyzer | int) -> int:
         """Complete every pending chunk whose text this analyzer has reviewed before, and return their number.
@@ -213,8 +237,11 @@ class Chunks(Stage[ScanFileChunk]):
         status: ChunkStatus | None = None,
         file: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[ScanFileChunk]:
         """List the chunks of a scan by file, optionally of one status or file."""
+        check_window(limit, offset)
         scan_id = self._scan(scan)
         query = ScanFileChunk.select().where(ScanFileChunk.scan == scan_id)
         if status is not None:
@@ -222,7 +249,7 @@ class Chunks(Stage[ScanFileChunk]):
         if file is not None:
             query = query.where(ScanFileChunk.file_path == stored_path(file, "file"))
         query = query.order_by(ScanFileChunk.file_path, ScanFileChunk.chunk_index)
-        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
     def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:
@@ -232,7 +259,8 @@ class Chunks(Stage[ScanFileChunk]):
         """
         from scanstore.indexing.files import chunk_text  # start-up: loads ast
 
-        row = chunk if isinstance(chunk, ScanFileChunk) else self.get(chunk)
+        row = self.get(self._id(chunk)) if not isinstance(chunk, ScanFileChunk) else chunk
+        row.check_home()
         scan = Scans(self.db).get(row.scan_id)
         if root is not None:
             base = check_path(root, "root")

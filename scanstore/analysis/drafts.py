@@ -6,29 +6,33 @@ counts votes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from scanstore.analysis import lifecycle
 from scanstore.analysis.chunks import Chunks
 from scanstore.analysis.draft_merge import WINDOW, write_drafts
+from scanstore.analysis.model_drafts import convert_votes, sort_drafts, summary
 from scanstore.analysis.models import DraftFinding, Vote
 from scanstore.analysis.payloads import CheckedVote, check_drafts, check_votes
 from scanstore.analysis.policies import Ballot, Majority, Policy, judge, mean_confidence, share
 from scanstore.analysis.stage import Stage
 from scanstore.analysis.verified import confirm, withdraw
-from scanstore.db.arguments import check_optional_integer, clean_text, stored_path
+from scanstore.db.arguments import check_bool, check_integer, clean_text, stored_path
 from scanstore.db.domain import List, reads
+from scanstore.db.pagination import check_window, listed
 from scanstore.db.state_machine import Machine, move
 from scanstore.errors import IllegalMove, InvalidArgument
 from scanstore.leases import engine
 from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
-from scanstore.snapshots.models import Scan, ScanFileChunk
+from scanstore.snapshots.models import Scan, ScanFileChunk, SetAside
 
 if TYPE_CHECKING:
     from scanstore.db.words import DraftStatus, Outcome, Severity
 
+log = logging.getLogger("scanstore.analysis")
 MAJORITY = Majority()
 
 
@@ -61,7 +65,10 @@ UNLEASED = Machine(
 )
 
 
-# Merging
+class AddedDrafts(list[DraftFinding]):
+    """The rows of added drafts, in order. ``set_aside`` has the drafts that could not be stored, with the reasons."""
+
+    set_aside: tuple[SetAside, ...] = ()
 
 
 class Drafts(Stage[DraftFinding]):
@@ -81,25 +88,35 @@ class Drafts(Stage[DraftFinding]):
         source: str | ModelConfig | None = None,
         window: int = WINDOW,
         chunk: ScanFileChunk | int | None = None,
-    ) -> List[DraftFinding]:
-        """Store drafts from a rule or a person, merged with existing ones. Return a row for each, in order.
+        strict: bool = True,
+    ) -> AddedDrafts:
+        """Add drafts from a rule or a person, merged with existing ones. Return a row for each, in order.
 
         A draft is a mapping with ``title``, ``vulnerability_type``, ``severity`` and ``file_path``, and optionally
         ``line_number``, ``end_line``, ``snippet``, ``reason``, ``cwe``, ``confidence`` (per cent), ``auto_detected``
         and ``source``. The argument ``source`` is the reporter of drafts that do not name one. Equivalent reports
         within ``window`` lines become one draft. With ``chunk``, the drafts belong to a chunk of the scan, and need no
-        ``file_path``. Atomic and idempotent. Raises InvalidArgument, which names the draft.
+        ``file_path``. Atomic and idempotent.
+
+        Raises InvalidArgument, which names the draft. With ``strict=False``, for the answer of a model, values are
+        converted where possible, and a draft that cannot be stored is set aside: the ``set_aside`` of the returned list
+        has these with the reasons, and they are logged; see :meth:`Chunks.complete`.
         """
+        check_bool(strict, "strict")
         scan_id = self._scan(scan)
         row = None if chunk is None else self._chunk(chunk, scan_id)
-        given = check_drafts(drafts, chunk=row)
+        given, aside = (check_drafts(drafts, chunk=row), []) if strict else sort_drafts(drafts, chunk=row)
+        if aside:
+            log.warning("scan %d: %s", scan_id, summary(aside, len(given) + len(aside)))
         name = source.name if isinstance(source, ModelConfig) else source
         if name is not None:
             name = clean_text(name, "source", needed=True)
         with self.db.atomic():
             ids = write_drafts(self.db, scan_id, given, chunk=row, source=name, window=window)
             lifecycle.advance(self.db, scan_id)
-        return [draft for n in range(0, len(ids), 5000) for draft in self._rows(ids[n : n + 5000])]
+        added = AddedDrafts(draft for n in range(0, len(ids), 5000) for draft in self._rows(ids[n : n + 5000]))
+        added.set_aside = tuple(aside)
+        return added
 
     def _chunk(self, chunk: ScanFileChunk | int, scan_id: int) -> ScanFileChunk:
         row = Chunks(self.db).get(chunk)
@@ -135,6 +152,7 @@ class Drafts(Stage[DraftFinding]):
         *,
         policy: Policy = MAJORITY,
         worker: str | None = None,
+        strict: bool = True,
     ) -> DraftJudgement:
         """Record votes on a draft and judge it by all votes of the current round, in one transaction.
 
@@ -147,9 +165,13 @@ class Drafts(Stage[DraftFinding]):
         draft is verified again.
 
         Without a verdict, the votes are stored and the draft keeps its status. A pending draft can be judged without a
-        claim. Idempotent. Raises LeaseLost if the draft was claimed and is no longer leased to the worker, IllegalMove
-        if it was judged, failed or skipped, NotFound, InvalidArgument. Nothing is written then.
+        claim. With ``strict=False``, for answers of models, values such as ``"**Verified**"`` or ``"90%"`` are
+        converted, unknown keys are ignored, and a confidence or severity that cannot be read is left out; a decision is
+        never guessed. Idempotent. Raises LeaseLost if the draft was claimed and is no longer leased to the worker,
+        IllegalMove if it was judged, failed or skipped, NotFound, InvalidArgument. Nothing is written then.
         """
+        if not check_bool(strict, "strict"):
+            votes = convert_votes(votes)
         given = check_votes(votes)
         key = self._id(draft)
         _, owner, attempt = self._owner(draft, worker)
@@ -229,15 +251,18 @@ class Drafts(Stage[DraftFinding]):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     @reads
-    def votes(self, draft: DraftFinding | int, *, round: int | None = None) -> List[Vote]:
+    def votes(
+        self, draft: DraftFinding | int, *, round: int | None = None, limit: int | None = None, offset: int = 0
+    ) -> List[Vote]:
         """List the votes on a draft, of one round or of all, with their models, by round and time.
 
         Raises NotFound if the draft does not exist.
         """
+        check_window(limit, offset)
         query = Vote.select(Vote, ModelConfig).join(ModelConfig).where(Vote.draft == self.get(draft).id)
         if round is not None:
-            query = query.where(Vote.round == check_optional_integer(round, "round", 1, 2**31))
-        return list(query.order_by(Vote.round, Vote.id))
+            query = query.where(Vote.round == check_integer(round, "round", least=1))
+        return listed(query.order_by(Vote.round, Vote.id), limit=limit, offset=offset)
 
     @reads
     def list(
@@ -249,11 +274,14 @@ class Drafts(Stage[DraftFinding]):
         file: str | None = None,
         chunk: ScanFileChunk | int | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[DraftFinding]:
         """Drafts of a scan, the most severe first and then by file and line; of one status, severity, file or chunk.
 
         Raises InvalidArgument for an unknown status or severity.
         """
+        check_window(limit, offset)
         query = DraftFinding.select().where(DraftFinding.scan == self._scan(scan))
         if status is not None:
             query = query.where(DraftFinding.status == DraftFinding.status.db_value(status))
@@ -264,4 +292,4 @@ class Drafts(Stage[DraftFinding]):
         if chunk is not None:
             query = query.where(DraftFinding.chunk == Chunks(self.db)._id(chunk))
         query = query.order_by(DraftFinding.rank, DraftFinding.file_path, DraftFinding.line_number, DraftFinding.id)
-        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
+        return listed(query, limit=limit, offset=offset, sort=sort)

@@ -27,7 +27,7 @@ from scanstore.findings.tracking import close
 from scanstore.leases import engine
 from scanstore.llm.configs import Configs
 from scanstore.snapshots.models import Scan
-from scanstore.snapshots.scans import Scans
+from scanstore.snapshots.scans import Scans, pick
 
 if TYPE_CHECKING:
     from scanstore.db.words import AnalysisMode, AnalysisScope, AnalysisStep, Phase, Risk, ScanStatus
@@ -271,7 +271,7 @@ class Lifecycle(Domain):
         a started analysis takes the given settings and keeps the others. Raises IllegalMove for an incomplete scan.
         """
         with self.db.atomic():
-            row = Scans(self.db).pick(scan, target)
+            row = pick(self.db, scan, target)
             if row.revision is None:
                 raise IllegalMove(
                     f"scan {row.id} is {row.status} and was not recorded whole; record {row.target} again first"
@@ -418,7 +418,7 @@ class Lifecycle(Domain):
         The cost does not depend on the size of the scan.
         """
         run = self.db.execute_sql
-        row = Scans(self.db).pick(scan, target)
+        row = pick(self.db, scan, target)
         counts: dict[str, dict[str, int]] = {queue.kind: {} for queue in engine.QUEUES}
         for kind, status, count in run(
             "SELECT kind, status, count FROM work_counts WHERE scan_id = ? AND count > 0 ORDER BY kind, status",

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from scanstore.analysis import answer_cache, asking, calls
 from scanstore.analysis.calls import Call, Usage
-from scanstore.analysis.models import Analyzer, CachedAnswer, ModelCall
+from scanstore.analysis.models import Analyzer, ModelCall
 from scanstore.db.domain import List, long, reads
+from scanstore.db.pagination import check_window, listed
+from scanstore.db.rows import Removed, remove
 from scanstore.llm.configs import Configs
 from scanstore.llm.models import ModelConfig
 from scanstore.snapshots.scans import Scans
@@ -66,13 +68,20 @@ class Models(Configs):
         purpose: str | None = None,
         status: CallStatus | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[ModelCall]:
         """List calls, newest first, without their prompts and responses; :meth:`get_call` reads these."""
-        return calls.listed(None if scan is None else Scans(self.db).get(scan).id, purpose, status, limit)
+        check_window(limit, offset)
+        query = calls.query(None if scan is None else Scans(self.db).get(scan).id, purpose, status)
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
     def get_call(self, call: ModelCall | int) -> ModelCall:
-        """Return one call, with ``prompt_text`` and ``response_text`` if they were stored. Raises NotFound."""
+        """Return one call, with ``prompt_text`` and ``response_text`` if they were stored.
+
+        Raises NotFound, InvalidArgument.
+        """
         return calls.get(call)
 
     @reads
@@ -139,6 +148,11 @@ class Models(Configs):
             purpose=purpose, timeout=timeout, keep=keep, lease=lease, stop=stop,
         )  # fmt: skip
 
-    def forget(self, analyzer: Analyzer | int) -> int:
-        """Delete the cached answers of an analyzer, so that its questions are asked again. Return their number."""
-        return int(CachedAnswer.delete().where(CachedAnswer.analyzer == answer_cache.identify(analyzer).id).execute())
+    def remove_answers(self, analyzer: Analyzer | int) -> Removed:
+        """Remove the cached answers of an analyzer, so that its questions are asked again.
+
+        Return the number of removed rows by table. Raises NotFound, InvalidArgument.
+        """
+        key = answer_cache.identify(analyzer).id
+        with self.db.atomic():
+            return remove(self.db, "analysis_cache", "analyzer_id = ?", (key,))

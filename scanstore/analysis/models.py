@@ -27,7 +27,7 @@ class ScanConfig(Numbered, Timestamped):
 
     scan = peewee.ForeignKeyField(Scan, on_delete="CASCADE", backref="configs", unique=True)
     analysis_mode = peewee.TextField(default="primary_verifiers")
-    primary_analyzer = peewee.ForeignKeyField(ModelConfig, on_delete="SET NULL", null=True, backref="+", index=False)
+    primary_analyzer = peewee.ForeignKeyField(ModelConfig, on_delete="SET NULL", null=True, backref="+")
     scope = peewee.TextField(default="full")
     scanner_concurrency = peewee.IntegerField(default=20)
     verifier_concurrency = peewee.IntegerField(default=10)

@@ -2,7 +2,7 @@
 
 No SQL. A bad value raises an error that names the index of the draft or vote, from 0, and the key. Text is the
 exception: models do write NULs and lone surrogates. These become U+FFFD, because rejecting them would lose a paid
-answer.
+answer. ``model_drafts`` is the lenient form of these checks.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def check_drafts(drafts: Iterable[Mapping[str, object]], *, chunk: Place | None 
     The keys title, vulnerability_type and severity are required, and file_path unless ``chunk`` (a row with a
     file_path) is given. Raises InvalidArgument. Idempotent.
     """
-    return [_draft(number, draft, chunk) for number, draft in _each(drafts, "draft", DRAFT_KEYS)]
+    return [check_draft(f"draft {number}: ", draft, chunk) for number, draft in _each(drafts, "draft", DRAFT_KEYS)]
 
 
 def check_votes(votes: Iterable[Mapping[str, object]]) -> list[CheckedVote]:
@@ -111,8 +111,9 @@ def _each(items: object, noun: str, keys: tuple[str, ...]) -> Iterable[tuple[int
         yield number, item
 
 
-def _draft(number: int, draft: Mapping[str, object], chunk: Place | None) -> CheckedDraft:
-    where, get = f"draft {number}: ", draft.get
+def check_draft(where: str, draft: Mapping[str, object], chunk: Place | None) -> CheckedDraft:
+    """Return one draft in its stored form. ``where`` begins the messages of InvalidArgument."""
+    get = draft.get
     line = check_optional_integer(get("line_number"), where + "line_number", 1, LARGEST_LINE)
     end = check_optional_integer(get("end_line"), where + "end_line", 1, LARGEST_LINE)
     if end is not None and (line is None or end < line):

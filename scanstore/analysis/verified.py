@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from scanstore.analysis.models import DraftFinding, VerifiedFinding, Vote
 from scanstore.analysis.stage import Stage
-from scanstore.db.arguments import check_optional_integer
 from scanstore.db.database import Database
 from scanstore.db.domain import List, reads
+from scanstore.db.pagination import check_window, listed
 from scanstore.db.state_machine import SEVERITIES, Machine
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import IllegalMove
@@ -119,17 +119,24 @@ class Verified(Stage[VerifiedFinding]):
 
     @reads
     def list(
-        self, scan: Scan | int, *, status: VerifiedStatus | None = None, limit: int | None = None
+        self,
+        scan: Scan | int,
+        *,
+        status: VerifiedStatus | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[VerifiedFinding]:
         """List the verified findings of a scan by severity and then age, optionally of one status.
 
         Raises InvalidArgument for an unknown status.
         """
+        check_window(limit, offset)
         query = VerifiedFinding.select().where(VerifiedFinding.scan == self._scan(scan))
         if status is not None:
             query = query.where(VerifiedFinding.status == VerifiedFinding.status.db_value(status))
         query = query.order_by(VerifiedFinding.rank, VerifiedFinding.id)
-        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     def _retry(self, key: Key) -> None:
         taken_back = self.db.execute_sql(f"SELECT 1 FROM verified_findings WHERE id = ? AND NOT ({UPHELD})", (key,))

@@ -19,14 +19,15 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scanstore.accounts.models import User, known_user, user_key
-from scanstore.audits.models import QUEUE, STATUSES, analysis_columns, check_findings
+from scanstore.accounts.models import UserKey, given_user, of_user, user_key
+from scanstore.audits.models import QUEUE, STATUSES, UNKNOWN, analysis_columns, check_findings
 from scanstore.audits.models import Analysis as Analysis
 from scanstore.audits.models import AnalysisFinding as AnalysisFinding
 from scanstore.audits.models import AuditEvent as AuditEvent
 from scanstore.audits.models import Task as Task
 from scanstore.audits.policies import SEVERITIES, STANDARD, VERDICTS, AuditPolicy, judged
 from scanstore.db.arguments import (
+    check_by,
     check_choice,
     check_integer,
     check_list,
@@ -36,9 +37,9 @@ from scanstore.db.arguments import (
 )
 from scanstore.db.database import Database
 from scanstore.db.domain import List, reads
-from scanstore.db.pagination import check_page, paged
+from scanstore.db.pagination import check_page, listed, paged
 from scanstore.db.processes import me
-from scanstore.db.rows import read
+from scanstore.db.rows import Removed, read, remove
 from scanstore.db.state_machine import Machine, move
 from scanstore.db.uuids import uuid7s
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -61,10 +62,10 @@ LIFE = Machine(
     "audit",
     {"queued": ("failed",), "cancelled": ("queued", "processing")},
     {
-        "queued": "it waits to be claimed as it is",
-        "processing": "wait until it is over, or cancel it: store.audits.cancel(audit, by=...)",
+        "queued": "it waits to be claimed",
+        "processing": "wait until it is finished, or cancel it: store.audits.cancel(audit)",
         "completed": "add the document again for another audit: store.audits.add",
-        "failed": "let it wait again first: store.audits.retry(audit, by=...)",
+        "failed": "retry it first: store.audits.retry(audit)",
         "cancelled": "add the document again: store.audits.add",
     },
 )
@@ -133,7 +134,7 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
 
     def add(
         self,
-        user: User | str | uuid.UUID,
+        user: UserKey,
         original_filename: str,
         file_size: int,
         *,
@@ -147,13 +148,13 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
         """Queue a document of a user for an audit. ``file_size`` is in bytes, ``file_path`` its location.
 
         Audits with a higher ``priority`` are claimed first. An audit fails after ``max_retries`` failures, or when more
-        than ``max_lost`` leases are lost because workers die or hang. ``by`` is the author of the event (default: the
-        user). Atomic. Raises InvalidArgument, and NotFound for an unknown user.
+        than ``max_lost`` leases are lost because workers die or hang. ``by`` is the author of the event (default:
+        $SCANSTORE_USER, else the address of the user). Atomic. Raises InvalidArgument, NotFound.
         """
-        (key,), owner = uuid7s(1), user_key(user)
+        (key,) = uuid7s(1)
+        given_user(user)  # a wrong type is refused before the transaction
         row: dict[str, object] = {
             "id": key,
-            "user_id": owner,
             "queue": check_text(queue, "queue"),
             "original_filename": check_text(original_filename, "original_filename", 255),
             "file_path": check_optional_text(file_path, "file_path", 500),
@@ -162,9 +163,9 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
             "max_retries": check_integer(max_retries, "max_retries"),
             "max_lost": check_integer(max_lost, "max_lost"),
         }
-        by = check_optional_text(by, "by")
+        by = check_by(by)
         with self.db.atomic():
-            known_user(self.db, owner)
+            row["user_id"] = owner = user_key(self.db, user)
             if by is None:
                 by = self.db.execute_sql("SELECT email FROM users WHERE id = ?", (owner,)).fetchone()[0]
             now = format_time(utcnow())
@@ -175,24 +176,26 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
             self._tell(key, "created", by, now, original_filename=row["original_filename"], file_size=row["file_size"])
             return self._row(key)
 
-    def remove(self, audit: AuditId) -> None:
-        """Remove an audit with its analysis, its findings and its trail.
+    def remove(self, audit: AuditId) -> Removed:
+        """Remove an audit with its analysis, its findings and its trail. Atomic.
 
-        Raises NotFound, and IllegalMove while the audit is leased.
+        Returns the number of removed rows by table. Raises NotFound, and IllegalMove while the audit is leased.
         """
         key = uuid_of(audit, "an audit", Task)
         with self.db.atomic():
             row = self._row(key)
             if row.status == "processing":
                 raise IllegalMove(f"audit {key} is processing and cannot be removed; {LIFE.remedies['processing']}")
-            self.db.execute_sql("DELETE FROM audit_tasks WHERE id = ?", (key,))
+            return remove(self.db, "audit_tasks", "id = ?", (key,))
 
-    def cancel(self, audit: AuditId, *, by: str, reason: str | None = None) -> Task:
-        """Cancel a queued or leased audit. The next call of its worker raises LeaseLost.
+    def cancel(self, audit: AuditId, *, by: str | None = None, reason: str | None = None) -> Task:
+        """Cancel a queued or leased audit, and return it. The next call of its worker raises LeaseLost.
 
-        Return the audit. Raises NotFound, and IllegalMove if it is finished.
+        ``by`` is the author of the event (default: $SCANSTORE_USER, else "unknown"). Raises NotFound, and IllegalMove
+        if the audit is finished.
         """
-        key, by, reason = uuid_of(audit, "an audit", Task), check_text(by, "by"), check_optional_text(reason, "reason")
+        key, reason = uuid_of(audit, "an audit", Task), check_optional_text(reason, "reason")
+        by = check_by(by) or UNKNOWN
         with self.db.atomic():
             now = format_time(utcnow())
             move(
@@ -222,16 +225,17 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
         return status
 
     def retry(self, *items: AuditId, by: str | None = None) -> List[Task]:
-        """Let audits that failed for good wait again, with all their tries; return them. Done by ``by``.
+        """Let audits that failed for good wait again, with all their tries; return them. One transaction.
 
-        One transaction. Raises NotFound, and IllegalMove for an audit that did not fail; nothing is changed then.
+        ``by`` is the author of the event (default: $SCANSTORE_USER, else "unknown"). Raises NotFound, and IllegalMove
+        for an audit that did not fail; nothing is changed then.
         """
-        by = check_optional_text(by, "by")
+        by = check_by(by) or UNKNOWN
         with self.db.atomic():
             errors = {self._id(item): self.get(item).error_message for item in items}
             rows = super().retry(*items)
             for key, error in errors.items():
-                self._tell(key, "retried", by or me(), format_time(utcnow()), error=error)
+                self._tell(key, "retried", by, format_time(utcnow()), error=error)
         return rows
 
     # -- judging ---------------------------------------------------------------------------------------------------
@@ -324,27 +328,26 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
             [(s, r, m, _sorted(text), how) for s, r, m, text, how in there] != given
             or list(map(_sorted_json, columns, values)) != list(map(_sorted_json, columns, columns.values()))
         ):  # fmt: skip
-            raise IllegalMove(
-                f"audit {key} has an analysis already, {row.id}, and that is another one; {LIFE.remedies['completed']}"
-            )
+            raise IllegalMove(f"audit {key} has a different analysis already, {row.id}; {LIFE.remedies['completed']}")
 
-    def review(self, analysis: ResultId, verdict: ReviewVerdict, *, by: str, reason: str) -> Analysis:
+    def review(self, analysis: ResultId, verdict: ReviewVerdict, *, reason: str, by: str | None = None) -> Analysis:
         """Record a person's decision about an analysis, ``approved`` or ``rejected``, with a reason. Return the
         analysis.
 
-        This requires the machine verdict ``review``, and can be repeated to change the decision. ``machine_verdict``
-        stays. Repeating the same decision by the same person changes nothing. Atomic. Raises NotFound, InvalidArgument,
+        ``by`` is the person (default: $SCANSTORE_USER, else "unknown"). This requires the machine verdict ``review``,
+        and can be repeated to change the decision. ``machine_verdict`` stays. Repeating the same decision by the same
+        person changes nothing. Atomic. Raises NotFound, InvalidArgument,
         and IllegalMove if the machine approved or rejected the audit.
         """
         key = uuid_of(analysis, "an analysis", Analysis, Task)
-        verdict, by = check_choice(verdict, "verdict", HUMAN), check_text(by, "by")
+        verdict, by = check_choice(verdict, "verdict", HUMAN), check_by(by) or UNKNOWN
         reason = check_text(reason, "reason")
         with self.db.atomic():
             row = self._analysis(key)
             if row.machine_verdict not in ("review", None):
                 raise IllegalMove(
-                    f"analysis {row.id} was {row.machine_verdict} by policy {row.policy} and needs no person; to judge"
-                    " it otherwise, add the document again and complete that with another policy"
+                    f"analysis {row.id} was {row.machine_verdict} by policy {row.policy} and cannot be"
+                    " reviewed; to get another verdict, add the document again and complete it with another policy"
                 )
             if (row.verdict, row.reviewed_by, row.review_reason) == (verdict, by, reason):
                 return row
@@ -360,16 +363,21 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
     def list(
         self,
         *,
-        user: User | str | uuid.UUID | None = None,
+        user: UserKey | None = None,
         status: AuditStatus | None = None,
         verdict: AuditVerdict | None = None,
         queue: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[Task]:
-        """List audits, the newest first, optionally of a user, status, verdict or queue. Raises InvalidArgument."""
+        """List audits, the newest first, optionally of a user, status, verdict or queue.
+
+        Raises NotFound for an unknown user, InvalidArgument.
+        """
         query = Task.select()
         if user is not None:
-            query = query.where(Task.user == user_key(user))
+            query = query.where(of_user(Task.user, user))
         if status is not None:
             query = query.where(Task.status == check_choice(status, "status", STATUSES))
         if verdict is not None:
@@ -378,7 +386,10 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
         if queue is not None:
             query = query.where(Task.queue == check_text(queue, "queue"))
         query = query.order_by(*(() if user is None else (Task.created_at.desc(),)), Task.id.desc())
-        return list(query if limit is None else query.limit(check_integer(limit, "limit")))
+        rows = listed(query, limit=limit, offset=offset, sort=sort)
+        if user is not None and not rows:
+            user_key(self.db, user)  # raises NotFound
+        return rows
 
     @reads
     def analysis(self, audit: ResultId) -> Analysis:
@@ -393,13 +404,28 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
         return {str(row.task_id): row for row in found}
 
     @reads
-    def findings(self, audit: ResultId, *, severity: AuditSeverity | None = None) -> List[AnalysisFinding]:
-        """List the findings of an audit in their original order, all or of one severity. Raises NotFound."""
-        row = self._analysis(uuid_of(audit, "an audit", Analysis, Task))
-        query = AnalysisFinding.select().where(AnalysisFinding.analysis == row.id)
+    def findings(
+        self,
+        audit: ResultId,
+        *,
+        severity: AuditSeverity | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
+    ) -> List[AnalysisFinding]:
+        """List the findings of an audit in their original order, all or of one severity.
+
+        Raises NotFound, InvalidArgument.
+        """
+        key = uuid_of(audit, "an audit", Analysis, Task)
+        of = Analysis.select(Analysis.id).where((Analysis.id == key) | (Analysis.task == key))
+        query = AnalysisFinding.select().where(AnalysisFinding.analysis == of)
         if severity is not None:
             query = query.where(AnalysisFinding.severity == check_choice(severity, "severity", SEVERITIES))
-        return list(query.order_by(AnalysisFinding.ordinal))
+        rows = listed(query.order_by(AnalysisFinding.ordinal), limit=limit, offset=offset, sort=sort)
+        if not rows:
+            self._analysis(key)  # raises NotFound
+        return rows
 
     @reads
     def trail(self, audit: ResultId, *, page: int = 1, per_page: int = 50) -> Page[AuditEvent]:
@@ -412,9 +438,9 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
             return paged(events.order_by(AuditEvent.id), page=page, per_page=per_page)
 
     @reads
-    def stats(self, *, user: User | str | uuid.UUID | None = None) -> AuditStats:
-        """Return counts of audits, of all users or one."""
-        key = None if user is None else user_key(user)
+    def stats(self, *, user: UserKey | None = None) -> AuditStats:
+        """Return counts of audits, of all users or one. Raises NotFound."""
+        key = None if user is None else user_key(self.db, user)
         mine = "" if key is None else " WHERE t.user_id = ?"
         run, values = self.db.execute_sql, () if key is None else (key,)
         joined = "" if key is None else " JOIN audit_tasks AS t ON t.id = a.task_id"
@@ -468,7 +494,7 @@ class Audits(LeasedWork[Task, str | uuid.UUID, str]):
 
 
 def _unknown(key: object) -> NotFound:
-    return NotFound(f"no audit {key}; store.audits.list() (scanstore audits list) shows those that there are")
+    return NotFound(f"no audit {key}; store.audits.list() (scanstore audits list) lists all audits")
 
 
 def _sorted(text: str | None) -> str | None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STATUSES: tuple[AuditStatus, ...] = ("queued", "processing", "completed", "failed", "cancelled")
 QUEUE = "default"
+UNKNOWN = "unknown"  #: the author of an event if no name was given; the table requires one
 
 
 class Task(LeasedTask):
@@ -81,7 +82,7 @@ class Analysis(Identified):
 
     class Meta:
         table_name = "audit_analyses"
-        indexes = ((("verdict", "created_at"), False),)
+        indexes = ((("verdict", "created_at"), False), (("compliance_score", "id"), False))
 
 
 class AnalysisFinding(Identified):
@@ -104,7 +105,7 @@ class AnalysisFinding(Identified):
 
 
 class AuditEvent(Numbered):
-    """An event of an audit. It cannot be changed. ``by`` is a person or a program."""
+    """An event of an audit. It cannot be changed. ``by`` is a person or a program, or "unknown"."""
 
     if TYPE_CHECKING:
         task_id = peewee.TextField()
@@ -203,5 +204,5 @@ _DECIDED = ("verdict", "machine_verdict", "compliance_score")
 def _refuse_others(given: Mapping[object, object], known: frozenset[str], what: str) -> NoReturn:
     name = sorted(map(str, given.keys() - known))[0]
     if name in _DECIDED:
-        raise InvalidArgument(f"{name} is what the policy says; leave it out, or give another one: policy=")
+        raise InvalidArgument(f"{name} is set by the policy; leave it out, or give another policy: policy=")
     raise InvalidArgument(f"{what} has a key {shown(name)}; it may have {', '.join(sorted(known))}")

@@ -1,4 +1,4 @@
-"""`scanstore audits`: documents that were checked, what came out, who decided, and the trail."""
+"""`scanstore audits`: audits of documents, with findings, verdicts, reviews and the trail."""
 
 from __future__ import annotations
 
@@ -41,28 +41,27 @@ AUDIT = click.argument("audit", metavar="ID")
 
 @group
 def audits() -> None:
-    """Look at audits of documents, and decide about them."""
+    """List, show and review audits of documents."""
 
 
 @audits.command("list")
-@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
-@click.option("--verdict", type=click.Choice(VERDICTS, case_sensitive=False), help="Only those that were judged so.")
-@click.option("--user", metavar="USER", help="Only those of this user: an address, or an id.")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only audits with this status.")
+@click.option("--verdict", type=click.Choice(VERDICTS, case_sensitive=False), help="Only audits with this verdict.")
+@click.option("--user", metavar="USER", help="Only audits of this user: an address or an id.")
 @limit_option(50)
 @rows_options
 @basic_options
 def list_(status: AuditStatus | None, verdict: AuditVerdict | None, user: str | None, limit: int) -> None:
     """List audits: id, status, verdict, score, document.
 
-    The latest first. With --json each has its analysis, or null.
+    The newest come first. With --json, each audit has its analysis, or null.
 
     \b
     Example:
       scanstore audits list --verdict review
     """
     with open_store() as store:
-        whose = None if user is None else store.accounts.get(user)
-        found = store.audits.list(user=whose, status=status, verdict=verdict, limit=limit)
+        found = store.audits.list(user=user, status=status, verdict=verdict, limit=limit)
         analyses = store.audits.analyses(found)
         columns: Columns[Task] = (
             "id",
@@ -83,9 +82,9 @@ def _score(analysis: Analysis | None) -> str:
 @AUDIT
 @basic_options
 def show(audit: str) -> None:
-    """Show an audit, what came out of it, and its findings with their evidence.
+    """Show an audit, its analysis, and its findings with their evidence.
 
-    ID is that of the audit, or of its analysis.
+    ID is the id of the audit or of its analysis.
 
     \b
     Example:
@@ -155,13 +154,13 @@ def _finding_lines(found: list[AnalysisFinding]) -> Iterator[str]:
 @audits.command()
 @AUDIT
 @click.argument("verdict", metavar="VERDICT", type=click.Choice(("approved", "rejected"), case_sensitive=False))
-@click.option("--reason", "-r", metavar="TEXT", required=True, help="Why.")
+@click.option("--reason", "-r", metavar="TEXT", required=True, help="The reason.")
 @by_option
 @basic_options
 def review(audit: str, verdict: ReviewVerdict, reason: str, by: str) -> None:
     """Approve or reject an audit, with a reason.
 
-    What the machine has said stays beside it. It may be decided again; the trail has both.
+    The verdict of the machine is kept. You can change the decision later; the trail has both.
 
     \b
     Example:
@@ -169,25 +168,30 @@ def review(audit: str, verdict: ReviewVerdict, reason: str, by: str) -> None:
     """
     with open_store(write=True) as store:
         row = store.audits.review(audit, verdict, by=by, reason=reason)
-        tell(row, f"Audit {row.task_id}: {row.verdict} by {row.reviewed_by}; the machine said {row.machine_verdict}")
+        tell(
+            row,
+            f"Audit {row.task_id}: {row.verdict} by {row.reviewed_by}; the machine verdict is {row.machine_verdict}",
+        )
 
 
 @audits.command()
 @AUDIT
-@click.option("--page", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Which page.")
+@click.option(
+    "--page", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="The number of the page."
+)
 @click.option(
     "--per-page",
     type=click.IntRange(min=1, max=1000),
     default=50,
     show_default=True,
     metavar="N",
-    help="Events of a page.",
+    help="Events per page.",
 )
 @basic_options
 def trail(audit: str, page: int, per_page: int) -> None:
-    """Show what happened to an audit: when, by whom, what, details.
+    """Show the trail of an audit: time, author, action, details.
 
-    The oldest first. Nothing of it can be changed.
+    The oldest events come first. Events cannot be changed.
 
     \b
     Example:

@@ -5,7 +5,6 @@ The work itself is code of the user's: a module with a mapping of job types to f
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,6 @@ from scanstore.cli.output import (
     wants_json,
 )
 from scanstore.cli.streams import flush
-from scanstore.cli.triage import UNITS
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -66,12 +64,13 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 def _span(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
     if value is None:
         return None
-    from datetime import timedelta
+    from scanstore.db.spans import span  # start-up of the command line
+    from scanstore.errors import InvalidArgument  # start-up of the command line
 
-    span = re.fullmatch(r"([0-9]{1,4})([hdw])", value.strip())
-    if span is None:
-        raise click.BadParameter(f"{value!r} is no span of time; write 12h, 30d or 8w")
-    return timedelta(**{UNITS[span[2]]: int(span[1])})
+    try:
+        return span(value)
+    except InvalidArgument as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _object(_: click.Context, __: click.Parameter, value: str | None) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scanstore.library.models import StoredScene
     from scanstore.store import Store
 
+REASONS = 10  # rejected records that are listed
 KINDS = ("scene", "performer", "tag", "studio")
 kind_option = click.option(
     "--kind", type=click.Choice(KINDS, case_sensitive=False), default="scene", show_default=True, help="Of what."
@@ -34,14 +35,16 @@ def library() -> None:
 @click.argument("file", metavar="FILE")
 @kind_option
 @click.option("--prune", is_flag=True, help="FILE lists all there is: remove the others.")
+@click.option("--strict", is_flag=True, help="Fail at the first record that cannot be written.")
 @click.option("--take-over", is_flag=True, help="Begin although another sync seems to run; that one has failed then.")
 @basic_options
-def sync(file: str, kind: LibraryKind, prune: bool, take_over: bool) -> None:
+def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: bool) -> None:
     """Write the records of FILE, a JSON object a line, and count what changed. FILE may be - for the standard input.
 
     A scene is {"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio", "performers",
     "tags"}; only their id is needed, and absent fields stay unchanged. The studio, performers and tags are {"id",
-    "name"}, as are the records of these kinds. Creates the store if it is missing.
+    "name"}, as are the records of these kinds. A scene_date may also be a year or a month: 2014, 2006-08. A record that
+    cannot be written is set aside, with its reason on the standard error. Creates the store if it is missing.
 
     \b
     Example:
@@ -54,7 +57,7 @@ def sync(file: str, kind: LibraryKind, prune: bool, take_over: bool) -> None:
         open_store(create=True) as store,
         store.library.sync(kind, take_over=take_over) as run,
     ):
-        counts = getattr(store.library, f"upsert_{kind}s")(_records(stream, name), run=run)
+        counts = getattr(store.library, f"upsert_{kind}s")(_records(stream, name), run=run, strict=strict)
         unseen = run.prune_unseen(dry_run=not prune) if sum(counts[:3]) or prune else []
     said = [
         count(sum(counts[:3]), kind) + f": {counts.created:,} created, {counts.updated:,} updated, "
@@ -64,8 +67,14 @@ def sync(file: str, kind: LibraryKind, prune: bool, take_over: bool) -> None:
         said.append(f"{count(counts.links_added, 'link')} added, {counts.links_removed:,} removed")
     if prune:
         said.append(f"{len(unseen):,} pruned")
+    if counts.rejected:
+        said.append(f"{counts.rejected:,} rejected")
     data = {"run": run.id, **counts._asdict(), "unseen": unseen, "pruned": len(unseen) if prune else 0}
     tell(data, "; ".join(said))
+    for rejection in counts.rejections[:REASONS]:
+        aside(f"rejected: {rejection.reason}")
+    if counts.rejected > REASONS:
+        aside(f"{count(counts.rejected - REASONS, 'more record')} rejected; --json lists the first 100")
     if unseen and not prune:
         aside(f"{count(len(unseen), kind)} that the store has {'was' if len(unseen) == 1 else 'were'} not in {name}; "
              "--prune removes what a full listing lacks")  # fmt: skip

@@ -94,7 +94,7 @@ def create(name: str, file: IO[str], description: str | None) -> None:
     given = cast("list[ProposalRecord]", list(_proposals(file, file.name)))  # checked where they are proposed
     with open_store(write=True) as store:
         with store.transaction():
-            plan = store.plans.create(name, description=description)
+            plan = store.plans.add(name, description=description)
             store.plans.propose_many(plan, given)
             plan = store.plans.submit(plan)
         tell(plan, _line(plan))
@@ -116,7 +116,7 @@ def list_(status: PlanStatus | None, limit: int | None) -> None:
     """
     with open_store() as store:
         changes: Column[AnalysisPlan] = Column("changes", lambda plan: _tally(plan.counts))
-        hint = "make one with: scanstore plans create NAME FILE, or store.plans.create(name)"
+        hint = "make one with: scanstore plans create NAME FILE, or store.plans.add(name)"
         found = store.plans.list(status=status, limit=limit)
         listing(found, ("id", "status", "name", changes), none("plans", hint))
 
@@ -322,7 +322,8 @@ def retry(plan: int, ids: tuple[int, ...]) -> None:
     """
     with open_store(write=True) as store:
         changed = store.plans.retry(plan, ids=ids or None)
-        tell({"changed": changed}, [f"{count(changed, 'change')} approved again", _line(store.plans.get(plan))])
+        said = [f"{count(len(changed), 'change')} approved again", _line(store.plans.get(plan))]
+        tell({"changed": len(changed)}, said)
 
 
 @plans.command()
@@ -381,7 +382,7 @@ def cancel(plan: int) -> None:
 @PLAN
 @basic_options
 def remove(plan: int) -> None:
-    """Delete a plan. Applied changes stay and can no longer be reverted.
+    """Remove a plan. Applied changes stay and can no longer be reverted.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`scanstore prompts`: versions of prompts, and which is the default."""
+"""`scanstore prompts`: versions of prompts, and the default of each type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 60  # characters of a prompt in a list
 
 @group
 def prompts() -> None:
-    """Keep versions of prompts."""
+    """Manage versions of prompts."""
 
 
 def _short(row: Configuration) -> str:
@@ -33,7 +33,7 @@ def _told(row: Configuration) -> None:
 
 @prompts.command("list")
 @click.argument("user")
-@click.option("--type", "config_type", metavar="TYPE", help="Only the versions of this one.")
+@click.option("--type", "config_type", metavar="TYPE", help="Only prompts of this type.")
 @rows_options
 @basic_options
 def list_(user: str, config_type: str | None) -> None:
@@ -45,7 +45,7 @@ def list_(user: str, config_type: str | None) -> None:
       scanstore prompts list ada@example.org --type summary
     """
     with open_store() as store:
-        found = store.sessions.prompts.list(store.accounts.get(user), config_type)
+        found = store.sessions.prompts.list(user, type=config_type)
         columns: Columns[Configuration] = (
             Column("type", "config_type"),
             Column("version", right=True),
@@ -59,7 +59,7 @@ def list_(user: str, config_type: str | None) -> None:
 @prompts.command()
 @click.argument("user")
 @click.argument("config_type", metavar="TYPE")
-@click.option("--version", type=click.IntRange(min=1), metavar="N", help="Which one. [default: the default]")
+@click.option("--version", type=click.IntRange(min=1), metavar="N", help="The version. [default: the default version]")
 @basic_options
 def show(user: str, config_type: str, version: int | None) -> None:
     """Print a prompt of USER.
@@ -70,7 +70,7 @@ def show(user: str, config_type: str, version: int | None) -> None:
       scanstore prompts show ada@example.org summary --version 2
     """
     with open_store() as store:
-        row = store.sessions.prompts.get(store.accounts.get(user), config_type, version)
+        row = store.sessions.prompts.get(user, config_type, version=version)
         aside(f"{row.config_type}, version {row.version}{', the default' * bool(row.is_default)}")
         tell(row, paragraph(row.prompt_content, indent=""))
 
@@ -84,7 +84,7 @@ def show(user: str, config_type: str, version: int | None) -> None:
 def save(user: str, config_type: str, file: IO[str], default: bool) -> None:
     """Save the text of FILE (- is standard input) as the next version of a prompt of USER.
 
-    The first of a type is its default. Nothing is added when the latest version says the same.
+    The first version of a type is its default. If the latest version has the same text, none is added.
 
     \b
     Example:
@@ -96,7 +96,7 @@ def save(user: str, config_type: str, file: IO[str], default: bool) -> None:
     except UnicodeDecodeError:
         raise Failure(f"{file.name} is not text in UTF-8") from None
     with open_store(write=True) as store:
-        _told(store.sessions.prompts.add(store.accounts.get(user), config_type, content, default=default))
+        _told(store.sessions.prompts.add(user, config_type, content, default=default))
 
 
 @prompts.command()
@@ -106,15 +106,14 @@ def save(user: str, config_type: str, file: IO[str], default: bool) -> None:
 @DEFAULT
 @basic_options
 def restore(user: str, config_type: str, version: int, default: bool) -> None:
-    """Save an old VERSION again, as the newest.
+    """Save the text of an old VERSION as a new version.
 
     \b
     Example:
       scanstore prompts restore ada@example.org summary 2 --default
     """
     with open_store(write=True) as store:
-        row = store.accounts.get(user)
-        _told(store.sessions.prompts.restore(row, config_type, version, default=default))
+        _told(store.sessions.prompts.restore(user, config_type, version, default=default))
 
 
 @prompts.command()
@@ -130,4 +129,4 @@ def default(user: str, config_type: str, version: int) -> None:
       scanstore prompts default ada@example.org summary 2
     """
     with open_store(write=True) as store:
-        _told(store.sessions.prompts.set_default(store.accounts.get(user), config_type, version))
+        _told(store.sessions.prompts.set_default(user, config_type, version))

@@ -30,7 +30,7 @@ def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
             if root is not None and place.is_relative_to(root):
                 around.setdefault(len(root.parts), []).append(target)
     if not around:
-        return store.scans.sole_target(trees=trees)
+        return parts.scans.sole_target(store.database, trees=trees)
     inner = around[max(around)]
     names = [each.target for each in parts.scans.answering(inner, trees=trees) or inner]
     if len(names) > 1:

@@ -25,13 +25,18 @@ from scanstore.cli.output import Column, Columns, aside, card, count, listing, p
 from scanstore.cli.scan import diff_json, diff_line, summary_lines
 
 if TYPE_CHECKING:
-    from scanstore.analysis.removal import Removed
+    from scanstore.db.rows import Removed
     from scanstore.db.words import ScanStatus
     from scanstore.snapshots.models import Scan
     from scanstore.snapshots.scans import FileDiff
 
 #: How a diff marks what it lists, and in which colour.
 MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "moved": (">", "cyan")}
+FACTS = {"symbol_facts": "symbol", "reference_facts": "reference"}
+ANALYSIS = {
+    "draft_findings": "draft", "votes": "vote", "sightings": "sighting", "findings": "finding",
+    "model_calls": "model call",
+}  # fmt: skip
 
 
 def marked(what: str, line: str) -> str:
@@ -127,19 +132,16 @@ def remove(scan: tuple[int, ...]) -> None:
     with open_store(write=True) as store:
         with store.transaction():
             removed = [(number, store.scans.remove(number)) for number in dict.fromkeys(scan)]
-        data = [{"scan": number, **gone._asdict()} for number, gone in removed]
+        data = [{"scan": number, "removed": gone} for number, gone in removed]
         tell(data, (_removed_line(number, gone) for number, gone in removed))
 
 
 def _removed_line(scan: int, gone: Removed) -> str:
-    more = f" and {count(gone.versions, 'version')} of files that no other scan has" if gone.versions else ""
-    facts = f"{count(gone.symbols, 'symbol')}, {count(gone.references, 'reference')}{_analysis(gone)}"
-    return f"Removed scan {scan}: {count(gone.files, 'file')}{more}, {facts}"
-
-
-def _analysis(gone: Removed) -> str:
-    parts = ("draft", gone.drafts), ("vote", gone.votes), ("finding", gone.findings), ("model call", gone.calls)
-    return "".join(f", {count(number, what)}" for what, number in parts if number)
+    versions = gone.get("file_versions", 0)
+    more = f" and {count(versions, 'version')} of files that no other scan has" if versions else ""
+    facts = [count(gone.get(table, 0), noun) for table, noun in FACTS.items()]
+    rest = [count(gone[table], noun) for table, noun in ANALYSIS.items() if table in gone]
+    return f"Removed scan {scan}: {count(gone.get('scan_files', 0), 'file')}{more}, {', '.join((*facts, *rest))}"
 
 
 for _command in analysis.COMMANDS:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Misuse, basic_options, group, open_store, rows_options
-from scanstore.cli.output import Column, Columns, count, listing, plain_text, tell
+from scanstore.cli.base import Misuse, basic_options, group, open_store
+from scanstore.cli.output import Column, Columns, count, listing, note, plain_text, tell
 
 if TYPE_CHECKING:
     from scanstore.jobs.models import ScheduledTask
@@ -98,18 +98,26 @@ def list_() -> None:
 def run_due() -> None:
     """Enqueue a job for every schedule that is due. To be called again and again, by a loop or the system's cron.
 
-    However many runs were missed, one makes up for them. A task whose last job is not over yet is left out.
+    If several runs were missed, one job makes up for all of them. A run is skipped while the previous job of the
+    schedule is unfinished. Exits with 1 if another job has the name of a due schedule as its unique key; the schedule
+    stays due.
 
     \b
     Example:
       scanstore schedules run-due
-      while scanstore schedules run-due; do sleep 30; done
+      while true; do scanstore schedules run-due; sleep 30; done
     """
     with open_store(write=True) as store:
         runs = store.schedules.run_due()
         enabled = len(store.schedules.list(enabled=True))
         empty = f"nothing is due; {count(enabled, 'task')} enabled: scanstore schedules list shows when"
-        tell(runs, (plain_text(_ran(run.task.name, run.job.id, run.started)) for run in runs), empty)
+        done = [run for run in runs if run.error is None]
+        tell(runs, [plain_text(_ran(run.task.name, run.job.id, run.started)) for run in done], "" if runs else empty)
+        for run in runs:
+            if run.error is not None:
+                note(f"Error: {run.error}")
+        if len(done) < len(runs):
+            click.get_current_context().exit(1)
 
 
 def _ran(name: str, job: str, started: bool) -> str:

@@ -1,4 +1,4 @@
-"""`scanstore sessions`: what users analyse, how far it is, and what came out."""
+"""`scanstore sessions`: analysis sessions with their files, tasks and results."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ STATUSES = ("created", "processing", "completed", "failed", "cancelled")
 
 @group
 def sessions() -> None:
-    """Look at analysis sessions, and remove them."""
+    """List, show and remove analysis sessions."""
 
 
 @sessions.command("list")
-@click.option("--user", metavar="USER", help="Only those of this user, an address or an id.")
-@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
+@click.option("--user", metavar="USER", help="Only sessions of this user: an address or an id.")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only sessions with this status.")
 @limit_option()
 @rows_options
 @basic_options
@@ -36,8 +36,7 @@ def list_(user: str | None, status: SessionStatus | None, limit: int | None) -> 
       scanstore sessions list --user ada@example.org --status processing
     """
     with open_store() as store:
-        whose = None if user is None else store.accounts.get(user)
-        found = store.sessions.list(user=whose, status=status, limit=limit)
+        found = store.sessions.list(user=user, status=status, limit=limit)
         names = {each.id: each.email for each in store.accounts.list()}
         columns: Columns[AnalysisSession] = (
             "status",
@@ -46,7 +45,7 @@ def list_(user: str | None, status: SessionStatus | None, limit: int | None) -> 
             "id",
             Column("name", "session_name"),
         )
-        listing(found, columns, none("sessions", "a script makes one with: store.sessions.add(user, name)"))
+        listing(found, columns, none("sessions", "add one with: store.sessions.add(user, name)"))
 
 
 def _done(row: AnalysisSession) -> str:
@@ -86,7 +85,7 @@ def show(session: str) -> None:
 
 
 def _first(task: AnalysisTask) -> str:
-    """The first line of what went wrong, and how often a worker was lost."""
+    """The first line of the error, and the number of lost leases."""
     lost = count(task.lost_count, "lost lease") if task.lost_count else ""
     return ", ".join(filter(None, ((task.error_message or "").strip().partition("\n")[0], lost)))
 

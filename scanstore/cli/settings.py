@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @group
 def settings() -> None:
-    """Keep values by name."""
+    """Manage settings: JSON values by name."""
 
 
 def _shown(value: object) -> str:
@@ -97,5 +97,5 @@ def unset(key: str) -> None:
       scanstore settings unset page_size
     """
     with open_store(write=True) as store:
-        store.settings.unset(key)
+        store.settings.remove(key)
         tell({"unset": key}, f"Unset {key}")

@@ -89,7 +89,7 @@ def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None,
         with store.transaction():
             before = {key: store.findings.get(key).status for key in findings}
             said = {key: len(store.findings.history(key)) for key in before}
-            rows = [store.findings.triage(key, status, by=by, note=remark) for key in before]
+            rows = [store.findings.triage(key, status, by=by, reason=remark) for key in before]
             said = {key: len(store.findings.history(key)) - count for key, count in said.items()}
         for row in rows:
             if not said[row.id]:
@@ -175,7 +175,7 @@ def suppress(
     if findings and (tool is not None or path is not None or target is not None):
         raise click.UsageError("--tool, --path and --target go with --rule.")
     with open_store(write=True) as store:
-        suppress = partial(store.findings.suppress, justification=justification, by=by, expires=expires)
+        suppress = partial(store.findings.suppress, reason=justification, by=by, expires=expires)
         with store.transaction():
             if rule is None:
                 made = [suppress(key) for key in dict.fromkeys(findings)]
@@ -242,7 +242,8 @@ def _scope(row: Suppression) -> str:
 
 def _end(row: Suppression) -> str:
     if row.lifted_at is not None:
-        return f"lifted {shown(row.lifted_at)} by {row.lifted_by}"
+        by = "" if row.lifted_by is None else f" by {row.lifted_by}"
+        return f"lifted {shown(row.lifted_at)}{by}"
     return f"until {shown(row.expires_at)}" if row.expires_at is not None else "for good"
 
 

@@ -51,14 +51,15 @@ STDIN = click.option("--password-stdin", is_flag=True, help="Read it from the fi
 @users.command()
 @click.argument("email")
 @click.option("--name", metavar="TEXT", help="The full name.")
-@click.option("--role", default="user", show_default=True, metavar="ROLE", help="What they are here.")
+@click.option("--role", default="user", show_default=True, metavar="ROLE", help="The role of the user.")
 @click.option("--password", is_flag=True, help="Ask for a password. Without one, logging in is refused.")
 @STDIN
 @basic_options
 def add(email: str, name: str | None, role: str, password: bool, password_stdin: bool) -> None:
     """Add a user. Creates the store if it is missing.
 
-    A password is never an argument: others could see it. It needs 8 characters or more, and scanstore[auth].
+    A password cannot be given as an argument, because others could see it. It needs 8 characters or more, and
+    scanstore[auth].
 
     \b
     Example:
@@ -73,8 +74,8 @@ def add(email: str, name: str | None, role: str, password: bool, password_stdin:
 
 
 @users.command("list")
-@click.option("--active/--deactivated", default=None, help="Only those who may log in, or may not.")
-@click.option("--role", metavar="ROLE", help="Only those of this role.")
+@click.option("--active/--deactivated", default=None, help="Only active or deactivated users.")
+@click.option("--role", metavar="ROLE", help="Only users with this role.")
 @rows_options
 @basic_options
 def list_(active: bool | None, role: str | None) -> None:
@@ -95,7 +96,7 @@ def list_(active: bool | None, role: str | None) -> None:
 @STDIN
 @basic_options
 def passwd(user: str, password_stdin: bool) -> None:
-    """Set a password, which is asked for and not shown. A lock-out ends. USER is an address or an id.
+    """Set the password of USER, an address or an id. The command asks for it without showing it. A lockout ends.
 
     \b
     Example:
@@ -103,7 +104,7 @@ def passwd(user: str, password_stdin: bool) -> None:
       scanstore users passwd ada@example.org --password-stdin < secret.txt
     """
     with open_store(write=True) as store:
-        row = store.accounts.get(user)  # nobody types one for somebody who is not there
+        row = store.accounts.get(user)  # an unknown user is refused before the password is asked for
         given = secret("Password", piped=password_stdin)
         _told(store.accounts.set_password(row, given), "Set the password of")
 
@@ -126,7 +127,7 @@ def deactivate(user: str) -> None:
 @click.argument("user")
 @basic_options
 def activate(user: str) -> None:
-    """Let USER log in again. A lock-out ends.
+    """Activate USER, who can log in again. A lockout ends.
 
     \b
     Example:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     _W = TypeVar("_W", bound=str)
 
 
-def uuid_of(row: object, what: str, *models: type[peewee.Model]) -> str:
+def uuid_of(row: object, what: str, *models: type[peewee.Model], remedy: str = "") -> str:
     """Return the id of a row, given as the row or its id, without a query."""
     if isinstance(row, models):
         held: Any = row
@@ -35,7 +35,7 @@ def uuid_of(row: object, what: str, *models: type[peewee.Model]) -> str:
     if isinstance(row, str):
         with suppress(ValueError):
             return str(uuid.UUID(row))
-    raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID") from None
+    raise InvalidArgument(f"{shown(row)} is not {what}; give a row or its id, a UUID{remedy}") from None
 
 
 def number_of(row: object, what: str, model: type[peewee.Model], remedy: str = "") -> int:

@@ -24,7 +24,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 
 import peewee
@@ -322,6 +322,14 @@ class Database(Transactional):
         self._finalizer()
         if watch is not None and not known and watch.lost:
             watch.look()  # raises
+
+    def in_any_transaction(self) -> bool:
+        """Return whether the connection of any thread has an open transaction."""
+        for each in list(self._connections.values()):
+            with suppress(sqlite3.Error):  # another thread has closed it
+                if each.in_transaction:
+                    return True
+        return False
 
     # Statements
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Special methods that are public calls of a domain, such as ``store.search("...")`` and ``store.settings["..."]``.
 SPECIAL = frozenset({"__call__", "__contains__", "__enter__", "__exit__", "__getitem__", "__iter__", "__len__"})
 READS, LONG = "reads", "long"
+#: Attributes of domains that `dir()` leaves out.
+INTERNAL = frozenset({"db", "store"})
 #: `list`, for annotations in classes with a method of that name.
 List = list
 
@@ -39,6 +41,12 @@ class Domain:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+
+    def __dir__(self) -> list[str]:
+        """Return the names of the calls and values, without those for internal use."""
+        kind = type(self)
+        inner = [name for name in dir(kind) if not name.startswith("_") and not _is_public(getattr(kind, name))]
+        return sorted({*super().__dir__()}.difference(inner, INTERNAL))
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -60,6 +68,11 @@ def long(method: _F) -> _F:
     """
     method.lane = LONG  # type: ignore[attr-defined]
     return method
+
+
+def _is_public(member: object) -> bool:
+    """Whether a member of a class is a call or computed value of its instances."""
+    return isinstance(member, FunctionType | property) or hasattr(member, "__set_name__")
 
 
 def _is_generator(function: FunctionType) -> bool:

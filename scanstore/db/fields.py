@@ -26,6 +26,9 @@ from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
 from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, NotFound, WrongStore, shown
 
+if TYPE_CHECKING:
+    from scanstore.db.views import View
+
 _V = TypeVar("_V")  #: the value of a column in a row
 _W = TypeVar("_W", bound=str)
 _N = TypeVar("_N", bound="Numbered")
@@ -101,6 +104,7 @@ class Base(peewee.Model):
     """Base of every model: `to_dict()`, a short `repr`, `save()` of changed fields, no binding by hand."""
 
     __secret__: ClassVar[frozenset[str]] = frozenset()
+    __view__: ClassVar[View | None] = None  #: how a model of a view is made of tables
 
     if TYPE_CHECKING:
         id: Any
@@ -425,6 +429,21 @@ class HashField(Field[_V]):
         return value.hex() if isinstance(value, bytes) else value
 
 
+class PersonField(Field[_V]):
+    """The name of a person, or None if no name was given. The column is NOT NULL: None is stored as an empty text."""
+
+    field_type = "TEXT"
+
+    def __init__(self: PersonField[str | None], **options: Unpack[Options]) -> None:
+        super().__init__(**options)
+
+    def db_value(self, value: object) -> object:
+        return "" if value is None else value
+
+    def python_value(self, value: object) -> object:
+        return value or None
+
+
 # Columns that many models have
 
 
@@ -435,11 +454,17 @@ class Numbered(Base):
 
 
 def read_row(model: type[_N], row: _N | int, noun: str, remedy: str) -> _N:
-    """Read a row anew, given as the row or its id. Raises NotFound with the remedy, InvalidArgument, WrongStore."""
-    key = number_of(row, f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}", model, remedy)
-    found = model.get_or_none(model.id == key)
+    """Read a row, given as the row or its id. Raises NotFound with the remedy, InvalidArgument, WrongStore."""
+    found = find_row(model, row, noun, remedy)
     if found is None:
-        raise NotFound(f"no {noun} {shown(key)}; {remedy}")
+        raise NotFound(f"no {noun} {shown(row.id if isinstance(row, model) else row)}; {remedy}")
+    return found
+
+
+def find_row(model: type[_N], row: _N | int, noun: str, remedy: str) -> _N | None:
+    """Read a row like :func:`read_row`, or return None if it is missing."""
+    key = number_of(row, f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}", model, remedy)
+    found: _N | None = model.get_or_none(model.id == key)
     return found
 
 

@@ -6,7 +6,8 @@ read unless you ask for them. Change here: which columns are long (``HEAVY``), a
 
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import peewee
 
@@ -14,8 +15,11 @@ from scanstore.db.arguments import check_integer
 from scanstore.db.current import Bound
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, JSONField
+from scanstore.db.view_keys import join
+from scanstore.db.views import View, used
 from scanstore.errors import InvalidArgument, shown
 
+_T = TypeVar("_T")
 _M = TypeVar("_M", bound=peewee.Model)
 _B = TypeVar("_B", bound=Base)
 
@@ -72,6 +76,27 @@ def listed(
     return list(query)
 
 
+def arranged(
+    model: type[_B], rows: Iterable[_B], *, limit: int | None = None, offset: int = 0, sort: str | None = None
+) -> list[_B]:
+    """Return rows that were computed, not queried, with the options of :func:`listed`."""
+    found = list(rows)
+    if sort is not None:
+        names = [field.name for field in _sorted_by(model, sort)]
+        found.sort(key=lambda row: [_comparable(row.__data__[name]) for name in names], reverse=sort.startswith("-"))
+    return windowed(found, limit, offset)
+
+
+def windowed(rows: Sequence[_T], limit: int | None, offset: int) -> list[_T]:
+    """Return the rows that ``limit`` and ``offset`` select. Raises InvalidArgument as :func:`check_window` does."""
+    check_window(limit, offset)
+    return list(rows[offset : None if limit is None else offset + limit])
+
+
+def _comparable(value: Any) -> tuple[bool, Any]:
+    return value is not None, value  # a missing value comes first, as in SQLite
+
+
 def check_window(limit: int | None, offset: int) -> None:
     """Raise InvalidArgument unless ``limit`` is None or a whole number from 0, and ``offset`` such a number."""
     for name, value in (("limit", limit), ("offset", offset)):
@@ -91,11 +116,70 @@ def page_of(
 ) -> Page[_B]:
     """See :meth:`scanstore.store.Store.page`."""
     order = _order(_checked(model), sort)
-    conditions = _conditions(where)
+    _check_conditions(where)
     check_page(page, per_page)
+    columns = light(model, heavy=heavy)
     with Bound(db):
-        query = model.select(*light(model, heavy=heavy)).where(*conditions).order_by(*order)
-        return paged(query, page=page, per_page=per_page)
+        rows = None if model.__view__ is None else _Reading(db, model, model.__view__, where)
+        if rows is None or not rows.able:
+            query = _where(model.select(*columns), where).order_by(*order)
+            return paged(query, page=page, per_page=per_page)
+        total = sum(rows.counts().values())
+        skipped = (page - 1) * per_page
+        items = rows.page(order, columns, per_page, skipped) if skipped < total else []
+        return Page(items, total, page, -(-total // per_page))
+
+
+class _Reading(Generic[_B]):
+    """The rows of a view's model that match conditions."""
+
+    def __init__(self, db: Database, model: type[_B], view: View, where: tuple[object, ...]) -> None:
+        self.db = db
+        self.model = model
+        self.view = view
+        self.where = where
+        self.columns = used(*where)
+
+    @property
+    def able(self) -> bool:
+        """Whether the tables are a better source than the view."""
+        return self.columns is not None and self.columns <= self.view.columns.keys() - {*self.view.searched}
+
+    def counts(self, by: peewee.Field[object] | None = None) -> dict[object, int]:
+        """Return the number of rows by the values of a column, in their order, or of all rows."""
+        columns = {*(self.columns or ()), *([] if by is None else [by.column_name])}
+        group = [] if by is None else [by]
+        source = self.view.counts(columns)
+        number = peewee.fn.COUNT(peewee.SQL("*")) if source is None else peewee.fn.SUM(peewee.SQL("number"))
+        query = self._select(*group, number).group_by(*group).order_by(*group)
+        rows = self._read(query, source or self.view.rows(columns))
+        if by is None:
+            return {None: rows[0][0] or 0}
+        return {cast(Any, by).python_value(value): count for value, count in rows}
+
+    def page(
+        self, order: Sequence[object], columns: Iterable[peewee.Field[object]], limit: int, offset: int
+    ) -> list[_B]:
+        """Return rows in an order: first the keys of all that is skipped or read, then the read rows by their keys."""
+        fields = self.model._meta.combined
+        file, place = (fields[part] for part in self.view.key)
+        by: list[object] = []
+        for each in order:
+            assert isinstance(each, peewee.Ordering)
+            parts = (file, place) if each.node is self.model._meta.primary_key else (each.node,)
+            by += [peewee.Ordering(part, each.direction) for part in parts]
+        query = self._select(file, place).order_by(*by).limit(limit).offset(offset)
+        keys = [join(*key) for key in self._read(query, self.view.rows({*(self.columns or ()), *(used(*by) or ())}))]
+        return list(self.model.raw(self.view.of_keys(column.column_name for column in columns), str(keys)))
+
+    def _select(self, *columns: object) -> peewee.ModelSelect[_B]:
+        query = self.model.select(*columns)
+        return query.where(*self.where) if self.where else query
+
+    def _read(self, query: peewee.ModelSelect[_B], source: str) -> list[tuple[Any, ...]]:
+        """Run a query of the view with another source of its rows."""
+        sql, values = query.sql()
+        return self.db.execute_sql(f'WITH "{self.model._meta.table_name}" AS ({source}) {sql}', values).fetchall()
 
 
 def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) -> dict[object, int]:
@@ -104,11 +188,14 @@ def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) 
     field = meta.combined.get(by)
     if field is None or is_heavy(field) or field.name in model.__secret__:
         known = ", ".join(f.name for f in light(model))
-        raise InvalidArgument(f"{model.__name__} cannot be counted by {by!r}; it can by: {known}")
-    conditions = _conditions(where)
+        raise InvalidArgument(f"{model.__name__} cannot be counted by {shown(by)}; it can by: {known}")
+    _check_conditions(where)
     with Bound(db):
-        rows: Any = model.select(field, peewee.fn.COUNT(peewee.SQL("*"))).where(*conditions).group_by(field)
-        return dict(rows.order_by(field).tuples())
+        rows = None if model.__view__ is None else _Reading(db, model, model.__view__, where)
+        if rows is not None and rows.able and field.column_name not in rows.view.searched:
+            return rows.counts(field)
+        found: Any = _where(model.select(field, peewee.fn.COUNT(peewee.SQL("*"))), where).group_by(field)
+        return dict(found.order_by(field).tuples())
 
 
 def sorts(model: type[Base]) -> list[str]:
@@ -135,11 +222,15 @@ def _checked(model: object) -> type[Base]:
     return model
 
 
-def _conditions(where: tuple[object, ...]) -> tuple[object, ...]:
+def _where(query: peewee.ModelSelect[_B], where: tuple[object, ...]) -> peewee.ModelSelect[_B]:
+    """Add conditions. Without any, SQLite counts the rows of a table without reading them."""
+    return query.where(*where) if where else query
+
+
+def _check_conditions(where: tuple[object, ...]) -> None:
     for each in where:
         if not isinstance(each, peewee.Node):
             raise InvalidArgument(f"{shown(each)} is no condition; write one on the model: Finding.severity == 'high'")
-    return where or (peewee.SQL("1"),)
 
 
 def _order(model: type[Base], sort: str | None) -> list[object]:
@@ -149,11 +240,17 @@ def _order(model: type[Base], sort: str | None) -> list[object]:
     if sort is None:  # the newest first, if keys grow
         grows = isinstance(keys[0], peewee.AutoField | peewee.IntegerField | peewee.UUIDField)
         return [key.desc() if grows else key.asc() for key in keys]
+    return [each.desc() if sort.startswith("-") else each.asc() for each in _sorted_by(model, sort)]
+
+
+def _sorted_by(model: type[Base], sort: object) -> list[peewee.Field[object]]:
+    """Return the column that ``sort`` names and the key. Raises InvalidArgument for a column that is not indexed."""
+    meta: Any = model._meta
     name = sort.removeprefix("-") if isinstance(sort, str) else None
     known = sorts(model)
     if name not in known:
         raise InvalidArgument(
-            f"{model.__name__} cannot be sorted by {sort!r}; it can by: {', '.join(known)}, each also with - before it"
+            f"{model.__name__} cannot be sorted by {shown(sort)}; it can by: {', '.join(known)},"
+            " each also with - before it"
         )
-    fields = [meta.fields[name], *(key for key in keys if key.name != name)]
-    return [each.desc() if sort.startswith("-") else each.asc() for each in fields]
+    return [meta.fields[name], *(key for key in meta.get_primary_keys() if key.name != name)]

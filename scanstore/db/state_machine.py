@@ -35,6 +35,7 @@ FINDING_STATES: tuple[words.FindingState, ...] = (*SIGHTINGS, "not_checked")  # 
 SCAN_KINDS: tuple[words.ScanKind, ...] = ("source", "results")  # a scanned tree, or reports about one
 CALL_STATUSES: tuple[words.CallStatus, ...] = ("running", "answered", "failed", "abandoned")
 SYNC_KINDS: tuple[words.LibraryKind, ...] = ("scene", "performer", "tag", "studio")
+DATE_PRECISIONS: tuple[words.DatePrecision, ...] = ("day", "month", "year")
 SYNC_STATUSES = ("running", "completed", "failed")
 PLAN_STATUSES: tuple[words.PlanStatus, ...] = ("pending", "draft", "reviewing", "applied", "cancelled", "reverted")
 CHANGE_STATUSES: tuple[words.ChangeStatus, ...] = (
@@ -83,7 +84,7 @@ SCANS = Machine(
     },
 )
 
-_REOPEN = "open it again first: store.findings.triage(finding, 'open', by=...) (scanstore findings triage ID open)"
+_REOPEN = "open it again first: store.findings.triage(finding, 'open') (scanstore findings triage ID open)"
 FINDINGS = Machine(
     "findings",
     "finding",

@@ -48,6 +48,7 @@ SearchKind: TypeAlias = Literal["finding", "symbol"]
 # The library and plans
 LibraryKind: TypeAlias = Literal["scene", "performer", "tag", "studio"]
 NamedKind: TypeAlias = Literal["performer", "tag", "studio"]
+DatePrecision: TypeAlias = Literal["day", "month", "year"]
 PlanStatus: TypeAlias = Literal["pending", "draft", "reviewing", "applied", "cancelled", "reverted"]
 PlanDecision: TypeAlias = Literal["approve", "reject", "reset"]
 ChangeStatus: TypeAlias = Literal["pending", "approved", "rejected", "applied", "failed", "skipped", "reverted"]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scanstore.db.arguments import check_choice, check_optional_integer, check_string, stored_path
+from scanstore.db.arguments import check_bool, check_choice, check_string, stored_path
 from scanstore.db.domain import List, reads
+from scanstore.db.pagination import arranged, check_window, listed
 from scanstore.db.state_machine import FINDING_STATES, FINDING_STATUSES, SEVERITIES
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.findings import listing
@@ -16,10 +17,12 @@ from scanstore.findings.listing import FindingDiff
 from scanstore.findings.looks import Looks
 from scanstore.findings.models import Finding, Sighting
 from scanstore.findings.triage import Triage
+from scanstore.snapshots import scans
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
+    from scanstore.db.database import Database
     from scanstore.db.words import FindingState, FindingStatus, Severity
 
 
@@ -37,8 +40,10 @@ class Findings(Triage):
         state: FindingState | None = None,
         tool: str | None = None,
         suppressed: bool | None = None,
-        limit: int | None = None,
         target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[Finding]:
         """List the findings of a target, of all tools, or only those of one scan with the values of that scan.
 
@@ -49,6 +54,7 @@ class Findings(Triage):
         selects only findings with, or without, an active suppression. Raises InvalidArgument for an unknown word,
         Ambiguous without scan and target if the store has several targets, NotFound.
         """
+        check_window(limit, offset)
         if scan is not None and state == "not_checked":
             raise InvalidArgument("a scan lists only its own sightings; leave it out to list not_checked findings")
         severity = None if severity is None else check_choice(severity, "severity", SEVERITIES)
@@ -56,9 +62,10 @@ class Findings(Triage):
         state = None if state is None else check_choice(state, "state", FINDING_STATES)
         file = None if file is None else stored_path(file, "file")
         tool = None if tool is None else check_string(tool, "tool")
-        most = check_optional_integer(limit, "limit", 0, 2**31)
-        some = most if suppressed is None else None
-        row = self.pick(scan, target)
+        suppressed = None if suppressed is None else check_bool(suppressed, "suppressed")
+        whole = suppressed is not None or sort is not None or limit is None
+        some = None if whole or limit is None else min(limit + offset, 2**63 - 1)
+        row = pick(self.db, scan, target)
         if scan is None:
             before = self.baseline(row)
             found = listing.current(
@@ -72,14 +79,17 @@ class Findings(Triage):
             )  # fmt: skip
         if suppressed is not None:
             hidden = {key for key, why in self.suppressed(found).items() if not why.expired}
-            found = [each for each in found if (each.id in hidden) is suppressed][:most]
-        return found
+            found = [each for each in found if (each.id in hidden) is suppressed]
+        return arranged(Finding, found, limit=limit, offset=offset, sort=sort)
 
     @reads
-    def sightings(self, finding: Finding | int) -> List[Sighting]:
+    def sightings(
+        self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> List[Sighting]:
         """List the sightings of a finding, the oldest scan first. Raises NotFound."""
-        key = self.get(finding).id
-        return list(Sighting.select().where(Sighting.finding == key).order_by(Sighting.scan))
+        check_window(limit, offset)
+        query = Sighting.select().where(Sighting.finding == self.get(finding).id).order_by(Sighting.scan)
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> FindingDiff:
@@ -114,26 +124,16 @@ class Findings(Triage):
         Uses the latest run of each tool of a target (default: the only target), or the runs of one scan. Empty if the
         tools report complete runs. Raises NotFound, Ambiguous.
         """
-        row = self.pick(scan, target)
+        row = pick(self.db, scan, target)
         return Looks(self.db, row.lineage_id, row.id).troubles(None if scan is None else row.id)
-
-    @reads
-    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
-        """Return the scan that a query about findings reads: the given one, or :meth:`latest` of a target.
-
-        Without a target, the store must have only one. Raises Ambiguous (with the names of the targets as
-        ``candidates``) when it has several, NotFound, and InvalidArgument when both are given.
-        """
-        if scan is not None:
-            return Scans(self.db).pick(scan, target)
-        return self.latest(Scans(self.db).sole_target() if target is None else target)
 
     @reads
     def latest(self, target: str | None = None, *, before: Scan | int | None = None) -> Scan:
         """Return the latest scan in which a tool ran, or else the latest completed scan, of one target or of all.
 
         With ``before``, a scan, return the latest earlier scan of its target in which a tool ran. Raises NotFound if
-        there is no such scan. Lists, diffs and reports do not use the latest scan of all targets, see :meth:`pick`.
+        there is no such scan. Lists, diffs and reports without a target do not use the latest scan of all
+        targets: they raise Ambiguous if the store has several.
         """
         first = None if before is None else Scans(self.db).get(before)
         if first is not None:
@@ -146,6 +146,17 @@ class Findings(Triage):
                 f"scan {first.id} is the first of {target} that looked for findings; scan it again to compare"
             )
         return Scans(self.db).latest(target)
+
+
+def pick(db: Database, scan: Scan | int | None, target: str | None = None) -> Scan:
+    """Return the scan that a query about findings reads: the given one, or the latest one of a target.
+
+    Without a target, the store must have only one. Raises Ambiguous (with the names of the targets as ``candidates``)
+    when it has several, NotFound, and InvalidArgument when both are given.
+    """
+    if scan is not None:
+        return scans.pick(db, scan, target)
+    return Findings(db).latest(scans.sole_target(db) if target is None else target)
 
 
 # A completed scan without findings still counts as the latest result.

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 import peewee
 
-from scanstore.db.fields import Base, EnumField, HashField, JSONField, LaterForeignKey, Numbered, Timestamped, UTCField
+from scanstore.db.fields import (
+    Base,
+    EnumField,
+    HashField,
+    JSONField,
+    LaterForeignKey,
+    Numbered,
+    PersonField,
+    Timestamped,
+    UTCField,
+)
 from scanstore.db.state_machine import FINDING_STATUSES, SEVERITIES, SIGHTINGS
 from scanstore.db.values import utcnow
 from scanstore.snapshots.facts import Lineage
@@ -167,7 +177,7 @@ ACTIONS = ("status", "comment", "suppress", "unsuppress")
 
 
 class FindingEvent(Numbered):
-    """An event of a finding; ``by`` is a person or a program."""
+    """An event of a finding; ``by`` is a person, a program, or None if no name was given."""
 
     if TYPE_CHECKING:
         finding_id = peewee.IntegerField()
@@ -176,7 +186,7 @@ class FindingEvent(Numbered):
     finding = peewee.ForeignKeyField(Finding, on_delete="CASCADE", backref="events")
     scan = peewee.ForeignKeyField(Scan, on_delete="SET NULL", null=True, backref="+", index=False)
     action = EnumField(ACTIONS)
-    by = peewee.TextField()
+    by = PersonField()
     from_status = EnumField(FINDING_STATUSES, null=True)
     to_status = EnumField(FINDING_STATUSES, null=True)
     note = peewee.TextField(default="")
@@ -199,7 +209,7 @@ class Suppression(Numbered, Timestamped):
     rule_id = peewee.TextField(null=True)
     path_pattern = peewee.TextField(null=True)
     justification = peewee.TextField()
-    by = peewee.TextField()
+    by = PersonField()
     expires_at = UTCField(null=True)
     lifted_at = UTCField(null=True)
     lifted_by = peewee.TextField(null=True)

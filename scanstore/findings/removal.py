@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from scanstore.db.database import Database
+from scanstore.db.rows import Removed, remove
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.findings.content import gist, unpacked
 from scanstore.findings.tracking import CONTENT, PLACE, close, set_status
@@ -83,20 +84,20 @@ LATER = """
 SELECT DISTINCT s.id, f.tool FROM json_each(?1) AS i CROSS JOIN findings AS f ON f.id = i.value
   JOIN scans AS s ON s.lineage_id = f.lineage_id AND s.id > ?2 ORDER BY s.id
 """
-FORGET = f"""
-DELETE FROM findings AS f WHERE id {OURS} AND NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = f.id)
-   AND NOT EXISTS (SELECT 1 FROM finding_events AS e WHERE e.finding_id = f.id AND e.by <> 'scanstore')
+UNSEEN = f"""
+id {OURS} AND NOT EXISTS (SELECT 1 FROM sightings WHERE finding_id = findings.id)
+   AND NOT EXISTS (SELECT 1 FROM finding_events AS e WHERE e.finding_id = findings.id AND e.by <> 'scanstore')
 """
 
 
-def forget(db: Database, scan_id: int) -> int:
-    """Undo all effects of a scan on findings, and return the number of findings. Inside the transaction that removes
-    the scan.
+def forget(db: Database, scan_id: int) -> Removed:
+    """Undo all effects of a scan on findings, and return its removed sightings, and the rows of findings without a
+    sighting left, by table. Inside the transaction that removes the scan.
     """
     run, many = db.execute_sql, db.executemany
     said = run("SELECT finding_id, state FROM sightings WHERE scan_id = ?", (scan_id,)).fetchall()
     if not said:
-        return 0
+        return Removed()
     keys = dump_json([key for key, _ in said])
     run("DELETE FROM sightings WHERE scan_id = ?", (scan_id,))
     run(NEVER, (keys,))
@@ -112,11 +113,11 @@ def forget(db: Database, scan_id: int) -> int:
     run(UNUSED, (keys,))
     moves = [(key, was, "fixed" if fixed else back) for key, was, fixed, back in run(STATUSES, (keys,)).fetchall()]
     set_status(db, None, moves, format_time(utcnow()), f"scan {scan_id} was removed")
-    run(FORGET, (keys,))
+    removed = Removed(sightings=len(said), **remove(db, "findings", UNSEEN, (keys,)))
     fixed = dump_json([key for key, state in said if state == "fixed"])
     for later, tool in run(LATER, (fixed, scan_id)).fetchall():
         close(db, later, tool=tool)
-    return len(said)
+    return removed
 
 
 def _joined(sides: Iterable[Sequence[Any]], fixed: set[int]) -> Iterator[tuple[str, int, int]]:

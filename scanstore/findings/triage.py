@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from scanstore.db.arguments import check_choice, check_list, check_string, clean_text, number_of
+from scanstore.db.arguments import check_bool, check_by, check_choice, check_list, check_string, clean_text, number_of
 from scanstore.db.domain import Domain, reads
-from scanstore.db.fields import read_row
+from scanstore.db.fields import find_row, read_row
+from scanstore.db.pagination import check_window, listed
 from scanstore.db.state_machine import FINDING_STATUSES, FINDINGS, move
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -41,6 +42,7 @@ SELECT 1 FROM finding_events AS e WHERE e.by = '{BY}'
    AND e.id = (SELECT max(id) FROM finding_events WHERE finding_id = ? AND action = 'status')
 """
 
+KNOWN = "store.findings.list() (scanstore findings list) shows the known ones"
 _Place = tuple[int, int, str, str, str]  # finding, lineage, tool, rule, path
 
 
@@ -49,45 +51,54 @@ class Triage(Domain):
 
     @reads
     def get(self, finding: Finding | int) -> Finding:
-        """Read the finding with this id. Raises NotFound."""
-        remedy = "store.findings.list() (scanstore findings list) shows the known ones"
-        return read_row(Finding, finding, "finding", remedy)
+        """Read the finding with this id. Raises NotFound, InvalidArgument."""
+        return read_row(Finding, finding, "finding", KNOWN)
+
+    @reads
+    def find(self, finding: Finding | int) -> Finding | None:
+        """Read the finding with this id, or return None. Raises InvalidArgument."""
+        return find_row(Finding, finding, "finding", KNOWN)
 
     # -- status and comments -----------------------------------------------------------------------------------------
 
-    def triage(self, finding: Finding | int, status: FindingStatus, *, by: str, note: str | None = None) -> Finding:
+    def triage(
+        self, finding: Finding | int, status: FindingStatus, *, by: str | None = None, reason: str | None = None
+    ) -> Finding:
         """Set the status of a finding and record the event, in one transaction. Return the finding.
 
         Allowed are ``open`` to ``confirmed``, ``false_positive``, ``ignored`` or ``fixed``, ``confirmed`` to the last
-        three, and any status back to ``open``. Setting the current status again changes nothing, and its note is not
+        three, and any status back to ``open``. Setting the current status again changes nothing, and its reason is not
         saved. One exception: a false positive set by votes alone becomes a decision of the person, which later votes do
-        not reverse. Raises IllegalMove for other transitions, NotFound, and InvalidArgument for an unknown status or
-        without ``by``.
+        not reverse. ``by`` is the name of the person (default: $SCANSTORE_USER). Raises IllegalMove for other
+        transitions, NotFound, and InvalidArgument for an unknown status.
         """
-        status, by, note = check_choice(status, "status", FINDING_STATUSES), _author(by), clean_text(note, "note")
+        status, by, said = check_choice(status, "status", FINDING_STATUSES), _author(by), clean_text(reason, "reason")
         with self.db.atomic():
             row = self.get(finding)
             if row.status != status:
                 move(self.db, FINDINGS, row.id, status)
             elif status != "false_positive" or not self.db.execute_sql(VOTED, (row.id,)).fetchall():
                 return row
-            self._event(row, "status", by, note, from_status=row.status, to_status=status)
+            self._event(row, "status", by, said, from_status=row.status, to_status=status)
             return self.get(row.id)
 
-    def comment(self, finding: Finding | int, text: str, *, by: str) -> FindingEvent:
+    def comment(self, finding: Finding | int, text: str, *, by: str | None = None) -> FindingEvent:
         """Add a comment to the history of a finding. Raises NotFound, and InvalidArgument for an empty one."""
         text, by = clean_text(text, "comment", needed=True), _author(by)
         with self.db.atomic():
             return self._event(self.get(finding), "comment", by, text)
 
     @reads
-    def history(self, finding: Finding | int) -> list[FindingEvent]:
+    def history(
+        self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> list[FindingEvent]:
         """List all decisions and comments about a finding, the oldest first. Raises NotFound."""
-        key = self.get(finding).id
-        return list(FindingEvent.select().where(FindingEvent.finding == key).order_by(FindingEvent.id))
+        check_window(limit, offset)
+        query = FindingEvent.select().where(FindingEvent.finding == self.get(finding).id).order_by(FindingEvent.id)
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @staticmethod
-    def _event(row: Finding, action: str, by: str, note: str, **columns: object) -> FindingEvent:
+    def _event(row: Finding, action: str, by: str | None, note: str, **columns: object) -> FindingEvent:
         event: FindingEvent = FindingEvent.create(finding=row.id, action=action, by=by, note=note, **columns)
         return event
 
@@ -101,8 +112,8 @@ class Triage(Domain):
         tool: str | None = None,
         path: str | None = None,
         target: str | None = None,
-        justification: str,
-        by: str,
+        reason: str,
+        by: str | None = None,
         expires: datetime | None = None,
     ) -> Suppression:
         """Hide one finding, or the findings of a rule, and record the event, in one transaction.
@@ -114,7 +125,7 @@ class Triage(Domain):
         Each scope has one active suppression: a new one lifts the previous one, and an equal active one is returned
         unchanged. Raises NotFound, InvalidArgument.
         """
-        justification = clean_text(justification, "justification", needed=True)
+        justification = clean_text(reason, "reason", needed=True)
         by, ends = _author(by), _future(expires)
         rule, tool, path = _scope(finding, rule=rule, tool=tool, path=path, target=target)
         with self.db.atomic():
@@ -144,7 +155,7 @@ class Triage(Domain):
             )
             return made
 
-    def unsuppress(self, suppression: Suppression | int, *, by: str) -> Suppression:
+    def unsuppress(self, suppression: Suppression | int, *, by: str | None = None) -> Suppression:
         """Lift a suppression and return it. The row is kept, with the person who lifted it. Idempotent.
 
         Raises NotFound, InvalidArgument.
@@ -161,16 +172,30 @@ class Triage(Domain):
             return row
 
     @reads
-    def suppressions(self, target: str | None = None, *, active: bool | None = None) -> list[Suppression]:
+    def suppressions(
+        self,
+        target: str | None = None,
+        *,
+        active: bool | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
+    ) -> list[Suppression]:
         """List suppressions, optionally of one target, the oldest first.
 
         ``active=True`` selects active ones, ``active=False`` expired and lifted ones. Raises NotFound for an unknown
         target.
         """
+        check_window(limit, offset)
         query = Suppression.select().order_by(Suppression.id)
         if target is not None:
             query = query.where(Suppression.lineage == self._lineage(check_string(target, "target")).id)
-        return [row for row in query if active is None or (row.state == "active") == active]
+        if active is not None:
+            hides = Suppression.lifted_at.is_null() & (
+                Suppression.expires_at.is_null() | (Suppression.expires_at > utcnow())
+            )
+            query = query.where(hides if check_bool(active, "active") else ~hides)
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
     def suppressed(self, findings: Iterable[Finding | int]) -> dict[int, Suppression]:
@@ -254,10 +279,10 @@ class _Matches:
 # Checks of arguments, before any SQL
 
 
-def _author(by: object) -> str:
-    name = clean_text(by, "by", needed=True)
-    if name.lower() == BY:
-        raise InvalidArgument(f"by is {name!r}, which stands for what no person did; say who decides this")
+def _author(by: object) -> str | None:
+    name = check_by(by)
+    if name is not None and name.lower() == BY:
+        raise InvalidArgument(f"by is {name!r}, which stands for scanstore itself; give the name of a person")
     return name
 
 

@@ -16,12 +16,9 @@ Change here which file ending is which language (``ENDINGS``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from scanstore.indexing.facts import TEXT
-
-if TYPE_CHECKING:
-    from scanstore.db.database import Database
 
 OTHER = "other"
 SYMBOLS, REFERENCES, IMPORTS = KINDS = ("symbols", "references", "imports")
@@ -74,30 +71,37 @@ class Language(NamedTuple):
         return self.files > self.failed + self.skipped and kind not in self.recorded
 
 
-FILES = """
-SELECT f.file_path, f.status, coalesce(v.indexer, ''), coalesce(v.error, f.error),
-       (SELECT count(*) FROM symbol_facts AS s WHERE s.version_id = f.version_id),
-       (SELECT count(*) FROM reference_facts AS r WHERE r.version_id = f.version_id),
-       (SELECT count(*) FROM import_facts AS i WHERE i.version_id = f.version_id)
-  FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path LEFT JOIN file_versions AS v ON v.id = f.version_id
- WHERE f.scan_id = ?
-"""
+class FileGroup(NamedTuple):
+    """Files of a scan with the same ending, indexer (empty: none) and status; ``broken`` if they have an error."""
+
+    ending: str
+    indexer: str
+    status: str
+    broken: int
+    files: int
+    lines: int
+    symbols: int
+    references: int
+    imports: int
+    chunks: int
 
 
-def coverage(db: Database, scan: int) -> list[Language]:
+def coverage(groups: Iterable[FileGroup]) -> list[Language]:
     """Count the files of a scan by language, most files first; files of unknown languages are ``other``, last."""
     found: dict[str, list[int]] = {}
     recorded: dict[str, set[str]] = {}
-    for path, status, indexer, error, *counts in db.execute_sql(FILES, (scan,)):
-        language = language_of(path)
+    for group in groups:
+        language = language_of(f".{group.ending}")
         sums = found.setdefault(language, [0] * 7)
         kinds = recorded.setdefault(language, set())
-        indexed = bool(indexer) and indexer != TEXT and not error
-        for n, add in enumerate((1, indexed, status == "failed", status == "skipped", *counts)):
-            sums[n] += add
-        if not error and indexer.startswith(BUILT_IN):
+        read = bool(group.indexer) and group.indexer != TEXT and not group.broken
+        counts = (group.symbols, group.references, group.imports)
+        states: tuple[object, ...] = (True, read, group.status == "failed", group.status == "skipped")
+        for n, more in enumerate((*(group.files if state else 0 for state in states), *counts)):
+            sums[n] += more
+        if not group.broken and group.indexer.startswith(BUILT_IN):
             kinds.update(KINDS)
-        elif indexer.startswith(CTAGS):
+        elif group.indexer.startswith(CTAGS):
             kinds.add(SYMBOLS)
         else:
             kinds.update(kind for kind, count in zip(KINDS, counts, strict=True) if count)

@@ -1,7 +1,7 @@
 """Background jobs: a queue, workers that lease jobs, progress, cancellation, and schedules.
 
-``models`` has the rows with their statuses, ``leasing`` the methods for workers, ``worker`` the loop that runs
-handlers, ``schedules`` the recurring jobs.
+``models`` has the rows with their statuses, ``leasing`` the methods for workers, ``cancelling`` the cancellation of a
+job with its parts, ``worker`` the loop that runs handlers, ``schedules`` the recurring jobs.
 """
 
 from __future__ import annotations

@@ -14,24 +14,28 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from scanstore.db.arguments import check_integer, check_string, check_text
+import peewee
+
+from scanstore.db.arguments import check_bool, check_choice, check_integer, check_text
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.domain import List, long, reads
-from scanstore.db.state_machine import Machine
+from scanstore.db.pagination import check_window, listed
+from scanstore.db.spans import check_span
+from scanstore.db.state_machine import JOB_STATUSES, Machine
 from scanstore.db.user_schema import holding
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
-from scanstore.jobs import leasing
+from scanstore.jobs import cancelling, leasing
 from scanstore.jobs.leasing import end_cancelled, status_of, unknown
 from scanstore.jobs.models import QUEUE, check_types, format_run_at, key_of, scene_key, scene_keys
 from scanstore.jobs.models import Job as Job
 from scanstore.jobs.models import JobScene as JobScene
-from scanstore.jobs.worker import Handler, Worked, run_worker
+from scanstore.jobs.worker import Handler, Worked, check_seconds, run_worker
 from scanstore.leases import engine
 from scanstore.leases.engine import (
     JOBS,
@@ -44,28 +48,13 @@ from scanstore.leases.engine import (
     Values,
     check_lease,
 )
-from scanstore.leases.queue import Key, Queue, Scope, add_states
+from scanstore.leases.queue import Key, Queue, Scope, add_states, check_stop
 from scanstore.leases.work import LeasedWork
 from scanstore.library.models import Scene
 
 if TYPE_CHECKING:
     from scanstore.db.words import JobStatus
     from scanstore.leases.queue import Stop
-
-TREE = """
-WITH RECURSIVE tree (id) AS (
-    VALUES (:id)
-     UNION ALL
-    SELECT j.id FROM tree AS t CROSS JOIN jobs AS j INDEXED BY ix_jobs_parent_id ON j.parent_id = t.id
-)
-"""
-CANCEL = f"""{TREE}
-UPDATE jobs
-   SET status = CASE status WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
-       completed_at = CASE status WHEN 'pending' THEN :now END, next_retry_at = NULL, updated_at = :now
- WHERE id IN (SELECT id FROM tree) AND (status = 'pending' OR status = 'running')
-"""
-LIVE = f"{TREE} SELECT count(*) FROM tree AS t CROSS JOIN jobs AS j ON j.id = t.id WHERE j.completed_at IS NULL"
 
 # Completely finished trees of jobs, the newest first: their roots, end times, and members, the deepest first.
 OVER = """
@@ -165,8 +154,9 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         row["meta"] = dump_json({} if meta is None else dict(meta))
         about = scene_keys(scenes)
         with self.db.atomic():
-            known = None if unique is None else self.live(row["unique_key"])
-            if known is not None:
+            live = None if unique is None else self._live(row["unique_key"])
+            if live is not None:
+                known = self._row(live)
                 if known.type != row["type"]:
                     raise Conflict(
                         f"unique key {unique!r} is that of job {known.id}, of type {known.type!r}; give another key"
@@ -186,7 +176,7 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
     def _check_parent(self, key: str) -> None:
         status = self._status(key)
         if status in ("cancelling", "cancelled"):
-            raise IllegalMove(f"job {key} is {status} and gets no more parts; try it again first: store.jobs.retry")
+            raise IllegalMove(f"job {key} is {status} and gets no more parts; retry it first: store.jobs.retry(job)")
 
     def _link(self, key: str, scenes: Sequence[str]) -> None:
         if not scenes:
@@ -208,44 +198,61 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
     def cancel(self, job: Job | str | uuid.UUID) -> Job:
         """Cancel a job and its children, in any status, and return it. Atomic.
 
-        A pending job becomes ``cancelled`` immediately. A running job becomes ``cancelling``: its worker's next tick
-        returns False, and any report of the worker, the end of its process or of its lease makes it ``cancelled``.
-        Cancelling it again meanwhile changes nothing. Raises NotFound, and IllegalMove if the job and all its children
-        are finished.
+        A pending job becomes ``cancelled`` immediately. A running job becomes ``cancelling``: its worker's next
+        heartbeat says so, and any report of the worker, the end of its process or of its lease makes it ``cancelled``.
+        Cancelling it again meanwhile changes nothing. The ``error`` of a child names the job that it was cancelled
+        with.
+
+        Raises InvalidArgument, NotFound, and IllegalMove if the job and all its children are finished.
         """
         key = key_of(job)
         with self.db.atomic():
-            status = self._status(key)
-            if not self.db.execute_sql(LIVE, {"id": key}).fetchone()[0]:
-                raise IllegalMove(f"job {key} is {status} and cannot be cancelled; nothing of it is left to be done")
-            self.db.execute_sql(CANCEL, {"id": key, "now": format_time(utcnow())})
-            end_cancelled(self.db)
+            cancelling.cancel(self.db, key)
             return self._row(key)
 
-    def _retry(self, key: Key) -> None:
-        row = self._row(key)
-        other = None if row.unique_key is None or not row.over else self.live(row.unique_key)
-        if other is not None:
-            raise Conflict(
-                f"job {key} cannot be tried again while job {other.id} has its unique key {row.unique_key!r};"
-                " wait for that one, or cancel it"
-            )
-        super()._retry(key)
+    def retry(self, *items: Job | str | uuid.UUID) -> List[Job]:
+        """Let failed or cancelled jobs wait again, with all their retries, and return them. Atomic.
 
-    def prune(self, *, older_than: timedelta | None = None, keep_last: int | None = None, dry_run: bool = True) -> int:
+        The children that were cancelled together with a job are retried with it. Children that failed, or were
+        cancelled on their own, stay as they are.
+
+        Raises InvalidArgument, NotFound, IllegalMove for a job that did not fail and was not cancelled and for one with
+        a child that is still being cancelled, and Conflict if another unfinished job has the unique key. Nothing is
+        changed then.
+        """
+        keys = [key_of(item) for item in items]
+        # A child is newer than its parent. It comes first, because the parent may revive it.
+        found = {row.id: row for row in super().retry(*sorted(keys, reverse=True))}
+        return [found[key] for key in keys]
+
+    def _retry(self, key: Key) -> None:
+        for each in (str(key), *cancelling.cancelled_with(self.db, str(key))):
+            sql = "SELECT unique_key FROM jobs WHERE id = ? AND completed_at IS NOT NULL AND unique_key IS NOT NULL"
+            for (unique,) in self.db.execute_sql(sql, (each,)).fetchall():
+                if (other := self._live(unique)) is not None:
+                    raise Conflict(
+                        f"job {each} cannot be retried while job {other} has its unique key {unique!r};"
+                        " wait for that one, or cancel it"
+                    )
+            super()._retry(each)
+
+    def prune(
+        self, *, older_than: timedelta | str | None = None, keep_last: int | None = None, dry_run: bool = True
+    ) -> int:
         """Remove finished jobs, each with all its children or not at all, and return their number. Atomic.
 
-        The newest ``keep_last`` jobs without a parent are kept, as are jobs that ended less than ``older_than`` ago,
-        and jobs that rows of the user's own tables refer to. With ``dry_run`` the jobs are only counted. Raises
-        InvalidArgument if neither ``keep_last`` nor ``older_than`` is given.
+        The newest ``keep_last`` jobs without a parent are kept, as are jobs that ended less than ``older_than`` ago (a
+        timedelta, or text such as ``30d``), and jobs that rows of the user's own tables refer to. With ``dry_run`` the
+        jobs are only counted, as in ``store.prune``. Raises InvalidArgument if neither ``keep_last`` nor
+        ``older_than`` is given.
         """
         if older_than is None and keep_last is None:
             raise InvalidArgument("nothing says which jobs to remove; give older_than=, keep_last= or both")
-        if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
-            raise InvalidArgument(f"older_than is {shown(older_than)}; give a timedelta, such as timedelta(days=30)")
-        kept = 0 if keep_last is None else check_integer(keep_last, "keep_last")
+        age = timedelta(0) if older_than is None else check_span(older_than, "older_than")
+        kept = 0 if keep_last is None else check_integer(keep_last, "keep_last", most=2**63 - 1)
+        check_bool(dry_run, "dry_run")
         try:
-            before = format_time(utcnow() - (older_than or timedelta(0)))
+            before = format_time(utcnow() - age)
         except OverflowError:
             return 0
         with self.db.atomic():
@@ -260,14 +267,26 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
     # -- queries ----------------------------------------------------------------------------------------------------
 
     @reads
-    def live(self, unique: str) -> Job | None:
-        """Return the unfinished job with this unique key, or None."""
+    def find(self, item: Job | str | uuid.UUID | None = None, *, unique: str | None = None) -> Job | None:
+        """Return the job with this id, or the unfinished job with the key ``unique``; None if there is none.
+
+        Give one of the two. Raises InvalidArgument.
+        """
+        if (item is None) is (unique is None):
+            raise InvalidArgument("give a job or its id, or unique=, the key of an unfinished job")
+        if item is not None:
+            return super().find(item)
+        key = self._live(check_text(unique, "unique"))
+        return None if key is None else self._row(key)
+
+    def _live(self, unique: str) -> str | None:
+        """Return the id of the unfinished job with a unique key."""
         row = self.db.execute_sql(
             "SELECT id FROM jobs INDEXED BY uq_jobs_unique_key WHERE unique_key = ?"
             " AND (status = 'pending' OR status = 'running' OR status = 'cancelling')",
-            (check_text(unique, "unique"),),
+            (unique,),
         ).fetchone()
-        return None if row is None else self._row(row[0])
+        return None if row is None else str(row[0])
 
     @reads
     def list(
@@ -279,40 +298,45 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         scene: Scene | str | None = None,
         queue: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[Job]:
-        """List jobs, the newest first, optionally of a status, type, parent, scene or queue. Raises InvalidArgument."""
-        query = Job.select()
+        """List jobs, the newest first, optionally of a status, type, parent, scene or queue.
+
+        Results are left out, because they may be large: ``job.result`` reads one when it is used, in the current store,
+        and :meth:`get` reads all columns. ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
+        """
+        query = _light()
         if status is not None:
-            query = query.where(Job.status == Job.status.db_value(status))  # rejects an unknown status
+            query = query.where(Job.status == check_choice(status, "status", JOB_STATUSES))
         if type is not None:
-            query = query.where(Job.type == check_string(type, "type"))
+            query = query.where(Job.type == check_text(type, "type"))
         if parent is not None:
             query = query.where(Job.parent == key_of(parent))
         if scene is not None:
             query = query.where(Job.id.in_(JobScene.select(JobScene.job).where(JobScene.scene == scene_key(scene))))
         if queue is not None:
-            query = query.where(Job.queue == check_string(queue, "queue"))
-        query = query.order_by(Job.id.desc())
-        return self._with_progress(list(query if limit is None else query.limit(check_integer(limit, "limit"))))
+            query = query.where(Job.queue == check_text(queue, "queue"))
+        return self._with_progress(listed(query.order_by(Job.id.desc()), limit=limit, offset=offset, sort=sort))
 
     @reads
-    def children(self, job: Job | str | uuid.UUID) -> List[Job]:
-        """List the children of a job, the oldest first. Raises NotFound."""
+    def children(self, job: Job | str | uuid.UUID, *, limit: int | None = None, offset: int = 0) -> List[Job]:
+        """List the children of a job, the oldest first, without their results, as :meth:`list` does.
+
+        Raises NotFound and InvalidArgument.
+        """
         key = key_of(job)
+        check_window(limit, offset)
         self._status(key)
-        return self._with_progress(list(Job.select().where(Job.parent == key).order_by(Job.id)))
-
-    @reads
-    def of_scene(self, scene: Scene | str, *, limit: int | None = None) -> List[Job]:
-        """List the jobs of a scene, the newest first."""
-        return self.list(scene=scene, limit=limit)
+        query = _light().where(Job.parent == key).order_by(Job.id)
+        return self._with_progress(listed(query, limit=limit, offset=offset))
 
     @reads
     def state(self, scope: str | Iterable[str] | None = None, *, queue: str | None = None) -> State:
-        """How many jobs are ready, wait for their time or another try, are leased, completed, failed, and cancelled
-        (``skipped``), and when the next is due: of all jobs, of some types or of a queue.
+        """Return the number of jobs that are ready, delayed, leased, completed, failed and cancelled (``skipped``), and
+        when the next is due: of all jobs, of some types, of a queue, or of some types in a queue.
 
-        ``state().finished`` says that none is left. Raises InvalidArgument when both types and a queue are given.
+        ``state().finished`` says that no job is left to do. Raises InvalidArgument.
         """
         states = []
         for part, key in self._divisions(scope, queue):
@@ -339,6 +363,9 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
 
         Raises NotFound, and IllegalMove inside a transaction, which would never see the job finish.
         """
+        check_seconds(poll, "poll")
+        check_seconds(timeout, "timeout", zero=True)
+        check_stop(stop)
         if self.db.in_sqlite_transaction():
             raise IllegalMove("a transaction is open, and no worker can end a job before it is over; leave it first")
         end = None if timeout is None else time.monotonic() + timeout
@@ -367,6 +394,24 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         worker = check_lease(worker, lease, limit)
         return self._lease(check_text(queue, "queue"), worker, limit, lease, types=self._scope(scope))
 
+    @long
+    def work(
+        self,
+        scope: str | Iterable[str] | None = None,
+        *,
+        worker: str | None = None,
+        lease: float = LEASE,
+        wait: bool = True,
+        stop: Stop | None = None,
+        queue: str = QUEUE,
+    ) -> Iterator[Job]:
+        """Claim jobs of these types (default: any) in a queue, one after the other, until nothing is left to do or
+        ``stop`` is set, see :meth:`LeasedWork.work`.
+        """
+        types = None if scope is None else check_types(scope)
+        part = dump_json([check_text(queue, "queue"), types])
+        yield from self._work(part, worker=worker, lease=lease, wait=wait, stop=stop)
+
     def start(self, job: Job | str | uuid.UUID, *, worker: str | None = None, lease: float = LEASE) -> Job:
         """Lease this one job, out of turn. Raises NotFound, and IllegalMove when it cannot be claimed now."""
         worker = check_lease(worker, lease)
@@ -380,7 +425,8 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
     def _claim(
         self, scope: Scope | None, worker: str, limit: int, lease: float, values: Values = NO_VALUES
     ) -> List[Job]:
-        return self._lease(QUEUE, worker, limit, lease, types=scope)
+        queue, types = json.loads(str(scope))  # as work() gives it
+        return self._lease(queue, worker, limit, lease, types=None if types is None else dump_json(types))
 
     def _lease(
         self, queue: str, worker: str, limit: int, lease: float, types: object = None, only: str | None = None
@@ -447,8 +493,12 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         leasing.release(self.db, str(key), (owner, attempt))
 
     def recover(self, scope: str | Iterable[str] | None = None, *, queue: str | None = None) -> Recovered:
-        """Free leases that expired or whose process ended: of all jobs, of some types or of a queue. Jobs that were
-        being cancelled are cancelled. Claims do it too when they need it, as does opening a store."""
+        """Free leases that expired or whose process ended: of all jobs, of some types, of a queue, or of some types in
+        a queue. Return their number.
+
+        Jobs that were being cancelled are cancelled. Claims and opening a store do the same when needed. Raises
+        InvalidArgument.
+        """
         with self.db.atomic():
             end_cancelled(self.db)
             found = [engine.recover(self.db, part, key) for part, key in self._divisions(scope, queue)]
@@ -493,15 +543,20 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         return None if scope is None else dump_json(check_types(scope))
 
     def _divisions(self, scope: str | Iterable[str] | None, queue: str | None) -> List[tuple[Queue, str | None]]:
-        """The jobs of some types or of a queue, each as a queue and its scope."""
+        """Return the jobs of some types, of a queue, or of both, each part as a queue and its scope."""
+        within = None if queue is None else check_text(queue, "queue")
         if scope is None:
-            return [(JOBS, None if queue is None else check_string(queue, "queue"))]
-        if queue is not None:
-            raise InvalidArgument(f"types are {shown(scope)} and queue is {shown(queue)}; give one of them")
-        return [(JOBS._replace(scope="type"), each) for each in check_types(scope)]
+            return [(JOBS, within)]
+        types = list(dict.fromkeys(check_types(scope)))
+        if within is None:
+            return [(JOBS._replace(scope="type"), each) for each in types]
+        both = JOBS._replace(scope="json_array(queue, type)")
+        keys = self.db.execute_sql("SELECT json_array(?, value) FROM json_each(?)", (within, dump_json(types)))
+        return [(both, key) for (key,) in keys.fetchall()]
 
     def _state(self, scope: Scope | None) -> State:
-        return self.state(None if scope is None else json.loads(str(scope)))
+        queue, types = json.loads(str(scope))  # as work() gives it
+        return self.state(types, queue=queue)
 
     def _unknown(self, key: Key) -> NotFound:
         return unknown(key)
@@ -521,9 +576,13 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         return rows
 
 
+def _light() -> peewee.ModelSelect[Job]:
+    return Job.select(*(field for field in Job._meta.sorted_fields if field.name != "result"))
+
+
 def _not_now(row: Job) -> IllegalMove:
     if row.status != "pending":
-        why = LIFE.remedies.get(row.status, "let it wait again first: store.jobs.retry(job) (scanstore jobs retry ID)")
+        why = LIFE.remedies.get(row.status, "retry it first: store.jobs.retry(job) (scanstore jobs retry ID)")
         return IllegalMove(f"job {row.id} is {row.status} and cannot be started; {why}")
     if row.next_retry_at is not None:
         return IllegalMove(f"job {row.id} waits until {format_time(row.next_retry_at)}; start it then")

@@ -22,6 +22,7 @@ from scanstore.leases import engine
 from scanstore.leases.engine import JOBS, LAST_ERROR, Queue
 
 STOPPING = JOBS._replace(leased="cancelling", done=("cancelled",))  # the same rows, on their way out
+CANCELLED_WITH = "cancelled with job "  #: begins the error of a part that was cancelled with the job of this id
 Owner = tuple[str, int | None]  #: the worker, and for which attempt
 Columns = dict[str, Any]
 
@@ -72,7 +73,8 @@ def complete(db: Database, key: str, owner: Owner, result: object) -> None:
     text = None if result is None else dump_json(result)
     with db.atomic():
         queue, status = _way_out(db, key, "completed")
-        columns = {"result": text, "completed_at": format_time(utcnow())} | ({"progress": 100} if queue is JOBS else {})
+        columns: Columns = {"result": text, "completed_at": format_time(utcnow())}
+        columns |= {"progress": 100} if queue is JOBS else {"error": _remark(db, key)}
         engine.settle(db, queue, key, status, worker=owner[0], attempt=owner[1], **columns)
 
 
@@ -81,7 +83,7 @@ def fail(db: Database, key: str, owner: Owner, error: str, retry: bool) -> str:
     with db.atomic():
         queue, status = _way_out(db, key, "failed")
         if queue is STOPPING:
-            _stop(db, key, owner, error=error[:LAST_ERROR])
+            _stop(db, key, owner, error)
         else:
             status = engine.fail(db, queue, key, error, worker=owner[0], attempt=owner[1], retry=retry)
     return status
@@ -119,9 +121,21 @@ def _way_out(db: Database, key: str, to: str) -> tuple[Queue, str]:
     return JOBS, to
 
 
-def _stop(db: Database, key: str, owner: Owner, **columns: object) -> None:
-    now = format_time(utcnow())
-    engine.settle(db, STOPPING, key, "cancelled", worker=owner[0], attempt=owner[1], completed_at=now, **columns)
+def _stop(db: Database, key: str, owner: Owner, error: str | None = None) -> None:
+    columns: Columns = {"completed_at": format_time(utcnow()), "error": _remark(db, key, error)}
+    engine.settle(db, STOPPING, key, "cancelled", worker=owner[0], attempt=owner[1], **columns)
+
+
+def mark_of(error: str | None) -> str | None:
+    """Return the part of an error that names the job that this one was cancelled with."""
+    return error[: len(CANCELLED_WITH) + 36] if error is not None and error.startswith(CANCELLED_WITH) else None
+
+
+def _remark(db: Database, key: str, error: str | None = None) -> str | None:
+    """Return the error of a job that ends as cancelled: the job that it was cancelled with, and its own error."""
+    (kept,) = db.execute_sql("SELECT error FROM jobs WHERE id = ?", (key,)).fetchone()
+    said = [each for each in (mark_of(kept), error) if each is not None]
+    return ": ".join(said)[:LAST_ERROR] if said else None
 
 
 def _progress_columns(progress: object, processed: object, total: object, message: object) -> Columns:

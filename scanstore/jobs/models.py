@@ -30,8 +30,32 @@ from scanstore.library.models import Scene
 QUEUE = "default"
 
 
+class _WhenUsed(peewee.FieldAccessor):
+    """Reads a large column when it is used, if the row was read without it."""
+
+    def __get__(self, instance: Base | None, instance_type: object = None) -> object:
+        if instance is not None and self.name not in instance.__data__ and self._saved(instance):
+            instance.check_home()
+            sql = f"SELECT {self.field.column_name} FROM {self.model._meta.table_name} WHERE id = ?"
+            found = _here().execute_sql(sql, (instance.__data__["id"],)).fetchone()
+            instance.__data__[self.name] = None if found is None else self.field.python_value(found[0])
+        return super().__get__(instance, instance_type)  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def _saved(instance: Base) -> bool:
+        key = instance._meta.primary_key
+        return "id" in instance.__data__ and key not in instance.dirty_fields
+
+
+class _LargeJSON(JSONField[JsonValue]):
+    accessor_class = _WhenUsed
+
+
 class Job(LeasedTask):
-    """One job. Its methods call those of ``store.jobs`` in the current store, and update this row."""
+    """One job. Its methods call those of ``store.jobs`` in the current store, and update this row.
+
+    Lists of jobs leave the ``result`` out, because it may be large: it is read from the current store when it is used.
+    """
 
     if TYPE_CHECKING:
         parent_id = peewee.TextField(null=True)
@@ -46,7 +70,7 @@ class Job(LeasedTask):
     processed_items = peewee.IntegerField(default=0)
     message = peewee.TextField(default="")
     meta: JSONField[dict[str, JsonValue]] = JSONField(default=dict)
-    result: JSONField[JsonValue] = JSONField(null=True)
+    result: JSONField[JsonValue] = _LargeJSON(null=True)
     parent = peewee.ForeignKeyField("self", on_delete="CASCADE", null=True, backref="children")
     unique_key = peewee.TextField(null=True)
     exclusive_group = peewee.TextField(null=True)
@@ -67,6 +91,13 @@ class Job(LeasedTask):
         """Whether the job was completed, failed or cancelled when this row was read."""
         return self.status not in JOB_LIVE
 
+    def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
+        """Return the row as plain values, without its result if that was not read."""
+        found = super().to_dict(secrets=secrets)
+        if "result" not in self.__data__:
+            del found["result"]
+        return found
+
     @property
     def scenes(self) -> list[Scene]:
         """The scenes that this job is linked to."""
@@ -83,7 +114,7 @@ class Job(LeasedTask):
         message: str | None = None,
         lease: float | None = None,
     ) -> bool:
-        """Say that it goes on and how far it is; False when it was cancelled and its handler should end.
+        """Report progress and extend the lease. Return False if the job was cancelled and its handler should end.
 
         See :meth:`scanstore.jobs.jobs.Jobs.heartbeat`.
         """
@@ -95,11 +126,16 @@ class Job(LeasedTask):
         return bool(self.status == "running")
 
     def mark_completed(self, result: object = None) -> Self:
-        """Complete it, see :meth:`scanstore.jobs.jobs.Jobs.complete`; return it."""
+        """Complete this job with its result, and return it. See :meth:`scanstore.jobs.jobs.Jobs.complete`."""
         return self._acting(leasing.complete, result)
 
     def mark_failed(self, error: str | BaseException, *, retry: bool = True) -> Self:
-        """Give it back with an error, see :meth:`scanstore.jobs.jobs.Jobs.fail`; return it."""
+        """Give this job back with an error, and return it. The job may be retried.
+
+        The ``status`` of the returned row is ``pending`` if the job will be retried, ``failed`` if its retries are used
+        up, and ``cancelled`` if it was being cancelled. With ``retry=False`` it fails for good. See
+        :meth:`scanstore.jobs.jobs.Jobs.fail`.
+        """
         return self._acting(leasing.fail, describe_error(error), check_bool(retry, "retry"))
 
     def _acting(self, act: Callable[..., object], *args: object, **given: object) -> Self:

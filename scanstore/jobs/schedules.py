@@ -15,12 +15,15 @@ Change here: the accepted schedules, and the handling of a due task.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from scanstore.db.arguments import check_bool
+from scanstore.db import rows
+from scanstore.db.arguments import check_bool, check_text, number_of
 from scanstore.db.domain import Domain, List, reads
+from scanstore.db.pagination import listed
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
 from scanstore.jobs.jobs import Job, Jobs
@@ -29,10 +32,14 @@ from scanstore.jobs.models import ScheduledTask
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+    from scanstore.db.rows import Removed
+
 _T = TypeVar("_T")
 DUE = "SELECT id FROM scheduled_tasks WHERE enabled = 1 AND next_run <= ? ORDER BY next_run, id"
 SET_BACK = "SELECT id FROM scheduled_tasks WHERE enabled = 1 AND next_run > ?1 AND updated_at > ?1"
+LISTING = "store.schedules.list() (scanstore schedules list) shows the known ones"
 MISTAKE = timedelta(hours=3)  #: if the clock is set back by more than this, next runs are recalculated
+_log = logging.getLogger("scanstore.jobs")
 ADVANCE = """
 UPDATE scheduled_tasks SET next_run = ?1, last_run = iif(?4, ?2, last_run)
  WHERE id = ?5 AND enabled = 1 AND next_run = ?3
@@ -40,11 +47,16 @@ UPDATE scheduled_tasks SET next_run = ?1, last_run = iif(?4, ?2, last_run)
 
 
 class ScheduledRun(NamedTuple):
-    """A due task and its job. ``started`` is false if the previous job was still running."""
+    """A due task and its job. ``started`` is false if the previous job is unfinished.
+
+    It is also false if an ``error`` prevented the run: an unrelated ``job`` has the name of the task as its unique key.
+    The task is still due then.
+    """
 
     task: ScheduledTask
     job: Job
     started: bool
+    error: str | None = None
 
 
 class Schedules(Domain):
@@ -78,30 +90,31 @@ class Schedules(Domain):
 
     @reads
     def get(self, task: str | int | ScheduledTask) -> ScheduledTask:
-        """Read the task with this name or id. Raises NotFound."""
+        """Return the task with this name or id. Raises NotFound, and InvalidArgument for a value that is neither."""
         found = self.find(task)
         if found is None:
-            raise NotFound(f"no schedule {shown(task)}; store.schedules.list() (scanstore schedules list) shows them")
+            raise NotFound(f"no schedule {shown(task)}; {LISTING}")
         return found
 
     @reads
     def find(self, task: str | int | ScheduledTask) -> ScheduledTask | None:
-        """Return the task with this name or id, or None."""
-        key: object = task
-        if isinstance(task, ScheduledTask):
-            task.check_home()
-            key = task.id or 0
-        if isinstance(key, str):
-            return ScheduledTask.get_or_none(ScheduledTask.name == key)
-        if isinstance(key, bool) or not isinstance(key, int):
-            raise InvalidArgument(f"{shown(task)} is no schedule; give its name, its id or its row")
-        return ScheduledTask.get_or_none(ScheduledTask.id == key) if 0 < key < 2**63 else None
+        """Return the task with this name or id, or None. Raises InvalidArgument for a value that is neither."""
+        if isinstance(task, str):
+            return ScheduledTask.get_or_none(ScheduledTask.name == check_text(task, "name"))
+        return ScheduledTask.get_or_none(ScheduledTask.id == number_of(task, "a schedule", ScheduledTask, LISTING))
 
     @reads
-    def list(self, *, enabled: bool | None = None) -> List[ScheduledTask]:
-        """List all tasks by name, or only enabled or disabled ones."""
+    def list(
+        self, *, enabled: bool | None = None, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> List[ScheduledTask]:
+        """List all tasks by name, or only enabled or disabled ones.
+
+        ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
+        """
         query = ScheduledTask.select().order_by(ScheduledTask.name)
-        return list(query if enabled is None else query.where(ScheduledTask.enabled == check_bool(enabled, "enabled")))
+        if enabled is not None:
+            query = query.where(ScheduledTask.enabled == check_bool(enabled, "enabled"))
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     def update(
         self,
@@ -145,30 +158,35 @@ class Schedules(Domain):
         """Disable a task until it is enabled again. Idempotent. Raises NotFound."""
         return self.update(task, enabled=False)
 
-    def remove(self, task: str | int | ScheduledTask) -> None:
-        """Remove a task; its jobs stay. Raises NotFound."""
-        self.get(task).delete_instance()
+    def remove(self, task: str | int | ScheduledTask) -> Removed:
+        """Remove a task, and return the number of removed rows by table. Its jobs stay. Raises NotFound."""
+        with self.db.atomic():
+            return rows.remove(self.db, "scheduled_tasks", "id = ?", (self.get(task).id,))
 
     # -- due tasks -------------------------------------------------------------------------------------------------
 
-    def due(self, now: datetime | None = None) -> List[ScheduledTask]:
+    def due(self, *, now: datetime | None = None) -> List[ScheduledTask]:
         """Return the due tasks for the caller to run, and advance each to its next time. The longest due come first.
 
         Each run is returned to only one process. Several missed runs count as one. If the caller dies, its returned
         runs are lost; ``run_due`` stores a job instead.
 
-        Tasks with a time zone that this machine does not know are skipped. Raises InvalidArgument if no other task is
-        due.
+        Tasks with a time zone that this machine does not know are skipped with a warning in the log. Raises
+        InvalidArgument if no other task is due.
         """
         return self._each(now, self._hand_out)
 
-    def run_due(self, now: datetime | None = None) -> List[ScheduledRun]:
+    def run_due(self, *, now: datetime | None = None) -> List[ScheduledRun]:
         """Enqueue a job for each due task and advance the task to its next time. The longest due come first.
 
         Each task is one transaction, and each run becomes one job, even with several processes. Several missed runs
-        count as one. The task's name is the job's ``unique`` key: while an unfinished job has this key, the run is
-        skipped. Then ``started`` is false, ``last_job`` is that job, and ``last_run`` stays. Raises the same errors as
-        ``due``.
+        count as one. The task's name is the job's ``unique`` key: while the task's previous job is unfinished, the run
+        is skipped. Then ``started`` is false, ``last_job`` is that job, and ``last_run`` stays.
+
+        If an unrelated unfinished job has the task's name as its key, the run has an ``error`` that names both, and the
+        task stays due. A job is unrelated if the task did not enqueue it and its type or input differs from the task's.
+
+        Raises the same errors as ``due``.
         """
         return self._each(now, self._enqueue)
 
@@ -178,18 +196,21 @@ class Schedules(Domain):
             self._follow_the_clock()
         elif not isinstance(now, datetime):
             raise InvalidArgument(f"now is {shown(now)}; it must be an aware datetime")
-        taken, trouble = [], None
+        taken: List[_T] = []
+        troubles: List[Busy | InvalidArgument] = []
         for (key,) in self.db.execute_sql(DUE, (format_time(now),)).fetchall():
             try:
                 with self.db.atomic():
                     task = self.find(key)
                     found = None if task is None else take(task, now)
             except (Busy, InvalidArgument) as error:  # the tasks taken so far must reach the caller
-                trouble = trouble or error
+                troubles.append(error)
             else:
                 taken += [] if found is None else [found]
-        if trouble is not None and not taken:
-            raise trouble
+        if troubles and not taken:
+            raise troubles[0]
+        for trouble in troubles:
+            _log.warning("a due schedule was skipped: %s", trouble)
         return taken
 
     def _follow_the_clock(self) -> None:
@@ -210,12 +231,26 @@ class Schedules(Domain):
         return self.get(task) if self._advance(task, now, started=True) else None
 
     def _enqueue(self, task: ScheduledTask, now: datetime) -> ScheduledRun | None:
-        live = Jobs(self.db).live(task.name)
+        jobs = Jobs(self.db)
+        live = jobs.find(unique=task.name)
+        if live is not None and live.id != task.last_job_id:
+            if (live.type, live.meta) != (task.task_type, task.config):
+                return self._conflict(task, live, now)
         if not self._advance(task, now, started=live is None):
             return None
-        job = live or Jobs(self.db).enqueue(task.task_type, unique=task.name, meta=task.config)
+        job = live or jobs.enqueue(task.task_type, unique=task.name, meta=task.config)
         ScheduledTask.update(last_job=job.id).where(ScheduledTask.id == task.id).execute()
         return ScheduledRun(self.get(task), job, live is None)
+
+    @staticmethod
+    def _conflict(task: ScheduledTask, job: Job, now: datetime) -> ScheduledRun | None:
+        if not task.enabled or task.next_run is None or task.next_run > now:
+            return None
+        error = (
+            f"schedule {task.name!r} cannot enqueue its job of type {task.task_type!r}: its name is the unique key of"
+            f" job {job.id}, of type {job.type!r}; wait until that job is finished, cancel it, or rename the schedule"
+        )
+        return ScheduledRun(task, job, False, error)
 
     def _advance(self, task: ScheduledTask, now: datetime, *, started: bool) -> bool:
         """Advance a task, unless another process has done so or it is no longer due."""
@@ -268,13 +303,9 @@ def _zone(name: Any) -> ZoneInfo:
 def _checked(**columns: object) -> dict[str, object]:
     """Return the checked columns of a task."""
     for column in ("name", "task_type"):
-        value = columns.get(column, "-")
-        if not isinstance(value, str) or not value.strip() or "\0" in value:
-            raise InvalidArgument(f"{column} of a schedule is {shown(value)}; give a name")
         if column in columns:
-            columns[column] = value.strip()
-    if not isinstance(columns.get("enabled", True), bool):
-        raise InvalidArgument(f"enabled is {shown(columns['enabled'])}; it must be True or False")
+            columns[column] = check_text(columns[column], column)
+    check_bool(columns.get("enabled", True), "enabled")
     if "config" in columns:
         if not isinstance(columns["config"], Mapping):
             raise InvalidArgument(f"config is {shown(columns['config'])}; give a dictionary, the input of its jobs")

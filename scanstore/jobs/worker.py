@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from scanstore.db.arguments import check_bool
 from scanstore.db.blocks import Block, Scope, contextmanager, ending
 from scanstore.db.current import Bound
 from scanstore.db.values import dump_json, utcnow
-from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError
+from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError, shown
 from scanstore.leases.engine import check_lease
-from scanstore.leases.queue import Stop
+from scanstore.leases.queue import Stop, check_stop
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -73,8 +74,9 @@ def run_worker(
     """See :meth:`scanstore.jobs.jobs.Jobs.run_worker`."""
     worker = check_lease(worker, lease)
     wanted = _checked(handlers, types)
-    if isinstance(poll, bool) or not isinstance(poll, int | float) or not 0 < poll <= 86400:
-        raise InvalidArgument(f"poll is {poll!r}; give seconds, more than 0 and at most a day")
+    check_seconds(poll, "poll")
+    check_bool(until_empty, "until_empty")
+    check_stop(stop)
     if jobs.db.in_sqlite_transaction():
         raise IllegalMove("a transaction is open, which would keep all other workers out; leave it first")
     counts = dict.fromkeys(Worked._fields, 0)
@@ -104,6 +106,15 @@ def run_worker(
                 while not stopped() and (rest := until - time.monotonic()) > 0:
                     stop.wait(min(rest, NAP))
     return Worked(**counts)
+
+
+def check_seconds(value: float | None, what: str, *, zero: bool = False) -> None:
+    """Raise InvalidArgument unless the value is a time to wait. With ``zero``, it may be 0, any number or None."""
+    known = not isinstance(value, bool) and isinstance(value, int | float)
+    if zero and value is not None and not (known and value >= 0):
+        raise InvalidArgument(f"{what} is {shown(value)}; give seconds, 0 or more, or None for no limit")
+    if not zero and not (known and value is not None and 0 < value <= 86400):
+        raise InvalidArgument(f"{what} is {shown(value)}; give seconds, more than 0 and at most a day")
 
 
 def _checked(handlers: object, types: Iterable[str] | None) -> list[str]:
@@ -176,6 +187,8 @@ class _Pulse(threading.Thread):
         super().__init__(name="scanstore-jobs", daemon=True)
         self._jobs, self._lease = jobs, lease
         self._job: Job | None = None
+        self._warned: Job | None = None  # the last job that a warning was logged for
+        self._extended = 0.0  # when the lease of the job was last extended, by the monotonic clock
         self._over = threading.Event()
 
     def __enter__(self) -> _Pulse:
@@ -194,10 +207,15 @@ class _Pulse(threading.Thread):
 
     def of(self, job: Job) -> Scope[None]:
         """Extend the lease of this job inside the block."""
-        # a separate row, because the ticks of the handler update the handler's row
+        # a separate row, because the heartbeats of the handler update the handler's row
         own = type(job)(__no_default__=True)
-        own.__data__ = {"id": job.id, "worker": job.worker, "attempt": job.attempt}
-        return Scope(lambda: setattr(self, "_job", own), lambda: setattr(self, "_job", None))
+        own.__data__ = {"id": job.id, "type": job.type, "worker": job.worker, "attempt": job.attempt}
+
+        def begin() -> None:
+            self._extended = time.monotonic()
+            self._job = own
+
+        return Scope(begin, lambda: setattr(self, "_job", None))
 
     def run(self) -> None:
         pause = self._lease / BEATS
@@ -207,9 +225,24 @@ class _Pulse(threading.Thread):
             if job is None or 0 <= (now - beaten).total_seconds() < pause:
                 continue
             beaten = now
-            # Busy: the next heartbeat is sufficient. Lost: the handler's own report is refused.
-            with suppress(ScanstoreError):
-                self._jobs.heartbeat(job, lease=self._lease)
+            self._beat(job)
+
+    def _beat(self, job: Job) -> None:
+        # A transaction of the handler keeps this thread from writing until it ends.
+        before, held = self._extended, self._jobs.db.in_any_transaction()
+        kind, key = job.type, job.id
+        # Busy: the next heartbeat is sufficient. Lost: the handler's own report is refused.
+        with suppress(ScanstoreError):
+            self._jobs.heartbeat(job, lease=self._lease)
+            if self._job is job:
+                self._extended = time.monotonic()
+        if held and self._warned is not job and time.monotonic() - before > self._lease:
+            self._warned = job
+            _log.warning(
+                "job %s of type %s kept a transaction open for longer than its lease of %g s, so its lease was not"
+                " extended and other workers may claim it; commit more often, or give the worker a longer lease",
+                key, kind, self._lease,
+            )  # fmt: skip
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from scanstore.db.arguments import check_text
+from scanstore.db.arguments import check_integer, check_text
 from scanstore.db.clocks import clock, kept_until
 from scanstore.db.database import Database
 from scanstore.db.processes import gone, me
@@ -595,8 +595,7 @@ def check_lease(worker: str | None, lease: float, limit: int = 1) -> str:
         raise InvalidArgument(f"worker is {shown(worker)}; give a name, or leave it out for the name of this process")
     if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= 30 * 86400:
         raise InvalidArgument(f"lease is {shown(lease)}; give seconds, more than 0 and at most 30 days")
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise InvalidArgument(f"limit is {shown(limit)}; give a whole number of at least 1")
+    check_integer(limit, "limit", least=1, most=2**63 - 1)
     return worker if worker is not None else me()
 
 

@@ -24,7 +24,7 @@ from scanstore.errors import NotFound, ScanstoreError
 from scanstore.leases import engine
 from scanstore.leases.engine import LEASE, NO_VALUES, Queue, Recovered, State, Values, check_lease, describe_error
 from scanstore.leases.models import Claimable
-from scanstore.leases.queue import Key, Scope, Stop
+from scanstore.leases.queue import Key, Scope, Stop, check_stop
 
 Row = TypeVar("Row", bound=Claimable)
 Id = TypeVar("Id", int, str | uuid.UUID)
@@ -86,8 +86,14 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
         yields the available rows and ends. The loop's body completes or fails each row; a row that it has not settled
         is released when the loop is left.
         """
+        yield from self._work(self._scope(scope), worker=worker, lease=lease, wait=wait, stop=stop)
+
+    def _work(
+        self, scope: Scope | None, *, worker: str | None, lease: float, wait: bool, stop: Stop | None
+    ) -> Iterator[Row]:
         check_bool(wait, "wait")
-        loop: Loop = Loop(self._scope(scope), check_lease(worker, lease), lease)
+        check_stop(stop)
+        loop: Loop = Loop(scope, check_lease(worker, lease), lease)
         while stop is None or not stop.is_set():
             rows: list[Row] = [loop.rows.pop()] if loop.rows else self._claim(loop.scope, loop.worker, 1, loop.lease)
             if rows:

@@ -12,18 +12,19 @@ from scanstore.db.exports import lazy
 
 if TYPE_CHECKING:
     from scanstore.library.library import Library, LibraryStats
-    from scanstore.library.models import NamedRecord, SceneRecord, StoredName, StoredScene, SyncCounts
+    from scanstore.library.models import NamedRecord, Rejection, SceneRecord, StoredName, StoredScene, SyncCounts
     from scanstore.library.sync import Sync
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
             "library": ("Library", "LibraryStats"),
-            "models": ("NamedRecord", "SceneRecord", "StoredName", "StoredScene", "SyncCounts"),
+            "models": ("NamedRecord", "Rejection", "SceneRecord", "StoredName", "StoredScene", "SyncCounts"),
             "sync": ("Sync",),
         },
     )
 
 __all__ = [
-    "NamedRecord", "SceneRecord", "StoredName", "StoredScene", "SyncCounts", "Library", "LibraryStats", "Sync",
+    "NamedRecord", "Rejection", "SceneRecord", "StoredName", "StoredScene", "SyncCounts", "Library", "LibraryStats",
+    "Sync",
 ]  # fmt: skip

@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
-from scanstore.db.arguments import check_bool, check_choice, check_iterable, check_optional_integer
+from scanstore.db.arguments import check_bool, check_choice, check_iterable, check_string, encodable
 from scanstore.db.domain import Domain, List, reads
 from scanstore.db.fields import Base
+from scanstore.db.pagination import check_window, listed
+from scanstore.db.rows import Removed, remove
 from scanstore.db.state_machine import SYNC_KINDS
 from scanstore.db.values import dump_json, format_time
 from scanstore.errors import InvalidArgument, NotFound, shown
+from scanstore.library.dates import written_date
 from scanstore.library.models import (
     MODELS,
     NamedRecord,
@@ -73,13 +76,13 @@ NAMES = {
     **{
         kind: f"""
 SELECT t.id, t.name, (SELECT count(*) FROM scene_{kind}s WHERE {kind}_id = t.id) FROM {kind}s AS t
- ORDER BY t.name, t.id LIMIT ?
+ ORDER BY t.name, t.id LIMIT ? OFFSET ?
 """
         for kind in ("performer", "tag")
     },
     "studio": """
 SELECT t.id, t.name, (SELECT count(*) FROM scenes WHERE studio_id = t.id) FROM studios AS t
- ORDER BY t.name, t.id LIMIT ?
+ ORDER BY t.name, t.id LIMIT ? OFFSET ?
 """,
 }
 LINKED = """
@@ -95,51 +98,78 @@ class Library(Domain):
     # -- upserts and syncs
     # ---------------------------------------------------------------------------------------------------
 
-    def upsert_scenes(self, records: Iterable[SceneRecord | StoredScene], *, run: Run | None = None) -> SyncCounts:
+    def upsert_scenes(
+        self, records: Iterable[SceneRecord | StoredScene], *, run: Run | None = None, strict: bool = False
+    ) -> SyncCounts:
         """Write scenes from records, with their performers, tags and studios. Return the counts of scenes and links.
 
         A record is ``{"id", "title", "paths", "organized", "details", "created_date", "scene_date", "studio",
         "performers", "tags"}``, of which only the id is required. Absent fields stay unchanged; None or ``[]`` clears a
         field (except ``created_date``). Studio, performers and tags are ``{"id", "name"}``, which are added or renamed,
-        or the id of a known row. Times are aware datetimes, ISO text, or plain dates.
+        or the id of a known row. Times are aware datetimes, ISO text, or plain dates. ``scene_date`` may also be a
+        month or a year, such as ``2006-08`` and ``2014``.
 
-        Records are streamed, and each batch of 2,000 is checked and then written in one transaction. If a record is
-        invalid, its batch is not written, but earlier batches stay. Writing the same records again changes only
-        ``last_synced``. Raises InvalidArgument and NotFound, with the index and the id of the record, Conflict if
-        another tag has the same name, IllegalMove for a run that has ended or is of another kind.
+        Records are streamed, and each batch of 2,000 is checked and then written in one transaction. Writing the same
+        records again changes only ``last_synced``. A record is rejected if a value is invalid, if it names an unknown
+        id without a name, or if another tag has the name of its tag. The other records of its batch are written, and
+        the counts have ``rejected``, the number of such records, and ``rejections``, the first 100 of them as ``(id,
+        reason)``.
+
+        If ``strict``, the first rejected record raises instead. Its batch is not written, but earlier batches stay.
+        Raises InvalidArgument and NotFound, with the index and the id of the record, or Conflict. IllegalMove is
+        raised for a run that has ended or is of another kind.
         """
-        return self._upsert("scene", records, run)
+        return self._upsert("scene", records, run, strict)
 
-    def upsert_performers(self, records: Iterable[NamedRecord], *, run: Run | None = None) -> SyncCounts:
+    def upsert_performers(
+        self, records: Iterable[NamedRecord], *, run: Run | None = None, strict: bool = False
+    ) -> SyncCounts:
         """Write performers, ``{"id", "name"}``, in batches of 10,000, with the guarantees of `upsert_scenes`."""
-        return self._upsert("performer", records, run)
+        return self._upsert("performer", records, run, strict)
 
-    def upsert_tags(self, records: Iterable[NamedRecord], *, run: Run | None = None) -> SyncCounts:
-        """Write tags, like `upsert_performers`. Tags of one batch may swap their names."""
-        return self._upsert("tag", records, run)
+    def upsert_tags(
+        self, records: Iterable[NamedRecord], *, run: Run | None = None, strict: bool = False
+    ) -> SyncCounts:
+        """Write tags, like `upsert_performers`. Tags of one batch may swap their names.
 
-    def upsert_studios(self, records: Iterable[NamedRecord], *, run: Run | None = None) -> SyncCounts:
+        With ``run`` they may swap names in any order: a tag that the run has not seen yet gives up a name that another
+        tag gets. Until its own record comes, or ``run.prune_unseen`` removes it, it is named ``name (id)``.
+        """
+        return self._upsert("tag", records, run, strict)
+
+    def upsert_studios(
+        self, records: Iterable[NamedRecord], *, run: Run | None = None, strict: bool = False
+    ) -> SyncCounts:
         """Write studios, like `upsert_performers`."""
-        return self._upsert("studio", records, run)
+        return self._upsert("studio", records, run, strict)
 
-    def _upsert(self, kind: LibraryKind, records: Iterable[object], run: Run | None) -> SyncCounts:
-        return Upsert(self, kind, run).write(records)
+    def _upsert(self, kind: LibraryKind, records: Iterable[object], run: Run | None, strict: bool) -> SyncCounts:
+        return Upsert(self, kind, run, strict=check_bool(strict, "strict")).write(records)
 
     def sync(self, kind: LibraryKind, *, take_over: bool = False) -> Sync:
         """Return a context manager for a sync of scenes, performers, tags or studios. ``run.since`` is the watermark.
 
-        The watermark is the start of the last successful run, or None. Entering raises IllegalMove while another run of
-        the kind is active. A run whose process has ended counts as failed, and so does a run of another machine or
-        container after an hour without a write or ``run.heartbeat()``, or immediately with ``take_over``. Raises
-        InvalidArgument.
+        The watermark is the start of the last run that completed and rejected no record, or None. Entering raises
+        IllegalMove while another run of the kind is active. A run whose process has ended counts as failed, and so does
+        a run of another machine or container after an hour without a write or ``run.heartbeat()``, or immediately with
+        ``take_over``. Raises InvalidArgument.
         """
         return Sync(self.db, check_choice(kind, "kind", SYNC_KINDS), take_over=take_over)
 
     @reads
-    def runs(self, kind: LibraryKind | None = None, *, limit: int | None = None) -> List[SyncRun]:
-        """List sync runs, the newest first, optionally of one kind. Raises InvalidArgument."""
-        query = SyncRun.select().order_by(SyncRun.id.desc()).limit(check_optional_integer(limit, "limit", 0, 2**31))
-        return list(query if kind is None else query.where(SyncRun.kind == SyncRun.kind.db_value(kind)))
+    def runs(
+        self,
+        kind: LibraryKind | None = None,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
+    ) -> List[SyncRun]:
+        """List sync runs, the newest first, optionally of one kind. ``sort`` as in `list`. Raises InvalidArgument."""
+        query = SyncRun.select().order_by(SyncRun.id.desc())
+        if kind is not None:
+            query = query.where(SyncRun.kind == check_choice(kind, "kind", SYNC_KINDS))
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     # -- queries ------------------------------------------------------------------------------------------------------
 
@@ -160,7 +190,7 @@ class Library(Domain):
 
     @reads
     def get(self, kind: LibraryKind, key: Row | str) -> Row:
-        """Read the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
+        """Return the scene, performer, tag or studio with this id. Raises NotFound, InvalidArgument."""
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
         wanted = _id(key, model)
         found: Row | None = model.get_or_none(model.id == wanted)
@@ -168,32 +198,33 @@ class Library(Domain):
             raise NotFound(f"no {kind} {wanted!r}; store.library.upsert_{kind}s(...) adds what the foreign system has")
         return found
 
+    @overload
+    def find(self, kind: Literal["scene"], what: str, *, limit: int | None = None, offset: int = 0) -> List[Scene]: ...
+
+    @overload
+    def find(
+        self, kind: Literal["performer"], what: str, *, limit: int | None = None, offset: int = 0
+    ) -> List[Performer]: ...
+
+    @overload
+    def find(self, kind: Literal["tag"], what: str, *, limit: int | None = None, offset: int = 0) -> List[Tag]: ...
+
+    @overload
+    def find(
+        self, kind: Literal["studio"], what: str, *, limit: int | None = None, offset: int = 0
+    ) -> List[Studio]: ...
+
+    @overload
+    def find(self, kind: LibraryKind, what: str, *, limit: int | None = None, offset: int = 0) -> Sequence[Row]: ...
+
     @reads
-    def get_scene(self, scene: Scene | str) -> Scene:
-        """Read the scene with this id. Raises NotFound, InvalidArgument."""
-        return self.get("scene", scene)
-
-    @overload
-    def find(self, kind: Literal["scene"], what: str) -> List[Scene]: ...
-
-    @overload
-    def find(self, kind: Literal["performer"], what: str) -> List[Performer]: ...
-
-    @overload
-    def find(self, kind: Literal["tag"], what: str) -> List[Tag]: ...
-
-    @overload
-    def find(self, kind: Literal["studio"], what: str) -> List[Studio]: ...
-
-    @overload
-    def find(self, kind: LibraryKind, what: str) -> Sequence[Row]: ...
-
-    @reads
-    def find(self, kind: LibraryKind, what: str) -> Sequence[Row]:
-        """Return the rows of a kind with this id, or with exactly this name or title."""
+    def find(self, kind: LibraryKind, what: str, *, limit: int | None = None, offset: int = 0) -> Sequence[Row]:
+        """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
+        text = encodable(check_string(what, "what"), "what")
         name = model._meta.fields["title" if model is Scene else "name"]
-        return list(model.select().where((model.id == what) | (name == what)).order_by(model.id))
+        query: Any = model.select().where((model.id == text) | (name == text)).order_by(model.id)
+        return listed(query, limit=limit, offset=offset)
 
     @reads
     def list(
@@ -204,12 +235,15 @@ class Library(Domain):
         studio: Studio | str | None = None,
         organized: bool | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[Scene]:
         """List scenes by id, optionally with a performer, tag or studio, and organized or not.
 
-        Raises InvalidArgument.
+        ``sort`` is ``id``, ``scene_date`` or ``studio``, with ``-`` before it for the reverse order. Scenes without a
+        date come first. Raises InvalidArgument.
         """
-        query = Scene.select().order_by(Scene.id).limit(check_optional_integer(limit, "limit", 0, 2**31))
+        query = Scene.select().order_by(Scene.id)
         if performer is not None:
             links = ScenePerformer.select(ScenePerformer.scene)
             query = query.where(Scene.id.in_(links.where(ScenePerformer.performer == _id(performer, Performer))))
@@ -219,14 +253,15 @@ class Library(Domain):
             query = query.where(Scene.studio == _id(studio, Studio))
         if organized is not None:
             query = query.where(Scene.organized == check_bool(organized, "organized"))
-        return list(query)
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
-    def names(self, kind: NamedKind, *, limit: int | None = None) -> List[Named]:
+    def names(self, kind: NamedKind, *, limit: int | None = None, offset: int = 0) -> List[Named]:
         """List performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
         sql = NAMES[check_choice(kind, "kind", tuple(NAMES))]
-        most = check_optional_integer(limit, "limit", 0, 2**31)
-        return [Named(*row) for row in self.db.execute_sql(sql, (-1 if most is None else most,)).fetchall()]
+        check_window(limit, offset)
+        rows = self.db.execute_sql(sql, (-1 if limit is None else limit, offset)).fetchall()
+        return [Named(*row) for row in rows]
 
     @reads
     def records(self, scenes: Iterable[Scene | str] | None = None) -> Iterator[StoredScene]:
@@ -262,7 +297,9 @@ class Library(Domain):
                 "organized": row.organized,
                 "details": row.details,
                 "created_date": format_time(row.created_date),
-                "scene_date": None if row.scene_date is None else format_time(row.scene_date),
+                "scene_date": None
+                if row.scene_date is None
+                else written_date(format_time(row.scene_date), row.scene_date_precision),
                 "studio": None if studio is None or studio not in studios else {"id": studio, "name": studios[studio]},
                 "performers": linked["performer"][row.id],
                 "tags": linked["tag"][row.id],
@@ -281,23 +318,21 @@ class Library(Domain):
     # -- removing
     # -------------------------------------------------------------------------------------------------------
 
-    def remove(self, kind: LibraryKind, ids: object) -> int:
-        """Remove one or several rows of a kind with their links, in one transaction. Return their number.
+    def remove(self, kind: LibraryKind, *keys: Row | str) -> Removed:
+        """Remove rows of a kind, given as rows or ids, with their links. Return the number of removed rows by table.
+        Atomic.
 
         The scenes of a removed studio stay, without a studio. Changes that were proposed for a removed scene stay.
         Raises NotFound for an unknown id, and InvalidArgument. Nothing is removed then.
         """
         model = MODELS[check_choice(kind, "kind", SYNC_KINDS)]
-        given = [ids] if isinstance(ids, str | Base) or not isinstance(ids, Iterable) else ids
-        keys = {_id(key, model) for key in given}
-        listed = dump_json(sorted(keys))
+        given = dump_json(sorted({_id(key, model) for key in keys}))
         with self.db.atomic():
-            missing = self.db.execute_sql(MISSING.format(kind), (listed,)).fetchall()
+            missing = self.db.execute_sql(MISSING.format(kind), (given,)).fetchall()
             if missing:
                 names = ", ".join(repr(key) for (key,) in missing[:3]) + ("" if len(missing) < 4 else ", …")
                 raise NotFound(f"no {kind} {names}; nothing was removed")
-            self.db.execute_sql(f"DELETE FROM {kind}s WHERE id IN (SELECT value FROM json_each(?))", (listed,))
-        return len(keys)
+            return remove(self.db, f"{kind}s", "id IN (SELECT value FROM json_each(?))", (given,))
 
 
 def _id(key: object, model: type[Base]) -> str:
@@ -307,4 +342,4 @@ def _id(key: object, model: type[Base]) -> str:
         key = key.id
     if not isinstance(key, str) or not key:
         raise InvalidArgument(f"{shown(key)} is not a {model.__name__.lower()}; give its id, which is text, or its row")
-    return key
+    return encodable(key, "id")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypeAlias, TypedDic
 import peewee
 
 from scanstore.db.fields import Base, EnumField, JSONField, Numbered, Timestamped, UTCField
-from scanstore.db.state_machine import SYNC_KINDS, SYNC_STATUSES
+from scanstore.db.state_machine import DATE_PRECISIONS, SYNC_KINDS, SYNC_STATUSES
 from scanstore.db.values import utcnow
+from scanstore.library.dates import written_date
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref as ManyToMany
@@ -66,8 +67,10 @@ class Tag(NamedRow):
 
 
 class Scene(SyncedRow):
-    """One scene. ``created_date`` is the time at which the remote system created it, ``scene_date`` the date of the
-    scene.
+    """One scene. ``created_date`` is the time at which the remote system created it.
+
+    ``scene_date`` is the date of the scene. If only its month or year is known, it is the first moment of that, and
+    ``scene_date_precision`` is ``month`` or ``year``, else ``day``. A scene without a date has no precision.
     """
 
     if TYPE_CHECKING:
@@ -81,10 +84,31 @@ class Scene(SyncedRow):
     details = peewee.TextField(null=True)
     created_date = UTCField(default=utcnow)
     scene_date = UTCField(null=True)
+    scene_date_precision = EnumField(DATE_PRECISIONS, null=True)
     studio = peewee.ForeignKeyField(Studio, on_delete="SET NULL", null=True, backref="scenes")
 
     class Meta:
         table_name = "scenes"
+        indexes = ((("title", "id"), False), (("scene_date", "id"), False))
+
+    def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
+        """Return the row as plain values. A date of which only the month or year is known is text like 2006-08 or
+        2014.
+        """
+        found = super().to_dict(secrets=secrets)
+        moment = found["scene_date"]
+        if isinstance(moment, str):
+            found["scene_date"] = written_date(moment, self.scene_date_precision)
+        return found
+
+    def save(self, force_insert: bool = False, only: object = None) -> int:
+        """Write the changed fields. A date that was set without a precision is a day. Return the number of rows."""
+        changed = {field.name for field in self.dirty_fields}
+        if "scene_date" in changed and "scene_date_precision" not in changed:
+            self.scene_date_precision = None if self.scene_date is None else "day"
+            if isinstance(only, list | tuple):
+                only = [*only, Scene.scene_date_precision]
+        return super().save(force_insert=force_insert, only=only)
 
 
 class ScenePerformer(Base):
@@ -145,7 +169,9 @@ MODELS: dict[LibraryKind, type[Row]] = {"scene": Scene, "performer": Performer, 
 
 
 class SyncRun(Numbered, Timestamped):
-    """One run of a sync, with its counts and its ``process``. ``since`` is the watermark at its start."""
+    """One run of a sync, with its counts and its ``process``. ``since`` is the watermark at its start, ``rejected`` the
+    number of records that were set aside.
+    """
 
     kind = EnumField(SYNC_KINDS)
     status = EnumField(SYNC_STATUSES, default="running")
@@ -158,6 +184,7 @@ class SyncRun(Numbered, Timestamped):
     links_added = peewee.IntegerField(default=0)
     links_removed = peewee.IntegerField(default=0)
     pruned = peewee.IntegerField(default=0)
+    rejected = peewee.IntegerField(default=0)
     process = peewee.TextField()
     error = peewee.TextField(null=True)
 
@@ -174,7 +201,10 @@ class NamedRecord(TypedDict, total=False):
 
 
 class SceneRecord(TypedDict, total=False):
-    """A scene as the foreign system has it; absent fields stay unchanged. Times are aware, ISO text, or days."""
+    """A scene as the foreign system has it; absent fields stay unchanged. Times are aware, ISO text, or days.
+
+    ``scene_date`` may also be a year or a month: 2014, 2006-08.
+    """
 
     id: Required[str]
     title: str
@@ -196,7 +226,10 @@ class StoredName(TypedDict):
 
 
 class StoredScene(TypedDict):
-    """A scene as the store has it, with times as UTC text; it may be given as a `SceneRecord`."""
+    """A scene as the store has it, with times as UTC text; it may be given as a `SceneRecord`.
+
+    ``scene_date`` is text like 2014 or 2006-08 if only the year or month is known.
+    """
 
     id: str
     title: str
@@ -210,11 +243,23 @@ class StoredScene(TypedDict):
     tags: list[StoredName]
 
 
+class Rejection(NamedTuple):
+    """A record that was not written: its ``id``, if it has one, and the ``reason``."""
+
+    id: str | None
+    reason: str
+
+
 class SyncCounts(NamedTuple):
-    """Counts of rows, and of links between scenes and performers or tags."""
+    """Counts of rows, of links between scenes and performers or tags, and of rejected records.
+
+    ``rejections`` are the first 100 rejected records, with their reasons.
+    """
 
     created: int = 0
     updated: int = 0
     unchanged: int = 0
     links_added: int = 0
     links_removed: int = 0
+    rejected: int = 0
+    rejections: tuple[Rejection, ...] = ()

@@ -1,8 +1,9 @@
 """Runs of a sync: the watermark, the rows that the run saw, and those it no longer saw.
 
 A successful run advances the watermark of its kind to the time of its start. A run that raised, or whose process died,
-does not change the watermark. Only one run of a kind can be active. A run whose process cannot be checked, because it
-is on another machine or in another container, counts as dead after an hour without a write or heartbeat.
+does not change the watermark, and neither does one that rejected records. Only one run of a kind can be active. A run
+whose process cannot be checked, because it is on another machine or in another container, counts as dead after an hour
+without a write or heartbeat.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
+from scanstore.db.arguments import number_of
 from scanstore.db.blocks import Block, ending
 from scanstore.db.clocks import silent
 from scanstore.db.current import Bound
@@ -19,7 +21,7 @@ from scanstore.db.domain import Domain
 from scanstore.db.processes import gone, me
 from scanstore.db.state_machine import Machine, move
 from scanstore.db.values import format_time, read_time, utcnow
-from scanstore.errors import IllegalMove, InvalidArgument, NotFound, ScanstoreError, WrongStore, shown
+from scanstore.errors import IllegalMove, NotFound, ScanstoreError, WrongStore
 from scanstore.library.models import SyncRun
 
 if TYPE_CHECKING:
@@ -35,11 +37,12 @@ SYNCS = Machine(
 )
 
 RUNNING = "SELECT id, process, started_at, updated_at FROM sync_runs WHERE kind = ? AND status = 'running'"
-SINCE = "SELECT max(started_at) FROM sync_runs WHERE kind = ? AND status = 'completed'"
+# A run that set records aside does not count: a listing of later changes would not contain them again.
+SINCE = "SELECT max(started_at) FROM sync_runs WHERE kind = ? AND status = 'completed' AND rejected = 0"
 BEGIN = "INSERT INTO sync_runs (kind, since, started_at, process) VALUES (?, ?, ?, ?) RETURNING id"
 COUNTED = """
 UPDATE sync_runs SET created = created + ?, updated = updated + ?, unchanged = unchanged + ?,
-       links_added = links_added + ?, links_removed = links_removed + ?, updated_at = ?
+       links_added = links_added + ?, links_removed = links_removed + ?, rejected = rejected + ?, updated_at = ?
  WHERE id = ? AND status = 'running'
 """
 # A row that another writer has seen since the run began exists, even if the run's listing does not contain it.
@@ -57,7 +60,7 @@ class Sync(Domain):
         self.kind = kind
         self.take_over = take_over
         self.id = 0
-        self.since: datetime | None = None  #: the start of the last successful run
+        self.since: datetime | None = None  #: the start of the last run that wrote every record
         self.started_at = utcnow()
 
     def __repr__(self) -> str:
@@ -119,8 +122,8 @@ class Sync(Domain):
         Atomic.
 
         Call this only after a full listing, because a listing of changes does not contain the unchanged rows. Rows that
-        others wrote since the run began count as seen. Changes that were proposed for a removed scene stay. Raises
-        IllegalMove if the run saw no row, or has ended.
+        others wrote since the run began count as seen, and so do the rows of rejected records that have an id. Changes
+        that were proposed for a removed scene stay. Raises IllegalMove if the run saw no row, or has ended.
         """
         with self.db.atomic():
             sql = "SELECT status, created + updated + unchanged FROM sync_runs WHERE id = ?"
@@ -140,7 +143,7 @@ class Sync(Domain):
 
 def count(domain: Domain, run: int, counts: SyncCounts) -> None:
     """Add to the counts of a run, inside the writing transaction. Raises IllegalMove if the run has ended."""
-    _hear(domain.db, run, COUNTED, *counts)
+    _hear(domain.db, run, COUNTED, *counts[:6])
 
 
 def _hear(db: Database, run: int, statement: str, *values: int) -> None:
@@ -156,16 +159,15 @@ def identified(domain: Domain, run: Sync | SyncRun | int, kind: str) -> int:
     """Return the id of a run of this kind. Raises NotFound, IllegalMove for another kind, WrongStore,
     InvalidArgument.
     """
-    if isinstance(run, SyncRun):
-        run.check_home()
-    elif isinstance(run, Sync) and run.db.file != domain.db.file:
-        raise WrongStore(f"{run!r} is of {run.db.name}, not of {domain.db.name}; use it in its own")
-    key = getattr(run, "id", run)
-    if not isinstance(key, int):
-        raise InvalidArgument(f"{shown(run)} is not a sync run; give what store.library.sync(...) returned, or its id")
+    if isinstance(run, Sync):
+        if run.db.file != domain.db.file:
+            raise WrongStore(f"{run!r} is of {run.db.name}, not of {domain.db.name}; use it in its own")
+        key = run.id
+    else:
+        key = number_of(run, "a sync run", SyncRun, "store.library.sync(...) returns one")
     row = SyncRun.get_or_none(SyncRun.id == key)
     if row is None:
         raise NotFound(f"no sync run {key}; begin one with store.library.sync({kind!r})")
     if row.kind != kind:
         raise IllegalMove(f"sync run {key} is of {row.kind}s; {kind}s want one of their own, or none")
-    return int(key)
+    return key

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypedDict, Unpack
 
+from scanstore.db.arguments import encodable
 from scanstore.db.domain import Domain, List, reads
+from scanstore.db.pagination import listed
+from scanstore.db.rows import Removed, remove
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
 from scanstore.llm.models import ModelConfig
 from scanstore.llm.slots import Slot
@@ -63,26 +66,30 @@ class Configs(Domain):
 
     @reads
     def get(self, model: str | int | ModelConfig) -> ModelConfig:
-        """Read the model with this name or id. Raises NotFound."""
-        key: object = model
-        if isinstance(model, ModelConfig):
-            model.check_home()
-            key = model.id or 0
-        if isinstance(key, bool) or not isinstance(key, str | int):
-            raise InvalidArgument(f"{shown(key)} is not a model; give its name, its id or its row")
-        found = None
-        if isinstance(key, str):
-            found = ModelConfig.get_or_none(ModelConfig.name == key)
-        elif 0 < key < 2**63:
-            found = ModelConfig.get_or_none(ModelConfig.id == key)
+        """Read the model with this name or id. Raises NotFound, InvalidArgument."""
+        found = self.find(model)
         if found is None:
             raise NotFound(f"no model {shown(model)}; store.llm.list() (scanstore models list) shows the known ones")
         return found
 
     @reads
-    def list(self) -> List[ModelConfig]:
+    def find(self, model: str | int | ModelConfig) -> ModelConfig | None:
+        """Read the model with this name or id, or return None. Raises InvalidArgument."""
+        if isinstance(model, str):
+            name = encodable(model, "the name of a model")
+            return ModelConfig.get_or_none(ModelConfig.name == name)
+        key: object = model
+        if isinstance(model, ModelConfig):
+            model.check_home()
+            key = model.id
+        if isinstance(key, bool) or not isinstance(key, int) or not 0 < key < 2**63:
+            raise InvalidArgument(f"{shown(model)} is not a model; give its name, its id or its row")
+        return ModelConfig.get_or_none(ModelConfig.id == key)
+
+    @reads
+    def list(self, *, limit: int | None = None, offset: int = 0, sort: str | None = None) -> List[ModelConfig]:
         """List all models by name."""
-        return list(ModelConfig.select().order_by(ModelConfig.name))
+        return listed(ModelConfig.select().order_by(ModelConfig.name), limit=limit, offset=offset, sort=sort)
 
     def update(self, model: str | int | ModelConfig, **columns: Unpack[ModelChanges]) -> ModelConfig:
         """Change columns of a model and return it. A new ``max_concurrent`` applies to waiting workers immediately.
@@ -99,8 +106,11 @@ class Configs(Domain):
                 raise self._known(values.get("name", row.name)) from error
         return self.get(row.id)
 
-    def remove(self, model: str | int | ModelConfig) -> None:
-        """Remove a model. Its calls stay, under its name. Raises NotFound, and Conflict if it has voted."""
+    def remove(self, model: str | int | ModelConfig) -> Removed:
+        """Remove a model and return the number of removed rows by table. Its calls stay, under its name.
+
+        Raises NotFound, and Conflict if it has voted.
+        """
         with self.db.atomic():
             row = self.get(model)
             votes = self.db.execute_sql("SELECT count(*) FROM votes WHERE model_config_id = ?", (row.id,)).fetchone()[0]
@@ -110,7 +120,7 @@ class Configs(Domain):
                     f"model {row.name!r} has cast {cast}, which would lose their voter; "
                     "keep it, or first remove the scans that it voted on"
                 )
-            ModelConfig.delete().where(ModelConfig.id == row.id).execute()
+            return remove(self.db, "model_configs", "id = ?", (row.id,))
 
     @staticmethod
     def _known(name: str) -> Conflict:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from scanstore.db import schema
 from scanstore.db.foreign_schema import HISTORY
 from scanstore.leases.queue import QUEUES
+from scanstore.snapshots import figures
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -134,6 +135,30 @@ class SearchIndex(NamedTuple):
         )
 
 
+class NameIndex(NamedTuple):
+    """The index of parts of names, which completing a scan takes up. It reads their text from their table."""
+
+    what: str = "names that the search for parts of names misses, or knows though they are gone"
+    table: str = "name_search"
+
+    @property
+    def check(self) -> str:
+        """Count the names up to the highest known one that are not known, and the known ones that are gone."""
+        return (
+            "SELECT (SELECT count(*) FROM names AS n WHERE n.id <= (SELECT max(id) FROM name_search_docsize)"
+            " AND NOT EXISTS (SELECT 1 FROM name_search_docsize AS d WHERE d.id = n.id)) + (SELECT count(*)"
+            " FROM name_search_docsize AS d WHERE NOT EXISTS (SELECT 1 FROM names AS n WHERE n.id = d.id))"
+        )
+
+    @property
+    def rebuild(self) -> tuple[str, ...]:
+        return ("INSERT INTO name_search (name_search) VALUES ('rebuild')",)
+
+    @property
+    def fix(self) -> tuple[str, ...]:
+        return self.rebuild
+
+
 WORK = {queue.kind: queue.table for queue in QUEUES}
 SUMS = ("prompt_tokens", "completion_tokens", "cost", "latency_ms")
 # Rows without their scan or plan are reported by themselves. They are not counted: a counter needs its owner.
@@ -184,6 +209,25 @@ COLUMNS = (
         in_rows=True,
     ),
 )
+# Counts of scans with kept figures. A scan without them is counted whenever that is asked.
+FIGURES = (
+    Counted(
+        "counts of scans that do not match their symbols and references",
+        "scan_counts",
+        ("scan_id", "kind", "value"),
+        ("count",),
+        f"{figures.SYMBOLS} UNION ALL {figures.REFERENCES}".replace("{scans}", figures.KEPT),
+        {"symbol_type": "symbol_facts", "reference_type": "reference_facts", "resolution": "reference_facts"},
+    ),
+    Counted(
+        "counts of scans that do not match their files",
+        "scan_groups",
+        ("scan_id", "ending", "indexer", "status", "broken"),
+        figures.NUMBERS,
+        figures.GROUPS.replace("{scans}", figures.KEPT),
+        {"": "scan_files"},
+    ),
+)
 TEXTS = ("title", "message", "vulnerability_details", "remediation_steps", "snippet", "notes")
 # A name may be followed by the words that it consists of.
 WORDS = "({0} = {1} OR {0} >= {1} || ' ' AND {0} < {1} || '!')"
@@ -218,10 +262,17 @@ SEARCHES = (
         noted_id="id >> 24",
     ),
 )
-DERIVED = (*COUNTERS, *COLUMNS, *SEARCHES)
+FIGURES_OF = "scan_figures"  #: the scans with kept figures
+NAMES = NameIndex()
+DERIVED = (*COUNTERS, *COLUMNS, *FIGURES, *SEARCHES, NAMES)
 NOTES = "search_changes"  #: the rows that a search has to take up
 #: Tables that follow from others.
-TABLES = (*(each.table for each in COUNTERS), *(each.table for each in SEARCHES), NOTES)
+TABLES = (
+    *(each.table for each in (*COUNTERS, *SEARCHES)),
+    NOTES,
+    FIGURES_OF,
+    *(each.table for each in (*FIGURES, NAMES)),
+)
 OF_FILE = (HISTORY, "file_identity")  #: tables that belong to the file, not to its content
 OF_PROCESSES = ("model_slots", "answer_claims")  #: tables of running processes
 
@@ -245,6 +296,10 @@ def is_part(name: str, table: str) -> bool:
 
 def filling(table: str) -> Iterator[str]:
     """Yield the statements that fill a derived table that was just created."""
+    if table == FIGURES_OF:
+        yield from figures.restored()
+        for counted in FIGURES:
+            yield from counted.rebuild
     for each in DERIVED:
         if isinstance(each, SearchIndex):
             if table == each.table:

@@ -12,7 +12,6 @@ Change here: what may go, and what protects it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from scanstore.analysis.removal import remove_scan
 from scanstore.db.arguments import check_list
 from scanstore.db.database import SCHEMA_VERSION
+from scanstore.db.spans import check_span
 from scanstore.db.user_schema import holding
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import Conflict, InvalidArgument, shown
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from scanstore.db.database import Database
 
 KINDS = ("scans", "jobs", "calls", "answers")
-UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 AT_ONCE = 1000  # rows in one transaction, so that other writers get their turn
 
 SCANS = """
@@ -95,14 +94,6 @@ class Pruned(NamedTuple):
     held: dict[int, str]
 
 
-def span(text: str) -> timedelta:
-    """Return the time that a text such as ``12h``, ``90d`` or ``8w`` says. Raises InvalidArgument."""
-    found = re.fullmatch(r"([0-9]{1,4})([hdw])", text.strip())
-    if found is None:
-        raise InvalidArgument(f"{text!r} is no span of time; write 12h, 90d or 8w")
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
-
-
 def prune(
     db: Database,
     *,
@@ -115,10 +106,8 @@ def prune(
     kinds = _kinds(what)
     if older_than is None and keep_last is None:
         raise InvalidArgument("nothing says how much is to stay; give older_than=, keep_last= or both")
-    if isinstance(older_than, str):
-        older_than = span(older_than)
-    if older_than is not None and (not isinstance(older_than, timedelta) or older_than < timedelta(0)):
-        raise InvalidArgument(f"older_than is {shown(older_than)}; give a timedelta, or text such as '90d'")
+    if older_than is not None:
+        older_than = check_span(older_than, "older_than")
     if keep_last is not None and (isinstance(keep_last, bool) or not isinstance(keep_last, int) or keep_last < 0):
         raise InvalidArgument(f"keep_last is {shown(keep_last)}; give a whole number, 0 or more")
     if older_than is None and (rest := [kind for kind in kinds if kind in ROWS]):

@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from scanstore.db.arguments import check_bool
 from scanstore.db.blocks import Scope
 from scanstore.db.clocks import over
 from scanstore.db.processes import alive, gone, me
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound, StorageError, shown
-from scanstore.leases.engine import LAST_ERROR
+from scanstore.leases.engine import LAST_ERROR, check_lease
 from scanstore.plans.changes import FIELDS, Effect, Field, backward, forward, read, write
 from scanstore.plans.models import PlanChange, settle
 
@@ -177,12 +178,13 @@ class _Run:
     ) -> None:
         if handler is not None and not callable(handler):
             raise InvalidArgument(f"handler is {shown(handler)}; give a function that takes a change, or None")
-        if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= 30 * 86400:
-            raise InvalidArgument(f"lease is {shown(lease)}; give seconds, more than 0 and at most 30 days")
+        if progress is not None and not callable(progress):
+            raise InvalidArgument(f"progress is {shown(progress)}; give a function that takes two numbers, or None")
+        check_lease(None, lease)
         if handler is not None and plans.db.in_sqlite_transaction():
             raise IllegalMove("a transaction is open, and a handler would keep all writers out; leave it first")
         self.plans, self.db, self.handler, self.progress = plans, plans.db, handler, progress
-        self.force, self.lease, self.undo = bool(force), lease, undo
+        self.force, self.lease, self.undo = check_bool(force, "force"), lease, undo
         self.plan: Any = None
         self.until = ""
         self.renew_at = math.inf

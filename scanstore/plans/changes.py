@@ -1,8 +1,8 @@
 """The fields of scenes and findings that a plan may change, the actions on each, and the format of their values.
 
 A value is stored as canonical JSON, so that equal values are equal text: ids of performers and tags as a sorted list, a
-studio as its id, a date as UTC text. A field belongs either to scenes or to findings, so it determines the kind of the
-target.
+studio as its id, a date as UTC text, or as its year or month alone. A field belongs either to scenes or to findings, so
+it determines the kind of the target.
 
 The pure functions :func:`forward` and :func:`backward` compute the value after applying and after reverting a change.
 Previewing and applying use the same functions.
@@ -26,6 +26,7 @@ from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.findings.findings import Findings
 from scanstore.findings.models import Finding
+from scanstore.library.dates import WRITTEN, is_partial, read_date
 from scanstore.library.models import Performer, Scene, Studio, Tag
 
 if TYPE_CHECKING:
@@ -75,14 +76,18 @@ def _details(where: str, value: object) -> str | None:
 
 
 def _date(where: str, value: object) -> str | None:
-    """Return a time, given as an aware time or as a date (midnight in UTC)."""
+    """Return a time, given as an aware time or as a date (midnight in UTC), or a year or month as it is."""
     if value is None:
         return None
     if isinstance(value, str):
         try:
+            if is_partial(value):
+                return value
             value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
         except ValueError:
-            raise InvalidArgument(f"{where} is {shown(value)}; write 2026-11-22 or 2026-11-22T01:46:31Z") from None
+            raise InvalidArgument(
+                f"{where} is {shown(value)}; write 2026-11-22T01:46:31Z, 2026-11-22, 2026-11 or 2026"
+            ) from None
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time(), UTC)
     if not isinstance(value, datetime):
@@ -135,7 +140,7 @@ FIELDS = {
         _plain("studio", "scene", _studio, column="studio_id", refers="studios"),
         _plain("title", "scene", _title),
         _plain("details", "scene", _details),
-        _plain("date", "scene", _date, column="scene_date"),
+        Field("date", "scene", WRITTEN, _date, column="scene_date"),
         _plain("organized", "scene", _flag),
         _plain("severity", "finding", lambda where, value: check_choice(value, where, SEVERITIES)),
         _plain("status", "finding", lambda where, value: check_choice(value, where, FINDING_STATUSES)),
@@ -322,8 +327,8 @@ def write(
     if field.name == "status":
         with db.atomic():
             if undo and "open" not in (now, value):  # a transition from one decision to another goes through open
-                Findings(db).triage(key, "open", by=by, note=note)
-            Findings(db).triage(key, value, by=by, note=note)
+                Findings(db).triage(key, "open", by=by, reason=note)
+            Findings(db).triage(key, value, by=by, reason=note)
     elif field.link:
         for verb, ids in (
             (f"DELETE FROM scene_{field.link}s WHERE scene_id = ? AND {field.link}_id = ?", _without(now, value)),
@@ -332,5 +337,9 @@ def write(
             if ids:
                 db.executemany(verb, [(key, each) for each in ids])
         db.execute_sql("UPDATE scenes SET updated_at = ? WHERE id = ?", (format_time(utcnow()), key))
+    elif field.name == "date":
+        db.execute_sql(
+            "UPDATE scenes SET scene_date = ?, scene_date_precision = ? WHERE id = ?", (*read_date(value), key)
+        )
     else:
         db.execute_sql(f"UPDATE {field.target}s SET {field.column} = ? WHERE id = ?", (value, key))

@@ -82,12 +82,12 @@ class PlanChange(Numbered, Timestamped):
     target_key = peewee.TextField()
     scene = peewee.ForeignKeyField(Scene, on_delete="SET NULL", null=True, backref="plan_changes")
     finding = peewee.ForeignKeyField(Finding, on_delete="SET NULL", null=True, backref="plan_changes")
-    field = peewee.TextField()
+    field = peewee.TextField(index=True)
     action = EnumField(CHANGE_ACTIONS)
     current_value: JSONField[JsonValue] = JSONField(null=True)
     proposed_value: JSONField[JsonValue] = JSONField(null=True)
     proposed_hash = HashField()
-    confidence = peewee.FloatField(null=True)
+    confidence = peewee.FloatField(null=True, index=True)
     status = EnumField(CHANGE_STATUSES, default="pending")
     applied = peewee.BooleanField(null=True)
     applied_at = UTCField(null=True)
@@ -106,6 +106,8 @@ class PlanChange(Numbered, Timestamped):
         indexes = (
             (("plan", "target", "target_key", "field", "action", "proposed_hash"), True),
             (("plan", "status"), False),
+            (("plan", "field"), False),
+            (("plan", "confidence"), False),
         )
 
     @property
@@ -114,7 +116,7 @@ class PlanChange(Numbered, Timestamped):
         return f"{self.plan.key}:{self.id}{':revert' if self.undoing else ''}"
 
 
-_ANEW = "make a new plan: store.plans.create(name)"
+_ANEW = "make a new plan: store.plans.add(name)"
 PLANS = Machine(
     "analysis_plans",
     "plan",
@@ -148,8 +150,8 @@ CHANGES = Machine(
     },
     {
         "applied": "revert the plan first: store.plans.revert(plan)",
-        "failed": "let it be tried again first: store.plans.retry(plan)",
-        "skipped": "let it be tried again first: store.plans.retry(plan)",
+        "failed": "retry it first: store.plans.retry(plan)",
+        "skipped": "retry it first: store.plans.retry(plan)",
         "reverted": "propose it in a new plan",
     },
 )

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import peewee
 
-from scanstore.db.arguments import check_choice, check_optional_integer, check_string, clean_text
+from scanstore.db import rows
+from scanstore.db.arguments import check_by, check_choice, check_iterable, check_text, clean_text, number_of
 from scanstore.db.domain import Domain, List, long, reads
+from scanstore.db.pagination import check_window, listed
 from scanstore.db.state_machine import CHANGE_STATUSES, PLAN_STATUSES, move
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
@@ -32,6 +34,7 @@ from scanstore.plans.preview import Preview
 from scanstore.plans.proposals import Proposal, ProposalRecord, Proposed, checked, insert
 
 if TYPE_CHECKING:
+    from scanstore.db.rows import Removed
     from scanstore.db.words import ChangeAction, ChangeField, ChangeStatus, PlanDecision, PlanStatus
 
 
@@ -46,19 +49,21 @@ DECISIONS: dict[PlanDecision, ChangeStatus] = {"approve": "approved", "reject": 
 UNDONE = ("failed", "skipped")
 BUILDING = ("pending", "draft", "reviewing")
 
+LISTING = "store.plans.list() (scanstore plans list) shows the known ones"
 TALLY = "(SELECT json_group_object(status, count) FROM plan_counts WHERE plan_id = t1.id)"
 
 
 class Plans(Domain):
-    """Plans: ``create``, ``propose``, ``submit``, ``review``, ``apply``, ``revert``."""
+    """Plans: ``add``, ``propose``, ``submit``, ``review``, ``apply``, ``revert``."""
 
     # -- building ----------------------------------------------------------------------------------------------------
 
-    def create(
+    def add(
         self, name: str, *, description: str | None = None, metadata: Mapping[str, object] | None = None
     ) -> AnalysisPlan:
-        """Create a plan. Fill it with :meth:`propose`, and start the review with :meth:`submit`. Names need not be
-        unique.
+        """Add a plan and return it. Fill it with :meth:`propose`, and start the review with :meth:`submit`.
+
+        Names need not be unique. Raises InvalidArgument.
         """
         name = clean_text(name, "name", needed=True)
         if metadata is not None and not isinstance(metadata, Mapping):
@@ -121,7 +126,7 @@ class Plans(Domain):
 
     def submit(self, plan: AnalysisPlan | int) -> AnalysisPlan:
         """Submit a plan for review. Raises IllegalMove if it is already submitted."""
-        key = self._key(plan)
+        key = _key(plan)
         move(self.db, PLANS, key, "draft", submitted_at=format_time(utcnow()))
         return self.get(key)
 
@@ -137,34 +142,49 @@ class Plans(Domain):
             move(self.db, PLANS, row.id, "cancelled")
             return self.get(row.id)
 
-    def remove(self, plan: AnalysisPlan | int) -> None:
-        """Delete a plan and its changes. Applied values stay and can no longer be reverted.
+    def remove(self, plan: AnalysisPlan | int) -> Removed:
+        """Remove a plan with its changes, and return the number of removed rows by table.
 
-        Raises NotFound, and IllegalMove while the plan is being applied or reverted.
+        Applied values stay and can no longer be reverted. Raises NotFound, and IllegalMove while the plan is being
+        applied or reverted.
         """
         with self.db.atomic():
-            self.db.execute_sql("DELETE FROM analysis_plans WHERE id = ?", (self._idle(plan).id,))
+            return rows.remove(self.db, "analysis_plans", "id = ?", (self._idle(plan).id,))
 
     # -- queries -----------------------------------------------------------------------------------------------------
 
     @reads
     def get(self, plan: AnalysisPlan | int) -> AnalysisPlan:
-        """Read the plan with this id, with its counts. Raises NotFound."""
-        key = self._key(plan)
-        for found in _rows(AnalysisPlan.id == key):
-            return found
-        raise NotFound(f"no plan {key}; store.plans.list() (scanstore plans list) shows the known ones")
+        """Return a plan as it is now, with its counts. Raises NotFound, and InvalidArgument for a wrong id."""
+        key = _key(plan)
+        for found in listed(_plans(AnalysisPlan.id == key)):
+            return _counted(found)
+        raise NotFound(f"no plan {key}; {LISTING}")
 
     @reads
-    def find(self, name: str) -> AnalysisPlan | None:
-        """Return the latest plan with this name, or None."""
-        return next(iter(_rows(AnalysisPlan.name == check_string(name, "name"), limit=1)), None)
+    def find(self, plan: AnalysisPlan | int | str) -> AnalysisPlan | None:
+        """Return the plan with this id, or the latest one with this name, with its counts; None if there is none.
+
+        Raises InvalidArgument for a value that is neither.
+        """
+        if isinstance(plan, str):
+            only = AnalysisPlan.name == check_text(plan, "name")
+        else:
+            only = AnalysisPlan.id == _key(plan)
+        for found in listed(_plans(only), limit=1):
+            return _counted(found)
+        return None
 
     @reads
-    def list(self, *, status: PlanStatus | None = None, limit: int | None = None) -> List[AnalysisPlan]:
-        """List plans with their counts, the latest first, optionally of one status, in one statement."""
+    def list(
+        self, *, status: PlanStatus | None = None, limit: int | None = None, offset: int = 0, sort: str | None = None
+    ) -> List[AnalysisPlan]:
+        """List plans with their counts, the latest first, optionally of one status, in one statement.
+
+        ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
+        """
         only = () if status is None else (AnalysisPlan.status == check_choice(status, "status", PLAN_STATUSES),)
-        return _rows(*only, limit=check_optional_integer(limit, "limit", 0, 2**31))
+        return [_counted(plan) for plan in listed(_plans(*only), limit=limit, offset=offset, sort=sort)]
 
     @reads
     def changes(
@@ -175,28 +195,43 @@ class Plans(Domain):
         field: ChangeField | None = None,
         scene: Scene | str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[PlanChange]:
-        """List the changes of a plan in the order of applying, optionally of one status, field or scene."""
-        most = check_optional_integer(limit, "limit", 0, 2**31)
+        """List the changes of a plan in the order of applying, optionally of one status, field or scene.
+
+        ``sort`` names another column, as for ``store.page``. Raises NotFound and InvalidArgument.
+        """
+        key = _key(plan)
+        check_window(limit, offset)
         only = [] if status is None else [PlanChange.status == check_choice(status, "status", CHANGE_STATUSES)]
         if field is not None:
             only.append(PlanChange.field == field_named("field", field).name)
         if scene is not None:
             only += [PlanChange.target == "scene", PlanChange.target_key == target_key("scene", scene, "scene")]
-        query = PlanChange.select().where(PlanChange.plan == self.get(plan).id, *only)
-        return list(query.order_by(PlanChange.id).limit(most))
+        query = PlanChange.select().where(PlanChange.plan == self.get(key).id, *only).order_by(PlanChange.id)
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
     def preview(
-        self, plan: AnalysisPlan | int, *, status: ChangeStatus | None = None, scene: Scene | str | None = None
+        self,
+        plan: AnalysisPlan | int,
+        *,
+        status: ChangeStatus | None = None,
+        scene: Scene | str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> List[Preview]:
         """Return the values of each scene and finding before and after applying, in the order of the changes.
 
-        Includes pending and approved changes, or only those of one ``status``. Changes nothing.
+        Includes pending and approved changes, or only those of one ``status``. ``limit`` and ``offset`` count scenes
+        and findings. Changes nothing. Raises NotFound and InvalidArgument.
         """
+        key = _key(plan)
+        check_window(limit, offset)
         only = ("pending", "approved") if status is None else (check_choice(status, "status", CHANGE_STATUSES),)
-        key = None if scene is None else target_key("scene", scene, "scene")
-        return previews.preview(self.db, self.get(plan).id, only, key)
+        about = None if scene is None else target_key("scene", scene, "scene")
+        return previews.preview(self.db, self.get(key).id, only, about, limit=limit, offset=offset)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
@@ -216,9 +251,10 @@ class Plans(Domain):
 
         The last decision counts. Applied, failed, skipped and reverted changes cannot be reviewed again: they are
         ignored, or raise an error if they are among the ``ids``. ``ids=[]`` selects nothing. A change without a
-        confidence never matches ``min_confidence``. ``by`` is saved as the reviewer. Atomic.
+        confidence never matches ``min_confidence``. ``by`` is saved as the reviewer (default: ``$SCANSTORE_USER``).
+        Atomic.
 
-        Raises IllegalMove for a plan that is not in review, NotFound for a change of another plan.
+        Raises InvalidArgument, IllegalMove for a plan that is not in review, NotFound for a change of another plan.
         """
         to = DECISIONS[check_choice(decision, "decision", tuple(DECISIONS))]
         where: List[str] = ["plan_id = ?"]
@@ -232,7 +268,7 @@ class Plans(Domain):
         if min_confidence is not None:
             where.append("confidence >= ?")
             values.append(checked_confidence("min_confidence", min_confidence))
-        by = None if by is None else clean_text(by, "by", needed=True)
+        by = check_by(by)
         keys = change_ids(ids)
         with self.db.atomic():
             row = self._open(plan, ("draft", "reviewing"), "be reviewed")
@@ -251,8 +287,8 @@ class Plans(Domain):
             settle(self.db, row.id)
             return Reviewed(changed, self._counts(row.id))
 
-    def retry(self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None) -> int:
-        """Reset failed and skipped changes to approved, all of a plan or those of ``ids``. Return their number.
+    def retry(self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None) -> List[PlanChange]:
+        """Approve failed and skipped changes again, all of a plan or those of ``ids``, and return them. Atomic.
 
         An applied plan goes back to review. Raises IllegalMove for other plans and changes, NotFound.
         """
@@ -264,11 +300,11 @@ class Plans(Domain):
             changed = self.db.execute_sql(
                 "UPDATE plan_changes SET status = 'approved', found_value = NULL, conflict = 0, error = NULL,"
                 " updated_at = ? WHERE plan_id = ? AND status IN ('failed', 'skipped')"
-                " AND (? IS NULL OR id IN (SELECT value FROM json_each(?)))",
+                " AND (? IS NULL OR id IN (SELECT value FROM json_each(?))) RETURNING id",
                 (format_time(utcnow()), row.id, *(None if keys is None else dump_json(keys),) * 2),
-            ).rowcount
+            ).fetchall()
             settle(self.db, row.id)
-            return changed
+            return rows.read_keys(self.db, PlanChange, sorted(key for (key,) in changed))
 
     @long
     def apply(
@@ -320,15 +356,6 @@ class Plans(Domain):
 
     # -- shared with applying.py -------------------------------------------------------------------------------------
 
-    def _key(self, plan: object) -> int:
-        key = plan
-        if isinstance(plan, AnalysisPlan):
-            plan.check_home()
-            key = plan.id
-        if isinstance(key, bool) or not isinstance(key, int) or not 0 < key < 2**63:
-            raise InvalidArgument(f"{shown(plan)} is not a plan; give an AnalysisPlan or its id")
-        return key
-
     def _open(self, plan: AnalysisPlan | int, statuses: tuple[str, ...], what: str) -> AnalysisPlan:
         """Return the plan if it has one of these statuses."""
         row = self.get(plan)
@@ -363,26 +390,22 @@ class Plans(Domain):
         return ChangeCounts(**dict(rows))
 
 
-def _rows(*only: object, limit: int | None = None) -> List[AnalysisPlan]:
+def _key(plan: object) -> int:
+    return number_of(plan, "a plan", AnalysisPlan, LISTING)
+
+
+def _plans(*only: object) -> peewee.ModelSelect[AnalysisPlan]:
     query = AnalysisPlan.select(AnalysisPlan, peewee.SQL(TALLY).alias("tally")).order_by(AnalysisPlan.id.desc())
-    rows = list((query.where(*only) if only else query).limit(limit))
-    for row in rows:
-        row.counts = ChangeCounts(**json.loads(row.tally))
-    return rows
+    return query.where(*only) if only else query
 
 
-def change_ids(ids: object) -> List[int] | None:
+def _counted(plan: AnalysisPlan) -> AnalysisPlan:
+    plan.counts = ChangeCounts(**json.loads(plan.tally))
+    return plan
+
+
+def change_ids(ids: Iterable[PlanChange | int] | None) -> List[int] | None:
     """Return the ids of changes, given as rows or ids, each once, in order."""
     if ids is None:
         return None
-    if isinstance(ids, str | bytes | Mapping | PlanChange) or not isinstance(ids, Iterable):
-        raise InvalidArgument(f"ids is {shown(ids)}; give a list of changes or their ids")
-    keys = set()
-    for each in ids:
-        if isinstance(each, PlanChange):
-            each.check_home()
-            each = each.id
-        if isinstance(each, bool) or not isinstance(each, int) or not 0 < each < 2**63:
-            raise InvalidArgument(f"ids has {shown(each)}, which is not a change; give PlanChanges or their ids")
-        keys.add(each)
-    return sorted(keys)
+    return sorted({number_of(each, "a change", PlanChange) for each in check_iterable(ids, "ids")})

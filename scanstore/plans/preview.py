@@ -46,13 +46,17 @@ SELECT id, target, target_key, coalesce(finding_id, target_key), field, action, 
 """
 
 
-def preview(db: Database, plan_id: int, statuses: tuple[str, ...], scene: str | None) -> list[Preview]:
+def preview(
+    db: Database, plan_id: int, statuses: tuple[str, ...], scene: str | None, *, limit: int | None, offset: int
+) -> list[Preview]:
     """See :meth:`scanstore.plans.plans.Plans.preview`. Reads everything in one transaction."""
     with db.atomic("DEFERRED"):
         rows = db.execute_sql(CHANGES, (plan_id, dump_json(statuses), scene, scene)).fetchall()
         about: dict[tuple[str, str, object], list[object]] = {}
         for row in rows:
             about.setdefault((row[1], row[2], row[3]), []).append(row)
+        end = None if limit is None else offset + limit
+        about = dict(list(about.items())[offset:end])  # only the values of these are read
         titles: dict[tuple[str, object], str] = {}
         values: dict[tuple[str, object], dict[str, object]] = {}
         for target in ("scene", "finding"):

@@ -32,7 +32,7 @@ class Event(NamedTuple):
     """A person's action on a finding."""
 
     at: str
-    by: str
+    by: str | None
     action: str
     from_status: str | None
     to_status: str | None
@@ -45,7 +45,7 @@ class Silenced(NamedTuple):
     id: int
     scope: str
     justification: str
-    by: str
+    by: str | None
     expires_at: str | None
     expired: bool
 

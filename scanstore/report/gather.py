@@ -17,7 +17,7 @@ from scanstore.db.state_machine import SEVERITIES
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, shown
 from scanstore.findings.content import content_of, unpack
-from scanstore.findings.findings import LOOKS, Findings
+from scanstore.findings.findings import LOOKS, Findings, pick
 from scanstore.findings.listing import BETWEEN, Change
 from scanstore.findings.looks import LoadedRun, Looks
 from scanstore.findings.models import Suppression
@@ -83,7 +83,7 @@ def gather(
     scan, Ambiguous, InvalidArgument for a baseline that is later or of another target.
     """
     with db.bound(), db.atomic("DEFERRED"):
-        row = Findings(db).pick(scan, target)
+        row = pick(db, scan, target)
         before = _before(db, row, baseline)
         now = format_time(utcnow())
         items = _items(db, row, before)
@@ -317,7 +317,7 @@ SAME = (
     "proof_of_concept", "references", "first_scan", "last_scan", "events",
 )  # fmt: skip
 EVENTS = """
-SELECT e.finding_id, e.scan_id, e.created_at, e.by, e.action, e.from_status, e.to_status, e.note
+SELECT e.finding_id, e.scan_id, e.created_at, nullif(e.by, ''), e.action, e.from_status, e.to_status, e.note
   FROM findings AS f JOIN finding_events AS e ON e.finding_id = f.id WHERE f.lineage_id = ? ORDER BY e.id
 """
 # The change in the number of findings after each scan, by severity. Removed scans are ignored.

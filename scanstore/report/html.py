@@ -206,7 +206,8 @@ def _notice(item: Item) -> str:
     ends = "" if hidden.expires_at is None else f" until {_time(hidden.expires_at)}"
     verb = "Was suppressed" if hidden.expired else "Suppressed"
     over = " This has expired: the finding counts again." if hidden.expired else ""
-    told = f"{verb} by {_line(hidden.by)}{ends}, {_line(hidden.scope)}: {_line(hidden.justification)}.{over}"
+    by = "" if hidden.by is None else f" by {_line(hidden.by)}"
+    told = f"{verb}{by}{ends}, {_line(hidden.scope)}: {_line(hidden.justification)}.{over}"
     return f'<p class="notice{" expired" if hidden.expired else ""}">{told}</p>'
 
 
@@ -228,7 +229,8 @@ def _history(item: Item) -> Iterator[str]:
         if event.action == "status":
             done = f"{_words(event.from_status or 'none')} → {_words(event.to_status or 'none')}"
         note = f": {_line(event.note)}" if event.note.strip() else ""
-        yield f'<li><span class="soft">{_time(event.at)}</span> {_line(event.by)}, {done}{note}</li>'
+        by = "" if event.by is None else f"{_line(event.by)}, "
+        yield f'<li><span class="soft">{_time(event.at)}</span> {by}{done}{note}</li>'
     yield "</ul>"
 
 

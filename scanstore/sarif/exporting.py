@@ -155,7 +155,7 @@ class _Dumping:
         self._any_told = bool(self._suppressed) or bool(self._db.execute_sql(ANY_DECIDED, (scan.id,)).fetchone()[0])
         self.written = self.results = 0
 
-    def _decisions(self) -> dict[int, tuple[str, Mapping[str, object]]]:
+    def _decisions(self) -> dict[int, tuple[str | None, Mapping[str, object]]]:
         """Return the suppressions of findings, in the form of SARIF."""
         run = self._db.execute_sql
         if not run(
@@ -163,7 +163,7 @@ class _Dumping:
         ).fetchone()[0]:
             return {}
         ids = [key for (key,) in run("SELECT finding_id FROM sightings WHERE scan_id = ?", (self._scan.id,)).fetchall()]
-        said: dict[int, tuple[str, Mapping[str, object]]] = {}
+        said: dict[int, tuple[str | None, Mapping[str, object]]] = {}
         for key, one in Findings(self._db).suppressed(ids).items():
             told: dict[str, object] = {"kind": "external", "status": "accepted", "justification": one.justification}
             if one.expires_at is not None:

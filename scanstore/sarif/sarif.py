@@ -28,7 +28,7 @@ from scanstore.errors import IllegalMove, InvalidArgument, shown
 from scanstore.findings import tracking
 from scanstore.findings.content import content_of, pack, unpack
 from scanstore.findings.coverage import UNNAMED
-from scanstore.findings.findings import Findings
+from scanstore.findings.findings import pick
 from scanstore.findings.identity import traits_of
 from scanstore.findings.tracking import Incoming
 from scanstore.sarif import repeats
@@ -236,7 +236,7 @@ class Sarif(Domain):
         states = known if only is None else tuple(check_list(only, "only"))
         if not states or not all(state in known for state in states):
             raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")
-        row = Findings(self.db).pick(scan, target)
+        row = pick(self.db, scan, target)
         return dump(self.db, row, file, states, github, whole=scan is None)
 
     def _repeated(

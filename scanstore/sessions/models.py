@@ -179,7 +179,7 @@ class AnalysisResult(Identified):
 
     class Meta:
         table_name = "analysis_results"
-        indexes = ((("session", "created_at"), False),)
+        indexes = ((("session", "created_at"), False), (("score", "id"), False))
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         """Return the row as plain values. The score is a number with the same digits."""
@@ -187,12 +187,13 @@ class AnalysisResult(Identified):
         return data | {"score": None if self.score is None else float(self.score)}
 
 
-# What is given as a row
+# Arguments: a row or its id
 
 Session = AnalysisSession | str | uuid.UUID
 Task = AnalysisTask | str | uuid.UUID
 Upload = FileUpload | str | uuid.UUID
 Prompt = Configuration | str | uuid.UUID
+Result = AnalysisResult | str | uuid.UUID
 
 
 def session_key(session: Session) -> str:
@@ -203,8 +204,12 @@ def task_key(task: Task) -> str:
     return uuid_of(task, "a task", AnalysisTask)
 
 
+def result_key(result: Result) -> str:
+    return uuid_of(result, "a result", AnalysisResult)
+
+
 def no_session(key: str) -> NotFound:
-    return NotFound(f"no session {key}; store.sessions.list() (scanstore sessions list) shows those that there are")
+    return NotFound(f"no session {key}; store.sessions.list() (scanstore sessions list) lists all sessions")
 
 
 def session_status(db: Database, key: str) -> str:
@@ -216,11 +221,11 @@ def session_status(db: Database, key: str) -> str:
 
 
 def check_open(db: Database, key: str) -> None:
-    """Raise IllegalMove when a session is over, NotFound when it is missing."""
+    """Raise IllegalMove for a finished session, NotFound for a missing one."""
     status = session_status(db, key)
     if status not in SESSION_OPEN:
-        remedy = "create another one" if status == "completed" else "open it again first: store.sessions.reopen"
-        raise IllegalMove(f"session {key} is {status} and takes nothing more; {remedy}")
+        remedy = "add another session" if status == "completed" else "reopen it first: store.sessions.reopen(session)"
+        raise IllegalMove(f"session {key} is {status}, so it cannot be changed; {remedy}")
 
 
 # Values of columns
@@ -234,7 +239,9 @@ def check_score(value: object) -> Decimal:
         if not (score.is_finite() and 0 <= score <= 100 and score == round(score, 2)):
             raise ValueError
     except (ValueError, InvalidOperation):
-        raise InvalidArgument(f"score is {value!r}; give a number from 0 to 100 with at most two decimals") from None
+        raise InvalidArgument(
+            f"score is {shown(value)}; give a number from 0 to 100 with at most two decimals"
+        ) from None
     return round(score, 2) + 0  # no negative zero
 
 
@@ -242,7 +249,7 @@ RESULT = ("analysis_type", "result_content", "file_name", "score", "configuratio
 
 
 class ResultRecord(TypedDict, total=False):
-    """What a result says; its ``score`` is from 0 to 100, with at most two decimals."""
+    """The values of a result; its ``score`` is from 0 to 100, with at most two decimals."""
 
     result_content: Required[str]
     analysis_type: str | None
@@ -260,7 +267,7 @@ def result_columns(given: Mapping[str, object]) -> dict[str, object]:
         raise InvalidArgument(f"a result has no {', '.join(unknown)}; it may have {', '.join(RESULT)}")
     content = given.get("result_content")
     if not isinstance(content, str):
-        raise InvalidArgument(f"result_content is {content!r}; give a text")
+        raise InvalidArgument(f"result_content is {shown(content)}; give a text")
     kind, name, score, prompt = (given.get(each) for each in ("analysis_type", "file_name", "score", "configuration"))
     return {
         "configuration_id": None if prompt is None else uuid_of(prompt, "a prompt", Configuration),

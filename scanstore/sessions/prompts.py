@@ -7,11 +7,12 @@ version. The calls are ``store.sessions.prompts``.
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
-from scanstore.accounts.models import User, known_user
+from scanstore.accounts.models import UserKey, of_user, user_key
+from scanstore.db.arguments import check_bool
 from scanstore.db.domain import Domain, List, reads
+from scanstore.db.pagination import listed
 from scanstore.errors import InvalidArgument, NotFound, shown
 from scanstore.sessions.models import Configuration
 
@@ -19,9 +20,7 @@ from scanstore.sessions.models import Configuration
 class Prompts(Domain):
     """The prompts of users. Versions count from 1 for each type, such as "summary"."""
 
-    def add(
-        self, user: User | str | uuid.UUID, config_type: str, content: str, *, default: bool = False
-    ) -> Configuration:
+    def add(self, user: UserKey, config_type: str, content: str, *, default: bool = False) -> Configuration:
         """Save a prompt as the next version of its type, and return it. Atomic.
 
         The first version of a type becomes its default; a later one does with ``default``. If the latest version has
@@ -29,60 +28,85 @@ class Prompts(Domain):
         InvalidArgument for an empty type or content.
         """
         kind, text = _kind(config_type), _content(content)
+        check_bool(default, "default")
         with self.db.atomic():
-            return self._save(known_user(self.db, user), kind, text, default)
+            return self._save(user_key(self.db, user), kind, text, default)
 
-    def restore(
-        self, user: User | str | uuid.UUID, config_type: str, version: int, *, default: bool = False
-    ) -> Configuration:
-        """Save the content of an old version as a new one, like :meth:`save_prompt`, and return the new version.
+    def restore(self, user: UserKey, config_type: str, version: int, *, default: bool = False) -> Configuration:
+        """Save the content of an old version as a new one, like :meth:`add`, and return the new version.
 
         Raises NotFound, InvalidArgument.
         """
         wanted = _version(version)
+        check_bool(default, "default")
         with self.db.atomic():
-            row = self.get(user, config_type, wanted)
+            row = self.get(user, config_type, version=wanted)
             return self._save(row.user_id, row.config_type, row.prompt_content, default)
 
-    def set_default(self, user: User | str | uuid.UUID, config_type: str, version: int) -> Configuration:
+    def set_default(self, user: UserKey, config_type: str, version: int) -> Configuration:
         """Make a version the default of its type. Atomic and idempotent.
 
         Raises NotFound, InvalidArgument.
         """
         wanted = _version(version)
         with self.db.atomic():
-            return self._make_default(self.get(user, config_type, wanted))
+            return self._make_default(self.get(user, config_type, version=wanted))
 
     @reads
-    def get(self, user: User | str | uuid.UUID, config_type: str, version: int | None = None) -> Configuration:
-        """Return the default version of a user's prompt, or the version with this number. Raises NotFound,
-        InvalidArgument.
+    def get(self, user: UserKey, config_type: str, *, version: int | None = None) -> Configuration:
+        """Return the default version of a user's prompt, or the version with this number.
 
-        Without a default, which occurs only if rows are written directly, returns the latest.
+        Without a default, which occurs only if rows are written directly, returns the latest version. Raises NotFound,
+        InvalidArgument.
+        """
+        row = self.find(user, config_type, version=version)
+        if row is None:
+            number = "" if version is None else f"version {version} of "
+            raise NotFound(
+                f"no {number}prompt {_kind(config_type)!r} of user {user_key(self.db, user)};"
+                " store.sessions.prompts.list(user) (scanstore prompts list) lists the prompts of a user,"
+                " store.sessions.prompts.add adds one"
+            )
+        return row
+
+    @reads
+    def find(self, user: UserKey, config_type: str, *, version: int | None = None) -> Configuration | None:
+        """Return the same as :meth:`get`, or None if the user has no such prompt.
+
+        Raises NotFound for an unknown user, InvalidArgument.
         """
         kind, wanted = _kind(config_type), None if version is None else _version(version)
-        key = known_user(self.db, user)
+        key = user_key(self.db, user)
         query = Configuration.select().where(Configuration.user == key, Configuration.config_type == kind)
         if wanted is not None:
             query = query.where(Configuration.version == wanted)
         row: Configuration | None = query.order_by(
             Configuration.is_default.desc(), Configuration.version.desc()
         ).first()
-        if row is None:
-            number = "" if wanted is None else f"version {wanted} of "
-            raise NotFound(
-                f"no {number}prompt {kind!r} of user {key}; store.sessions.prompts.list(user) (scanstore prompts"
-                " list) shows those of a user, store.sessions.prompts.add adds one"
-            )
         return row
 
     @reads
-    def list(self, user: User | str | uuid.UUID, config_type: str | None = None) -> List[Configuration]:
-        """List all versions of a user's prompts, or those of one type, by type, the newest first. Raises NotFound."""
-        query = Configuration.select().where(Configuration.user == known_user(self.db, user))
-        if config_type is not None:
-            query = query.where(Configuration.config_type == _kind(config_type))
-        return list(query.order_by(Configuration.config_type, Configuration.version.desc()))
+    def list(
+        self,
+        user: UserKey,
+        *,
+        type: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
+    ) -> List[Configuration]:
+        """List the prompts of a user, all or of one type: by type, the newest version first.
+
+        Raises NotFound, InvalidArgument.
+        """
+        query = Configuration.select().where(of_user(Configuration.user, user))
+        if type is not None:
+            query = query.where(Configuration.config_type == _kind(type, "type"))
+        query = query.order_by(Configuration.config_type, Configuration.version.desc())
+        rows = listed(query, limit=limit, offset=offset, sort=sort)
+        if not rows:
+            user_key(self.db, user)  # raises NotFound
+        return rows
 
     def _save(self, user: str, kind: str, text: str, default: bool) -> Configuration:
         mine = (Configuration.user == user, Configuration.config_type == kind)
@@ -102,10 +126,10 @@ class Prompts(Domain):
         return fresh
 
 
-def _kind(config_type: object) -> str:
-    if not isinstance(config_type, str) or not 1 <= len(config_type.strip()) <= 50 or not config_type.isprintable():
-        raise InvalidArgument(f"config_type is {shown(config_type)}; give a word of at most 50 characters")
-    return config_type.strip()
+def _kind(value: object, what: str = "config_type") -> str:
+    if not isinstance(value, str) or not 1 <= len(value.strip()) <= 50 or not value.isprintable():
+        raise InvalidArgument(f"{what} is {shown(value)}; give a word of at most 50 characters")
+    return value.strip()
 
 
 def _content(content: Any) -> str:

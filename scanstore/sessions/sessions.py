@@ -10,16 +10,16 @@ Change here: the statuses of a session, and the queries about sessions. The othe
 
 from __future__ import annotations
 
-import uuid
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scanstore.accounts.models import User, known_user
-from scanstore.db.arguments import check_integer, check_text
+from scanstore.accounts.models import UserKey, of_user, user_key
+from scanstore.db.arguments import check_choice, check_text
 from scanstore.db.domain import Domain, List, reads
-from scanstore.db.rows import read
-from scanstore.db.state_machine import Machine, move
+from scanstore.db.pagination import listed
+from scanstore.db.rows import Removed, read, remove
+from scanstore.db.state_machine import SESSION_STATUSES, Machine, move
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import IllegalMove
 from scanstore.sessions.models import CENT, Session, no_session, session_key, session_status
@@ -48,10 +48,10 @@ LIFE = Machine(
     },
     {
         "created": "start it first: store.sessions.start(session)",
-        "processing": "it goes on; complete, fail or cancel it",
-        "completed": "create another one for another round",
-        "failed": "open it again first: store.sessions.reopen(session)",
-        "cancelled": "open it again first: store.sessions.reopen(session)",
+        "processing": "it was started already; complete, fail or cancel it",
+        "completed": "add another session",
+        "failed": "reopen it first: store.sessions.reopen(session)",
+        "cancelled": "reopen it first: store.sessions.reopen(session)",
     },
 )
 
@@ -80,12 +80,12 @@ class Sessions(Domain):
 
     @cached_property
     def tasks(self) -> SessionTasks:
-        """The work on sessions."""
+        """The tasks of sessions."""
         return SessionTasks(self.db)
 
     @cached_property
     def results(self) -> SessionResults:
-        """The results of that work."""
+        """The results of sessions."""
         return SessionResults(self.db)
 
     @cached_property
@@ -93,11 +93,11 @@ class Sessions(Domain):
         """The prompts of users, in versions."""
         return Prompts(self.db)
 
-    def add(self, user: User | str | uuid.UUID, name: str) -> AnalysisSession:
-        """Add a session. Raises InvalidArgument, NotFound, and IllegalMove for a user who is not active."""
+    def add(self, user: UserKey, name: str) -> AnalysisSession:
+        """Add a session. Raises InvalidArgument, NotFound, and IllegalMove for a deactivated user."""
         text = check_text(name, "name", 255)
         with self.db.atomic():
-            key = known_user(self.db, user)
+            key = user_key(self.db, user)
             if not self.db.execute_sql("SELECT is_active FROM users WHERE id = ?", (key,)).fetchone()[0]:
                 raise IllegalMove(f"user {key} is not active; store.accounts.activate(user) first")
             return AnalysisSession.create(user=key, session_name=text)
@@ -176,24 +176,28 @@ class Sessions(Domain):
             raise no_session(key)
         return rows[0]
 
-    def remove(self, session: Session) -> None:
-        """Delete a session with its files, results and tasks. Later calls of their workers raise NotFound. Raises
-        NotFound.
+    def remove(self, session: Session) -> Removed:
+        """Remove a session with its files, results and tasks, and return the number of removed rows by table. Atomic.
+
+        Later calls of the workers of its tasks raise NotFound. Raises NotFound.
         """
         key = session_key(session)
-        if not self.db.execute_sql("DELETE FROM analysis_sessions WHERE id = ?", (key,)).rowcount:
-            raise no_session(key)
+        with self.db.atomic():
+            removed = remove(self.db, "analysis_sessions", "id = ?", (key,))
+            if not removed:
+                raise no_session(key)
+            return removed
 
     # -- queries ----------------------------------------------------------------------------------------------------
 
     @reads
     def get(self, session: Session) -> AnalysisSession:
-        """Read the session. Raises NotFound."""
+        """Return a session. Raises NotFound, InvalidArgument."""
         return self._session(session_key(session))
 
     @reads
     def find(self, session: Session) -> AnalysisSession | None:
-        """Read the session, or return None if it does not exist."""
+        """Return a session, or None if there is no such session. Raises InvalidArgument."""
         rows = read(self.db, AnalysisSession, "id = ?", (session_key(session),))
         return rows[0] if rows else None
 
@@ -201,26 +205,27 @@ class Sessions(Domain):
     def list(
         self,
         *,
-        user: User | str | uuid.UUID | None = None,
+        user: UserKey | None = None,
         status: SessionStatus | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[AnalysisSession]:
         """List sessions, the newest first, optionally of a user or status. Raises NotFound, InvalidArgument."""
         query = AnalysisSession.select().order_by(AnalysisSession.created_at.desc(), AnalysisSession.id.desc())
         if status is not None:
-            query = query.where(
-                AnalysisSession.status == AnalysisSession.status.db_value(status)
-            )  # rejects an unknown status
-        if limit is not None:
-            query = query.limit(check_integer(limit, "limit"))
+            query = query.where(AnalysisSession.status == check_choice(status, "status", SESSION_STATUSES))
         if user is not None:
-            query = query.where(AnalysisSession.user == known_user(self.db, user))
-        return list(query)
+            query = query.where(of_user(AnalysisSession.user, user))
+        rows = listed(query, limit=limit, offset=offset, sort=sort)
+        if user is not None and not rows:
+            user_key(self.db, user)  # raises NotFound
+        return rows
 
     @reads
-    def stats(self, *, user: User | str | uuid.UUID | None = None) -> SessionStats:
+    def stats(self, *, user: UserKey | None = None) -> SessionStats:
         """Return counts of sessions, of all users or one. Raises NotFound."""
-        key = None if user is None else known_user(self.db, user)
+        key = None if user is None else user_key(self.db, user)
         whose = (
             "1" if key is None else "analysis_session_id IN (SELECT id FROM analysis_sessions WHERE user_id = :user)"
         )

@@ -1,9 +1,9 @@
-"""A session's work: tasks that are claimed by whichever worker is free, and their results.
+"""The tasks of sessions: leased to workers, and completed with a result.
 
-The calls are those of :mod:`scanstore.leases.work`. A result is written with the end of its task or not at all, and a
-task has one at most. Only an open session has pending or leased tasks; the first claim sets a session going.
+The calls are those of :mod:`scanstore.leases.work`. A result is written in the transaction that completes its task, and
+a task has at most one. Only an open session has pending or leased tasks. The first claim starts a session.
 
-Change here: which tasks a claim passes over, and what a worker may say.
+Change here: the tasks that a claim selects, and the values that a worker reports.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from scanstore.db.arguments import check_integer, check_list, check_progress, check_string, check_text
+from scanstore.db.arguments import check_choice, check_integer, check_list, check_progress, check_string, check_text
 from scanstore.db.domain import List, reads
+from scanstore.db.pagination import listed
 from scanstore.db.rows import read
-from scanstore.db.state_machine import Machine, move
+from scanstore.db.state_machine import TASK_STATUSES, Machine, move
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import Conflict, IllegalMove, NotFound
@@ -51,11 +52,11 @@ LIFE = Machine(
     "task",
     {"pending": ("failed", "cancelled"), "cancelled": ("pending", "processing")},
     {
-        "pending": "it waits to be claimed as it is",
-        "processing": "wait until it is over, or cancel it: store.sessions.tasks.cancel(task)",
+        "pending": "it waits to be claimed",
+        "processing": "wait until it is finished, or cancel it: store.sessions.tasks.cancel(task)",
         "completed": "add another one for another run",
-        "failed": "let it wait again first: store.sessions.tasks.retry(task)",
-        "cancelled": "let it wait again first: store.sessions.tasks.retry(task)",
+        "failed": "retry it first: store.sessions.tasks.retry(task)",
+        "cancelled": "retry it first: store.sessions.tasks.retry(task)",
     },
 )
 WITH_WORK = """
@@ -64,14 +65,14 @@ SELECT s.id FROM analysis_sessions AS s
         WHERE t.analysis_session_id = s.id AND (t.status = 'pending' OR t.status = 'processing'))
  ORDER BY s.created_at, s.id
 """
-COLUMNS = ("configuration_id", "analysis_type", "file_name", "result_content", "score")  # what a result says
+COLUMNS = ("configuration_id", "analysis_type", "file_name", "result_content", "score")  # compared on a repeated call
 
 
 class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
     """The tasks of sessions, ``store.sessions.tasks``: added, claimed, completed with a result. A scope is a session.
 
-    A claim without a session looks at the oldest session first. A session that was ``created`` is ``processing`` from
-    its first claim on.
+    A claim without a session starts with the oldest session. The first claim changes a session from ``created`` to
+    ``processing``.
     """
 
     queue = SESSION_TASKS
@@ -89,12 +90,15 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
         max_retries: int = MOST_RETRIES,
         max_lost: int = MOST_LOST,
     ) -> AnalysisTask:
-        """Add a task to a session that is open; one transaction.
+        """Add a task to an open session. Atomic.
 
-        ``task_id`` is what its runner calls it (default: its own id). When the session has a task of that type with it
-        already, that one is returned as it is. Those of a higher ``priority`` are claimed first. After ``max_retries``
-        failures, or when more than ``max_lost`` leases are lost to workers that die or hang, it fails for good. Raises
-        InvalidArgument, NotFound, IllegalMove for a session that is over, and Conflict when another task has the id.
+        ``task_id`` is the caller's own id of the task (default: the id of the row). If the session has a task of this
+        type with this ``task_id``, that task is returned unchanged. Tasks with a higher ``priority`` are claimed first.
+        A task fails for good after ``max_retries`` failures, or when more than ``max_lost`` leases are lost because
+        workers die or hang.
+
+        Raises InvalidArgument, NotFound, IllegalMove for a finished session, and Conflict if another task has this
+        ``task_id``.
         """
         key, own = session_key(session), str(uuid7())
         kind = check_text(task_type, "task_type", 50)
@@ -106,7 +110,7 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
             for known in read(self.db, AnalysisTask, "task_id = ?", (name,)):
                 if (known.analysis_session_id, known.task_type) != (key, kind):
                     raise Conflict(
-                        f"task_id {name!r} is that of a task of type {known.task_type!r} in session"
+                        f"task_id {name!r} belongs to a task of type {known.task_type!r} in session"
                         f" {known.analysis_session_id}; give another one"
                     )
                 return known
@@ -115,7 +119,7 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
                 id=own, session=key, task_id=name, task_type=kind, rank=rank, max_retries=most, max_lost=lost
             )  # fmt: skip
 
-    # -- what workers do -------------------------------------------------------------------------------------------
+    # -- working ----------------------------------------------------------------------------------------------------
 
     def claim(
         self,
@@ -126,7 +130,10 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
         lease: float = LEASE,
         types: str | Iterable[str] | None = None,
     ) -> List[AnalysisTask]:
-        """Lease up to ``limit`` tasks of a session, or of all, and of these ``types``; see :meth:`LeasedWork.claim`."""
+        """Lease up to ``limit`` tasks, of one session or of all, optionally of certain ``types``.
+
+        See :meth:`LeasedWork.claim`.
+        """
         worker = check_lease(worker, lease, limit)
         kinds = [types] if isinstance(types, str) else types
         wanted = (
@@ -149,11 +156,11 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
     def heartbeat(
         self, item: Task, *, progress: float | None = None, worker: str | None = None, lease: float | None = None
     ) -> AnalysisTask:
-        """Extend the lease to ``lease`` seconds from now (default: as claimed), say how far the task is; return it.
+        """Extend the lease to ``lease`` seconds from now (default: as claimed), and return the task.
 
-        A task that was cancelled is returned unchanged, and its worker should end. ``progress`` is in per cent and
-        never goes back until the task is claimed again. Raises InvalidArgument, NotFound, and LeaseLost when the task
-        is not leased to the worker any more.
+        A cancelled task is returned unchanged, and its worker should stop. ``progress`` is in per cent and never
+        decreases until the task is claimed again. Raises InvalidArgument, NotFound, and LeaseLost if the task is no
+        longer leased to the worker.
         """
         key, owner, attempt = self._owner(item, worker)
         lease = (item.lease if isinstance(item, AnalysisTask) else LEASE) if lease is None else lease
@@ -173,14 +180,14 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
     def complete(
         self, task: Task, *, result: Mapping[str, object] | None = None, worker: str | None = None
     ) -> AnalysisTask:
-        """End a task that went well, with its result if it has one; return the task. One transaction.
+        """Complete a task, optionally with a result, and return the task. Atomic.
 
-        A result is a mapping with ``result_content`` and perhaps ``analysis_type`` (default: the type of the task),
-        ``file_name``, ``score`` (0 to 100, at most two decimals) and ``configuration``, the version of the prompt that
-        it was made with. It is ``task.result`` then. The same call once more is harmless.
+        A result is a mapping with ``result_content`` and optionally ``analysis_type`` (default: the type of the task),
+        ``file_name``, ``score`` (0 to 100, at most two decimals) and ``configuration``, the prompt version that
+        produced it. Afterwards, it is ``task.result``. Repeating the call with the same result is harmless.
 
-        Raises InvalidArgument, NotFound, LeaseLost when the task is not leased to the worker any more, and IllegalMove
-        when it was completed with another result; nothing is changed then.
+        Raises InvalidArgument, NotFound, LeaseLost if the task is no longer leased to the worker, and IllegalMove if
+        it was completed with another result. Nothing is changed then.
         """
         columns = None if result is None else result_columns(result)
         key, owner, attempt = self._owner(task, worker)
@@ -210,11 +217,12 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
         if there != (None if columns is None else tuple(columns[name] for name in COLUMNS)):
             raise IllegalMove(f"task {key} is completed with another result; add another task for another run")
 
-    # -- deciding about tasks --------------------------------------------------------------------------------------
+    # -- cancelling and retrying ----------------------------------------------------------------------------------
 
     def cancel(self, task: Task) -> AnalysisTask:
-        """Cancel a task that is not over; return it. Its worker's next heartbeat returns it as ``cancelled``, and its
-        report is refused. Raises NotFound, IllegalMove."""
+        """Cancel an unfinished task, and return it. Its worker's next heartbeat returns it with the status
+        ``cancelled``, and later reports of that worker are refused. Raises NotFound, IllegalMove.
+        """
         key = task_key(task)
         with self.db.atomic():
             self._row(key)
@@ -229,11 +237,11 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
         check_open(self.db, self._row(key).analysis_session_id)
         super()._retry(key)
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- queries ---------------------------------------------------------------------------------------------------
 
     @reads
     def find(self, item: Task) -> AnalysisTask | None:
-        """The task with that id, or the one that its runner calls so (``task_id``), or None."""
+        """Return the task with this id or ``task_id``, or None if there is no such task. Raises InvalidArgument."""
         if isinstance(item, str):
             rows = read(self.db, AnalysisTask, "task_id = ?1 OR id = lower(?1)", (check_text(item, "task_id"),))
             return rows[0] if rows else None
@@ -247,19 +255,22 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
         status: SessionTaskStatus | None = None,
         type: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[AnalysisTask]:
         """List the tasks of a session, the oldest first, optionally of a status or a type. Raises NotFound,
-        InvalidArgument."""
+        InvalidArgument.
+        """
         key = session_key(session)
         query = AnalysisTask.select().where(AnalysisTask.session == key).order_by(AnalysisTask.id)
         if status is not None:
-            query = query.where(AnalysisTask.status == status)  # refuses an unknown word
+            query = query.where(AnalysisTask.status == check_choice(status, "status", TASK_STATUSES))
         if type is not None:
             query = query.where(AnalysisTask.task_type == check_string(type, "type"))
-        if limit is not None:
-            query = query.limit(check_integer(limit, "limit"))
-        session_status(self.db, key)
-        return list(query)
+        rows = listed(query, limit=limit, offset=offset, sort=sort)
+        if not rows:
+            session_status(self.db, key)  # raises NotFound
+        return rows
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
@@ -274,4 +285,4 @@ class SessionTasks(LeasedWork[AnalysisTask, str | uuid.UUID, Session]):
         return [key for (key,) in self.db.execute_sql(WITH_WORK).fetchall()]
 
     def _unknown(self, key: Key) -> NotFound:
-        return NotFound(f"no task {key}; store.sessions.tasks.list(session) shows those of a session")
+        return NotFound(f"no task {key}; store.sessions.tasks.list(session) lists the tasks of a session")

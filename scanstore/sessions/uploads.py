@@ -16,15 +16,17 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
-from scanstore.db.arguments import check_integer, check_list, check_path, check_text, uuid_of
+from scanstore.db.arguments import check_choice, check_integer, check_list, check_path, check_text, uuid_of
 from scanstore.db.bulk import Writer
 from scanstore.db.domain import Domain, List, reads
 from scanstore.db.files import refused, refusing
+from scanstore.db.pagination import listed
 from scanstore.db.paths import IN_CLOUD, below, is_junction, kept_in_cloud, lies_in
-from scanstore.db.rows import read
+from scanstore.db.rows import Removed, read, remove
+from scanstore.db.state_machine import UPLOAD_STATUSES
 from scanstore.db.uuids import uuid7s
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
-from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.leases.engine import LAST_ERROR
 from scanstore.sessions.models import FileUpload, Session, Upload, check_open, session_key, session_status
 
@@ -88,7 +90,7 @@ class SessionUploads(Domain):
         content, NotFound, and IllegalMove for a finished session.
         """
         key = session_key(session)
-        given = [_file(each) for each in files]
+        given = [_file(each) for each in check_list(files, "files")]
         with self.db.atomic():
             check_open(self.db, key)
             known: dict[str, tuple[bytes | None, int]] = {
@@ -120,6 +122,7 @@ class SessionUploads(Domain):
         self,
         session: Session,
         root: str | os.PathLike[str],
+        *,
         paths: Iterable[str | os.PathLike[str]] | None = None,
     ) -> Added:
         """Add files of a folder ``root``, given by paths relative to it (default: all, except links).
@@ -131,7 +134,7 @@ class SessionUploads(Domain):
         if not os.path.isdir(base):
             raise NotFound(f"{base!r} is no folder; give the one that holds the files")
         if isinstance(paths, str | os.PathLike):
-            raise InvalidArgument(f"paths is {paths!r}; give a list of paths")
+            raise InvalidArgument(f"paths is {shown(paths)}; give a list of paths")
         paths = None if paths is None else check_list(paths, "paths")
         session_status(self.db, session_key(session))
         relative = _below(base) if paths is None else (_relative(each) for each in paths)
@@ -145,9 +148,7 @@ class SessionUploads(Domain):
         a status that cannot follow the current one.
         """
         key = _upload_key(upload)
-        to = status.lower() if isinstance(status, str) else status
-        if to not in MOVES:
-            raise InvalidArgument(f"status is {status!r}; it must be one of: {', '.join(MOVES)}")
+        to = check_choice(status, "status", tuple(MOVES))
         if error is not None and to != "error":
             raise InvalidArgument(f"an upload that is {to} has no error; leave it out, or give status 'error'")
         text = None if error is None else check_text(error, "error")[:LAST_ERROR]
@@ -165,28 +166,43 @@ class SessionUploads(Domain):
 
     @reads
     def list(
-        self, session: Session, *, status: UploadStatus | None = None, limit: int | None = None
+        self,
+        session: Session,
+        *,
+        status: UploadStatus | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[FileUpload]:
         """List the files of a session by path, optionally of a status. Raises NotFound, InvalidArgument."""
         key = session_key(session)
         query = FileUpload.select().where(FileUpload.session == key).order_by(FileUpload.file_path)
         if status is not None:
-            query = query.where(FileUpload.upload_status == status)  # rejects an unknown status
-        if limit is not None:
-            query = query.limit(check_integer(limit, "limit"))
-        session_status(self.db, key)
-        return list(query)
+            query = query.where(FileUpload.upload_status == check_choice(status, "status", UPLOAD_STATUSES))
+        rows = listed(query, limit=limit, offset=offset, sort=sort)
+        if not rows:
+            session_status(self.db, key)  # raises NotFound
+        return rows
 
     @reads
     def get(self, upload: Upload) -> FileUpload:
-        """Read the upload. Raises NotFound."""
+        """Return an upload. Raises NotFound, InvalidArgument."""
         return self._upload(_upload_key(upload))
 
-    def remove(self, upload: Upload) -> None:
-        """Remove a file from its session. Raises NotFound."""
+    @reads
+    def find(self, upload: Upload) -> FileUpload | None:
+        """Return an upload, or None if there is no such upload. Raises InvalidArgument."""
+        rows = read(self.db, FileUpload, "id = ?", (_upload_key(upload),))
+        return rows[0] if rows else None
+
+    def remove(self, upload: Upload) -> Removed:
+        """Remove a file from its session, and return the number of removed rows by table. Atomic. Raises NotFound."""
         key = _upload_key(upload)
-        if not self.db.execute_sql("DELETE FROM file_uploads WHERE id = ?", (key,)).rowcount:
-            raise _no_upload(key)
+        with self.db.atomic():
+            removed = remove(self.db, "file_uploads", "id = ?", (key,))
+            if not removed:
+                raise _no_upload(key)
+            return removed
 
     def _upload(self, key: str) -> FileUpload:
         rows = read(self.db, FileUpload, "id = ?", (key,))
@@ -200,13 +216,13 @@ def _upload_key(upload: FileUpload | str | uuid.UUID) -> str:
 
 
 def _no_upload(key: str) -> NotFound:
-    return NotFound(f"no upload {key}; store.sessions.uploads.list(session) shows those of a session")
+    return NotFound(f"no upload {key}; store.sessions.uploads.list(session) lists the uploads of a session")
 
 
 def _remedy(row: FileUpload, to: str) -> str:
     if row.upload_status == "completed" and to == "processing":
-        return "it is done; remove it and add it again for another round"
-    return "it has to be processing first" if to != "processing" else "look at it first"
+        return "remove it and add it again to process it again"
+    return "mark it as processing first"
 
 
 def _same(one: tuple[bytes | None, int], other: tuple[bytes | None, int]) -> bool:
@@ -219,7 +235,7 @@ def _same(one: tuple[bytes | None, int], other: tuple[bytes | None, int]) -> boo
 
 def _file(given: object) -> _File:
     if not isinstance(given, Mapping):
-        raise InvalidArgument(f"{given!r} is no file; give a mapping with file_path and file_size")
+        raise InvalidArgument(f"{shown(given)} is no file; give a mapping with file_path and file_size")
     unknown = [str(name) for name in given if name not in ACCEPTED]
     if unknown:
         raise InvalidArgument(f"a file has no {', '.join(unknown)}; it may have {', '.join(ACCEPTED)}")
@@ -240,7 +256,7 @@ def _sha256(value: Any) -> bytes | None:
         return None
     packed = pack_hash(value)
     if not isinstance(packed, bytes) or len(packed) != 32:
-        raise InvalidArgument(f"sha256 is {value!r}; give 64 hexadecimal digits, or 32 bytes")
+        raise InvalidArgument(f"sha256 is {shown(value)}; give 64 hexadecimal digits, or 32 bytes")
     return packed
 
 
@@ -254,7 +270,7 @@ def _relative(path: object) -> str:
     """Return a normalised relative path that stays below its folder."""
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text.strip() or "\0" in text:
-        raise InvalidArgument(f"file_path is {path!r}; give a relative path, such as 'docs/report.pdf'")
+        raise InvalidArgument(f"file_path is {shown(path)}; give a relative path, such as 'docs/report.pdf'")
     if os.sep == "\\" and isinstance(path, os.PathLike):
         text = text.replace("\\", "/")
     if text.startswith("/") or "\\" in text or re.match("[A-Za-z]:", text):

@@ -14,6 +14,7 @@ from scanstore.db.exports import lazy
 if TYPE_CHECKING:
     from scanstore.snapshots.ctags_import import LoadedTags
     from scanstore.snapshots.freshness import Changes
+    from scanstore.snapshots.models import SetAside
     from scanstore.snapshots.recorder import Recorder
     from scanstore.snapshots.scans import FileDiff, FileNote, Scans, Summary, Target
 else:
@@ -22,9 +23,10 @@ else:
         {
             "ctags_import": ("LoadedTags",),
             "freshness": ("Changes",),
+            "models": ("SetAside",),
             "recorder": ("Recorder",),
             "scans": ("FileDiff", "FileNote", "Scans", "Summary", "Target"),
         },
     )
 
-__all__ = ["Changes", "FileDiff", "FileNote", "LoadedTags", "Recorder", "Scans", "Summary", "Target"]
+__all__ = ["Changes", "FileDiff", "FileNote", "LoadedTags", "Recorder", "Scans", "SetAside", "Summary", "Target"]

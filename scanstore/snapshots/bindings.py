@@ -62,16 +62,6 @@ SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM scan_files WHERE 
 """
 
 
-class Swept(NamedTuple):
-    """The number of removed file versions and of their facts."""
-
-    versions: int
-    symbols: int
-    references: int
-    imports: int
-    chunks: int
-
-
 class Baseline(NamedTuple):
     """The latest completed scan of a lineage (0, 0: none), its revision, and whether it must be finished again."""
 
@@ -198,13 +188,14 @@ def _forget(db: Database, lineage_id: int, revision: int) -> None:
     sweep(db, lineage_id)
 
 
-def sweep(db: Database, lineage_id: int, versions: Iterable[int] = ()) -> Swept:
+def sweep(db: Database, lineage_id: int, versions: Iterable[int] = ()) -> dict[str, int]:
     """Remove the bindings that no completed scan of the lineage uses, and the unused file versions among the given and
-    the bound ones. Inside the transaction that made them unused.
+    the bound ones. Return the number of removed rows by table. Inside the transaction that made them unused.
     """
     run, many = db.execute_sql, db.executemany
     bound = run(UNSEEN, (lineage_id,)).fetchall()
     candidates = {*versions, *(version for (version,) in bound if version is not None)}
     unused = run(UNUSED, (str(sorted(candidates)),)).fetchall()
-    facts = [many(f"DELETE FROM {table} WHERE version_id = ?", unused).rowcount for table in FACT_TABLES]
-    return Swept(many("DELETE FROM file_versions WHERE id = ?", unused).rowcount, *facts)
+    facts = {table: many(f"DELETE FROM {table} WHERE version_id = ?", unused).rowcount for table in FACT_TABLES}
+    unseen = many("DELETE FROM file_versions WHERE id = ?", unused).rowcount
+    return {"bindings": len(bound), **facts, "file_versions": unseen}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import peewee
 
@@ -10,6 +10,7 @@ from scanstore.db.fields import EnumField, HashField, JSONField, Numbered, Times
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.state_machine import CHUNK_STATUSES, FILE_STATUSES, PHASES, RISKS, SCAN_KINDS, SCAN_STATUSES
 from scanstore.db.view_keys import RowId
+from scanstore.db.views import View
 from scanstore.leases.models import Claimable
 from scanstore.snapshots.facts import FileVersion, Lineage
 
@@ -70,11 +71,22 @@ class ScanFile(Numbered, Timestamped):
         indexes = ((("scan", "file_path"), True), (("version", "scan"), False))
 
 
+class SetAside(NamedTuple):
+    """A draft of an answer that could not be stored: its number in the answer, from 0, the draft, and the reason."""
+
+    number: int
+    draft: object
+    reason: str
+
+
 class ScanFileChunk(Claimable):
     """A chunk of a file, the unit of review. The chunks of a file partition it. Only the status of a chunk can change.
 
-    ``worker``, ``attempt`` and the times belong to its lease, see :mod:`scanstore.leases.engine`.
+    ``worker``, ``attempt`` and the times belong to its lease, see :mod:`scanstore.leases.engine`. After
+    ``store.chunks.complete``, ``set_aside`` has the drafts that could not be stored.
     """
+
+    set_aside: tuple[SetAside, ...] = ()
 
     if TYPE_CHECKING:
         scan_file_id = peewee.IntegerField()
@@ -102,3 +114,21 @@ class ScanFileChunk(Claimable):
 
     class Meta:
         table_name = "scan_file_chunks"
+
+    __view__ = View(
+        "chunk_facts",
+        ("scan_file_id", "chunk_index"),
+        {"w": "LEFT JOIN chunk_work AS w ON w.id = (f.id << 24 | x.chunk_index)"},
+        {
+            "id": "f.id << 24 | x.chunk_index",
+            "scan_file_id": "f.id",
+            **{name: f"x.{name}" for name in ("chunk_index", "chunk_type", "symbol_name", "start_line", "end_line")},
+            "content_hash": "x.content_hash",
+            "status": "coalesce(w.status, 'pending')",
+            **{name: f"coalesce(w.{name}, 0)" for name in ("retry_count", "lost_count", "attempt")},
+            **{name: f"f.{name}" for name in ("scan_id", "file_path", "risk_level")},
+            **{name: f"w.{name}" for name in ("worker", "lease_until", "next_retry_at", "error")},
+        },
+        ordinal="chunk_index",
+        searched=("content_hash",),
+    )

@@ -8,13 +8,15 @@ Ambiguous and lists them.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from scanstore.db.arguments import check_list, check_optional_integer, check_path, check_string, encodable
+from scanstore.db.arguments import check_list, check_optional_text, check_path, check_string, encodable
 from scanstore.db.clocks import SILENCE, silent
 from scanstore.db.domain import Domain, List, long, reads
-from scanstore.db.fields import read_row
+from scanstore.db.fields import find_row, read_row
+from scanstore.db.pagination import check_window, listed
 from scanstore.db.paths import escape_path, root_name
 from scanstore.db.processes import gone, me
 from scanstore.db.state_machine import SCANS, move
@@ -22,8 +24,10 @@ from scanstore.db.values import format_time, read_time, utcnow
 from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
 from scanstore.indexing.languages import Language, coverage
 from scanstore.snapshots import bindings
+from scanstore.snapshots import figures as kept
 from scanstore.snapshots.facts import Lineage
 from scanstore.snapshots.models import Scan
+from scanstore.snapshots.names import take_up
 from scanstore.snapshots.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -84,6 +88,7 @@ class FileDiff(NamedTuple):
     moved: list[tuple[str, str]]
 
 
+KNOWN = "store.scans.list() (scanstore scans list) shows the known ones"
 MOST_NOTES = 1000  # entries of a ctags file that are stored with the scan
 Progress = Callable[[int, int, str], None]  #: (finished files, total files, path of the last file)
 
@@ -142,7 +147,7 @@ class Scans(Domain):
         if isinstance(ctags, (str, os.PathLike)):
             options["omit"] = [root_name(os.fspath(ctags))]  # otherwise it would count as a new file
         target = None if target is None else encodable(check_string(target, "target"), "target")
-        name = None if name is None else encodable(check_string(name, "name"), "name")
+        name = check_optional_text(name, "name")
         scan = self._begin(target or tree.root, name or os.path.basename(tree.root) or tree.root, tree.root, options)
         try:
             recorder = self.recorder(scan)
@@ -157,12 +162,15 @@ class Scans(Domain):
             self._end(scan, "cancelled" if stopped else "failed", "interrupted" if stopped else str(error))
             raise
 
-    def start(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
-        """Start a scan with your own parser: call ``store.symbols.record_file`` for each file, then ``finish``."""
+    def add(self, target: str, *, name: str | None = None, root: str | os.PathLike[str] | None = None) -> Scan:
+        """Add a scan for your own parser: call ``store.symbols.record_file`` for each file, then ``finish``.
+
+        Raises InvalidArgument.
+        """
         target = encodable(check_string(target, "target"), "target")
         if not target.strip():
             raise InvalidArgument("a scan needs a target, such as a path or a repository's name")
-        name = None if name is None else encodable(check_string(name, "name"), "name")
+        name = check_optional_text(name, "name")
         base = None if root is None else escape_path(check_path(root, "root"))
         return self._begin(target, name or os.path.basename(target) or target, base, {})
 
@@ -172,6 +180,8 @@ class Scans(Domain):
         """
         row = self.get(scan)
         bindings.complete(self.db, row.id, row.lineage_id, format_time(utcnow()), self._completed)
+        kept.keep(self.db, row.id)
+        take_up(self.db)
         return self.get(row.id)
 
     def _completed(self, scan_id: int) -> None:
@@ -211,27 +221,39 @@ class Scans(Domain):
 
     @reads
     def get(self, scan: Scan | int) -> Scan:
-        """Read the scan with this id. Raises NotFound."""
-        return read_row(Scan, scan, "scan", "store.scans.list() (scanstore scans list) shows the known ones")
+        """Read the scan with this id. Raises NotFound, InvalidArgument."""
+        return read_row(Scan, scan, "scan", KNOWN)
+
+    @reads
+    def find(self, scan: Scan | int) -> Scan | None:
+        """Read the scan with this id, or return None. Raises InvalidArgument."""
+        return find_row(Scan, scan, "scan", KNOWN)
 
     @reads
     def list(
-        self, *, target: str | None = None, status: ScanStatus | None = None, limit: int | None = None
+        self,
+        *,
+        target: str | None = None,
+        status: ScanStatus | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[Scan]:
-        """List scans, newest first."""
+        """List scans, newest first, optionally of one target or status. Raises InvalidArgument."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:
             about = Lineage.target == check_string(target, "target")
             query = query.where(Scan.lineage == Lineage.select(Lineage.id).where(about))
         if status is not None:
             query = query.where(Scan.status == Scan.status.db_value(status))
-        return list(query.limit(check_optional_integer(limit, "limit", 0, 2**31)))
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
     def latest(self, target: str | None = None) -> Scan:
         """Return the latest completed scan of a tree, of one target or of all; without one, the latest of reports.
 
-        Raises NotFound if there is neither. Queries do not use the latest scan of all targets, see :meth:`pick`.
+        Raises NotFound if there is neither. Queries without a target do not use the latest scan of all targets: they
+        raise Ambiguous if the store has several.
         """
         query = Scan.select().where(Scan.revision.is_null(False))
         if target is not None:
@@ -245,62 +267,35 @@ class Scans(Domain):
         return found
 
     @reads
-    def targets(self) -> List[Target]:
+    def targets(self, *, limit: int | None = None, offset: int = 0) -> List[Target]:
         """List the targets of this store by name, including those without a completed scan."""
-        rows = self.db.execute_sql(TARGETS).fetchall()
+        check_window(limit, offset)
+        rows = self.db.execute_sql(TARGETS, (-1 if limit is None else limit, offset)).fetchall()
         return [Target(name, root, bool(tree), bool(completed)) for name, root, tree, completed in rows]
-
-    @reads
-    def pick(self, scan: Scan | int | None, target: str | None = None) -> Scan:
-        """Return the scan that a query reads: the given one, or the latest completed one of a target.
-
-        Without a target, the store must have only one target with a tree. Raises Ambiguous (with the names of the
-        targets as ``candidates``) if it has several, NotFound, and InvalidArgument if both are given.
-        """
-        if scan is not None:
-            if target is not None:
-                raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
-            return self.get(scan)
-        return self.latest(self.sole_target(trees=True) if target is None else target)
-
-    @reads
-    def sole_target(self, *, trees: bool = False) -> str | None:
-        """Return the only target with a completed scan, or with ``trees`` the only one with a tree, or None.
-
-        Raises Ambiguous, with their names as ``candidates``, if there are several.
-        """
-        names = [each.target for each in answering(self.targets(), trees=trees)]
-        if len(names) > 1:
-            listed = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
-            raise Ambiguous(f"this store has {len(names):,} targets: {listed}; give target=, or a scan as scan=", names)
-        return names[0] if names else None
 
     @reads
     def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
         """Return the counts of a scan (default: the latest of the target), with its unreadable files."""
-        row = self.pick(scan, target)
-        run = self.db.execute_sql
-        one = {"scan": row.id}
-        status = dict(run("SELECT status, count(*) FROM scan_files WHERE scan_id = :scan GROUP BY status", one))
+        row = pick(self.db, scan, target)
+        found = kept.figures(self.db, row.id)
+        status: Counter[str] = Counter()
+        for group in found.groups:
+            status[group.status] += group.files
         notes: dict[str, List[FileNote]] = {"skipped": [], "failed": []}
-        for path, kind, error in run(
-            "SELECT file_path, status, error FROM scan_files WHERE scan_id = :scan AND status IN ('skipped', 'failed')"
-            " ORDER BY file_path",
-            one,
-        ):
-            notes[kind].append(FileNote(path, error or ""))
-        languages = coverage(self.db, row.id)
-        chunks = run(COUNT, one).fetchone()[0]
-        versions, lines, reused = run(SEEN, one).fetchone()
-        resolutions = run(RESOLUTION_COUNTS, one).fetchall()
+        if status["skipped"] or status["failed"]:
+            for path, kind, error in self.db.execute_sql(NOTES, (row.id,)).fetchall():
+                notes[kind].append(FileNote(path, error or ""))
+        languages = coverage(found.groups)
+        versions = sum(group.files for group in found.groups if group.indexer)
         return Summary(
-            scan=row.id, target=row.target, status=row.status, files=sum(status.values()), indexed=versions - reused,
-            reused=reused, skipped=status.get("skipped", 0), failed=status.get("failed", 0), lines=lines,
-            chunks=chunks, symbols=sum(row.symbols for row in languages),
-            references=sum(row.references for row in languages), imports=sum(row.imports for row in languages),
-            resolutions=dict(sorted(resolutions, key=lambda r: -r[1])),
-            skipped_files=notes["skipped"], failed_files=notes["failed"],
-            languages=languages,
+            scan=row.id, target=row.target, status=row.status, files=status.total(), indexed=versions - found.reused,
+            reused=found.reused, skipped=status["skipped"], failed=status["failed"],
+            lines=sum(group.lines for group in found.groups), chunks=sum(group.chunks for group in found.groups),
+            symbols=sum(group.symbols for group in found.groups),
+            references=sum(group.references for group in found.groups),
+            imports=sum(group.imports for group in found.groups),
+            resolutions=dict(sorted(found.resolutions.items(), key=lambda r: -r[1])),
+            skipped_files=notes["skipped"], failed_files=notes["failed"], languages=languages,
         )  # fmt: skip
 
     @reads
@@ -329,6 +324,31 @@ class Scans(Domain):
             changed,
             moved,
         )
+
+
+def pick(db: Database, scan: Scan | int | None, target: str | None = None) -> Scan:
+    """Return the scan that a query reads: the given one, or the latest completed one of a target.
+
+    Without a target, the store must have only one target with a tree. Raises Ambiguous (with the names of the targets
+    as ``candidates``) if it has several, NotFound, and InvalidArgument if both are given.
+    """
+    if scan is not None:
+        if target is not None:
+            raise InvalidArgument("scan and target are both given; a scan has its target, give one of them")
+        return Scans(db).get(scan)
+    return Scans(db).latest(sole_target(db, trees=True) if target is None else target)
+
+
+def sole_target(db: Database, *, trees: bool = False) -> str | None:
+    """Return the only target with a completed scan, or with ``trees`` the only one with a tree, or None.
+
+    Raises Ambiguous, with their names as ``candidates``, if there are several.
+    """
+    names = [each.target for each in answering(Scans(db).targets(), trees=trees)]
+    if len(names) > 1:
+        some = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+        raise Ambiguous(f"this store has {len(names):,} targets: {some}; give target=, or a scan as scan=", names)
+    return names[0] if names else None
 
 
 def answering(targets: Iterable[Target], *, trees: bool) -> list[Target]:
@@ -370,30 +390,9 @@ SELECT l.target,
        EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL AND s.kind = 'source'),
        EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id AND s.revision IS NOT NULL)
   FROM lineages AS l WHERE EXISTS (SELECT 1 FROM scans AS s WHERE s.lineage_id = l.id) ORDER BY l.target
+ LIMIT ? OFFSET ?
 """
-# INDEXED BY: with statistics from a time of few scans, the planner would read the files of all scans.
-COUNT = """
-SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
-  CROSS JOIN chunk_facts AS t ON t.version_id = f.version_id
- WHERE f.scan_id = :scan
-"""
-SEEN = """
-SELECT count(*), coalesce(sum(v.line_count), 0),
-       coalesce(sum(EXISTS (SELECT 1 FROM scan_files AS e
-                             WHERE e.version_id = f.version_id AND e.scan_id < f.scan_id)), 0)
-  FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path
-  CROSS JOIN file_versions AS v ON v.id = f.version_id WHERE f.scan_id = :scan
-"""
-# Counts of the view symbol_references, written out because grouping the view would build all its rows first.
-RESOLUTION_COUNTS = """
-SELECT CASE WHEN r.symbol_ordinal IS NOT NULL OR r.path_id IS NULL OR c.revision IS NULL THEN r.resolution
-            WHEN b.path_id IS NULL THEN 'external'
-            WHEN b.resolution = 'imported' AND b.version_id = r.version_id THEN 'exact' ELSE b.resolution END, count(*)
-  FROM scans AS c
-  CROSS JOIN scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path ON f.scan_id = c.id
-  CROSS JOIN reference_facts AS r ON r.version_id = f.version_id
-  LEFT JOIN bindings AS b ON r.symbol_ordinal IS NULL AND b.lineage_id = c.lineage_id AND b.path_id = r.path_id
-        AND b.since <= c.revision AND (b.until IS NULL OR b.until > c.revision)
- WHERE c.id = :scan GROUP BY 1
+NOTES = """
+SELECT file_path, status, error FROM scan_files WHERE scan_id = ? AND status IN ('skipped', 'failed') ORDER BY file_path
 """
 CONTENTS = "SELECT file_path, file_hash FROM scan_files WHERE scan_id = ? AND status <> 'skipped' ORDER BY file_path"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from scanstore.db.database import Database
 from scanstore.errors import InvalidArgument, NotFound, shown
-from scanstore.snapshots.scans import Scans
+from scanstore.snapshots.scans import Scans, pick
 from scanstore.symbols.graph import TRUSTED, Graph, Reached, check_depth
 from scanstore.symbols.graph_formats import FORMATS, Link, Node, write
 
@@ -107,7 +107,7 @@ def _calls(
     known = (*TRUSTED, "guessed") if guesses else TRUSTED
     ids: set[int] | None = None
     if root is None:
-        owner = Scans(symbols.db).pick(scan)
+        owner = pick(symbols.db, scan)
     else:
         row = symbols.get(root, scan=scan)
         owner = Scans(symbols.db).get(row.scan_id)
@@ -157,7 +157,7 @@ def _packed(ids: Iterable[int]) -> str:
 def _imports(
     symbols: SymbolLookup, root: SymbolLike | None, depth: int | None, direction: str, scan: Scan | int | None
 ) -> tuple[Iterator[Node], Iterator[Link]]:
-    owner = Scans(symbols.db).pick(scan)
+    owner = pick(symbols.db, scan)
     path = getattr(root, "file_path", root)
     if path is not None and not isinstance(path, str):
         raise InvalidArgument(f"{root!r} is not a file to draw imports around; give its path relative to the tree")

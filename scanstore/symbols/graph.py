@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from scanstore.db.database import Database
 from scanstore.db.view_keys import join
 from scanstore.errors import InvalidArgument, shown
+from scanstore.snapshots.names import CANDIDATES
 
 if TYPE_CHECKING:
     from scanstore.db.words import ReferenceType, Resolution, SymbolType
@@ -127,22 +128,22 @@ SELECT f.file_path FROM bindings AS b
 """
 
 
-# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 the limit.
+# Ids of symbols by name: ?1 the text, ?2 the scan, ?3 a type, ?4 a file, ?5 the limit, ?6 the offset, ?7 trigrams.
 _BY_NAME = """
 SELECT f.id << 24 | s.ordinal AS id, s.symbol_type, f.file_path, s.start_line
-  FROM names AS n
+  FROM {names}
   CROSS JOIN symbol_facts AS s ON s.{column} = n.id
   CROSS JOIN scan_files AS f ON f.version_id = s.version_id AND f.scan_id = ?2
  WHERE {condition} AND (?3 IS NULL OR s.symbol_type = ?3) AND (?4 IS NULL OR f.file_path = ?4)
 """
 _FOUND = """
 SELECT id FROM ({found})
- ORDER BY instr('class,function,method,variable,module', symbol_type), file_path, start_line, id LIMIT ?5
+ ORDER BY instr('class,function,method,variable,module', symbol_type), file_path, start_line, id LIMIT ?5 OFFSET ?6
 """
 
 
-def _finding(condition: str, *columns: str) -> str:
-    parts = [_BY_NAME.format(column=column, condition=condition) for column in columns]
+def _finding(condition: str, *columns: str, names: str = "names AS n") -> str:
+    parts = [_BY_NAME.format(column=column, condition=condition, names=names) for column in columns]
     return _FOUND.format(found=" UNION ".join(parts))
 
 
@@ -151,6 +152,11 @@ FIND = {
     "prefix": _finding("n.text >= ?1 AND n.text < ?1 || char(1114111)", "name_id", "qualified_name_id"),
     "contains": _finding("instr(lower(n.text), lower(?1)) > 0", "qualified_name_id"),
 }
+CONTAINS = _finding(
+    "instr(lower(n.text), lower(?1)) > 0",
+    "qualified_name_id",
+    names=f"({CANDIDATES}) AS m CROSS JOIN names AS n ON n.id = m.id",
+)
 
 # The columns of Symbol for given ids, and those of SymbolReference for a target: its id, version and ordinal.
 SYMBOLS = """

@@ -9,9 +9,14 @@ import peewee
 from scanstore.db.fields import Base, EnumField, JSONField
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.view_keys import RowId, RowKey
+from scanstore.db.views import View
 from scanstore.errors import InvalidArgument
 from scanstore.indexing.facts import LARGEST_LINE, REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
 from scanstore.snapshots.models import Scan, ScanFile
+
+# Of a binding ``b`` in the scan ``c``, and of a reference ``x`` whose meaning does not depend on bindings.
+VALID = "b.lineage_id = c.lineage_id AND b.since <= c.revision AND (b.until IS NULL OR b.until > c.revision)"
+DECIDED = "x.symbol_ordinal IS NOT NULL OR x.path_id IS NULL OR c.revision IS NULL"
 
 
 class HasId(Protocol):
@@ -45,6 +50,28 @@ class Symbol(Base):
 
     class Meta:
         table_name = "symbols"
+
+    __view__ = View(
+        "symbol_facts",
+        ("file_id", "ordinal"),
+        {"n": "JOIN names AS n ON n.id = x.name_id", "q": "JOIN names AS q ON q.id = x.qualified_name_id"},
+        {
+            "id": "f.id << 24 | x.ordinal",
+            "scan_id": "f.scan_id",
+            "name": "n.text",
+            "qualified_name": "q.text",
+            "symbol_type": "x.symbol_type",
+            "file_path": "f.file_path",
+            "start_line": "x.start_line",
+            "end_line": "x.end_line",
+            "metadata": "x.metadata",
+            "file_id": "f.id",
+            "ordinal": "x.ordinal",
+        },
+        names=("n", "q"),
+        figures="symbol_type",
+        counted=("symbol_type",),
+    )
 
     def save(self, force_insert: bool = False, only: object = None) -> int:
         """Add this symbol to its scan. Recorded symbols never change, because they are facts about a file's content."""
@@ -101,6 +128,41 @@ class SymbolReference(Base):
     class Meta:
         table_name = "symbol_references"
 
+    __view__ = View(
+        "reference_facts",
+        ("file_id", "ordinal"),
+        {
+            "n": "JOIN names AS n ON n.id = x.name_id",
+            "c": "JOIN scans AS c ON c.id = f.scan_id",
+            "b": f"LEFT JOIN bindings AS b ON x.symbol_ordinal IS NULL AND b.path_id = x.path_id AND {VALID}",
+            "t": "LEFT JOIN scan_files AS t ON t.version_id = b.version_id AND t.scan_id = f.scan_id",
+        },
+        {
+            "id": "f.id << 24 | x.ordinal",
+            "scan_id": "f.scan_id",
+            "symbol_id": "CASE WHEN x.symbol_ordinal IS NULL THEN t.id << 24 | b.ordinal"
+            " ELSE f.id << 24 | x.symbol_ordinal END",
+            "from_file": "f.file_path",
+            "from_line": "x.line",
+            "from_symbol_id": "f.id << 24 | x.from_ordinal",
+            "reference_type": "x.reference_type",
+            "name": "n.text",
+            "resolution": f"CASE WHEN {DECIDED} THEN x.resolution WHEN b.path_id IS NULL THEN 'external'"
+            " WHEN b.resolution = 'imported' AND b.version_id = x.version_id THEN 'exact' ELSE b.resolution END",
+            "confidence": f"CASE WHEN {DECIDED} THEN x.confidence / 100.0 WHEN b.path_id IS NULL THEN 1.0"
+            " ELSE b.confidence / 100.0 END",
+            "file_id": "f.id",
+            "ordinal": "x.ordinal",
+            "from_ordinal": "x.from_ordinal",
+            "symbol_file_id": "CASE WHEN x.symbol_ordinal IS NULL THEN t.id ELSE f.id END",
+            "symbol_ordinal": "coalesce(x.symbol_ordinal, b.ordinal)",
+        },
+        names=("n",),
+        searched=("symbol_id", "symbol_file_id", "symbol_ordinal"),
+        figures="reference_type",
+        counted=("reference_type", "resolution"),
+    )
+
 
 class ImportRelation(Base):
     """An import statement: ``imported_names`` as written, ``resolved_file`` if the module is in the tree."""
@@ -122,3 +184,28 @@ class ImportRelation(Base):
 
     class Meta:
         table_name = "import_relations"
+
+    __view__ = View(
+        "import_facts",
+        ("file_id", "ordinal"),
+        {
+            "m": "JOIN names AS m ON m.id = x.module_id",
+            "c": "JOIN scans AS c ON c.id = f.scan_id",
+            "b": f"LEFT JOIN bindings AS b ON b.path_id = x.path_id AND {VALID}",
+            "t": "LEFT JOIN scan_files AS t ON t.version_id = b.version_id AND t.scan_id = f.scan_id",
+        },
+        {
+            "id": "f.id << 24 | x.ordinal",
+            "scan_id": "f.scan_id",
+            "importer_file": "f.file_path",
+            "imported_module": "m.text",
+            "imported_names": "x.imported_names",
+            "resolved_file": "t.file_path",
+            "line": "x.line",
+            "resolution": "CASE WHEN b.path_id IS NOT NULL THEN b.resolution"
+            " WHEN c.revision IS NULL OR x.path_id IS NULL THEN 'unresolved' ELSE 'external' END",
+            "file_id": "f.id",
+            "ordinal": "x.ordinal",
+        },
+        names=("m",),
+    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from scanstore.db.arguments import check_integer, check_list, check_string, check_text, stored_path
 from scanstore.db.domain import Domain, List, long, reads
+from scanstore.db.pagination import check_window, listed, windowed
 from scanstore.db.values import format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
@@ -21,12 +22,15 @@ from scanstore.indexing.facts import REFERENCE_TYPES
 from scanstore.indexing.languages import SYMBOLS as OF_SYMBOLS
 from scanstore.indexing.languages import Language, coverage, gap
 from scanstore.indexing.records import facts_of
+from scanstore.snapshots.figures import groups
 from scanstore.snapshots.models import Scan, ScanFile
+from scanstore.snapshots.names import trigrams
 from scanstore.snapshots.recorder import Content
 from scanstore.snapshots.resolution import lookup
-from scanstore.snapshots.scans import Scans
+from scanstore.snapshots.scans import Scans, pick
 from scanstore.symbols.export import export
 from scanstore.symbols.graph import (
+    CONTAINS,
     FIND,
     INCOMING,
     OUTGOING,
@@ -146,8 +150,9 @@ class Symbols(Domain):
         symbol_type: SymbolType | None = None,
         file: str | None = None,
         limit: int | None = None,
+        offset: int = 0,
     ) -> List[Symbol]:
-        """Find symbols by name.
+        """Find symbols by name. The list is empty if none matches, or if the store has no scan.
 
         ``match`` is ``exact`` (name, qualified name, or the name by which code imports it: ``json.JSONEncoder`` finds
         ``json.encoder.JSONEncoder``), ``prefix`` (of name or qualified name), or ``contains`` (anywhere in the
@@ -157,14 +162,21 @@ class Symbols(Domain):
             raise InvalidArgument(f"match is {shown(match)}; it must be one of: exact, prefix, contains")
         if not check_string(name, "name"):
             raise InvalidArgument("a name to find is needed; store.symbols.list() gives all symbols of a scan")
-        row = Scans(self.db).pick(scan, target)
+        check_window(limit, offset)
         kind = Symbol.symbol_type.db_value(symbol_type)
-        most = -1 if limit is None else check_integer(limit, "limit")
         file = None if file is None else stored_path(file, "file")
-        found = self.db.execute_sql(FIND[match], (name, row.id, kind, file, most)).fetchall()
-        ids = [key for (key,) in found]
-        if not ids and match == "exact" and "." in name:
-            ids = self._imported_as(name, row.id)
+        try:
+            row = pick(self.db, scan, target)
+        except NotFound:
+            if scan is None and target is None:
+                return []
+            raise
+        parts = trigrams(name) if match == "contains" else None
+        values = (name, row.id, kind, file, -1 if limit is None else limit, offset)
+        sql, more = (FIND[match], ()) if parts is None else (CONTAINS, (parts,))
+        ids = [key for (key,) in self.db.execute_sql(sql, (*values, *more)).fetchall()]
+        if not ids and not offset and limit != 0 and match == "exact" and "." in name:
+            ids = windowed(self._imported_as(name, row.id), limit, offset)
         return self._rows(ids)
 
     def _imported_as(self, name: str, scan: int) -> List[int]:
@@ -197,9 +209,9 @@ class Symbols(Domain):
                 message = f"{len(places)} symbols are called {symbol!r}: {some}; give one's qualified name or id"
                 raise Ambiguous(message, precise)
             if not precise:
-                where = Scans(self.db).pick(scan)
+                where = pick(self.db, scan)
                 hint = f"try: scanstore symbols find {symbol.rpartition('.')[2]} --contains"
-                unseen = gap(coverage(self.db, where.id), OF_SYMBOLS)
+                unseen = gap(coverage(groups(self.db, where.id)), OF_SYMBOLS)
                 raise NotFound(unseen.after(f"no symbol {symbol!r} in scan {where.id}; {hint}"))
             return [s for s in precise if s.symbol_type == precise[0].symbol_type][-1]  # the last definition counts
         key = symbol if isinstance(symbol, int) else getattr(symbol, "id", None)
@@ -214,7 +226,7 @@ class Symbols(Domain):
 
     def _given(self, scan: Scan | int | None, target: str | None) -> Scan | None:
         """Return the requested scan, or None without a scan and a target."""
-        return None if scan is None and target is None else Scans(self.db).pick(scan, target)
+        return None if scan is None and target is None else pick(self.db, scan, target)
 
     @reads
     def list(
@@ -224,20 +236,24 @@ class Symbols(Domain):
         target: str | None = None,
         file: str | None = None,
         symbol_type: SymbolType | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
     ) -> List[Symbol]:
         """List all symbols of a scan, or of one of its files, by file and line."""
-        query = Symbol.select().where(Symbol.scan == Scans(self.db).pick(scan, target))
+        check_window(limit, offset)
+        query = Symbol.select().where(Symbol.scan == pick(self.db, scan, target))
         if file is not None:
             query = query.where(Symbol.file_path == stored_path(file, "file"))
         if symbol_type is not None:
             query = query.where(Symbol.symbol_type == Symbol.symbol_type.db_value(symbol_type))
-        return list(query.order_by(Symbol.file_path, Symbol.ordinal))
+        return listed(query.order_by(Symbol.file_path, Symbol.ordinal), limit=limit, offset=offset, sort=sort)
 
     # -- by reference ----------------------------------------------------------------------------------------------
 
     def _graph(self, scan: Scan | int | None, target: str | None) -> Graph:
         """Return the graph of the scan that a query reads."""
-        return Graph.of(self.db, Scans(self.db).pick(scan, target))
+        return Graph.of(self.db, pick(self.db, scan, target))
 
     def _at(self, symbol: SymbolLike, scan: Scan | int | None, target: str | None) -> tuple[Symbol, int, Graph]:
         """Return a symbol, its file version, and the graph of its scan."""
@@ -256,11 +272,16 @@ class Symbols(Domain):
         kinds: Sequence[str],
         depth: int | None,
         guesses: bool,
+        limit: int | None,
+        offset: int,
         impact: bool = False,
     ) -> List[Reached]:
         check_depth(depth)
+        check_window(limit, offset)
         row, version, graph = self._at(symbol, *where)
-        return graph.follow(sql, (version, split(row.id)[1]), kinds=kinds, depth=depth, guesses=guesses, impact=impact)
+        start = (version, split(row.id)[1])
+        found = graph.follow(sql, start, kinds=kinds, depth=depth, guesses=guesses, impact=impact)
+        return windowed(found, limit, offset)
 
     @reads
     def references(
@@ -271,8 +292,11 @@ class Symbols(Domain):
         target: str | None = None,
         reference_type: ReferenceType | None = None,
         guesses: bool = True,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> List[SymbolReference]:
         """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
+        check_window(limit, offset)
         kind = SymbolReference.reference_type.db_value(reference_type)
         row, version, graph = self._at(symbol, scan, target)
         found = [
@@ -280,7 +304,7 @@ class Symbols(Domain):
             for reference in SymbolReference.raw(graph.references(), row.id, version, split(row.id)[1])
             if (guesses or reference.resolution in TRUSTED) and kind in (None, reference.reference_type)
         ]
-        return sorted(found, key=lambda r: (r.from_file, r.from_line, r.id))
+        return windowed(sorted(found, key=lambda r: (r.from_file, r.from_line, r.id)), limit, offset)
 
     @reads
     def callers(
@@ -291,11 +315,15 @@ class Symbols(Domain):
         target: str | None = None,
         depth: int | None = 1,
         guesses: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> List[Reached]:
         """List the functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest
         first.
         """
-        return self._follow(symbol, (scan, target), INCOMING, kinds=("call",), depth=depth, guesses=guesses)
+        return self._follow(
+            symbol, (scan, target), INCOMING, kinds=("call",), depth=depth, guesses=guesses, limit=limit, offset=offset
+        )
 
     @reads
     def callees(
@@ -306,9 +334,13 @@ class Symbols(Domain):
         target: str | None = None,
         depth: int | None = 1,
         guesses: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> List[Reached]:
         """List the symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
-        return self._follow(symbol, (scan, target), OUTGOING, kinds=("call",), depth=depth, guesses=guesses)
+        return self._follow(
+            symbol, (scan, target), OUTGOING, kinds=("call",), depth=depth, guesses=guesses, limit=limit, offset=offset
+        )
 
     @reads
     def impact(
@@ -319,14 +351,17 @@ class Symbols(Domain):
         target: str | None = None,
         depth: int | None = None,
         guesses: bool = True,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> List[Reached]:
         """List all symbols that depend on a symbol by calls and base classes, directly or not, with their distance.
 
         A class includes its constructor. ``exact`` is false if the shortest path contains a guess.
         """
         return self._follow(
-            symbol, (scan, target), INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses, impact=True
-        )
+            symbol, (scan, target), INCOMING, kinds=("call", "inherit"), depth=depth, guesses=guesses,
+            limit=limit, offset=offset, impact=True,
+        )  # fmt: skip
 
     @reads
     def subclasses(
@@ -337,9 +372,20 @@ class Symbols(Domain):
         target: str | None = None,
         depth: int | None = None,
         guesses: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> List[Reached]:
         """List the classes that inherit from a class, directly or not."""
-        return self._follow(symbol, (scan, target), INCOMING, kinds=("inherit",), depth=depth, guesses=guesses)
+        return self._follow(
+            symbol,
+            (scan, target),
+            INCOMING,
+            kinds=("inherit",),
+            depth=depth,
+            guesses=guesses,
+            limit=limit,
+            offset=offset,
+        )
 
     @reads
     def bases(
@@ -350,9 +396,20 @@ class Symbols(Domain):
         target: str | None = None,
         depth: int | None = None,
         guesses: bool = False,
+        limit: int | None = None,
+        offset: int = 0,
     ) -> List[Reached]:
         """List the classes of the tree that a class inherits from, directly or not."""
-        return self._follow(symbol, (scan, target), OUTGOING, kinds=("inherit",), depth=depth, guesses=guesses)
+        return self._follow(
+            symbol,
+            (scan, target),
+            OUTGOING,
+            kinds=("inherit",),
+            depth=depth,
+            guesses=guesses,
+            limit=limit,
+            offset=offset,
+        )
 
     @reads
     def edges(
@@ -391,35 +448,71 @@ class Symbols(Domain):
     # -- imports ---------------------------------------------------------------------------------------------------
 
     @reads
-    def imports(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
+    def imports(
+        self,
+        file: str,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
+    ) -> List[ImportRelation]:
         """List the import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
+        check_window(limit, offset)
         row = self._file(file, scan, target)
-        return list(ImportRelation.select().where(ImportRelation.file == row).order_by(ImportRelation.ordinal))
+        query = ImportRelation.select().where(ImportRelation.file == row).order_by(ImportRelation.ordinal)
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     @reads
-    def importers(self, file: str, *, scan: Scan | int | None = None, target: str | None = None) -> List[str]:
+    def importers(
+        self,
+        file: str,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> List[str]:
         """List the files that import a file, sorted. Raises NotFound for a file that the scan does not have."""
+        check_window(limit, offset)
         row = self._file(file, scan, target)
         found = self._graph(row.scan_id, None).importers(row.version_id)
-        return [path for path in found if path != row.file_path]
+        return windowed([path for path in found if path != row.file_path], limit, offset)
 
     @reads
-    def import_cycles(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[List[str]]:
+    def import_cycles(
+        self,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> List[List[str]]:
         """List groups of files that import each other, largest first."""
-        return cycles(self._graph(scan, target).imports())
+        check_window(limit, offset)
+        return windowed(cycles(self._graph(scan, target).imports()), limit, offset)
 
     @reads
-    def unresolved_imports(self, *, scan: Scan | int | None = None, target: str | None = None) -> List[ImportRelation]:
+    def unresolved_imports(
+        self,
+        *,
+        scan: Scan | int | None = None,
+        target: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str | None = None,
+    ) -> List[ImportRelation]:
         """List imports of missing modules of this tree. Imports of modules outside the tree are not included."""
-        row = Scans(self.db).pick(scan, target)
-        return list(
-            ImportRelation.select()
-            .where(ImportRelation.scan == row, ImportRelation.resolution == "unresolved")
-            .order_by(ImportRelation.importer_file, ImportRelation.ordinal)
+        check_window(limit, offset)
+        query = ImportRelation.select().where(
+            ImportRelation.scan == pick(self.db, scan, target), ImportRelation.resolution == "unresolved"
         )
+        query = query.order_by(ImportRelation.importer_file, ImportRelation.ordinal)
+        return listed(query, limit=limit, offset=offset, sort=sort)
 
     def _file(self, file: str, scan: Scan | int | None, target: str | None) -> ScanFile:
-        row = Scans(self.db).pick(scan, target)
+        row = pick(self.db, scan, target)
         found = ScanFile.get_or_none(ScanFile.scan == row, ScanFile.file_path == stored_path(file, "file"))
         if found is None:
             raise NotFound(f"scan {row.id} has no file {file!r}; paths are relative to {row.root or 'its root'}")
@@ -433,7 +526,7 @@ class Symbols(Domain):
         An empty result of a query about symbols proves absence only for languages whose ``recorded`` includes the facts
         of the query. Files that ``failed`` or were ``skipped`` have no facts.
         """
-        return coverage(self.db, Scans(self.db).pick(scan).id)
+        return coverage(groups(self.db, pick(self.db, scan).id))
 
     @reads
     def unreferenced(
@@ -442,6 +535,8 @@ class Symbols(Domain):
         scan: Scan | int | None = None,
         target: str | None = None,
         symbol_types: Iterable[SymbolType] = ("class", "function", "method"),
+        limit: int | None = None,
+        offset: int = 0,
     ) -> List[Symbol]:
         """List symbols that seem unused: no reference resolves to them and no file mentions their name.
 
@@ -450,8 +545,9 @@ class Symbols(Domain):
         files whose references are not recorded; ``coverage`` lists their languages.
         """
         kinds = {Symbol.symbol_type.db_value(kind) for kind in check_list(symbol_types, "symbol_types")}
+        check_window(limit, offset)
         ids = unreferenced(self.db, self._graph(scan, target), kinds)
-        return sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))
+        return windowed(sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id)), limit, offset)
 
     @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:

@@ -8,6 +8,7 @@ from scanstore.db.database import Database
 from scanstore.db.view_keys import join
 from scanstore.indexing.facts import unpack_words
 from scanstore.indexing.languages import CTAGS, REFERENCES, coverage, language_of
+from scanstore.snapshots.figures import groups
 from scanstore.symbols.graph import Graph
 
 # Decorators that do not register the function elsewhere.
@@ -59,7 +60,7 @@ def unreferenced(db: Database, graph: Graph, kinds: set[str]) -> list[int]:
         "ctags": CTAGS,
     }
     # Only files with recorded references can prove that a symbol is unused.
-    able = {row.language for row in coverage(db, graph.scan) if REFERENCES in row.recorded}
+    able = {row.language for row in coverage(groups(db, graph.scan)) if REFERENCES in row.recorded}
     used: set[str] = set()
     for (blob,) in db.execute_sql(MENTIONS.format(**options)):
         used.update(unpack_words(blob))

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from stressing import LONG
 
 from scanstore import Conflict, IllegalMove, InvalidArgument, NotFound, ReadOnly, Store, WrongStore
 from scanstore.accounts import passwords
-from scanstore.accounts.models import folded, known_user, user_key
+from scanstore.accounts.models import folded, user_key
 from scanstore.cli import main
 from scanstore.db.values import utcnow
 from scanstore.models import User
@@ -62,22 +63,105 @@ def test_a_user_has_the_fields_and_defaults_of_the_documents(store: Store) -> No
 
 
 def test_a_user_is_found_by_row_id_and_address(store: Store, ada: User) -> None:
-    import uuid
-
     for given in (ada, ada.id, uuid.UUID(ada.id), ADA, " ada@EXAMPLE.org "):
         assert store.accounts.get(given).id == ada.id
-    assert store.accounts.find("ADA@example.ORG") == ada and store.accounts.find("bob@example.org") is None
+        assert store.accounts.find(given) == ada
     for missing in ("bob@example.org", str(uuid.uuid4()), uuid.uuid4()):
         with pytest.raises(NotFound, match="no user .*scanstore users list"):
             store.accounts.get(missing)
-    for wrong in ("ada", 5, None, b"x"):
-        with pytest.raises(InvalidArgument, match="is not a user"):
-            store.accounts.get(wrong)  # type: ignore[arg-type]
-    assert known_user(store.database, ada) == user_key(ada.id) == ada.id
+        assert store.accounts.find(missing) is None
+    for wrong in ("ada", "", 5, True, None, b"x"):
+        for call in (store.accounts.get, store.accounts.find, store.accounts.activate, store.accounts.remove):
+            with pytest.raises(InvalidArgument, match="is not a user; give a row or its id, a UUID, or an address"):
+                call(wrong)  # type: ignore[arg-type]
+    assert user_key(store.database, ada) == user_key(store.database, ADA) == ada.id
     with pytest.raises(NotFound, match="no user"):
-        known_user(store.database, uuid.uuid4())
+        user_key(store.database, uuid.uuid4())
     with Store(":memory:") as other, pytest.raises(WrongStore):
         other.accounts.get(ada)
+
+
+def calls_about_a_user(store: Store) -> list[Callable[[Any], object]]:
+    """Each call that expects a user, of every domain, without those that remove it."""
+    store.accounts.get(ADA)
+    accounts, sessions, audits = store.accounts, store.sessions, store.audits
+    return [
+        accounts.get, accounts.find, accounts.deactivate, accounts.activate, accounts.update,
+        lambda user: accounts.set_password(user, RIGHT),
+        lambda user: sessions.add(user, "contracts"), lambda user: sessions.list(user=user),
+        lambda user: sessions.stats(user=user),
+        lambda user: sessions.prompts.add(user, "summary", "Short."), lambda user: sessions.prompts.list(user),
+        lambda user: sessions.prompts.list(user, type="other"), lambda user: sessions.prompts.get(user, "summary"),
+        lambda user: sessions.prompts.find(user, "summary"), lambda user: sessions.prompts.restore(user, "summary", 1),
+        lambda user: sessions.prompts.set_default(user, "summary", 1),
+        lambda user: audits.add(user, "a.pdf", 1), lambda user: audits.list(user=user),
+        lambda user: audits.list(user=user, queue="other"), lambda user: audits.stats(user=user),
+    ]  # fmt: skip
+
+
+def test_every_call_accepts_a_user_by_row_id_and_address(store: Store, ada: User) -> None:
+    store.accounts.add("bob@x.org")
+    for call in calls_about_a_user(store):
+        for given in (ada, ada.id, uuid.UUID(ada.id), " ada@EXAMPLE.org "):
+            call(given)
+    for given in (ada, ADA):
+        assert [row.user_id for row in store.sessions.list(user=given)] == [ada.id] * 4
+        assert [row.user_id for row in store.audits.list(user=given)] == [ada.id] * 4
+        assert len(store.sessions.prompts.list(given)) == 1
+        assert sum(store.sessions.stats(user=given).sessions.values()) == store.audits.stats(user=given).tasks["queued"]
+    assert store.sessions.list(user="bob@x.org") == [] == store.audits.list(user="bob@x.org")
+    assert store.check() == []
+
+
+def test_every_call_refuses_a_wrong_user_with_the_same_error(store: Store, ada: User) -> None:
+    missing: tuple[Any, ...] = ("bob@x.org", str(uuid.uuid4()), uuid.uuid4(), "@", "a@b@c")
+    for call in calls_about_a_user(store):
+        for given in missing:
+            if call == store.accounts.find:
+                assert call(given) is None
+                continue
+            with pytest.raises(NotFound) as caught:
+                call(given)
+            assert str(caught.value) == (
+                f"no user {given}; store.accounts.list() (scanstore users list) lists all users"
+            )
+        for given in ("ada", "", 5, True, b"x", ["a@b"], float("nan")):
+            with pytest.raises(InvalidArgument) as refused:
+                call(given)
+            assert str(refused.value) == f"{given!r} is not a user; give a row or its id, a UUID, or an address"
+        for given in ("a@\0", "a@\ud800"):
+            with pytest.raises(InvalidArgument, match="email is"):
+                call(given)
+        with Store(":memory:") as other:
+            stranger = other.accounts.add("a@b.c")
+        with store.bound(), pytest.raises(WrongStore):
+            call(stranger)
+    assert store.sessions.list() == [] == store.audits.list()
+
+
+def test_lists_have_a_window_and_an_order(store: Store, ada: User) -> None:
+    store.accounts.add("bob@x.org", role="admin")
+    store.accounts.add("cid@x.org")
+
+    def names(**options: Any) -> str:
+        return "".join(row.email[0].lower() for row in store.accounts.list(**options))
+
+    assert (names(), names(limit=1), names(offset=1), names(limit=0)) == ("abc", "a", "bc", "")
+    assert (names(sort="-email_key"), names(sort="id", limit=2)) == ("cba", "ab")
+    store.accounts.deactivate(ada)
+    assert (names(active=True), names(active=False), names(role="admin", active=True)) == ("bc", "a", "b")
+    for options in ({"limit": -1}, {"offset": True}, {"sort": "hashed_password"}, {"active": "no"}, {"role": ""}):
+        with pytest.raises(InvalidArgument, match=f"{next(iter(options))} is|cannot be sorted by"):
+            names(**options)
+
+
+def test_removing_counts_the_rows(store: Store, ada: User) -> None:
+    store.sessions.prompts.add(ada, "summary", "one")
+    store.sessions.prompts.add(ada, "summary", "two")
+    assert store.accounts.remove(ADA) == {"configurations": 2, "users": 1}
+    assert store.accounts.remove(store.accounts.add("bob@x.org")) == {"users": 1}
+    with pytest.raises(NotFound):
+        store.accounts.remove(ada)
 
 
 @pytest.mark.parametrize(

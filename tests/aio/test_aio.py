@@ -25,8 +25,8 @@ import pytest
 
 import scanstore
 from scanstore import AsyncStore, Store
-from scanstore.aio import store as aio_store
-from scanstore.aio.store import NOT_HERE
+from scanstore.aio import running
+from scanstore.aio.domains import NOT_HERE
 from scanstore.db.domain import LONG, READS
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, StoreClosed
 from scanstore.models import Job, Scan, Setting
@@ -171,13 +171,13 @@ def test_every_call_of_the_store_can_be_made(path: Path) -> None:
                     continue
                 assert callable(getattr(getattr(store, domain) if domain else store, name))
         assert set(dir(store)) >= (set(METHODS) | set(METHODS[""])) - NOT_HERE - {""}
-        with pytest.raises(AttributeError, match="no 'bound'"):
+        with pytest.raises(AttributeError, match="no attribute 'bound'"):
             store.bound  # noqa: B018
-        with pytest.raises(AttributeError, match="no 'nothing'"):
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
             store.nothing  # noqa: B018
         with pytest.raises(AttributeError, match="nothing"):
             await store.symbols.nothing()
-        with pytest.raises(AttributeError, match="chunks has no method 'queue'"):
+        with pytest.raises(AttributeError, match="'AsyncChunks' object has no attribute 'queue'"):
             await store.chunks.queue()
 
     run(path, main)
@@ -189,10 +189,11 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "chunks.state": ("S",), "chunks.text": (1,), "drafts.get": (1,), "drafts.list": ("S",), "drafts.state": ("S",),
     "drafts.votes": (1,), "findings.diff": ("S",), "findings.get": (1,), "findings.history": (1,),
     "findings.sightings": (1,), "findings.suppressed": ([],), "jobs.children": ("J",), "jobs.find": ("J",),
-    "jobs.get": ("J",), "jobs.live": ("x",), "jobs.of_scene": ("1",), "library.find": ("scene", "x"),
-    "library.get": ("scene", "1"), "library.get_scene": ("1",), "library.names": ("tag",), "plans.changes": (1,),
+    "jobs.get": ("J",), "library.find": ("scene", "x"),
+    "library.get": ("scene", "1"), "library.names": ("tag",), "plans.changes": (1,),
     "plans.find": ("x",), "plans.get": (1,), "plans.preview": (1,), "scans.diff": ("S",), "scans.get": ("S",),
-    "scans.pick": (None,), "schedules.find": ("x",), "schedules.get": ("x",), "settings.__getitem__": ("x",),
+    "scans.find": (1,), "findings.find": (1,), "llm.find": ("none",),
+    "schedules.find": ("x",), "schedules.get": ("x",), "settings.__getitem__": ("x",),
     "settings.get": ("x",), "symbols.bases": ("price",), "symbols.callees": ("price",), "symbols.callers": ("price",),
     "symbols.diff": ("S",), "symbols.export": ("dot",), "symbols.find": ("x",), "symbols.get": ("price",),
     "symbols.impact": ("price",), "symbols.importers": ("shop.py",), "symbols.imports": ("shop.py",),
@@ -683,7 +684,7 @@ def test_handlers_may_be_coroutine_functions(path: Path) -> None:
         worked = await store.jobs.run_worker({"double": double, "broken": broken}, until_empty=True)
         assert (worked.completed, worked.waiting) == (3, 1)
         jobs = await store.jobs.list(type="double")
-        assert sorted(job.result["n"] for job in jobs) == [0, 2, 4]
+        assert sorted([(await store.jobs.get(job)).result["n"] for job in jobs]) == [0, 2, 4]
         assert {job.message for job in jobs} == {"mine"}
 
     run(path, main)
@@ -698,7 +699,8 @@ def test_an_object_that_is_called_may_be_a_coroutine_too(path: Path) -> None:
     async def main(store: AsyncStore) -> None:
         await store.jobs.enqueue("any")
         assert (await store.jobs.run_worker({"any": Handler()}, until_empty=True)).completed == 1
-        assert (await store.jobs.list())[0].result == "done"
+        (job,) = await store.jobs.list()
+        assert (await store.jobs.get(job)).result == "done"
 
     run(path, main)
 
@@ -1054,6 +1056,6 @@ def test_rows_are_plain(shop: Path) -> None:
 def test_the_asynchronous_store_takes_the_options_of_the_other() -> None:
     options = inspect.signature(Store.__init__).parameters
     theirs = {name: each.annotation for name, each in options.items() if each.kind == each.KEYWORD_ONLY}
-    assert aio_store._Options.__annotations__.keys() == theirs.keys()
-    for name, given in aio_store._Options.__annotations__.items():
+    assert running._Options.__annotations__.keys() == theirs.keys()
+    for name, given in running._Options.__annotations__.items():
         assert getattr(given, "__forward_arg__", given) == theirs[name], name

@@ -218,7 +218,7 @@ def test_it_fails_for_good_and_is_tried_again(store: Store, user: User) -> None:
     assert store.audits.fail(claimed(store), "no text in it").status == "failed"
     row = store.audits.get(task)
     assert (row.status, row.error_message) == ("failed", "no text in it") and row.completed_at is not None
-    with pytest.raises(IllegalMove, match="is failed and cannot be completed; let it wait again first"):
+    with pytest.raises(IllegalMove, match="is failed and cannot be completed; retry it first"):
         store.audits.complete(task, analysis=ANALYSIS)
     (row,) = store.audits.retry(task, by="bob")
     assert (row.status, row.retry_count, row.completed_at, row.error_message) == ("queued", 0, None, None)
@@ -357,7 +357,7 @@ def test_completing_twice_is_harmless_and_a_second_analysis_is_refused(store: St
         {"analysis": {**ANALYSIS, "extraction_result": None}, "findings": found},
         {"analysis": {**ANALYSIS, "equipment_tag": None}, "findings": found},
     ):
-        with pytest.raises(IllegalMove, match=f"has an analysis already, {analysis.id}, and that is another one"):
+        with pytest.raises(IllegalMove, match=f"has a different analysis already, {analysis.id}; add the document"):
             store.audits.complete(task, **other)
     assert rows(store) == before and store.check() == []
 
@@ -400,8 +400,8 @@ def test_who_may_complete(store: Store, user: User) -> None:
         ({"confidence_score": "0.5"}, "confidence_score is '0.5'"),
         ({"extraction_result": {"x": float("inf")}}, "extraction_result: a value cannot be stored as JSON"),
         ({"validation_result": object()}, "validation_result: a value cannot be stored as JSON"),
-        ({"compliance_score": 101}, "compliance_score is what the policy says"),
-        ({"verdict": "approved"}, "verdict is what the policy says; leave it out, or give another one: policy="),
+        ({"compliance_score": 101}, "compliance_score is set by the policy"),
+        ({"verdict": "approved"}, "verdict is set by the policy; leave it out, or give another policy: policy="),
         ({"colour": "red"}, "analysis has a key 'colour'; it may have confidence_score, "),
     ],
 )
@@ -618,7 +618,7 @@ def test_a_review_that_is_refused(store: Store, task: Task, options: dict[str, A
 @pytest.mark.parametrize(("severity", "machine"), [("critical", "rejected"), ("info", "approved")])
 def test_what_the_machine_decided_by_itself_is_final(store: Store, task: Task, severity: str, machine: str) -> None:
     analysis = store.audits.complete(task, analysis=ANALYSIS, findings=[finding(severity)]).analysis
-    with pytest.raises(IllegalMove, match=f"was {machine} by policy deductions and needs no person"):
+    with pytest.raises(IllegalMove, match=f"was {machine} by policy deductions and cannot be reviewed"):
         store.audits.review(analysis, "approved", by="ann", reason="x")
     assert store.audits.analysis(task).reviewed_by is None
 
@@ -710,7 +710,9 @@ def test_the_trail_goes_with_its_audit_only(store: Store, user: User, task: Task
     row = claimed(store)
     with pytest.raises(IllegalMove, match="is processing and cannot be removed"):
         store.audits.remove(row)
-    store.audits.remove(task)
+    assert store.audits.remove(task) == {
+        "audit_tasks": 1, "audit_analyses": 1, "audit_findings": 1, "audit_events": 2,
+    }  # fmt: skip
     assert rows(store) == {"audit_tasks": 1, "audit_analyses": 0, "audit_findings": 0, "audit_events": 2}
     store.audits.release(row)
     other.delete_instance()
@@ -735,9 +737,62 @@ def test_lists(store: Store, user: User) -> None:
     assert found(user=user) == [2, 0] and found(user=bob.id, limit=1) == [3]
     assert found(status="Completed") == [3, 0] and found(status="queued", user=bob) == [1]
     assert found(verdict="rejected") == [3] and found(queue="default", limit=2) == [3, 2]
-    for options in ({"status": "done"}, {"verdict": "fine"}, {"limit": -1}, {"user": "x"}):
+    assert found(offset=1, limit=2) == [2, 1] and found(sort="id", limit=1) == [0]
+    assert found(user="BOB@example.org", offset=1) == [1]
+    for options in (
+        {"status": "done"}, {"verdict": "fine"}, {"limit": -1}, {"user": "x"}, {"offset": True}, {"sort": "file_path"},
+    ):  # fmt: skip
         with pytest.raises(InvalidArgument):
             store.audits.list(**options)  # type: ignore[arg-type]
+    with pytest.raises(NotFound, match="no user eve@x.org"):
+        store.audits.list(user="eve@x.org")
+
+
+def test_findings_have_a_window_and_an_order(store: Store, task: Task) -> None:
+    given = [finding(severity) for severity in ("minor", "critical", "minor", "info")]
+    result = store.audits.complete(task, analysis=ANALYSIS, findings=given).analysis
+
+    def found(**options: Any) -> list[int]:
+        return [row.ordinal for row in store.audits.findings(task, **options)]
+
+    assert found() == [1, 2, 3, 4] == [row.ordinal for row in store.audits.findings(result)]
+    assert (found(limit=2), found(offset=3), found(severity="Minor", offset=1)) == ([1, 2], [4], [3])
+    assert (found(sort="-id"), found(severity="major"), found(limit=0)) == ([4, 3, 2, 1], [], [])
+    for options in ({"limit": "1"}, {"offset": -1}, {"sort": "message"}, {"severity": "high"}):
+        with pytest.raises(InvalidArgument):
+            found(**options)
+
+
+def test_the_author_is_given_or_that_of_the_environment_or_unknown(
+    store: Store, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def authors(**options: Any) -> list[str]:
+        task, other = store.audits.add(user, "a.pdf", 1, max_retries=0, **options), store.audits.add(user, "b.pdf", 1)
+        store.audits.fail(claimed(store), "x")
+        store.audits.retry(task, **options)
+        store.audits.complete(claimed(store), analysis=ANALYSIS, findings=[finding("major")])
+        row = store.audits.review(task, "approved", reason="x", **options)
+        assert store.audits.review(task, "approved", reason="x", **options).to_dict() == row.to_dict()
+        store.audits.cancel(other, **options)
+        events = [*store.audits.trail(task).items, *store.audits.trail(other).items[1:]]
+        acted = [event.by for event in events if event.action in ("created", "retried", "reviewed", "cancelled")]
+        return [*acted, row.reviewed_by]
+
+    monkeypatch.delenv("SCANSTORE_USER", raising=False)
+    assert authors() == [user.email, *["unknown"] * 4]
+    monkeypatch.setenv("SCANSTORE_USER", "cid")
+    assert authors() == ["cid"] * 5
+    assert authors(by="dan") == ["dan"] * 5
+    task = store.audits.add(user, "a.pdf", 1)
+    for wrong in ("", " ", 5, True, "x" * 256):
+        for call in (
+            lambda by: store.audits.cancel(task, by=by), lambda by: store.audits.retry(task, by=by),
+            lambda by: store.audits.review(task, "approved", reason="x", by=by),
+            lambda by: store.audits.add(user, "b.pdf", 1, by=by),
+        ):  # fmt: skip
+            with pytest.raises(InvalidArgument, match="by (is|has)"):
+                call(wrong)
+    assert store.check() == []
 
 
 def test_stats(store: Store, user: User) -> None:

@@ -481,7 +481,7 @@ def test_progress_of_drafts_alone_needs_no_analysis(scanned: Run) -> None:
 
 def test_remove_says_what_went_with_the_analysis(done: Run) -> None:
     line = done("scans", "remove", "1").stdout
-    assert line.endswith(", 1 draft, 1 vote, 1 finding, 2 model calls\n")
+    assert line.endswith(", 1 draft, 1 vote, 1 sighting, 1 finding, 2 model calls\n")
 
 
 def test_recover_frees_what_a_dead_process_held(begun: Run, tmp_path: Path) -> None:

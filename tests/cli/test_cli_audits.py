@@ -90,7 +90,7 @@ def test_show(run: Run, made: list[str]) -> None:
 
 def test_review(run: Run, made: list[str]) -> None:
     line = run("review", made[0], "approved", "--reason", "measured again").stdout
-    assert line == f"Audit {made[0]}: approved by ann; the machine said review\n"
+    assert line == f"Audit {made[0]}: approved by ann; the machine verdict is review\n"
     row = data(run("review", made[0], "REJECTED", "-r", "wrong device", "--by", "eve", "--json"))
     assert (row["verdict"], row["machine_verdict"], row["reviewed_by"]) == ("rejected", "review", "eve")
     shown = run("show", made[0]).stdout
@@ -105,7 +105,7 @@ def test_review(run: Run, made: list[str]) -> None:
 def test_trail(run: Run, made: list[str]) -> None:
     run("review", made[0], "approved", "--reason", "measured again")
     created, completed, reviewed = run("trail", made[0]).stdout.splitlines()
-    assert "bob@example.org" in created and "created" in created and "file_size 12300" in created
+    assert created.split()[1:3] == ["ann", "created"] and "file_size 12300" in created
     assert "verdict review, compliance_score 90.0, policy deductions, findings 2" in completed
     assert reviewed.split()[1:3] == ["ann", "reviewed"] and "from review, to approved" in reviewed
     page = run("trail", made[0], "--page", "2", "--per-page", "2")

@@ -71,6 +71,15 @@ def test_sync_list_and_stats(run: Run) -> None:
     assert json.loads(run("stats", "--json").stdout)["synced"]["scene"]["unchanged"] == 2
 
 
+def test_partial_dates_are_printed_as_they_came(run: Run) -> None:
+    dated = [{"id": "1", "title": "a", "scene_date": "2014"}, {"id": "2", "title": "b", "scene_date": "2006-08"}]
+    run("sync", "-", input=lines(dated))
+    assert run("list").stdout.splitlines() == ["1  2014     a", "2  2006-08  b"]
+    listed = run("list", "--json").stdout
+    assert [row["scene_date"] for row in json.loads(listed)] == ["2014", "2006-08"]
+    assert "2 unchanged" in run("sync", "-", input=lines(json.loads(listed))).stdout
+
+
 def test_what_list_prints_as_json_can_be_synced(run: Run) -> None:
     run("sync", "scenes.jsonl")
     records = json.loads(run("list", "--json").stdout)
@@ -99,11 +108,19 @@ def test_bad_input_is_one_line(run: Run) -> None:
     )
     bad = run("sync", "-", code=1, input=lines(SCENES) + "{oops\n").stderr
     assert bad.startswith("Error: line 3 of the input is not JSON: ") and len(bad.splitlines()) == 1
-    assert "record 1 (scene '1'): title is 5" in run("sync", "-", code=1, input='{"id": "1", "title": 5}').stderr
+    wrong = '{"id": "1", "title": 5}'
+    assert "record 1 (scene '1'): title is 5" in run("sync", "-", "--strict", code=1, input=wrong).stderr
+    assert "failed" in run("stats").stdout
+    aside = run("sync", "-", input=wrong)
+    assert aside.stdout == ("0 scenes: 0 created, 0 updated, 0 unchanged; 0 links added, 0 removed; 1 rejected\n")
+    assert aside.stderr == "rejected: record 1 (scene '1'): title is 5; it must be text\n"
+    many = lines([{"id": str(n), "title": n} for n in range(12)])
+    assert run("sync", "-", input=many).stderr.endswith("2 more records rejected; --json lists the first 100\n")
+    told = json.loads(run("sync", "-", "--json", input=many).stdout)
+    assert told["rejected"] == 12 and told["rejections"][2]["id"] == "2" and not told["unseen"]
     assert "no scenes yet; write some with: scanstore library sync FILE\n" == run("list").stderr
     assert run("list", "--kind", "tag").stderr.endswith("sync FILE --kind tag\n")
     assert "nothing was synced" not in run("stats").stderr  # it was, and failed
-    assert "failed" in run("stats").stdout
     assert "--tag is about scenes" in run("list", "--kind", "tag", "--tag", "x", code=2).stderr
     assert "--organized is about scenes" in run("list", "--kind", "tag", "--organized", code=2).stderr
     run("sync", "scenes.jsonl")

@@ -142,7 +142,7 @@ def test_a_bad_file_leaves_nothing(run: Run, content: str, message: str) -> None
 
 def test_submit_and_cancel(run: Run) -> None:
     with Store() as store:
-        store.plans.create("by a script", description="why\nnot")
+        store.plans.add("by a script", description="why\nnot")
     assert run("review", "1", "approve", code=1).stderr == (
         "Error: plan 1 is pending and cannot be reviewed; submit it first: store.plans.submit(plan)"
         " (scanstore plans submit PLAN)\n"

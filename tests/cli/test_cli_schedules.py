@@ -75,7 +75,7 @@ def test_add_and_list(run: Run) -> None:
         (("x", "sync", "0 3 * * *", "--timezone", "Mars\nX"), 1, "timezone is"),
         (("x", "sync", "0 3 * * *", "--config", "{"), 2, "--config is not JSON"),
         (("x", "sync", "0 3 * * *", "--config", "[1]"), 1, "config is [1]; give a dictionary"),
-        (("", "sync", "0 3 * * *"), 1, "name of a schedule is ''"),
+        (("", "sync", "0 3 * * *"), 1, "name is ''; give a text that is not empty"),
     ],
 )
 def test_what_is_wrong_is_one_line(run: Run, args: tuple[str, ...], code: int, why: str) -> None:
@@ -99,6 +99,22 @@ def test_run_due(run: Run) -> None:
     make_due()
     (again,) = data(run("schedules", "run-due", "--json"))
     assert (again["task"]["name"], again["job"]["id"], again["started"]) == ("nightly", job.id, False)
+
+
+def test_a_run_that_another_job_keeps_from_starting_is_an_error(run: Run) -> None:
+    run("schedules", "add", "nightly", "sync", "0 3 * * *")
+    run("schedules", "add", "other", "sync", "0 3 * * *")
+    make_due()
+    with Store("scanstore.db") as store:
+        holder = store.jobs.enqueue("report", unique="nightly").id
+    result = run("schedules", "run-due", code=1)
+    assert result.stdout.startswith("other: job ") and result.stdout.count("\n") == 1
+    assert (
+        f"Error: schedule 'nightly' cannot enqueue its job of type 'sync': its name is the unique key of job {holder}"
+        in (one_line(result))
+    )
+    (found,) = data(run("schedules", "run-due", "--json", code=1))
+    assert (found["started"], found["job"]["id"]) == (False, holder) and "nightly" in found["error"]
 
 
 def test_enable_disable_remove(run: Run) -> None:

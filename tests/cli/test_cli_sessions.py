@@ -96,7 +96,7 @@ def test_remove(run: Run, ids: Callable[[], list[str]]) -> None:
     one, two = ids()
     assert run("remove", one).stdout == "Removed session 'one\\x1b[31m'\n"
     assert json.loads(run("remove", two, "--json").stdout) == {"removed": two}
-    assert run("list").stderr == "no sessions here; a script makes one with: store.sessions.add(user, name)\n"
+    assert run("list").stderr == "no sessions here; add one with: store.sessions.add(user, name)\n"
     for command in ("show", "remove"):
         said = run(command, one, code=1).stderr
         assert said.startswith(f"Error: no session {one}; ") and len(said.splitlines()) == 1

@@ -29,7 +29,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     monkeypatch.setenv("SCANSTORE_USER", "ann")
     (tmp_path / "src").mkdir()
     with Store() as store:
-        scan = store.scans.finish(store.scans.start(str(tmp_path / "src"), root=tmp_path / "src"))
+        scan = store.scans.finish(store.scans.add(str(tmp_path / "src"), root=tmp_path / "src"))
         for path, severity in (("a.py", "high"), ("tests/b.py", "low"), ("c.py", "info")):
             made = Finding.create(
                 lineage=scan.lineage_id, scan=scan, first_scan=scan, rule_id="R1", tool="T", title="Bad",
@@ -91,7 +91,7 @@ def test_who_decides(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "login")
     run("findings", "comment", "1", "x")
     assert last() == "login"
-    assert "by is empty" in run("findings", "comment", "1", "x", "--by", "", code=1).stderr
+    assert "by is ''" in run("findings", "comment", "1", "x", "--by", "", code=1).stderr
 
     def nobody() -> str:
         raise KeyError
@@ -178,7 +178,7 @@ def test_wrong_usage_ends_with_2(run: Run, args: tuple[str, ...]) -> None:
     [
         (("comment", "9", "x"), "no finding 9"), (("comment", "1", " "), "comment is empty"),
         (("history", "9"), "no finding 9"), (("unsuppress", "9"), "no suppression 9"),
-        (("suppress", "1", "9", "-j", "j"), "no finding 9"), (("suppress", "1", "-j", " "), "justification is empty"),
+        (("suppress", "1", "9", "-j", "j"), "no finding 9"), (("suppress", "1", "-j", " "), "reason is empty"),
         (("suppress", "1", "-j", "j", "--expires", "2020-01-31"), "is over already"),
         (("suppress", "1", "-j", "j", "--expires", "0d"), "is over already"),
         (("suppress", "--rule", "R1", "--path", "!", "-j", "j"), "no pattern"),
@@ -219,7 +219,7 @@ def test_nothing_that_was_said_is_obeyed_by_the_terminal(run: Run) -> None:
 def test_a_finding_whose_scan_is_gone(run: Run) -> None:
     run("findings", "triage", "1", "ignored")
     with Store() as store:
-        store.scans.finish(store.scans.start(store.scans.latest().target))
+        store.scans.finish(store.scans.add(store.scans.latest().target))
         store.scans.remove(1)
     text = run("findings", "show", "1").stdout
     assert "a.py:3" in text and "ignored" in text and "in scan" not in text
@@ -231,7 +231,7 @@ def test_a_finding_whose_scan_is_gone(run: Run) -> None:
 def test_findings_over_time(run: Run, tmp_path: Path) -> None:
     assert "scan 1 is the first of" in run("findings", "diff", code=1).stderr
     with Store() as store:
-        second = store.scans.finish(store.scans.start(str(tmp_path / "src"), root=tmp_path / "src"))
+        second = store.scans.finish(store.scans.add(str(tmp_path / "src"), root=tmp_path / "src"))
         first = Finding.get_by_id(1)
         made = Finding.create(
             lineage=second.lineage_id, scan=second, first_scan=second, rule_id="R2", tool="U", title="Worse",
@@ -239,7 +239,7 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
         )  # fmt: skip
         for finding, state in ((first, "fixed"), (2, "unchanged"), (made, "new")):
             Sighting.create(scan=second, finding=finding, state=state, file_path="d.py")
-        store.scans.finish(store.scans.start(str(tmp_path / "src")))  # nobody has looked for findings in it
+        store.scans.finish(store.scans.add(str(tmp_path / "src")))  # nobody has looked for findings in it
     run("findings", "suppress", str(made.id), "-j", "known")
     for args in ((), ("1",), ("1", "2")):
         shown = run("findings", "diff", *args)

@@ -251,9 +251,9 @@ def test_a_value_that_sqlite_does_not_take_is_refused_with_the_limit_and_its_siz
         lambda: store.settings.set("large", "x" * 60_000),
         lambda: store.settings.set("large", "\u00e9" * 30_000),
         lambda: store.settings.update("small", lambda value: value * 6),
-        lambda: store.settings.define("large", 1, description="x" * 60_000),
+        lambda: store.settings.ensure("large", 1, description="x" * 60_000),
         lambda: store.jobs.enqueue("x", meta={"a": "x" * 60_000}),
-        lambda: store.plans.create("x", description="x" * 60_000),
+        lambda: store.plans.add("x", description="x" * 60_000),
         lambda: store.library.upsert_scenes([{"id": "a"}, {"id": "b", "title": "x" * 60_000}]),
     ):
         with pytest.raises(
@@ -277,18 +277,14 @@ LAST = datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))
 @pytest.mark.parametrize("moment", [FIRST, LAST])
 def test_a_time_that_no_calendar_has_is_refused_by_its_value(store: Store, moment: datetime) -> None:
     text = moment.isoformat()
-    scan = store.scans.finish(store.scans.start("t"))
+    scan = store.scans.finish(store.scans.add("t"))
     for call in (
         lambda: store.jobs.enqueue("x", run_at=moment),
-        lambda: store.schedules.due(moment),
-        lambda: store.schedules.run_due(moment),
-        lambda: store.library.upsert_scenes([{"id": "a", "scene_date": moment}]),
-        lambda: store.library.upsert_scenes([{"id": "a", "scene_date": text}]),
-        lambda: (
-            store.findings.suppress(target="t", rule_id="r", reason="x", expires=moment)
-            if "reason" in inspect.signature(store.findings.suppress).parameters
-            else store.findings.suppress(target="t", rule="r", justification="x", by="a", expires=moment)
-        ),
+        lambda: store.schedules.due(now=moment),
+        lambda: store.schedules.run_due(now=moment),
+        lambda: store.library.upsert_scenes([{"id": "a", "scene_date": moment}], strict=True),
+        lambda: store.library.upsert_scenes([{"id": "a", "scene_date": text}], strict=True),
+        lambda: store.findings.suppress(target="t", rule="r", reason="x", by="a", expires=moment),
         lambda: Scan.update(completed_at=moment).where(Scan.id == scan.id).execute(),
         lambda: Scan.update(completed_at=text).where(Scan.id == scan.id).execute(),
     ):
@@ -307,10 +303,10 @@ def test_the_first_and_the_last_times_are_kept(store: Store) -> None:
     (job,) = store.jobs.claim("x")
     store.jobs.complete(job)
     assert store.jobs.state().next_at == late
-    assert store.schedules.due(early) == []
+    assert store.schedules.due(now=early) == []
     with pytest.raises(InvalidArgument, match="has no next time after 9999-12-31"):
-        store.schedules.run_due(late)
-    assert len(store.schedules.run_due(late - timedelta(days=2))) == 1
+        store.schedules.run_due(now=late)
+    assert len(store.schedules.run_due(now=late - timedelta(days=2))) == 1
     assert store.prune(older_than=timedelta.max, dry_run=True).scans == []
     assert store.jobs.prune(older_than=timedelta.max) == 0
     assert store.check() == []

@@ -72,7 +72,7 @@ def test_every_model_of_the_document_has_its_fields_and_defaults(store: Store) -
     model = ModelConfig.get_by_id(ModelConfig.create(name="llama3.3-70b").id)
     assert (model.max_tokens, model.max_concurrent, model.votes) == (4096, 2, 1)
     assert model.is_analyzer is False and model.is_verifier is False
-    started = store.scans.start("t")
+    started = store.scans.add("t")
     config = ScanConfig.get_by_id(ScanConfig.create(scan=started).id)
     assert (config.analysis_mode, config.scope, config.primary_analyzer) == ("primary_verifiers", "full", None)
     assert (config.scanner_concurrency, config.verifier_concurrency, config.enricher_concurrency) == (20, 10, 5)
@@ -305,7 +305,7 @@ def test_rows_turn_into_plain_values(scan: Scan) -> None:
 
 
 def test_create_gives_an_id_that_finds_the_symbol_again(store: Store) -> None:
-    scan = store.scans.start("by hand")
+    scan = store.scans.add("by hand")
     made = Symbol.create(
         scan=scan,
         file_path="x.c",
@@ -338,7 +338,7 @@ def test_create_gives_an_id_that_finds_the_symbol_again(store: Store) -> None:
 
 
 def test_saving_a_new_symbol_is_create(store: Store) -> None:
-    symbol = Symbol(scan=store.scans.start("t"), file_path="x.c", name="main", symbol_type="function")
+    symbol = Symbol(scan=store.scans.add("t"), file_path="x.c", name="main", symbol_type="function")
     symbol.save()
     assert Symbol.get_by_id(symbol.id).name == "main"
     symbol.name = "other"
@@ -348,7 +348,7 @@ def test_saving_a_new_symbol_is_create(store: Store) -> None:
 
 
 def test_symbols_of_two_scans_in_one_file_do_not_mix(store: Store) -> None:
-    one_scan, other = store.scans.start("one"), store.scans.start("other")
+    one_scan, other = store.scans.add("one"), store.scans.add("other")
     for scan in (one_scan, other):
         Symbol.create(scan=scan, file_path="x.c", name=f"of_{scan.id}", symbol_type="function")
     assert [s.name for s in one_scan.symbols] == [f"of_{one_scan.id}"]
@@ -381,7 +381,7 @@ def test_a_symbol_cannot_be_added_to_a_file_that_an_indexer_recorded(store: Stor
     ids=lambda w: f"{next(iter(w))}={next(iter(w.values()))!r}".encode("ascii", "replace").decode()[:30],
 )
 def test_bad_symbols_are_refused_and_nothing_is_left(store: Store, wrong: dict[str, Any]) -> None:
-    given = {"scan": store.scans.start("t"), "file_path": "x.c", "name": "f", "symbol_type": "function", **wrong}
+    given = {"scan": store.scans.add("t"), "file_path": "x.c", "name": "f", "symbol_type": "function", **wrong}
     with pytest.raises((ScanstoreError, ValueError)):
         Symbol.create(**given)
     for table in ("file_versions", "scan_files", "names", "symbol_facts"):
@@ -449,7 +449,7 @@ def test_deleting_a_scan_through_the_model_leaves_no_orphan_rows(store: Store, s
 
 def test_deleting_a_model_keeps_the_configs_that_named_it(store: Store) -> None:
     model = store.llm.add("m")
-    config = ScanConfig.create(scan=store.scans.start("t"), primary_analyzer=model)
+    config = ScanConfig.create(scan=store.scans.add("t"), primary_analyzer=model)
     model.delete_instance()
     assert ScanConfig.get_by_id(config.id).primary_analyzer is None
 

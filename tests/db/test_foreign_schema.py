@@ -161,7 +161,7 @@ def behind_doors(path: Path, number: int | None = None) -> dict[str, list[str]]:
             try:
                 return victim.merge(path)
             finally:
-                victim.settings.define("alive", 1)
+                victim.settings.ensure("alive", 1)
                 assert victim.check() == []
 
     def depended() -> object:
@@ -175,7 +175,7 @@ def behind_doors(path: Path, number: int | None = None) -> dict[str, list[str]]:
             raise errors.ScanstoreError("; ".join(found.problems))
 
     calls: dict[str, Callable[[], object]] = {
-        "open": lambda: inside(lambda store: store.settings.define("new", 1)),
+        "open": lambda: inside(lambda store: store.settings.ensure("new", 1)),
         "read": lambda: Store(path, read_only=True).close(),
         "check": lambda: inside(lambda store: store.check()),
         "merge": merged,
@@ -223,7 +223,7 @@ def file(tmp_path: Path, new_file: Path) -> Path:
     path = tmp_path / "strange.db"
     shutil.copy(new_file, path)
     with Store(path) as store:
-        store.settings.define("page", 5)
+        store.settings.ensure("page", 5)
         store.jobs.enqueue("sync")
     return path
 
@@ -434,7 +434,7 @@ def test_encrypted_files_are_compared_too(tmp_path: Path, what: str) -> None:
     pytest.importorskip("sqlcipher3")
     path, key = tmp_path / "secret.db", RAW
     with Store(path, key=key) as store:
-        store.settings.define("page", 5)
+        store.settings.ensure("page", 5)
     script, named = FOREIGN[what]
     spoil(path, script, key=key)
     with pytest.raises(errors.ForeignSchema, match=named):
@@ -512,7 +512,7 @@ def circle(path: Path, table: str) -> None:
 
 def test_pages_in_circles_hang_nobody(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(tmp_path / "mine.db") as mine:
-        mine.settings.define("other", 1)
+        mine.settings.ensure("other", 1)
     circle(file, "studios")
     code = """if True:
         import sys

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +12,10 @@ import pytest
 from scanstore import models
 from scanstore.db.pagination import MOST, Page, _order, is_heavy, light, sorts
 from scanstore.errors import InvalidArgument
-from scanstore.models import Job, ModelConfig, Performer, ScheduledTask, Setting
+from scanstore.models import Job, ModelConfig, Performer, ScheduledTask, Setting, Symbol, SymbolReference
 from scanstore.store import Store
 
+SHOP = Path(__file__).parents[1] / "callgraph" / "shop"
 MODELS = [getattr(models, name) for name in models.__all__]
 VIEWS = (models.ImportRelation, models.ScanFileChunk, models.Symbol, models.SymbolReference)
 Statements = list[tuple[str, Any]]
@@ -173,3 +177,145 @@ def test_a_page_is_read_in_its_own_store(store: Store, tmp_path: Any) -> None:
         other.settings.set("where", "other")
         assert store.page(Setting).total == 0
         assert other.page(Setting).total == 1
+
+
+# Views
+
+
+@pytest.fixture
+def scanned(store: Store, tmp_path: Path) -> Store:
+    """Two scans of a tree, of which the second has a changed file, and one of another target that is not complete."""
+    tree = Path(shutil.copytree(SHOP, tmp_path / "shop"))
+    store.scans.record(tree)
+    file = tree / "models.py"
+    file.write_text(f"{file.read_text()}\ndef added():\n    return added()\n")
+    store.scans.record(tree)
+    symbol = {"name": "f", "symbol_type": "function", "start_line": 1, "end_line": 2}
+    reference = {"line": 1, "reference_type": "call", "name": "f"}
+    store.symbols.record_file(
+        store.scans.start("other"), "a.py", "ab", symbols=[symbol], references=[reference], chunks=[]
+    )
+    return store
+
+
+@pytest.mark.parametrize("model", VIEWS, ids=lambda m: m.__name__)
+def test_the_description_of_a_view_has_the_rows_of_the_view(scanned: Store, model: Any) -> None:
+    view, columns = model.__view__, list(model._meta.columns)
+    assert sorted(view.columns) == sorted(columns)
+
+    def read(source: str, *values: object) -> list[tuple[object, ...]]:
+        sql = f"SELECT {', '.join(columns)} FROM {source}"
+        return scanned.database.execute_sql(sql, values).fetchall()  # type: ignore[no-any-return]
+
+    rows = sorted(read(model._meta.table_name), key=repr)
+    assert rows and sorted(read(f"({view.rows(columns)})"), key=repr) == rows
+    ids = sorted((row[columns.index("id")] for row in rows), reverse=True)
+    found = read(f"({view.of_keys(columns)})", str(ids))
+    assert [row[columns.index("id")] for row in found] == ids
+    assert sorted(found, key=repr) == rows
+    for column in columns:  # each alone needs other joins
+        sql = f"SELECT {column} FROM ({view.rows([column])}) ORDER BY 1"
+        assert scanned.database.execute_sql(sql).fetchall() == sorted(
+            ((row[columns.index(column)],) for row in rows), key=lambda row: (row[0] is not None, row)
+        )
+
+
+def _all(model: Any, where: tuple[Any, ...]) -> Any:
+    return model.select().where(*where) if where else model.select()
+
+
+@pytest.mark.parametrize("model", VIEWS, ids=lambda m: m.__name__)
+@pytest.mark.parametrize("kept", [True, False])
+def test_pages_and_counts_of_views_are_those_of_the_view(scanned: Store, model: Any, kept: bool) -> None:
+    if not kept:
+        scanned.database.execute_sql("DELETE FROM scan_figures")
+    for where in VIEW_CONDITIONS[model.__name__]:
+        with scanned:
+            ids = sorted((row.id for row in _all(model, where)), reverse=True)
+        first = scanned.page(model, *where, per_page=5, heavy=True)
+        second = scanned.page(model, *where, per_page=5, page=2)
+        assert [row.id for row in (*first.items, *second.items)] == ids[:10]
+        assert first.total == second.total == len(ids)
+        for row in first.items:
+            assert row.to_dict() == model.get_by_id(row.id).to_dict()
+        for by in ("scan", *(each for each in ("symbol_type", "reference_type", "resolution", "status", "file_path")
+                             if each in model._meta.fields)):  # fmt: skip
+            with scanned:
+                wanted = Counter(getattr(row, f"{by}_id" if by == "scan" else by)
+                                 for row in _all(model, where))  # fmt: skip
+            assert scanned.counts(model, by, *where) == wanted
+            assert list(scanned.counts(model, by, *where)) == sorted(wanted)
+
+
+VIEW_CONDITIONS: dict[str, list[tuple[Any, ...]]] = {
+    "Symbol": [
+        (), (Symbol.scan == 1,), (Symbol.symbol_type == "class",), (Symbol.name == "added",), (Symbol.id == 0,),
+        (Symbol.scan == 2, Symbol.symbol_type == "function"), (Symbol.start_line > 10, Symbol.file_path != "models.py"),
+        (Symbol.scan.in_(models.Scan.select().where(models.Scan.status == "completed")),),
+    ],
+    "SymbolReference": [
+        (), (SymbolReference.scan == 2,), (SymbolReference.resolution == "imported",),
+        (SymbolReference.confidence < 1, SymbolReference.reference_type == "call"),
+        (SymbolReference.symbol.is_null(),), (SymbolReference.name == "added",),
+        ((SymbolReference.scan == 1) | (SymbolReference.resolution == "exact"),),
+    ],
+    "ImportRelation": [(), (models.ImportRelation.scan == 1,), (models.ImportRelation.resolution == "external",)],
+    "ScanFileChunk": [(), (models.ScanFileChunk.scan == 2,), (models.ScanFileChunk.status == "pending",)],
+}  # fmt: skip
+
+
+def test_a_page_of_a_view_reads_keys_from_indexes_and_then_its_rows(scanned: Store, statements: Statements) -> None:
+    """All of a view's rows are neither built nor sorted; the kept figures say how many there are."""
+    for model in (Symbol, SymbolReference):
+        statements.clear()
+        scanned.page(model)
+        assert len(statements) == 3
+        counted, keys, rows = (_plan(scanned, sql, params) for sql, params in list(statements))
+        assert "SEARCH k USING PRIMARY KEY" in counted or "SCAN k" in counted
+        assert "TEMP B-TREE" not in keys and "MATERIALIZE" not in keys and "names" not in keys
+        assert "SCAN f" in keys and "SEARCH x USING" in keys
+        assert "SEARCH f USING INTEGER PRIMARY KEY" in rows and "TEMP B-TREE" not in rows
+
+
+def _plan(store: Store, sql: str, values: Any) -> str:
+    rows = store.database.connection().execute(f"EXPLAIN QUERY PLAN {sql}", values or ())
+    return " / ".join(row[3] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("model", "sort", "where", "index"),
+    [
+        (models.Scene, "title", (), "ix_scenes_title"),
+        (models.Scene, "-scene_date", (), "ix_scenes_scene_date"),
+        (models.AnalysisResult, "-score", (), "ix_analysis_results_score"),
+        (models.PlanChange, "field", (), "ix_plan_changes_field"),
+        (models.PlanChange, "-confidence", (), "ix_plan_changes_confidence"),
+        (models.PlanChange, "field", (models.PlanChange.plan == 1,), "ix_plan_changes_plan_id_field"),
+        (models.PlanChange, "-confidence", (models.PlanChange.plan == 1,), "ix_plan_changes_plan_id_confidence"),
+    ],
+)
+def test_what_a_page_shows_is_sorted_by_an_index(store: Store, model: Any, sort: str, where: Any, index: str) -> None:
+    query = model.select(*light(model)).order_by(*_order(model, sort)).limit(5)
+    sql, values = (query.where(*where) if where else query).sql()
+    plan = _plan(store, sql, values)
+    assert index in plan and "TEMP B-TREE" not in plan
+
+
+def test_recovery_reads_only_running_scans(store: Store) -> None:
+    sql = "SELECT id, worker, updated_at FROM scans WHERE status = 'running' AND worker IS NOT NULL"
+    assert "ix_scans_running" in _plan(store, sql, ())
+    assert "ix_scans_running" in _plan(store, f"{sql} AND lineage_id = ?", (1,))
+
+
+@pytest.mark.parametrize("text", ["ORDER", "hist", "xy", "ö", "%", "_", "s.mod", 'a"b', "models.History.Entry.show"])
+def test_parts_of_names_are_found_with_and_without_their_index(scanned: Store, text: str) -> None:
+    def find() -> list[int]:
+        return [row.id for row in scanned.symbols.find(text, scan=2, match="contains")]
+
+    found = find()
+    with scanned:
+        assert set(found) == {
+            row.id for row in Symbol.select().where(Symbol.scan == 2) if text.lower() in row.qualified_name.lower()
+        }
+    scanned.database.execute_sql("INSERT INTO name_search (name_search) VALUES ('delete-all')")
+    assert find() == found

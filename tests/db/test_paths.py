@@ -270,7 +270,7 @@ def test_what_is_kept_of_an_odd_folder_leads_there(store: Store, odd: Path, tmp_
     store.sarif.dump(scan, out)
     (written,) = json.loads(out.getvalue())["runs"][0]["results"]
     assert "primaryLocationLineHash" in written["partialFingerprints"]
-    started = store.scans.start("mine", root=odd)
+    started = store.scans.add("mine", root=odd)
     assert started.root == scan.root
     (tmp_path / "report").write_text(json.dumps(report))
     from click.testing import CliRunner
@@ -794,7 +794,7 @@ def test_commands_know_a_target_by_every_spelling(one_case: Path, monkeypatch: p
         monkeypatch.setattr(os, "getcwd", lambda: str(one_case / "PROJ"))
         assert output.here() == scan.target
         (one_case / "link").symlink_to("Proj")
-        store.scans.finish(store.scans.start("linked", root=one_case / "LINK"))
+        store.scans.finish(store.scans.add("linked", root=one_case / "LINK"))
         assert provenance._root(store.scans.targets()[1]) == Path(scan.target)
 
 
@@ -821,7 +821,7 @@ def test_composed_and_decomposed_letters_are_one_name_on_macos(
         scan, [{"title": "t", "vulnerability_type": "v", "severity": "low", "file_path": NFD, "line_number": 1}]
     )
     assert store.drafts.get(draft).file_path == NFC
-    assert store.symbols.record_file(store.scans.start("mine"), NFD, "a" * 64).file_path == NFC
+    assert store.symbols.record_file(store.scans.add("mine"), NFD, "a" * 64).file_path == NFC
 
 
 @on_linux

@@ -385,7 +385,7 @@ def test_all_that_a_process_held_is_free_once_it_has_ended(system: System, store
     store.jobs.enqueue("one")
     store.llm.add("m", max_concurrent=1)
     assert len(store.jobs.claim(lease=10**6)) == 1
-    scan = store.scans.start("parsed")
+    scan = store.scans.add("parsed")
     for block in (store.llm.slot("m"), store.llm.call("m", purpose="talk"), store.library.sync("tag")):
         block.__enter__()
     assert store.recover() == (0, 0)
@@ -401,9 +401,9 @@ def test_all_that_a_process_held_is_free_once_it_has_ended(system: System, store
         assert after.llm.calls()[0].status == "abandoned"
         with after.llm.slot("m", timeout=0), after.library.sync("tag"):
             pass
-        after.scans.start("another")
+        after.scans.add("another")
         assert after.scans.get(scan).status == "running"
-        after.scans.start("parsed")
+        after.scans.add("parsed")
         assert "ended before the scan was complete" in after.scans.get(scan).error
         assert "ended" in after.library.runs()[-1].error
 

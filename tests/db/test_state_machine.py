@@ -13,7 +13,7 @@ from scanstore.snapshots.models import Scan
 
 @pytest.mark.parametrize(("before", "after"), list(product(SCAN_STATUSES, SCAN_STATUSES)))
 def test_scans_move_only_where_their_life_leads(store: Store, before: str, after: str) -> None:
-    scan = store.scans.start("t")
+    scan = store.scans.add("t")
     with store.bound():
         Scan.update(status=before).where(Scan.id == scan.id).execute()
     if before in SCANS.moves[after]:
@@ -32,7 +32,7 @@ def test_a_row_that_is_gone_is_not_found(store: Store) -> None:
 
 
 def test_a_scan_that_was_cancelled_meanwhile_does_not_complete(store: Store) -> None:
-    scan = store.scans.start("t")
+    scan = store.scans.add("t")
     store.symbols.record_file(scan, "a.c", "1", symbols=[{"name": "f"}])
     move(store.database, SCANS, scan.id, "cancelled")
     with pytest.raises(IllegalMove, match="cancelled"):

@@ -18,6 +18,7 @@ from scanstore import Store, seed_db
 from scanstore.db import migrations
 from scanstore.db.database import SCHEMA_VERSION
 from scanstore.models import ScanConfig, ScanFile, ScanFileChunk
+from scanstore.snapshots import figures, names
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,11 +105,11 @@ def test_going_down_takes_the_library_and_what_drives_it(path: Path) -> None:
     before = rows(path)
     with Store(path) as store:
         seed_db(store)
-        plan = store.plans.create("tidy")
+        plan = store.plans.add("tidy")
         store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
         store.jobs.enqueue("sync", scenes=["sc-1"], parent=store.jobs.enqueue("all"))
         store.schedules.enable("nightly")
-        assert len(store.schedules.run_due(datetime(2099, 1, 1, tzinfo=UTC))) == 1
+        assert len(store.schedules.run_due(now=datetime(2099, 1, 1, tzinfo=UTC))) == 1
         assert store.check() == []
     migrations.down(path, to=4)
     after = rows(path)
@@ -136,7 +137,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for verified in store.verified.claim(scan, limit=1):
             store.findings.publish(verified)
         store.scans.pause(scan)
-        plan = store.plans.create("tidy")
+        plan = store.plans.add("tidy")
         store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
         store.jobs.enqueue("sync", scenes=["sc-1"])
         user = store.accounts.add("ada@example.org")
@@ -188,6 +189,7 @@ def test_a_store_of_any_earlier_schema_comes_through_with_its_rows(full: Path, t
     wider = {1: {"chunk_states", "scan_file_chunks", "scans", "scan_configs"}, 2: {"findings", "scans"}}.get(
         schema, set()
     )
+    wider = wider | {table for table in ("scenes", "sync_runs") if before.get(table)}  # by the eleventh
     if schema < 9:
         wider = wider | {table for table in LEASED & before.keys() if before[table]}
     assert {table for table in before if after.get(table) != before[table]} == wider
@@ -207,6 +209,42 @@ def test_a_schema_that_was_migrated_equals_a_new_one(path: Path, tmp_path: Path)
         return set(found)
 
     assert schema(path) == schema(tmp_path / "new.db")
+
+
+def test_dates_of_scenes_come_through_the_eleventh_migration(tmp_path: Path) -> None:
+    """Dates become days on the way up, and months and years their first day on the way down, also in plans."""
+    path = tmp_path / "dates.db"
+    days = {"1": "2014-01-01", "2": "2006-08-01", "3": "2014-03-02", "4": None}
+    with Store(path) as store:
+        with store.library.sync("scene") as run:
+            records = [{"id": key, "scene_date": day, "tags": [{"id": "t", "name": "T"}]} for key, day in days.items()]
+            store.library.upsert_scenes(records, run=run)
+        store.library.upsert_scenes([{"id": "1", "scene_date": "2014"}, {"id": "2", "scene_date": "2006-08"}])
+        plan = store.plans.add("dates")
+        store.plans.propose(plan, "1", "date", "set", proposed="2014-05")
+        store.plans.propose(plan, "2", "date", "set", proposed="2006")
+        store.plans.propose(plan, "2", "date", "set", proposed="2006-01-01")
+        store.database.execute_sql("UPDATE scenes SET updated_at = '2026-01-01T00:00:00.000Z'")
+    migrations.down(path, to=10)
+    connection = sqlite3.connect(path)
+    first = {"1": "2014-01-01", "2": "2006-08-01", "3": "2014-03-02"}
+    wanted = [(key, first.get(key) and f"{first[key]}T00:00:00.000Z") for key in "1234"]
+    assert connection.execute("SELECT id, scene_date FROM scenes ORDER BY id").fetchall() == wanted
+    assert connection.execute("SELECT count(*) FROM scene_tags").fetchone() == (4,)
+    values = connection.execute("SELECT current_value, proposed_value FROM plan_changes ORDER BY id").fetchall()
+    assert values[0] == ('"2014-01-01T00:00:00.000Z"', '"2014-05-01T00:00:00.000Z"')
+    assert values[1] == values[2] == ('"2006-08-01T00:00:00.000Z"', '"2006-01-01T00:00:00.000Z"')
+    assert {row[1] for row in connection.execute("PRAGMA table_info(scenes)")} & {"scene_date_precision"} == set()
+    assert connection.execute("SELECT DISTINCT updated_at FROM scenes").fetchall() == [("2026-01-01T00:00:00.000Z",)]
+    connection.close()
+    with Store(path) as store:
+        assert store.check() == [] and len(store.plans.changes(plan.id)) == 3
+        assert [row.scene_date_precision for row in store.library.list()] == ["day", "day", "day", None]
+        assert [row["scene_date"] for row in store.library.records()] == [date for _, date in wanted]
+        assert {row.updated_at for row in store.library.list()} == {datetime(2026, 1, 1, tzinfo=UTC)}
+        assert store.library.upsert_scenes([{"id": key, "scene_date": day} for key, day in days.items()]).unchanged == 4
+        assert store.library.runs()[0].rejected == 0
+        assert store.library.upsert_scenes([{"id": "1", "scene_date": "2014"}]).updated == 1
 
 
 def test_leases_and_their_counts_come_through_the_ninth_migration(path: Path) -> None:
@@ -244,3 +282,27 @@ def test_leases_and_their_counts_come_through_the_ninth_migration(path: Path) ->
         assert store.jobs.complete(job, worker="ann").status == "completed"
         store.chunks.complete(chunk.id, worker="ann")
         assert store.check() == []
+
+
+def test_rows_come_through_the_indexes_of_pages_and_lose_only_figures(full: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(full, tmp_path / "full.db"))
+    with Store(path) as store:
+        scan = store.scans.latest()
+        summary, found = store.scans.summary(scan), store.symbols.find("ORDER", match="contains")
+    kept = {"scan_figures", "scan_counts", "scan_groups"}
+    parts = {"name_search", *(f"name_search_{part}" for part in ("config", "data", "docsize", "idx"))}
+    before = rows(path)
+    assert all(before[table] for table in kept) and found
+    migrations.down(path, to=11, backup=False)
+    assert rows(path) == {table: before[table] for table in before.keys() - kept - parts}
+    with Store(path) as store:
+        assert store.scans.summary(scan) == summary
+        assert store.symbols.find("ORDER", match="contains") == found
+        assert store.check() == []
+        figures.keep(store.database, scan.id)  # as completing a scan does
+        names.take_up(store.database)
+        assert store.scans.summary(scan) == summary
+        assert store.symbols.find("ORDER", match="contains") == found
+        assert store.check() == []
+    after = rows(path)
+    assert {table: after[table] for table in kept} == {table: before[table] for table in kept}

@@ -30,7 +30,7 @@ LEGAL |= {(before, after) for before in ("open", "confirmed") for after in DECID
 @pytest.fixture
 def scan(store: Store) -> Scan:
     """A scan of a target without files."""
-    return store.scans.finish(store.scans.start("t"))
+    return store.scans.finish(store.scans.add("t"))
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def counts() -> tuple[int, int]:
 def test_a_status_goes_only_where_its_life_leads(store: Store, finding: Finding, before: str, after: str) -> None:
     Finding.update(status=before).execute()
     if before == after:
-        assert store.findings.triage(finding, after, by="ann", note="again").status == before
+        assert store.findings.triage(finding, after, by="ann", reason="again").status == before
         assert counts() == (0, 0)
     elif (before, after) in LEGAL:
-        assert store.findings.triage(finding, after, by="ann", note="why").status == after
+        assert store.findings.triage(finding, after, by="ann", reason="why").status == after
         (event,) = store.findings.history(finding)
         assert (event.action, event.by, event.note) == ("status", "ann", "why")
         assert (event.from_status, event.to_status, event.scan_id) == (before, after, None)
@@ -98,10 +98,10 @@ def test_history_keeps_everything_in_order(store: Store, finding: Finding, make:
     store.findings.triage(finding, "Confirmed", by=" ann ")
     store.findings.comment(finding.id, "seen\nin production", by="bob")
     store.findings.triage(other, "ignored", by="eve")
-    held = store.findings.suppress(finding, justification="next week", by="ann")
+    held = store.findings.suppress(finding, reason="next week", by="ann")
     store.findings.unsuppress(held, by="bob")
-    store.findings.triage(finding, "fixed", by="ann", note="in 1.2")
-    store.findings.triage(finding, "open", by="bob", note="no, it is not")
+    store.findings.triage(finding, "fixed", by="ann", reason="in 1.2")
+    store.findings.triage(finding, "open", by="bob", reason="no, it is not")
     assert [(e.action, e.by, e.from_status, e.to_status, e.note) for e in store.findings.history(finding)] == [
         ("status", "ann", "open", "confirmed", ""),
         ("comment", "bob", None, None, "seen\nin production"),
@@ -126,13 +126,13 @@ def test_status_and_event_are_one_transaction(store: Store, finding: Finding) ->
     )
     for attempt in (
         lambda: store.findings.triage(finding, "confirmed", by="ann"),
-        lambda: store.findings.suppress(finding, justification="j", by="ann"),
+        lambda: store.findings.suppress(finding, reason="j", by="ann"),
     ):
         with pytest.raises(Conflict):
             attempt()
     assert store.findings.get(finding).status == "open" and counts() == (0, 0)
     store.database.execute_sql("DROP TRIGGER no")
-    held = store.findings.suppress(finding, justification="j", by="ann")
+    held = store.findings.suppress(finding, reason="j", by="ann")
     store.database.execute_sql(
         "CREATE TEMP TRIGGER no BEFORE INSERT ON finding_events BEGIN SELECT raise(ABORT, 'no'); END"
     )
@@ -140,7 +140,7 @@ def test_status_and_event_are_one_transaction(store: Store, finding: Finding) ->
         store.findings.unsuppress(held, by="ann")
     assert [s.state for s in store.findings.suppressions()] == ["active"]
     with pytest.raises(Conflict):  # the former is not lifted either
-        store.findings.suppress(finding, justification="another", by="ann")
+        store.findings.suppress(finding, reason="another", by="ann")
     assert [s.state for s in store.findings.suppressions()] == ["active"]
 
 
@@ -170,8 +170,8 @@ def test_processes_that_decide_at_once_leave_one_story(store: Store, finding: Fi
 def test_decisions_outlive_the_scans_that_saw_the_finding(store: Store, scan: Scan, make: Make) -> None:
     judged, hidden, plain = make(), make(), make()
     store.findings.triage(judged, "false_positive", by="ann")
-    held = store.findings.suppress(hidden, justification="j", by="ann")
-    store.scans.finish(store.scans.start("t"))
+    held = store.findings.suppress(hidden, reason="j", by="ann")
+    store.scans.finish(store.scans.add("t"))
     store.scans.remove(scan)
     assert store.findings.get(judged).status == "false_positive"
     assert list(store.findings.suppressed([hidden.id])) == [hidden.id]
@@ -189,8 +189,8 @@ def test_decisions_outlive_the_scans_that_saw_the_finding(store: Store, scan: Sc
     [
         ({"status": "closed"}, "status is 'closed'; it must be one of: open, confirmed"),
         ({"status": None}, "status is None"),
-        ({"by": ""}, "by is empty"), ({"by": "  "}, "by is empty"), ({"by": None}, "by is None"),
-        ({"by": 7}, "by is 7"), ({"by": "Scanstore"}, "no person did"), ({"note": 5}, "note is 5"),
+        ({"by": ""}, "by is ''"), ({"by": "  "}, "by is '  '"), ({"by": 7}, "by is 7"),
+        ({"by": "Scanstore"}, "stands for scanstore itself"), ({"reason": 5}, "reason is 5"),
     ],
 )  # fmt: skip
 def test_triage_refuses(store: Store, finding: Finding, options: dict[str, Any], said: str) -> None:
@@ -204,7 +204,7 @@ def test_what_is_not_there(store: Store, scan: Scan) -> None:
         lambda key: store.findings.triage(key, "confirmed", by="ann"),
         lambda key: store.findings.comment(key, "c", by="ann"),
         lambda key: store.findings.history(key),
-        lambda key: store.findings.suppress(key, justification="j", by="ann"),
+        lambda key: store.findings.suppress(key, reason="j", by="ann"),
         lambda key: store.findings.unsuppress(key, by="ann"),
     ]
     for call in calls:
@@ -214,7 +214,7 @@ def test_what_is_not_there(store: Store, scan: Scan) -> None:
             with pytest.raises(InvalidArgument, match="is not a (finding|suppression)"):
                 call(wrong)
     with pytest.raises(NotFound, match="there is no target 'x'"):
-        store.findings.suppress(rule="r", target="x", justification="j", by="ann")
+        store.findings.suppress(rule="r", target="x", reason="j", by="ann")
     with pytest.raises(NotFound, match="there is no target 'x'"):
         store.findings.suppressions("x")
     with pytest.raises(InvalidArgument, match="'1' is not a finding"):
@@ -226,7 +226,7 @@ def test_what_is_not_there(store: Store, scan: Scan) -> None:
 
 
 def test_rows_of_another_store(store: Store, finding: Finding, tmp_path: Path) -> None:
-    held = store.findings.suppress(finding, justification="j", by="ann")
+    held = store.findings.suppress(finding, reason="j", by="ann")
     with Store(tmp_path / "other.db") as other:
         with pytest.raises(WrongStore):
             other.findings.triage(finding, "confirmed", by="ann")
@@ -249,9 +249,8 @@ def test_rows_of_another_store(store: Store, finding: Finding, tmp_path: Path) -
         ({"rule": "r", "path": "# a"}, "matches nothing"), ({"rule": "r", "path": ""}, "path is empty"),
         ({"rule": "r", "path": "a\nb"}, "matches nothing"), ({"rule": "r", "path": 7}, "path is 7"),
         ({"rule": "r", "target": 7}, "target is 7"),
-        ({"finding": 1, "justification": ""}, "justification is empty"),
-        ({"finding": 1, "justification": None}, "justification is None"),
-        ({"finding": 1, "by": ""}, "by is empty"), ({"finding": 1, "by": "scanstore"}, "no person did"),
+        ({"finding": 1, "reason": ""}, "reason is empty"), ({"finding": 1, "reason": None}, "reason is None"),
+        ({"finding": 1, "by": ""}, "by is ''"), ({"finding": 1, "by": "scanstore"}, "stands for scanstore itself"),
         ({"finding": 1, "expires": datetime(2099, 1, 1)}, "no time zone"),
         ({"finding": 1, "expires": datetime(2001, 1, 1, tzinfo=UTC)}, "over already"),
         ({"finding": 1, "expires": "2099-01-01T00:00:00Z"}, "must be an aware datetime"),
@@ -262,18 +261,18 @@ def test_rows_of_another_store(store: Store, finding: Finding, tmp_path: Path) -
 )  # fmt: skip
 def test_suppress_refuses(store: Store, finding: Finding, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidArgument, match=said):
-        store.findings.suppress(**{"justification": "j", "by": "ann", **options})
+        store.findings.suppress(**{"reason": "j", "by": "ann", **options})
     assert counts() == (0, 0)
 
 
 def test_which_target_is_meant(store: Store, scan: Scan) -> None:
     with Store(":memory:") as empty, pytest.raises(NotFound, match="there is no target yet"):
-        empty.findings.suppress(rule="r", justification="j", by="ann")
-    assert store.findings.suppress(rule="r", justification="j", by="ann").lineage_id == scan.lineage_id
-    second = store.scans.start("u")
+        empty.findings.suppress(rule="r", reason="j", by="ann")
+    assert store.findings.suppress(rule="r", reason="j", by="ann").lineage_id == scan.lineage_id
+    second = store.scans.add("u")
     with pytest.raises(InvalidArgument, match="more than one target; name the one that is meant: 't', 'u'"):
-        store.findings.suppress(rule="q", justification="j", by="ann")
-    assert store.findings.suppress(rule="r", target="u", justification="j", by="ann").lineage_id == second.lineage_id
+        store.findings.suppress(rule="q", reason="j", by="ann")
+    assert store.findings.suppress(rule="r", target="u", reason="j", by="ann").lineage_id == second.lineage_id
     assert [s.lineage_id for s in store.findings.suppressions("u")] == [second.lineage_id]
     assert len(store.findings.suppressions()) == 2
 
@@ -285,14 +284,14 @@ def test_scopes(store: Store, make: Make) -> None:
     a, b = make(file_path="src/a.py"), make(file_path="tests/deep/b.py")
     bandit, xss = make(tool="bandit"), make(rule_id="xss")
     nowhere = make(file_path="")
-    second = store.scans.finish(store.scans.start("u"))
+    second = store.scans.finish(store.scans.add("u"))
     abroad = make(second)
     rows = [a, b, bandit, xss, nowhere, abroad]
 
     def hidden(**scope: Any) -> list[Finding]:
         given = scope.pop("finding", None)
         target = {} if given is not None else {"target": "t"}
-        held = store.findings.suppress(given, justification="j", by="ann", **target, **scope)
+        held = store.findings.suppress(given, reason="j", by="ann", **target, **scope)
         found = store.findings.suppressed(rows)
         assert {s.id for s in found.values()} <= {held.id}
         assert found.keys() == store.findings.suppressed([row.id for row in rows]).keys()
@@ -315,7 +314,7 @@ def test_scopes(store: Store, make: Make) -> None:
 
 
 def test_an_expired_one_hides_nothing_and_says_so(store: Store, finding: Finding) -> None:
-    held = store.findings.suppress(finding, justification="j", by="ann", expires=later(seconds=0.15))
+    held = store.findings.suppress(finding, reason="j", by="ann", expires=later(seconds=0.15))
     found = store.findings.suppressed([finding])[finding.id]
     assert (found.expired, found.state, found.to_dict()["state"]) == (False, "active", "active")
     time.sleep(0.2)
@@ -332,7 +331,7 @@ def test_an_expired_one_hides_nothing_and_says_so(store: Store, finding: Finding
 def test_the_one_that_speaks_for_a_finding(store: Store, make: Make) -> None:
     finding = make(tool="bandit")
     expires = later(hours=1)
-    wide = {"justification": "j", "by": "ann", "expires": expires}
+    wide = {"reason": "j", "by": "ann", "expires": expires}
     order = [  # the narrowest first, so that being the latest is no help but between equals
         store.findings.suppress(finding, **wide),
         store.findings.suppress(rule="sqli", tool="bandit", path="*.py", **wide),
@@ -346,7 +345,7 @@ def test_the_one_that_speaks_for_a_finding(store: Store, make: Make) -> None:
         assert store.findings.suppressed([finding])[finding.id].id == held.id
         expire(held)
     assert store.findings.suppressed([finding])[finding.id].id == order[0].id  # all have expired
-    again = store.findings.suppress(rule="sqli", justification="j", by="ann")
+    again = store.findings.suppress(rule="sqli", reason="j", by="ann")
     assert store.findings.suppressed([finding])[finding.id].id == again.id
 
 
@@ -354,7 +353,7 @@ def test_one_counts_for_each_scope(store: Store, finding: Finding) -> None:
     for scope in ({"finding": finding.id}, {"rule": "sqli"}, {"rule": "sqli", "path": "src"},
                   {"rule": "sqli", "tool": "x"}, {"rule": "sqli", "tool": "x", "path": "src"}):  # fmt: skip
         before = store.findings.suppressions(active=True)
-        said: dict[str, Any] = {"justification": "j", "by": "ann", **scope}
+        said: dict[str, Any] = {"reason": "j", "by": "ann", **scope}
         expires = later(days=30).astimezone(timezone(timedelta(hours=5))) + timedelta(microseconds=7)
         first = store.findings.suppress(**said)
         assert store.findings.suppress(**said).id == first.id
@@ -373,12 +372,12 @@ def test_one_counts_for_each_scope(store: Store, finding: Finding) -> None:
 
 
 def test_lifting_twice_is_lifting_once(store: Store, finding: Finding) -> None:
-    held = store.findings.suppress(finding, justification="j", by="ann")
+    held = store.findings.suppress(finding, reason="j", by="ann")
     first = store.findings.unsuppress(held, by="bob")
     second = store.findings.unsuppress(held.id, by="eve")
     assert (second.lifted_by, second.lifted_at) == ("bob", first.lifted_at)
     assert [e.action for e in store.findings.history(finding)] == ["suppress", "unsuppress"]
-    lone = store.findings.suppress(rule="r", justification="j", by="ann")
+    lone = store.findings.suppress(rule="r", reason="j", by="ann")
     assert store.findings.unsuppress(lone, by="ann").state == "lifted"
 
 
@@ -395,9 +394,9 @@ def test_many_findings_are_asked_about_at_once(store: Store, scan: Scan) -> None
         seen = "INSERT INTO sightings (scan_id, finding_id, state) SELECT ?, id, 'new' FROM findings"
         store.database.execute_sql(seen, (scan.id,))
         for n in range(60):
-            store.findings.suppress(n * 50 + 1, justification="j", by="ann")
+            store.findings.suppress(n * 50 + 1, reason="j", by="ann")
         for n in range(20):
-            store.findings.suppress(rule=f"r{n}", path=f"src/d{n}/", justification="j", by="ann")
+            store.findings.suppress(rule=f"r{n}", path=f"src/d{n}/", reason="j", by="ann")
     found = list(Finding.select())
     for question in (found, [row.id for row in found]):
         begun = time.perf_counter()
@@ -420,8 +419,8 @@ def test_questions_go_by_indexes(store: Store, finding: Finding) -> None:
 def test_the_latest_scan_is_one_that_looked_though_it_found_nothing(store: Store, make: Make, scan: Scan) -> None:
     made = make()
     assert store.findings.latest().id == scan.id and [row.id for row in store.findings.list()] == [made.id]
-    empty, idle = (store.scans.finish(store.scans.start("t")) for _ in range(2))
-    other = store.scans.finish(store.scans.start("u"))
+    empty, idle = (store.scans.finish(store.scans.add("t")) for _ in range(2))
+    other = store.scans.finish(store.scans.add("u"))
     ToolRun.create(scan=empty, tool="x", digest="1")
     assert store.findings.latest().id == store.findings.latest("t").id == empty.id
     assert store.findings.list(store.findings.latest()) == [] and store.findings.latest("u").id == other.id

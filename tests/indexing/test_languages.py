@@ -136,7 +136,7 @@ def test_coverage_says_what_was_looked_for(store: Store, tmp_path: Path) -> None
 
 
 def test_an_indexer_of_one_s_own_counts_for_what_it_records(store: Store) -> None:
-    scan = store.scans.start("own")
+    scan = store.scans.add("own")
     store.symbols.record_file(scan, "a.lua", "1", symbols=[{"name": "f"}])
     store.scans.finish(scan)
     assert row(store, "Lua").recorded == ("symbols",)
@@ -200,7 +200,7 @@ def test_a_tree_that_was_not_recorded_whole_answers_for_what_is_there_only(run: 
     root = plant(tmp_path / "t", {"a.py": "def f():\n    pass\n"})
     run("scan", "t")
     with Store("scanstore.db") as store:
-        half = store.scans.start(str(root), root=root)
+        half = store.scans.add(str(root), root=root)
         store.symbols.record_file(half, "b.py", "1", symbols=[{"name": "g"}])
         store.scans.cancel(half)
     part = "scan 2 is cancelled, and not all of its tree was recorded"

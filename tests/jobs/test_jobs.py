@@ -147,17 +147,17 @@ def test_a_job_is_enqueued_with_its_scenes_or_not_at_all(store: Store) -> None:
     first = store.jobs.enqueue("work", scenes=[scenes[0], "1", "1"])
     second = store.jobs.enqueue("work", scenes=["1"])
     assert [scene.title for scene in first.scenes] == ["T0", "T1"]
-    assert [job.id for job in store.jobs.of_scene("1")] == [second.id, first.id]
-    assert [job.id for job in store.jobs.of_scene(scenes[0], limit=1)] == [first.id]
+    assert [job.id for job in store.jobs.list(scene="1")] == [second.id, first.id]
+    assert [job.id for job in store.jobs.list(scene=scenes[0], limit=1)] == [first.id]
     scenes[1].delete_instance()
-    assert store.jobs.of_scene("1") == [] and [scene.id for scene in first.scenes] == ["0"]
+    assert store.jobs.list(scene="1") == [] and [scene.id for scene in first.scenes] == ["0"]
     assert store.check() == []
 
 
 def test_unique_while_it_is_not_over(store: Store) -> None:
     job = store.jobs.enqueue("sync", unique="nightly")
     assert store.jobs.enqueue("sync", unique="nightly", meta={"other": 1}).id == job.id
-    assert store.jobs.live("nightly").id == job.id and store.jobs.live("weekly") is None
+    assert store.jobs.find(unique="nightly").id == job.id and store.jobs.find(unique="weekly") is None
     with pytest.raises(Conflict, match="'nightly' is that of job .*, of type 'sync'"):
         store.jobs.enqueue("report", unique="nightly")
     row = store.jobs.claim()[0]
@@ -193,7 +193,7 @@ def test_enqueue_is_part_of_the_callers_transaction(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.transaction():
         store.jobs.enqueue("work", unique="x")
         raise ZeroDivisionError
-    assert store.jobs.list() == [] and store.jobs.live("x") is None
+    assert store.jobs.list() == [] and store.jobs.find(unique="x") is None
 
 
 # Claiming -------------------------------------------------------------------------------------------------------------
@@ -505,9 +505,60 @@ def test_cancelling_takes_the_parts_along(store: Store) -> None:
         with pytest.raises(IllegalMove, match="gets no more parts"):
             store.jobs.enqueue("part", parent=parent)
     running.mark_completed()
-    with pytest.raises(IllegalMove, match="nothing of it is left"):
+    with pytest.raises(IllegalMove, match="it and all its parts are finished"):
         store.jobs.cancel(top)
     assert store.check() == []
+
+
+def test_a_retry_revives_the_parts_that_were_cancelled_with_the_job(store: Store) -> None:
+    top = store.jobs.enqueue("top")
+    waiting, running, failing, alone, failed = (store.jobs.enqueue("part", parent=top) for _ in range(5))
+    deep = store.jobs.enqueue("deep", parent=waiting)
+    store.jobs.start(failed).mark_failed("broken", retry=False)
+    store.jobs.cancel(alone)
+    taken = [store.jobs.start(each) for each in (running, failing)]
+    store.jobs.cancel(top)
+    assert store.jobs.get(waiting).error == store.jobs.get(deep).error == f"cancelled with job {top.id}"
+    with pytest.raises(IllegalMove, match=f"cannot be retried while its part {running.id} is cancelling"):
+        store.jobs.retry(top)
+    assert store.jobs.get(top).status == "cancelled"
+    taken[0].mark_completed("done")
+    assert taken[1].mark_failed("late").error == f"cancelled with job {top.id}: late"
+    assert store.jobs.get(top).progress == 100
+    (row,) = store.jobs.retry(top)
+    assert (row.id, row.status, row.progress, row.error) == (top.id, "pending", 40, None)
+    assert [each.status for each in store.jobs.children(top)] == ["pending"] * 3 + ["cancelled", "failed"]
+    revived = store.jobs.get(running)
+    assert (revived.result, revived.error, store.jobs.get(deep).status) == (None, None, "pending")
+    assert store.jobs.run_worker({name: lambda job: None for name in ("top", "part", "deep")}, until_empty=True)[0] == 5
+    assert store.check() == []
+
+
+def test_a_retry_of_a_part_or_of_several(store: Store) -> None:
+    top = store.jobs.enqueue("top")
+    part = store.jobs.enqueue("part", parent=top, unique="p")
+    deep = store.jobs.enqueue("deep", parent=part)
+    store.jobs.cancel(top)
+    assert [row.status for row in store.jobs.retry(part)] == ["pending"]
+    assert [store.jobs.get(each).status for each in (top, part, deep)] == ["cancelled", "pending", "pending"]
+    store.jobs.cancel(part)
+    assert store.jobs.retry(top)[0].status == "pending" and store.jobs.get(part).status == "cancelled"
+    store.jobs.retry(part)
+    store.jobs.cancel(top)
+    assert [row.id for row in store.jobs.retry(top, deep, part)] == [top.id, deep.id, part.id]
+    store.jobs.cancel(top)
+    other = store.jobs.enqueue("part", unique="p")
+    with pytest.raises(Conflict, match=f"job {part.id} cannot be retried while job {other.id} has its unique key 'p'"):
+        store.jobs.retry(top)
+    assert {store.jobs.get(each).status for each in (top, part, deep)} == {"cancelled"}
+    assert store.check() == []
+
+
+def test_the_status_of_a_failed_job_says_whether_it_is_retried(store: Store) -> None:
+    assert one(store, max_retries=1).mark_failed("x").status == "pending"
+    assert one(store, max_retries=0).mark_failed("x").status == "failed"
+    assert one(store).mark_failed("x", retry=False).status == "failed"
+    assert "may be retried" in str(Job.mark_failed.__doc__)
 
 
 def test_what_is_cancelled_ends_with_its_worker(store: Store, db_path: Path) -> None:
@@ -636,10 +687,14 @@ def test_prune_removes_whole_trees_that_are_over(store: Store) -> None:
     aged(store, new, 1)
     with pytest.raises(InvalidArgument, match="older_than="):
         store.jobs.prune()
-    for bad in ({"older_than": 3}, {"older_than": timedelta(days=-1)}, {"keep_last": -1}, {"keep_last": True}):
+    for bad in (
+        {"older_than": 3}, {"older_than": timedelta(days=-1)}, {"older_than": "soon"}, {"keep_last": -1},
+        {"keep_last": True}, {"keep_last": 2**63}, {"keep_last": 0, "dry_run": "no"},
+    ):  # fmt: skip
         with pytest.raises(InvalidArgument):
             store.jobs.prune(**bad)  # type: ignore[arg-type]
-    assert store.jobs.prune(older_than=timedelta(days=3)) == 2
+    assert store.jobs.prune(older_than=timedelta(days=3)) == store.jobs.prune(older_than="3d") == 2
+    assert store.jobs.prune(older_than="30d") == 0
     assert len(store.jobs.list()) == 6
     assert store.jobs.prune(older_than=timedelta(days=3), keep_last=2, dry_run=False) == 0
     assert store.jobs.prune(older_than=timedelta.max, dry_run=False) == 0
@@ -674,15 +729,65 @@ def test_list_and_state(store: Store) -> None:
         len(store.jobs.list(type="work", limit=2)) == 2
         and store.jobs.list(type="x") == store.jobs.list(queue="x") == []
     )
-    for bad in ({"status": "late"}, {"limit": -1}, {"parent": "x"}, {"scene": 3}):
+    assert [row.status for row in store.jobs.list(sort="id", limit=2, offset=1)] == list(JOB_STATUSES)[1:3]
+    for bad in (
+        {"status": "late"}, {"limit": -1}, {"limit": True}, {"offset": 2**63}, {"offset": None}, {"sort": "result"},
+        {"parent": "x"}, {"scene": 3}, {"type": ""}, {"type": 3}, {"queue": " "},
+    ):  # fmt: skip
         with pytest.raises(InvalidArgument):
             store.jobs.list(**bad)  # type: ignore[arg-type]
     with pytest.raises(NotFound):
         store.jobs.children(NOBODY)
+    for bad in ({"limit": -1}, {"offset": "1"}):
+        with pytest.raises(InvalidArgument):
+            store.jobs.children(NOBODY, **bad)  # type: ignore[arg-type]
     state = store.jobs.state()
     assert (state.ready, state.delayed, state.leased, state.done, state.failed, state.skipped) == (1, 0, 2, 1, 1, 1)
     assert not state.finished and state.next_at is not None
     assert store.jobs.state(queue="x").finished
+
+
+def test_a_list_of_jobs_reads_no_results(store: Store) -> None:
+    top = store.jobs.enqueue("top")
+    for _ in range(3):
+        store.jobs.start(store.jobs.enqueue("part", parent=top)).mark_completed({"text": "x" * 100_000})
+    seen: list[Any] = []
+    real = type(store.database).execute_sql
+
+    def watch(database: Any, sql: str, params: Any = None) -> Any:
+        seen.append(sql)
+        return real(database, sql, params)
+
+    with mock.patch.object(type(store.database), "execute_sql", watch):
+        rows, parts = store.jobs.list(limit=50), store.jobs.children(top, limit=2, offset=1)
+    assert seen and not any("result" in sql for sql in seen)
+    assert [row.id for row in parts] == [row.id for row in rows[1::-1]]
+    assert all("result" not in row.to_dict() and row.to_dict()["status"] for row in rows)
+    first = rows[0]
+    assert first.result == {"text": "x" * 100_000} == store.jobs.get(first).result
+    assert first.to_dict()["result"] == first.result and rows[-1].result is None
+    late = store.jobs.list(limit=2)[1]
+    Job.delete().where(Job.id == late.id).execute()
+    assert late.result is None
+    late = store.jobs.list(limit=1)[0]
+    late.message = "seen"
+    late.save()  # writes no result that was not read
+    assert store.jobs.get(late).result == first.result
+    with Store(":memory:"), pytest.raises(WrongStore):
+        store.jobs.list(limit=1)[0].result  # noqa: B018
+    assert Job(type="x").result is None
+
+
+def test_find_by_id_or_by_unique_key(store: Store) -> None:
+    job = store.jobs.enqueue("work", unique="x")
+    assert store.jobs.find(job).id == store.jobs.find(job.id).id == store.jobs.find(unique="x").id == job.id
+    store.jobs.cancel(job)
+    assert store.jobs.find(unique="x") is None and store.jobs.find(job).status == "cancelled"
+    for arguments, options in (
+        ((), {}), ((job,), {"unique": "x"}), ((), {"unique": ""}), ((), {"unique": 3}), ((3,), {}), ((True,), {}),
+    ):  # fmt: skip
+        with pytest.raises(InvalidArgument):
+            store.jobs.find(*arguments, **options)  # type: ignore[arg-type]
 
 
 # Workers --------------------------------------------------------------------------------------------------------------
@@ -910,3 +1015,63 @@ def test_two_workers_and_no_job_twice(db_path: Path) -> None:
         state = store.jobs.state()
         assert (state.done, state.finished) == (2000, True)
         assert store.check() == []
+
+
+@pytest.mark.parametrize("types", [None, "work", ["work", "other"]])
+def test_work_is_of_one_queue(store: Store, types: Any) -> None:
+    for queue in ("default", "slow"):
+        for name in ("work", "other"):
+            store.jobs.enqueue(name, queue=queue)
+    wanted = 2 if types != "work" else 1
+    for options in ({}, {"queue": "slow"}):
+        done = []
+        for job in store.jobs.work(types, **options):  # ends although jobs of the other queue wait
+            done.append(job.queue)
+            store.jobs.complete(job)
+        assert done == [options.get("queue", "default")] * wanted
+    state = store.jobs.state("work", queue="slow")
+    assert (state.ready, state.done, store.jobs.state(queue="slow").done) == (0, 1, wanted)
+    assert store.jobs.state(["other", "work"], queue="none").finished
+    for bad in ({"queue": ""}, {"queue": 3}, {"wait": 1}, {"lease": 0}, {"worker": " "}, {"scope": 5}):
+        with pytest.raises(InvalidArgument):
+            next(store.jobs.work(**bad))  # type: ignore[arg-type]
+
+
+def test_recover_of_types_in_a_queue(store: Store) -> None:
+    jobs = [store.jobs.enqueue(name, queue=queue) for queue in ("a", "b") for name in ("x", "y")]
+    for job in jobs:
+        store.jobs.start(job)
+    store.database.execute_sql("UPDATE jobs SET process = 'elsewhere:7@1', lease_until = '2020-01-01T00:00:00.000Z'")
+    assert store.jobs.state("x", queue="a").ready == 1
+    assert store.jobs.recover("x", queue="a") == (1, 0)
+    assert [store.jobs.get(job).status for job in jobs] == ["pending", "running", "running", "running"]
+    assert store.jobs.recover(["x", "y"], queue="b") == (2, 0)
+
+
+def test_a_transaction_longer_than_the_lease_is_logged_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    def slow(job: Job) -> None:
+        with store.transaction():
+            store.settings.set("x", 1)
+            time.sleep(1.2)
+        time.sleep(0.5)
+
+    def quick(job: Job) -> None:
+        time.sleep(0.6)  # longer than the lease, which heartbeats extend
+
+    first, second = store.jobs.enqueue("slow"), store.jobs.enqueue("quick")
+    caplog.set_level("WARNING", "scanstore.jobs")
+    assert store.jobs.run_worker({"slow": slow, "quick": quick}, until_empty=True, lease=0.3).completed == 2
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert f"job {first.id} of type slow kept a transaction open for longer than its lease of 0.3 s" in said
+    assert second.id not in said
+
+
+def test_bad_times_to_wait(store: Store) -> None:
+    job = store.jobs.enqueue("work")
+    for bad in ({"timeout": -1}, {"timeout": "1"}, {"timeout": float("nan")}, {"poll": 0}, {"poll": True}, {"stop": 1}):
+        with pytest.raises(InvalidArgument):
+            store.jobs.wait(job, **bad)  # type: ignore[arg-type]
+    assert store.jobs.wait(job, timeout=0).id == job.id
+    with pytest.raises(InvalidArgument, match="until_empty"):
+        store.jobs.run_worker({"work": print}, until_empty="yes")  # type: ignore[arg-type]

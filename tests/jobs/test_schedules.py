@@ -143,13 +143,22 @@ def test_add_get_list_remove(store: Store) -> None:
         assert store.schedules.get(key) == task == store.schedules.find(key)
     with pytest.raises(Conflict, match="there is already a schedule 'nightly'; change it with"):
         store.schedules.add("nightly", "sync", "0 3 * * *")
-    store.schedules.remove("nightly")
-    for key in ("nightly", 1, 0, -1, 2**70):
+    assert [t.name for t in store.schedules.list(limit=1, offset=1)] == ["nightly"]
+    assert [t.name for t in store.schedules.list(sort="-id")] == ["hourly", "nightly"]
+    for options in ({"enabled": 1}, {"limit": -1}, {"offset": "1"}, {"sort": "config"}):
+        with pytest.raises(InvalidArgument):
+            store.schedules.list(**options)  # type: ignore[arg-type]
+    assert store.schedules.remove("nightly") == {"scheduled_tasks": 1}
+    calls: list[Any] = [store.schedules.get, store.schedules.remove, store.schedules.enable, store.schedules.update]
+    for key in ("nightly", 1, 2**63 - 1):
         assert store.schedules.find(key) is None
-        with pytest.raises(NotFound, match="no schedule .*scanstore schedules list"):
-            store.schedules.get(key)
-    with pytest.raises(InvalidArgument, match="True is no schedule"):
-        store.schedules.get(True)
+        for call in calls:
+            with pytest.raises(NotFound, match="no schedule .*scanstore schedules list"):
+                call(key)
+    for bad in (True, 0, -1, 2**63, 1.0, None, "", " ", "\0"):
+        for call in (*calls, store.schedules.find):
+            with pytest.raises(InvalidArgument):
+                call(bad)
     assert store.check() == []
 
 
@@ -198,7 +207,7 @@ def test_a_disabled_task_is_never_due_and_makes_up_for_nothing(store: Store) -> 
     overdue(store)
     task = store.schedules.disable("x")
     assert task.enabled is False and task.next_run is None
-    assert store.schedules.due(FUTURE) == [] and store.schedules.run_due(FUTURE) == []
+    assert store.schedules.due(now=FUTURE) == [] and store.schedules.run_due(now=FUTURE) == []
     assert store.schedules.disable("x").to_dict() == task.to_dict()
     task = store.schedules.enable("x")
     assert task.enabled is True and task.next_run > datetime.now(UTC)
@@ -215,51 +224,83 @@ def test_due_takes_each_run_once_and_missed_ones_as_one(store: Store) -> None:
     overdue(store, "b")
     overdue(store, "a")
     ScheduledTask.update(next_run=NOON - timedelta(days=3)).where(ScheduledTask.name == "a").execute()
-    assert store.schedules.due(NOON - timedelta(days=9)) == []
+    assert store.schedules.due(now=NOON - timedelta(days=9)) == []
     now = NOON + timedelta(hours=5, seconds=10)
-    taken = store.schedules.due(now)
+    taken = store.schedules.due(now=now)
     assert [task.name for task in taken] == ["a", "b"]
     assert {task.next_run for task in taken} == {NOON + timedelta(hours=5, minutes=1)}
     assert {task.last_run for task in taken} == {now}
-    assert store.schedules.due(now) == []
-    assert len(store.schedules.due(now + timedelta(minutes=1))) == 2
+    assert store.schedules.due(now=now) == []
+    assert len(store.schedules.due(now=now + timedelta(minutes=1))) == 2
 
 
 def test_a_run_at_the_second_hour_of_the_day_is_not_a_second_run(store: Store) -> None:
     """The clocks went back, and nobody asked before the hour came again."""
     store.schedules.add("x", "sync", "30 2 * * *", timezone="Europe/Berlin")
     ScheduledTask.update(next_run=at("2026-10-25T00:30")).execute()
-    assert len(store.schedules.due(at("2026-10-25T01:15"))) == 1
-    assert store.schedules.due(at("2026-10-25T01:45")) == []
+    assert len(store.schedules.due(now=at("2026-10-25T01:15"))) == 1
+    assert store.schedules.due(now=at("2026-10-25T01:45")) == []
 
 
 def test_run_due_enqueues_a_job_with_the_config(store: Store) -> None:
     overdue(store, config={"full": True})
     now = NOON + timedelta(minutes=3)
-    (run,) = store.schedules.run_due(now)
+    (run,) = store.schedules.run_due(now=now)
     assert run.started is True
     assert (run.job.type, run.job.status, run.job.meta) == ("sync", "pending", {"full": True})
     assert (run.task.last_run, run.task.next_run) == (now, now + timedelta(minutes=1))
     assert run.task.last_job_id == run.job.id and run.task.last_job == run.job
-    assert store.schedules.run_due(now) == []
+    assert store.schedules.run_due(now=now) == []
     assert store.check() == []
 
 
 def test_a_run_whose_job_is_not_over_is_left_out(store: Store) -> None:
     overdue(store)
-    (first,) = store.schedules.run_due(NOON)
-    (second,) = store.schedules.run_due(NOON + timedelta(minutes=1))
+    (first,) = store.schedules.run_due(now=NOON)
+    (second,) = store.schedules.run_due(now=NOON + timedelta(minutes=1))
     assert second.started is False and second.job.id == first.job.id
     assert second.task.last_run == NOON and second.task.next_run == NOON + timedelta(minutes=2)
     store.jobs.cancel(first.job)
-    (third,) = store.schedules.run_due(NOON + timedelta(minutes=2))
+    (third,) = store.schedules.run_due(now=NOON + timedelta(minutes=2))
     assert third.started is True and third.job.id != first.job.id
     assert Job.select().count() == 2
 
 
+def test_a_run_is_not_lost_to_another_job_with_the_name_as_its_key(store: Store) -> None:
+    overdue(store, "x", config={"full": True})
+    overdue(store, "y")
+    other = store.jobs.enqueue("report", unique="x")
+    for _ in range(2):
+        found = {run.task.name: run for run in store.schedules.run_due(now=NOON)}
+        run = found["x"]
+        assert (run.started, run.job.id) == (False, other.id)
+        assert run.error is not None and "schedule 'x' cannot enqueue its job of type 'sync'" in run.error
+        assert f"is the unique key of job {other.id}, of type 'report'" in run.error
+        assert (run.task.next_run, run.task.last_run, run.task.last_job_id) == (NOON, None, None)
+    store.jobs.cancel(other)
+    same_type = store.jobs.enqueue("sync", unique="x", meta={"full": False})
+    assert [run.job.id for run in store.schedules.run_due(now=NOON) if run.error] == [same_type.id]
+    store.jobs.cancel(same_type)
+    (run,) = store.schedules.run_due(now=NOON)
+    assert (run.started, run.error, run.job.type) == (True, None, "sync")
+    store.schedules.update("x", task_type="later")
+    (left_out,) = (run for run in store.schedules.run_due(now=NOON + timedelta(minutes=1)) if run.task.name == "x")
+    assert (left_out.started, left_out.error) == (False, None)  # its own previous job, though the task was changed
+    assert store.check() == []
+
+
+def test_a_job_of_the_task_is_its_own_after_the_task_was_added_again(store: Store) -> None:
+    overdue(store)
+    (first,) = store.schedules.run_due(now=NOON)
+    store.schedules.remove("x")
+    overdue(store)
+    (second,) = store.schedules.run_due(now=NOON)
+    assert (second.started, second.error, second.job.id) == (False, None, first.job.id)
+
+
 def test_a_job_that_is_removed_leaves_its_task(store: Store) -> None:
     overdue(store)
-    (run,) = store.schedules.run_due(NOON)
+    (run,) = store.schedules.run_due(now=NOON)
     Job.delete().where(Job.id == run.job.id).execute()
     assert store.schedules.get("x").last_job_id is None
     assert store.schedules.get("x").last_run == NOON
@@ -275,18 +316,18 @@ def test_a_run_that_cannot_be_enqueued_stays_due(store: Store, monkeypatch: pyte
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         patch.setattr(type(store.jobs), "enqueue", refuse)
-        store.schedules.run_due(NOON)
+        store.schedules.run_due(now=NOON)
     assert store.schedules.get("x").to_dict() == task.to_dict()
-    assert len(store.schedules.run_due(NOON)) == 1
+    assert len(store.schedules.run_due(now=NOON)) == 1
 
 
 def test_a_zone_that_this_machine_does_not_know_stops_nobody_else(store: Store) -> None:
     overdue(store, "lost")
     ScheduledTask.update(timezone="Mars/Olympus", next_run=NOON - timedelta(days=1)).execute()
     overdue(store, "x")
-    assert [run.task.name for run in store.schedules.run_due(NOON)] == ["x"]
+    assert [run.task.name for run in store.schedules.run_due(now=NOON)] == ["x"]
     with pytest.raises(InvalidArgument, match="Mars/Olympus"):
-        store.schedules.run_due(NOON)
+        store.schedules.run_due(now=NOON)
     assert store.schedules.get("lost").next_run == NOON - timedelta(days=1)
 
 
@@ -294,16 +335,16 @@ def test_a_zone_that_this_machine_does_not_know_stops_nobody_else(store: Store) 
 def test_a_now_that_is_no_aware_time_is_refused(store: Store, now: Any) -> None:
     overdue(store)
     with pytest.raises(InvalidArgument):
-        store.schedules.due(now)
+        store.schedules.due(now=now)
 
 
 def test_due_inside_a_transaction_is_taken_back_with_it(store: Store) -> None:
     overdue(store)
     with pytest.raises(RuntimeError), store.transaction():
-        assert len(store.schedules.run_due(NOON)) == 1
+        assert len(store.schedules.run_due(now=NOON)) == 1
         raise RuntimeError
     assert Job.select().count() == 0
-    assert len(store.schedules.run_due(NOON)) == 1
+    assert len(store.schedules.run_due(now=NOON)) == 1
 
 
 ROUNDS, TASKS, PROCESSES = 8, 10, 2
@@ -314,7 +355,7 @@ def _ask(path: str, how: str, barrier: Any, results: Any) -> None:
         taken = []
         for number in range(ROUNDS):
             barrier.wait(60)
-            found = getattr(store.schedules, how)(NOON + timedelta(minutes=number))
+            found = getattr(store.schedules, how)(now=NOON + timedelta(minutes=number))
             taken += [(number, each.name if how == "due" else each.task.name) for each in found]
         results.put(taken)
 
@@ -358,7 +399,7 @@ def test_what_was_taken_is_handed_out_though_the_next_is_locked(store: Store, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(store.schedules, "find", locked)
-        assert [task.name for task in store.schedules.due(NOON)] == ["a"]
+        assert [task.name for task in store.schedules.due(now=NOON)] == ["a"]
         with pytest.raises(Busy):
-            store.schedules.due(NOON)
-    assert [task.name for task in store.schedules.due(NOON)] == ["b"]
+            store.schedules.due(now=NOON)
+    assert [task.name for task in store.schedules.due(now=NOON)] == ["b"]

@@ -107,6 +107,10 @@ def test_bad_arguments_lease_nothing(work: Kind) -> None:
     for given in (*bad, {"worker": 7}):
         with pytest.raises(InvalidArgument):
             work.claim(**given)
+    if work.table != "jobs":  # Jobs.work takes handlers
+        for given in ({"stop": 5}, {"stop": "now"}, {"wait": 1}):
+            with pytest.raises(InvalidArgument, match=f"{next(iter(given))} is"):
+                next(work.work(**given))
     with pytest.raises((InvalidArgument, NotFound)):
         work.get("no such row")
     assert work.state().leased == 0

@@ -281,7 +281,7 @@ def test_an_asker_keeps_its_question_through_the_night(store: Store, night: Nigh
 
 def test_a_plan_is_applied_through_the_night(store: Store, night: Night) -> None:
     store.library.upsert_scenes([{"id": "1", "title": "a"}])
-    plan = store.plans.create("p")
+    plan = store.plans.add("p")
     store.plans.propose(plan, "1", "title", "set", proposed="b")
     store.plans.submit(plan)
     store.plans.review(plan, "approve")
@@ -328,10 +328,10 @@ def test_rows_of_earlier_versions_wait_for_their_lease(
     rows = [*(work.claim(worker="ann", lease=LEASE) for work in works), store.audits.claim(worker="ann", lease=LEASE)]
     (chunk, *_) = store.chunks.claim(again, worker="ann", lease=LEASE)
     assert all(len(found) == 1 for found in rows)
-    recording = store.scans.start("a parser's", name="x")
+    recording = store.scans.add("a parser's", name="x")
     run = store.library.sync("scene").__enter__()
     store.library.upsert_scenes([{"id": "1", "title": "a"}], run=run)
-    plan = store.plans.create("p")
+    plan = store.plans.add("p")
     store.plans.propose(plan, "1", "title", "set", proposed="b")
     store.plans.submit(plan)
     store.plans.review(plan, "approve")
@@ -413,7 +413,7 @@ def test_a_clock_that_was_years_ahead_keeps_nothing_for_years(store: Store, nigh
     store.llm.add("m", max_concurrent=1)
     model, chunk = store.llm.add("n"), store.chunks.list(scan)[0]
     store.library.upsert_scenes([{"id": "1", "title": "a"}])
-    plan = store.plans.create("p")
+    plan = store.plans.add("p")
     store.plans.propose(plan, "1", "title", "set", proposed="b")
     store.plans.submit(plan)
     store.plans.review(plan, "approve")
@@ -455,7 +455,7 @@ def test_a_clock_that_was_years_ahead_keeps_nothing_for_years(store: Store, nigh
 
 def test_a_scan_shows_that_it_goes_on(store: Store, night: Night) -> None:
     """Each file that a parser records is a sign of life, some minutes after the last one."""
-    scan = store.scans.start("a parser's", name="x")
+    scan = store.scans.add("a parser's", name="x")
     store.database.execute_sql("UPDATE scans SET worker = ?", (OF_BEFORE,))
     for number in range(4):
         night.sleep(timedelta(minutes=40))

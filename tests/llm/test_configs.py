@@ -93,13 +93,16 @@ def test_a_model_is_found_by_name_id_and_row_and_read_anew(store: Store) -> None
     for given in ("m", model.id, model):
         found = store.llm.get(given)
         assert found is not model and (found.name, found.votes, found.is_verifier) == ("m", 5, True)
-    for wrong in (True, None, 1.5, b"m"):
-        with pytest.raises(InvalidArgument, match="not a model"):
-            store.llm.get(wrong)  # type: ignore[arg-type]
-    store.llm.remove(model)
-    for gone in ("m", model.id, model, 2**70, -1, ModelConfig(name="m")):
+    for wrong in (True, None, 1.5, b"m", 0, -1, 2**63, 2**70, ModelConfig(name="m")):
+        for read in (store.llm.get, store.llm.find):
+            with pytest.raises(InvalidArgument, match="not a model"):
+                read(wrong)  # type: ignore[operator]
+    assert store.llm.find("m") == model == store.llm.find(model)
+    assert store.llm.remove(model) == {"model_configs": 1}
+    for gone in ("m", model.id, model, 99):
         with pytest.raises(NotFound, match="store.llm.list"):
             store.llm.get(gone)
+        assert store.llm.find(gone) is None
 
 
 def test_a_name_is_taken_once(store: Store) -> None:
@@ -333,7 +336,7 @@ def test_another_model_prompt_or_parameter_asks_anew(store: Store, scan: Scan) -
     for number, way in enumerate(ways):
         assert store.llm.ask(way, chunk, paid(str(number), count)) == str(number)
     assert [store.llm.answer(way, chunk) for way in ways] == ["0", "1", "2", "3"]
-    assert store.llm.forget(ways[0]) == 1 and store.llm.forget(ways[0]) == 0
+    assert store.llm.remove_answers(ways[0]) == {"analysis_cache": 1} and store.llm.remove_answers(ways[0]) == {}
     assert [store.llm.answer(way, chunk) for way in ways] == [None, "1", "2", "3"]
     assert store.llm.ask(ways[0], chunk, paid("new", count)) == "new" and len(count) == 5
 
@@ -425,17 +428,17 @@ def test_an_answer_that_is_no_text_is_refused(store: Store, scan: Scan, given: A
 def test_subjects_and_analyzers_that_are_none_are_refused(store: Store, scan: Scan) -> None:
     store.llm.add("m")
     analyzer = store.llm.analyzer("m")
-    for wrong in ("a.py", None, True, 1.5, scan):
+    for wrong in ("a.py", None, True, 1.5, scan, 2**63, -4):
         with pytest.raises(InvalidArgument):
             store.llm.answer(analyzer, wrong)
-    for absent in (999, (999 << 24) + 1, 2**80, -4):
+    for absent in (999, (999 << 24) + 1):
         with pytest.raises(NotFound):
             store.llm.answer(analyzer, absent)
     for wrong in (True, "m", None):
         with pytest.raises(InvalidArgument, match="store.llm.analyzer"):
-            store.llm.forget(wrong)  # type: ignore[arg-type]
+            store.llm.remove_answers(wrong)  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="store.llm.analyzer"):
-        store.llm.forget(99)
+        store.llm.remove_answers(99)
 
 
 def test_whoever_waited_takes_the_answer_that_was_paid_for_meanwhile(db_path: Path, tree: Path) -> None:
@@ -483,4 +486,4 @@ def test_drafts_and_response_are_kept_side_by_side(store: Store, scan: Scan) -> 
     assert row.to_dict()["response"] == "said"
     with pytest.raises(InvalidArgument):
         answer_cache.keep_drafts(store.database, analyzer.id, content, [{"confidence": float("nan")}])
-    assert store.llm.forget(analyzer) == 1
+    assert store.llm.remove_answers(analyzer) == {"analysis_cache": 1}

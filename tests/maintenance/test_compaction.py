@@ -37,7 +37,7 @@ def loose(store: Store, tmp_path: Path) -> Store:
         (tree / f"m{n}.py").write_text(f"import m{(n + 1) % 30}\n\n\ndef f{n}():\n    return m{(n + 1) % 30}.f()\n" * 3)
     scan = store.scans.record(tree, jobs=1)
     store.search("f1")
-    plan = store.plans.create("tidy")
+    plan = store.plans.add("tidy")
     with store.library.sync("scene") as run:
         store.library.upsert_scenes([{"id": "1", "title": "One"}], run=run)
     store.plans.propose(plan, "1", "title", "set", proposed="Better")
@@ -45,7 +45,7 @@ def loose(store: Store, tmp_path: Path) -> Store:
     for n in range(300):
         store.settings.set(f"k{n}", "x" * 3000)
     for n in range(300):
-        store.settings.unset(f"k{n}")
+        store.settings.remove(f"k{n}")
     assert store.symbols.find("f1", scan=scan)
     return store
 

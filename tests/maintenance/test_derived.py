@@ -12,7 +12,17 @@ from stressing import fill
 
 from scanstore import Store
 from scanstore.maintenance.cleaning import drop_foreign
-from scanstore.maintenance.derived import COUNTERS, DERIVED, NOTES, SEARCHES, TABLES, Counted, SearchIndex, is_part
+from scanstore.maintenance.derived import (
+    COUNTERS,
+    DERIVED,
+    NOTES,
+    SEARCHES,
+    TABLES,
+    Counted,
+    NameIndex,
+    SearchIndex,
+    is_part,
+)
 from scanstore.maintenance.repair.repair import repair
 
 Rows = list[tuple[object, ...]]
@@ -21,7 +31,8 @@ CASES = [
     pytest.param(each, damage, id=f"{each.table} {damage}")
     for each in DERIVED
     for damage in DAMAGE
-    if damage == "wrong" or not (isinstance(each, Counted) and each.in_rows)
+    if (damage == "wrong" or not (isinstance(each, Counted) and each.in_rows))
+    and not (damage == "wrong" and isinstance(each, NameIndex))
 ]
 
 
@@ -48,10 +59,12 @@ def run(file: Path, *statements: str) -> Rows:
     return rows
 
 
-def stored(file: Path, each: Counted | SearchIndex) -> Rows:
+def stored(file: Path, each: Counted | NameIndex | SearchIndex) -> Rows:
     """The derived rows of a file."""
     if isinstance(each, Counted):
         return run(file, f"SELECT {', '.join((*each.key, *each.numbers))} FROM {each.table} ORDER BY 1, 2, 3")
+    if isinstance(each, NameIndex):
+        return run(file, f"SELECT id FROM {each.table}_docsize ORDER BY id")
     return run(file, f"SELECT * FROM {each.table}_content ORDER BY id")
 
 
@@ -60,7 +73,7 @@ def wanted(file: Path, each: Counted) -> Rows:
     return run(file, f"SELECT {', '.join((*each.key, *each.numbers))} FROM ({each.query}) ORDER BY 1, 2, 3")
 
 
-def damages(each: Counted | SearchIndex, damage: str) -> Iterator[tuple[str, ...]]:
+def damages(each: Counted | NameIndex | SearchIndex, damage: str) -> Iterator[tuple[str, ...]]:
     """Statements that do one kind of damage."""
     table = each.table
     if isinstance(each, SearchIndex):
@@ -75,6 +88,11 @@ def damages(each: Counted | SearchIndex, damage: str) -> Iterator[tuple[str, ...
             yield (f"DELETE FROM {table} WHERE rowid = (SELECT min(id) FROM {table}_docsize)",)
         else:
             yield (f"INSERT INTO {table} (rowid) VALUES (99 << 24)",)
+    elif isinstance(each, NameIndex):
+        if damage == "missing":
+            yield (f"DELETE FROM {table}_docsize WHERE id = 2",)
+        else:
+            yield (f"INSERT INTO {table} (rowid, text) VALUES (1 << 40, 'gone')",)
     elif damage == "wrong":
         for number in each.numbers:
             yield (f"UPDATE {table} SET {number} = {number} + 1",)
@@ -82,13 +100,14 @@ def damages(each: Counted | SearchIndex, damage: str) -> Iterator[tuple[str, ...
         yield (f"DELETE FROM {table} WHERE {each.numbers[0]} = (SELECT max({each.numbers[0]}) FROM {table})",)
     else:
         columns = ", ".join((*each.key, *each.numbers))
-        some = f"SELECT {columns.replace('status', repr('surplus'))} FROM {table} WHERE {each.numbers[0]} > 0"
+        others = columns.replace("status", repr("surplus")).replace("value", repr("surplus"))
+        some = f"SELECT {others} FROM {table} WHERE {each.numbers[0]} > 0"
         yield (f"INSERT OR IGNORE INTO {table} ({columns}) {some}",)
 
 
 @pytest.mark.parametrize(("each", "damage"), CASES)
 def test_damage_is_reported_fixed_and_repaired(
-    file: Path, tmp_path: Path, each: Counted | SearchIndex, damage: str
+    file: Path, tmp_path: Path, each: Counted | NameIndex | SearchIndex, damage: str
 ) -> None:
     before, sound = stored(file, each), file.read_bytes()
     assert before, "the store of the test has no such rows"
@@ -111,6 +130,8 @@ def test_damage_is_reported_fixed_and_repaired(
         for path in (file, new):
             if isinstance(each, Counted):
                 assert stored(path, each) == wanted(path, each)
+            elif isinstance(each, NameIndex):
+                assert stored(path, each) == run(path, "SELECT id FROM names ORDER BY id")
             else:
                 assert stored(path, each) == before
 
@@ -209,4 +230,4 @@ def test_every_full_text_index_and_note_table_is_described() -> None:
                 " AND (sql LIKE 'CREATE VIRTUAL%' OR name LIKE '%\\_counts' ESCAPE '\\')"
             ).fetchall()
         }
-    assert names | {NOTES} == set(TABLES)
+        assert names | {NOTES, "scan_figures", "scan_groups"} == set(TABLES)

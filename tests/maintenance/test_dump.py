@@ -60,10 +60,10 @@ def fill(store: Store) -> None:
     (finding, *_) = store.findings.list()
     store.findings.comment(finding, "look", by="ann")
     seed_db(store)
-    plan = store.plans.create("tidy")
+    plan = store.plans.add("tidy")
     store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
     store.jobs.enqueue("sync", scenes=["sc-1"], parent=store.jobs.enqueue("all"))
-    gone = store.scans.start("gone")
+    gone = store.scans.add("gone")
     store.scans.remove(gone)
     store.database.execute_sql(USER).fetchall()
     store.database.execute_sql(
@@ -90,7 +90,7 @@ def test_dump_load_dump_gives_the_same_bytes(full: bytes, store: Store) -> None:
     assert told.rows == sum(told.tables.values()) and told.tables["scans"] == 1
     assert store.search("t0")  # the full-text index is made again
     assert store.findings.history(store.findings.list()[0])
-    assert store.scans.start("next").id == 3  # 2 was given out once
+    assert store.scans.add("next").id == 3  # 2 was given out once
 
 
 def test_every_table_is_dumped_or_named(full: bytes, store: Store) -> None:
@@ -287,7 +287,16 @@ def test_a_newer_dump_is_refused(full: bytes, store: Store) -> None:
             store.load(io.BytesIO(edited(full, lambda f, head=head: f.__setitem__(0, head))))
 
 
-@pytest.mark.parametrize("schema", [1, 3, 5])
+def test_partial_dates_are_dumped_and_loaded(store: Store, tmp_path: Path) -> None:
+    dates = {"1": "2014", "2": "2006-08", "3": "2014-03-02T00:00:00.000Z", "4": None}
+    with Store(tmp_path / "other.db") as other:
+        other.library.upsert_scenes([{"id": key, "scene_date": value} for key, value in dates.items()])
+        other.dump(tmp_path / "other.jsonl")
+    store.load(tmp_path / "other.jsonl")
+    assert {row["id"]: row["scene_date"] for row in store.library.records()} == dates
+
+
+@pytest.mark.parametrize("schema", [1, 3, 5, 10])
 def test_a_dump_of_an_older_schema_is_migrated(tmp_path: Path, store: Store, schema: int) -> None:
     path = tmp_path / "old.db"
     with Store(path) as old:
@@ -427,7 +436,7 @@ def test_which_folders_lie_outside(
     here.mkdir()
     monkeypatch.chdir(here)
     root = root.format(here=here)
-    store.scans.start("t")
+    store.scans.add("t")
     store.database.execute_sql("UPDATE scans SET root = ?", (root,))
     with Store(":memory:") as copy:
         assert copy.load(io.BytesIO(dumped(store))).roots == ([root] if outside else [])
@@ -510,7 +519,7 @@ def test_the_command_lists_what_was_brought(peopled: bytes, tmp_path: Path, monk
 def test_long_lists_are_cut_in_the_command(store: Store, tmp_path: Path) -> None:
     for number in range(25):
         store.accounts.add(f"u{number:02}@b", role="user" if number else "owner")
-        store.scans.start(f"t{number}")
+        store.scans.add(f"t{number}")
     store.database.execute_sql("UPDATE scans SET root = '/nowhere/' || id")
     (tmp_path / "in.jsonl").write_bytes(dumped(store))
     told = CliRunner().invoke(main, ["load", str(tmp_path / "in.jsonl"), "--db", str(tmp_path / "b.db")]).stdout

@@ -52,7 +52,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert store.search("t")
         with store.library.sync("scene") as run:
             store.library.upsert_scenes([{"id": "1", "title": "One"}, {"id": "2", "title": "Two"}], run=run)
-        plan = store.plans.create("tidy")
+        plan = store.plans.add("tidy")
         for scene in ("1", "2"):
             store.plans.propose(plan, scene, "title", "set", proposed="Better")
         store.plans.submit(plan)
@@ -120,6 +120,9 @@ DAMAGE = {
     "UPDATE scenes SET run_id = 77": "library rows that were seen by a sync run which is not there",
     "INSERT INTO sync_runs (kind, process) VALUES ('tag', 'a'), ('tag', 'b')": "sync runs of one kind that run at once",
     "UPDATE plan_counts SET count = count + 1": "counts of plans that do not match",
+    "UPDATE scan_counts SET count = count + 1": "counts of scans that do not match their symbols and references",
+    "UPDATE scan_groups SET refs = 0": "counts of scans that do not match their files",
+    "DELETE FROM name_search_docsize WHERE id = 1": "names that the search for parts of names",
     "UPDATE plan_changes SET status = 'approved', applied_at = NULL WHERE id = 1": "plans whose status is not what",
     "UPDATE analysis_plans SET status = 'reverted'": "plans whose status is not what their changes say",
     "UPDATE jobs SET next_retry_at = '2026'": "jobs that wait for a time though they do not",
@@ -168,6 +171,9 @@ MENDED = [
     "DELETE FROM work_counts",
     "UPDATE call_counts SET calls = calls + 1",
     "UPDATE plan_counts SET count = count + 1",
+    "UPDATE scan_counts SET count = count + 1",
+    "UPDATE scan_groups SET refs = 0",
+    "DELETE FROM name_search_docsize WHERE id = 1",
     "UPDATE analysis_sessions SET total_files = 2",
     "INSERT INTO finding_search (rowid, title) VALUES (99, 'x')",
     "DELETE FROM symbol_search WHERE rowid = (SELECT max(rowid) FROM symbol_search)",

@@ -152,7 +152,7 @@ def test_revisions_that_were_removed_do_not_come_to_life(two: tuple[Store, Store
 
 def test_facts_of_one_hash_that_differ_are_kept_apart(two: tuple[Store, Store]) -> None:
     for store, name in zip(two, ("mine", "theirs"), strict=True):
-        scan = store.scans.start("t")
+        scan = store.scans.add("t")
         symbols = [{"name": name}] + [{"name": "more"}] * (name == "theirs")
         store.symbols.record_file(scan, "a.x", "ab" * 32, symbols=symbols, references=[{"name": name, "line": 1}])
         store.symbols.record_file(scan, "b.x", "cd" * 32, symbols=[{"name": "both"}])
@@ -175,8 +175,8 @@ def test_analysis_comes_with_its_scan(two: tuple[Store, Store], tmp_path: Path) 
     mine.llm.add("other")
     scan = analyse(theirs, write(tmp_path / "tree", a="def f():\n  g()\n", b="def g(): f()\n"), DRAFT)
     (finding,) = theirs.findings.list()
-    theirs.findings.triage(finding, "confirmed", by="ann", note="seen it")
-    theirs.findings.suppress(finding=finding, justification="not now", by="ann")
+    theirs.findings.triage(finding, "confirmed", by="ann", reason="seen it")
+    theirs.findings.suppress(finding=finding, reason="not now", by="ann")
     merged(mine, theirs)
     (ours,) = mine.findings.list(target=theirs.scans.get(scan).target)
     assert (ours.title, ours.status) == ("Bad call", "confirmed")
@@ -263,6 +263,16 @@ def test_what_both_changed_stays_and_is_listed(two: tuple[Store, Store]) -> None
     assert any("sync runs" in what for what in result.skipped)
 
 
+def test_partial_dates_come_with_their_scenes(two: tuple[Store, Store]) -> None:
+    mine, theirs = two
+    dates = {"1": "2014", "2": "2006-08", "3": "2014-03-02T00:00:00.000Z", "4": None}
+    theirs.library.upsert_scenes([{"id": key, "scene_date": value} for key, value in dates.items()])
+    mine.library.upsert_scenes([{"id": "1", "scene_date": "2014-01"}])
+    result = merged(mine, theirs)
+    assert ("scenes", "1") in {c[:2] for c in result.conflicts}
+    assert {row["id"]: row["scene_date"] for row in mine.library.records()} == {**dates, "1": "2014-01"}
+
+
 def test_a_tag_whose_name_is_taken_is_left_out(two: tuple[Store, Store]) -> None:
     mine, theirs = two
     for store, key in zip(two, "ab", strict=True):
@@ -280,7 +290,7 @@ def test_plans_bring_their_changes_and_point_at_our_findings(two: tuple[Store, S
     seed_db(theirs)
     analyse(theirs, write(tmp_path / "tree", a="def f():\n  g()\n"), DRAFT)
     (finding,) = theirs.findings.list()
-    plan = theirs.plans.create("tidy")
+    plan = theirs.plans.add("tidy")
     theirs.plans.propose(plan, "sc-1", "title", "set", proposed="Better")
     theirs.plans.propose(plan, finding, "severity", "set", proposed="low")
     merged(mine, theirs)
@@ -373,7 +383,7 @@ def test_every_table_is_merged_or_named(two: tuple[Store, Store]) -> None:
 
 def test_scans_that_are_not_whole_are_left_out_and_named(two: tuple[Store, Store]) -> None:
     mine, theirs = two
-    theirs.scans.start("t")
+    theirs.scans.add("t")
     assert merged(mine, theirs).skipped == {"1 scans that were not recorded whole": "finish or remove them there"}
     assert mine.scans.list() == []
 

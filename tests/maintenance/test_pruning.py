@@ -18,7 +18,8 @@ from stressing import Program
 from scanstore import InvalidArgument, Store
 from scanstore.analysis.removal import remove_scan
 from scanstore.cli import main
-from scanstore.maintenance.pruning import OldScan, Pruned, span
+from scanstore.db.spans import span
+from scanstore.maintenance.pruning import OldScan, Pruned
 from scanstore.snapshots.names import sweep_names
 
 YEAR = timedelta(days=365)
@@ -83,7 +84,7 @@ def test_old_scans_go_and_the_latest_of_each_target_stays(store: Store, tmp_path
 def test_keep_last_counts_scans_that_were_recorded(store: Store, tmp_path: Path) -> None:
     scans = [record(store, tmp_path, n) for n in range(4)]
     for _ in range(3):
-        store.scans._end(store.scans.start("t"), "failed", "broken")
+        store.scans._end(store.scans.add("t"), "failed", "broken")
     found = store.prune(keep_last=2)
     assert [scan.id for scan in found.scans] == [scans[0].id, scans[1].id]
     assert [s.status for s in store.prune(keep_last=0).scans] == ["completed"] * 3 + ["failed"] * 3
@@ -91,7 +92,7 @@ def test_keep_last_counts_scans_that_were_recorded(store: Store, tmp_path: Path)
 
 
 def test_what_is_under_way_stays(store: Store, tmp_path: Path) -> None:
-    running = store.scans.start("t")
+    running = store.scans.add("t")
     record(store, tmp_path, 1)
     analysed = store.scans.analyze(record(store, tmp_path, 2))
     record(store, tmp_path, 3)
@@ -118,7 +119,7 @@ def test_findings_that_are_open_or_decided_about_stay(store: Store, tmp_path: Pa
 
     first = load("lint", "r", "q")
     keyed = {finding.rule_id: finding for finding in store.findings.list(first)}
-    store.findings.triage(keyed["q"], "false_positive", by="ann", note="test code")
+    store.findings.triage(keyed["q"], "false_positive", by="ann", reason="test code")
     load("lint", "r", "q")
     load("lint", "r")
     load("other", "r")
@@ -202,7 +203,7 @@ def test_an_age_beyond_all_time_removes_nothing(store: Store, tmp_path: Path) ->
 
 
 def test_a_scan_that_is_run_again_meanwhile_stays(store: Store, tmp_path: Path, monkeypatch: Any) -> None:
-    first, broken = store.scans.start("t"), store.scans.start("t")
+    first, broken = store.scans.add("t"), store.scans.add("t")
     for scan in (first, broken):
         store.scans._end(scan, "failed", "x")
     record(store, tmp_path, 1)
@@ -307,7 +308,7 @@ def test_what_a_scan_had_before_it_was_recorded_again_goes_when_it_is_finished(s
         assert store.check() == []
         return int(store.database.execute_sql("SELECT count(*) FROM file_versions").fetchone()[0])
 
-    first, second = store.scans.start("t"), store.scans.start("t")
+    first, second = store.scans.add("t"), store.scans.add("t")
     for scan in (first, second):
         see(scan, "ab")
         store.symbols.record_file(scan, "b.py", "ef" * 16, references=[{"name": "f", "line": 1, "target": "a.f"}])
@@ -329,7 +330,7 @@ def test_a_dry_run_tells_exactly_what_goes(data: st.DataObject) -> None:
     with Store(":memory:") as store:
         steps = data.draw(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["done", "failed", "open"]))))
         for target, end in steps:
-            scan = store.scans.start(target)
+            scan = store.scans.add(target)
             if end == "done":
                 store.symbols.record_file(scan, "a.py", "ab" * 8)
                 store.scans.finish(scan)

@@ -31,6 +31,9 @@ Rows = dict[str, set[str]]
 NOTED = re.compile(r',?"unfinished":true| \(repaired\)')  # that a scan to come has to read files anew
 
 
+DATES = ("2014", "2006-08", "2014-03-02", None)
+
+
 def build(path: Path, tree: Path) -> None:
     """A store with rows of most kinds, on some hundred pages."""
     for n in range(40):
@@ -53,12 +56,16 @@ def build(path: Path, tree: Path) -> None:
         for verified in store.verified.work(scan):
             store.findings.publish(verified)
         for finding in store.findings.list(scan=scan)[:10]:
-            store.findings.triage(finding, "confirmed", by="ann", note="seen")
+            store.findings.triage(finding, "confirmed", by="ann", reason="seen")
         with store.library.sync("scene") as run:
             store.library.upsert_scenes(
-                [{"id": str(n), "title": f"Scene {n}", "details": "d" * 900} for n in range(200)], run=run
+                [
+                    {"id": str(n), "title": f"Scene {n}", "details": "d" * 900, "scene_date": DATES[n % 4]}
+                    for n in range(200)
+                ],
+                run=run,
             )
-        plan = store.plans.create("tidy")
+        plan = store.plans.add("tidy")
         for n in range(100):
             store.plans.propose(plan, str(n), "title", "set", proposed=f"Better {n}")
         store.plans.submit(plan)
@@ -302,7 +309,7 @@ def test_an_older_schema_is_saved_into_the_newest(damaged: Path, tmp_path: Path)
 def test_deleted_rows_do_not_come_back(damaged: Path, tmp_path: Path) -> None:
     with Store(damaged) as store:
         for n in range(60):
-            store.settings.unset(f"key{n}")
+            store.settings.remove(f"key{n}")
         store.settings.set("only", "x" * 20_000)
     pages = [page for page, name in pages_of(damaged).items() if name == "scenes"]
     overwrite(damaged, pages[-1])
@@ -314,11 +321,11 @@ def test_deleted_rows_do_not_come_back(damaged: Path, tmp_path: Path) -> None:
 
 def test_ids_that_were_given_are_not_given_again(damaged: Path, tmp_path: Path) -> None:
     with Store(damaged) as store:
-        last = store.plans.create("gone")
+        last = store.plans.add("gone")
         store.plans.remove(last)
     repair(damaged, tmp_path / "new.db")
     with Store(tmp_path / "new.db") as store:
-        assert store.plans.create("new").id > last.id
+        assert store.plans.add("new").id > last.id
 
 
 def test_refusals_leave_nothing(damaged: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def with_free_pages(path: Path) -> tuple[int, list[int]]:
         for n in range(30):
             store.settings.set(f"key{n}", "x" * 3000)
         for n in range(30):
-            store.settings.unset(f"key{n}")
+            store.settings.remove(f"key{n}")
     data = path.read_bytes()
     (trunk,) = struct.unpack_from(">I", data, 32)
     (count,) = struct.unpack_from(">I", data, (trunk - 1) * 4096 + 4)

@@ -40,7 +40,7 @@ def library(store: Store) -> Iterator[Store]:
 
 @pytest.fixture
 def finding(store: Store) -> Finding:
-    scan = store.scans.finish(store.scans.start("t"))
+    scan = store.scans.finish(store.scans.add("t"))
     made = Finding.create(
         lineage=scan.lineage_id, scan=scan, first_scan=scan, rule_id="r", title="T", vulnerability_type="v",
         severity="high", file_path="a.py",
@@ -59,7 +59,7 @@ def counted(store: Store, plan: AnalysisPlan) -> ChangeCounts:
 
 def in_status(store: Store, status: str) -> AnalysisPlan:
     """A plan of that status with a change."""
-    plan = store.plans.create(status)
+    plan = store.plans.add(status)
     change = store.plans.propose(plan, "1", "title", "set", proposed=status)
     if status != "pending":
         store.plans.submit(plan)
@@ -92,6 +92,8 @@ def in_status(store: Store, status: str) -> AnalysisPlan:
         ("details", "details", "set", None, None, "d"),
         ("date", "date", "set", date(2021, 2, 3), "2021-02-03T00:00:00.000Z", "2020-01-02T00:00:00.000Z"),
         ("scene_date", "date", "set", "2021-02-03", "2021-02-03T00:00:00.000Z", "2020-01-02T00:00:00.000Z"),
+        ("date", "date", "set", "2021", "2021", "2020-01-02T00:00:00.000Z"),
+        ("date", "date", "set", "2021-02", "2021-02", "2020-01-02T00:00:00.000Z"),
         ("date", "date", "update", "2021-02-03T01:00:00+01:00", "2021-02-03T00:00:00.000Z", "2020-01-02T00:00:00.000Z"),
         ("date", "date", "set", datetime(2021, 2, 3, 2, tzinfo=timezone(timedelta(hours=2))),
          "2021-02-03T00:00:00.000Z", "2020-01-02T00:00:00.000Z"),
@@ -101,7 +103,7 @@ def in_status(store: Store, status: str) -> AnalysisPlan:
 def test_propose_each_field(
     library: Store, field: str, name: str, action: str, proposed: Any, kept: Any, now: Any
 ) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     change = library.plans.propose(plan, "1", field, action, proposed=proposed, confidence=1)
     assert (change.field, change.action, change.proposed_value, change.current_value) == (name, action, kept, now)
     assert (change.target, change.target_key, change.scene_id, change.finding_id) == ("scene", "1", "1", None)
@@ -110,14 +112,14 @@ def test_propose_each_field(
 
 
 def test_propose_rows_instead_of_ids(library: Store, finding: Finding) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     tag, studio = Tag.get_by_id("tz"), Studio.get_by_id("s1")
     assert library.plans.propose(plan, Scene.get_by_id("2"), "tags", "add", proposed=tag).proposed_value == ["tz"]
     assert library.plans.propose(plan, "2", "tags", "set", proposed=[tag]).proposed_value == ["tz"]
     assert library.plans.propose(plan.id, "2", "studio", "set", proposed=studio).proposed_value == "s1"
     assert library.plans.propose(plan, finding, "severity", "set", proposed="LOW").target_key == str(finding.id)
     with Store(":memory:") as other:
-        theirs = other.plans.create("theirs")
+        theirs = other.plans.add("theirs")
         with pytest.raises(WrongStore):
             library.plans.propose(theirs, "2", "title", "set", proposed="x")
         Scene.create(id="1", title="One")
@@ -126,7 +128,7 @@ def test_propose_rows_instead_of_ids(library: Store, finding: Finding) -> None:
 
 
 def test_propose_for_a_finding(library: Store, finding: Finding) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     for field, value, now in (("severity", "low", "high"), ("status", "ignored", "open"), ("remediation", "do", "")):
         change = library.plans.propose(plan, finding.id, field, "set", proposed=value)
         assert (change.target, change.finding_id, change.scene_id) == ("finding", finding.id, None)
@@ -135,7 +137,7 @@ def test_propose_for_a_finding(library: Store, finding: Finding) -> None:
 
 
 def test_the_database_wants_exactly_one_target(library: Store, finding: Finding) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     change = library.plans.propose(plan, "1", "title", "set", proposed="x")
     for columns in ({"finding_id": finding.id}, {"target": "finding"}, {"scene_id": "2"}, {"target_key": "2"}):
         with pytest.raises(Conflict):
@@ -145,7 +147,7 @@ def test_the_database_wants_exactly_one_target(library: Store, finding: Finding)
 
 
 def test_current_may_be_given(library: Store) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     assert library.plans.propose(plan, "1", "title", "set", proposed="x", current="Old").current_value == "Old"
     assert library.plans.propose(plan, "1", "details", "set", proposed="x", current=None).current_value is None
     tags = library.plans.propose(plan, "1", "tags", "add", proposed="tz", current=["ty", "long gone"])
@@ -153,7 +155,7 @@ def test_current_may_be_given(library: Store) -> None:
 
 
 def test_proposing_again_changes_nothing(library: Store) -> None:
-    plan, other = library.plans.create("p"), library.plans.create("p")
+    plan, other = library.plans.add("p"), library.plans.add("p")
     first = library.plans.propose(plan, "1", "tags", "add", proposed=["tz", "ty"], confidence=0.5)
     again = library.plans.propose(plan, "1", "tag", "ADD", proposed=["ty", "tz", "ty"], confidence=0.9)
     assert (again.id, again.confidence) == (first.id, 0.5)
@@ -164,7 +166,7 @@ def test_proposing_again_changes_nothing(library: Store) -> None:
 
 
 def test_propose_many(library: Store, finding: Finding) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     given = [
         Proposal("1", "title", "set", "x", confidence=0.5),
         {"scene": "2", "field": "tags", "action": "add", "proposed": "tx", "current": [], "confidence": 0.25},
@@ -210,7 +212,7 @@ BAD = [
 
 @pytest.mark.parametrize(("values", "message"), BAD)
 def test_what_does_not_fit_is_refused_when_proposed(library: Store, values: Any, message: str) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     with pytest.raises(InvalidArgument) as error:
         library.plans.propose_many(plan, [Proposal("2", "title", "set", "fine"), Proposal(*values)])
     assert str(error.value).startswith("proposal 1: ") and message in str(error.value)
@@ -235,14 +237,14 @@ def test_what_does_not_fit_is_refused_when_proposed(library: Store, values: Any,
 )
 def test_bad_mappings(library: Store, proposal: Any, message: str) -> None:
     with pytest.raises(InvalidArgument, match="^proposal 0: .*" + message):
-        library.plans.propose_many(library.plans.create("p"), [proposal])
+        library.plans.propose_many(library.plans.add("p"), [proposal])
     for many in ("12", {}, 5, Proposal("1", "title", "set", "x")):
         with pytest.raises(InvalidArgument, match="give a list of Proposals"):
-            library.plans.propose_many(library.plans.create("p"), many)  # type: ignore[arg-type]
+            library.plans.propose_many(library.plans.add("p"), many)  # type: ignore[arg-type]
 
 
 def test_what_there_is_not_cannot_be_proposed(library: Store) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     for values, message in (
         (("9", "title", "set", "x"), "no scene '9'; sync the library first"),
         ((9, "severity", "set", "low"), "no finding 9; scanstore findings list"),
@@ -261,14 +263,20 @@ def test_what_there_is_not_cannot_be_proposed(library: Store) -> None:
 def test_bad_plans(library: Store) -> None:
     for name in ("", "  ", None, 5):
         with pytest.raises(InvalidArgument, match="^name is"):
-            library.plans.create(name)  # type: ignore[arg-type]
+            library.plans.add(name)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="metadata is"):
-        library.plans.create("p", metadata=[1])  # type: ignore[arg-type]
+        library.plans.add("p", metadata=[1])  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="JSON"):
-        library.plans.create("p", metadata={"at": datetime.now(UTC)})
+        library.plans.add("p", metadata={"at": datetime.now(UTC)})
+    calls: list[Any] = [library.plans.get, library.plans.submit, library.plans.remove, library.plans.changes]
+    calls += [library.plans.cancel, library.plans.retry, library.plans.apply, library.plans.preview]
     for plan in ("1", True, 0, -1, 2**63, 1.0, None):
-        with pytest.raises(InvalidArgument, match="is not a plan"):
-            library.plans.get(plan)  # type: ignore[arg-type]
+        for call in calls:
+            with pytest.raises(InvalidArgument, match="is not a plan; give a row or its id; store.plans.list"):
+                call(plan)
+    for plan in (True, 0, -1, 2**63, 1.0, None, "", "\0"):
+        with pytest.raises(InvalidArgument):
+            library.plans.find(plan)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="status is 'done'"):
         library.plans.list(status="done")
     assert library.plans.list() == []
@@ -279,14 +287,21 @@ def test_bad_plans(library: Store) -> None:
 
 def test_list_get_find(library: Store) -> None:
     made = {status: in_status(library, status) for status in PLAN_STATUSES}
-    library.plans.create("pending", description="later", metadata={"model": "m"})
+    library.plans.add("pending", description="later", metadata={"model": "m"})
     assert [plan.name for plan in library.plans.list()] == ["pending", *reversed(PLAN_STATUSES)]
     assert [plan.counts.total for plan in library.plans.list()] == [0] + [1] * 6
     assert [plan.name for plan in library.plans.list(status="APPLIED")] == ["applied"]
     assert len(library.plans.list(limit=2)) == 2 and library.plans.list(limit=0) == []
     latest = library.plans.find("pending")
     assert latest is not None and (latest.description, latest.metadata) == ("later", {"model": "m"})
-    assert library.plans.find("nothing") is None
+    assert library.plans.find("nothing") is None and library.plans.find(99) is None
+    assert library.plans.find(latest) == library.plans.find(latest.id) == latest
+    assert library.plans.find(latest.id).counts == ChangeCounts()
+    names = [plan.name for plan in library.plans.list(sort="id")]
+    assert names == [*PLAN_STATUSES, "pending"] and library.plans.list(limit=2, offset=1, sort="id")[0].name == names[1]
+    for options in ({"limit": -1}, {"limit": True}, {"offset": 2**63}, {"offset": "1"}, {"sort": "metadata"}):
+        with pytest.raises(InvalidArgument):
+            library.plans.list(**options)  # type: ignore[arg-type]
     applied = library.plans.get(made["applied"].id)
     assert applied.submitted_at and applied.applied_at and applied.reverted_at is None
     assert applied.counts == ChangeCounts(applied=1) and json.dumps(applied.to_dict())
@@ -328,7 +343,7 @@ def test_look_ups_run_on_indexes(library: Store) -> None:
 
 
 def test_changes_are_filtered(library: Store) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     library.plans.propose_many(
         plan, [Proposal(s, f, "set", v) for s in "12" for f, v in (("title", "x"), ("tags", []))]
     )
@@ -337,15 +352,16 @@ def test_changes_are_filtered(library: Store) -> None:
     assert [c.id for c in library.plans.changes(plan)] == [1, 2, 3, 4]
     assert [c.id for c in library.plans.changes(plan, status="approved", field="tag")] == [4]
     assert [c.id for c in library.plans.changes(plan, scene=Scene.get_by_id("1"), limit=1)] == [1]
+    assert [c.id for c in library.plans.changes(plan, limit=2, offset=1, sort="-id")] == [3, 2]
     assert [c.id for c in Scene.get_by_id("2").plan_changes] == [3, 4]
     assert PlanChange.select().where(PlanChange.applied).count() == 0
-    for options in ({"status": "x"}, {"field": "x"}, {"scene": 2}, {"limit": -1}):
+    for options in ({"status": "x"}, {"field": "x"}, {"scene": 2}, {"limit": -1}, {"offset": None}, {"sort": "error"}):
         with pytest.raises(InvalidArgument):
             library.plans.changes(plan, **options)
 
 
 def test_preview(library: Store, finding: Finding) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     library.plans.propose_many(plan, [
         Proposal("1", "tags", "add", "tz"),
         Proposal("2", "title", "set", "Zwei"),
@@ -366,6 +382,11 @@ def test_preview(library: Store, finding: Finding) -> None:
     assert three.fields[0][:3] == ("severity", "high", "low")
     assert [each.key for each in library.plans.preview(plan, scene="1")] == ["1"]
     assert library.plans.preview(plan, status="approved") == []
+    assert library.plans.preview(plan, limit=1, offset=1) == [two] and library.plans.preview(plan, offset=2) == [three]
+    assert library.plans.preview(plan, limit=0) == [] and library.plans.preview(plan, limit=2) == [one, two]
+    for options in ({"limit": -1}, {"offset": -1}, {"limit": 2**63}, {"status": "x"}):
+        with pytest.raises(InvalidArgument):
+            library.plans.preview(plan, **options)  # type: ignore[arg-type]
     library.plans.submit(plan)
     library.plans.review(plan, "reject", field="tags")
     assert [f.field for f in library.plans.preview(plan, scene="1")[0].fields] == ["title", "studio"]
@@ -377,7 +398,7 @@ def test_preview(library: Store, finding: Finding) -> None:
 @pytest.fixture
 def plan(library: Store) -> AnalysisPlan:
     """Six changes: title, details and tags of two scenes, with confidences."""
-    made = library.plans.create("p")
+    made = library.plans.add("p")
     for scene, more in (("1", 0.0), ("2", 0.1)):
         library.plans.propose(made, scene, "title", "set", proposed="x", confidence=0.5 + more)
         library.plans.propose(made, scene, "details", "set", proposed="x", confidence=0.8 + more)
@@ -424,8 +445,18 @@ def test_the_last_decision_counts(library: Store, plan: AnalysisPlan) -> None:
     assert library.plans.get(plan).status == "reviewing"
 
 
+def test_the_reviewer_is_the_person_of_the_environment_by_default(
+    library: Store, plan: AnalysisPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCANSTORE_USER", "eve")
+    library.plans.review(plan, "approve", ids=[1])
+    monkeypatch.delenv("SCANSTORE_USER")
+    library.plans.review(plan, "approve", ids=[2])
+    assert [change.reviewer for change in library.plans.changes(plan, limit=3)] == ["eve", None, None]
+
+
 def test_bad_reviews(library: Store, plan: AnalysisPlan) -> None:
-    other = library.plans.create("other")
+    other = library.plans.add("other")
     theirs = library.plans.propose(other, "1", "title", "set", proposed="y")
     for decision, options in (
         ("approved", {}), ("", {}), (None, {}), ("approve", {"field": "x"}), ("approve", {"scene": 1}),
@@ -473,7 +504,7 @@ def test_moves_of_a_plan(library: Store, verb: str, status: str) -> None:
 
 @pytest.mark.parametrize(("decision", "status"), list(product((*DECISIONS, "retry"), CHANGE_STATUSES)))
 def test_moves_of_a_change(library: Store, decision: str, status: str) -> None:
-    plan = library.plans.create("p")
+    plan = library.plans.add("p")
     change = library.plans.propose(plan, "1", "title", "set", proposed="x")
     library.plans.propose(plan, "2", "title", "set", proposed="x")
     library.plans.submit(plan)
@@ -486,7 +517,7 @@ def test_moves_of_a_change(library: Store, decision: str, status: str) -> None:
 
     def call() -> Any:
         if decision == "retry":
-            return library.plans.retry(plan, ids=[change.id])
+            return len(library.plans.retry(plan, ids=[change.id]))
         return library.plans.review(plan, decision, ids=[change.id]).changed
 
     if status in known:
@@ -515,9 +546,11 @@ def test_a_plan_with_applied_changes_cannot_be_cancelled(library: Store, plan: A
 
 def test_remove(library: Store, plan: AnalysisPlan) -> None:
     keep = in_status(library, "draft")
-    library.plans.remove(plan)
-    with pytest.raises(NotFound, match="no plan 1;"):
-        library.plans.get(plan)
+    removed = library.plans.remove(plan)
+    assert removed == {"analysis_plans": 1, "plan_changes": 6, "plan_counts": 1} and removed.total == 8
+    for call in (library.plans.get, library.plans.remove):
+        with pytest.raises(NotFound, match="no plan 1;"):
+            call(plan)
     assert [row.id for row in library.plans.list()] == [keep.id]
     assert PlanChange.select().count() == 1
     assert library.database.execute_sql("SELECT sum(count) FROM plan_counts").fetchall() == [(1,)]
@@ -573,5 +606,5 @@ def test_backward(action: str, now: Any, found: Any, proposed: Any, value: Any, 
 
 def test_a_plan_from_another_process_is_seen(library: Store, tmp_path: Path) -> None:
     with Store(library.path) as second:
-        plan = second.plans.create("theirs")
+        plan = second.plans.add("theirs")
     assert library.plans.get(plan.id).name == "theirs"

@@ -56,7 +56,7 @@ def library(store: Store) -> Iterator[Store]:
 
 @pytest.fixture
 def finding(store: Store) -> Finding:
-    scan = store.scans.finish(store.scans.start("t"))
+    scan = store.scans.finish(store.scans.add("t"))
     made = Finding.create(
         lineage=scan.lineage_id, scan=scan, first_scan=scan, rule_id="r", title="T", vulnerability_type="v",
         severity="high", file_path="a.py",
@@ -67,7 +67,7 @@ def finding(store: Store) -> Finding:
 
 def approved(store: Store, *proposals: Proposal, by: str | None = None) -> AnalysisPlan:
     """A plan whose changes are all approved."""
-    plan = store.plans.create("p")
+    plan = store.plans.add("p")
     store.plans.propose_many(plan, proposals)
     store.plans.submit(plan)
     store.plans.review(plan, "approve", by=by)
@@ -107,6 +107,8 @@ def change(store: Store, plan: AnalysisPlan, number: int = 0) -> PlanChange:
         ("title", "update", "", lambda: scene().title, ""),
         ("details", "set", None, lambda: scene().details, None),
         ("date", "set", "2021-02-03", lambda: scene().scene_date, datetime(2021, 2, 3, tzinfo=UTC)),
+        ("date", "set", "2006-08", lambda: scene().to_dict()["scene_date"], "2006-08"),
+        ("date", "update", "2014", lambda: (scene().scene_date.year, scene().scene_date_precision), (2014, "year")),
         ("date", "set", None, lambda: scene().scene_date, None),
         ("organized", "set", True, lambda: scene().organized, True),
         ("studio", "set", "sz", lambda: scene().studio_id, "sz"),
@@ -136,6 +138,23 @@ def test_each_field_there_and_back(
     assert contents(library) == before and get() == value
     assert (change(library, plan).status, change(library, plan).applied) == ("reverted", False)
     assert library.plans.get(plan).status == "reverted" and library.plans.get(plan).reverted_at
+
+
+def test_a_partial_date_comes_back_and_is_told_apart_from_its_first_day(library: Store) -> None:
+    library.library.upsert_scenes([{"id": "1", "scene_date": "2014"}])
+    plan = approved(library, Proposal("1", "date", "set", "2014-01-01"))
+    assert change(library, plan).current_value == "2014"
+    (row,) = library.plans.preview(plan)[0].fields
+    assert (row.before, row.after) == ("2014", "2014-01-01T00:00:00.000Z")
+    told: list[object] = []
+    assert library.plans.apply(plan, handler=lambda change: told.append(change.value)).applied == 1
+    assert scene().scene_date_precision == "day"
+    assert library.plans.revert(plan, handler=lambda change: told.append(change.value)).reverted == 1
+    assert scene().to_dict()["scene_date"] == "2014" and told == ["2014-01-01T00:00:00.000Z", "2014"]
+    late = approved(library, Proposal("1", "date", "set", "2014-05", current="2014"))
+    library.library.upsert_scenes([{"id": "1", "scene_date": "2014-01"}])
+    assert library.plans.apply(late).skipped == 1  # January is not the year
+    assert scene().to_dict()["scene_date"] == "2014-01"
 
 
 def test_findings_there_and_back(library: Store, finding: Finding) -> None:
@@ -192,7 +211,7 @@ def test_a_value_that_somebody_has_changed_is_skipped(library: Store) -> None:
     assert 'title is now "Theirs"' in row.error and row.applied_at is None
     assert (scene().title, scene().studio_id) == ("Theirs", "sz")
     assert library.plans.get(plan).status == "applied"
-    assert library.plans.retry(plan) == 1
+    assert [row.id for row in library.plans.retry(plan)] == [row.id]
     assert library.plans.get(plan).status == "reviewing"
     assert library.plans.apply(plan, force=True) == (1, 0, 0)
     row = change(library, plan)
@@ -272,7 +291,7 @@ def test_a_scene_that_is_gone_fails_and_one_that_is_back_is_applied(library: Sto
     row = change(library, plan)
     assert (row.status, row.error, row.scene_id, row.applied_at) == ("failed", "scene 1 is gone", None, None)
     Scene.create(id="1", title="One")
-    assert library.plans.retry(plan, ids=[row]) == 1
+    assert [row.status for row in library.plans.retry(plan, ids=[row])] == ["approved"]
     assert library.plans.apply(plan) == (1, 0, 0)
     row = change(library, plan)
     assert (row.status, row.scene_id, row.error, row.tries, scene().title) == ("applied", "1", None, 2, "x")
@@ -369,7 +388,14 @@ def test_inside_a_transaction_of_the_caller(library: Store) -> None:
     assert library.plans.apply(plan) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("options", [{"handler": "push"}, {"lease": 0}, {"lease": True}, {"lease": 1e9}, {"ids": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"handler": "push"}, {"lease": 0}, {"lease": True}, {"lease": 1e9}, {"lease": float("nan")}, {"ids": 1},
+        {"ids": {1: 2}}, {"ids": [2**63]}, {"force": 1}, {"progress": 5},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_bad_options(library: Store, options: dict[str, Any]) -> None:
     plan = approved(library, Proposal("1", "title", "set", "x"))
     with pytest.raises(InvalidArgument):
@@ -670,7 +696,7 @@ def test_apply_then_revert_restores_the_library_exactly(some: list[Proposal], to
     with Store(":memory:") as store:
         fill()
         before = contents(store)
-        plan = store.plans.create("p")
+        plan = store.plans.add("p")
         store.plans.propose_many(plan, some)
         store.plans.submit(plan)
         first = PlanChange.select(PlanChange.id).order_by(PlanChange.id).first().id

@@ -71,7 +71,7 @@ def seen(title: str = "Weak hash", line: int = 10, **keys: Any) -> tracking.Inco
 
 def looked(store: Store, *items: tracking.Incoming, target: str = "shop", close: Sequence[str] = ("t",)) -> Scan:
     """A scan that saw these, and nothing else of the tools that are closed."""
-    scan = store.scans.finish(store.scans.start(target))
+    scan = store.scans.finish(store.scans.add(target))
     with store.transaction():
         tracking.record(store.database, scan.id, items)
         for tool in close:
@@ -157,11 +157,11 @@ def test_an_older_scan_is_told_as_it_was(store: Store) -> None:
 def test_decisions_of_people(store: Store, triage: Triage) -> None:
     looked(store, *(seen(name, n) for n, name in enumerate(("a", "b", "c", "d", "e", "f"), 1)))
     ids = {row.title: row.id for row in Finding.select()}
-    triage.triage(ids["a"], "confirmed", by="ana", note="looked at it")
+    triage.triage(ids["a"], "confirmed", by="ana", reason="looked at it")
     triage.triage(ids["b"], "false_positive", by="ana")
     triage.triage(ids["c"], "fixed", by="ben")
-    triage.suppress(ids["d"], justification="tests only", by="ben", expires=utcnow() + timedelta(days=30))
-    late = triage.suppress(ids["e"], justification="until June", by="ben", expires=utcnow() + timedelta(days=1))
+    triage.suppress(ids["d"], reason="tests only", by="ben", expires=utcnow() + timedelta(days=30))
+    late = triage.suppress(ids["e"], reason="until June", by="ben", expires=utcnow() + timedelta(days=1))
     Suppression.update(expires_at=utcnow() - timedelta(days=1)).where(Suppression.id == late.id).execute()
     found = gather(store.database)
     items = by_title(found)
@@ -181,7 +181,7 @@ def test_decisions_of_people(store: Store, triage: Triage) -> None:
 
 def test_suppressed_by_rule_in_some_paths(store: Store, triage: Triage) -> None:
     looked(store, seen("here", 1, file_path="tests/a.py"), seen("there", 2, file_path="src/a.py"))
-    triage.suppress(rule="r1", path="tests/", target="shop", justification="tests", by="ana")
+    triage.suppress(rule="r1", path="tests/", target="shop", reason="tests", by="ana")
     assert {i.title: i.suppressed for i in gather(store.database).items} == {"here": True, "there": False}
     assert "rule r1 in tests/" in page(store, "html")
 
@@ -280,7 +280,7 @@ def hostile(store: Store) -> Store:
     triage = Triage(store.database)
     for row in Finding.select():
         triage.comment(row, row.title, by=f"{row.title} ana")
-        triage.suppress(row, justification=row.title, by=row.title)
+        triage.suppress(row, reason=row.title, by=row.title)
     return store
 
 
@@ -371,7 +371,7 @@ def test_json_says_everything(hostile: Store) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_of_every_size(store: Store, format: str) -> None:
     """Nothing found; then more scans than are drawn, of a finding without a place."""
-    scan = store.scans.finish(store.scans.start("shop"))
+    scan = store.scans.finish(store.scans.add("shop"))
     assert page(store, format, scan=scan)
     for _ in range(45):
         looked(store, seen("somewhere", 1, file_path=""))
@@ -451,7 +451,7 @@ def test_command_fails_on_what_it_is_told_to(run: Run, store: Store) -> None:
     triage = Triage(store.database)
     ids = {row.title: row.id for row in Finding.select()}
     triage.triage(ids["old"], "ignored", by="ana")
-    triage.suppress(ids["came"], justification="known", by="ana")
+    triage.suppress(ids["came"], reason="known", by="ana")
     run("--fail-on", "any-high")
     assert "any-info: 1 finding\n" in run("--fail-on", "any-info", code=1).stderr
     run("--fail-on", "sometimes", code=2)

@@ -455,7 +455,7 @@ def marked(status: str) -> Callable[[Store], None]:
 
 
 def expired(store: Store) -> None:
-    made = store.findings.suppress(Finding.get(), justification="later", by="ann", expires=utcnow() + timedelta(days=1))
+    made = store.findings.suppress(Finding.get(), reason="later", by="ann", expires=utcnow() + timedelta(days=1))
     load(store, report(result(1, **HIGH), invocations=[]))
     Suppression.update(expires_at=utcnow()).where(Suppression.id == made.id).execute()
 

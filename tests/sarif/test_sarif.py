@@ -99,7 +99,7 @@ def test_the_same_file_again_changes_nothing(store: Store) -> None:
     assert (elsewhere.again, elsewhere.new) == (False, 3)
     # Within a scan of one's own it is recorded once, and changes nothing after that.
     load(store, report(result(1)))
-    scan = store.scans.finish(store.scans.start("t"))
+    scan = store.scans.finish(store.scans.add("t"))
     assert load(store, document, scan=scan).reopened == 2
     assert load(store, document, scan=scan).again
 
@@ -376,8 +376,8 @@ def test_a_suppression_that_does_not_hold_is_only_told(store: Store, status: str
 def test_decisions_are_told_and_kept(store: Store) -> None:
     load(store, report(result(1), result(2), result(3)))
     one, two, three = store.findings.list(store.findings.latest())
-    store.findings.triage(one, "false_positive", by="ann", note="a test")
-    store.findings.suppress(two, justification="later", by="bob")
+    store.findings.triage(one, "false_positive", by="ann", reason="a test")
+    store.findings.suppress(two, reason="later", by="bob")
     found = load(store, report(result(1), result(2), result(3), invocations=[]))
     assert found.unchanged == 3
     assert store.findings.get(one).status == "false_positive"

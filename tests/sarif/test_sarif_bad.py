@@ -84,12 +84,12 @@ def test_odd_reports_that_are_fine(store: Store) -> None:
 def test_bad_arguments(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "r.sarif"
     path.write_text(json.dumps(report(result(1))))
-    failed = store.scans.start("t")
+    failed = store.scans.add("t")
     store.database.execute_sql("UPDATE scans SET status = 'failed' WHERE id = ?", (failed.id,))
     before = rows(store)
     for options in (
         {}, {"target": ""}, {"target": 3}, {"target": "t", "root": tmp_path / "no"}, {"target": "t", "scope": "src"},
-        {"target": "t", "scope": []}, {"target": "t", "scope": [3]}, {"target": "u", "scan": store.scans.start("v")},
+        {"target": "t", "scope": []}, {"target": "t", "scope": [3]}, {"target": "u", "scan": store.scans.add("v")},
     ):  # fmt: skip
         with pytest.raises(InvalidArgument):
             store.sarif.load(path, **options)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ def ada(store: Store) -> User:
 
 
 def versions(store: Store, user: User, kind: str = "summary") -> list[tuple[int, str, bool]]:
-    return [(row.version, row.prompt_content, row.is_default) for row in store.sessions.prompts.list(user, kind)]
+    return [(row.version, row.prompt_content, row.is_default) for row in store.sessions.prompts.list(user, type=kind)]
 
 
 def test_a_configuration_has_the_fields_and_defaults_of_the_document(store: Store, ada: User) -> None:
@@ -35,7 +35,7 @@ def test_a_configuration_has_the_fields_and_defaults_of_the_document(store: Stor
     assert row.created_at.tzinfo is not None and uuid.UUID(row.id)
     raw = "INSERT INTO configurations (id, user_id, config_type, prompt_content) VALUES ('i', ?, 'u', 'x')"
     store.database.execute_sql(raw, (ada.id,))
-    assert store.sessions.prompts.get(ada, "u", 1).is_default is False
+    assert store.sessions.prompts.get(ada, "u", version=1).is_default is False
     assert list(ada.configurations.order_by(Configuration.config_type)) == store.sessions.prompts.list(ada)
 
 
@@ -44,9 +44,8 @@ def test_the_first_is_the_default_until_another_is(store: Store, ada: User) -> N
     assert (first.version, first.is_default) == (1, True)
     second = store.sessions.prompts.add(ada.id, " summary ", "two")
     assert (second.version, second.is_default, second.config_type) == (2, False, "summary")
-    assert (
-        store.sessions.prompts.get(ada, "summary") == first and store.sessions.prompts.get(ada, "summary", 2) == second
-    )
+    assert store.sessions.prompts.get(ada, "summary") == first
+    assert store.sessions.prompts.get(ada, "summary", version=2) == second
     third = store.sessions.prompts.add(uuid.UUID(ada.id), "summary", "three", default=True)
     assert third.is_default and store.sessions.prompts.get(ada, "summary") == third
     assert store.sessions.prompts.set_default(ada, "summary", 2).is_default
@@ -63,6 +62,21 @@ def test_the_same_content_again_adds_nothing(store: Store, ada: User) -> None:
     assert store.sessions.prompts.get(ada, "summary").version == 2
     assert store.sessions.prompts.add(ada, "summary", "one").version == 3  # the latest says something else
     assert store.sessions.prompts.add(ada, "summary", "one ").version == 4  # blanks count
+
+
+def test_prompts_are_found_and_listed(store: Store, ada: User) -> None:
+    prompts = store.sessions.prompts
+    one, two = (prompts.add(ada, "summary", text) for text in ("one", "two"))
+    assert (prompts.find(ada, "summary"), prompts.find(ada, "summary", version=2)) == (one, two)
+    assert prompts.find(ada, "summary", version=3) is prompts.find(ada, "other") is None
+    assert prompts.list(ada, limit=1) == [two] and prompts.list(ada, offset=1) == [one]
+    assert prompts.list(ada, sort="id", type="summary") == [one, two]
+    for options in ({"limit": -1}, {"offset": None}, {"sort": "prompt_content"}, {"type": " "}):
+        with pytest.raises(InvalidArgument, match=f"{next(iter(options))} is|cannot be sorted"):
+            prompts.list(ada, **options)
+    for call, given in ((prompts.add, "one"), (prompts.restore, 1)):
+        with pytest.raises(InvalidArgument, match="default is 'no'; it must be True or False"):
+            call(ada, "summary", given, default="no")  # type: ignore[operator]
 
 
 def test_restoring_is_one_more_version(store: Store, ada: User) -> None:
@@ -143,10 +157,10 @@ def test_bad_versions_are_refused(store: Store, ada: User, version: Any) -> None
     store.sessions.prompts.add(ada, "summary", "one")
     for use in (store.sessions.prompts.get, store.sessions.prompts.restore, store.sessions.prompts.set_default):
         with pytest.raises(InvalidArgument, match="version is .* from 1 up"):
-            use(ada, "summary", version)
+            use(ada, "summary", version=version)
         if use != store.sessions.prompts.get:
             with pytest.raises(InvalidArgument, match="version is None"):
-                use(ada, "summary", None)
+                use(ada, "summary", version=None)
     assert versions(store, ada) == [(1, "one", True)]
 
 
@@ -154,9 +168,9 @@ def test_what_is_not_there_is_said(store: Store, ada: User) -> None:
     store.sessions.prompts.add(ada, "summary", "one")
     for use in (store.sessions.prompts.get, store.sessions.prompts.restore, store.sessions.prompts.set_default):
         with pytest.raises(NotFound, match=f"no version 7 of prompt 'summary' of user {ada.id}; store.sessions"):
-            use(ada, "summary", 7)
+            use(ada, "summary", version=7)
         with pytest.raises(NotFound, match="no version 1 of prompt 'review'"):
-            use(ada, "review", 1)
+            use(ada, "review", version=1)
     with pytest.raises(NotFound, match="no prompt 'review' .*store.sessions.prompts.add"):
         store.sessions.prompts.get(ada, "review")
     nobody = uuid.uuid4()
@@ -253,7 +267,7 @@ class Versions(RuleBasedStateMachine):
     @invariant()
     def all_is_known(self) -> None:
         for (n, kind), known in self.known.items():
-            rows = self.store.sessions.prompts.list(self.users[n], kind)
+            rows = self.store.sessions.prompts.list(self.users[n], type=kind)
             assert [(row.version, row.prompt_content) for row in rows][::-1] == list(enumerate(known, 1))
             assert [row.version for row in rows if row.is_default] == ([self.default[n, kind]] if known else [])
             if known:

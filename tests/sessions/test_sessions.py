@@ -13,6 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_create_get_list_find_remove(store: Store, user: User) -> None:
     assert store.sessions.list(user=bob) == [two] == store.sessions.list(limit=1)
     store.sessions.start(one)
     assert store.sessions.list(status="PROCESSING") == [one] == store.sessions.list(user=user, status="processing")
-    store.sessions.remove(two)
+    assert store.sessions.remove(two) == {"analysis_sessions": 1}
     assert store.sessions.find(two) is None
     refused(store, NotFound, "no session", lambda: store.sessions.get(two.id))
     refused(store, NotFound, "no session", lambda: store.sessions.remove(two.id))
@@ -154,9 +155,9 @@ def test_a_session_ends_with_its_tasks(store: Store, session: AnalysisSession) -
     assert [task.status for task in store.sessions.tasks.list(session)] == ["completed"] + ["cancelled"] * 3
     assert store.sessions.tasks.heartbeat(second).status == "cancelled"
     refused(store, LeaseLost, "is cancelled", lambda: store.sessions.tasks.complete(second))
-    refused(store, IllegalMove, "takes nothing more; open it", lambda: store.sessions.tasks.add(session, "read"))
-    refused(store, IllegalMove, "takes nothing more", lambda: store.sessions.uploads.add(session, [a_file()]))
-    refused(store, IllegalMove, "takes nothing more", lambda: store.sessions.tasks.retry(tasks[3]))
+    refused(store, IllegalMove, "cannot be changed; reopen it", lambda: store.sessions.tasks.add(session, "read"))
+    refused(store, IllegalMove, "cannot be changed", lambda: store.sessions.uploads.add(session, [a_file()]))
+    refused(store, IllegalMove, "cannot be changed", lambda: store.sessions.tasks.retry(tasks[3]))
     assert store.sessions.tasks.claim(session) == [] == store.sessions.tasks.claim()
     assert store.sessions.reopen(session).status == "created"
     assert [task.status for task in store.sessions.tasks.list(session)] == ["completed"] + ["pending"] * 3
@@ -164,7 +165,7 @@ def test_a_session_ends_with_its_tasks(store: Store, session: AnalysisSession) -
     for task in store.sessions.tasks.claim(session, limit=9):
         store.sessions.tasks.fail(task, "no", retry=False)
     assert store.sessions.complete(session).completed_at is not None  # tasks that failed do not hold it
-    refused(store, IllegalMove, "create another one", lambda: store.sessions.reopen(session))
+    refused(store, IllegalMove, "add another session", lambda: store.sessions.reopen(session))
 
 
 def test_removing_a_session_takes_all_of_it_and_nothing_else(store: Store, user: User) -> None:
@@ -311,21 +312,21 @@ def test_files_of_a_folder(store: Store, session: AnalysisSession, tmp_path: Pat
     (root / "inner").symlink_to(root / "b.txt")
     os.mkfifo(root / "pipe")
     add = store.sessions.uploads.add_files
-    assert add(session, root, ["docs/a.pdf"]) == Added(1, 0)
+    assert add(session, root, paths=["docs/a.pdf"]) == Added(1, 0)
     assert add(session, str(root)) == Added(1, 1)  # links and pipes are left out
     assert [(row.file_path, row.file_size, row.sha256) for row in store.sessions.uploads.list(session)] == [
         ("b.txt", 3, OTHER), ("docs/a.pdf", 3, HASH),
     ]  # fmt: skip
-    assert add(session, root, [Path("inner")]) == Added(1, 0)
+    assert add(session, root, paths=[Path("inner")]) == Added(1, 0)
     (root / "b.txt").write_bytes(b"three")
     refused(store, Conflict, "'b.txt' already, with another content", lambda: add(session, root))
-    refused(store, InvalidArgument, "leads out of its folder", lambda: add(session, root, ["../secret"]))
-    refused(store, InvalidArgument, "link that leads out", lambda: add(session, root, ["link"]))
-    refused(store, InvalidArgument, "no regular file", lambda: add(session, root, ["docs"]))
-    refused(store, InvalidArgument, "no regular file", lambda: add(session, root, ["pipe"]))
-    refused(store, NotFound, "'none' in .* No such file", lambda: add(session, root, ["none"]))
+    refused(store, InvalidArgument, "leads out of its folder", lambda: add(session, root, paths=["../secret"]))
+    refused(store, InvalidArgument, "link that leads out", lambda: add(session, root, paths=["link"]))
+    refused(store, InvalidArgument, "no regular file", lambda: add(session, root, paths=["docs"]))
+    refused(store, InvalidArgument, "no regular file", lambda: add(session, root, paths=["pipe"]))
+    refused(store, NotFound, "'none' in .* No such file", lambda: add(session, root, paths=["none"]))
     refused(store, NotFound, "no folder", lambda: add(session, root / "none"))
-    refused(store, InvalidArgument, "give a list", lambda: add(session, root, "b.txt"))
+    refused(store, InvalidArgument, "give a list", lambda: add(session, root, paths="b.txt"))
     refused(store, NotFound, "no session", lambda: add(NOBODY, root))
 
 
@@ -352,7 +353,7 @@ def test_files_are_read_while_others_write(store: Store, session: AnalysisSessio
     from unittest import mock
 
     with mock.patch("scanstore.sessions.uploads.hashlib.sha256", sha256):
-        store.sessions.uploads.add_files(session, tmp_path, ["a"])
+        store.sessions.uploads.add_files(session, tmp_path, paths=["a"])
     assert seen == [True]
 
 
@@ -375,7 +376,7 @@ def test_the_life_of_a_file(store: Store, session: AnalysisSession) -> None:
     refused(store, InvalidArgument, "has no error", lambda: mark(row, "processing", error="x"))
     refused(store, NotFound, "no upload", lambda: mark(NOBODY, "processing"))
     assert store.sessions.uploads.list(session, status="completed") == [store.sessions.uploads.get(row)]
-    refused(store, InvalidArgument, "upload_status is", lambda: store.sessions.uploads.list(session, status="done"))
+    refused(store, InvalidArgument, "status is", lambda: store.sessions.uploads.list(session, status="done"))
     store.sessions.uploads.remove(row)
     refused(store, NotFound, "no upload", lambda: store.sessions.uploads.remove(row))
     refused(store, NotFound, "no upload", lambda: store.sessions.uploads.get(row))
@@ -498,9 +499,9 @@ def test_tasks_are_added_once(store: Store, session: AnalysisSession) -> None:
     assert store.sessions.tasks.add(session, "read", task_id="queue-7") == named == store.sessions.tasks.find("queue-7")
     assert store.sessions.tasks.find("queue-8") is None and named.priority == 5
     add = store.sessions.tasks.add
-    refused(store, Conflict, "'queue-7' is that of a task", lambda: add(session, "write", task_id="queue-7"))
+    refused(store, Conflict, "'queue-7' belongs to a task", lambda: add(session, "write", task_id="queue-7"))
     another = store.sessions.add(session.user_id, "another")
-    refused(store, Conflict, "'queue-7' is that of a task", lambda: add(another, "read", task_id="queue-7"))
+    refused(store, Conflict, "'queue-7' belongs to a task", lambda: add(another, "read", task_id="queue-7"))
     for kind in ("", None, "x" * 51):
         refused(store, InvalidArgument, "task_type", lambda kind=kind: add(session, kind))  # type: ignore[misc]
     refused(store, InvalidArgument, "task_id", lambda: add(session, "read", task_id="x" * 256))
@@ -615,7 +616,7 @@ def test_a_task_and_its_result(store: Store, session: AnalysisSession) -> None:
         )  # fmt: skip
     refused(store, LeaseLost, "is completed", lambda: store.sessions.tasks.complete(task, result=told, worker="bob"))
     assert json.loads(json.dumps(result.to_dict()))["score"] == 87.5
-    assert store.sessions.results.list(session, analysis_type="general", limit=5) == [result]
+    assert store.sessions.results.list(session, type="general", limit=5) == [result]
     plain = claimed(store, session)
     assert store.sessions.tasks.complete(plain).result is None is store.sessions.tasks.complete(plain).result
     bare = claimed(store, session)
@@ -691,7 +692,54 @@ def test_results_without_a_task(store: Store, session: AnalysisSession) -> None:
     refused(store, NotFound, "no session", lambda: add(NOBODY, **RESULT))
     refused(store, NotFound, "no session", lambda: store.sessions.results.list(NOBODY))
     store.sessions.cancel(session)
-    refused(store, IllegalMove, "takes nothing more", lambda: add(session, **RESULT))
+    refused(store, IllegalMove, "cannot be changed", lambda: add(session, **RESULT))
+
+
+def lists(store: Store, session: AnalysisSession) -> list[Callable[..., list[Any]]]:
+    """The lists of a session, of three rows each, in the order of their ids."""
+    sessions = store.sessions
+    sessions.uploads.add(session, [a_file(name) for name in "abc"])
+    for name in "abc":
+        sessions.tasks.add(session, "read", task_id=name)
+        sessions.results.add(session, analysis_type="general", result_content=name)
+    return [partial(domain.list, session) for domain in (sessions.uploads, sessions.tasks, sessions.results)]
+
+
+def test_lists_have_a_window_and_an_order(store: Store, session: AnalysisSession) -> None:
+    second, third = (store.sessions.add(session.user_id, name) for name in ("second", "third"))
+    for listed in (*lists(store, session), lambda **options: store.sessions.list(**{"sort": "id"} | options)):
+        whole = listed()
+        assert len(whole) == 3
+        assert (listed(limit=2), listed(offset=2), listed(limit=1, offset=1)) == (whole[:2], whole[2:], [whole[1]])
+        assert (listed(limit=0), listed(sort="-id"), listed(sort="id")) == ([], whole[::-1], whole)
+        for options in ({"limit": -1}, {"limit": True}, {"offset": 2**63}, {"sort": "x"}, {"status": "x"}):
+            refused(
+                store, InvalidArgument, f"{next(iter(options))} is|cannot be sorted by 'x'",
+                lambda listed=listed, options=options: listed(**options),  # type: ignore[misc]
+            )  # fmt: skip
+    assert store.sessions.list() == [third, second, session]
+
+
+def test_rows_of_a_session_are_read_by_key(store: Store, session: AnalysisSession) -> None:
+    listed = lists(store, session)
+    domains = {"upload": store.sessions.uploads, "task": store.sessions.tasks, "result": store.sessions.results}
+    for (noun, domain), rows in zip(domains.items(), listed, strict=True):
+        row = rows()[1]
+        for each in (row, row.id, uuid.UUID(row.id)):
+            assert domain.get(each) == row == domain.find(each)  # type: ignore[attr-defined]
+        assert domain.find(NOBODY) is None  # type: ignore[attr-defined]
+        refused(store, NotFound, f"no {noun} {NOBODY}; .*list", lambda domain=domain: domain.get(NOBODY))  # type: ignore
+        for wrong in (5, True, None, b"x", session):
+            for call in (domain.get, domain.find):  # type: ignore[attr-defined]
+                refused(store, InvalidArgument, f"is not an? {noun}", lambda call=call, wrong=wrong: call(wrong))  # type: ignore
+    upload = listed[0]()[0]
+    assert store.sessions.uploads.remove(upload) == {"file_uploads": 1}
+    refused(store, NotFound, "no upload", lambda: store.sessions.uploads.remove(upload))
+    store.sessions.results.add(session, status="failed", analysis_type="x", result_content="")
+    assert len(store.sessions.results.list(session, status="completed", type="general")) == 3
+    assert store.sessions.remove(session) == {
+        "analysis_sessions": 1, "file_uploads": 2, "analysis_tasks": 3, "analysis_results": 4,
+    }  # fmt: skip
 
 
 # Processes ------------------------------------------------------------------------------------------------------------

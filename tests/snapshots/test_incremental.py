@@ -424,7 +424,7 @@ def test_removing_the_middle_scan_keeps_both_neighbours(store: Store, tree: Path
     third = store.scans.record(tree)
     kept = {scan.id: shown(store, scan.id) for scan in (first, third)}
     gone = store.scans.remove(second)
-    assert gone.versions == 1 and gone.symbols == 2
+    assert gone["file_versions"] == 1 and gone["symbol_facts"] == 2
     assert {scan: shown(store, scan) for scan in kept} == kept
     assert not store.database.execute_sql("SELECT 1 FROM names WHERE text = 'idle'").fetchone()
     assert store.check() == []

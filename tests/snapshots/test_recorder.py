@@ -281,7 +281,7 @@ class Tuple(NamedTuple):
 
 @pytest.fixture
 def scan(store: Store) -> Scan:
-    return store.scans.start("repository")
+    return store.scans.add("repository")
 
 
 def test_start_gives_a_running_scan(store: Store, scan: Scan) -> None:
@@ -290,7 +290,7 @@ def test_start_gives_a_running_scan(store: Store, scan: Scan) -> None:
         store.scans.latest()
     for target in ("", "  "):
         with pytest.raises(InvalidArgument):
-            store.scans.start(target)
+            store.scans.add(target)
 
 
 def test_rows_of_any_shape_are_recorded(store: Store, scan: Scan) -> None:
@@ -335,7 +335,7 @@ def test_recording_a_file_twice_is_recording_it_once(store: Store, scan: Scan) -
         scan, "a.c", "1", symbols=never(), references=never(), imports=never(), chunks=never()
     )
     assert again == first and written(store, before) == {}
-    second = store.scans.start("repository")
+    second = store.scans.add("repository")
     store.symbols.record_file(second, "a.c", "1", symbols=never())
     assert written(store, before) == {"scans": 1, "scan_files": 1}
     changed = store.symbols.record_file(scan, "a.c", "2", symbols=[{"name": "g"}])
@@ -467,7 +467,7 @@ def test_the_next_scan_binds_anew_what_is_shared(store: Store, scan: Scan) -> No
     store.symbols.record_file(scan, "a.c", "1", **main)
     store.symbols.record_file(scan, "b.c", "1", symbols=[{"name": "f"}])
     store.scans.finish(scan)
-    second = store.scans.start("repository")
+    second = store.scans.add("repository")
     store.symbols.record_file(second, "a.c", "1", **main)
     store.symbols.record_file(second, "c.c", "1", symbols=[{"name": "f"}])
     store.scans.finish(second)
@@ -555,9 +555,9 @@ def test_a_recorder_survives_a_rollback_and_a_sweep(store: Store, tmp_path: Path
     from scanstore.indexing.records import facts_of
     from scanstore.snapshots.recorder import Content
 
-    other = store.scans.start("other")
+    other = store.scans.add("other")
     store.symbols.record_file(other, "b.x", "2", symbols=[{"name": "swept"}])
-    scan = store.scans.start("t")
+    scan = store.scans.add("t")
     recorder = store.scans.recorder(scan)
     now = "2026-01-01T00:00:00.000Z"
 

@@ -107,7 +107,7 @@ def test_a_full_disk(small: Path, path: Path) -> None:
             store.settings["after"] = 2  # room again
             whole(store, count)
             for name in [name for name in store.settings if name not in ("before",)]:
-                store.settings.unset(name)
+                store.settings.remove(name)
         well(file)
         with Store(file) as store:
             store.database.execute_sql("VACUUM").fetchall()

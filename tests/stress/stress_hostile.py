@@ -126,7 +126,7 @@ def test_tags(store: Store, tmp_path: Path, lines: list[bytes]) -> None:
     (tmp_path / "tags").write_bytes(
         b'{"_type": "ptag", "name": "JSON_OUTPUT_VERSION", "path": "0.0"}\n' + b"\n".join(lines)
     )
-    scan = store.scans.start("ctags", root=tmp_path / "tree")
+    scan = store.scans.add("ctags", root=tmp_path / "tree")
     refused_or_fine(lambda: store.symbols.load_ctags(scan, tmp_path / "tags"))
     store.scans.finish(scan)
     store.scans.remove(scan)
@@ -243,7 +243,7 @@ def test_schemas(full: Path, tmp_path: Path) -> None:
             with Store(path, durability="normal") as store:
                 store.check()
                 store.stats()
-                store.settings.define("new", 1)
+                store.settings.ensure("new", 1)
 
         outcomes[refused_or_fine(use)] += 1
         refused_or_fine(lambda path=path: drop_foreign(path))

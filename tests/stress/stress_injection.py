@@ -131,11 +131,11 @@ def test_hostile_texts_come_back_as_they_were(store: Store, number: int) -> None
     store.settings[text] = text
     store.library.upsert_scenes([{"id": text, "title": text, "tags": [{"id": text, "name": text}]}])
     job = store.jobs.enqueue(text, meta={text: text}, unique=text)
-    plan = store.plans.create(text, description=text)
+    plan = store.plans.add(text, description=text)
     assert store.settings[text] == text and store.settings.to_dict() == {text: text}
-    assert store.library.get_scene(text).title == text == store.library.get("tag", text).name
+    assert store.library.get("scene", text).title == text == store.library.get("tag", text).name
     assert [scene.id for scene in store.library.list(tag=text)] == [text]
-    assert store.jobs.get(job).type == text and store.jobs.live(text).id == job.id
+    assert store.jobs.get(job).type == text and store.jobs.find(unique=text).id == job.id
     assert [claimed.id for claimed in store.jobs.claim(text)] == [job.id]
     assert store.plans.get(plan).name == text and store.plans.find(text).description == text
     assert store.check() == []
@@ -165,7 +165,7 @@ def test_paths_that_lead_out_of_the_tree_are_refused(store: Store, tmp_path: Pat
     user = store.accounts.add("ann@x.org")
     session = store.sessions.add(user, "s")
     for path in (*AWAY, str(tmp_path / "secret.txt")):
-        scan = store.scans.start("t", root=tmp_path / "tree")
+        scan = store.scans.add("t", root=tmp_path / "tree")
         with contextlib.suppress(ScanstoreError):
             store.symbols.record_file(
                 scan, path, "00", symbols=[{"name": "f", "start_line": 1, "end_line": 1}],
@@ -176,10 +176,10 @@ def test_paths_that_lead_out_of_the_tree_are_refused(store: Store, tmp_path: Pat
             with contextlib.suppress(ScanstoreError):
                 assert "secret" not in store.chunks.text(chunk) and "root:" not in store.chunks.text(chunk), path
         with contextlib.suppress(ScanstoreError):
-            store.sessions.uploads.add_files(session, tmp_path / "tree", [path])
+            store.sessions.uploads.add_files(session, tmp_path / "tree", paths=[path])
         tagged = {**TAG, "path": path}
         (tmp_path / "tags").write_bytes(as_json(tagged))
-        scan = store.scans.start("t", root=tmp_path / "tree")
+        scan = store.scans.add("t", root=tmp_path / "tree")
         with contextlib.suppress(ScanstoreError):
             store.symbols.load_ctags(scan, tmp_path / "tags")
         store.scans.finish(scan)
@@ -242,7 +242,7 @@ def reported(path: Path, text: str) -> dict[str, str]:
                 result["suppressions"] = [{"kind": "external", "justification": text}]
             scan = store.scans.get(store.sarif.load(io.BytesIO(as_json(found)), target=f"t {text}").scan)
         one, *_ = store.findings.list(scan)
-        store.findings.triage(one, "confirmed", by=text, note=text)
+        store.findings.triage(one, "confirmed", by=text, reason=text)
         store.findings.comment(one, text, by=text)
         assert store.check() == []
         return {kind: store.report(scan, format=kind) for kind in ("html", "markdown", "csv", "json", "text")}
@@ -271,6 +271,6 @@ def test_markup_in_every_text_of_a_report(tmp_path: Path) -> None:
 def test_names_with_control_characters(store: Store) -> None:
     """They are refused or kept, and never change what is printed."""
     for letter in [*"az09 /\\'\"%\t\n\r\x0b\x7f", "\0", "\x1b[31m", "\u202e", "\ud800"]:
-        refused_or_fine(lambda letter=letter: store.scans.finish(store.scans.start(f"t{letter}")))  # type: ignore[misc]
+        refused_or_fine(lambda letter=letter: store.scans.finish(store.scans.add(f"t{letter}")))  # type: ignore[misc]
     result = CliRunner().invoke(main, ["scans", "list", "--db", store.path])
     assert result.exit_code == 0 and "\x1b" not in result.output and "\u202e" not in result.output

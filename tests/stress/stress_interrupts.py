@@ -221,14 +221,14 @@ def the_next_run_begins(store: Store, root: Path) -> None:
 
 @case
 def plans_propose(store: Store, root: Path) -> Ready:
-    plan = store.plans.create("titles").id
+    plan = store.plans.add("titles").id
     proposals = [{"scene": "sc-1", "field": "title", "action": "set", "proposed": "Another"}]
     return lambda store: partial(store.plans.propose_many, plan, proposals)
 
 
 @in_steps
 def plans_apply(store: Store, root: Path) -> Ready:
-    plan = store.plans.create("applied")
+    plan = store.plans.add("applied")
     for scene in ("sc-1", "sc-2"):
         store.plans.propose(plan, scene, "title", "set", proposed="Applied")
     store.plans.submit(plan)

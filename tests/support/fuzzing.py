@@ -44,7 +44,7 @@ def doors(store: Store, folder: Path) -> dict[str, tuple[bytes, Callable[[bytes]
     stream = io.BytesIO()
     store.settings["page"] = 5
     store.dump(stream)
-    store.settings.unset("page")
+    store.settings.remove("page")
 
     def kept(data: bytes, name: str) -> Path:
         (folder / name).write_bytes(data)
@@ -52,7 +52,7 @@ def doors(store: Store, folder: Path) -> dict[str, tuple[bytes, Callable[[bytes]
 
     def tags(data: bytes) -> None:
         kept(b"int f() {}\n", "tree/a.c")
-        scan = store.scans.start("tags", root=folder / "tree")
+        scan = store.scans.add("tags", root=folder / "tree")
         store.symbols.load_ctags(scan, kept(data, "tags"))
 
     def code(data: bytes) -> None:

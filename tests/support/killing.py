@@ -69,7 +69,7 @@ def reports(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterat
         tell(["scan", scan, "reports"])
         for finding in store.findings.list(scan):
             note, status = f"note {some.random()}", "confirmed" if finding.status == "open" else "open"
-            store.findings.triage(finding, status, by="ann", note=note)
+            store.findings.triage(finding, status, by="ann", reason=note)
             # Another process may have decided the same before: then nothing was to be written.
             if any(event.note == note for event in store.findings.history(finding)):
                 tell(["decision", note])
@@ -83,7 +83,7 @@ def applies(store: Store, root: Path, tell: Tell, some: random.Random) -> Iterat
         scenes = [{"id": f"{scene}-{n}", "title": "untitled"} for n in range(8)]
         store.library.upsert_scenes(scenes)
         tell(["scenes", [each["id"] for each in scenes]])
-        plan = store.plans.create(name)
+        plan = store.plans.add(name)
         for each in scenes:
             store.plans.propose(plan, each["id"], "title", "set", proposed=name)
         store.plans.submit(plan)

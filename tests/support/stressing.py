@@ -279,17 +279,17 @@ def _fill(path: Path) -> None:
         for row in store.drafts.claim(scan, limit=3):
             store.drafts.record_votes(row, [{"model": "m", "decision": "verified"}])
         findings = [store.findings.publish(verified) for verified in store.verified.claim(scan, limit=2)]
-        store.findings.suppress(findings[1], justification="known", by="ann")
+        store.findings.suppress(findings[1], reason="known", by="ann")
         store.scans.pause(scan)
         for message in ("Do not evaluate", "Never evaluate"):
             store.sarif.load(io.BytesIO(json.dumps(report(message)).encode()), target="elsewhere")
         assert store.search("Flaw")
-        store.findings.triage(findings[0], "confirmed", by="ann", note="seen")  # for the search to catch up with
+        store.findings.triage(findings[0], "confirmed", by="ann", reason="seen")  # for the search to catch up with
         with store.library.sync("scene") as run:
             store.library.upsert_scenes(
                 [{"id": "sc-9", "title": "Nine", "tags": [{"id": "t9", "name": "new"}]}], run=run
             )
-        plan = store.plans.create("tidy")
+        plan = store.plans.add("tidy")
         store.plans.propose(plan, "sc-2", "title", "set", proposed="A talk")
         store.jobs.enqueue("sync", scenes=["sc-1"], parent=store.jobs.enqueue("all"))
         user = store.accounts.add(

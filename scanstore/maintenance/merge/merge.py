@@ -22,7 +22,7 @@ from scanstore.db.files import limited, seconds_for, uri
 from scanstore.db.opening import refuse
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
 from scanstore.maintenance.compaction import ESTIMATE
-from scanstore.maintenance.derived import COUNTERS, NOTES, OF_FILE, OF_PROCESSES
+from scanstore.maintenance.derived import COUNTERS, FIGURES, FIGURES_OF, NOTES, OF_FILE, OF_PROCESSES
 from scanstore.maintenance.merge.findings import merge_findings
 from scanstore.maintenance.merge.others import merge_accounts, merge_jobs, merge_library, merge_plans
 from scanstore.maintenance.merge.rows import Merge, MergeConflict, Merged
@@ -38,6 +38,7 @@ NOT_MERGED = {
     "sync_runs": "by one of theirs the next sync would take our library for newer than it is",
     **dict.fromkeys(OF_PROCESSES, "they belong to processes that run right now"),
     **dict.fromkeys((*(each.table for each in COUNTERS), NOTES), "they follow from other rows"),
+    **dict.fromkeys((FIGURES_OF, *(each.table for each in FIGURES)), "completing a scan makes them of other rows"),
     **dict.fromkeys(OF_FILE, "they belong to the file"),
 }
 

@@ -22,7 +22,7 @@ from scanstore.db.values import format_time
 from scanstore.maintenance import derived
 from scanstore.maintenance.derived import Counted
 from scanstore.maintenance.invariants import BROKEN
-from scanstore.snapshots import facts
+from scanstore.snapshots import facts, figures
 from scanstore.snapshots.facts import FACT_TABLES
 
 _ROUNDS = 20  # each is a step of rows that point at rows
@@ -91,8 +91,10 @@ def until_settled(connection: sqlite3.Connection, statements: Iterable[str]) -> 
 
 
 def count(connection: sqlite3.Connection) -> None:
-    """Recalculate all counters."""
-    for each in derived.COUNTERS:
+    """Recalculate all counters, and count the completed scans."""
+    for sql in figures.restored():
+        connection.execute(sql)
+    for each in (*derived.COUNTERS, *derived.FIGURES, derived.NAMES):
         for sql in each.rebuild:
             connection.execute(sql)
 
