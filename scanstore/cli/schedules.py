@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Misuse, basic_options, group, open_store
+from scanstore.cli.base import Misuse, basic_options, group, open_store, rows_options
 from scanstore.cli.output import Column, Columns, count, listing, note, plain_text, tell
 
 if TYPE_CHECKING:
