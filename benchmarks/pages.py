@@ -47,7 +47,7 @@ def build(db: str, scale: float) -> dict[str, Any]:
 
     began = time.process_time()
     with Store(db, durability="normal") as store:
-        scan = store.scans.start("synthetic", root="/synthetic")
+        scan = store.scans.add("synthetic", root="/synthetic")
         run, many = store.database.execute_sql, store.database.executemany
         files = max(int(REFERENCES * scale) // PER_FILE, 4)
         symbols = int(SYMBOLS * scale) // files
@@ -82,7 +82,8 @@ def build(db: str, scale: float) -> dict[str, Any]:
                 bound_rows(scan.lineage_id, files, symbols, names),
             )
             many(
-                "INSERT INTO scenes (id, title, paths, details, scene_date) VALUES (?, ?, '[]', ?, ?)",
+                "INSERT INTO scenes (id, title, paths, details, scene_date, scene_date_precision)"
+                " VALUES (?, ?, '[]', ?, ?, 'day')",
                 (
                     (str(n), f"{NOUNS[n % 13].title()} {n * 7919 % 100_003}", "A sentence or two of text. " * 6,
                      f"20{n % 26:02}-{n % 12 + 1:02}-{n % 28 + 1:02}T00:00:00.000Z")

@@ -95,6 +95,8 @@ def migrate(migrator: Migrator, database: pw.Database, *, fake: bool = False) ->
     migrator.sql(FORGET.strip())
     for name, (event, scan) in TRIGGERS.items():
         removal = " ".join(f"DELETE FROM {table} WHERE scan_id = {scan};" for table in FIGURES)
+        if "scan_files" in event:  # mostly there are no figures yet
+            event += f" WHEN EXISTS (SELECT 1 FROM scan_figures WHERE scan_id = {scan})"
         migrator.sql(f"CREATE TRIGGER {name} {event} BEGIN {removal} END")
 
 

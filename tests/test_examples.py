@@ -119,8 +119,8 @@ def moment(most: float) -> Callable[[subprocess.Popen[str]], None]:
 def rows(store: Store) -> dict[str, int]:
     """Return the number of rows of each table, except those of the history of attempts."""
     left_out = HISTORY | (RECORDED if len(store.scans.list()) > 1 else set())
-    tables = store.database.execute_sql("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    names = sorted({name for (name,) in tables if "_fts" not in name} - left_out)
+    tables = store.database.execute_sql("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'")
+    names = sorted({name for (name,) in tables} - {"sqlite_schema"} - left_out)
     return {name: store.database.execute_sql(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}
 
 

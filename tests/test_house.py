@@ -336,7 +336,7 @@ def test_circles_are_found_with_their_edges() -> None:
         ("peewee_migrate", {"scanstore.db.migrations"}),
         ("playhouse", {"scanstore.db.generic_fields", "scanstore.db.encryption"}),
         ("sqlcipher3", set()),
-        ("cronsim", {"scanstore.jobs.schedules"}),
+        ("cronsim", {"scanstore.jobs.times"}),
         ("argon2", {"scanstore.accounts.passwords"}),
         ("bcrypt", {"scanstore.accounts.passwords"}),
     ],

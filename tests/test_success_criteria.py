@@ -24,6 +24,7 @@ import peewee
 import pytest
 
 from scanstore import AsyncStore, Store, dependencies, models
+from scanstore.db.rules import insert_row
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument
 from scanstore.models import (
     Analysis,
@@ -248,7 +249,7 @@ def test_an_audit_has_one_analysis_at_most(store: Store, audit: Task) -> None:
     assert analysis is not None and analysis.task == audit
     assert store.audits.add(audit.user_id, "next.pdf", 1).analysis is None
     with pytest.raises(peewee.IntegrityError):
-        Analysis.create(task=audit, equipment_type="x", test_type="y")
+        insert_row(Analysis, task=audit, equipment_type="x", test_type="y")
 
 
 @pytest.mark.parametrize("model", [*TABLES, models.AuditEvent], ids=lambda m: m.__name__)

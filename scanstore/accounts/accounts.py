@@ -107,7 +107,7 @@ class Accounts(Domain):
         """
         columns: dict[str, Any] = {}
         if email is not None:
-            columns.update(email=checked_email(email), email_key=folded(email))
+            columns["email"] = checked_email(email)
         if full_name is not None:
             columns["full_name"] = _name(full_name)
         if role is not None:
@@ -115,7 +115,7 @@ class Accounts(Domain):
         with self.db.atomic():
             row = self.get(user)
             if email is not None:
-                self._check_free(columns["email_key"], but=row.id)
+                self._check_free(folded(email), but=row.id)
             return self._set(row.id, **columns)
 
     def remove(self, user: UserKey) -> Removed:

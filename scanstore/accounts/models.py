@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import peewee
 
 from scanstore.db.arguments import check_string, check_text, uuid_of
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, Identified, UTCField
+from scanstore.db.rules import Rules
 from scanstore.db.values import utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
 
@@ -36,6 +37,10 @@ class User(Identified):
     """
 
     __secret__ = frozenset({"hashed_password"})
+    __rules__ = Rules(
+        held="deactivate the user: store.accounts.deactivate(user)",
+        fixed={"email_key": "it follows from the email; set that"},
+    )
 
     if TYPE_CHECKING:
         sessions = Backref[Base]()
@@ -55,15 +60,17 @@ class User(Identified):
     class Meta:
         table_name = "users"
 
-    def save(self, force_insert: bool = False, only: object = None) -> int:
-        """Write the fields that were changed since the row was read. With an address, its folded form is written too.
-
-        Raises InvalidArgument for an invalid address.
-        """
-        if any(field.name == "email" for field in self.dirty_fields):
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if new or "email" in names:
             self.email = checked_email(self.email)
             self.email_key = folded(self.email)
-        return super().save(force_insert=force_insert, only=only)
+            names |= {"email", "email_key"}
+
+    @classmethod
+    def _prepare_update(cls, values: dict[str, Any]) -> None:
+        if "email" in values and not isinstance(values["email"], peewee.Node):
+            values["email"] = checked_email(values["email"])
+            values["email_key"] = folded(values["email"])
 
     @property
     def locked(self) -> bool:

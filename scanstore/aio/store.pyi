@@ -1834,7 +1834,7 @@ class AsyncJobs(AsyncDomain):
         A handler is called with the claimed job, outside any transaction and with this store current. Its return value,
         a JSON value, becomes the job's result. An exception becomes its error, and the job is retried. While the
         handler runs, the lease is extended. The handler may finish the job itself (``job.mark_failed(error,
-        retry=False)``), and should return when ``job.tick()`` is False. Jobs of other types are not claimed.
+        retry=False)``), and should return when ``job.update_progress()`` is False. Jobs of other types are not claimed.
 
         Runs until ``stop`` (a ``threading.Event``) is set or, in the main thread, until SIGINT or SIGTERM: the running
         handler is finished first, unless the signal is repeated. With ``until_empty`` it ends as soon as no job can be

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from scanstore.analysis.models import Analyzer
 from scanstore.db.database import Database
 from scanstore.db.fields import Base, read_row
+from scanstore.db.rules import insert_query
 from scanstore.db.values import dump_json, pack_hash, unpack
 from scanstore.db.view_keys import SHIFT, split
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -53,8 +54,8 @@ def ensure(db: Database, model: ModelConfig, prompt: str | None, parameters: Map
     key = sha256(text.encode()).hexdigest()
     found = Analyzer.get_or_none(Analyzer.key == key)
     if found is None:
-        Analyzer.insert(
-            key=key, model=model.name, prompt_hash=prompt_hash, parameters=dict(parameters)
+        insert_query(
+            Analyzer, key=key, model=model.name, prompt_hash=prompt_hash, parameters=dict(parameters)
         ).on_conflict_ignore().execute()
         found = Analyzer.get(Analyzer.key == key)
     return found

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import peewee
 
 from scanstore.analysis.payloads import title_key
 from scanstore.db.fields import EnumField, HashField, JSONField, Numbered, Timestamped, UTCField
 from scanstore.db.generic_fields import JsonValue
+from scanstore.db.rules import LEASE_COLUMNS, Rules, above, columns
 from scanstore.db.state_machine import CALL_STATUSES, DRAFT_STATUSES, SEVERITIES, VERIFIED_STATUSES, VOTES
 from scanstore.db.values import unpack, utcnow
 from scanstore.db.view_keys import WholeKey
+from scanstore.errors import Conflict, IllegalMove, InvalidArgument, NotFound
 from scanstore.findings.models import Finding  # noqa: F401  its foreign key to VerifiedFinding is made here
 from scanstore.leases.models import LeasedRow
 from scanstore.llm.models import ModelConfig
@@ -20,6 +22,11 @@ from scanstore.snapshots.models import Scan, ScanFileChunk
 
 class ScanConfig(Numbered, Timestamped):
     """The configuration of an analysis, one per scan. ``store.scans.analyze`` sets it and documents the columns."""
+
+    __rules__ = Rules(
+        delete="call store.scans.analyze(scan, ...) to change it",
+        fixed=columns("call store.scans.analyze(scan, ...)", "scan", "analysis_mode", "scope"),
+    )
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -42,6 +49,18 @@ class ScanConfig(Numbered, Timestamped):
         column_order = (..., "created_at", "updated_at", "max_retries", "max_lost", "retry_delay", "pause_after")
 
 
+def _rank(row: Any, column: str, names: set[str]) -> None:
+    """Set the rank of a row by its severity, so that the worst are claimed first."""
+    if column in names:
+        row.rank = SEVERITIES.index(type(row)._meta.fields[column].db_value(row.__data__.get(column)))
+        names.add("rank")
+
+
+def _rank_values(model: Any, column: str, values: dict[str, Any]) -> None:
+    if column in values and not isinstance(values[column], peewee.Node):
+        values["rank"] = SEVERITIES.index(model._meta.fields[column].db_value(values[column]))
+
+
 class Leased(Numbered, LeasedRow):
     """Base of the models of the later stages; the columns of the lease come first."""
 
@@ -60,6 +79,19 @@ class DraftFinding(Leased):
     ``vote_count`` is the sum of their configured votes. ``round`` counts its verifications. ``error`` is the reason why
     it failed or was skipped.
     """
+
+    __rules__ = Rules(
+        delete="call store.drafts.skip(draft, reason)",
+        state={
+            "status": "call store.drafts.record_votes, skip, fail, release or retry",
+            **columns("call store.drafts.claim, fail, release or retry", *LEASE_COLUMNS[:8], "error", "round"),
+            "rank": "it follows from the severity; set that",
+        },
+        fixed=columns(
+            "skip the draft and add another one: store.drafts.add(scan, drafts)",
+            *("scan", "chunk", "file_path", "title", "title_key", "vulnerability_type", "line_number"),
+        ),
+    )
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -88,21 +120,62 @@ class DraftFinding(Leased):
         table_name = "draft_findings"
         indexes = ((("scan", "file_path", "vulnerability_type", "title_key", "line_number"), True),)
 
-    def save(self, force_insert: bool = False, only: object = None) -> int:
-        """Write the changed fields. For a new row, derived fields are computed."""
-        if only is None and (force_insert or self.id is None):
-            given: dict[str, object] = self.__data__
-            if given.get("title_key") is None and isinstance(given.get("title"), str):
-                self.title_key = title_key(self.title)
-            if given.get("file_path") is None and self.chunk is not None:
-                self.file_path = self.chunk.file_path
-            if isinstance(given.get("severity"), str) and self.severity.lower() in SEVERITIES:
-                self.rank = SEVERITIES.index(self.severity.lower())
-        return super().save(force_insert=force_insert, only=only)
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        _rank(self, "severity", names)
+        if not new:
+            return
+        if self.chunk_id is not None:
+            self._follow_chunk()
+        if isinstance(self.__data__.get("title"), str):
+            self.title_key = title_key(self.title)
+        names |= {"title_key", "file_path", "scan"}
+        kind, line = self.__data__.get("vulnerability_type"), self.line_number
+        same = DraftFinding.get_or_none(
+            DraftFinding.scan == self.scan_id,
+            DraftFinding.file_path == self.__data__.get("file_path"),
+            peewee.fn.lower(DraftFinding.vulnerability_type) == (kind.lower() if isinstance(kind, str) else None),
+            DraftFinding.title_key == self.__data__.get("title_key"),
+            DraftFinding.line_number.is_null() if line is None else DraftFinding.line_number == line,
+        )
+        if same is not None:
+            raise Conflict(f"draft {same.id} is the same; call store.drafts.add(scan, drafts), which merges the two")
+
+    def _follow_chunk(self) -> None:
+        chunk = ScanFileChunk.get_or_none(ScanFileChunk.id == self.chunk_id)
+        if chunk is None:
+            raise NotFound(f"no chunk {self.chunk_id}; store.chunks.list(scan) shows the known ones")
+        if self.__data__.get("scan") is None:
+            self.scan = chunk.scan
+        if self.__data__.get("file_path") is None:
+            self.file_path = chunk.file_path
+        if (chunk.scan_id, chunk.file_path) != (self.scan_id, self.file_path):
+            raise InvalidArgument(
+                f"chunk {chunk.id} is of {chunk.file_path!r} in scan {chunk.scan_id}, and the draft is of"
+                f" {self.file_path!r} in scan {self.scan_id}; give a chunk of its own"
+            )
+        sql = "SELECT 1 FROM chunk_work WHERE id = ?"
+        if not self._meta.database.execute_sql(sql, (chunk.id,)).fetchall():
+            raise IllegalMove(
+                f"chunk {chunk.id} waits for the analysis of its scan; call store.scans.analyze({chunk.scan_id}) first"
+            )
+
+    def _finish(self, names: set[str], *, new: bool) -> None:
+        """Continue the analysis of the scan, which has new work."""
+        if new:
+            above(self, "lifecycle", "advance")(self._meta.database, self.scan_id)
+
+    @classmethod
+    def _prepare_update(cls, values: dict[str, Any]) -> None:
+        _rank_values(cls, "severity", values)
+
+
+_VOTES = "call store.drafts.record_votes(draft, votes)"
 
 
 class Vote(Numbered, Timestamped):
     """The decision of one model about a draft, in one round of its verification."""
+
+    __rules__ = Rules(create=_VOTES, delete="votes are kept; call store.scans.rerun(scan, to='verify')", frozen=_VOTES)
 
     if TYPE_CHECKING:
         draft_id = peewee.IntegerField()
@@ -126,6 +199,17 @@ class Vote(Numbered, Timestamped):
 class VerifiedFinding(Leased):
     """A verified draft, with details from its votes; one per draft."""
 
+    __rules__ = Rules(
+        create=_VOTES,
+        delete="call store.scans.rerun(scan, to='verify')",
+        state={
+            "status": "call store.findings.publish(verified), or store.verified.fail, release or retry",
+            **columns("call store.verified.claim, fail, release or retry", *LEASE_COLUMNS[:8], "error"),
+            "rank": "it follows from the severity; set that",
+        },
+        fixed=columns(_VOTES, "draft", "scan"),
+    )
+
     if TYPE_CHECKING:
         draft_id = peewee.IntegerField()
         scan_id = peewee.IntegerField()
@@ -142,11 +226,25 @@ class VerifiedFinding(Leased):
     class Meta:
         table_name = "verified_findings"
 
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        _rank(self, "adjusted_severity", names)
+
+    @classmethod
+    def _prepare_update(cls, values: dict[str, Any]) -> None:
+        _rank_values(cls, "adjusted_severity", values)
+
+
+_ANALYZER = "call store.llm.analyzer(model, ...)"
+_ANSWER = "call store.chunks.complete or store.llm.ask with an analyzer"
+_CALL = "use a block: with store.llm.call(model, purpose):"
+
 
 class Analyzer(Numbered):
     """A model with one prompt and one set of parameters. ``key`` identifies the combination and is the same in every
     store.
     """
+
+    __rules__ = Rules(create=_ANALYZER, frozen=_ANALYZER)
 
     key = peewee.TextField(unique=True)
     model = peewee.TextField()
@@ -160,6 +258,8 @@ class Analyzer(Numbered):
 
 class CachedAnswer(Numbered, Timestamped):
     """The answer of one analyzer about one content."""
+
+    __rules__ = Rules(create=_ANSWER, frozen=_ANSWER)
 
     if TYPE_CHECKING:
         analyzer_id = peewee.IntegerField()
@@ -188,6 +288,8 @@ class ModelCall(Numbered):
     Statuses: ``running``; ``answered``: a response arrived; ``failed``: no response; ``abandoned``: the process ended
     first.
     """
+
+    __rules__ = Rules(create=_CALL, frozen=_CALL)
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField(null=True)

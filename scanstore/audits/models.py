@@ -16,6 +16,7 @@ from scanstore.audits.policies import SEVERITIES, VERDICTS
 from scanstore.db.arguments import check_choice, check_optional_text, check_text
 from scanstore.db.fields import EnumField, Identified, JSONField, Numbered, UTCField
 from scanstore.db.generic_fields import JsonValue
+from scanstore.db.rules import LEASE_COLUMNS, Rules, columns, insert_row
 from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import InvalidArgument, shown
 from scanstore.leases.models import LeasedTask
@@ -31,6 +32,13 @@ UNKNOWN = "unknown"  #: the author of an event if no name was given; the table r
 
 class Task(LeasedTask):
     """One document to audit. It is leased to a worker, see :mod:`scanstore.leases.engine`."""
+
+    __rules__ = Rules(
+        state={
+            "status": "call store.audits.complete, fail, cancel, release or retry",
+            **columns("call store.audits.claim, complete, fail, release or retry", *LEASE_COLUMNS, "error_message"),
+        },
+    )
 
     if TYPE_CHECKING:
         user_id = peewee.TextField()
@@ -48,6 +56,12 @@ class Task(LeasedTask):
         table_name = "audit_tasks"
         indexes = ((("user", "created_at"), False),)
 
+    def _finish(self, names: set[str], *, new: bool) -> None:
+        """Begin the trail of a new audit."""
+        if new:
+            detail = {"original_filename": self.original_filename, "file_size": self.file_size}
+            insert_row(AuditEvent, task=self.id, action="created", by=self.user.email, detail=detail)
+
     @property
     def analysis(self) -> Analysis | None:
         """The result of the audit, or None before it is completed."""
@@ -55,10 +69,17 @@ class Task(LeasedTask):
         return Analysis.get_or_none(Analysis.task == self.id)
 
 
+_COMPLETE = "call store.audits.complete(audit, ...)"
+
+
 class Analysis(Identified):
     """The result of an audit. ``verdict`` is the person's, or the machine's if no person has decided;
     ``machine_verdict`` stays.
     """
+
+    __rules__ = Rules(
+        create=_COMPLETE, delete="call store.audits.remove(audit)", frozen="call store.audits.review or complete"
+    )
 
     if TYPE_CHECKING:
         task_id = peewee.TextField()
@@ -88,6 +109,8 @@ class Analysis(Identified):
 class AnalysisFinding(Identified):
     """One finding of an audit; ``ordinal`` is its position in the given list, from 1."""
 
+    __rules__ = Rules(fixed=columns(_COMPLETE, "analysis", "ordinal"))
+
     if TYPE_CHECKING:
         analysis_id = peewee.TextField()
 
@@ -102,6 +125,12 @@ class AnalysisFinding(Identified):
     class Meta:
         table_name = "audit_findings"
         indexes = ((("analysis", "ordinal"), True),)
+
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if new and self.__data__.get("ordinal") is None:
+            mine = AnalysisFinding.select(peewee.fn.max(AnalysisFinding.ordinal))
+            self.ordinal = 1 + (mine.where(AnalysisFinding.analysis == self.analysis_id).scalar() or 0)
+            names.add("ordinal")
 
 
 class AuditEvent(Numbered):
@@ -121,6 +150,16 @@ class AuditEvent(Numbered):
     class Meta:
         table_name = "audit_events"
         indexes = ((("task", "id"), False),)
+
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if not new or self.analysis_id is None:
+            return
+        about = Analysis.get_or_none(Analysis.id == self.analysis_id)
+        if about is not None and self.__data__.get("task") is None:
+            self.task = about.task
+            names.add("task")
+        if about is None or about.task_id != self.task_id:
+            raise InvalidArgument(f"analysis {self.analysis_id} is not that of audit {self.task_id}; leave it out")
 
 
 # Arguments

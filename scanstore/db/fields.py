@@ -22,9 +22,10 @@ from scanstore.db.arguments import number_of
 from scanstore.db.current import AMBIENT, current
 from scanstore.db.database import Database
 from scanstore.db.generic_fields import DateTime, Field, Json, Options, Text, TextUUID
+from scanstore.db.rules import Ruled
 from scanstore.db.uuids import uuid7
 from scanstore.db.values import dump_json, format_time, pack_hash, utcnow
-from scanstore.errors import BindRefused, Conflict, Damaged, InvalidArgument, NotFound, WrongStore, shown
+from scanstore.errors import BindRefused, Damaged, InvalidArgument, NotFound, WrongStore, shown
 
 if TYPE_CHECKING:
     from scanstore.db.views import View
@@ -100,7 +101,7 @@ def _refuse_binding(model: type[peewee.Model]) -> NoReturn:
     raise BindRefused(f"{name} follows the current store and cannot be bound; use 'with store:'")
 
 
-class Base(peewee.Model):
+class Base(Ruled, peewee.Model):
     """Base of every model: `to_dict()`, a short `repr`, `save()` of changed fields, no binding by hand."""
 
     __secret__: ClassVar[frozenset[str]] = frozenset()
@@ -113,21 +114,6 @@ class Base(peewee.Model):
         model_metadata_class = StoreMetadata
         legacy_table_names = False
         only_save_dirty = True
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)
-        database = current()
-        self._home = None if database is None else database.file
-
-    @classmethod
-    def insert(cls, data: object = None, /, **insert: object) -> peewee.ModelInsert:
-        """Return a query that inserts one row."""
-        return _Insert(cls, cls._normalize_data(data, insert))  # type: ignore[attr-defined]
-
-    @classmethod
-    def insert_many(cls, rows: object, fields: object = None) -> peewee.ModelInsert:
-        """Return a query that inserts rows. All default times are the same instant."""
-        return _Insert(cls, insert=rows, columns=fields)
 
     @classmethod
     def validate_model(cls) -> None:
@@ -169,34 +155,6 @@ class Base(peewee.Model):
         if self._home is not None and database is not None and database.file != self._home:
             raise WrongStore(f"{self!r} is of {self._home} and {database.name} is current; use it in its own")
 
-    def save(self, force_insert: bool = False, only: object = None) -> int:
-        """Write the fields that were changed since the row was read. Return the number of rows written."""
-        self.check_home()
-        rows = super().save(force_insert=force_insert, only=only)
-        if self._home is None:
-            database = current()
-            self._home = None if database is None else database.file
-        return int(rows)
-
-    def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> int:
-        """Delete this row and its dependent rows. Return the number of rows deleted.
-
-        Raises Conflict, which names the rows that refer to this one, if a foreign key forbids the deletion.
-        """
-        self.check_home()
-        try:
-            return super().delete_instance(recursive=recursive, delete_nullable=delete_nullable)
-        except Conflict as error:
-            counts = {
-                model._meta.table_name: model.select().where(field == self).count()
-                for field, model in self._meta.backrefs.items()
-                if field.on_delete in ("RESTRICT", "NO ACTION", None)
-            }
-            rows = " and ".join(f"{count} rows of {table}" for table, count in sorted(counts.items()) if count)
-            if not rows:
-                raise
-            raise Conflict(f"{self!r} cannot be deleted: {rows} point at it; remove these first") from error
-
     @classmethod
     def bind(cls, *_: object, **__: object) -> bool:
         """Raise BindRefused: a bound model would write rows of one store to the file of another."""
@@ -224,15 +182,6 @@ class LaterForeignKey(peewee.DeferredForeignKey):
         """Become the foreign key when Peewee finds the model with this name."""
         super().set_model(rel_model)
         _guard(self.model, self.model._meta.fields[self.name])
-
-
-class _Insert(peewee.ModelInsert):
-    """An insert whose default times are all the same instant."""
-
-    def get_default_data(self) -> dict[object, object]:
-        now = utcnow()
-        defaults: dict[object, object] = self.model._meta.defaults
-        return {field: now if default is utcnow else default for field, default in defaults.items()}
 
 
 class _Related(peewee.ForeignKeyAccessor):

@@ -19,7 +19,7 @@ WHOLE = {
     9: "7b5ee9ad6941629cce875eb526016d55",
     10: "06a0579369b38da631858908b814932f",
     11: "4bd89404771b3e97a02af71dc5a355d0",
-    12: "83da0622dc75e5f159f19976276e85fa",
+    12: "65f9a085374a3e65493ebd73462e54a2",
 }
 # The type of each object, and its digests with the versions that have it, the last one open.
 PARTS = {
@@ -264,9 +264,9 @@ PARTS = {
     "tr_plan_changes_updated_at": "trigger a85d2d2761cb58697c31cfdc2c31fbd8:5-",
     "tr_scan_configs_updated_at": "trigger 6aece64534d51c2f8c0b03c217872d03:1-",
     "tr_scan_file_chunks_update": "trigger 3b1b9595a9765f05b92c86853da49336:1-1 4c93a07659f30cce9b0fa95e5daa555c:1-1 252a3740b103dface3c1f1dac5b8b1b5:2-8 714e147344cbb9059fab4a3640512d7f:9-",
-    "tr_scan_files_figures_delete": "trigger 2750d369fa2c80ed646a5999d679592b:12-",
-    "tr_scan_files_figures_insert": "trigger b1fbf13a87e34230c31c3101f5d77b38:12-",
-    "tr_scan_files_figures_update": "trigger 8834abe908180229857b70c6942cacab:12-",
+    "tr_scan_files_figures_delete": "trigger ca83b9b0207004908aae1c5f17ce0749:12-",
+    "tr_scan_files_figures_insert": "trigger 3e31354dd57e89ba83ff45098913eecb:12-",
+    "tr_scan_files_figures_update": "trigger d48cbab5b876aea62307a46c797fcec7:12-",
     "tr_scan_files_risk_level": "trigger f29b09dc53c7e6ac26768163650809ae:2-",
     "tr_scan_files_updated_at": "trigger 8c5815a50fc8f41926faa36c6edbebab:1-",
     "tr_scan_files_version_id": "trigger 85958bcae7409383f872a027b4c9195b:2-",

@@ -24,14 +24,20 @@ from scanstore.db.fields import (
     Timestamped,
     UTCField,
 )
+from scanstore.db.rules import Rules, columns, insert_row
 from scanstore.db.state_machine import FINDING_STATUSES, SEVERITIES, SIGHTINGS
 from scanstore.db.values import utcnow
+from scanstore.errors import InvalidArgument, NotFound
 from scanstore.snapshots.facts import Lineage
 from scanstore.snapshots.models import Scan
 
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref, Field
     from scanstore.db.words import FindingState
+
+
+_REPORT = "load a report: store.sarif.load(file)"
+_SCAN = "call store.scans.remove(scan)"
 
 
 class Finding(Numbered, Timestamped):
@@ -41,6 +47,14 @@ class Finding(Numbered, Timestamped):
     scan that reported it; ``rule_id`` is a rule of ``tool``. :mod:`scanstore.findings.identity` explains how it is
     recognised.
     """
+
+    __rules__ = Rules(
+        state={
+            "status": "call store.findings.triage(finding, status, by=...)",
+            "verified": "call store.findings.publish(verified)",
+        },
+        fixed=columns(_REPORT, "lineage", "scan", "first_scan", "tool", "rule_id"),
+    )
 
     if TYPE_CHECKING:
         lineage_id = peewee.IntegerField()
@@ -93,6 +107,31 @@ class Finding(Numbered, Timestamped):
         column_order = (..., "created_at", "updated_at", "verified")
         indexes = ((("lineage", "tool", "rule_id"), False), (("lineage", "file_path"), False))
 
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if not new:
+            return
+        if self.scan_id is None:
+            raise InvalidArgument(f"a new finding has no scan; give scan=, or {_REPORT}")
+        scan = Scan.get_or_none(Scan.id == self.scan_id)
+        if scan is None:
+            raise NotFound(f"no scan {self.scan_id}; store.scans.list() (scanstore scans list) shows the known ones")
+        if self.lineage_id not in (None, scan.lineage_id):
+            raise InvalidArgument(f"lineage {self.lineage_id} is not that of scan {scan.id}; leave it out")
+        if self.first_scan_id not in (None, scan.id):
+            raise InvalidArgument(f"first_scan is {self.first_scan_id}; a new finding begins with its scan, {scan.id}")
+        self.lineage, self.first_scan = scan.lineage, scan
+        names |= {"lineage", "first_scan"}
+        if self.__data__.get("vulnerability_type") is None:
+            self.vulnerability_type = self.rule_id
+            names.add("vulnerability_type")
+
+    def _finish(self, names: set[str], *, new: bool) -> None:
+        """Add the sighting of a new finding in its scan."""
+        if new:
+            place = ("file_path", "line_number", "end_line", "start_column", "end_column")
+            columns = {name: self.__data__.get(name) for name in place}
+            insert_row(Sighting, scan=self.scan_id, finding=self.id, state="new", **columns)
+
 
 class ToolRun(Numbered):
     """A report that was loaded: its tool, rules and coverage.
@@ -100,6 +139,8 @@ class ToolRun(Numbered):
     ``troubles`` are the reasons why a gate must not pass because of it. ``left_out`` counts the results that could not
     be used (None: unknown). ``repeats`` counts how often the same report was loaded again.
     """
+
+    __rules__ = Rules(delete=_SCAN, fixed=columns(_REPORT, "scan", "tool", "digest"))
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -130,6 +171,8 @@ class ToolRun(Numbered):
 class FindingContent(Numbered):
     """Columns of a finding as they were before they changed: zlib of JSON."""
 
+    __rules__ = Rules(create=_REPORT, delete=_SCAN, frozen=_REPORT)
+
     if TYPE_CHECKING:
         finding_id = peewee.IntegerField()
 
@@ -144,6 +187,8 @@ class Sighting(Base):
     """A finding as one scan reported it or, if ``fixed``, no longer reported it. Without ``content``, the content is
     that of the finding's row.
     """
+
+    __rules__ = Rules(create=_REPORT, delete=_SCAN, frozen=_REPORT)
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -179,6 +224,11 @@ ACTIONS = ("status", "comment", "suppress", "unsuppress")
 class FindingEvent(Numbered):
     """An event of a finding; ``by`` is a person, a program, or None if no name was given."""
 
+    __rules__ = Rules(
+        delete="the history of a finding is kept; call store.scans.remove(scan) to remove all of a scan",
+        frozen="the history of a finding is kept; call store.findings.comment(finding, text, by=...)",
+    )
+
     if TYPE_CHECKING:
         finding_id = peewee.IntegerField()
         scan_id = peewee.IntegerField(null=True)
@@ -195,9 +245,23 @@ class FindingEvent(Numbered):
     class Meta:
         table_name = "finding_events"
 
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if FindingEvent.action.db_value(self.__data__.get("action")) != "comment":
+            raise InvalidArgument(
+                f"action is {self.action!r}, which changes a finding;"
+                " call store.findings.triage, suppress or unsuppress"
+            )
+
 
 class Suppression(Numbered, Timestamped):
     """A decision to hide a finding or the findings of a rule. An expired or lifted suppression hides nothing."""
+
+    __rules__ = Rules(
+        create="call store.findings.suppress(finding, ...)",
+        delete="call store.findings.unsuppress(suppression, ...)",
+        frozen="call store.findings.suppress again, or store.findings.unsuppress(suppression, ...)",
+        free=frozenset({"expires_at", "justification"}),
+    )
 
     if TYPE_CHECKING:
         lineage_id = peewee.IntegerField()

@@ -16,6 +16,7 @@ from scanstore.db.arguments import check_bool, check_by, check_choice, check_lis
 from scanstore.db.domain import Domain, reads
 from scanstore.db.fields import find_row, read_row
 from scanstore.db.pagination import check_window, listed
+from scanstore.db.rules import change_rows, insert_row, save_row
 from scanstore.db.state_machine import FINDING_STATUSES, FINDINGS, move
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -99,7 +100,7 @@ class Triage(Domain):
 
     @staticmethod
     def _event(row: Finding, action: str, by: str | None, note: str, **columns: object) -> FindingEvent:
-        event: FindingEvent = FindingEvent.create(finding=row.id, action=action, by=by, note=note, **columns)
+        event: FindingEvent = insert_row(FindingEvent, finding=row.id, action=action, by=by, note=note, **columns)
         return event
 
     # -- suppressions ------------------------------------------------------------------------------------------------
@@ -142,10 +143,11 @@ class Triage(Domain):
             now = utcnow()
             if former:
                 keys = [each.id for each in former]
-                Suppression.update(lifted_at=now, lifted_by=by).where(Suppression.id << keys).execute()
+                change_rows(Suppression, lifted_at=now, lifted_by=by).where(Suppression.id << keys).execute()
             if row is not None:
                 self._event(row, "suppress", by, justification)
-            made: Suppression = Suppression.create(
+            made: Suppression = insert_row(
+                Suppression,
                 lineage=lineage_id,
                 finding=None if row is None else row.id,
                 **scope,
@@ -166,7 +168,7 @@ class Triage(Domain):
             row = read_row(Suppression, suppression, "suppression", remedy)
             if row.lifted_at is None:
                 row.lifted_at, row.lifted_by = utcnow(), by
-                row.save()
+                save_row(row)
                 if row.finding_id is not None:
                     self._event(self.get(row.finding_id), "unsuppress", by, "")
             return row

@@ -37,6 +37,7 @@ from scanstore.jobs.models import Job as Job
 from scanstore.jobs.models import JobScene as JobScene
 from scanstore.jobs.worker import Handler, Worked, check_seconds, run_worker
 from scanstore.leases import engine
+from scanstore.leases.checks import check_stop
 from scanstore.leases.engine import (
     JOBS,
     LEASE,
@@ -48,7 +49,7 @@ from scanstore.leases.engine import (
     Values,
     check_lease,
 )
-from scanstore.leases.queue import Key, Queue, Scope, add_states, check_stop
+from scanstore.leases.queue import Key, Queue, Scope, add_states
 from scanstore.leases.work import LeasedWork
 from scanstore.library.models import Scene
 
@@ -523,7 +524,7 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         A handler is called with the claimed job, outside any transaction and with this store current. Its return value,
         a JSON value, becomes the job's result. An exception becomes its error, and the job is retried. While the
         handler runs, the lease is extended. The handler may finish the job itself (``job.mark_failed(error,
-        retry=False)``), and should return when ``job.tick()`` is False. Jobs of other types are not claimed.
+        retry=False)``), and should return when ``job.update_progress()`` is False. Jobs of other types are not claimed.
 
         Runs until ``stop`` (a ``threading.Event``) is set or, in the main thread, until SIGINT or SIGTERM: the running
         handler is finished first, unless the signal is repeated. With ``until_empty`` it ends as soon as no job can be

@@ -19,10 +19,12 @@ from scanstore.db.fields import Base, EnumField, JSONField, Numbered, Timestampe
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.processes import me
 from scanstore.db.rows import read_keys
+from scanstore.db.rules import LEASE_COLUMNS, Rules, columns
 from scanstore.db.state_machine import JOB_LIVE, JOB_STATUSES
-from scanstore.db.values import format_time
-from scanstore.errors import InvalidArgument, NoStore, shown
+from scanstore.db.values import format_time, utcnow
+from scanstore.errors import IllegalMove, InvalidArgument, NoStore, shown
 from scanstore.jobs import leasing
+from scanstore.jobs.times import check_task, next_run
 from scanstore.leases.engine import check_lease, describe_error
 from scanstore.leases.models import LeasedTask
 from scanstore.library.models import Scene
@@ -57,6 +59,13 @@ class Job(LeasedTask):
     Lists of jobs leave the ``result`` out, because it may be large: it is read from the current store when it is used.
     """
 
+    __rules__ = Rules(
+        state={
+            "status": "call store.jobs.start, complete, fail, cancel, release or retry",
+            **columns("call store.jobs.claim, complete, fail, release or retry", *LEASE_COLUMNS, "result", "error"),
+        },
+    )
+
     if TYPE_CHECKING:
         parent_id = peewee.TextField(null=True)
 
@@ -85,6 +94,22 @@ class Job(LeasedTask):
             *("created_at", "updated_at"),
         )
         without_rowid = True
+
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        for name in ("type", "queue"):
+            if new or name in names:
+                setattr(self, name, check_text(self.__data__.get(name), name))
+        if not new:
+            return
+        if self.run_at is not None:
+            when: Any = Job.run_at.python_value(Job.run_at.db_value(self.run_at))
+            self.next_retry_at = when if when > utcnow() else None
+            names.add("next_retry_at")
+        parent = None if self.parent_id is None else Job.get_or_none(Job.id == self.parent_id)
+        if parent is not None and parent.status in ("cancelling", "cancelled"):
+            raise IllegalMove(
+                f"job {parent.id} is {parent.status} and gets no more parts; try it again first: store.jobs.retry"
+            )
 
     @property
     def over(self) -> bool:
@@ -164,8 +189,19 @@ class JobScene(Base):
         without_rowid = True
 
 
+_WHEN = frozenset({"schedule", "timezone", "enabled"})
+_TASK = frozenset({"name", "task_type", "config", "enabled"})
+
+
 class ScheduledTask(Numbered, Timestamped):
     """A task with its schedule. ``next_run`` is None while it is disabled; ``last_run`` is its last start."""
+
+    __rules__ = Rules(
+        state={
+            "next_run": "it follows from the schedule; call store.schedules.update(task, ...), enable or disable",
+            **columns("call store.schedules.run_due()", "last_run", "last_job"),
+        },
+    )
 
     if TYPE_CHECKING:
         last_job_id = peewee.TextField(null=True)
@@ -182,6 +218,25 @@ class ScheduledTask(Numbered, Timestamped):
 
     class Meta:
         table_name = "scheduled_tasks"
+
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        wanted = _TASK if new else names & _TASK
+        for name, value in check_task(**{name: self.__data__.get(name) for name in wanted}).items():
+            setattr(self, name, value)
+        if new or names & _WHEN:
+            following = next_run(self.__data__.get("schedule"), timezone=self.timezone)
+            self.next_run = following if self.enabled else None
+            names.add("next_run")
+
+    @classmethod
+    def _prepare_update(cls, values: dict[str, Any]) -> None:
+        if when := sorted(values.keys() & _WHEN):
+            raise InvalidArgument(
+                f"{when[0]} of ScheduledTask changes its next run; save the row, or call"
+                " store.schedules.update(task, ...), enable or disable"
+            )
+        plain = {name: each for name, each in values.items() if name in _TASK and not isinstance(each, peewee.Node)}
+        values.update(check_task(**plain))
 
 
 def _here() -> Database:

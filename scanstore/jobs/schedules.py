@@ -17,21 +17,22 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from scanstore.db import rows
 from scanstore.db.arguments import check_bool, check_text, number_of
 from scanstore.db.domain import Domain, List, reads
 from scanstore.db.pagination import listed
-from scanstore.db.values import dump_json, format_time, utcnow
+from scanstore.db.rules import change_rows, insert_row, save_row
+from scanstore.db.values import format_time, utcnow
 from scanstore.errors import Busy, Conflict, InvalidArgument, NotFound, shown
 from scanstore.jobs.jobs import Job, Jobs
 from scanstore.jobs.models import ScheduledTask
+from scanstore.jobs.times import check_task
+from scanstore.jobs.times import next_run as next_run
 
 if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
-
     from scanstore.db.rows import Removed
 
 _T = TypeVar("_T")
@@ -79,12 +80,12 @@ class Schedules(Domain):
         ``schedule`` is a cron expression of five fields, evaluated in ``timezone``, a name like Europe/Berlin. Raises
         InvalidArgument for an invalid schedule or one that never matches, and Conflict for an existing name.
         """
-        columns = _checked(
+        columns = check_task(
             name=name, task_type=task_type, schedule=schedule, timezone=timezone, config=config or {}, enabled=enabled
         )
         following = next_run(schedule, timezone=timezone)
         try:
-            return ScheduledTask.create(**columns, next_run=following if enabled else None)
+            return insert_row(ScheduledTask, **columns, next_run=following if enabled else None)
         except Conflict as error:
             raise _known(name) from error
 
@@ -135,7 +136,7 @@ class Schedules(Domain):
             "name": name, "task_type": task_type, "schedule": schedule, "timezone": timezone, "config": config,
             "enabled": enabled,
         }  # fmt: skip
-        columns = _checked(**{column: value for column, value in given.items() if value is not None})
+        columns = check_task(**{column: value for column, value in given.items() if value is not None})
         with self.db.atomic():
             row = self.get(task)
             when = (row.schedule, row.timezone, row.enabled)
@@ -145,7 +146,7 @@ class Schedules(Domain):
             if when != (row.schedule, row.timezone, row.enabled) or row.enabled != (row.next_run is not None):
                 row.next_run = next_run(row.schedule, timezone=row.timezone) if row.enabled else None
             try:
-                row.save()
+                save_row(row)
             except Conflict as error:
                 raise _known(row.name) from error
             return self.get(row.id)
@@ -225,7 +226,7 @@ class Schedules(Domain):
                     task = self.get(key)
                     with contextlib.suppress(InvalidArgument):  # this machine does not know its time zone
                         task.next_run = next_run(task.schedule, timezone=task.timezone)
-                        task.save()
+                        save_row(task)
 
     def _hand_out(self, task: ScheduledTask, now: datetime) -> ScheduledTask | None:
         return self.get(task) if self._advance(task, now, started=True) else None
@@ -239,7 +240,7 @@ class Schedules(Domain):
         if not self._advance(task, now, started=live is None):
             return None
         job = live or jobs.enqueue(task.task_type, unique=task.name, meta=task.config)
-        ScheduledTask.update(last_job=job.id).where(ScheduledTask.id == task.id).execute()
+        change_rows(ScheduledTask, last_job=job.id).where(ScheduledTask.id == task.id).execute()
         return ScheduledRun(self.get(task), job, live is None)
 
     @staticmethod
@@ -259,59 +260,6 @@ class Schedules(Domain):
         following = next_run(task.schedule, timezone=task.timezone, after=now)
         columns = (following, now, task.next_run)
         return bool(self.db.execute_sql(ADVANCE, (*map(format_time, columns), started, task.id)).rowcount)
-
-
-def next_run(schedule: str, *, timezone: str = "UTC", after: datetime | None = None) -> datetime:
-    """Return the first time after ``after`` (default: now) that matches a cron expression, aware and in UTC.
-
-    Raises InvalidArgument for an invalid expression, one without a run in the next 50 years, and an unknown zone.
-    """
-    from cronsim import CronSim, CronSimError
-
-    if after is None:
-        after = utcnow()
-    if not isinstance(schedule, str) or len(schedule.split()) != 5:
-        raise InvalidArgument(f"schedule is {shown(schedule)}; {FIELDS}")
-    try:
-        moments = CronSim(schedule, after.astimezone(_zone(timezone)))
-        # In a repeated hour the library may return the first occurrence, which may be in the past.
-        return next(moment for moment in (each.astimezone(UTC) for each in moments) if moment > after)
-    except CronSimError as error:
-        raise InvalidArgument(f"schedule is {schedule!r}: {str(error).lower()}; {FIELDS}") from None
-    except StopIteration:
-        raise InvalidArgument(f"schedule {schedule!r} never comes; choose a day that there is") from None
-    except OverflowError:
-        raise InvalidArgument(
-            f"schedule {schedule!r} has no next time after {after.isoformat()}; give a time of the years 1 to 9999"
-        ) from None
-
-
-FIELDS = "write five fields: minute, hour, day of month, month, day of week, such as '0 3 * * *'"
-
-
-def _zone(name: Any) -> ZoneInfo:
-    from zoneinfo import ZoneInfo
-
-    try:
-        return ZoneInfo(name)
-    except (OSError, LookupError, ValueError, TypeError, AttributeError):
-        raise InvalidArgument(
-            f"timezone is {name!r}, which this machine does not know; write a name like 'Europe/Berlin'"
-        ) from None
-
-
-def _checked(**columns: object) -> dict[str, object]:
-    """Return the checked columns of a task."""
-    for column in ("name", "task_type"):
-        if column in columns:
-            columns[column] = check_text(columns[column], column)
-    check_bool(columns.get("enabled", True), "enabled")
-    if "config" in columns:
-        if not isinstance(columns["config"], Mapping):
-            raise InvalidArgument(f"config is {shown(columns['config'])}; give a dictionary, the input of its jobs")
-        columns["config"] = dict(columns["config"])
-        dump_json(columns["config"])
-    return columns
 
 
 def _known(name: str) -> Conflict:

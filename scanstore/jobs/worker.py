@@ -20,8 +20,9 @@ from scanstore.db.blocks import Block, Scope, contextmanager, ending
 from scanstore.db.current import Bound
 from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError, shown
+from scanstore.leases.checks import check_stop
 from scanstore.leases.engine import check_lease
-from scanstore.leases.queue import Stop, check_stop
+from scanstore.leases.queue import Stop
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -1,6 +1,7 @@
 """Leases: each row is claimed by one worker, freed when the worker dies, and protected from late workers.
 
-``engine`` has the statements, ``queue`` describes each queue that uses them.
+``work`` has the calls of a worker, ``engine`` the statements, ``queue`` describes each queue that uses them, ``checks``
+checks the arguments.
 """
 
 from __future__ import annotations

@@ -32,12 +32,13 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from scanstore.db.arguments import check_integer, check_text
 from scanstore.db.clocks import clock, kept_until
 from scanstore.db.database import Database
 from scanstore.db.processes import gone, me
 from scanstore.db.values import dump_json, format_time, read_time, utcnow
 from scanstore.errors import InvalidArgument, LeaseLost, NotFound, shown
+from scanstore.leases.checks import check_lease as check_lease
+from scanstore.leases.checks import describe_error as describe_error
 from scanstore.leases.queue import AUDIT_TASKS as AUDIT_TASKS
 from scanstore.leases.queue import CHUNKS as CHUNKS
 from scanstore.leases.queue import DRAFTS as DRAFTS
@@ -579,24 +580,6 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
         next_at=read_time(min(following)) if following else None,
         lost=lost,
     )
-
-
-def describe_error(error: str | BaseException) -> str:
-    """The text that is kept of an error: ``ValueError: no such file``."""
-    if isinstance(error, BaseException):
-        name = type(error).__name__
-        return f"{name}: {error}" if str(error) else name
-    return check_text(error, "error")
-
-
-def check_lease(worker: str | None, lease: float, limit: int = 1) -> str:
-    """Return the name of the worker, by default this process. Raises InvalidArgument for an invalid lease."""
-    if worker is not None and (not isinstance(worker, str) or not worker.strip()):
-        raise InvalidArgument(f"worker is {shown(worker)}; give a name, or leave it out for the name of this process")
-    if isinstance(lease, bool) or not isinstance(lease, int | float) or not 0 < lease <= 30 * 86400:
-        raise InvalidArgument(f"lease is {shown(lease)}; give seconds, more than 0 and at most 30 days")
-    check_integer(limit, "limit", least=1, most=2**63 - 1)
-    return worker if worker is not None else me()
 
 
 def _later(now: datetime, span: timedelta) -> datetime:

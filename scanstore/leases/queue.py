@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from scanstore.db.database import Database
-from scanstore.errors import InvalidArgument, shown
 
 LEASE = 600.0  #: seconds that a claim holds unless told otherwise
 MOST_RETRIES = 3
@@ -139,9 +138,3 @@ class Stop(Protocol):
 
     def is_set(self) -> bool: ...
     def wait(self, timeout: float | None = None) -> bool: ...
-
-
-def check_stop(stop: object) -> None:
-    """Raise InvalidArgument unless a stop signal is None or has the two methods of :class:`Stop`."""
-    if stop is not None and not all(callable(getattr(stop, name, None)) for name in ("is_set", "wait")):
-        raise InvalidArgument(f"stop is {shown(stop)}; give a threading.Event")

@@ -22,9 +22,10 @@ from scanstore.db.state_machine import Machine, move
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import NotFound, ScanstoreError
 from scanstore.leases import engine
+from scanstore.leases.checks import check_stop
 from scanstore.leases.engine import LEASE, NO_VALUES, Queue, Recovered, State, Values, check_lease, describe_error
 from scanstore.leases.models import Claimable
-from scanstore.leases.queue import Key, Scope, Stop, check_stop
+from scanstore.leases.queue import Key, Scope, Stop
 
 Row = TypeVar("Row", bound=Claimable)
 Id = TypeVar("Id", int, str | uuid.UUID)

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypeAlias, TypedDic
 import peewee
 
 from scanstore.db.fields import Base, EnumField, JSONField, Numbered, Timestamped, UTCField
+from scanstore.db.processes import me
+from scanstore.db.rules import Rules, columns
 from scanstore.db.state_machine import DATE_PRECISIONS, SYNC_KINDS, SYNC_STATUSES
 from scanstore.db.values import utcnow
+from scanstore.errors import Conflict
 from scanstore.library.dates import written_date
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 class SyncedRow(Timestamped):
     """Base of models whose rows come from the remote system. They keep its ids."""
+
+    __rules__ = Rules(state={"run_id": "call store.library.sync(kind)"})
 
     id = peewee.TextField(primary_key=True)
     last_synced = UTCField(default=utcnow)
@@ -173,6 +178,15 @@ class SyncRun(Numbered, Timestamped):
     number of records that were set aside.
     """
 
+    __rules__ = Rules(
+        state=columns(
+            "call store.library.sync(kind)",
+            *("status", "ended_at", "created", "updated", "unchanged", "links_added", "links_removed", "pruned"),
+            *("error", "rejected"),
+        ),
+        fixed=columns("call store.library.sync(kind)", "kind", "process", "since", "started_at"),
+    )
+
     kind = EnumField(SYNC_KINDS)
     status = EnumField(SYNC_STATUSES, default="running")
     since = UTCField(null=True)
@@ -191,6 +205,17 @@ class SyncRun(Numbered, Timestamped):
     class Meta:
         table_name = "sync_runs"
         indexes = ((("kind", "status", "started_at"), False),)
+
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if not new:
+            return
+        if self.__data__.get("process") is None:
+            self.process = me()
+            names.add("process")
+        kind = SyncRun.kind.db_value(self.__data__.get("kind"))
+        other = SyncRun.get_or_none(SyncRun.kind == kind, SyncRun.status == "running")
+        if other is not None:
+            raise Conflict(f"run {other.id} syncs {kind}s already; call store.library.sync({kind!r}, take_over=True)")
 
 
 class NamedRecord(TypedDict, total=False):

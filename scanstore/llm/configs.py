@@ -5,22 +5,16 @@ Change here: the columns of a configuration and their accepted values.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from scanstore.db.arguments import encodable
 from scanstore.db.domain import Domain, List, reads
 from scanstore.db.pagination import listed
 from scanstore.db.rows import Removed, remove
 from scanstore.errors import Conflict, InvalidArgument, NotFound, shown
-from scanstore.llm.models import ModelConfig
+from scanstore.llm.models import ModelConfig, check_columns
 from scanstore.llm.slots import Slot
-
-COUNTS = frozenset(("max_tokens", "max_concurrent", "votes"))
-SWITCHES = frozenset(("is_analyzer", "is_verifier"))
-TEXTS = frozenset(("name", "base_url", "api_key", "analysis_prompt_template", "verification_prompt_template"))
 
 
 class ModelColumns(TypedDict, total=False):
@@ -52,7 +46,7 @@ class Configs(Domain):
         """Add a model. Raises InvalidArgument for an unknown column or an invalid value, Conflict for an
         existing name.
         """
-        values = _checked(name, {**columns, "name": name})
+        values = check_columns(name, {**columns, "name": name})
         try:
             return ModelConfig.create(**values)
         except Conflict as error:
@@ -60,7 +54,7 @@ class Configs(Domain):
 
     def ensure(self, name: str, **columns: Unpack[ModelColumns]) -> ModelConfig:
         """Return the model with this name unchanged, or add it with these columns. Raises InvalidArgument."""
-        values = _checked(name, {**columns, "name": name})
+        values = check_columns(name, {**columns, "name": name})
         ModelConfig.insert(**values).on_conflict_ignore().execute()
         return self.get(values["name"])
 
@@ -98,7 +92,7 @@ class Configs(Domain):
         name.
         """
         row = self.get(model)
-        values = _checked(row.name, columns)
+        values = check_columns(row.name, columns)
         if values:
             try:
                 ModelConfig.update(values).where(ModelConfig.id == row.id).execute()
@@ -139,31 +133,3 @@ class Configs(Domain):
         Raises NoSlot after the timeout, NotFound, and IllegalMove inside a transaction.
         """
         return Slot(self.db, self.get(model), timeout=timeout, lease=lease)
-
-
-def _checked(name: object, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the checked columns. A key is never shown, not even in an error."""
-    unknown = set(columns) - COUNTS - SWITCHES - TEXTS
-    if unknown:
-        raise InvalidArgument(f"a model has no column {', '.join(sorted(unknown))} to set")
-    for column, value in columns.items():
-        said = "what was given" if column == "api_key" else shown(value)
-        if column in COUNTS and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**63):
-            raise InvalidArgument(f"{column} of model {shown(name)} must be a whole number of at least 1, not {said}")
-        if column in SWITCHES and not isinstance(value, bool):
-            raise InvalidArgument(f"{column} of model {shown(name)} must be True or False, not {said}")
-        if column in TEXTS:
-            if not isinstance(value, str):
-                raise InvalidArgument(f"{column} of model {shown(name)} must be text, not {said}")
-            if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
-                raise InvalidArgument(f"{column} of model {shown(name)} has characters that cannot be stored in text")
-    if "name" in columns:
-        columns = {**columns, "name": columns["name"].strip()}
-        if not columns["name"]:
-            raise InvalidArgument("a model needs a name, such as 'llama3.3-70b'")
-    key = columns.get("api_key", "")
-    if key.startswith("env:") and not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*", key):
-        raise InvalidArgument(
-            f"api_key of model {shown(name)} begins with env: and no variable follows; write env:MY_KEY"
-        )
-    return dict(columns)

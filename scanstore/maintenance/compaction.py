@@ -18,6 +18,7 @@ from scanstore.db.files import free_space, size_of
 from scanstore.db.sqlite_errors import translated
 from scanstore.errors import DiskFull, IllegalMove, ReadOnly
 from scanstore.maintenance.derived import SEARCHES
+from scanstore.snapshots import figures
 
 _MERGE = 500  # pages of a full-text index that are written between two turns of other writers
 #: Estimate how selective each index is, from some hundred of its rows.
@@ -58,6 +59,7 @@ def optimize(db: Database) -> Compacted:
     transaction.
     """
     with _tidying(db, "optimize") as (connection, before, start):
+        figures.keep_missing(db)
         for index in SEARCHES:
             _merge(connection, index.table)
         for sql in ESTIMATE:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import peewee
 
+from scanstore.db.arguments import clean_text
 from scanstore.db.database import Database
 from scanstore.db.fields import EnumField, HashField, JSONField, Numbered, Timestamped, UTCField, UUIDField
 from scanstore.db.generic_fields import JsonValue
+from scanstore.db.rules import Rules, above, columns
 from scanstore.db.state_machine import CHANGE_ACTIONS, CHANGE_STATUSES, CHANGE_TARGETS, PLAN_STATUSES, Machine, move
 from scanstore.db.values import format_time, utcnow
+from scanstore.errors import IllegalMove, InvalidArgument, NotFound
 from scanstore.findings.models import Finding
 from scanstore.library.models import Scene
 
@@ -38,6 +41,14 @@ class ChangeCounts(NamedTuple):
 class AnalysisPlan(Numbered, Timestamped):
     """A plan, a set of changes. ``metadata`` holds arbitrary data of its creator, such as the settings used."""
 
+    __rules__ = Rules(
+        delete="call store.plans.remove(plan)",
+        state=columns(
+            "call store.plans.submit, review, apply, revert or cancel",
+            *("status", "process", "lease_until", "submitted_at", "applied_at", "reverted_at"),
+        ),
+    )
+
     if TYPE_CHECKING:
         changes = Backref["PlanChange"]()
 
@@ -58,10 +69,22 @@ class AnalysisPlan(Numbered, Timestamped):
     class Meta:
         table_name = "analysis_plans"
 
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if new or "name" in names:
+            self.name = clean_text(self.__data__.get("name"), "name", needed=True)
+
     def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         """Return the row as plain values, with its counts if they were read."""
         more = {} if self.counts is None else {"counts": self.counts._asdict()}
         return {**super().to_dict(secrets=secrets), **more}
+
+
+_PROPOSED = (
+    *("plan", "target", "target_key", "scene", "finding", "field", "action", "current_value", "proposed_value"),
+    "proposed_hash",
+)
+_PROPOSE = "propose another one: store.plans.propose(plan, ...)"
+BUILDING = ("pending", "draft", "reviewing")  #: the statuses of a plan that takes proposals
 
 
 class PlanChange(Numbered, Timestamped):
@@ -71,6 +94,19 @@ class PlanChange(Numbered, Timestamped):
     ``current_value`` is the value at the time of the proposal, ``found_value`` the value when it was applied or
     refused, ``conflict`` whether they differ. ``applied`` is computed by the database.
     """
+
+    __rules__ = Rules(
+        delete="reject it: store.plans.review(plan, 'reject', ids=[change])",
+        state={
+            "status": "call store.plans.review, apply, retry or revert",
+            "applied": "it is computed from the status; call store.plans.apply(plan)",
+            **columns(
+                "call store.plans.review, apply, retry or revert",
+                *("applied_at", "reviewer", "reviewed_at", "found_value", "conflict", "tries", "error"),
+            ),
+        },
+        fixed=columns(_PROPOSE, *_PROPOSED),
+    )
 
     if TYPE_CHECKING:
         plan_id = peewee.IntegerField()
@@ -109,6 +145,44 @@ class PlanChange(Numbered, Timestamped):
             (("plan", "field"), False),
             (("plan", "confidence"), False),
         )
+
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if not new:
+            return
+        plan = AnalysisPlan.get_or_none(AnalysisPlan.id == self.plan_id)
+        if plan is None:
+            raise NotFound(f"no plan {self.plan_id}; store.plans.list() (scanstore plans list) shows the known ones")
+        if plan.status not in BUILDING:
+            raise IllegalMove(f"plan {plan.id} is {plan.status} and takes no proposals; {PLANS.remedies[plan.status]}")
+        given = self.__data__
+        current = given["current_value"] if "current_value" in self._given else ...
+        one = (
+            self._proposed_target(),
+            given.get("field"),
+            given.get("action"),
+            given.get("proposed_value"),
+            current,
+            self.confidence,
+        )
+        for column, value in above(self, "proposals", "stored")(self._meta.database, plan.id, *one).items():
+            field: Any = self._meta.combined[column]
+            if field.name != "plan":
+                setattr(self, field.name, field.python_value(value))
+                names.add(field.name)
+
+    def _proposed_target(self) -> object:
+        """Return the scene or the finding, whichever is given."""
+        found = [each for each in (self.scene_id, self.finding_id) if each is not None]
+        if not found and self.__data__.get("target_key") is not None:
+            key: Any = self.target_key
+            found = [int(key) if self.target == "finding" and str(key).isdecimal() else key]
+        target = PlanChange.target.db_value(self.target)
+        if "target" in self._given and target != ("scene" if self.finding_id is None and self.scene_id else "finding"):
+            if self.scene_id is not None or self.finding_id is not None:
+                raise InvalidArgument(f"target is {target!r} and the change is of another one; leave it out")
+        if len(found) != 1:
+            raise InvalidArgument("a change is of one scene or one finding; give scene= or finding=")
+        return found[0]
 
     @property
     def key(self) -> str:

@@ -29,7 +29,7 @@ from scanstore.plans import applying
 from scanstore.plans import preview as previews
 from scanstore.plans.applying import Applied, Reverted
 from scanstore.plans.changes import check, checked_confidence, digest, field_named, target_key
-from scanstore.plans.models import CHANGES, PLANS, AnalysisPlan, ChangeCounts, PlanChange, settle
+from scanstore.plans.models import BUILDING, CHANGES, PLANS, AnalysisPlan, ChangeCounts, PlanChange, settle
 from scanstore.plans.preview import Preview
 from scanstore.plans.proposals import Proposal, ProposalRecord, Proposed, checked, insert
 
@@ -47,7 +47,6 @@ class Reviewed(NamedTuple):
 
 DECISIONS: dict[PlanDecision, ChangeStatus] = {"approve": "approved", "reject": "rejected", "reset": "pending"}
 UNDONE = ("failed", "skipped")
-BUILDING = ("pending", "draft", "reviewing")
 
 LISTING = "store.plans.list() (scanstore plans list) shows the known ones"
 TALLY = "(SELECT json_group_object(status, count) FROM plan_counts WHERE plan_id = t1.id)"

@@ -19,10 +19,12 @@ from scanstore.plans.changes import AT_ONCE, Checked, check, digest, field_named
 if TYPE_CHECKING:
     from scanstore.db.words import ChangeAction, ChangeField
 
-INSERT = """
-INSERT INTO plan_changes (plan_id, target, target_key, scene_id, finding_id, field, action, current_value,
-                          proposed_value, proposed_hash, confidence)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+COLUMNS = (
+    *("plan_id", "target", "target_key", "scene_id", "finding_id", "field", "action", "current_value"),
+    *("proposed_value", "proposed_hash", "confidence"),
+)
+INSERT = f"""
+INSERT INTO plan_changes ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
     ON CONFLICT (plan_id, target, target_key, field, action, proposed_hash) DO NOTHING
 """
 KEYS = ("scene", "finding", "field", "action", "proposed", "current", "confidence")
@@ -92,8 +94,18 @@ def insert(db: Database, plan_id: int, proposals: list[Checked]) -> int:
     """Write the changes that the plan does not contain yet, with the current value if none was given. Return their
     number.
     """
+    rows = _rows(db, plan_id, proposals)
+    return db.executemany(INSERT, rows).rowcount if rows else 0
+
+
+def stored(db: Database, plan_id: int, *proposal: Any) -> dict[str, object]:
+    """Return the columns of one proposal in their stored form. Raises InvalidArgument, NotFound."""
+    return dict(zip(COLUMNS, _rows(db, plan_id, [check("", *proposal)])[0], strict=True))
+
+
+def _rows(db: Database, plan_id: int, proposals: list[Checked]) -> list[tuple[object, ...]]:
     now = _captured(db, proposals)
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for field, key, action, proposed, current, confidence in proposals:
         scene, finding = (key, None) if field.target == "scene" else (None, key)
         if current is ...:
@@ -102,7 +114,7 @@ def insert(db: Database, plan_id: int, proposals: list[Checked]) -> int:
             plan_id, field.target, str(key), scene, finding, field.name, action, dump_json(current),
             dump_json(proposed), digest(proposed), confidence,
         ))  # fmt: skip
-    return db.executemany(INSERT, rows).rowcount if rows else 0
+    return rows
 
 
 def _captured(db: Database, proposals: list[Checked]) -> dict[str, dict[Any, dict[str, Any]]]:

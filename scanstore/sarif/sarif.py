@@ -22,6 +22,7 @@ from scanstore.db.database import Database
 from scanstore.db.domain import Domain, long
 from scanstore.db.files import refused, refusing
 from scanstore.db.paths import root_name, stored_root
+from scanstore.db.rules import insert_row
 from scanstore.db.state_machine import FINDING_STATES, SIGHTINGS
 from scanstore.db.values import dump_json, format_time, utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, shown
@@ -255,7 +256,8 @@ class Sarif(Domain):
         Lineage.insert(target=target).on_conflict_ignore().execute()
         lineage = Lineage.get(Lineage.target == target)
         now = utcnow()
-        return Scan.create(
+        return insert_row(
+            Scan,
             lineage=lineage,
             target=target,
             name=os.path.basename(target) or target,

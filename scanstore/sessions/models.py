@@ -21,6 +21,7 @@ from scanstore.db.arguments import check_text, encodable, uuid_of
 from scanstore.db.database import Database
 from scanstore.db.fields import EnumField, HashField, Identified, UTCField
 from scanstore.db.generic_fields import Number
+from scanstore.db.rules import LEASE_COLUMNS, Rules, above, columns
 from scanstore.db.state_machine import RESULT_STATUSES, SESSION_OPEN, SESSION_STATUSES, TASK_STATUSES, UPLOAD_STATUSES
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound, shown
 from scanstore.leases.models import LeasedTask
@@ -28,12 +29,13 @@ from scanstore.leases.models import LeasedTask
 if TYPE_CHECKING:
     from scanstore.db.generic_fields import Backref
 
-COUNTED = frozenset({"total_files", "processed_files"})
 CENT = Decimal("0.01")
 
 
 class Configuration(Identified):
     """One version of a prompt. Only ``is_default`` can change."""
+
+    __rules__ = Rules(held="keep it: results say which version produced them")
 
     if TYPE_CHECKING:
         user_id = peewee.TextField()
@@ -49,9 +51,20 @@ class Configuration(Identified):
         table_name = "configurations"
         indexes = ((("user", "config_type", "version"), True),)
 
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if new and "version" not in self._given:
+            mine = (Configuration.user == self.user_id, Configuration.config_type == self.__data__.get("config_type"))
+            last = Configuration.select(peewee.fn.max(Configuration.version)).where(*mine).scalar()
+            self.version = 1 + (last or 0)
+
 
 class AnalysisSession(Identified):
     """An analysis session of a user, with its files, tasks and results."""
+
+    __rules__ = Rules(
+        state=columns("call store.sessions.start, complete, fail, cancel or reopen", "status", "completed_at"),
+        fixed=columns("it is counted from the files; add or mark those", "total_files", "processed_files"),
+    )
 
     if TYPE_CHECKING:
         user_id = peewee.TextField()
@@ -75,19 +88,18 @@ class AnalysisSession(Identified):
         """Whether the row was completed, failed or cancelled when it was read."""
         return self.status not in SESSION_OPEN
 
-    @classmethod
-    def update(
-        cls, *given: Mapping[str, object] | Mapping[peewee.Node, object] | None, **columns: object
-    ) -> peewee.ModelUpdate:
-        """Like Peewee's method, but raises InvalidArgument for the counted columns."""
-        names = {getattr(key, "name", key) for key in (*(given[0] or () if given else ()), *columns)}
-        if names & COUNTED:
-            raise InvalidArgument(f"{', '.join(sorted(names & COUNTED))}: counted from the files; add or mark those")
-        return super().update(*given, **columns)
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if new or "session_name" in names:
+            self.session_name = check_text(self.__data__.get("session_name"), "session_name", 255)
 
 
 class FileUpload(Identified):
     """A file of a session; ``file_path`` is relative, with slashes, and ``file_size`` in bytes."""
+
+    __rules__ = Rules(
+        state=columns("call store.sessions.uploads.mark(upload, status)", "upload_status", "error_message"),
+        fixed={"session": "remove it and add another one: store.sessions.uploads.add(session, files)"},
+    )
 
     if TYPE_CHECKING:
         analysis_session_id = peewee.TextField()
@@ -108,9 +120,26 @@ class FileUpload(Identified):
         table_name = "file_uploads"
         indexes = ((("session", "file_path"), True),)
 
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if not new:
+            return
+        _check_session(self)
+        given = ("file_path", "file_size", "file_name", "file_type", "sha256")
+        file = above(self, "uploads", "checked_file")({name: self.__data__.get(name) for name in given})
+        self.file_name, self.file_path, self.file_size, self.file_type = file.name, file.path, file.size, file.type
+        names |= {"file_name", "file_path", "file_size", "file_type"}
+
 
 class AnalysisTask(LeasedTask):
     """A task of a session, leased to a worker. ``task_id`` is the caller's own id of the task."""
+
+    __rules__ = Rules(
+        state={
+            "status": "call store.sessions.tasks.complete, fail, cancel, release or retry",
+            **columns("call store.sessions.tasks.claim, complete, fail or release", *LEASE_COLUMNS, "error_message"),
+        },
+        fixed={"session": "add another task: store.sessions.tasks.add(session, task_type)"},
+    )
 
     if TYPE_CHECKING:
         analysis_session_id = peewee.TextField()
@@ -129,6 +158,14 @@ class AnalysisTask(LeasedTask):
     class Meta:
         table_name = "analysis_tasks"
         indexes = ((("session", "status"), False),)
+
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if not new:
+            return
+        _check_session(self)
+        if self.__data__.get("task_id") is None:
+            self.task_id = self.id
+            names.add("task_id")
 
     @property
     def result(self) -> AnalysisResult | None:
@@ -157,6 +194,8 @@ class ScoreField(Number[Decimal]):
 class AnalysisResult(Identified):
     """A result, with the version of the prompt that produced it."""
 
+    __rules__ = Rules(fixed=columns("add another one: store.sessions.results.add(session, ...)", "session", "task"))
+
     if TYPE_CHECKING:
         analysis_session_id = peewee.TextField()
         configuration_id = peewee.TextField(null=True)
@@ -180,6 +219,21 @@ class AnalysisResult(Identified):
     class Meta:
         table_name = "analysis_results"
         indexes = ((("session", "created_at"), False), (("score", "id"), False))
+
+    def _prepare(self, names: set[str], *, new: bool) -> None:
+        if not new or self.analysis_task_id is None:
+            return
+        task = AnalysisTask.get_or_none(AnalysisTask.id == self.analysis_task_id)
+        if task is None:
+            raise NotFound(f"no task {self.analysis_task_id}; store.sessions.tasks.list(session) shows the known ones")
+        if self.__data__.get("session") is None:
+            self.session = task.session
+            names.add("session")
+        if task.analysis_session_id != self.analysis_session_id:
+            raise InvalidArgument(
+                f"task {task.id} is of session {task.analysis_session_id}, not of {self.analysis_session_id};"
+                " leave one out"
+            )
 
     def to_dict(self, *, secrets: bool = False) -> dict[str, object]:
         """Return the row as plain values. The score is a number with the same digits."""
@@ -218,6 +272,11 @@ def session_status(db: Database, key: str) -> str:
     if row is None:
         raise no_session(key)
     return str(row[0])
+
+
+def _check_session(row: FileUpload | AnalysisTask) -> None:
+    if row.analysis_session_id is not None:
+        check_open(row._meta.database, row.analysis_session_id)
 
 
 def check_open(db: Database, key: str) -> None:

@@ -90,7 +90,7 @@ class SessionUploads(Domain):
         content, NotFound, and IllegalMove for a finished session.
         """
         key = session_key(session)
-        given = [_file(each) for each in check_list(files, "files")]
+        given = [checked_file(each) for each in check_list(files, "files")]
         with self.db.atomic():
             check_open(self.db, key)
             known: dict[str, tuple[bytes | None, int]] = {
@@ -233,7 +233,7 @@ def _same(one: tuple[bytes | None, int], other: tuple[bytes | None, int]) -> boo
 # Arguments for a file
 
 
-def _file(given: object) -> _File:
+def checked_file(given: object) -> _File:
     if not isinstance(given, Mapping):
         raise InvalidArgument(f"{shown(given)} is no file; give a mapping with file_path and file_size")
     unknown = [str(name) for name in given if name not in ACCEPTED]

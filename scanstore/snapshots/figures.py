@@ -1,7 +1,8 @@
 """The figures of a completed scan: counts of its files by language, and of its symbols and references by column.
 
-``scans.finish`` keeps them in three tables; triggers remove them when the files of the scan change, see
-``migrations/012_page_indexes.py``. A scan without kept figures is counted by the same queries.
+``scans.finish`` keeps them in three tables if the scan has read many files; ``store.optimize`` keeps those of the other
+scans. Triggers remove them when the files of the scan change, see ``migrations/012_page_indexes.py``. A scan without
+kept figures is counted by the same queries.
 
 Change here: the counts that are kept.
 """
@@ -82,6 +83,7 @@ SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path 
 ONE = "(SELECT id, lineage_id, revision FROM scans WHERE id = ?1) AS c"
 KEPT = "scan_figures AS k CROSS JOIN scans AS c ON c.id = k.scan_id"
 TABLES = ("scan_figures", "scan_counts", "scan_groups")
+SHARE = 10  #: figures are kept at once if one in so many files is new
 GROUP_COLUMNS = ("ending", "indexer", "status", "broken", *NUMBERS)
 _COUNTED = f"{SYMBOLS} UNION ALL {REFERENCES}".replace("{scans}", ONE)
 _GROUPED = GROUPS.replace("{scans}", ONE)
@@ -93,6 +95,33 @@ class Figures(NamedTuple):
     reused: int
     groups: list[FileGroup]
     resolutions: dict[str, int]
+
+
+# The files of a scan, and those of them that no earlier scan had read.
+NEW = f"""
+SELECT (SELECT count(*) FROM scan_files INDEXED BY uq_scan_files_scan_id_file_path WHERE scan_id = ?1),
+       (SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path WHERE f.scan_id = ?1
+           AND f.version_id IS NOT NULL) - ({REUSED.format(scan="?1")})
+"""
+LACKING = """
+SELECT id FROM scans AS s WHERE revision > 0 AND NOT EXISTS (SELECT 1 FROM scan_figures WHERE scan_id = s.id)
+ ORDER BY id DESC
+"""
+
+
+def keep_if_cheap(db: Database, scan_id: int) -> None:
+    """Keep the figures of a scan that has read many files: counting all facts would double the cost of a small one."""
+    files, new = db.execute_sql(NEW, (scan_id,)).fetchone()
+    if new * SHARE >= files:
+        keep(db, scan_id)
+
+
+def keep_missing(db: Database) -> int:
+    """Keep the figures of all completed scans that have none, the latest first; return their number."""
+    scans = db.execute_sql(LACKING).fetchall()
+    for (scan_id,) in scans:
+        keep(db, scan_id)
+    return len(scans)
 
 
 def keep(db: Database, scan_id: int) -> None:

@@ -19,6 +19,7 @@ from scanstore.db.fields import find_row, read_row
 from scanstore.db.pagination import check_window, listed
 from scanstore.db.paths import escape_path, root_name
 from scanstore.db.processes import gone, me
+from scanstore.db.rules import insert_row
 from scanstore.db.state_machine import SCANS, move
 from scanstore.db.values import format_time, read_time, utcnow
 from scanstore.errors import Ambiguous, IllegalMove, InvalidArgument, NotFound, ScanstoreError, shown
@@ -180,7 +181,7 @@ class Scans(Domain):
         """
         row = self.get(scan)
         bindings.complete(self.db, row.id, row.lineage_id, format_time(utcnow()), self._completed)
-        kept.keep(self.db, row.id)
+        kept.keep_if_cheap(self.db, row.id)
         take_up(self.db)
         return self.get(row.id)
 
@@ -199,7 +200,8 @@ class Scans(Domain):
             Lineage.insert(target=target).on_conflict_ignore().execute()
             lineage = Lineage.get(Lineage.target == target)
             recover(self.db, lineage.id)
-            return Scan.create(
+            return insert_row(
+                Scan,
                 lineage=lineage,
                 target=target,
                 name=name,

@@ -8,7 +8,8 @@ import peewee
 
 from scanstore.db.fields import Base, EnumField, JSONField
 from scanstore.db.generic_fields import JsonValue
-from scanstore.db.view_keys import RowId, RowKey
+from scanstore.db.rules import Rules
+from scanstore.db.view_keys import RowId, RowKey, join
 from scanstore.db.views import View
 from scanstore.errors import InvalidArgument
 from scanstore.indexing.facts import LARGEST_LINE, REFERENCE_TYPES, RESOLUTIONS, SYMBOL_TYPES
@@ -29,8 +30,14 @@ class HasId(Protocol):
 SymbolLike: TypeAlias = HasId | int | str  #: a row, its id, or a qualified or plain name
 
 
+_RECORD = "call store.symbols.record_file(scan, path, ...)"
+_REMOVE = "call store.scans.remove(scan)"
+
+
 class Symbol(Base):
     """A named definition in a file. ``metadata`` has params, return_type, decorators and docstring if known."""
+
+    __rules__ = Rules(delete=_REMOVE, frozen=_RECORD)
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -73,34 +80,29 @@ class Symbol(Base):
         counted=("symbol_type",),
     )
 
-    def save(self, force_insert: bool = False, only: object = None) -> int:
-        """Add this symbol to its scan. Recorded symbols never change, because they are facts about a file's content."""
-        if self.__data__.get("id") is not None and not force_insert:
-            raise InvalidArgument(f"{self!r} is recorded and cannot be changed; record its file again with record_file")
+    def _prepare(self, names: set[str], *, new: bool) -> None:
         start, end = self.start_line, self.end_line
         for line in (start, start if end is None else end):
             if not isinstance(line, int) or isinstance(line, bool) or not 1 <= line <= LARGEST_LINE:
                 raise InvalidArgument(f"line {line!r} of symbol {self.name!r} is not a number of at least 1")
         if end is not None and end < start:
             raise InvalidArgument(f"symbol {self.name!r} ends on line {end}, before it starts on line {start}")
-        database = self._meta.database
-        with database.atomic():
-            rows = super().save(force_insert=True, only=only)
-            file_id, ordinal = database.execute_sql(
-                "SELECT f.id, max(s.ordinal) FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id"
-                " WHERE f.scan_id = ? AND f.file_path = ?",
-                (self.scan_id, self.file_path),
-            ).fetchone()
-        self.file_id, self.ordinal = file_id, ordinal
-        self.id = file_id << 24 | ordinal
-        self.qualified_name = self.qualified_name or self.name
-        self.end_line = self.end_line or self.start_line
-        self._dirty: set[str] = set()
-        return rows
+
+    def _finish(self, names: set[str], *, new: bool) -> None:
+        """Set the id, which follows from the place of the symbol in its file."""
+        found = self._meta.database.execute_sql(
+            "SELECT f.id, max(s.ordinal) FROM scan_files AS f JOIN symbol_facts AS s ON s.version_id = f.version_id"
+            " WHERE f.scan_id = ? AND f.file_path = ?",
+            (self.scan_id, self.file_path),
+        ).fetchone()
+        self.id = join(*found)
+        self._dirty.discard("id")
 
 
 class SymbolReference(Base):
     """A reference to a symbol: ``name`` as written, the resolved ``symbol`` (or None), and the ``resolution``."""
+
+    __rules__ = Rules(create=_RECORD, delete=_REMOVE, frozen=_RECORD)
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()
@@ -166,6 +168,8 @@ class SymbolReference(Base):
 
 class ImportRelation(Base):
     """An import statement: ``imported_names`` as written, ``resolved_file`` if the module is in the tree."""
+
+    __rules__ = Rules(create=_RECORD, delete=_REMOVE, frozen=_RECORD)
 
     if TYPE_CHECKING:
         scan_id = peewee.IntegerField()

@@ -137,8 +137,6 @@ class Symbols(Domain):
         row = Scans(self.db).get(scan)
         return Tags(file, row.root).record_into(self.db, Scans(self.db).recorder(row), root=row.root)
 
-    # -- by name ---------------------------------------------------------------------------------------------------
-
     @reads
     def find(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from stressing import Program
 
+from scanstore.db.rules import change_rows
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound
 from scanstore.models import DraftFinding, Finding, Scan, ScanConfig, ScanFileChunk, VerifiedFinding
 from scanstore.store import Store
@@ -421,7 +422,7 @@ def test_scanning_again_merges(store: Store, root: Path) -> None:
 
 def test_verifying_again_is_another_round(store: Store, root: Path) -> None:
     scan = through(store, root)
-    Finding.update(status="confirmed").execute()
+    change_rows(Finding, status="confirmed").execute()
     assert store.scans.rerun(scan, to="verify") == (0, 1, 0)
     assert where(store, scan) == ("queued", "verifying")
     (draft,) = store.drafts.claim(scan)

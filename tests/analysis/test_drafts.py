@@ -17,6 +17,7 @@ from stressing import Program
 from scanstore.analysis.draft_merge import pair
 from scanstore.analysis.payloads import DRAFT_KEYS, absolute, check_drafts, check_votes, relative, title_key
 from scanstore.analysis.policies import Majority, MinimumConfidence, Verdict, Weighted
+from scanstore.db.rules import change_rows, save_row
 from scanstore.db.state_machine import SEVERITIES
 from scanstore.db.values import utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound
@@ -559,7 +560,7 @@ def test_a_draft_that_was_claimed_again_takes_no_votes_of_its_former_owner(store
     row = one(store, scan)
     (late,) = store.drafts.claim(scan, worker="w1")
     past = utcnow() - timedelta(hours=1)
-    DraftFinding.update(lease_until=past, updated_at=past).where(DraftFinding.id == row.id).execute()
+    change_rows(DraftFinding, lease_until=past, updated_at=past).where(DraftFinding.id == row.id).execute()
     store.drafts.recover(scan)
     (now,) = store.drafts.claim(scan, worker="w1")
     with pytest.raises(LeaseLost, match="later claim"):
@@ -578,7 +579,7 @@ def test_a_lease_that_ran_out_takes_the_votes_of_its_owner(store: Store, scan: S
     row = one(store, scan)
     (late,) = store.drafts.claim(scan, worker="w1")
     past = utcnow() - timedelta(hours=1)
-    DraftFinding.update(lease_until=past, updated_at=past).where(DraftFinding.id == row.id).execute()
+    change_rows(DraftFinding, lease_until=past, updated_at=past).where(DraftFinding.id == row.id).execute()
     if freed:
         assert store.drafts.recover(scan) == (1, 0)
     assert store.drafts.record_votes(late, [vote("m1", "rejected")]).outcome == "rejected"
@@ -614,7 +615,7 @@ def test_votes_for_what_is_over_are_refused_with_a_remedy(store: Store, scan: Sc
         store.drafts.skip(row, "late")
     assert Vote.select().count() == 1
     skipped.status = "pending"
-    skipped.save()
+    save_row(skipped)
     assert store.drafts.record_votes(skipped, [vote("m1")]).outcome == "verified"
     assert store.check() == []
 
@@ -672,7 +673,7 @@ def test_verified_again_is_the_same_verified_finding_brought_up_to_date(store: S
     first = store.drafts.record_votes(row, [vote("m1", confidence=60)])
     finding = store.findings.publish(first.verified_id, remediation_steps="x")
     finding.status = "confirmed"
-    finding.save()
+    save_row(finding)
     assert store.scans.get(scan).status == "completed"
     again(store, scan)
     assert store.drafts.get(row).round == 2
@@ -697,7 +698,7 @@ def test_not_verified_any_more(store: Store, scan: Scan, outcome: str, status: s
     finding = None
     if status is not None:
         finding = store.findings.publish(first.verified_id)
-        Finding.update(status=status).execute()
+        change_rows(Finding, status=status).execute()
     else:
         store.verified.claim(scan, worker="enricher")
     store.scans.pause(scan) if store.scans.get(scan).status == "running" else None

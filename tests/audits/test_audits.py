@@ -22,6 +22,7 @@ from stressing import Program
 from scanstore.accounts.models import User
 from scanstore.audits.audits import Analysis, AnalysisFinding, AuditEvent, AuditStats, Task
 from scanstore.audits.policies import SEVERITIES, STANDARD, AuditJudgement, AuditPolicy, Deductions, judged
+from scanstore.db.rules import insert_row
 from scanstore.db.uuids import uuid7, uuid7s
 from scanstore.db.values import utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NotFound, WrongStore
@@ -564,7 +565,7 @@ def test_the_database_knows_the_ranges(store: Store, task: Task) -> None:
     with pytest.raises(Conflict):
         store.database.execute_sql("UPDATE audit_findings SET severity = 'awful'")
     with pytest.raises(Conflict, match="such a row exists"):
-        Analysis.create(task=task, equipment_type="a", test_type="b")
+        insert_row(Analysis, task=task, equipment_type="a", test_type="b")
     assert store.audits.analysis(task).to_dict() == analysis.to_dict()
 
 

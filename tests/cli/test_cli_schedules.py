@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from scanstore import Store
 from scanstore.cli import main
+from scanstore.db.rules import change_rows
 from scanstore.models import Job, ScheduledTask
 
 Run = Callable[..., Result]
@@ -47,7 +48,7 @@ def one_line(result: Result) -> str:
 
 def make_due() -> None:
     with Store("scanstore.db"):
-        ScheduledTask.update(next_run=datetime(2026, 1, 1, tzinfo=UTC)).execute()
+        change_rows(ScheduledTask, next_run=datetime(2026, 1, 1, tzinfo=UTC)).execute()
 
 
 def test_add_and_list(run: Run) -> None:
@@ -134,7 +135,7 @@ def test_enable_disable_remove(run: Run) -> None:
 def test_a_zone_that_only_another_machine_knows_is_listed(run: Run) -> None:
     run("schedules", "add", "nightly", "sync", "0 3 * * *")
     with Store("scanstore.db"):
-        ScheduledTask.update(timezone="Mars/Olympus").execute()
+        change_rows(ScheduledTask, timezone="Mars/Olympus").execute()
     assert " 03:00 UTC  never ran" in run("schedules", "list").stdout
 
 

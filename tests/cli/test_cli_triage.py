@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from scanstore import Store
 from scanstore.cli import main
 from scanstore.db import state_machine
+from scanstore.db.rules import insert_row
 from scanstore.models import Finding, FindingEvent, Sighting, Suppression
 
 Run = Callable[..., Result]
@@ -31,11 +32,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     with Store() as store:
         scan = store.scans.finish(store.scans.add(str(tmp_path / "src"), root=tmp_path / "src"))
         for path, severity in (("a.py", "high"), ("tests/b.py", "low"), ("c.py", "info")):
-            made = Finding.create(
+            Finding.create(
                 lineage=scan.lineage_id, scan=scan, first_scan=scan, rule_id="R1", tool="T", title="Bad",
                 vulnerability_type="bad", severity=severity, file_path=path, line_number=3,
             )  # fmt: skip
-            Sighting.create(scan=scan, finding=made, state="new", file_path=path, line_number=3)
 
     def invoke(*args: str, code: int | None = 0, **options: Any) -> Result:
         result = CliRunner().invoke(main, args, prog_name="scanstore", **options)
@@ -237,8 +237,8 @@ def test_findings_over_time(run: Run, tmp_path: Path) -> None:
             lineage=second.lineage_id, scan=second, first_scan=second, rule_id="R2", tool="U", title="Worse",
             vulnerability_type="worse", severity="critical", file_path="d.py",
         )  # fmt: skip
-        for finding, state in ((first, "fixed"), (2, "unchanged"), (made, "new")):
-            Sighting.create(scan=second, finding=finding, state=state, file_path="d.py")
+        for finding, state in ((first, "fixed"), (2, "unchanged")):
+            insert_row(Sighting, scan=second, finding=finding, state=state, file_path="d.py")
         store.scans.finish(store.scans.add(str(tmp_path / "src")))  # nobody has looked for findings in it
     run("findings", "suppress", str(made.id), "-j", "known")
     for args in ((), ("1",), ("1", "2")):

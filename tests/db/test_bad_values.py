@@ -27,6 +27,7 @@ from stressing import LONG, fill
 from scanstore import ScanstoreError, Store, check_db_health, drop_db, init_db, seed_db
 from scanstore.analysis.policies import Ballot, Majority, MinimumConfidence, Unanimous, Weighted, judge
 from scanstore.cli import main
+from scanstore.db.rules import change_rows
 from scanstore.db.values import DEEPEST
 from scanstore.errors import InvalidArgument, shown
 from scanstore.maintenance import backup
@@ -285,8 +286,8 @@ def test_a_time_that_no_calendar_has_is_refused_by_its_value(store: Store, momen
         lambda: store.library.upsert_scenes([{"id": "a", "scene_date": moment}], strict=True),
         lambda: store.library.upsert_scenes([{"id": "a", "scene_date": text}], strict=True),
         lambda: store.findings.suppress(target="t", rule="r", reason="x", by="a", expires=moment),
-        lambda: Scan.update(completed_at=moment).where(Scan.id == scan.id).execute(),
-        lambda: Scan.update(completed_at=text).where(Scan.id == scan.id).execute(),
+        lambda: change_rows(Scan, completed_at=moment).where(Scan.id == scan.id).execute(),
+        lambda: change_rows(Scan, completed_at=text).where(Scan.id == scan.id).execute(),
     ):
         with pytest.raises(InvalidArgument) as caught:
             call()

@@ -555,7 +555,8 @@ def test_query_hooks_still_see_statements(books: Store) -> None:
     Author.create(name="x")
     with pytest.raises(errors.Conflict):
         Author.create(name="x")
-    assert [type(event.exception) for event in events] == [type(None), errors.Conflict]
+    writes = [event for event in events if event.sql.startswith("INSERT")]
+    assert [type(event.exception) for event in writes] == [type(None), errors.Conflict]
 
 
 # Binding

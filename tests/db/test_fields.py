@@ -16,6 +16,7 @@ from peewee import fn
 
 from scanstore import models
 from scanstore.db import values
+from scanstore.db.rules import change_rows
 from scanstore.errors import Conflict, InvalidArgument, NotFound, ScanstoreError
 from scanstore.models import (
     ImportRelation,
@@ -124,7 +125,7 @@ def test_models_are_added_once_and_with_sense(store: Store) -> None:
             store.llm.add(name)
     with pytest.raises(NotFound):
         store.llm.get("nobody")
-    with pytest.raises(Conflict):
+    with pytest.raises(InvalidArgument):
         ModelConfig.create(name="z", votes=0)
     assert ModelConfig.select().count() == 1
 
@@ -135,10 +136,10 @@ def test_models_are_added_once_and_with_sense(store: Store) -> None:
 def test_statuses_take_any_case_and_refuse_other_words(store: Store, scan: Scan, model: Any, column: str) -> None:
     field = getattr(model, column)
     word = {"status": "FAILED", "risk_level": "High", "phase": "Verifying"}[column]
-    assert model.update({field: word}).execute() >= 1
+    assert change_rows(model, {field: word}).execute() >= 1
     assert getattr(model.select().order_by(model.id).first(), column) == word.lower()
     with pytest.raises(InvalidArgument):
-        model.update({field: "sideways"}).execute()
+        change_rows(model, {field: "sideways"}).execute()
     with pytest.raises(Conflict):
         store.database.execute_sql(f"UPDATE {model._meta.table_name} SET {column} = 'sideways'")
 
@@ -399,7 +400,7 @@ def test_facts_cannot_be_changed_or_deleted_through_the_models(store: Store, sca
         lambda: ScanFileChunk.delete().execute(),
         lambda: ScanFileChunk.update(start_line=1).execute(),
     ):
-        with pytest.raises(peewee.PeeweeException):
+        with pytest.raises(InvalidArgument, match="store\\."):
             attempt()
     assert Symbol.select().count() == before and one("Base").name == "Base"
     assert store.check() == []
@@ -439,10 +440,12 @@ def test_the_status_of_a_chunk_belongs_to_its_scan(store: Store, scan: Scan) -> 
     assert store.database.execute_sql("SELECT count(*) FROM chunk_work").fetchone() == (0,)
 
 
-def test_deleting_a_scan_through_the_model_leaves_no_orphan_rows(store: Store, scan: Scan) -> None:
+def test_removing_a_scan_leaves_no_orphan_rows(store: Store, scan: Scan) -> None:
     ScanConfig.create(scan=scan, primary_analyzer=store.llm.add("m"))
     ScanFileChunk.update(status="done").execute()
-    scan.delete_instance()
+    with pytest.raises(InvalidArgument, match="store.scans.remove"):
+        scan.delete_instance()
+    store.scans.remove(scan)
     assert [m.select().count() for m in (Scan, ScanConfig, ScanFile, ScanFileChunk, Symbol, SymbolReference)] == [0] * 6
     assert store.database.execute_sql("PRAGMA foreign_key_check").fetchall() == []
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from stressing import Program
 
+from scanstore.db.rules import change_rows, save_row
 from scanstore.db.state_machine import SEVERITIES
 from scanstore.db.values import utcnow
 from scanstore.errors import IllegalMove, InvalidArgument, LeaseLost, NotFound
 from scanstore.findings.cvss import rated
-from scanstore.models import DraftFinding, Finding, Scan, VerifiedFinding
+from scanstore.models import Finding, Scan, VerifiedFinding
 from scanstore.store import Store
 
 V2 = "AV:N/AC:L/Au:N/C:N/I:N/A:C"
@@ -74,7 +75,7 @@ def test_publishing_again_is_the_same_finding_and_keeps_its_status(store: Store,
     first = store.findings.publish(claimed, severity="Low", title=" T ", cwe=79, references="one")
     assert (first.severity, first.title, first.cwe, first.references) == ("low", "T", "CWE-79", "one")
     first.status = "ignored"
-    first.save()
+    save_row(first)
     second = store.findings.publish(claimed, remediation_steps="now")
     assert (second.id, second.status, second.remediation_steps) == (first.id, "ignored", "now")
     assert (second.severity, second.title, second.cwe, second.references) == ("critical", "SQL injection", "CWE-89", "")
@@ -96,7 +97,7 @@ def test_who_may_publish(store: Store, scan: Scan) -> None:
         with pytest.raises(LeaseLost, match="leased to w1"):
             store.findings.publish(claimed.id, **late)
     past = utcnow() - timedelta(hours=1)
-    VerifiedFinding.update(lease_until=past, updated_at=past).where(VerifiedFinding.id == claimed.id).execute()
+    change_rows(VerifiedFinding, lease_until=past, updated_at=past).where(VerifiedFinding.id == claimed.id).execute()
     (now,) = store.verified.claim(scan, worker="w1")
     assert now.id == claimed.id
     with pytest.raises(LeaseLost, match="later claim"):
@@ -179,7 +180,7 @@ def test_listing(store: Store, scan: Scan) -> None:
 
 def test_a_draft_takes_its_verified_finding_along_and_leaves_the_finding(store: Store, scan: Scan) -> None:
     finding = store.findings.publish(verify(store, scan))
-    DraftFinding.delete().execute()
+    store.database.execute_sql("DELETE FROM draft_findings")
     assert VerifiedFinding.select().count() == 0
     kept = store.findings.get(finding)
     assert kept.verified_id is None and kept.title == "SQL injection"

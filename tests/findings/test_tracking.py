@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scanstore.analysis import publishing
+from scanstore.db.rules import change_rows
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.findings import coverage, listing, removal, tracking
 from scanstore.findings.identity import traits_of
@@ -39,7 +40,7 @@ def incoming(lines: Sequence[str], line: int, **more: Any) -> Incoming:
 def scanned(store: Store, *, target: str = "t", tool: str = TOOL, run: Mapping[str, Any] | None = None) -> Scan:
     """A scan of reports, with one run of the tool that ``run`` says more of."""
     scan = store.scans.finish(store.scans.add(target))
-    Scan.update(kind="results").where(Scan.id == scan.id).execute()
+    change_rows(Scan, kind="results").where(Scan.id == scan.id).execute()
     ran(scan, tool=tool, **run or {})
     return scan
 

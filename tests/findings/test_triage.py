@@ -14,10 +14,11 @@ from stressing import Program
 
 from scanstore import Ambiguous, Conflict, IllegalMove, InvalidArgument, NotFound, Store, WrongStore
 from scanstore.cli.output import places
+from scanstore.db.rules import change_rows
 from scanstore.db.state_machine import FINDING_STATUSES, FINDINGS
 from scanstore.db.values import format_time, utcnow
 from scanstore.findings.models import ToolRun
-from scanstore.models import Finding, FindingEvent, Scan, Sighting, Suppression
+from scanstore.models import Finding, FindingEvent, Scan, Suppression
 
 Make = Callable[..., Finding]
 DECIDED = ("false_positive", "ignored", "fixed")
@@ -43,7 +44,6 @@ def make(store: Store, scan: Scan) -> Make:
             **columns,
         }  # fmt: skip
         made = Finding.create(lineage=where.lineage_id, scan=where, first_scan=where, **columns)
-        Sighting.create(scan=where, finding=made, state="new", file_path=made.file_path)
         return store.findings.get(made.id)
 
     return finding
@@ -71,7 +71,7 @@ def counts() -> tuple[int, int]:
 
 @pytest.mark.parametrize(("before", "after"), list(product(FINDING_STATUSES, FINDING_STATUSES)))
 def test_a_status_goes_only_where_its_life_leads(store: Store, finding: Finding, before: str, after: str) -> None:
-    Finding.update(status=before).execute()
+    change_rows(Finding, status=before).execute()
     if before == after:
         assert store.findings.triage(finding, after, by="ann", reason="again").status == before
         assert counts() == (0, 0)

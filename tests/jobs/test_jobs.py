@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from stressing import Program
 
 from scanstore.db import uuids
+from scanstore.db.rules import change_rows
 from scanstore.db.state_machine import JOB_STATUSES
 from scanstore.db.values import utcnow
 from scanstore.errors import Conflict, IllegalMove, InvalidArgument, LeaseLost, NoStore, NotFound, WrongStore
@@ -468,9 +469,9 @@ def test_the_database_itself_keeps_what_is_over(store: Store) -> None:
         (failed, "completed"),
     ):
         with pytest.raises(Conflict, match="stays over"):
-            Job.update(status=status, completed_at=None).where(Job.id == job.id).execute()
+            change_rows(Job, status=status, completed_at=None).where(Job.id == job.id).execute()
     with pytest.raises(Conflict):
-        Job.update(progress=130).where(Job.id == done.id).execute()
+        change_rows(Job, progress=130).where(Job.id == done.id).execute()
 
 
 # Cancelling -----------------------------------------------------------------------------------------------------------
@@ -662,7 +663,7 @@ def test_parents_make_no_circle(store: Store) -> None:
     part = store.jobs.enqueue("work", parent=top)
     for parent in (part, top):
         with pytest.raises(Conflict):
-            Job.update(parent=parent.id).where(Job.id == top.id).execute()
+            change_rows(Job, parent=parent.id).where(Job.id == top.id).execute()
     with pytest.raises(Conflict):
         Job.create(id=NOBODY, type="work", parent=NOBODY)
     assert store.jobs.get(top).parent_id is None
@@ -674,7 +675,7 @@ def test_parents_make_no_circle(store: Store) -> None:
 
 def aged(store: Store, job: Job, days: int) -> None:
     when = utcnow() - timedelta(days=days)
-    Job.update(completed_at=when).where(Job.id == job.id).execute()
+    change_rows(Job, completed_at=when).where(Job.id == job.id).execute()
 
 
 def test_prune_removes_whole_trees_that_are_over(store: Store) -> None:

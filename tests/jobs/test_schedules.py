@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanstore import Busy, Conflict, InvalidArgument, NotFound, Store
+from scanstore.db.rules import change_rows
 from scanstore.jobs.jobs import Job
 from scanstore.jobs.models import ScheduledTask
 from scanstore.jobs.schedules import next_run
@@ -199,7 +200,7 @@ def test_update_changes_what_is_given(store: Store) -> None:
 def overdue(store: Store, name: str = "x", **columns: Any) -> ScheduledTask:
     """A task every minute that should have run at NOON."""
     store.schedules.add(name, "sync", "* * * * *", **columns)
-    ScheduledTask.update(next_run=NOON).where(ScheduledTask.name == name).execute()
+    change_rows(ScheduledTask, next_run=NOON).where(ScheduledTask.name == name).execute()
     return store.schedules.get(name)
 
 
@@ -223,7 +224,7 @@ def test_a_disabled_task_is_never_due_and_makes_up_for_nothing(store: Store) -> 
 def test_due_takes_each_run_once_and_missed_ones_as_one(store: Store) -> None:
     overdue(store, "b")
     overdue(store, "a")
-    ScheduledTask.update(next_run=NOON - timedelta(days=3)).where(ScheduledTask.name == "a").execute()
+    change_rows(ScheduledTask, next_run=NOON - timedelta(days=3)).where(ScheduledTask.name == "a").execute()
     assert store.schedules.due(now=NOON - timedelta(days=9)) == []
     now = NOON + timedelta(hours=5, seconds=10)
     taken = store.schedules.due(now=now)
@@ -237,7 +238,7 @@ def test_due_takes_each_run_once_and_missed_ones_as_one(store: Store) -> None:
 def test_a_run_at_the_second_hour_of_the_day_is_not_a_second_run(store: Store) -> None:
     """The clocks went back, and nobody asked before the hour came again."""
     store.schedules.add("x", "sync", "30 2 * * *", timezone="Europe/Berlin")
-    ScheduledTask.update(next_run=at("2026-10-25T00:30")).execute()
+    change_rows(ScheduledTask, next_run=at("2026-10-25T00:30")).execute()
     assert len(store.schedules.due(now=at("2026-10-25T01:15"))) == 1
     assert store.schedules.due(now=at("2026-10-25T01:45")) == []
 
@@ -323,7 +324,7 @@ def test_a_run_that_cannot_be_enqueued_stays_due(store: Store, monkeypatch: pyte
 
 def test_a_zone_that_this_machine_does_not_know_stops_nobody_else(store: Store) -> None:
     overdue(store, "lost")
-    ScheduledTask.update(timezone="Mars/Olympus", next_run=NOON - timedelta(days=1)).execute()
+    change_rows(ScheduledTask, timezone="Mars/Olympus", next_run=NOON - timedelta(days=1)).execute()
     overdue(store, "x")
     assert [run.task.name for run in store.schedules.run_due(now=NOON)] == ["x"]
     with pytest.raises(InvalidArgument, match="Mars/Olympus"):

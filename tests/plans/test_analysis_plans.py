@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from scanstore import Conflict, IllegalMove, InvalidArgument, NotFound, Store, WrongStore
+from scanstore.db.rules import change_rows
 from scanstore.db.state_machine import CHANGE_STATUSES, PLAN_STATUSES
-from scanstore.findings.models import Finding, Sighting
+from scanstore.findings.models import Finding
 from scanstore.library.models import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
 from scanstore.plans.changes import FIELDS, backward, forward
 from scanstore.plans.models import CHANGES, AnalysisPlan, ChangeCounts, PlanChange
@@ -45,7 +46,6 @@ def finding(store: Store) -> Finding:
         lineage=scan.lineage_id, scan=scan, first_scan=scan, rule_id="r", title="T", vulnerability_type="v",
         severity="high", file_path="a.py",
     )  # fmt: skip
-    Sighting.create(scan=scan, finding=made, state="new", file_path="a.py")
     return store.findings.get(made.id)
 
 
@@ -141,9 +141,9 @@ def test_the_database_wants_exactly_one_target(library: Store, finding: Finding)
     change = library.plans.propose(plan, "1", "title", "set", proposed="x")
     for columns in ({"finding_id": finding.id}, {"target": "finding"}, {"scene_id": "2"}, {"target_key": "2"}):
         with pytest.raises(Conflict):
-            PlanChange.update(**columns).where(PlanChange.id == change.id).execute()
+            change_rows(PlanChange, **columns).where(PlanChange.id == change.id).execute()
     with pytest.raises(Conflict, match="ck_plan_changes_applied_at"):
-        PlanChange.update(status="applied").where(PlanChange.id == change.id).execute()
+        change_rows(PlanChange, status="applied").where(PlanChange.id == change.id).execute()
 
 
 def test_current_may_be_given(library: Store) -> None:
@@ -510,7 +510,7 @@ def test_moves_of_a_change(library: Store, decision: str, status: str) -> None:
     library.plans.submit(plan)
     library.plans.review(plan, "approve", ids=[2])
     when = "2026-01-01T00:00:00.000Z" if status in ("applied", "reverted") else None
-    PlanChange.update(status=status, applied_at=when).where(PlanChange.id == change.id).execute()
+    change_rows(PlanChange, status=status, applied_at=when).where(PlanChange.id == change.id).execute()
     to = DECISIONS.get(decision, "approved")
     known = ("failed", "skipped", "approved") if decision == "retry" else ("pending", "approved", "rejected")
     legal = status in CHANGES.moves[to] and status in known

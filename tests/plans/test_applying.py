@@ -22,7 +22,8 @@ from stressing import Program
 
 from scanstore import IllegalMove, InvalidArgument, LeaseLost, NotFound, Store
 from scanstore.db.processes import gone
-from scanstore.findings.models import Finding, Sighting
+from scanstore.db.rules import change_rows
+from scanstore.findings.models import Finding
 from scanstore.library.models import Performer, Scene, ScenePerformer, SceneTag, Studio, Tag
 from scanstore.plans import applying
 from scanstore.plans.models import AnalysisPlan, ChangeCounts, PlanChange
@@ -61,7 +62,6 @@ def finding(store: Store) -> Finding:
         lineage=scan.lineage_id, scan=scan, first_scan=scan, rule_id="r", title="T", vulnerability_type="v",
         severity="high", file_path="a.py",
     )  # fmt: skip
-    Sighting.create(scan=scan, finding=made, state="new", file_path="a.py")
     return store.findings.get(made.id)
 
 
@@ -527,7 +527,9 @@ def test_two_threads(library: Store) -> None:
         thread = threading.Thread(target=other)
         thread.start()
         assert inside.wait(10)
-        AnalysisPlan.update(lease_until=datetime(2020, 1, 1, tzinfo=UTC)).execute()  # here the clock decides nothing
+        change_rows(
+            AnalysisPlan, lease_until=datetime(2020, 1, 1, tzinfo=UTC)
+        ).execute()  # here the clock decides nothing
         with pytest.raises(IllegalMove, match="is being applied or reverted by"):
             library.plans.apply(plan)
         library.database.execute_sql("UPDATE analysis_plans SET lease_until = ?", (in_an_hour(),))

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from scanstore.db.rules import insert_row, save_row
 from scanstore.errors import InvalidArgument, MissingFolder, NotFound
 from scanstore.sarif.format.line_hashes import line_hashes
 from scanstore.sarif.sarif import ImportResult
@@ -459,9 +460,9 @@ def _published(store: Store, scan: Any, draft: Document) -> Any:
     (key,) = store.drafts.add(scan, [draft])[:1]
     row = DraftFinding.get_by_id(getattr(key, "id", key))
     row.status = "verified"
-    row.save()
-    verified = VerifiedFinding.create(
-        draft=row, scan=scan, title=row.title, confidence=90, adjusted_severity="critical", rank=0
+    save_row(row)
+    verified = insert_row(
+        VerifiedFinding, draft=row, scan=scan, title=row.title, confidence=90, adjusted_severity="critical", rank=0
     )
     return store.findings.publish(verified, cwe="CWE-95", remediation_steps="do not")
 

@@ -386,7 +386,7 @@ def test_the_life_of_a_file(store: Store, session: AnalysisSession) -> None:
 def test_nobody_writes_the_counters(store: Store, session: AnalysisSession) -> None:
     store.sessions.uploads.add(session, [a_file("a"), a_file("b")])
     session.total_files = 9
-    refused(store, InvalidArgument, "total_files: counted from the files", lambda: session.save())
+    refused(store, InvalidArgument, "total_files of AnalysisSession .* counted from the files", lambda: session.save())
     refused(store, InvalidArgument, "processed_files", lambda: AnalysisSession.update(processed_files=1).execute())
     refused(
         store, InvalidArgument, "processed_files",

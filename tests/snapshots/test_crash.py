@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from stressing import Program
 
+from scanstore.db.rules import change_rows
 from scanstore.errors import NotAScanstore
 from scanstore.indexing import pool
 from scanstore.models import Scan, ScanFile
@@ -416,14 +417,14 @@ def test_two_processes_record_different_states_of_one_target_at_once(db_path: Pa
 def test_a_scan_that_runs_elsewhere_is_left_alone(store: Store, tree: Path) -> None:
     """Only a dead process of this machine is known to be dead."""
     one = store.scans.add("t")
-    Scan.update(worker="another-machine:1").where(Scan.id == one).execute()
+    change_rows(Scan, worker="another-machine:1").where(Scan.id == one).execute()
     two = store.scans.add("t")
     assert [store.scans.get(s).status for s in (one, two)] == ["running", "running"]
     assert f":{os.getpid()}" in store.scans.get(two).worker
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     host = store.scans.get(two).worker.rpartition(":")[0]
-    Scan.update(worker=f"{host}:{gone.pid}").where(Scan.id == one).execute()
+    change_rows(Scan, worker=f"{host}:{gone.pid}").where(Scan.id == one).execute()
     store.scans.add("t")
     assert [store.scans.get(s).status for s in (one, two)] == ["failed", "running"]
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from scanstore.db.rules import change_rows
 from scanstore.errors import IllegalMove, InvalidArgument, NotFound
 from scanstore.indexing.facts import FileFacts
 from scanstore.models import ImportRelation, Scan, ScanFile, ScanFileChunk, Symbol, SymbolReference
@@ -492,7 +493,7 @@ def test_an_import_by_target_is_resolved_to_its_file(store: Store, scan: Scan) -
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_a_scan_that_ended_badly_takes_nothing_more(store: Store, scan: Scan, status: str) -> None:
-    Scan.update(status=status).where(Scan.id == scan.id).execute()
+    change_rows(Scan, status=status).where(Scan.id == scan.id).execute()
     with pytest.raises(IllegalMove, match=f"scan {scan.id} is {status}"):
         store.scans.finish(scan)
     with pytest.raises(IllegalMove, match=status):
