@@ -122,6 +122,8 @@ def listing(
     """
     values = rows if data is None else map(data, rows)
     if wants_json():
+        if _meta(SEPARATED) is not None:
+            raise click.UsageError("--json cannot be used with --csv or --tsv")
         if stream:
             say(json_lines(values))
         else:
@@ -129,7 +131,10 @@ def listing(
         return
     every, separator = _chosen(columns), _meta(SEPARATED)
     if separator is not None:
-        say(_separated(rows, every, separator))
+        lines = _separated(rows, every, separator)
+        say([next(lines)])
+        if not say(lines) and empty:
+            note(empty)
     elif stream or not is_terminal("stdout"):
         told = say("\t".join(plain_text(column.cell(row)) for column in every).rstrip("\t") for row in rows)
         if not told and empty:
