@@ -459,7 +459,7 @@ def test_places_are_seen_from_the_current_folder(scanned: Run, tmp_path: Path, m
         assert scanned("symbols", "find", "helper", "--db", db).stdout.split("\t")[1] == shown
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert scanned("symbols", "find", "helper", "--db", db).stdout.startswith("pkg/core.py:10 ")
+    assert scanned("symbols", "find", "helper", "--db", db).stdout.split("\t")[1] == "pkg/core.py:10"
 
 
 def test_show(scanned: Run) -> None:

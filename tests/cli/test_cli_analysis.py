@@ -119,7 +119,7 @@ def one_line(result: Result) -> str:
 
 
 def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+    return [cell.strip() for cell in line.replace("\t", "  ").split("  ") if cell.strip()]
 
 
 def test_words_are_those_of_the_store() -> None:

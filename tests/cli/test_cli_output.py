@@ -105,7 +105,9 @@ def test_columns_are_chosen_in_their_order() -> None:
 
 
 def test_json_is_not_for_csv_or_tsv() -> None:
-    assert listed("--json").stdout == run(lambda: output.listing(FRUIT[:2], COLUMNS), "--json").stdout
+    rows = FRUIT[1:]
+    told = run(lambda: output.listing(rows, COLUMNS), "--json", option=list_options)
+    assert told.stdout == run(lambda: output.listing(rows, COLUMNS), "--json").stdout
     for option in ("--csv", "--tsv"):
         refused = listed("--json", option)
         assert refused.exit_code == 2 and not refused.stdout
@@ -134,7 +136,7 @@ def test_a_table_elsewhere_has_no_codes(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "60")
     assert list(output._drawn([{"id": 1, "status": "failed"}], [Column("id"), Column("status")])) == [
-        "ID STATUS", "1  failed"
+        "ID  STATUS", "1   failed"
     ]  # fmt: skip
 
 
