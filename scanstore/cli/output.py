@@ -136,7 +136,7 @@ def listing(
         if not say(lines) and empty:
             note(empty)
     elif stream or not is_terminal("stdout"):
-        told = say("\t".join(plain_text(column.cell(row)) for column in every).rstrip("\t") for row in rows)
+        told = say("\t".join(plain_text(column.cell(row)) for column in every) for row in rows)
         if not told and empty:
             note(empty)
     else:

@@ -344,7 +344,7 @@ def done_text(result: Result, part: str) -> str:
 
 
 def test_findings(done: Run) -> None:
-    row = ["1", "src/auth/login.py:1", "critical", "open", "sqli", r"Query \x1b[31mpasted\nfrom\u202e input"]
+    row = ["1", "src/auth/login.py:1", "critical", "open", "sqli", r"Query \x1b[31mpasted\nfrom\u202e input", ""]
     assert done("findings", "list").stdout == "\t".join(row) + "\n"
     for option in (("--status", "open"), ("--severity", "critical"), ("--file", "auth/login.py"), ("--scan", "src")):
         assert len(data(done("findings", "list", *option, "--json"))) == 1

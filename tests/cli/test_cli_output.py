@@ -54,8 +54,8 @@ def run(call: Callable[[], object], *args: str, option: Callable[[Command], Comm
 def test_a_list_has_a_line_for_each_row() -> None:
     assert run(lambda: output.listing(FRUIT, COLUMNS, "no fruit")).stdout == (
         "plum\t20\t\t2026-03-01T12:00:00.000Z\n"
-        "melon\t1500\tlarge\n"
-        "a\\x1b[2Jb\\nc\n"
+        "melon\t1500\tlarge\t\n"
+        "a\\x1b[2Jb\\nc\t\t\t\n"
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_a_list_as_json_is_the_rows_or_their_data() -> None:
 
 def test_rows_may_be_mappings() -> None:
     rows = [{"id": 1, "note": None}, {"id": 20, "note": "x"}]
-    assert run(lambda: output.listing(rows, (Column("id", right=True), "note"))).stdout == "1\n20\tx\n"
+    assert run(lambda: output.listing(rows, (Column("id", right=True), "note"))).stdout == "1\t\n20\tx\n"
 
 
 def list_options(command: Command) -> Command:
@@ -155,7 +155,7 @@ def test_an_empty_list_says_whether_options_narrowed_it() -> None:
     assert run(empty, "--colour", "red").stderr == "no fruit like that\n"
 
 
-@pytest.mark.parametrize(("args", "first"), [((), "melon\t1500\tlarge\n"), (("--json",), '{"name": "melon"')])
+@pytest.mark.parametrize(("args", "first"), [((), "melon\t1500\tlarge\t\n"), (("--json",), '{"name": "melon"')])
 def test_a_stream_is_printed_while_its_rows_come(
     args: tuple[str, ...], first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

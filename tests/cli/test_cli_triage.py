@@ -64,7 +64,7 @@ def test_triage(run: Run) -> None:
     (row,) = data(run("findings", "triage", "2", "ignored", "--json"))
     assert (row["id"], row["status"]) == (2, "ignored")
     said = run("findings", "history", "2").stdout.splitlines()
-    assert [line.split("\t", 1)[1] for line in said] == ["bob\topen -> confirmed\tlost", "ann\tconfirmed -> ignored"]
+    assert [line.split("\t", 1)[1] for line in said] == ["bob\topen -> confirmed\tlost", "ann\tconfirmed -> ignored\t"]
     assert [(e["by"], e["to_status"], e["note"]) for e in data(run("findings", "history", "1", "--json"))] == [
         ("ann", "confirmed", "seen")
     ]
@@ -107,7 +107,7 @@ def test_suppressing_findings(run: Run) -> None:
                     for n, key in ((1, 1), (2, 3))]  # fmt: skip
     lines = run("findings", "list").stdout.splitlines()
     assert lines[0].endswith("\tBad\tsuppressed until 2999-01-31T23:59:59.999Z: rewrite")
-    assert lines[1].startswith("2\t") and lines[1].endswith("\tBad") and "suppressed" in lines[2]
+    assert lines[1].startswith("2\t") and lines[1].endswith("\tBad\t") and "suppressed" in lines[2]
     assert [row["suppression"] and row["suppression"]["id"] for row in data(run("findings", "list", "--json"))] == [
         1, None, 2
     ]  # fmt: skip
