@@ -9,7 +9,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import none
-from scanstore.cli.base import basic_options, group, limit_option, open_store
+from scanstore.cli.base import basic_options, group, limit_option, open_store, rows_options
 from scanstore.cli.output import (
     Column,
     Columns,
@@ -49,6 +49,7 @@ def audits() -> None:
 @click.option("--verdict", type=click.Choice(VERDICTS, case_sensitive=False), help="Only audits with this verdict.")
 @click.option("--user", metavar="USER", help="Only audits of this user: an address or an id.")
 @limit_option(50)
+@rows_options
 @basic_options
 def list_(status: AuditStatus | None, verdict: AuditVerdict | None, user: str | None, limit: int) -> None:
     """List audits: id, status, verdict, score, document.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from scanstore import parts
-from scanstore.cli.output import JSON, here, note, plain_text, tree_folder
+from scanstore.cli.output import CHOSEN, JSON, SEPARATED, here, note, plain_text, tree_folder
 from scanstore.cli.provenance import scan_line, target_here
 from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
@@ -177,6 +177,23 @@ target_option = click.option(
     callback=_remember(_TARGET),
     help="The name or folder of a target. [default: the one that the current folder is in]",
 )
+
+
+def rows_options(command: Decorated) -> Decorated:
+    """Add the options of every list, which `listing` follows: `--csv`, `--tsv`, `--columns`."""
+    for name, separator in (("--tsv", "\t"), ("--csv", ",")):
+        command = click.option(
+            name,
+            flag_value=separator,
+            type=click.UNPROCESSED,
+            expose_value=False,
+            callback=_remember(SEPARATED),
+            help=f"Print {name[2:].upper()} with a head instead.",
+        )(command)
+    return click.option(
+        "--columns", metavar="NAMES", expose_value=False, callback=_remember(CHOSEN),
+        help="Print these columns only, such as id,status.",
+    )(command)  # fmt: skip
 
 
 def limit_option(default: int | None = None) -> Callable[[Decorated], Decorated]:

@@ -8,7 +8,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import known_file, narrowed
-from scanstore.cli.base import Failure, common, find_scan, group, limit_option, open_store, recorded_path
+from scanstore.cli.base import Failure, common, find_scan, group, limit_option, open_store, recorded_path, rows_options
 from scanstore.cli.output import Column, Columns, aligned, count, listing, place_column, tell
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _state_lines(scan: Scan, found: State, due: str | None) -> Iterator[str]:
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
 @click.option("--file", metavar="FILE", help="Only those of this file of the scan.")
 @limit_option()
+@rows_options
 @common
 def list_(status: ChunkStatus | None, file: str | None, limit: int | None, scan: str | None) -> None:
     """List the chunks of a scan: place, type, status, id.

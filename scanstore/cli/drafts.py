@@ -9,7 +9,16 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import known_file, narrowed
-from scanstore.cli.base import basic_options, common, find_scan, group, limit_option, open_store, recorded_path
+from scanstore.cli.base import (
+    basic_options,
+    common,
+    find_scan,
+    group,
+    limit_option,
+    open_store,
+    recorded_path,
+    rows_options,
+)
 from scanstore.cli.output import Column, Columns, Fact, Section, card, count, listing, place_column, places, table
 
 if TYPE_CHECKING:
@@ -32,6 +41,7 @@ def drafts() -> None:
 @click.option("--severity", type=click.Choice(SEVERITIES, case_sensitive=False), help="Only those this severe.")
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
 @limit_option()
+@rows_options
 @common
 def list_(
     status: DraftStatus | None, severity: Severity | None, file: str | None, limit: int | None, scan: str | None

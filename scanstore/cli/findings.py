@@ -18,6 +18,7 @@ from scanstore.cli.base import (
     limit_option,
     open_store,
     recorded_path,
+    rows_options,
     target_option,
 )
 from scanstore.cli.drafts import SEVERITIES, found_columns, percent, place_of, vote_section, votes_json
@@ -46,6 +47,7 @@ def findings() -> None:
 @click.option("--tool", metavar="TOOL", help="Only those of this tool.")
 @click.option("--suppressed/--not-suppressed", default=None, help="Only those that are hidden, or are not.")
 @limit_option()
+@rows_options
 @common
 def list_(file: str | None, scan: str | None, **only: Any) -> None:
     """List the findings of a target, the most severe first: place, severity, status, type, title, id.

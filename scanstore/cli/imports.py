@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import limits, nothing_in
-from scanstore.cli.base import common, find_scan, open_store, recorded_path
+from scanstore.cli.base import common, find_scan, open_store, recorded_path, rows_options
 from scanstore.cli.output import Column, Columns, listing, place_column, places, plain_text, tell
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file")
+@rows_options
 @common
 def imports(file: str, scan: str | None) -> None:
     """List the import statements of FILE, with the file of the tree that each one means.
@@ -48,6 +49,7 @@ def _import_columns(scan: Scan) -> Columns[ImportRelation]:
 
 @click.command()
 @click.argument("file")
+@rows_options
 @common
 def importers(file: str, scan: str | None) -> None:
     """List the files that import FILE.
@@ -90,6 +92,7 @@ def _cycle_lines(cycles: list[list[str]], scan: Scan) -> Iterator[str]:
 
 
 @click.command()
+@rows_options
 @common
 def unresolved(scan: str | None) -> None:
     """List imports that name a module of this tree which is not there.

@@ -12,7 +12,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import none
-from scanstore.cli.base import Failure, Misuse, basic_options, group, limit_option, open_store
+from scanstore.cli.base import Failure, Misuse, basic_options, group, limit_option, open_store, rows_options
 from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.output import (
     Column,
@@ -115,6 +115,7 @@ def add(type: str, **given: Any) -> None:
 @click.option("--parent", metavar="ID", help="Only the parts of this job.")
 @click.option("--scene", metavar="ID", help="Only those about this scene.")
 @limit_option()
+@rows_options
 @basic_options
 def list_(**only: Any) -> None:
     """List jobs, the newest first: status, progress, type, id, message or error.
@@ -206,6 +207,7 @@ def _facts(row: Job, scenes: list[str]) -> list[Fact]:
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@rows_options
 @basic_options
 def cancel(ids: tuple[str, ...]) -> None:
     """Cancel jobs, and their parts: all of them or none.
@@ -224,6 +226,7 @@ def cancel(ids: tuple[str, ...]) -> None:
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@rows_options
 @basic_options
 def retry(ids: tuple[str, ...]) -> None:
     """Retry jobs that failed or were cancelled: all of them or none.

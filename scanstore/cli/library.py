@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 
 from scanstore.cli.absence import narrowed
-from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store
+from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store, rows_options
 from scanstore.cli.output import Column, Columns, aligned, aside, count, listing, tell
 from scanstore.cli.streams import binary_input
 
@@ -87,6 +87,7 @@ def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: boo
 @click.option("--studio", metavar="ID|NAME", help="Only scenes of this studio.")
 @click.option("--organized/--not-organized", default=None, help="Only scenes that are, or are not.")
 @limit_option()
+@rows_options
 @basic_options
 def list_(kind: LibraryKind, organized: bool | None, limit: int | None, **only: str | None) -> None:
     """List scenes: id, date, title, studio. Or performers, tags, studios: id, name, number of scenes.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, existing_store_path, group, store_key
+from scanstore.cli.base import basic_options, existing_store_path, group, rows_options, store_key
 from scanstore.cli.output import Column, Columns, listing, plain_text, tell
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def migrate() -> None:
 
 
 @migrate.command()
+@rows_options
 @basic_options
 def status() -> None:
     """List every migration, and when it was applied to the store.

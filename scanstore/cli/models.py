@@ -12,7 +12,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import none
-from scanstore.cli.base import Decorated, Misuse, basic_options, group, open_store
+from scanstore.cli.base import Decorated, Misuse, basic_options, group, open_store, rows_options
 from scanstore.cli.output import Column, Columns, Fact, card, count, listing, tell
 from scanstore.cli.streams import is_terminal, text_input
 
@@ -134,6 +134,7 @@ def _limits(model: ModelConfig) -> str:
 
 
 @models.command("list")
+@rows_options
 @basic_options
 def list_() -> None:
     """List the models: name, roles, limits, key, address.

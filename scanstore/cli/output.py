@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row", contravariant=True)
 
 JSON = "scanstore.cli.json"  # in the context of a command that was called with --json
+SEPARATED = "scanstore.cli.separated"  # the same for --csv and --tsv: the separator
+CHOSEN = "scanstore.cli.columns"  # the same for --columns: their names
 _AT_ONCE = 1000
 _LISTED = 20  # lines of a list that is shortened
 _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to the right
@@ -112,23 +114,98 @@ def listing(
     data: Callable[[_Row], object] | None = None,
     stream: bool = False,
 ) -> None:
-    """Print rows in aligned columns; with `--json`, the rows themselves, or the `data` of each.
+    """Print rows as a table with a head on a terminal, and elsewhere as lines of cells between tabs.
 
-    Without rows, `empty` is noted. A `stream` is printed while its rows come: its columns are not aligned, and its JSON
+    With `--json`, prints the rows themselves, or the `data` of each; with `--csv` or `--tsv`, a head and a line for
+    each row. Without rows, `empty` is noted. A `stream` is printed while its rows come, never as a table, and its JSON
     is a line for each row.
     """
     values = rows if data is None else map(data, rows)
-    if not stream:
-        tell(list(values) if wants_json() else None, table(rows, columns), empty)
-    elif wants_json():
-        say(json_lines(values))
+    if wants_json():
+        if _meta(SEPARATED) is not None:
+            raise click.UsageError("--json cannot be used with --csv or --tsv")
+        if stream:
+            say(json_lines(values))
+        else:
+            say_json(list(values))
+        return
+    every, separator = _chosen(columns), _meta(SEPARATED)
+    if separator is not None:
+        lines = _separated(rows, every, separator)
+        say([next(lines)])
+        if not say(lines) and empty:
+            note(empty)
+    elif stream or not is_terminal("stdout"):
+        told = say("\t".join(plain_text(column.cell(row)) for column in every) for row in rows)
+        if not told and empty:
+            note(empty)
     else:
-        every = _every(columns)
-        say("  ".join(plain_text(column.cell(row)) for column in every).rstrip() for row in rows)
+        tell(None, _drawn(rows, every), empty)
+
+
+def _chosen(columns: Columns[_Row]) -> list[Column[_Row]]:
+    """Return the columns that `--columns` names, in its order; else all, the id first."""
+    every = _every(columns)
+    given = _meta(CHOSEN)
+    if given is None:
+        return sorted(every, key=lambda column: column.name != "id")
+    known = {column.name: column for column in every}
+    names = [name.strip() for name in given.split(",")]
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"no column {plain_text(name)!r}; there are: {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def _separated(rows: Iterable[_Row], columns: Sequence[Column[_Row]], separator: str) -> Iterator[str]:
+    """Yield a head and a line for each row, quoted as RFC 4180 says where the separator is a comma."""
+    import csv
+    import io
+
+    def line(cells: list[str]) -> str:
+        if separator == "\t":
+            return "\t".join(cells)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(cells)
+        return text.getvalue()
+
+    yield line([column.name for column in columns])
+    for row in rows:
+        yield line([plain_text(column.cell(row)) for column in columns])
+
+
+#: The style of a word in a table on a terminal.
+STYLES = {
+    "critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "dim", "failed": "red",
+    "cancelled": "dim", "running": "cyan", "processing": "cyan", "completed": "green", "open": "yellow",
+    "confirmed": "red", "fixed": "green", "rejected": "red", "approved": "green", "new": "bold",
+}  # fmt: skip
+
+
+def _drawn(rows: Iterable[_Row], columns: Sequence[Column[_Row]]) -> Iterator[str]:
+    """Yield the lines of a table with a head that fits the terminal: wide cells are wrapped."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        whole = column.name in ("id", "status", "severity")
+        drawn.add_column(
+            column.name.upper(), justify="right" if column.right else "left", no_wrap=whole, overflow="fold"
+        )  # fmt: skip
+    for row in rows:
+        cells = [plain_text(column.cell(row)) for column in columns]
+        drawn.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in cells))
+    if drawn.row_count:
+        console = Console(highlight=False)
+        with console.capture() as captured:
+            console.print(drawn)
+        yield from (line.rstrip() for line in captured.get().splitlines())
 
 
 def table(rows: Iterable[_Row], columns: Columns[_Row], *, indent: str = "", head: bool = False) -> Iterator[str]:
-    """Yield rows as lines of aligned columns, below their names if there is to be a `head`."""
+    """Yield rows as lines of aligned columns, below their names if there is to be a `head`: a part of an answer."""
     every = _every(columns)
     cells = [[column.cell(row) for column in every] for row in rows]
     names = [[column.name for column in every]] if head and cells else []
@@ -279,8 +356,13 @@ def size(number: int) -> str:
 
 def wants_json() -> bool:
     """Whether the command was called with `--json`."""
+    return _meta(JSON) is not None
+
+
+def _meta(key: str) -> str | None:
     context = click.get_current_context(silent=True)
-    return context is not None and JSON in context.meta
+    found: str | None = None if context is None else context.meta.get(key)
+    return found
 
 
 def plain_value(value: object) -> object:

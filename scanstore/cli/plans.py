@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, cast
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store
+from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store, rows_options
 from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.output import (
     Column,
@@ -103,6 +103,7 @@ def create(name: str, file: IO[str], description: str | None) -> None:
 @plans.command("list")
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
 @limit_option()
+@rows_options
 @basic_options
 def list_(status: PlanStatus | None, limit: int | None) -> None:
     """List plans: id, status, name, changes by status.

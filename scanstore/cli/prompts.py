@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Failure, basic_options, group, open_store
+from scanstore.cli.base import Failure, basic_options, group, open_store, rows_options
 from scanstore.cli.output import Column, Columns, aside, listing, paragraph, tell
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def _told(row: Configuration) -> None:
 @prompts.command("list")
 @click.argument("user")
 @click.option("--type", "config_type", metavar="TYPE", help="Only prompts of this type.")
+@rows_options
 @basic_options
 def list_(user: str, config_type: str | None) -> None:
     """List the prompts of USER, an address or an id: the newest version first.

@@ -17,6 +17,7 @@ from scanstore.cli.base import (
     known_target,
     limit_option,
     open_store,
+    rows_options,
     scan_argument,
     target_option,
 )
@@ -53,6 +54,7 @@ def scans() -> None:
 @click.option("--target", help="Only those of this target.")
 @click.option("--status", help="Only those in this state, such as completed or failed.")
 @limit_option()
+@rows_options
 @basic_options
 def list_(target: str | None, status: ScanStatus | None, limit: int | None) -> None:
     """List scans, newest first.

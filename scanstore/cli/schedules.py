@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Misuse, basic_options, group, open_store
+from scanstore.cli.base import Misuse, basic_options, group, open_store, rows_options
 from scanstore.cli.output import Column, Columns, count, listing, note, plain_text, tell
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def add(name: str, task_type: str, cron: str, timezone: str, config: str | None,
 
 
 @schedules.command("list")
+@rows_options
 @basic_options
 def list_() -> None:
     """List the schedules, with the next and the last run of each.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import basic_options, group, limit_option, open_store
+from scanstore.cli.base import basic_options, group, limit_option, open_store, rows_options
 from scanstore.cli.output import Column, Columns, card, count, listing, size, table, tell
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def sessions() -> None:
 @click.option("--user", metavar="USER", help="Only sessions of this user: an address or an id.")
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only sessions with this status.")
 @limit_option()
+@rows_options
 @basic_options
 def list_(user: str | None, status: SessionStatus | None, limit: int | None) -> None:
     """List sessions, the newest first: status, files done, user, id, name.

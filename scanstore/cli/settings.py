@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import basic_options, group, open_store
+from scanstore.cli.base import basic_options, group, open_store, rows_options
 from scanstore.cli.output import Column, Columns, listing, tell
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def _read(value: str) -> object:
 
 
 @settings.command("list")
+@rows_options
 @basic_options
 def list_() -> None:
     """List the settings: name, value, description.

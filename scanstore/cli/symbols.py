@@ -23,6 +23,7 @@ from scanstore.cli.base import (
     note_scan,
     open_store,
     recorded_path,
+    rows_options,
     scan_option,
     store_option,
     target_option,
@@ -96,6 +97,7 @@ def symbol_columns(scan: Scan) -> Columns[Symbol]:
 @click.option("--type", "symbol_type", type=click.Choice(TYPES), help="Only symbols of this type.")
 @click.option("--file", metavar="FILE", help="Only those in this file of the scan.")
 @limit_option()
+@rows_options
 @common
 def find(
     name: str,
@@ -215,6 +217,7 @@ def _params(params: list[dict[str, Any]]) -> Iterator[str]:
 @click.argument("symbol")
 @click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
 @click.option("--guesses/--no-guesses", default=True, show_default=True, help="Guessed ones too.")
+@rows_options
 @common
 def refs(symbol: str, reference_type: ReferenceType | None, guesses: bool, scan: str | None) -> None:
     """List every place that refers to a symbol, with how that is known.
@@ -255,6 +258,7 @@ def trust(reference: SymbolReference | Edge) -> str:
     "--type", "types", multiple=True, type=click.Choice(TYPES), default=("class", "function", "method"),
     show_default=True, help="Symbols of this type; repeatable.",
 )  # fmt: skip
+@rows_options
 @common
 def unused(types: tuple[SymbolType, ...], scan: str | None) -> None:
     """List symbols that nothing in the tree seems to use: a hint, not a proof.
@@ -275,6 +279,7 @@ def unused(types: tuple[SymbolType, ...], scan: str | None) -> None:
 
 @click.command()
 @click.option("--type", "reference_type", type=click.Choice(REFERENCES), help="Only references of this type.")
+@rows_options
 @json_lines_option
 @scan_option
 @store_option

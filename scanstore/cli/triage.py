@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Failure, Misuse, basic_options, find_target, named_target, open_store
+from scanstore.cli.base import Failure, Misuse, basic_options, find_target, named_target, open_store, rows_options
 from scanstore.cli.output import Column, Columns, aside, count, listing, shown, table, tell
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def comment(finding: int, text: str, by: str) -> None:
 
 @click.command()
 @click.argument("finding", metavar="ID", type=ID)
+@rows_options
 @basic_options
 def history(finding: int) -> None:
     """Show the decisions and comments about a finding: when, by whom, what, why.
@@ -147,6 +148,7 @@ def _decision(event: FindingEvent) -> str:
 @click.option("--justification", "-j", metavar="TEXT", required=True, help="Why.")
 @click.option("--expires", metavar="WHEN", callback=_moment, help="Until when: a day (2027-01-31), or 30d, 12h, 4w.")
 @by_option
+@rows_options
 @basic_options
 def suppress(
     findings: tuple[int, ...],
@@ -199,6 +201,7 @@ def _hidden(store: Store, made: Suppression) -> int:
 @click.command()
 @click.argument("suppressions", metavar="SUPPRESSION...", type=ID, nargs=-1, required=True)
 @by_option
+@rows_options
 @basic_options
 def unsuppress(suppressions: tuple[int, ...], by: str) -> None:
     """Lift suppressions by their ids. The findings they hid are shown again.
@@ -216,6 +219,7 @@ def unsuppress(suppressions: tuple[int, ...], by: str) -> None:
 @click.command("suppressions")
 @click.option("--target", metavar="TARGET", help="Only those of this target.")
 @click.option("--all", "lifted", is_flag=True, help="Those that were lifted, too.")
+@rows_options
 @basic_options
 def list_suppressions(target: str | None, lifted: bool) -> None:
     """List suppressions: id, active or expired, scope, end, author, reason.

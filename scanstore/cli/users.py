@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Misuse, basic_options, group, open_store
+from scanstore.cli.base import Misuse, basic_options, group, open_store, rows_options
 from scanstore.cli.output import Column, Columns, listing, tell
 from scanstore.cli.streams import secret
 
@@ -76,6 +76,7 @@ def add(email: str, name: str | None, role: str, password: bool, password_stdin:
 @users.command("list")
 @click.option("--active/--deactivated", default=None, help="Only active or deactivated users.")
 @click.option("--role", metavar="ROLE", help="Only users with this role.")
+@rows_options
 @basic_options
 def list_(active: bool | None, role: str | None) -> None:
     """List the users, by address.

@@ -125,6 +125,8 @@ class State(NamedTuple):
 
 def add_states(states: Sequence[State]) -> State:
     """The state of several divisions of a queue together."""
+    if not states:
+        return State(0, 0, 0, 0, 0, 0, None)
     due = [state.next_at for state in states if state.next_at is not None]
     ready, delayed, leased, done, failed, skipped, _, lost, before = zip(*states, strict=True)
     return State(

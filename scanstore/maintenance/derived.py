@@ -2,7 +2,8 @@
 
 A description names the table and the query that defines its content. :mod:`scanstore.maintenance.invariants` compares
 the two, :mod:`scanstore.maintenance.fixes` restores the table, and :mod:`scanstore.maintenance.repair` fills it in a
-new store. Triggers keep the tables in daily use; see the migrations.
+new store. A repaired store has no figures of scans until it is optimized. Triggers keep the tables in daily use; see
+the migrations.
 
 Change here: add a description to ``DERIVED`` for each new table or column that follows from other rows.
 """

@@ -139,7 +139,7 @@ def test_what_is_refused(run: Run, args: list[str], code: int, message: str) -> 
 
 def test_cancel_and_retry_are_all_or_nothing(run: Run) -> None:
     first, second = add(run, "a"), add(run, "b")
-    assert run("cancel", first).stdout == f"{first}  a  cancelled\n"
+    assert run("cancel", first).stdout == f"{first}\ta\tcancelled\n"
     assert "is cancelled and cannot be cancelled" in run("cancel", second, first, code=1).stderr
     assert [row["status"] for row in data(run("list", "--json"))] == ["pending", "cancelled"]
     assert f"job {second} is pending and cannot become pending" in run("retry", first, second, code=1).stderr
@@ -155,7 +155,7 @@ def test_list_shows_every_state_and_obeys_nothing(run: Run) -> None:
         store.jobs.start(store.jobs.enqueue("c" + EVIL, meta={"x": EVIL})).mark_failed("first\nsecond")
         ids = [row.id for row in store.jobs.list()]
     said = run("list").stdout
-    assert [line.split()[0] for line in said.splitlines()] == ["pending", "failed", "running"]
+    assert [line.split("\t")[1] for line in said.splitlines()] == ["pending", "failed", "running"]
     assert "40 %" in said and "then another try: first" in said and "second" not in said
     shown = [run("show", each).stdout for each in ids]
     assert "first\n  second\n" in shown[0]

@@ -54,13 +54,13 @@ def test_sync_list_and_stats(run: Run) -> None:
     assert said.stdout == "2 scenes: 2 created, 0 updated, 0 unchanged; 5 links added, 0 removed\n" and not said.stderr
     again = json.loads(run("sync", "scenes.jsonl", "--json").stdout)
     assert (again["run"], again["unchanged"], again["unseen"], again["pruned"]) == (2, 2, [], 0)
-    assert run("list").stdout.splitlines() == ["1  2026-02-28  One\\x1b[31m  Maker", "2              Two"]
-    assert run("list", "--tag", "outdoor").stdout.startswith("1 ")
+    assert run("list").stdout.splitlines() == ["1\t2026-02-28\tOne\\x1b[31m\tMaker", "2\t\tTwo\t"]
+    assert run("list", "--tag", "outdoor").stdout.startswith("1\t")
     assert (
         run("list", "--tag", "t1", "--json").stdout == run("list", "--organized", "--json").stdout
     )  # an id, not a name
-    assert run("list", "--performer", "p2", "--studio", "Maker", "--limit", "5").stdout.startswith("1 ")
-    assert run("list", "--kind", "tag").stdout.splitlines() == ["t1  outdoor  1", "t2  t1       2"]
+    assert run("list", "--performer", "p2", "--studio", "Maker", "--limit", "5").stdout.startswith("1\t")
+    assert run("list", "--kind", "tag").stdout.splitlines() == ["t1\toutdoor\t1", "t2\tt1\t2"]
     assert [row["scenes"] for row in json.loads(run("list", "--kind", "tag", "--json").stdout)] == [1, 2]
     assert run("list", "--organized", "--performer", "p1", "--tag", "t2", "--studio", "s1").stdout
     empty = run("list", "--not-organized", "--studio", "s1")
@@ -74,7 +74,7 @@ def test_sync_list_and_stats(run: Run) -> None:
 def test_partial_dates_are_printed_as_they_came(run: Run) -> None:
     dated = [{"id": "1", "title": "a", "scene_date": "2014"}, {"id": "2", "title": "b", "scene_date": "2006-08"}]
     run("sync", "-", input=lines(dated))
-    assert run("list").stdout.splitlines() == ["1  2014     a", "2  2006-08  b"]
+    assert run("list").stdout.splitlines() == ["1\t2014\ta\t", "2\t2006-08\tb\t"]
     listed = run("list", "--json").stdout
     assert [row["scene_date"] for row in json.loads(listed)] == ["2014", "2006-08"]
     assert "2 unchanged" in run("sync", "-", input=lines(json.loads(listed))).stdout

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from scanstore.cli import output
 from scanstore.cli.absence import none
-from scanstore.cli.base import basic_options, json_lines_option, limit_option
+from scanstore.cli.base import basic_options, json_lines_option, limit_option, rows_options
 from scanstore.cli.output import Column, Columns, Section
 
 Command = Callable[..., object]
@@ -53,9 +53,9 @@ def run(call: Callable[[], object], *args: str, option: Callable[[Command], Comm
 
 def test_a_list_has_a_line_for_each_row() -> None:
     assert run(lambda: output.listing(FRUIT, COLUMNS, "no fruit")).stdout == (
-        "plum            20         2026-03-01T12:00:00.000Z\n"
-        "melon         1500  large\n"
-        "a\\x1b[2Jb\\nc\n"
+        "plum\t20\t\t2026-03-01T12:00:00.000Z\n"
+        "melon\t1500\tlarge\t\n"
+        "a\\x1b[2Jb\\nc\t\t\t\n"
     )  # fmt: skip
 
 
@@ -70,7 +70,74 @@ def test_a_list_as_json_is_the_rows_or_their_data() -> None:
 
 def test_rows_may_be_mappings() -> None:
     rows = [{"id": 1, "note": None}, {"id": 20, "note": "x"}]
-    assert run(lambda: output.listing(rows, (Column("id", right=True), "note"))).stdout == " 1\n20  x\n"
+    assert run(lambda: output.listing(rows, (Column("id", right=True), "note"))).stdout == "1\t\n20\tx\n"
+
+
+def list_options(command: Command) -> Command:
+    return rows_options(basic_options(command))
+
+
+def listed(*args: str) -> Result:
+    return run(lambda: output.listing(FRUIT[:2], COLUMNS, "no fruit"), *args, option=list_options)
+
+
+def test_a_cell_has_no_tab_of_its_own() -> None:
+    rows = [{"id": "a\tb", "note": "c"}]
+    assert run(lambda: output.listing(rows, ("note", "id"))).stdout == "a\\tb\tc\n"
+    told = run(lambda: output.listing(rows, ("note", "id")), "--tsv", option=list_options)
+    assert told.stdout == "id\tnote\na\\tb\tc\n"
+
+
+def test_csv_has_a_head_and_quotes_cells() -> None:
+    rows = [{"id": 1, "note": 'a, "b"'}, {"id": 2, "note": "c\nd"}]
+    told = run(lambda: output.listing(rows, ("id", "note")), "--csv", option=list_options)
+    assert told.stdout == 'id,note\n1,"a, ""b"""\n2,c\\nd\n'
+    told = run(lambda: output.listing([], ("id", "note"), "no notes"), "--csv", option=list_options)
+    assert (told.stdout, told.stderr) == ("id,note\n", "no notes\n")
+
+
+def test_columns_are_chosen_in_their_order() -> None:
+    assert listed("--columns", "size, name").stdout == "\tplum\nlarge\tmelon\n"
+    assert listed("--columns", "grams,name", "--tsv").stdout == "grams\tname\n20\tplum\n1500\tmelon\n"
+    refused = listed("--columns", "name,colour")
+    assert refused.exit_code == 2 and not refused.stdout
+    assert "no column 'colour'; there are: name, grams, size, picked" in refused.stderr
+
+
+def test_json_is_not_for_csv_or_tsv() -> None:
+    rows = FRUIT[1:]
+    told = run(lambda: output.listing(rows, COLUMNS), "--json", option=list_options)
+    assert told.stdout == run(lambda: output.listing(rows, COLUMNS), "--json").stdout
+    for option in ("--csv", "--tsv"):
+        refused = listed("--json", option)
+        assert refused.exit_code == 2 and not refused.stdout
+        assert "--json cannot be used with --csv or --tsv" in refused.stderr
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_a_table_fits_the_terminal(colour: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    if not colour:
+        monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    rows = [{"id": 1, "status": "failed", "note": "word " * 30}]
+    lines = list(output._drawn(rows, [Column("id"), Column("status"), Column("note")]))
+    plain = [click.unstyle(line) for line in lines]
+    assert plain[0].split() == ["ID", "STATUS", "NOTE"] and len(plain) > 3
+    assert max(map(len, plain)) <= 60 and "\x1b[1m" in lines[0]
+    assert ("\x1b[31m" in lines[1]) == colour
+
+
+def test_a_table_elsewhere_has_no_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert list(output._drawn([{"id": 1, "status": "failed"}], [Column("id"), Column("status")])) == [
+        "ID  STATUS", "1   failed"
+    ]  # fmt: skip
 
 
 def test_an_empty_list_is_noted_for_people_only() -> None:
@@ -88,7 +155,7 @@ def test_an_empty_list_says_whether_options_narrowed_it() -> None:
     assert run(empty, "--colour", "red").stderr == "no fruit like that\n"
 
 
-@pytest.mark.parametrize(("args", "first"), [((), "melon  1500  large\n"), (("--json",), '{"name": "melon"')])
+@pytest.mark.parametrize(("args", "first"), [((), "melon\t1500\tlarge\t\n"), (("--json",), '{"name": "melon"')])
 def test_a_stream_is_printed_while_its_rows_come(
     args: tuple[str, ...], first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

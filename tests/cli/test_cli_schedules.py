@@ -136,7 +136,7 @@ def test_a_zone_that_only_another_machine_knows_is_listed(run: Run) -> None:
     run("schedules", "add", "nightly", "sync", "0 3 * * *")
     with Store("scanstore.db"):
         change_rows(ScheduledTask, timezone="Mars/Olympus").execute()
-    assert " 03:00 UTC  never ran" in run("schedules", "list").stdout
+    assert " 03:00 UTC\tnever ran" in run("schedules", "list").stdout
 
 
 def test_nothing_of_a_stranger_is_obeyed_by_the_terminal(run: Run) -> None:

@@ -62,10 +62,10 @@ def ids() -> Callable[[], list[str]]:
 def test_list(run: Run, ids: Callable[[], list[str]]) -> None:
     one, two = ids()
     assert run("list").stdout.splitlines() == [
-        f"created     0 of 0 files  bob@example.org  {two}  two",
-        f"processing  1 of 2 files  ada@example.org  {one}  one\\x1b[31m",
+        f"{two}\tcreated\t0 of 0 files\tbob@example.org\ttwo",
+        f"{one}\tprocessing\t1 of 2 files\tada@example.org\tone\\x1b[31m",
     ]
-    assert run("list", "--user", "ADA@example.org").stdout.startswith("processing")
+    assert run("list", "--user", "ADA@example.org").stdout.startswith(f"{one}\tprocessing")
     assert len(run("list", "--limit", "1").stdout.splitlines()) == 1
     [row] = json.loads(run("list", "--status", "created", "--json").stdout)
     assert (row["id"], row["session_name"], row["total_files"]) == (two, "two", 0)

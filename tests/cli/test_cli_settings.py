@@ -73,7 +73,7 @@ def test_list_and_unset(run: Run) -> None:
     run("settings", "set", "page_size", "50", "--description", "Rows of a page")
     run("settings", "set", "colours", '["red"]')
     run("settings", "set", "page_size", "60")
-    assert run("settings", "list").stdout == 'colours    ["red"]\npage_size  60       Rows of a page\n'
+    assert run("settings", "list").stdout == 'colours\t["red"]\t\npage_size\t60\tRows of a page\n'
     assert [(row["key"], row["value"]) for row in data(run("settings", "list", "--json"))] == [
         ("colours", ["red"]), ("page_size", 60)
     ]  # fmt: skip

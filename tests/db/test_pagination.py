@@ -193,7 +193,7 @@ def scanned(store: Store, tmp_path: Path) -> Store:
     symbol = {"name": "f", "symbol_type": "function", "start_line": 1, "end_line": 2}
     reference = {"line": 1, "reference_type": "call", "name": "f"}
     store.symbols.record_file(
-        store.scans.start("other"), "a.py", "ab", symbols=[symbol], references=[reference], chunks=[]
+        store.scans.add("other"), "a.py", "ab", symbols=[symbol], references=[reference], chunks=[]
     )
     return store
 

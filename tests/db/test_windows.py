@@ -314,7 +314,8 @@ TESTS = (
     + """
 here = Path(windows_files.__file__).parents[1]
 windows_files.leave_posix(str(here), *windows_files.scanstore.__path__)
-paths = sorted(set(here.rglob("*.py")) - set((here / "callgraph").rglob("*.py")))
+scripts = [path for folder in ("callgraph", "user_scripts") for path in (here / folder).rglob("*.py")]
+paths = sorted(set(here.rglob("*.py")) - set(scripts))
 sys.path.extend(sorted({str(path.parent) for path in paths}))
 for path in paths:
     if path.stem not in ("fuzzing", "stress_coverage", "windows_files"):  # these need atheris, which is for Linux

@@ -256,7 +256,7 @@ def contents(file: Path) -> dict[str, list[Any]]:
     """All rows of all tables, but for those that are made from others."""
     made = (
         "file_identity", "work_counts", "call_counts", "plan_counts", "search_changes", "finding_search",
-        "symbol_search", "sqlite_",
+        "symbol_search", "name_search", "sqlite_",
     )  # fmt: skip
     connection = sqlite3.connect(file)
     try:

@@ -189,7 +189,7 @@ def findings_publish(store: Store, root: Path) -> Ready:
 def findings_triage(store: Store, root: Path) -> Ready:
     with store.bound():
         finding = Finding.select().where(Finding.status == "open").first()
-    return lambda store: partial(store.findings.triage, finding.id, "ignored", by="ann", note="no")
+    return lambda store: partial(store.findings.triage, finding.id, "ignored", by="ann", reason="no")
 
 
 @case

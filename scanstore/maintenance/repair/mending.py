@@ -22,7 +22,7 @@ from scanstore.db.values import format_time
 from scanstore.maintenance import derived
 from scanstore.maintenance.derived import Counted
 from scanstore.maintenance.invariants import BROKEN
-from scanstore.snapshots import facts, figures
+from scanstore.snapshots import facts
 from scanstore.snapshots.facts import FACT_TABLES
 
 _ROUNDS = 20  # each is a step of rows that point at rows
@@ -91,10 +91,8 @@ def until_settled(connection: sqlite3.Connection, statements: Iterable[str]) -> 
 
 
 def count(connection: sqlite3.Connection) -> None:
-    """Recalculate all counters, and count the completed scans."""
-    for sql in figures.restored():
-        connection.execute(sql)
-    for each in (*derived.COUNTERS, *derived.FIGURES, derived.NAMES):
+    """Recalculate all counters, and index the names. Optimizing the store keeps the figures of the scans."""
+    for each in (*derived.COUNTERS, derived.NAMES):
         for sql in each.rebuild:
             connection.execute(sql)
 
