@@ -73,7 +73,7 @@ def _state_lines(scan: Scan, found: State, due: str | None) -> Iterator[str]:
 @rows_options
 @common
 def list_(status: ChunkStatus | None, file: str | None, limit: int | None, scan: str | None) -> None:
-    """List the chunks of a scan: place, type, status, id.
+    """List the chunks of a scan: id, place, type, status.
 
     \b
     Example:

@@ -46,7 +46,7 @@ def drafts() -> None:
 def list_(
     status: DraftStatus | None, severity: Severity | None, file: str | None, limit: int | None, scan: str | None
 ) -> None:
-    """List the drafts of a scan: place, severity, status, type, title, id.
+    """List the drafts of a scan: id, place, severity, status, type, title.
 
     \b
     Example:

@@ -50,7 +50,7 @@ def findings() -> None:
 @rows_options
 @common
 def list_(file: str | None, scan: str | None, **only: Any) -> None:
-    """List the findings of a target, the most severe first: place, severity, status, type, title, id.
+    """List the findings of a target, the most severe first: id, place, severity, status, type, title.
 
     All findings are listed, whichever tool ran last; --scan ID lists only those that this scan saw. The target is by
     default the one that the current folder is in. A suppressed finding, or one whose suppression has expired, says so
