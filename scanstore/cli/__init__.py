@@ -62,7 +62,7 @@ Shell completion, in your shell's start-up file:
 @verbose_option
 @click.pass_context
 def main(context: click.Context) -> None:
-    """What scanners saw, in one file: snapshots of source trees, findings over time, and decisions."""
+    """Keep the results of scanners, and the decisions about them, in one SQLite file."""
     if os.environ.get("NO_COLOR"):
         context.color = False
 
@@ -74,7 +74,7 @@ main.add_command(scans)
 @main.group("symbols", cls=Group)
 @store_option
 def symbols_group() -> None:
-    """Ask about symbols, references and imports."""
+    """Query symbols, references and imports."""
 
 
 for _command in (*symbols.COMMANDS, *graph.COMMANDS, *imports.COMMANDS):
@@ -90,3 +90,15 @@ main.add_command(report)
 for _command in (*provision.COMMANDS, *upkeep.COMMANDS, *backup.COMMANDS, *transfer.COMMANDS):
     main.add_command(_command)
 main.add_command(recover)
+main.sections = {
+    "Scan and ask": ("scan", "symbols", "scans", "search"),
+    "Findings": ("findings", "sarif", "report"),
+    "Review with models": ("chunks", "drafts", "models", "llm"),
+    "Library and plans": ("library", "plans"),
+    "Jobs": ("jobs", "schedules", "recover"),
+    "People and audits": ("users", "sessions", "prompts", "audits"),
+    "The file": (
+        "check", "stats", "health", "backup", "restore", "dump", "load", "merge", "prune", "optimize", "vacuum",
+        "repair", "rekey", "migrate", "settings", "init", "seed", "drop",
+    ),
+}  # fmt: skip

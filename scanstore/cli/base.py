@@ -59,7 +59,15 @@ class Group(click.Group):
 
 
 class Root(Group):
-    """The outermost group: here every command's errors come by."""
+    """The outermost group. It lists the commands in sections, and translates the errors of all of them."""
+
+    sections: dict[str, tuple[str, ...]] = {}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for title, names in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         for stream in outputs():

@@ -23,7 +23,7 @@ STATUSES = ("pending", "running", "done", "failed", "skipped")
 
 @group
 def chunks() -> None:
-    """Look at the pieces that an analysis works through."""
+    """List the chunks of an analysis, and retry failed ones."""
 
 
 def not_begun(scan: Scan) -> Failure:

@@ -36,7 +36,7 @@ CHANGES = (*STATES, "not_checked")
 
 @group
 def findings() -> None:
-    """Show findings, and decide about them."""
+    """List, show and triage findings."""
 
 
 @findings.command("list")

@@ -44,7 +44,7 @@ STATUSES = ("pending", "running", "cancelling", "completed", "failed", "cancelle
 
 @group
 def jobs() -> None:
-    """Queue work for the background, watch it and do it."""
+    """Queue, watch and run background jobs."""
 
 
 def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:

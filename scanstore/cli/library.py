@@ -28,7 +28,7 @@ kind_option = click.option(
 
 @group
 def library() -> None:
-    """Sync a media library, and look at it."""
+    """Sync and list a media library."""
 
 
 @library.command()

@@ -25,7 +25,7 @@ PROMPTS = {"analysis_prompt": "analysis_prompt_template", "verification_prompt":
 
 @group
 def models() -> None:
-    """Set up the language models that an analysis asks."""
+    """Manage the language models of an analysis."""
 
 
 def _reference(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

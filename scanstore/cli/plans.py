@@ -45,7 +45,7 @@ LONGEST = 60  # characters of a value on a line
 
 @group
 def plans() -> None:
-    """Review proposed changes, apply them, take them back."""
+    """Review, apply and revert proposed changes."""
 
 
 def _tally(counts: ChangeCounts | None) -> str:

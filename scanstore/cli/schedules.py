@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @group
 def schedules() -> None:
-    """Enqueue jobs when they are due."""
+    """Manage scheduled jobs."""
 
 
 def _next(task: ScheduledTask) -> str:

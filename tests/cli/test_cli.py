@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from scanstore import Store, __version__
 from scanstore.cli import main
+from scanstore.cli.base import Root
 from scanstore.cli.output import aligned, count, plain_text, size
 
 TREE = {
@@ -138,7 +139,9 @@ def test_root_help_names_every_command_and_the_completion(run: Run) -> None:
         assert f"\n  {name} " in text
     for shell in ("bash_source", "zsh_source", "fish_source"):
         assert f"_SCANSTORE_COMPLETE={shell}" in text
-    assert "..." not in text.partition("Commands:")[2].partition("Start here")[0]  # no summary is cut off
+    assert "..." not in text.partition("Scan and ask:")[2].partition("Start here")[0]  # no summary is cut off
+    assert isinstance(main, Root)
+    assert sorted(name for names in main.sections.values() for name in names) == sorted(main.commands)
 
 
 def test_every_command_is_there() -> None:
