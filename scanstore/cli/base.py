@@ -51,6 +51,21 @@ class Misuse(Failure):
     exit_code = 2
 
 
+class JsonFailure(click.ClickException):
+    """An error of a command that was called with `--json`: one JSON object on stderr."""
+
+    def show(self, file: object = None) -> None:
+        import json
+
+        click.echo(json.dumps({"error": self.message, "exit_code": self.exit_code}), err=True)
+
+
+class JsonMisuse(JsonFailure):
+    """The same for wrong usage."""
+
+    exit_code = 2
+
+
 class Group(click.Group):
     """A group whose help lists the commands in the order of the file, not of the alphabet."""
 
@@ -90,6 +105,15 @@ class Root(Group):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> object:
+        try:
+            return self._invoke(ctx)
+        except click.ClickException as error:
+            if JSON not in ctx.meta:
+                raise
+            kind = JsonMisuse if error.exit_code == Misuse.exit_code else JsonFailure
+            raise kind(error.format_message()) from error
+
+    def _invoke(self, ctx: click.Context) -> object:
         try:
             with _refusals(), _plain_errors():
                 return super().invoke(ctx)

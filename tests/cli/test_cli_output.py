@@ -6,13 +6,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-from scanstore.cli import output
+from scanstore.cli import main, output
 from scanstore.cli.absence import none
 from scanstore.cli.base import basic_options, json_lines_option, limit_option, rows_options
 from scanstore.cli.output import Column, Columns, Section
@@ -217,3 +218,15 @@ def test_a_longer_list_is_shortened() -> None:
     assert list(output.shortened(map(str, range(20)), "row")) == [str(n) for n in range(20)]
     assert list(output.shortened(map(str, range(21)), "row"))[-1] == "and 1 more row; --json shows all"
     assert list(output.shortened(map(str, range(1040)), "row", "  "))[-1] == "  and 1,020 more rows; --json shows all"
+
+
+def test_an_error_is_json_where_json_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SCANSTORE_DB", raising=False)
+    for args, code in ((("scans", "show", "99"), 1), (("jobs", "list", "--status", "asleep"), 2)):
+        plain = CliRunner().invoke(main, args)
+        assert plain.exit_code == code and "Error: " in plain.stderr
+        told = CliRunner().invoke(main, [*args[:2], "--json", *args[2:]])
+        assert told.exit_code == code and told.stdout == ""
+        error = json.loads(told.stderr)
+        assert error["exit_code"] == code and error["error"] in plain.stderr
