@@ -17,6 +17,7 @@ import import_graph
 import needs
 import peewee
 import pytest
+from typechecking import run_mypy
 
 import scanstore
 from scanstore import Store, models, parts
@@ -261,8 +262,7 @@ def test_type_checkers_see_every_public_name(tmp_path: Path) -> None:
             lines += [f"reveal_type({line.split()[-1]})" for line in lines[-len(words) :]]
     script = tmp_path / "names.py"
     script.write_text("\n".join(lines))
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), str(script)]
-    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
+    told = run_mypy("--strict", str(script)).stdout
     assert ": error: " not in told and '"Any"' not in told and told.count("Revealed type") == len(lines) // 2, told
 
 
@@ -296,11 +296,11 @@ def test_type_checkers_know_the_columns_of_rows(checker: str, tmp_path: Path) ->
     (tmp_path / "use.py").write_text(TYPES)
     (tmp_path / "pyrightconfig.json").write_text(json.dumps({"extraPaths": [str(ROOT)]}))
     script = tmp_path / "use.py"
-    words, folder = ["--pythonpath", sys.executable], tmp_path
-    if checker == "mypy":  # with the options and the cache of the other run
-        words, folder = ["--strict", "--cache-dir", str(ROOT / ".mypy_cache")], ROOT
-    command = [sys.executable, "-m", checker, *words, str(script)]
-    told = subprocess.run(command, capture_output=True, text=True, cwd=folder).stdout
+    if checker == "mypy":
+        told = run_mypy("--strict", str(script)).stdout
+    else:
+        command = [sys.executable, "-m", checker, "--pythonpath", sys.executable, str(script)]
+        told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path).stdout
     found = re.findall(r'(?:Revealed type is|Type of ".*" is) "(.*)"', told)
     assert [re.sub(r"\b[a-z_]+\.", "", one.replace("builtins.", "")) for one in found] == REVEALED, told
 

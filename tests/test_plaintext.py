@@ -71,7 +71,8 @@ def run(*args: str, codes: tuple[int, ...] = (0,)) -> Result:
     told = CliRunner().invoke(main, list(args))
     assert told.exit_code in codes, (args, told.output)
     text = told.stdout_bytes.decode() + told.stderr_bytes.decode()
-    assert not set(text) & FORBIDDEN, (args, [hex(ord(c)) for c in set(text) & FORBIDDEN])
+    acting = set(text) & FORBIDDEN - {"\t"}  # a tab separates the cells of a list; cells have none of their own
+    assert not acting, (args, [hex(ord(c)) for c in acting])
     return told
 
 

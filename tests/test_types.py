@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
 import public_signatures
+from typechecking import run_mypy
 
 import scanstore
 from scanstore.analysis import lifecycle, policies
@@ -94,8 +93,7 @@ def mypy(folder: Path, *texts: str, options: Iterable[str] = ("--strict",)) -> l
     for number, text in enumerate(texts):
         scripts.append(folder / f"script{number}.py")
         scripts[-1].write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", *options, "--cache-dir", str(ROOT / ".mypy_cache"), *map(str, scripts)]
-    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    told = run_mypy(*options, *map(str, scripts))
     assert told.returncode in (0, 1) and not told.stderr, told.stderr
     return [line.rpartition(f"{folder.name}/")[2] for line in told.stdout.splitlines()[:-1]]
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import async_stub
 import public_names
 import pytest
+from typechecking import run_mypy
 
 import scanstore
 from scanstore.aio import store as aio_store
@@ -50,9 +51,7 @@ def pyright(folder: Path, **options: object) -> list[str]:
 
 
 def test_mypy_accepts_the_scripts_of_users() -> None:
-    options = ["--strict", "--cache-dir", str(ROOT / ".mypy_cache")]
-    command = [sys.executable, "-m", "mypy", *options, *(str(FOLDER / name) for name in SCRIPTS)]
-    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    told = run_mypy("--strict", *(str(FOLDER / name) for name in SCRIPTS))
     assert told.returncode == 0 and not told.stderr, told.stdout + told.stderr
 
 
