@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from scanstore import parts
-from scanstore.cli.output import CHOSEN, JSON, SEPARATED, here, note, plain_text, tree_folder
+from scanstore.cli.output import CHOSEN, JSON, SEPARATED, here, note, note_json, plain_text, tree_folder
 from scanstore.cli.provenance import scan_line, target_here
 from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
@@ -55,9 +55,7 @@ class JsonFailure(click.ClickException):
     """An error of a command that was called with `--json`: one JSON object on stderr."""
 
     def show(self, file: object = None) -> None:
-        import json
-
-        click.echo(json.dumps({"error": self.message, "exit_code": self.exit_code}), err=True)
+        note_json({"error": self.message, "exit_code": self.exit_code})
 
 
 class JsonMisuse(JsonFailure):

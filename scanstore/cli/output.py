@@ -385,6 +385,13 @@ def say_json(value: object) -> None:
     click.echo(json.dumps(plain_value(value), indent=2))
 
 
+def note_json(value: Mapping[str, object]) -> None:
+    """Print one JSON object on a line of stderr."""
+    import json
+
+    click.echo(json.dumps(value), err=True)
+
+
 def json_stream() -> BinaryIO:
     """Return the standard output for a document of JSON, which is written in ASCII when it is a terminal."""
     stream = binary_output()
