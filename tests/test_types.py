@@ -217,7 +217,9 @@ def test_scripts_of_the_documentation_have_the_right_types(tmp_path: Path) -> No
         found = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
         scripts += [f"# {page.name}\n{script}" for script in found]
     options = ("--check-untyped-defs", "--allow-untyped-defs", "--allow-untyped-calls", "--allow-incomplete-defs")
-    told = [line for line in mypy(tmp_path, *scripts, options=options) if ": error: " in line]
+    # Without --strict, comments of the package itself count as unused; its own check is another one.
+    said = mypy(tmp_path, *scripts, options=options)
+    told = [line for line in said if line.startswith("script") and ": error: " in line]
     assert len(scripts) > 10 and not told, "\n".join(told)
 
 

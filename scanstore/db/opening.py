@@ -73,6 +73,8 @@ def _refuse_closed_log(file: str, name: str, mode: int) -> None:
         if os.path.exists(beside) and not os.access(beside, os.W_OK):
             try:
                 os.chmod(beside, stat.S_IMODE(mode))
+            except FileNotFoundError:  # the last connection of another process has just closed
+                continue
             except OSError:
                 raise ReadOnly(
                     f"{ascii(os.path.basename(beside))} of {name} may not be written by you; "

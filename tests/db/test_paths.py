@@ -874,3 +874,24 @@ def test_prefixes_of_windows() -> None:
     assert ordinary(EXTENDED + "C:\\a") == "C:\\a" == ordinary("C:\\a")
     assert ordinary(EXTENDED + "Volume{1}\\a") == EXTENDED + "Volume{1}\\a"
     assert uri_path("/a\\b", windows=False) == "/a\\b"
+
+
+def test_a_log_that_vanishes_while_a_store_is_opened_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last connection of another process removes it when it closes."""
+    path = tmp_path / "scan.db"
+    Store(path).close()
+    access = os.access
+
+    def gone(name: str, mode: int) -> bool:
+        if str(name).endswith(("-wal", "-shm")):
+            os.unlink(name)
+            return False
+        return access(name, mode)
+
+    monkeypatch.setattr(os, "access", gone)
+    for ending in ("-wal", "-shm"):
+        Path(f"{path}{ending}").touch()
+    with Store(path) as store:
+        assert store.check() == []
