@@ -330,8 +330,9 @@ def murdered(store: Store, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 def test_a_killed_worker_costs_one_file_at_most(store: Store, tree: Path, murdered: Scan) -> None:
     summary = store.scans.summary(murdered)
     assert murdered.status == "completed" and summary.files == FILES
-    assert summary.failed == len(summary.failed_files) == 1
-    assert summary.failed_files[0].reason == "the parser crashed on this file"
+    assert summary.failed == len(summary.failed_files) <= 1  # none, if the worker was between two files
+    assert {file.reason for file in summary.failed_files} <= {"the parser crashed on this file"}
+    assert summary.indexed + summary.failed >= FILES
     assert store.check() == []
 
 
