@@ -1,4 +1,4 @@
-"""Indexes for the orders of pages and for parts of names, and the figures of a scan.
+"""Indexes for the orders of pages, for the states of queues and for parts of names, and the figures of a scan.
 
 Frozen. Lists on a screen are sorted by title, date, score, field and confidence. An index of a table whose key is text
 ends with the key, because equal rows are sorted by it.
@@ -26,7 +26,9 @@ INDEXES = {
     "ix_plan_changes_plan_id_field": "plan_changes (plan_id, field)",
     "ix_plan_changes_plan_id_confidence": "plan_changes (plan_id, confidence)",
     "ix_scan_configs_primary_analyzer_id": "scan_configs (primary_analyzer_id) WHERE primary_analyzer_id IS NOT NULL",
-    "ix_scans_running": "scans (lineage_id) WHERE status = 'running'",
+    "ix_scans_active": "scans (lineage_id) WHERE status = 'queued' OR status = 'running'",
+    "ix_jobs_type": "jobs (type, queue, status)",
+    "ix_audit_tasks_queue": "audit_tasks (queue, status)",
 }
 FIGURES = ("scan_figures", "scan_counts", "scan_groups")
 TABLES = [

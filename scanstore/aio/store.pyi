@@ -802,17 +802,18 @@ class AsyncChunks(AsyncDomain):
         """
 
     async def state(self, scope: Scan | int | None = None) -> State:
-        """How many rows are ready, delayed, leased, done, failed and skipped or cancelled, and when the next is due.
+        """Return how many rows are ready, delayed, leased, done, failed, and skipped or cancelled.
 
-        Of one scope or of all. Rows whose lease has expired count as ready. ``state().finished`` says that nothing is
-        left to do, which an empty claim does not. Raises NotFound for an unknown scope.
+        Of one scope or of all, with the time at which the next row is due. Rows whose lease has expired count as ready.
+        ``state().finished`` says that nothing is left to do, which an empty claim does not. Raises NotFound for an
+        unknown scope.
         """
 
     async def get(self, item: ScanFileChunk | int) -> ScanFileChunk:
-        """The row, as it is now. Raises InvalidArgument for a value that is not an id, NotFound."""
+        """Return the current row. Raises NotFound, and InvalidArgument for a value that is not an id."""
 
     async def find(self, item: ScanFileChunk | int) -> ScanFileChunk | None:
-        """The row, as it is now, or None when it is missing."""
+        """Return the current row, or None if it is missing."""
 
 class AsyncDrafts(AsyncDomain):
     """Draft findings: report, claim, vote and judge."""
@@ -956,17 +957,18 @@ class AsyncDrafts(AsyncDomain):
         """
 
     async def state(self, scope: Scan | int | None = None) -> State:
-        """How many rows are ready, delayed, leased, done, failed and skipped or cancelled, and when the next is due.
+        """Return how many rows are ready, delayed, leased, done, failed, and skipped or cancelled.
 
-        Of one scope or of all. Rows whose lease has expired count as ready. ``state().finished`` says that nothing is
-        left to do, which an empty claim does not. Raises NotFound for an unknown scope.
+        Of one scope or of all, with the time at which the next row is due. Rows whose lease has expired count as ready.
+        ``state().finished`` says that nothing is left to do, which an empty claim does not. Raises NotFound for an
+        unknown scope.
         """
 
     async def get(self, item: DraftFinding | int) -> DraftFinding:
-        """The row, as it is now. Raises InvalidArgument for a value that is not an id, NotFound."""
+        """Return the current row. Raises NotFound, and InvalidArgument for a value that is not an id."""
 
     async def find(self, item: DraftFinding | int) -> DraftFinding | None:
-        """The row, as it is now, or None when it is missing."""
+        """Return the current row, or None if it is missing."""
 
 class AsyncVerified(AsyncDomain):
     """Verified findings. A worker claims one, enriches it, and completes it with :meth:`Findings.publish`."""
@@ -1044,17 +1046,18 @@ class AsyncVerified(AsyncDomain):
         """
 
     async def state(self, scope: Scan | int | None = None) -> State:
-        """How many rows are ready, delayed, leased, done, failed and skipped or cancelled, and when the next is due.
+        """Return how many rows are ready, delayed, leased, done, failed, and skipped or cancelled.
 
-        Of one scope or of all. Rows whose lease has expired count as ready. ``state().finished`` says that nothing is
-        left to do, which an empty claim does not. Raises NotFound for an unknown scope.
+        Of one scope or of all, with the time at which the next row is due. Rows whose lease has expired count as ready.
+        ``state().finished`` says that nothing is left to do, which an empty claim does not. Raises NotFound for an
+        unknown scope.
         """
 
     async def get(self, item: VerifiedFinding | int) -> VerifiedFinding:
-        """The row, as it is now. Raises InvalidArgument for a value that is not an id, NotFound."""
+        """Return the current row. Raises NotFound, and InvalidArgument for a value that is not an id."""
 
     async def find(self, item: VerifiedFinding | int) -> VerifiedFinding | None:
-        """The row, as it is now, or None when it is missing."""
+        """Return the current row, or None if it is missing."""
 
 class AsyncStoreFindings(AsyncDomain):
     """Publish, list, compare and triage findings. This is ``store.findings``."""
@@ -1857,7 +1860,7 @@ class AsyncJobs(AsyncDomain):
         """Give a leased row back unchanged, to be claimed by anyone; return it. Raises LeaseLost, NotFound."""
 
     async def get(self, item: Job | str | uuid.UUID) -> Job:
-        """The row, as it is now. Raises InvalidArgument for a value that is not an id, NotFound."""
+        """Return the current row. Raises NotFound, and InvalidArgument for a value that is not an id."""
 
 class AsyncSchedules(AsyncDomain):
     """Scheduled tasks by name, and their due runs."""
@@ -2318,14 +2321,15 @@ class AsyncSessionTasks(AsyncDomain):
         """
 
     async def state(self, scope: Session | None = None) -> State:
-        """How many rows are ready, delayed, leased, done, failed and skipped or cancelled, and when the next is due.
+        """Return how many rows are ready, delayed, leased, done, failed, and skipped or cancelled.
 
-        Of one scope or of all. Rows whose lease has expired count as ready. ``state().finished`` says that nothing is
-        left to do, which an empty claim does not. Raises NotFound for an unknown scope.
+        Of one scope or of all, with the time at which the next row is due. Rows whose lease has expired count as ready.
+        ``state().finished`` says that nothing is left to do, which an empty claim does not. Raises NotFound for an
+        unknown scope.
         """
 
     async def get(self, item: AnalysisTask | str | uuid.UUID) -> AnalysisTask:
-        """The row, as it is now. Raises InvalidArgument for a value that is not an id, NotFound."""
+        """Return the current row. Raises NotFound, and InvalidArgument for a value that is not an id."""
 
 class AsyncSessionResults(AsyncDomain):
     """The results of sessions, ``store.sessions.results``. ``tasks.complete`` adds the result of a task."""
@@ -2651,17 +2655,18 @@ class AsyncAudits(AsyncDomain):
         """
 
     async def state(self, scope: str | None = None) -> State:
-        """How many rows are ready, delayed, leased, done, failed and skipped or cancelled, and when the next is due.
+        """Return how many rows are ready, delayed, leased, done, failed, and skipped or cancelled.
 
-        Of one scope or of all. Rows whose lease has expired count as ready. ``state().finished`` says that nothing is
-        left to do, which an empty claim does not. Raises NotFound for an unknown scope.
+        Of one scope or of all, with the time at which the next row is due. Rows whose lease has expired count as ready.
+        ``state().finished`` says that nothing is left to do, which an empty claim does not. Raises NotFound for an
+        unknown scope.
         """
 
     async def get(self, item: Task | str | uuid.UUID) -> Task:
-        """The row, as it is now. Raises InvalidArgument for a value that is not an id, NotFound."""
+        """Return the current row. Raises NotFound, and InvalidArgument for a value that is not an id."""
 
     async def find(self, item: Task | str | uuid.UUID) -> Task | None:
-        """The row, as it is now, or None when it is missing."""
+        """Return the current row, or None if it is missing."""
 
 class AsyncStore(Running):
     """A :class:`~scanstore.store.Store` for asyncio, with the same options.

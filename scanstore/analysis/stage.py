@@ -42,8 +42,8 @@ BEFORE = {
 }
 # Scans that hand out work of a kind.
 WITH_WORK = """
-SELECT s.id FROM scans AS s
- WHERE s.active_since IS NOT NULL AND (s.status = 'queued' OR s.status = 'running') AND EXISTS (
+SELECT s.id FROM scans AS s INDEXED BY ix_scans_active
+ WHERE (s.status = 'queued' OR s.status = 'running') AND s.active_since IS NOT NULL AND EXISTS (
        SELECT 1 FROM work_counts WHERE scan_id = s.id AND kind = ? AND status IN (?, ?) AND count > 0)
  ORDER BY s.id
 """
@@ -179,6 +179,9 @@ class Stage(LeasedWork[Row, int, "Scan | int"]):
         before = BEFORE[self.queue.kind]
         rows = self.db.execute_sql(f"SELECT {before}", {"scan": scope}).fetchone()[0] if before else 0
         return engine.state(self.db, self.queue, scope)._replace(before=rows)
+
+    def _left(self, scope: Scope | None) -> State:
+        return self._state(scope)  # from counters
 
     def _recover(self, scope: Scope | None) -> Recovered:
         return _recover(self.db, self.queue, scope)

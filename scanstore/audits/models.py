@@ -54,7 +54,7 @@ class Task(LeasedTask):
 
     class Meta:
         table_name = "audit_tasks"
-        indexes = ((("user", "created_at"), False),)
+        indexes = ((("user", "created_at"), False), (("queue", "status"), False))
 
     def _finish(self, names: set[str], *, new: bool) -> None:
         """Begin the trail of a new audit."""

@@ -59,7 +59,7 @@ class JsonFailure(click.ClickException):
 
 
 class JsonMisuse(JsonFailure):
-    """The same for wrong usage."""
+    """Wrong usage of a command that was called with `--json`."""
 
     exit_code = 2
 

@@ -207,7 +207,6 @@ def _facts(row: Job, scenes: list[str]) -> list[Fact]:
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@rows_options
 @basic_options
 def cancel(ids: tuple[str, ...]) -> None:
     """Cancel jobs, and their parts: all of them or none.
@@ -226,7 +225,6 @@ def cancel(ids: tuple[str, ...]) -> None:
 
 @jobs.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@rows_options
 @basic_options
 def retry(ids: tuple[str, ...]) -> None:
     """Retry jobs that failed or were cancelled: all of them or none.

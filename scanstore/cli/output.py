@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row", contravariant=True)
 
 JSON = "scanstore.cli.json"  # in the context of a command that was called with --json
-SEPARATED = "scanstore.cli.separated"  # the same for --csv and --tsv: the separator
-CHOSEN = "scanstore.cli.columns"  # the same for --columns: their names
+SEPARATED = "scanstore.cli.separated"  # in the context of a command with --csv or --tsv: the separator
+CHOSEN = "scanstore.cli.columns"  # in the context of a command with --columns: the names of the columns
 _AT_ONCE = 1000
 _LISTED = 20  # lines of a list that is shortened
 _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to the right

@@ -84,7 +84,7 @@ def _note_left_out(parts: list[LeftOut]) -> None:
 
 
 def _loaded_lines(path: str, told: Loaded) -> Iterator[str]:
-    """Say what was loaded, and name the parts that others will trust."""
+    """Return the lines about a loaded dump: its rows, its accounts, and its folders outside the current one."""
     yield plain_text(f"{path}: {count(told.rows, 'row')} in {count(sum(map(bool, told.tables.values())), 'table')}")
     if told.accounts:
         yield "accounts, with their roles (leave them out with --no-accounts):"

@@ -148,7 +148,6 @@ def _decision(event: FindingEvent) -> str:
 @click.option("--justification", "-j", metavar="TEXT", required=True, help="Why.")
 @click.option("--expires", metavar="WHEN", callback=_moment, help="Until when: a day (2027-01-31), or 30d, 12h, 4w.")
 @by_option
-@rows_options
 @basic_options
 def suppress(
     findings: tuple[int, ...],
@@ -201,7 +200,6 @@ def _hidden(store: Store, made: Suppression) -> int:
 @click.command()
 @click.argument("suppressions", metavar="SUPPRESSION...", type=ID, nargs=-1, required=True)
 @by_option
-@rows_options
 @basic_options
 def unsuppress(suppressions: tuple[int, ...], by: str) -> None:
     """Lift suppressions by their ids. The findings they hid are shown again.

@@ -344,8 +344,8 @@ def _foreign_id(log: str, own: str) -> str | None:
 
 
 def _foreign_id_in(file: str, key: str, own: str) -> str | None:
-    """The same for an encrypted store. Return an empty id if the pages in the log cannot be read with the
-    file's key.
+    """Return the foreign id in the log of an encrypted store, or an empty id if the pages in the log cannot be read
+    with the file's key.
     """
     try:
         connection = connect(file, "mode=ro", key=key)

@@ -19,7 +19,7 @@ WHOLE = {
     9: "7b5ee9ad6941629cce875eb526016d55",
     10: "06a0579369b38da631858908b814932f",
     11: "4bd89404771b3e97a02af71dc5a355d0",
-    12: "65f9a085374a3e65493ebd73462e54a2",
+    12: "8734ecedd37c2a5ed8efefb1d16e0203",
 }
 # The type of each object, and its digests with the versions that have it, the last one open.
 PARTS = {
@@ -76,6 +76,7 @@ PARTS = {
     "ix_audit_tasks_failed": "index 213e9ea019f19fdead2aca72c684d4f5:7-",
     "ix_audit_tasks_leased": "index 5fef65715001ce98f82e40f835bcf56f:7-",
     "ix_audit_tasks_lost": "index 2f3cbc51d657c481d3affa7e51ab1cf9:9-",
+    "ix_audit_tasks_queue": "index c2e6d9dc122bbde0489bfcdba56c6a2f:12-",
     "ix_audit_tasks_ready": "index 80203acc5c6f1daffc7b1fb49e5bab88:7-",
     "ix_audit_tasks_touched": "index b78f342c3523c9e6cbdbd8447226153d:7-",
     "ix_audit_tasks_user_id": "index 245e46bf3815383fa20fdbbbe2a58465:7-",
@@ -118,6 +119,7 @@ PARTS = {
     "ix_jobs_ready": "index 884a5204bc726a6375d527e6727dee39:5-",
     "ix_jobs_status": "index 7f9557d38d9a2e94ff1b70ba2feaeb9a:5-",
     "ix_jobs_touched": "index 8e9552ae9e9a65c3fac904a3008255e1:5-",
+    "ix_jobs_type": "index 13c5c16d259cc6532b8d524a1aac980f:12-",
     "ix_model_calls_analyzer_id": "index 635325f5ecb9b6b4c75bfef88a22d643:2-",
     "ix_model_calls_chunk_id": "index 658cfff5d2aeef7f0897059ece8dcf8c:2-",
     "ix_model_calls_draft_id": "index ba28b8bb739e29394e505315ecce3778:2-",
@@ -139,7 +141,7 @@ PARTS = {
     "ix_scan_configs_primary_analyzer_id": "index 9cc8833f61729d7d97b170c2b774e1cc:12-",
     "ix_scan_files_file_path": "index a6dff0e70666ac5c84a6fa756939d11f:1-",
     "ix_scan_files_version_id_scan_id": "index 98aa936211880065835755a2ec687614:1-",
-    "ix_scans_running": "index d2f398d7749dd7332e714c542d263e77:12-",
+    "ix_scans_active": "index bb7d507e9392c8aec7704b6737b5e05c:12-",
     "ix_scene_performers_performer_id": "index 6365b27616afc5e15840fb869f3ea081:5-",
     "ix_scene_tags_tag_id": "index f6dc3336053a25b663ec2c7f884cb487:5-",
     "ix_scenes_scene_date": "index 37b95b83a15aa673ee7588297a4542f4:11-",

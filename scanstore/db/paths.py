@@ -115,7 +115,7 @@ def composed(path: str, *, macos: bool | None = None) -> str:
 
 
 def root_name(path: str) -> str:
-    """Return the text under which a scanned folder is stored, the same for all its spellings."""
+    """Return the text under which a scanned folder is stored. All spellings of a folder have one text."""
     return escape_path(spelled(path))
 
 

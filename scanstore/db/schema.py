@@ -133,7 +133,7 @@ def made(version: int) -> Made:
 
 
 def rolled_back() -> dict[int, Made]:
-    """Return the same for each earlier version, after migrating to the newest and rolling back step by step."""
+    """Return the schema of each earlier version, after migrating to the newest and rolling back step by step."""
     from scanstore.db import migrations  # start-up: loads the migrator
 
     found: dict[int, Made] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from scanstore.errors import Damaged, InvalidArgument, shown
 
@@ -12,6 +12,14 @@ def utcnow() -> datetime:
     """Return the current time, aware and in UTC, truncated to milliseconds."""
     now = datetime.now(UTC)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def later(now: datetime, span: timedelta) -> datetime:
+    """Return a later time, limited to the latest possible one, because times in the file may be of any year."""
+    try:
+        return now + span
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def format_time(value: datetime) -> str:

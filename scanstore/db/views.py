@@ -24,7 +24,7 @@ _FILES = "scan_files AS f {cross}JOIN {facts} AS x ON x.version_id = f.version_i
 
 
 class View(NamedTuple):
-    """The facts ``x`` of the files ``f`` of all scans, with what is joined to them."""
+    """A view: the facts ``x`` of the files ``f`` of all scans, and the tables that are joined to them."""
 
     facts: str
     key: tuple[str, str]  #: the columns of the view that identify a row: the file, and the place in it

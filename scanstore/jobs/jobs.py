@@ -551,13 +551,13 @@ class Jobs(LeasedWork[Job, str | uuid.UUID, str | Iterable[str]]):
         types = list(dict.fromkeys(check_types(scope)))
         if within is None:
             return [(JOBS._replace(scope="type"), each) for each in types]
-        both = JOBS._replace(scope="json_array(queue, type)")
-        keys = self.db.execute_sql("SELECT json_array(?, value) FROM json_each(?)", (within, dump_json(types)))
-        return [(both, key) for (key,) in keys.fetchall()]
+        name = within.replace("'", "''")  # a text of SQL, since a scope has one parameter
+        return [(JOBS._replace(scope=f"queue = '{name}' AND type"), each) for each in types]
 
-    def _state(self, scope: Scope | None) -> State:
+    def _left(self, scope: Scope | None) -> State:
         queue, types = json.loads(str(scope))  # as work() gives it
-        return self.state(types, queue=queue)
+        parts = self._divisions(types, queue)
+        return add_states([engine.state(self.db, part, key, finished=False) for part, key in parts])
 
     def _unknown(self, key: Key) -> NotFound:
         return unknown(key)

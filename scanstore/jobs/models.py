@@ -88,6 +88,7 @@ class Job(LeasedTask):
 
     class Meta:
         table_name = "jobs"
+        indexes = ((("type", "queue", "status"), False),)
         column_order = (
             *(..., "max_retries", "max_lost", "rank", "retry_count", "lost_count", "attempt", "worker", "process"),
             *("lease_until", "lease_clock", "next_retry_at", "error", "started_at", "completed_at"),

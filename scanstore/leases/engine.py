@@ -27,15 +27,16 @@ first.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from scanstore.db.clocks import clock, kept_until
 from scanstore.db.database import Database
 from scanstore.db.processes import gone, me
-from scanstore.db.values import dump_json, format_time, read_time, utcnow
+from scanstore.db.values import dump_json, format_time, later, read_time, utcnow
 from scanstore.errors import InvalidArgument, LeaseLost, NotFound, shown
 from scanstore.leases.checks import check_lease as check_lease
 from scanstore.leases.checks import describe_error as describe_error
@@ -254,7 +255,7 @@ def _follow_the_clock(db: Database, queue: Queue, scope: Scope, index: str, colu
     changes = []
     for key, until, touched, earliest in rows:
         rest = read_time(until) - read_time(touched)
-        moved = format_time(_later(now, max(rest, timedelta(0))))
+        moved = format_time(later(now, max(rest, timedelta(0))))
         changes.append((max(moved, earliest or ""), format_time(now), clock(now), key))
     db.executemany(
         f"UPDATE {queue.table} SET {column} = ?, updated_at = ?,"
@@ -543,21 +544,33 @@ def recover(db: Database, queue: Queue, scope: Scope | None = None, *, max_lost:
     return Recovered(late.waiting + dead.waiting, late.failed + dead.failed)
 
 
-def state(db: Database, queue: Queue, scope: Scope | None) -> State:
-    """Where the queue stands, in one scope or in all (None).
+def state(db: Database, queue: Queue, scope: Scope | None, *, finished: bool = True) -> State:
+    """Return the state of a queue, in one scope or in all (None).
 
-    Where counters are kept it reads those, and of the rows only the ones that are leased, delayed or have lost leases.
+    It reads counters where they are kept, and of the rows only those that are leased, delayed or have lost leases.
+    Without counters it counts all rows. With ``finished=False`` it leaves out finished rows and their lost leases, and
+    reads only the partial indexes of the others: a loop that waits asks several times a second.
     """
     moment = utcnow()
     now = format_time(moment)
     where, values = ("?2 IS NULL", (now, None)) if scope is None else (f"{queue.scope} = ?2", (now, scope))
     counted = f"work_counts WHERE kind = '{queue.kind}' AND" if queue.kind else f"{queue.table} WHERE"
     number = "sum(count)" if queue.kind else "count(*)"
-    counts = dict(db.execute_sql(f"SELECT status, {number} FROM {counted} {where} GROUP BY status", values).fetchall())
+    sql = f"SELECT status, {number} FROM {counted} {where} GROUP BY status"
+    if not finished and not queue.kind:
+        waits = f"status = '{queue.waiting}' AND next_retry_at IS"
+        parts = {"ready": f"{waits} NULL", "delayed": f"{waits} NOT NULL", "leased": f"status = '{queue.leased}'"}
+        sql = " UNION ALL ".join(
+            f"SELECT status, count(*) FROM {queue.table} INDEXED BY {queue.on(part)} WHERE {where} AND {its} GROUP BY 1"
+            for part, its in parts.items()
+        )
+    counts: Counter[str] = Counter()
+    for status, count in db.execute_sql(sql, values).fetchall():
+        counts[status] += count
+    lost_leases = f"{queue.table} INDEXED BY {queue.on('lost')} WHERE {where} AND lost_count > 0"
     first, out, lost = db.execute_sql(
         "SELECT min(lease_until) FILTER (WHERE lease_until > ?1), coalesce(sum(lease_until <= ?1), 0),"
-        f" (SELECT coalesce(sum(lost_count), 0) FROM {queue.table} INDEXED BY {queue.on('lost')}"
-        f" WHERE {where} AND lost_count > 0)"
+        f" {f'(SELECT coalesce(sum(lost_count), 0) FROM {lost_leases})' if finished else 0}"
         f" FROM {queue.table} INDEXED BY {queue.on('leased')} WHERE {where} AND status = '{queue.leased}'",
         values,
     ).fetchone()
@@ -571,23 +584,15 @@ def state(db: Database, queue: Queue, scope: Scope | None) -> State:
         kept = [format_time(until) for until, _ in _outlived(db, queue, scope, moment)]
         out, following = out - len(kept), following + kept
     return State(
-        ready=counts.get(queue.waiting, 0) - waiting + out,
+        ready=counts[queue.waiting] - waiting + out,
         delayed=waiting,
-        leased=counts.get(queue.leased, 0) - out,
-        done=sum(counts.get(status, 0) for status in queue.done),
-        failed=counts.get("failed", 0),
-        skipped=counts.get("skipped", 0) + counts.get("cancelled", 0),
+        leased=counts[queue.leased] - out,
+        done=sum(counts[status] for status in queue.done),
+        failed=counts["failed"],
+        skipped=counts["skipped"] + counts["cancelled"],
         next_at=read_time(min(following)) if following else None,
         lost=lost,
     )
-
-
-def _later(now: datetime, span: timedelta) -> datetime:
-    """Return a later time, limited to the latest possible one, because times in the file may be of any year."""
-    try:
-        return now + span
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)
 
 
 def _after(now: datetime, seconds: float) -> str:

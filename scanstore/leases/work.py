@@ -107,7 +107,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
                         self._drop(row)
                     raise
                 continue
-            state = self._state(loop.scope)
+            state = self._left(loop.scope)
             if not wait or state.finished or self._halted(loop, state):
                 return
             due = IDLE if state.next_at is None else (state.next_at - utcnow()).total_seconds()
@@ -177,28 +177,29 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
 
     @reads
     def state(self, scope: ScopeT | None = None) -> State:
-        """How many rows are ready, delayed, leased, done, failed and skipped or cancelled, and when the next is due.
+        """Return how many rows are ready, delayed, leased, done, failed, and skipped or cancelled.
 
-        Of one scope or of all. Rows whose lease has expired count as ready. ``state().finished`` says that nothing is
-        left to do, which an empty claim does not. Raises NotFound for an unknown scope.
+        Of one scope or of all, with the time at which the next row is due. Rows whose lease has expired count as ready.
+        ``state().finished`` says that nothing is left to do, which an empty claim does not. Raises NotFound for an
+        unknown scope.
         """
         return self._state(self._scope(scope))
 
     @reads
     def get(self, item: Row | Id) -> Row:
-        """The row, as it is now. Raises InvalidArgument for a value that is not an id, NotFound."""
+        """Return the current row. Raises NotFound, and InvalidArgument for a value that is not an id."""
         return self._row(self._id(item))
 
     @reads
     def find(self, item: Row | Id) -> Row | None:
-        """The row, as it is now, or None when it is missing."""
+        """Return the current row, or None if it is missing."""
         rows = self._rows([self._id(item)])
         return rows[0] if rows else None
 
     # -- what differs from kind to kind ----------------------------------------------------------------------------
 
     def _scope(self, scope: ScopeT | None) -> Scope | None:
-        """The key of a scope; raises for one that cannot be."""
+        """Return the key of a scope. Raises InvalidArgument, and NotFound for an unknown scope."""
         raise NotImplementedError
 
     def _claim_scope(self, scope: ScopeT | None) -> Scope | None:
@@ -206,7 +207,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
         return self._scope(scope)
 
     def _scopes(self) -> list[Scope]:
-        """The scopes that may have rows to claim, in the order in which a claim looks at them."""
+        """Return the scopes that may have rows to claim, in the order in which a claim looks at them."""
         raise NotImplementedError
 
     def _unknown(self, key: Key) -> NotFound:
@@ -252,7 +253,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
         move(self.db, self.life, key, self.queue.waiting, **self._fresh(), updated_at=format_time(utcnow()))
 
     def _fresh(self) -> Columns:
-        """The columns of a row that waits with all its tries."""
+        """Return the columns of a row that waits with all its tries."""
         anew = {"retry_count": 0, "lost_count": 0, "next_retry_at": None, "lease_clock": None, self.queue.error: None}
         return anew | self.anew
 
@@ -262,10 +263,14 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
     def _state(self, scope: Scope | None) -> State:
         return engine.state(self.db, self.queue, scope)
 
+    def _left(self, scope: Scope | None) -> State:
+        """Return the state of a scope without its finished rows, for a loop that waits."""
+        return engine.state(self.db, self.queue, scope, finished=False)
+
     # -- rows ------------------------------------------------------------------------------------------------------
 
     def _rows(self, keys: Sequence[Key]) -> list[Row]:
-        """The rows with these ids, in this order."""
+        """Return the rows with these ids, in this order."""
         return read_keys(self.db, self.model, keys)
 
     def _row(self, key: Key) -> Row:
@@ -275,7 +280,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
         return rows[0]
 
     def _owner(self, item: Row | Id, worker: str | None) -> tuple[Key, str, int | None]:
-        """The id of a row, who acts on it, and for which attempt, where the row says so."""
+        """Return the id of a row, the worker that acts, and its attempt if the row carries one."""
         check_lease(worker, LEASE)
         key = self._id(item)
         carried = item.__data__.get("worker") if isinstance(item, Claimable) else None
@@ -291,7 +296,7 @@ class LeasedWork(Domain, Generic[Row, Id, ScopeT]):
         return worker is not None
 
     def _reread(self, item: Row | Id, key: Key) -> Row:
-        """The row as it is in this transaction; a row that the caller has given is brought up to date and returned."""
+        """Return the row as it is in this transaction. A row of the caller is brought up to date and returned."""
         row = self._row(key)
         if not isinstance(item, self.model):
             return row

@@ -1,8 +1,8 @@
 """The figures of a completed scan: counts of its files by language, and of its symbols and references by column.
 
-``scans.finish`` keeps them in three tables if the scan has read many files; ``store.optimize`` keeps those of the other
-scans. Triggers remove them when the files of the scan change, see ``migrations/012_page_indexes.py``. A scan without
-kept figures is counted by the same queries.
+``scans.finish`` keeps them in three tables if the scan has read many files; ``store.optimize`` keeps those of the
+latest scan of each target. Triggers remove them when the files of the scan change, see
+``migrations/012_page_indexes.py``. A scan without kept figures is counted by the same queries.
 
 Change here: the counts that are kept.
 """
@@ -103,9 +103,12 @@ SELECT (SELECT count(*) FROM scan_files INDEXED BY uq_scan_files_scan_id_file_pa
        (SELECT count(*) FROM scan_files AS f INDEXED BY uq_scan_files_scan_id_file_path WHERE f.scan_id = ?1
            AND f.version_id IS NOT NULL) - ({REUSED.format(scan="?1")})
 """
+# The latest scan of each target, if it has no figures.
 LACKING = """
-SELECT id FROM scans AS s WHERE revision > 0 AND NOT EXISTS (SELECT 1 FROM scan_figures WHERE scan_id = s.id)
- ORDER BY id DESC
+SELECT s.id
+  FROM (SELECT lineage_id, max(revision) AS revision FROM scans WHERE revision > 0 GROUP BY lineage_id) AS last
+ CROSS JOIN scans AS s ON s.lineage_id = last.lineage_id AND s.revision = last.revision
+ WHERE NOT EXISTS (SELECT 1 FROM scan_figures WHERE scan_id = s.id)
 """
 
 
@@ -117,7 +120,7 @@ def keep_if_cheap(db: Database, scan_id: int) -> None:
 
 
 def keep_missing(db: Database) -> int:
-    """Keep the figures of all completed scans that have none, the latest first; return their number."""
+    """Keep the figures of the latest scan of each target, if it has none; return the number of scans."""
     scans = db.execute_sql(LACKING).fetchall()
     for (scan_id,) in scans:
         keep(db, scan_id)

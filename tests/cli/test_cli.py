@@ -112,6 +112,17 @@ def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> Iterator[
             yield (*path, name), command
 
 
+READING_VERBS = {"list", "find", "refs", "unused", "edges", "imports", "importers", "unresolved"}
+READING_VERBS |= {"history", "suppressions"}
+
+
+def test_columns_are_chosen_only_where_nothing_is_written() -> None:
+    """An unknown column is refused when the rows are there, which would be after the write."""
+    chosen = {path for path, command in commands() if any("--columns" in each.opts for each in command.params)}
+    assert chosen - {("migrate", "status")} == {path for path in chosen if path[-1] in READING_VERBS}
+    assert ("jobs", "list") in chosen
+
+
 # Help
 
 

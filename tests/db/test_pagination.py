@@ -301,10 +301,10 @@ def test_what_a_page_shows_is_sorted_by_an_index(store: Store, model: Any, sort:
     assert index in plan and "TEMP B-TREE" not in plan
 
 
-def test_recovery_reads_only_running_scans(store: Store) -> None:
+def test_recovery_reads_only_active_scans(store: Store) -> None:
     sql = "SELECT id, worker, updated_at FROM scans WHERE status = 'running' AND worker IS NOT NULL"
-    assert "ix_scans_running" in _plan(store, sql, ())
-    assert "ix_scans_running" in _plan(store, f"{sql} AND lineage_id = ?", (1,))
+    assert "ix_scans_active" in _plan(store, sql, ())
+    assert "ix_scans_active" in _plan(store, f"{sql} AND lineage_id = ?", (1,))
 
 
 @pytest.mark.parametrize("text", ["ORDER", "hist", "xy", "ö", "%", "_", "s.mod", 'a"b', "models.History.Entry.show"])

@@ -13,6 +13,7 @@ from leased_work import KINDS, Kind, Night, kind
 
 from scanstore import Store
 from scanstore.errors import InvalidArgument, LeaseLost, NotFound
+from scanstore.leases import engine
 
 pytestmark = pytest.mark.parametrize("name", KINDS)
 LEASE = 60.0
@@ -100,6 +101,30 @@ def test_recover_frees_expired_leases_and_counts_them(work: Kind, store: Store, 
     expire(store, work, night)
     assert work.recover() == (len(rows), 0) and work.recover() == (0, 0)
     assert all(work.get(row.id).lost_count == 1 and work.get(row.id).retry_count == 0 for row in rows)
+
+
+def test_a_loop_that_waits_sees_the_unfinished_rows(work: Kind, store: Store, night: Night) -> None:
+    scope = None if work.scope is None else work.calls._scope(work.scope)
+
+    def agree() -> None:
+        whole, left = work.state(), engine.state(store.database, work.calls.queue, scope, finished=False)
+        assert left[:3] == whole[:3] and (left.next_at, left.finished) == (whole.next_at, whole.finished)
+
+    agree()
+    done, failed, *_ = work.claim(worker="ann", limit=3, lease=LEASE)
+    agree()
+    work.complete(done)
+    work.fail(failed)
+    assert work.state().delayed == 1 and work.state().leased > 0
+    agree()
+    expire(store, work, night)
+    assert work.state().ready > 1
+    agree()
+    while rows := work.claim(worker="bob", limit=1000, lease=LEASE):
+        for row in rows:
+            work.complete(row)
+    assert work.state().finished
+    agree()
 
 
 def test_bad_arguments_lease_nothing(work: Kind) -> None:

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from leased_work import Kind, kind
 from stressing import Program
 
 from scanstore.db import operating_system as processes
@@ -838,6 +839,38 @@ def test_claims_run_on_their_indexes(eight: Store, monkeypatch: pytest.MonkeyPat
         assert not re.match(r"SCAN (chunk_work|scan_file|chunk_facts)", plan), (plan, sql)
         # What is leased is few, and its holders are fewer.
         assert "TEMP B-TREE" not in plan or "DISTINCT process" in sql or "FROM work_counts" in sql, (plan, sql)
+
+
+def steps(work: Kind, database: Any) -> int:
+    """How many instructions of SQLite a loop takes that finds nothing to do."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+
+    connection = database.connection()
+    connection.set_progress_handler(step, 1)
+    try:
+        loop = work.calls.work("one", queue="default") if work.table == "jobs" else work.calls.work(work.scope)
+        assert list(loop) == []
+    finally:
+        connection.set_progress_handler(None, 0)
+    return count
+
+
+@pytest.mark.parametrize("name", ["jobs", "tasks", "audits"])
+def test_a_loop_that_waits_reads_no_finished_row(tmp_path: Path, new_file: Path, name: str) -> None:
+    def after(finished: int) -> int:
+        path = Path(shutil.copy(new_file, tmp_path / f"{finished}.db"))
+        with Store(path, durability="normal") as store:
+            work = kind(store, name, finished)
+            for row in work.claim(limit=finished):
+                work.complete(row)
+            return steps(work, store.database)
+
+    few = after(5)
+    assert few > 50 and after(200) < few + 50
 
 
 # Real processes -------------------------------------------------------------------------------------------------------

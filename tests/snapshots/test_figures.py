@@ -25,3 +25,6 @@ def test_a_scan_with_few_new_files_is_counted_until_the_store_is_optimized(store
     assert kept(store) == {first.id, second.id} and store.scans.summary(second) == before
     store.optimize()
     assert kept(store) == {first.id, second.id} and store.check() == []
+    store.database.execute_sql("DELETE FROM scan_figures")
+    store.optimize()  # counts only the latest scan of each target
+    assert kept(store) == {second.id}
