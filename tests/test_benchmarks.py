@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LONG = pytest.mark.skipif(not os.environ.get("SCANSTORE_LONG"), reason="takes long; set SCANSTORE_LONG=1")
 SCRIPT = ROOT / "benchmarks" / "snapshot.py"
 CLAIMS = ROOT / "benchmarks" / "claims.py"
 SEARCH = ROOT / "benchmarks" / "search.py"
@@ -62,7 +61,7 @@ def rows(text: str) -> dict[str, dict[str, Any]]:
     return {row["measure"]: row for row in json.loads(text)["rows"]}
 
 
-@LONG
+@pytest.mark.extras
 def test_snapshot_prints_every_measure_once(corpus: Path) -> None:
     done = run("--quick", "--json", "--corpus", str(corpus), "--exclude", "left_out/")
     assert done.returncode in (0, 1), done.stderr
@@ -102,7 +101,7 @@ def test_the_edit_changes_one_function_and_adds_one() -> None:
     assert snapshot.edited("x = 1\n", 1) is None
 
 
-@LONG
+@pytest.mark.extras
 def test_claims_prints_every_measure_once() -> None:
     done = run("--quick", "--json", "--chunks", "120", "--processes", "3", script=CLAIMS)
     assert done.returncode in (0, 1), done.stderr
@@ -128,7 +127,7 @@ def test_a_drain_without_processes_is_a_usage_error() -> None:
     assert "at least one" in done.stderr
 
 
-@LONG
+@pytest.mark.extras
 def test_sarif_prints_every_measure_once() -> None:
     done = run("--quick", "--json", "--results", "300", script=SARIF)
     assert done.returncode in (0, 1), done.stderr
@@ -147,14 +146,14 @@ def test_a_report_without_results_is_a_usage_error() -> None:
     assert "at least one" in done.stderr
 
 
-@LONG
+@pytest.mark.extras
 def test_search_prints_every_measure_once() -> None:
     done = run("--rows", "400", "--json", script=SEARCH)
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)
     assert found["searched_rows"] == 400
     measured = rows(done.stdout)
-    assert len(measured) == len(found["rows"]) == 3
+    assert len(measured) == len(found["rows"]) == 2
     assert [measure for measure, row in measured.items() if row["bar"]] == ["search over 400 rows, p95"]
     assert "200 findings, 200 symbols" in measured["first search, which takes all up"]["detail"]
 
@@ -165,7 +164,7 @@ def test_a_search_among_too_few_rows_is_a_usage_error() -> None:
     assert "at least 80" in done.stderr
 
 
-@LONG
+@pytest.mark.extras
 @pytest.mark.parametrize(
     ("script", "arguments"),
     [

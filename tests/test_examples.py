@@ -132,15 +132,22 @@ def finished(script: str, folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("script", STORES)
-def test_an_example_prints_its_result_and_ends_the_same_after_kills(script: str, tmp_path: Path) -> None:
-    plain = tmp_path / "plain"
-    plain.mkdir()
-    began = time.monotonic()
-    printed = run(script, plain)
-    took = time.monotonic() - began
+def test_an_example_prints_its_result(script: str, tmp_path: Path) -> None:
+    printed = run(script, tmp_path)
     assert printed.endswith(RESULTS[script])
     for step in STEPS[script]:
         assert step in printed  # the ends of lines of parallel workers may be mixed
+    finished(script, tmp_path)
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("script", STORES)
+def test_an_example_ends_the_same_after_kills(script: str, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    began = time.monotonic()
+    run(script, plain)
+    took = time.monotonic() - began
     expected = finished(script, plain)
 
     again = run(script, plain)  # changes nothing
@@ -165,6 +172,7 @@ def test_an_example_prints_its_result_and_ends_the_same_after_kills(script: str,
         assert {table: number for table, number in expected.items() if table in found} == found, name
 
 
+@pytest.mark.extras
 def test_a_scan_of_known_texts_asks_no_model(tmp_path: Path) -> None:
     run("review_pipeline", tmp_path)
     (tmp_path / "sample_tree" / "area.py").write_text("def area(r):\n    return 3 * r * r\n", encoding="utf-8")
@@ -178,6 +186,7 @@ def test_a_scan_of_known_texts_asks_no_model(tmp_path: Path) -> None:
     assert "admin.py\n  2  critical  unchanged  Unsafe eval" in report.read_text(encoding="utf-8")
 
 
+@pytest.mark.extras
 def test_the_nightly_job_is_done_once_a_day_and_keeps_three_copies(tmp_path: Path) -> None:
     printed = run("nightly", tmp_path)
     assert "0 older copies removed\nprune: 0 scans, 0 jobs, texts of 0 calls\ncheck: 0 problems\n" in printed
