@@ -29,7 +29,7 @@ WHOLE = {"20": {"audit_analyses"}}
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
     """The store of the page, with the statistics of a large one, so that SQLite plans as for a large one."""
     folder = tmp_path_factory.mktemp("cookbook")
-    done(lambda tell: tell(made(folder)))
+    assert done(lambda tell: tell(made(folder))) == [4]
     with Store(folder / "scan.db") as store:
         store.optimize()
         assert store.check() == []
@@ -43,11 +43,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
         yield connection
 
 
-def made(folder: Path) -> None:
-    """Run the scripts of the page."""
+def made(folder: Path) -> int:
+    """Run the scripts of the page; return their number."""
     os.chdir(folder)
-    for script in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+    scripts = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    for script in scripts:
         exec(compile(script, "<script>", "exec", dont_inherit=True), {"__name__": "__main__"})
+    return len(scripts)
 
 
 def read_whole(store: sqlite3.Connection, query: str) -> set[str]:
