@@ -18,6 +18,8 @@ CLAIMS = ROOT / "benchmarks" / "claims.py"
 SEARCH = ROOT / "benchmarks" / "search.py"
 SARIF = ROOT / "benchmarks" / "sarif.py"
 
+RECORD = ROOT / "benchmarks" / "record.py"
+
 SHOP = """\
 def price(item):
     total = item.cost
@@ -182,3 +184,42 @@ def test_the_others_print_every_measure_once(script: str, arguments: list[str]) 
     found = json.loads(done.stdout)["rows"]
     assert len(rows(done.stdout)) == len(found) > 1
     assert done.returncode == (0 if all(row["ok"] is not False for row in found) else 1)
+
+
+# The page
+
+
+@pytest.fixture
+def record(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(RECORD.parent))
+    import record
+
+    return record
+
+
+def test_each_benchmark_with_limits_has_a_part_of_the_page_with_its_command(record: Any) -> None:
+    page = record.PAGE.read_text(encoding="utf-8")
+    tables = {path.stem for path in RECORD.parent.glob("[a-z]*.py") if "\nfrom _common import" in path.read_text()}
+    assert len(tables) == 10 and set(record.names(page)) == tables
+    for match in record.PART.finditer(page):
+        assert f"`python benchmarks/{match[1]}.py" in match[0]
+
+
+def test_a_part_of_the_page_has_the_measures_of_a_run(record: Any, tmp_path: Path) -> None:
+    rows = [
+        {"measure": "load", "bar": "<= 8 x json", "measured": "9.00 x json", "ok": False, "detail": "1 | 2"},
+        {"measure": "speed", "bar": "", "measured": "3 /s", "ok": None, "detail": ""},
+    ]
+    text = record.part("python benchmarks/sarif.py", {"results": 25_000, "python": "3", "rows": rows})
+    first, _, *table = text.splitlines()
+    assert first.startswith("`python benchmarks/sarif.py`, ") and first.endswith("; results 25,000.")
+    assert table[2:] == [r"| load | ≤ 8 × json | 9.00 × json (missed) | 1 \| 2 |", "| speed |  | 3 /s |  |"]
+    page = "Before.\n<!-- sarif -->\nold\n<!-- /sarif -->\n<!-- other -->\nkept\n<!-- /other -->\n"
+    new = record.written(page, "sarif", text)
+    assert new == page.replace("old", text) and record.names(new) == ["sarif", "other"]
+
+
+def test_an_unknown_part_of_the_page_is_a_usage_error(record: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        record.main(["truth"])
+    assert ended.value.code == 2 and "it has: snapshot, claims, sarif" in capsys.readouterr().err
