@@ -167,6 +167,7 @@ def test_every_command_is_there() -> None:
         "jobs": ("add", "list", "show", "cancel", "retry", "work", "prune"),
         "schedules": ("add", "list", "run-due", "enable", "disable", "remove"),
         "settings": ("get", "set", "list", "unset"),
+        "config": ("show",),
         "users": ("add", "list", "passwd", "deactivate", "activate", "remove"),
         "prompts": ("list", "show", "save", "restore", "default"),
         "sessions": ("list", "show", "remove"),
