@@ -24,7 +24,7 @@ from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
@@ -38,6 +38,7 @@ _TARGET = "scanstore.cli.target"
 _TOLD = "scanstore.cli.told"
 _PROJECT = "scanstore.cli.configuration"
 _PLACE = "scanstore.cli.location"
+_PASSED = "scanstore.cli.passed"
 MOST = 20  # targets that a message names
 
 
@@ -276,28 +277,45 @@ def common(command: Decorated) -> Decorated:
 
 def configuration() -> project.ProjectConfiguration:
     """The configuration of the project that the current folder is in; it is read once, and only when it is needed."""
+    try:
+        found = _project()
+    except project.Refused as error:
+        raise Misuse(str(error)) from None
+    note_once(found.passed)
+    return found
+
+
+def _project() -> project.ProjectConfiguration:
     meta = click.get_current_context().meta
     if _PROJECT not in meta:
-        try:
-            meta[_PROJECT] = found = project.read()
-        except project.Refused as error:
-            raise Misuse(str(error)) from None
-        for line in found.passed:
-            note(line)
+        meta[_PROJECT] = project.read()
     return cast(project.ProjectConfiguration, meta[_PROJECT])
+
+
+def note_once(lines: Iterable[str], say: Callable[[str], None] = note) -> None:
+    """Say each line once in a command, such as why a file of another user was passed over."""
+    told = click.get_current_context().meta.setdefault(_PASSED, set())
+    for line in lines:
+        if line not in told:
+            told.add(line)
+            say(line)
 
 
 def store_path() -> str:
     """The path of the store that this command is about."""
-    meta = click.get_current_context().meta
-    found = location(given_store())
-    if found != meta.get(_PLACE):
-        meta[_PLACE] = found
-        for line in found.passed:
-            note(line)
-        if found.above:
-            murmur(f"store: {found.path}, {found.origin}")
+    found = _place()
+    note_once(found.passed)
+    if found.above:
+        note_once([f"store: {found.path}, {found.origin}"], murmur)
     return found.path
+
+
+def _place() -> project.Location:
+    """The place of the store, which is the same for the whole command."""
+    given, places = given_store(), click.get_current_context().meta.setdefault(_PLACE, {})
+    if given not in places:
+        places[given] = location(given)
+    return cast(project.Location, places[given])
 
 
 def given_store() -> str | None:
@@ -310,29 +328,32 @@ def location(given: str | None) -> project.Location:
     """Return where the store is, if ``given`` is the value of ``--db``, and what says so."""
     try:
         if given is not None:
-            return project.Location(parts.locations.path_of(given, "--db"), "--db", named=True)
+            return project.Location(parts.locations.path_of(given, "--db"), "--db")
         named = parts.locations.from_environment()
         if named is not None:
-            return project.Location(named[1], f"${named[0]}", named=True)
-        return project.location(DEFAULT_STORE, configuration)
+            return project.Location(named[1], f"${named[0]}")
+        return project.location(DEFAULT_STORE, _project)
     except (project.Refused, parts.errors.InvalidArgument) as error:
         raise Misuse(str(error)) from None
 
 
-def named_store_path() -> str:
-    """The same, for a command that replaces or deletes the store, or changes what opens it: never one that was found
-    above the current folder.
+def named_store_path(*, creates: bool = False) -> str:
+    """The same, for a command that fills, replaces or deletes the store, or changes what opens it: never one that was
+    found above the current folder.
     """
-    found = location(given_store())
+    found = _place()
     if found.above:
-        again = f"{click.get_current_context().command_path} --db {shlex.quote(found.path)}"
-        raise Misuse(f"{found.path} is not in the current folder ({found.origin}); say that it is meant with: {again}")
+        other = f", or --db {DEFAULT_STORE} for a new one here" if creates else ""
+        raise Misuse(
+            f"the store {found.path} is not in the current folder ({found.origin}), and this command wants it named;"
+            f" give --db {shlex.quote(found.path)} if it is meant{other}"
+        )
     return store_path()
 
 
 def new_store_path() -> str:
     """The same, for a command that makes a store: one that was found above is left alone."""
-    found = location(given_store())
+    found = _place()
     if found.origin == project.ABOVE:
         name_store(DEFAULT_STORE)
         aside(f"{found.path} is left alone; commands in this folder use the new store from now on")
@@ -347,14 +368,15 @@ def db_option() -> str:
     if given is None:
         return ""
     try:
-        if _absolute(location(given).path) == _absolute(location(None).path):
+        if absolute(location(given).path) == absolute(location(None).path):
             return ""
     except click.ClickException:  # what would be taken without it cannot be used
         pass
     return f" --db {shlex.quote(given)}"
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
+    """The absolute path, if there is a current folder."""
     try:
         return os.path.abspath(path)
     except OSError:  # the current folder was deleted

@@ -8,7 +8,17 @@ from typing import NamedTuple
 import click
 
 from scanstore.cli import configuration as project
-from scanstore.cli.base import Misuse, basic_options, configuration, given_store, group, location, rows_options
+from scanstore.cli.base import (
+    Misuse,
+    absolute,
+    basic_options,
+    configuration,
+    given_store,
+    group,
+    location,
+    note_once,
+    rows_options,
+)
 from scanstore.cli.output import Column, Columns, listing, note
 
 
@@ -52,17 +62,16 @@ def show(context: click.Context) -> None:
 def _values(problems: list[str]) -> Iterator[Value]:
     try:
         place = location(given_store())
-        for line in place.passed:
-            note(line)
-        yield Value("store", place.path, place.origin)
+        note_once(place.passed)
+        yield Value("store", absolute(place.path), place.origin)
     except Misuse as error:
         problems.append(error.message)
-        yield Value("store", None, "cannot be said")
+        yield Value("store", None, "unknown")
     try:
         found = configuration()
     except Misuse as error:
         problems.append(error.message)
-        yield Value("file", None, "cannot be used")
+        yield Value("file", None, "wrong")
         return
     names = " or ".join(project.NAMES)
     where = "" if found.file is None else "above the current folder" if found.above else "in the current folder"

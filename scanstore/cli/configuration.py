@@ -236,14 +236,12 @@ _CHECKS: dict[str, Callable[[str, str, object], object]] = {
 class Location(NamedTuple):
     """Where the store of a command is, and what says so.
 
-    `named` is whether the user has named it, on the command line or in the environment. `above` is whether it, or the
-    configuration file that names it, was found above the current folder. `passed` are the reasons why stores of other
-    users were not taken.
+    `above` is whether it, or the configuration file that names it, was found above the current folder. `passed` are the
+    reasons why files of other users were not taken.
     """
 
     path: str
     origin: str
-    named: bool = False
     above: bool = False
     passed: tuple[str, ...] = ()
 
@@ -261,8 +259,8 @@ def location(default: str, configuration: Callable[[], ProjectConfiguration]) ->
     found = configuration()
     if found.db is not None:
         origin = f"db of {found.file}"
-        return Location(own(found.db, origin), origin, above=found.above)
-    passed = []
+        return Location(own(found.db, origin), origin, above=found.above, passed=found.passed)
+    passed = list(found.passed)
     for candidate in files(default):
         if candidate.stranger:
             passed.append(f"{candidate.path} is not used: {candidate.stranger}; to use it, give --db {candidate.path}")

@@ -50,7 +50,7 @@ def seed(file: str | None) -> None:
     """
     from scanstore.provisioning import seed_db  # start-up of the command line
 
-    named_store_path()
+    named_store_path(creates=True)
     with open_store(create=True) as store:
         added = seed_db(store, file)
         parts = [count(number, section[:-1]) for section, number in added.items() if number]

@@ -62,7 +62,7 @@ def load(file: str, no_accounts: bool) -> None:
       scanstore load store.jsonl --db copy.db
       scanstore load store.jsonl --no-accounts
     """
-    path = named_store_path()
+    path = named_store_path(creates=True)
     new = not os.path.exists(path)
     try:
         with open_store(create=True) as store:
