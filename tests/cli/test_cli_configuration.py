@@ -183,7 +183,7 @@ def test_home_folders_and_urls(run: Run, project: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("postgresql://me:s3cret@host/web?password=s3cret", "'postgresql://…@host/web?password=…', which is no file of"),
+        ("postgresql://me:s3cret@host/web?password=s3cret", "'postgresql://…@host/web?password=…', which is no file"),
         ("mysql://me:s3cret", "'mysql://me:…', which is no file of SQLite; write sqlite:///scan.db"),
         ("sqlite:///a.db?mode=ro&key=s3cret", "what follows it: mode, key"),
         ("sqlite://host/a.db", "'sqlite://host/a.db', which is no file of SQLite"),
@@ -341,7 +341,7 @@ def test_folders_that_are_gone_or_closed(run: Run, project: Path, monkeypatch: p
         (project / "src").chmod(0o000)
         assert "no store at scanstore.db" in run("stats", code=1).stderr
         (project / "src").chmod(0o700)
-    monkeypatch.setattr(discovery.os, "getcwd", _gone)
+    monkeypatch.setattr(os, "getcwd", _gone)
     assert "no store at scanstore.db" in one_line(run("stats", code=1))
 
 
@@ -458,7 +458,7 @@ def test_files_that_cannot_be_read(run: Run, project: Path, monkeypatch: pytest.
     file.write_bytes(b"#" * (configuration.LARGEST + 1))
     assert "has more than 1,000,000 bytes" in one_line(run("stats", code=2))
     file.write_text("")
-    monkeypatch.setattr(configuration.os, "open", _forbidden)
+    monkeypatch.setattr(os, "open", _forbidden)
     assert f"{file} cannot be read: Permission denied" in one_line(run("stats", code=2))
 
 
