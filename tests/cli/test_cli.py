@@ -119,7 +119,8 @@ READING_VERBS |= {"history", "suppressions"}
 def test_columns_are_chosen_only_where_nothing_is_written() -> None:
     """An unknown column is refused when the rows are there, which would be after the write."""
     chosen = {path for path, command in commands() if any("--columns" in each.opts for each in command.params)}
-    assert chosen - {("migrate", "status"), ("config", "show")} == {path for path in chosen if path[-1] in READING_VERBS}
+    others = {("migrate", "status"), ("config", "show")}
+    assert chosen - others == {path for path in chosen if path[-1] in READING_VERBS}
     assert ("jobs", "list") in chosen
 
 

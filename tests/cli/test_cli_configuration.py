@@ -331,6 +331,10 @@ def test_real_owners(run: Run, project: Path) -> None:
     os.chown(outside, OTHER, OTHER)
     (project / "src" / "scanstore.db").symlink_to(outside)
     assert str(project / "src" / "scanstore.db") in run("stats", code=1).stderr
+    os.chown(outside, 0, 0)
+    assert used(run) == str(outside)
+    os.chown(project / "src" / "scanstore.db", OTHER, OTHER, follow_symlinks=False)
+    assert str(project / "src" / "scanstore.db") in run("stats", code=1).stderr
 
 
 def test_folders_that_are_gone_or_closed(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,6 +394,8 @@ def test_the_nearest_file_counts_alone(run: Run, project: Path) -> None:
     (project / "src" / "pyproject.toml").write_text("[project]\nname = 'scanstore-user'\n[tool.ruff]\n")
     assert shown(run)["gates"] == (["new-high"], str(project / "scanstore.toml"))  # the other has no table
     (project / "src" / "pyproject.toml").write_text("[tool.scanstore]\ngates = ['any-low']")
+    assert shown(run)["gates"] == (["any-low"], str(project / "src" / "pyproject.toml"))
+    Path("pyproject.toml").write_text("[project]\nname = ")  # broken, but none of ours
     assert shown(run)["gates"] == (["any-low"], str(project / "src" / "pyproject.toml"))
     assert shown(run)["exclude"] == ([], "default")
     (project / "src" / "scanstore.toml").write_bytes(b"\xef\xbb\xbfgates = ['ANY-info', 'any-info']\r\n")
@@ -585,6 +591,8 @@ def test_severities_of_loaded_findings(run: Run, project: Path) -> None:
     assert load("2 updated") == dict.fromkeys(severities, "high")
     file.write_text('[severities]\n"B101" = "high"')  # changes nothing
     assert load("loaded before, as scan 3") == dict.fromkeys(severities, "high")
+    file.write_text('[severities]\n"B101" = "low"')
+    assert load("1 updated") == {**dict.fromkeys(severities, "high"), "B101": "low"}
 
 
 def gated(run: Run, project: Path, gates: str) -> Path:
