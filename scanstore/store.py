@@ -18,6 +18,7 @@ from scanstore.db.current import Bound, Span, bind, unbind
 from scanstore.db.database import MEMORY, Database
 from scanstore.db.domain import long, reads
 from scanstore.db.files import limited
+from scanstore.db.locations import default_path
 from scanstore.errors import Busy, Damaged, IllegalMove, InvalidArgument, StoreClosed
 from scanstore.leases.under_way import lost
 
@@ -72,15 +73,17 @@ class Store(Shared):
     You can use it from any thread and, after a fork, in the child. `with store:` makes it the current store of this
     thread or task; leaving the outermost such block closes it. Without `with`, call `close()`.
 
-    `path` defaults to $SCANSTORE_DB, else `scanstore.db`; ":memory:" is a private temporary store. `timeout` is the
-    number of seconds that a writer waits for another. With `durability` "full", every commit survives a power cut; with
-    "normal", the last commits may be lost, but the file stays intact. With `read_only` the store is never changed, and
-    can be in a read-only folder. With `migrate=False` a file with an older schema is refused. With a `key` (default:
-    $SCANSTORE_KEY, if set) the file is encrypted, and a new file is created encrypted; this needs
-    `scanstore[encryption]`. Statements that take longer than `slow_ms` milliseconds (default: $SCANSTORE_SLOW_MS, else
-    never) are logged by `scanstore.slow`.
+    `path` is used as it is: `~` and URLs mean nothing in it. It defaults to $SCANSTORE_DB, else to the path of
+    $DATABASE_URL (`sqlite:///scan.db`), else to `scanstore.db` in the current folder; in both variables `~` is the home
+    folder. ":memory:" is a private temporary store. `timeout` is the number of seconds that a writer waits for another.
+    With `durability` "full", every commit survives a power cut; with "normal", the last commits may be lost, but the
+    file stays intact. With `read_only` the store is never changed, and can be in a read-only folder. With
+    `migrate=False` a file with an older schema is refused. With a `key` (default: $SCANSTORE_KEY, if set) the file is
+    encrypted, and a new file is created encrypted; this needs `scanstore[encryption]`. Statements that take longer than
+    `slow_ms` milliseconds (default: $SCANSTORE_SLOW_MS, else never) are logged by `scanstore.slow`.
 
-    Raises OpenRefused, StorageError or NotFound, and then leaves the file unchanged.
+    Raises OpenRefused, StorageError or NotFound, and then leaves the file unchanged. Raises InvalidArgument for a wrong
+    option, and for a $DATABASE_URL of another database.
     """
 
     def __init__(
@@ -519,4 +522,4 @@ open = Store
 
 
 def _default(path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
-    return os.environ.get("SCANSTORE_DB") or "scanstore.db" if path is None else path
+    return default_path() if path is None else path

@@ -1238,6 +1238,7 @@ class AsyncSarif(AsyncDomain):
         root: str | os.PathLike[str] | None = None,
         scan: Scan | int | None = None,
         scope: Iterable[str] | None = None,
+        severities: Mapping[str, Severity] | None = None,
         strict: bool = False,
     ) -> ImportResult:
         """Record the results of a report as known or new findings of ``target``. Atomic.
@@ -1247,15 +1248,18 @@ class AsyncSarif(AsyncDomain):
         If the tool scanned only some files, ``scope`` has patterns for them, in the syntax of ``.gitignore``; findings
         in other files are not checked. Findings that are missing from the report are fixed, unless the tool failed,
         some of its results could not be used, or they belong to another category (the automation id of a run up to its
-        last slash). Decisions of people stay unchanged.
+        last slash). Decisions of people stay unchanged. ``severities`` are the severities of rules, which count before
+        those of the report: ``{"bandit:B101": "info"}``, also ``"B101"`` for any tool and ``"bandit:*"`` for the other
+        rules of one.
 
-        Loading the same file again with the same ``scope`` only records another run of the tool, if it is still the
-        latest report of its tools and categories and none of its findings was marked as fixed since; otherwise it
-        becomes a new scan. An identical result of another report of the same ``scan``, tool and category is recorded
-        once. ``file`` is a path or an open binary file. An unusable result is skipped and reported as a problem. The
-        report of a failed tool, or an unusable run, is recorded with its ``troubles``. With ``strict``, reports with
-        troubles or problems are refused. Raises InvalidArgument, with nothing written, for a file that is not complete
-        SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a failed one.
+        Loading the same file again with the same ``scope`` and the same effect of ``severities`` only records another
+        run of the tool, if it is still the latest report of its tools and categories and none of its findings was
+        marked as fixed since; otherwise it becomes a new scan. An identical result of another report of the same
+        ``scan``, tool and category is recorded once. ``file`` is a path or an open binary file. An unusable result is
+        skipped and reported as a problem. The report of a failed tool, or an unusable run, is recorded with its
+        ``troubles``. With ``strict``, reports with troubles or problems are refused. Raises InvalidArgument, with
+        nothing written, for a file that is not complete SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a
+        failed one.
         """
 
     async def dump(

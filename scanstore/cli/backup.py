@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, open_store, store_key, store_path
+from scanstore.cli.base import basic_options, named_store_path, open_store, store_key
 from scanstore.cli.output import aligned, bar, count, note, plain_text, size, tell
 
 if TYPE_CHECKING:
@@ -47,15 +47,16 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool)
 def restore(copy: str) -> None:
     """Restore the store from a COPY.
 
-    The file that was there is kept beside it. The copy is verified first. The store must not be open anywhere.
+    The file that was there is kept beside it. The copy is verified first. The store must not be open anywhere. One that
+    is above the current folder must be named with --db.
 
     \b
     Example:
       scanstore restore /mnt/backups/scanstore.db.backup-20260301T030000000Z
     """
-
+    path = named_store_path()
     with bar("Restoring") as progress:
-        done = parts.backup.restore(copy, store_path(), progress=progress, key=store_key())
+        done = parts.backup.restore(copy, path, progress=progress, key=store_key())
     lines = [f"{done.path}: restored, {size(done.bytes)}"]
     tell(done, map(plain_text, lines + [f"the file as it was: {done.kept}"] * bool(done.kept)))
 

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from scanstore import parts
-from scanstore.cli.output import CHOSEN, JSON, SEPARATED, here, note, note_json, plain_text, tree_folder
+from scanstore.cli import configuration as project
+from scanstore.cli.output import CHOSEN, JSON, SEPARATED, aside, here, murmur, note, note_json, plain_text, tree_folder
 from scanstore.cli.provenance import scan_line, target_here
 from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
@@ -35,6 +36,9 @@ INTERRUPTED = 130
 _DB = "scanstore.cli.db"
 _TARGET = "scanstore.cli.target"
 _TOLD = "scanstore.cli.told"
+_PROJECT = "scanstore.cli.configuration"
+_PLACE = "scanstore.cli.location"
+_PASSED = "scanstore.cli.passed"
 MOST = 20  # targets that a message names
 
 
@@ -194,7 +198,8 @@ store_option = click.option(
     metavar="FILE",
     expose_value=False,
     callback=_remember(_DB),
-    help=f"The store. [default: $SCANSTORE_DB, else {DEFAULT_STORE}]",
+    help="The store. [default: that of $SCANSTORE_DB, of $DATABASE_URL, of the configuration, else the nearest"
+    f" {DEFAULT_STORE} upwards]",
 )
 #: `--json`, which `listing`, `card` and `tell` follow.
 json_option = _json_option("Print one JSON document instead.")
@@ -270,25 +275,118 @@ def common(command: Decorated) -> Decorated:
 # The store
 
 
+def configuration() -> project.ProjectConfiguration:
+    """The configuration of the project that the current folder is in; it is read once, and only when it is needed."""
+    try:
+        found = _project()
+    except project.Refused as error:
+        raise Misuse(str(error)) from None
+    note_once(found.passed)
+    return found
+
+
+def _project() -> project.ProjectConfiguration:
+    meta = click.get_current_context().meta
+    if _PROJECT not in meta:
+        meta[_PROJECT] = project.read()
+    return cast(project.ProjectConfiguration, meta[_PROJECT])
+
+
+def note_once(lines: Iterable[str], say: Callable[[str], None] = note) -> None:
+    """Say each line once in a command, such as why a file of another user was passed over."""
+    told = click.get_current_context().meta.setdefault(_PASSED, set())
+    for line in lines:
+        if line not in told:
+            told.add(line)
+            say(line)
+
+
 def store_path() -> str:
     """The path of the store that this command is about."""
-    given = click.get_current_context().meta.get(_DB)
-    return given if given is not None else os.environ.get("SCANSTORE_DB") or DEFAULT_STORE
+    found = _place()
+    note_once(found.passed)
+    if found.above:
+        note_once([f"store: {found.path}, {found.origin}"], murmur)
+    return found.path
+
+
+def _place() -> project.Location:
+    """The place of the store, which is the same for the whole command."""
+    given, places = given_store(), click.get_current_context().meta.setdefault(_PLACE, {})
+    if given not in places:
+        places[given] = location(given)
+    return cast(project.Location, places[given])
+
+
+def given_store() -> str | None:
+    """The value of `--db`."""
+    given: str | None = click.get_current_context().meta.get(_DB)
+    return given
+
+
+def location(given: str | None) -> project.Location:
+    """Return where the store is, if ``given`` is the value of ``--db``, and what says so."""
+    try:
+        if given is not None:
+            return project.Location(parts.locations.path_of(given, "--db"), "--db")
+        named = parts.locations.from_environment()
+        if named is not None:
+            return project.Location(named[1], f"${named[0]}")
+        return project.location(DEFAULT_STORE, _project)
+    except (project.Refused, parts.errors.InvalidArgument) as error:
+        raise Misuse(str(error)) from None
+
+
+def named_store_path(*, creates: bool = False) -> str:
+    """The same, for a command that fills, replaces or deletes the store, or changes what opens it: never one that was
+    found above the current folder.
+    """
+    found = _place()
+    if found.above:
+        other = f", or --db {DEFAULT_STORE} for a new one here" if creates else ""
+        raise Misuse(
+            f"the store {found.path} is not in the current folder ({found.origin}), and this command wants it named;"
+            f" give --db {shlex.quote(found.path)} if it is meant{other}"
+        )
+    return store_path()
+
+
+def new_store_path() -> str:
+    """The same, for a command that makes a store: one that was found above is left alone."""
+    found = _place()
+    if found.origin == project.ABOVE:
+        name_store(DEFAULT_STORE)
+        aside(f"{found.path} is left alone; commands in this folder use the new store from now on")
+    return store_path()
 
 
 def db_option() -> str:
     """The ``--db`` that a further command needs to mean the same store, with a space before it; empty when none was
-    given, since $SCANSTORE_DB and the default are the same then.
+    given, or the one that is taken without it.
     """
-    given = click.get_current_context().meta.get(_DB)
-    if given is None or given == (os.environ.get("SCANSTORE_DB") or DEFAULT_STORE):
+    given = given_store()
+    if given is None:
         return ""
+    try:
+        if absolute(location(given).path) == absolute(location(None).path):
+            return ""
+    except click.ClickException:  # what would be taken without it cannot be used
+        pass
     return f" --db {shlex.quote(given)}"
+
+
+def absolute(path: str) -> str:
+    """The absolute path, if there is a current folder."""
+    try:
+        return os.path.abspath(path)
+    except OSError:  # the current folder was deleted
+        return path
 
 
 def name_store(path: str) -> None:
     """Make a file that was given as an argument the store that this command is about."""
-    click.get_current_context().meta[_DB] = path
+    plain = parts.locations.is_plain(path)
+    click.get_current_context().meta[_DB] = path if plain else os.path.join(os.curdir, path)
 
 
 def store_key() -> str | None:

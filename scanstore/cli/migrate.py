@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, existing_store_path, group, rows_options, store_key
+from scanstore.cli.base import basic_options, existing_store_path, group, named_store_path, rows_options, store_key
 from scanstore.cli.output import Column, Columns, listing, plain_text, tell
 
 if TYPE_CHECKING:
@@ -62,13 +62,14 @@ def up(to: str | None) -> None:
 def down(to: str | None, steps: int) -> None:
     """Roll back migrations, all or none. A copy of the file is made first.
 
-    The rows of tables that go are lost, except in that copy.
+    The rows of tables that go are lost, except in that copy. A store above the current folder must be named with --db.
 
     \b
     Example:
       scanstore migrate down --to 1
     """
 
+    named_store_path()
     done = parts.migrations.down(existing_store_path(), to=to, steps=steps, key=store_key())
     _tell(done, "rolled back", "nothing to do: no migration to roll back")
 

@@ -59,6 +59,12 @@ def aside(line: str) -> None:
         note(line)
 
 
+def murmur(line: str) -> None:
+    """Print a remark that only people need, less loud."""
+    if not wants_json():
+        click.echo(dim(plain_text(line)), err=True)
+
+
 def dim(text: str) -> str:
     """Return the text, less loud."""
     return click.style(text, dim=True)

@@ -6,7 +6,14 @@ import os
 
 import click
 
-from scanstore.cli.base import basic_options, existing_store_path, open_store, store_path
+from scanstore.cli.base import (
+    basic_options,
+    existing_store_path,
+    named_store_path,
+    new_store_path,
+    open_store,
+    store_path,
+)
 from scanstore.cli.output import count, note, plain_text, size, tell
 
 
@@ -15,13 +22,14 @@ from scanstore.cli.output import count, note, plain_text, size, tell
 def init() -> None:
     """Create an empty store. Harmless when it is there already: an older one is migrated.
 
-    `scanstore scan` makes one by itself.
+    `scanstore scan` makes one by itself. A store above the current folder is left alone: the new one is made in the
+    current folder, unless --db, the environment or the configuration names another place.
 
     \b
     Example:
       scanstore init --db audit.db
     """
-    new = not os.path.exists(store_path())
+    new = not os.path.exists(new_store_path())
     with open_store(create=True) as store:
         tell({"store": store.path, "created": new}, f"{'Made' if new else 'Already there:'} {store.path}")
 
@@ -33,7 +41,7 @@ def seed(file: str | None) -> None:
     """Add first rows from a FILE, or a small sample. Creates the store if it is missing.
 
     FILE is TOML or JSON with the sections settings, studios, performers, tags, scenes, models and schedules. What the
-    store has already stays as it is, so this may be repeated.
+    store has already stays as it is, so this may be repeated. A store above the current folder must be named with --db.
 
     \b
     Example:
@@ -42,6 +50,7 @@ def seed(file: str | None) -> None:
     """
     from scanstore.provisioning import seed_db  # start-up of the command line
 
+    named_store_path(creates=True)
     with open_store(create=True) as store:
         added = seed_db(store, file)
         parts = [count(number, section[:-1]) for section, number in added.items() if number]
@@ -78,7 +87,8 @@ def health(context: click.Context, thorough: bool) -> None:
 def drop(context: click.Context, yes: bool) -> None:
     """Delete the store and everything in it, after asking. Backups beside it stay.
 
-    Refuses files that are not stores, and a store that is open elsewhere.
+    Refuses files that are not stores, and a store that is open elsewhere. One that is above the current folder must be
+    named with --db.
 
     \b
     Example:
@@ -86,6 +96,7 @@ def drop(context: click.Context, yes: bool) -> None:
     """
     from scanstore.provisioning import drop_db  # start-up of the command line
 
+    named_store_path()
     path = existing_store_path()
     if not yes and not click.confirm(plain_text(f"Delete {path}, {size(os.path.getsize(path))}, for good?"), err=True):
         note("Nothing was deleted.")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, find_scan, group, is_one_scan, open_store, scan_argument
+from scanstore.cli.base import basic_options, configuration, find_scan, group, is_one_scan, open_store, scan_argument
 from scanstore.cli.output import count, json_stream, note, plain_text, shortened, tell, wants_json
-from scanstore.cli.report import fail_on_option, judge, warn
+from scanstore.cli.report import fail_on_option, gates_of, judge, warn
 from scanstore.cli.streams import binary_input, flush
 from scanstore.db.paths import root_name
 
@@ -47,25 +47,30 @@ def load(
     """Load a SARIF 2.1.0 report; count new, fixed, reopened findings. FILE may be - for the standard input.
 
     Creates the store if it is missing. The latest report again changes nothing, but that the tool ran is recorded. A
-    report of a tool that failed is recorded as such: it closes no finding, and --fail-on ends with 1.
+    report of a tool that failed is recorded as such: it closes no finding, and --fail-on ends with 1. The severities of
+    the configuration count before those of the report.
 
     \b
     Example:
       scanstore sarif load bandit.sarif --target . --root .
       semgrep --sarif src/ | scanstore sarif load - --target . --scope src/ --fail-on new-high
     """
+    gates, severities = gates_of(rule), configuration().severities
     with open_store(create=True) as store:
         if target is None and scan is None:
             raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
         name = root_name(target) if target is not None and os.path.isdir(target) else target
         source = binary_input() if file == "-" else file
-        found = store.sarif.load(source, target=name, root=root, scan=scan, scope=scope or None, strict=strict)
+        found = store.sarif.load(
+            source, target=name, root=root, scan=scan, scope=scope or None, severities=severities or None,
+            strict=strict,
+        )  # fmt: skip
         tell(found, _lines(found))
-        if rule is not None:
+        if gates:
             # A report that comes again is not the latest scan when another tool has looked since.
             latest = found.again and scan is None
             about = parts.gather.gather(store.database, None if latest else found.scan, target=name if latest else None)
-            judge(context, about, rule.lower(), found.troubles)
+            judge(context, about, gates, found.troubles)
 
 
 @sarif.command()

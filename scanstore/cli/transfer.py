@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, basic_options, existing_store_path, open_store, store_path
+from scanstore.cli.base import Failure, basic_options, existing_store_path, named_store_path, open_store
 from scanstore.cli.output import aligned, aside, count, json_stream, note, plain_text, shortened, size, tell, wants_json
 from scanstore.cli.streams import binary_input, flush
 from scanstore.db import open_files
@@ -53,16 +53,16 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
 def load(file: str, no_accounts: bool) -> None:
     """Create a store from a dump. FILE may be - for the standard input.
 
-    All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty. A dump of an
-    older scanstore is migrated. Accounts with their roles are listed, and so are scans of folders outside the current
-    one: look at them when the dump is not your own.
+    All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty, and be named with
+    --db if it is above the current folder. A dump of an older scanstore is migrated. Accounts with their roles are
+    listed, and so are scans of folders outside the current one: look at them when the dump is not your own.
 
     \b
     Example:
       scanstore load store.jsonl --db copy.db
       scanstore load store.jsonl --no-accounts
     """
-    path = store_path()
+    path = named_store_path(creates=True)
     new = not os.path.exists(path)
     try:
         with open_store(create=True) as store:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import Misuse, basic_options, existing_store_path, name_store, open_store, store_key, store_path
+from scanstore.cli.base import (
+    Misuse,
+    basic_options,
+    existing_store_path,
+    name_store,
+    named_store_path,
+    open_store,
+    store_key,
+    store_path,
+)
 from scanstore.cli.output import aligned, count, note, plain_text, shortened, size, tell
 from scanstore.cli.streams import secret
 
@@ -190,7 +199,7 @@ def rekey(key_stdin: bool, remove: bool) -> None:
     """Encrypt the store with a new key.
 
     The new key is asked for, the one it has is $SCANSTORE_KEY. Atomic. The store must not be open elsewhere. There is
-    no way to the data without the key.
+    no way to the data without the key. A store above the current folder must be named with --db.
 
     \b
     Example:
@@ -200,6 +209,7 @@ def rekey(key_stdin: bool, remove: bool) -> None:
     if key_stdin and remove:
         raise Misuse("give --key-stdin or --remove, not both")
 
+    named_store_path()
     path, old = existing_store_path(), store_key()
     if remove and old is None:
         raise Misuse("the store's key is needed to decrypt it: set SCANSTORE_KEY")

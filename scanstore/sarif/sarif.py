@@ -37,13 +37,14 @@ from scanstore.sarif.exporting import Dumped, dump
 from scanstore.sarif.format.reader import read
 from scanstore.sarif.format.vocabulary import Lost, Result, Run, SarifProblem
 from scanstore.sarif.mapping import BY, justification, shifted, usual_level
+from scanstore.sarif.severities import Severities
 from scanstore.sarif.sources import Enclosing, Sources, SourceText, recorded
 from scanstore.snapshots.facts import Lineage
 from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
-    from scanstore.db.words import FindingState
+    from scanstore.db.words import FindingState, Severity
 
 SILENT = ("pass", "notApplicable")  #: kinds of results that report no problem
 MOST_TITLE = 200  # characters
@@ -155,6 +156,7 @@ class Sarif(Domain):
         root: str | os.PathLike[str] | None = None,
         scan: Scan | int | None = None,
         scope: Iterable[str] | None = None,
+        severities: Mapping[str, Severity] | None = None,
         strict: bool = False,
     ) -> ImportResult:
         """Record the results of a report as known or new findings of ``target``. Atomic.
@@ -164,19 +166,23 @@ class Sarif(Domain):
         If the tool scanned only some files, ``scope`` has patterns for them, in the syntax of ``.gitignore``; findings
         in other files are not checked. Findings that are missing from the report are fixed, unless the tool failed,
         some of its results could not be used, or they belong to another category (the automation id of a run up to its
-        last slash). Decisions of people stay unchanged.
+        last slash). Decisions of people stay unchanged. ``severities`` are the severities of rules, which count before
+        those of the report: ``{"bandit:B101": "info"}``, also ``"B101"`` for any tool and ``"bandit:*"`` for the other
+        rules of one.
 
-        Loading the same file again with the same ``scope`` only records another run of the tool, if it is still the
-        latest report of its tools and categories and none of its findings was marked as fixed since; otherwise it
-        becomes a new scan. An identical result of another report of the same ``scan``, tool and category is recorded
-        once. ``file`` is a path or an open binary file. An unusable result is skipped and reported as a problem. The
-        report of a failed tool, or an unusable run, is recorded with its ``troubles``. With ``strict``, reports with
-        troubles or problems are refused. Raises InvalidArgument, with nothing written, for a file that is not complete
-        SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a failed one.
+        Loading the same file again with the same ``scope`` and the same effect of ``severities`` only records another
+        run of the tool, if it is still the latest report of its tools and categories and none of its findings was
+        marked as fixed since; otherwise it becomes a new scan. An identical result of another report of the same
+        ``scan``, tool and category is recorded once. ``file`` is a path or an open binary file. An unusable result is
+        skipped and reported as a problem. The report of a failed tool, or an unusable run, is recorded with its
+        ``troubles``. With ``strict``, reports with troubles or problems are refused. Raises InvalidArgument, with
+        nothing written, for a file that is not complete SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a
+        failed one.
         """
         given = None if scan is None else Scans(self.db).get(scan)
         target = _target(target, given)
         patterns = _patterns(scope)
+        chosen = Severities(severities)
         kept = None if given is None or given.root is None else stored_root(given.root)
         folder = kept if root is None else check_path(root, "root")
         if root is not None and not os.path.isdir(folder or ""):
@@ -184,10 +190,11 @@ class Sarif(Domain):
         problems: list[SarifProblem] = []
         with opened(file) as stream:
             digest = _digest(stream)
-            with self.db.atomic():
-                known = self._repeated(target, digest, given, patterns, strict)
-                if known is not None:
-                    return known
+            if not chosen:  # otherwise the effect of the severities is known when the report was read
+                with self.db.atomic():
+                    known = self._repeated(target, digest, given, patterns, strict)
+                    if known is not None:
+                        return known
             sources = Sources(folder, None if root is not None or given is None else recorded(self.db, given.id))
             lineage = Lineage.get_or_none(Lineage.target == target)
             enclosing = Enclosing(self.db, 0 if lineage is None else lineage.id)
@@ -197,7 +204,8 @@ class Sarif(Domain):
                 if isinstance(item, Run):
                     reports.append(_Report(item))
                 else:
-                    _take(reports[-1], item, sources, enclosing)
+                    _take(reports[-1], item, sources, enclosing, chosen)
+            digest = chosen.identity(digest)
             if not reports and not lost:
                 lost.append(Lost(0, None, "the report holds no run", None))
             reports += map(_Report.lost, lost)
@@ -406,12 +414,14 @@ def _patterns(scope: object) -> list[str] | None:
     return chosen
 
 
-def _take(report: _Report, result: Result, sources: Sources, enclosing: Enclosing) -> None:
+def _take(report: _Report, result: Result, sources: Sources, enclosing: Enclosing, severities: Severities) -> None:
     if result.kind in SILENT or result.baseline_state == "absent":
         report.passed += 1
         return
     if result.suppressions is not None:
         report.suppresses = True
+    if severities:
+        result = result._replace(severity=severities.of(report.tool, result.rule_id or "", result.severity))
     report.incoming.append(_incoming(report, result, sources, enclosing))
 
 
