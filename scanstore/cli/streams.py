@@ -30,11 +30,6 @@ def is_terminal(name: str) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def errors() -> TextIO:
-    """Return where a progress bar goes, which is the terminal that `is_terminal` found."""
-    return sys.stderr
-
-
 def flush() -> None:
     """Flush the output printed so far."""
     if sys.stdout is not None:

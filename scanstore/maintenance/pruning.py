@@ -137,7 +137,7 @@ def prune(
     jobs = 0
     if "jobs" in kinds:
         jobs = prune_jobs(dry_run=dry_run)
-        meter.add(jobs)
+        meter.add(0 if dry_run else jobs)
     counts = {kind: _rows(db, kind, before, dry_run, meter) if kind in kinds else 0 for kind in ROWS}
     meter.end()
     return Pruned(dry_run, found, jobs, **counts, held=held)
