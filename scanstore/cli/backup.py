@@ -9,7 +9,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.base import basic_options, open_store, store_key, store_path
-from scanstore.cli.interrupts import finish, kept
+from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import aligned, count, note, plain_text, size, tell
 from scanstore.cli.progress import progress
 
@@ -37,7 +37,7 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool)
     Example:
       scanstore backup --folder /mnt/backups --keep 7
     """
-    with open_store() as store, progress(f"Copying {store.path}", "pages") as told:
+    with open_store() as store, progress(f"Copying {store_path()}", "pages") as told:
         made = store.backup(path, folder=folder, keep=keep, verify=verify, progress=told)
     checked = f", verified in {made.verifying:.1f} s" if verify else ""
     lines = [f"{made.path}: {size(made.bytes)}, copied in {made.seconds:.1f} s{checked}"]
@@ -58,8 +58,16 @@ def restore(copy: str) -> None:
       scanstore restore /mnt/backups/scanstore.db.backup-20260301T030000000Z
     """
 
-    with progress(f"Restoring {store_path()}", "pages") as told:
+    with progress(f"Restoring {store_path()}", "pages") as display:
+
+        def told(done: int, total: int) -> None:
+            if done == total:  # SQLite has written all of them
+                keep("the store is restored")
+            if display is not None:
+                display(done, total)
+
         done = parts.backup.restore(copy, store_path(), progress=told, key=store_key())
+    finish()
     lines = [f"{done.path}: restored, {size(done.bytes)}"]
     tell(done, map(plain_text, lines + [f"the file as it was: {done.kept}"] * bool(done.kept)))
 
@@ -77,14 +85,14 @@ def vacuum() -> None:
       scanstore vacuum
     """
     with open_store(write=True) as store:
-        with progress(f"Shrinking {store.path}", "pages") as told:
-            done = store.vacuum(progress=told)
+        with progress(f"Shrinking {store_path()}"):  # SQLite does not say how far it is
+            done = store.vacuum()
         _tell(store.path, done)
 
 
 @click.command()
 @basic_options
-@kept("no row was changed")
+@kept("finished steps are kept; optimize it again")
 def optimize() -> None:
     """Optimize the store's indexes, and empty its log.
 
@@ -93,7 +101,7 @@ def optimize() -> None:
       scanstore optimize
     """
     with open_store(write=True) as store:
-        with progress(f"Optimizing {store.path}", "steps") as told:
+        with progress(f"Optimizing {store_path()}", "steps") as told:
             done = store.optimize(progress=told)
         _tell(store.path, done)
 

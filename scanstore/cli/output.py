@@ -332,6 +332,11 @@ def shortened(lines: Iterable[str], what: str, indent: str = "") -> Iterator[str
         yield f"{indent}and {count(len(every) - _LISTED, f'more {what}')}; --json shows all"
 
 
+def spoken(file: str, stream: str = "input") -> str:
+    """Return the name of a file for a sentence, in which - is the standard input or output."""
+    return f"the standard {stream}" if file == "-" else file
+
+
 def count(number: int, what: str, plural: str | None = None) -> str:
     """Return `1 file`, `2,345 files`."""
     return f"{number:,} {what if number == 1 else plural or what + 's'}"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from scanstore.cli.output import LOGGED, in_context, is_quiet, plain_text, size, wants_json
-from scanstore.cli.streams import is_terminal
+from scanstore.cli.streams import errors, is_terminal
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -105,10 +105,10 @@ class Display:
         with Progress(
             TextColumn("{task.description}", markup=False), BarColumn(20), Figures(),
             TextColumn("{task.fields[detail]}", markup=False, style="dim"),
-            console=Terminal(stderr=True, force_terminal=True, no_color=bool(os.environ.get("NO_COLOR")) or None),
+            console=Terminal(file=errors(), force_terminal=True, no_color=bool(os.environ.get("NO_COLOR")) or None),
             transient=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False,
         ) as bar:  # fmt: skip
-            task = bar.add_task("", total=None, detail="")
+            task = bar.add_task(plain_text(self.what), total=None, detail="")
             while True:
                 done, total = self.done, self.total
                 # When all units are finished, the rest of the work cannot be measured.
@@ -127,7 +127,7 @@ def _count(number: int, unit: str) -> str:
 
 def _time(seconds: float) -> str:
     """Return `0:07` or `1:02:03`."""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 

@@ -10,7 +10,7 @@ import click
 from scanstore import parts
 from scanstore.cli.base import basic_options, find_scan, group, is_one_scan, open_store, scan_argument
 from scanstore.cli.interrupts import finish, keep, kept
-from scanstore.cli.output import count, json_stream, note, plain_text, shortened, tell, wants_json
+from scanstore.cli.output import count, json_stream, note, plain_text, shortened, spoken, tell, wants_json
 from scanstore.cli.progress import progress
 from scanstore.cli.report import fail_on_option, judge, warn
 from scanstore.cli.streams import binary_input, flush, is_terminal
@@ -62,7 +62,7 @@ def load(
             raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
         name = root_name(target) if target is not None and os.path.isdir(target) else target
         source = binary_input() if file == "-" else file
-        with progress(f"Loading {file}", "results") as display:
+        with progress(f"Loading {spoken(file)}", "results") as display:
             found = store.sarif.load(
                 source, target=name, root=root, scan=scan, scope=scope or None, strict=strict, progress=display
             )
@@ -105,7 +105,8 @@ def dump(scan: str | None, output: str | None, only: tuple[FindingState, ...], g
         flush()
         wanted = only or None
         stream = json_stream() if file is None else file
-        shown = progress(f"Writing {file}", "results", alone=file is not None or not is_terminal("stdout"))
+        alone = file is not None or not is_terminal("stdout")
+        shown = progress(f"Writing {spoken(file or '-', 'output')}", "results", alone=alone)
         if is_one_scan(scan):
             with shown as display:
                 told = store.sarif.dump(where, stream, only=wanted, github=github, progress=display)

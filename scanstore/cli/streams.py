@@ -30,6 +30,11 @@ def is_terminal(name: str) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
+def errors() -> TextIO:
+    """Return where the progress display goes, which is the terminal that `is_terminal` found."""
+    return sys.stderr
+
+
 def flush() -> None:
     """Flush the output printed so far."""
     if sys.stdout is not None:

@@ -20,6 +20,7 @@ from scanstore.cli.output import (
     plain_text,
     shortened,
     size,
+    spoken,
     tell,
     wants_json,
 )
@@ -59,7 +60,7 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
         flush()
         target = json_stream() if file == "-" else file
         alone = file != "-" or not is_terminal("stdout")
-        with progress(f"Writing {file}", "rows", alone=alone) as display:
+        with progress(f"Writing {spoken(file, 'output')}", "rows", alone=alone) as display:
             told = store.dump(target, include_secrets=include_secrets, tables=tables or None, progress=display)
     tell(told, [] if file == "-" else f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")
     _note_left_out(told.own_left_out)
@@ -88,7 +89,7 @@ def load(context: click.Context, file: str, no_accounts: bool) -> None:
     try:
         with open_store(create=True) as store:
             source = binary_input() if file == "-" else file
-            with progress(f"Loading {file}", BYTES) as display:
+            with progress(f"Loading {spoken(file)}", BYTES) as display:
                 told = store.load(source, accounts=not no_accounts, progress=display)
             finish()
     except BaseException:

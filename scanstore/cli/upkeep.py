@@ -77,7 +77,7 @@ def _checked(fix: bool) -> list[parts.health.Problem]:
 
 def _problems(fix: bool) -> list[Problem]:
     with open_store(write=fix) as store:
-        with progress(f"Checking {store.path}", "checks") as display:
+        with progress(f"Checking {store_path()}", "checks") as display:
             return store.check(fix=fix, progress=display)
 
 

@@ -179,7 +179,8 @@ def restore(
     older schema is migrated by the next opening. Raises Busy when a connection of this or another process has the store
     open (it asks for SQLite's exclusive lock, for `timeout` seconds), and what `verify` raises; nothing was changed
     then. A `timeout` that is longer than what `verify` allows for reading is for that too. `progress` is called in this
-    thread with the copied pages and all pages; an exception of it cancels the work, and the old store stays.
+    thread with the copied pages and all pages; an exception of it, unless all are copied, cancels the work, and the old
+    store stays.
     """
     Meter(progress)  # refuses what is not a function
     given, shown = check_path(backup, "backup"), check_path(path, "path")
