@@ -41,12 +41,13 @@ if TYPE_CHECKING:
     from scanstore.db.fields import Base
     from scanstore.db.migrations import MigrationNames, Step
     from scanstore.db.pagination import Page
+    from scanstore.db.progress import ProgressCallback
     from scanstore.db.words import Durability, PruneKind, ReportFormat
     from scanstore.jobs.jobs import Jobs
     from scanstore.jobs.schedules import Schedules
     from scanstore.leases.engine import Recovered
     from scanstore.library.library import Library
-    from scanstore.maintenance.backup import Backup, Progress, Restored
+    from scanstore.maintenance.backup import Backup, Restored
     from scanstore.maintenance.compaction import Compacted
     from scanstore.maintenance.dump import File, Loaded, Transferred
     from scanstore.maintenance.health import Problem, Stats
@@ -342,14 +343,16 @@ class Store(Shared):
     # Health
 
     @long
-    def check(self, *, fix: bool = False) -> list[Problem]:
+    def check(self, *, fix: bool = False, progress: ProgressCallback | None = None) -> list[Problem]:
         """Look for damage and inconsistent rows. Return one problem per kind, or an empty list.
 
         With ``fix``, counters and search indexes are rebuilt, unused rows are removed, and lost rows are freed.
-        Repaired problems are listed as ``fixed``. Recorded facts and decisions are never changed. Raises ReadOnly.
+        Repaired problems are listed as ``fixed``. Recorded facts and decisions are never changed. ``progress`` is
+        called in this thread with the finished and all checks; with ``fix``, the checks after the repair are added to
+        the total. Raises ReadOnly.
         """
         with self.bound():
-            return parts.health.check(self._database, fix=fix, recover=lambda: sum(self.recover()))
+            return parts.health.check(self._database, fix=fix, recover=lambda: sum(self.recover()), progress=progress)
 
     @reads
     def stats(self) -> Stats:
@@ -364,6 +367,7 @@ class Store(Shared):
         keep_last: int | None = None,
         dry_run: bool = True,
         what: PruneKind | Iterable[PruneKind] = ("scans", "jobs"),
+        progress: ProgressCallback | None = None,
     ) -> Pruned:
         """Remove old rows. With ``dry_run``, only return the rows that the same call without it would remove.
 
@@ -374,12 +378,16 @@ class Store(Shared):
         with decisions of people.
 
         Each scan is removed in its own transaction, so that others can write, and unused names at the end. Idempotent.
+        ``progress`` is called in this thread, between transactions, with the removed rows (scans, jobs, calls, answers)
+        and all that are to be removed. An exception of it cancels the rest.
+
         Raises InvalidArgument, also if neither ``older_than`` nor ``keep_last`` is given.
         """
         with self.bound():
             return parts.pruning.prune(
-                self._database, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what
-            )
+                self._database, older_than=older_than, keep_last=keep_last, dry_run=dry_run, what=what,
+                progress=progress,
+            )  # fmt: skip
 
     def rekey(self, key: str | None) -> None:
         """Encrypt the store with another key, or decrypt it, and close it. Open it again with the new key.
@@ -401,40 +409,63 @@ class Store(Shared):
     # From store to store
 
     @long
-    def dump(self, file: File, *, include_secrets: bool = False, tables: Iterable[str] | None = None) -> Transferred:
+    def dump(
+        self,
+        file: File,
+        *,
+        include_secrets: bool = False,
+        tables: Iterable[str] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Transferred:
         """Write all rows as JSON Lines to a path or an open binary file. The same content gives the same bytes.
 
         The dump is a consistent snapshot, even while others write. Memory stays constant. API keys and password hashes
-        are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
+        are null unless ``include_secrets``. ``progress`` is called in this thread, between batches, with the written
+        rows and all rows, which are counted before. An exception of it cancels the dump, and no file is written. Raises
+        InvalidArgument, MissingFolder, StorageError.
         """
         with self.bound():
-            return parts.dump.dump(self._database, file, include_secrets=include_secrets, tables=tables)
+            return parts.dump.dump(
+                self._database, file, include_secrets=include_secrets, tables=tables, progress=progress
+            )
 
     @long
-    def load(self, file: File, *, accounts: bool = True) -> Loaded:
+    def load(self, file: File, *, accounts: bool = True, progress: ProgressCallback | None = None) -> Loaded:
         """Fill this empty store with a dump of this or an older schema. Atomic.
 
         The result lists the accounts with their roles, and the scanned folders outside the current folder: check them
         before you trust the dump. With ``accounts=False``, accounts and the rows that belong to them are skipped and
         counted.
 
+        ``progress`` is called in this thread, between batches, with the bytes that were read and all bytes. The total
+        is 0 for a pipe; a dump of an older schema is read twice, and counts twice. An exception of it cancels the work,
+        and nothing is loaded. It must not write to this store, which is locked.
+
         Raises InvalidArgument, which names the line, NewerSchema, NotFound, and IllegalMove if the store has rows.
         """
         with self.bound():
-            return parts.dump.load(self._database, file, accounts=accounts)
+            return parts.dump.load(self._database, file, accounts=accounts, progress=progress)
 
     @long
-    def merge(self, other: Store | Database | str | os.PathLike[str], *, timeout: float | None = None) -> MergeResult:
+    def merge(
+        self,
+        other: Store | Database | str | os.PathLike[str],
+        *,
+        timeout: float | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> MergeResult:
         """Merge another store into this one. Atomic and idempotent. The other store stays unchanged.
 
         If both stores have different values for the same row, this store keeps its value and the conflict is listed.
         The other store's scans of a common target come after this store's. ``timeout`` limits the time in seconds, by
-        default 30 plus one per megabyte of the other store. Raises OutdatedSchema, ReadTimeout and the errors of
+        default 30 plus one per megabyte of the other store. ``progress`` is called in this thread, after each table,
+        with the merged rows and all rows of the other store. An exception of it cancels the work, and nothing is
+        merged. It must not write to this store, which is locked. Raises OutdatedSchema, ReadTimeout and the errors of
         opening a store.
         """
         theirs = other._database if isinstance(other, Store) else other
         with self.bound():
-            return parts.merge.merge(self._database, theirs, timeout=timeout)
+            return parts.merge.merge(self._database, theirs, timeout=timeout, progress=progress)
 
     # Copies
 
@@ -446,13 +477,14 @@ class Store(Shared):
         folder: str | os.PathLike[str] | None = None,
         keep: int | None = None,
         verify: bool = True,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Backup:
         """Copy the committed content, while others read and write, to `path`, or to a file with a timestamp in its
         name, in `folder` or beside the store.
 
         The copy gets its name only when it is complete and verified. Only its owner may read it. With `keep`, only the
-        newest `keep` copies with timestamps remain. Raises InvalidArgument, StorageError; see
+        newest `keep` copies with timestamps remain. `progress` is called in this thread with the copied pages and all
+        pages; an exception of it cancels the backup, and no copy is left. Raises InvalidArgument, StorageError; see
         :func:`scanstore.maintenance.backup.backup`.
         """
         return parts.backup.backup(self._database, path, folder=folder, keep=keep, verify=verify, progress=progress)
@@ -464,33 +496,49 @@ class Store(Shared):
         *,
         timeout: float = 5,
         key: str | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Restored:
         """Restore the store at `path` (default: as for opening) from a copy. The replaced file is kept beside it.
 
-        Verifies the copy first. Atomic. Raises Busy while the store is open; see
-        :func:`scanstore.maintenance.backup.restore`.
+        Verifies the copy first. Atomic. `progress` is called in this thread with the copied pages and all pages; an
+        exception of it, unless all are copied, cancels the work, and the old store stays. Raises Busy while the store
+        is open; see :func:`scanstore.maintenance.backup.restore`.
         """
-        return parts.backup.restore(backup, _default(path), timeout=timeout, key=key)
+        return parts.backup.restore(backup, _default(path), timeout=timeout, key=key, progress=progress)
 
     @staticmethod
-    def repair(damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None) -> Repaired:
+    def repair(
+        damaged: str | os.PathLike[str],
+        new: str | os.PathLike[str],
+        *,
+        key: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Repaired:
         """Save the readable rows of a damaged store, or of its log alone, into a new store; see
         :func:`scanstore.maintenance.repair.repair.repair`. The result is `whole` only if every page was read and
         nothing is missing; otherwise it lists the pages and tables. With a `key`, the new store is encrypted too.
+        `progress` is called in this thread with the pages that were read and all pages; an exception of it cancels the
+        work, and nothing is left at `new`.
         """
-        return parts.repair.repair(damaged, new, key=key)
+        return parts.repair.repair(damaged, new, key=key, progress=progress)
 
     @long
-    def vacuum(self) -> Compacted:
-        """Rewrite the file without its free pages. Needs free space of twice its size. Raises DiskFull, Busy."""
-        return parts.compaction.vacuum(self._database)
+    def vacuum(self, *, progress: ProgressCallback | None = None) -> Compacted:
+        """Rewrite the file without its free pages. Needs free space of twice its size. Atomic.
+
+        ``progress`` is called in this thread with 0 and all pages before SQLite writes them, since it does not say how
+        far it is, and with all pages afterwards. Raises DiskFull, Busy.
+        """
+        return parts.compaction.vacuum(self._database, progress=progress)
 
     @long
-    def optimize(self) -> Compacted:
+    def optimize(self, *, progress: ProgressCallback | None = None) -> Compacted:
         """Optimize the full-text indexes, update SQLite's statistics, and empty the log. Others can write meanwhile.
+
+        ``progress`` is called in this thread with the finished and all steps. An exception of it cancels the rest.
         Raises Busy.
         """
-        return parts.compaction.optimize(self._database)
+        return parts.compaction.optimize(self._database, progress=progress)
 
     # Migrations
 

@@ -100,7 +100,7 @@ def test_the_wheel_of_the_source_distribution_has_the_package_alone(files: set[s
     assert there == package | migrations
     assert {"scanstore/py.typed", "scanstore/aio/store.pyi", "scanstore/report/page.css"} <= there
     assert len(migrations) > 10 and "scanstore/migrations/__init__.py" in migrations
-    assert "scanstore = scanstore.cli:main" in info["entry_points.txt"] and "LICENSE" in info
+    assert "scanstore = scanstore.__main__:run" in info["entry_points.txt"] and "LICENSE" in info
     assert re.search(r"^# scanstore$", info["METADATA"], re.MULTILINE)  # the README
 
 

@@ -29,6 +29,7 @@ from scanstore.db.fields import Base
 from scanstore.db.generic_fields import JsonValue
 from scanstore.db.migrations import MigrationNames, Step
 from scanstore.db.pagination import Page
+from scanstore.db.progress import ProgressCallback
 from scanstore.db.rows import Removed
 from scanstore.db.words import (
     AnalysisStep,
@@ -178,7 +179,7 @@ class AsyncStoreScans(AsyncDomain):
         jobs: int | None = None,
         indexers: Sequence[Indexer] = (),
         ctags: str | os.PathLike[str] | BinaryIO | None = None,
-        progress: Callable[[int, int, str], None | Coroutine[Any, Any, None]] | None = None,
+        progress: Callable[[int, int, str], object] | None = None,
     ) -> Scan:
         """Record a snapshot of the tree (or the one file) at ``path`` and return its completed scan.
 
@@ -188,6 +189,9 @@ class AsyncStoreScans(AsyncDomain):
         core, fewer for small trees). ``indexers`` take precedence over the built-in one for Python. ``ctags`` is a
         universal-ctags JSON file, or an open file, with symbols of other languages. The file itself is not recorded;
         the result of the import is in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
+
+        ``progress`` is called in this thread with the finished files, all files, and the path of the last one. An
+        exception of it ends the scan, and recorded files stay.
 
         Files are committed in small batches, so that the next call continues after a crash. A file that cannot be read
         or parsed is recorded with its error. Raises NotFound for a missing path, before the scan starts. An interrupted
@@ -1240,6 +1244,7 @@ class AsyncSarif(AsyncDomain):
         scope: Iterable[str] | None = None,
         severities: Mapping[str, Severity] | None = None,
         strict: bool = False,
+        progress: Callable[[int, int], object] | None = None,
     ) -> ImportResult:
         """Record the results of a report as known or new findings of ``target``. Atomic.
 
@@ -1257,9 +1262,12 @@ class AsyncSarif(AsyncDomain):
         marked as fixed since; otherwise it becomes a new scan. An identical result of another report of the same
         ``scan``, tool and category is recorded once. ``file`` is a path or an open binary file. An unusable result is
         skipped and reported as a problem. The report of a failed tool, or an unusable run, is recorded with its
-        ``troubles``. With ``strict``, reports with troubles or problems are refused. Raises InvalidArgument, with
-        nothing written, for a file that is not complete SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a
-        failed one.
+        ``troubles``. With ``strict``, reports with troubles or problems are refused.
+
+        ``progress`` is called in this thread with the finished results and all results. Each counts twice: when it is
+        read, and when it is recorded. The total grows with each run. An exception of it cancels the work, and nothing
+        is written. It must not write to this store, which is locked. Raises InvalidArgument, with nothing written, for
+        a file that is not complete SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a failed one.
         """
 
     async def dump(
@@ -1270,6 +1278,7 @@ class AsyncSarif(AsyncDomain):
         target: str | None = None,
         only: Iterable[FindingState] | None = None,
         github: bool = False,
+        progress: Callable[[int, int], object] | None = None,
     ) -> Dumped:
         """Write the findings of a scan as SARIF 2.1.0: one run for each of its reports, and one for the store's own
         findings.
@@ -1279,6 +1288,8 @@ class AsyncSarif(AsyncDomain):
         like ``store.findings.list()``. ``only`` selects states: new, unchanged, updated, reopened, fixed, and, without
         a scan, not_checked. With ``github`` the file keeps within the limits of that host, without fixed findings, and
         the omissions are returned. The same findings give the same bytes. A file at a path is replaced at the end.
+        ``progress`` is called in this thread with the written results and all results; an exception of it cancels the
+        work, and the file stays as it was.
 
         Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
@@ -1295,6 +1306,7 @@ class AsyncSearch(AsyncDomain):
         target: str | None = None,
         limit: int | None = 20,
         marks: tuple[str, str] = ...,
+        progress: ProgressCallback | None = None,
     ) -> list[Hit]:
         """Search findings and symbols, or one ``kind`` of them, for all words of a text, the best matches first.
 
@@ -1306,8 +1318,10 @@ class AsyncSearch(AsyncDomain):
 
         Findings are searched in all targets, in one target, or in one scan; symbols in the latest scan of every target,
         of one target, or in one scan. New entries are indexed first, which writes to the store and takes seconds for
-        100,000 findings or symbols. Raises InvalidArgument, NotFound for an unknown scan or target, ReadOnly if new
-        entries cannot be indexed.
+        100,000 findings or symbols. Meanwhile ``progress`` is called in this thread, between transactions, with the
+        indexed findings and files and all that are to be indexed, a number that may grow. An exception of it cancels
+        the search; the next one indexes the rest. Raises InvalidArgument, NotFound for an unknown scan or target,
+        ReadOnly if new entries cannot be indexed.
         """
 
 class AsyncLibrary(AsyncDomain):
@@ -1627,8 +1641,9 @@ class AsyncPlans(AsyncDomain):
         change stays approved.
 
         Only one process or thread can apply a plan at a time; IllegalMove names the other one. After ``lease`` seconds
-        without a write, a process on another machine loses the plan. ``progress`` is called between transactions with
-        the number of processed changes and the total. Also raises IllegalMove for a plan that is not in review or is
+        without a write, a process on another machine loses the plan. ``progress`` is called in this thread, between
+        transactions, with the processed changes and all changes; an exception of it ends the call, and the changes so
+        far stay applied. Also raises IllegalMove for a plan that is not in review or is
         already applied, and for ``ids`` that are not approved; NotFound.
         """
 
@@ -2806,11 +2821,13 @@ class AsyncStore(Running):
         store calls this if anything was lost.
         """
 
-    async def check(self, *, fix: bool = False) -> list[Problem]:
+    async def check(self, *, fix: bool = False, progress: Callable[[int, int], object] | None = None) -> list[Problem]:
         """Look for damage and inconsistent rows. Return one problem per kind, or an empty list.
 
         With ``fix``, counters and search indexes are rebuilt, unused rows are removed, and lost rows are freed.
-        Repaired problems are listed as ``fixed``. Recorded facts and decisions are never changed. Raises ReadOnly.
+        Repaired problems are listed as ``fixed``. Recorded facts and decisions are never changed. ``progress`` is
+        called in this thread with the finished and all checks; with ``fix``, the checks after the repair are added to
+        the total. Raises ReadOnly.
         """
 
     async def stats(self) -> Stats:
@@ -2823,6 +2840,7 @@ class AsyncStore(Running):
         keep_last: int | None = None,
         dry_run: bool = True,
         what: PruneKind | Iterable[PruneKind] = ("scans", "jobs"),
+        progress: ProgressCallback | None = None,
     ) -> Pruned:
         """Remove old rows. With ``dry_run``, only return the rows that the same call without it would remove.
 
@@ -2833,6 +2851,9 @@ class AsyncStore(Running):
         with decisions of people.
 
         Each scan is removed in its own transaction, so that others can write, and unused names at the end. Idempotent.
+        ``progress`` is called in this thread, between transactions, with the removed rows (scans, jobs, calls, answers)
+        and all that are to be removed. An exception of it cancels the rest.
+
         Raises InvalidArgument, also if neither ``older_than`` nor ``keep_last`` is given.
         """
 
@@ -2844,32 +2865,51 @@ class AsyncStore(Running):
         """
 
     async def dump(
-        self, file: File, *, include_secrets: bool = False, tables: Iterable[str] | None = None
+        self,
+        file: File,
+        *,
+        include_secrets: bool = False,
+        tables: Iterable[str] | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> Transferred:
         """Write all rows as JSON Lines to a path or an open binary file. The same content gives the same bytes.
 
         The dump is a consistent snapshot, even while others write. Memory stays constant. API keys and password hashes
-        are null unless ``include_secrets``. Raises InvalidArgument, MissingFolder, StorageError.
+        are null unless ``include_secrets``. ``progress`` is called in this thread, between batches, with the written
+        rows and all rows, which are counted before. An exception of it cancels the dump, and no file is written. Raises
+        InvalidArgument, MissingFolder, StorageError.
         """
 
-    async def load(self, file: File, *, accounts: bool = True) -> Loaded:
+    async def load(
+        self, file: File, *, accounts: bool = True, progress: Callable[[int, int], object] | None = None
+    ) -> Loaded:
         """Fill this empty store with a dump of this or an older schema. Atomic.
 
         The result lists the accounts with their roles, and the scanned folders outside the current folder: check them
         before you trust the dump. With ``accounts=False``, accounts and the rows that belong to them are skipped and
         counted.
 
+        ``progress`` is called in this thread, between batches, with the bytes that were read and all bytes. The total
+        is 0 for a pipe; a dump of an older schema is read twice, and counts twice. An exception of it cancels the work,
+        and nothing is loaded. It must not write to this store, which is locked.
+
         Raises InvalidArgument, which names the line, NewerSchema, NotFound, and IllegalMove if the store has rows.
         """
 
     async def merge(
-        self, other: Store | Database | str | os.PathLike[str], *, timeout: float | None = None
+        self,
+        other: Store | Database | str | os.PathLike[str],
+        *,
+        timeout: float | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> MergeResult:
         """Merge another store into this one. Atomic and idempotent. The other store stays unchanged.
 
         If both stores have different values for the same row, this store keeps its value and the conflict is listed.
         The other store's scans of a common target come after this store's. ``timeout`` limits the time in seconds, by
-        default 30 plus one per megabyte of the other store. Raises OutdatedSchema, ReadTimeout and the errors of
+        default 30 plus one per megabyte of the other store. ``progress`` is called in this thread, after each table,
+        with the merged rows and all rows of the other store. An exception of it cancels the work, and nothing is
+        merged. It must not write to this store, which is locked. Raises OutdatedSchema, ReadTimeout and the errors of
         opening a store.
         """
 
@@ -2886,7 +2926,8 @@ class AsyncStore(Running):
         name, in `folder` or beside the store.
 
         The copy gets its name only when it is complete and verified. Only its owner may read it. With `keep`, only the
-        newest `keep` copies with timestamps remain. Raises InvalidArgument, StorageError; see
+        newest `keep` copies with timestamps remain. `progress` is called in this thread with the copied pages and all
+        pages; an exception of it cancels the backup, and no copy is left. Raises InvalidArgument, StorageError; see
         :func:`scanstore.maintenance.backup.backup`.
         """
 
@@ -2897,27 +2938,41 @@ class AsyncStore(Running):
         *,
         timeout: float = 5,
         key: str | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Restored:
         """Restore the store at `path` (default: as for opening) from a copy. The replaced file is kept beside it.
 
-        Verifies the copy first. Atomic. Raises Busy while the store is open; see
-        :func:`scanstore.maintenance.backup.restore`.
+        Verifies the copy first. Atomic. `progress` is called in this thread with the copied pages and all pages; an
+        exception of it, unless all are copied, cancels the work, and the old store stays. Raises Busy while the store
+        is open; see :func:`scanstore.maintenance.backup.restore`.
         """
 
     @staticmethod
     async def repair(
-        damaged: str | os.PathLike[str], new: str | os.PathLike[str], *, key: str | None = None
+        damaged: str | os.PathLike[str],
+        new: str | os.PathLike[str],
+        *,
+        key: str | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Repaired:
         """Save the readable rows of a damaged store, or of its log alone, into a new store; see
         :func:`scanstore.maintenance.repair.repair.repair`. The result is `whole` only if every page was read and
         nothing is missing; otherwise it lists the pages and tables. With a `key`, the new store is encrypted too.
+        `progress` is called in this thread with the pages that were read and all pages; an exception of it cancels the
+        work, and nothing is left at `new`.
         """
 
-    async def vacuum(self) -> Compacted:
-        """Rewrite the file without its free pages. Needs free space of twice its size. Raises DiskFull, Busy."""
+    async def vacuum(self, *, progress: Callable[[int, int], object] | None = None) -> Compacted:
+        """Rewrite the file without its free pages. Needs free space of twice its size. Atomic.
 
-    async def optimize(self) -> Compacted:
+        ``progress`` is called in this thread with 0 and all pages before SQLite writes them, since it does not say how
+        far it is, and with all pages afterwards. Raises DiskFull, Busy.
+        """
+
+    async def optimize(self, *, progress: Callable[[int, int], object] | None = None) -> Compacted:
         """Optimize the full-text indexes, update SQLite's statistics, and empty the log. Others can write meanwhile.
+
+        ``progress`` is called in this thread with the finished and all steps. An exception of it cancels the rest.
         Raises Busy.
         """
 

@@ -10,6 +10,7 @@ import click
 from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import basic_options, group, limit_option, open_store, rows_options
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import (
     Column,
     Columns,
@@ -157,6 +158,7 @@ def _finding_lines(found: list[AnalysisFinding]) -> Iterator[str]:
 @click.option("--reason", "-r", metavar="TEXT", required=True, help="The reason.")
 @by_option
 @basic_options
+@kept()
 def review(audit: str, verdict: ReviewVerdict, reason: str, by: str) -> None:
     """Approve or reject an audit, with a reason.
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, named_store_path, open_store, store_key
-from scanstore.cli.output import aligned, bar, count, note, plain_text, size, tell
+from scanstore.cli.base import basic_options, named_store_path, open_store, store_key, store_path
+from scanstore.cli.interrupts import finish, keep, kept
+from scanstore.cli.output import aligned, count, note, plain_text, size, tell
+from scanstore.cli.progress import progress
 
 if TYPE_CHECKING:
     from scanstore.maintenance.compaction import Compacted
@@ -24,6 +26,7 @@ MOST = 20  # ranges of pages that are listed
 @click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Keep only so many of these copies.")
 @click.option("--verify/--no-verify", default=True, help="Read the copy again and check its structure. [default: on]")
 @basic_options
+@kept("an unfinished copy was removed")
 def backup(path: str | None, folder: str | None, keep: int | None, verify: bool) -> None:
     """Copy the store while others use it.
 
@@ -34,8 +37,8 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool)
     Example:
       scanstore backup --folder /mnt/backups --keep 7
     """
-    with open_store() as store, bar("Copying") as progress:
-        made = store.backup(path, folder=folder, keep=keep, verify=verify, progress=progress)
+    with open_store() as store, progress(f"Copying {store_path()}", "pages") as told:
+        made = store.backup(path, folder=folder, keep=keep, verify=verify, progress=told)
     checked = f", verified in {made.verifying:.1f} s" if verify else ""
     lines = [f"{made.path}: {size(made.bytes)}, copied in {made.seconds:.1f} s{checked}"]
     tell(made, map(plain_text, lines + [f"removed {old}" for old in made.removed]))
@@ -44,6 +47,7 @@ def backup(path: str | None, folder: str | None, keep: int | None, verify: bool)
 @click.command()
 @click.argument("copy")
 @basic_options
+@kept("the store is as it was")
 def restore(copy: str) -> None:
     """Restore the store from a COPY.
 
@@ -55,14 +59,23 @@ def restore(copy: str) -> None:
       scanstore restore /mnt/backups/scanstore.db.backup-20260301T030000000Z
     """
     path = named_store_path()
-    with bar("Restoring") as progress:
-        done = parts.backup.restore(copy, path, progress=progress, key=store_key())
+    with progress(f"Restoring {path}", "pages") as display:
+
+        def told(done: int, total: int) -> None:
+            if done == total:  # SQLite has written all of them
+                keep("the store is restored")
+            if display is not None:
+                display(done, total)
+
+        done = parts.backup.restore(copy, path, progress=told, key=store_key())
+    finish()
     lines = [f"{done.path}: restored, {size(done.bytes)}"]
     tell(done, map(plain_text, lines + [f"the file as it was: {done.kept}"] * bool(done.kept)))
 
 
 @click.command()
 @basic_options
+@kept("no row was changed")
 def vacuum() -> None:
     """Shrink the file to the size of its content.
 
@@ -73,11 +86,14 @@ def vacuum() -> None:
       scanstore vacuum
     """
     with open_store(write=True) as store:
-        _tell(store.path, store.vacuum())
+        with progress(f"Shrinking {store_path()}"):  # SQLite does not say how far it is
+            done = store.vacuum()
+        _tell(store.path, done)
 
 
 @click.command()
 @basic_options
+@kept("finished steps are kept; optimize it again")
 def optimize() -> None:
     """Optimize the store's indexes, and empty its log.
 
@@ -86,7 +102,9 @@ def optimize() -> None:
       scanstore optimize
     """
     with open_store(write=True) as store:
-        _tell(store.path, store.optimize())
+        with progress(f"Optimizing {store_path()}", "steps") as told:
+            done = store.optimize(progress=told)
+        _tell(store.path, done)
 
 
 def _tell(path: str, done: Compacted) -> None:
@@ -98,6 +116,7 @@ def _tell(path: str, done: Compacted) -> None:
 @click.argument("new")
 @basic_options
 @click.pass_context
+@kept("no new store was written")
 def repair(context: click.Context, damaged: str, new: str) -> None:
     """Save the rows that are left in a damaged store.
 
@@ -111,7 +130,9 @@ def repair(context: click.Context, damaged: str, new: str) -> None:
       scanstore repair scanstore.db saved.db
     """
 
-    done = parts.repair.repair(damaged, new, key=store_key())
+    with progress(f"Saving {damaged}", "pages") as told:
+        done = parts.repair.repair(damaged, new, key=store_key(), progress=told)
+    finish()
     tell({**done._asdict(), "whole": done.whole}, _saved(done))
     context.exit(0 if done.whole else 1)
 

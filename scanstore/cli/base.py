@@ -18,8 +18,24 @@ import click
 
 from scanstore import parts
 from scanstore.cli import configuration as project
-from scanstore.cli.output import CHOSEN, JSON, SEPARATED, aside, here, murmur, note, note_json, plain_text, tree_folder
-from scanstore.cli.provenance import scan_line, target_here
+from scanstore.cli.interrupts import INTERRUPTED, finish, is_interrupt, tell_interrupted
+from scanstore.cli.output import (
+    CHOSEN,
+    JSON,
+    LOGGED,
+    QUIET,
+    SEPARATED,
+    aside,
+    here,
+    is_quiet,
+    murmur,
+    note,
+    note_json,
+    plain_text,
+    tree_folder,
+)
+from scanstore.cli.progress import progress
+from scanstore.cli.provenance import SAME, scan_line, target_here
 from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
 
@@ -32,7 +48,6 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 DEFAULT_STORE = "scanstore.db"
-INTERRUPTED = 130
 _DB = "scanstore.cli.db"
 _TARGET = "scanstore.cli.target"
 _TOLD = "scanstore.cli.told"
@@ -103,8 +118,14 @@ class Root(Group):
             sys.exit(1)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _refusals(), _plain_errors():
-            return super().make_context(*args, **kwargs)
+        try:
+            with _refusals(), _plain_errors():
+                return super().make_context(*args, **kwargs)
+        except (KeyboardInterrupt, click.Abort) as error:
+            if isinstance(error, click.Abort) and not is_interrupt(error):
+                raise
+            tell_interrupted(None)
+            raise click.exceptions.Exit(INTERRUPTED) from None
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -119,8 +140,10 @@ class Root(Group):
         try:
             with _refusals(), _plain_errors():
                 return super().invoke(ctx)
-        except KeyboardInterrupt:
-            note("Interrupted.", fresh_line=True)
+        except (KeyboardInterrupt, click.Abort) as error:
+            if isinstance(error, click.Abort) and not is_interrupt(error):
+                raise
+            tell_interrupted(ctx)
             ctx.exit(INTERRUPTED)
         except Exception as error:
             # Not imported before: a domain error can only come from a module that has imported it.
@@ -160,10 +183,11 @@ def _plain_errors() -> Iterator[None]:
 # Options that commands have in common
 
 
-def _be_verbose(_: click.Context, __: click.Parameter, times: int) -> None:
+def _be_verbose(context: click.Context, _: click.Parameter, times: int) -> None:
     if times:
         import logging
 
+        context.meta[LOGGED] = True
         parts.logs.to_stderr(logging.INFO if times == 1 else logging.DEBUG)
 
 
@@ -192,8 +216,7 @@ def _json_option(text: str) -> Callable[[Decorated], Decorated]:
     return click.option("--json", is_flag=True, expose_value=False, callback=_remember(JSON), help=text)
 
 
-#: `--db`, which may stand at any level.
-store_option = click.option(
+_db_option = click.option(
     "--db",
     metavar="FILE",
     expose_value=False,
@@ -201,6 +224,21 @@ store_option = click.option(
     help="The store. [default: that of $SCANSTORE_DB, of $DATABASE_URL, of the configuration, else the nearest"
     f" {DEFAULT_STORE} upwards]",
 )
+_quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember(QUIET),
+    help="Print results, warnings and errors only: no progress, no remarks.",
+)
+
+
+def store_option(command: Decorated) -> Decorated:
+    """Add the options that may stand at any level: `--db` and `--quiet`."""
+    return _db_option(_quiet_option(command))
+
+
 #: `--json`, which `listing`, `card` and `tell` follow.
 json_option = _json_option("Print one JSON document instead.")
 json_lines_option = _json_option("Print one JSON object per line instead.")
@@ -239,12 +277,12 @@ def limit_option(default: int | None = None) -> Callable[[Decorated], Decorated]
 
 
 def basic_options(command: Decorated) -> Decorated:
-    """Add the options of every command: `--json` and `--db`."""
+    """Add the options of every command: `--json`, `--db` and `--quiet`."""
     return json_option(store_option(command))
 
 
 def group(command: Callable[[], None]) -> Group:
-    """Make a group of commands, named and described by a function, with the option `--db`."""
+    """Make a group of commands, named and described by a function, with the options `--db` and `--quiet`."""
     return click.group(cls=Group)(store_option(command))
 
 
@@ -416,7 +454,8 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
     try:
         store = Store(path, migrate=new)
     except parts.errors.OutdatedSchema:
-        done = parts.migrations.up(path, key=store_key())
+        with progress(f"Migrating {path}"):
+            done = parts.migrations.up(path, key=store_key())
         backup = f"; the file as it was: {done.backup}" if done.backup else ""
         note(f"Migrated {path}: {', '.join(done) or 'by another process'}{backup}")
         store = Store(path)
@@ -426,6 +465,7 @@ def open_store(*, create: bool = False, write: bool = False) -> Iterator[Store]:
         store = Store(path, read_only=True)
     with store:
         yield store
+        finish()
 
 
 def find_scan(store: Store, given: str | None, *, findings: bool = False) -> Scan:
@@ -440,11 +480,16 @@ def find_scan(store: Store, given: str | None, *, findings: bool = False) -> Sca
 
 
 def note_scan(store: Store, scan: Scan) -> None:
-    """Say on stderr which scan an answer is from, and how many files have changed since; once for each scan."""
+    """Say on stderr which scan an answer is from, and how many files have changed since; once for each scan.
+
+    With `--quiet`, only if the answer may not be about the present files.
+    """
     told = click.get_current_context().meta.setdefault(_TOLD, set())
     if scan.id not in told:
         told.add(scan.id)
-        note(scan_line(store, scan))
+        line, state = scan_line(store, scan)
+        if not is_quiet() or state not in ("", SAME):
+            note(line + state)
 
 
 def _chosen(store: Store, given: str | None, findings: bool) -> Scan:

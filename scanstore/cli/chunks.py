@@ -9,6 +9,7 @@ import click
 from scanstore import parts
 from scanstore.cli.absence import known_file, narrowed
 from scanstore.cli.base import Failure, common, find_scan, group, limit_option, open_store, recorded_path, rows_options
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import Column, Columns, aligned, count, listing, place_column, tell
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def _remark(chunk: ScanFileChunk) -> str:
 @chunks.command()
 @click.argument("chunk", nargs=-1, type=click.IntRange(min=1))
 @common
+@kept()
 def retry(chunk: tuple[int, ...], scan: str | None) -> None:
     """Retry failed chunks, those with the ids CHUNK, by default all of a scan.
 

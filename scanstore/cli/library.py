@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -10,7 +11,9 @@ import click
 
 from scanstore.cli.absence import narrowed
 from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store, rows_options
-from scanstore.cli.output import Column, Columns, aligned, aside, count, listing, tell
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import Column, Columns, aligned, aside, caution, count, listing, tell
+from scanstore.cli.progress import BYTES, Display, progress
 from scanstore.cli.streams import binary_input
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ def library() -> None:
 @click.option("--strict", is_flag=True, help="Fail at the first record that cannot be written.")
 @click.option("--take-over", is_flag=True, help="Begin although another sync seems to run; that one has failed then.")
 @basic_options
+@kept("written records are kept, and the next sync continues")
 def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: bool) -> None:
     """Write the records of FILE, a JSON object a line, and count what changed. FILE may be - for the standard input.
 
@@ -56,8 +60,9 @@ def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: boo
         _opened(file) as stream,
         open_store(create=True) as store,
         store.library.sync(kind, take_over=take_over) as run,
+        progress(f"Syncing {name}", BYTES) as display,
     ):
-        counts = getattr(store.library, f"upsert_{kind}s")(_records(stream, name), run=run, strict=strict)
+        counts = getattr(store.library, f"upsert_{kind}s")(_records(stream, name, display), run=run, strict=strict)
         unseen = run.prune_unseen(dry_run=not prune) if sum(counts[:3]) or prune else []
     said = [
         count(sum(counts[:3]), kind) + f": {counts.created:,} created, {counts.updated:,} updated, "
@@ -72,9 +77,9 @@ def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: boo
     data = {"run": run.id, **counts._asdict(), "unseen": unseen, "pruned": len(unseen) if prune else 0}
     tell(data, "; ".join(said))
     for rejection in counts.rejections[:REASONS]:
-        aside(f"rejected: {rejection.reason}")
+        caution(f"rejected: {rejection.reason}")
     if counts.rejected > REASONS:
-        aside(f"{count(counts.rejected - REASONS, 'more record')} rejected; --json lists the first 100")
+        caution(f"{count(counts.rejected - REASONS, 'more record')} rejected; --json lists the first 100")
     if unseen and not prune:
         aside(f"{count(len(unseen), kind)} that the store has {'was' if len(unseen) == 1 else 'were'} not in {name}; "
              "--prune removes what a full listing lacks")  # fmt: skip
@@ -147,10 +152,14 @@ def _opened(file: str) -> AbstractContextManager[BinaryIO]:
         raise Failure(f"{file} cannot be read: {(error.strerror or str(error)).lower()}; check the path") from None
 
 
-def _records(lines: Iterable[bytes], file: str) -> Iterator[object]:
+def _records(stream: BinaryIO, file: str, display: Display | None) -> Iterator[object]:
     import json
 
-    for number, line in enumerate(lines, 1):
+    done, total = 0, os.fstat(stream.fileno()).st_size if display is not None and stream.seekable() else 0
+    for number, line in enumerate(stream, 1):
+        done += len(line)
+        if display is not None:
+            display(done, total)
         if line.strip():
             try:
                 yield json.loads(line)

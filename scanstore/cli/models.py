@@ -13,6 +13,7 @@ import click
 from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import Decorated, Misuse, basic_options, group, open_store, rows_options
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import Column, Columns, Fact, card, count, listing, tell
 from scanstore.cli.streams import is_terminal, text_input
 
@@ -115,6 +116,7 @@ def _roles(model: ModelConfig) -> str:
 @click.argument("name")
 @_settings
 @basic_options
+@kept()
 def add(name: str, **given: object) -> None:
     """Add a model under a NAME. Creates the store if it is missing.
 
@@ -191,6 +193,7 @@ def _facts(model: ModelConfig, held: int, waiting: int) -> list[Fact]:
 @click.argument("name")
 @_settings
 @basic_options
+@kept()
 def update(name: str, **given: object) -> None:
     """Change the given settings of a model. A new limit of calls holds at once, for those who wait already.
 
@@ -209,6 +212,7 @@ def update(name: str, **given: object) -> None:
 @models.command()
 @click.argument("name")
 @basic_options
+@kept()
 def remove(name: str) -> None:
     """Remove a model that has not voted. What its calls cost stays on record.
 

@@ -13,14 +13,13 @@ import codecs
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import click
 
 from scanstore import parts
-from scanstore.cli.streams import binary_output, errors, is_terminal
+from scanstore.cli.streams import binary_output, is_terminal
 from scanstore.db import paths
 from scanstore.db.plain_text import plain_text as plain_text
 
@@ -32,6 +31,9 @@ _Row = TypeVar("_Row", contravariant=True)
 JSON = "scanstore.cli.json"  # in the context of a command that was called with --json
 SEPARATED = "scanstore.cli.separated"  # in the context of a command with --csv or --tsv: the separator
 CHOSEN = "scanstore.cli.columns"  # in the context of a command with --columns: the names of the columns
+QUIET = "scanstore.cli.quiet"  # in the context of a command that was called with --quiet
+LOGGED = "scanstore.cli.logged"  # in the context of a command that was called with --verbose
+FINISHED = "scanstore.cli.finished"  # in the context of a command whose work is done
 _AT_ONCE = 1000
 _LISTED = 20  # lines of a list that is shortened
 _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to the right
@@ -39,6 +41,8 @@ _NOT_ALIGNED = 60  # a cell wider than this does not push its whole column to th
 
 def say(lines: Iterable[str]) -> bool:
     """Print lines that are ready for the terminal; return whether there was one."""
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.meta[FINISHED] = True
     stream, said = iter(lines), False
     while batch := list(islice(stream, _AT_ONCE)):
         click.echo("\n".join(batch))
@@ -54,14 +58,20 @@ def note(line: str, *, fresh_line: bool = False) -> None:
 
 
 def aside(line: str) -> None:
-    """Print a remark that only people need: JSON has it already."""
+    """Print a remark or a hint that only people need, without `--json` and `--quiet`."""
+    if not wants_json() and not is_quiet():
+        note(line)
+
+
+def caution(line: str) -> None:
+    """Print a warning that people need even with `--quiet`; JSON has it already."""
     if not wants_json():
         note(line)
 
 
 def murmur(line: str) -> None:
-    """Print a remark that only people need, less loud."""
-    if not wants_json():
+    """Print a remark that only people need, less loud, without `--json` and `--quiet`."""
+    if not wants_json() and not is_quiet():
         click.echo(dim(plain_text(line)), err=True)
 
 
@@ -328,19 +338,9 @@ def shortened(lines: Iterable[str], what: str, indent: str = "") -> Iterator[str
         yield f"{indent}and {count(len(every) - _LISTED, f'more {what}')}; --json shows all"
 
 
-@contextmanager
-def bar(label: str = "", *, positions: bool = False) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a function that moves a progress bar on stderr; None when that is not a terminal, and with `--json`."""
-    if wants_json() or not is_terminal("stderr"):
-        yield None
-        return
-    with click.progressbar(length=1, label=label, file=errors(), show_pos=positions) as shown_bar:
-
-        def move(done: int, total: int) -> None:
-            shown_bar.length = total
-            shown_bar.update(done - shown_bar.pos)
-
-        yield move
+def spoken(file: str, stream: str = "input") -> str:
+    """Return the name of a file for a sentence, in which - is the standard input or output."""
+    return f"the standard {stream}" if file == "-" else file
 
 
 def count(number: int, what: str, plural: str | None = None) -> str:
@@ -363,6 +363,21 @@ def size(number: int) -> str:
 def wants_json() -> bool:
     """Whether the command was called with `--json`."""
     return _meta(JSON) is not None
+
+
+def is_quiet() -> bool:
+    """Whether the command was called with `--quiet`."""
+    return in_context(QUIET)
+
+
+def is_finished(context: click.Context) -> bool:
+    """Whether the work of a command is done."""
+    return FINISHED in context.meta
+
+
+def in_context(key: str) -> bool:
+    """Whether the context of the command has a key."""
+    return _meta(key) is not None
 
 
 def _meta(key: str) -> str | None:

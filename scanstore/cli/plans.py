@@ -6,27 +6,30 @@ A decision has a name to it, as those about findings have: that of --by, of $SCA
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, cast
 
 import click
 
 from scanstore.cli.absence import none
-from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store, rows_options
+from scanstore.cli.base import Failure, basic_options, db_option, group, limit_option, open_store, rows_options
 from scanstore.cli.handlers import WHERE, load_object, passed_over
+from scanstore.cli.interrupts import NOTHING, finish, keep, kept
 from scanstore.cli.output import (
     Column,
     Columns,
     Fact,
     aligned,
     aside,
-    bar,
     card,
+    caution,
     count,
     listing,
     plain_text,
     table,
     tell,
 )
+from scanstore.cli.progress import progress
 from scanstore.cli.triage import by_option
 
 if TYPE_CHECKING:
@@ -80,6 +83,7 @@ def _proposals(file: Iterable[str], name: str) -> Iterator[dict[str, object]]:
 @click.argument("file", type=click.File(encoding="utf-8"))
 @click.option("--description", metavar="TEXT", help="What it is for.")
 @basic_options
+@kept()
 def create(name: str, file: IO[str], description: str | None) -> None:
     """Create a plan from the proposals in FILE, for review. All of them, or none.
 
@@ -148,7 +152,7 @@ def show(plan: int, status: ChangeStatus | None, field: ChangeField | None, scen
             ("", table(found, CHANGES)),
         )
         if len(found) == limit:
-            aside(f"the first {limit:,} changes; see more with --limit")
+            caution(f"the first {limit:,} changes; see more with --limit")
 
 
 def _facts(plan: AnalysisPlan) -> list[Fact]:
@@ -234,6 +238,7 @@ def _step(field: FieldPreview) -> str:
 @click.option("--min-confidence", type=click.FloatRange(0, 1), metavar="X", help="Changes at least so confident.")
 @by_option
 @basic_options
+@kept()
 def review(
     plan: int,
     decision: PlanDecision,
@@ -285,12 +290,32 @@ def _ended(outcome: Applied | Reverted, said: list[tuple[int, str]], plan: Analy
         click.get_current_context().exit(1)
 
 
+@contextmanager
+def _counted(plan: int, doing: str, verb: str) -> Iterator[Callable[[int, int], object]]:
+    """Show the progress of a plan, and say after an interrupt how far it got."""
+    processed = 0
+    again = f"continue with: scanstore plans {verb} {plan}{db_option()}"
+    keep(lambda: f"{count(processed, 'change')} of plan {plan} processed; {again}")
+    with progress(f"{doing} plan {plan}", "changes") as display:
+
+        def told(done: int, total: int) -> None:
+            nonlocal processed
+            processed = done
+            if display is not None:
+                display(done, total)
+
+        yield told
+    keep(NOTHING)
+    finish()
+
+
 @plans.command()
 @PLAN
 @click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="Only this change; may be repeated.")
 @HANDLER
 @click.option("--force", is_flag=True, help="Also where the value is not what a change was proposed for.")
 @basic_options
+@kept()
 def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool) -> None:
     """Apply the approved changes of a plan. Interrupted or killed, it goes on where it was when called again.
 
@@ -303,8 +328,8 @@ def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool) -> 
     """
     push = _handler(handler)
     with open_store(write=True) as store:
-        with bar(positions=True) as progress:
-            done = store.plans.apply(plan, ids=ids or None, handler=push, force=force, progress=progress)
+        with _counted(plan, "Applying", "apply") as told:
+            done = store.plans.apply(plan, ids=ids or None, handler=push, force=force, progress=told)
         said = [(done.applied, "applied"), (done.skipped, "skipped"), (done.failed, "failed")]
         _ended(done, said, store.plans.get(plan))
 
@@ -313,6 +338,7 @@ def apply(plan: int, ids: tuple[int, ...], handler: str | None, force: bool) -> 
 @PLAN
 @click.option("--id", "ids", type=ID, multiple=True, metavar="CHANGE", help="Only this change; may be repeated.")
 @basic_options
+@kept()
 def retry(plan: int, ids: tuple[int, ...]) -> None:
     """Approve failed or skipped changes again, for the next apply.
 
@@ -331,6 +357,7 @@ def retry(plan: int, ids: tuple[int, ...]) -> None:
 @HANDLER
 @click.option("--force", is_flag=True, help="Also if the value has changed since.")
 @basic_options
+@kept()
 def revert(plan: int, handler: str | None, force: bool) -> None:
     """Revert the applied changes of a plan. Values that have changed since are kept.
 
@@ -342,8 +369,8 @@ def revert(plan: int, handler: str | None, force: bool) -> None:
     """
     push = _handler(handler)
     with open_store(write=True) as store:
-        with bar(positions=True) as progress:
-            done = store.plans.revert(plan, handler=push, force=force, progress=progress)
+        with _counted(plan, "Reverting", "revert") as told:
+            done = store.plans.revert(plan, handler=push, force=force, progress=told)
         said = [(done.reverted, "reverted"), (done.kept, "kept"), (done.failed, "failed")]
         _ended(done, said, store.plans.get(plan))
 
@@ -351,6 +378,7 @@ def revert(plan: int, handler: str | None, force: bool) -> None:
 @plans.command()
 @PLAN
 @basic_options
+@kept()
 def submit(plan: int) -> None:
     """Submit a plan that a script has built for review.
 
@@ -366,6 +394,7 @@ def submit(plan: int) -> None:
 @plans.command()
 @PLAN
 @basic_options
+@kept()
 def cancel(plan: int) -> None:
     """Cancel a plan. Plans with applied changes must be reverted first.
 
@@ -381,6 +410,7 @@ def cancel(plan: int) -> None:
 @plans.command()
 @PLAN
 @basic_options
+@kept()
 def remove(plan: int) -> None:
     """Remove a plan. Applied changes stay and can no longer be reverted.
 

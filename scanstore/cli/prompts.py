@@ -8,6 +8,7 @@ import click
 
 from scanstore.cli.absence import none
 from scanstore.cli.base import Failure, basic_options, group, open_store, rows_options
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import Column, Columns, aside, listing, paragraph, tell
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def show(user: str, config_type: str, version: int | None) -> None:
 @click.argument("file", type=click.File("r", encoding="utf-8"))
 @DEFAULT
 @basic_options
+@kept()
 def save(user: str, config_type: str, file: IO[str], default: bool) -> None:
     """Save the text of FILE (- is standard input) as the next version of a prompt of USER.
 
@@ -105,6 +107,7 @@ def save(user: str, config_type: str, file: IO[str], default: bool) -> None:
 @click.argument("version", type=click.IntRange(min=1))
 @DEFAULT
 @basic_options
+@kept()
 def restore(user: str, config_type: str, version: int, default: bool) -> None:
     """Save the text of an old VERSION as a new version.
 
@@ -121,6 +124,7 @@ def restore(user: str, config_type: str, version: int, default: bool) -> None:
 @click.argument("config_type", metavar="TYPE")
 @click.argument("version", type=click.IntRange(min=1))
 @basic_options
+@kept()
 def default(user: str, config_type: str, version: int) -> None:
     """Make VERSION the default of its type.
 

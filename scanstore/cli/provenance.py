@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scanstore.snapshots.scans import Target
     from scanstore.store import Store
 
+SAME = "; no file has changed since"
+
 
 def target_here(store: Store, folder: str | None, *, trees: bool) -> str | None:
     """Return the target whose root contains a folder, the innermost one; else the only target of the store.
@@ -46,14 +48,14 @@ def _root(target: Target) -> Path | None:
     return real if real is not None and real.is_dir() else None
 
 
-def scan_line(store: Store, scan: Scan) -> str:
-    """Say which scan an answer is from, when it was made, and how many files have changed since."""
+def scan_line(store: Store, scan: Scan) -> tuple[str, str]:
+    """Say which scan an answer is from and when it was made, and then how many files have changed since."""
     when = scan.completed_at or scan.started_at or scan.created_at
     if scan.revision is None:
         more = f"; it is {scan.status}, and not all of the tree was recorded"
     else:
         more = _later(store, scan)
-    return f"scan {scan.id} of {scan.target}, {when:%Y-%m-%d %H:%M} UTC{_changes(store, scan)}{more}"
+    return f"scan {scan.id} of {scan.target}, {when:%Y-%m-%d %H:%M} UTC", f"{_changes(store, scan)}{more}"
 
 
 def _later(store: Store, scan: Scan) -> str:
@@ -72,4 +74,4 @@ def _changes(store: Store, scan: Scan) -> str:
     if found.files:
         verb = "has" if found.files == 1 else "have"
         return f"; {'' if found.complete else 'at least '}{count(found.files, 'file')} {verb} changed since"
-    return "; no file has changed since" if found.complete else "; not all of its files were compared with it"
+    return SAME if found.complete else "; not all of its files were compared with it"

@@ -14,11 +14,13 @@ from scanstore.cli.base import (
     open_store,
     store_path,
 )
+from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import count, note, plain_text, size, tell
 
 
 @click.command()
 @basic_options
+@kept("the next init continues")
 def init() -> None:
     """Create an empty store. Harmless when it is there already: an older one is migrated.
 
@@ -37,6 +39,7 @@ def init() -> None:
 @click.command()
 @click.argument("file", required=False)
 @basic_options
+@kept()
 def seed(file: str | None) -> None:
     """Add first rows from a FILE, or a small sample. Creates the store if it is missing.
 
@@ -84,6 +87,7 @@ def health(context: click.Context, thorough: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @basic_options
 @click.pass_context
+@kept("nothing was deleted")
 def drop(context: click.Context, yes: bool) -> None:
     """Delete the store and everything in it, after asking. Backups beside it stay.
 
@@ -101,7 +105,9 @@ def drop(context: click.Context, yes: bool) -> None:
     if not yes and not click.confirm(plain_text(f"Delete {path}, {size(os.path.getsize(path))}, for good?"), err=True):
         note("Nothing was deleted.")
         context.exit(1)
+    keep("some files of the store may be left; drop it again")
     dropped = drop_db(path, confirm=True)
+    finish()
     tell({"dropped": dropped}, f"Deleted {dropped}")
 
 

@@ -9,9 +9,11 @@ import click
 
 from scanstore import parts
 from scanstore.cli.base import basic_options, configuration, find_scan, group, is_one_scan, open_store, scan_argument
-from scanstore.cli.output import count, json_stream, note, plain_text, shortened, tell, wants_json
+from scanstore.cli.interrupts import finish, keep, kept
+from scanstore.cli.output import count, json_stream, note, plain_text, shortened, spoken, tell, wants_json
+from scanstore.cli.progress import progress
 from scanstore.cli.report import fail_on_option, gates_of, judge, warn
-from scanstore.cli.streams import binary_input, flush
+from scanstore.cli.streams import binary_input, flush, is_terminal
 from scanstore.db.paths import root_name
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def sarif() -> None:
 @fail_on_option
 @basic_options
 @click.pass_context
+@kept("nothing was loaded")
 def load(
     context: click.Context, file: str, target: str | None, root: str | None, scan: int | None, scope: tuple[str, ...],
     strict: bool, rule: str | None,
@@ -61,10 +64,12 @@ def load(
             raise click.UsageError("say what the report is about: --target TARGET, or --scan ID")
         name = root_name(target) if target is not None and os.path.isdir(target) else target
         source = binary_input() if file == "-" else file
-        found = store.sarif.load(
-            source, target=name, root=root, scan=scan, scope=scope or None, severities=severities or None,
-            strict=strict,
-        )  # fmt: skip
+        with progress(f"Loading {spoken(file)}", "results") as display:
+            found = store.sarif.load(
+                source, target=name, root=root, scan=scan, scope=scope or None, severities=severities or None,
+                strict=strict, progress=display,
+            )  # fmt: skip
+        finish()
         tell(found, _lines(found))
         if gates:
             # A report that comes again is not the latest scan when another tool has looked since.
@@ -81,6 +86,7 @@ def load(
 )
 @click.option("--github", is_flag=True, help="Keep within that host's limits, and report omissions.")
 @basic_options
+@kept("no file was written")
 def dump(scan: str | None, output: str | None, only: tuple[FindingState, ...], github: bool) -> None:
     """Write the findings of a scan as SARIF 2.1.0. SCAN is the id of one, or a target for all its findings, whichever
     tool ran last; without SCAN, those of the target that the current folder is in.
@@ -95,16 +101,24 @@ def dump(scan: str | None, output: str | None, only: tuple[FindingState, ...], g
     file = None if output in (None, "-") else output
     if wants_json() and file is None:
         raise click.UsageError("--json needs a file for the report: -o FILE")
+    if file is None:
+        keep("the output is not complete")
     with open_store() as store:
         where = find_scan(store, scan, findings=True)
         flush()
         wanted = only or None
         stream = json_stream() if file is None else file
+        alone = file is not None or not is_terminal("stdout")
+        shown = progress(f"Writing {spoken(file or '-', 'output')}", "results", alone=alone)
         if is_one_scan(scan):
-            told = store.sarif.dump(where, stream, only=wanted, github=github)
+            with shown as display:
+                told = store.sarif.dump(where, stream, only=wanted, github=github, progress=display)
             troubles = store.findings.troubles(scan=where)
         else:
-            told = store.sarif.dump(None, stream, target=where.target, only=wanted, github=github)
+            with shown as display:
+                told = store.sarif.dump(
+                    None, stream, target=where.target, only=wanted, github=github, progress=display
+                )
             troubles = store.findings.troubles(where.target)
     warn(troubles)
     tell(told, ())

@@ -6,18 +6,20 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import click
 
 from scanstore import parts
-from scanstore.cli.base import INTERRUPTED, Misuse, basic_options, configuration, db_option, open_store, previous
-from scanstore.cli.output import aligned, count, dim, here, note, plain_text, size, tell
+from scanstore.cli.base import Misuse, basic_options, configuration, db_option, open_store, previous
+from scanstore.cli.interrupts import keep, kept
+from scanstore.cli.output import aligned, count, dim, here, is_quiet, plain_text, size, tell
+from scanstore.cli.progress import Display, progress
 from scanstore.cli.provenance import target_here
-from scanstore.cli.streams import binary_input, is_terminal
+from scanstore.cli.streams import binary_input
 
 if TYPE_CHECKING:
     from scanstore.indexing.languages import Language
@@ -58,6 +60,7 @@ def _bytes_meant(_: click.Context, __: click.Parameter, value: str) -> int | Non
 )  # fmt: skip
 @click.option("--verbose", "-v", is_flag=True, help="Name every file that was skipped or could not be read.")
 @basic_options
+@kept()
 def scan(
     path: str | None,
     target: str | None,
@@ -96,17 +99,17 @@ def scan(
             started = time.monotonic()
             known = store.scans.list(limit=1)
             try:
-                with progress_bar() as progress:
+                with progress("looking", "files") as display:
                     recorded = store.scans.record(
                         tree, target=target, name=name, include=include, exclude=exclude, max_size=max_size, jobs=jobs,
-                        ctags=tags, progress=progress,
+                        ctags=tags, progress=None if display is None else partial(_show, display),
                     )  # fmt: skip
             except KeyboardInterrupt:
                 begun = [scan for scan in store.scans.list(limit=1) if scan not in known]
-                kept = "; recorded files are kept, and the next scan carries on"
-                what = f": scan {begun[0].id} is {begun[0].status}{kept}" if begun else ""
-                note("Interrupted" + what, fresh_line=True)
-                raise SystemExit(INTERRUPTED) from None
+                if begun:
+                    files = "recorded files are kept, and the next scan continues"
+                    keep(f"scan {begun[0].id} is {begun[0].status}; {files}")
+                raise
             seconds = time.monotonic() - started
             before = previous(store, recorded)
             diff = None if before is None else store.scans.diff(before, recorded)
@@ -143,33 +146,9 @@ def _patterns(key: Literal["include", "exclude"], given: tuple[str, ...]) -> tup
     return kept
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[int, int, str], None] | None]:
-    """A bar on stderr when that is a terminal; None otherwise."""
-    if not is_terminal("stderr"):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    bar = Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("{task.fields[path]}", markup=False, style="dim"),
-        console=Console(stderr=True, no_color=bool(os.environ.get("NO_COLOR")) or None), transient=True,
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task("looking", total=None, path="")
-        stage = ""
-
-        def progress(done: int, total: int, path: str) -> None:
-            nonlocal stage
-            was, stage = stage, "resolving" if done == total else "reading"
-            bar.update(
-                task, description=stage, completed=done, total=total, path=plain_text(path[-40:]),
-                refresh=stage != was,  # however quick it is, each stage is seen
-            )  # fmt: skip
-
-        yield progress
+def _show(display: Display, done: int, total: int, path: str) -> None:
+    display.what, display.detail = ("resolving", "") if done == total else ("reading", path)
+    display(done, total)
 
 
 class _Report:
@@ -207,6 +186,8 @@ class _Report:
         if self.diff is not None and self.before is not None:
             yield f"since scan {self.before.id}: {diff_line(self.diff)}"
         yield plain_text(f"store: {self.store}, {size(_file_bytes(self.store))}")
+        if is_quiet():
+            return
         if self.diff is not None and self.before is not None and any(self.diff):
             yield dim(f"next: scanstore symbols diff {self.before.id} {self.scan.id}{self.option}")
         elif self.summary.symbols:

@@ -21,7 +21,9 @@ from scanstore.cli.base import (
     scan_argument,
     target_option,
 )
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import Column, Columns, aside, card, count, listing, plain_text, tell
+from scanstore.cli.progress import progress
 from scanstore.cli.scan import diff_json, diff_line, summary_lines
 
 if TYPE_CHECKING:
@@ -122,6 +124,7 @@ def _diff_lines(found: FileDiff) -> Iterator[str]:
 @scans.command()
 @click.argument("scan", nargs=-1, required=True, type=click.IntRange(min=1))
 @basic_options
+@kept()
 def remove(scan: tuple[int, ...]) -> None:
     """Remove scans by id, and the facts that no remaining scan uses. This cannot be undone.
 
@@ -130,7 +133,7 @@ def remove(scan: tuple[int, ...]) -> None:
       scanstore scans remove 1 2
     """
     with open_store(write=True) as store:
-        with store.transaction():
+        with progress("Removing"), store.transaction():
             removed = [(number, store.scans.remove(number)) for number in dict.fromkeys(scan)]
         data = [{"scan": number, "removed": gone} for number, gone in removed]
         tell(data, (_removed_line(number, gone) for number, gone in removed))

@@ -8,6 +8,7 @@ import click
 
 from scanstore.cli.absence import none
 from scanstore.cli.base import Misuse, basic_options, group, open_store, rows_options
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import Column, Columns, count, listing, note, plain_text, tell
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ COLUMNS: Columns[ScheduledTask] = (
 @click.option("--config", metavar="JSON", help="The input of its jobs, an object.")
 @click.option("--disabled", is_flag=True, help="Do not run it before it is enabled.")
 @basic_options
+@kept()
 def add(name: str, task_type: str, cron: str, timezone: str, config: str | None, disabled: bool) -> None:
     """Add a schedule: a job of TYPE at the times of CRON. Creates the store if it is missing.
 
@@ -95,6 +97,7 @@ def list_() -> None:
 
 @schedules.command("run-due")
 @basic_options
+@kept("added jobs stay, and the next run adds the rest")
 def run_due() -> None:
     """Enqueue a job for every schedule that is due. To be called again and again, by a loop or the system's cron.
 
@@ -131,6 +134,7 @@ def _told(task: ScheduledTask) -> None:
 @schedules.command()
 @click.argument("name")
 @basic_options
+@kept()
 def enable(name: str) -> None:
     """Enable a schedule, from its next time on.
 
@@ -145,6 +149,7 @@ def enable(name: str) -> None:
 @schedules.command()
 @click.argument("name")
 @basic_options
+@kept()
 def disable(name: str) -> None:
     """Disable a schedule.
 
@@ -159,6 +164,7 @@ def disable(name: str) -> None:
 @schedules.command()
 @click.argument("name")
 @basic_options
+@kept()
 def remove(name: str) -> None:
     """Remove a schedule. Its jobs stay.
 

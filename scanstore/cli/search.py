@@ -20,6 +20,7 @@ from scanstore.cli.base import (
     open_store,
 )
 from scanstore.cli.output import Columns, note, plain_text, table, tell, wants_json
+from scanstore.cli.progress import progress
 
 if TYPE_CHECKING:
     from scanstore.db.words import SearchKind
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
 
+MARKS = ("«", "»")  # those of the API, which is not imported here
 _ON, _OFF = "\ue000", "\ue001"  # no text of anybody's has these
 
 
@@ -82,8 +84,11 @@ def _show(text: tuple[str, ...], kind: SearchKind | None, everywhere: bool, limi
         target = None if where is not None or everywhere else find_target(store)
         if target is not None:
             note_scan(store, store.scans.latest(target))
-        marks = {} if wants_json() else {"marks": (_ON, _OFF)}
-        found = store.search(" ".join(text), kind=kind, scan=where, target=target, limit=limit, **marks)
+        marks = MARKS if wants_json() else (_ON, _OFF)
+        with progress("Indexing", "findings and files") as display:
+            found = store.search(
+                " ".join(text), kind=kind, scan=where, target=target, limit=limit, marks=marks, progress=display
+            )
         tell(found, _lines(found, everywhere))
         if not found:
             note("; ".join([f"nothing has the words {' '.join(text)!r:.100}", *_unseen(store, kind, where, target)]))

@@ -8,6 +8,7 @@ import click
 
 from scanstore.cli.absence import none
 from scanstore.cli.base import basic_options, group, limit_option, open_store, rows_options
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import Column, Columns, card, count, listing, size, table, tell
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ RESULTS: Columns[AnalysisResult] = (
 @sessions.command()
 @click.argument("session", metavar="ID")
 @basic_options
+@kept()
 def remove(session: str) -> None:
     """Delete a session with its files, tasks and results. Prompts stay.
 

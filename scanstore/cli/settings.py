@@ -8,6 +8,7 @@ import click
 
 from scanstore.cli.absence import none
 from scanstore.cli.base import basic_options, group, open_store, rows_options
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import Column, Columns, listing, tell
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def get(key: str) -> None:
 @click.option("--text", is_flag=True, help="VALUE is text, even if it looks like a number.")
 @click.option("--description", metavar="TEXT", help="What the setting is for. [default: as it was]")
 @basic_options
+@kept()
 def set_(key: str, value: str, text: bool, description: str | None) -> None:
     """Set a VALUE, as JSON. Anything that is not JSON is stored as text. Creates the store if it is missing.
 
@@ -89,6 +91,7 @@ def list_() -> None:
 @settings.command()
 @click.argument("key")
 @basic_options
+@kept()
 def unset(key: str) -> None:
     """Remove a setting.
 

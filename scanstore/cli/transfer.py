@@ -9,8 +9,23 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore.cli.base import Failure, basic_options, existing_store_path, named_store_path, open_store
-from scanstore.cli.output import aligned, aside, count, json_stream, note, plain_text, shortened, size, tell, wants_json
-from scanstore.cli.streams import binary_input, flush
+from scanstore.cli.interrupts import finish, keep, kept
+from scanstore.cli.output import (
+    aligned,
+    caution,
+    count,
+    is_finished,
+    json_stream,
+    note,
+    plain_text,
+    shortened,
+    size,
+    spoken,
+    tell,
+    wants_json,
+)
+from scanstore.cli.progress import BYTES, progress
+from scanstore.cli.streams import binary_input, flush, is_terminal
 from scanstore.db import open_files
 
 if TYPE_CHECKING:
@@ -26,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--include-secrets", is_flag=True, help="Write keys of models and hashes of passwords too.")
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; may be repeated.")
 @basic_options
+@kept("no file was written")
 def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
     """Write the whole store as JSON Lines. FILE may be - for the standard output.
 
@@ -38,10 +54,14 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
     """
     if wants_json() and file == "-":
         raise click.UsageError("--json needs a file for the dump: give FILE")
+    if file == "-":
+        keep("the output is not complete")
     with open_store() as store:
         flush()
         target = json_stream() if file == "-" else file
-        told = store.dump(target, include_secrets=include_secrets, tables=tables or None)
+        alone = file != "-" or not is_terminal("stdout")
+        with progress(f"Writing {spoken(file, 'output')}", "rows", alone=alone) as display:
+            told = store.dump(target, include_secrets=include_secrets, tables=tables or None, progress=display)
     tell(told, [] if file == "-" else f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")
     _note_left_out(told.own_left_out)
 
@@ -50,7 +70,9 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
 @click.argument("file", metavar="FILE")
 @click.option("--no-accounts", is_flag=True, help="Leave out accounts, and the sessions, prompts and audits of users.")
 @basic_options
-def load(file: str, no_accounts: bool) -> None:
+@click.pass_context
+@kept("nothing was loaded")
+def load(context: click.Context, file: str, no_accounts: bool) -> None:
     """Create a store from a dump. FILE may be - for the standard input.
 
     All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty, and be named with
@@ -66,9 +88,12 @@ def load(file: str, no_accounts: bool) -> None:
     new = not os.path.exists(path)
     try:
         with open_store(create=True) as store:
-            told = store.load(binary_input() if file == "-" else file, accounts=not no_accounts)
+            source = binary_input() if file == "-" else file
+            with progress(f"Loading {spoken(file)}", BYTES) as display:
+                told = store.load(source, accounts=not no_accounts, progress=display)
+            finish()
     except BaseException:
-        if new:  # an empty store is nothing that anybody asked for
+        if new and not is_finished(context):  # an empty store is nothing that anybody asked for
             for name in (path, f"{path}-wal", f"{path}-shm"):
                 with suppress(OSError):  # what is wrong is said already
                     open_files.unlink(name)
@@ -80,7 +105,7 @@ def load(file: str, no_accounts: bool) -> None:
 def _note_left_out(parts: list[LeftOut]) -> None:
     """Name the tables, views and triggers of the user that are not carried."""
     for line in shortened((f"left out: the {part.kind} {part.name}; {part.reason}" for part in parts), "part"):
-        aside(line)
+        caution(line)
 
 
 def _loaded_lines(path: str, told: Loaded) -> Iterator[str]:
@@ -106,6 +131,7 @@ def _loaded_lines(path: str, told: Loaded) -> Iterator[str]:
     help="Give up then. [default: 30, and 1 per MB of OTHER]",
 )
 @basic_options
+@kept()
 def merge(other: str, timeout: float | None) -> None:
     """Merge another store into this one. OTHER stays as it is.
 
@@ -119,7 +145,8 @@ def merge(other: str, timeout: float | None) -> None:
     if not os.path.exists(other):
         raise Failure(f"no store at {other}; give the path of the store to take over")
     with open_store(write=True) as store:
-        found = store.merge(other, timeout=timeout)
+        with progress(f"Merging {other}", "rows") as display:
+            found = store.merge(other, timeout=timeout, progress=display)
     tell(found, _merged_lines(path, found))
 
 

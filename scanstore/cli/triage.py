@@ -14,7 +14,8 @@ import click
 
 from scanstore import parts
 from scanstore.cli.base import Failure, Misuse, basic_options, find_target, named_target, open_store, rows_options
-from scanstore.cli.output import Column, Columns, aside, count, listing, shown, table, tell
+from scanstore.cli.interrupts import kept
+from scanstore.cli.output import Column, Columns, aside, caution, count, listing, shown, table, tell
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -76,6 +77,7 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 @click.option("--note", "remark", metavar="TEXT", help="Why.")
 @by_option
 @basic_options
+@kept()
 def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None, by: str) -> None:
     """Set the status of findings. If one cannot change that way, none is changed.
 
@@ -94,7 +96,7 @@ def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None,
         for row in rows:
             if not said[row.id]:
                 lost = "" if remark is None else ", and the note was not kept; see: scanstore findings comment"
-                aside(f"finding {row.id} is {before[row.id]} already{lost}")
+                caution(f"finding {row.id} is {before[row.id]} already{lost}")
         step: Column[Finding] = Column("status", lambda row: f"{before[row.id]} -> {row.status}")
         tell(rows, table([row for row in rows if said[row.id]], ("id", step, "title")))
 
@@ -104,6 +106,7 @@ def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None,
 @click.argument("text")
 @by_option
 @basic_options
+@kept()
 def comment(finding: int, text: str, by: str) -> None:
     """Add a comment to the history of a finding.
 
@@ -149,6 +152,7 @@ def _decision(event: FindingEvent) -> str:
 @click.option("--expires", metavar="WHEN", callback=_moment, help="Until when: a day (2027-01-31), or 30d, 12h, 4w.")
 @by_option
 @basic_options
+@kept()
 def suppress(
     findings: tuple[int, ...],
     rule: str | None,
@@ -201,6 +205,7 @@ def _hidden(store: Store, made: Suppression) -> int:
 @click.argument("suppressions", metavar="SUPPRESSION...", type=ID, nargs=-1, required=True)
 @by_option
 @basic_options
+@kept()
 def unsuppress(suppressions: tuple[int, ...], by: str) -> None:
     """Lift suppressions by their ids. The findings they hid are shown again.
 

@@ -18,7 +18,9 @@ from scanstore.cli.base import (
     store_key,
     store_path,
 )
+from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import aligned, count, note, plain_text, shortened, size, tell
+from scanstore.cli.progress import progress
 from scanstore.cli.streams import secret
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--fix", is_flag=True, help="Put right what can be, and drop what a stranger put into the schema.")
 @basic_options
 @click.pass_context
+@kept()
 def check(context: click.Context, file: str | None, fix: bool) -> None:
     """Check the store, or FILE, for damage and inconsistent rows. Ends with 1 when there are any left.
 
@@ -48,6 +51,8 @@ def check(context: click.Context, file: str | None, fix: bool) -> None:
     """
     if file is not None:
         name_store(file)
+    if fix:
+        keep("finished repairs are kept; check it again")
     problems = _checked(fix)
     lines = [f"fixed: {each.what}" if each.fixed else f"{each.what}: {each.remedy}" for each in problems]
     tell(problems, map(plain_text, lines or [f"{os.path.realpath(store_path())}: no problems"]))
@@ -81,7 +86,8 @@ def _checked(fix: bool) -> list[parts.health.Problem]:
 
 def _problems(fix: bool) -> list[Problem]:
     with open_store(write=fix) as store:
-        return store.check(fix=fix)
+        with progress(f"Checking {store_path()}", "checks") as display:
+            return store.check(fix=fix, progress=display)
 
 
 @click.command()
@@ -139,6 +145,7 @@ def _stats_lines(found: Stats) -> Iterator[str]:
 @click.option("--dry-run", is_flag=True, help="Say what would go, as without --yes.")
 @click.option("--yes", is_flag=True, help="Remove it.")
 @basic_options
+@kept()
 def prune(
     older_than: str | None, keep_last: int | None, kinds: tuple[PruneKind, ...], dry_run: bool, yes: bool
 ) -> None:
@@ -160,9 +167,18 @@ def prune(
 
     with open_store(write=yes) as store:
         try:
-            done = store.prune(
-                older_than=older_than, keep_last=keep_last, dry_run=not yes, what=kinds or ("scans", "jobs")
-            )
+            with progress("Removing", "rows") as display:
+
+                def told(done: int, total: int) -> None:
+                    if done and yes:
+                        keep(f"{done:,} of {count(total, 'row')} were removed; the same command removes the rest")
+                    if display is not None:
+                        display(done, total)
+
+                done = store.prune(
+                    older_than=older_than, keep_last=keep_last, dry_run=not yes, what=kinds or ("scans", "jobs"),
+                    progress=told,
+                )  # fmt: skip
         except parts.errors.InvalidArgument as error:
             raise Misuse(str(error)) from None
     tell(done, _pruned_lines(done))
@@ -195,6 +211,7 @@ def _pruned_lines(done: Pruned) -> Iterator[str]:
 @click.option("--key-stdin", is_flag=True, help="Read the new key from the first line of standard input.")
 @click.option("--remove", is_flag=True, help="Decrypt the store: it has no key then.")
 @basic_options
+@kept()
 def rekey(key_stdin: bool, remove: bool) -> None:
     """Encrypt the store with a new key.
 
@@ -214,7 +231,9 @@ def rekey(key_stdin: bool, remove: bool) -> None:
     if remove and old is None:
         raise Misuse("the store's key is needed to decrypt it: set SCANSTORE_KEY")
     new = None if remove else secret("New key", piped=key_stdin)
-    parts.rekeying.rekey(os.path.realpath(path), path, old, new)
+    with progress(f"Encrypting {path}" if new is not None else f"Decrypting {path}"):
+        parts.rekeying.rekey(os.path.realpath(path), path, old, new)
+    finish()
     tell(
         {"store": os.path.realpath(path), "encrypted": not remove},
         f"{path}: {'decrypted' if remove else 'encrypted with the new key'}",

@@ -8,6 +8,7 @@ import click
 
 from scanstore.cli.absence import none
 from scanstore.cli.base import Misuse, basic_options, group, open_store, rows_options
+from scanstore.cli.interrupts import kept
 from scanstore.cli.output import Column, Columns, listing, tell
 from scanstore.cli.streams import secret
 
@@ -55,6 +56,7 @@ STDIN = click.option("--password-stdin", is_flag=True, help="Read it from the fi
 @click.option("--password", is_flag=True, help="Ask for a password. Without one, logging in is refused.")
 @STDIN
 @basic_options
+@kept()
 def add(email: str, name: str | None, role: str, password: bool, password_stdin: bool) -> None:
     """Add a user. Creates the store if it is missing.
 
@@ -95,6 +97,7 @@ def list_(active: bool | None, role: str | None) -> None:
 @click.argument("user")
 @STDIN
 @basic_options
+@kept()
 def passwd(user: str, password_stdin: bool) -> None:
     """Set the password of USER, an address or an id. The command asks for it without showing it. A lockout ends.
 
@@ -112,6 +115,7 @@ def passwd(user: str, password_stdin: bool) -> None:
 @users.command()
 @click.argument("user")
 @basic_options
+@kept()
 def deactivate(user: str) -> None:
     """Deactivate USER, who can no longer log in. Their data stays.
 
@@ -126,6 +130,7 @@ def deactivate(user: str) -> None:
 @users.command()
 @click.argument("user")
 @basic_options
+@kept()
 def activate(user: str) -> None:
     """Activate USER, who can log in again. A lockout ends.
 
@@ -140,6 +145,7 @@ def activate(user: str) -> None:
 @users.command()
 @click.argument("user")
 @basic_options
+@kept()
 def remove(user: str) -> None:
     """Remove USER, who must have no sessions or audits.
 

@@ -50,13 +50,17 @@ class JobCalls(Protocol):
 
 
 class Worked(NamedTuple):
-    """The number of jobs by outcome. ``waiting`` jobs will be retried; another worker took over the ``lost`` ones."""
+    """The number of jobs by outcome. ``waiting`` jobs will be retried; another worker took over the ``lost`` ones.
+
+    ``interrupted`` tells whether Ctrl-C ended the work.
+    """
 
     completed: int
     waiting: int
     failed: int
     cancelled: int
     lost: int
+    interrupted: bool = False
 
 
 def run_worker(
@@ -80,7 +84,7 @@ def run_worker(
     check_stop(stop)
     if jobs.db.in_sqlite_transaction():
         raise IllegalMove("a transaction is open, which would keep all other workers out; leave it first")
-    counts = dict.fromkeys(Worked._fields, 0)
+    counts = dict.fromkeys(Worked._fields[:5], 0)
     stop = stop if stop is not None else threading.Event()
     with _signals() as signalled, _Pulse(jobs, lease) as pulse:
 
@@ -106,7 +110,7 @@ def run_worker(
                 until = time.monotonic() + poll
                 while not stopped() and (rest := until - time.monotonic()) > 0:
                     stop.wait(min(rest, NAP))
-    return Worked(**counts)
+    return Worked(**counts, interrupted=signal.SIGINT in signalled)
 
 
 def check_seconds(value: float | None, what: str, *, zero: bool = False) -> None:

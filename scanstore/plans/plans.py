@@ -34,6 +34,7 @@ from scanstore.plans.preview import Preview
 from scanstore.plans.proposals import Proposal, ProposalRecord, Proposed, checked, insert
 
 if TYPE_CHECKING:
+    from scanstore.db.progress import ProgressCallback
     from scanstore.db.rows import Removed
     from scanstore.db.words import ChangeAction, ChangeField, ChangeStatus, PlanDecision, PlanStatus
 
@@ -314,7 +315,7 @@ class Plans(Domain):
         handler: Callable[[PlanChange], object] | None = None,
         force: bool = False,
         lease: float = 600.0,
-        progress: Callable[[int, int], object] | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Applied:
         """Apply the approved changes of a plan, or those of ``ids``, in order, in short transactions.
 
@@ -330,8 +331,9 @@ class Plans(Domain):
         change stays approved.
 
         Only one process or thread can apply a plan at a time; IllegalMove names the other one. After ``lease`` seconds
-        without a write, a process on another machine loses the plan. ``progress`` is called between transactions with
-        the number of processed changes and the total. Also raises IllegalMove for a plan that is not in review or is
+        without a write, a process on another machine loses the plan. ``progress`` is called in this thread, between
+        transactions, with the processed changes and all changes; an exception of it ends the call, and the changes so
+        far stay applied. Also raises IllegalMove for a plan that is not in review or is
         already applied, and for ``ids`` that are not approved; NotFound.
         """
         return applying.apply(self, plan, change_ids(ids), handler, force=force, lease=lease, progress=progress)
@@ -344,7 +346,7 @@ class Plans(Domain):
         handler: Callable[[PlanChange], object] | None = None,
         force: bool = False,
         lease: float = 600.0,
-        progress: Callable[[int, int], object] | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Reverted:
         """Revert the applied changes of a plan in reverse order, each with exactly its own effect.
 

@@ -22,6 +22,7 @@ from scanstore.db.database import Database
 from scanstore.db.domain import Domain, long
 from scanstore.db.files import refused, refusing
 from scanstore.db.paths import root_name, stored_root
+from scanstore.db.progress import Meter
 from scanstore.db.rules import insert_row
 from scanstore.db.state_machine import FINDING_STATES, SIGHTINGS
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -44,10 +45,12 @@ from scanstore.snapshots.models import Scan
 from scanstore.snapshots.scans import Scans
 
 if TYPE_CHECKING:
+    from scanstore.db.progress import ProgressCallback
     from scanstore.db.words import FindingState, Severity
 
 SILENT = ("pass", "notApplicable")  #: kinds of results that report no problem
 MOST_TITLE = 200  # characters
+BATCH = 500  # results between two reports of progress
 
 ADD_RUN = """
 INSERT INTO tool_runs (
@@ -158,6 +161,7 @@ class Sarif(Domain):
         scope: Iterable[str] | None = None,
         severities: Mapping[str, Severity] | None = None,
         strict: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> ImportResult:
         """Record the results of a report as known or new findings of ``target``. Atomic.
 
@@ -175,10 +179,14 @@ class Sarif(Domain):
         marked as fixed since; otherwise it becomes a new scan. An identical result of another report of the same
         ``scan``, tool and category is recorded once. ``file`` is a path or an open binary file. An unusable result is
         skipped and reported as a problem. The report of a failed tool, or an unusable run, is recorded with its
-        ``troubles``. With ``strict``, reports with troubles or problems are refused. Raises InvalidArgument, with
-        nothing written, for a file that is not complete SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a
-        failed one.
+        ``troubles``. With ``strict``, reports with troubles or problems are refused.
+
+        ``progress`` is called in this thread with the finished results and all results. Each counts twice: when it is
+        read, and when it is recorded. The total grows with each run. An exception of it cancels the work, and nothing
+        is written. It must not write to this store, which is locked. Raises InvalidArgument, with nothing written, for
+        a file that is not complete SARIF 2.1.0, NotFound for an unknown scan, IllegalMove for a failed one.
         """
+        meter = Meter(progress)
         given = None if scan is None else Scans(self.db).get(scan)
         target = _target(target, given)
         patterns = _patterns(scope)
@@ -200,11 +208,16 @@ class Sarif(Domain):
             enclosing = Enclosing(self.db, 0 if lineage is None else lineage.id)
             reports: list[_Report] = []
             lost: list[Lost] = []
+            taken = 0
             for item in read(stream, problems=problems, root=folder, lost=lost):
                 if isinstance(item, Run):
                     reports.append(_Report(item))
+                    meter.expect(2 * (item.results or 0))
                 else:
                     _take(reports[-1], item, sources, enclosing, chosen)
+                    taken += 1
+                    if taken % BATCH == 0:
+                        meter.add(BATCH)
             digest = chosen.identity(digest)
             if not reports and not lost:
                 lost.append(Lost(0, None, "the report holds no run", None))
@@ -217,7 +230,8 @@ class Sarif(Domain):
                 if known is not None:
                     return known
                 row = given if given is not None else self._begin(target, folder)
-                found = self._record(row, reports, digest, patterns, sources)
+                found = self._record(row, reports, digest, patterns, sources, meter)
+                meter.end()
                 return found._replace(problems=problems, troubles=troubles)
 
     @long
@@ -229,6 +243,7 @@ class Sarif(Domain):
         target: str | None = None,
         only: Iterable[FindingState] | None = None,
         github: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> Dumped:
         """Write the findings of a scan as SARIF 2.1.0: one run for each of its reports, and one for the store's own
         findings.
@@ -238,6 +253,8 @@ class Sarif(Domain):
         like ``store.findings.list()``. ``only`` selects states: new, unchanged, updated, reopened, fixed, and, without
         a scan, not_checked. With ``github`` the file keeps within the limits of that host, without fixed findings, and
         the omissions are returned. The same findings give the same bytes. A file at a path is replaced at the end.
+        ``progress`` is called in this thread with the written results and all results; an exception of it cancels the
+        work, and the file stays as it was.
 
         Raises NotFound, Ambiguous, and InvalidArgument for an unknown state.
         """
@@ -246,7 +263,7 @@ class Sarif(Domain):
         if not states or not all(state in known for state in states):
             raise InvalidArgument(f"only is {shown(only)}; give a list of: {', '.join(known)}")
         row = pick(self.db, scan, target)
-        return dump(self.db, row, file, states, github, whole=scan is None)
+        return dump(self.db, row, file, states, github, whole=scan is None, progress=progress)
 
     def _repeated(
         self, target: str, digest: str, given: Scan | None, scope: list[str] | None, strict: bool
@@ -279,7 +296,13 @@ class Sarif(Domain):
         )
 
     def _record(
-        self, scan: Scan, reports: list[_Report], digest: str, scope: list[str] | None, sources: Sources
+        self,
+        scan: Scan,
+        reports: list[_Report],
+        digest: str,
+        scope: list[str] | None,
+        sources: Sources,
+        meter: Meter,
     ) -> ImportResult:
         tools = sorted({report.tool for report in reports})
         known = {
@@ -295,7 +318,7 @@ class Sarif(Domain):
         for report in reports:
             gone = [path for path in known[report.tool] if sources.missing(path)]
             runs.append((self._add_run(scan.id, report, digest, scope, gone), report.incoming))
-        seen = tracking.record_runs(self.db, scan.id, runs)
+        seen = tracking.record_runs(self.db, scan.id, runs, told=meter.add)
         for (run_id, _), report in zip(runs, reports, strict=True):
             if report.suppresses:
                 _suppress(self.db, scan, run_id)

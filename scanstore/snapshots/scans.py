@@ -91,7 +91,7 @@ class FileDiff(NamedTuple):
 
 KNOWN = "store.scans.list() (scanstore scans list) shows the known ones"
 MOST_NOTES = 1000  # entries of a ctags file that are stored with the scan
-Progress = Callable[[int, int, str], None]  #: (finished files, total files, path of the last file)
+ScanProgress = Callable[[int, int, str], object]  #: (finished files, total files, path of the last file)
 
 
 class Scans(Domain):
@@ -112,7 +112,7 @@ class Scans(Domain):
         jobs: int | None = None,
         indexers: Sequence[Indexer] = (),
         ctags: str | os.PathLike[str] | BinaryIO | None = None,
-        progress: Progress | None = None,
+        progress: ScanProgress | None = None,
     ) -> Scan:
         """Record a snapshot of the tree (or the one file) at ``path`` and return its completed scan.
 
@@ -122,6 +122,9 @@ class Scans(Domain):
         core, fewer for small trees). ``indexers`` take precedence over the built-in one for Python. ``ctags`` is a
         universal-ctags JSON file, or an open file, with symbols of other languages. The file itself is not recorded;
         the result of the import is in the scan's ``options["ctags"]`` (files, symbols, outside, broken).
+
+        ``progress`` is called in this thread with the finished files, all files, and the path of the last one. An
+        exception of it ends the scan, and recorded files stay.
 
         Files are committed in small batches, so that the next call continues after a crash. A file that cannot be read
         or parsed is recorded with its error. Raises NotFound for a missing path, before the scan starts. An interrupted
