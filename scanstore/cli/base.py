@@ -17,7 +17,19 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from scanstore import parts
-from scanstore.cli.output import CHOSEN, JSON, SEPARATED, here, note, note_json, plain_text, tree_folder
+from scanstore.cli.output import (
+    CHOSEN,
+    JSON,
+    LIMIT,
+    SEPARATED,
+    SORTED,
+    check_rows_options,
+    here,
+    note,
+    note_json,
+    plain_text,
+    tree_folder,
+)  # fmt: skip
 from scanstore.cli.provenance import scan_line, target_here
 from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
@@ -179,6 +191,8 @@ def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], No
 
     def remember(context: click.Context, _: click.Parameter, value: object) -> None:
         if value is not None and value is not False:
+            if key == SEPARATED and context.meta.get(key, value) != value:
+                raise click.UsageError("--csv and --tsv are both given; give one of them", context)
             context.meta[key] = value
 
     return remember
@@ -209,21 +223,38 @@ target_option = click.option(
 )
 
 
-def rows_options(command: Decorated) -> Decorated:
-    """Add the options of every list, which `listing` follows: `--csv`, `--tsv`, `--columns`."""
-    for name, separator in (("--tsv", "\t"), ("--csv", ",")):
-        command = click.option(
-            name,
-            flag_value=separator,
-            type=click.UNPROCESSED,
-            expose_value=False,
-            callback=_remember(SEPARATED),
-            help=f"Print {name[2:].upper()} with a head instead.",
-        )(command)
-    return click.option(
-        "--columns", metavar="NAMES", expose_value=False, callback=_remember(CHOSEN),
-        help="Print these columns only, such as id,status.",
-    )(command)  # fmt: skip
+def rows_options(*columns: str, limit: int | None = None) -> Callable[[Decorated], Decorated]:
+    """Return the options of every list with these columns, which `listing` follows: `--columns`, `--sort`, `--limit`,
+    `--csv`, `--tsv`.
+
+    Names that are no columns are refused before the command begins. ``limit`` is the default of `--limit`.
+    """
+
+    def add(command: Decorated) -> Decorated:
+        @functools.wraps(command)
+        def checked(*args: object, **options: object) -> object:
+            check_rows_options(columns)
+            return command(*args, **options)
+
+        for option in reversed(_rows_options(", ".join(columns), limit)):
+            checked = option(checked)
+        return cast(Decorated, checked)
+
+    return add
+
+
+def _rows_options(columns: str, limit: int | None) -> list[Callable[[Callable[..., object]], Callable[..., object]]]:
+    def option(name: str, key: str, text: str, **more: Any) -> Callable[..., Callable[..., object]]:
+        return click.option(name, expose_value=False, callback=_remember(key), help=text, **more)
+
+    number = click.IntRange(min=1)
+    return [
+        option("--columns", CHOSEN, f"Print these columns only: {columns}.", metavar="NAMES"),
+        option("--sort", SORTED, "Sort by these columns; -NAME reverses the order.", metavar="NAMES"),
+        option("--limit", LIMIT, "At most this many.", metavar="N", type=number, default=limit, show_default=True),
+        option("--csv", SEPARATED, "Print CSV with a head instead.", flag_value=",", type=click.UNPROCESSED),
+        option("--tsv", SEPARATED, "Print TSV with a head instead.", flag_value="\t", type=click.UNPROCESSED),
+    ]
 
 
 def limit_option(default: int | None = None) -> Callable[[Decorated], Decorated]:
