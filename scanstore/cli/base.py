@@ -10,14 +10,16 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from scanstore import parts
 from scanstore.cli.output import (
+    ASKED,
     CHOSEN,
     JSON,
     LIMIT,
@@ -29,7 +31,7 @@ from scanstore.cli.output import (
     note_json,
     plain_text,
     tree_folder,
-)  # fmt: skip
+)
 from scanstore.cli.provenance import scan_line, target_here
 from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
@@ -101,34 +103,43 @@ class Root(Group):
                 reconfigure(errors="backslashreplace")
         try:
             return super().main(*args, **kwargs)
-        except Exception:  # a defect: its message may quote what strangers wrote, so it is not printed as it is
+        except Exception as error:  # a defect: its message may quote what strangers wrote, so it is escaped
             import traceback
 
             if not kwargs.get("standalone_mode", True):
                 raise
-            for line in traceback.format_exc().splitlines():
-                note(line)
+            lines = traceback.format_exc().splitlines()
+            given = args[0] if args else kwargs.get("args")
+            if _asks_json(sys.argv[1:] if given is None else given):
+                note_json({"error": f"{type(error).__name__}: {error}", "exit_code": 1, "traceback": lines})
+            else:
+                for line in lines:
+                    note(line)
             sys.exit(1)
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _refusals(), _plain_errors():
-            return super().make_context(*args, **kwargs)
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        asked = _asks_json(args)
+        with _json_errors(asked), _refusals(), _plain_errors():
+            context = super().make_context(info_name, args, parent, **extra)
+        if asked:
+            context.meta[ASKED] = True
+        return context
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _json_errors(ASKED in ctx.meta):
             return self._invoke(ctx)
-        except click.ClickException as error:
-            if JSON not in ctx.meta:
-                raise
-            kind = JsonMisuse if error.exit_code == Misuse.exit_code else JsonFailure
-            raise kind(error.format_message()) from error
 
     def _invoke(self, ctx: click.Context) -> object:
         try:
             with _refusals(), _plain_errors():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            note("Interrupted.", fresh_line=True)
+            if ASKED in ctx.meta:
+                note_json({"error": "interrupted", "exit_code": INTERRUPTED})
+            else:
+                note("Interrupted.", fresh_line=True)
             ctx.exit(INTERRUPTED)
         except Exception as error:
             # Not imported before: a domain error can only come from a module that has imported it.
@@ -136,6 +147,27 @@ class Root(Group):
             if errors is not None and isinstance(error, errors.ScanstoreError):
                 raise Failure(str(error)) from error
             raise
+
+
+def _asks_json(args: Iterable[str]) -> bool:
+    """Whether a command line has the option `--json`, at any place."""
+    return "--json" in takewhile(lambda word: word != "--", args)
+
+
+@contextmanager
+def _json_errors(asked: bool) -> Iterator[None]:
+    """Print an error as a JSON object if JSON was asked for: also one of a command line that cannot be parsed."""
+    try:
+        yield
+    except click.Abort:
+        if not asked:
+            raise
+        raise JsonFailure("the question was not answered; see --help for the option that answers it") from None
+    except click.ClickException as error:
+        if not asked:
+            raise
+        kind = JsonMisuse if error.exit_code == Misuse.exit_code else JsonFailure
+        raise kind(error.format_message()) from error
 
 
 @contextmanager
@@ -291,6 +323,38 @@ def scan_argument(command: Decorated) -> Decorated:
 
     merged = click.option("--scan", "scan_too", metavar="SCAN", help="The same as the argument.")(target_option(merged))
     return cast(Decorated, click.argument("scan", metavar="[SCAN]", required=False)(merged))
+
+
+def output_argument(command: Decorated) -> Decorated:
+    """Add FILE, which may also be given as `--output`, as the argument `file`: None for the standard output.
+
+    A command that has `--scan` refuses a number, which is a scan rather than a file.
+    """
+    scans = any(isinstance(each, click.Option) and "--scan" in each.opts for each in _params(command))
+
+    @functools.wraps(command)
+    def merged(*args: object, file: str | None, file_too: str | None, **options: object) -> object:
+        if file is not None and file_too is not None:
+            raise Misuse(f"FILE and --output are both given, {file} and {file_too}; give one of them")
+        if scans and is_one_scan(file):
+            raise Misuse(f"FILE is {file}: for the scan, give --scan {file}; for a file of that name, --output {file}")
+        given = file_too if file is None else file
+        return command(*args, file=None if given in (None, "-") else given, **options)
+
+    text = "The same as the argument."
+    merged = click.option("-o", "--output", "file_too", metavar="FILE", type=click.Path(), help=text)(merged)
+    return cast(Decorated, click.argument("file", metavar="[FILE]", type=click.Path(), required=False)(merged))
+
+
+def _params(command: Callable[..., object]) -> list[click.Parameter]:
+    """The parameters that decorators have added to a function so far."""
+    return list(getattr(command, "__click_params__", ()))
+
+
+def check_file(store: Store, file: str | None) -> None:
+    """Fail when the file to write is a target, which was meant instead."""
+    if file is not None and named_target(store, file) is not None:
+        raise Misuse(f"{file} is a target: for its findings, give --scan {file}; for a report, the name of a new file")
 
 
 def common(command: Decorated) -> Decorated:

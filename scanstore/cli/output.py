@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row", contravariant=True)
 
 JSON = "scanstore.cli.json"  # in the context of a command that was called with --json
+ASKED = "scanstore.cli.asked"  # in the context of a command line with --json, whether or not the command knows it
 SEPARATED = "scanstore.cli.separated"  # in the context of a command with --csv or --tsv: the separator
 CHOSEN = "scanstore.cli.columns"  # in the context of a command with --columns: the names of the columns
 SORTED = "scanstore.cli.sort"  # in the context of a command with --sort: the names of the columns
@@ -51,7 +52,10 @@ def say(lines: Iterable[str]) -> bool:
 
 
 def note(line: str, *, fresh_line: bool = False) -> None:
-    """Print a remark on stderr, out of the way of the data."""
+    """Print a remark on stderr, out of the way of the data; with `--json`, as a JSON object on a line."""
+    if wants_json() or _meta(ASKED):
+        note_json({"note": line})
+        return
     if fresh_line and is_terminal("stderr"):
         click.echo(err=True)  # the terminal has shown ^C
     click.echo(plain_text(line), err=True)

@@ -6,8 +6,8 @@ import os
 
 import click
 
-from scanstore.cli.base import basic_options, existing_store_path, open_store, store_path
-from scanstore.cli.output import count, note, plain_text, size, tell
+from scanstore.cli.base import Misuse, basic_options, existing_store_path, open_store, store_path
+from scanstore.cli.output import count, note, plain_text, size, tell, wants_json
 
 
 @click.command()
@@ -87,6 +87,8 @@ def drop(context: click.Context, yes: bool) -> None:
     from scanstore.provisioning import drop_db  # start-up of the command line
 
     path = existing_store_path()
+    if not yes and wants_json():
+        raise Misuse("with --json, no question is asked: give --yes to delete the store")
     if not yes and not click.confirm(plain_text(f"Delete {path}, {size(os.path.getsize(path))}, for good?"), err=True):
         note("Nothing was deleted.")
         context.exit(1)

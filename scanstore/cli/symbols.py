@@ -76,12 +76,12 @@ def pick_symbol(store: Store, given: str, scan: str | None) -> Symbol:
         return store.symbols.get(given, scan=where)
     except parts.errors.Ambiguous as error:
         found = [each for each in error.candidates if isinstance(each, parts.models.Symbol)]
-        note(f"{len(found)} symbols are called {given}; repeat with the id or the qualified name of one:")
         for line in table(found[:CANDIDATES], symbol_columns(where)):
             note(line)
         if len(found) > CANDIDATES:
             note(f"and {len(found) - CANDIDATES} more: scanstore symbols find {given}")
-        raise SystemExit(1) from None
+        what = f"{len(found)} symbols are called {given}"
+        raise Failure(f"{what}; repeat with the id or the qualified name of one") from None
 
 
 def symbol_columns(scan: Scan) -> Columns[Symbol]:

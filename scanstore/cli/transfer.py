@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, basic_options, existing_store_path, open_store, store_path
+from scanstore.cli.base import Failure, basic_options, existing_store_path, open_store, output_argument, store_path
 from scanstore.cli.output import aligned, aside, count, json_stream, note, plain_text, shortened, size, tell, wants_json
 from scanstore.cli.streams import binary_input, flush
 from scanstore.db import open_files
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
+@output_argument
 @click.option("--include-secrets", is_flag=True, help="Write keys of models and hashes of passwords too.")
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; may be repeated.")
 @basic_options
-def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
-    """Write the whole store as JSON Lines. FILE may be - for the standard output.
+def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> None:
+    """Write the whole store as JSON Lines to FILE, or to the standard output.
 
     Equal stores give equal bytes. Only you may read the file. A dump of some tables only cannot be loaded.
 
     \b
     Example:
       scanstore dump store.jsonl
-      scanstore dump - --table findings | jq -c 'select(.[11] == "open")'
+      scanstore dump --table findings | jq -c 'select(.[11] == "open")'
     """
-    if wants_json() and file == "-":
+    if wants_json() and file is None:
         raise click.UsageError("--json needs a file for the dump: give FILE")
     with open_store() as store:
         flush()
-        target = json_stream() if file == "-" else file
+        target = json_stream() if file is None else file
         told = store.dump(target, include_secrets=include_secrets, tables=tables or None)
-    tell(told, [] if file == "-" else f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")
+    tell(told, [] if file is None else f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")
     _note_left_out(told.own_left_out)
 
 
@@ -51,7 +51,7 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
 @click.option("--no-accounts", is_flag=True, help="Leave out accounts, and the sessions, prompts and audits of users.")
 @basic_options
 def load(file: str, no_accounts: bool) -> None:
-    """Create a store from a dump. FILE may be - for the standard input.
+    """Create a store from FILE, a dump; - is the standard input.
 
     All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty. A dump of an
     older scanstore is migrated. Accounts with their roles are listed, and so are scans of folders outside the current
