@@ -16,6 +16,7 @@ from scanstore.cli.analysis import recover
 from scanstore.cli.audits import audits
 from scanstore.cli.base import Group, Root, store_option, verbose_option
 from scanstore.cli.chunks import chunks
+from scanstore.cli.completion import completion, prepare
 from scanstore.cli.drafts import drafts
 from scanstore.cli.findings import findings
 from scanstore.cli.jobs import jobs
@@ -48,11 +49,7 @@ Exit codes: 0 fine, 1 a problem was found or something failed, 2 wrong usage, 13
 The store is the file of --db, else of $SCANSTORE_DB, else scanstore.db. NO_COLOR=1 turns colours off.
 The key of an encrypted store is taken from $SCANSTORE_KEY.
 
-\b
-Shell completion, in your shell's start-up file:
-  bash  eval "$(_SCANSTORE_COMPLETE=bash_source scanstore)"
-  zsh   eval "$(_SCANSTORE_COMPLETE=zsh_source scanstore)"
-  fish  _SCANSTORE_COMPLETE=fish_source scanstore | source
+Shell completion: scanstore completion install
 """
 
 
@@ -81,7 +78,7 @@ for _command in (*symbols.COMMANDS, *graph.COMMANDS, *imports.COMMANDS):
     symbols_group.add_command(_command)
 for _group in (
     chunks, drafts, findings, sarif, models, llm, library, plans, jobs, schedules, users, sessions, prompts, audits,
-    settings, migrate,
+    settings, migrate, completion,
 ):  # fmt: skip
     main.add_command(_group)
 findings.add_command(search_findings)
@@ -99,6 +96,7 @@ main.sections = {
     "People and audits": ("users", "sessions", "prompts", "audits"),
     "The file": (
         "check", "stats", "health", "backup", "restore", "dump", "load", "merge", "prune", "optimize", "vacuum",
-        "repair", "rekey", "migrate", "settings", "init", "seed", "drop",
+        "repair", "rekey", "migrate", "settings", "init", "seed", "drop", "completion",
     ),
 }  # fmt: skip
+prepare(main)

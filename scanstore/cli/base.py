@@ -10,7 +10,7 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -200,8 +200,8 @@ def _plain_errors() -> Iterator[None]:
 # Options that commands have in common
 
 
-def _be_verbose(_: click.Context, __: click.Parameter, times: int) -> None:
-    if times:
+def _be_verbose(context: click.Context, _: click.Parameter, times: int) -> None:
+    if times and not context.resilient_parsing:  # a completion prints nothing
         import logging
 
         parts.logs.to_stderr(logging.INFO if times == 1 else logging.DEBUG)
@@ -268,21 +268,31 @@ def rows_options(*columns: str, limit: int | None = None) -> Callable[[Decorated
             check_rows_options(columns)
             return command(*args, **options)
 
-        for option in reversed(_rows_options(", ".join(columns), limit)):
+        for option in reversed(_rows_options(columns, limit)):
             checked = option(checked)
         return cast(Decorated, checked)
 
     return add
 
 
-def _rows_options(columns: str, limit: int | None) -> list[Callable[[Callable[..., object]], Callable[..., object]]]:
+def _next_name(columns: Sequence[str], _: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the last of several names of columns."""
+    done, comma, last = incomplete.rpartition(",")
+    minus = "-" * last.startswith("-")
+    return [f"{done}{comma}{minus}{name}" for name in columns if f"{minus}{name}".startswith(last)]
+
+
+def _rows_options(
+    columns: Sequence[str], limit: int | None
+) -> list[Callable[[Callable[..., object]], Callable[..., object]]]:
     def option(name: str, key: str, text: str, **more: Any) -> Callable[..., Callable[..., object]]:
         return click.option(name, expose_value=False, callback=_remember(key), help=text, **more)
 
+    names = {"metavar": "NAMES", "shell_complete": functools.partial(_next_name, columns)}
     number = click.IntRange(min=1)
     return [
-        option("--columns", CHOSEN, f"Print these columns only: {columns}.", metavar="NAMES"),
-        option("--sort", SORTED, "Sort by these columns; -NAME reverses the order.", metavar="NAMES"),
+        option("--columns", CHOSEN, f"Print these columns only: {', '.join(columns)}.", **names),
+        option("--sort", SORTED, "Sort by these columns; -NAME reverses the order.", **names),
         option("--limit", LIMIT, "At most this many.", metavar="N", type=number, default=limit, show_default=True),
         option("--csv", SEPARATED, "Print CSV with a head instead.", flag_value=",", type=click.UNPROCESSED),
         option("--tsv", SEPARATED, "Print TSV with a head instead.", flag_value="\t", type=click.UNPROCESSED),

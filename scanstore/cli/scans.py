@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from scanstore.snapshots.models import Scan
     from scanstore.snapshots.scans import FileDiff
 
+STATUSES = ("queued", "running", "paused", "completed", "failed", "cancelled")
 FACTS = {"symbol_facts": "symbol", "reference_facts": "reference"}
 ANALYSIS = {
     "draft_findings": "draft", "votes": "vote", "sightings": "sighting", "findings": "finding",
@@ -44,7 +45,7 @@ def scans() -> None:
 
 @scans.command("list")
 @click.option("--target", help="Only those of this target.")
-@click.option("--status", help="Only those in this state, such as completed or failed.")
+@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those in this state.")
 @rows_options("id", "status", "started", "name", "target", "error")
 @basic_options
 def list_(target: str | None, status: ScanStatus | None) -> None:
