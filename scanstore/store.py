@@ -87,6 +87,8 @@ class Store(Shared):
     option, and for a $DATABASE_URL of another database.
     """
 
+    _brief = False  # whether it is only open for a moment, to read, and must leave no file beside it
+
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
@@ -105,8 +107,9 @@ class Store(Shared):
         if key is None and text != MEMORY:
             key = os.environ.get("SCANSTORE_KEY") or None
         self._database = Database(
-            text, timeout=timeout, durability=durability, read_only=read_only, key=key, slow_ms=slow_ms
-        )
+            text, timeout=timeout, durability=durability, read_only=read_only, brief=self._brief, key=key,
+            slow_ms=slow_ms,
+        )  # fmt: skip
         self._spans: list[Span] = []  # the spans of active `with store:` blocks
         self.recovered: Recovered | None = None  #: the rows that opening has freed, see recover()
         try:

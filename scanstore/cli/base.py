@@ -5,12 +5,10 @@ Change here how a store is found and opened from the command line and which exce
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import shlex
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -18,25 +16,28 @@ import click
 
 from scanstore import parts
 from scanstore.cli import configuration as project
-from scanstore.cli.interrupts import INTERRUPTED, finish, is_interrupt, tell_interrupted
+from scanstore.cli.groups import Failure as Failure
+from scanstore.cli.groups import Group as Group
+from scanstore.cli.groups import Misuse as Misuse
+from scanstore.cli.interrupts import finish
 from scanstore.cli.output import (
     CHOSEN,
     JSON,
+    LIMIT,
     LOGGED,
     QUIET,
     SEPARATED,
+    SORTED,
     aside,
+    check_rows_options,
     here,
     is_quiet,
     murmur,
     note,
-    note_json,
-    plain_text,
     tree_folder,
 )
 from scanstore.cli.progress import progress
 from scanstore.cli.provenance import SAME, scan_line, target_here
-from scanstore.cli.streams import outputs
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
 
 if TYPE_CHECKING:
@@ -57,134 +58,11 @@ _PASSED = "scanstore.cli.passed"
 MOST = 20  # targets that a message names
 
 
-class Failure(click.ClickException):
-    """One line on stderr; the command ends with 1."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(plain_text(message))
-
-
-class Misuse(Failure):
-    """One line on stderr; the command ends with 2."""
-
-    exit_code = 2
-
-
-class JsonFailure(click.ClickException):
-    """An error of a command that was called with `--json`: one JSON object on stderr."""
-
-    def show(self, file: object = None) -> None:
-        note_json({"error": self.message, "exit_code": self.exit_code})
-
-
-class JsonMisuse(JsonFailure):
-    """Wrong usage of a command that was called with `--json`."""
-
-    exit_code = 2
-
-
-class Group(click.Group):
-    """A group whose help lists the commands in the order of the file, not of the alphabet."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-class Root(Group):
-    """The outermost group. It lists the commands in sections, and translates the errors of all of them."""
-
-    sections: dict[str, tuple[str, ...]] = {}
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = formatter.width - 6 - max(map(len, self.commands))
-        for title, names in self.sections.items():
-            with formatter.section(title):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        for stream in outputs():
-            # What the terminal's encoding does not have is spelled out instead of raising.
-            if reconfigure := getattr(stream, "reconfigure", None):
-                reconfigure(errors="backslashreplace")
-        try:
-            return super().main(*args, **kwargs)
-        except Exception:  # a defect: its message may quote what strangers wrote, so it is not printed as it is
-            import traceback
-
-            if not kwargs.get("standalone_mode", True):
-                raise
-            for line in traceback.format_exc().splitlines():
-                note(line)
-            sys.exit(1)
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        try:
-            with _refusals(), _plain_errors():
-                return super().make_context(*args, **kwargs)
-        except (KeyboardInterrupt, click.Abort) as error:
-            if isinstance(error, click.Abort) and not is_interrupt(error):
-                raise
-            tell_interrupted(None)
-            raise click.exceptions.Exit(INTERRUPTED) from None
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return self._invoke(ctx)
-        except click.ClickException as error:
-            if JSON not in ctx.meta:
-                raise
-            kind = JsonMisuse if error.exit_code == Misuse.exit_code else JsonFailure
-            raise kind(error.format_message()) from error
-
-    def _invoke(self, ctx: click.Context) -> object:
-        try:
-            with _refusals(), _plain_errors():
-                return super().invoke(ctx)
-        except (KeyboardInterrupt, click.Abort) as error:
-            if isinstance(error, click.Abort) and not is_interrupt(error):
-                raise
-            tell_interrupted(ctx)
-            ctx.exit(INTERRUPTED)
-        except Exception as error:
-            # Not imported before: a domain error can only come from a module that has imported it.
-            errors = sys.modules.get("scanstore.errors")
-            if errors is not None and isinstance(error, errors.ScanstoreError):
-                raise Failure(str(error)) from error
-            raise
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Say in one line what the system refused, help texts included."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise  # nobody reads any more: click ends silently
-        if error.errno == errno.ENOSPC:
-            raise Failure(f"nothing more can be written: {error.strerror}; free some space and try again") from None
-        what = "the terminal or a file" if error.filename is None else os.fsdecode(error.filename)
-        raise Failure(f"{what} cannot be read or written: {error.strerror or error}; check its disk") from None
-    except UnicodeEncodeError as error:  # bytes of the command line that are no text in its encoding
-        raise Misuse(f"{ascii(error.object)[:80]} is no text that can be written; give it in UTF-8") from None
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Escape what click says about arguments, which may be names of files that the shell has filled in."""
-    try:
-        yield
-    except click.UsageError as error:
-        if error.message.isprintable() or isinstance(error, click.exceptions.NoArgsIsHelpError):
-            raise
-        raise click.UsageError(plain_text(error.format_message()), error.ctx) from error
-
-
 # Options that commands have in common
 
 
 def _be_verbose(context: click.Context, _: click.Parameter, times: int) -> None:
-    if times:
+    if times and not context.resilient_parsing:  # a completion prints nothing
         import logging
 
         context.meta[LOGGED] = True
@@ -207,6 +85,8 @@ def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], No
 
     def remember(context: click.Context, _: click.Parameter, value: object) -> None:
         if value is not None and value is not False:
+            if key == SEPARATED and context.meta.get(key, value) != value:
+                raise click.UsageError("--csv and --tsv are both given; give one of them", context)
             context.meta[key] = value
 
     return remember
@@ -252,21 +132,48 @@ target_option = click.option(
 )
 
 
-def rows_options(command: Decorated) -> Decorated:
-    """Add the options of every list, which `listing` follows: `--csv`, `--tsv`, `--columns`."""
-    for name, separator in (("--tsv", "\t"), ("--csv", ",")):
-        command = click.option(
-            name,
-            flag_value=separator,
-            type=click.UNPROCESSED,
-            expose_value=False,
-            callback=_remember(SEPARATED),
-            help=f"Print {name[2:].upper()} with a head instead.",
-        )(command)
-    return click.option(
-        "--columns", metavar="NAMES", expose_value=False, callback=_remember(CHOSEN),
-        help="Print these columns only, such as id,status.",
-    )(command)  # fmt: skip
+def rows_options(*columns: str, limit: int | None = None) -> Callable[[Decorated], Decorated]:
+    """Return the options of every list with these columns, which `listing` follows: `--columns`, `--sort`, `--limit`,
+    `--csv`, `--tsv`.
+
+    Names that are no columns are refused before the command begins. ``limit`` is the default of `--limit`.
+    """
+
+    def add(command: Decorated) -> Decorated:
+        @functools.wraps(command)
+        def checked(*args: object, **options: object) -> object:
+            check_rows_options(columns)
+            return command(*args, **options)
+
+        for option in reversed(_rows_options(columns, limit)):
+            checked = option(checked)
+        return cast(Decorated, checked)
+
+    return add
+
+
+def _next_name(columns: Sequence[str], _: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the last of several names of columns."""
+    done, comma, last = incomplete.rpartition(",")
+    minus = "-" * last.startswith("-")
+    return [f"{done}{comma}{minus}{name}" for name in columns if f"{minus}{name}".startswith(last)]
+
+
+def _rows_options(
+    columns: Sequence[str], limit: int | None
+) -> list[Callable[[Callable[..., object]], Callable[..., object]]]:
+    def option(name: str, key: str, text: str, **more: Any) -> Callable[..., Callable[..., object]]:
+        return click.option(name, expose_value=False, callback=_remember(key), help=text, **more)
+
+    names = {"metavar": "NAMES", "shell_complete": functools.partial(_next_name, columns)}
+    number = click.IntRange(min=1)
+    return [
+        option("--columns", CHOSEN, f"Print these columns only: {', '.join(columns)}.", **names),
+        option("--sort", SORTED, "Sort by these columns; -NAME reverses the order.", **names),
+        option("--limit", LIMIT, "At most this many.", metavar="N", type=number, default=limit, show_default=True),
+        option("--csv", SEPARATED, "Print CSV with a head instead.", flag_value=",", type=click.UNPROCESSED),
+        option("--tsv", SEPARATED, "Print TSV with a head instead.", flag_value="\t", type=click.UNPROCESSED),
+    ]
 
 
 def limit_option(default: int | None = None) -> Callable[[Decorated], Decorated]:
@@ -303,6 +210,38 @@ def scan_argument(command: Decorated) -> Decorated:
 
     merged = click.option("--scan", "scan_too", metavar="SCAN", help="The same as the argument.")(target_option(merged))
     return cast(Decorated, click.argument("scan", metavar="[SCAN]", required=False)(merged))
+
+
+def output_argument(command: Decorated) -> Decorated:
+    """Add FILE, which may also be given as `--output`, as the argument `file`: None for the standard output.
+
+    A command that has `--scan` refuses a number, which is a scan rather than a file.
+    """
+    scans = any(isinstance(each, click.Option) and "--scan" in each.opts for each in _params(command))
+
+    @functools.wraps(command)
+    def merged(*args: object, file: str | None, file_too: str | None, **options: object) -> object:
+        if file is not None and file_too is not None:
+            raise Misuse(f"FILE and --output are both given, {file} and {file_too}; give one of them")
+        if scans and is_one_scan(file):
+            raise Misuse(f"FILE is {file}: for the scan, give --scan {file}; for a file of that name, --output {file}")
+        given = file_too if file is None else file
+        return command(*args, file=None if given in (None, "-") else given, **options)
+
+    text = "The same as the argument."
+    merged = click.option("-o", "--output", "file_too", metavar="FILE", type=click.Path(), help=text)(merged)
+    return cast(Decorated, click.argument("file", metavar="[FILE]", type=click.Path(), required=False)(merged))
+
+
+def _params(command: Callable[..., object]) -> list[click.Parameter]:
+    """The parameters that decorators have added to a function so far."""
+    return list(getattr(command, "__click_params__", ()))
+
+
+def check_file(store: Store, file: str | None) -> None:
+    """Fail when the file to write is a target, which was meant instead."""
+    if file is not None and named_target(store, file) is not None:
+        raise Misuse(f"{file} is a target: for its findings, give --scan {file}; for a report, the name of a new file")
 
 
 def common(command: Decorated) -> Decorated:

@@ -36,7 +36,7 @@ def config() -> None:
 
 
 @config.command()
-@rows_options
+@rows_options("name", "value", "source")
 @basic_options
 @click.pass_context
 def show(context: click.Context) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 
 import click
 
-from scanstore.cli.output import FINISHED, is_finished, note
+from scanstore.cli.output import FINISHED, is_finished, note, note_json
 
 INTERRUPTED = 130
 NOTHING = "nothing was changed"
@@ -53,14 +53,18 @@ def declared(command: click.Command) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def tell_interrupted(context: click.Context | None) -> None:
-    """Print the one line of an interrupted command."""
+def tell_interrupted(context: click.Context | None, *, as_json: bool = False) -> None:
+    """Print the one line of an interrupted command, or a JSON object."""
     sentence = None if context is None else context.meta.get(_KEPT)
     if callable(sentence):
         sentence = sentence()
     elif sentence and context is not None and is_finished(context):
         sentence = "the work was done, and only its result was not printed"
-    note(f"Interrupted: {sentence}." if sentence else "Interrupted.", fresh_line=True)
+    text = f"Interrupted: {sentence}." if sentence else "Interrupted."
+    if as_json:
+        note_json({"error": text, "exit_code": INTERRUPTED})
+    else:
+        note(text, fresh_line=True)
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ import click
 
 from scanstore import parts
 from scanstore.cli.absence import none
-from scanstore.cli.base import Failure, Misuse, basic_options, group, limit_option, open_store, rows_options
+from scanstore.cli.base import Failure, Misuse, basic_options, group, open_store, rows_options
 from scanstore.cli.handlers import WHERE, load_object, passed_over
 from scanstore.cli.interrupts import INTERRUPTED, keep, kept
 from scanstore.cli.output import (
@@ -31,6 +31,7 @@ from scanstore.cli.output import (
     table,
     tell,
     wants_json,
+    window,
 )
 from scanstore.cli.streams import flush
 
@@ -117,8 +118,7 @@ def add(type: str, **given: Any) -> None:
 @click.option("--type", metavar="TYPE", help="Only those of this type.")
 @click.option("--parent", metavar="ID", help="Only the parts of this job.")
 @click.option("--scene", metavar="ID", help="Only those about this scene.")
-@limit_option()
-@rows_options
+@rows_options("id", "status", "progress", "type", "remark")
 @basic_options
 def list_(**only: Any) -> None:
     """List jobs, the newest first: status, progress, type, id, message or error.
@@ -128,7 +128,7 @@ def list_(**only: Any) -> None:
       scanstore jobs list --status failed --limit 20
     """
     with open_store() as store:
-        found = store.jobs.list(**only)
+        found = store.jobs.list(**only, **window(parts.models.Job, COLUMNS))
         listing(found, COLUMNS, none("jobs", "add one with: scanstore jobs add TYPE"))
 
 
@@ -147,7 +147,7 @@ def _line(text: str | None) -> str:
 
 COLUMNS: Columns[Job] = (
     "status",
-    Column("progress", lambda row: f"{row.progress} %", right=True),
+    Column("progress", lambda row: f"{row.progress} %", right=True, key="progress"),
     "type",
     "id",
     Column("remark", _remark),

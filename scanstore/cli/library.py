@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 
 from scanstore.cli.absence import narrowed
-from scanstore.cli.base import Failure, basic_options, group, limit_option, open_store, rows_options
+from scanstore.cli.base import Failure, basic_options, group, open_store, rows_options
 from scanstore.cli.interrupts import kept
-from scanstore.cli.output import Column, Columns, aligned, aside, caution, count, listing, tell
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    aligned,
+    aside,
+    caution,
+    check_rows_options,
+    count,
+    listing,
+    row_limit,
+    tell,
+)
 from scanstore.cli.progress import BYTES, Display, progress
 from scanstore.cli.streams import binary_input
 
@@ -24,6 +35,7 @@ if TYPE_CHECKING:
 
 REASONS = 10  # rejected records that are listed
 KINDS = ("scene", "performer", "tag", "studio")
+SCENE, NAMED = ("id", "date", "title", "studio"), ("id", "name", "scenes")  # the columns of scenes, and of other kinds
 kind_option = click.option(
     "--kind", type=click.Choice(KINDS, case_sensitive=False), default="scene", show_default=True, help="Of what."
 )
@@ -91,10 +103,9 @@ def sync(file: str, kind: LibraryKind, prune: bool, strict: bool, take_over: boo
 @click.option("--tag", metavar="ID|NAME", help="Only scenes with this tag.")
 @click.option("--studio", metavar="ID|NAME", help="Only scenes of this studio.")
 @click.option("--organized/--not-organized", default=None, help="Only scenes that are, or are not.")
-@limit_option()
-@rows_options
+@rows_options(*dict.fromkeys(SCENE + NAMED))
 @basic_options
-def list_(kind: LibraryKind, organized: bool | None, limit: int | None, **only: str | None) -> None:
+def list_(kind: LibraryKind, organized: bool | None, **only: str | None) -> None:
     """List scenes: id, date, title, studio. Or performers, tags, studios: id, name, number of scenes.
 
     With --json scenes are the records that sync takes.
@@ -107,15 +118,16 @@ def list_(kind: LibraryKind, organized: bool | None, limit: int | None, **only: 
     given = {name: value for name, value in only.items() if value is not None}
     if kind != "scene" and (given or organized is not None):
         raise click.UsageError(f"--{next(iter(given), 'organized')} is about scenes; leave out --kind {kind}")
+    check_rows_options(SCENE if kind == "scene" else NAMED)
     with open_store() as store:
         if kind == "scene":
             wanted: Any = {name: _one(store, cast("NamedKind", name), value) for name, value in given.items()}
-            scenes = store.library.list(organized=organized, limit=limit, **wanted)
+            scenes = store.library.list(organized=organized, limit=row_limit(), **wanted)
             hint = f"no scenes {'like that' if narrowed() else 'yet; write some with: scanstore library sync FILE'}"
             listing(store.library.records(scenes), SCENES, hint)
         else:
             hint = f"no {kind}s yet; write some with: scanstore library sync FILE{_of(kind)}"
-            listing(store.library.names(kind, limit=limit), ("id", "name", Column("scenes", right=True)), hint)
+            listing(store.library.names(kind, limit=row_limit()), ("id", "name", Column("scenes", right=True)), hint)
 
 
 @library.command()

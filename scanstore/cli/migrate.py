@@ -24,7 +24,7 @@ def migrate() -> None:
 
 
 @migrate.command()
-@rows_options
+@rows_options("name", "applied", "state")
 @basic_options
 def status() -> None:
     """List every migration, and when it was applied to the store.

@@ -14,7 +14,7 @@ from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import Decorated, Misuse, basic_options, group, open_store, rows_options
 from scanstore.cli.interrupts import kept
-from scanstore.cli.output import Column, Columns, Fact, card, count, listing, tell
+from scanstore.cli.output import Column, Columns, Fact, card, count, listing, tell, window
 from scanstore.cli.streams import is_terminal, text_input
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _limits(model: ModelConfig) -> str:
 
 
 @models.command("list")
-@rows_options
+@rows_options("name", "roles", "limits", "key", "address")
 @basic_options
 def list_() -> None:
     """List the models: name, roles, limits, key, address.
@@ -153,7 +153,8 @@ def list_() -> None:
         Column("address", "base_url"),
     )
     with open_store() as store:
-        listing(store.llm.list(), columns, none("models", "add one with: scanstore models add NAME"), data=_dict)
+        found = store.llm.list(**window(parts.models.ModelConfig, columns))
+        listing(found, columns, none("models", "add one with: scanstore models add NAME"), data=_dict)
 
 
 @models.command()

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import Failure, basic_options, db_option, group, limit_option, open_store, rows_options
 from scanstore.cli.handlers import WHERE, load_object, passed_over
@@ -28,6 +29,7 @@ from scanstore.cli.output import (
     plain_text,
     table,
     tell,
+    window,
 )
 from scanstore.cli.progress import progress
 from scanstore.cli.triage import by_option
@@ -106,10 +108,9 @@ def create(name: str, file: IO[str], description: str | None) -> None:
 
 @plans.command("list")
 @click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only those that are this.")
-@limit_option()
-@rows_options
+@rows_options("id", "status", "name", "changes")
 @basic_options
-def list_(status: PlanStatus | None, limit: int | None) -> None:
+def list_(status: PlanStatus | None) -> None:
     """List plans: id, status, name, changes by status.
 
     The latest first.
@@ -119,10 +120,35 @@ def list_(status: PlanStatus | None, limit: int | None) -> None:
       scanstore plans list --status reviewing
     """
     with open_store() as store:
-        changes: Column[AnalysisPlan] = Column("changes", lambda plan: _tally(plan.counts))
+        columns: Columns[AnalysisPlan] = (
+            "id",
+            "status",
+            "name",
+            Column("changes", lambda plan: _tally(plan.counts), key=lambda plan: sum(plan.counts or ())),
+        )
         hint = "make one with: scanstore plans create NAME FILE, or store.plans.add(name)"
-        found = store.plans.list(status=status, limit=limit)
-        listing(found, ("id", "status", "name", changes), none("plans", hint))
+        found = store.plans.list(status=status, **window(parts.models.AnalysisPlan, columns))
+        listing(found, columns, none("plans", hint))
+
+
+@plans.command()
+@PLAN
+@click.option("--status", type=click.Choice(CHANGE_STATUSES, case_sensitive=False), help="Only changes that are this.")
+@click.option("--field", metavar="FIELD", help="Only changes of this field.")
+@click.option("--scene", metavar="ID", help="Only changes of this scene.")
+@rows_options("id", "status", "target", "field", "action", "confidence", "reviewer", "error")
+@basic_options
+def changes(plan: int, status: ChangeStatus | None, field: ChangeField | None, scene: str | None) -> None:
+    """List the changes of a plan: id, status, target, field, action, confidence, reviewer, error.
+
+    \b
+    Example:
+      scanstore plans changes 1 --status pending --sort -confidence
+    """
+    with open_store() as store:
+        only = window(parts.models.PlanChange, CHANGES)
+        found = store.plans.changes(plan, status=status, field=field, scene=scene, **only)
+        listing(found, CHANGES, none("changes", "propose some with: store.plans.propose_many(plan, changes)"))
 
 
 @plans.command()
@@ -152,7 +178,7 @@ def show(plan: int, status: ChangeStatus | None, field: ChangeField | None, scen
             ("", table(found, CHANGES)),
         )
         if len(found) == limit:
-            caution(f"the first {limit:,} changes; see more with --limit")
+            caution(f"the first {limit:,} changes; see all with: scanstore plans changes {row.id}")
 
 
 def _facts(plan: AnalysisPlan) -> list[Fact]:
@@ -179,7 +205,12 @@ CHANGES: Columns[PlanChange] = (
     Column("target", lambda change: f"{change.target} {change.target_key}"),
     "field",
     Column("action", lambda change: f"{change.action} {_value(change.proposed_value)}"),
-    Column("confidence", lambda change: "" if change.confidence is None else f"{change.confidence:.2f}"),
+    Column(
+        "confidence",
+        lambda change: "" if change.confidence is None else f"{change.confidence:.2f}",
+        right=True,
+        key="confidence",
+    ),
     "reviewer",
     "error",
 )

@@ -7,6 +7,7 @@ import os
 import click
 
 from scanstore.cli.base import (
+    Misuse,
     basic_options,
     existing_store_path,
     named_store_path,
@@ -15,7 +16,7 @@ from scanstore.cli.base import (
     store_path,
 )
 from scanstore.cli.interrupts import finish, keep, kept
-from scanstore.cli.output import count, note, plain_text, size, tell
+from scanstore.cli.output import count, note, plain_text, size, tell, wants_json
 
 
 @click.command()
@@ -102,6 +103,8 @@ def drop(context: click.Context, yes: bool) -> None:
 
     named_store_path()
     path = existing_store_path()
+    if not yes and wants_json():
+        raise Misuse("with --json, no question is asked: give --yes to delete the store")
     if not yes and not click.confirm(plain_text(f"Delete {path}, {size(os.path.getsize(path))}, for good?"), err=True):
         note("Nothing was deleted.")
         context.exit(1)

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from scanstore import parts
-from scanstore.cli.base import configuration, find_scan, is_one_scan, open_store, scan_option, store_option, store_path
+from scanstore.cli.base import (
+    check_file,
+    configuration,
+    find_scan,
+    is_one_scan,
+    open_store,
+    output_argument,
+    scan_option,
+    store_option,
+    store_path,
+)
 from scanstore.cli.configuration import GATES as RULES
 from scanstore.cli.output import count, note
 
@@ -28,12 +38,12 @@ fail_on_option = click.option(
 
 
 @click.command()
+@output_argument
 @click.option(
     "--format",
     type=click.Choice(FORMATS, case_sensitive=False),
     help="How to write it. [default: by the file's ending, else text]",
 )
-@click.option("-o", "--output", metavar="FILE", type=click.Path(), help="Write to this file; - is the terminal.")
 @click.option(
     "--baseline", metavar="ID", type=click.IntRange(min=1), help="Compare with this scan. [default: the one before]"
 )
@@ -43,10 +53,10 @@ fail_on_option = click.option(
 @store_option
 @click.pass_context
 def report(
-    context: click.Context, format: str | None, output: str | None, baseline: int | None, rule: str | None,
+    context: click.Context, file: str | None, format: str | None, baseline: int | None, rule: str | None,
     scan: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Report the open findings and the changes since an earlier scan.
+    """Report the open findings and the changes since an earlier scan, to FILE or to the standard output.
 
     All findings of a target are reported, with what became of each since its tools ran before; --scan ID reports only
     what that scan saw.
@@ -55,13 +65,13 @@ def report(
     \b
     Example:
       scanstore report --fail-on new-high
-      scanstore report --format html -o findings.html
+      scanstore report findings.html
     """
 
-    file = None if output in (None, "-") else output
     name = "json" if as_json else format or ENDINGS.get(os.path.splitext(file or "")[1].lower(), "text")
     gates = gates_of(rule)
     with open_store() as store:
+        check_file(store, file)
         found = parts.gather.gather(
             store.database, find_scan(store, scan, findings=True), baseline, only=is_one_scan(scan)
         )

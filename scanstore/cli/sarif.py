@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from scanstore import parts
-from scanstore.cli.base import basic_options, configuration, find_scan, group, is_one_scan, open_store, scan_argument
+from scanstore.cli.base import (
+    basic_options,
+    check_file,
+    configuration,
+    find_scan,
+    group,
+    is_one_scan,
+    open_store,
+    output_argument,
+    scan_option,
+)
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import count, json_stream, note, plain_text, shortened, spoken, tell, wants_json
 from scanstore.cli.progress import progress
@@ -79,31 +89,32 @@ def load(
 
 
 @sarif.command()
-@scan_argument
-@click.option("-o", "--output", metavar="FILE", help="Write to this file; - is the terminal. [default: -]")
+@output_argument
+@scan_option
 @click.option(
     "--only", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only those; may be repeated."
 )
 @click.option("--github", is_flag=True, help="Keep within that host's limits, and report omissions.")
 @basic_options
 @kept("no file was written")
-def dump(scan: str | None, output: str | None, only: tuple[FindingState, ...], github: bool) -> None:
-    """Write the findings of a scan as SARIF 2.1.0. SCAN is the id of one, or a target for all its findings, whichever
-    tool ran last; without SCAN, those of the target that the current folder is in.
+def dump(file: str | None, scan: str | None, only: tuple[FindingState, ...], github: bool) -> None:
+    """Write findings as SARIF 2.1.0 to FILE, or to the standard output.
 
-    With --json the counts of written and omitted results are printed as JSON; the report then needs a file.
+    The findings are those of the target that the current folder is in, whichever tool ran last; --scan names another
+    target, or with an id a single scan. With --json the counts of written and omitted results are printed as JSON; the
+    report then needs a FILE.
 
     \b
     Example:
-      scanstore sarif dump -o findings.sarif
-      scanstore sarif dump --only new --only reopened --github -o upload.sarif
+      scanstore sarif dump findings.sarif
+      scanstore sarif dump upload.sarif --only new --only reopened --github
     """
-    file = None if output in (None, "-") else output
     if wants_json() and file is None:
-        raise click.UsageError("--json needs a file for the report: -o FILE")
+        raise click.UsageError("--json needs a file for the report: give FILE")
     if file is None:
         keep("the output is not complete")
     with open_store() as store:
+        check_file(store, file)
         where = find_scan(store, scan, findings=True)
         flush()
         wanted = only or None

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import Misuse, basic_options, group, open_store, rows_options
 from scanstore.cli.interrupts import kept
-from scanstore.cli.output import Column, Columns, count, listing, note, plain_text, tell
+from scanstore.cli.output import Column, Columns, count, listing, note, plain_text, tell, window
 
 if TYPE_CHECKING:
     from scanstore.jobs.models import ScheduledTask
@@ -44,8 +45,8 @@ COLUMNS: Columns[ScheduledTask] = (
     Column("type", "task_type"),
     "schedule",
     "timezone",
-    Column("next", _next),
-    Column("last", _last),
+    Column("next", _next, key=lambda task: task.next_run if task.enabled else None),
+    Column("last", _last, key="last_run"),
 )
 
 
@@ -81,7 +82,7 @@ def add(name: str, task_type: str, cron: str, timezone: str, config: str | None,
 
 
 @schedules.command("list")
-@rows_options
+@rows_options("name", "type", "schedule", "timezone", "next", "last")
 @basic_options
 def list_() -> None:
     """List the schedules, with the next and the last run of each.
@@ -92,7 +93,8 @@ def list_() -> None:
     """
     with open_store() as store:
         hint = "add one with: scanstore schedules add NAME TYPE CRON"
-        listing(store.schedules.list(), COLUMNS, none("schedules", hint))
+        found = store.schedules.list(**window(parts.models.ScheduledTask, COLUMNS))
+        listing(found, COLUMNS, none("schedules", hint))
 
 
 @schedules.command("run-due")

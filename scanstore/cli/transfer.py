@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanstore.cli.base import Failure, basic_options, existing_store_path, named_store_path, open_store
+from scanstore.cli.base import (
+    Failure,
+    basic_options,
+    existing_store_path,
+    named_store_path,
+    open_store,
+    output_argument,
+)
 from scanstore.cli.interrupts import finish, keep, kept
 from scanstore.cli.output import (
     aligned,
@@ -37,32 +44,32 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
+@output_argument
 @click.option("--include-secrets", is_flag=True, help="Write keys of models and hashes of passwords too.")
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; may be repeated.")
 @basic_options
 @kept("no file was written")
-def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
-    """Write the whole store as JSON Lines. FILE may be - for the standard output.
+def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> None:
+    """Write the whole store as JSON Lines to FILE, or to the standard output.
 
     Equal stores give equal bytes. Only you may read the file. A dump of some tables only cannot be loaded.
 
     \b
     Example:
       scanstore dump store.jsonl
-      scanstore dump - --table findings | jq -c 'select(.[11] == "open")'
+      scanstore dump --table findings | jq -c 'select(.[11] == "open")'
     """
-    if wants_json() and file == "-":
+    if wants_json() and file is None:
         raise click.UsageError("--json needs a file for the dump: give FILE")
     if file == "-":
         keep("the output is not complete")
     with open_store() as store:
         flush()
-        target = json_stream() if file == "-" else file
-        alone = file != "-" or not is_terminal("stdout")
-        with progress(f"Writing {spoken(file, 'output')}", "rows", alone=alone) as display:
+        target = json_stream() if file is None else file
+        alone = file is not None or not is_terminal("stdout")
+        with progress(f"Writing {spoken(file or '-', 'output')}", "rows", alone=alone) as display:
             told = store.dump(target, include_secrets=include_secrets, tables=tables or None, progress=display)
-    tell(told, [] if file == "-" else f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")
+    tell(told, [] if file is None else f"{file}: {count(told.rows, 'row')}, {size(told.bytes)}")
     _note_left_out(told.own_left_out)
 
 
@@ -73,7 +80,7 @@ def dump(file: str, include_secrets: bool, tables: tuple[str, ...]) -> None:
 @click.pass_context
 @kept("nothing was loaded")
 def load(context: click.Context, file: str, no_accounts: bool) -> None:
-    """Create a store from a dump. FILE may be - for the standard input.
+    """Create a store from FILE, a dump; - is the standard input.
 
     All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty, and be named with
     --db if it is above the current folder. A dump of an older scanstore is migrated. Accounts with their roles are

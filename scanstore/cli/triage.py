@@ -15,7 +15,18 @@ import click
 from scanstore import parts
 from scanstore.cli.base import Failure, Misuse, basic_options, find_target, named_target, open_store, rows_options
 from scanstore.cli.interrupts import kept
-from scanstore.cli.output import Column, Columns, aside, caution, count, listing, shown, table, tell
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    aside,
+    caution,
+    count,
+    listing,
+    row_limit,
+    shown,
+    tell,
+    wants_json,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -98,7 +109,7 @@ def triage(findings: tuple[int, ...], status: FindingStatus, remark: str | None,
                 lost = "" if remark is None else ", and the note was not kept; see: scanstore findings comment"
                 caution(f"finding {row.id} is {before[row.id]} already{lost}")
         step: Column[Finding] = Column("status", lambda row: f"{before[row.id]} -> {row.status}")
-        tell(rows, table([row for row in rows if said[row.id]], ("id", step, "title")))
+        listing([row for row in rows if said[row.id] or wants_json()], ("id", step, "title"))
 
 
 @click.command()
@@ -121,7 +132,7 @@ def comment(finding: int, text: str, by: str) -> None:
 
 @click.command()
 @click.argument("finding", metavar="ID", type=ID)
-@rows_options
+@rows_options("time", "by", "decision", "note")
 @basic_options
 def history(finding: int) -> None:
     """Show the decisions and comments about a finding: when, by whom, what, why.
@@ -132,7 +143,8 @@ def history(finding: int) -> None:
     """
     with open_store() as store:
         columns: Columns[FindingEvent] = (Column("time", "created_at"), "by", Column("decision", _decision), "note")
-        listing(store.findings.history(finding), columns, f"nothing was decided about finding {finding} yet")
+        found = store.findings.history(finding, limit=row_limit())
+        listing(found, columns, f"nothing was decided about finding {finding} yet")
 
 
 def _decision(event: FindingEvent) -> str:
@@ -222,7 +234,7 @@ def unsuppress(suppressions: tuple[int, ...], by: str) -> None:
 @click.command("suppressions")
 @click.option("--target", metavar="TARGET", help="Only those of this target.")
 @click.option("--all", "lifted", is_flag=True, help="Those that were lifted, too.")
-@rows_options
+@rows_options("id", "state", "scope", "end", "by", "reason")
 @basic_options
 def list_suppressions(target: str | None, lifted: bool) -> None:
     """List suppressions: id, active or expired, scope, end, author, reason.
@@ -254,7 +266,7 @@ SUPPRESSIONS: Columns[Suppression] = (
     "id",
     "state",
     Column("scope", _scope),
-    Column("end", _end),
+    Column("end", _end, key=lambda row: row.lifted_at or row.expires_at),
     "by",
     Column("reason", "justification"),
 )

@@ -15,11 +15,25 @@ from scanstore.cli.base import (
     name_store,
     named_store_path,
     open_store,
+    rows_options,
     store_key,
     store_path,
 )
 from scanstore.cli.interrupts import finish, keep, kept
-from scanstore.cli.output import aligned, count, note, plain_text, shortened, size, tell
+from scanstore.cli.output import (
+    Column,
+    Columns,
+    aligned,
+    arranged,
+    count,
+    listing,
+    note,
+    only_rows,
+    plain_text,
+    shortened,
+    size,
+    tell,
+)
 from scanstore.cli.progress import progress
 from scanstore.cli.streams import secret
 
@@ -27,13 +41,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from scanstore.db.words import PruneKind
-    from scanstore.maintenance.health import Problem, Stats
+    from scanstore.maintenance.health import Problem, Stats, TableStats
     from scanstore.maintenance.pruning import Pruned
 
 
 @click.command()
 @click.argument("file", required=False)
 @click.option("--fix", is_flag=True, help="Put right what can be, and drop what a stranger put into the schema.")
+@rows_options("state", "what", "remedy")
 @basic_options
 @click.pass_context
 @kept()
@@ -54,8 +69,7 @@ def check(context: click.Context, file: str | None, fix: bool) -> None:
     if fix:
         keep("finished repairs are kept; check it again")
     problems = _checked(fix)
-    lines = [f"fixed: {each.what}" if each.fixed else f"{each.what}: {each.remedy}" for each in problems]
-    tell(problems, map(plain_text, lines or [f"{os.path.realpath(store_path())}: no problems"]))
+    listing(problems, PROBLEMS, f"{os.path.realpath(store_path())}: no problems")
     context.exit(0 if all(problem.fixed for problem in problems) else 1)
 
 
@@ -90,20 +104,38 @@ def _problems(fix: bool) -> list[Problem]:
             return store.check(fix=fix, progress=display)
 
 
+PROBLEMS: Columns[Problem] = (
+    Column("state", lambda problem: "fixed" if problem.fixed else "open"),
+    "what",
+    Column("remedy", lambda problem: "" if problem.fixed else problem.remedy),
+)
+
+
 @click.command()
+@rows_options("name", "rows", "bytes")
 @basic_options
 def stats() -> None:
     """Show how large the store is.
 
-    Its tables too, and what the latest scans brought.
+    Its tables too, and what the latest scans brought. --csv, --tsv and --columns print the tables only; --sort and
+    --limit are about the tables.
 
     \b
     Example:
       scanstore stats
+      scanstore stats --sort -bytes --limit 5
     """
     with open_store() as store:
         found = store.stats()
-        tell(found, _stats_lines(found))
+        tables = list(arranged(found.tables, TABLES))
+        if only_rows():
+            listing(tables, TABLES)
+        else:
+            found = found._replace(tables=tables)
+            tell(found, _stats_lines(found))
+
+
+TABLES: Columns[TableStats] = ("name", Column("rows", right=True), Column("bytes", right=True))
 
 
 def _stats_lines(found: Stats) -> Iterator[str]:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanstore import parts
 from scanstore.cli.absence import none
 from scanstore.cli.base import Misuse, basic_options, group, open_store, rows_options
 from scanstore.cli.interrupts import kept
-from scanstore.cli.output import Column, Columns, listing, tell
+from scanstore.cli.output import Column, Columns, listing, tell, window
 from scanstore.cli.streams import secret
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ COLUMNS: Columns[User] = (
     Column("name", "full_name"),
     "role",
     Column("state", _state),
-    Column("login", _login),
+    Column("login", _login, key="last_login_at"),
 )
 
 
@@ -78,7 +79,7 @@ def add(email: str, name: str | None, role: str, password: bool, password_stdin:
 @users.command("list")
 @click.option("--active/--deactivated", default=None, help="Only active or deactivated users.")
 @click.option("--role", metavar="ROLE", help="Only users with this role.")
-@rows_options
+@rows_options("email", "name", "role", "state", "login")
 @basic_options
 def list_(active: bool | None, role: str | None) -> None:
     """List the users, by address.
@@ -89,7 +90,7 @@ def list_(active: bool | None, role: str | None) -> None:
       scanstore users list --active --role admin
     """
     with open_store() as store:
-        found = store.accounts.list(active=active, role=role)
+        found = store.accounts.list(active=active, role=role, **window(parts.models.User, COLUMNS))
         listing(found, COLUMNS, none("users", "add one with: scanstore users add EMAIL"))
 
 

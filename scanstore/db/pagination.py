@@ -198,11 +198,19 @@ def counts(db: Database, model: type[Base], by: str, where: tuple[object, ...]) 
         return dict(found.order_by(field).tuples())
 
 
-def sorts(model: type[Base]) -> list[str]:
-    """Return the names of the columns by which pages of a model can be sorted: its key and its indexed columns."""
+def sorts(model: type[Base], *, nullable: bool = True) -> list[str]:
+    """Return the names of the columns by which pages of a model can be sorted: its key and its indexed columns.
+
+    Without ``nullable``, only those that always have a value; a text may be empty, unless it is the key.
+    """
     meta: Any = _checked(model)._meta
     indexed = [f for index in meta.fields_to_index() for f in index._expressions if isinstance(f, peewee.Field)]
-    return list(dict.fromkeys(f.name for f in (*meta.get_primary_keys(), *indexed) if not is_heavy(f)))
+    found = [f for f in (*meta.get_primary_keys(), *indexed) if not is_heavy(f) and (nullable or _is_full(f))]
+    return list(dict.fromkeys(f.name for f in found))
+
+
+def _is_full(field: Any) -> bool:
+    return bool(field.primary_key or not field.null and type(field) is not peewee.TextField)
 
 
 def light(model: type[Base], *, heavy: bool = False) -> list[peewee.Field[object]]:
