@@ -2940,8 +2940,8 @@ class AsyncStore(Running):
         """Restore the store at `path` (default: as for opening) from a copy. The replaced file is kept beside it.
 
         Verifies the copy first. Atomic. `progress` is called in this thread with the copied pages and all pages; an
-        exception of it cancels the work, and the old store stays. Raises Busy while the store is open; see
-        :func:`scanstore.maintenance.backup.restore`.
+        exception of it, unless all are copied, cancels the work, and the old store stays. Raises Busy while the store
+        is open; see :func:`scanstore.maintenance.backup.restore`.
         """
 
     @staticmethod
