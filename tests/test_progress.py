@@ -319,7 +319,7 @@ def test_a_meter_counts_upwards() -> None:
     meter.add(4)  # more than expected
     meter.expect(1)
     meter.end()
-    assert told == [(3, 0), (3, 5), (3, 5), (7, 7), (7, 8), (8, 8)]
+    assert told == [(3, 0), (3, 5), (7, 7), (7, 8), (8, 8)]
     silent = Meter(None)
     silent.add()
     silent.end()

@@ -350,8 +350,8 @@ def test_new_findings_are_taken_up_in_the_order_of_their_ids(
     monkeypatch.setitem(search_module.AT_ONCE, "finding", 2)
     batches = search_module.Search._batches
 
-    def broken(self: Any, kind: str, keys: list[int]) -> Any:
-        yield next(batches(self, kind, keys))
+    def broken(self: Any, kind: str, keys: list[int], meter: Any) -> Any:
+        yield next(batches(self, kind, keys, meter))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(search_module.Search, "_batches", broken)

@@ -28,6 +28,7 @@ class Meter:
             raise InvalidArgument(f"progress is {shown(progress)}; give a function that takes two numbers, or None")
         self._progress = progress
         self.done, self.total = 0, total
+        self._told: tuple[int, int] | None = None
 
     def __bool__(self) -> bool:
         return self._progress is not None
@@ -46,11 +47,14 @@ class Meter:
         self.done = max(self.done, done)
         if self.total:
             self.total = max(self.total, self.done)
-        if self._progress is not None:
-            self._progress(self.done, self.total)
+        self._report()
 
     def end(self) -> None:
         """Report that all units are finished."""
         self.done = self.total = max(self.done, self.total)
-        if self._progress is not None:
+        self._report()
+
+    def _report(self) -> None:
+        told, self._told = self._told, (self.done, self.total)
+        if self._progress is not None and told != self._told:
             self._progress(self.done, self.total)

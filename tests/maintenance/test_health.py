@@ -395,7 +395,7 @@ def test_a_large_store_is_checked_by_two_at_once(file: Path, monkeypatch: pytest
         threads = threading.active_count()
         assert store.check() == before and bool(before) is (page == "an index")
         assert threading.active_count() == threads
-        monkeypatch.setattr(health, "_others", lambda db: 1 / 0)
+        monkeypatch.setattr(health, "_others", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             store.check()
         assert threading.active_count() == threads
