@@ -322,7 +322,7 @@ def named_store_path(*, creates: bool = False) -> str:
     if found.above:
         other = f", or --db {DEFAULT_STORE} for a new one here" if creates else ""
         raise Misuse(
-            f"the store {found.path} is not in the current folder ({found.origin}), and this command wants it named;"
+            f"the store {found.path} is not in the current folder ({found.origin});"
             f" give --db {shlex.quote(found.path)} if it is meant{other}"
         )
     return store_path()
