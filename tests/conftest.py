@@ -41,7 +41,8 @@ sys.dont_write_bytecode = False
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes depends on what else runs; a failure prints what repeats it.
-settings.register_profile("scanstore", deadline=None, database=None, print_blob=True)
+examples = 100 if os.environ.get("SCANSTORE_LONG") else 40
+settings.register_profile("scanstore", deadline=None, database=None, print_blob=True, max_examples=examples)
 settings.load_profile("scanstore")
 
 

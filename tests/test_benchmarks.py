@@ -73,9 +73,9 @@ def test_snapshot_prints_every_measure_once(corpus: Path) -> None:
     measured = rows(done.stdout)
     assert len(measured) == len(found["rows"])
     barred = [measure for measure, row in measured.items() if row["bar"]]
-    assert len(barred) == 12
+    assert len(barred) == 14
     for wanted in ("first record()", "file size", "nothing changed", "one file changed", "bulk writer", "references of",
-                   "impact", "peak memory", "import scanstore"):  # fmt: skip
+                   "impact", "peak memory", "import scanstore", "--help", "symbols find"):  # fmt: skip
         assert any(measure.startswith(wanted) or wanted in measure for measure in barred), wanted
     assert done.returncode == (0 if all(measured[measure]["ok"] for measure in barred) else 1)
     assert "shop.py" in measured["re-scan, one file changed, time"]["detail"]

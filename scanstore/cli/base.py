@@ -37,7 +37,7 @@ from scanstore.cli.output import (
     tree_folder,
 )
 from scanstore.cli.progress import progress
-from scanstore.cli.provenance import SAME, scan_line, target_here
+from scanstore.cli.provenance import SAME, recorded_scans, scan_line, target_here
 from scanstore.db.paths import below, composed, escape_path, name_in, root_name, spelled
 
 if TYPE_CHECKING:
@@ -432,14 +432,14 @@ def note_scan(store: Store, scan: Scan) -> None:
 
 
 def _chosen(store: Store, given: str | None, findings: bool) -> Scan:
-    latest = store.findings.latest if findings else store.scans.latest
+    latest = store.findings.latest if findings else recorded_scans(store).latest
     if given is None or not given.strip():
         target = find_target(store, trees=not findings)
         return latest() if target is None else latest(target)
     if chosen_target() is not None:
         raise Misuse(f"a scan has its target: leave out {given!r} or --target")
     if is_one_scan(given):
-        return store.scans.get(int(given))
+        return recorded_scans(store).get(int(given))
     name = named_target(store, given)
     if name is None:
         raise Failure(f"no completed scan of {given!r}; give a scan's id, or a target of: scanstore scans list")
@@ -454,7 +454,7 @@ def chosen_target() -> str | None:
 
 def named_target(store: Store, given: str) -> str | None:
     """The target meant by its name, or by a path that leads there."""
-    known = {each.target for each in store.scans.targets()}
+    known = {each.target for each in recorded_scans(store).targets()}
     return next((name for name in (given, root_name(given)) if name in known), None)
 
 

@@ -44,6 +44,7 @@ from scanstore.cli.output import (
     table,
     wants_json,
 )
+from scanstore.cli.provenance import recorded_scans
 
 if TYPE_CHECKING:
     from scanstore.db.words import NameMatch, ReferenceType, Resolution, SymbolType
@@ -69,7 +70,7 @@ def pick_symbol(store: Store, given: str, scan: str | None) -> Symbol:
     if given.isascii() and given.isdecimal():
         asked = scan is not None or chosen_target() is not None
         row = store.symbols.get(int(given), scan=find_scan(store, scan) if asked else None)
-        note_scan(store, store.scans.get(row.scan_id))
+        note_scan(store, recorded_scans(store).get(row.scan_id))
         return row
     where = find_scan(store, scan)
     try:

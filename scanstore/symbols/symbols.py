@@ -28,7 +28,6 @@ from scanstore.snapshots.names import trigrams
 from scanstore.snapshots.recorder import Content
 from scanstore.snapshots.resolution import lookup
 from scanstore.snapshots.scans import Scans, pick
-from scanstore.symbols.export import export
 from scanstore.symbols.graph import (
     CONTAINS,
     FIND,
@@ -439,6 +438,8 @@ class Symbols(Domain):
         and NotFound immediately.
         """
         scan = self._given(scan, target)
+        from scanstore.symbols.export import export  # start-up: queries draw no graph
+
         return export(
             self, format, root=root, depth=depth, direction=direction, guesses=guesses, imports=imports, scan=scan
         )

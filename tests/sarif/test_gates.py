@@ -125,6 +125,7 @@ REFUSED = {
     "empty": b"",
     "no JSON": b"Traceback (most recent call last):\n",
 }
+SOME_NOT_CLEAR = dict(list(NOT_CLEAR.items())[:: 1 if LONG else 3])
 CLEAR = {
     "nothing found": report(),
     "successful": failing(),
@@ -170,7 +171,7 @@ def test_a_report_that_was_not_read_whole_never_passes(run: Run, number: int, do
         assert again.troubles and again.fixed == 0
 
 
-@pytest.mark.parametrize("document", NOT_CLEAR.values(), ids=NOT_CLEAR)
+@pytest.mark.parametrize("document", SOME_NOT_CLEAR.values(), ids=SOME_NOT_CLEAR)
 def test_strict_refuses_and_writes_nothing(run: Run, document: Any) -> None:
     loaded(run, report(result(1)))
     with Store("gate.db") as store:

@@ -16,12 +16,9 @@ import needs
 import pytest
 from stressing import LONG, ROOT, SEED
 
-pytestmark = [
-    pytest.mark.extras,
-    pytest.mark.skipif(
-        (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="needs Atheris, which is for Linux on x86-64"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="needs Atheris, which is for Linux on x86-64"
+)
 
 DOORS = ("reports", "tags", "dumps", "rows", "records", "code", "words")
 LENGTH = f"-max_total_time={60 if LONG == 1 else LONG}" if LONG else "-runs=100"
