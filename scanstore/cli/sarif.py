@@ -86,9 +86,9 @@ def load(
 @click.option("--github", is_flag=True, help="Keep within that host's limits, and report omissions.")
 @basic_options
 def dump(file: str | None, scan: str | None, only: tuple[FindingState, ...], github: bool) -> None:
-    """Write findings as SARIF 2.1.0 to FILE, or to the standard output.
+    """Write the findings of a target or a scan as SARIF 2.1.0.
 
-    The findings are those of the target that the current folder is in, whichever tool ran last; --scan names another
+    The report is written to FILE, or to the standard output. The findings are those of the target that the current folder is in, whichever tool ran last; --scan names another
     target, or with an id a single scan. With --json the counts of written and omitted results are printed as JSON; the
     report then needs a FILE.
 

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Only this table; may be repeated.")
 @basic_options
 def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> None:
-    """Write the whole store as JSON Lines to FILE, or to the standard output.
+    """Write the whole store as JSON Lines.
 
-    Equal stores give equal bytes. Only you may read the file. A dump of some tables only cannot be loaded.
+    It is written to FILE, or to the standard output. Equal stores give equal bytes. Only you may read the file. A dump of some tables only cannot be loaded.
 
     \b
     Example:
@@ -51,9 +51,9 @@ def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> No
 @click.option("--no-accounts", is_flag=True, help="Leave out accounts, and the sessions, prompts and audits of users.")
 @basic_options
 def load(file: str, no_accounts: bool) -> None:
-    """Create a store from FILE, a dump; - is the standard input.
+    """Create a store from a dump.
 
-    All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty. A dump of an
+    The dump is FILE; - is the standard input. All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty. A dump of an
     older scanstore is migrated. Accounts with their roles are listed, and so are scans of folders outside the current
     one: look at them when the dump is not your own.
 
