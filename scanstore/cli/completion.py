@@ -113,7 +113,8 @@ def _place(shell: str) -> tuple[str, str]:
     data, config = _base("XDG_DATA_HOME", "~/.local/share"), _base("XDG_CONFIG_HOME", "~/.config")
     if shell == "bash":
         path = os.path.join(data, "bash-completion", "completions", NAME)
-        return path, f"open a new shell; without the package bash-completion, add to ~/.bashrc: source {shlex.quote(path)}"
+        line = f"source {shlex.quote(path)}"
+        return path, f"open a new shell; without the package bash-completion, add to ~/.bashrc: {line}"
     if shell == "zsh":
         folder = os.path.join(data, "zsh", "site-functions")
         todo = f"add to ~/.zshrc, before the line with compinit: fpath+=({shlex.quote(folder)}); then open a new shell"

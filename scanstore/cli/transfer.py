@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> None:
     """Write the whole store as JSON Lines.
 
-    It is written to FILE, or to the standard output. Equal stores give equal bytes. Only you may read the file. A dump of some tables only cannot be loaded.
+    It is written to FILE, or to the standard output. Equal stores give equal bytes. Only you may read the file. A dump
+    of some tables only cannot be loaded.
 
     \b
     Example:
@@ -53,9 +54,9 @@ def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> No
 def load(file: str, no_accounts: bool) -> None:
     """Create a store from a dump.
 
-    The dump is FILE; - is the standard input. All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty. A dump of an
-    older scanstore is migrated. Accounts with their roles are listed, and so are scans of folders outside the current
-    one: look at them when the dump is not your own.
+    The dump is FILE; - is the standard input. All of it is loaded or nothing. Creates the store if it is missing; an
+    existing one must be empty. A dump of an older scanstore is migrated. Accounts with their roles are listed, and so
+    are scans of folders outside the current one: look at them when the dump is not your own.
 
     \b
     Example:

@@ -52,13 +52,17 @@ NO_LIST = {
 }  # fmt: skip
 #: Words that make a list answer in the store of `full`.
 WORDS: dict[str, tuple[str, ...]] = {
-    "audits trail": ("AUDIT",), "findings diff": ("1", "2", "--change", "unchanged"), "findings history": ("1",), "findings search": ("bad",),
-    "plans changes": ("1",), "prompts list": ("ada@example.org",), "scans diff": ("1", "2"), "search": ("use",),
+    "audits trail": ("AUDIT",), "findings diff": ("1", "2", "--change", "unchanged"), "findings history": ("1",),
+    "findings search": ("bad",), "plans changes": ("1",), "prompts list": ("ada@example.org",),
+    "scans diff": ("1", "2"), "search": ("use",),
     "sessions files": ("SESSION",), "sessions results": ("SESSION",), "sessions tasks": ("SESSION",),
     "symbols bases": ("Child",), "symbols callees": ("use",), "symbols callers": ("helper",),
     "symbols diff": ("1", "2"), "symbols find": ("use",), "symbols impact": ("helper",), "symbols importers": ("a.py",),
     "symbols imports": ("b.py",), "symbols refs": ("helper",), "symbols subclasses": ("Base",),
 }  # fmt: skip
+
+
+CODE = "class Base:\n    pass\n\n\nclass Child(Base):\n    pass\n\n\ndef helper():\n    pass\n"
 
 
 def commands(group: click.Group = main, path: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -90,9 +94,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Res
     before = Path.cwd()
     os.chdir(folder)
     (folder / "src").mkdir()
-    (folder / "src/a.py").write_text(
-        "class Base:\n    pass\n\n\nclass Child(Base):\n    pass\n\n\ndef helper():\n    pass\n"
-    )
+    (folder / "src/a.py").write_text(CODE)
     (folder / "src/b.py").write_text("import a\nimport src.gone\nfrom a import helper\n\n\ndef use():\n    helper()\n")
     with Store("scanstore.db") as store:
         made = fill(store, folder)
