@@ -186,9 +186,16 @@ def plans(_: Store, __: click.Context, incomplete: str) -> Iterator[Candidate]:
         yield row.id, f"{row.status}: {row.name}"
 
 
+def _argument(context: click.Context, place: int) -> str:
+    """Return an argument of a command; behind an option that still lacks its value, arguments are not parsed yet."""
+    names = [str(each.name) for each in context.command.params if isinstance(each, click.Argument)]
+    given = context.params.get(names[place])
+    return str(context.args[place] if given is None else given)
+
+
 def changes(store: Store, context: click.Context, _: str) -> Iterator[Candidate]:
     """The ids of the changes of a plan."""
-    for row in store.plans.changes(int(context.params["plan"]), limit=LOOKED_AT):
+    for row in store.plans.changes(int(_argument(context, 0)), limit=LOOKED_AT):
         yield row.id, f"{row.status}: {row.action} {row.field} of {row.target} {row.target_key}"
 
 
@@ -224,13 +231,13 @@ def users(store: Store, _: click.Context, __: str) -> Iterator[Candidate]:
 
 def prompt_types(store: Store, context: click.Context, _: str) -> Iterator[Candidate]:
     """The types of the prompts of a user."""
-    for row in store.sessions.prompts.list(context.params["user"], limit=LOOKED_AT):
+    for row in store.sessions.prompts.list(_argument(context, 0), limit=LOOKED_AT):
         yield row.config_type, None
 
 
 def prompt_versions(store: Store, context: click.Context, _: str) -> Iterator[Candidate]:
     """The versions of a prompt."""
-    for row in store.sessions.prompts.list(context.params["user"], type=context.params["config_type"]):
+    for row in store.sessions.prompts.list(_argument(context, 0), type=_argument(context, 1)):
         yield row.version, row.prompt_content
 
 

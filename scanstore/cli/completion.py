@@ -190,6 +190,7 @@ def show(shell: str) -> None:
 
     \b
     Example:
+      scanstore completion show bash
       eval "$(scanstore completion show bash)"
     """
     say(script(shell).text.rstrip("\n").split("\n"))

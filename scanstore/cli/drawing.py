@@ -30,7 +30,7 @@ ON, OFF = "\ue000", "\ue001"  # around what is emphasised in a cell of a marked 
 GAP = 2
 
 
-class Head(NamedTuple):
+class Heading(NamedTuple):
     """The head of a column: its name, whether cells are flush right, and whether they have marks."""
 
     name: str
@@ -38,7 +38,7 @@ class Head(NamedTuple):
     marked: bool
 
 
-def drawn(heads: Sequence[Head], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def drawn(heads: Sequence[Heading], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table with a head, none wider than the terminal; nothing without rows."""
     from rich.console import Console
 
@@ -57,7 +57,7 @@ def drawn(heads: Sequence[Head], rows: Iterable[Sequence[str]]) -> Iterator[str]
     yield from (line.rstrip() for line in captured.get().splitlines())
 
 
-def _text(head: Head, cell: str) -> Text:
+def _text(head: Heading, cell: str) -> Text:
     from rich.text import Text
 
     text = Text(style=STYLES.get(cell, "") if head.name in WORDS else "")
@@ -70,18 +70,18 @@ def _text(head: Head, cell: str) -> Text:
     return text
 
 
-def _least(head: Head, cells: Sequence[Text]) -> int:
+def _least(head: Heading, cells: Sequence[Text]) -> int:
     """Return the least width at which a column is readable."""
     width = _wide(head, cells)
     return width if head.name == "id" or width <= WHOLE else LEAST
 
 
-def _wide(head: Head, cells: Sequence[Text]) -> int:
+def _wide(head: Heading, cells: Sequence[Text]) -> int:
     """Return the width of a column in which nothing is wrapped."""
     return max([len(head.name), *(cell.cell_len for cell in cells)])
 
 
-def _table(console: Console, heads: Sequence[Head], rows: Sequence[Sequence[Text]], least: Sequence[int]) -> None:
+def _table(console: Console, heads: Sequence[Heading], rows: Sequence[Sequence[Text]], least: Sequence[int]) -> None:
     from rich.table import Table
 
     room = console.width - GAP * (len(heads) - 1)
@@ -97,7 +97,7 @@ def _table(console: Console, heads: Sequence[Head], rows: Sequence[Sequence[Text
     console.print(drawn)
 
 
-def _blocks(console: Console, heads: Sequence[Head], rows: Sequence[Sequence[Text]]) -> None:
+def _blocks(console: Console, heads: Sequence[Heading], rows: Sequence[Sequence[Text]]) -> None:
     """Print the name and the cell of each column below each other; cells without text are left out."""
     from rich.table import Table
 

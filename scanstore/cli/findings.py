@@ -22,7 +22,7 @@ from scanstore.cli.base import (
     target_option,
 )
 from scanstore.cli.drafts import FOUND, SEVERITIES, found_columns, percent, place_of, vote_section, votes_json
-from scanstore.cli.output import Column, Fact, aside, card, listing, plain_text, window
+from scanstore.cli.output import Column, Fact, card, listing, note, plain_text, window
 from scanstore.cli.report import warn
 from scanstore.cli.triage import COMMANDS, STATUSES, hidden_by
 
@@ -161,7 +161,7 @@ def diff(a: str | None, b: str | None, wanted: tuple[FindingState, ...]) -> None
         )
         warn(store.findings.troubles(scan=second))
         counts = ", ".join(f"{len(rows):,} {name.replace('_', ' ')}" for name, rows in found._asdict().items())
-        aside(f"from scan {first.id} to scan {second.id}: {counts}")
+        note(f"from scan {first.id} to scan {second.id}: {counts}")
 
 
 def _facts(row: Finding, scan: Scan | None, held: Suppression | None) -> list[Fact]:

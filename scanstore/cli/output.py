@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from numbers import Number
 from typing import TYPE_CHECKING, BinaryIO, Generic, NamedTuple, TypeAlias, TypedDict, TypeVar, cast
 
 import click
@@ -135,9 +136,9 @@ class Column(NamedTuple, Generic[_Row]):
     def plain(self, row: _Row) -> object:
         """Return the cell for JSON: a number where the column is sorted by one, else its text or None."""
         found = _value(row, self.key or self.value or self.name)
-        if found is None or isinstance(found, (bool, int, float)):
+        if found is None or isinstance(found, (int, float)):
             return found
-        return self.cell(row)
+        return float(str(found)) if isinstance(found, Number) else self.cell(row)
 
 
 def _value(row: _Row, value: str | Callable[[_Row], object]) -> object:
@@ -165,20 +166,24 @@ def window(model: type[Base], columns: Columns[_Row]) -> Window:
     """
     by = _by()
     if not by:
-        return {"limit": row_limit()}
+        return {"limit": _limit()}
     name, descending = by[0]
     column = next((each for each in _every(columns) if each.name == name), None)
     field = None if column is None or column.key or name == "severity" else column.value or name
     if len(by) > 1 or field not in parts.pagination.sorts(model, nullable=descending):
         return {}
-    return {"limit": row_limit(), "sort": f"{'-' * descending}{field}"}
+    return {"limit": _limit(), "sort": f"{'-' * descending}{field}"}
 
 
 def row_limit() -> int | None:
     """Return the `limit=` for a list of the API that cannot sort: that of `--limit`, and None where all rows must be
     sorted.
     """
-    return None if _by() else cast("int | None", _meta(LIMIT))
+    return None if _by() else _limit()
+
+
+def _limit() -> int | None:
+    return cast("int | None", _meta(LIMIT))
 
 
 def _by() -> list[sorting.Order]:
@@ -193,7 +198,7 @@ def arranged(rows: Iterable[_Row], columns: Columns[_Row]) -> Iterable[_Row]:
         known = {column.name: column for column in _every(columns)}
         check_names([name for name, _ in by], list(known), "sort by")
         rows = sorting.ordered(rows, [(known[name].sorts, descending) for name, descending in by])
-    limit = cast("int | None", _meta(LIMIT))
+    limit = _limit()
     return rows if limit is None else islice(rows, limit)
 
 
@@ -306,7 +311,7 @@ def _separated(rows: Iterable[_Row], columns: Sequence[Column[_Row]], separator:
 
 def _drawn(rows: Iterable[_Row], columns: Sequence[Column[_Row]]) -> Iterator[str]:
     """Yield the lines of a table for the terminal."""
-    heads = [drawing.Head(column.name, column.right, column.marked) for column in columns]
+    heads = [drawing.Heading(column.name, column.right, column.marked) for column in columns]
     return drawing.drawn(heads, ([_escaped(column, row) for column in columns] for row in rows))
 
 

@@ -56,11 +56,11 @@ def report(
     context: click.Context, file: str | None, format: str | None, baseline: int | None, rule: str | None,
     scan: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Report the open findings and the changes since an earlier scan, to FILE or to the standard output.
+    """Report the open findings and the changes since an earlier scan.
 
-    All findings of a target are reported, with what became of each since its tools ran before; --scan ID reports only
-    what that scan saw.
-    As text, JSON, CSV, Markdown, or one HTML page; by default what the file's ending says, else text.
+    The report is written to FILE, or to the standard output: as text, JSON, CSV, Markdown or one HTML page, by default
+    what the ending of FILE says, else as text. All findings of a target are reported, with what became of each since
+    its tools ran before; --scan ID reports only what that scan saw.
 
     \b
     Example:

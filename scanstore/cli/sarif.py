@@ -98,11 +98,11 @@ def load(
 @basic_options
 @kept("no file was written")
 def dump(file: str | None, scan: str | None, only: tuple[FindingState, ...], github: bool) -> None:
-    """Write findings as SARIF 2.1.0 to FILE, or to the standard output.
+    """Write the findings of a target or a scan as SARIF 2.1.0.
 
-    The findings are those of the target that the current folder is in, whichever tool ran last; --scan names another
-    target, or with an id a single scan. With --json the counts of written and omitted results are printed as JSON; the
-    report then needs a FILE.
+    The report is written to FILE, or to the standard output. The findings are those of the target that the current
+    folder is in, whichever tool ran last; --scan names another target, or with an id a single scan. With --json the
+    counts of written and omitted results are printed as JSON; the report then needs a FILE.
 
     \b
     Example:

@@ -22,7 +22,7 @@ from scanstore.cli.base import (
     target_option,
 )
 from scanstore.cli.interrupts import kept
-from scanstore.cli.output import Column, Columns, aside, card, count, listing, tell, window
+from scanstore.cli.output import Column, Columns, card, count, listing, note, tell, window
 from scanstore.cli.progress import progress
 from scanstore.cli.scan import diff_line, summary_lines
 
@@ -103,10 +103,10 @@ def diff(a: str | None, b: str | None) -> None:
         first, second = find_pair(store, a, b)
         found = store.scans.diff(first, second)
         listing(_changes(found), ("change", "file", "before"))
-        aside(f"from scan {first.id} to scan {second.id}: {diff_line(found)}")
+        note(f"from scan {first.id} to scan {second.id}: {diff_line(found)}")
 
 
-class Change(NamedTuple):
+class FileChange(NamedTuple):
     """A file that differs between two scans; `before` is the path that a moved one had."""
 
     change: str
@@ -114,10 +114,10 @@ class Change(NamedTuple):
     before: str | None = None
 
 
-def _changes(found: FileDiff) -> Iterator[Change]:
+def _changes(found: FileDiff) -> Iterator[FileChange]:
     for what in ("added", "removed", "changed"):
-        yield from (Change(what, path) for path in getattr(found, what))
-    yield from (Change("moved", new, old) for old, new in found.moved)
+        yield from (FileChange(what, path) for path in getattr(found, what))
+    yield from (FileChange("moved", new, old) for old, new in found.moved)
 
 
 @scans.command()

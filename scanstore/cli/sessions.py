@@ -125,7 +125,7 @@ def files(session: str) -> None:
     """
     with open_store() as store:
         found = store.sessions.uploads.list(session, **window(parts.models.FileUpload, FILES))
-        listing(found, FILES, none("files", "add some with: store.sessions.uploads.add(session, path, size)"))
+        listing(found, FILES, none("files", "add some with: store.sessions.uploads.add(session, files)"))
 
 
 @sessions.command()
@@ -141,7 +141,7 @@ def tasks(session: str) -> None:
     """
     with open_store() as store:
         found = store.sessions.tasks.list(session, **window(parts.models.AnalysisTask, TASKS))
-        listing(found, TASKS, none("tasks", "add one with: store.sessions.tasks.add(session, type)"))
+        listing(found, TASKS, none("tasks", "add one with: store.sessions.tasks.add(session, task_type)"))
 
 
 @sessions.command()
@@ -157,7 +157,8 @@ def results(session: str) -> None:
     """
     with open_store() as store:
         found = store.sessions.results.list(session, **window(parts.models.AnalysisResult, RESULTS))
-        listing(found, RESULTS, none("results", "add one with: store.sessions.results.add(session, ...)"))
+        hint = "add one with: store.sessions.results.add(session, result_content=text)"
+        listing(found, RESULTS, none("results", hint))
 
 
 @sessions.command()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from numbers import Number
 from typing import NamedTuple, TypeVar
 
 from scanstore import parts
@@ -51,7 +52,7 @@ def _comparable(value: object) -> tuple[int, object] | None:
     """Return a key that compares with the keys of all other values, or None for a missing value."""
     if value is None or value == "":
         return None
-    if isinstance(value, (int, float)):
+    if isinstance(value, Number):
         return 0, value
     if isinstance(value, datetime):
         return 1, value

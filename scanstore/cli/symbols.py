@@ -31,7 +31,6 @@ from scanstore.cli.output import (
     Column,
     Columns,
     Fact,
-    aside,
     card,
     count,
     listing,
@@ -319,11 +318,11 @@ def diff(a: str | None, b: str | None) -> None:
         parts = ", ".join(f"{len(items):,} {what}" for what, items in found._asdict().items() if items)
         message = f"from scan {before.id} to scan {after.id}: {parts or 'no symbol changed'}"
         if parts:
-            aside(message)
+            note(message)
         limits(store, after, "symbols", "" if parts else message)
 
 
-class Change(NamedTuple):
+class ChangedSymbol(NamedTuple):
     """A symbol that differs between two scans, and its places on the sides that have it."""
 
     change: str
@@ -334,20 +333,20 @@ class Change(NamedTuple):
     data: dict[str, object]
 
 
-def _changes(found: SymbolDiff) -> Iterator[Change]:
+def _changes(found: SymbolDiff) -> Iterator[ChangedSymbol]:
     for what, symbols in (("added", found.added), ("removed", found.removed)):
         for row in symbols:
             place = row.file_path, row.line
             old, new = (None, place) if what == "added" else (place, None)
-            yield Change(what, row.qualified_name, row.symbol_type, old, new, {"change": what, **row._asdict()})
+            yield ChangedSymbol(what, row.qualified_name, row.symbol_type, old, new, {"change": what, **row._asdict()})
     for what, changes in (("changed", found.changed), ("moved", found.moved)):
         for each in changes:
             before, after = (each.old_file, each.old_line), (each.new_file, each.new_line)
             data = {"change": what, **each._asdict()}
-            yield Change(what, each.qualified_name, each.symbol_type, before, after, data)
+            yield ChangedSymbol(what, each.qualified_name, each.symbol_type, before, after, data)
 
 
-def _change_columns(first: Scan, second: Scan) -> Columns[Change]:
+def _change_columns(first: Scan, second: Scan) -> Columns[ChangedSymbol]:
     old, new = places(first), places(second)
     return (
         "change",

@@ -50,9 +50,10 @@ if TYPE_CHECKING:
 @basic_options
 @kept("no file was written")
 def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> None:
-    """Write the whole store as JSON Lines to FILE, or to the standard output.
+    """Write the whole store as JSON Lines.
 
-    Equal stores give equal bytes. Only you may read the file. A dump of some tables only cannot be loaded.
+    It is written to FILE, or to the standard output. Equal stores give equal bytes. Only you may read the file. A dump
+    of some tables only cannot be loaded.
 
     \b
     Example:
@@ -80,11 +81,12 @@ def dump(file: str | None, include_secrets: bool, tables: tuple[str, ...]) -> No
 @click.pass_context
 @kept("nothing was loaded")
 def load(context: click.Context, file: str, no_accounts: bool) -> None:
-    """Create a store from FILE, a dump; - is the standard input.
+    """Create a store from a dump.
 
-    All of it is loaded or nothing. Creates the store if it is missing; an existing one must be empty, and be named with
-    --db if it is above the current folder. A dump of an older scanstore is migrated. Accounts with their roles are
-    listed, and so are scans of folders outside the current one: look at them when the dump is not your own.
+    The dump is FILE; - is the standard input. All of it is loaded or nothing. Creates the store if it is missing; an
+    existing one must be empty, and be named with --db if it is above the current folder. A dump of an older scanstore
+    is migrated. Accounts with their roles are listed, and so are scans of folders outside the current one: look at them
+    when the dump is not your own.
 
     \b
     Example:
