@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from scanstore.db.arguments import check_integer, check_list, check_string, check_text, stored_path
 from scanstore.db.domain import Domain, List, long, reads
+from scanstore.db.notebooks import described
 from scanstore.db.pagination import check_window, listed, windowed
+from scanstore.db.rows import Rows
 from scanstore.db.values import format_time, pack_hash, utcnow
 from scanstore.db.view_keys import split
 from scanstore.errors import Ambiguous, InvalidArgument, NotFound, shown
@@ -73,14 +75,15 @@ class SymbolPlace(NamedTuple):
     line: int
 
 
+@described
 class SymbolDiff(NamedTuple):
     """Changes of symbols between two scans. ``changed``: other text; ``moved``: same text under another name
     or in another file. Symbols that were recorded without their text are only compared by name."""
 
-    added: list[SymbolPlace]
-    removed: list[SymbolPlace]
-    changed: list[SymbolChange]
-    moved: list[SymbolChange]
+    added: Rows[SymbolPlace]
+    removed: Rows[SymbolPlace]
+    changed: Rows[SymbolChange]
+    moved: Rows[SymbolChange]
 
 
 class Symbols(Domain):
@@ -149,7 +152,7 @@ class Symbols(Domain):
         file: str | None = None,
         limit: int | None = None,
         offset: int = 0,
-    ) -> List[Symbol]:
+    ) -> Rows[Symbol]:
         """Find symbols by name. The list is empty if none matches, or if the store has no scan.
 
         ``match`` is ``exact`` (name, qualified name, or the name by which code imports it: ``json.JSONEncoder`` finds
@@ -167,7 +170,7 @@ class Symbols(Domain):
             row = pick(self.db, scan, target)
         except NotFound:
             if scan is None and target is None:
-                return []
+                return Rows(kind=Symbol)
             raise
         parts = trigrams(name) if match == "contains" else None
         values = (name, row.id, kind, file, -1 if limit is None else limit, offset)
@@ -185,9 +188,9 @@ class Symbols(Domain):
         file_id = "SELECT id FROM scan_files WHERE scan_id = ? AND version_id = ?"
         return [f << 24 | target.ordinal for (f,) in self.db.execute_sql(file_id, (scan, target.version)).fetchall()]
 
-    def _rows(self, ids: List[int]) -> List[Symbol]:
+    def _rows(self, ids: List[int]) -> Rows[Symbol]:
         """Return symbols by id, in the order of the ids."""
-        return list(Symbol.raw(SYMBOLS, str(ids)))
+        return Rows(Symbol.raw(SYMBOLS, str(ids)), Symbol)
 
     @reads
     def get(self, symbol: SymbolLike, *, scan: Scan | int | None = None, target: str | None = None) -> Symbol:
@@ -237,7 +240,7 @@ class Symbols(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[Symbol]:
+    ) -> Rows[Symbol]:
         """List all symbols of a scan, or of one of its files, by file and line."""
         check_window(limit, offset)
         query = Symbol.select().where(Symbol.scan == pick(self.db, scan, target))
@@ -273,13 +276,13 @@ class Symbols(Domain):
         limit: int | None,
         offset: int,
         impact: bool = False,
-    ) -> List[Reached]:
+    ) -> Rows[Reached]:
         check_depth(depth)
         check_window(limit, offset)
         row, version, graph = self._at(symbol, *where)
         start = (version, split(row.id)[1])
         found = graph.follow(sql, start, kinds=kinds, depth=depth, guesses=guesses, impact=impact)
-        return windowed(found, limit, offset)
+        return Rows(windowed(found, limit, offset), Reached)
 
     @reads
     def references(
@@ -292,7 +295,7 @@ class Symbols(Domain):
         guesses: bool = True,
         limit: int | None = None,
         offset: int = 0,
-    ) -> List[SymbolReference]:
+    ) -> Rows[SymbolReference]:
         """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
         check_window(limit, offset)
         kind = SymbolReference.reference_type.db_value(reference_type)
@@ -302,7 +305,8 @@ class Symbols(Domain):
             for reference in SymbolReference.raw(graph.references(), row.id, version, split(row.id)[1])
             if (guesses or reference.resolution in TRUSTED) and kind in (None, reference.reference_type)
         ]
-        return windowed(sorted(found, key=lambda r: (r.from_file, r.from_line, r.id)), limit, offset)
+        found.sort(key=lambda r: (r.from_file, r.from_line, r.id))
+        return Rows(windowed(found, limit, offset), SymbolReference)
 
     @reads
     def callers(
@@ -315,7 +319,7 @@ class Symbols(Domain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> List[Reached]:
+    ) -> Rows[Reached]:
         """List the functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest
         first.
         """
@@ -334,7 +338,7 @@ class Symbols(Domain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> List[Reached]:
+    ) -> Rows[Reached]:
         """List the symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
         return self._follow(
             symbol, (scan, target), OUTGOING, kinds=("call",), depth=depth, guesses=guesses, limit=limit, offset=offset
@@ -351,7 +355,7 @@ class Symbols(Domain):
         guesses: bool = True,
         limit: int | None = None,
         offset: int = 0,
-    ) -> List[Reached]:
+    ) -> Rows[Reached]:
         """List all symbols that depend on a symbol by calls and base classes, directly or not, with their distance.
 
         A class includes its constructor. ``exact`` is false if the shortest path contains a guess.
@@ -372,7 +376,7 @@ class Symbols(Domain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> List[Reached]:
+    ) -> Rows[Reached]:
         """List the classes that inherit from a class, directly or not."""
         return self._follow(
             symbol,
@@ -396,7 +400,7 @@ class Symbols(Domain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> List[Reached]:
+    ) -> Rows[Reached]:
         """List the classes of the tree that a class inherits from, directly or not."""
         return self._follow(
             symbol,
@@ -455,7 +459,7 @@ class Symbols(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[ImportRelation]:
+    ) -> Rows[ImportRelation]:
         """List the import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
         check_window(limit, offset)
         row = self._file(file, scan, target)
@@ -500,7 +504,7 @@ class Symbols(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[ImportRelation]:
+    ) -> Rows[ImportRelation]:
         """List imports of missing modules of this tree. Imports of modules outside the tree are not included."""
         check_window(limit, offset)
         query = ImportRelation.select().where(
@@ -518,13 +522,13 @@ class Symbols(Domain):
 
     # -- over a whole scan -----------------------------------------------------------------------------------------
 
-    def coverage(self, *, scan: Scan | int | None = None) -> List[Language]:
+    def coverage(self, *, scan: Scan | int | None = None) -> Rows[Language]:
         """Return the recorded facts (symbols, references, imports) by language, the most files first.
 
         An empty result of a query about symbols proves absence only for languages whose ``recorded`` includes the facts
         of the query. Files that ``failed`` or were ``skipped`` have no facts.
         """
-        return coverage(groups(self.db, pick(self.db, scan).id))
+        return Rows(coverage(groups(self.db, pick(self.db, scan).id)), Language)
 
     @reads
     def unreferenced(
@@ -535,7 +539,7 @@ class Symbols(Domain):
         symbol_types: Iterable[SymbolType] = ("class", "function", "method"),
         limit: int | None = None,
         offset: int = 0,
-    ) -> List[Symbol]:
+    ) -> Rows[Symbol]:
         """List symbols that seem unused: no reference resolves to them and no file mentions their name.
 
         This is a hint, not a proof, because names created at run time are not found. Special methods, overrides of base
@@ -545,7 +549,8 @@ class Symbols(Domain):
         kinds = {Symbol.symbol_type.db_value(kind) for kind in check_list(symbol_types, "symbol_types")}
         check_window(limit, offset)
         ids = unreferenced(self.db, self._graph(scan, target), kinds)
-        return windowed(sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id)), limit, offset)
+        found = sorted(self._rows(ids), key=lambda s: (s.file_path, s.start_line, s.id))
+        return Rows(windowed(found, limit, offset), Symbol)
 
     @reads
     def diff(self, a: Scan | int, b: Scan | int | None = None) -> SymbolDiff:
@@ -576,7 +581,12 @@ class Symbols(Domain):
             else:
                 added.append(SymbolPlace(qualified, kind, path, line))
         removed = [SymbolPlace(s[0], s[1], s[2], s[3]) for group in gone.values() for s in group]
-        return SymbolDiff(sorted(added), sorted(removed), sorted(changed), sorted(moved))
+        return SymbolDiff(
+            Rows(sorted(added), SymbolPlace),
+            Rows(sorted(removed), SymbolPlace),
+            Rows(sorted(changed), SymbolChange),
+            Rows(sorted(moved), SymbolChange),
+        )
 
     def _only(self, scan: Scan, other: Scan) -> List[_Row]:
         rows: List[_Row] = self.db.execute_sql(ONLY_HERE, (scan.id, other.id)).fetchall()

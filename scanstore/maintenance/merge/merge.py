@@ -19,6 +19,7 @@ from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Scope
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import limited, seconds_for, uri
+from scanstore.db.notebooks import described
 from scanstore.db.opening import refuse
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
 from scanstore.maintenance.compaction import ESTIMATE
@@ -43,6 +44,7 @@ NOT_MERGED = {
 }
 
 
+@described
 class MergeResult(NamedTuple):
     """What a merge did: rows ``added`` and rows that both had, in all and per table.
 
