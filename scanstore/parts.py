@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from scanstore.analysis.scans import StoreScans
     from scanstore.analysis.verified import Verified
     from scanstore.audits.audits import Audits
-    from scanstore.db import atomic_files, encryption, logs, migrations, pagination, state_machine, values
+    from scanstore.db import atomic_files, encryption, logs, migrations, pagination, rows, state_machine, values
     from scanstore.findings import looks
     from scanstore.indexing import languages
     from scanstore.jobs.jobs import Jobs
@@ -64,6 +64,7 @@ else:
             "db.encryption": (),
             "db.migrations": (),
             "db.pagination": (),
+            "db.rows": (),
             "llm.slots": (),
             "maintenance.backup": (),
             "maintenance.compaction": (),
@@ -104,5 +105,5 @@ __all__ = [
     "Sessions", "Settings", "StoreFindings", "StoreScans", "Symbols", "Verified", "asking", "atomic_files",
     "backup", "calls", "cleaning", "compaction", "dump", "encryption", "errors", "freshness", "gather", "health",
     "languages", "logs", "looks", "merge", "migrations", "models", "pagination", "pruning", "rekeying", "repair",
-    "scans", "slots", "state_machine", "values",
+    "rows", "scans", "slots", "state_machine", "values",
 ]  # fmt: skip

@@ -515,7 +515,9 @@ class Store(Shared):
     @reads
     def migrate_status(self) -> Rows[Step]:
         """Return every known migration and when it was applied."""
-        return parts.migrations.status(self._database.file, name=self._database.name, key=self._database.key)
+        database = self._database
+        found = parts.migrations.status(database.file, name=database.name, key=database.key)
+        return parts.rows.Rows(found, parts.migrations.Step)
 
     def _migrated(self, migrate: Callable[..., MigrationNames]) -> MigrationNames:
         database = self._database

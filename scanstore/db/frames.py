@@ -7,12 +7,13 @@ be missing. Keys are plain columns; the index counts from 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import peewee
 
+from scanstore.db.generic_fields import Json
 from scanstore.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 #: The column types of values, without and with missing ones.
 TYPES = {"int": ("int64", "Int64"), "bool": ("bool", "boolean"), "float": ("float64", "float64")}
-FIELDS = ((peewee.IntegerField, "int"), (peewee.BooleanField, "bool"), (peewee.FloatField, "float"),
-          (peewee.DecimalField, "float"), (peewee.DateTimeField, "datetime"), (peewee.TextField, "str"))  # fmt: skip
+OTHERS = {"datetime": "datetime64[ms, UTC]", "str": "str", "object": "object"}
+FIELDS = (
+    (peewee.IntegerField, "int"), (peewee.BooleanField, "bool"), (peewee.FloatField, "float"),
+    (peewee.DecimalField, "float"), (peewee.DateTimeField, "datetime"),
+)  # fmt: skip
 
 
 def frame(rows: Sequence[object], kind: type | None) -> DataFrame:
@@ -63,21 +67,17 @@ def _word(field: Any) -> str:
     missing = " | None" if field.null else ""
     while isinstance(field, peewee.ForeignKeyField):
         field = field.rel_field
-    if field.field_type == "JSON":
-        return ""
-    return next((word + missing for class_, word in FIELDS if isinstance(field, class_)), "")
+    if isinstance(field, Json):
+        return "object"
+    return next((word + missing for class_, word in FIELDS if isinstance(field, class_)), "str")
 
 
-def _dtype(word: str, values: Iterable[object]) -> str | None:
+def _dtype(word: str, values: Sequence[object]) -> str | None:
     """Return the type of a column; None lets pandas decide."""
     word, _, missing = word.partition(" | ")
-    if word == "datetime":
-        return "datetime64[ms, UTC]"
-    if word == "str":
-        return None
-    if word not in TYPES:
-        return "object"
-    return TYPES[word][bool(missing) or any(value is None for value in values)]
+    if word in TYPES:
+        return TYPES[word][bool(missing) or any(value is None for value in values)]
+    return OTHERS.get(word, None if values else "object")
 
 
 def _record(row: Any) -> dict[str, object]:

@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 
 import peewee
 
+from scanstore.db.generic_fields import Json
 from scanstore.db.labels import short, tokens
 from scanstore.db.plain_text import plain_text
 
@@ -26,6 +27,8 @@ COLOURS = {
     "critical": "#8b1a1a", "high": "#b3261e", "major": "#b3261e", "medium": "#8a5300", "minor": "#8a5300",
     "low": "#1f5fa8", "info": "#57606a", "observation": "#57606a",
 }  # fmt: skip
+#: The ends of the names of numbers that do not count anything.
+PLAIN = ("id", "line", "line_number", "ordinal", "version", "scan")
 _LINE = "border-bottom:1px solid rgba(128,128,128,.35);padding:2px 8px;vertical-align:top;"
 _TABLE = '<table style="border-collapse:collapse;margin:2px 0">'
 
@@ -41,7 +44,7 @@ def _card(value: object) -> Iterator[str]:
     yield f"<div><b>{_text(type(value).__name__)}</b>{_TABLE}"
     for name, each in values.items():
         if name not in lists:
-            yield f"<tr>{_cell('th', _text(_words(name)), 'left')}{_value(name, each)}</tr>"
+            yield f"<tr>{_cell('th', _text(_words(name)), 'left')}{_value(name, each, 'left')}</tr>"
     yield "</table>"
     for name, rows in lists.items():
         yield f"<div><b>{_text(_words(name))}</b>: {len(rows):,}</div>"
@@ -84,7 +87,7 @@ def _shown(model: Any) -> list[str]:
     """Return the key and the declared columns of a model."""
     fields = model._meta.sorted_fields
     if not model.__shown__:
-        names = [field.name for field in fields if field.field_type not in ("BLOB", "JSON")]
+        names = [field.name for field in fields if not isinstance(field, Json | peewee.BlobField)]
         return [name for name in names if name not in model.__secret__][:COLUMNS]
     keys = [key.name for key in model._meta.get_primary_keys()]
     names = [token.name for token in tokens(model.__shown__)]
@@ -95,6 +98,9 @@ def _values(value: object) -> dict[str, object]:
     if isinstance(value, peewee.Model):
         data = vars(value).get("__data__") or {}
         found = {name: data.get(name) for name in _shown(type(value))}
+        for name, field in type(value)._meta.fields.items():
+            if isinstance(field, peewee.ForeignKeyField) and isinstance(found.get(name), int):
+                found[name] = short(found[name])  # an id, which counts nothing
         more = {name: vars(value).get(name) for name in ("state", "counts")}  # what lists add to rows
         return found | {name: each for name, each in more.items() if each is not None}
     return dict(value._asdict()) if _is_named(value) else {"value": value}
@@ -108,12 +114,17 @@ def _is_list(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, list | tuple) and not hasattr(value, "_fields")
 
 
-def _value(name: str, value: object) -> str:
-    side = "right" if isinstance(value, int | float) and not isinstance(value, bool) else "left"
+def _value(name: str, value: object, side: str = "") -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    side = side or ("right" if number else "left")
     if isinstance(value, str) and "severity" in name and value in COLOURS:
         style = f"background:{COLOURS[value]};color:#fff;border-radius:3px;padding:0 6px"
         return _cell("td", f'<span style="{style}">{value}</span>', side)
-    return _cell("td", _text(_plain(name, value)), side)
+    try:
+        text = _plain(name, value)
+    except Exception:  # values of an unsaved row can be anything
+        text = short(value, name)
+    return _cell("td", _text(text), side)
 
 
 def _plain(name: str, value: object) -> str:
@@ -122,7 +133,7 @@ def _plain(name: str, value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) and not (name == "id" or name.endswith("_id")):
+    if isinstance(value, int) and not name.endswith(PLAIN):
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.2f}"
@@ -134,7 +145,7 @@ def _plain(name: str, value: object) -> str:
         numbers = value._asdict().items()
         return ", ".join(f"{_words(key)} {number}" for key, number in numbers if number not in (None, 0))
     if _is_list(value):
-        return ", ".join(str(each) for each in value[:FEW]) if value else "none"
+        return ", ".join(short(each) for each in value[:FEW]) if value else "none"
     return short(value, name, most=WIDEST)
 
 

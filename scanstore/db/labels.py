@@ -16,14 +16,11 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import peewee
 
 from scanstore.db.plain_text import plain_text
-
-if TYPE_CHECKING:
-    from scanstore.db.fields import Base
 
 LONGEST = 120  #: characters of a row's `repr`
 MOST = 60  #: characters of one value
@@ -40,7 +37,7 @@ class Token(NamedTuple):
     quoted: bool
 
 
-class Named(Protocol):
+class _Record(Protocol):
     """A named tuple."""
 
     def _asdict(self) -> dict[str, object]: ...
@@ -52,9 +49,9 @@ def tokens(shown: str) -> tuple[Token, ...]:
     return tuple(Token(before, name, bool(quoted)) for before, name, quoted in _TOKEN.findall(shown))
 
 
-def row_label(row: Base) -> str:
+def row_label(row: peewee.Model) -> str:
     """Return the `repr` of a row, also of one that is unsaved or partly read."""
-    model = type(row)
+    model: Any = type(row)
     data = vars(row).get("__data__") or {}
     meta = model._meta
     key = meta.primary_key
@@ -75,7 +72,7 @@ def row_label(row: Base) -> str:
     return f"<{text if len(text) <= LONGEST - 2 else text[: LONGEST - 3] + '…'}>"
 
 
-def _filled(model: type[Base], data: dict[str, object], name: str) -> bool:
+def _filled(model: Any, data: dict[str, object], name: str) -> bool:
     return name not in model.__secret__ and data.get(name) not in (None, "")
 
 
@@ -114,7 +111,7 @@ def short(value: object, name: str = "", *, quoted: bool = False, most: int = MO
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def brief(self: Named) -> str:
+def brief(self: _Record) -> str:
     """Return the `repr` of a named tuple, with the lengths of long lists instead of their items."""
     parts = [f"{name}={_counted(value)}" for name, value in self._asdict().items()]
     return f"{type(self).__name__}({', '.join(parts)})"

@@ -40,7 +40,6 @@ from scanstore.db.files import APPLICATION_ID, MEMORY, create_file, identify, li
 from scanstore.db.foreign_schema import HISTORY
 from scanstore.db.opening import refuse
 from scanstore.db.routed import default_folder as default_folder
-from scanstore.db.rows import Rows
 from scanstore.db.sqlite_errors import translated
 from scanstore.db.values import format_time, utcnow
 from scanstore.errors import InvalidArgument, MigrationFailed, NotAScanstore, NotFound, ScanstoreError, StorageError
@@ -125,7 +124,7 @@ def status(
     folder: str | os.PathLike[str] | None = None,
     name: str | None = None,
     key: str | None = None,
-) -> Rows[Step]:
+) -> list[Step]:
     """Return every known migration in order. Does not change or create the file."""
     file = real_path(check_path(path, "path"))
     applied: dict[str, str] = {}
@@ -147,7 +146,7 @@ def status(
         finally:
             connection.close()
     names = sorted({*_names(default_folder() if folder is None else Path(folder)), *applied})
-    return Rows((Step(step, step in applied, applied.get(step)) for step in names), Step)
+    return [Step(step, step in applied, applied.get(step)) for step in names]
 
 
 def _names(folder: Path) -> list[str]:

@@ -321,6 +321,7 @@ NAMES: tuple[object, ...] = (
     scanstore.parts.pruning,
     scanstore.parts.rekeying,
     scanstore.parts.repair,
+    scanstore.parts.rows,
     scanstore.parts.scans,
     scanstore.parts.slots,
     scanstore.parts.state_machine,
