@@ -21,7 +21,7 @@ from scanstore.db.database import current
 from scanstore.models import Scan
 
 ROOT = Path(__file__).parents[1]
-KERNEL = ("ipykernel", "nbclient", "nbformat", "pandas")
+KERNEL = ("ipykernel", "nbclient", "pandas", "nbformat")
 
 
 @pytest.fixture
@@ -195,10 +195,15 @@ store.close()
 """
 
 
+def kernel() -> Any:
+    """Return the module nbformat, or skip the test if it, or anything else that a kernel needs, is missing."""
+    found = [pytest.importorskip(name, reason=f"needs {name}") for name in KERNEL]
+    return found[-1]
+
+
 def run_notebook(book: Any, folder: Path) -> list[list[Any]]:
     """Run a notebook in a kernel, and return the outputs of its cells of code. Errors are outputs too."""
-    import nbclient
-
+    nbclient: Any = pytest.importorskip("nbclient", reason="needs nbclient")
     client = nbclient.NotebookClient(
         book, timeout=60, kernel_name="python3", allow_errors=True, resources={"metadata": {"path": str(folder)}}
     )
@@ -209,10 +214,7 @@ def run_notebook(book: Any, folder: Path) -> list[list[Any]]:
 @pytest.mark.extras
 @pytest.mark.filterwarnings("default")  # those of the kernel's own packages
 def test_a_kernel_keeps_the_store_in_use_in_all_cells(tmp_path: Path) -> None:
-    for name in KERNEL:
-        pytest.importorskip(name, reason=f"needs {name}")
-    import nbformat
-
+    nbformat = kernel()
     cells = [nbformat.v4.new_code_cell(each.strip()) for each in CELLS.split("---\n")]
     told = run_notebook(nbformat.v4.new_notebook(cells=cells), tmp_path)
     printed = ["".join(each.text for each in cell if each.output_type == "stream") for cell in told]
@@ -226,10 +228,7 @@ def test_a_kernel_keeps_the_store_in_use_in_all_cells(tmp_path: Path) -> None:
 @pytest.mark.extras
 @pytest.mark.filterwarnings("default")
 def test_the_example_runs_in_a_kernel(tmp_path: Path) -> None:
-    for name in KERNEL:
-        pytest.importorskip(name, reason=f"needs {name}")
-    import nbformat
-
+    nbformat = kernel()
     text = (ROOT / "examples" / "explore.ipynb").read_text(encoding="utf-8")
     told = run_notebook(nbformat.reads(text, json.loads(text)["nbformat"]), tmp_path)
     assert not [each.evalue for cell in told for each in cell if each.output_type == "error"]

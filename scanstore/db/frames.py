@@ -8,7 +8,6 @@ be missing. Keys are plain columns; the index counts from 0.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import peewee
@@ -83,8 +82,7 @@ def _dtype(word: str, values: Sequence[object]) -> str | None:
 def _record(row: Any) -> dict[str, object]:
     if isinstance(row, peewee.Model):
         found: dict[str, object] = row.to_dict()  # type: ignore[attr-defined]
-        times = {name: each for name, each in row.__data__.items() if isinstance(each, datetime)}
-        return found | {name: each for name, each in times.items() if name in found}
+        return found
     if hasattr(row, "_asdict"):
         return {name: _plain(each) for name, each in row._asdict().items()}
     return {"value": row}

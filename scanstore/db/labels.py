@@ -57,7 +57,7 @@ def row_label(row: peewee.Model) -> str:
     key = meta.primary_key
     parts = [model.__name__]
     if isinstance(key, peewee.Field) and not isinstance(key, peewee.CompositeKey):
-        if key.name not in model.__secret__ and data.get(key.name) is not None:
+        if _filled(model, data, key.name):
             parts.append(f" {plain_text(short(data[key.name], key.name))}")
     if model.__shown__:
         wanted = tokens(model.__shown__.partition("|")[0])

@@ -168,9 +168,10 @@ def test_a_frame_takes_any_time_and_number() -> None:
     rows = Rows([Scan(id=1, target="a", created_at=at, revision=2**62) for at in (first, last)], Scan)
     frame = rows.to_pandas()
     assert [each.year for each in frame["created_at"]] == [1, 9999] and list(frame["revision"]) == [2**62] * 2
-    dates = Rows([Scene(id="s", scene_date=datetime(2014, 1, 1, tzinfo=UTC), scene_date_precision="year")], Scene)
-    assert dates[0].to_dict()["scene_date"] == "2014"
-    assert str(dates.to_pandas()["scene_date"][0]) == "2014-01-01 00:00:00+00:00"
+    day = datetime(2014, 1, 1, tzinfo=UTC)
+    dates = Rows([Scene(id=p, scene_date=day, scene_date_precision=p) for p in ("year", "month", "day")], Scene)
+    assert [row.to_dict()["scene_date"] for row in dates[:2]] == ["2014", "2014-01"]
+    assert [str(each) for each in dates.to_pandas()["scene_date"]] == ["2014-01-01 00:00:00+00:00"] * 3
 
 
 def test_secrets_are_in_no_frame(store: Store) -> None:
@@ -203,3 +204,19 @@ def test_an_empty_list_of_each_domain_keeps_its_columns(store: Store, tmp_path: 
     rows = getattr(store, domain).list()[:0]
     assert type(rows) is Rows and inspect.isclass(rows._kind)
     assert list(rows.to_pandas().columns) == list(column_types(rows._kind))
+
+
+def test_results_without_rows_keep_their_columns(store: Store) -> None:
+    plan = store.plans.add("p")
+    scan = store.scans.add("t")
+    store.scans.finish(scan)
+    for rows in (
+        store.library.names("tag"), store.library.find("tag", "x"), store.search("x"), store.search("*"),
+        store.symbols.find("x"), store.symbols.unreferenced(), store.symbols.coverage(), store.plans.preview(plan),
+        store.plans.changes(plan), store.jobs.claim(), store.chunks.claim(), store.jobs.retry(),
+        store.schedules.due(), store.schedules.run_due(), store.llm.usage(), store.llm.calls(), store.check(),
+        store.migrate_status()[:0], store.page(Scene).items, store.symbols.diff(scan, scan).added,
+        store.findings.diff(scan, scan).new, store.stats().growth[:0],
+    ):  # fmt: skip
+        assert isinstance(rows, Rows) and rows == [] and rows._kind is not None
+        assert list(rows.to_pandas().columns) == list(column_types(rows._kind))

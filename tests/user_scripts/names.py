@@ -107,6 +107,7 @@ NAMES: tuple[object, ...] = (
     scanstore.db.JSONField,
     scanstore.db.Page,
     scanstore.db.PlaceWarning,
+    scanstore.db.Rows,
     scanstore.db.Step,
     scanstore.db.UTCField,
     scanstore.db.UUIDField,
