@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import inspect
 import json
 import pickle
@@ -11,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import needs
 import public_signatures
 import pytest
 
@@ -24,7 +24,7 @@ from scanstore.errors import InvalidArgument
 from scanstore.models import AnalysisSession, AnalysisTask, Finding, Scan, Scene, Setting
 from scanstore.snapshots.scans import Target
 
-pandas: Any = needs.module("pandas")
+has_pandas = pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="needs pandas")
 
 
 def test_removal_counts_the_rows_that_are_deleted_with_a_row(store: Store) -> None:
@@ -143,6 +143,7 @@ def test_the_columns_of_a_frame_are_known_without_rows(name: str) -> None:
     assert {word.partition(" | ")[0] for column, word in words.items() if column not in extra} <= known
 
 
+@has_pandas
 def test_a_frame_has_the_columns_and_types_of_the_model(store: Store) -> None:
     scan = store.scans.add("<tree>")
     Finding.create(scan=scan, rule_id="r", title="T", severity="high", file_path="a.py", line_number=7)
@@ -163,6 +164,7 @@ def test_a_frame_has_the_columns_and_types_of_the_model(store: Store) -> None:
     assert page.to_pandas().equals(page.items.to_pandas()) and list(page.to_pandas()["target"]) == ["<tree>"]
 
 
+@has_pandas
 def test_a_frame_takes_any_time_and_number() -> None:
     first, last = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
     rows = Rows([Scan(id=1, target="a", created_at=at, revision=2**62) for at in (first, last)], Scan)
@@ -174,6 +176,7 @@ def test_a_frame_takes_any_time_and_number() -> None:
     assert [str(each) for each in dates.to_pandas()["scene_date"]] == ["2014-01-01 00:00:00+00:00"] * 3
 
 
+@has_pandas
 def test_secrets_are_in_no_frame(store: Store) -> None:
     store.llm.add("m", api_key="s3cr3t")
     store.accounts.add("ada@example.org", hashed_password="$2b$12$" + "a" * 53)
@@ -182,6 +185,7 @@ def test_secrets_are_in_no_frame(store: Store) -> None:
         assert secret not in frame and "s3cr3t" not in frame.to_csv() and len(frame) == 1
 
 
+@has_pandas
 def test_results_that_are_no_rows_have_frames_too(store: Store, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("def f():\n    return g()\n\ndef g():\n    return 1\n")
     scan = store.scans.record(tmp_path, target="t")
@@ -195,6 +199,7 @@ def test_results_that_are_no_rows_have_frames_too(store: Store, tmp_path: Path) 
     assert list(summary.languages.to_pandas()["language"]) == ["Python"] and len(summary.failed_files.to_pandas()) == 0
 
 
+@has_pandas
 @pytest.mark.parametrize(
     "domain", ["scans", "symbols", "llm", "findings", "plans", "jobs", "schedules", "settings", "accounts", "audits"]
 )
@@ -206,6 +211,7 @@ def test_an_empty_list_of_each_domain_keeps_its_columns(store: Store, tmp_path: 
     assert list(rows.to_pandas().columns) == list(column_types(rows._kind))
 
 
+@has_pandas
 def test_results_without_rows_keep_their_columns(store: Store) -> None:
     plan = store.plans.add("p")
     scan = store.scans.add("t")
