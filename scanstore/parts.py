@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from scanstore.analysis.scans import StoreScans
     from scanstore.analysis.verified import Verified
     from scanstore.audits.audits import Audits
-    from scanstore.db import atomic_files, encryption, locations, logs, migrations, pagination, state_machine, values
+    from scanstore.db import (
+        atomic_files,
+        encryption,
+        locations,
+        logs,
+        migrations,
+        pagination,
+        rows,
+        state_machine,
+        values,
+    )
     from scanstore.findings import looks
     from scanstore.indexing import languages, walk
     from scanstore.jobs.jobs import Jobs
@@ -65,6 +75,7 @@ else:
             "db.locations": (),
             "db.migrations": (),
             "db.pagination": (),
+            "db.rows": (),
             "llm.slots": (),
             "maintenance.backup": (),
             "maintenance.compaction": (),
@@ -106,5 +117,5 @@ __all__ = [
     "Sessions", "Settings", "StoreFindings", "StoreScans", "Symbols", "Verified", "asking", "atomic_files",
     "backup", "calls", "cleaning", "compaction", "dump", "encryption", "errors", "freshness", "gather", "health",
     "languages", "locations", "logs", "looks", "merge", "migrations", "models", "pagination", "pruning", "rekeying",
-    "repair", "scans", "slots", "state_machine", "values", "walk",
+    "repair", "rows", "scans", "slots", "state_machine", "values", "walk",
 ]  # fmt: skip

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scanstore.db.arguments import check_choice, check_list, check_optional_integer, check_string
 from scanstore.db.domain import Domain
+from scanstore.db.notebooks import described
 from scanstore.db.progress import Meter
+from scanstore.db.rows import Rows
 from scanstore.errors import InvalidArgument, NotFound, ReadOnly, shown
 from scanstore.snapshots.scans import Scans
 
@@ -115,6 +117,7 @@ SELECT q.text, s.start_line, snippet(symbol_search, 2, ?3, ?4, '…', 24)
 """
 
 
+@described
 class Hit(NamedTuple):
     """A search result: ``id`` of a finding or of a symbol, ``place`` as ``file:line``.
 
@@ -144,7 +147,7 @@ class Search(Domain):
         limit: int | None = 20,
         marks: tuple[str, str] = MARKS,
         progress: ProgressCallback | None = None,
-    ) -> list[Hit]:
+    ) -> Rows[Hit]:
         """Search findings and symbols, or one ``kind`` of them, for all words of a text, the best matches first.
 
         If no entry has all words, entries with any of them match. Words match in any case, with or without accents, and
@@ -176,7 +179,7 @@ class Search(Domain):
         begin, end = (check_string(mark, "a mark") for mark in around)
         queries = list(dict.fromkeys(spelled(text)))
         if not queries:
-            return []
+            return Rows(kind=Hit)
         scans: list[int] = []
         if "symbol" in kinds:
             scans = [only] if only is not None else self._latest(lineage)
@@ -190,8 +193,8 @@ class Search(Domain):
                 found += self._symbols(query, count, scans, (begin, end))
             if found:
                 found.sort(key=lambda hit: -hit.rank)
-                return found[:most]
-        return []
+                return Rows(found[:most], Hit)
+        return Rows(kind=Hit)
 
     def _lineage(self, target: str) -> int:
         found = self.db.execute_sql("SELECT id FROM lineages WHERE target = ?", (target,)).fetchall()

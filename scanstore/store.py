@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from scanstore import parts
 from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Shared, ending, taken
-from scanstore.db.current import Bound, Span, bind, unbind
+from scanstore.db.current import Bound, Span, bind, unbind, use
 from scanstore.db.database import MEMORY, Database
 from scanstore.db.domain import long, reads
 from scanstore.db.files import limited
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from scanstore.db.migrations import MigrationNames, Step
     from scanstore.db.pagination import Page
     from scanstore.db.progress import ProgressCallback
+    from scanstore.db.rows import Rows
     from scanstore.db.words import Durability, PruneKind, ReportFormat
     from scanstore.jobs.jobs import Jobs
     from scanstore.jobs.schedules import Schedules
@@ -298,6 +299,18 @@ class Store(Shared):
         """Return a context manager that makes this store current without closing it, for threads of a pool."""
         return self._database.bound()
 
+    def use(self) -> Self:
+        """Make this store the default of the process, for notebooks and the interactive Python. Return the store.
+
+        The default applies to models and queries where no store is current, in every thread and task. A block, such as
+        ``with other.bound():``, takes precedence. It ends when another store is used or this one is closed. Raises
+        StoreClosed.
+        """
+        if self.closed:
+            raise StoreClosed(f"{self._database.name} was closed; open it again")
+        use(self._database)
+        return self
+
     def transaction(self) -> peewee._atomic:
         """Return a context manager for one transaction, which commits on exit and rolls back on any exception.
 
@@ -346,7 +359,7 @@ class Store(Shared):
     # Health
 
     @long
-    def check(self, *, fix: bool = False, progress: ProgressCallback | None = None) -> list[Problem]:
+    def check(self, *, fix: bool = False, progress: ProgressCallback | None = None) -> Rows[Problem]:
         """Look for damage and inconsistent rows. Return one problem per kind, or an empty list.
 
         With ``fix``, counters and search indexes are rebuilt, unused rows are removed, and lost rows are freed.
@@ -554,9 +567,11 @@ class Store(Shared):
         return self._migrated(partial(parts.migrations.down, to=to, steps=steps))
 
     @reads
-    def migrate_status(self) -> list[Step]:
+    def migrate_status(self) -> Rows[Step]:
         """Return every known migration and when it was applied."""
-        return parts.migrations.status(self._database.file, name=self._database.name, key=self._database.key)
+        database = self._database
+        found = parts.migrations.status(database.file, name=database.name, key=database.key)
+        return parts.rows.Rows(found, parts.migrations.Step)
 
     def _migrated(self, migrate: Callable[..., MigrationNames]) -> MigrationNames:
         database = self._database

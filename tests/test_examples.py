@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -233,8 +234,8 @@ def test_the_cells_of_the_notebook_run_in_order(
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
     for cell in notebook()["cells"]:
-        if cell["cell_type"] == "code":
+        if cell["cell_type"] == "code" and (cell["id"] != "frame" or importlib.util.find_spec("pandas") is not None):
             exec(compile("".join(cell["source"]), f"cell {cell['id']}", "exec"), names)
     printed = capsys.readouterr().out
-    assert "function json.loads __init__.py:" in printed and "1 json.load\n" in printed and "function " in printed
+    assert "function: json.loads, __init__.py:" in printed and "\nfunction " in printed
     assert names["finding"].title and names["store"].closed

@@ -13,6 +13,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ README = PAGES[0].read_text(encoding="utf-8")
 DOCS = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 # A script, what it prints, and what it prints when it is run again where a page says so.
 SCRIPT = re.compile(r"```python\n(.*?)```\n+```text\n(.*?)```(?:\n+Run it again[^`]*\n+```text\n(.*?)```)?", re.DOTALL)
+NEEDS = re.compile(r"<!-- needs: (\w+) -->\n+```python\n.*?```\n+```text\n.*?```", re.DOTALL)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 MODULES = {
@@ -61,7 +63,7 @@ SCRIPTED = [p for p in PAGES if "```python" in p.read_text(encoding="utf-8") and
 @pytest.mark.parametrize("page", SCRIPTED, ids=named)
 def test_scripts_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
     """In an empty folder, as a reader would try them, and once more in the same folder."""
-    text = page.read_text(encoding="utf-8")
+    text = NEEDS.sub(lambda found: found[0] if find_spec(found[1]) else "", page.read_text(encoding="utf-8"))
     scripts = SCRIPT.findall(text)
     assert len(scripts) == text.count("```python")
     told = done(lambda tell: [tell(print_of(script, tmp_path)) for script, _, _ in scripts * 2])

@@ -85,7 +85,7 @@ with Store(":memory:") as store:
     store.scans.analyze(scope="changed", primary_analyzer="llama", pause_after=None, retry_delay=1)
     store.sessions.uploads.add("1", [{"file_path": "a", "file_size": 1, "sha256": b""}])
 """
-REVEALED = ["int", "int | None", "int", "int", "int", "str", "list[Tag]", "str", "list[AuditEvent]"]
+REVEALED = ["int", "int | None", "int", "int", "int", "str", "Rows[Tag]", "str", "Rows[AuditEvent]"]
 
 
 def mypy(folder: Path, *texts: str, options: Iterable[str] = ("--strict",)) -> list[str]:

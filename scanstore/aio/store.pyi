@@ -30,7 +30,7 @@ from scanstore.db.generic_fields import JsonValue
 from scanstore.db.migrations import MigrationNames, Step
 from scanstore.db.pagination import Page
 from scanstore.db.progress import ProgressCallback
-from scanstore.db.rows import Removed
+from scanstore.db.rows import Removed, Rows
 from scanstore.db.words import (
     AnalysisStep,
     AuditSeverity,
@@ -127,9 +127,9 @@ from scanstore.snapshots.models import Scan, ScanFile, ScanFileChunk
 from scanstore.snapshots.recorder import Recorder
 from scanstore.snapshots.scans import FileDiff, Summary, Target
 from scanstore.store import Store, _Row
+from scanstore.symbols.comparison import SymbolDiff
 from scanstore.symbols.graph import Edge, Reached
 from scanstore.symbols.models import ImportRelation, Symbol, SymbolLike, SymbolReference
-from scanstore.symbols.symbols import SymbolDiff
 
 class _AsyncSlot:
     """A slot of a model, held inside its ``with`` block; see ``store.llm.slot``."""
@@ -226,7 +226,7 @@ class AsyncStoreScans(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Scan]:
+    ) -> Rows[Scan]:
         """List scans, newest first, optionally of one target or status. Raises InvalidArgument."""
 
     async def latest(self, target: str | None = None) -> Scan:
@@ -236,7 +236,7 @@ class AsyncStoreScans(AsyncDomain):
         raise Ambiguous if the store has several.
         """
 
-    async def targets(self, *, limit: int | None = None, offset: int = 0) -> builtins.list[Target]:
+    async def targets(self, *, limit: int | None = None, offset: int = 0) -> Rows[Target]:
         """List the targets of this store by name, including those without a completed scan."""
 
     async def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
@@ -343,7 +343,7 @@ class AsyncSymbols(AsyncDomain):
         file: str | None = None,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Symbol]:
+    ) -> Rows[Symbol]:
         """Find symbols by name. The list is empty if none matches, or if the store has no scan.
 
         ``match`` is ``exact`` (name, qualified name, or the name by which code imports it: ``json.JSONEncoder`` finds
@@ -367,7 +367,7 @@ class AsyncSymbols(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Symbol]:
+    ) -> Rows[Symbol]:
         """List all symbols of a scan, or of one of its files, by file and line."""
 
     async def references(
@@ -380,7 +380,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = True,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[SymbolReference]:
+    ) -> Rows[SymbolReference]:
         """List every reference to a symbol, by file and line. ``guesses=False`` leaves out guesses."""
 
     async def callers(
@@ -393,7 +393,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Reached]:
+    ) -> Rows[Reached]:
         """List the functions, methods and modules that call a symbol, up to ``depth`` calls away (None: any), nearest
         first.
         """
@@ -408,7 +408,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Reached]:
+    ) -> Rows[Reached]:
         """List the symbols of the tree that a symbol calls, up to ``depth`` calls away (None: any), nearest first."""
 
     async def impact(
@@ -421,7 +421,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = True,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Reached]:
+    ) -> Rows[Reached]:
         """List all symbols that depend on a symbol by calls and base classes, directly or not, with their distance.
 
         A class includes its constructor. ``exact`` is false if the shortest path contains a guess.
@@ -437,7 +437,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Reached]:
+    ) -> Rows[Reached]:
         """List the classes that inherit from a class, directly or not."""
 
     async def bases(
@@ -450,7 +450,7 @@ class AsyncSymbols(AsyncDomain):
         guesses: bool = False,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Reached]:
+    ) -> Rows[Reached]:
         """List the classes of the tree that a class inherits from, directly or not."""
 
     def edges(
@@ -487,7 +487,7 @@ class AsyncSymbols(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[ImportRelation]:
+    ) -> Rows[ImportRelation]:
         """List the import statements of a file, by line. Raises NotFound for a file that the scan does not have."""
 
     async def importers(
@@ -514,10 +514,10 @@ class AsyncSymbols(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[ImportRelation]:
+    ) -> Rows[ImportRelation]:
         """List imports of missing modules of this tree. Imports of modules outside the tree are not included."""
 
-    async def coverage(self, *, scan: Scan | int | None = None) -> builtins.list[Language]:
+    async def coverage(self, *, scan: Scan | int | None = None) -> Rows[Language]:
         """Return the recorded facts (symbols, references, imports) by language, the most files first.
 
         An empty result of a query about symbols proves absence only for languages whose ``recorded`` includes the facts
@@ -532,7 +532,7 @@ class AsyncSymbols(AsyncDomain):
         symbol_types: Iterable[SymbolType] = ("class", "function", "method"),
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Symbol]:
+    ) -> Rows[Symbol]:
         """List symbols that seem unused: no reference resolves to them and no file mentions their name.
 
         This is a hint, not a proof, because names created at run time are not found. Special methods, overrides of base
@@ -579,7 +579,7 @@ class AsyncModels(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[ModelCall]:
+    ) -> Rows[ModelCall]:
         """List calls, newest first, without their prompts and responses; :meth:`get_call` reads these."""
 
     async def get_call(self, call: ModelCall | int) -> ModelCall:
@@ -588,7 +588,7 @@ class AsyncModels(AsyncDomain):
         Raises NotFound, InvalidArgument.
         """
 
-    async def usage(self, scan: Scan | int | None = None) -> builtins.list[Usage]:
+    async def usage(self, scan: Scan | int | None = None) -> Rows[Usage]:
         """Sum up calls, tokens, cost and seconds by model and purpose, of one scan or of all scans."""
 
     async def analyzer(
@@ -660,9 +660,7 @@ class AsyncModels(AsyncDomain):
     async def find(self, model: str | int | ModelConfig) -> ModelConfig | None:
         """Read the model with this name or id, or return None. Raises InvalidArgument."""
 
-    async def list(
-        self, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[ModelConfig]:
+    async def list(self, *, limit: int | None = None, offset: int = 0, sort: str | None = None) -> Rows[ModelConfig]:
         """List all models by name."""
 
     async def update(self, model: str | int | ModelConfig, **columns: Unpack[ModelChanges]) -> ModelConfig:
@@ -738,7 +736,7 @@ class AsyncChunks(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[ScanFileChunk]:
+    ) -> Rows[ScanFileChunk]:
         """List the chunks of a scan by file, optionally of one status or file."""
 
     async def text(self, chunk: ScanFileChunk | int, *, root: str | os.PathLike[str] | None = None) -> str:
@@ -749,7 +747,7 @@ class AsyncChunks(AsyncDomain):
 
     async def claim(
         self, scope: Scan | int | None = None, *, worker: str | None = None, limit: int = 1, lease: float = 600.0
-    ) -> builtins.list[ScanFileChunk]:
+    ) -> Rows[ScanFileChunk]:
         """Lease up to ``limit`` rows of a scope, or of all, for ``lease`` seconds; one transaction.
 
         Rows of a higher priority come first, then older ones. An empty list means that nothing can be claimed now, not
@@ -793,7 +791,7 @@ class AsyncChunks(AsyncDomain):
     async def release(self, item: ScanFileChunk | int, *, worker: str | None = None) -> ScanFileChunk:
         """Give a leased row back unchanged, to be claimed by anyone; return it. Raises LeaseLost, NotFound."""
 
-    async def retry(self, *items: ScanFileChunk | int) -> builtins.list[ScanFileChunk]:
+    async def retry(self, *items: ScanFileChunk | int) -> Rows[ScanFileChunk]:
         """Let rows that failed for good wait again, with all their tries; return them. One transaction.
 
         Raises NotFound, and IllegalMove for a row that did not fail; nothing is changed then.
@@ -879,7 +877,7 @@ class AsyncDrafts(AsyncDomain):
 
     async def votes(
         self, draft: DraftFinding | int, *, round: int | None = None, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Vote]:
+    ) -> Rows[Vote]:
         """List the votes on a draft, of one round or of all, with their models, by round and time.
 
         Raises NotFound if the draft does not exist.
@@ -896,7 +894,7 @@ class AsyncDrafts(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[DraftFinding]:
+    ) -> Rows[DraftFinding]:
         """Drafts of a scan, the most severe first and then by file and line; of one status, severity, file or chunk.
 
         Raises InvalidArgument for an unknown status or severity.
@@ -904,7 +902,7 @@ class AsyncDrafts(AsyncDomain):
 
     async def claim(
         self, scope: Scan | int | None = None, *, worker: str | None = None, limit: int = 1, lease: float = 600.0
-    ) -> builtins.list[DraftFinding]:
+    ) -> Rows[DraftFinding]:
         """Lease up to ``limit`` rows of a scope, or of all, for ``lease`` seconds; one transaction.
 
         Rows of a higher priority come first, then older ones. An empty list means that nothing can be claimed now, not
@@ -948,7 +946,7 @@ class AsyncDrafts(AsyncDomain):
     async def release(self, item: DraftFinding | int, *, worker: str | None = None) -> DraftFinding:
         """Give a leased row back unchanged, to be claimed by anyone; return it. Raises LeaseLost, NotFound."""
 
-    async def retry(self, *items: DraftFinding | int) -> builtins.list[DraftFinding]:
+    async def retry(self, *items: DraftFinding | int) -> Rows[DraftFinding]:
         """Let rows that failed for good wait again, with all their tries; return them. One transaction.
 
         Raises NotFound, and IllegalMove for a row that did not fail; nothing is changed then.
@@ -985,7 +983,7 @@ class AsyncVerified(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[VerifiedFinding]:
+    ) -> Rows[VerifiedFinding]:
         """List the verified findings of a scan by severity and then age, optionally of one status.
 
         Raises InvalidArgument for an unknown status.
@@ -993,7 +991,7 @@ class AsyncVerified(AsyncDomain):
 
     async def claim(
         self, scope: Scan | int | None = None, *, worker: str | None = None, limit: int = 1, lease: float = 600.0
-    ) -> builtins.list[VerifiedFinding]:
+    ) -> Rows[VerifiedFinding]:
         """Lease up to ``limit`` rows of a scope, or of all, for ``lease`` seconds; one transaction.
 
         Rows of a higher priority come first, then older ones. An empty list means that nothing can be claimed now, not
@@ -1037,7 +1035,7 @@ class AsyncVerified(AsyncDomain):
     async def release(self, item: VerifiedFinding | int, *, worker: str | None = None) -> VerifiedFinding:
         """Give a leased row back unchanged, to be claimed by anyone; return it. Raises LeaseLost, NotFound."""
 
-    async def retry(self, *items: VerifiedFinding | int) -> builtins.list[VerifiedFinding]:
+    async def retry(self, *items: VerifiedFinding | int) -> Rows[VerifiedFinding]:
         """Let rows that failed for good wait again, with all their tries; return them. One transaction.
 
         Raises NotFound, and IllegalMove for a row that did not fail; nothing is changed then.
@@ -1108,7 +1106,7 @@ class AsyncStoreFindings(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Finding]:
+    ) -> Rows[Finding]:
         """List the findings of a target, of all tools, or only those of one scan with the values of that scan.
 
         The target can be omitted if the store has only one. Findings are sorted by severity, file and line. The
@@ -1121,7 +1119,7 @@ class AsyncStoreFindings(AsyncDomain):
 
     async def sightings(
         self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[Sighting]:
+    ) -> Rows[Sighting]:
         """List the sightings of a finding, the oldest scan first. Raises NotFound."""
 
     async def diff(self, a: Scan | int, b: Scan | int | None = None) -> FindingDiff:
@@ -1177,7 +1175,7 @@ class AsyncStoreFindings(AsyncDomain):
 
     async def history(
         self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[FindingEvent]:
+    ) -> Rows[FindingEvent]:
         """List all decisions and comments about a finding, the oldest first. Raises NotFound."""
 
     async def suppress(
@@ -1216,7 +1214,7 @@ class AsyncStoreFindings(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Suppression]:
+    ) -> Rows[Suppression]:
         """List suppressions, optionally of one target, the oldest first.
 
         ``active=True`` selects active ones, ``active=False`` expired and lifted ones. Raises NotFound for an unknown
@@ -1307,7 +1305,7 @@ class AsyncSearch(AsyncDomain):
         limit: int | None = 20,
         marks: tuple[str, str] = ...,
         progress: ProgressCallback | None = None,
-    ) -> list[Hit]:
+    ) -> Rows[Hit]:
         """Search findings and symbols, or one ``kind`` of them, for all words of a text, the best matches first.
 
         If no entry has all words, entries with any of them match. Words match in any case, with or without accents, and
@@ -1395,7 +1393,7 @@ class AsyncLibrary(AsyncDomain):
 
     async def runs(
         self, kind: LibraryKind | None = None, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[SyncRun]:
+    ) -> Rows[SyncRun]:
         """List sync runs, the newest first, optionally of one kind. ``sort`` as in `list`. Raises InvalidArgument."""
 
     @overload
@@ -1421,25 +1419,23 @@ class AsyncLibrary(AsyncDomain):
     @overload
     async def find(
         self, kind: Literal["scene"], what: str, *, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Scene]:
+    ) -> Rows[Scene]:
         """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
     async def find(
         self, kind: Literal["performer"], what: str, *, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Performer]:
+    ) -> Rows[Performer]:
         """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
-    async def find(
-        self, kind: Literal["tag"], what: str, *, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Tag]:
+    async def find(self, kind: Literal["tag"], what: str, *, limit: int | None = None, offset: int = 0) -> Rows[Tag]:
         """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
     async def find(
         self, kind: Literal["studio"], what: str, *, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Studio]:
+    ) -> Rows[Studio]:
         """Return the rows of a kind with this id, or with exactly this name or title, by id. Raises InvalidArgument."""
 
     @overload
@@ -1456,14 +1452,14 @@ class AsyncLibrary(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Scene]:
+    ) -> Rows[Scene]:
         """List scenes by id, optionally with a performer, tag or studio, and organized or not.
 
         ``sort`` is ``id``, ``scene_date`` or ``studio``, with ``-`` before it for the reverse order. Scenes without a
         date come first. Raises InvalidArgument.
         """
 
-    async def names(self, kind: NamedKind, *, limit: int | None = None, offset: int = 0) -> builtins.list[Named]:
+    async def names(self, kind: NamedKind, *, limit: int | None = None, offset: int = 0) -> Rows[Named]:
         """List performers, tags or studios by name, each with its number of scenes. Raises InvalidArgument."""
 
     def records(self, scenes: Iterable[Scene | str] | None = None) -> AsyncGenerator[StoredScene]:
@@ -1550,7 +1546,7 @@ class AsyncPlans(AsyncDomain):
 
     async def list(
         self, *, status: PlanStatus | None = None, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[AnalysisPlan]:
+    ) -> Rows[AnalysisPlan]:
         """List plans with their counts, the latest first, optionally of one status, in one statement.
 
         ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
@@ -1566,7 +1562,7 @@ class AsyncPlans(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[PlanChange]:
+    ) -> Rows[PlanChange]:
         """List the changes of a plan in the order of applying, optionally of one status, field or scene.
 
         ``sort`` names another column, as for ``store.page``. Raises NotFound and InvalidArgument.
@@ -1580,7 +1576,7 @@ class AsyncPlans(AsyncDomain):
         scene: Scene | str | None = None,
         limit: int | None = None,
         offset: int = 0,
-    ) -> builtins.list[Preview]:
+    ) -> Rows[Preview]:
         """Return the values of each scene and finding before and after applying, in the order of the changes.
 
         Includes pending and approved changes, or only those of one ``status``. ``limit`` and ``offset`` count scenes
@@ -1611,7 +1607,7 @@ class AsyncPlans(AsyncDomain):
 
     async def retry(
         self, plan: AnalysisPlan | int, *, ids: Iterable[PlanChange | int] | None = None
-    ) -> builtins.list[PlanChange]:
+    ) -> Rows[PlanChange]:
         """Approve failed and skipped changes again, all of a plan or those of ``ids``, and return them. Atomic.
 
         An applied plan goes back to review. Raises IllegalMove for other plans and changes, NotFound.
@@ -1703,7 +1699,7 @@ class AsyncJobs(AsyncDomain):
         Raises InvalidArgument, NotFound, and IllegalMove if the job and all its children are finished.
         """
 
-    async def retry(self, *items: Job | str | uuid.UUID) -> builtins.list[Job]:
+    async def retry(self, *items: Job | str | uuid.UUID) -> Rows[Job]:
         """Let failed or cancelled jobs wait again, with all their retries, and return them. Atomic.
 
         The children that were cancelled together with a job are retried with it. Children that failed, or were
@@ -1742,16 +1738,14 @@ class AsyncJobs(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Job]:
+    ) -> Rows[Job]:
         """List jobs, the newest first, optionally of a status, type, parent, scene or queue.
 
         Results are left out, because they may be large: ``job.result`` reads one when it is used, in the current store,
         and :meth:`get` reads all columns. ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
         """
 
-    async def children(
-        self, job: Job | str | uuid.UUID, *, limit: int | None = None, offset: int = 0
-    ) -> builtins.list[Job]:
+    async def children(self, job: Job | str | uuid.UUID, *, limit: int | None = None, offset: int = 0) -> Rows[Job]:
         """List the children of a job, the oldest first, without their results, as :meth:`list` does.
 
         Raises NotFound and InvalidArgument.
@@ -1781,7 +1775,7 @@ class AsyncJobs(AsyncDomain):
         limit: int = 1,
         lease: float = 600.0,
         queue: str = "default",
-    ) -> builtins.list[Job]:
+    ) -> Rows[Job]:
         """Lease up to ``limit`` jobs of these types (default: any) in a queue, see :meth:`LeasedWork.claim`.
 
         Jobs of an ``exclusive_group`` of which one runs are passed over.
@@ -1908,7 +1902,7 @@ class AsyncSchedules(AsyncDomain):
 
     async def list(
         self, *, enabled: bool | None = None, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[ScheduledTask]:
+    ) -> Rows[ScheduledTask]:
         """List all tasks by name, or only enabled or disabled ones.
 
         ``sort`` names another column, as for ``store.page``. Raises InvalidArgument.
@@ -1939,7 +1933,7 @@ class AsyncSchedules(AsyncDomain):
     async def remove(self, task: str | int | ScheduledTask) -> Removed:
         """Remove a task, and return the number of removed rows by table. Its jobs stay. Raises NotFound."""
 
-    async def due(self, *, now: datetime | None = None) -> builtins.list[ScheduledTask]:
+    async def due(self, *, now: datetime | None = None) -> Rows[ScheduledTask]:
         """Return the due tasks for the caller to run, and advance each to its next time. The longest due come first.
 
         Each run is returned to only one process. Several missed runs count as one. If the caller dies, its returned
@@ -1949,7 +1943,7 @@ class AsyncSchedules(AsyncDomain):
         InvalidArgument if no other task is due.
         """
 
-    async def run_due(self, *, now: datetime | None = None) -> builtins.list[ScheduledRun]:
+    async def run_due(self, *, now: datetime | None = None) -> Rows[ScheduledRun]:
         """Enqueue a job for each due task and advance the task to its next time. The longest due come first.
 
         Each task is one transaction, and each run becomes one job, even with several processes. Several missed runs
@@ -2010,9 +2004,7 @@ class AsyncSettings(AsyncDomain):
     async def items(self) -> builtins.list[tuple[str, JsonValue]]:
         """Return all names with their values, sorted by name, from one snapshot."""
 
-    async def list(
-        self, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> builtins.list[Setting]:
+    async def list(self, *, limit: int | None = None, offset: int = 0, sort: str | None = None) -> Rows[Setting]:
         """List settings with their descriptions and times, by name. Raises InvalidArgument."""
 
     async def to_dict(self) -> dict[str, JsonValue]:
@@ -2110,7 +2102,7 @@ class AsyncAccounts(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[User]:
+    ) -> Rows[User]:
         """List users by address: all, only active or inactive ones, or those of a role. Raises InvalidArgument."""
 
     async def update(
@@ -2195,7 +2187,7 @@ class AsyncSessionUploads(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[FileUpload]:
+    ) -> Rows[FileUpload]:
         """List the files of a session by path, optionally of a status. Raises NotFound, InvalidArgument."""
 
     async def get(self, upload: Upload) -> FileUpload:
@@ -2243,7 +2235,7 @@ class AsyncSessionTasks(AsyncDomain):
         limit: int = 1,
         lease: float = 600.0,
         types: str | Iterable[str] | None = None,
-    ) -> builtins.list[AnalysisTask]:
+    ) -> Rows[AnalysisTask]:
         """Lease up to ``limit`` tasks, of one session or of all, optionally of certain ``types``.
 
         See :meth:`LeasedWork.claim`.
@@ -2289,7 +2281,7 @@ class AsyncSessionTasks(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[AnalysisTask]:
+    ) -> Rows[AnalysisTask]:
         """List the tasks of a session, the oldest first, optionally of a status or a type. Raises NotFound,
         InvalidArgument.
         """
@@ -2327,7 +2319,7 @@ class AsyncSessionTasks(AsyncDomain):
     async def release(self, item: AnalysisTask | str | uuid.UUID, *, worker: str | None = None) -> AnalysisTask:
         """Give a leased row back unchanged, to be claimed by anyone; return it. Raises LeaseLost, NotFound."""
 
-    async def retry(self, *items: AnalysisTask | str | uuid.UUID) -> builtins.list[AnalysisTask]:
+    async def retry(self, *items: AnalysisTask | str | uuid.UUID) -> Rows[AnalysisTask]:
         """Let rows that failed for good wait again, with all their tries; return them. One transaction.
 
         Raises NotFound, and IllegalMove for a row that did not fail; nothing is changed then.
@@ -2376,7 +2368,7 @@ class AsyncSessionResults(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[AnalysisResult]:
+    ) -> Rows[AnalysisResult]:
         """List the results of a session, the oldest first, optionally of a type or status. Raises NotFound,
         InvalidArgument.
         """
@@ -2425,7 +2417,7 @@ class AsyncPrompts(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Configuration]:
+    ) -> Rows[Configuration]:
         """List the prompts of a user, all or of one type: by type, the newest version first.
 
         Raises NotFound, InvalidArgument.
@@ -2496,7 +2488,7 @@ class AsyncSessions(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[AnalysisSession]:
+    ) -> Rows[AnalysisSession]:
         """List sessions, the newest first, optionally of a user or status. Raises NotFound, InvalidArgument."""
 
     async def stats(self, *, user: UserKey | None = None) -> SessionStats:
@@ -2538,7 +2530,7 @@ class AsyncAudits(AsyncDomain):
         if the audit is finished.
         """
 
-    async def retry(self, *items: AuditId, by: str | None = None) -> builtins.list[Task]:
+    async def retry(self, *items: AuditId, by: str | None = None) -> Rows[Task]:
         """Let audits that failed for good wait again, with all their tries; return them. One transaction.
 
         ``by`` is the author of the event (default: $SCANSTORE_USER, else "unknown"). Raises NotFound, and IllegalMove
@@ -2589,7 +2581,7 @@ class AsyncAudits(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[Task]:
+    ) -> Rows[Task]:
         """List audits, the newest first, optionally of a user, status, verdict or queue.
 
         Raises NotFound for an unknown user, InvalidArgument.
@@ -2609,7 +2601,7 @@ class AsyncAudits(AsyncDomain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> builtins.list[AnalysisFinding]:
+    ) -> Rows[AnalysisFinding]:
         """List the findings of an audit in their original order, all or of one severity.
 
         Raises NotFound, InvalidArgument.
@@ -2623,7 +2615,7 @@ class AsyncAudits(AsyncDomain):
 
     async def claim(
         self, scope: str | None = None, *, worker: str | None = None, limit: int = 1, lease: float = 600.0
-    ) -> builtins.list[Task]:
+    ) -> Rows[Task]:
         """Lease up to ``limit`` rows of a scope, or of all, for ``lease`` seconds; one transaction.
 
         Rows of a higher priority come first, then older ones. An empty list means that nothing can be claimed now, not
@@ -2821,7 +2813,7 @@ class AsyncStore(Running):
         store calls this if anything was lost.
         """
 
-    async def check(self, *, fix: bool = False, progress: Callable[[int, int], object] | None = None) -> list[Problem]:
+    async def check(self, *, fix: bool = False, progress: Callable[[int, int], object] | None = None) -> Rows[Problem]:
         """Look for damage and inconsistent rows. Return one problem per kind, or an empty list.
 
         With ``fix``, counters and search indexes are rebuilt, unused rows are removed, and lost rows are freed.
@@ -2982,5 +2974,5 @@ class AsyncStore(Running):
     async def migrate_down(self, to: str | int | None = None, *, steps: int = 1) -> MigrationNames:
         """Roll back the last `steps` migrations, or all after `to`. Return their names. Atomic."""
 
-    async def migrate_status(self) -> list[Step]:
+    async def migrate_status(self) -> Rows[Step]:
         """Return every known migration and when it was applied."""

@@ -50,9 +50,9 @@ if TYPE_CHECKING:
     from scanstore.indexing.languages import Gap
     from scanstore.snapshots.models import Scan
     from scanstore.store import Store
+    from scanstore.symbols.comparison import SymbolDiff
     from scanstore.symbols.graph import Edge
     from scanstore.symbols.models import Symbol, SymbolReference
-    from scanstore.symbols.symbols import SymbolDiff
 
 TYPES = ("class", "function", "method", "variable", "module")
 REFERENCES = ("call", "import", "inherit")

@@ -127,7 +127,7 @@ def stats() -> None:
     """
     with open_store() as store:
         found = store.stats()
-        tables = list(arranged(found.tables, TABLES))
+        tables = parts.rows.Rows(arranged(found.tables, TABLES), parts.health.TableStats)
         if only_rows():
             listing(tables, TABLES)
         else:

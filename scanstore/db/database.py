@@ -321,6 +321,7 @@ class Database(Transactional):
         is closed, if a replaced file was not detected before.
         """
         self.shut_down = True
+        binding.disuse(self)
         self._state.reset()
         watch, known = self._watch, True
         if watch is not None and self._finalizer.alive:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from scanstore.db.arguments import check_bool, check_choice, check_string, stored_path
 from scanstore.db.domain import List, reads
 from scanstore.db.pagination import arranged, check_window, listed
+from scanstore.db.rows import Rows
 from scanstore.db.state_machine import FINDING_STATES, FINDING_STATUSES, SEVERITIES
 from scanstore.errors import InvalidArgument, NotFound
 from scanstore.findings import listing
@@ -44,7 +45,7 @@ class Findings(Triage):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[Finding]:
+    ) -> Rows[Finding]:
         """List the findings of a target, of all tools, or only those of one scan with the values of that scan.
 
         The target can be omitted if the store has only one. Findings are sorted by severity, file and line. The
@@ -85,7 +86,7 @@ class Findings(Triage):
     @reads
     def sightings(
         self, finding: Finding | int, *, limit: int | None = None, offset: int = 0, sort: str | None = None
-    ) -> List[Sighting]:
+    ) -> Rows[Sighting]:
         """List the sightings of a finding, the oldest scan first. Raises NotFound."""
         check_window(limit, offset)
         query = Sighting.select().where(Sighting.finding == self.get(finding).id).order_by(Sighting.scan)

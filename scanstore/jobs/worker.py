@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from scanstore.db.arguments import check_bool
 from scanstore.db.blocks import Block, Scope, contextmanager, ending
 from scanstore.db.current import Bound
+from scanstore.db.notebooks import described
+from scanstore.db.rows import Rows
 from scanstore.db.values import dump_json, utcnow
 from scanstore.errors import Busy, IllegalMove, InvalidArgument, LeaseLost, ScanstoreError, shown
 from scanstore.leases.checks import check_stop
@@ -42,13 +44,14 @@ class JobCalls(Protocol):
 
     db: Database
 
-    def claim(self, scope: Iterable[str], *, worker: str, lease: float, queue: str) -> list[Job]: ...
+    def claim(self, scope: Iterable[str], *, worker: str, lease: float, queue: str) -> Rows[Job]: ...
     def heartbeat(self, item: Job, *, lease: float) -> Job: ...
     def complete(self, job: Job, *, result: object) -> Job: ...
     def fail(self, item: Job, error: Exception, *, retry: bool) -> Job: ...
     def release(self, item: Job) -> Job: ...
 
 
+@described
 class Worked(NamedTuple):
     """The number of jobs by outcome. ``waiting`` jobs will be retried; another worker took over the ``lost`` ones.
 

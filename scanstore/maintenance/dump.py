@@ -41,6 +41,7 @@ from scanstore.db.arguments import check_list, check_path
 from scanstore.db.connections import connect
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import quoted, refusing
+from scanstore.db.notebooks import described
 from scanstore.db.paths import lies_in, spelled, unescape_path
 from scanstore.db.progress import Meter
 from scanstore.db.sqlite_errors import translated
@@ -74,6 +75,7 @@ class Readable(Protocol):
     def readline(self, size: int = -1, /) -> bytes: ...
 
 
+@described
 class Transferred(NamedTuple):
     """What a dump or a load has moved: ``tables`` says how many rows of each; ``rows`` and ``bytes`` are of all.
 
@@ -94,6 +96,7 @@ class LoadedAccount(NamedTuple):
     active: bool
 
 
+@described
 class Loaded(NamedTuple):
     """What a load has moved, as in :class:`Transferred`, and what to look at before the store is trusted.
 

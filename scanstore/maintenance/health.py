@@ -19,7 +19,9 @@ from scanstore.db import schema, user_schema
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import limited, quoted, seconds_for
 from scanstore.db.foreign_schema import names
+from scanstore.db.notebooks import described
 from scanstore.db.progress import Meter
+from scanstore.db.rows import Rows
 from scanstore.errors import Damaged, ReadOnly, ReadTimeout, StorageError
 from scanstore.maintenance import fixes
 from scanstore.maintenance.compaction import bytes_of
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from scanstore.db.progress import ProgressCallback
 
 
+@described
 class Problem(NamedTuple):
     """Something that should not be, and what to do about it."""
 
@@ -42,7 +45,7 @@ class Problem(NamedTuple):
 
 
 class TableStats(NamedTuple):
-    """Rows of a table and bytes with its indexes (None where SQLite was built without ``dbstat``)."""
+    """Tuples of a table and bytes with its indexes (None where SQLite was built without ``dbstat``)."""
 
     name: str
     rows: int
@@ -60,6 +63,7 @@ class Growth(NamedTuple):
     bytes: int
 
 
+@described
 class Stats(NamedTuple):
     """A store in figures; ``bytes`` is the file with its log, ``free`` what of it a vacuum would give back, ``growth``
     what the latest scans brought, the newest first.
@@ -69,9 +73,9 @@ class Stats(NamedTuple):
     bytes: int
     scans: int
     lines: int
-    tables: list[TableStats]
+    tables: Rows[TableStats]
     free: int
-    growth: list[Growth]
+    growth: Rows[Growth]
 
 
 AGAIN = "restore a backup, or remove the scans concerned and record them again"
@@ -80,7 +84,7 @@ SAVE = "restore a backup, or save the readable part with: scanstore repair FILE 
 SAFE = "put it right with: scanstore check --fix"
 SMALL = 4 << 20  #: bytes, up to which SQLite's check is over before another connection has read the schema
 
-Rows = list[tuple[Any, ...]]
+Tuples = list[tuple[Any, ...]]
 
 
 def check(
@@ -89,7 +93,7 @@ def check(
     fix: bool = False,
     recover: Callable[[], int] | None = None,
     progress: ProgressCallback | None = None,
-) -> list[Problem]:
+) -> Rows[Problem]:
     """Look for damage: SQLite's own integrity, foreign keys, the schema, and what the schema cannot enforce.
 
     Takes the write lock while it looks at the search indexes, about a second for 60 MB of these, unless the store is
@@ -104,7 +108,7 @@ def check(
     db.verify_file()
     if not fix:
         meter.end()
-        return [problem for _, problem in problems]
+        return Rows((problem for _, problem in problems), Problem)
     if db.read_only:
         raise ReadOnly(f"{db.name} is open read-only and cannot be put right; open it without read_only")
     if any("index" in problem.what and what == INTEGRITY for what, problem in problems):
@@ -125,7 +129,7 @@ def check(
         if recover is not None and (works := recover()):
             fixed.append(Problem(f"{works} pieces of lost work", "nothing is to be done", True))
     meter.end()
-    return fixed + [problem for _, problem in left]
+    return Rows([*fixed, *(problem for _, problem in left)], Problem)
 
 
 INTEGRITY, SCHEMA = "integrity", "schema"  # names of problems that are not of CHECKS
@@ -146,7 +150,7 @@ def _problems(db: Database, meter: Meter) -> Iterator[Found]:
     meter.at(meter.total)
 
 
-def _integrity(rows: Callable[[], Rows]) -> Iterator[Found]:
+def _integrity(rows: Callable[[], Tuples]) -> Iterator[Found]:
     try:
         for (text,) in rows():
             if text != "ok":
@@ -156,19 +160,19 @@ def _integrity(rows: Callable[[], Rows]) -> Iterator[Found]:
 
 
 @contextmanager
-def _aside(db: Database, sql: str) -> Iterator[Callable[[], Rows]]:
+def _aside(db: Database, sql: str) -> Iterator[Callable[[], Tuples]]:
     """Run a statement in a thread with a connection of its own, meanwhile; inside of a transaction, when it is asked
     for, as in a small store. Gives a function that waits for the rows, or raises what the statement raised.
     """
 
-    def rows() -> Rows:
+    def rows() -> Tuples:
         with _limited(db):
             return db.execute_sql(sql).fetchall()
 
     if db.in_sqlite_transaction() or bytes_of(db) <= SMALL:
         yield rows
         return
-    came: list[Rows | BaseException] = []
+    came: list[Tuples | BaseException] = []
     connections: list[sqlite3.Connection] = []
 
     def work() -> None:
@@ -178,7 +182,7 @@ def _aside(db: Database, sql: str) -> Iterator[Callable[[], Rows]]:
         except BaseException as error:
             came.append(error)
 
-    def wait() -> Rows:
+    def wait() -> Tuples:
         thread.join()
         if isinstance(came[0], BaseException):
             raise came[0]
@@ -362,9 +366,9 @@ def stats(db: Database) -> Stats:
         bytes=total,
         scans=run("SELECT count(*) FROM scans").fetchone()[0],
         lines=lines,
-        tables=rows,
+        tables=Rows(rows, TableStats),
         free=free,
-        growth=growth,
+        growth=Rows(growth, Growth),
     )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from scanstore.analysis.removal import remove_scan
 from scanstore.db.arguments import check_list
 from scanstore.db.database import SCHEMA_VERSION
+from scanstore.db.notebooks import described
 from scanstore.db.progress import Meter
 from scanstore.db.spans import check_span
 from scanstore.db.user_schema import holding
@@ -82,6 +83,7 @@ class OldScan(NamedTuple):
     ended_at: str
 
 
+@described
 class Pruned(NamedTuple):
     """What would go, or has gone: scans, and how many jobs, texts of calls and answers.
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from scanstore.db.arguments import check_bool
 from scanstore.db.blocks import Scope
 from scanstore.db.clocks import over
+from scanstore.db.notebooks import described
 from scanstore.db.processes import alive, gone, me
 from scanstore.db.progress import Meter
 from scanstore.db.values import dump_json, format_time, utcnow
@@ -50,6 +51,7 @@ class PlanLookup(Protocol):
     def _check_ids(self, plan_id: int, keys: list[int], statuses: tuple[str, ...], to: str) -> None: ...
 
 
+@described
 class Applied(NamedTuple):
     """The number of changes that were applied, skipped because their value is in conflict, and failed."""
 
@@ -58,6 +60,7 @@ class Applied(NamedTuple):
     failed: int = 0
 
 
+@described
 class Reverted(NamedTuple):
     """The number of changes that were reverted, kept because the value has changed since, and failed."""
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Required, TypedDict
 
 from scanstore.db.database import Database
+from scanstore.db.notebooks import described
 from scanstore.db.state_machine import CHANGE_TARGETS
 from scanstore.db.values import dump_json
 from scanstore.errors import InvalidArgument, NotFound, shown
@@ -53,6 +54,7 @@ class ProposalRecord(TypedDict, total=False):
     confidence: float | None
 
 
+@described
 class Proposed(NamedTuple):
     """The number of new proposals, and of those that the plan already contains."""
 

@@ -21,6 +21,7 @@ from scanstore.db.arguments import check_list, check_path
 from scanstore.db.database import Database
 from scanstore.db.domain import Domain, long
 from scanstore.db.files import refused, refusing
+from scanstore.db.notebooks import described
 from scanstore.db.paths import root_name, stored_root
 from scanstore.db.progress import Meter
 from scanstore.db.rules import insert_row
@@ -79,6 +80,7 @@ LIFT = "UPDATE suppressions SET lifted_at = ?, lifted_by = ? WHERE id = ?"
 EVENT = "INSERT INTO finding_events (finding_id, scan_id, action, by, note) VALUES (?, ?, ?, ?, ?)"
 
 
+@described
 class ImportResult(NamedTuple):
     """The result of loading a report. ``again``: the report repeats the latest one, that of ``scan``, and only the time
     of the tool's last run was recorded. ``troubles`` are the reasons why a missing result does not prove its absence:

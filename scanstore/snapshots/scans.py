@@ -16,9 +16,11 @@ from scanstore.db.arguments import check_list, check_optional_text, check_path, 
 from scanstore.db.clocks import SILENCE, silent
 from scanstore.db.domain import Domain, List, long, reads
 from scanstore.db.fields import find_row, read_row
+from scanstore.db.notebooks import described
 from scanstore.db.pagination import check_window, listed
 from scanstore.db.paths import escape_path, root_name
 from scanstore.db.processes import gone, me
+from scanstore.db.rows import Rows
 from scanstore.db.rules import insert_row
 from scanstore.db.state_machine import SCANS, move
 from scanstore.db.values import format_time, read_time, utcnow
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from scanstore.snapshots.recorder import Recorder
 
 
+@described
 class Target(NamedTuple):
     """A tree, repository or report series that is scanned repeatedly. ``root`` is the folder or file of its latest scan
     with one. ``has_tree`` tells whether a tree was recorded completely, ``completed`` whether a tree or a report was.
@@ -56,6 +59,7 @@ class FileNote(NamedTuple):
     reason: str
 
 
+@described
 class Summary(NamedTuple):
     """The counts of a scan. ``indexed`` files were read by it; ``reused`` ones were known from an earlier scan.
     ``languages`` has the recorded facts by language.
@@ -75,11 +79,12 @@ class Summary(NamedTuple):
     references: int
     imports: int
     resolutions: dict[str, int]
-    skipped_files: list[FileNote]
-    failed_files: list[FileNote]
-    languages: list[Language]
+    skipped_files: Rows[FileNote]
+    failed_files: Rows[FileNote]
+    languages: Rows[Language]
 
 
+@described
 class FileDiff(NamedTuple):
     """Paths that differ between two scans, sorted. ``moved``: same content, ``(old path, new path)``."""
 
@@ -243,7 +248,7 @@ class Scans(Domain):
         limit: int | None = None,
         offset: int = 0,
         sort: str | None = None,
-    ) -> List[Scan]:
+    ) -> Rows[Scan]:
         """List scans, newest first, optionally of one target or status. Raises InvalidArgument."""
         query = Scan.select().order_by(Scan.id.desc())
         if target is not None:
@@ -272,11 +277,11 @@ class Scans(Domain):
         return found
 
     @reads
-    def targets(self, *, limit: int | None = None, offset: int = 0) -> List[Target]:
+    def targets(self, *, limit: int | None = None, offset: int = 0) -> Rows[Target]:
         """List the targets of this store by name, including those without a completed scan."""
         check_window(limit, offset)
         rows = self.db.execute_sql(TARGETS, (-1 if limit is None else limit, offset)).fetchall()
-        return [Target(name, root, bool(tree), bool(completed)) for name, root, tree, completed in rows]
+        return Rows((Target(name, root, bool(tree), bool(done)) for name, root, tree, done in rows), Target)
 
     @reads
     def summary(self, scan: Scan | int | None = None, *, target: str | None = None) -> Summary:
@@ -300,7 +305,8 @@ class Scans(Domain):
             references=sum(group.references for group in found.groups),
             imports=sum(group.imports for group in found.groups),
             resolutions=dict(sorted(found.resolutions.items(), key=lambda r: -r[1])),
-            skipped_files=notes["skipped"], failed_files=notes["failed"], languages=languages,
+            skipped_files=Rows(notes["skipped"], FileNote), failed_files=Rows(notes["failed"], FileNote),
+            languages=Rows(languages, Language),
         )  # fmt: skip
 
     @reads

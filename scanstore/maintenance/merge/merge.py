@@ -20,6 +20,7 @@ from scanstore.db.arguments import check_path
 from scanstore.db.blocks import Scope
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import limited, quoted, seconds_for, uri
+from scanstore.db.notebooks import described
 from scanstore.db.opening import refuse
 from scanstore.db.progress import Meter
 from scanstore.errors import IllegalMove, InvalidArgument, ReadOnly
@@ -48,6 +49,7 @@ NOT_MERGED = {
 }
 
 
+@described
 class MergeResult(NamedTuple):
     """What a merge did: rows ``added`` and rows that both had, in all and per table.
 

@@ -29,6 +29,7 @@ from scanstore.db.arguments import check_path
 from scanstore.db.connections import connect
 from scanstore.db.database import SCHEMA_VERSION, Database
 from scanstore.db.files import APPLICATION_ID, real_path, size_of
+from scanstore.db.notebooks import described
 from scanstore.db.progress import Meter
 from scanstore.db.sqlite_errors import translated
 from scanstore.errors import Damaged, InvalidArgument, MissingFolder, NewerSchema, NotAScanstore, NotFound, StorageError
@@ -59,6 +60,7 @@ DERIVED = (*TABLES, *OF_PROCESSES, *OF_FILE)
 COUNTED = {each.table: each for each in (*COUNTERS, *COLUMNS)}
 
 
+@described
 class Repaired(NamedTuple):
     """A new store made from a damaged one: where, each table of it that has or had rows, and what `check` still says.
 
