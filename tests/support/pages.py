@@ -5,7 +5,8 @@ A comment above a block says how it is run:
 - ``<!-- file: NAME -->``: the block is written to that file.
 - ``<!-- continues -->``: the Python block goes on with the names of the one before it; otherwise it starts without any.
 - ``<!-- once: REASON -->``: the block is left out when the page is run again in the same folder.
-- ``<!-- needs: NAME -->``: a module or a program; without it the block is skipped. Above no block, it is for the page.
+- ``<!-- needs: NAME -->``: without this program or module the block is skipped. Above no block, it is for the page. A
+  name that is typed as a command must be a program.
 - ``<!-- not run: REASON -->``: the block is not run at all. `tests/test_pages.py` counts these.
 
 Kinds of blocks:
@@ -19,10 +20,11 @@ Kinds of blocks:
   prints them: ``|`` between the columns.
 - Any other block is a file or is not run.
 
-In all output ``…`` stands for any text, or as a line for any lines, and ``/home/me/demo`` is the folder. In the output
+In all output ``…`` stands for any text, or as a line for any lines. ``/home/me/demo`` is the folder, ``/home/me`` the home
+of the reader, and ``/home/me/scanstore`` the checkout of the project. In the output
 of commands, these match any of their kind: durations (``4.2 s``), sizes (``26.4 MB``), moments (``2026-01-31 09:30
-UTC``, ``2026-01-31T09:30:00Z``) and UUIDs. An UUID that was shown may be used in later commands. Two or more spaces
-match any number of them.
+UTC``, ``2026-01-31T09:30:00Z``) and UUIDs. A UUID that was shown may be used in later commands. Two or more spaces
+match any number of them. The line on stderr that names the scan (``scan 1 of /home/me/demo/app, …``) may be left out.
 
 ``PYTHONPATH=.:tests/support python tests/test_pages.py PAGE`` writes the output of a page again.
 """
@@ -33,6 +35,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import logging
 import os
 import re
 import runpy
@@ -48,6 +51,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +64,12 @@ UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 VARIABLE = {
     "any": "…",
     "uuid": UUID,
-    "moment": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z| UTC|\+00:00)?",
+    "moment": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|\+00:00| [A-Z]{3,4}\b)?",
     "duration": r"\b\d[\d,]*(?:\.\d+)? (?:ms|s)\b",
     "size": r"\b\d[\d,]*(?:\.\d+)? (?:bytes?|kB|MB|GB)\b",
     "gap": " {2,}",
 }
+NOTE = re.compile(r"^scan \d+ of .* UTC(?:; .* since)?\n", re.MULTILINE)
 PARTS = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in VARIABLE.items()))
 PLAIN = re.compile(r"""(?:[\w@%+=:,./-]|'[^']*'|"[^"$`\\!]*"|[ \t])+?(?P<comment>\s+#.*)?""", re.DOTALL)
 ASSIGNED = re.compile(r"\w+=")
@@ -117,7 +122,7 @@ class Page:
 
     text: str
     blocks: list[Block] = field(default_factory=list)
-    needs: list[str] = field(default_factory=list)
+    needs: str = ""
 
     def __post_init__(self) -> None:
         found = list(BLOCK.finditer(self.text))
@@ -128,7 +133,7 @@ class Page:
             above = re.search(r"(?:<!--[^\n]*-->\s*)*\Z", between)
             assert above is not None
             marks = {name: value or "" for name, value in MARK.findall(above[0])}
-            self.needs += [value for name, value in MARK.findall(between[: above.start()]) if name == "needs"]
+            self.needs += "".join(f"{value} " for name, value in MARK.findall(between[: above.start()]) if name == "needs")
             body, kind, end = match.span("body"), match["kind"].strip(), match.end()
             last = self.blocks[-1] if self.blocks else None
             if kind == "text" and not marks and last and waiting and not between.strip():
@@ -183,9 +188,22 @@ def unfinished(command: str, lines: list[str]) -> bool:
     return False
 
 
-def lacks(names: list[str]) -> list[str]:
+def lacks(names: str, body: str = "") -> list[str]:
     """Return those of some modules and programs that this system does not have."""
-    return [name for name in names if not (importlib.util.find_spec(name) or shutil.which(name))]
+    found: list[str] = []
+    for name in names.replace(",", " ").split():
+        typed = re.search(rf"^\$ (?:.*[;&|] *)?{re.escape(name)} ", body, re.MULTILINE)
+        if not runs(name) and (typed or importlib.util.find_spec(name) is None):
+            found.append(name)
+    return found
+
+
+@cache
+def runs(name: str) -> bool:
+    """Tell whether a program is there. Only universal-ctags, which is called ctags, writes JSON."""
+    if name == "universal-ctags":
+        return runs("ctags") and "json" in subprocess.run(["ctags", "--list-features"], capture_output=True, text=True).stdout
+    return shutil.which(name) is not None
 
 
 # Output
@@ -230,6 +248,7 @@ class Reader:
         self.home = folder / "me"
         self.here = self.home / "demo"
         self.here.mkdir(parents=True)
+        (self.home / "scanstore").symlink_to(ROOT)
         self.state, self.sink, shims = folder / "state", folder / "output", folder / "bin"
         shims.mkdir()
         self.shim(shims / "scanstore", WRAPPER.format(python=sys.executable, root=str(ROOT)))
@@ -312,7 +331,7 @@ class Reader:
         self.status = ended.returncode
         folder, _, variables = self.state.read_text(encoding="utf-8").partition("\n")
         self.here = Path(folder)
-        self.environment = dict(each.split("=", 1) for each in variables.split("\0") if each)  # type: ignore[misc]
+        self.environment = dict(each.split("=", 1) for each in variables.split("\0") if each)
 
     def fork(self, work: Callable[[], object], given: dict[str, str] | None = None) -> int:
         """Run some work in a process with this folder and environment; return its exit code."""
@@ -334,6 +353,7 @@ class Reader:
             os.environ.clear()
             os.environ.update(self.environment | given)
             time.tzset()
+            logging.getLogger().handlers.clear()
             sys.stdin, sys.stdout = open(0, encoding="utf-8"), open(1, "w", encoding="utf-8")  # noqa: SIM115
             sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
             return ended(work)
@@ -396,7 +416,7 @@ class Script:
             for question in questions:
                 signal.alarm(SECONDS)
                 code, name = json.loads(question)
-                status = ended(lambda code=code, name=name: exec(compile(code, name, "exec", dont_inherit=True), names))  # type: ignore[misc]
+                status = ended(lambda code=code, name=name: exec(compile(code, name, "exec", dont_inherit=True), names))
                 sys.stdout.flush()
                 os.write(answered, f"{status}\n".encode())
 
@@ -436,7 +456,7 @@ class Run:
     def block(self, block: Block, again: bool) -> None:
         if "not run" in block.marks or block.kind.startswith("{") or (again and "once" in block.marks):
             return
-        if missing := lacks(block.marks.get("needs", "").replace(",", " ").split()):
+        if missing := lacks(block.marks.get("needs", ""), block.body):
             self.skipped.append(f"line {block.line} needs {', '.join(missing)}")
         elif "file" in block.marks:
             path = self.reader.here / block.marks["file"]
@@ -476,6 +496,7 @@ class Run:
 
     def compare(self, place: tuple[int, int], told: str, what: str, *, exact: bool) -> None:
         expected = tidy(self.page.text[slice(*place)])
+        told = told if NOTE.search(expected) else NOTE.sub("", told)
         match = pattern(expected, self.reader.known, exact=exact).fullmatch(told)
         if match is None:
             if self.strict or place == NOWHERE:
@@ -508,7 +529,10 @@ def rows(query: str, folder: Path) -> str:
 def rewritten(page: Page, folder: Path) -> str:
     """Return the text of a page with the output as it is."""
     run = Run(page, folder, strict=False)
-    run.twice()
+    try:
+        run.twice()
+    except Untrue as error:
+        print(error, file=sys.stderr)
     text = page.text
     for (start, end), told in sorted(run.changed.items(), reverse=True):
         text = text[:start] + told + text[end:]
