@@ -23,7 +23,7 @@ Kinds of blocks:
 In all output ``…`` stands for any text, or as a line for any lines. ``/home/me/demo`` is the folder, ``/home/me`` the home
 of the reader, and ``/home/me/scanstore`` the checkout of the project. In the output
 of commands, these match any of their kind: durations (``4.2 s``), sizes (``26.4 MB``), moments (``2026-01-31 09:30
-UTC``, ``2026-01-31T09:30:00Z``) and UUIDs. A UUID that was shown may be used in later commands. Two or more spaces
+UTC``, ``2026-01-31T09:30:00Z``, ``20260131T093000000Z``) and UUIDs. A UUID that was shown may be used in later commands. Two or more spaces
 match any number of them. The line on stderr that names the scan (``scan 1 of /home/me/demo/app, …``) may be left out.
 
 ``PYTHONPATH=.:tests/support python tests/test_pages.py PAGE`` writes the output of a page again.
@@ -37,6 +37,7 @@ import io
 import json
 import logging
 import os
+import pkgutil
 import re
 import runpy
 import shlex
@@ -65,6 +66,7 @@ VARIABLE = {
     "any": "…",
     "uuid": UUID,
     "moment": r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|\+00:00| [A-Z]{3,4}\b)?",
+    "stamp": r"\d{8}T\d{9}Z",
     "duration": r"\b\d[\d,]*(?:\.\d+)? (?:ms|s)\b",
     "size": r"\b\d[\d,]*(?:\.\d+)? (?:bytes?|kB|MB|GB)\b",
     "gap": " {2,}",
@@ -240,10 +242,24 @@ def tidy(text: str) -> str:
 # The reader
 
 
+@cache
+def imported() -> None:
+    """Import what commands use when they are called, so that a fork of this process has it."""
+    import rich.console
+    import rich.table
+
+    import scanstore as package
+
+    for module in pkgutil.walk_packages(package.__path__, "scanstore."):
+        if not module.name.endswith("__main__") and ".migrations." not in module.name:
+            importlib.import_module(module.name)
+
+
 class Reader:
     """A person who types what a page says: a folder, an environment and the last exit code."""
 
     def __init__(self, folder: Path) -> None:
+        imported()
         folder = folder.resolve()
         self.home = folder / "me"
         self.here = self.home / "demo"
